@@ -1,0 +1,42 @@
+"""A card as sold or as detected. Rates in FLOP/s and B/s, memory in bytes; ``None`` is unknown, never a guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """A number with where it came from and when it was read."""
+
+    value: float
+    source: str
+    date: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One GPU model.
+
+    ``memory`` is the nominal size in bytes (12 GiB on a "12 GB" card). ``tensor_flops`` is the dense bf16/fp16 matrix
+    rate with f32 accumulation, without sparsity, as a maker's document gives it; ``shader_flops`` the plain f32 rate.
+    ``form`` is desktop, laptop, workstation, datacenter, integrated or console.
+    """
+
+    slug: str
+    name: str
+    vendor: str
+    memory: int
+    form: str = "desktop"
+    architecture: str | None = None
+    released: str | None = None
+    memory_bandwidth: float | None = None
+    tensor_flops: Sourced | None = None
+    shader_flops: float | None = None
+    compute_capability: tuple[int, int] | None = None
+    pcie_generation: int | None = None
+    pcie_lanes: int | None = None
+    unified_memory: bool = False
+    power_watts: float | None = None
+    launch_price_usd: Sourced | None = None
+    corrections: tuple[str, ...] = ()

@@ -1,0 +1,57 @@
+"""What a workload needs, laid out over time: phases × categories on the card, kinds of memory on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fitcheck.units import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of a workload during which the same kinds of tensors live on the card. Sizes in bytes."""
+
+    name: str
+    resident: int
+    window: int
+    kv_cache: int
+    activations: int
+    scratch: int
+
+    @property
+    def allocated(self) -> int:
+        """What torch's allocator hands out at the phase's peak."""
+        return self.resident + self.window + self.kv_cache + self.activations + self.scratch
+
+
+def peak(phases: Iterable[Phase]) -> Phase:
+    """The phase that sets the peak; the first one on a tie."""
+    return max(phases, key=lambda phase: phase.allocated)
+
+
+@dataclass(frozen=True, slots=True)
+class HostMemory:
+    """Bytes of system memory: ``pinned`` cannot be swapped, ``pageable`` holds weights, ``process`` is everything else."""
+
+    pinned: int
+    pageable: int
+    process: int
+    total: Interval[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory of one cell. ``allocated`` <= ``reserved`` <= ``card`` (context and libraries included); ``disk`` in bytes."""
+
+    phases: tuple[Phase, ...]
+    allocated: Interval[int]
+    reserved: Interval[int]
+    card: Interval[int]
+    host: HostMemory
+    disk: int
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def peak(self) -> Phase:
+        return peak(self.phases)

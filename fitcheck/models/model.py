@@ -1,0 +1,67 @@
+"""A model as fitcheck sees it: tiers with real tensor tables, an architecture, requirements and where to get it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fitcheck.models.tensors import TensorTable
+from fitcheck.models.workload import Task
+
+
+class Architecture(Protocol):
+    """Numbers that size activations and caches; each family has its own frozen dataclass."""
+
+    @property
+    def family(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A quant tier: a concrete file (or set of shards) with its tensor table.
+
+    ``disk_bytes`` is what the download takes; ``published_bytes`` what the repository states, when it does, to the
+    precision in ``source``.
+    """
+
+    name: str
+    tensors: TensorTable
+    format: str
+    file: str | None = None
+    repository: str | None = None
+    disk_bytes: int = 0
+    published_bytes: int | None = None
+    source: str = ""
+    local_path: str | None = None
+
+    @property
+    def quantized(self) -> bool:
+        return any(tensor.quant.quantized for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One row of what a runtime needs: component, minimum, what was tested, source."""
+
+    component: str
+    minimum: str
+    tested: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    slug: str
+    name: str
+    architecture: Architecture
+    tiers: tuple[Tier, ...]
+    tasks: tuple[Task, ...]
+    runtimes: tuple[str, ...]
+    repository: str | None = None
+    licence: str = "unknown"
+    requirements: tuple[Requirement, ...] = ()
+    notes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = field(default=())
+
+    def tier(self, name: str) -> Tier | None:
+        return next((tier for tier in self.tiers if tier.name.lower() == name.lower()), None)

@@ -1,0 +1,79 @@
+"""Storage types of tensors: plain dtypes and GGML block quantizations, with their exact sizes.
+
+Block sizes are those of ggml's type traits (ggml/src/ggml-common.h); a test holds them equal to the ``gguf`` package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+
+@dataclass(frozen=True, slots=True)
+class QuantType:
+    """``block_bytes`` bytes hold ``block`` consecutive elements of the last (fastest) dimension."""
+
+    name: str
+    block: int
+    block_bytes: int
+    ggml_id: int | None = None
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.block_bytes / self.block
+
+    @property
+    def quantized(self) -> bool:
+        return self.block > 1
+
+
+# name, elements a block, bytes a block, ggml type number
+_GGML = [
+    ("F32", 1, 4, 0),
+    ("F16", 1, 2, 1),
+    ("Q4_0", 32, 18, 2),
+    ("Q4_1", 32, 20, 3),
+    ("Q5_0", 32, 22, 6),
+    ("Q5_1", 32, 24, 7),
+    ("Q8_0", 32, 34, 8),
+    ("Q8_1", 32, 40, 9),
+    ("Q2_K", 256, 84, 10),
+    ("Q3_K", 256, 110, 11),
+    ("Q4_K", 256, 144, 12),
+    ("Q5_K", 256, 176, 13),
+    ("Q6_K", 256, 210, 14),
+    ("Q8_K", 256, 292, 15),
+    ("IQ2_XXS", 256, 66, 16),
+    ("IQ2_XS", 256, 74, 17),
+    ("IQ3_XXS", 256, 98, 18),
+    ("IQ1_S", 256, 50, 19),
+    ("IQ4_NL", 32, 18, 20),
+    ("IQ3_S", 256, 110, 21),
+    ("IQ2_S", 256, 82, 22),
+    ("IQ4_XS", 256, 136, 23),
+    ("I8", 1, 1, 24),
+    ("I16", 1, 2, 25),
+    ("I32", 1, 4, 26),
+    ("I64", 1, 8, 27),
+    ("F64", 1, 8, 28),
+    ("IQ1_M", 256, 56, 29),
+    ("BF16", 1, 2, 30),
+    ("TQ1_0", 256, 54, 34),
+    ("TQ2_0", 256, 66, 35),
+    ("MXFP4", 32, 17, 39),
+]
+# safetensors dtypes that ggml does not have
+_OTHER = [("F8_E4M3", 1, 1), ("F8_E5M2", 1, 1), ("U8", 1, 1), ("U16", 1, 2), ("U32", 1, 4), ("U64", 1, 8), ("BOOL", 1, 1)]
+
+TYPES: dict[str, QuantType] = {row[0]: QuantType(*row) for row in _GGML} | {row[0]: QuantType(*row) for row in _OTHER}
+BY_GGML_ID: dict[int, QuantType] = {t.ggml_id: t for t in TYPES.values() if t.ggml_id is not None}
+
+
+def tensor_bytes(shape: tuple[int, ...], quant: QuantType) -> int:
+    """Bytes of a tensor of ``shape`` (row-major, last dimension fastest) stored as ``quant``.
+
+    Raises ValueError when the last dimension is not a whole number of blocks.
+    """
+    if shape and shape[-1] % quant.block:
+        raise ValueError(f"last dimension {shape[-1]} is not a multiple of {quant.name}'s block of {quant.block}")
+    return prod(shape) // quant.block * quant.block_bytes

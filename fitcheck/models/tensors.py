@@ -1,0 +1,91 @@
+"""A tensor and a table of tensors: what a file or checkpoint really holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from fitcheck.models.quant import TYPES, QuantType, tensor_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One stored tensor.
+
+    ``shape`` is row-major as torch prints it (out features, in features); GGUF readers turn ggml's reversed order.
+    ``role`` says what it does ("attention", "mlp", "norm", "embedding", "head", "expert", "router", "vision", ...),
+    ``branch`` which of two parallel stacks it serves ("understanding", "generation", "shared"), ``layer`` its block.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    role: str = "other"
+    layer: int | None = None
+    branch: str = "shared"
+
+    @property
+    def quant(self) -> QuantType:
+        return TYPES[self.type]
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return tensor_bytes(self.shape, self.quant)
+
+
+class TensorTable:
+    """An immutable sequence of tensors with the sums that the estimators ask for. Sizes in bytes."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.tensors = tuple(tensors)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @cached_property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @cached_property
+    def elements(self) -> int:
+        return sum(tensor.elements for tensor in self.tensors)
+
+    @cached_property
+    def bytes_by_type(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for tensor in self.tensors:
+            counts[tensor.type] += tensor.nbytes
+        return dict(counts.most_common())
+
+    @cached_property
+    def bytes_by_role(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for tensor in self.tensors:
+            counts[tensor.role] += tensor.nbytes
+        return dict(counts.most_common())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the sorted lines ``name<TAB>shape<TAB>type``: the same table has the same digest in any file."""
+        lines = sorted(f"{t.name}\t{'x'.join(map(str, t.shape))}\t{t.type}" for t in self.tensors)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def where(self, *, branch: str | None = None, layer: int | None = None, role: str | None = None) -> TensorTable:
+        return TensorTable(
+            t
+            for t in self.tensors
+            if (branch is None or t.branch == branch)
+            and (layer is None or t.layer == layer)
+            and (role is None or t.role == role)
+        )

@@ -1,0 +1,40 @@
+"""What is asked of a model: the task and its sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    T2I = "t2i"
+    EDITING = "editing"
+    INTERLEAVE = "interleave"
+    VQA = "vqa"
+    CHAT = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A task and its sizes: pixels, tokens, counts.
+
+    Image tasks use ``width``, ``height``, ``steps``, ``cfg``, ``references`` (sizes of the images handed in, width by
+    height) and ``images`` (pictures made in an interleaved answer); language tasks use ``context``, ``prompt_tokens``
+    and ``new_tokens``. ``prompt_tokens`` counts text with its system message, without reference images.
+    """
+
+    task: Task
+    width: int = 2048
+    height: int = 2048
+    steps: int = 50
+    cfg: float = 4.0
+    image_cfg: float = 1.0
+    references: tuple[tuple[int, int], ...] = ()
+    images: int = 1
+    prompt_tokens: int | None = None
+    new_tokens: int = 0
+    context: int = 4096
+    batch: int = 1
+
+    def with_(self, **changes: object) -> Workload:
+        return replace(self, **changes)  # type: ignore[arg-type]

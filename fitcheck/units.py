@@ -1,0 +1,93 @@
+"""Bytes, sizes and intervals: parsed once, formatted once.
+
+Bytes are plain ``int`` everywhere else. VRAM and RAM are printed in GiB (2^30), files and disks in GB (10^9), and each
+printed number says which.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fitcheck.errors import InputError
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+GB = 10**9
+
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval(Generic[N]):
+    """A quantity with its uncertainty: ``low <= best <= high``, all in the same unit."""
+
+    low: N
+    best: N
+    high: N
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.best <= self.high:
+            raise ValueError(f"interval out of order: {self.low} <= {self.best} <= {self.high}")
+
+    @classmethod
+    def exactly(cls, value: N) -> Interval[N]:
+        return cls(value, value, value)
+
+    def __add__(self, other: Interval[N]) -> Interval[N]:
+        return Interval(self.low + other.low, self.best + other.best, self.high + other.high)
+
+    def shift(self, amount: N) -> Interval[N]:
+        return Interval(self.low + amount, self.best + amount, self.high + amount)
+
+
+_MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SIZE = re.compile(r"\s*(\d{1,9})\s*[x×*,]\s*(\d{1,9})\s*", re.IGNORECASE)
+
+
+def parse_memory(text: str, what: str) -> int:
+    """``"12GB"``, ``"12 GiB"`` or ``"12"`` -> bytes, always binary: VRAM and RAM modules are sold in powers of two.
+
+    A number without a unit means GiB. Raises InputError naming ``what`` otherwise, also for zero and beyond 1 PiB.
+    """
+    match = _MEMORY.fullmatch(text)
+    if match is None:
+        raise InputError(f"{what}: {text!r} is not an amount of memory; write it like 12GB or 11.5GiB.")
+    number, prefix, binary = match.groups()
+    bare = not prefix and not binary and "b" not in text.lower()
+    value = round(float(number) * 1024 ** _POWERS["g" if bare else prefix.lower()])
+    if not 0 < value <= 1 << 50:
+        raise InputError(f"{what}: {text!r} is outside the range from 1 byte to 1 PiB; write it like 12GB.")
+    return value
+
+
+def parse_size(text: str, what: str) -> tuple[int, int]:
+    """``"2048x1536"`` -> (width, height) in pixels. Raises InputError naming ``what`` otherwise."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise InputError(f"{what}: {text!r} is not a size; write it as WIDTHxHEIGHT, like 2048x2048.")
+    return int(match.group(1)), int(match.group(2))
+
+
+def format_gib(count: float, digits: int = 1) -> str:
+    return f"{count / GIB:.{digits}f} GiB"
+
+
+def format_gb(count: float, digits: int = 2) -> str:
+    return f"{count / GB:.{digits}f} GB"
+
+
+def format_seconds(seconds: float) -> str:
+    """3 significant figures below a minute, then minutes and seconds, then hours and minutes."""
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min"
