@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
-from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import Tensor, TensorTable
 
 UNDERSTANDING = "understanding"
@@ -117,20 +117,29 @@ def _outer_tensors(arch: SenseNovaArchitecture) -> Iterator[tuple[str, tuple[int
         yield f"fm_modules.fm_head.{name}.bias", shape[:1], "generation_head", GENERATION
 
 
-def tensor_table(arch: SenseNovaArchitecture, type_of: Callable[[Tensor], str]) -> TensorTable:
-    """Every tensor of the family for ``arch``; ``type_of`` gives each one's storage type from its BF16 row."""
-    tensors = []
-    for name, shape, role, branch in _outer_tensors(arch):
-        row = Tensor(name, shape, "BF16", role, None, branch)
-        tensors.append(Tensor(name, shape, type_of(row), role, None, branch))
-    for layer in range(arch.layers):
-        for name, shape, role, branch in _layer_tensors(arch, layer):
-            row = Tensor(name, shape, "BF16", role, layer, branch)
-            tensors.append(Tensor(name, shape, type_of(row), role, layer, branch))
-    return TensorTable(tensors)
+Row = tuple[str, tuple[int, ...], str, int | None, str]
 
 
-def bf16(_: Tensor) -> str:
+@cache
+def _rows(arch: SenseNovaArchitecture) -> tuple[Row, ...]:
+    """(name, shape, role, layer, branch) of every tensor; shared by the tables of all tiers."""
+    outer = [(name, shape, role, None, branch) for name, shape, role, branch in _outer_tensors(arch)]
+    inner = [
+        (name, shape, role, layer, branch)
+        for layer in range(arch.layers)
+        for name, shape, role, branch in _layer_tensors(arch, layer)
+    ]
+    return (*outer, *inner)
+
+
+def tensor_table(arch: SenseNovaArchitecture, type_of: Callable[[str, str], str]) -> TensorTable:
+    """Every tensor of the family for ``arch``; ``type_of(name, role)`` gives each one's storage type."""
+    return TensorTable(
+        Tensor(name, shape, type_of(name, role), role, layer, branch) for name, shape, role, layer, branch in _rows(arch)
+    )
+
+
+def bf16(_name: str, _role: str) -> str:
     return "BF16"
 
 
@@ -168,5 +177,3 @@ def is_sensenova(table: TensorTable) -> bool:
     names = {tensor.name for tensor in table}
     return "language_model.model.layers.0.self_attn.q_proj_mot_gen.weight" in names
 
-
-__all__ = ["GENERATION", "SHARED", "TYPES", "UNDERSTANDING", "SenseNovaArchitecture", "bf16", "classify", "is_sensenova", "tensor_table"]
