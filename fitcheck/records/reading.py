@@ -1,0 +1,103 @@
+"""Reading a record from bytes of unknown origin: bounded size, bounded depth, no duplicate keys, no odd numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fitcheck.errors import InputError
+from fitcheck.records.migrate import migrate
+from fitcheck.records.schema import ADAPTER, AnyRecord
+
+MAX_FILE_BYTES = 1 << 20
+MAX_DEPTH = 16
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A record with the JSON document it came from (as stored, before any migration)."""
+
+    record: AnyRecord
+    document: dict[str, object]
+
+
+def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """A regular file's bytes. Raises InputError for links, devices, folders, and more than ``limit`` bytes."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        if path.is_symlink():
+            raise InputError(f"{path}: is a symbolic link; give the file itself.")
+        handle = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InputError(f"{path}: is not a regular file.")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise InputError(f"{path}: is larger than {limit} bytes; no record is that large.")
+    return content
+
+
+def parse_json(content: bytes, where: str) -> object:
+    """JSON values of ``content``, UTF-8, without duplicate keys, NaN or nesting beyond ``MAX_DEPTH``."""
+    _check_depth(content, where)
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is not valid JSON ({str(error)[:200]}).") from error
+
+
+def _check_depth(content: bytes, where: str) -> None:
+    depth = 0
+    for match in _BRACKETS.finditer(content):
+        mark = match.group()
+        if mark in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InputError(f"{where}: is nested more than {MAX_DEPTH} levels deep; no record is.")
+        elif mark in (b"]", b"}"):
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return document
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def parse(content: bytes, where: str) -> Parsed:
+    """The record in ``content``. Raises InputError naming ``where`` and the first problems."""
+    document = parse_json(content, where)
+    if not isinstance(document, dict):
+        raise InputError(f"{where}: is not a record (a JSON object is expected).")
+    upgraded = migrate(document, where)
+    if upgraded is not document:
+        content = json.dumps(upgraded).encode()
+    try:
+        return Parsed(ADAPTER.validate_json(content), document)
+    except ValidationError as error:
+        raise InputError(f"{where}: {describe(error)}.") from error
+
+
+def describe(error: ValidationError, most: int = 3) -> str:
+    """The first problems of a pydantic error in one line: ``memory.device: Input should be …``."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = []
+    for problem in problems[:most]:
+        place = ".".join(str(part)[:64] for part in problem["loc"]) or "record"
+        lines.append(f"{place}: {problem['msg'][:160]}")
+    more = f" (and {len(problems) - most} more)" if len(problems) > most else ""
+    return "; ".join(lines).encode("ascii", "backslashreplace").decode().replace("\n", " ") + more

@@ -1,0 +1,149 @@
+"""Where records live: ``<root>/<card>/<model>/<id>.json``, one canonical JSON document each, never overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import rfc8785
+
+from fitcheck.errors import InputError
+from fitcheck.records.reading import parse, read_bounded
+from fitcheck.records.schema import AnyRecord, RecordBase
+
+R = TypeVar("R", bound=RecordBase)
+ENVIRONMENT = "FITCHECK_RECORDS"
+NO_CARD = "cpu"
+NO_MODEL = "link"
+
+
+def canonical(document: object) -> bytes:
+    """RFC 8785 canonical JSON."""
+    return rfc8785.dumps(document)  # type: ignore[arg-type]
+
+
+def document_of(record: RecordBase) -> dict[str, object]:
+    """The record as JSON values; absent meters are left out, so that a later optional field changes no old id."""
+    return record.model_dump(mode="json", exclude_none=True)
+
+
+def document_id(document: dict[str, object]) -> str:
+    """sha256 (hex) over the canonical JSON of ``document`` without its ``id``."""
+    return hashlib.sha256(canonical({key: value for key, value in document.items() if key != "id"})).hexdigest()
+
+
+def seal(record: R) -> R:
+    """The same record with its ``id``."""
+    return record.model_copy(update={"id": document_id(document_of(record))})
+
+
+def encode(record: AnyRecord) -> bytes:
+    """The bytes of the record's file: canonical JSON with its id, and a line feed."""
+    return canonical(document_of(seal(record))) + b"\n"
+
+
+def relative_path(record: AnyRecord) -> Path:
+    """``<card>/<model>/<id>.json``; ``cpu`` stands for no card, ``link`` for no model."""
+    card = getattr(record, "card", None)
+    model = getattr(record, "model", None)
+    return Path(card.slug if card else NO_CARD, model.slug if model else NO_MODEL, f"{seal(record).id}.json")
+
+
+def local_root() -> Path:
+    """Where this user's own measurements are kept: ``$FITCHECK_RECORDS`` or the platform's data folder."""
+    if root := os.environ.get(ENVIRONMENT):
+        return Path(root)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("fitcheck", appauthor=False)) / "records"
+
+
+def write(root: Path, record: AnyRecord) -> Path:
+    """Store ``record`` under ``root`` and return its path. The same record again changes nothing.
+
+    Raises InputError when the file is there with other content or the folder cannot be written.
+    """
+    path = root / relative_path(record)
+    try:
+        _create(root, path, encode(record))
+    except OSError as error:
+        raise InputError(f"{path}: the record cannot be written ({error.strerror or error}).") from error
+    return path
+
+
+def _create(root: Path, path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (path.parent, path.parent.parent):
+        if folder != root and folder.is_symlink():
+            raise InputError(f"{folder}: is a symbolic link; records are written to real folders only.")
+    _sweep(path)
+    if not path.exists():
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            _publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    if path.is_symlink() or read_bounded(path) != content:
+        raise InputError(f"{path}: exists with other content; it was left as it is. Move it away and write again.")
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Give the finished file its name without ever replacing one that another process made meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError:  # a filesystem without hard links (exFAT, some network shares)
+        if not path.exists():
+            temporary.replace(path)
+
+
+def _sweep(path: Path) -> None:
+    """Remove temporary files of this record that a killed process left behind."""
+    import psutil
+
+    for left in path.parent.glob(f".{path.stem}.*.tmp"):
+        process = left.name.split(".")[-2]
+        if process == str(os.getpid()) or not (process.isdigit() and psutil.pid_exists(int(process))):
+            left.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(path: Path) -> AnyRecord:
+    """The record in ``path``. Raises InputError when it is not one."""
+    return parse(read_bounded(path), str(path)).record
+
+
+def record_files(root: Path) -> Iterator[Path]:
+    """Every record file under ``root``, sorted; hidden files and ``schema/`` are not records. Links are listed as they
+    are, so that the validator can refuse them; folders behind links are not entered."""
+    for folder, folders, names in os.walk(root, followlinks=False):
+        if Path(folder) == root and "schema" in folders:
+            folders.remove("schema")
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(".json") and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def load(root: Path) -> Iterator[AnyRecord]:
+    """Every record under ``root``. Raises InputError at the first file that is not one."""
+    for path in record_files(root):
+        yield read(path)
