@@ -1,0 +1,153 @@
+"""Where header bytes come from: a window that slides forward over a file or a ranged download.
+
+A header is parsed front to back and most of it is only measured (token lists), so the window keeps what is being
+looked at and forgets the rest: memory stays bounded whatever the file claims.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol
+
+from fitcheck.errors import InputError
+from fitcheck.units import MIB
+
+HEADER_LIMIT = 64 * MIB
+_READ_AHEAD = MIB
+_U64 = struct.Struct("<Q")
+
+
+class ByteSource(Protocol):
+    """Random access to the bytes of one file; ``size`` is None while nobody has told it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> int | None: ...
+
+    def read(self, offset: int, wanted: int) -> bytes:
+        """At least ``wanted`` bytes from ``offset`` unless the file ends first; it may return more."""
+        ...
+
+
+def open_regular(path: Path, what: str) -> BinaryIO:
+    """``path`` opened for reading, or InputError: missing, a folder, a pipe or device, no permission."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path}: this is a folder; name {what}.")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path}: this is not a regular file; name {what}.")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; check the path.") from None
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        raise InputError(f"{path}: cannot be read ({reason}); check the path and its permissions.") from None
+
+
+class LocalFile:
+    """A local file as a ByteSource. Use it as a context manager."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._file = open_regular(path, what)
+        self.name = str(path)
+        self.size = path.stat().st_size
+
+    def read(self, offset: int, wanted: int) -> bytes:
+        try:
+            self._file.seek(offset)
+            return self._file.read(max(wanted, _READ_AHEAD))
+        except OSError as problem:
+            raise InputError(f"{self.name}: reading failed ({problem.strerror}); check the disk.") from None
+
+    def __enter__(self) -> LocalFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class Window:
+    """A forward cursor over a ByteSource that holds only the bytes around ``position``.
+
+    Every reader raises InputError when the source ends first or the header passes ``limit`` bytes.
+    """
+
+    def __init__(self, source: ByteSource, limit: int = HEADER_LIMIT) -> None:
+        self._source = source
+        self._limit = limit
+        self._buffer = b""
+        self._base = 0
+        self._at = 0
+
+    @property
+    def position(self) -> int:
+        return self._base + self._at
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes, as a copy."""
+        self.need(count)
+        start = self._at
+        self._at += count
+        return self._buffer[start : self._at]
+
+    def unpack(self, layout: struct.Struct) -> tuple[int | float | bool, ...]:
+        self.need(layout.size)
+        values = layout.unpack_from(self._buffer, self._at)
+        self._at += layout.size
+        return values
+
+    def u64(self) -> int:
+        self.need(8)
+        value: int = _U64.unpack_from(self._buffer, self._at)[0]
+        self._at += 8
+        return value
+
+    def skip(self, count: int) -> None:
+        """Steps over ``count`` bytes without reading those that are not in the window yet."""
+        self._within_limit(self.position + count)
+        self._at += count
+
+    def skip_strings(self, count: int) -> None:
+        """Steps over ``count`` length-prefixed strings; only their lengths are looked at."""
+        unpack = _U64.unpack_from
+        while count:
+            self.need(8)
+            buffer, at, last = self._buffer, self._at, len(self._buffer) - 8
+            while count and at <= last:
+                at += 8 + unpack(buffer, at)[0]
+                count -= 1
+            self._within_limit(self._base + at)
+            self._at = at
+
+    def need(self, count: int) -> None:
+        """Makes sure that the next ``count`` bytes are in the window."""
+        if self._at + count <= len(self._buffer):
+            return
+        position = self.position
+        self._within_limit(position + count)
+        size = self._source.size
+        if size is not None and position + count > size:
+            raise self._ended(size)
+        kept = self._buffer[self._at :]
+        self._buffer = kept + self._source.read(position + len(kept), count - len(kept))
+        self._base, self._at = position, 0
+        if len(self._buffer) < count:
+            raise self._ended(position + len(self._buffer))
+
+    def _within_limit(self, end: int) -> None:
+        if end > self._limit:
+            raise InputError(
+                f"{self._source.name}: the header claims more than {self._limit // MIB} MiB, which no model needs; "
+                "the file is damaged or hostile, get it from its publisher."
+            )
+
+    def _ended(self, end: int) -> InputError:
+        return InputError(f"{self._source.name}: the file ends inside its header, at byte {end:,}; download it again.")
