@@ -1,0 +1,271 @@
+"""Phases of SenseNova-U1 workloads: which tensors are on the card when, for each task and placement. Sizes in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fitcheck.memory import activations
+from fitcheck.memory.constants import cublas_workspace, tokens
+from fitcheck.memory.footprint import Phase
+from fitcheck.memory.placement import FAST_FRACTION, FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream
+from fitcheck.memory.weights import Weights
+from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchitecture
+from fitcheck.models.workload import Task, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One guidance branch: its cached prefix in tokens."""
+
+    name: str
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What of the card and the process enters the allocated bytes.
+
+    ``total`` and ``free`` decide how many layers mode ``fast`` keeps. ``warm`` says that the process has made an image
+    before, so that the lazily built RoPE table of the generation tower exists during the prefix already.
+    """
+
+    compute_capability: tuple[int, int] | None = None
+    total: int | None = None
+    free: int | None = None
+    flash_attention: bool = False
+    warm: bool = False
+
+
+def reference_tokens(arch: SenseNovaArchitecture, size: tuple[int, int]) -> int:
+    """Tokens of an image handed in; upstream scales it into the allowed range first, keeping its proportions."""
+    count = arch.image_tokens(*size)
+    return min(max(count, tokens("reference_minimum")), tokens("reference_maximum"))
+
+
+def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, ...]:
+    """The prefixes that are computed and cached before denoising, in upstream's order."""
+    unconditional = tokens("unconditional")
+    references = sum(reference_tokens(arch, size) for size in workload.references)
+    guided = workload.cfg > 1
+    if workload.task is Task.T2I:
+        prompt = workload.prompt_tokens or tokens("t2i_prompt")
+        condition = Branch("condition", prompt)
+        return (condition, Branch("unconditional", unconditional)) if guided else (condition,)
+    if workload.task is Task.EDITING:
+        prompt = workload.prompt_tokens or tokens("editing_prompt")
+        found = [Branch("condition", prompt + references)]
+        image_guided = workload.image_cfg != 1
+        if (guided or image_guided) and (not image_guided or workload.cfg != workload.image_cfg):
+            found.append(Branch("image condition", tokens("image_condition_text") + references))
+        if image_guided:
+            found.append(Branch("unconditional", unconditional))
+        return tuple(found)
+    if workload.task is Task.INTERLEAVE:
+        prompt = workload.prompt_tokens or tokens("interleave_text_per_image")
+        return (
+            Branch("condition", prompt + references),
+            Branch("text unconditional", unconditional + references),
+            Branch("unconditional", unconditional),
+        )
+    prompt = workload.prompt_tokens or tokens("vqa_prompt")
+    return (Branch("condition", prompt + references),)
+
+
+def _velocity_branches(workload: Workload) -> int:
+    if workload.cfg == 1 and workload.image_cfg == 1:
+        return 1
+    if workload.image_cfg == 1 or workload.cfg == workload.image_cfg or workload.task is Task.T2I:
+        return 2
+    return 3
+
+
+def _keeps_prefix_weights(workload: Workload) -> bool:
+    """Phase-aware offload evicts embedding and head for denoising only in tasks that do not return to text."""
+    return workload.task in (Task.INTERLEAVE, Task.VQA)
+
+
+class _Layout:
+    """Weights on the card by phase, for one placement."""
+
+    def __init__(self, arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device):
+        self.arch, self.weights, self.workload, self.placement, self.device = arch, weights, workload, placement, device
+        self.base = weights.outer + cublas_workspace(device.compute_capability)
+        self.reads_images = bool(workload.references) or workload.task is Task.INTERLEAVE
+
+    def phase(
+        self,
+        name: str,
+        branch: str,
+        moment: activations.Moment,
+        *,
+        kv_cache: int = 0,
+        held: int = 0,
+        prefix_weights: int = 0,
+    ) -> Phase:
+        resident, window = self.base + self._rope_tables(name) + prefix_weights, 0
+        stream, in_flight = self.placement.stream, self.placement.in_flight
+        if stream is Stream.NOTHING:
+            resident += self.weights.all_layers
+        elif stream is Stream.LAYER:
+            window = self.weights.window_both(in_flight)
+        elif branch == GENERATION and self.placement.keep_generation:
+            kept = self._kept_layers(resident + kv_cache + held)
+            sizes = self.weights.layers[GENERATION]
+            resident += sum(sizes[:kept])
+            window = self.weights.window(GENERATION, min(in_flight, len(sizes) - kept))
+        else:
+            window = self.weights.window(branch, in_flight)
+        return Phase(name, resident, window, kv_cache, held + moment.activations, moment.scratch)
+
+    def _rope_tables(self, phase: str) -> int:
+        """A vision tower builds its table at its first use; v0 moved both to the card when loading."""
+        generates = self.workload.task is not Task.VQA
+        used = int(self.reads_images) + int(generates and (self.device.warm or phase not in ("embed", "prefix")))
+        return (2 if self.placement.revision == "v0" else used) * self.arch.vision_rope_bytes
+
+    def prefix_weights(self, *, denoising: bool) -> int:
+        both = self.weights.embedding + self.weights.head
+        if self.placement.stream is Stream.NOTHING:
+            return both
+        match self.placement.prefix_weights:
+            case PrefixWeights.RESIDENT:
+                return both
+            case PrefixWeights.PREFIX_PHASE:
+                return 0 if denoising and not _keeps_prefix_weights(self.workload) else both
+            case PrefixWeights.OWN_FORWARD:
+                return 0
+
+    def _kept_layers(self, base: int) -> int:
+        """Generation layers that mode ``fast`` keeps: upstream decides after each layer's forward.
+
+        A layer stays while allocated + 4 GiB <= min(0.9 × total, total − 2 GiB) and at least 6 GiB are free; two more
+        layers are in flight at that moment. Without a known card all layers are assumed to stay.
+        """
+        sizes = self.weights.layers[GENERATION]
+        if self.device.total is None:
+            return len(sizes)
+        limit = min(int(FAST_FRACTION * self.device.total), self.device.total - FAST_HEADROOM) - FAST_RESERVE
+        free = self.device.free if self.device.free is not None else self.device.total
+        limit = min(limit, free - FAST_HEADROOM - FAST_RESERVE)
+        kept = 0
+        while kept < len(sizes):
+            ahead = sum(sizes[kept : kept + 1 + self.placement.prefetch])
+            if base + ahead > limit:
+                break
+            base += sizes[kept]
+            kept += 1
+        return kept
+
+
+def phases(
+    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+) -> tuple[Phase, ...]:
+    """The phases of a workload in the order they run, each at its own peak."""
+    layout = _Layout(arch, weights, workload, placement, device)
+    match workload.task:
+        case Task.T2I | Task.EDITING:
+            return (*_prefix(layout), _denoise(layout))
+        case Task.INTERLEAVE:
+            return _interleave(layout)
+        case _:
+            return _vqa(layout)
+
+
+def _prefix(layout: _Layout) -> tuple[Phase, ...]:
+    """One understanding forward a branch; caches add up, inputs and masks of all branches are built beforehand."""
+    arch, workload = layout.arch, layout.workload
+    found = branches(arch, workload)
+    images = sum(reference_tokens(arch, size) for size in workload.references)
+    inputs = sum(activations.hidden_bytes(arch, branch.prefix) for branch in found if images or branch is found[0])
+    inputs += sum(activations.mask_bytes(branch.prefix) for branch in found) + activations.pixel_bytes(arch, images)
+    made, cached = [], 0
+    for branch in found:
+        cached += arch.kv_bytes_per_token * branch.prefix
+        made.append(
+            layout.phase(
+                "prefix",
+                UNDERSTANDING,
+                activations.understanding_pass(arch, layout.weights, branch.prefix),
+                kv_cache=cached,
+                held=inputs,
+                prefix_weights=layout.prefix_weights(denoising=False),
+            )
+        )
+    highest = max(made, key=lambda phase: phase.allocated)
+    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+        embed = activations.Moment(activations.hidden_bytes(arch, max(branch.prefix for branch in found)), 0)
+        return (
+            layout.phase("embed", UNDERSTANDING, embed, prefix_weights=layout.weights.embedding),
+            highest,
+        )
+    return (highest,)
+
+
+def _denoise(layout: _Layout, extra_prefix: int = 0, held: int = 0) -> Phase:
+    """The sampling steps. Each branch's prefix is held twice: in its cache and in a buffer for prefix plus image."""
+    arch, workload = layout.arch, layout.workload
+    image = arch.image_tokens(workload.width, workload.height) * workload.batch
+    found = branches(arch, workload)
+    growth = [extra_prefix if branch.name != "unconditional" else 0 for branch in found]
+    prefixes = [branch.prefix + more for branch, more in zip(found, growth, strict=True)]
+    cached = arch.kv_bytes_per_token * sum(2 * prefix + image for prefix in prefixes)
+    return layout.phase(
+        "denoise",
+        GENERATION,
+        activations.generation_pass(
+            arch, layout.weights, image, max(prefixes), flash=layout.device.flash_attention
+        ),
+        kv_cache=cached,
+        held=held + activations.sampler_bytes(arch, image, _velocity_branches(workload)),
+        prefix_weights=layout.prefix_weights(denoising=True),
+    )
+
+
+def _interleave(layout: _Layout) -> tuple[Phase, ...]:
+    """Text and images in turn; the last image is made and read back with the longest caches."""
+    arch, workload = layout.arch, layout.workload
+    found = branches(arch, workload)
+    image = arch.image_tokens(workload.width, workload.height)
+    text = workload.new_tokens or tokens("interleave_text_per_image") * workload.images
+    earlier = (image + 2) * (workload.images - 1)
+    condition = found[0].prefix + earlier + text
+    others = sum(branch.prefix for branch in found[1:]) + earlier
+    sampler = activations.sampler_bytes(arch, image, _velocity_branches(workload))
+    finished = activations.pixel_bytes(arch, image) * workload.images
+    weights_on_card = layout.prefix_weights(denoising=False)
+    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+        weights_on_card = layout.weights.head
+    read_back = layout.phase(
+        "read image back",
+        UNDERSTANDING,
+        activations.understanding_pass(arch, layout.weights, image + 1, condition),
+        kv_cache=arch.kv_bytes_per_token * (condition + image + 1 + others),
+        held=sampler + finished + activations.mask_bytes(image + 1, condition) + activations.hidden_bytes(arch, image + 1),
+        prefix_weights=weights_on_card,
+    )
+    prefix = max(_prefix(layout), key=lambda phase: phase.allocated)
+    return (prefix, _denoise(layout, extra_prefix=earlier + text, held=finished), read_back, _decode(layout, condition + others))
+
+
+def _vqa(layout: _Layout) -> tuple[Phase, ...]:
+    new = layout.workload.new_tokens or tokens("vqa_new_tokens")
+    cached = sum(branch.prefix for branch in branches(layout.arch, layout.workload)) + new
+    return (*_prefix(layout), _decode(layout, cached))
+
+
+def _decode(layout: _Layout, cached: int) -> Phase:
+    """One token at a time; growing a layer's cache holds its old and new keys and values together."""
+    arch = layout.arch
+    per_layer = arch.kv_bytes_per_token * cached // arch.layers
+    weights_on_card = layout.prefix_weights(denoising=False)
+    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+        weights_on_card = max(layout.weights.embedding, layout.weights.head)
+    moment = activations.understanding_pass(arch, layout.weights, 1, cached)
+    return layout.phase(
+        "decode",
+        UNDERSTANDING,
+        moment,
+        kv_cache=arch.kv_bytes_per_token * cached + per_layer,
+        held=activations.logits_bytes(arch, 1),
+        prefix_weights=weights_on_card,
+    )

@@ -1,0 +1,98 @@
+"""The sums over a tensor table that the phases need, computed once per table. Sizes in bytes as held at run time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fitcheck.models.sensenova import GENERATION, UNDERSTANDING
+from fitcheck.models.tensors import Tensor, TensorTable
+
+
+def runtime_bytes(tensor: Tensor) -> int:
+    """Bytes on the device: quantized blocks as stored, everything else as bfloat16.
+
+    Upstream casts the loaded model to the compute dtype, which turns the F32 norms and convolutions of a GGUF file into
+    bfloat16 and leaves packed blocks alone.
+    """
+    return tensor.nbytes if tensor.quant.quantized else 2 * tensor.elements
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """The largest matrix of one kind in a branch: what a GGUF linear dequantizes at once."""
+
+    elements: int
+    type: str
+    out_features: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """``layers[branch][i]`` is layer i's share in bytes; ``outer`` everything outside layers, embedding and head."""
+
+    outer: int
+    embedding: int
+    head: int
+    layers: dict[str, tuple[int, ...]]
+    largest: dict[tuple[str, str], Linear]
+    pinnable: dict[str, tuple[int, ...]]
+    file_bytes: int
+
+    @property
+    def all_layers(self) -> int:
+        return sum(sum(sizes) for sizes in self.layers.values())
+
+    def window(self, branch: str, in_flight: int) -> int:
+        """Bytes of the largest run of ``in_flight`` consecutive layers (the run wraps around at the end)."""
+        return _largest_run(self.layers[branch], in_flight)
+
+    def window_both(self, in_flight: int) -> int:
+        both = tuple(a + b for a, b in zip(self.layers[UNDERSTANDING], self.layers[GENERATION], strict=True))
+        return _largest_run(both, in_flight)
+
+
+def _largest_run(sizes: tuple[int, ...], count: int) -> int:
+    count = min(count, len(sizes))
+    wrapped = sizes + sizes[: count - 1] if count else ()
+    return max((sum(wrapped[i : i + count]) for i in range(len(sizes))), default=0) if count else 0
+
+
+_KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@lru_cache(maxsize=64)
+def weights_of(table: TensorTable) -> Weights:
+    """Sums of a SenseNova tensor table; cached by table identity."""
+    outer = embedding = head = 0
+    layers: dict[str, dict[int, int]] = {UNDERSTANDING: {}, GENERATION: {}}
+    pinnable: dict[str, list[int]] = {"layers": [], "prefix": []}
+    largest: dict[tuple[str, str], Linear] = {}
+    for tensor in table:
+        size = runtime_bytes(tensor)
+        if tensor.layer is not None:
+            per_layer = layers[tensor.branch]
+            per_layer[tensor.layer] = per_layer.get(tensor.layer, 0) + size
+            pinnable["layers"].append(size)
+            kind = next((kind for kind in _KINDS if kind in tensor.name), None)
+            if kind is not None:
+                known = largest.get((tensor.branch, kind))
+                if known is None or tensor.elements > known.elements:
+                    largest[tensor.branch, kind] = Linear(tensor.elements, tensor.type, tensor.shape[0])
+        elif tensor.role == "embedding":
+            embedding += size
+            pinnable["prefix"].append(size)
+        elif tensor.role == "head":
+            head += size
+            pinnable["prefix"].append(size)
+        else:
+            outer += size
+    return Weights(
+        outer=outer,
+        embedding=embedding,
+        head=head,
+        layers={branch: tuple(sizes[i] for i in sorted(sizes)) for branch, sizes in layers.items()},
+        largest=largest,
+        pinnable={key: tuple(sizes) for key, sizes in pinnable.items()},
+        file_bytes=table.nbytes,
+    )
