@@ -81,7 +81,7 @@ _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 
 def clean_text(text: str, limit: int = MAX_TEXT) -> str:
     """A message as it may enter a record: no control characters, no local paths, at most ``limit`` characters."""
-    text = _LOCAL_PATH.sub("<path>", text.replace("\r\n", "\n").replace("\t", " "))
+    text = _LOCAL_PATH.sub("[path]", text.replace("\r\n", "\n").replace("\t", " "))
     text = _NOT_TEXT.sub(" ", text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

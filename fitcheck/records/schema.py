@@ -119,13 +119,14 @@ class WorkloadSizes(Block):
 
 
 class CardInfo(Block):
-    """The card that ran. ``memory`` is the total the driver reports, in bytes; ``pci_id`` is vendor:device in hex.
-    ``compute_capability`` like ``"8.6"``. A GPU UUID or serial has no place here."""
+    """The card that ran. ``memory`` is the total the driver reports, in bytes (``None`` only when an imported tool does
+    not say it); ``pci_id`` is vendor:device in hex; ``compute_capability`` like ``"8.6"``; ``slug`` the catalog's.
+    A GPU UUID or serial has no place here."""
 
     slug: Slug
     name: Name
     vendor: Slug
-    memory: Bytes
+    memory: Bytes | None = None
     pci_id: PciId | None = None
     compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d{1,2}$")] | None = None
     driver: Version | None = None
@@ -144,7 +145,7 @@ class MachineInfo(Block):
     physical_cores: Small | None = None
     logical_cores: Small | None = None
     ram: Bytes | None = None
-    os: Literal["linux", "windows", "macos", "other"]
+    os: Literal["linux", "windows", "macos", "other", "unknown"]
     os_version: Version | None = None
     virtualised: Literal["yes", "no", "unknown"] = "unknown"
 
@@ -236,9 +237,12 @@ class Memory(Block):
 
 
 class Transfer(Block):
-    """Weight streaming of one run: bytes copied to the card, the rate while copying, the link as seen under load."""
+    """Weight streaming of one run: bytes copied to the card, the rate while copying, the time that compute waited for
+    copies, the streamed layers that stayed on the card, and the link as seen under load."""
 
     bytes_streamed: Bytes | None = None
+    copies: Count | None = None
+    resident_layers: Small | None = None
     bytes_per_second: BytesPerSecond | None = None
     wait_seconds: Seconds | None = None
     pcie_generation: Annotated[int, Field(ge=1, le=8)] | None = None
@@ -300,21 +304,30 @@ class RecordBase(Block):
     notes: Text | None = None
 
 
+class Output(Block):
+    """What came out, so that two runs can be told equal: sha256 of the output tensor's bytes or of the token ids."""
+
+    digest: Sha256
+    finite: bool
+
+
 Samples = Annotated[tuple[Sample, ...], Field(max_length=MAX_SAMPLES)]
 
 
 class PassRecord(RecordBase):
-    """A measured cell: model × tier × workload × runtime × mode on a card. A failed run may have no samples."""
+    """A measured cell: model × tier × workload × runtime × mode on a card. A failed run may have no samples; without a
+    card it ran on the CPU."""
 
     kind: Literal["pass"] = "pass"
     model: ModelRef
     runtime: Runtime
     workload: WorkloadSizes
-    card: CardInfo
+    card: CardInfo | None = None
     protocol: Protocol
     samples: Samples
     memory: Memory
     outcome: Outcome
+    output: Output | None = None
     transfer: Transfer | None = None
     power: Power | None = None
     limit: Limit | None = None

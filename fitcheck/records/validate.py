@@ -1,0 +1,209 @@
+"""Checking files and whole trees of records: each alone, then against each other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from fitcheck.errors import InputError
+from fitcheck.records import checks, privacy, store
+from fitcheck.records.findings import Finding, Rank, flag, note, reject
+from fitcheck.records.reading import Parsed, parse, read_bounded
+from fitcheck.records.schema import AnyRecord, PassRecord
+from fitcheck.records.signature import SUFFIX, check_signature
+
+ALLOWED_SIGNERS = "allowed_signers"
+# files that a results tree has besides records
+_FURNITURE = {"README.md", ALLOWED_SIGNERS, ".gitattributes", ".gitkeep"}
+_MIN_PEERS = 5
+# a value this many robust standard deviations (1.4826 × MAD) from its peers' median, and this factor off, surprises
+_ROBUST_DEVIATIONS = 6.0
+_LEAST_FACTOR = 1.25
+
+Estimate = Callable[[PassRecord], "Finding | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A finding and the file it is about."""
+
+    path: Path
+    finding: Finding
+
+
+@dataclass(slots=True)
+class Report:
+    """Outcome of a validation. ``files`` counts what was looked at, ``valid`` the records that were not rejected."""
+
+    files: int = 0
+    valid: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def of(self, rank: Rank) -> list[Problem]:
+        return [problem for problem in self.problems if problem.finding.rank is rank]
+
+    @property
+    def rejected(self) -> bool:
+        return any(problem.finding.rank is Rank.REJECT for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    path: Path
+    seconds: float | None
+    allocated: int | None
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What has to be remembered of each valid record to compare it with the others."""
+
+    cells: dict[tuple[object, ...], list[_Peer]] = field(default_factory=lambda: defaultdict(list))
+    measurements: dict[str, Path] = field(default_factory=dict)
+
+
+def validate(paths: list[Path], now: float | None = None, estimate: Estimate | None = None) -> Report:
+    """Check files and trees. ``estimate`` may compare a pass with the estimator and return a flag."""
+    report, seen = Report(), _Seen()
+    now = time.time() if now is None else now
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            for entry in _entries(path):
+                _validate_file(entry, path, now, estimate, report, seen)
+        else:
+            _validate_file(path, None, now, estimate, report, seen)
+    _compare(seen, report)
+    return report
+
+
+def check_record(content: bytes, where: str, now: float) -> tuple[Parsed | None, list[Finding]]:
+    """The record in ``content`` and everything odd about it, its place in a tree aside."""
+    try:
+        parsed = parse(content, where)
+    except InputError as error:
+        return None, [reject("unreadable", str(error).removeprefix(f"{where}: ").rstrip("."))]
+    found = _identity(parsed, content)
+    found += privacy.private_patterns(parsed.document)
+    found += checks.check(parsed.record, now)
+    return parsed, found
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    """Every file under ``root`` that is not furniture or a signature; links too, so that they are refused."""
+    for where, folders, names in os.walk(root):
+        folder = Path(where)
+        folders[:] = sorted(name for name in folders if not (folder == root and name == "schema"))
+        for name in list(folders):
+            if (folder / name).is_symlink():
+                folders.remove(name)
+                yield folder / name
+        for name in sorted(names):
+            if name.endswith(f".json{SUFFIX}") and (folder / name.removesuffix(SUFFIX)).exists():
+                continue
+            if not (folder == root and name in _FURNITURE):
+                yield folder / name
+
+
+def _validate_file(
+    path: Path, root: Path | None, now: float, estimate: Estimate | None, report: Report, seen: _Seen
+) -> None:
+    report.files += 1
+    found: list[Finding]
+    if path.suffix != ".json" or path.name.startswith("."):
+        found = [reject("not-a-record", "is not a record (a .json file is expected here)")]
+        report.problems += [Problem(path, finding) for finding in found]
+        return
+    try:
+        content = read_bounded(path)
+    except InputError as error:
+        report.problems.append(Problem(path, reject("unreadable", str(error).removeprefix(f"{path}: ").rstrip("."))))
+        return
+    parsed, found = check_record(content, str(path), now)
+    if parsed is not None:
+        found += _place(parsed.record, path, root)
+        signature = path.with_name(path.name + SUFFIX)
+        if signature.exists() or signature.is_symlink():
+            signers = root / ALLOWED_SIGNERS if root is not None else None
+            found.append(check_signature(content, signature, parsed.record.submitter, signers))
+        if not any(finding.rank is Rank.REJECT for finding in found):
+            report.valid += 1
+            found += _remember(parsed, path, seen)
+            if estimate is not None and isinstance(parsed.record, PassRecord):
+                surprise = estimate(parsed.record)
+                found += [surprise] if surprise is not None else []
+    report.problems += [Problem(path, finding) for finding in found]
+
+
+def _identity(parsed: Parsed, content: bytes) -> list[Finding]:
+    """The id is the content's, and the content is written the one canonical way."""
+    document = parsed.document
+    body = {key: value for key, value in document.items() if key != "id"}
+    try:
+        digest = store.document_id(body)
+        canonical = store.canonical(document) + b"\n"
+    except (ValueError, RecursionError) as error:
+        return [reject("not-canonical", f"cannot be written as canonical JSON ({error})")]
+    if "id" not in document:
+        return [reject("no-id", "has no id; `fitcheck submit` gives it one")]
+    if document["id"] != digest:
+        return [reject("id-mismatch", f"the id is not the content's (that would be {digest[:12]}…): it was changed")]
+    if parsed.record.schema_version == document["schema_version"] and document != store.document_of(parsed.record):
+        return [reject("not-canonical", "states absent values or defaults differently from how fitcheck writes them")]
+    if content != canonical:
+        return [reject("not-canonical", "is not canonical JSON with one line feed; `fitcheck submit` rewrites it")]
+    return []
+
+
+def _place(record: AnyRecord, path: Path, root: Path | None) -> list[Finding]:
+    expected = store.relative_path(record)
+    if root is None:
+        return [] if path.stem == record.id else [note("file-name", f"is stored as {expected} in a results tree")]
+    if path.absolute().parts[-3:] != expected.parts:
+        return [reject("misplaced", f"belongs at {expected}")]
+    return []
+
+
+def _remember(parsed: Parsed, path: Path, seen: _Seen) -> list[Finding]:
+    record = parsed.record
+    said = ("id", "submitter", "notes", "tags")
+    measurement = store.document_id({key: value for key, value in parsed.document.items() if key not in said})
+    first = seen.measurements.setdefault(measurement, path)
+    found = [flag("duplicate", f"is the same measurement as {first}")] if first != path else []
+    if isinstance(record, PassRecord) and record.outcome.result == "ok" and record.protocol.steps_run is None:
+        totals = [sample.total for sample in record.samples if not sample.warmup]
+        peer = _Peer(path, median(totals) if totals else None, record.memory.allocated)
+        seen.cells[_cell(record)].append(peer)
+    return found
+
+
+def _cell(record: PassRecord) -> tuple[object, ...]:
+    runtime, cap = record.runtime, record.protocol.cap
+    return (
+        record.card.slug if record.card else store.NO_CARD,
+        (cap.bytes, cap.enforced_by) if cap else None,
+        (record.model.slug, record.model.tier, record.model.weights),
+        (runtime.name, runtime.revision, runtime.mode, runtime.policy, runtime.prefetch),
+        record.workload,
+    )
+
+
+def _compare(seen: _Seen, report: Report) -> None:
+    """Flag what lies far from the other records of its own cell, by median and median absolute deviation."""
+    for peers in seen.cells.values():
+        for name, unit, scale in (("seconds", "s", 1.0), ("allocated", "GiB", 2.0**30)):
+            points = [(peer.path, float(value)) for peer in peers if (value := getattr(peer, name)) is not None]
+            if len(points) < _MIN_PEERS:
+                continue
+            middle = median(value for _, value in points)
+            deviation = 1.4826 * median(abs(value - middle) for _, value in points)
+            for path, value in points:
+                factor = max(value, middle) / max(min(value, middle), 1e-9)
+                if factor > _LEAST_FACTOR and abs(value - middle) > _ROBUST_DEVIATIONS * deviation:
+                    usual = f"{len(points)} records of this cell have {middle / scale:.3g}"
+                    message = f"{name} {value / scale:.3g} {unit} where {usual}"
+                    report.problems.append(Problem(path, flag("outlier", message)))
