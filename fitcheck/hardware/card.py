@@ -18,9 +18,11 @@ class Sourced:
 class Card:
     """One GPU model.
 
-    ``memory`` is the nominal size in bytes (12 GiB on a "12 GB" card). ``tensor_flops`` is the dense bf16/fp16 matrix
-    rate with f32 accumulation, without sparsity, as a maker's document gives it; ``shader_flops`` the plain f32 rate.
-    ``form`` is desktop, laptop, workstation, datacenter, integrated or console.
+    ``memory`` is the nominal size in bytes (12 GiB on a "12 GB" card), 0 where the card only shares host RAM.
+    ``tensor_flops`` is the dense bf16/fp16 matrix rate with f32 accumulation, without sparsity, as a maker's document
+    gives it or derived from one (the source says which); ``shader_flops`` the plain f32 rate. ``form`` is desktop,
+    laptop, workstation, datacenter, integrated, console, embedded or mining. ``unified_memory`` means that host and
+    card share one memory.
     """
 
     slug: str
@@ -40,3 +42,6 @@ class Card:
     power_watts: float | None = None
     launch_price_usd: Sourced | None = None
     corrections: tuple[str, ...] = ()
+    chip: str | None = None
+    memory_type: str | None = None
+    aliases: tuple[str, ...] = ()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card
 from fitcheck.units import Interval
+
+MOST_GPUS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One card in a machine, as asked about or as detected; live values are ``None`` when nothing was detected."""
+    """One card in a machine, as asked about or as detected; live values are ``None`` when nothing was detected.
+
+    ``vram_total`` is what the driver reports when detected, else the card's nominal size; 0 is unknown (a card that
+    shares host RAM of unknown size).
+    """
 
     card: Card
     link: Link
@@ -55,3 +62,55 @@ class Budget:
     ram: Interval[int] | None
     disk: int | None
     basis: str
+
+
+def machine_for(
+    card: Card,
+    *,
+    ram: int | None = None,
+    disk: int | None = None,
+    display: bool | None = None,
+    vram_override: int | None = None,
+    pcie_generation: int | None = None,
+    pcie_lanes: int | None = None,
+    count: int = 1,
+) -> Machine:
+    """The machine someone asks about: ``count`` of ``card``, host RAM and free disk in bytes where they were given.
+
+    ``display`` says whether a screen hangs on the (first) card; None is unknown. ``pcie_generation`` and ``pcie_lanes``
+    describe the slot where it is smaller than what the card could do. Raises InputError for values that cannot be.
+    """
+    for flag, value, least, most in (
+        ("--ram", ram, 1, 1 << 50),
+        ("--disk", disk, 0, 1 << 60),
+        ("--vram", vram_override, 1, 1 << 50),
+        ("--pcie", pcie_generation, 1, 7),
+        ("--gpu-count", count, 1, MOST_GPUS),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{flag}: {value} is out of range; give {least} to {most}.")
+    if pcie_lanes is not None and pcie_lanes not in (1, 2, 4, 8, 16):
+        raise InputError(f"--pcie-lanes: {pcie_lanes} is not a PCIe width; choose from 1, 2, 4, 8, 16.")
+    link = Link(
+        _smaller(pcie_generation, card.pcie_generation),
+        _smaller(pcie_lanes, card.pcie_lanes),
+    )
+    total = card.memory or (ram or 0 if card.unified_memory else 0)
+    gpus = tuple(
+        Gpu(
+            card=card,
+            link=link,
+            vram_total=total,
+            vram_override=vram_override,
+            display=display if position == 0 else False,
+            index=position,
+        )
+        for position in range(count)
+    )
+    host = ram if ram is not None or not card.unified_memory else card.memory or None
+    return Machine(gpus=gpus, ram_total=host, disk_free=disk)
+
+
+def _smaller(slot: int | None, card: int | None) -> int | None:
+    """A link runs at what both ends can do; an unknown end does not limit."""
+    return slot if card is None else card if slot is None else min(slot, card)

@@ -1,0 +1,176 @@
+"""Every card fitcheck knows, and the one that a name means. Lookup is exact: a name means one card, several, or none.
+
+A short name means the one card that a buyer means by it: "RTX 4070" is the desktop card although the database also
+lists variants of it with another chip or memory type. Where variants differ in memory size ("RTX 4060 Ti", "A100"), the
+name is ambiguous and the candidates are listed. Similar names are only ever suggested, never taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.database import Database, database, slug
+from fitcheck.hardware.names import VARIANT_STEP, Name, is_variant, loosened, parse, without_variant
+from fitcheck.units import GIB, MIB
+
+_COMMON = Path(__file__).parent / "data" / "common_cards.json"
+_LONGEST_QUERY = 120
+_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
+_DIGITS = re.compile(r"\d+")
+_NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
+
+
+@cache
+def all_cards() -> tuple[Card, ...]:
+    """Every card, over 2,000, in the database's order."""
+    source = database()
+    return tuple(source.card(index) for index in range(len(source.rows)))
+
+
+@cache
+def common_cards() -> tuple[Card, ...]:
+    """About 40 cards that someone would choose from today, cheapest line first (data/common_cards.json)."""
+    wanted = json.loads(_COMMON.read_bytes())["slugs"]
+    return tuple(find_card(name) for name in wanted)
+
+
+@cache
+def find_card(query: str) -> Card:
+    """The card that ``query`` means: a name as sold, a driver's name, a slug or an alias.
+
+    Raises InputError, listing the candidates, when the name fits several cards, and with the nearest names when it fits
+    none.
+    """
+    source = database()
+    text = query.strip()[:_LONGEST_QUERY]
+    name = parse(text)
+    if not name.stem:
+        raise InputError(f"--gpu: {query[:_LONGEST_QUERY]!r} is not a card name; write it like 'RTX 4070'.")
+    candidates = _alias(name, source) or _named(name, source) or _slug(text, source)
+    if not candidates:
+        raise InputError(f"--gpu: no card is called {text!r}{_nearest(name, text, source)}")
+    if len(candidates) > 1:
+        listed = ", ".join(repr(label) for label in _labels(candidates, source))
+        raise InputError(f"--gpu: {text!r} is ambiguous; choose one of {listed}.")
+    return source.card(candidates[0])
+
+
+def match_detected(name: str, memory: int | None) -> Card | None:
+    """The card that a driver's ``name`` means, ``memory`` in bytes telling variants apart; None if it is unknown."""
+    source = database()
+    parsed = parse(name)
+    found = _alias(parsed, source) or _named(parsed, source)
+    if len(found) > 1 and memory is not None:
+        # a driver reports a little less than the nominal size, never more than a rounding above it
+        near = [index for index in found if 0.90 <= memory / GIB / _gigabytes(index, source) <= 1.02]
+        found = near or found
+    return source.card(found[0]) if len(found) == 1 else None
+
+
+def _alias(name: Name, source: Database) -> list[int]:
+    index = _alias_index().get(_key(name))
+    return [] if index is None else [index]
+
+
+def _slug(text: str, source: Database) -> list[int]:
+    """The few slugs that do not read as their card's name: "9800-gtx-plus" for "9800 GTX+"."""
+    return [index for index, row in enumerate(source.rows) if slug(row[1]) == text] if _SLUG.fullmatch(text) else []
+
+
+@cache
+def _alias_index() -> dict[tuple[str, int | None, frozenset[str]], int]:
+    source = database()
+    position = {row[1]: index for index, row in enumerate(source.rows)}
+    return {_key(parse(alias)): position[name] for name in source.overlay for alias in source.aliases(name)}
+
+
+def _named(query: Name, source: Database) -> list[int]:
+    """Rows that the query names at the strictest reading that names any, with the variants that differ in memory."""
+    rows = [(index, parsed) for index, parsed in _plausible(query, source) if parsed.markers == query.markers]
+    whole = [index for index, parsed in rows if _key(parsed) == _key(query)]
+    if whole and (query.memory is not None or is_variant(query)):
+        return whole
+    readings: dict[int, list[int]] = {}
+    for index, parsed in rows:
+        for step, stem in loosened(parsed):
+            if stem == query.stem and _memory_agrees(query, parsed, index, source):
+                readings.setdefault(step, []).append(index)
+                break
+    if not readings:
+        return []
+    strictest = min(readings)
+    last = max(strictest, VARIANT_STEP)
+    found = [index for step in sorted(readings) if step <= last for index in readings[step]]
+    return _as_bought(found, readings[strictest], source)
+
+
+def _as_bought(found: list[int], strictest: list[int], source: Database) -> list[int]:
+    """Of the rows that a name can mean, one for each product and memory size: what a buyer chooses by."""
+    sold = [index for index in found if not source.rare(source.rows[index][1])] or found
+    chosen: dict[tuple[str, float], int] = {}
+    parsed_names = {index: parse(source.rows[index][1]) for index in sold}
+    for index in sorted(sold, key=lambda index: (is_variant(parsed_names[index]), index not in strictest, index)):
+        parsed = parsed_names[index]
+        chosen.setdefault((without_variant(parsed), _gigabytes(index, source)), index)
+    return list(chosen.values())
+
+
+def _plausible(query: Name, source: Database) -> list[tuple[int, Name]]:
+    """Rows that hold the query's longest number or first word: parsing all names would cost more than the lookup."""
+    runs = [run for token in query.tokens for run in _DIGITS.findall(token)]
+    wanted = max(runs, key=len) if runs else query.tokens[0]
+    return [(index, parse(row[1])) for index, row in enumerate(source.rows) if wanted in _squashed(row[1])]
+
+
+def _memory_agrees(query: Name, parsed: Name, index: int, source: Database) -> bool:
+    if query.memory is None:
+        return True
+    memory = parsed.memory if parsed.memory is not None else round(_gigabytes(index, source) * 1024)
+    return memory == query.memory
+
+
+def _key(name: Name) -> tuple[str, int | None, frozenset[str]]:
+    return name.stem, name.memory, name.markers
+
+
+def _gigabytes(index: int, source: Database) -> float:
+    return source.card(index).memory / GIB
+
+
+def _labels(candidates: list[int], source: Database) -> list[str]:
+    """Names that find exactly these cards when typed: with the memory size where the database's name lacks it."""
+    labels = []
+    for index in sorted(candidates, key=lambda index: _gigabytes(index, source)):
+        name = source.rows[index][1]
+        shown = name.removeprefix("GeForce ")
+        labels.append(shown if parse(name).memory is not None else with_memory(shown, source.card(index).memory))
+    return labels
+
+
+def with_memory(name: str, memory: int) -> str:
+    return f"{name} {memory / GIB:g} GB" if memory >= GIB else f"{name} {memory // MIB} MB"
+
+
+def _nearest(query: Name, text: str, source: Database) -> str:
+    """Suggestions for a name that fits nothing: the same card in another size or form first, then similar spelling."""
+    import difflib
+
+    if query.memory is not None:
+        same = _named(replace(query, memory=None), source)
+        if same:
+            return "; it exists as " + ", ".join(repr(label) for label in _labels(same, source))
+    slugs = {slug(name): name for name in source.names()}
+    wanted = slug(text)
+    longer = [one for one in slugs if one.startswith(wanted + "-")]
+    near = (longer or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6))[:3]
+    return "" if not near else "; did you mean " + " or ".join(repr(slugs[one]) for one in near) + "?"
+
+
+def _squashed(name: str) -> str:
+    return _NOT_ALPHANUMERIC.sub("", name.lower())

@@ -1,0 +1,119 @@
+"""Card names as people, makers and drivers write them, brought to one comparable form. No guessing: equal or not.
+
+"NVIDIA GeForce RTX 4070 Laptop GPU", "rtx4070-laptop" and the database's "GeForce RTX 4070 Mobile" are one name; a
+laptop part and a desktop part never are. A name is split into the stem (what identifies the product), its memory size
+and its markers (laptop, Max-Q). The stem can be loosened step by step; loosening never touches the markers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_NOISE = re.compile(
+    r"\((?:r|tm|c)\)|[®™©]|^\s*(?:nvidia|amd|intel|ati)\b|\b(?:gpu|graphics card)\b|(?<=\b[ab]\d\d\d) graphics\s*$"
+)
+_MEMORY = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([gm])i?b\b(?!ps)")
+_LAPTOP = re.compile(r"\b(?:laptop|mobile|notebook)\b")
+_MAX_Q = re.compile(r"\bmax[\s-]?q\b")
+_WORD = re.compile(r"[a-z0-9+.]+")
+_BRAND = frozenset({"geforce", "radeon", "tesla", "instinct", "arc", "apple"})
+_LINE = frozenset({"quadro", "ada", "blackwell"})
+_SERIES = frozenset({"rtx", "gtx", "rx"})
+_SOCKET = re.compile(r"sxm\d")
+_BOARD = re.compile(r"sxm|pcie|hbm\de?")
+# chip code names, memory types and speeds, shader counts and revisions: the same card to a buyer
+_VARIANT = re.compile(
+    r"(?:(?:ad|ga|tu|gk|gm|gf|gb)\d{3}|gp10[2-8])[a-z]?|gddr\d\w*|ddr\d|\d+gbps|\d{4}sp|refresh|rev\.?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A parsed card name. ``memory`` is in MiB; ``markers`` holds "laptop" and "max-q"."""
+
+    tokens: tuple[str, ...]
+    memory: int | None
+    markers: frozenset[str]
+
+    @property
+    def stem(self) -> str:
+        return "".join(self.tokens)
+
+
+def parse(text: str) -> Name:
+    """Split a name; never fails, an empty stem matches nothing."""
+    lowered = _NOISE.sub(" ", text.lower().replace("-", " "))
+    memory = None
+    found = _MEMORY.search(lowered)
+    if found is not None:
+        memory = round(float(found.group(1)) * (1024 if found.group(2) == "g" else 1))
+        lowered = lowered[: found.start()] + " " + lowered[found.end() :]
+    markers = set()
+    if "max" in lowered:
+        lowered, count = _MAX_Q.subn(" ", lowered)
+        if count:
+            markers.add("max-q")
+    lowered, count = _LAPTOP.subn(" ", lowered)
+    if count and "max-q" not in markers:  # makers write "with Max-Q Design" for laptops only
+        markers.add("laptop")
+    return Name(tuple(_WORD.findall(lowered)), memory, frozenset(markers))
+
+
+VARIANT_STEP = 2
+
+
+def loosened(name: Name) -> Iterator[tuple[int, str]]:
+    """(step, stem) from the exact stem to the loosest, each stem once; a step that would leave nothing is skipped.
+
+    Dropped in turn: the brand (GeForce), the chip or memory variant (AD103, GDDR6) with and without the brand, the
+    number of the socket (SXM5 to SXM), the board form (PCIe), the word Generation, the product line (Quadro, Ada), the
+    series (RTX).
+    """
+    seen = {name.stem}
+    yield 0, name.stem
+    tokens = _apply(_no_brand, name.tokens)
+    for step, kept in ((1, tokens), (VARIANT_STEP, _apply(_no_variant, name.tokens))):
+        stem = "".join(kept)
+        if stem not in seen:
+            seen.add(stem)
+            yield step, stem
+    for step, change in enumerate(_CHANGES, start=VARIANT_STEP):
+        tokens = _apply(change, tokens)
+        stem = "".join(tokens)
+        if stem not in seen:
+            seen.add(stem)
+            yield step, stem
+
+
+def is_variant(name: Name) -> bool:
+    """Whether the name tells a chip, memory type or revision that a buyer does not choose by."""
+    return any(_VARIANT.fullmatch(word) for word in name.tokens)
+
+
+def without_variant(name: Name) -> str:
+    """The stem of the product that a buyer chooses: "rtx4070" for "RTX 4070 AD103"."""
+    return "".join(_apply(_no_variant, name.tokens))
+
+
+def _apply(change: Callable[[str], str], tokens: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(kept for word in tokens if (kept := change(word))) or tokens
+
+
+def _no_brand(word: str) -> str:
+    return "" if word in _BRAND else word
+
+
+def _no_variant(word: str) -> str:
+    return "" if _VARIANT.fullmatch(word) else word
+
+
+_CHANGES: tuple[Callable[[str], str], ...] = (
+    _no_variant,
+    lambda word: "sxm" if _SOCKET.fullmatch(word) else word,
+    lambda word: "" if _BOARD.fullmatch(word) else word,
+    lambda word: "" if word == "generation" else word,
+    lambda word: "" if word in _LINE else word,
+    lambda word: "" if word in _SERIES else word,
+)
