@@ -64,11 +64,28 @@ _GGML = [
     ("NVFP4", 64, 36, 40),
     ("Q1_0", 128, 18, 41),
 ]
-# safetensors dtypes that ggml does not have
-_OTHER = [("F8_E4M3", 1, 1), ("F8_E5M2", 1, 1), ("U8", 1, 1), ("U16", 1, 2), ("U32", 1, 4), ("U64", 1, 8), ("BOOL", 1, 1)]
+# safetensors dtypes that ggml does not have (huggingface/safetensors, safetensors/src/tensor.rs); F4 and F6 are packed
+_OTHER = [
+    ("F8_E4M3", 1, 1),
+    ("F8_E5M2", 1, 1),
+    ("F8_E8M0", 1, 1),
+    ("F8_E4M3FNUZ", 1, 1),
+    ("F8_E5M2FNUZ", 1, 1),
+    ("F4", 2, 1),
+    ("F6_E2M3", 4, 3),
+    ("F6_E3M2", 4, 3),
+    ("U8", 1, 1),
+    ("U16", 1, 2),
+    ("U32", 1, 4),
+    ("U64", 1, 8),
+    ("C64", 1, 8),
+    ("BOOL", 1, 1),
+]
 
 TYPES: dict[str, QuantType] = {row[0]: QuantType(*row) for row in _GGML} | {row[0]: QuantType(*row) for row in _OTHER}
 BY_GGML_ID: dict[int, QuantType] = {t.ggml_id: t for t in TYPES.values() if t.ggml_id is not None}
+
+SAFETENSORS_DTYPES = frozenset({"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"} | {row[0] for row in _OTHER})
 
 
 def tensor_bytes(shape: tuple[int, ...], quant: QuantType) -> int:

@@ -16,7 +16,7 @@ from fitcheck.errors import InputError
 from fitcheck.units import MIB
 
 HEADER_LIMIT = 64 * MIB
-_READ_AHEAD = MIB
+READ_AHEAD = MIB // 2
 _U64 = struct.Struct("<Q")
 
 
@@ -29,8 +29,8 @@ class ByteSource(Protocol):
     @property
     def size(self) -> int | None: ...
 
-    def read(self, offset: int, wanted: int) -> bytes:
-        """At least ``wanted`` bytes from ``offset`` unless the file ends first; it may return more."""
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``, fewer only where the file ends."""
         ...
 
 
@@ -58,10 +58,10 @@ class LocalFile:
         self.name = str(path)
         self.size = path.stat().st_size
 
-    def read(self, offset: int, wanted: int) -> bytes:
+    def read(self, offset: int, length: int) -> bytes:
         try:
             self._file.seek(offset)
-            return self._file.read(max(wanted, _READ_AHEAD))
+            return self._file.read(length)
         except OSError as problem:
             raise InputError(f"{self.name}: reading failed ({problem.strerror}); check the disk.") from None
 
@@ -77,12 +77,14 @@ class LocalFile:
 class Window:
     """A forward cursor over a ByteSource that holds only the bytes around ``position``.
 
-    Every reader raises InputError when the source ends first or the header passes ``limit`` bytes.
+    Every reader raises InputError when the source ends first or the header passes ``limit`` bytes. ``read_ahead`` is
+    the least that is asked of the source at a time.
     """
 
-    def __init__(self, source: ByteSource, limit: int = HEADER_LIMIT) -> None:
+    def __init__(self, source: ByteSource, limit: int = HEADER_LIMIT, read_ahead: int = READ_AHEAD) -> None:
         self._source = source
         self._limit = limit
+        self._read_ahead = read_ahead
         self._buffer = b""
         self._base = 0
         self._at = 0
@@ -137,7 +139,10 @@ class Window:
         if size is not None and position + count > size:
             raise self._ended(size)
         kept = self._buffer[self._at :]
-        self._buffer = kept + self._source.read(position + len(kept), count - len(kept))
+        ahead = max(count - len(kept), self._read_ahead)
+        if size is not None:
+            ahead = min(ahead, size - position - len(kept))
+        self._buffer = kept + self._source.read(position + len(kept), ahead)
         self._base, self._at = position, 0
         if len(self._buffer) < count:
             raise self._ended(position + len(self._buffer))
