@@ -42,12 +42,18 @@ class HostMemory:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Memory of one cell. ``allocated`` <= ``reserved`` <= ``card`` (context and libraries included); ``disk`` in bytes."""
+    """Memory of one cell, in bytes.
+
+    ``allocated`` <= ``reserved`` <= ``card``: what tensors take, what the caching allocator holds, and what the card
+    gives up in all, context and libraries included, when memory is plentiful. ``required`` is the smallest amount of
+    card memory on which the cell still runs, because the allocator gives cached blocks back under pressure.
+    """
 
     phases: tuple[Phase, ...]
     allocated: Interval[int]
     reserved: Interval[int]
     card: Interval[int]
+    required: Interval[int]
     host: HostMemory
     disk: int
     assumptions: tuple[str, ...] = ()

@@ -71,7 +71,7 @@ def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, .
     return (Branch("condition", prompt + references),)
 
 
-def _velocity_branches(workload: Workload) -> int:
+def velocity_branches(workload: Workload) -> int:
     if workload.cfg == 1 and workload.image_cfg == 1:
         return 1
     if workload.image_cfg == 1 or workload.cfg == workload.image_cfg or workload.task is Task.T2I:
@@ -216,7 +216,7 @@ def _denoise(layout: _Layout, extra_prefix: int = 0, held: int = 0) -> Phase:
             arch, layout.weights, image, max(prefixes), flash=layout.device.flash_attention
         ),
         kv_cache=cached,
-        held=held + activations.sampler_bytes(arch, image, _velocity_branches(workload)),
+        held=held + activations.sampler_bytes(arch, image, velocity_branches(workload)),
         prefix_weights=layout.prefix_weights(denoising=True),
     )
 
@@ -230,7 +230,7 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
     earlier = (image + 2) * (workload.images - 1)
     condition = found[0].prefix + earlier + text
     others = sum(branch.prefix for branch in found[1:]) + earlier
-    sampler = activations.sampler_bytes(arch, image, _velocity_branches(workload))
+    sampler = activations.sampler_bytes(arch, image, velocity_branches(workload))
     finished = activations.pixel_bytes(arch, image) * workload.images
     weights_on_card = layout.prefix_weights(denoising=False)
     if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:

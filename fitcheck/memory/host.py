@@ -1,0 +1,47 @@
+"""System memory of a run: pinned, pageable and everything else a process holds. Sizes in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fitcheck.memory.constants import load
+from fitcheck.memory.footprint import HostMemory
+from fitcheck.memory.placement import Placement, PrefixWeights, Stream
+from fitcheck.memory.weights import Weights
+from fitcheck.units import Interval
+
+
+def pinned_block(size: int) -> int:
+    """torch's pinned allocator rounds each block up to a power of two (CachingHostAllocator)."""
+    return 1 << (size - 1).bit_length() if size > 1 else size
+
+
+def pinned_bytes(sizes: Iterable[int], policy: str) -> int:
+    """Host bytes that pinning tensors of these sizes takes; ``ring`` pins exact flat buffers instead."""
+    return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
+
+
+def host_memory(weights: Weights, placement: Placement, *, quantized: bool) -> HostMemory:
+    """System memory at its peak.
+
+    A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through
+    host memory while loading: the checkpoint's pages are file-backed and can be dropped, so they widen the interval
+    upwards instead of moving the best estimate.
+    """
+    process = load("host")["process"]
+    if placement.stream is Stream.NOTHING:
+        low, best, high = process["resident"]["bytes"]
+        return HostMemory(0, 0, best, Interval(low, best, high + weights.file_bytes))
+    low, best, high = process["streamed"]["bytes"]
+    if not placement.pinned:
+        pageable = sum(weights.pinnable["layers"])
+        total = Interval(low + pageable, best + pageable, high + pageable + weights.file_bytes - pageable)
+        return HostMemory(0, pageable, best, total)
+    sizes = list(weights.pinnable["layers"])
+    unexplained = 0
+    if placement.prefix_weights is not PrefixWeights.RESIDENT:
+        sizes += weights.pinnable["prefix"]
+    if placement.revision in load("host")["unexplained"]["revisions"]:
+        unexplained = int(load("host")["unexplained"]["bytes"])
+    pinned = pinned_bytes(sizes, placement.policy)
+    return HostMemory(pinned, 0, best, Interval(pinned + low, pinned + best, pinned + high + unexplained))

@@ -1,0 +1,114 @@
+"""A compute graph as ggml sees it: tensors with sizes, sources and views, in the order they will run.
+
+Only what decides memory is kept: how many bytes a tensor takes, which tensor it is a view of, whether its operation can
+work in place, and on which device it has to be. Nothing is ever computed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+F32 = 4
+F16 = 2
+# ggml-alloc.c, ggml_op_can_inplace
+IN_PLACE = frozenset(
+    {"fill", "scale", "add", "add_id", "sub", "mul", "div", "sqr", "sqrt", "unary", "rope", "rms_norm", "clamp", "soft_max"}
+)
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One tensor of the graph. ``nbytes`` is what the allocator must find for it, views need nothing.
+
+    ``device`` is where it runs or lies: 0.. are cards, the last one is the host; None until the scheduler says.
+    ``external`` tensors (weights, caches) are never allocated here; ``weight`` ones pull their operation to them.
+    """
+
+    op: str
+    shape: tuple[int, ...]
+    nbytes: int
+    sources: tuple[Node, ...] = ()
+    view_of: Node | None = None
+    same_start: bool = False
+    device: int | None = None
+    external: bool = False
+    weight: bool = False
+    is_input: bool = False
+    is_output: bool = False
+    layout: tuple[object, ...] = ()
+    rows: int = 0
+
+    @property
+    def is_view(self) -> bool:
+        return self.view_of is not None
+
+
+@dataclass
+class Graph:
+    """Builds nodes and keeps them in ggml's order: depth first, sources before users (ggml_build_forward_expand)."""
+
+    nodes: list[Node] = field(default_factory=list)
+    leaves: list[Node] = field(default_factory=list)
+    _seen: set[int] = field(default_factory=set)
+
+    def input(self, nbytes: int, *shape: int) -> Node:
+        node = Node("input", shape or (nbytes,), nbytes, is_input=True)
+        node.layout = ("input", id(node))
+        return node
+
+    def weight(self, nbytes: int, device: int) -> Node:
+        return Node("weight", (), nbytes, device=device, external=True, weight=True)
+
+    def cache(self, device: int) -> Node:
+        return Node("cache", (), 0, device=device, external=True)
+
+    def op(self, name: str, shape: tuple[int, ...], *sources: Node, element: int = F32, rows: int = 0) -> Node:
+        node = Node(name, shape, prod(shape) * element, tuple(sources), rows=rows)
+        node.layout = (shape, element)
+        return node
+
+    def reshape(self, source: Node, shape: tuple[int, ...]) -> Node:
+        """A view of the whole tensor from its start, contiguous."""
+        root = source.view_of or source
+        node = Node("view", shape, 0, (source,), view_of=root, same_start=source.same_start or not source.is_view)
+        node.layout = (shape, source.layout[-1] if source.layout else F32)
+        return node
+
+    def view(self, source: Node, shape: tuple[int, ...], offset: bool = True) -> Node:
+        """A strided or offset part of a tensor: same memory, other layout."""
+        root = source.view_of or source
+        node = Node("view", shape, 0, (source,), view_of=root, same_start=not offset and not source.is_view)
+        node.layout = ("strided", shape, id(node))
+        return node
+
+    def store(self, cache: Node, *sources: Node) -> Node:
+        """Writing into an external tensor (set_rows, cpy): a view of it that must run where it lies."""
+        node = Node("store", (), 0, sources, view_of=cache, device=cache.device)
+        node.layout = ("store", id(node))
+        return node
+
+    def expand(self, node: Node) -> None:
+        stack: list[tuple[Node, int]] = [(node, 0)]
+        while stack:
+            current, position = stack.pop()
+            if position == 0:
+                if id(current) in self._seen:
+                    continue
+                self._seen.add(id(current))
+            if position < len(current.sources):
+                stack.append((current, position + 1))
+                child = current.sources[position]
+                if id(child) not in self._seen:
+                    stack.append((child, 0))
+                continue
+            if current.sources:
+                self.nodes.append(current)
+            elif current.is_input:
+                self.leaves.append(current)
+
+    def keep_leaf(self, node: Node) -> None:
+        """An input that the graph holds although nothing reads it."""
+        if id(node) not in self._seen:
+            self._seen.add(id(node))
+            self.leaves.append(node)

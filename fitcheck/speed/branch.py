@@ -1,0 +1,43 @@
+"""Sums over one branch of a tensor table that the work of a pass needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fitcheck.memory.dequantization import cost
+from fitcheck.memory.weights import runtime_bytes
+from fitcheck.models.tensors import TensorTable
+
+
+@dataclass(frozen=True, slots=True)
+class BranchWeights:
+    """Layer weights of a branch: elements and run-time bytes of attention and MLP, and what dequantizing them moves."""
+
+    attention_elements: float
+    attention_bytes: float
+    mlp_elements: float
+    mlp_bytes: float
+    dequantization_bytes: float
+    dequantization_kernels: int
+
+    @property
+    def streamed_bytes(self) -> float:
+        return self.attention_bytes + self.mlp_bytes
+
+
+@lru_cache(maxsize=128)
+def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
+    """Sums over the layers of ``branch``; cached by table identity."""
+    sums = {"attention": [0.0, 0.0], "mlp": [0.0, 0.0]}
+    moved, kernels = 0.0, 0
+    for tensor in table:
+        if tensor.layer is None or tensor.branch != branch:
+            continue
+        part = sums["mlp" if tensor.role in ("mlp", "expert", "router") else "attention"]
+        part[0] += tensor.elements
+        part[1] += runtime_bytes(tensor)
+        price = cost(tensor.type)
+        moved += price.traffic_bytes * tensor.elements
+        kernels += price.kernels
+    return BranchWeights(*sums["attention"], *sums["mlp"], moved, kernels)

@@ -1,0 +1,86 @@
+"""Rates of a card and its link as intervals, from published figures times achieved efficiencies, or calibrated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.machine import Link
+from fitcheck.units import Interval
+
+
+@cache
+def data() -> dict[str, Any]:
+    text = resources.files("fitcheck.speed").joinpath("data/rates.json").read_text("utf-8")
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
+
+
+def _scaled(rate: float, efficiency: dict[str, Any]) -> Interval[float]:
+    return Interval(rate * efficiency["low"], rate * efficiency["best"], rate * efficiency["high"])
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a card does per second: FLOP/s in linear layers and in attention, B/s of its memory, seconds a launch."""
+
+    matrix: Interval[float]
+    attention: Interval[float]
+    memory: Interval[float]
+    launch: Interval[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Corrections from records of this very card.
+
+    ``compute`` multiplies predicted compute seconds (measured over predicted in mode ``full``), ``spread`` is the
+    relative half-width left; ``pinned`` and ``pageable`` are measured host-to-device rates in B/s. ``records`` counts
+    what it rests on.
+    """
+
+    compute: float = 1.0
+    spread: float | None = None
+    pinned: float | None = None
+    pageable: float | None = None
+    records: int = 0
+
+
+def rates_of(card: Card) -> Rates | None:
+    """``None`` when the card's tensor rate or bandwidth is unknown: then seconds are unknown, not guessed."""
+    if card.tensor_flops is None or card.memory_bandwidth is None:
+        return None
+    efficiency = data()["efficiency"]
+    launch = data()["launch_seconds"]
+    return Rates(
+        matrix=_scaled(card.tensor_flops.value, efficiency["matrix"]),
+        attention=_scaled(card.tensor_flops.value, efficiency["attention"]),
+        memory=_scaled(card.memory_bandwidth, efficiency["memory"]),
+        launch=Interval(launch["low"], launch["best"], launch["high"]),
+    )
+
+
+def link_rate(link: Link, *, pinned: bool, calibration: Calibration | None = None) -> Interval[float] | None:
+    """Host-to-device B/s; ``None`` when neither a measurement nor generation and lanes are known."""
+    pcie = data()["pcie"]
+    fraction = pcie["pageable_fraction"]
+    if calibration is not None:
+        known = calibration.pinned if pinned else calibration.pageable
+        if known is not None:
+            return Interval(known * 0.95, known, known * 1.05)
+    measured = link.measured_pinned if pinned else link.measured_pageable
+    if measured is not None:
+        return Interval(measured * 0.95, measured, measured * 1.05)
+    if link.pcie_generation is None or link.pcie_lanes is None:
+        return None
+    lane = pcie["bytes_per_second_per_lane"].get(str(link.pcie_generation))
+    if lane is None:
+        return None
+    rate = _scaled(lane * link.pcie_lanes, pcie["pinned_efficiency"])
+    if pinned:
+        return rate
+    return Interval(rate.low * fraction["low"], rate.best * fraction["best"], rate.high * fraction["high"])

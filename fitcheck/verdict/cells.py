@@ -1,0 +1,145 @@
+"""One cell: footprint, seconds and judgement of a tier in a mode, and the smallest change that would flip it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.budget import budget as budget_of
+from fitcheck.hardware.machine import Budget, Machine
+from fitcheck.memory.estimate import estimate, kept_share
+from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.placement import MODES, Placement, upstream
+from fitcheck.memory.sensenova import Device
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.models.workload import Task, Workload
+from fitcheck.speed.rates import Calibration
+from fitcheck.speed.sensenova import Duration, seconds
+from fitcheck.units import GIB, Interval
+from fitcheck.verdict.judge import Constraint, Judgement, Verdict, judge
+from fitcheck.verdict.report import Flip
+
+RAM_SIZES = tuple(size * GIB for size in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512))
+VRAM_SIZES = tuple(size * GIB for size in (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 180, 192, 288))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Everything a cell depends on; a change of mind is a ``replace`` of one field."""
+
+    model: Model
+    architecture: SenseNovaArchitecture
+    tier: Tier
+    placement: Placement
+    workload: Workload
+    machine: Machine
+    budget: Budget
+    gpu: int = 0
+    flash_attention: bool = False
+    calibration: Calibration | None = None
+
+    @property
+    def device(self) -> Device:
+        gpu = self.machine.gpus[self.gpu]
+        return Device(
+            compute_capability=gpu.card.compute_capability,
+            total=gpu.vram_override or gpu.vram_total or None,
+            free=self.budget.vram.best,
+            flash_attention=self.flash_attention,
+        )
+
+
+def footprint_of(setting: Setting) -> Footprint:
+    return estimate(setting.architecture, setting.tier, setting.workload, setting.placement, setting.device)
+
+
+def judgement_of(setting: Setting) -> Judgement:
+    card = setting.machine.gpus[setting.gpu].card
+    return judge(footprint_of(setting), setting.budget, card, setting.placement)
+
+
+def duration_of(setting: Setting) -> Duration | None:
+    gpu = setting.machine.gpus[setting.gpu]
+    return seconds(
+        setting.architecture,
+        setting.tier.tensors,
+        setting.workload,
+        setting.placement,
+        gpu.card,
+        gpu.link,
+        kept_share=kept_share(
+            setting.architecture, setting.tier, setting.workload, setting.placement, setting.device
+        ),
+        calibration=setting.calibration,
+    )
+
+
+def _modes(setting: Setting) -> Iterator[tuple[str, Setting]]:
+    if setting.placement.runtime != "sensenova":
+        return
+    order = MODES[MODES.index(setting.placement.mode) + 1 :] if setting.placement.mode in MODES else ()
+    for mode in order:
+        try:
+            placement = upstream(mode, setting.placement.revision, setting.placement.policy)
+        except InputError:
+            continue  # fast does not exist in v0
+        yield f"--vram_mode {mode}", replace(setting, placement=placement)
+
+
+def _free_changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
+    """Changes that cost nothing, smallest loss first."""
+    yield from _modes(setting)
+    gpu = setting.machine.gpus[setting.gpu]
+    if gpu.display is not False and gpu.vram_free is None and gpu.vram_override is None and not gpu.card.unified_memory:
+        gpus = tuple(replace(one, display=False) if index == setting.gpu else one for index, one in enumerate(setting.machine.gpus))
+        machine = replace(setting.machine, gpus=gpus)
+        yield "run without a display on this card", replace(setting, machine=machine, budget=budget_of(machine, setting.gpu))
+    workload = setting.workload
+    if workload.cfg > 1 and workload.task is not Task.VQA:
+        yield "--cfg 1 (needs distilled weights)", replace(setting, workload=workload.with_(cfg=1.0))
+    if workload.references and max(max(size) for size in workload.references) > 1024:
+        smaller = tuple((min(width, 1024), min(height, 1024)) for width, height in workload.references)
+        yield "reference images of 1024x1024", replace(setting, workload=workload.with_(references=smaller))
+    if workload.task is not Task.VQA and workload.width * workload.height > 1024 * 1024:
+        yield "--size 1024x1024", replace(setting, workload=workload.with_(width=1024, height=1024))
+    current = setting.tier.tensors.nbytes
+    for tier in sorted(setting.model.tiers, key=lambda tier: -tier.tensors.nbytes):
+        if tier.published and tier.tensors.nbytes < current:
+            yield f"tier {tier.name}", replace(setting, tier=tier)
+
+
+def _bought_changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
+    """More memory in the next sizes that are sold, cheapest kind first."""
+    machine = setting.machine
+    if machine.ram_total is not None:
+        for size in (size for size in RAM_SIZES if size > machine.ram_total):
+            larger = replace(machine, ram_total=size, ram_available=None)
+            yield f"{size // GIB} GB of system memory", replace(setting, machine=larger, budget=budget_of(larger, setting.gpu))
+    gpu = machine.gpus[setting.gpu]
+    for size in (size for size in VRAM_SIZES if size > gpu.vram_total):
+        share = size / gpu.vram_total if gpu.vram_total else 1.0
+        vram = setting.budget.vram
+        scaled = Interval(*(round(value * share) for value in (vram.low, vram.best, vram.high)))
+        yield f"a card with {size // GIB} GB", replace(setting, budget=replace(setting.budget, vram=scaled))
+
+
+def smallest_change(setting: Setting, judgement: Judgement) -> Flip | None:
+    """The first single change, free ones before bought ones, that gives a better verdict; ``None`` when none does.
+
+    Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs.
+    """
+    if judgement.verdict is Verdict.FITS or judgement.binding in (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME):
+        return None
+    if judgement.binding is Constraint.DISK:
+        short = judgement.margin(Constraint.DISK)
+        missing = 0 if short is None else -short.left
+        return Flip(f"{-(-missing // 10**9)} GB more free disk", Verdict.FITS)
+    for words, changed in (*_free_changes(setting), *_bought_changes(setting)):
+        better = judgement_of(changed)
+        if better.verdict.rank < judgement.verdict.rank:
+            return Flip(words, better.verdict)
+    return None
+
+

@@ -1,0 +1,156 @@
+"""The check: every tier and mode of a model on a machine, judged, timed, explained and put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.budget import budget
+from fitcheck.hardware.machine import Machine
+from fitcheck.memory.placement import MODES, NEWEST_REVISION, Placement, comfyui, upstream
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.speed.rates import Calibration
+from fitcheck.verdict import commands
+from fitcheck.verdict.cells import Setting, duration_of, footprint_of, smallest_change
+from fitcheck.verdict.judge import judge
+from fitcheck.verdict.report import Cell, Evidence, Report
+from fitcheck.verdict.request import Request, workload_for
+
+# Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
+NEAR = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Which program runs the model: its revision, streaming policy and, for the ComfyUI node, its prefetch counts."""
+
+    name: str = "sensenova"
+    revision: str = NEWEST_REVISION
+    policy: str = "upstream"
+    prefetch_counts: tuple[int, ...] = (0, 1, 2, 8)
+    flash_attention: bool = False
+
+    def placements(self, modes: Sequence[str] | None) -> tuple[Placement, ...]:
+        """The placements to look at. Raises InputError for names that do not exist."""
+        if self.name == "comfyui":
+            return tuple(comfyui(count) for count in self.prefetch_counts)
+        if self.name != "sensenova":
+            raise InputError(f"--runtime: {self.name!r} does not run SenseNova-U1; choose from sensenova, comfyui.")
+        if modes:
+            return tuple(upstream(mode, self.revision, self.policy) for mode in modes)
+        known = MODES if self.revision != "v0" else tuple(mode for mode in MODES if mode != "fast")
+        return tuple(upstream(mode, self.revision, self.policy) for mode in known)
+
+
+def tiers_of(model: Model, names: Sequence[str] | None) -> tuple[Tier, ...]:
+    if not names:
+        return model.tiers
+    found = []
+    for name in names:
+        tier = model.tier(name)
+        if tier is None:
+            known = ", ".join(tier.name for tier in model.tiers)
+            raise InputError(f"--tier: {model.name} has no tier {name!r}; choose from {known}.")
+        found.append(tier)
+    return tuple(found)
+
+
+def check(
+    model: Model,
+    machine: Machine,
+    *,
+    tiers: Sequence[Tier] | None = None,
+    modes: Sequence[str] | None = None,
+    request: Request | None = None,
+    runtime: Runtime | None = None,
+    gpu: int = 0,
+    calibration: Calibration | None = None,
+    advise: bool = True,
+) -> Report:
+    """Judge every tier × mode. ``advise`` adds the smallest flipping change to each cell, which costs a few re-checks.
+
+    Raises InputError for sizes, tasks or names that cannot be.
+    """
+    request, runtime = request or Request(), runtime or Runtime()
+    architecture = model.architecture
+    if not isinstance(architecture, SenseNovaArchitecture):
+        raise InputError(f"model: {model.name} is not of the SenseNova-U1 family; this check does not know how to place it.")
+    have = budget(machine, gpu)
+    cells = []
+    for tier in tiers or model.tiers:
+        workload = workload_for(model, tier, request)
+        for placement in runtime.placements(modes):
+            setting = Setting(
+                model, architecture, tier, placement, workload, machine, have, gpu, runtime.flash_attention, calibration
+            )
+            cells.append(_cell(setting, advise=advise))
+    ordered = order(cells)
+    return Report(model, machine, have, ordered[0].workload, tuple(ordered), _notes(model, machine, ordered))
+
+
+def _cell(setting: Setting, *, advise: bool) -> Cell:
+    footprint = footprint_of(setting)
+    judgement = judge(footprint, setting.budget, setting.machine.gpus[setting.gpu].card, setting.placement)
+    tier, placement, workload = setting.tier, setting.placement, setting.workload
+    calibration = setting.calibration
+    evidence = Evidence()
+    if calibration is not None and calibration.records:
+        evidence = Evidence("calibrated", calibration.records, f"model fitted on {calibration.records} records of this card")
+    return Cell(
+        tier=tier,
+        placement=placement,
+        workload=workload,
+        footprint=footprint,
+        duration=duration_of(setting),
+        judgement=judgement,
+        evidence=evidence,
+        flip=smallest_change(setting, judgement) if advise else None,
+        commands=commands.download(setting.model, tier) + commands.run(setting.model, tier, placement, workload),
+        assumptions=footprint.assumptions,
+    )
+
+
+def _bits(cell: Cell) -> float:
+    table = cell.tier.tensors
+    return 8 * table.nbytes / table.elements
+
+
+def order(cells: Sequence[Cell]) -> list[Cell]:
+    """Best first: by verdict, then published tiers, then time; near the fastest the better tier leads, then memory.
+
+    Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
+    """
+
+    def time(cell: Cell) -> float:
+        return cell.duration.seconds.best if cell.duration is not None else float("inf")
+
+    ranked = sorted(
+        cells,
+        key=lambda cell: (cell.verdict.rank, not cell.tier.published, time(cell), -_bits(cell), cell.footprint.card.best),
+    )
+    if not ranked:
+        raise InputError("nothing to check: no tier and mode are left; drop --tier or --mode.")
+    first = ranked[0]
+    rivals = [
+        cell
+        for cell in ranked
+        if (cell.verdict, cell.tier.published) == (first.verdict, first.tier.published)
+        and (time(cell) <= NEAR * time(first) or first.duration is None)
+    ]
+    best = min(rivals, key=lambda cell: (-_bits(cell), time(cell), cell.footprint.card.best))
+    return [best, *(cell for cell in ranked if cell is not best)]
+
+
+def _notes(model: Model, machine: Machine, cells: Sequence[Cell]) -> tuple[str, ...]:
+    notes = list(model.notes)
+    if machine.ram_total is None and machine.ram_available is None:
+        notes.append("System memory is not judged because it is unknown; give --ram to include it.")
+    if machine.disk_free is None:
+        notes.append("Disk space is not judged because it is unknown; give --disk to include it.")
+    if cells[0].duration is None:
+        notes.append("Seconds are unknown because the card's matrix rate, its bandwidth or the link is not known.")
+    return tuple(notes)
+
+

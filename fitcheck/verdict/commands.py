@@ -1,0 +1,47 @@
+"""The commands that download and run a cell, as upstream's scripts take them."""
+
+from __future__ import annotations
+
+import shlex
+
+from fitcheck.memory.placement import Placement
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.workload import Task, Workload
+
+_FOLDER = "models"
+
+
+def download(model: Model, tier: Tier) -> tuple[str, ...]:
+    """How to get a tier's files; empty when nobody publishes them."""
+    if tier.local_path is not None or tier.repository is None:
+        return ()
+    if tier.file is None:
+        return (f"hf download {shlex.quote(tier.repository)}",)
+    return (f"hf download {shlex.quote(tier.repository)} {shlex.quote(tier.file)} --local-dir {_FOLDER}",)
+
+
+def run(model: Model, tier: Tier, placement: Placement, workload: Workload) -> tuple[str, ...]:
+    """Upstream's script for the task with this cell's sizes; empty for runtimes without a command line."""
+    if placement.runtime != "sensenova" or placement.policy != "upstream" or model.repository is None:
+        return ()
+    words = ["python", f"examples/{workload.task}/inference.py", "--model_path", model.repository]
+    path = tier.local_path or (f"{_FOLDER}/{tier.file}" if tier.file else None)
+    if tier.format == "gguf":
+        if path is None:
+            return ()
+        words += ["--gguf_checkpoint", path]
+    words += ["--vram_mode", placement.mode]
+    match workload.task:
+        case Task.VQA:
+            words += ["--image", "photo.png", "--question", "What is in this picture?"]
+        case Task.EDITING:
+            words += ["--image", "photo.png", "--prompt", "Make the sky red"]
+        case _:
+            words += ["--prompt", "A poster of a lighthouse"]
+    if workload.task is not Task.VQA:
+        words += ["--width", str(workload.width), "--height", str(workload.height), "--num_steps", str(workload.steps)]
+        words += ["--cfg_scale", f"{workload.cfg:g}"]
+        if tier.distilled_steps is not None:
+            words += ["--cfg_norm", "none", "--timestep_shift", "3.0"]
+        words += ["--output", "output.png"]
+    return (shlex.join(words),)
