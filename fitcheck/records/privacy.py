@@ -20,7 +20,7 @@ _PATTERNS = (
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _IP_PATTERNS = (
     ("ip-address", re.compile(rf"\b(?:{_OCTET}\.){{3}}{_OCTET}\b", re.ASCII), "an IP address"),
-    ("ip-address", re.compile(r"(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{1,4}|[0-9a-fA-F]{1,4}::[0-9a-fA-F]"), "an IP address"),
+    ("ip-address", re.compile(r"(?:[0-9a-f]{1,4}:){4,7}[0-9a-f]{1,4}|[0-9a-f]{1,4}::[0-9a-f]", re.I), "an IP address"),
 )
 # "32.0.101.6078" is a driver, "1.0.0.1" may be one: dotted fours are no addresses where a version is expected
 _VERSIONS = ("software.", "card.driver", "machine.os_version", "runtime.version", "source.version")

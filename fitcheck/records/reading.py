@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -50,7 +51,7 @@ def parse_json(content: bytes, where: str) -> object:
     """JSON values of ``content``, UTF-8, without duplicate keys, NaN or nesting beyond ``MAX_DEPTH``."""
     _check_depth(content, where)
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: is not valid JSON ({str(error)[:200]}).") from error
 
@@ -74,7 +75,14 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return document
 
 
-def _refuse_constant(name: str) -> object:
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:24]} is too large a number")
+    return value
+
+
+def _refuse(name: str) -> object:
     raise ValueError(f"{name} is not a JSON number")
 
 

@@ -325,6 +325,7 @@ class PassRecord(RecordBase):
     card: CardInfo | None = None
     protocol: Protocol
     samples: Samples
+    load_seconds: Seconds | None = None
     memory: Memory
     outcome: Outcome
     output: Output | None = None
@@ -399,6 +400,7 @@ class ExternalRecord(RecordBase):
     card: CardInfo | None = None
     protocol: Protocol
     samples: Samples
+    load_seconds: Seconds | None = None
     memory: Memory
     outcome: Outcome
     power: Power | None = None
