@@ -1,0 +1,319 @@
+"""The measured process: reads one job from standard input, runs it, reports events, exits. Started as ``python -m bench.child``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from bench.cell import Cell
+from bench.channel import Channel, beat, die_with_parent
+from bench.meters.host import peak_rss, resident
+from bench.meters.nvml import NvmlCard, visible_selector
+from bench.meters.torch_memory import TorchMemory
+from fitcheck.errors import InputError
+from fitcheck.units import format_gib
+
+PACKAGES = ("diffusers", "transformers", "accelerate", "gguf", "triton", "flash_attn")
+_REQUESTED = re.compile(r"Tried to allocate ([\d.]+) (KiB|MiB|GiB|bytes)")
+_UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Device bytes outside torch's allocator. ``method`` is ``process`` (NVML knows this pid) or ``card`` (a difference)."""
+
+    before_matmul: int
+    after_matmul: int
+    method: str
+
+
+class ContextMeter:
+    """What the CUDA context and its libraries hold: NVML's number for the process, or the card's growth, less torch's."""
+
+    def __init__(self, torch: Any, card: NvmlCard) -> None:
+        self._torch = torch
+        self._card = card
+        memory = card.memory()
+        self._before = None if memory is None else memory[1]
+        self.method = "card"
+
+    def read(self) -> int | None:
+        self._torch.cuda.synchronize()
+        reserved = int(self._torch.cuda.memory_reserved())
+        held = self._card.process_bytes({os.getpid()})
+        if held is not None:
+            self.method = "process"
+            return held - reserved
+        self.method = "card"
+        memory = self._card.memory()
+        return None if memory is None or self._before is None else memory[1] - self._before - reserved
+
+    def start(self) -> Context | None:
+        """Makes the context, then loads the libraries that a pass uses, and measures after each."""
+        torch = self._torch
+        torch.zeros(1, device="cuda")
+        before = self.read()
+        _touch_libraries(torch)
+        after = self.read()
+        if before is None or after is None:
+            return None
+        return Context(before, after, self.method)
+
+
+def _touch_libraries(torch: Any) -> None:
+    """A matrix product, a convolution, attention and a softmax: kernels load lazily, and the cap must count them."""
+    a = torch.ones(256, 256, device="cuda", dtype=torch.bfloat16)
+    (a @ a).float().softmax(-1)
+    torch.nn.functional.conv2d(
+        torch.ones(1, 3, 32, 32, device="cuda", dtype=torch.bfloat16),
+        torch.ones(8, 3, 16, 16, device="cuda", dtype=torch.bfloat16),
+    )
+    q = torch.ones(1, 4, 128, 64, device="cuda", dtype=torch.bfloat16)
+    torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    torch.cuda.synchronize()
+    del a, q
+    torch.cuda.empty_cache()
+
+
+def cap_memory(torch: Any, cap: int, context: Context) -> dict[str, Any]:
+    """Makes the card look ``cap`` bytes large to this process, context included.
+
+    torch's fraction limits its allocator alone, so the context is taken off first; ``mem_get_info`` answers as the
+    smaller card would, for code that sizes itself by it. Raises InputError when nothing would be left.
+    """
+    free, total = torch.cuda.mem_get_info()
+    room = cap - context.after_matmul
+    if cap > total:
+        raise InputError(f"--vram: {format_gib(cap)} is more than the card's {format_gib(total)}; give a smaller cap.")
+    if room <= 0:
+        raise InputError(
+            f"--vram: {format_gib(cap)} does not even hold the CUDA context of {format_gib(context.after_matmul, 2)}."
+        )
+    torch.cuda.set_per_process_memory_fraction(room / total)
+    real = torch.cuda.mem_get_info
+
+    def capped(device: Any = None) -> tuple[int, int]:
+        free, _ = real(device)
+        return max(0, min(free, room - int(torch.cuda.memory_reserved()))), cap
+
+    torch.cuda.mem_get_info = capped
+    return {"cap": cap, "context": context.after_matmul, "allocator_limit": room, "card_total": total}
+
+
+class Reporter:
+    """The engine's Observer: meters each phase and reports it."""
+
+    def __init__(self, channel: Channel, memory: TorchMemory, metered: bool) -> None:
+        self._channel = channel
+        self._memory = memory
+        self._metered = metered
+        self.open: list[str] = []
+        self.failed_in: str | None = None
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._channel.send("phase", name=name, edge="begin")
+        self.open.append(name)
+        try:
+            if self._metered:
+                with self._memory.phase(name):
+                    yield
+            else:
+                yield
+        except BaseException:
+            self.failed_in = self.failed_in or name
+            raise
+        finally:
+            self.open.remove(name)
+            self._channel.send("phase", name=name, edge="end")
+
+    def step(self, seconds: float) -> None:
+        self._channel.send("step", seconds=seconds)
+
+
+def classify(error: BaseException) -> tuple[str, int | None]:
+    """(outcome of the record schema, bytes that were asked for) of an exception."""
+    text = str(error)
+    match = _REQUESTED.search(text)
+    requested = round(float(match.group(1)) * _UNITS[match.group(2)]) if match else None
+    if type(error).__name__ == "OutOfMemoryError" or "CUBLAS_STATUS_ALLOC_FAILED" in text:
+        return "oom-gpu", requested
+    # cudaHostAlloc reports a lack of host memory with CUDA's generic "out of memory"; torch has its own class for the card
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower():
+        return "oom-host", requested
+    return "error", requested
+
+
+def software_versions(torch: Any) -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for key, value in (("cuda", torch.version.cuda), ("rocm", getattr(torch.version, "hip", None))):
+        if value:
+            found[key] = str(value)
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _device(torch: Any, device: str) -> dict[str, Any]:
+    if device != "cuda":
+        return {"device": device}
+    properties = torch.cuda.get_device_properties(0)
+    total = int(torch.cuda.mem_get_info()[1])
+    return {
+        "device": device,
+        "name": properties.name,
+        "total": total,
+        "capability": f"{properties.major}.{properties.minor}",
+    }
+
+
+def _import_torch(device: str) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f'the bench needs PyTorch ({error}); install it with: pip install "fitcheck[bench]"'
+        ) from error
+    if device == "cuda" and not torch.cuda.is_available():
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+        raise InputError(
+            f"PyTorch {torch.__version__} (built with {built}) sees no GPU; install a CUDA build of PyTorch and a driver that is new enough for it, "
+            "or try the bench on the CPU with --tiny --device cpu."
+        )
+    return torch
+
+
+def _host_pinned(torch: Any) -> int | None:
+    """Peak bytes that torch's pinning allocator held, rounding included."""
+    with suppress(Exception):
+        return int(torch.cuda.host_memory_stats()["allocated_bytes.peak"])
+    return None
+
+
+def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
+    torch = _import_torch(cell.device)
+    cuda = cell.device == "cuda"
+    card = NvmlCard.open(visible_selector()) if cuda else None
+    meter = ContextMeter(torch, card) if card is not None else None
+    context = meter.start() if meter is not None else None
+    channel.send(
+        "ready",
+        software=software_versions(torch),
+        context=None if context is None else asdict(context),
+        **_device(torch, cell.device),
+    )
+    if protocol["cap"] is not None:
+        if context is None:
+            raise InputError(
+                "--vram: the card's memory cannot be read through NVML, so the process cannot be capped with its context."
+            )
+        channel.send("capped", **cap_memory(torch, protocol["cap"], context))
+    memory = TorchMemory(torch, cell.device)
+    reporter = Reporter(channel, memory, protocol["meters"])
+    beat(channel, lambda: _held(torch, cuda))
+    try:
+        _passes(channel, cell, protocol, torch, memory, reporter)
+        channel.send("end", context=meter.read() if meter is not None else None, **_peaks(torch, memory, cuda))
+    except InputError:
+        raise
+    except Exception as error:
+        outcome, requested = classify(error)
+        phase = reporter.failed_in or (reporter.open[-1] if reporter.open else None)
+        with suppress(Exception):
+            memory.fold()
+        channel.send(
+            "failed", outcome=outcome, message=_message(error), phase=phase, requested=requested,
+            phases=[asdict(row) for row in memory.take()], **_peaks(torch, memory, cuda),
+        )  # fmt: skip
+        traceback.print_exc()
+        sys.stderr.flush()
+        # the interpreter's own shutdown can hang on a device that has just failed; everything is said
+        os._exit(1)
+
+
+def _passes(
+    channel: Channel, cell: Cell, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter
+) -> None:
+    from bench.engine import Engine
+
+    engine = Engine(cell)
+    started = time.perf_counter()
+    load = engine.load(reporter)
+    memory.synchronize()
+    channel.send(
+        "loaded",
+        report=asdict(load),
+        seconds=time.perf_counter() - started,
+        phases=[asdict(row) for row in memory.take()],
+    )
+    for index in range(protocol["warmup"] + protocol["repeats"]):
+        memory.synchronize()
+        channel.send("pass", edge="begin", index=index, warmup=index < protocol["warmup"])
+        started = time.perf_counter()
+        report = engine.run(reporter)
+        memory.synchronize()
+        seconds = time.perf_counter() - started
+        phases = [asdict(row) for row in memory.take()]
+        channel.send(
+            "pass",
+            edge="end",
+            index=index,
+            warmup=index < protocol["warmup"],
+            seconds=seconds,
+            report=asdict(report),
+            phases=phases,
+        )
+    engine.close()
+
+
+def _held(torch: Any, cuda: bool) -> dict[str, Any]:
+    held: dict[str, Any] = {"rss": resident()}
+    if cuda:
+        held |= {"allocated": int(torch.cuda.memory_allocated()), "reserved": int(torch.cuda.memory_reserved())}
+    return held
+
+
+def _peaks(torch: Any, memory: TorchMemory, cuda: bool) -> dict[str, Any]:
+    with suppress(Exception):
+        memory.fold()
+    pinned = _host_pinned(torch) if cuda else None
+    return {"allocated": memory.allocated_peak, "reserved": memory.reserved_peak, "rss": peak_rss(), "pinned": pinned}
+
+
+def _message(error: BaseException) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0][:500]}" if first else type(error).__name__
+
+
+def main() -> int:
+    channel = Channel.claim_stdout()
+    job = json.loads(sys.stdin.buffer.readline())
+    die_with_parent()
+    channel.send("hello", pid=os.getpid())
+    try:
+        if job["job"] == "link":
+            from bench.link import measure
+
+            measure(channel, _import_torch("cuda"), job["options"])
+        else:
+            run_cell(channel, Cell.from_json(job["cell"]), job["protocol"])
+    except InputError as error:
+        channel.send("refused", message=str(error))
+        return 2
+    channel.send("bye")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

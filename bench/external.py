@@ -1,0 +1,105 @@
+"""Any program, measured from outside while it runs: its process tree's memory, the card's, power, time, exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.assemble import SOURCE, as_int, available_drop, card_info, power_of
+from bench.machine_info import machine_info
+from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
+from bench.process import describe_exit, end_tree, new_group
+from bench.runner import MEMORY_HZ, PROTOCOL_VERSION, STATE_HZ
+from fitcheck import __version__
+from fitcheck.errors import InputError
+from fitcheck.records import schema
+from fitcheck.records.fields import slugify
+
+PROTOCOL_NAME = "fitcheck-exec"
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRun:
+    """``code`` is the program's exit code, negative for a signal; ``interrupted`` says that Ctrl-C ended it."""
+
+    record: schema.ExternalRecord
+    code: int
+    interrupted: bool = False
+
+
+def resolve(command: Sequence[str]) -> list[str]:
+    """The command with its program looked up on PATH; no shell is involved. Raises InputError when there is no such program."""
+    if not command:
+        raise InputError("bench exec needs a command after --, like: fitcheck bench exec -- python inference.py.")
+    found = shutil.which(command[0])
+    if found is None:
+        raise InputError(f"bench exec: {command[0]!r} is not a program on PATH; give the path of an executable file.")
+    return [found, *command[1:]]
+
+
+def run_external(
+    command: Sequence[str], name: str | None = None, card: NvmlCard | None = None, notes: str | None = None
+) -> ExternalRun:
+    """Runs ``command`` with this terminal's input and output and measures it until it ends.
+
+    The record names the program's file, never its arguments: they may hold paths, prompts or tokens. Raises InputError
+    when the program cannot be started.
+    """
+    argv = resolve(command)
+    before = card.memory() if card else None
+    created, started = int(time.time()), time.monotonic()
+    try:
+        process = subprocess.Popen(argv, **({} if os.name == "posix" else new_group()))
+    except OSError as error:
+        raise InputError(f"bench exec: {argv[0]} cannot be started ({error.strerror or error}).") from error
+    interrupted = False
+    host = HostProbe(process.pid, period=1 / MEMORY_HZ)
+    probes: list[object] = [host]
+    if card is not None:
+        probes += [NvmlMemoryProbe(card, lambda: host.pids, 1 / MEMORY_HZ), NvmlStateProbe(card, 1 / STATE_HZ)]
+    try:
+        with Sampler(probes) as sampler:  # type: ignore[arg-type]
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                # the terminal has sent the signal to the program too; what it leaves behind is ended with it
+                interrupted = True
+                end_tree(process)
+                code = process.returncode
+    finally:
+        if process.poll() is None:
+            end_tree(process)
+    seconds = time.monotonic() - started
+    trace = sampler.trace
+    failed = code != 0 or interrupted
+    record = schema.ExternalRecord(
+        created=created,
+        source=SOURCE,
+        machine=machine_info(),
+        software=schema.Software(fitcheck=__version__),
+        runtime=schema.Runtime(name=slugify(name or Path(argv[0]).stem)),
+        card=card_info(card, {}) if card else None,
+        protocol=schema.Protocol(
+            name=PROTOCOL_NAME, version=PROTOCOL_VERSION, warmup=0, repeats=1, fresh_process=True, metering_hz=MEMORY_HZ
+        ),
+        samples=(schema.Sample(total=seconds),),
+        memory=schema.Memory(
+            process=as_int(trace.peak("card_process")),
+            device=as_int(trace.peak("card_used")),
+            device_before=before[1] if before else None,
+            rss=as_int(trace.peak("host_rss")),
+            available_drop=available_drop(trace),
+        ),
+        outcome=schema.Outcome(
+            result="killed" if interrupted or code < 0 else "error" if failed else "ok",
+            message=("interrupted" if interrupted else describe_exit(code)) if failed else None,
+        ),
+        power=power_of(trace, started, started + seconds),
+        notes=notes,
+    )
+    return ExternalRun(record, code, interrupted)

@@ -1,0 +1,149 @@
+"""The smallest card on which a cell still runs: bisection over the memory cap, each probe in a fresh process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bench.cell import Cell
+from bench.meters import NvmlCard
+from bench.report import on_card
+from bench.runner import CellRun, Listener, Protocol, run_cell
+from fitcheck.errors import InputError
+from fitcheck.models.workload import Task
+from fitcheck.records import schema
+from fitcheck.units import MIB
+
+RESOLUTION = 128 * MIB
+# two denoising steps: the peak of the first has no cached velocity of an earlier one, the second is like every other
+PROBE_STEPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One attempt: the cap in bytes and how it ended."""
+
+    cap: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Result of a search. ``works`` is the smallest cap that ran, ``fails`` the largest that did not; ``run`` the probe
+    at ``works``, or the uncapped one when nothing smaller ran."""
+
+    run: CellRun
+    works: int | None
+    fails: int | None
+    probes: tuple[Probe, ...]
+
+    @property
+    def limit(self) -> schema.Limit:
+        return schema.Limit(works=self.works, fails=self.fails, attempts=len(self.probes) + 1)
+
+
+def bracket(run: CellRun, process: int | None) -> tuple[int, int]:
+    """(too little, enough) from an uncapped run: tensors and context must fit, and all that was held surely does.
+
+    Raises InputError when the run has no such numbers.
+    """
+    allocated, reserved = run.end.get("allocated"), run.end.get("reserved")
+    context = run.end.get("context") or (run.ready.get("context") or {}).get("after_matmul")
+    if allocated is None or reserved is None or context is None:
+        raise InputError(
+            "bench limit needs a GPU whose memory NVML and PyTorch both report; this run gave no such numbers."
+        )
+    return allocated + context, max(reserved + context, process or 0)
+
+
+def search(
+    low: int, high: int, works: Callable[[int], bool], resolution: int = RESOLUTION, ceiling: int | None = None
+) -> tuple[int | None, int | None, list[Probe]]:
+    """(smallest that works, largest that fails, probes) with works − fails <= ``resolution``, all in bytes.
+
+    ``low`` is expected to fail and ``high`` to work; both are checked, and the bracket widens by doubling steps where
+    the expectation is wrong, never above ``ceiling``.
+    """
+    probes: list[Probe] = []
+
+    def attempt(cap: int) -> bool:
+        good = works(cap)
+        probes.append(Probe(cap, "ok" if good else "oom"))
+        return good
+
+    step = resolution
+    while not attempt(high):
+        low = max(low, high)
+        if ceiling is not None and high >= ceiling:
+            return None, high, probes
+        high = high + step if ceiling is None else min(ceiling, high + step)
+        step *= 2
+    fails: int | None = max((probe.cap for probe in probes if probe.outcome != "ok"), default=None)
+    best = high
+    step = resolution
+    while fails is None:
+        if best - low <= resolution:
+            # low itself was computed, not tried; it must fail before it may bound the answer
+            if low <= 0 or not attempt(low):
+                fails = low if low > 0 else None
+                break
+            best, low, step = low, low - step, step * 2
+            continue
+        middle = _between(low, best, resolution)
+        if attempt(middle):
+            best = middle
+        else:
+            fails = middle
+    while fails is not None and best - fails > resolution:
+        middle = _between(fails, best, resolution)
+        if attempt(middle):
+            best = middle
+        else:
+            fails = middle
+    return best, fails, probes
+
+
+def _between(low: int, high: int, resolution: int) -> int:
+    """The middle, on the grid of the resolution when that lies strictly inside."""
+    middle = (low + high) // 2
+    rounded = middle // resolution * resolution
+    return rounded if low < rounded < high else middle
+
+
+Runner = Callable[[Cell, Protocol], CellRun]
+
+
+def find_limit(cell: Cell, base: Protocol, card: NvmlCard | None, run: Runner, resolution: int = RESOLUTION) -> Search:
+    """Bisects the cap of ``cell``. ``run`` measures one cell under one protocol.
+
+    Raises InputError when the cell does not run uncapped for another reason than memory.
+    """
+    steps = PROBE_STEPS if cell.workload.task is not Task.VQA and cell.workload.steps > PROBE_STEPS else None
+    probe = replace(base, warmup=0, repeats=1, steps_run=steps)
+    first = run(cell, replace(probe, cap=None))
+    if first.outcome == "oom-gpu":
+        return Search(first, None, None, ())
+    if first.outcome != "ok":
+        raise InputError(f"the cell does not run at all: {first.outcome}; {first.message}")
+    memory = card.memory() if card else None
+    low, high = bracket(first, _process_bytes(first))
+    runs: dict[int, CellRun] = {}
+
+    def works(cap: int) -> bool:
+        runs[cap] = run(cell, replace(probe, cap=cap))
+        if runs[cap].outcome not in ("ok", "oom-gpu"):
+            raise InputError(f"a probe ended otherwise than by memory: {runs[cap].outcome}; {runs[cap].message}")
+        return runs[cap].outcome == "ok"
+
+    best, fails, probes = search(low, high, works, resolution, memory[0] if memory else None)
+    return Search(first if best is None else runs[best], best, fails, tuple(probes))
+
+
+def _process_bytes(run: CellRun) -> int | None:
+    from bench.assemble import record_of
+
+    return on_card(record_of(run, None))
+
+
+def default_runner(card: NvmlCard | None, listener: Listener, deadline: float | None) -> Runner:
+    return lambda cell, protocol: run_cell(cell, protocol, card, listener, deadline)

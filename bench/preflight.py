@@ -1,0 +1,140 @@
+"""Looks before anything is loaded: is there a card, is it free, will the machine bear it. Findings warn or refuse."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from bench.meters.nvml import THROTTLING, NvmlCard, reason_names
+from fitcheck.errors import InputError
+from fitcheck.memory.footprint import Footprint
+from fitcheck.units import MIB, format_gib
+
+Level = Literal["note", "warn", "refuse"]
+# a record is a few kilobytes; a series of them and its summary fits well into this
+OUTPUT_NEED = 64 * MIB
+# what the operating system and the bench's own parent process should keep
+RAM_RESERVE = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    text: str
+
+
+def require_torch() -> None:
+    """Raises InputError that names the extra to install; looks without importing."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError(
+            'the bench needs PyTorch, which is not installed; install it with: pip install "fitcheck[bench]"'
+        )
+
+
+def require_card(card: NvmlCard | None) -> None:
+    """Raises InputError when there is neither an NVIDIA driver nor an AMD one. An AMD card is left to torch to find."""
+    if card is not None or Path("/dev/kfd").exists():
+        return
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        raise InputError(
+            "CUDA_VISIBLE_DEVICES hides every GPU; unset it, or try the bench on the CPU with --tiny --device cpu."
+        )
+    raise InputError(
+        "no GPU was found: NVML (the NVIDIA driver's library) reports none; install the driver, or try the bench on the CPU with --tiny --device cpu."
+    )
+
+
+def require_folder(folder: Path) -> None:
+    """Raises InputError unless files can be written to ``folder`` (made when missing) and its disk has room."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"fitcheck")
+            probe.flush()
+            os.fsync(probe.fileno())
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise InputError(
+            f"--out: {folder} cannot be written ({error.strerror or error}); choose another folder."
+        ) from error
+    if free < OUTPUT_NEED:
+        raise InputError(
+            f"--out: the disk of {folder} has {free / MIB:.0f} MiB left and results need {OUTPUT_NEED / MIB:.0f} MiB; make room or choose another folder."
+        )
+
+
+def require_cap(cap: int | None, card: NvmlCard | None) -> None:
+    """Raises InputError for a cap above the card's memory."""
+    memory = None if card is None else card.memory()
+    if cap is not None and memory is not None and cap > memory[0]:
+        raise InputError(
+            f"--vram: {format_gib(cap)} is more than the {format_gib(memory[0])} of {card.name if card else 'the card'}; give a smaller cap."
+        )
+
+
+def card_findings(card: NvmlCard) -> Iterator[Finding]:
+    """Other processes, throttling and the link. These make numbers doubtful, not impossible: they warn."""
+    processes = card.processes() or []
+    others = [process for process in processes if process.pid != os.getpid()]
+    if others:
+        listed = ", ".join(f"{p.pid}" + ("" if p.used is None else f" ({format_gib(p.used)})") for p in others[:5])
+        yield Finding(
+            "warn", f"{len(others)} other process(es) use the card: {listed}; close them, times and memory will be off."
+        )
+    reasons = card.event_reasons()
+    if reasons is not None and reasons & THROTTLING:
+        yield Finding(
+            "warn",
+            f"the card is throttled now: {', '.join(reason_names(reasons & THROTTLING))}; let it cool or check its power supply.",
+        )
+    link = card.link()
+    if link.get("pcie_width", 99) < link.get("pcie_width_max", 0):
+        yield Finding(
+            "warn",
+            f"the card runs on {link['pcie_width']} of {link['pcie_width_max']} PCIe lanes; streaming modes will be slower than this card can.",
+        )
+
+
+def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Finding | None:
+    """Free memory against the need. Refuses only when other programs hold what the cell needs: a card that is too small
+    is worth a record of its own."""
+    memory = card.memory()
+    if memory is None:
+        return None
+    total, used, free = memory
+    need = footprint.card.low
+    if free < need <= min(total, cap or total):
+        return Finding(
+            "refuse",
+            f"{format_gib(free)} of the card's {format_gib(total)} are free, {format_gib(used)} are in use, and this needs about {format_gib(need)}; close other programs.",
+        )
+    if need > min(total, cap or total):
+        return Finding(
+            "warn",
+            f"this needs about {format_gib(need)} and the card gives {format_gib(min(total, cap or total))}; expect it to run out of memory, which will be recorded.",
+        )
+    return None
+
+
+def ram_finding(footprint: Footprint, ram: int | None) -> Finding | None:
+    """Available system memory against the need, before anything is pinned: pinned pages cannot be swapped, so a machine
+    without room is not slowed but killed. ``ram`` overrides what the system says is available."""
+    available = psutil.virtual_memory().available if ram is None else ram
+    need = footprint.host.total.low + RAM_RESERVE
+    if available >= need:
+        return None
+    pinned = f", {format_gib(footprint.host.pinned)} of it pinned" if footprint.host.pinned else ""
+    hint = "close programs or choose a smaller tier" if ram is None else "choose a smaller tier"
+    return Finding(
+        "refuse",
+        f"{format_gib(available)} of system memory are available and this needs {format_gib(need)}{pinned}; {hint} "
+        "(a virtual machine whose memory grows on demand shows too little: say what it has with --ram).",
+    )

@@ -1,0 +1,123 @@
+"""Progress of a series of cells on standard error: a live line with time left on a terminal, one line a cell elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from bench.channel import Event
+from bench.runner import Protocol
+from fitcheck.units import format_seconds
+
+
+class Clock:
+    """Seconds left in a series, from what has been seen of it. Pure but for the moments handed in."""
+
+    def __init__(self, cells: int, passes: int) -> None:
+        self._cells = cells
+        self._passes = passes
+        self._walls: list[float] = []
+        self._began = 0.0
+        self._load: float | None = None
+        self._durations: list[float] = []
+        self._pass_began: float | None = None
+
+    def begin(self, now: float) -> None:
+        self._began, self._load, self._durations, self._pass_began = now, None, [], None
+
+    def take(self, event: Event) -> None:
+        if event["event"] == "loaded":
+            self._load = event["at"] - self._began
+        elif event["event"] == "pass" and event["edge"] == "begin":
+            self._pass_began = event["at"]
+        elif event["event"] == "pass":
+            self._durations.append(event["seconds"])
+
+    def finish(self, now: float) -> None:
+        self._walls.append(now - self._began)
+
+    def left(self, now: float) -> float | None:
+        """``None`` until a pass or a cell has been seen."""
+        elapsed = now - self._began
+        if self._durations and self._load is not None:
+            whole: float | None = self._load + self._passes * sum(self._durations) / len(self._durations)
+        elif self._walls:
+            whole = sum(self._walls) / len(self._walls)
+        else:
+            whole = None
+        if whole is None:
+            return None
+        each = (sum(self._walls) + whole) / (len(self._walls) + 1)
+        return max(0.0, whole - elapsed) + each * (self._cells - len(self._walls) - 1)
+
+
+class Display:
+    """Context manager that follows the cells of a series."""
+
+    def __init__(self, cells: int, protocol: Protocol, console: Console) -> None:
+        self._console = console
+        self._clock = Clock(cells, protocol.warmup + protocol.repeats)
+        self._cells = cells
+        self._finished = 0
+        self._label = ""
+        self._steps = 0
+        self._live = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+            self._task = self._live.add_task("", total=self._cells, left="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._live.stop()
+
+    def begin(self, label: str) -> None:
+        self._label = label
+        self._clock.begin(time.monotonic())
+        self._show("starting")
+
+    def event(self, event: Event) -> None:
+        self._clock.take(event)
+        kind = event["event"]
+        if kind == "pass" and event["edge"] == "begin":
+            self._steps = 0
+            self._show("warm-up" if event["warmup"] else f"pass {event['index'] + 1}")
+        elif kind == "phase" and event["edge"] == "begin":
+            self._show(event["name"])
+        elif kind == "step":
+            self._steps += 1
+            self._show(f"step {self._steps}")
+        elif kind == "alive":
+            self._show(None)
+
+    def finish(self, line: str) -> None:
+        self._finished += 1
+        self._clock.finish(time.monotonic())
+        self._console.print(f"[{self._finished}/{self._cells}] {line}", markup=False, highlight=False, soft_wrap=True)
+        self._show("")
+
+    def note(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self, what: str | None) -> None:
+        if self._task is None:
+            return
+        left = self._clock.left(time.monotonic())
+        shown = "" if left is None else f"{format_seconds(left)} left"
+        self._live.update(self._task, completed=self._finished, left=shown)
+        if what is not None:
+            self._live.update(self._task, description=f"{self._label}: {what}")

@@ -1,0 +1,234 @@
+"""A planned series of measurements inside a time budget: ``python -m bench.series PLAN --out FOLDER --budget SECONDS``.
+
+PLAN is a JSON list in order of priority; each entry is an object with ``do`` ("run", "limit" or "link") and the options of
+the command of that name, e.g. ``{"do": "run", "model": "sensenova-u1-8b-mot", "tier": "BF16", "mode": "full,low",
+"size": "2048x2048", "steps": 8, "cfg": 1, "repeats": 3}``. Records are written as soon as each is done, one file each
+under FOLDER/records, and all of them in FOLDER/records.jsonl; FOLDER/summary.json says what ran, what did not and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.limit import default_runner, find_limit
+from bench.link import run_link
+from bench.plan import Request, cells_of, label
+from bench.predict import CardView, predict
+from bench.report import Row, error_percent, on_card, print_table
+from bench.runner import Protocol, Stopped
+from bench.suite import Setting, bench_card, run_suite
+from fitcheck.errors import InputError
+from fitcheck.memory.placement import NEWEST_REVISION
+from fitcheck.records import store
+from fitcheck.records.schema import AnyRecord
+from fitcheck.units import MIB, parse_memory, parse_size
+
+_KEYS = {
+    "do", "model", "tier", "mode", "policy", "task", "revision", "size", "steps", "cfg", "reference", "images", "new_tokens",
+    "gguf", "device", "tiny", "repeats", "warmup", "vram", "quick", "resolution_mib", "seed", "seconds",
+}  # fmt: skip
+# left over at the end for the last record, the summary and the way back
+MARGIN = 5.0
+
+
+class Series:
+    def __init__(self, out: Path, budget: float, ram: int | None, force: bool, console: Console) -> None:
+        self.out = out
+        self.ram = ram
+        self.force = force
+        self.console = console
+        self.started = time.monotonic()
+        self.deadline = self.started + budget - MARGIN
+        self.done: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
+
+    def keep(self, record: AnyRecord, label: str, **facts: Any) -> None:
+        """Writes a record three ways before anything else can go wrong."""
+        store.write(self.out / "records", record)
+        with (self.out / "records.jsonl").open("ab") as file:
+            file.write(store.encode(record))
+        self.done.append({"cell": label, "outcome": record.outcome.result, **facts})
+        self.summarize()
+
+    def summarize(self) -> None:
+        temporary = self.out / ".summary.json"
+        content = {"seconds": round(time.monotonic() - self.started, 1), "entries": self.done}
+        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        temporary.replace(self.out / "summary.json")
+
+    def leave(self, label: str, why: str) -> None:
+        self.done.append({"cell": label, "outcome": "not run", "message": why})
+        self.summarize()
+
+    def entry(self, entry: dict[str, Any]) -> None:
+        unknown = set(entry) - _KEYS
+        if unknown:
+            raise InputError(
+                f"plan: unknown option(s) {', '.join(sorted(unknown))} in {json.dumps(entry)}; choose from {', '.join(sorted(_KEYS))}."
+            )
+        need = float(entry.get("seconds", 0))
+        if time.monotonic() + need >= self.deadline:
+            self.leave(json.dumps(entry), "no time left")
+            return
+        {"run": self._run, "limit": self._limit, "link": self._link}[entry.get("do", "run")](entry)
+
+    def _protocol(self, entry: dict[str, Any]) -> Protocol:
+        cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry else None
+        return Protocol(repeats=int(entry.get("repeats", 3)), warmup=int(entry.get("warmup", 1)), cap=cap)
+
+    def _run(self, entry: dict[str, Any]) -> None:
+        request = request_of(entry)
+        # this series keeps the records itself, each in three places
+        setting = Setting(None, self._protocol(entry), request.device, self.ram, self.force, self.deadline)
+
+        def finished(row: Row, path: Path | None) -> None:
+            self.rows.append(row)
+            self.keep(row.record, label(row.run.cell), **facts_of(row))
+            if row.run.outcome in ("error", "killed", "hang"):
+                self.console.print("\n".join(row.run.output[-30:]), markup=False, highlight=False)
+
+        summary = run_suite(cells_of(request), setting, self.console, finished)
+        for cell, why in summary.skipped:
+            self.leave(label(cell), why)
+
+    def _limit(self, entry: dict[str, Any]) -> None:
+        from bench.assemble import record_of
+
+        request = request_of(entry)
+        with bench_card(request.device, self.console) as card:
+            for cell in cells_of(request):
+                runner = default_runner(card, lambda event: None, self.deadline)
+                try:
+                    found = find_limit(
+                        cell, self._protocol(entry), card, runner, int(entry.get("resolution_mib", 128)) * MIB
+                    )
+                except Stopped as stopped:
+                    self.leave(f"limit {label(cell)}", str(stopped))
+                    continue
+                record = record_of(found.run, card, found.limit)
+                row = Row(found.run, record, predict(cell, CardView.of(card, found.works), warm=False))
+                probes = [{"cap": probe.cap, "outcome": probe.outcome} for probe in found.probes]
+                self.keep(
+                    record, f"limit {label(cell)}", works=found.works, fails=found.fails, probes=probes, **facts_of(row)
+                )
+                self.console.print(
+                    f"limit {label(cell)}: works {found.works}, fails {found.fails}, {len(probes)} probes",
+                    highlight=False,
+                )
+
+    def _link(self, entry: dict[str, Any]) -> None:
+        with bench_card("cuda", self.console) as card:
+            record = run_link(card, bool(entry.get("quick", False)))
+        self.keep(record, "link", message=record.outcome.message)
+        self.console.print(f"link: {record.outcome.result} {record.outcome.message or ''}", highlight=False)
+
+
+def facts_of(row: Row) -> dict[str, Any]:
+    """What a reader of summary.json wants at a glance; the record has everything."""
+    memory, predicted = row.record.memory, row.predicted
+    values: dict[str, Any] = {
+        "message": row.run.message,
+        "seconds": row.run.seconds,
+        "load_seconds": row.run.loaded.get("seconds"),
+        "first_timed_pass": row.run.first_timed_pass,
+        "wall_seconds": round(row.run.wall_seconds, 1),
+        "allocated": memory.allocated,
+        "reserved": memory.reserved,
+        "card": on_card(row.record),
+        "rss": memory.rss,
+        "context": memory.context,
+    }
+    if predicted is not None:
+        pairs = {"allocated": predicted.allocated, "reserved": predicted.reserved, "card": predicted.card}
+        for name, interval in pairs.items():
+            if values[name]:
+                values[f"{name}_error_percent"] = round(error_percent(interval.best, values[name]), 2)
+    return values
+
+
+def request_of(entry: dict[str, Any]) -> Request:
+    """The cells an entry asks for, in the words of the command line."""
+
+    def names(key: str, default: str) -> tuple[str, ...]:
+        return tuple(name for name in str(entry.get(key, default)).split(",") if name)
+
+    return Request(
+        model=str(entry.get("model", "")),
+        tiers=names("tier", ""),
+        modes=names("mode", "full"),
+        policies=names("policy", "upstream"),
+        tasks=names("task", "t2i"),
+        revision=str(entry.get("revision", NEWEST_REVISION)),
+        size=parse_size(str(entry["size"]), "size") if "size" in entry else None,
+        steps=int(entry.get("steps", 8)),
+        cfg=float(entry.get("cfg", 1)),
+        references=tuple(parse_size(size, "reference") for size in names("reference", "")),
+        images=int(entry.get("images", 1)),
+        new_tokens=int(entry["new_tokens"]) if "new_tokens" in entry else None,
+        gguf=entry.get("gguf"),
+        device=str(entry.get("device", "cuda")),
+        tiny=bool(entry.get("tiny", False)),
+        seed=int(entry.get("seed", 0)),
+    )
+
+
+def run_series(plan: list[dict[str, Any]], series: Series) -> int:
+    """Entries in order; one that fails is noted and the next one runs. Returns 0 when every entry left records."""
+    code = 0
+    for entry in plan:
+        try:
+            series.entry(entry)
+        except InputError as error:
+            series.leave(json.dumps(entry), str(error))
+            series.console.print(f"not run: {error}", markup=False, highlight=False, soft_wrap=True)
+            code = 1
+        except Exception as error:  # a bug in one entry must not cost the machine time of all the others
+            traceback.print_exc()
+            series.leave(json.dumps(entry), f"{type(error).__name__}: {error}")
+            code = 1
+        if time.monotonic() >= series.deadline:
+            series.console.print("the time budget is used up", highlight=False)
+    return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.series", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--budget", type=float, required=True, help="seconds for everything")
+    parser.add_argument("--ram", help="system memory to reckon with, where the system shows too little, e.g. 120GB")
+    parser.add_argument("--force", action="store_true", help="run what the preflight would refuse")
+    given = parser.parse_args(arguments)
+    console = Console(stderr=True, width=160)
+    try:
+        plan = json.loads(given.plan.read_text("utf-8"))
+        if not isinstance(plan, list) or not all(isinstance(entry, dict) for entry in plan):
+            raise InputError(f"{given.plan}: a plan is a JSON list of objects.")
+        given.out.mkdir(parents=True, exist_ok=True)
+        ram = parse_memory(given.ram, "--ram") if given.ram else None
+    except (OSError, ValueError) as error:
+        console.print(f"{given.plan}: cannot be used ({error}).", markup=False)
+        return 2
+    except InputError as error:
+        console.print(str(error), markup=False)
+        return 2
+    series = Series(given.out, given.budget, ram, given.force, console)
+    code = run_series(plan, series)
+    series.summarize()
+    if series.rows:
+        print_table(series.rows, Console(width=160))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Several cells one after another: lock, preflight, progress, and a record on disk as soon as each is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.assemble import record_of
+from bench.cell import Cell
+from bench.lock import card_lock
+from bench.meters import NvmlCard
+from bench.meters.nvml import visible_selector
+from bench.plan import label
+from bench.predict import CardView, predict
+from bench.preflight import (
+    Finding,
+    card_findings,
+    ram_finding,
+    require_cap,
+    require_card,
+    require_folder,
+    require_torch,
+    vram_finding,
+)
+from bench.progress import Display
+from bench.report import Row, line
+from bench.runner import CellRun, Protocol, Stopped, run_cell
+from fitcheck.errors import InputError
+from fitcheck.records import store
+
+CPU_NOTICE = "No card is measured here: this is the scaled-down model on the CPU. It shows that the bench works; its numbers say nothing about any card."
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where cells run and where records go. ``ram`` overrides the system's available memory in the preflight; ``force``
+    turns refusals of the preflight into warnings. ``out`` of ``None`` keeps no record."""
+
+    out: Path | None
+    protocol: Protocol
+    device: str = "cuda"
+    ram: int | None = None
+    force: bool = False
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a series came to. ``skipped`` holds (cell, why) that the preflight refused or that time did not reach."""
+
+    rows: list[Row] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    skipped: list[tuple[Cell, str]] = field(default_factory=list)
+    interrupted: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every cell has an answer (an out-of-memory is one), 1 when one was skipped or broke, 130 after Ctrl-C."""
+        if self.interrupted:
+            return 130
+        broken = any(row.run.outcome in ("error", "killed", "hang") for row in self.rows)
+        return 1 if self.skipped or broken else 0
+
+
+Finished = Callable[[Row, Path | None], None]
+
+
+def default_out(tiny: bool, out: Path | None) -> Path | None:
+    """Where records go: ``--out``, else this user's record folder. Scaled-down cells are kept only where asked, and
+    never among accepted results. Raises InputError for that."""
+    if tiny and out is not None and "results" in out.resolve().parts:
+        raise InputError("--out: records of the scaled-down model never go into results/; choose another folder.")
+    if out is not None:
+        return out
+    return None if tiny else store.local_root()
+
+
+@contextmanager
+def bench_card(device: str, console: Console) -> Iterator[NvmlCard | None]:
+    """The card of this bench, locked for the block; ``None`` on the CPU and where NVML does not know the card."""
+    require_torch()
+    if device == "cpu":
+        console.print(CPU_NOTICE, markup=False, highlight=False, soft_wrap=True)
+        yield None
+        return
+    selector = visible_selector()
+    card = NvmlCard.open(selector)
+    require_card(card)
+    with card_lock((card.uuid if card else None) or selector, (card.name if card else None) or "this card"):
+        yield card
+
+
+def run_suite(
+    cells: Sequence[Cell],
+    setting: Setting,
+    console: Console,
+    finished: Finished = lambda row, path: None,
+    runner: Callable[..., CellRun] = run_cell,
+) -> Summary:
+    """Runs ``cells`` in order and writes each record when its cell ends; narrative goes to ``console``.
+
+    Raises InputError before anything is loaded when the whole series cannot run. Ctrl-C and the deadline end the series;
+    what was finished stands.
+    """
+    summary = Summary()
+    protocol = setting.protocol
+    if setting.out is not None:
+        require_folder(setting.out)
+    with ExitStack() as stack:
+        card = stack.enter_context(bench_card(setting.device, console))
+        require_cap(protocol.cap, card)
+        display = stack.enter_context(Display(len(cells), protocol, console))
+        _say(display, card_findings(card) if card else ())
+        for position, cell in enumerate(cells):
+            refusal = _refusal(cell, setting, card, display)
+            if refusal is not None:
+                summary.skipped.append((cell, refusal))
+                display.finish(f"{label(cell)}: refused; {refusal}")
+                continue
+            display.begin(label(cell))
+            try:
+                run = runner(cell, protocol, card, display.event, setting.deadline)
+            except Stopped as stopped:
+                summary.skipped += [(left, str(stopped)) for left in cells[position:]]
+                display.note(f"stopped: {stopped}; {len(summary.rows)} of {len(cells)} cells are finished.")
+                break
+            except KeyboardInterrupt:
+                summary.interrupted = label(cell)
+                display.note(
+                    f"interrupted during {label(cell)}; {len(summary.rows)} of {len(cells)} cells are finished and kept."
+                )
+                break
+            except InputError as error:
+                if not summary.rows and position == len(cells) - 1:
+                    raise
+                summary.skipped.append((cell, str(error)))
+                display.finish(f"{label(cell)}: refused; {error}")
+                continue
+            _keep(run, card, setting, summary, display, finished)
+    if not summary.rows and summary.skipped and not summary.interrupted:
+        raise InputError(f"no cell could run; {label(summary.skipped[0][0])}: {summary.skipped[0][1]}")
+    return summary
+
+
+def _keep(
+    run: CellRun, card: NvmlCard | None, setting: Setting, summary: Summary, display: Display, finished: Finished
+) -> None:
+    record = store.seal(record_of(run, card))
+    row = Row(run, record, predict(run.cell, CardView.of(card, run.protocol.cap), warm=run.protocol.warmup > 0))
+    summary.rows.append(row)
+    display.finish(line(run))
+    path = None
+    if setting.out is not None:
+        path = store.write(setting.out, record)
+        summary.paths.append(path)
+    finished(row, path)
+
+
+def _refusal(cell: Cell, setting: Setting, card: NvmlCard | None, display: Display) -> str | None:
+    """Why the preflight refuses this cell, if it does; warnings are shown."""
+    footprint = predict(cell, CardView.of(card, setting.protocol.cap), warm=setting.protocol.warmup > 0)
+    if footprint is None:
+        return None
+    found = [ram_finding(footprint, setting.ram)]
+    if card is not None:
+        found.append(vram_finding(card, footprint, setting.protocol.cap))
+    for finding in found:
+        if finding is None:
+            continue
+        if finding.level == "refuse" and not setting.force:
+            return finding.text
+        _say(display, [finding])
+    return None
+
+
+def _say(display: Display, findings: Iterator[Finding] | Sequence[Finding]) -> None:
+    for finding in findings:
+        display.note(f"{'note' if finding.level == 'note' else 'warning'}: {finding.text}")
