@@ -33,7 +33,9 @@ def get(slug: str) -> Model:
     entry = next((entry for entry in _data()["models"] if entry["slug"] == slug.lower()), None)
     if entry is None:
         near = difflib.get_close_matches(slug.lower(), slugs(), n=3, cutoff=0.3) or slugs()
-        raise InputError(f"model: {slug!r} is not in the catalog; did you mean {', '.join(near)}? `fitcheck models` lists all.")
+        raise InputError(
+            f"model: {slug!r} is not in the catalog; did you mean {', '.join(near)}? `fitcheck models` lists all."
+        )
     architecture = SenseNovaArchitecture(**entry["architecture"])
     tiers = tuple(_tier(row, slug, architecture) for row in entry["tiers"])
     return Model(

@@ -72,7 +72,12 @@ def _layer_tensors(arch: SenseNovaArchitecture, layer: int) -> Iterator[tuple[st
     hidden, q, kv = arch.hidden_size, arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
     for suffix, branch in (("", UNDERSTANDING), ("_mot_gen", GENERATION)):
         attention = f"{root}.self_attn"
-        for name, shape in (("q_proj", (q, hidden)), ("k_proj", (kv, hidden)), ("v_proj", (kv, hidden)), ("o_proj", (hidden, q))):
+        for name, shape in (
+            ("q_proj", (q, hidden)),
+            ("k_proj", (kv, hidden)),
+            ("v_proj", (kv, hidden)),
+            ("o_proj", (hidden, q)),
+        ):
             yield f"{attention}.{name}{suffix}.weight", shape, "attention", branch
         for name in ("q_norm", "q_norm_hw", "k_norm", "k_norm_hw"):
             yield f"{attention}.{name}{suffix}.weight", (arch.head_dim // 2,), "norm", branch
@@ -80,14 +85,22 @@ def _layer_tensors(arch: SenseNovaArchitecture, layer: int) -> Iterator[tuple[st
             yield f"{root}.{name}{suffix}.weight", (hidden,), "norm", branch
         if not arch.experts:
             wide = arch.intermediate_size
-            for name, shape in (("gate_proj", (wide, hidden)), ("up_proj", (wide, hidden)), ("down_proj", (hidden, wide))):
+            for name, shape in (
+                ("gate_proj", (wide, hidden)),
+                ("up_proj", (wide, hidden)),
+                ("down_proj", (hidden, wide)),
+            ):
                 yield f"{root}.mlp{suffix}.{name}.weight", shape, "mlp", branch
             continue
         count = arch.experts if branch == UNDERSTANDING else arch.generation_experts
         wide = arch.expert_intermediate_size
         yield f"{root}.mlp{suffix}.gate.weight", (count, hidden), "router", branch
         for expert in range(count):
-            for name, shape in (("gate_proj", (wide, hidden)), ("up_proj", (wide, hidden)), ("down_proj", (hidden, wide))):
+            for name, shape in (
+                ("gate_proj", (wide, hidden)),
+                ("up_proj", (wide, hidden)),
+                ("down_proj", (hidden, wide)),
+            ):
                 yield f"{root}.mlp{suffix}.experts.{expert}.{name}.weight", shape, "expert", branch
 
 
@@ -135,7 +148,8 @@ def _rows(arch: SenseNovaArchitecture) -> tuple[Row, ...]:
 def tensor_table(arch: SenseNovaArchitecture, type_of: Callable[[str, str], str]) -> TensorTable:
     """Every tensor of the family for ``arch``; ``type_of(name, role)`` gives each one's storage type."""
     return TensorTable(
-        Tensor(name, shape, type_of(name, role), role, layer, branch) for name, shape, role, layer, branch in _rows(arch)
+        Tensor(name, shape, type_of(name, role), role, layer, branch)
+        for name, shape, role, layer, branch in _rows(arch)
     )
 
 
@@ -145,6 +159,9 @@ def bf16(_name: str, _role: str) -> str:
 
 _LAYER = re.compile(r"language_model\.model\.layers\.(\d+)\.")
 _ROLES = (
+    (re.compile(r"_embedder\."), "timestep"),
+    (re.compile(r"fm_head\."), "generation_head"),
+    (re.compile(r"vision_model"), "vision"),
     (re.compile(r"\.experts\."), "expert"),
     (re.compile(r"\.mlp(_mot_gen)?\.gate\.weight$"), "router"),
     (re.compile(r"\.mlp(_mot_gen)?\."), "mlp"),
@@ -152,9 +169,6 @@ _ROLES = (
     (re.compile(r"norm(_hw)?(_mot_gen)?\.weight$"), "norm"),
     (re.compile(r"embed_tokens\."), "embedding"),
     (re.compile(r"lm_head\."), "head"),
-    (re.compile(r"_embedder\."), "timestep"),
-    (re.compile(r"fm_head\."), "generation_head"),
-    (re.compile(r"vision_model"), "vision"),
 )
 
 
@@ -176,4 +190,3 @@ def is_sensenova(table: TensorTable) -> bool:
     """Whether a tensor table has the family's two branches."""
     names = {tensor.name for tensor in table}
     return "language_model.model.layers.0.self_attn.q_proj_mot_gen.weight" in names
-

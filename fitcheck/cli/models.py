@@ -1,0 +1,55 @@
+"""``fitcheck models``: the catalog."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def models(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+        """The models that fitcheck knows by name, with their tiers."""
+        from rich.table import Table
+
+        from fitcheck.cli.output import console
+        from fitcheck.models import catalog
+
+        found = [catalog.get(slug) for slug in catalog.slugs()]
+        if json_:
+            rows: list[dict[str, Any]] = [
+                {
+                    "slug": model.slug,
+                    "name": model.name,
+                    "parameters": model.tiers[0].tensors.elements,
+                    "licence": model.licence,
+                    "repository": model.repository,
+                    "tasks": [str(task) for task in model.tasks],
+                    "tiers": [
+                        {
+                            "name": tier.name,
+                            "file": tier.file,
+                            "repository": tier.repository,
+                            "disk": tier.disk_bytes,
+                            "published": tier.published,
+                            "types": tier.tensors.bytes_by_type,
+                        }
+                        for tier in model.tiers
+                    ],
+                }
+                for model in found
+            ]
+            print(json.dumps(rows, indent=2))
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("model", "parameters", "licence", "tasks", "tiers (GB on disk)"):
+            table.add_column(name)
+        for model in found:
+            tiers = ", ".join(
+                f"{tier.name} {tier.disk_bytes / 1e9:.1f}{'' if tier.published else ' unpublished'}" for tier in model.tiers
+            )
+            parameters = f"{model.tiers[0].tensors.elements / 1e9:.2f} B"
+            table.add_row(model.slug, parameters, model.licence, ", ".join(map(str, model.tasks)), tiers)
+        console().print(table)

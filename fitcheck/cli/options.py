@@ -1,0 +1,169 @@
+"""Options that several commands share, and how they become a machine, a request and a runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.machine import Machine
+from fitcheck.models.model import Model, Tier
+from fitcheck.units import parse_memory, parse_size
+from fitcheck.verdict.check import Runtime, tiers_of
+from fitcheck.verdict.report import Report
+from fitcheck.verdict.request import Request
+
+Gpu = Annotated[str | None, typer.Option("--gpu", "-g", help="Card by name, like 'RTX 4070'; default: the detected one.")]
+TierNames = Annotated[str | None, typer.Option("--tier", "-t", help="Tiers, comma separated, like Q4_K_S,Q6_K.")]
+Modes = Annotated[str | None, typer.Option("--mode", "-m", help="Offload modes, comma separated: full,fast,balanced,low.")]
+Gguf = Annotated[Path | None, typer.Option("--gguf", help="A local GGUF file as the tier.")]
+TaskName = Annotated[str, typer.Option("--task", help="t2i, editing, interleave or vqa.")]
+Size = Annotated[str, typer.Option("--size", help="Output size, WIDTHxHEIGHT.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps; default: what the tier is made for.")]
+Cfg = Annotated[float | None, typer.Option("--cfg", help="Guidance scale; 1 means none.")]
+Reference = Annotated[list[str] | None, typer.Option("--reference", help="Size of an image handed in; repeatable.")]
+Images = Annotated[int | None, typer.Option("--images", help="Images made in an interleaved answer.")]
+PromptTokens = Annotated[int | None, typer.Option("--prompt-tokens", help="Text tokens with the system message.")]
+NewTokens = Annotated[int | None, typer.Option("--new-tokens", help="Text tokens generated.")]
+Ram = Annotated[str | None, typer.Option("--ram", help="System memory, like 32GB.")]
+Disk = Annotated[str | None, typer.Option("--disk", help="Free disk space, like 100GB.")]
+Vram = Annotated[str | None, typer.Option("--vram", help="Card memory that can be used, instead of what the card implies.")]
+Display = Annotated[bool | None, typer.Option("--display/--headless", help="Whether a screen hangs on this card.")]
+Pcie = Annotated[str | None, typer.Option("--pcie", help="Slot of the card, like 4x16 or 3x8.")]
+Revision = Annotated[str, typer.Option("--revision", help="Upstream revision: v0, pr241, pr243, phase-aware.")]
+RuntimeName = Annotated[str, typer.Option("--runtime", help="sensenova or comfyui.")]
+PrefetchCount = Annotated[int | None, typer.Option("--prefetch-count", help="ComfyUI node: layers swapped ahead.")]
+Policy = Annotated[str, typer.Option("--policy", help="Streaming policy: upstream or ring.")]
+Attention = Annotated[str, typer.Option("--attention", help="sdpa or flash.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The options of one check as typed."""
+
+    model: str
+    gpu: str | None = None
+    tier: str | None = None
+    mode: str | None = None
+    gguf: Path | None = None
+    task: str = "t2i"
+    size: str = "2048x2048"
+    steps: int | None = None
+    cfg: float | None = None
+    reference: tuple[str, ...] = ()
+    images: int | None = None
+    prompt_tokens: int | None = None
+    new_tokens: int | None = None
+    ram: str | None = None
+    disk: str | None = None
+    vram: str | None = None
+    display: bool | None = None
+    pcie: str | None = None
+    revision: str = "phase-aware"
+    runtime: str = "sensenova"
+    prefetch_count: int | None = None
+    policy: str = "upstream"
+    attention: str = "sdpa"
+
+
+def split(names: str | None) -> list[str] | None:
+    """Comma-separated names; ``None`` when there are none."""
+    parts = [part.strip() for part in (names or "").split(",") if part.strip()]
+    return parts or None
+
+
+def parse_pcie(text: str) -> tuple[int, int]:
+    """``"4x16"`` -> (generation, lanes). Raises InputError."""
+    generation, _, lanes = text.lower().removeprefix("pcie").strip().partition("x")
+    if not (generation.strip().isdigit() and lanes.strip().isdigit()):
+        raise InputError(f"--pcie: {text!r} is not a slot; write generation and lanes, like 4x16.")
+    return int(generation), int(lanes)
+
+
+def machine_of(question: Question) -> Machine:
+    """The machine that was asked about, or this one. Raises InputError when no card was named and none is found."""
+    from fitcheck.hardware.catalog import find_card
+    from fitcheck.hardware.machine import machine_for
+
+    vram = parse_memory(question.vram, "--vram") if question.vram else None
+    generation, lanes = parse_pcie(question.pcie) if question.pcie else (None, None)
+    ram = parse_memory(question.ram, "--ram") if question.ram else None
+    disk = parse_memory(question.disk, "--disk") if question.disk else None
+    if question.gpu is None:
+        return _detected(question, vram, ram, disk)
+    return machine_for(
+        find_card(question.gpu),
+        ram=ram,
+        disk=disk,
+        display=question.display,
+        vram_override=vram,
+        pcie_generation=generation,
+        pcie_lanes=lanes,
+    )
+
+
+def _detected(question: Question, vram: int | None, ram: int | None, disk: int | None) -> Machine:
+    from dataclasses import replace
+
+    from fitcheck.hardware.detect import detect
+
+    machine = detect()
+    if not machine.gpus:
+        why = f" ({machine.notes[0].rstrip('.')})" if machine.notes else ""
+        raise InputError(f"no graphics card was found here{why}; name one with --gpu, like --gpu 'RTX 4070'.")
+    if vram is not None:
+        machine = replace(machine, gpus=(replace(machine.gpus[0], vram_override=vram), *machine.gpus[1:]))
+    if ram is not None:
+        machine = replace(machine, ram_total=ram, ram_available=None)
+    if disk is not None:
+        machine = replace(machine, disk_free=disk)
+    return machine
+
+
+def request_of(question: Question) -> Request:
+    return Request(
+        task=question.task,
+        size=parse_size(question.size, "--size"),
+        steps=question.steps,
+        cfg=question.cfg,
+        references=tuple(parse_size(size, "--reference") for size in question.reference),
+        images=question.images,
+        prompt_tokens=question.prompt_tokens,
+        new_tokens=question.new_tokens,
+    )
+
+
+def runtime_of(question: Question) -> Runtime:
+    if question.attention not in ("sdpa", "flash"):
+        raise InputError(f"--attention: {question.attention!r} is not known; choose sdpa or flash.")
+    counts = Runtime().prefetch_counts if question.prefetch_count is None else (question.prefetch_count,)
+    return Runtime(
+        question.runtime, question.revision, question.policy, counts, flash_attention=question.attention == "flash"
+    )
+
+
+def tiers_asked(model: Model, question: Question) -> tuple[Tier, ...]:
+    if question.gguf is None:
+        return tiers_of(model, split(question.tier))
+    from fitcheck.models.local import tier_from_gguf
+
+    return (tier_from_gguf(model, question.gguf),)
+
+
+def answer(question: Question) -> Report:
+    """The report for a question, with the records of this card that fitcheck knows."""
+    from fitcheck.models import catalog
+    from fitcheck.verdict.check import check
+
+    model = catalog.get(question.model)
+    return check(
+        model,
+        machine_of(question),
+        tiers=tiers_asked(model, question),
+        modes=split(question.mode),
+        request=request_of(question),
+        runtime=runtime_of(question),
+    )

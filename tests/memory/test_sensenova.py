@@ -1,0 +1,148 @@
+"""The estimator against published rows and against its own order relations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fitcheck.memory.estimate import estimate, kept_share
+from fitcheck.memory.footprint import peak
+from fitcheck.memory.placement import MODES, REVISIONS, comfyui, upstream
+from fitcheck.memory.sensenova import Device, phases
+from fitcheck.memory.weights import weights_of
+from fitcheck.models import catalog
+from fitcheck.models.model import Tier
+from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.models.workload import Task, Workload
+from fitcheck.units import GIB
+from fitcheck.verdict.accuracy import published_rows
+
+MODEL = catalog.get("sensenova-u1-8b-mot")
+ARCH = MODEL.architecture
+assert isinstance(ARCH, SenseNovaArchitecture)
+H100 = Device((9, 0), 80 * GIB)
+TIERS = ("Q4_K_S", "Q6_K", "Q8_0", "BF16")  # smallest first
+
+
+def tier(name: str) -> Tier:
+    found = MODEL.tier(name)
+    assert found is not None
+    return found
+
+
+def allocated(tier_name: str, workload: Workload, mode: str, revision: str = "phase-aware", device: Device = H100) -> int:
+    placement = upstream(mode, revision)
+    return peak(phases(ARCH, weights_of(tier(tier_name).tensors), workload, placement, device)).allocated
+
+
+workloads = st.builds(
+    lambda task, width, height, cfg, references, images: Workload(
+        task, 32 * width, 32 * height, 8, cfg, references=((32 * references, 1024),) if task != Task.T2I else (), images=images
+    ),
+    st.sampled_from([Task.T2I, Task.EDITING, Task.INTERLEAVE, Task.VQA]),
+    st.integers(8, 96),
+    st.integers(8, 96),
+    st.sampled_from([1.0, 4.0]),
+    st.integers(8, 128),
+    st.integers(1, 6),
+)
+
+
+def test_allocated_rows_within_the_bar() -> None:
+    rows = [row for row in published_rows() if row.quantity == "allocated"]
+    errors = [abs(row.error) for row in rows]
+    assert len(rows) == 26
+    assert median(errors) <= 0.002
+    assert max(errors) <= 0.006
+    assert all(row.covered for row in rows)
+
+
+def test_prefix_sets_the_peak_of_editing_with_a_large_reference() -> None:
+    workload = Workload(Task.EDITING, 2048, 2048, references=((2048, 2048),))
+    laid_out = phases(ARCH, weights_of(tier("BF16").tensors), workload, upstream("low"), H100)
+    assert peak(laid_out).name == "prefix"
+    text_only = Workload(Task.T2I)
+    assert peak(phases(ARCH, weights_of(tier("BF16").tensors), text_only, upstream("full"), H100)).name == "denoise"
+
+
+@given(workloads, st.sampled_from(TIERS), st.sampled_from(REVISIONS))
+def test_more_offload_never_takes_more(workload: Workload, name: str, revision: str) -> None:
+    low, balanced, full = (allocated(name, workload, mode, revision) for mode in ("low", "balanced", "full"))
+    assert low <= balanced <= full
+
+
+@given(workloads, st.sampled_from(MODES))
+def test_a_bigger_tier_is_never_smaller(workload: Workload, mode: str) -> None:
+    if mode == "fast":
+        return  # keeps as many layers as fit, so a smaller tier may keep more
+    sizes = [allocated(name, workload, mode) for name in TIERS]
+    # dequantization scratch of a small tier may exceed what BF16 needs while streaming; whole tiers stay ordered
+    if mode == "full":
+        assert sizes == sorted(sizes)
+    else:
+        assert sizes[0] <= sizes[2] + weights_scratch(workload)
+
+
+def weights_scratch(workload: Workload) -> int:
+    found = phases(ARCH, weights_of(tier("Q4_K_S").tensors), workload, upstream("low"), H100)
+    return max(phase.scratch for phase in found)
+
+
+@given(workloads, st.sampled_from(MODES), st.sampled_from(TIERS))
+def test_the_three_numbers_are_ordered(workload: Workload, mode: str, name: str) -> None:
+    found = estimate(ARCH, tier(name), workload, upstream(mode), H100)
+    assert found.allocated.best <= found.reserved.best <= found.card.best
+    assert found.allocated.low <= found.required.low <= found.required.best <= found.required.high
+    assert found.required.best <= found.card.best
+
+
+@given(st.integers(8, 90), st.integers(8, 90), st.sampled_from(MODES))
+def test_larger_images_never_take_less(width: int, height: int, mode: str) -> None:
+    small = Workload(Task.T2I, 32 * width, 32 * height)
+    large = replace(small, width=small.width + 32)
+    if mode != "fast":
+        assert allocated("BF16", small, mode) <= allocated("BF16", large, mode)
+
+
+@given(st.integers(6, 96), st.integers(0, 16))
+def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: int) -> None:
+    workload = Workload(Task.T2I)
+    placement = upstream("fast")
+    shares = [
+        kept_share(ARCH, tier("BF16"), workload, placement, Device((8, 9), size * GIB)) for size in (total, total + more)
+    ]
+    assert 0 <= shares[0] <= shares[1] <= 1
+    if shares[0] > 0:
+        denoise = next(
+            phase
+            for phase in phases(ARCH, weights_of(tier("BF16").tensors), workload, placement, Device((8, 9), total * GIB))
+            if phase.name == "denoise"
+        )
+        assert denoise.allocated <= total * GIB
+
+
+def test_revisions_drop_the_embedding_and_head_step_by_step() -> None:
+    workload = Workload(Task.T2I)
+    v0, pr241, pr243, newest = (allocated("BF16", workload, "low", revision) for revision in REVISIONS)
+    assert v0 > pr241 > newest > pr243
+    embedding_and_head = 2 * 151936 * 4096 * 2
+    assert pr241 - pr243 == embedding_and_head
+
+
+def test_the_comfyui_node_streams_both_branches_unpinned() -> None:
+    found = estimate(ARCH, tier("Q4_K_S"), Workload(Task.T2I), comfyui(2), H100)
+    assert found.host.pinned == 0
+    assert found.host.pageable > 10 * GIB
+    one_layer = weights_of(tier("Q4_K_S").tensors).window_both(1)
+    assert found.peak.window == 3 * one_layer
+
+
+def test_pinning_rounds_to_powers_of_two() -> None:
+    found = estimate(ARCH, tier("BF16"), Workload(Task.T2I), upstream("low", "pr241"), H100)
+    assert found.host.pinned == pytest.approx(38.06 * GIB, rel=1e-3)
+    ring = estimate(ARCH, tier("BF16"), Workload(Task.T2I), upstream("low", "pr241", "ring"), H100)
+    assert ring.host.pinned == pytest.approx(30.19 * GIB, rel=1e-3)
