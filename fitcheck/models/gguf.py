@@ -17,7 +17,7 @@ from typing import NoReturn
 from fitcheck.errors import InputError
 from fitcheck.models.quant import BY_GGML_ID
 from fitcheck.models.roles import classify
-from fitcheck.models.source import ByteSource, LocalFile, Window
+from fitcheck.models.source import ByteSource, FormatError, LocalFile, Window
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.units import KIB, MIB
 
@@ -120,16 +120,29 @@ class GgufHeader:
         return self.metadata.get(f"{self.architecture}.{key}")
 
 
-class _Parser:
-    """One pass over one file's header."""
+SkipStrings = Callable[[Window, str, int], None]
 
-    def __init__(self, source: ByteSource) -> None:
+
+def walk_strings(window: Window, _key: str, count: int) -> None:
+    """Steps over a list of strings by reading each one's length."""
+    window.skip_strings(count)
+
+
+class _Parser:
+    """One pass over one file's header. ``skip_strings`` gets past the lists that are only counted.
+
+    With ``exact`` the data must fill the file to its last byte, in the order of the table, as every known writer
+    leaves it: what a parse that took a shortcut has to prove.
+    """
+
+    def __init__(self, source: ByteSource, skip_strings: SkipStrings, exact: bool) -> None:
         self._source = source
+        self._skip_strings, self._exact = skip_strings, exact
         self._window = Window(source)
         self._values_left = _KEPT_VALUES
 
     def fail(self, problem: str, advice: str = _DAMAGED) -> NoReturn:
-        raise InputError(f"{self._source.name}: {problem}; {advice}.")
+        raise FormatError(f"{self._source.name}: {problem}; {advice}.")
 
     def parse(self) -> GgufHeader:
         version = self._preamble()
@@ -221,7 +234,7 @@ class _Parser:
             self.fail(f"the metadata entry {key!r} is an array of arrays, which no runtime reads", _HOSTILE)
         if kind == _STRING:
             if not keep:
-                self._window.skip_strings(length)
+                self._skip_strings(self._window, key, length)
                 return GgufArray("string", length, None)
             texts = [self._text() for _ in range(length)]
             whole = tuple(text for text in texts if isinstance(text, str))
@@ -291,11 +304,16 @@ class _Parser:
         size = self._source.size
         if size is not None and tensors and data_offset + end > size:
             self.fail(f"the tensors need {data_offset + end:,} bytes and the file has {size:,}", "download it again")
+        if self._exact and (size is None or size - data_offset - end >= alignment or list(offsets) != sorted(offsets)):
+            self.fail("the tensors do not fill the file")
 
 
-def parse_gguf(source: ByteSource) -> GgufHeader:
-    """The header of one file, shards not joined. Raises InputError for anything that is not a sound GGUF v2/v3 file."""
-    return _Parser(source).parse()
+def parse_gguf(source: ByteSource, skip_strings: SkipStrings = walk_strings, *, exact: bool = False) -> GgufHeader:
+    """The header of one file, shards not joined. Raises FormatError for what is not a sound GGUF v2/v3 file.
+
+    ``exact`` also refuses a file whose tensors do not fill it, in order, to the last byte.
+    """
+    return _Parser(source, skip_strings, exact).parse()
 
 
 _SHARD_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from fitcheck.errors import InputError
 from fitcheck.models.quant import SAFETENSORS_DTYPES, tensor_bytes
 from fitcheck.models.roles import classify
-from fitcheck.models.source import ByteSource, LocalFile, Window
+from fitcheck.models.source import ByteSource, FormatError, LocalFile, Window
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.units import KIB, MIB
 
@@ -75,7 +75,7 @@ def parse_safetensors(source: ByteSource) -> SafetensorsHeader:
     window = Window(source, 8 + HEADER_LIMIT, _READ_AHEAD)
     length = window.u64()
     if length > HEADER_LIMIT or (size is not None and 8 + length > size):
-        raise InputError(
+        raise FormatError(
             f"{name}: its first 8 bytes claim a header of {length:,} bytes, which cannot be; "
             "this is not a safetensors file, or it is cut off."
         )

@@ -13,11 +13,16 @@ from types import TracebackType
 from typing import BinaryIO, Protocol
 
 from fitcheck.errors import InputError
-from fitcheck.units import MIB
+from fitcheck.units import KIB, MIB
 
 HEADER_LIMIT = 64 * MIB
-READ_AHEAD = MIB // 2
+_LEAST_AHEAD = 128 * KIB
+_MOST_AHEAD = MIB // 2
 _U64 = struct.Struct("<Q")
+
+
+class FormatError(InputError):
+    """The bytes are there and are not what the format says."""
 
 
 class ByteSource(Protocol):
@@ -77,14 +82,14 @@ class LocalFile:
 class Window:
     """A forward cursor over a ByteSource that holds only the bytes around ``position``.
 
-    Every reader raises InputError when the source ends first or the header passes ``limit`` bytes. ``read_ahead`` is
-    the least that is asked of the source at a time.
+    Every reader raises FormatError when the source ends first or the header passes ``limit`` bytes. A little more is
+    asked of the source than is needed, and more the longer the header is read without a gap.
     """
 
-    def __init__(self, source: ByteSource, limit: int = HEADER_LIMIT, read_ahead: int = READ_AHEAD) -> None:
+    def __init__(self, source: ByteSource, limit: int = HEADER_LIMIT, read_ahead: int = _LEAST_AHEAD) -> None:
         self._source = source
         self._limit = limit
-        self._read_ahead = read_ahead
+        self._read_ahead = self._ahead = read_ahead
         self._buffer = b""
         self._base = 0
         self._at = 0
@@ -93,12 +98,16 @@ class Window:
     def position(self) -> int:
         return self._base + self._at
 
-    def take(self, count: int) -> bytes:
+    def peek(self, count: int) -> bytes:
         """The next ``count`` bytes, as a copy."""
         self.need(count)
-        start = self._at
+        return self._buffer[self._at : self._at + count]
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes, stepped over."""
+        taken = self.peek(count)
         self._at += count
-        return self._buffer[start : self._at]
+        return taken
 
     def unpack(self, layout: struct.Struct) -> tuple[int | float | bool, ...]:
         self.need(layout.size)
@@ -139,20 +148,22 @@ class Window:
         if size is not None and position + count > size:
             raise self._ended(size)
         kept = self._buffer[self._at :]
-        ahead = max(count - len(kept), self._read_ahead)
+        gap = self._at > len(self._buffer)
+        self._ahead = self._read_ahead if gap else min(2 * self._ahead, max(self._read_ahead, _MOST_AHEAD))
+        more = max(count - len(kept), self._ahead)
         if size is not None:
-            ahead = min(ahead, size - position - len(kept))
-        self._buffer = kept + self._source.read(position + len(kept), ahead)
+            more = min(more, size - position - len(kept))
+        self._buffer = kept + self._source.read(position + len(kept), more)
         self._base, self._at = position, 0
         if len(self._buffer) < count:
             raise self._ended(position + len(self._buffer))
 
     def _within_limit(self, end: int) -> None:
         if end > self._limit:
-            raise InputError(
+            raise FormatError(
                 f"{self._source.name}: the header claims more than {self._limit // MIB} MiB, which no model needs; "
                 "the file is damaged or hostile, get it from its publisher."
             )
 
-    def _ended(self, end: int) -> InputError:
-        return InputError(f"{self._source.name}: the file ends inside its header, at byte {end:,}; download it again.")
+    def _ended(self, end: int) -> FormatError:
+        return FormatError(f"{self._source.name}: the file ends inside its header, at byte {end:,}; download it again.")

@@ -1,0 +1,72 @@
+"""Which hub, with which token, from which cache: read from the environment as huggingface_hub reads it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fitcheck.errors import InputError
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_YES = {"1", "on", "yes", "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """How to reach the hub. Waits and timeouts in seconds; ``cache`` None keeps nothing on disk."""
+
+    endpoint: str = DEFAULT_ENDPOINT
+    token: str | None = field(default=None, repr=False)
+    offline: bool = False
+    cache: Path | None = None
+    attempts: int = 4
+    first_wait: float = 0.5
+    longest_wait: float = 20.0
+    timeout: float = 15.0
+    request_limit: float = 90.0
+
+    @classmethod
+    def from_environment(cls, *, offline: bool = False, environment: Mapping[str, str] | None = None) -> HubSettings:
+        """Settings from HF_ENDPOINT, HF_TOKEN (or the saved token file), HF_HUB_OFFLINE and the user's cache folder.
+
+        Raises InputError for an endpoint or token that cannot be one; the token is never quoted.
+        """
+        from platformdirs import user_cache_path
+
+        env = os.environ if environment is None else environment
+        endpoint = env.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or parts.query:
+            raise InputError("HF_ENDPOINT is not an address like https://huggingface.co; correct it or unset it.")
+        return cls(
+            endpoint=endpoint,
+            token=_token(env),
+            offline=offline or env.get("HF_HUB_OFFLINE", "").lower() in _YES,
+            cache=Path(env["FITCHECK_CACHE"]) if env.get("FITCHECK_CACHE") else user_cache_path("fitcheck"),
+        )
+
+
+def _token(env: Mapping[str, str]) -> str | None:
+    if env.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").lower() in _YES:
+        return None
+    token = env.get("HF_TOKEN", env.get("HUGGING_FACE_HUB_TOKEN", "")).strip()
+    where = "HF_TOKEN"
+    if not token:
+        home = env.get("HF_HOME") or f"{env.get('XDG_CACHE_HOME') or Path.home() / '.cache'}/huggingface"
+        path = Path(env.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+        where = str(path)
+        try:
+            with path.open("rb") as file:
+                token = file.read(8192).decode("ascii", errors="replace").strip()
+        except OSError:
+            return None
+    if not token:
+        return None
+    if not _TOKEN.fullmatch(token):
+        raise InputError(f"{where} holds characters that no hub token has; log in again or unset it.")
+    return token

@@ -1,0 +1,234 @@
+"""HTTP as this program needs it: bounded, retried, counted, and careful about where the token goes."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from fitcheck.errors import InputError
+from fitcheck.models.hub.answers import RetryableError, check_is_data, check_range, check_status, total_size
+from fitcheck.models.hub.settings import HubSettings
+from fitcheck.units import KIB, MIB
+
+if TYPE_CHECKING:
+    import httpx
+    from tenacity import RetryCallState
+
+MAX_CONNECTIONS = 8
+_MAX_REDIRECTS = 5
+_JSON_LIMIT = 16 * MIB
+_REDIRECTS = {301, 302, 303, 307, 308}
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the network: body bytes that arrived, and requests."""
+
+    fetched_bytes: int = 0
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of a file from ``start``; ``size`` is the whole file's, when the server told it.
+
+    ``unchanged`` is a 304 answer; ``ranged`` is False when the server ignored the range and sent from the beginning.
+    """
+
+    start: int
+    data: bytes
+    size: int | None
+    etag: str | None
+    unchanged: bool = False
+    ranged: bool = True
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """(scheme, host, port): what decides whether the token may be sent along."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+class Transport:
+    """One HTTP client for a whole run. Thread-safe; close it, or use it as a context manager."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        self.settings = settings
+        self.traffic = Traffic()
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def get_json(self, url: str, what: str) -> tuple[Any, str | None]:
+        """(parsed answer, address of the next page or None). Raises InputError naming ``what``."""
+
+        def once() -> tuple[Any, str | None]:
+            with self._answer(url, {"Accept": "application/json"}, what) as response:
+                check_status(response, what, had_token=self.settings.token is not None)
+                body = self._body(response, _JSON_LIMIT + 1, what)
+                following = response.links.get("next", {}).get("url")
+            if len(body) > _JSON_LIMIT:
+                raise InputError(f"{what}: the hub's answer does not end within {_JSON_LIMIT // MIB} MiB; try later.")
+            try:
+                return json.loads(body), urljoin(url, following) if following else None
+            except (ValueError, RecursionError):
+                raise InputError(
+                    f"{what}: the hub answers with something that is not its JSON, perhaps a login page; "
+                    "check HF_ENDPOINT and the network."
+                ) from None
+
+        return self._retried(once)
+
+    def get_range(self, url: str, start: int, length: int, what: str, *, etag: str | None = None) -> Part:
+        """Up to ``length`` bytes from ``start``; none past the end. With ``etag`` the server may answer "unchanged".
+
+        A server that ignores the range is read from the beginning and no further than asked. Raises InputError.
+        """
+        headers = {"Range": f"bytes={start}-{start + length - 1}"} | ({"If-None-Match": etag} if etag else {})
+
+        def once() -> Part:
+            with self._answer(url, headers, what) as response:
+                told = response.headers.get("ETag")
+                if response.status_code == 304 and etag:
+                    return Part(start, b"", None, etag, unchanged=True)
+                if response.status_code == 416:
+                    return Part(start, b"", total_size(response), told)
+                check_status(response, what, had_token=self.settings.token is not None)
+                check_is_data(response, what)
+                if response.status_code == 206:
+                    check_range(response, start, what)
+                    return Part(start, self._body(response, length, what), total_size(response), told)
+                body = self._body(response, start + length, what)
+                claimed = response.headers.get("Content-Length", "")
+                return Part(0, body, int(claimed) if claimed.isdecimal() else None, told, ranged=False)
+
+        return self._retried(once)
+
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(
+                    timeout=httpx.Timeout(self.settings.timeout, pool=None),
+                    limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+                    headers={"User-Agent": "fitcheck", "Accept-Encoding": "identity"},
+                )
+            return self._client
+
+    @contextmanager
+    def _answer(self, url: str, headers: dict[str, str], what: str) -> Iterator[httpx.Response]:
+        """The streamed response after redirects. The token goes to the hub's own origin and nowhere else."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            sent = dict(headers)
+            if self.settings.token and origin(url) == origin(self.settings.endpoint):
+                sent["Authorization"] = f"Bearer {self.settings.token}"
+            with self._lock:
+                self.traffic.requests += 1
+            with _network_problems(what):
+                response = self._http().send(self._http().build_request("GET", url, headers=sent), stream=True)
+            try:
+                if response.status_code not in _REDIRECTS:
+                    yield response
+                    return
+                url = _redirected(url, response.headers.get("Location", ""), what)
+            finally:
+                response.close()
+        raise InputError(f"{what}: the server redirects in circles; check the address.")
+
+    def _body(self, response: httpx.Response, limit: int, what: str) -> bytes:
+        """At most ``limit`` bytes of the body as sent; the rest is left unread."""
+        deadline = time.monotonic() + self.settings.request_limit
+        body = bytearray()
+        with _network_problems(what):
+            for chunk in response.iter_raw(64 * KIB):
+                with self._lock:
+                    self.traffic.fetched_bytes += len(chunk)
+                body += chunk
+                if len(body) >= limit:
+                    break
+                if time.monotonic() > deadline:
+                    raise InputError(f"{what}: the server sends too slowly; try later.")
+        return bytes(memoryview(body)[:limit])
+
+    def _retried(self, once: Callable[[], Result]) -> Result:
+        """``once``, again after failures that may pass, with growing waits or the wait that the server asks for."""
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+        settings = self.settings
+
+        def wait(state: RetryCallState) -> float:
+            problem = state.outcome.exception() if state.outcome else None
+            asked = problem.wait if isinstance(problem, RetryableError) else None
+            if asked is not None and asked > settings.longest_wait:
+                raise InputError(f"{problem} It asks to wait {asked:.0f} s; try again then.")
+            if asked is not None:
+                return asked
+            backoff = settings.first_wait * float(2 ** (state.attempt_number - 1))
+            return min(settings.longest_wait, backoff) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries
+
+        attempts = Retrying(
+            stop=stop_after_attempt(settings.attempts),
+            wait=wait,
+            retry=retry_if_exception_type(RetryableError),
+            reraise=True,
+        )
+        try:
+            result: Result = attempts(once)
+        except RetryableError as problem:
+            raise InputError(f"{problem} Tried {settings.attempts} times; try later.") from None
+        return result
+
+
+@contextmanager
+def _network_problems(what: str) -> Iterator[None]:
+    """Turns what httpx raises into sentences. Its own texts are not quoted: they may hold a header or a signed URL."""
+    import httpx
+
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise RetryableError(f"{what}: the server does not answer in time.") from None
+    except httpx.ConnectError:
+        raise RetryableError(f"{what}: the server cannot be reached; check the network, or use --offline.") from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError):
+        _bad_address(what)
+    except httpx.TransportError:
+        raise RetryableError(f"{what}: the connection broke before the answer was complete.") from None
+
+
+def _bad_address(what: str) -> NoReturn:
+    raise InputError(f"{what}: this is not an address that can be fetched; check it.")
+
+
+def _redirected(url: str, location: str, what: str) -> str:
+    try:
+        target = urljoin(url, location)
+        scheme, host, _ = origin(target)
+    except ValueError:
+        _bad_address(what)
+    if not location or scheme not in ("http", "https") or not host:
+        raise InputError(f"{what}: the server redirects to nowhere; check the address.")
+    if scheme == "http" and origin(url)[0] == "https":
+        raise InputError(f"{what}: the server redirects from https to plain http, which is refused; check the address.")
+    return target
