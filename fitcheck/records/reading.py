@@ -51,7 +51,8 @@ def parse_json(content: bytes, where: str) -> object:
     """JSON values of ``content``, UTF-8, without duplicate keys, NaN or nesting beyond ``MAX_DEPTH``."""
     _check_depth(content, where)
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
+        text = content.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: is not valid JSON ({str(error)[:200]}).") from error
 

@@ -66,9 +66,14 @@ def write(root: Path, record: AnyRecord) -> Path:
 
     Raises InputError when the file is there with other content or the folder cannot be written.
     """
-    path = root / relative_path(record)
+    return write_bytes(root, relative_path(record), encode(record))
+
+
+def write_bytes(root: Path, relative: Path, content: bytes) -> Path:
+    """``write`` for bytes that are a record's file (or its signature) already."""
+    path = root / relative
     try:
-        _create(root, path, encode(record))
+        _create(root, path, content)
     except OSError as error:
         raise InputError(f"{path}: the record cannot be written ({error.strerror or error}).") from error
     return path
@@ -81,7 +86,7 @@ def _create(root: Path, path: Path, content: bytes) -> None:
             raise InputError(f"{folder}: is a symbolic link; records are written to real folders only.")
     _sweep(path)
     if not path.exists():
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -110,7 +115,7 @@ def _sweep(path: Path) -> None:
     """Remove temporary files of this record that a killed process left behind."""
     import psutil
 
-    for left in path.parent.glob(f".{path.stem}.*.tmp"):
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
         process = left.name.split(".")[-2]
         if process == str(os.getpid()) or not (process.isdigit() and psutil.pid_exists(int(process))):
             left.unlink(missing_ok=True)

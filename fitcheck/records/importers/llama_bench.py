@@ -1,4 +1,4 @@
-"""llama-bench's output (``-o json``, ``jsonl``, ``csv``, ``md``): a record for each configuration, a rate for each test.
+"""llama-bench's output (``-o json``, ``jsonl``, ``csv``, ``md``): a record per configuration, a rate per test.
 
 Field names are those that tools/llama-bench of ggml-org/llama.cpp prints; JSON and CSV share them, and the JSON also
 has every repetition. A Markdown table shows only the columns that differ from the defaults.

@@ -27,7 +27,7 @@ def read(content: bytes, where: str, given: Given) -> list[Imported]:
     text = content.decode("utf-8", "replace")
     load, count = _LOAD.search(text), _COUNT.search(text)
     if load is None or count is None:
-        raise InputError(f"{where}: is no SenseNova-U1 profile summary (lines `model load` and `generations` expected).")
+        raise InputError(f"{where}: is no SenseNova-U1 profile summary (it has lines `model load` and `generations`).")
     calls, images, total = int(count[1]), int(count[2]), float(count[3])
     width, height, batch, seconds = _calls(text, where, given, calls, images, total)
     peak = _peak(_PEAK, text)

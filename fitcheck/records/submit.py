@@ -1,0 +1,80 @@
+"""From files on this machine to what is sent: checked, cleaned of nothing silently, saved locally first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fitcheck.errors import InputError
+from fitcheck.records import privacy, store
+from fitcheck.records.findings import Finding, Rank
+from fitcheck.records.reading import parse, parse_json, read_bounded
+from fitcheck.records.schema import AnyRecord
+from fitcheck.records.signature import SUFFIX, sign
+from fitcheck.records.targets import Payload
+from fitcheck.records.validate import check_record
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A record ready to be sent: its payloads (the file, and its signature when one was asked for) and its findings."""
+
+    source: Path
+    record: AnyRecord
+    payloads: tuple[Payload, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def rejected(self) -> bool:
+        return any(finding.rank is Rank.REJECT for finding in self.findings)
+
+
+def prepare(
+    path: Path,
+    now: float,
+    submitter: str | None = None,
+    key: Path | None = None,
+    identity: dict[str, str] | None = None,
+) -> Prepared:
+    """Read a record file, give it an id when it has none, and check it as the repository will.
+
+    ``submitter`` is a public handle to store in it (a new record with a new id); ``identity`` names of this machine
+    that must not be in it (``privacy.local_identity``). Raises InputError when the file is no record or was changed
+    since its id was made.
+    """
+    record = _sealed(path, submitter)
+    content = store.encode(record)
+    parsed, findings = check_record(content, str(path), now)
+    if parsed is not None:
+        names = privacy.local_identity() if identity is None else identity
+        findings += privacy.private_names(parsed.document, names)
+    relative = store.relative_path(record).as_posix()
+    payloads = [Payload(relative, content)]
+    if key is not None:
+        payloads.append(Payload(relative + SUFFIX, sign(content, key)))
+    return Prepared(path, record, tuple(payloads), tuple(findings))
+
+
+def _sealed(path: Path, submitter: str | None) -> AnyRecord:
+    content = read_bounded(path)
+    document = parse_json(content, str(path))
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: is not a record (a JSON object is expected).")
+    stated = document.pop("id", None)
+    if stated is not None and stated != store.document_id(document):
+        raise InputError(
+            f"{path}: was changed after it was written (its id is not that of its content); "
+            "take the field `id` out to submit it as a new record."
+        )
+    if submitter is not None:
+        document["submitter"] = submitter
+    return store.seal(parse(json.dumps(document).encode(), str(path)).record)
+
+
+def save_locally(prepared: Sequence[Prepared], root: Path) -> list[Path]:
+    """Every payload written below ``root``: whatever happens to the submission, the measurement is kept."""
+    return [
+        store.write_bytes(root, Path(payload.path), payload.content) for item in prepared for payload in item.payloads
+    ]

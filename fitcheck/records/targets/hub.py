@@ -1,0 +1,123 @@
+"""Submitting to a dataset on a hub: one pull request, one file for each record, through ``huggingface_hub``.
+
+``HF_ENDPOINT`` names another hub. The hub makes a pull request with its commit in one step; when the answer is lost,
+the next attempt finds it and sends nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fitcheck.errors import InputError
+from fitcheck.records.targets import Payload, Receipt, batch_title
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+FOLDER = "results"
+_ATTEMPTS = 3
+_MOST_PULL_REQUESTS = 200
+
+
+def connect(dataset: str) -> tuple[HfApi, str]:
+    """(client, account name), the login and the dataset checked. Raises InputError when either is missing."""
+    try:
+        import httpx
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    except ImportError as error:
+        raise InputError("--to hub needs huggingface_hub; install it with `pip install fitcheck[results]`.") from error
+    api = HfApi()
+    try:
+        account = str(api.whoami()["name"])
+        api.repo_info(dataset, repo_type="dataset")
+    except LocalTokenNotFoundError as error:
+        raise InputError("--to hub: you are not logged in; run `hf auth login` first.") from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise InputError(
+            f"--to hub: the hub refuses the login or has no dataset {dataset!r} ({_first_line(error)})."
+        ) from error
+    except (httpx.TransportError, OSError) as error:
+        raise InputError(
+            f"--to hub: {api.endpoint} cannot be reached ({_first_line(error)}); submit again later."
+        ) from error
+    return api, account
+
+
+def submit(payloads: Sequence[Payload], dataset: str, api: HfApi, account: str) -> Receipt:
+    """Open one pull request with what the dataset and the account's open pull requests lack.
+
+    Raises InputError when the dataset has other content at a path, or the hub refuses or stays away.
+    """
+    import httpx
+    import tenacity
+    from huggingface_hub.errors import HfHubHTTPError
+
+    def passing(error: BaseException) -> bool:
+        if isinstance(error, HfHubHTTPError):
+            return error.response is not None and error.response.status_code >= 500
+        return isinstance(error, httpx.TransportError | OSError)
+
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_exponential(multiplier=0.2, max=5),
+        retry=tenacity.retry_if_exception(passing),
+        reraise=True,
+    )
+    try:
+        return retrying(_submit_once, payloads, dataset, api, account)
+    except (HfHubHTTPError, httpx.TransportError, OSError) as error:
+        message = f"--to hub: {dataset} was not reached or refused ({_first_line(error)})"
+        raise InputError(f"{message}; the record is saved, submit again to retry.") from error
+
+
+def _submit_once(payloads: Sequence[Payload], dataset: str, api: HfApi, account: str) -> Receipt:
+    from huggingface_hub import CommitOperationAdd
+
+    address = f"{api.endpoint}/datasets/{dataset}"
+    missing = _missing(payloads, dataset, api, "main")
+    kept = {payload.path for payload in payloads} - {payload.path for payload in missing}
+    waiting = ""
+    for number in _open_pull_requests(dataset, api, account) if missing else ():
+        lacking = _missing(missing, dataset, api, f"refs/pr/{number}")
+        if len(lacking) < len(missing):
+            waiting = f"{address}/discussions/{number}"
+            kept |= {payload.path for payload in missing if payload not in lacking}
+            missing = lacking
+    if not missing:
+        return Receipt(waiting or address, (), tuple(sorted(kept)), "nothing to do: all of it is there already")
+    operations = [CommitOperationAdd(f"{FOLDER}/{payload.path}", payload.content) for payload in missing]
+    commit = api.create_commit(
+        dataset, operations, repo_type="dataset", commit_message=batch_title(missing), create_pr=True
+    )
+    return Receipt(str(commit.pr_url or address), tuple(payload.path for payload in missing), tuple(sorted(kept)))
+
+
+def _missing(payloads: Sequence[Payload], dataset: str, api: HfApi, revision: str) -> list[Payload]:
+    paths = [f"{FOLDER}/{payload.path}" for payload in payloads]
+    there = {
+        entry.path: str(getattr(entry, "blob_id", ""))
+        for entry in api.get_paths_info(dataset, paths, revision=revision, repo_type="dataset")
+    }
+    for payload, path in zip(payloads, paths, strict=True):
+        if there.get(path, payload.git_blob) != payload.git_blob:
+            raise InputError(f"{path}: the dataset has this file with other content.")
+    return [payload for payload, path in zip(payloads, paths, strict=True) if path not in there]
+
+
+def _open_pull_requests(dataset: str, api: HfApi, account: str) -> list[int]:
+    """Numbers of the account's own open pull requests, newest first."""
+    found = []
+    discussions = api.get_repo_discussions(
+        dataset, author=account, discussion_type="pull_request", discussion_status="open", repo_type="dataset"
+    )
+    for discussion in discussions:
+        found.append(discussion.num)
+        if len(found) == _MOST_PULL_REQUESTS:
+            break
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
