@@ -58,7 +58,7 @@ def parse_memory(text: str, what: str) -> int:
         raise InputError(f"{what}: {text!r} is not an amount of memory; write it like 12GB or 11.5GiB.")
     number, prefix, binary = match.groups()
     bare = not prefix and not binary and "b" not in text.lower()
-    value = round(float(number) * 1024 ** _POWERS["g" if bare else prefix.lower()])
+    value = round(float(number) * (1 << 10 * _POWERS["g" if bare else prefix.lower()]))
     if not 0 < value <= 1 << 50:
         raise InputError(f"{what}: {text!r} is outside the range from 1 byte to 1 PiB; write it like 12GB.")
     return value

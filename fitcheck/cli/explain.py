@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from fitcheck.cli import options as o
+from fitcheck.cli.options import Question, answer, takes_question
 
 CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch", "allocated")
 _MEANING = {
@@ -21,46 +19,24 @@ _MEANING = {
 
 def register(app: typer.Typer) -> None:
     @app.command()
-    def explain(
-        model: Annotated[str, typer.Argument(help="A catalog model.")],
-        gpu: o.Gpu = None,
-        tier: o.TierNames = None,
-        mode: o.Modes = None,
-        gguf: o.Gguf = None,
-        task: o.TaskName = "t2i",
-        size: o.Size = "2048x2048",
-        steps: o.Steps = None,
-        cfg: o.Cfg = None,
-        reference: o.Reference = None,
-        images: o.Images = None,
-        prompt_tokens: o.PromptTokens = None,
-        new_tokens: o.NewTokens = None,
-        ram: o.Ram = None,
-        disk: o.Disk = None,
-        vram: o.Vram = None,
-        display: o.Display = None,
-        pcie: o.Pcie = None,
-        revision: o.Revision = "phase-aware",
-        runtime: o.RuntimeName = "sensenova",
-        prefetch_count: o.PrefetchCount = None,
-        policy: o.Policy = "upstream",
-        attention: o.Attention = "sdpa",
-    ) -> None:
+    @takes_question
+    def explain(question: Question) -> None:
         """What is on the card in each phase and what is on the host, for the best cell of the options."""
         from rich.table import Table
 
         from fitcheck.cli.output import console, headline
         from fitcheck.units import format_gb, format_gib
 
-        question = o.Question(
-            model, gpu, tier, mode, gguf, task, size, steps, cfg, tuple(reference or ()), images, prompt_tokens, new_tokens,
-            ram, disk, vram, display, pcie, revision, runtime, prefetch_count, policy, attention,
-        )  # fmt: skip
-        report = o.answer(question)
+        report = answer(question)
         cell, out = report.best, console()
         footprint = cell.footprint
         out.print(headline(report), style="bold")
-        table = Table(box=None, pad_edge=False, header_style="bold", title=f"{cell.tier.name}, {cell.placement.mode}: GiB on the card")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+            title=f"{cell.tier.name}, {cell.placement.mode}: GiB on the card",
+        )
         table.add_column("phase")
         for category in CATEGORIES:
             table.add_column(f"{category.replace('_', ' ')}\n{_MEANING[category]}", justify="right")
@@ -76,17 +52,21 @@ def register(app: typer.Typer) -> None:
             ("system memory", footprint.host.total),
         ]
         for name, span in lines:
-            out.print(f"{name:28} {format_gib(span.best, 2)}  ({format_gib(span.low, 2)} to {format_gib(span.high, 2)})")
+            out.print(
+                f"{name:28} {format_gib(span.best, 2)}  ({format_gib(span.low, 2)} to {format_gib(span.high, 2)})"
+            )
         host = footprint.host
         out.print(
-            f"{'':28} pinned {format_gib(host.pinned, 2)}, pageable {format_gib(host.pageable, 2)}, process {format_gib(host.process, 2)}"
+            f"{'':28} pinned {format_gib(host.pinned, 2)}, pageable {format_gib(host.pageable, 2)}, "
+            f"process {format_gib(host.process, 2)}"
         )
         out.print(f"{'disk':28} {format_gb(footprint.disk)}")
         if cell.duration is not None:
             took = cell.duration
             out.print(
-                f"{'seconds':28} {took.seconds.best:.1f}  ({took.seconds.low:.1f} to {took.seconds.high:.1f}): compute {took.compute:.1f}, "
-                f"dequantization {took.dequantization:.1f}, streaming {took.stream:.1f} before overlap; {took.binding} binds"
+                f"{'seconds':28} {took.seconds.best:.1f}  ({took.seconds.low:.1f} to {took.seconds.high:.1f}): "
+                f"compute {took.compute:.1f}, dequantization {took.dequantization:.1f}, streaming {took.stream:.1f} "
+                f"before overlap; {took.binding} binds"
             )
         for note in (*report.notes, *cell.assumptions):
             out.print(f"· {note}", markup=False)

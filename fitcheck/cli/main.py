@@ -38,12 +38,14 @@ def application() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        help="Will this generative model run on this machine: in which quant tier and offload mode, how fast, and how do we know?",
+        help="Will this generative model run on this machine, in which quant tier and offload mode, and how fast?",
     )
 
     @app.callback()
     def root(
-        version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        ] = False,
     ) -> None:
         """Predict from real tensor tables, measure on real hardware, show both."""
 

@@ -48,7 +48,8 @@ def register(app: typer.Typer) -> None:
             table.add_column(name)
         for model in found:
             tiers = ", ".join(
-                f"{tier.name} {tier.disk_bytes / 1e9:.1f}{'' if tier.published else ' unpublished'}" for tier in model.tiers
+                f"{tier.name} {tier.disk_bytes / 1e9:.1f}{'' if tier.published else ' unpublished'}"
+                for tier in model.tiers
             )
             parameters = f"{model.tiers[0].tensors.elements / 1e9:.2f} B"
             table.add_row(model.slug, parameters, model.licence, ", ".join(map(str, model.tasks)), tiers)

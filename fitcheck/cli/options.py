@@ -2,71 +2,95 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from fitcheck.errors import InputError
 from fitcheck.hardware.machine import Machine
+from fitcheck.memory.placement import NEWEST_REVISION
 from fitcheck.models.model import Model, Tier
 from fitcheck.units import parse_memory, parse_size
 from fitcheck.verdict.check import Runtime, tiers_of
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.request import Request
 
-Gpu = Annotated[str | None, typer.Option("--gpu", "-g", help="Card by name, like 'RTX 4070'; default: the detected one.")]
-TierNames = Annotated[str | None, typer.Option("--tier", "-t", help="Tiers, comma separated, like Q4_K_S,Q6_K.")]
-Modes = Annotated[str | None, typer.Option("--mode", "-m", help="Offload modes, comma separated: full,fast,balanced,low.")]
-Gguf = Annotated[Path | None, typer.Option("--gguf", help="A local GGUF file as the tier.")]
-TaskName = Annotated[str, typer.Option("--task", help="t2i, editing, interleave or vqa.")]
-Size = Annotated[str, typer.Option("--size", help="Output size, WIDTHxHEIGHT.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps; default: what the tier is made for.")]
-Cfg = Annotated[float | None, typer.Option("--cfg", help="Guidance scale; 1 means none.")]
-Reference = Annotated[list[str] | None, typer.Option("--reference", help="Size of an image handed in; repeatable.")]
-Images = Annotated[int | None, typer.Option("--images", help="Images made in an interleaved answer.")]
-PromptTokens = Annotated[int | None, typer.Option("--prompt-tokens", help="Text tokens with the system message.")]
-NewTokens = Annotated[int | None, typer.Option("--new-tokens", help="Text tokens generated.")]
-Ram = Annotated[str | None, typer.Option("--ram", help="System memory, like 32GB.")]
-Disk = Annotated[str | None, typer.Option("--disk", help="Free disk space, like 100GB.")]
-Vram = Annotated[str | None, typer.Option("--vram", help="Card memory that can be used, instead of what the card implies.")]
-Display = Annotated[bool | None, typer.Option("--display/--headless", help="Whether a screen hangs on this card.")]
-Pcie = Annotated[str | None, typer.Option("--pcie", help="Slot of the card, like 4x16 or 3x8.")]
-Revision = Annotated[str, typer.Option("--revision", help="Upstream revision: v0, pr241, pr243, phase-aware.")]
-RuntimeName = Annotated[str, typer.Option("--runtime", help="sensenova or comfyui.")]
-PrefetchCount = Annotated[int | None, typer.Option("--prefetch-count", help="ComfyUI node: layers swapped ahead.")]
-Policy = Annotated[str, typer.Option("--policy", help="Streaming policy: upstream or ring.")]
-Attention = Annotated[str, typer.Option("--attention", help="sdpa or flash.")]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """The options of one check as typed."""
+    """The options of one check as typed; every command that asks about a cell takes all of them."""
 
-    model: str
-    gpu: str | None = None
-    tier: str | None = None
-    mode: str | None = None
-    gguf: Path | None = None
-    task: str = "t2i"
-    size: str = "2048x2048"
-    steps: int | None = None
-    cfg: float | None = None
-    reference: tuple[str, ...] = ()
-    images: int | None = None
-    prompt_tokens: int | None = None
-    new_tokens: int | None = None
-    ram: str | None = None
-    disk: str | None = None
-    vram: str | None = None
-    display: bool | None = None
-    pcie: str | None = None
-    revision: str = "phase-aware"
-    runtime: str = "sensenova"
-    prefetch_count: int | None = None
-    policy: str = "upstream"
-    attention: str = "sdpa"
+    model: Annotated[str, typer.Argument(help="A catalog model; `fitcheck models` lists them.")]
+    gpu: Annotated[str | None, typer.Option("--gpu", "-g", help="Card, like 'RTX 4070'; default: this machine's.")] = (
+        None
+    )
+    tier: Annotated[str | None, typer.Option("--tier", "-t", help="Tiers, comma separated, like Q4_K_S,Q6_K.")] = None
+    mode: Annotated[
+        str | None, typer.Option("--mode", "-m", help="Modes, comma separated: full,fast,balanced,low.")
+    ] = None
+    gguf: Annotated[Path | None, typer.Option("--gguf", help="A local GGUF file as the tier.")] = None
+    task: Annotated[str, typer.Option("--task", help="t2i, editing, interleave or vqa.")] = "t2i"
+    size: Annotated[str, typer.Option("--size", help="Output size, WIDTHxHEIGHT.")] = "2048x2048"
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Sampling steps; default: what the tier is made for.")
+    ] = None
+    cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance scale; 1 means none.")] = None
+    reference: Annotated[
+        list[str] | None, typer.Option("--reference", help="Size of an image handed in; repeatable.")
+    ] = None
+    images: Annotated[int | None, typer.Option("--images", help="Images made in an interleaved answer.")] = None
+    prompt_tokens: Annotated[
+        int | None, typer.Option("--prompt-tokens", help="Text tokens with the system message.")
+    ] = None
+    new_tokens: Annotated[int | None, typer.Option("--new-tokens", help="Text tokens generated.")] = None
+    ram: Annotated[str | None, typer.Option("--ram", help="System memory, like 32GB.")] = None
+    disk: Annotated[str | None, typer.Option("--disk", help="Free disk space, like 100GB.")] = None
+    vram: Annotated[
+        str | None, typer.Option("--vram", help="Usable card memory, instead of what the card implies.")
+    ] = None
+    display: Annotated[
+        bool | None, typer.Option("--display/--headless", help="Whether a screen hangs on the card.")
+    ] = None
+    pcie: Annotated[str | None, typer.Option("--pcie", help="Slot of the card, generation x lanes, like 4x16.")] = None
+    revision: Annotated[str, typer.Option("--revision", help="Upstream revision: v0, pr241, pr243, phase-aware.")] = (
+        NEWEST_REVISION
+    )
+    runtime: Annotated[str, typer.Option("--runtime", help="sensenova or comfyui.")] = "sensenova"
+    prefetch_count: Annotated[
+        int | None, typer.Option("--prefetch-count", help="ComfyUI node: layers swapped ahead.")
+    ] = None
+    policy: Annotated[str, typer.Option("--policy", help="Streaming policy: upstream or ring.")] = "upstream"
+    attention: Annotated[str, typer.Option("--attention", help="sdpa or flash.")] = "sdpa"
+
+
+def takes_question(command: Callable[..., None]) -> Callable[..., None]:
+    """Make ``command(question, **own)`` a typer command whose options are those of ``Question`` and its own."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "question"]
+    hints = get_type_hints(Question, include_extras=True)
+    asked = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(Question)
+    ]
+    names = [field.name for field in fields(Question)]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        command(Question(**{name: values.pop(name) for name in names}), **values)
+
+    parameters = [*asked, *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own)]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 def split(names: str | None) -> list[str] | None:
@@ -106,8 +130,6 @@ def machine_of(question: Question) -> Machine:
 
 
 def _detected(question: Question, vram: int | None, ram: int | None, disk: int | None) -> Machine:
-    from dataclasses import replace
-
     from fitcheck.hardware.detect import detect
 
     machine = detect()
@@ -129,7 +151,7 @@ def request_of(question: Question) -> Request:
         size=parse_size(question.size, "--size"),
         steps=question.steps,
         cfg=question.cfg,
-        references=tuple(parse_size(size, "--reference") for size in question.reference),
+        references=tuple(parse_size(size, "--reference") for size in question.reference or ()),
         images=question.images,
         prompt_tokens=question.prompt_tokens,
         new_tokens=question.new_tokens,

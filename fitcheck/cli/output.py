@@ -13,7 +13,18 @@ from fitcheck.verdict.judge import Verdict
 from fitcheck.verdict.report import Cell, Report
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
-COLUMNS = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB", "seconds", "binds", "what would change it")
+COLUMNS = (
+    "tier",
+    "mode",
+    "verdict",
+    "card GiB",
+    "usable GiB",
+    "system GiB",
+    "disk GB",
+    "seconds",
+    "binds",
+    "what would change it",
+)
 
 
 def console(stderr: bool = False) -> Console:
@@ -59,7 +70,9 @@ def row(report: Report, cell: Cell) -> list[str]:
         f"{report.budget.vram.best / 2**30:.1f}",
         _span(footprint.host.total.low, footprint.host.total.best, footprint.host.total.high),
         f"{footprint.disk / 1e9:.1f}",
-        "unknown" if span is None else f"{format_seconds(span.best)} ({format_seconds(span.low)} – {format_seconds(span.high)})",
+        "unknown"
+        if span is None
+        else f"{format_seconds(span.best)} ({format_seconds(span.low)} – {format_seconds(span.high)})",
         str(cell.judgement.binding),
         flip,
     ]
@@ -86,7 +99,9 @@ def emit(report: Report, style: str) -> None:
     out.print(headline(report), style="bold")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in COLUMNS:
-        table.add_column(name, justify="right" if name in ("usable GiB", "disk GB") else "left", no_wrap=name != COLUMNS[-1])
+        table.add_column(
+            name, justify="right" if name in ("usable GiB", "disk GB") else "left", no_wrap=name != COLUMNS[-1]
+        )
     for cell in report.cells:
         texts = row(report, cell)
         texts[2] = f"[{_COLOURS[cell.verdict]}]{texts[2]}[/]"
@@ -105,5 +120,3 @@ def narrate(report: Report) -> None:
     err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
     for note in (*report.machine.notes, *report.notes, *report.best.assumptions):
         err.print(f"· {note}", style="dim", markup=False)
-
-

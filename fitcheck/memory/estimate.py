@@ -61,7 +61,9 @@ def cache_shape(
     if workload.task is Task.INTERLEAVE:
         image = arch.image_tokens(workload.width, workload.height) + 1
         step = image + (workload.new_tokens or 425 * workload.images) // workload.images
-        rounds = [10 * arch.heads * image * (found[0].prefix + step * number) for number in range(1, workload.images + 1)]
+        rounds = [
+            10 * arch.heads * image * (found[0].prefix + step * number) for number in range(1, workload.images + 1)
+        ]
         scores, regrowth = rounds[-1], sum(rounds[:-1])
     return allocator.Shape(unit, scores, regrowth)
 
@@ -79,7 +81,9 @@ def _assumptions(
     if untraced:
         notes.append(f"temporaries of {', '.join(sorted(untraced))} are not traced; the dearest known type stands in")
     if arch.experts:
-        notes.append("the expert MLP's temporaries are bounded from above; no measurement of this model has checked them")
+        notes.append(
+            "the expert MLP's temporaries are bounded from above; no measurement of this model has checked them"
+        )
     if placement.keep_generation and device.total is None:
         notes.append("card memory unknown: all generation layers are taken to stay resident")
     if not tier.published:
@@ -95,9 +99,7 @@ def kept_share(
         return 0.0
     weights = weights_of(tier.tensors)
     kept, streamed = (
-        next(
-            (phase.resident for phase in phases(arch, weights, workload, one, device) if phase.name == "denoise"), 0
-        )
+        next((phase.resident for phase in phases(arch, weights, workload, one, device) if phase.name == "denoise"), 0)
         for one in (placement, replace(placement, keep_generation=False))
     )
     return (kept - streamed) / sum(weights.layers[GENERATION])

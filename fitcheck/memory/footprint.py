@@ -32,7 +32,7 @@ def peak(phases: Iterable[Phase]) -> Phase:
 
 @dataclass(frozen=True, slots=True)
 class HostMemory:
-    """Bytes of system memory: ``pinned`` cannot be swapped, ``pageable`` holds weights, ``process`` is everything else."""
+    """Bytes of system memory: ``pinned`` cannot be swapped, ``pageable`` holds weights, ``process`` is the rest."""
 
     pinned: int
     pageable: int

@@ -78,7 +78,9 @@ def upstream(mode: str, revision: str = NEWEST_REVISION, policy: str = "upstream
     if mode not in MODES:
         raise InputError(f"--mode: {mode!r} is not an offload mode of SenseNova-U1; choose from {', '.join(MODES)}.")
     if revision not in REVISIONS:
-        raise InputError(f"--revision: {revision!r} is not a known upstream revision; choose from {', '.join(REVISIONS)}.")
+        raise InputError(
+            f"--revision: {revision!r} is not a known upstream revision; choose from {', '.join(REVISIONS)}."
+        )
     if policy not in POLICIES:
         raise InputError(f"--policy: {policy!r} is not a streaming policy; choose from {', '.join(POLICIES)}.")
     if mode == "full":

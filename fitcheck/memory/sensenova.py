@@ -87,7 +87,9 @@ def _keeps_prefix_weights(workload: Workload) -> bool:
 class _Layout:
     """Weights on the card by phase, for one placement."""
 
-    def __init__(self, arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device):
+    def __init__(
+        self, arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+    ):
         self.arch, self.weights, self.workload, self.placement, self.device = arch, weights, workload, placement, device
         self.base = weights.outer + cublas_workspace(device.compute_capability)
         self.reads_images = bool(workload.references) or workload.task is Task.INTERLEAVE
@@ -212,9 +214,7 @@ def _denoise(layout: _Layout, extra_prefix: int = 0, held: int = 0) -> Phase:
     return layout.phase(
         "denoise",
         GENERATION,
-        activations.generation_pass(
-            arch, layout.weights, image, max(prefixes), flash=layout.device.flash_attention
-        ),
+        activations.generation_pass(arch, layout.weights, image, max(prefixes), flash=layout.device.flash_attention),
         kv_cache=cached,
         held=held + activations.sampler_bytes(arch, image, velocity_branches(workload)),
         prefix_weights=layout.prefix_weights(denoising=True),
@@ -240,11 +240,19 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
         UNDERSTANDING,
         activations.understanding_pass(arch, layout.weights, image + 1, condition),
         kv_cache=arch.kv_bytes_per_token * (condition + image + 1 + others),
-        held=sampler + finished + activations.mask_bytes(image + 1, condition) + activations.hidden_bytes(arch, image + 1),
+        held=sampler
+        + finished
+        + activations.mask_bytes(image + 1, condition)
+        + activations.hidden_bytes(arch, image + 1),
         prefix_weights=weights_on_card,
     )
     prefix = max(_prefix(layout), key=lambda phase: phase.allocated)
-    return (prefix, _denoise(layout, extra_prefix=earlier + text, held=finished), read_back, _decode(layout, condition + others))
+    return (
+        prefix,
+        _denoise(layout, extra_prefix=earlier + text, held=finished),
+        read_back,
+        _decode(layout, condition + others),
+    )
 
 
 def _vqa(layout: _Layout) -> tuple[Phase, ...]:

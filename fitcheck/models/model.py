@@ -21,7 +21,8 @@ class Tier:
     """A quant tier: a concrete file (or set of shards) with its tensor table.
 
     ``disk_bytes`` is what the download takes; ``published_bytes`` what the repository states, when it does, to the
-    precision in ``source``. ``published`` says whether someone can get these weights. ``distilled_steps`` is set when the weights are distilled to that many sampling steps.
+    precision in ``source``. ``published`` says whether someone can get these weights. ``distilled_steps`` is set when
+    the weights are distilled to that many sampling steps.
     """
 
     name: str

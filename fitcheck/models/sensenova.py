@@ -121,6 +121,7 @@ def _outer_tensors(arch: SenseNovaArchitecture) -> Iterator[tuple[str, tuple[int
         yield f"fm_modules.{name}.mlp.2.weight", (hidden, hidden), "timestep", GENERATION
         yield f"fm_modules.{name}.mlp.2.bias", (hidden,), "timestep", GENERATION
     pixels = 3 * arch.pixels_per_token**2
+    shapes: dict[str, tuple[int, ...]]
     if arch.head == "linear":
         shapes = {"0": (arch.head_hidden, hidden), "2": (pixels, arch.head_hidden)}
     else:  # ConvDecoder: pixel shuffle 2, 3×3, pixel shuffle 2, 3×3, pixel shuffle 8

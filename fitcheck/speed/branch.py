@@ -29,15 +29,16 @@ class BranchWeights:
 @lru_cache(maxsize=128)
 def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
     """Sums over the layers of ``branch``; cached by table identity."""
-    sums = {"attention": [0.0, 0.0], "mlp": [0.0, 0.0]}
+    elements = {"attention": 0.0, "mlp": 0.0}
+    held = {"attention": 0.0, "mlp": 0.0}
     moved, kernels = 0.0, 0
     for tensor in table:
         if tensor.layer is None or tensor.branch != branch:
             continue
-        part = sums["mlp" if tensor.role in ("mlp", "expert", "router") else "attention"]
-        part[0] += tensor.elements
-        part[1] += runtime_bytes(tensor)
+        part = "mlp" if tensor.role in ("mlp", "expert", "router") else "attention"
+        elements[part] += tensor.elements
+        held[part] += runtime_bytes(tensor)
         price = cost(tensor.type)
         moved += price.traffic_bytes * tensor.elements
         kernels += price.kernels
-    return BranchWeights(*sums["attention"], *sums["mlp"], moved, kernels)
+    return BranchWeights(elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels)

@@ -76,12 +76,20 @@ def _streamed(table: TensorTable, placement: Placement, branch: str) -> int:
     if placement.stream is Stream.NOTHING:
         return 0
     if placement.stream is Stream.LAYER:
-        return round(branch_weights(table, UNDERSTANDING).streamed_bytes + branch_weights(table, GENERATION).streamed_bytes)
+        return round(
+            branch_weights(table, UNDERSTANDING).streamed_bytes + branch_weights(table, GENERATION).streamed_bytes
+        )
     return round(branch_weights(table, branch).streamed_bytes)
 
 
 def _understand(
-    arch: SenseNovaArchitecture, table: TensorTable, placement: Placement, count: int, past: int, times: int, overlap: bool
+    arch: SenseNovaArchitecture,
+    table: TensorTable,
+    placement: Placement,
+    count: int,
+    past: int,
+    times: int,
+    overlap: bool,
 ) -> _Pass:
     passes = work.forward(arch, table, UNDERSTANDING, count, past, eager=True)
     return _Pass(passes, times, _streamed(table, placement, UNDERSTANDING), overlap)

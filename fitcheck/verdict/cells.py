@@ -22,7 +22,9 @@ from fitcheck.verdict.judge import Constraint, Judgement, Verdict, judge
 from fitcheck.verdict.report import Flip
 
 RAM_SIZES = tuple(size * GIB for size in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512))
-VRAM_SIZES = tuple(size * GIB for size in (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 180, 192, 288))
+VRAM_SIZES = tuple(
+    size * GIB for size in (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 180, 192, 288)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,7 @@ def duration_of(setting: Setting) -> Duration | None:
         setting.placement,
         gpu.card,
         gpu.link,
-        kept_share=kept_share(
-            setting.architecture, setting.tier, setting.workload, setting.placement, setting.device
-        ),
+        kept_share=kept_share(setting.architecture, setting.tier, setting.workload, setting.placement, setting.device),
         calibration=setting.calibration,
     )
 
@@ -93,9 +93,15 @@ def _free_changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
     yield from _modes(setting)
     gpu = setting.machine.gpus[setting.gpu]
     if gpu.display is not False and gpu.vram_free is None and gpu.vram_override is None and not gpu.card.unified_memory:
-        gpus = tuple(replace(one, display=False) if index == setting.gpu else one for index, one in enumerate(setting.machine.gpus))
+        gpus = tuple(
+            replace(one, display=False) if index == setting.gpu else one
+            for index, one in enumerate(setting.machine.gpus)
+        )
         machine = replace(setting.machine, gpus=gpus)
-        yield "run without a display on this card", replace(setting, machine=machine, budget=budget_of(machine, setting.gpu))
+        yield (
+            "run without a display on this card",
+            replace(setting, machine=machine, budget=budget_of(machine, setting.gpu)),
+        )
     workload = setting.workload
     if workload.cfg > 1 and workload.task is not Task.VQA:
         yield "--cfg 1 (needs distilled weights)", replace(setting, workload=workload.with_(cfg=1.0))
@@ -116,7 +122,10 @@ def _bought_changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
     if machine.ram_total is not None:
         for size in (size for size in RAM_SIZES if size > machine.ram_total):
             larger = replace(machine, ram_total=size, ram_available=None)
-            yield f"{size // GIB} GB of system memory", replace(setting, machine=larger, budget=budget_of(larger, setting.gpu))
+            yield (
+                f"{size // GIB} GB of system memory",
+                replace(setting, machine=larger, budget=budget_of(larger, setting.gpu)),
+            )
     gpu = machine.gpus[setting.gpu]
     for size in (size for size in VRAM_SIZES if size > gpu.vram_total):
         share = size / gpu.vram_total if gpu.vram_total else 1.0
@@ -141,5 +150,3 @@ def smallest_change(setting: Setting, judgement: Judgement) -> Flip | None:
         if better.verdict.rank < judgement.verdict.rank:
             return Flip(words, better.verdict)
     return None
-
-

@@ -76,7 +76,9 @@ def check(
     request, runtime = request or Request(), runtime or Runtime()
     architecture = model.architecture
     if not isinstance(architecture, SenseNovaArchitecture):
-        raise InputError(f"model: {model.name} is not of the SenseNova-U1 family; this check does not know how to place it.")
+        raise InputError(
+            f"model: {model.name} is not of the SenseNova-U1 family; this check does not know how to place it."
+        )
     have = budget(machine, gpu)
     cells = []
     for tier in tiers or model.tiers:
@@ -97,7 +99,9 @@ def _cell(setting: Setting, *, advise: bool) -> Cell:
     calibration = setting.calibration
     evidence = Evidence()
     if calibration is not None and calibration.records:
-        evidence = Evidence("calibrated", calibration.records, f"model fitted on {calibration.records} records of this card")
+        evidence = Evidence(
+            "calibrated", calibration.records, f"model fitted on {calibration.records} records of this card"
+        )
     return Cell(
         tier=tier,
         placement=placement,
@@ -128,7 +132,13 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
 
     ranked = sorted(
         cells,
-        key=lambda cell: (cell.verdict.rank, not cell.tier.published, time(cell), -_bits(cell), cell.footprint.card.best),
+        key=lambda cell: (
+            cell.verdict.rank,
+            not cell.tier.published,
+            time(cell),
+            -_bits(cell),
+            cell.footprint.card.best,
+        ),
     )
     if not ranked:
         raise InputError("nothing to check: no tier and mode are left; drop --tier or --mode.")
@@ -152,5 +162,3 @@ def _notes(model: Model, machine: Machine, cells: Sequence[Cell]) -> tuple[str, 
     if cells[0].duration is None:
         notes.append("Seconds are unknown because the card's matrix rate, its bandwidth or the link is not known.")
     return tuple(notes)
-
-

@@ -1,4 +1,4 @@
-"""A footprint against a budget: verdict, binding constraint and margins. Monotone: more of anything never worsens it."""
+"""A footprint against a budget: verdict, binding constraint, margins. Monotone: more of anything never worsens it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,12 @@ def _vram(footprint: Footprint, vram: Interval[int]) -> Margin:
         verdict = Verdict.TIGHT
     else:
         verdict = Verdict.NO
-    return Margin(Constraint.VRAM, footprint.card.best if verdict is not Verdict.NO else footprint.required.best, vram.best, verdict)
+    return Margin(
+        Constraint.VRAM,
+        footprint.card.best if verdict is not Verdict.NO else footprint.required.best,
+        vram.best,
+        verdict,
+    )
 
 
 def _ram(footprint: Footprint, ram: Interval[int]) -> Margin:
@@ -103,15 +108,24 @@ def _platform(card: Card, placement: Placement) -> tuple[Verdict, Constraint, st
         return Verdict.NO, Constraint.RUNTIME, f"{card.name}: {row['reason']}."
     if card.vendor == "NVIDIA":
         if card.compute_capability is None:
-            return Verdict.UNKNOWN, Constraint.COMPUTE_CAPABILITY, f"The compute capability of {card.name} is not known."
+            return (
+                Verdict.UNKNOWN,
+                Constraint.COMPUTE_CAPABILITY,
+                f"The compute capability of {card.name} is not known.",
+            )
         if card.compute_capability < tuple(capability["minimum"]):
             have, want = (".".join(map(str, pair)) for pair in (card.compute_capability, capability["minimum"]))
-            return Verdict.NO, Constraint.COMPUTE_CAPABILITY, f"Compute capability {have}; the PyTorch wheels need {want}."
+            return (
+                Verdict.NO,
+                Constraint.COMPUTE_CAPABILITY,
+                f"Compute capability {have}; the PyTorch wheels need {want}.",
+            )
         if card.compute_capability < tuple(capability["bfloat16"]):
             return (
                 Verdict.TIGHT,
                 Constraint.DTYPE,
-                "No bfloat16 units before compute capability 8.0: PyTorch emulates it slowly; --dtype float16 is untested.",
+                "No bfloat16 units before compute capability 8.0: PyTorch emulates them slowly; "
+                "--dtype float16 is untested.",
             )
     if row["support"] != "yes":
         return Verdict.UNKNOWN, Constraint.RUNTIME, f"{card.name}: {row['reason']}."
@@ -143,5 +157,9 @@ def _explain(margin: Margin, footprint: Footprint) -> str:
     }[margin.constraint]
     if margin.verdict is Verdict.NO:
         return f"{what[0].upper()}{what[1:]}; {have} can be used: short by {amount(-margin.left)}."
-    left = f"{amount(margin.left)} to spare" if margin.left >= 0 else f"{amount(-margin.left)} over, absorbed by giving cache back"
+    left = (
+        f"{amount(margin.left)} to spare"
+        if margin.left >= 0
+        else f"{amount(-margin.left)} over, absorbed by giving cache back"
+    )
     return f"{what[0].upper()}{what[1:]} of {have}: {left}."

@@ -34,14 +34,22 @@ def tier(name: str) -> Tier:
     return found
 
 
-def allocated(tier_name: str, workload: Workload, mode: str, revision: str = "phase-aware", device: Device = H100) -> int:
+def allocated(
+    tier_name: str, workload: Workload, mode: str, revision: str = "phase-aware", device: Device = H100
+) -> int:
     placement = upstream(mode, revision)
     return peak(phases(ARCH, weights_of(tier(tier_name).tensors), workload, placement, device)).allocated
 
 
 workloads = st.builds(
     lambda task, width, height, cfg, references, images: Workload(
-        task, 32 * width, 32 * height, 8, cfg, references=((32 * references, 1024),) if task != Task.T2I else (), images=images
+        task,
+        32 * width,
+        32 * height,
+        8,
+        cfg,
+        references=((32 * references, 1024),) if task != Task.T2I else (),
+        images=images,
     ),
     st.sampled_from([Task.T2I, Task.EDITING, Task.INTERLEAVE, Task.VQA]),
     st.integers(8, 96),
@@ -113,13 +121,16 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
     workload = Workload(Task.T2I)
     placement = upstream("fast")
     shares = [
-        kept_share(ARCH, tier("BF16"), workload, placement, Device((8, 9), size * GIB)) for size in (total, total + more)
+        kept_share(ARCH, tier("BF16"), workload, placement, Device((8, 9), size * GIB))
+        for size in (total, total + more)
     ]
     assert 0 <= shares[0] <= shares[1] <= 1
     if shares[0] > 0:
         denoise = next(
             phase
-            for phase in phases(ARCH, weights_of(tier("BF16").tensors), workload, placement, Device((8, 9), total * GIB))
+            for phase in phases(
+                ARCH, weights_of(tier("BF16").tensors), workload, placement, Device((8, 9), total * GIB)
+            )
             if phase.name == "denoise"
         )
         assert denoise.allocated <= total * GIB

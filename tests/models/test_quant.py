@@ -12,7 +12,8 @@ def test_block_sizes_are_ggml_s(kind: GGMLQuantizationType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "bits"), [("Q2_K", 2.625), ("Q3_K", 3.4375), ("Q4_K", 4.5), ("Q5_K", 5.5), ("Q6_K", 6.5625), ("Q8_0", 8.5), ("BF16", 16)]
+    ("name", "bits"),
+    [("Q2_K", 2.625), ("Q3_K", 3.4375), ("Q4_K", 4.5), ("Q5_K", 5.5), ("Q6_K", 6.5625), ("Q8_0", 8.5), ("BF16", 16)],
 )
 def test_bits_per_weight(name: str, bits: float) -> None:
     assert TYPES[name].bits_per_weight == bits
