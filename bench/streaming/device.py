@@ -1,0 +1,197 @@
+"""Streams, events, pinned memory and copies of one device, so that a policy's code is the same with and without a card."""
+
+from __future__ import annotations
+
+import mmap
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fitcheck.errors import InputError
+from fitcheck.units import format_gib
+
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryState:
+    """Bytes of device memory: torch's allocated and reserved, the driver's free and total."""
+
+    allocated: int
+    reserved: int
+    free: int
+    total: int
+
+
+class Accelerator(Protocol):
+    device: torch.device
+    concurrent: bool
+
+    def synchronize(self) -> None: ...
+
+    def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
+        """A new device tensor with the bytes of ``host``, on the current stream."""
+
+    def copy(self, destination: Tensor, host: Tensor) -> None:
+        """Copy into existing device memory on the current stream without waiting."""
+
+    def stream(self) -> Any: ...
+
+    def on(self, stream: Any) -> AbstractContextManager[Any]: ...
+
+    def event(self) -> Any: ...
+
+    def compute_stream(self) -> Any: ...
+
+    def record_stream(self, tensor: Tensor) -> None: ...
+
+    def pinned(self, nbytes: int) -> Tensor:
+        """uint8 host memory through torch's pinned allocator, which rounds up to a power of two."""
+
+    def host_buffer(self, nbytes: int) -> Tensor:
+        """Page-aligned uint8 host memory of exactly ``nbytes``, not yet pinned."""
+
+    def register(self, buffer: Tensor) -> None:
+        """Pin a ``host_buffer`` in place."""
+
+    def unregister(self, buffer: Tensor) -> None: ...
+
+    def memory(self) -> MemoryState: ...
+
+
+class CudaAccelerator:
+    """One CUDA card. Policies queue compute on the current stream and copies on a stream of their own."""
+
+    concurrent = True
+
+    def __init__(self, device: torch.device) -> None:
+        if not torch.cuda.is_available():
+            raise InputError(f"device: torch sees no CUDA card for {device}; use --device cpu --tiny for a dry run.")
+        self.device = torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
+        torch.cuda.set_device(self.device)
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.device)
+
+    def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
+        return host.to(self.device, non_blocking=non_blocking)
+
+    def copy(self, destination: Tensor, host: Tensor) -> None:
+        destination.copy_(host, non_blocking=True)
+
+    def stream(self) -> Any:
+        return torch.cuda.Stream(device=self.device)
+
+    def on(self, stream: Any) -> AbstractContextManager[Any]:
+        return torch.cuda.stream(stream)
+
+    def event(self) -> Any:
+        return torch.cuda.Event()
+
+    def compute_stream(self) -> Any:
+        return torch.cuda.current_stream(self.device)
+
+    def record_stream(self, tensor: Tensor) -> None:
+        tensor.record_stream(self.compute_stream())
+
+    def pinned(self, nbytes: int) -> Tensor:
+        return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+
+    def host_buffer(self, nbytes: int) -> Tensor:
+        return _mapped(nbytes)
+
+    def register(self, buffer: Tensor) -> None:
+        status = torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0)
+        if int(status) != 0:
+            raise InputError(
+                f"host memory: the driver refused to pin {format_gib(buffer.numel(), 2)} (cudaHostRegister: {status}); "
+                "free host memory or choose --policy upstream."
+            )
+
+    def unregister(self, buffer: Tensor) -> None:
+        torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())
+
+    def memory(self) -> MemoryState:
+        free, total = torch.cuda.mem_get_info(self.device)
+        return MemoryState(torch.cuda.memory_allocated(self.device), torch.cuda.memory_reserved(self.device), free, total)
+
+
+def _mapped(nbytes: int) -> Tensor:
+    """Anonymous page-aligned memory; huge pages make first touch and pinning several times faster."""
+    area = mmap.mmap(-1, -(-nbytes // PAGE) * PAGE)
+    if hasattr(area, "madvise") and hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            area.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel without transparent huge pages still maps the memory
+            return torch.frombuffer(area, dtype=torch.uint8)[:nbytes]
+    return torch.frombuffer(area, dtype=torch.uint8)[:nbytes]
+
+
+class _NoStream:
+    """Stands in for streams and events where everything runs in order."""
+
+    def record(self, stream: object = None) -> None: ...
+
+    def wait_event(self, event: object) -> None: ...
+
+    def wait_stream(self, stream: object) -> None: ...
+
+
+class HostAccelerator:
+    """The CPU playing the card: copies are real, streams and events are not needed because everything runs in order."""
+
+    concurrent = False
+
+    def __init__(self, device: torch.device, total: int = 1 << 40) -> None:
+        self.device, self.total = device, total
+
+    def synchronize(self) -> None: ...
+
+    def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
+        return host.clone()
+
+    def copy(self, destination: Tensor, host: Tensor) -> None:
+        destination.copy_(host)
+
+    def stream(self) -> Any:
+        return _NoStream()
+
+    def on(self, stream: Any) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def event(self) -> Any:
+        return _NoStream()
+
+    def compute_stream(self) -> Any:
+        return _NoStream()
+
+    def record_stream(self, tensor: Tensor) -> None: ...
+
+    def pinned(self, nbytes: int) -> Tensor:
+        return torch.empty(nbytes, dtype=torch.uint8)
+
+    def host_buffer(self, nbytes: int) -> Tensor:
+        return _mapped(nbytes)
+
+    def register(self, buffer: Tensor) -> None: ...
+
+    def unregister(self, buffer: Tensor) -> None: ...
+
+    def memory(self) -> MemoryState:
+        return MemoryState(0, 0, self.total, self.total)
+
+
+def accelerator(name: str) -> Accelerator:
+    """Raises InputError for a device this engine cannot drive."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device: {name!r} is not a device; choose cuda, cuda:N or cpu.") from error
+    if device.type == "cuda":
+        return CudaAccelerator(device)
+    if device.type == "cpu":
+        return HostAccelerator(device)
+    raise InputError(f"device: the bench drives cuda and cpu, not {device.type!r}.")

@@ -1,0 +1,166 @@
+"""What the model asks of a streaming policy, the tensors a policy moves, and the policy that moves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from fitcheck.models.sensenova import GENERATION, SHARED, UNDERSTANDING
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Weight bytes copied from host to device and the number of copies."""
+
+    streamed_bytes: int = 0
+    copies: int = 0
+
+    def add(self, count: int, copies: int = 1) -> None:
+        self.streamed_bytes += count
+        self.copies += copies
+
+
+class Policy(Protocol):
+    traffic: Traffic
+
+    @property
+    def resident_layers(self) -> int:
+        """Generation layers that stay on the card (mode ``fast``)."""
+
+    def before_layer(self, index: int, branch: str) -> None:
+        """On return the layer's weights of ``branch`` are usable by work queued from now on."""
+
+    def after_layer(self, index: int, branch: str) -> None:
+        """The layer's work has been queued; its weights may leave once that work is done."""
+
+    def prefix_weights(self, name: str) -> AbstractContextManager[None]:
+        """Around the forward of ``embed_tokens`` or ``lm_head``."""
+
+    def phase(self, name: str) -> None:
+        """ "prefix" or "denoise", announced by the tasks whose upstream code announces it."""
+
+    def close(self) -> None: ...
+
+
+class AlwaysResident:
+    """Everything is on the card: mode ``full``."""
+
+    def __init__(self) -> None:
+        self.traffic = Traffic()
+        self.resident_layers = 0
+
+    def before_layer(self, index: int, branch: str) -> None: ...
+
+    def after_layer(self, index: int, branch: str) -> None: ...
+
+    def prefix_weights(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def phase(self, name: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class StreamedTensor:
+    """A parameter or buffer of a layer with its copy in host memory, and in device memory while it is there."""
+
+    tensor: Tensor
+    host: Tensor
+    device: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.host.numel() * self.host.element_size()
+
+    def on_host(self) -> None:
+        self.tensor.data = self.host
+        self.device = None
+
+    def on_device(self, data: Tensor) -> None:
+        self.tensor.data = data
+        self.device = data
+
+
+@dataclass(slots=True)
+class StreamedLayer:
+    """One decoder layer's tensors by group: "understanding", "generation" and what both share (rotary frequencies)."""
+
+    groups: dict[str, list[StreamedTensor]] = field(
+        default_factory=lambda: {UNDERSTANDING: [], GENERATION: [], SHARED: []}
+    )
+
+    def nbytes(self, group: str) -> int:
+        return sum(tensor.nbytes for tensor in self.groups[group])
+
+
+def layer_group(name: str) -> str:
+    """Which branch a tensor inside a layer serves, from its name."""
+    if name.rpartition(".")[2] == "inverse_frequencies":
+        return SHARED
+    return GENERATION if "_mot_gen" in name else UNDERSTANDING
+
+
+def layer_tensors(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from layer.named_parameters()
+    yield from layer.named_buffers()
+
+
+class PrefixStore:
+    """``embed_tokens`` and ``lm_head`` with pinned host copies, moved in and out as a whole. Empty when they stay."""
+
+    def __init__(self, upload: Upload, synchronize: Synchronize, traffic: Traffic) -> None:
+        self._upload, self._synchronize, self._traffic = upload, synchronize, traffic
+        self._tensors: dict[str, StreamedTensor] = {}
+        self._inside: set[str] = set()
+
+    def add(self, name: str, tensor: StreamedTensor) -> None:
+        self._tensors[name] = tensor
+
+    @property
+    def empty(self) -> bool:
+        return not self._tensors
+
+    def move_in(self, name: str) -> None:
+        streamed = self._tensors[name]
+        if name in self._inside:
+            return
+        streamed.on_device(self._upload(streamed.host, True))
+        self._traffic.add(streamed.nbytes)
+        self._inside.add(name)
+
+    def move_out(self, name: str) -> None:
+        self._tensors[name].on_host()
+        self._inside.discard(name)
+
+    def all_in(self) -> None:
+        for name in self._tensors:
+            self.move_in(name)
+
+    def all_out(self) -> None:
+        if self._tensors:
+            self._synchronize()
+        for name in self._tensors:
+            self.move_out(name)
+
+
+@contextmanager
+def moved_in(store: PrefixStore, name: str) -> Iterator[None]:
+    """The tensor is on the card inside the block and nowhere else."""
+    store.move_in(name)
+    try:
+        yield
+    finally:
+        store.move_out(name)
+
+
+class Upload(Protocol):
+    def __call__(self, host: Tensor, non_blocking: bool) -> Tensor: ...
+
+
+class Synchronize(Protocol):
+    def __call__(self) -> None: ...
