@@ -128,6 +128,7 @@ class Window:
 
     def skip_strings(self, count: int) -> None:
         """Steps over ``count`` length-prefixed strings; only their lengths are looked at."""
+        self._within_limit(self.position + 8 * count)
         unpack = _U64.unpack_from
         while count:
             self.need(8)

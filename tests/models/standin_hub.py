@@ -71,7 +71,9 @@ class StandInHub:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -160,7 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             if match[3] not in ("main", "refs/pr/1", COMMIT):
                 return self._answer(404, X_Error_Code="RevisionNotFound")
             if match[2] == "revision":
-                return self._answer(200, json.dumps({"_id": "1", "sha": COMMIT}).encode(), Content_Type="application/json")
+                return self._answer(
+                    200, json.dumps({"_id": "1", "sha": COMMIT}).encode(), Content_Type="application/json"
+                )
             return self._list(match[1], int(parse_qs(parts.query).get("cursor", ["0"])[0]))
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             found = hub.files.get(match[1], {}).get(match[3])
