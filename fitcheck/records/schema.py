@@ -41,13 +41,11 @@ from fitcheck.records.fields import (
     Version,
     Watts,
 )
+from fitcheck.records.sizes import used_sizes
 
 SCHEMA_VERSION = 1
 OutcomeKind = Literal["ok", "oom-gpu", "oom-host", "killed", "hang", "error"]
 TaskName = Literal["t2i", "editing", "interleave", "vqa", "chat"]
-
-_IMAGE_SIZES = ("width", "height", "steps", "cfg", "image_cfg", "references", "images")
-_IMAGE_TASKS = {Task.T2I, Task.EDITING, Task.INTERLEAVE}
 
 
 class ModelRef(Block):
@@ -99,17 +97,8 @@ class WorkloadSizes(Block):
 
     @classmethod
     def of(cls, workload: Workload) -> WorkloadSizes:
-        """The sizes that ``workload``'s task uses."""
-        values: dict[str, object] = {"task": workload.task.value, "batch": workload.batch}
-        values["prompt_tokens"] = workload.prompt_tokens
-        if workload.task in _IMAGE_TASKS:
-            values |= {name: getattr(workload, name) for name in _IMAGE_SIZES}
-        elif workload.task is Task.VQA:
-            values |= {"references": workload.references}
-        if workload.task not in (Task.T2I, Task.EDITING):
-            values["new_tokens"] = workload.new_tokens
-        if workload.task is Task.CHAT:
-            values["context"] = workload.context
+        """The sizes that ``workload``'s task uses, and the length of its prompt."""
+        values = used_sizes(workload) | {"task": workload.task.value, "prompt_tokens": workload.prompt_tokens}
         return cls.model_validate(values)
 
     def workload(self) -> Workload:

@@ -11,11 +11,11 @@ from typing import TypeVar
 import rfc8785
 
 from fitcheck.errors import InputError
+from fitcheck.records.places import local_root
 from fitcheck.records.reading import parse, read_bounded
 from fitcheck.records.schema import AnyRecord, RecordBase
 
 R = TypeVar("R", bound=RecordBase)
-ENVIRONMENT = "FITCHECK_RECORDS"
 NO_CARD = "cpu"
 NO_MODEL = "link"
 
@@ -50,15 +50,6 @@ def relative_path(record: AnyRecord) -> Path:
     card = getattr(record, "card", None)
     model = getattr(record, "model", None)
     return Path(card.slug if card else NO_CARD, model.slug if model else NO_MODEL, f"{seal(record).id}.json")
-
-
-def local_root() -> Path:
-    """Where this user's own measurements are kept: ``$FITCHECK_RECORDS`` or the platform's data folder."""
-    if root := os.environ.get(ENVIRONMENT):
-        return Path(root)
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("fitcheck", appauthor=False)) / "records"
 
 
 def write(root: Path, record: AnyRecord) -> Path:
@@ -152,3 +143,19 @@ def load(root: Path) -> Iterator[AnyRecord]:
     """Every record under ``root``. Raises InputError at the first file that is not one."""
     for path in record_files(root):
         yield read(path)
+
+
+__all__ = [
+    "canonical",
+    "document_id",
+    "document_of",
+    "encode",
+    "load",
+    "local_root",
+    "read",
+    "record_files",
+    "relative_path",
+    "seal",
+    "write",
+    "write_bytes",
+]

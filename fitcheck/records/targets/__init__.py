@@ -1,4 +1,4 @@
-"""Where records are sent: a folder, a git repository, a dataset on a hub. What is sent is ``Payload``s, nothing else."""
+"""Where records are sent: a folder, a git repository, a dataset on a hub. Only ``Payload``s are sent."""
 
 from __future__ import annotations
 

@@ -1,0 +1,109 @@
+"""``fitcheck import``: records from what other tools have already measured."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from fitcheck.errors import InputError
+
+
+class Tool(StrEnum):
+    LLAMA_BENCH = "llama-bench"
+    SENSENOVA_PROFILE = "sensenova-profile"
+    OPTIMUM_BENCHMARK = "optimum-benchmark"
+
+
+class Weights(StrEnum):
+    REAL = "real"
+    SYNTHETIC = "synthetic"
+
+
+Text = Optional[str]  # noqa: UP045 - typer reads the annotations below at run time
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(name="import")
+    def import_(
+        tool: Annotated[Tool, typer.Argument(help="What wrote the file.")],
+        file: Annotated[Path, typer.Argument(help="Its output: JSON, CSV, Markdown or text.")],
+        model: Annotated[Text, typer.Option(help="Model slug.")] = None,
+        tier: Annotated[Text, typer.Option(help="Quant tier, like Q4_K_M.")] = None,
+        weights: Annotated[Weights, typer.Option(help="Whether the weights were the published ones.")] = Weights.REAL,
+        repository: Annotated[Text, typer.Option(help="owner/name of the model's repository.")] = None,
+        gguf: Annotated[
+            Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+            typer.Option(help="The model's file: its digests make the model's identity certain."),
+        ] = None,
+        card: Annotated[Text, typer.Option(help="The card, like 'RTX 4070'.")] = None,
+        task: Annotated[Text, typer.Option(help="t2i, editing, interleave, vqa or chat.")] = None,
+        size: Annotated[Text, typer.Option(help="WIDTHxHEIGHT.")] = None,
+        steps: Annotated[Optional[int], typer.Option(min=1, help="Denoising steps.")] = None,  # noqa: UP045
+        cfg: Annotated[Optional[float], typer.Option(min=0, help="Guidance scale.")] = None,  # noqa: UP045
+        mode: Annotated[Text, typer.Option(help="Offload mode, like low.")] = None,
+        revision: Annotated[Text, typer.Option(help="Revision of the runtime, like pr243.")] = None,
+        date: Annotated[Text, typer.Option(help="When it was measured, YYYY-MM-DD, if the file does not say.")] = None,
+        submitter: Annotated[Text, typer.Option("--as", help="A public handle to be credited with.")] = None,
+        out: Annotated[
+            Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+            typer.Option(help="Folder to write to; your own records by default."),
+        ] = None,
+    ) -> None:
+        """Turn another tool's output into records, and say what it does not state.
+
+        Prints the paths of the records; give them to `fitcheck submit` to share them.
+        """
+        from fitcheck.records import store
+        from fitcheck.records.importers import llama_bench, optimum_benchmark, sensenova_profile
+        from fitcheck.records.importers.common import MAX_INPUT_BYTES, Given
+        from fitcheck.records.places import local_root
+        from fitcheck.records.reading import read_bounded
+        from fitcheck.units import parse_size
+
+        width, height = parse_size(size, "--size") if size else (None, None)
+        given = Given(
+            imported=int(time.time()),
+            created=_utc(date),
+            model=model,
+            tier=tier,
+            weights=weights.value,
+            repository=repository,
+            card=card,
+            gguf=gguf,
+            task=task,
+            width=width,
+            height=height,
+            steps=steps,
+            cfg=cfg,
+            mode=mode,
+            revision=revision,
+            submitter=submitter,
+        )
+        reader = {
+            Tool.LLAMA_BENCH: llama_bench.read,
+            Tool.SENSENOVA_PROFILE: sensenova_profile.read,
+            Tool.OPTIMUM_BENCHMARK: optimum_benchmark.read,
+        }[tool]
+        for imported in reader(read_bounded(file, MAX_INPUT_BYTES), str(file), given):
+            path = store.write(out or local_root(), imported.record)
+            print(path)
+            if imported.missing:
+                print(f"  {tool} does not state: {', '.join(imported.missing)}", file=sys.stderr)
+            if imported.unmapped:
+                print(f"  has no place in a record: {', '.join(imported.unmapped)}", file=sys.stderr)
+
+
+def _utc(date: str | None) -> int | None:
+    if date is None:
+        return None
+    try:
+        day = datetime.datetime.fromisoformat(date)
+    except ValueError as error:
+        raise InputError(f"--date: {date!r} is not a date; write it like 2026-05-31.") from error
+    return int(day.replace(tzinfo=day.tzinfo or datetime.UTC).timestamp())

@@ -1,0 +1,213 @@
+"""``fitcheck results``: look at records, by cell or with SQL, and compact them to Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from fitcheck.errors import InputError
+
+Text = Optional[str]  # noqa: UP045 - typer reads the annotations below at run time
+File = Optional[Path]  # noqa: UP045
+From = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--from", help="Folders of records or Parquet files; results/ and your own records by default."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="As CSV.")]
+AsParquet = Annotated[File, typer.Option("--parquet", help="Write a Parquet file instead.")]
+
+_LISTED = (
+    "substr(id, 1, 12) AS id, strftime(created, '%Y-%m-%d') AS date, card, model, tier, runtime, mode, task, "
+    "outcome, seconds, allocated, device, decode_rate, cap, weights, samples"
+)
+
+
+def register(app: typer.Typer) -> None:
+    results = typer.Typer(no_args_is_help=True, help="Look at measurements: list, show, query, compact.")
+    app.add_typer(results, name="results")
+
+    @results.command(name="list")
+    def list_(
+        model: Annotated[Text, typer.Option(help="Only this model slug.")] = None,
+        card: Annotated[Text, typer.Option(help="Only this card slug, like rtx-4070.")] = None,
+        tier: Annotated[Text, typer.Option(help="Only this quant tier.")] = None,
+        mode: Annotated[Text, typer.Option(help="Only this offload mode.")] = None,
+        runtime: Annotated[Text, typer.Option(help="Only this runtime.")] = None,
+        kind: Annotated[Text, typer.Option(help="pass, link, external or llm.")] = None,
+        task: Annotated[Text, typer.Option(help="t2i, editing, interleave, vqa or chat.")] = None,
+        since: Annotated[Text, typer.Option(help="Measured on this day or later, YYYY-MM-DD.")] = None,
+        until: Annotated[Text, typer.Option(help="Measured on this day or earlier, YYYY-MM-DD.")] = None,
+        limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 100,
+        sources: From = None,
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
+        parquet: AsParquet = None,
+    ) -> None:
+        """Measurements by model, card, tier, mode and date, newest first; what surprises is marked."""
+        from fitcheck.records import query
+
+        filters = dict(zip(query.FILTERS, (model, card, tier, mode, runtime, kind, task), strict=True))
+        where, parameters = query.condition(filters, _date(since, "--since"), _date(until, "--until"))
+        order = f"WHERE {where} ORDER BY records.created DESC, records.id LIMIT {limit}"
+        connection = query.open_records(*_sources(sources))
+        if parquet is not None:
+            _write_parquet(query.run(connection, f"SELECT * FROM records {order}", parameters), parquet)  # noqa: S608
+            return
+        found = query.rows(query.run(connection, f"SELECT {_LISTED}, document FROM records {order}", parameters))  # noqa: S608
+        now = time.time()
+        for row in found:
+            row["flags"] = _flags(row.pop("document"), now)
+        _emit(found, as_json, as_csv)
+
+    @results.command()
+    def show(
+        record: Annotated[str, typer.Argument(help="A record's id or the first digits of it.")],
+        sources: From = None,
+        raw: Annotated[bool, typer.Option("--raw", help="The stored bytes, unchanged.")] = False,
+    ) -> None:
+        """One measurement in full."""
+        from fitcheck.records import query
+
+        connection = query.open_records(*_sources(sources))
+        found = query.rows(
+            query.run(connection, "SELECT id, document FROM records WHERE starts_with(id, lower(?)) LIMIT 3", [record])
+        )
+        if len(found) != 1:
+            problem = "no record has an id that begins so" if not found else "several ids begin so, give more digits"
+            raise InputError(f"{record!r}: {problem}; see `fitcheck results list`.")
+        document = found[0]["document"]
+        if raw:
+            sys.stdout.buffer.write(document.encode())
+            sys.stdout.buffer.flush()
+        else:
+            print(json.dumps(json.loads(document), indent=2, ensure_ascii=False))
+        for code in _flags(document, time.time()):
+            print(f"flagged: {code}", file=sys.stderr)
+
+    @results.command()
+    def query(
+        sql: Annotated[str, typer.Argument(help="SQL over the table `records`.")],
+        sources: From = None,
+        as_json: AsJson = False,
+        as_csv: AsCsv = False,
+        parquet: AsParquet = None,
+    ) -> None:
+        """Ask anything: SQL over the table `records`, like SELECT card, median(seconds) FROM records GROUP BY card."""
+        from fitcheck.records import query as engine
+
+        result = engine.run(engine.open_records(*_sources(sources)), sql)
+        if parquet is not None:
+            _write_parquet(result, parquet)
+        else:
+            _emit(engine.rows(result), as_json, as_csv, result.columns)
+
+    @results.command()
+    def compact(
+        out: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+        sources: From = None,
+    ) -> None:
+        """Put all records into one Parquet file, for fast queries here or in any other engine."""
+        from fitcheck.records import query
+
+        count = query.compact(_sources(sources), out)
+        print(out)
+        print(f"{count} records.", file=sys.stderr)
+
+
+def _sources(given: list[Path] | None) -> list[Path]:
+    from fitcheck.records.places import local_root
+
+    if given:
+        return given
+    found = [path for path in (Path("results"), local_root()) if path.is_dir()]
+    if not found:
+        raise InputError("there is no folder results/ here and you have no records yet; say where with --from.")
+    return found
+
+
+def _date(text: str | None, option: str) -> str | None:
+    import datetime
+
+    if text is None:
+        return None
+    try:
+        return datetime.date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise InputError(f"{option}: {text!r} is not a date; write it like 2026-05-31.") from error
+
+
+def _flags(document: str, now: float) -> list[str]:
+    """Codes of what surprises or cannot be in a stored record."""
+    from fitcheck.records.findings import Rank
+    from fitcheck.records.validate import check_record
+
+    _, findings = check_record(document.encode(), "record", now)
+    return [finding.code for finding in findings if finding.rank is not Rank.NOTE]
+
+
+def _write_parquet(relation: Any, out: Path) -> None:
+    if out.suffix != ".parquet":
+        raise InputError(f"{out}: give the file a name that ends in .parquet.")
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        relation.write_parquet(str(temporary), compression="zstd")
+        temporary.replace(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(out)
+
+
+def _emit(rows: list[dict[str, Any]], as_json: bool, as_csv: bool, columns: Sequence[str] = ()) -> None:
+    names = list(rows[0]) if rows else list(columns)
+    if as_json:
+        print(json.dumps(rows, indent=2, default=str, ensure_ascii=False))
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([[_cell(row[name]) for name in names] for row in rows])
+    else:
+        _table(rows, names)
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fitcheck.units import format_gib, format_seconds
+
+    shown = [name for name in names if any(row[name] not in (None, [], "") for row in rows)]
+    table = Table(box=None, header_style="bold")
+    for name in shown:
+        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
+    for row in rows:
+        texts = []
+        for name in shown:
+            value = row[name]
+            if value is None:
+                texts.append("–")
+            elif name == "seconds":
+                texts.append(format_seconds(value))
+            elif name in ("allocated", "reserved", "process", "device", "rss", "cap", "pinned"):
+                texts.append(format_gib(value, 2))
+            elif isinstance(value, float):
+                texts.append(f"{value:.4g}")
+            else:
+                texts.append(str(_cell(value)))
+        table.add_row(*texts)
+    width = None if sys.stdout.isatty() else 240
+    Console(width=width, highlight=False, markup=False).print(table)
+    print(f"{len(rows)} rows.", file=sys.stderr)

@@ -1,0 +1,129 @@
+"""``fitcheck submit``: share measurements. Saved locally first, sent exactly as ``--dry-run`` prints it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from fitcheck.errors import InputError
+
+if TYPE_CHECKING:
+    from fitcheck.records.submit import Prepared
+    from fitcheck.records.targets import Payload, Receipt
+
+DATASET_VARIABLE = "FITCHECK_DATASET"
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def submit(
+        files: Annotated[list[Path], typer.Argument(help="Record files, as `fitcheck bench` and `import` write them.")],
+        to: Annotated[
+            str, typer.Option(help="`repo`: a branch of your clone of fitcheck; `hub`: a dataset; or a folder.")
+        ] = "repo",
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Print exactly what would be sent, send nothing.")
+        ] = False,
+        submitter: Annotated[
+            Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+            typer.Option("--as", help="A public handle to be credited with; none by default."),
+        ] = None,
+        clone: Annotated[Path, typer.Option(help="With --to repo: your clone.")] = Path(),
+        remote: Annotated[str, typer.Option(help="With --to repo: the remote to push to.")] = "origin",
+        push: Annotated[bool, typer.Option(help="With --to repo: push the branch.")] = True,
+        dataset: Annotated[
+            Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+            typer.Option(help="With --to hub: owner/name of the dataset.", envvar=DATASET_VARIABLE),
+        ] = None,
+        sign: Annotated[
+            Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+            typer.Option(help="SSH key to sign with, like ~/.ssh/id_ed25519.pub."),
+        ] = None,
+    ) -> None:
+        """Check records and send them to the community's results.
+
+        Each record is kept in your own folder first, so nothing is lost when the network is. Sending the same record
+        again changes nothing.
+        """
+        from fitcheck.records.places import local_root
+        from fitcheck.records.submit import prepare, save_locally
+
+        key = sign.expanduser() if sign is not None else None
+        prepared = [prepare(file, time.time(), submitter, key) for file in dict.fromkeys(files)]
+        _report(prepared)
+        payloads = list({payload.path: payload for item in prepared for payload in item.payloads}.values())
+        if dry_run:
+            _print_exactly(payloads, _describe(to, payloads, clone, dataset, remote))
+            return
+        if any(item.rejected for item in prepared):
+            print("Nothing was sent: correct or leave out what is rejected.", file=sys.stderr)
+            raise typer.Exit(1)
+        root = local_root()
+        save_locally(prepared, root)
+        print(f"Kept in {root}.", file=sys.stderr)
+        receipt = _send(to, payloads, clone, remote, push, dataset)
+        for path in receipt.sent:
+            print(path)
+        print(f"{len(receipt.sent)} sent to {receipt.place}, {len(receipt.kept)} there already.", file=sys.stderr)
+        if receipt.next_step:
+            print(f"Next: {receipt.next_step}", file=sys.stderr)
+
+
+def _report(prepared: list[Prepared]) -> None:
+    for item in prepared:
+        for finding in item.findings:
+            print(f"{finding.rank.value:6}  {item.source}: {finding.message} [{finding.code}]", file=sys.stderr)
+
+
+def _print_exactly(payloads: list[Payload], where: str) -> None:
+    """The bytes to stdout, one file after the other; where they would go to stderr."""
+    print(f"Would be sent to {where}:", file=sys.stderr)
+    for payload in payloads:
+        print(f"  {payload.path} ({len(payload.content)} bytes)", file=sys.stderr)
+    sys.stderr.flush()
+    sys.stdout.flush()
+    for payload in payloads:
+        sys.stdout.buffer.write(payload.content)
+    sys.stdout.buffer.flush()
+
+
+def _describe(to: str, payloads: list[Payload], clone: Path, dataset: str | None, remote: str) -> str:
+    from fitcheck.records.targets import batch_title, repo
+
+    if to == "repo":
+        opened = repo.open_clone(clone, remote, fetch=False)
+        commit = f'commit "{batch_title(payloads)}" by {repo.author(opened)}'
+        return f"branch {repo.branch_of(payloads)} of {opened.root}, {commit}"
+    if to == "hub":
+        return f'pull request "{batch_title(payloads)}" at dataset {_dataset(dataset)}'
+    return f"folder {_folder(to)}"
+
+
+def _send(to: str, payloads: list[Payload], clone: Path, remote: str, push: bool, dataset: str | None) -> Receipt:
+    from fitcheck.records.targets import folder, hub, repo
+
+    if to == "repo":
+        return repo.submit(payloads, repo.open_clone(clone, remote, fetch=push), push)
+    if to == "hub":
+        name = _dataset(dataset)
+        api, account = hub.connect(name)
+        return hub.submit(payloads, name, api, account)
+    return folder.submit(payloads, _folder(to))
+
+
+def _dataset(name: str | None) -> str:
+    if not name:
+        raise InputError(f"--to hub needs --dataset owner/name (or {DATASET_VARIABLE}).")
+    return name
+
+
+def _folder(to: str) -> Path:
+    path = Path(to).expanduser()
+    if not path.is_dir() or not os.access(path, os.W_OK):
+        raise InputError(f"--to: {to!r} is not `repo`, `hub` or a folder that can be written to.")
+    return path

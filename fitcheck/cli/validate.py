@@ -1,0 +1,62 @@
+"""``fitcheck validate``: are these records true, as far as anyone can tell?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+DEFAULT_ROOT = Path("results")
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def validate(
+        paths: Annotated[
+            Optional[list[Path]],  # noqa: UP045 - typer reads this annotation at run time
+            typer.Argument(help="Record files or trees of them; results/ by default.", show_default=False),
+        ] = None,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out notes.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    ) -> None:
+        """Check records: one line for each problem, exit code 1 when any is rejected.
+
+        reject: cannot be, the file is not accepted. flag: surprises, kept and shown as flagged. note: good to know.
+        """
+        from fitcheck.errors import InputError
+        from fitcheck.records.findings import Rank
+        from fitcheck.records.validate import validate as check
+
+        chosen = paths or [DEFAULT_ROOT]
+        for path in chosen:
+            if not path.exists() and not path.is_symlink():
+                raise InputError(f"{path}: there is no such file or folder; give records or a folder of them.")
+        report = check(chosen)
+        shown = [problem for problem in report.problems if not (quiet and problem.finding.rank is Rank.NOTE)]
+        if as_json:
+            listed = [
+                {
+                    "path": str(problem.path),
+                    "rank": problem.finding.rank.value,
+                    "code": problem.finding.code,
+                    "message": problem.finding.message,
+                }
+                for problem in shown
+            ]
+            print(json.dumps({"files": report.files, "valid": report.valid, "problems": listed}, indent=2))
+        else:
+            for problem in shown:
+                finding = problem.finding
+                print(f"{finding.rank.value:6}  {_printable(problem.path)}: {finding.message} [{finding.code}]")
+        flagged = len({problem.path for problem in report.of(Rank.FLAG)})
+        print(f"{report.files} files, {report.valid} valid, {flagged} flagged.", file=sys.stderr)
+        if report.rejected:
+            raise typer.Exit(1)
+
+
+def _printable(path: Path) -> str:
+    """A file name may hold line feeds or terminal codes; one problem stays one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(path))

@@ -1,0 +1,328 @@
+"""What the records say about one cell: measured there, measured on the same card, measured with the same runtime.
+
+No pydantic and no database here, because a fit check must stay fast: it reads one index of the accepted records
+(``data/results.json``, made by ``scripts/pack_results.py``) and this user's own records of the asked card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fitcheck.models.workload import Task, Workload
+from fitcheck.records.sizes import USED, used_sizes
+
+INDEX = Path(__file__).parent / "data" / "results.json"
+_LOCAL_BYTES = 1 << 20
+_MOST_LOCAL = 2000
+
+Sizes = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """A cell without its card: what has to be equal for two runs to be runs of the same thing."""
+
+    model: str
+    tier: str
+    task: str
+    sizes: Sizes
+    runtime: str
+    revision: str | None
+    policy: str | None
+    mode: str | None
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        tier: str,
+        workload: Workload,
+        runtime: str,
+        revision: str | None = None,
+        policy: str | None = None,
+        mode: str | None = None,
+    ) -> CellKey:
+        sizes = _sizes(used_sizes(workload), workload.task)
+        return cls(model, tier, workload.task.value, sizes, runtime, revision, policy, mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pass in short. Bytes and seconds; ``seconds`` is the median of the timed runs and ``None`` for a probe, which
+    ran fewer steps than its workload. ``cap`` is the memory limit that a larger card was given, in bytes."""
+
+    id: str
+    card: str
+    card_memory: int | None
+    cell: CellKey
+    weights: str
+    outcome: str
+    created: int
+    cap: int | None = None
+    samples: int = 0
+    seconds: float | None = None
+    step_seconds: float | None = None
+    allocated: int | None = None
+    reserved: int | None = None
+    process: int | None = None
+    device: int | None = None
+    context: int | None = None
+    rss: int | None = None
+    pinned: int | None = None
+    streamed: int | None = None
+    link_rate: float | None = None
+    joules: float | None = None
+
+    @property
+    def genuine(self) -> bool:
+        """Whether it ran on the real card with real weights."""
+        return self.cap is None and self.weights == "real"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRow:
+    """Rates of a card and its link from one ``link`` record: B/s, FLOP/s by dtype, quantized B/s by storage type."""
+
+    id: str
+    card: str
+    created: int
+    host_to_device_pinned: float | None = None
+    host_to_device_pageable: float | None = None
+    device_to_host_pinned: float | None = None
+    memory_rate: float | None = None
+    context: int | None = None
+    matmul: Mapping[str, float] = field(default_factory=dict)
+    dequantization: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """``n`` values: their median and range."""
+
+    n: int
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Summary | None:
+        known = [value for value in values if value is not None]
+        return cls(len(known), median(known), min(known), max(known)) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """``exact``: finished runs of this very cell on the real card with real weights. ``simulated``: the same cell on
+    the card under a cap, or with synthetic weights. ``failed``: runs of the cell that did not finish. ``same_card`` and
+    ``same_runtime``: other runs to calibrate on. ``links``: the card's measured rates."""
+
+    exact: tuple[Row, ...] = ()
+    simulated: tuple[Row, ...] = ()
+    failed: tuple[Row, ...] = ()
+    same_card: tuple[Row, ...] = ()
+    same_runtime: tuple[Row, ...] = ()
+    links: tuple[LinkRow, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """``measured``, ``calibrated`` or ``estimated``."""
+        if self.exact:
+            return "measured"
+        return "calibrated" if self.simulated or self.same_card or self.same_runtime or self.links else "estimated"
+
+    def summary(self, name: str) -> Summary | None:
+        """n, median and range of a ``Row`` field (``seconds``, ``allocated``…) over ``exact``."""
+        return Summary.of(getattr(row, name) for row in self.exact)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    rows: tuple[Row, ...] = ()
+    links: tuple[LinkRow, ...] = ()
+
+    def __add__(self, other: Index) -> Index:
+        """Both, a record in both counted once."""
+        seen = {row.id for row in self.rows} | {link.id for link in self.links}
+        return Index(
+            self.rows + tuple(row for row in other.rows if row.id not in seen),
+            self.links + tuple(link for link in other.links if link.id not in seen),
+        )
+
+
+def find(key: CellKey, card: str, index: Index | None = None) -> Evidence:
+    """The evidence for a cell on the card of that catalog slug. Without ``index``: accepted records and this user's."""
+    index = accepted() + local(card) if index is None else index
+    here = [row for row in index.rows if row.card == card]
+    cell = [row for row in here if row.cell == key]
+    done = [row for row in cell if row.outcome == "ok"]
+    return Evidence(
+        exact=tuple(row for row in done if row.genuine),
+        simulated=tuple(row for row in done if not row.genuine),
+        failed=tuple(row for row in cell if row.outcome != "ok"),
+        same_card=tuple(row for row in here if row.cell != key and row.outcome == "ok"),
+        same_runtime=tuple(
+            row
+            for row in index.rows
+            if row.card != card
+            and row.outcome == "ok"
+            and (row.cell.runtime, row.cell.revision) == (key.runtime, key.revision)
+        ),
+        links=tuple(link for link in index.links if link.card == card),
+    )
+
+
+@cache
+def accepted() -> Index:
+    """The accepted records of ``results/`` as packed into this installation."""
+    if not INDEX.is_file():
+        return Index()
+    data = json.loads(INDEX.read_bytes())
+    rows = tuple(_row_of(values) for values in data["rows"])
+    return Index(rows, tuple(LinkRow(**values) for values in data["links"]))
+
+
+def local(card: str, root: Path | None = None) -> Index:
+    """This user's own records of a card, newest first and at most 2,000. A file that cannot be read is passed over: a
+    fit check is no place to complain about it, `fitcheck validate` is."""
+    from fitcheck.records.places import local_root
+
+    folder = (root or local_root()) / card
+    if not folder.is_dir():
+        return Index()
+    return build(_documents(sorted(folder.glob("*/*.json"), key=_age)[:_MOST_LOCAL]))
+
+
+def _age(path: Path) -> float:
+    try:
+        return -path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _documents(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        try:
+            if path.stat().st_size <= _LOCAL_BYTES:
+                document = json.loads(path.read_bytes())
+                if isinstance(document, dict):
+                    yield document
+        except (OSError, ValueError, RecursionError):
+            continue
+
+
+def build(documents: Iterable[dict[str, Any]]) -> Index:
+    """The index of records given as JSON documents; what is neither a pass nor a link record is left out."""
+    rows, links = [], []
+    for document in documents:
+        try:
+            if document.get("kind") == "pass" and document.get("card"):
+                rows.append(_row(document))
+            elif document.get("kind") == "link":
+                links.append(_link(document))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+    return Index(tuple(rows), tuple(links))
+
+
+def pack(index: Index) -> bytes:
+    """The bytes of ``data/results.json``: the same records give the same bytes."""
+    rows = [asdict(row) for row in sorted(index.rows, key=lambda row: row.id)]
+    links = [asdict(link) for link in sorted(index.links, key=lambda link: link.id)]
+    lines = [
+        ",\n".join(json.dumps(_sparse(values), separators=(",", ":")) for values in table) for table in (rows, links)
+    ]
+    return f'{{"rows":[\n{lines[0]}\n],"links":[\n{lines[1]}\n]}}\n'.encode()
+
+
+def _sparse(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _row_of(values: dict[str, Any]) -> Row:
+    cell = values.pop("cell")
+    cell["sizes"] = tuple((name, _tuples(value)) for name, value in cell["sizes"])
+    return Row(cell=CellKey(**cell), **values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list | tuple) else value
+
+
+def _sizes(values: Mapping[str, Any], task: Task) -> Sizes:
+    return tuple((name, _tuples(values[name])) for name in USED[task] if values.get(name) is not None)
+
+
+def _row(document: dict[str, Any]) -> Row:
+    card, model, runtime = document["card"], document["model"], document["runtime"]
+    protocol, memory, workload = document["protocol"], document["memory"], document["workload"]
+    transfer, power = document.get("transfer", {}), document.get("power", {})
+    timed = [sample for sample in document["samples"] if not sample["warmup"]]
+    steps = [seconds for sample in timed for seconds in sample.get("steps", ())]
+    probe = "steps_run" in protocol
+    task = Task(workload["task"])
+    return Row(
+        id=document["id"],
+        card=card["slug"],
+        card_memory=card.get("memory"),
+        cell=CellKey(
+            model["slug"],
+            model["tier"],
+            task.value,
+            _sizes(workload, task),
+            runtime["name"],
+            runtime.get("revision"),
+            runtime.get("policy"),
+            runtime.get("mode"),
+        ),
+        weights=model["weights"],
+        outcome=document["outcome"]["result"],
+        created=document["created"],
+        cap=protocol["cap"]["bytes"] if "cap" in protocol else None,
+        samples=len(timed),
+        seconds=median(sample["total"] for sample in timed) if timed and not probe else None,
+        step_seconds=median(steps) if steps else None,
+        allocated=memory.get("allocated"),
+        reserved=memory.get("reserved"),
+        process=memory.get("process"),
+        device=memory.get("device"),
+        context=memory.get("context"),
+        rss=memory.get("rss"),
+        pinned=memory.get("pinned_rounded"),
+        streamed=transfer.get("bytes_streamed"),
+        link_rate=transfer.get("bytes_per_second"),
+        joules=power.get("joules"),
+    )
+
+
+def _link(document: dict[str, Any]) -> LinkRow:
+    copies = document.get("copies", ())
+
+    def rate(direction: str, pinned: bool) -> float | None:
+        found = [c["bytes_per_second"] for c in copies if c["direction"] == direction and c["pinned"] is pinned]
+        return max(found, default=None)
+
+    return LinkRow(
+        id=document["id"],
+        card=document["card"]["slug"],
+        created=document["created"],
+        host_to_device_pinned=rate("host-to-device", True),
+        host_to_device_pageable=rate("host-to-device", False),
+        device_to_host_pinned=rate("device-to-host", True),
+        memory_rate=document.get("memory_bytes_per_second"),
+        context=document.get("context_bytes"),
+        matmul=_best(document.get("matmul", ()), "dtype", "flops"),
+        dequantization=_best(document.get("dequantization", ()), "type", "bytes_per_second"),
+    )
+
+
+def _best(rows: Sequence[Mapping[str, Any]], name: str, value: str) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row[name]] = max(best.get(row[name], 0.0), row[value])
+    return best
