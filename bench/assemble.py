@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def power_of(trace: Trace, since: float, until: float) -> schema.Power | None:
     reasons = tuple(
         slugify(name) for name in reason_names(trace.combined("event_reasons", since, until)) if name != "gpu idle"
     )
-    return schema.Power(seconds=until - since, throttle_reasons=reasons or None, **found)  # type: ignore[arg-type]
+    return schema.Power(seconds=until - since, throttle_reasons=reasons or None, **found)
 
 
 def _model(run: CellRun) -> schema.ModelRef:
@@ -136,7 +135,7 @@ def _sha256(path: str, size: int, modified: int) -> str:
 def file_sha256(path: str) -> str:
     """sha256 of a weights file, computed once a process. Raises InputError when it cannot be read."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise InputError(f"--gguf: {path} cannot be read ({error.strerror}).") from error
@@ -210,7 +209,7 @@ def as_int(value: float | None) -> int | None:
 
 
 def available_drop(trace: Trace) -> int | None:
-    """Largest fall of available RAM. Unknown where the machine's total changed meanwhile (a growing virtual machine)."""
+    """Largest fall of available RAM; unknown where the total changed meanwhile (a growing virtual machine)."""
     first, lowest = trace.first("host_available"), trace.lowest("host_available")
     if first is None or lowest is None or trace.peak("host_total") != trace.lowest("host_total"):
         return None
@@ -283,11 +282,13 @@ def _notes(run: CellRun) -> str:
     context = run.ready.get("context")
     if context:
         lines.append(
-            f"context bytes: {context['before_matmul']} before, {context['after_matmul']} after the first matrix product ({context['method']})"
+            f"context bytes: {context['before_matmul']} before, {context['after_matmul']} after the first product "
+            f"({context['method']})"
         )
     if run.capped:
         lines.append(
-            f"cap: {run.capped['cap']} bytes = {run.capped['context']} context + {run.capped['allocator_limit']} for the allocator"
+            f"cap: {run.capped['cap']} bytes = {run.capped['context']} context + {run.capped['allocator_limit']} "
+            "for the allocator"
         )
     if run.loaded:
         lines.append(f"load: {run.loaded['seconds']:.2f} s")

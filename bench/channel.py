@@ -1,7 +1,7 @@
 """How a measured process reports: one JSON object a line on the pipe that was its standard output.
 
-The child keeps a private duplicate of its standard output for events and points file descriptor 1 at standard error, so a
-library that prints cannot break the protocol. That works on every platform, unlike inheriting extra descriptors.
+The child keeps a private duplicate of its standard output for events and points file descriptor 1 at standard error,
+so a library that prints cannot break the protocol. That works on every platform, unlike inheriting extra descriptors.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def parse_event(line: bytes) -> Event | None:
 
 
 def beat(channel: Channel, state: Callable[[], dict[str, Any]]) -> threading.Thread:
-    """A daemon thread that says ``alive`` every second with what the process holds, so that a kill leaves a last word."""
+    """A daemon thread that says every second what the process holds, so that a kill leaves a last word."""
 
     def loop() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The measured process: reads one job from standard input, runs it, reports events, exits. Started as ``python -m bench.child``."""
+"""The measured process, ``python -m bench.child``: reads one job from standard input, runs it and reports events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Device bytes outside torch's allocator. ``method`` is ``process`` (NVML knows this pid) or ``card`` (a difference)."""
+    """Device bytes outside torch's allocator, by NVML's number for the ``process`` or the growth of the ``card``."""
 
     before_matmul: int
     after_matmul: int
@@ -38,7 +38,8 @@ class Context:
 
 
 class ContextMeter:
-    """What the CUDA context and its libraries hold: NVML's number for the process, or the card's growth, less torch's."""
+    """What the CUDA context and its libraries hold: NVML's number for the process, or the card's growth, less
+    what torch's allocator has."""
 
     def __init__(self, torch: Any, card: NvmlCard) -> None:
         self._torch = torch
@@ -91,7 +92,7 @@ def cap_memory(torch: Any, cap: int, context: Context) -> dict[str, Any]:
     torch's fraction limits its allocator alone, so the context is taken off first; ``mem_get_info`` answers as the
     smaller card would, for code that sizes itself by it. Raises InputError when nothing would be left.
     """
-    free, total = torch.cuda.mem_get_info()
+    _, total = torch.cuda.mem_get_info()
     room = cap - context.after_matmul
     if cap > total:
         raise InputError(f"--vram: {format_gib(cap)} is more than the card's {format_gib(total)}; give a smaller cap.")
@@ -148,7 +149,7 @@ def classify(error: BaseException) -> tuple[str, int | None]:
     requested = round(float(match.group(1)) * _UNITS[match.group(2)]) if match else None
     if type(error).__name__ == "OutOfMemoryError" or "CUBLAS_STATUS_ALLOC_FAILED" in text:
         return "oom-gpu", requested
-    # cudaHostAlloc reports a lack of host memory with CUDA's generic "out of memory"; torch has its own class for the card
+    # cudaHostAlloc reports a lack of host memory with CUDA's generic words; torch has its own class for the card
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower():
         return "oom-host", requested
     return "error", requested
@@ -188,7 +189,8 @@ def _import_torch(device: str) -> Any:
     if device == "cuda" and not torch.cuda.is_available():
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
         raise InputError(
-            f"PyTorch {torch.__version__} (built with {built}) sees no GPU; install a CUDA build of PyTorch and a driver that is new enough for it, "
+            f"PyTorch {torch.__version__} (built with {built}) sees no GPU; install a CUDA build of PyTorch "
+            "and a driver that is new enough for it, "
             "or try the bench on the CPU with --tiny --device cpu."
         )
     return torch
@@ -204,6 +206,9 @@ def _host_pinned(torch: Any) -> int | None:
 def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
     torch = _import_torch(cell.device)
     cuda = cell.device == "cuda"
+    if not cuda:
+        # scaled-down matrices gain nothing from threads and lose much to them on a busy machine
+        torch.set_num_threads(1)
     card = NvmlCard.open(visible_selector()) if cuda else None
     meter = ContextMeter(torch, card) if card is not None else None
     context = meter.start() if meter is not None else None
@@ -216,7 +221,7 @@ def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
     if protocol["cap"] is not None:
         if context is None:
             raise InputError(
-                "--vram: the card's memory cannot be read through NVML, so the process cannot be capped with its context."
+                "--vram: NVML does not tell the card's memory, so the process cannot be capped with its context."
             )
         channel.send("capped", **cap_memory(torch, protocol["cap"], context))
     memory = TorchMemory(torch, cell.device)

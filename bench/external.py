@@ -33,7 +33,7 @@ class ExternalRun:
 
 
 def resolve(command: Sequence[str]) -> list[str]:
-    """The command with its program looked up on PATH; no shell is involved. Raises InputError when there is no such program."""
+    """The command with its program looked up on PATH; no shell is involved. Raises InputError when there is none."""
     if not command:
         raise InputError("bench exec needs a command after --, like: fitcheck bench exec -- python inference.py.")
     found = shutil.which(command[0])

@@ -59,48 +59,37 @@ def bracket(run: CellRun, process: int | None) -> tuple[int, int]:
 def search(
     low: int, high: int, works: Callable[[int], bool], resolution: int = RESOLUTION, ceiling: int | None = None
 ) -> tuple[int | None, int | None, list[Probe]]:
-    """(smallest that works, largest that fails, probes) with works − fails <= ``resolution``, all in bytes.
+    """(smallest cap that works, largest that fails, probes); the two lie at most ``resolution`` bytes apart.
 
-    ``low`` is expected to fail and ``high`` to work; both are checked, and the bracket widens by doubling steps where
-    the expectation is wrong, never above ``ceiling``.
+    ``low`` is expected to fail and ``high`` to work. Neither is taken on trust: an end that the bisection arrives at is
+    tried, and the bracket moves on in doubling steps where the expectation was wrong, never above ``ceiling``.
     """
-    probes: list[Probe] = []
+    tried: dict[int, bool] = {}
 
     def attempt(cap: int) -> bool:
-        good = works(cap)
-        probes.append(Probe(cap, "ok" if good else "oom"))
-        return good
+        if cap not in tried:
+            tried[cap] = works(cap)
+        return tried[cap]
+
+    def result(best: int | None, fails: int | None) -> tuple[int | None, int | None, list[Probe]]:
+        return best, fails, [Probe(cap, "ok" if good else "oom") for cap, good in tried.items()]
 
     step = resolution
-    while not attempt(high):
-        low = max(low, high)
-        if ceiling is not None and high >= ceiling:
-            return None, high, probes
-        high = high + step if ceiling is None else min(ceiling, high + step)
+    while True:
+        while high - low > resolution:
+            middle = _between(low, high, resolution)
+            low, high = (low, middle) if attempt(middle) else (middle, high)
+        if not attempt(high):
+            if ceiling is not None and high >= ceiling:
+                return result(None, high)
+            low, high = high, high + step if ceiling is None else min(ceiling, high + step)
+        elif low <= 0:
+            return result(high, None)
+        elif attempt(low):
+            low, high = max(0, low - step), low
+        else:
+            return result(high, low)
         step *= 2
-    fails: int | None = max((probe.cap for probe in probes if probe.outcome != "ok"), default=None)
-    best = high
-    step = resolution
-    while fails is None:
-        if best - low <= resolution:
-            # low itself was computed, not tried; it must fail before it may bound the answer
-            if low <= 0 or not attempt(low):
-                fails = low if low > 0 else None
-                break
-            best, low, step = low, low - step, step * 2
-            continue
-        middle = _between(low, best, resolution)
-        if attempt(middle):
-            best = middle
-        else:
-            fails = middle
-    while fails is not None and best - fails > resolution:
-        middle = _between(fails, best, resolution)
-        if attempt(middle):
-            best = middle
-        else:
-            fails = middle
-    return best, fails, probes
 
 
 def _between(low: int, high: int, resolution: int) -> int:

@@ -1,13 +1,15 @@
 """What a card and its link can do, measured alone: copies, pinning, matrix products, dequantization, the context.
 
-``measure`` runs inside a fresh process (``python -m bench.child``); ``run_link`` starts that process and makes the record.
+``measure`` runs inside a fresh process (``python -m bench.child``); ``run_link`` starts it and makes the record.
 """
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bench.channel import Channel, Event
@@ -92,9 +94,7 @@ def _copies(torch: Any, blocks: tuple[int, ...]) -> Iterator[dict[str, Any]]:
             # written once: a page that was never touched is the shared zero page and copies faster than real data
             host = torch.ones(size, dtype=torch.uint8, pin_memory=pinned)
             for direction, target, source in (("host-to-device", device, host), ("device-to-host", host, device)):
-                seconds = seconds_of(
-                    torch, lambda target=target, source=source: target.copy_(source, non_blocking=True)
-                )
+                seconds = seconds_of(torch, partial(target.copy_, source, non_blocking=True))
                 yield {
                     "what": "copy",
                     "direction": direction,
@@ -115,7 +115,7 @@ def _device_copy(torch: Any) -> Iterator[dict[str, Any]]:
 
 
 def _pinning(torch: Any, requests: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """Seconds to pin, and what it takes: torch's own count when it has one, else the growth of locked or resident memory.
+    """Seconds to pin, and what it takes: torch's own count if it has one, else the growth of locked or resident bytes.
 
     Runs first, in a process that has pinned nothing yet: a cached block would make the second request free.
     """
@@ -154,7 +154,7 @@ def _matmuls(torch: Any, squares: tuple[int, ...]) -> Iterator[dict[str, Any]]:
         # random: products of zeros draw less power and run faster than real ones
         a = torch.randn(m, k, device="cuda", dtype=torch.bfloat16)
         b = torch.randn(n, k, device="cuda", dtype=torch.bfloat16)
-        seconds = seconds_of(torch, lambda a=a, b=b: torch.nn.functional.linear(a, b))
+        seconds = seconds_of(torch, partial(torch.nn.functional.linear, a, b))
         yield {"what": "matmul", "dtype": "BF16", "m": m, "n": n, "k": k, "flops": 2 * m * n * k / seconds}
 
 
@@ -162,7 +162,8 @@ def _dequantization(torch: Any, types: tuple[str, ...]) -> Iterator[dict[str, An
     """As a GGUF linear of diffusers does it before each product: blocks to floats, then to bf16."""
     try:
         import gguf
-        from diffusers.quantizers.gguf.utils import GGUFParameter, dequantize_gguf_tensor
+
+        runtime: Any = importlib.import_module("diffusers.quantizers.gguf.utils")
     except ImportError as error:
         yield {
             "what": "skipped",
@@ -175,8 +176,8 @@ def _dequantization(torch: Any, types: tuple[str, ...]) -> Iterator[dict[str, An
             size = tensor_bytes((rows, columns), TYPES[name])
             # any bytes are valid blocks; a scale that decodes to NaN takes no longer than one that does not
             blocks = torch.randint(0, 256, (rows, size // rows), dtype=torch.uint8, device="cuda")
-            weight = GGUFParameter(blocks, quant_type=gguf.GGMLQuantizationType[name])
-            run = lambda weight=weight: dequantize_gguf_tensor(weight).to(torch.bfloat16)  # noqa: E731
+            weight = runtime.GGUFParameter(blocks, quant_type=gguf.GGMLQuantizationType[name])
+            run = partial(_dequantize, runtime.dequantize_gguf_tensor, weight, torch.bfloat16)
             seconds = seconds_of(torch, run)
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
@@ -186,9 +187,13 @@ def _dequantization(torch: Any, types: tuple[str, ...]) -> Iterator[dict[str, An
             peak = torch.cuda.max_memory_allocated() - before - output.numel() * output.element_size()
             del output
             yield {
-                "what": "dequantization", "type": name, "dtype": "BF16", "bytes": size, "rows": rows, "columns": columns,
+                "what": "dequantization", "type": name, "dtype": "BF16", "bytes": size,
                 "bytes_per_second": size / seconds, "seconds": seconds, "temporary_bytes": max(0, int(peak)),
             }  # fmt: skip
+
+
+def _dequantize(function: Callable[[Any], Any], weight: Any, dtype: Any) -> Any:
+    return function(weight).to(dtype)
 
 
 def run_link(
@@ -244,7 +249,7 @@ def _record(
     notes = []
     if context:
         notes.append(
-            f"context bytes: {context['before_matmul']} before, {context['after_matmul']} after the first matrix product"
+            f"context bytes: {context['before_matmul']} before, {context['after_matmul']} after the first product"
         )
     notes += [f"{row['part']} skipped: {row['message']}" for row in rows if row["what"] == "skipped"]
     memory = pick("memory", "bytes_per_second")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -9,12 +11,16 @@ from rich.table import Table
 from fitcheck.records.schema import LinkRecord
 from fitcheck.units import GB, GIB, MIB
 
+Direction = Literal["host-to-device", "device-to-host", "device-to-device"]
+
 
 def print_link(record: LinkRecord, console: Console) -> None:
     """Tables of copies, pinning, matrix products and dequantization; what was not measured has no table."""
     if record.copies:
         rates = {(rate.bytes, rate.direction, rate.pinned): rate.bytes_per_second / GB for rate in record.copies}
-        ways = [(direction, pinned) for direction in ("host-to-device", "device-to-host") for pinned in (True, False)]
+        ways: list[tuple[Direction, bool]] = [
+            ("host-to-device", True), ("host-to-device", False), ("device-to-host", True), ("device-to-host", False),
+        ]  # fmt: skip
         rows = [
             [
                 f"{size // MIB} MiB",
@@ -39,7 +45,8 @@ def print_link(record: LinkRecord, console: Console) -> None:
         _table(console, "matrix products", ["m × k × n", "type", "TFLOP/s"], rows)
     if record.dequantization:
         rows = [
-            [rate.type, f"{rate.bytes / MIB:.1f} MiB", f"{rate.bytes_per_second / GB:.1f}", f"{1e3 * rate.bytes / rate.bytes_per_second:.2f}",
+            [rate.type, f"{rate.bytes / MIB:.1f} MiB", f"{rate.bytes_per_second / GB:.1f}",
+             f"{1e3 * rate.bytes / rate.bytes_per_second:.2f}",
              "" if rate.temporary_bytes is None else f"{rate.temporary_bytes / MIB:.0f} MiB"]
             for rate in record.dequantization
         ]  # fmt: skip

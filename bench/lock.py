@@ -49,7 +49,8 @@ def card_lock(card: str, name: str) -> Iterator[None]:
     try:
         if not _try_lock(descriptor):
             raise InputError(
-                f"another fitcheck bench is running on {name}{_holder(descriptor)}; wait for it or end it, two would measure each other."
+                f"another fitcheck bench is running on {name}{_holder(descriptor)}; wait for it or end it, "
+                "two would measure each other."
             )
         # byte 0 is what Windows locks, and a locked byte cannot be read there: the holder stands behind it
         os.ftruncate(descriptor, 0)

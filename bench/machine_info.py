@@ -46,10 +46,15 @@ def _os_version() -> str | None:
     return fit_name(platform.release())
 
 
+def _key_value(line: str) -> tuple[str, str]:
+    key, _, value = line.partition(":")
+    return key.strip(), value.strip()
+
+
 def _cpu() -> tuple[str | None, Literal["yes", "no", "unknown"]]:
     with suppress(OSError):
-        rows = dict(
-            (part.strip() for part in line.split(":", 1))
+        rows: dict[str, str] = dict(
+            _key_value(line)
             for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").split("\n\n", 1)[0].splitlines()
             if ":" in line
         )

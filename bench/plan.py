@@ -104,9 +104,8 @@ def _tiers(request: Request) -> tuple[str, ...]:
     for name in names:
         tier = model.tier(name)
         if tier is None:
-            raise InputError(
-                f"--tier: {model.slug} has no tier {name!r}; choose from {', '.join(tier.name for tier in model.tiers)}."
-            )
+            known = ", ".join(tier.name for tier in model.tiers)
+            raise InputError(f"--tier: {model.slug} has no tier {name!r}; choose from {known}.")
         found.append(tier.name)
     return tuple(found)
 

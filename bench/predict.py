@@ -14,7 +14,7 @@ from fitcheck.models import catalog
 
 @dataclass(frozen=True, slots=True)
 class CardView:
-    """What of the card the estimator asks for; everything may be unknown. ``total`` in bytes, the cap when there is one."""
+    """What of the card the estimator asks for; ``total`` in bytes, the cap if there is one; ``None`` is unknown."""
 
     compute_capability: tuple[int, int] | None = None
     total: int | None = None

@@ -48,7 +48,8 @@ def require_card(card: NvmlCard | None) -> None:
             "CUDA_VISIBLE_DEVICES hides every GPU; unset it, or try the bench on the CPU with --tiny --device cpu."
         )
     raise InputError(
-        "no GPU was found: NVML (the NVIDIA driver's library) reports none; install the driver, or try the bench on the CPU with --tiny --device cpu."
+        "no GPU was found: NVML (the NVIDIA driver's library) reports none; install the driver, "
+        "or try the bench on the CPU with --tiny --device cpu."
     )
 
 
@@ -67,7 +68,8 @@ def require_folder(folder: Path) -> None:
         ) from error
     if free < OUTPUT_NEED:
         raise InputError(
-            f"--out: the disk of {folder} has {free / MIB:.0f} MiB left and results need {OUTPUT_NEED / MIB:.0f} MiB; make room or choose another folder."
+            f"--out: the disk of {folder} has {free / MIB:.0f} MiB left and results need "
+            f"{OUTPUT_NEED / MIB:.0f} MiB; make room or choose another folder."
         )
 
 
@@ -76,7 +78,8 @@ def require_cap(cap: int | None, card: NvmlCard | None) -> None:
     memory = None if card is None else card.memory()
     if cap is not None and memory is not None and cap > memory[0]:
         raise InputError(
-            f"--vram: {format_gib(cap)} is more than the {format_gib(memory[0])} of {card.name if card else 'the card'}; give a smaller cap."
+            f"--vram: {format_gib(cap)} is more than the {format_gib(memory[0])} of {card.name if card else 'it'}; "
+            "give a smaller cap."
         )
 
 
@@ -93,13 +96,15 @@ def card_findings(card: NvmlCard) -> Iterator[Finding]:
     if reasons is not None and reasons & THROTTLING:
         yield Finding(
             "warn",
-            f"the card is throttled now: {', '.join(reason_names(reasons & THROTTLING))}; let it cool or check its power supply.",
+            f"the card is throttled now: {', '.join(reason_names(reasons & THROTTLING))}; "
+            "let it cool or check its power supply.",
         )
     link = card.link()
     if link.get("pcie_width", 99) < link.get("pcie_width_max", 0):
         yield Finding(
             "warn",
-            f"the card runs on {link['pcie_width']} of {link['pcie_width_max']} PCIe lanes; streaming modes will be slower than this card can.",
+            f"the card runs on {link['pcie_width']} of {link['pcie_width_max']} PCIe lanes; "
+            "streaming modes will be slower than this card can.",
         )
 
 
@@ -114,12 +119,14 @@ def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Findi
     if free < need <= min(total, cap or total):
         return Finding(
             "refuse",
-            f"{format_gib(free)} of the card's {format_gib(total)} are free, {format_gib(used)} are in use, and this needs about {format_gib(need)}; close other programs.",
+            f"{format_gib(free)} of the card's {format_gib(total)} are free, {format_gib(used)} are in use, "
+            f"and this needs about {format_gib(need)}; close other programs.",
         )
     if need > min(total, cap or total):
         return Finding(
             "warn",
-            f"this needs about {format_gib(need)} and the card gives {format_gib(min(total, cap or total))}; expect it to run out of memory, which will be recorded.",
+            f"this needs about {format_gib(need)} and the card gives {format_gib(min(total, cap or total))}; "
+            "expect it to run out of memory, which will be recorded.",
         )
     return None
 

@@ -1,4 +1,4 @@
-"""A fresh process for one job: started, listened to, watched for hangs, and ended together with everything it started."""
+"""A fresh process for one job: started, listened to, watched for hangs, ended together with all it started."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Child:
         return self.process.pid
 
     def events(self, deadline: float | None = None) -> Iterator[Event]:
-        """Events until the child closes its pipe. Raises Hang without progress, TimeoutError past ``deadline`` (monotonic)."""
+        """Events until the child closes its pipe. Raises Hang without progress, TimeoutError past ``deadline``."""
         progress = time.monotonic()
         while True:
             now = time.monotonic()
@@ -108,7 +108,8 @@ class Child:
             yield event
 
     def _grew(self, event: Event) -> bool:
-        return abs(event.get("rss", 0) - self.last_alive.get("rss", 0)) > _GROWTH
+        before, now = int(self.last_alive.get("rss", 0)), int(event.get("rss", 0))
+        return abs(now - before) > _GROWTH
 
     def _read_events(self, pipe: IO[bytes]) -> None:
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Progress of a series of cells on standard error: a live line with time left on a terminal, one line a cell elsewhere."""
+"""Progress of a series on standard error: a live line with time left on a terminal, one line a cell elsewhere."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ FLAG_SPREAD = "spread over 15 %"
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a cell is measured. ``cap`` in bytes, context included; ``steps_run`` is set when a probe cuts the steps short."""
+    """How a cell is measured. ``cap`` in bytes, context included; ``steps_run`` is set when a probe cuts
+    the steps short."""
 
     repeats: int = 3
     warmup: int = 1

@@ -1,15 +1,18 @@
 """A planned series of measurements inside a time budget: ``python -m bench.series PLAN --out FOLDER --budget SECONDS``.
 
-PLAN is a JSON list in order of priority; each entry is an object with ``do`` ("run", "limit" or "link") and the options of
-the command of that name, e.g. ``{"do": "run", "model": "sensenova-u1-8b-mot", "tier": "BF16", "mode": "full,low",
-"size": "2048x2048", "steps": 8, "cfg": 1, "repeats": 3}``. Records are written as soon as each is done, one file each
-under FOLDER/records, and all of them in FOLDER/records.jsonl; FOLDER/summary.json says what ran, what did not and why.
+PLAN is a JSON list in order of priority; each entry is an object with ``do`` ("run", "limit" or "link") and the options
+of the command of that name, e.g. ``{"do": "run", "model": "sensenova-u1-8b-mot", "tier": "BF16", "mode": "full,low",
+"size": "2048x2048", "steps": 8, "cfg": 1, "seconds": 60}``; ``seconds`` is what one cell should take, and with less time
+left it is not begun. Each record is appended to FOLDER/records.jsonl as soon as it is done, and
+FOLDER/summary.json says what ran, what did not and why. ``python -m bench.unpack FOLDER/records.jsonl results`` files
+the records. Few files, because a rented machine may hand back few.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import traceback
@@ -32,11 +35,12 @@ from fitcheck.records.schema import AnyRecord
 from fitcheck.units import MIB, parse_memory, parse_size
 
 _KEYS = {
-    "do", "model", "tier", "mode", "policy", "task", "revision", "size", "steps", "cfg", "reference", "images", "new_tokens",
-    "gguf", "device", "tiny", "repeats", "warmup", "vram", "quick", "resolution_mib", "seed", "seconds",
+    "do", "model", "tier", "mode", "policy", "task", "revision", "size", "steps", "cfg", "reference", "images",
+    "new_tokens", "gguf", "device", "tiny", "repeats", "warmup", "vram", "quick", "resolution_mib", "seed", "seconds",
 }  # fmt: skip
 # left over at the end for the last record, the summary and the way back
 MARGIN = 5.0
+RECORDS = "records.jsonl"
 
 
 class Series:
@@ -51,10 +55,11 @@ class Series:
         self.rows: list[Row] = []
 
     def keep(self, record: AnyRecord, label: str, **facts: Any) -> None:
-        """Writes a record three ways before anything else can go wrong."""
-        store.write(self.out / "records", record)
-        with (self.out / "records.jsonl").open("ab") as file:
+        """Writes a record before anything else can go wrong."""
+        with (self.out / RECORDS).open("ab") as file:
             file.write(store.encode(record))
+            file.flush()
+            os.fsync(file.fileno())
         self.done.append({"cell": label, "outcome": record.outcome.result, **facts})
         self.summarize()
 
@@ -72,10 +77,10 @@ class Series:
         unknown = set(entry) - _KEYS
         if unknown:
             raise InputError(
-                f"plan: unknown option(s) {', '.join(sorted(unknown))} in {json.dumps(entry)}; choose from {', '.join(sorted(_KEYS))}."
+                f"plan: unknown option(s) {', '.join(sorted(unknown))} in {json.dumps(entry)}; "
+                f"choose from {', '.join(sorted(_KEYS))}."
             )
-        need = float(entry.get("seconds", 0))
-        if time.monotonic() + need >= self.deadline:
+        if time.monotonic() + float(entry.get("seconds", 0)) >= self.deadline:
             self.leave(json.dumps(entry), "no time left")
             return
         {"run": self._run, "limit": self._limit, "link": self._link}[entry.get("do", "run")](entry)
@@ -86,8 +91,9 @@ class Series:
 
     def _run(self, entry: dict[str, Any]) -> None:
         request = request_of(entry)
-        # this series keeps the records itself, each in three places
-        setting = Setting(None, self._protocol(entry), request.device, self.ram, self.force, self.deadline)
+        # this series keeps the records itself
+        expected = float(entry.get("seconds", 0))
+        setting = Setting(None, self._protocol(entry), request.device, self.ram, self.force, self.deadline, expected)
 
         def finished(row: Row, path: Path | None) -> None:
             self.rows.append(row)
@@ -207,6 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", type=float, required=True, help="seconds for everything")
     parser.add_argument("--ram", help="system memory to reckon with, where the system shows too little, e.g. 120GB")
+    parser.add_argument("--from", dest="start", type=int, default=0, help="entry to begin with, counted from 0")
     parser.add_argument("--force", action="store_true", help="run what the preflight would refuse")
     given = parser.parse_args(arguments)
     console = Console(stderr=True, width=160)
@@ -223,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(str(error), markup=False)
         return 2
     series = Series(given.out, given.budget, ram, given.force, console)
-    code = run_series(plan, series)
+    code = run_series(plan[given.start :], series)
     series.summarize()
     if series.rows:
         print_table(series.rows, Console(width=160))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -32,13 +33,17 @@ from bench.runner import CellRun, Protocol, Stopped, run_cell
 from fitcheck.errors import InputError
 from fitcheck.records import store
 
-CPU_NOTICE = "No card is measured here: this is the scaled-down model on the CPU. It shows that the bench works; its numbers say nothing about any card."
+CPU_NOTICE = (
+    "No card is measured here: this is the scaled-down model on the CPU. It shows that the bench works; its "
+    "numbers say nothing about any card."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Where cells run and where records go. ``ram`` overrides the system's available memory in the preflight; ``force``
-    turns refusals of the preflight into warnings. ``out`` of ``None`` keeps no record."""
+    turns refusals of the preflight into warnings. ``out`` of ``None`` keeps no record. With less than
+    ``cell_seconds`` left before ``deadline`` (``time.monotonic()``) a cell is not begun."""
 
     out: Path | None
     protocol: Protocol
@@ -46,6 +51,7 @@ class Setting:
     ram: int | None = None
     force: bool = False
     deadline: float | None = None
+    cell_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -59,7 +65,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 when every cell has an answer (an out-of-memory is one), 1 when one was skipped or broke, 130 after Ctrl-C."""
+        """0 when every cell has an answer (an out-of-memory is one), 1 when one was skipped or broke, 130 on Ctrl-C."""
         if self.interrupted:
             return 130
         broken = any(row.run.outcome in ("error", "killed", "hang") for row in self.rows)
@@ -103,8 +109,8 @@ def run_suite(
 ) -> Summary:
     """Runs ``cells`` in order and writes each record when its cell ends; narrative goes to ``console``.
 
-    Raises InputError before anything is loaded when the whole series cannot run. Ctrl-C and the deadline end the series;
-    what was finished stands.
+    Raises InputError before anything is loaded when the whole series cannot run. Ctrl-C and the deadline end the
+    series; what was finished stands.
     """
     summary = Summary()
     protocol = setting.protocol
@@ -123,6 +129,8 @@ def run_suite(
                 continue
             display.begin(label(cell))
             try:
+                if setting.deadline is not None and time.monotonic() + setting.cell_seconds >= setting.deadline:
+                    raise Stopped("no time left")
                 run = runner(cell, protocol, card, display.event, setting.deadline)
             except Stopped as stopped:
                 summary.skipped += [(left, str(stopped)) for left in cells[position:]]
@@ -131,7 +139,8 @@ def run_suite(
             except KeyboardInterrupt:
                 summary.interrupted = label(cell)
                 display.note(
-                    f"interrupted during {label(cell)}; {len(summary.rows)} of {len(cells)} cells are finished and kept."
+                    f"interrupted during {label(cell)}; {len(summary.rows)} of {len(cells)} cells are finished "
+                    "and kept."
                 )
                 break
             except InputError as error:

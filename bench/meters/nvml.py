@@ -1,4 +1,4 @@
-"""An NVIDIA card through NVML: memory, power, clocks, temperature, throttling and link. Every reading may be missing."""
+"""An NVIDIA card through NVML: memory, power, clocks, temperature, throttling, link. Any reading may be missing."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ import typer
 from fitcheck.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.plan import Request
 
 bench = typer.Typer(
@@ -117,7 +119,7 @@ def run(
     protocol = Protocol(
         repeats=1 if quick else repeats, warmup=0 if quick else warmup, cap=cap, hang_seconds=hang_seconds
     )
-    stdout = Console(highlight=False)
+    stdout = _stdout()
     if dry_run:
         print_plan(_predictions(cells, cap, protocol.warmup > 0), cap, stdout)
         return
@@ -153,7 +155,7 @@ def limit(
 ) -> None:
     """Find the smallest card on which each cell still runs, by bisection over a memory cap.
 
-    Each probe is a fresh process with one pass of at most two denoising steps: the peak does not depend on their number.
+    Each probe is a fresh process with one pass of at most two denoising steps: the peak does not depend on them.
     """
     from rich.console import Console
 
@@ -189,7 +191,7 @@ def limit(
     cells = cells_of(request)
     folder = default_out(False, out)
     step = parse_memory(resolution, "--resolution")
-    console, stdout = Console(stderr=True, highlight=False), Console(highlight=False)
+    console, stdout = Console(stderr=True, highlight=False), _stdout()
     paths = []
     if folder is not None:
         require_folder(folder)
@@ -234,7 +236,7 @@ def link(
     if as_json:
         typer.echo(store.encode(record).decode(), nl=False)
     else:
-        print_link(record, Console(highlight=False))
+        print_link(record, _stdout())
     _say_where(console, paths)
     if record.outcome.result != "ok":
         console.print(f"{record.outcome.result}: {record.outcome.message}", markup=False)
@@ -323,6 +325,14 @@ def _request(
         tiny=tiny,
         seed=seed,
     )
+
+
+def _stdout() -> Console:
+    """A pipe has no width of its own; tables get enough to stay on one line a cell."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
 
 
 def _names(text: str) -> tuple[str, ...]:
