@@ -24,7 +24,8 @@ from fitcheck.units import KIB, MIB
 MAGIC = b"GGUF"
 _MAX_PAIRS = 1 << 16
 _MAX_TENSORS = 1 << 16
-_MAX_NAME = 1 << 16
+_MAX_KEY = (1 << 16) - 1
+_MAX_NAME = 1024
 _DAMAGED = "the file is damaged, download it again"
 _HOSTILE = "the file is damaged or hostile, get it from its publisher"
 _MAX_DIMENSIONS = 4
@@ -181,16 +182,16 @@ class _Parser:
     def _pairs(self, count: int) -> dict[str, GgufValue]:
         metadata: dict[str, GgufValue] = {}
         for _ in range(count):
-            key = self._name("metadata key")
+            key = self._name("metadata key", _MAX_KEY)
             if key in metadata:
                 self.fail(f"the metadata key {key!r} stands there twice")
             (kind,) = _U32.unpack(self._window.take(4))
             metadata[key] = self._array(key) if kind == _ARRAY else self._value(key, kind)
         return metadata
 
-    def _name(self, what: str) -> str:
+    def _name(self, what: str, longest: int) -> str:
         length = self._window.u64()
-        if not 0 < length <= _MAX_NAME:
+        if not 0 < length <= longest:
             self.fail(f"a {what} claims {length:,} bytes")
         try:
             name = self._window.take(length).decode()
@@ -258,7 +259,7 @@ class _Parser:
         names: set[str] = set()
         unknown: set[int] = set()
         for _ in range(count):
-            name = self._name("tensor name")
+            name = self._name("tensor name", _MAX_NAME)
             if name in names:
                 self.fail(f"the tensor {name!r} stands there twice")
             names.add(name)

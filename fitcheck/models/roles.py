@@ -36,10 +36,10 @@ _TORCH_ROLES = tuple(
     (re.compile(pattern), role)
     for pattern, role in (
         (r"(^|\.)(vision_tower|vision_model|visual|image_encoder|multi_modal_projector|audio_tower)\.", "vision"),
-        (r"(embed_tokens|\w+_embeddings|\bwte|\bwpe|embed_in)\.|^shared\.weight$", "embedding"),
+        (r"(embed_tokens|_embeddings|\bwte|\bwpe|embed_in)\.|^shared\.weight$", "embedding"),
         (r"(^|\.)(lm_head|embed_out)\.", "head"),
         (r"rotary_emb|inv_freq", "rope"),
-        (r"(norm|norm\d|layernorm|layer_norm|ln_\w+)(_\w+)?\.(weight|bias|scale)$", "norm"),
+        (r"(norm|ln_)\w*\.(weight|bias|scale)$", "norm"),
         (r"shared_experts?\b", "shared_expert"),
         (r"\.experts\.|\.experts_|\.experts$", "expert"),
         (r"(mlp|moe|block_sparse_moe|feed_forward)\.(gate|router)\.|\.router\.|e_score_correction_bias", "router"),

@@ -22,6 +22,7 @@ from fitcheck.units import KIB, MIB
 # The reference implementation stops at 100 MB; parsed, that would take a gigabyte. A tensor needs about 130 bytes.
 HEADER_LIMIT = 32 * MIB
 _MAX_TENSORS = 1 << 17
+_MAX_NAME = 1024
 _MAX_SHARDS = 1000
 _READ_AHEAD = 64 * KIB
 _DAMAGED = "the file is damaged, download it again"
@@ -104,8 +105,8 @@ def _tensor(file: str, name: str, entry: object) -> tuple[Tensor, int, int]:
     def fail(problem: str) -> NoReturn:
         raise InputError(f"{file}: the entry {name!r} {problem}; {_DAMAGED}.")
 
-    if not name.isprintable() or not name:
-        raise InputError(f"{file}: a tensor's name is not readable text; {_DAMAGED}.")
+    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
+        raise InputError(f"{file}: a tensor's name is not readable text of at most 1,024 letters; {_DAMAGED}.")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         fail("does not have exactly dtype, shape and data_offsets")
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]

@@ -68,6 +68,7 @@ HOSTILE = {
     "alignment of 3": (header(0, 1, pair("general.alignment", U32, 3)), "not a power of two"),
     "alignment of 0": (header(0, 1, pair("general.alignment", U32, 0)), "not a power of two"),
     "alignment as text": (header(0, 1, pair("general.alignment", STRING, "32")), "not a power of two"),
+    "endless tensor name": (header(1, 0, info("x" * 5000, (4,), "F32", 0)), "name claims 5,000 bytes"),
     "escape sequence in a tensor's name": (header(1, 0, info("\x1b]0;x\x07", (4,), "F32", 0)), "not readable text"),
     "tensor twice": (header(2, 0, info("t", (8,), "F32", 0) + info("t", (8,), "F32", 32)), "'t' stands there twice"),
     "9 dimensions": (header(1, 0, text("t") + struct.pack("<I", 9)), "claims 9 dimensions"),
