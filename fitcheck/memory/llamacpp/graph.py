@@ -13,7 +13,22 @@ F32 = 4
 F16 = 2
 # ggml-alloc.c, ggml_op_can_inplace
 IN_PLACE = frozenset(
-    {"fill", "scale", "add", "add_id", "sub", "mul", "div", "sqr", "sqrt", "unary", "rope", "rms_norm", "clamp", "soft_max"}
+    {
+        "fill",
+        "scale",
+        "add",
+        "add_id",
+        "sub",
+        "mul",
+        "div",
+        "sqr",
+        "sqrt",
+        "unary",
+        "rope",
+        "rms_norm",
+        "clamp",
+        "soft_max",
+    }
 )
 
 
