@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import sys
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -68,7 +67,7 @@ def register(app: typer.Typer) -> None:
 
         width, height = parse_size(size, "--size") if size else (None, None)
         given = Given(
-            imported=int(time.time()),
+            file_time=_modified(file),
             created=_utc(date),
             model=model,
             tier=tier,
@@ -107,3 +106,11 @@ def _utc(date: str | None) -> int | None:
     except ValueError as error:
         raise InputError(f"--date: {date!r} is not a date; write it like 2026-05-31.") from error
     return int(day.replace(tzinfo=day.tzinfo or datetime.UTC).timestamp())
+
+
+def _modified(file: Path) -> int:
+    """When the tool wrote the file, in UTC seconds: the same file imported twice gives the same record."""
+    try:
+        return int(file.stat().st_mtime)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}).") from error

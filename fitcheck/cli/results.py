@@ -150,7 +150,7 @@ def _flags(document: str, now: float) -> list[str]:
     from fitcheck.records.validate import check_record
 
     _, findings = check_record(document.encode(), "record", now)
-    return [finding.code for finding in findings if finding.rank is not Rank.NOTE]
+    return list(dict.fromkeys(finding.code for finding in findings if finding.rank is not Rank.NOTE))
 
 
 def _write_parquet(relation: Any, out: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-
 from fitcheck.records.findings import Finding, reject
 
 _PATTERNS = (
@@ -28,17 +26,21 @@ _VERSIONS = ("software.", "card.driver", "machine.os_version", "runtime.version"
 _SUSPECT = re.compile(r"[\\/@:~]|\d\.\d+\.\d+\.|-[0-9a-fA-F]{4}-|GPU-|MIG-|serial|s/n", re.IGNORECASE)
 
 
-def strings(value: object, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every (place, string) in a JSON value, keys included."""
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield place, key
-            yield from strings(inner, f"{place}.{key}" if place else key)
-    elif isinstance(value, list) and value and not isinstance(value[0], float | int):
-        for inner in value:
-            yield from strings(inner, place)
+def strings(document: dict[str, object]) -> list[tuple[str, str]]:
+    """Every (place, string) in a record's document. Of keys only those that are free, the names of phases: all others
+    are fixed by the schema or are storage types."""
+    found, waiting = [], list[tuple[str, object]]([("", document)])
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, str):
+            found.append((place, value))
+        elif isinstance(value, dict):
+            waiting += [(f"{place}.{key}" if place else key, inner) for key, inner in value.items()]
+            if place.endswith("phases"):
+                found += [(place, key) for key in value]
+        elif isinstance(value, list) and value and not isinstance(value[0], float | int):
+            waiting += [(place, inner) for inner in value]
+    return found
 
 
 def private_patterns(document: dict[str, object]) -> list[Finding]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +18,22 @@ from fitcheck.records.reading import parse, read_bounded
 from fitcheck.records.schema import AnyRecord, RecordBase
 
 R = TypeVar("R", bound=RecordBase)
+_EXPONENT = re.compile(r"\de[+-]\d")
 NO_CARD = "cpu"
 NO_MODEL = "link"
 
 
-def canonical(document: object) -> bytes:
-    """RFC 8785 canonical JSON."""
-    return rfc8785.dumps(document)  # type: ignore[arg-type]
+def canonical(document: dict[str, object]) -> bytes:
+    """RFC 8785 canonical JSON of a record's document, whose integers the schema keeps below 2^53.
+
+    Python's own encoder writes the same text but for numbers with an exponent or ending in ``.0`` and for keys beyond
+    ASCII; only texts where that could matter go through ``rfc8785``, which is ten times slower.
+    """
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    odd = not text.isascii() or ".0," in text or ".0}" in text or ".0]" in text
+    if odd or (("e-" in text or "e+" in text) and _EXPONENT.search(text)):
+        return rfc8785.dumps(document)  # type: ignore[arg-type]
+    return text.encode()
 
 
 def document_of(record: RecordBase) -> dict[str, object]:
@@ -47,9 +58,13 @@ def encode(record: AnyRecord) -> bytes:
 
 def relative_path(record: AnyRecord) -> Path:
     """``<card>/<model>/<id>.json``; ``cpu`` stands for no card, ``link`` for no model."""
+    return folder_of(record) / f"{seal(record).id}.json"
+
+
+def folder_of(record: AnyRecord) -> Path:
     card = getattr(record, "card", None)
     model = getattr(record, "model", None)
-    return Path(card.slug if card else NO_CARD, model.slug if model else NO_MODEL, f"{seal(record).id}.json")
+    return Path(card.slug if card else NO_CARD, model.slug if model else NO_MODEL)
 
 
 def write(root: Path, record: AnyRecord) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections import defaultdict
@@ -24,6 +26,9 @@ _MIN_PEERS = 5
 # a value this many robust standard deviations (1.4826 × MAD) from its peers' median, and this factor off, surprises
 _ROBUST_DEVIATIONS = 6.0
 _LEAST_FACTOR = 1.25
+
+# what a submitter says about a measurement, apart from the measurement itself
+_SAID = {"id", "submitter", "notes", "tags"}
 
 Estimate = Callable[[PassRecord], "Finding | None"]
 
@@ -64,7 +69,7 @@ class _Seen:
     """What has to be remembered of each valid record to compare it with the others."""
 
     cells: dict[tuple[object, ...], list[_Peer]] = field(default_factory=lambda: defaultdict(list))
-    measurements: dict[str, Path] = field(default_factory=dict)
+    measurements: dict[bytes, Path] = field(default_factory=dict)
 
 
 def validate(paths: list[Path], now: float | None = None, estimate: Estimate | None = None) -> Report:
@@ -142,10 +147,9 @@ def _validate_file(
 def _identity(parsed: Parsed, content: bytes) -> list[Finding]:
     """The id is the content's, and the content is written the one canonical way."""
     document = parsed.document
-    body = {key: value for key, value in document.items() if key != "id"}
     try:
-        digest = store.document_id(body)
-        canonical = store.canonical(document) + b"\n"
+        digest = store.document_id(document)
+        canonical = store.canonical(document)
     except (ValueError, RecursionError) as error:
         return [reject("not-canonical", f"cannot be written as canonical JSON ({error})")]
     if "id" not in document:
@@ -154,13 +158,13 @@ def _identity(parsed: Parsed, content: bytes) -> list[Finding]:
         return [reject("id-mismatch", f"the id is not the content's (that would be {digest[:12]}…): it was changed")]
     if parsed.record.schema_version == document["schema_version"] and document != store.document_of(parsed.record):
         return [reject("not-canonical", "states absent values or defaults differently from how fitcheck writes them")]
-    if content != canonical:
+    if content != canonical + b"\n":
         return [reject("not-canonical", "is not canonical JSON with one line feed; `fitcheck submit` rewrites it")]
     return []
 
 
 def _place(record: AnyRecord, path: Path, root: Path | None) -> list[Finding]:
-    expected = store.relative_path(record)
+    expected = store.folder_of(record) / f"{record.id}.json"
     if root is None:
         return [] if path.stem == record.id else [note("file-name", f"is stored as {expected} in a results tree")]
     if path.absolute().parts[-3:] != expected.parts:
@@ -170,8 +174,8 @@ def _place(record: AnyRecord, path: Path, root: Path | None) -> list[Finding]:
 
 def _remember(parsed: Parsed, path: Path, seen: _Seen) -> list[Finding]:
     record = parsed.record
-    said = ("id", "submitter", "notes", "tags")
-    measurement = store.document_id({key: value for key, value in parsed.document.items() if key not in said})
+    document = {key: value for key, value in parsed.document.items() if key not in _SAID}
+    measurement = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
     first = seen.measurements.setdefault(measurement, path)
     found = [flag("duplicate", f"is the same measurement as {first}")] if first != path else []
     if isinstance(record, PassRecord) and record.outcome.result == "ok" and record.protocol.steps_run is None:

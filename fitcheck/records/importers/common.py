@@ -41,9 +41,9 @@ _WANTED = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the user says beyond the file. ``created`` is UTC seconds; ``imported`` the time of the import."""
+    """What the user says beyond the file. ``created`` is UTC seconds; ``file_time`` the time of the file."""
 
-    imported: int
+    file_time: int
     created: int | None = None
     model: str | None = None
     tier: str | None = None
@@ -80,11 +80,11 @@ def need(value: str | None, option: str, why: str) -> str:
 def finish(document: dict[str, object], unmapped: tuple[str, ...], where: str, given: Given) -> Imported:
     """The record of ``document`` (Python values of the schema's fields), its ``source.missing`` filled in.
 
-    A time of measurement that nobody states is that of the import, and reported as missing. Raises InputError when what
+    A time of measurement that nobody states is that of the file, and reported as missing. Raises InputError when what
     the tool printed does not fit the schema.
     """
     created = given.created or document.get("created")
-    document = {**document, "created": created or given.imported, "submitter": given.submitter}
+    document = {**document, "created": created or given.file_time, "submitter": given.submitter}
     try:
         record = ADAPTER.validate_python(_without_none(document), strict=False)
         missing = (() if created else ("created",)) + _missing(record)

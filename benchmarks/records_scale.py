@@ -1,0 +1,198 @@
+"""Scale of the records room: validating a tree, and querying a million records compacted to Parquet.
+
+    python benchmarks/records_scale.py [--validate 10000] [--parquet 1000000] [--folder DIR]
+
+Makes synthetic records in a temporary folder (about 4 kB of disk each) and deletes them. Prints one JSON object with
+the measured seconds beside the bars; exit code 1 when a bar is missed. Bars: 10,000 records validated in 10 s; over
+1,000,000 records, any one-cell query 0.3 s and the medians of all cells 3 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fitcheck.models.workload import Task, Workload
+from fitcheck.records import query, schema, store
+from fitcheck.records.validate import validate
+from fitcheck.units import GIB
+
+CARDS = [
+    (f"rtx-{series}0{model}-{memory}gb", f"NVIDIA GeForce RTX {series}0{model}", memory * GIB)
+    for series in (2, 3, 4, 5)
+    for model in (60, 70, 80, 90)
+    for memory in (8, 12, 16, 24)
+]
+MODELS = ("sensenova-u1-8b-mot", "sensenova-u1-8b-mot-fast", "sensenova-u1-a3b-mot")
+TIERS = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
+MODES = ("full", "fast", "balanced", "low")
+SIZES = ((1024, 1024), (1536, 2720), (2048, 2048))
+CELLS = list(itertools.product(CARDS, MODELS, TIERS, MODES, SIZES))
+
+
+def template() -> schema.PassRecord:
+    """A complete pass; the numbers that make a cell and a measurement are replaced in each copy."""
+    sample = schema.Sample(total=100.5, phases={"prefix": 1.25, "denoise": 98.5}, steps=(1.97,) * 50)
+    return schema.PassRecord(
+        created=1_790_000_000,
+        source=schema.Source(tool="fitcheck-bench", version="0.1.0"),
+        machine=schema.MachineInfo(os="linux", cpu="AMD Ryzen 7 7800X3D 8-Core Processor", ram=64 * GIB),
+        software=schema.Software(fitcheck="0.1.0", python="3.12.8", torch="2.9.1", cuda="12.8"),
+        model=schema.ModelRef(slug=MODELS[0], tier="Q4_K_M", weights="real", tensor_digest="0" * 64),
+        runtime=schema.Runtime(name="sensenova", revision="pr243", mode="low", policy="upstream", prefetch=0),
+        workload=schema.WorkloadSizes.of(Workload(Task.T2I)),
+        card=schema.CardInfo(
+            slug=CARDS[0][0], name=CARDS[0][1], vendor="nvidia", memory=CARDS[0][2], pci_id="10de:2786", driver="580.1"
+        ),
+        protocol=schema.Protocol(name="fitcheck-bench", version=1, warmup=1, repeats=5, fresh_process=True),
+        samples=(sample,) * 5,
+        memory=schema.Memory(
+            allocated=6 * GIB,
+            reserved=7 * GIB,
+            process=7 * GIB + 400_000_000,
+            rss=20 * GIB,
+            phases=(schema.PhaseMemory(name="denoise", allocated=6 * GIB, reserved=7 * GIB),),
+        ),
+        outcome=schema.Outcome(result="ok"),
+        transfer=schema.Transfer(bytes_streamed=500 * GIB, bytes_per_second=12.5e9),
+        power=schema.Power(joules=15_000.5, seconds=100.5, watts_mean=149.3, watts_max=180.5),
+    )
+
+
+def documents(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """``count`` documents spread over all cells, times and memory scattered around the cell's own."""
+    chance = random.Random(seed)
+    base = store.document_of(template())
+    for number in range(count):
+        (slug, name, memory), model, tier, mode, (width, height) = CELLS[number % len(CELLS)]
+        seconds = 40 + 7 * (number % 31) + chance.uniform(-2, 2)
+        samples = [
+            {
+                "total": round(seconds * chance.uniform(0.98, 1.02), 4) + 0.00005,
+                "warmup": index == 0,
+                "phases": {"prefix": 1.2345, "denoise": round(seconds * 0.9, 4) + 0.00005},
+                "steps": [round(seconds / 60, 5) + 0.000005] * 8,
+            }
+            for index in range(6)
+        ]
+        yield base | {
+            "created": 1_790_000_000 + number,
+            "card": base["card"] | {"slug": slug, "name": name, "memory": memory},
+            "model": base["model"] | {"slug": model, "tier": tier},
+            "runtime": base["runtime"] | {"mode": mode},
+            "workload": base["workload"] | {"width": width, "height": height},
+            "samples": samples,
+            "memory": base["memory"] | {"allocated": 5 * GIB + number, "phases": []},
+        }
+
+
+def make_valid_tree(root: Path, count: int) -> None:
+    """Records as the store writes them."""
+    for document in documents(count):
+        record = schema.ADAPTER.validate_json(json.dumps(document))
+        path = root / store.relative_path(record)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.encode(record))
+
+
+def make_large_tree(root: Path, count: int) -> None:
+    """The same documents without the cost of RFC 8785 and the schema: queries do not look at either."""
+    made: set[Path] = set()
+    for document in documents(count, seed=1):
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        identity = hashlib.sha256(text.encode()).hexdigest()
+        folder = root / document["card"]["slug"] / document["model"]["slug"]
+        if folder not in made:
+            folder.mkdir(parents=True, exist_ok=True)
+            made.add(folder)
+        (folder / f"{identity}.json").write_text(f'{{"id":"{identity}",{text[1:]}\n')
+
+
+def timed(action: Any, *arguments: Any) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = action(*arguments)
+    return time.perf_counter() - start, result
+
+
+def measure_validate(folder: Path, count: int) -> dict[str, Any]:
+    root = folder / "valid"
+    make_valid_tree(root, count)
+    seconds, report = timed(validate, [root])
+    shutil.rmtree(root)
+    if report.valid != count or report.rejected:
+        raise SystemExit(f"validate found {report.valid} of {count} valid: {report.problems[:3]}")
+    return {"records": count, "seconds": round(seconds, 2), "bar": 10 * count / 10_000}
+
+
+def measure_queries(folder: Path, count: int) -> dict[str, Any]:
+    root, parquet = folder / "large", folder / "records.parquet"
+    generation, _ = timed(make_large_tree, root, count)
+    compaction, rows = timed(query.compact, [root], parquet)
+    if rows != count:
+        raise SystemExit(f"compact wrote {rows} of {count} records")
+    chance, cell_seconds = random.Random(2), []
+    for (slug, _, _), model, tier, mode, (width, height) in chance.sample(CELLS, 20):
+        sql = (
+            "SELECT count(*) AS n, median(seconds), min(seconds), max(seconds), median(allocated) FROM records "
+            "WHERE card = ? AND model = ? AND tier = ? AND mode = ? AND width = ? AND height = ?"
+        )
+        values = [slug, model, tier, mode, width, height]
+        seconds, found = timed(lambda: query.rows(query.run(query.open_records(parquet), sql, values)))  # noqa: B023
+        cell_seconds.append(seconds)
+        if not count // len(CELLS) <= found[0]["n"] <= count // len(CELLS) + 1:
+            raise SystemExit(f"a cell of {count // len(CELLS)} records answered {found}")
+    sql = (
+        "SELECT card, model, tier, runtime, mode, task, width, height, count(*), median(seconds), median(allocated) "
+        "FROM records GROUP BY ALL"
+    )
+    medians, cells = timed(lambda: query.rows(query.run(query.open_records(parquet), sql)))
+    size = parquet.stat().st_size
+    shutil.rmtree(root)
+    return {
+        "records": count,
+        "generate_seconds": round(generation, 1),
+        "compact_seconds": round(compaction, 1),
+        "parquet_bytes": size,
+        "cells": len(cells),
+        "one_cell": {"slowest_seconds": round(max(cell_seconds), 3), "queries": len(cell_seconds), "bar": 0.3},
+        "all_medians": {"seconds": round(medians, 2), "bar": 3.0},
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--validate", type=int, default=10_000)
+    parser.add_argument("--parquet", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    options = parser.parse_args()
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="fitcheck-scale-", dir=options.folder) as name:
+        if options.validate:
+            figures["validate"] = measure_validate(Path(name), options.validate)
+        if options.parquet:
+            figures["queries"] = measure_queries(Path(name), options.parquet)
+    print(json.dumps(figures, indent=2))
+    missed = []
+    if "validate" in figures and figures["validate"]["seconds"] > figures["validate"]["bar"]:
+        missed.append("validate")
+    if "queries" in figures:
+        queries = figures["queries"]
+        missed += ["one_cell"] if queries["one_cell"]["slowest_seconds"] > queries["one_cell"]["bar"] else []
+        missed += ["all_medians"] if queries["all_medians"]["seconds"] > queries["all_medians"]["bar"] else []
+    if missed:
+        print(f"missed: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
