@@ -205,13 +205,15 @@ class Attention(nn.Module):
         angles = (cos_t, sin_t, cos_h, sin_h, cos_w, sin_w)
         return query, key, value, (query_t, query_hw, query_h, query_w, key_t, key_hw, key_h, key_w, *angles)
 
-    def understand(self, hidden_states: Tensor, positions: Tensor, mask: Tensor, cache: LayerCache) -> tuple[Tensor, Tensor]:
+    def understand(
+        self, hidden_states: Tensor, positions: Tensor, mask: Tensor, cache: LayerCache
+    ) -> tuple[Tensor, Tensor]:
         """(output [B, S, hidden], weights [B, H, S, T]); appends to the cache."""
         query, key, value, _parts = self._project(hidden_states, positions, "")
         key, value = cache.update(key, value)
         output, weights = eager(query, key, value, mask, self.scale)
         output = output.reshape(*hidden_states.shape[:-1], -1).contiguous()
-        output = self.o_proj(output)
+        output = self.get_submodule("o_proj")(output)
         return output, weights
 
     def generate(self, hidden_states: Tensor, positions: Tensor, cache: LayerCache) -> Tensor:
@@ -230,7 +232,7 @@ class Attention(nn.Module):
             self.backend = _chosen_backend(q)
         output = grouped_sdpa(q, k, v, self.scale, self.sdpa)
         output = output.reshape(*hidden_states.shape[:-1], -1).contiguous()
-        projected: Tensor = self.o_proj_mot_gen(output)
+        projected: Tensor = self.get_submodule("o_proj_mot_gen")(output)
         return projected
 
 
@@ -238,5 +240,5 @@ def _chosen_backend(query: Tensor) -> str:
     """Which SDPA kernel torch picks for tensors like ``query`` [B, S, H, D]."""
     if query.device.type == "meta":
         return "flash"
-    probe = query[:, :1].transpose(1, 2)
+    probe = query.transpose(1, 2)
     return BACKENDS.get(int(torch._fused_sdp_choice(probe, probe, probe)), "unknown")

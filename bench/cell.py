@@ -1,4 +1,4 @@
-"""A cell: everything a fresh process needs to run one measured configuration. No torch here: the parent builds cells."""
+"""A cell: everything a fresh process needs to run one configuration. No torch here: the parent builds cells."""
 
 from __future__ import annotations
 
@@ -68,10 +68,13 @@ def architecture_of(cell: Cell) -> SenseNovaArchitecture:
     """The numbers that size the model. Raises InputError for a model of another family."""
     architecture = catalog.get(cell.model).architecture
     if not isinstance(architecture, SenseNovaArchitecture):
-        raise InputError(f"model: {cell.model!r} is of the family {architecture.family}; the bench runs SenseNova-U1 models.")
+        raise InputError(
+            f"model: {cell.model!r} is no SenseNova-U1 model, the only family the bench runs; choose one of those."
+        )
     if not cell.tiny:
         return architecture
-    return replace(architecture, **_TINY, **(_TINY_SPARSE if architecture.experts else _TINY_DENSE))
+    changes: dict[str, Any] = _TINY | (_TINY_SPARSE if architecture.experts else _TINY_DENSE)
+    return replace(architecture, **changes)
 
 
 def tensor_table_of(cell: Cell) -> TensorTable:

@@ -91,7 +91,8 @@ def prefixes(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Prefix, .
         length = branch.prefix - counted + real if with_images else branch.prefix
         prefix = Prefix(branch.name, length, grids if with_images else ())
         if prefix.length < prefix.image_tokens + 2 * len(prefix.images):
-            raise InputError(f"--prompt-tokens: {branch.name} needs at least {2 * len(prefix.images)} text tokens around its images.")
+            least = 2 * len(prefix.images)
+            raise InputError(f"--prompt-tokens: {branch.name} needs at least {least} text tokens around its images.")
         found.append(prefix)
     return tuple(found)
 
@@ -105,10 +106,12 @@ def check(arch: SenseNovaArchitecture, workload: Workload) -> None:
         raise InputError(f"batch: {workload.batch} images at once are not measured; use a batch of 1.")
     if workload.task is not Task.VQA:
         if workload.width % side or workload.height % side or min(workload.width, workload.height) < side:
-            raise InputError(f"--size: {workload.width}x{workload.height} is not a multiple of {side} pixels on both sides.")
+            size = f"{workload.width}x{workload.height}"
+            raise InputError(f"--size: {size} is not a multiple of {side} pixels on both sides; round it.")
         if workload.steps < 1:
             raise InputError(f"--steps: {workload.steps} is not a number of steps; give at least 1.")
     if workload.task in (Task.EDITING, Task.VQA) and not workload.references:
-        raise InputError(f"task: {workload.task.value} needs a reference image; give its size with --reference WIDTHxHEIGHT.")
+        task = workload.task.value
+        raise InputError(f"task: {task} needs a reference image; give its size with --reference WIDTHxHEIGHT.")
     if workload.task is Task.INTERLEAVE and workload.images < 1:
         raise InputError("images: an interleaved answer needs at least one image.")

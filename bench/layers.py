@@ -1,4 +1,4 @@
-"""Decoder layers of SenseNova-U1: two branches side by side, dense or with experts, in upstream's order of operations."""
+"""Decoder layers of SenseNova-U1: two branches side by side, dense or with experts, in upstream's order."""
 
 from __future__ import annotations
 

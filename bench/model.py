@@ -51,7 +51,9 @@ class Decoder(nn.Module):
         normed: Tensor = self.norm(hidden_states)
         return normed
 
-    def generate(self, inputs_embeds: Tensor, positions: Tensor, cache: Cache, indicators: Tensor, flags: Flags) -> Tensor:
+    def generate(
+        self, inputs_embeds: Tensor, positions: Tensor, cache: Cache, indicators: Tensor, flags: Flags
+    ) -> Tensor:
         per_layer = flags.start(indicators)
         hidden_states = inputs_embeds
         for index, layer in enumerate(self.layers):
@@ -99,7 +101,9 @@ class LanguageModel(nn.Module):
         self.model = Decoder(arch, linear)
         self.lm_head = nn.Linear(arch.hidden_size, arch.vocab_size, bias=False)
 
-    def forward(self, inputs_embeds: Tensor, positions: Tensor, mask: Tensor, cache: Cache, last_only: bool = False) -> Outputs:
+    def forward(
+        self, inputs_embeds: Tensor, positions: Tensor, mask: Tensor, cache: Cache, last_only: bool = False
+    ) -> Outputs:
         """Logits of every position, or of the last one when ``last_only`` (text generation's prefill)."""
         hidden_states = self.model.understand(inputs_embeds, positions, mask, cache)
         with self.model.policy.prefix_weights("lm_head"):
@@ -156,7 +160,7 @@ class SenseNova(nn.Module):
     def velocity(
         self, image_embeds: Tensor, positions: Tensor, cache: Cache, t: Tensor, z: Tensor, grid: tuple[int, int]
     ) -> Tensor:
-        """Predicted velocity [1, S, 3·32²] of the noisy patches ``z`` at time ``t``; ``grid`` is (rows, columns) of tokens."""
+        """Velocity [1, S, 3·32²] of the noisy patches ``z`` at time ``t``; ``grid`` is (rows, columns) of tokens."""
         batch, tokens = z.shape[0], z.shape[1]
         indicators = torch.ones(image_embeds.shape[:2], dtype=torch.bool, device=image_embeds.device)
         hidden_states = self.language_model.model.generate(image_embeds, positions, cache, indicators, self.flags)

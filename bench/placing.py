@@ -1,4 +1,4 @@
-"""Builds a cell's model and puts every weight where its placement wants it: card, pinned host memory, or both in turn."""
+"""Builds a cell's model and puts every weight where its placement wants it: card, pinned host memory, or both."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bench.streaming.device import PAGE, Accelerator
 from bench.streaming.policy import AlwaysResident, Policy, StreamedLayer, StreamedTensor, layer_group
 from bench.streaming.ring import ALIGNMENT, Place, RingPolicy, StreamedUnit, Unit
 from bench.streaming.upstream import UpstreamPolicy
+from bench.vision import VisionEmbeddings
 from bench.weights import Source, fill, plain_linear, quantize_linears, runtime_bytes, runtime_shape
 from fitcheck.memory.placement import Placement, PrefixWeights, Stream
 from fitcheck.models.sensenova import SHARED, SenseNovaArchitecture
@@ -27,7 +28,7 @@ _PREFIX_NAMES = {
     "language_model.model.embed_tokens.weight": "embed_tokens",
     "language_model.lm_head.weight": "lm_head",
 }
-# one staging buffer carries the weights that go to the card; larger tensors pass through it in parts
+# tensors that go to the card are filled in batches of about this size; a larger tensor is a batch of its own
 _STAGING = 1 << 28
 
 
@@ -46,32 +47,42 @@ def rounded_by_torch(nbytes: int) -> int:
 
 
 class Placing:
-    def __init__(self, arch: SenseNovaArchitecture, table: TensorTable, source: Source, placement: Placement, accelerator: Accelerator):
+    def __init__(
+        self,
+        arch: SenseNovaArchitecture,
+        table: TensorTable,
+        source: Source,
+        placement: Placement,
+        accelerator: Accelerator,
+    ):
         self.arch, self.table, self.source = arch, table, source
         self.placement, self.accelerator = placement, accelerator
         self.pinned = Pinned()
         self.on_device = 0
         self._jobs: list[Callable[[], None]] = []
 
-    def build(self) -> SenseNova:
-        """The model with all its weights in place and its streaming policy attached."""
+    def skeleton(self) -> SenseNova:
+        """The module tree without memory."""
         with torch.device("meta"):
             model = SenseNova(self.arch, plain_linear)
         model.requires_grad_(False)
         quantize_linears(model, self.table)
-        model.eval()
+        return model.eval()
+
+    def place(self, model: SenseNova) -> SenseNova:
+        """Give every weight its memory and bytes and attach the streaming policy."""
         self._rotary(model)
         model.flags = Flags(every_layer=self.placement.revision == "v0", read=self.accelerator.device.type != "meta")
         self._outer(model)
         model.language_model.model.policy = self._policy(model)
         if self.placement.revision == "v0":  # built with the module then, on first use since
-            for tower in (model.vision_model, model.fm_modules["vision_model_mot_gen"]):
-                tower.embeddings.build_rope(self.accelerator.device)
+            for tower in (module for module in model.modules() if isinstance(module, VisionEmbeddings)):
+                tower.build_rope(self.accelerator.device)
         return model
 
     def load(self) -> tuple[SenseNova, LoadReport]:
         started = time.perf_counter()
-        model = self.build()
+        model = self.place(self.skeleton())
         self.accelerator.synchronize()
         report = LoadReport(
             weights=self.source.kind,
@@ -97,7 +108,7 @@ class Placing:
                 module.inverse_frequencies = module.frequencies()
 
     def _outer(self, model: SenseNova) -> None:
-        """Weights outside the layers, and the layers too in mode ``full``, go to the card through one staging buffer."""
+        """Weights outside the layers, and the layers too in mode ``full``, go to the card through staging."""
         streams = self.placement.stream is not Stream.NOTHING
         moving = streams and self.placement.prefix_weights is not PrefixWeights.RESIDENT
         chosen = [
@@ -107,9 +118,11 @@ class Placing:
         ]
         self._to_device(model, chosen)
         if not streams:
-            for name, buffer in model.named_buffers():
-                if name.startswith(_LAYERS):
-                    buffer.data = self.accelerator.upload(buffer.data, False)
+            self._buffers_to_device(model)
+
+    def _buffers_to_device(self, model: nn.Module) -> None:
+        for name, buffer in list(model.named_buffers()):
+            _set_buffer(model, name, self.accelerator.upload(buffer, False))
 
     def _to_device(self, model: nn.Module, tensors: list[Tensor]) -> None:
         batch: list[tuple[Tensor, torch.Tensor]] = []
@@ -148,7 +161,7 @@ class Placing:
         return staging
 
     def _read(self, tensor: Tensor, into: torch.Tensor) -> None:
-        self.source.read(tensor, into.numpy())
+        self.source.read(tensor, into)
 
     def _policy(self, model: SenseNova) -> Policy:
         if self.placement.stream is Stream.NOTHING:
@@ -171,12 +184,11 @@ class Placing:
             _set(model, tensor.name, streamed.host)
             streamed.tensor = model.get_parameter(tensor.name)
         for index, layer in enumerate(model.language_model.model.layers):
-            for buffer in layer.buffers():
+            for name, buffer in list(layer.named_buffers()):
                 raw = self._pin(buffer.numel() * buffer.element_size())
                 host = raw.view(buffer.dtype).view(buffer.shape)
                 host.copy_(buffer)
-                buffer.data = host
-                layers[index].groups[SHARED].append(StreamedTensor(buffer, host))
+                layers[index].groups[SHARED].append(StreamedTensor(_set_buffer(layer, name, host), host))
         fill(jobs)
         return UpstreamPolicy(self.placement, self.accelerator, layers, prefix)
 
@@ -193,8 +205,7 @@ class Placing:
 
     def _ring(self, model: SenseNova) -> Policy:
         """One exactly sized host buffer a unit, filled and then pinned in place by several threads."""
-        for buffer in (b for name, b in model.named_buffers() if name.startswith(_LAYERS)):
-            buffer.data = self.accelerator.upload(buffer.data, False)
+        self._buffers_to_device(model)
         grouped: dict[Unit | str, list[Tensor]] = {}
         for tensor in self._streamed():
             grouped.setdefault(self._unit_of(tensor), []).append(tensor)
@@ -250,6 +261,15 @@ def _set(model: nn.Module, name: str, data: torch.Tensor) -> None:
     owner = model.get_submodule(owner_name)
     old = owner.get_parameter(leaf)
     if hasattr(old, "quant_type"):
-        setattr(owner, leaf, type(old)(data, quant_type=old.quant_type))
+        quantized: Callable[..., nn.Parameter] = type(old)
+        setattr(owner, leaf, quantized(data, quant_type=old.quant_type))
     else:
         setattr(owner, leaf, nn.Parameter(data, requires_grad=False))
+
+
+def _set_buffer(model: nn.Module, name: str, data: torch.Tensor) -> torch.Tensor:
+    """Replace a buffer by an alias of ``data``, which a policy may point elsewhere without touching ``data``."""
+    owner_name, _, leaf = name.rpartition(".")
+    alias = data.detach()
+    setattr(model.get_submodule(owner_name), leaf, alias)
+    return alias

@@ -98,7 +98,7 @@ class TimestepEmbedder(nn.Module):
         frequencies = torch.exp(-math.log(10000.0) * exponents / half)
         angles = t[:, None].float() * frequencies[None]
         waves = torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
-        embedding: Tensor = self.mlp(waves.to(self.mlp[0].weight.dtype))
+        embedding: Tensor = self.mlp(waves.to(next(self.mlp.parameters()).dtype))
         return embedding
 
 

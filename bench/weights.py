@@ -69,8 +69,8 @@ def runtime_bytes(tensor: Tensor) -> int:
 class Source(Protocol):
     kind: str
 
-    def read(self, tensor: Tensor, into: Bytes) -> None:
-        """Write the tensor's runtime bytes. Called from several threads."""
+    def read(self, tensor: Tensor, into: torch.Tensor) -> None:
+        """Write the tensor's runtime bytes into uint8 host memory. Called from several threads."""
 
 
 class SyntheticSource:
@@ -83,11 +83,15 @@ class SyntheticSource:
         generator = torch.Generator().manual_seed(seed)
         count = min(_TEMPLATE_ELEMENTS, max(tensor.elements for tensor in table))
         normal = torch.randn(count, generator=generator)
-        self._templates = {"normal": _bytes_of((normal * _STD).bfloat16()), "norm": _bytes_of((normal * _STD + 1).bfloat16())}
+        self._templates = {
+            "normal": _bytes_of((normal * _STD).bfloat16()),
+            "norm": _bytes_of((normal * _STD + 1).bfloat16()),
+        }
         for name in sorted({tensor.type for tensor in table if tensor.quant.quantized}):
             self._templates[name] = _block_template(name, generator)
 
-    def read(self, tensor: Tensor, into: Bytes) -> None:
+    def read(self, tensor: Tensor, into: torch.Tensor) -> None:
+        target: Bytes = into.numpy()
         if tensor.quant.quantized:
             template, step = self._templates[tensor.type], tensor.quant.block_bytes
         else:
@@ -95,9 +99,9 @@ class SyntheticSource:
         digest = hashlib.sha256(f"{self.seed}\t{tensor.name}".encode()).digest()
         start = int.from_bytes(digest[:8], "big") % (template.size // step) * step
         done = 0
-        while done < into.size:
-            part = min(template.size - start, into.size - done)
-            into[done : done + part] = template[start : start + part]
+        while done < target.size:
+            part = min(template.size - start, target.size - done)
+            target[done : done + part] = template[start : start + part]
             done, start = done + part, 0
 
 
@@ -113,7 +117,9 @@ def _block_template(name: str, generator: torch.Generator) -> Bytes:
     layout = SYNTHETIC_BLOCKS.get(name)
     if layout is None:
         raise InputError(f"tier: no synthetic weights for the type {name}; give a real file with --gguf.")
-    blocks = torch.randint(0, 256, (_TEMPLATE_BLOCKS, TYPES[name].block_bytes), dtype=torch.uint8, generator=generator).numpy()
+    blocks = torch.randint(
+        0, 256, (_TEMPLATE_BLOCKS, TYPES[name].block_bytes), dtype=torch.uint8, generator=generator
+    ).numpy()
     probe = 2.0**-6
     _set_scales(blocks, layout, probe)
     values = gguf.quants.dequantize(blocks[:2048], gguf.GGMLQuantizationType[name])
@@ -142,16 +148,16 @@ class GgufSource:
         # our reader judges the file first: the gguf package trusts what it reads
         header = read_gguf(path)
         if len(header.shards) > 1:
-            raise InputError(f"{path}: the file is split into {len(header.shards)} shards; join them with llama.cpp's gguf-split.")
+            raise InputError(f"{path}: the file is one of {len(header.shards)} shards; join them with gguf-split.")
         stored = {entry.name: entry for entry in header.tensors}
         missing = next((tensor.name for tensor in expected if tensor.name not in stored), None)
         if missing is not None:
-            raise InputError(f"{path}: not this model's weights, it has no tensor {missing}; choose the model it was made from.")
+            raise InputError(f"{path}: not this model's weights, it has no tensor {missing}; choose the right model.")
         for tensor in expected:
             if stored[tensor.name].shape != tensor.shape:
                 raise InputError(
-                    f"{path}: {tensor.name} has the shape {stored[tensor.name].shape}, this model needs {tensor.shape}; "
-                    "choose the model the file was made from."
+                    f"{path}: {tensor.name} has the shape {stored[tensor.name].shape} and this model needs "
+                    f"{tensor.shape}; choose the model the file was made from."
                 )
         self.table = TensorTable(
             Tensor(t.name, t.shape, stored[t.name].type, t.role, t.layer, t.branch) for t in expected
@@ -163,15 +169,15 @@ class GgufSource:
     def close(self) -> None:
         os.close(self._file)
 
-    def read(self, tensor: Tensor, into: Bytes) -> None:
+    def read(self, tensor: Tensor, into: torch.Tensor) -> None:
         offset = self._offsets[tensor.name]
         if tensor.quant.quantized or tensor.type == "BF16":
-            self._fill(into, offset)
+            self._fill(into.numpy(), offset)
             return
         source = {"F32": torch.float32, "F16": torch.float16, "F64": torch.float64}.get(tensor.type)
         if source is None:
             raise InputError(f"{self._path}: {tensor.name} is stored as {tensor.type}, which the runtime cannot load.")
-        target = torch.from_numpy(into).view(torch.bfloat16)
+        target = into.view(torch.bfloat16)
         width = source.itemsize
         step = self._CHUNK // width
         for start in range(0, tensor.elements, step):
@@ -181,7 +187,7 @@ class GgufSource:
             target[start : start + count] = torch.from_numpy(chunk).view(source)
 
     def _fill(self, into: Bytes, offset: int) -> None:
-        view, done = memoryview(into), 0
+        view, done = memoryview(into.data), 0
         while done < len(view):
             count = os.preadv(self._file, [view[done : done + self._CHUNK]], offset + done)
             if count == 0:
@@ -190,7 +196,7 @@ class GgufSource:
 
 
 def fill(jobs: Iterable[Callable[[], None]], threads: int | None = None) -> None:
-    """Run independent copies in threads (numpy and file reads release the interpreter lock); re-raise the first failure."""
+    """Run independent copies in threads; numpy and file reads release the interpreter lock. Re-raises a failure."""
     with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
         for future in [pool.submit(job) for job in jobs]:
             future.result()
@@ -202,7 +208,7 @@ def plain_linear(features: int, outputs: int) -> nn.Module:
 
 
 def quantize_linears(model: nn.Module, table: Iterable[Tensor]) -> int:
-    """Replace each linear whose weight is quantized by diffusers' GGUFLinear, as upstream's loader does; their number."""
+    """Replace linears with quantized weights by diffusers' GGUFLinear, as upstream's loader does; their number."""
     quantized = {tensor.name: tensor for tensor in table if tensor.quant.quantized}
     if not quantized:
         return 0
@@ -214,11 +220,13 @@ def quantize_linears(model: nn.Module, table: Iterable[Tensor]) -> int:
         owner = model.get_submodule(owner_name)
         old = owner.get_submodule(leaf)
         if not isinstance(old, nn.Linear):
-            raise InputError(f"tier: {name} is quantized but it is not a matrix of a linear layer, which the runtime cannot load.")
-        new = GGUFLinear(old.in_features, old.out_features, old.bias is not None, compute_dtype=torch.bfloat16, device="meta")
+            raise InputError(f"tier: {name} is quantized and no linear layer's matrix, which the runtime cannot load.")
+        sizes = (old.in_features, old.out_features, old.bias is not None)
+        new = GGUFLinear(*sizes, compute_dtype=torch.bfloat16, device="meta")
         shape, dtype = runtime_shape(tensor)
         placeholder = torch.empty(shape, dtype=dtype, device="meta")
-        new.weight = GGUFParameter(placeholder, quant_type=gguf.GGMLQuantizationType[tensor.type])
+        kind = gguf.GGMLQuantizationType[tensor.type]
+        new.weight = GGUFParameter(placeholder, quant_type=kind)  # type: ignore[no-untyped-call]
         new.requires_grad_(False)
         owner.add_module(leaf, new)
     return len(quantized)

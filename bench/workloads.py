@@ -130,7 +130,8 @@ def _sample(
         cache.prepare_denoise(sampler.tokens)
     sampler.start()
     branches = {
-        prefix.name: GuidanceBranch(cache, where) for prefix, cache, where in zip(layout, caches, positions, strict=True)
+        prefix.name: GuidanceBranch(cache, start)
+        for prefix, cache, start in zip(layout, caches, positions, strict=True)
     }
     for index in range(context.workload.steps):
         with context.timed_step():

@@ -1,9 +1,9 @@
-"""Streams, events, pinned memory and copies of one device, so that a policy's code is the same with and without a card."""
+"""Streams, events, pinned memory and copies of a device, so that a policy is the same code with and without a card."""
 
 from __future__ import annotations
 
 import mmap
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ from fitcheck.errors import InputError
 from fitcheck.units import format_gib
 
 PAGE = 4096
+# cudaHostRegisterPortable: pinned for every thread's context, because several threads register
+_PORTABLE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,13 @@ class CudaAccelerator:
         destination.copy_(host, non_blocking=True)
 
     def stream(self) -> Any:
-        return torch.cuda.Stream(device=self.device)
+        return torch.cuda.Stream(device=self.device)  # type: ignore[no-untyped-call]
 
     def on(self, stream: Any) -> AbstractContextManager[Any]:
         return torch.cuda.stream(stream)
 
     def event(self) -> Any:
-        return torch.cuda.Event()
+        return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def compute_stream(self) -> Any:
         return torch.cuda.current_stream(self.device)
@@ -104,7 +106,8 @@ class CudaAccelerator:
         return _mapped(nbytes)
 
     def register(self, buffer: Tensor) -> None:
-        status = torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0)
+        runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        status = runtime.cudaHostRegister(buffer.data_ptr(), buffer.numel(), _PORTABLE)
         if int(status) != 0:
             raise InputError(
                 f"host memory: the driver refused to pin {format_gib(buffer.numel(), 2)} (cudaHostRegister: {status}); "
@@ -112,21 +115,20 @@ class CudaAccelerator:
             )
 
     def unregister(self, buffer: Tensor) -> None:
-        torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())
+        torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())  # type: ignore[no-untyped-call]
 
     def memory(self) -> MemoryState:
         free, total = torch.cuda.mem_get_info(self.device)
-        return MemoryState(torch.cuda.memory_allocated(self.device), torch.cuda.memory_reserved(self.device), free, total)
+        allocated, reserved = torch.cuda.memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
+        return MemoryState(allocated, reserved, free, total)
 
 
 def _mapped(nbytes: int) -> Tensor:
     """Anonymous page-aligned memory; huge pages make first touch and pinning several times faster."""
-    area = mmap.mmap(-1, -(-nbytes // PAGE) * PAGE)
-    if hasattr(area, "madvise") and hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+    area = mmap.mmap(-1, -(-nbytes // PAGE) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without transparent huge pages still maps the memory
             area.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without transparent huge pages still maps the memory
-            return torch.frombuffer(area, dtype=torch.uint8)[:nbytes]
     return torch.frombuffer(area, dtype=torch.uint8)[:nbytes]
 
 
