@@ -77,7 +77,7 @@ def _assumptions(
     notes += [f"a reference image becomes {reference_tokens(arch, size)} tokens" for size in workload.references]
     if not device.flash_attention:
         notes.append("attention through PyTorch SDPA")
-    untraced = {t.type for t in tier.tensors if not is_traced(t.type)}
+    untraced = {name for name in tier.tensors.bytes_by_type if not is_traced(name)}
     if untraced:
         notes.append(f"temporaries of {', '.join(sorted(untraced))} are not traced; the dearest known type stands in")
     if arch.experts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 
 from fitcheck.memory.constants import load
 from fitcheck.memory.footprint import HostMemory
@@ -16,7 +16,8 @@ def pinned_block(size: int) -> int:
     return 1 << (size - 1).bit_length() if size > 1 else size
 
 
-def pinned_bytes(sizes: Iterable[int], policy: str) -> int:
+@lru_cache(maxsize=64)
+def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
     """Host bytes that pinning tensors of these sizes takes; ``ring`` pins exact flat buffers instead."""
     return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
 
@@ -37,7 +38,7 @@ def host_memory(weights: Weights, placement: Placement, *, quantized: bool) -> H
         pageable = sum(weights.pinnable["layers"])
         total = Interval(low + pageable, best + pageable, high + pageable + weights.file_bytes - pageable)
         return HostMemory(0, pageable, best, total)
-    sizes = list(weights.pinnable["layers"])
+    sizes = weights.pinnable["layers"]
     unexplained = 0
     if placement.prefix_weights is not PrefixWeights.RESIDENT:
         sizes += weights.pinnable["prefix"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
 
@@ -39,7 +40,7 @@ class Tier:
 
     @property
     def quantized(self) -> bool:
-        return any(tensor.quant.quantized for tensor in self.tensors)
+        return any(TYPES[name].quantized for name in self.tensors.bytes_by_type)
 
 
 @dataclass(frozen=True)
