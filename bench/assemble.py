@@ -11,7 +11,7 @@ from bench.cell import tensor_table_of
 from bench.machine_info import fit_name, machine_info
 from bench.meters import NvmlCard, Trace
 from bench.meters.nvml import reason_names
-from bench.runner import MEMORY_HZ, PROTOCOL_NAME, PROTOCOL_VERSION, CellRun
+from bench.runner import MEMORY_HZ, PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, CellRun
 from fitcheck import __version__
 from fitcheck.errors import InputError
 from fitcheck.memory.placement import Stream
@@ -83,8 +83,10 @@ def software_of(ready: dict[str, Any]) -> schema.Software:
 def power_of(trace: Trace, since: float, until: float) -> schema.Power | None:
     """Energy, clocks and temperature between two moments; ``None`` when the card has no such sensor at all."""
     begin, finish = trace.at_or_before("energy_joules", since), trace.at_or_before("energy_joules", until)
-    values = {
-        "joules": None if begin is None or finish is None else finish - begin,
+    # the counter is read a few times a second: over a shorter stretch its difference would be noise, or nothing
+    counted = begin is not None and finish is not None and until - since >= 4 / STATE_HZ
+    values: dict[str, float | None] = {
+        "joules": (finish or 0) - (begin or 0) if counted else None,
         "watts_mean": trace.mean("power_watts", since, until),
         "watts_max": trace.peak("power_watts", since, until),
         "sm_clock_mean": trace.mean("sm_clock_mhz", since, until),

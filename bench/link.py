@@ -66,7 +66,7 @@ def measure(channel: Channel, torch: Any, options: dict[str, Any]) -> None:
         torch.cuda.empty_cache()
 
 
-def seconds_of(torch: Any, work: Callable[[], object], least: float = SECONDS_EACH, repeats: int = REPEATS) -> float:
+def seconds_of(torch: Any, work: Callable[[], object]) -> float:
     """Median seconds of ``work`` by device events, after a warm-up; each repeat runs long enough to time well."""
     work()
     torch.cuda.synchronize()
@@ -74,9 +74,9 @@ def seconds_of(torch: Any, work: Callable[[], object], least: float = SECONDS_EA
     work()
     torch.cuda.synchronize()
     once = max(time.perf_counter() - started, 1e-6)
-    inner = max(1, min(1000, round(least / repeats / once)))
+    inner = max(1, min(1000, round(SECONDS_EACH / REPEATS / once)))
     times = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         begin, finish = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         begin.record()
         for _ in range(inner):

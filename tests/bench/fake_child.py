@@ -1,4 +1,7 @@
-"""The real child process with a fake engine: allocates what its environment says, ends as its environment says."""
+"""The real child process with a fake engine, a fake torch and a fake NVML: starts at once and ends as it is told.
+
+FAKE_ENGINE is ``action@phase``; FAKE_SLACK what the allocator caches beside the tensors, in MiB.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,46 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from bench_fakes import LIBRARIES, Allocator, FakeNvml, OutOfMemoryError, fake_torch
 
 from bench.cell import Cell
 from bench.reports import LoadReport, Observer, PassReport
+from fitcheck.units import MIB
 
-BEHAVIOUR = os.environ.get("FAKE_ENGINE", "")
+ALLOCATOR = Allocator()
+WEIGHTS = 3000 * MIB
+ACTIVATIONS = 1000 * MIB
+SLACK = int(os.environ.get("FAKE_SLACK", "0")) * MIB
 
 
 class Engine:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self.passes = 0
 
     def load(self, observer: Observer) -> LoadReport:
         with observer.phase("load"):
-            self.weights = bytearray(32 << 20)
+            ALLOCATOR.take(WEIGHTS)
             _misbehave("load")
-        return LoadReport("synthetic", 3, "a" * 64, 32 << 20, 100, 128, 0, 32 << 20, 0.1)
+        return LoadReport("synthetic", 3, "a" * 64, WEIGHTS, 100, 128, 0, WEIGHTS, 0.1)
 
     def run(self, observer: Observer) -> PassReport:
-        self.passes += 1
         with observer.phase("prefix"):
-            time.sleep(0.02)
+            pass
         steps = []
         with observer.phase("denoise"):
+            ALLOCATOR.take(ACTIVATIONS, SLACK)
             _misbehave("denoise")
             for _ in range(self.cell.workload.steps):
                 time.sleep(0.01)
                 observer.step(0.01)
                 steps.append(0.01)
+            ALLOCATOR.give(ACTIVATIONS)
         return PassReport(
-            seconds={"prefix": 0.02, "denoise": 0.01 * len(steps)},
+            seconds={"prefix": 0.001, "denoise": 0.01 * len(steps)},
             step_seconds=tuple(steps),
             streamed_bytes={"denoise": 1000},
             copies={"denoise": 2},
@@ -49,21 +61,20 @@ class Engine:
         )
 
     def close(self) -> None:
-        self.weights = bytearray()
+        pass
 
 
 def _misbehave(phase: str) -> None:
-    import torch
-
-    kind, _, where = BEHAVIOUR.partition("@")
-    actions: dict[str, Callable[[], None]] = {
-        "gpu-oom": lambda: _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB. GPU 0 has …")),
+    kind, _, where = os.environ.get("FAKE_ENGINE", "").partition("@")
+    actions: dict[str, Callable[[], object]] = {
+        "gpu-oom": lambda: _raise(OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB. GPU 0 has …")),
         "host-oom": lambda: _raise(RuntimeError("CUDA error: out of memory")),
         "bug": lambda: _raise(ValueError("a plain bug")),
         "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "hang": lambda: time.sleep(600),
         "print": lambda: print("a library that prints to standard output", flush=True),
         "exit": lambda: os._exit(7),
+        "slow": lambda: time.sleep(0.4),
     }
     if where == phase:
         actions[kind]()
@@ -73,10 +84,17 @@ def _raise(error: Exception) -> None:
     raise error
 
 
+def _touch(torch: Any) -> None:
+    ALLOCATOR.context += LIBRARIES
+
+
 if __name__ == "__main__":
-    fake = types.ModuleType("bench.engine")
-    fake.Engine = Engine  # type: ignore[attr-defined]
-    sys.modules["bench.engine"] = fake
+    sys.modules["torch"] = fake_torch(ALLOCATOR, cuda="FAKE_NO_GPU" not in os.environ)
+    sys.modules["pynvml"] = FakeNvml(ALLOCATOR)  # type: ignore[assignment]
+    engine: Any = types.ModuleType("bench.engine")
+    engine.Engine = Engine
+    sys.modules["bench.engine"] = engine
     from bench import child
 
+    child._touch_libraries = _touch
     sys.exit(child.main())

@@ -1,0 +1,246 @@
+"""The protocol against a real child process whose engine, torch and NVML are stand-ins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from bench_fakes import CONTEXT, LIBRARIES, MIB, FakeNvml
+
+from bench.assemble import record_of
+from bench.cell import Cell
+from bench.meters import NvmlCard
+from bench.plan import Request, cells_of, label
+from bench.process import Child
+from bench.runner import CellRun, Protocol, Stopped, median, run_cell
+from fitcheck.errors import InputError
+from fitcheck.records import store
+from fitcheck.records.reading import parse
+from fitcheck.units import GIB
+
+ARGV = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
+QUICK = Protocol(repeats=1, warmup=0)
+STEPS = 2
+
+
+def cell(mode: str = "full", **options: object) -> Cell:
+    request = replace(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=(mode,), steps=STEPS), **options)  # type: ignore[arg-type]
+    return cells_of(request)[0]
+
+
+def card(**options: object) -> NvmlCard:
+    found = NvmlCard.open(0, FakeNvml(**options))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def run(protocol: Protocol = QUICK, what: Cell | None = None, **options: object) -> CellRun:
+    return run_cell(what or cell(), protocol, card(), argv=ARGV, **options)  # type: ignore[arg-type]
+
+
+def test_a_cell_that_runs_leaves_every_sample_and_every_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "slow@denoise")
+    result = run(Protocol(repeats=3, warmup=1))
+    assert result.outcome == "ok"
+    record = record_of(result, card())
+    assert [sample.warmup for sample in record.samples] == [True, False, False, False]
+    assert all(sample.steps is not None and len(sample.steps) == STEPS for sample in record.samples)
+    assert record.memory.allocated == 4000 * MIB
+    assert record.memory.context == CONTEXT + LIBRARIES
+    phases = {phase.name: phase.allocated for phase in record.memory.phases or ()}
+    assert phases == {"load": 3000 * MIB, "prefix": 3000 * MIB, "denoise": 4000 * MIB}
+    assert record.memory.pinned_rounded == 256 * MIB
+    assert record.card is not None
+    assert record.card.slug.startswith("h100")
+    assert record.card.pci_id == "10de:2330"
+    assert record.power is not None
+    assert record.power.watts_max == 123
+    assert record.power.joules == pytest.approx(123 * record.power.seconds, rel=0.35)
+    assert record.transfer is not None
+    assert record.transfer.bytes_streamed == 1000
+    assert record.transfer.pcie_generation == 5
+    assert record.protocol.fresh_process is True
+    assert parse(store.encode(record), "record").record == store.seal(record)
+
+
+def test_meters_off_leaves_their_fields_out() -> None:
+    record = record_of(run(replace(QUICK, meters=False)), None)
+    assert record.memory.process is None
+    assert record.memory.device is None
+    assert record.power is None
+    assert record.protocol.metering_hz is None
+    assert record.memory.phases is None
+
+
+def test_a_cap_takes_the_context_off_first_and_says_so() -> None:
+    result = run(replace(QUICK, cap=12 * GIB))
+    assert result.capped["allocator_limit"] == 12 * GIB - CONTEXT - LIBRARIES
+    record = record_of(result, card())
+    assert record.protocol.cap is not None
+    assert record.protocol.cap.bytes == 12 * GIB
+    assert record.protocol.cap.enforced_by == "allocator-fraction"
+    assert f"{12 * GIB} bytes = {CONTEXT + LIBRARIES} context" in (record.notes or "")
+
+
+def test_out_of_memory_under_a_cap_is_a_record() -> None:
+    result = run(replace(QUICK, cap=4 * GIB))
+    record = record_of(result, card())
+    assert record.outcome.result == "oom-gpu"
+    assert record.outcome.phase == "denoise"
+    assert record.outcome.requested == 1000 * MIB
+    assert record.outcome.allocated == 3000 * MIB
+    assert record.samples == ()
+
+
+def test_a_cap_below_the_context_is_refused() -> None:
+    with pytest.raises(InputError, match="does not even hold the CUDA context"):
+        run(replace(QUICK, cap=CONTEXT))
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "phase", "words"),
+    [
+        ("gpu-oom@denoise", "oom-gpu", "denoise", "96.00 MiB"),
+        ("host-oom@load", "oom-host", "load", "out of memory"),
+        ("bug@prefix-never", "ok", None, ""),
+        ("bug@denoise", "error", "denoise", "a plain bug"),
+        ("sigkill@denoise", "killed", "denoise", "SIGKILL"),
+        ("exit@load", "error", "load", "exit code 7"),
+        ("hang@denoise", "hang", "denoise", "no progress for 1 s"),
+    ],
+)
+def test_every_way_to_end(
+    monkeypatch: pytest.MonkeyPatch, action: str, outcome: str, phase: str | None, words: str
+) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", action)
+    result = run(replace(QUICK, hang_seconds=1))
+    record = record_of(result, card())
+    assert record.outcome.result == outcome
+    assert record.outcome.phase == phase
+    assert words in (record.outcome.message or "")
+    if outcome != "ok":
+        assert record.outcome.message
+        assert record.samples == ()
+
+
+def test_a_kill_while_memory_is_short_is_the_hosts_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "sigkill@denoise")
+    real = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=100 * MIB))
+    result = run()
+    assert result.outcome == "oom-host"
+    assert "out-of-memory killer" in (result.message or "")
+
+
+def test_prints_of_a_library_do_not_break_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "print@load")
+    result = run()
+    assert result.outcome == "ok"
+    assert "a library that prints to standard output" in result.output
+
+
+def test_no_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_NO_GPU", "1")
+    with pytest.raises(InputError, match="sees no GPU.*--tiny --device cpu"):
+        run()
+
+
+def test_the_deadline_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "hang@denoise")
+    seen: list[int] = []
+    with pytest.raises(Stopped):
+        run(deadline=time.monotonic() + 1.5, listener=lambda event: seen.append(event.get("pid", 0)))
+    pid = max(seen)
+    assert pid > 0
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_child_whose_parent_is_killed_ends_too() -> None:
+    script = (
+        "import sys, time\nfrom bench.process import Child\n"
+        f"with Child({{'job': 'cell', 'cell': {cell().to_json()!r}, 'protocol': {{'repeats': 1, 'warmup': 0, 'cap': None, 'meters': True}}}}, 60, {ARGV!r}) as child:\n"
+        "    print(child.pid, flush=True)\n    time.sleep(60)\n"
+    )
+    environment = {**os.environ, "FAKE_ENGINE": "hang@load", "PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert child.wait(timeout=10) is None or not child.is_running()
+
+
+def test_garbage_on_the_pipe_is_output_not_an_event() -> None:
+    noise = [sys.executable, "-c", "print('not json'); print('[1]'); print('{\"event\": 5, \"at\": 1}'); print('x' * 5000)"]
+    with Child({"job": "cell"}, 10, noise) as child:
+        assert list(child.events()) == []
+    assert list(child.output)[:3] == ["not json", "[1]", '{"event": 5, "at": 1}']
+    assert max(map(len, child.output)) <= 2000
+
+
+def test_spread_past_15_percent_is_flagged() -> None:
+    result = run(Protocol(repeats=3, warmup=0))
+    for event, seconds in zip(result.passes, (1.0, 1.02, 1.2), strict=True):
+        event["seconds"] = seconds
+    assert result.flags
+    assert record_of(result, None).tags == ("spread",)
+    result.passes[2]["seconds"] = 1.1
+    assert not result.flags
+    assert record_of(result, None).tags is None
+
+
+def test_fewer_steps_are_run_and_said_but_the_workload_stays() -> None:
+    result = run(replace(QUICK, steps_run=1), cell(steps=50))
+    record = record_of(result, None)
+    assert record.samples[0].steps == pytest.approx((0.01,))
+    assert record.workload.steps == 50
+    assert record.protocol.steps_run == 1
+
+
+def test_median_of_odd_even_and_none() -> None:
+    assert median([3.0, 1.0, 2.0]) == 2.0
+    assert median([4.0, 1.0, 2.0, 3.0]) == 2.5
+    assert median([]) is None
+
+
+def test_cells_of_a_request_are_each_once() -> None:
+    request = Request(
+        "sensenova-u1-8b-mot", tiers=("q4_k_s", "BF16"), modes=("full", "low", "low"), policies=("upstream", "ring")
+    )
+    names = [label(one) for one in cells_of(request)]
+    assert len(names) == len(set(names)) == 6
+    assert names[0] == "Q4_K_S full t2i 2048×2048 8 steps cfg 1"
+    assert "Q4_K_S low/ring t2i 2048×2048 8 steps cfg 1" in names
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tiers": ("Q9",)}, "has no tier 'Q9'; choose from"),
+        ({"modes": ("lowest",)}, "--mode: 'lowest'"),
+        ({"policies": ("spiral",)}, "--policy: 'spiral'"),
+        ({"tasks": ("chat",)}, "--task: 'chat'"),
+        ({"tasks": ("poem",)}, "--task: 'poem'"),
+        ({"size": (2000, 2000)}, "multiples of 32"),
+        ({"size": (0, 64)}, "multiples of 32"),
+        ({"steps": 0}, "--steps: 0"),
+        ({"cfg": float("nan")}, "--cfg"),
+        ({"images": -1, "tasks": ("interleave",)}, "--images: -1"),
+        ({"device": "tpu"}, "--device: 'tpu'"),
+        ({"device": "cpu"}, "add --tiny"),
+        ({"gguf": "/nonexistent/x.gguf"}, "is not a file"),
+        ({"model": "sensenova-u9"}, "not in the catalog"),
+        ({"revision": "pr9"}, "--revision: 'pr9'"),
+    ],
+)
+def test_bad_requests_are_one_sentence(options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        cell(**options)
+    assert "\n" not in str(caught.value)
