@@ -12,6 +12,7 @@ the table must fill the file to the last byte. Otherwise the header is read agai
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 
@@ -46,14 +47,13 @@ class KnownLists:
 def parse_remote_gguf(source: ByteSource, known: KnownLists) -> GgufHeader:
     """The header of one file, with as little of it fetched as can be. Raises InputError like ``parse_gguf``."""
     leaper = _Leaper(known)
-    try:
+    with contextlib.suppress(FormatError):
         header = parse_gguf(source, leaper.skip, exact=True)
-    except FormatError:
-        walker = _Walker()
-        header = parse_gguf(source, walker.skip)
-        known.learn(walker.lengths)
+        known.learn(leaper.lengths)
         return header
-    known.learn(leaper.lengths)
+    walker = _Walker()
+    header = parse_gguf(source, walker.skip)
+    known.learn(walker.lengths)
     return header
 
 

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -23,7 +24,7 @@ class Blob:
     head: bytes
     size: int
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return hashlib.sha256(self.head + str(self.size).encode()).hexdigest()
 
@@ -56,6 +57,8 @@ class StandInHub:
     token: str | None = None
     redirect: str | None = None
     delay: float = 0.0
+    commit: str = COMMIT
+    next_pages_at: str | None = None
     requests: list[Request] = field(default_factory=list)
     _faults: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -65,8 +68,7 @@ class StandInHub:
         class Handler(_Handler):
             stand_in = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
         return self
@@ -95,6 +97,13 @@ class StandInHub:
 
     def file_requests(self) -> list[Request]:
         return [request for request in self.requests if "/resolve/" in request.path]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up in the middle is what some tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -159,11 +168,11 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/(.+)", path):
             if match[1] not in hub.files:
                 return self._answer(404, X_Error_Code="RepoNotFound")
-            if match[3] not in ("main", "refs/pr/1", COMMIT):
+            if match[3] not in ("main", "refs/pr/1", hub.commit):
                 return self._answer(404, X_Error_Code="RevisionNotFound")
             if match[2] == "revision":
                 return self._answer(
-                    200, json.dumps({"_id": "1", "sha": COMMIT}).encode(), Content_Type="application/json"
+                    200, json.dumps({"_id": "1", "sha": hub.commit}).encode(), Content_Type="application/json"
                 )
             return self._list(match[1], int(parse_qs(parts.query).get("cursor", ["0"])[0]))
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -182,7 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             lfs = {"oid": found.digest, "size": found.size, "pointerSize": 135}
             rows.append({"type": "file", "oid": "1" * 40, "size": found.size, "path": path, "lfs": lfs})
         page, following = rows[cursor : cursor + hub.page_size], cursor + hub.page_size
-        link = f'<{hub.url}{urlsplit(self.path).path}?recursive=true&cursor={following}>; rel="next"'
+        base = (hub.next_pages_at or hub.url) + urlsplit(self.path).path
+        link = f'<{base}?recursive=true&cursor={following}>; rel="next"'
         more = {"Link": link} if following < len(rows) else {}
         self._answer(200, json.dumps(page).encode(), Content_Type="application/json", **more)
 

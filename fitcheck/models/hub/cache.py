@@ -1,7 +1,7 @@
 """What was fetched once, on disk. Names are hashes, so neither repositories nor secrets can be read off them.
 
-The cache only saves time: whatever is wrong with it is taken as "not there", and nothing in it is trusted more than
-the network (the readers check every byte again).
+The cache only saves time: an entry that is not what was written is taken as "not there", and nothing in it is trusted
+more than the network (the readers check every byte again).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from fitcheck.units import MIB
 
 _LAYOUT = "hub-1"
+_CHECKSUM = 32
 _LARGEST_ENTRY = 72 * MIB
 _KEPT_BYTES = 1024 * MIB
 
@@ -40,7 +41,8 @@ class DiskCache:
             os.utime(path)
         except OSError:
             return None
-        return data if len(data) <= _LARGEST_ENTRY else None
+        checksum, body = data[:_CHECKSUM], data[_CHECKSUM:]
+        return body if checksum == hashlib.sha256(body).digest() else None
 
     def store(self, key: tuple[str, ...], data: bytes) -> None:
         """Keeps ``data`` atomically; a full or unwritable disk is no error."""
@@ -52,7 +54,7 @@ class DiskCache:
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="writing-")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(data)
+                    file.write(hashlib.sha256(data).digest() + data)
                     file.flush()
                     os.fsync(file.fileno())
                 Path(temporary).replace(path)

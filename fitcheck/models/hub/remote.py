@@ -15,7 +15,7 @@ from fitcheck.units import KIB, MIB
 
 BLOCK = 64 * KIB
 _IN_MEMORY = 4 * MIB
-_MAX_PIECES = 16
+_MAX_PIECES = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from fitcheck.errors import InputError
@@ -212,13 +212,13 @@ def _network_problems(what: str) -> Iterator[None]:
     except httpx.ConnectError:
         raise RetryableError(f"{what}: the server cannot be reached; check the network, or use --offline.") from None
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError):
-        _bad_address(what)
+        raise _bad_address(what) from None
     except httpx.TransportError:
         raise RetryableError(f"{what}: the connection broke before the answer was complete.") from None
 
 
-def _bad_address(what: str) -> NoReturn:
-    raise InputError(f"{what}: this is not an address that can be fetched; check it.")
+def _bad_address(what: str) -> InputError:
+    return InputError(f"{what}: this is not an address that can be fetched; check it.")
 
 
 def _redirected(url: str, location: str, what: str) -> str:
@@ -226,7 +226,7 @@ def _redirected(url: str, location: str, what: str) -> str:
         target = urljoin(url, location)
         scheme, host, _ = origin(target)
     except ValueError:
-        _bad_address(what)
+        raise _bad_address(what) from None
     if not location or scheme not in ("http", "https") or not host:
         raise InputError(f"{what}: the server redirects to nowhere; check the address.")
     if scheme == "http" and origin(url)[0] == "https":
