@@ -1,0 +1,286 @@
+"""Several cells: records as each is done, refusals, interruptions, locks, the series."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from bench_fakes import GIB, FakeNvml
+from rich.console import Console
+from test_runner import ARGV
+
+from bench import preflight, series, suite
+from bench.cell import Cell
+from bench.lock import card_lock
+from bench.meters import NvmlCard
+from bench.plan import Request, cells_of
+from bench.predict import CardView, predict
+from bench.progress import Clock
+from bench.report import print_plan, print_table
+from bench.runner import CellRun, Protocol, Stopped, run_cell
+from bench.suite import Setting, Summary, run_suite
+from bench.unpack import unpack
+from fitcheck.errors import InputError
+from fitcheck.records import store
+from fitcheck.records.schema import PassRecord
+
+CELLS = cells_of(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=("full", "low", "balanced"), steps=2))
+
+
+def fake_runner(*arguments: Any) -> CellRun:
+    return run_cell(*arguments, argv=ARGV)
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a fake card into the parent."""
+
+    def place(**options: Any) -> None:
+        monkeypatch.setattr(suite.NvmlCard, "open", lambda selector: NvmlCard(FakeNvml(**options), "card"))
+
+    place()
+    return place
+
+
+class Series:
+    def __init__(self, out: Path | None) -> None:
+        self.out = out
+        self.text = io.StringIO()
+
+    def run(self, cells: tuple[Cell, ...] = CELLS, runner: Any = fake_runner, **options: Any) -> Summary:
+        setting = Setting(self.out, Protocol(repeats=1, warmup=0, hang_seconds=20), ram=64 * GIB, **options)
+        return run_suite(cells, setting, Console(file=self.text, width=200), runner=runner)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, nvml: object) -> Series:
+    return Series(tmp_path / "out")
+
+
+def test_each_cell_leaves_its_record(bench: Series) -> None:
+    summary = bench.run()
+    assert summary.exit_code == 0
+    assert bench.out is not None
+    assert len(list(store.record_files(bench.out))) == len(summary.paths) == 3
+    modes = [record.runtime.mode for record in store.load(bench.out) if isinstance(record, PassRecord)]
+    assert sorted(filter(None, modes)) == ["balanced", "full", "low"]
+    table = Console(file=io.StringIO(), width=160, record=True)
+    print_table(summary.rows, table)
+    shown = table.export_text()
+    assert "predicted, error" in shown
+    assert "Q4_K_S low/upstream" in shown
+
+
+def test_ctrl_c_keeps_what_is_finished(bench: Series) -> None:
+    calls = []
+
+    def interrupted(*arguments: Any) -> CellRun:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fake_runner(*arguments)
+
+    summary = bench.run(runner=interrupted)
+    assert summary.exit_code == 130
+    assert len(summary.paths) == 1
+    assert summary.paths[0].exists()
+    assert "interrupted during Q4_K_S low/upstream" in bench.text.getvalue()
+    assert "1 of 3 cells are finished and kept" in bench.text.getvalue()
+
+
+def test_an_out_of_memory_is_an_answer_and_a_crash_is_not(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "gpu-oom@denoise")
+    assert bench.run(CELLS[:1]).exit_code == 0
+    monkeypatch.setenv("FAKE_ENGINE", "bug@denoise")
+    summary = bench.run(CELLS[:1])
+    assert summary.exit_code == 1
+    assert summary.rows[0].record.outcome.result == "error"
+    assert "a plain bug" in bench.text.getvalue()
+
+
+def test_time_that_runs_out_leaves_the_rest_unrun(bench: Series) -> None:
+    def late(*arguments: Any) -> CellRun:
+        if arguments[0].placement.mode == "low":
+            raise Stopped("the time that was given is used up")
+        return fake_runner(*arguments)
+
+    summary = bench.run(runner=late)
+    assert [cell.placement.mode for cell, _ in summary.skipped] == ["low", "balanced"]
+    assert len(summary.rows) == 1
+
+
+def test_too_little_system_memory_is_refused_before_anything_is_pinned(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: Any) -> CellRun:
+        raise AssertionError("a process was started")
+
+    real = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=16 * GIB))
+    heavy = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low",)))
+    setting = Setting(None, Protocol(), ram=None)
+    with pytest.raises(InputError, match=r"16\.0 GiB of system memory are available and this needs \d\d\.\d GiB, \d\d\.\d GiB of it pinned"):
+        run_suite(heavy, setting, Console(file=io.StringIO()), runner=never)
+
+
+def test_a_card_that_others_fill_is_refused_and_force_runs_anyway(bench: Series, nvml: Callable[..., None]) -> None:
+    nvml(others=((77, 78 * GIB),))
+    with pytest.raises(InputError, match=r"2\.0 GiB of the card's 80\.0 GiB are free.*close other programs"):
+        bench.run(CELLS[:1])
+    assert bench.run(CELLS[:1], force=True).exit_code == 0
+    assert "1 other process(es) use the card: 77 (78.0 GiB)" in bench.text.getvalue()
+
+
+def test_throttling_and_a_narrow_link_warn(bench: Series, nvml: Callable[..., None]) -> None:
+    nvml(reasons=0x40 | 0x4, width=8)
+    assert bench.run(CELLS[:1]).exit_code == 0
+    said = bench.text.getvalue()
+    assert "warning: the card is throttled now: hardware thermal slowdown" in said
+    assert "8 of 16 PCIe lanes" in said
+
+
+def test_a_card_too_small_is_only_warned_about_because_its_failure_is_data(nvml: object) -> None:
+    (full,) = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("full",)))
+    card = NvmlCard(FakeNvml(total=12 * GIB), "card")
+    footprint = predict(full, CardView.of(card, None), warm=True)
+    assert footprint is not None
+    finding = preflight.vram_finding(card, footprint, None)
+    assert finding is not None
+    assert finding.level == "warn"
+    assert preflight.vram_finding(NvmlCard(FakeNvml(), "card"), footprint, None) is None
+    capped = preflight.vram_finding(NvmlCard(FakeNvml(), "card"), footprint, 12 * GIB)
+    assert capped is not None
+    assert capped.level == "warn"
+
+
+def test_a_cap_above_the_card_is_refused(nvml: object) -> None:
+    setting = Setting(None, Protocol(cap=90 * GIB))
+    with pytest.raises(InputError, match=r"90\.0 GiB is more than the 80\.0 GiB of NVIDIA H100"):
+        run_suite(CELLS, setting, Console(file=io.StringIO()), runner=fake_runner)
+
+
+def test_a_second_bench_on_the_same_card_is_refused_and_a_crash_frees_it() -> None:
+    hold = (
+        "import time\nfrom bench.lock import card_lock\n"
+        "with card_lock('GPU-lock-test', 'x'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(InputError, match=f"running on the card.*process {holder.pid}"), card_lock("GPU-lock-test", "the card"):
+        raise AssertionError("two benches hold one card")
+    with card_lock("GPU-other-card", "another card"):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with card_lock("GPU-lock-test", "the card"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(bench: Series, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    bench.out = tmp_path / "file" / "under"
+    with pytest.raises(InputError, match="--out: .* cannot be written"):
+        bench.run()
+
+
+def test_a_full_disk_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = preflight.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    with pytest.raises(InputError, match="make room"):
+        preflight.require_folder(tmp_path)
+
+
+def test_missing_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r'pip install "fitcheck\[bench\]"'):
+        preflight.require_torch()
+
+
+def test_no_driver_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "Path", lambda path: Path("/nonexistent"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(InputError, match="no GPU was found"):
+        preflight.require_card(None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match="CUDA_VISIBLE_DEVICES hides every GPU"):
+        preflight.require_card(None)
+
+
+def test_scaled_down_records_never_go_among_results(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="never go into results"):
+        suite.default_out(True, tmp_path / "results" / "x")
+    assert suite.default_out(True, None) is None
+    assert suite.default_out(True, tmp_path) == tmp_path
+
+
+def test_the_plan_shows_needs_without_running() -> None:
+    console = Console(file=io.StringIO(), width=160, record=True)
+    predictions = [(one, predict(one, CardView((8, 9), 12 * GIB), True)) for one in (*CELLS, replace(CELLS[0], tiny=True))]
+    print_plan(predictions, 12 * GIB, console)
+    shown = console.export_text()
+    assert "card capped to 12.0 GiB" in shown
+    assert "unknown" in shown
+    allocated = predictions[1][1]
+    assert allocated is not None
+    assert f"{allocated.allocated.best / GIB:.2f}" in shown
+
+
+def test_time_left_comes_from_what_was_seen() -> None:
+    clock = Clock(cells=3, passes=4)
+    clock.begin(100)
+    assert clock.left(105) is None
+    clock.take({"event": "loaded", "at": 110})
+    clock.take({"event": "pass", "edge": "begin", "at": 110})
+    clock.take({"event": "pass", "edge": "end", "at": 115, "seconds": 5})
+    assert clock.left(115) == pytest.approx(15 + 2 * 30)
+    clock.finish(140)
+    clock.begin(140)
+    assert clock.left(140) == pytest.approx(80)
+
+
+def test_a_series_leaves_records_a_summary_and_says_what_did_not_run(
+    tmp_path: Path, nvml: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quick_suite(*arguments: Any) -> Summary:
+        return run_suite(*arguments, runner=fake_runner)
+
+    monkeypatch.setattr(series, "run_suite", quick_suite)
+    model = "sensenova-u1-8b-mot"
+    plan = [
+        {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "full", "steps": 2, "repeats": 1, "warmup": 0, "vram": "12GB"},
+        {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "sideways"},
+        {"do": "run", "model": model, "colour": "green"},
+        {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "low", "seconds": 1000},
+    ]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    out = tmp_path / "out"
+    code = series.main([str(tmp_path / "plan.json"), "--out", str(out), "--budget", "100", "--ram", "120GB"])
+    assert code == 1
+    assert sorted(path.name for path in out.iterdir()) == ["records.jsonl", "summary.json"]
+    entries = json.loads((out / "summary.json").read_text())["entries"]
+    assert [entry["outcome"] for entry in entries] == ["ok", "not run", "not run", "not run"]
+    assert "colour" in entries[2]["message"]
+    assert entries[3]["message"] == "no time left"
+    (path,) = unpack(out / "records.jsonl", tmp_path / "filed")
+    record = store.read(path)
+    assert isinstance(record, PassRecord)
+    assert record.protocol.cap is not None
+    assert unpack(out / "records.jsonl", tmp_path / "filed") == [path]
+
+
+def test_unpack_refuses_what_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"kind": "pass"}\n')
+    with pytest.raises(InputError, match="x.jsonl:1"):
+        unpack(tmp_path / "x.jsonl", tmp_path / "filed")
+    with pytest.raises(InputError, match="cannot be read"):
+        unpack(tmp_path / "missing.jsonl", tmp_path / "filed")
+
+
