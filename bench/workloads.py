@@ -115,8 +115,8 @@ def _t2i(context: Context) -> Result:
             if len(caches) == 1:
                 hidden_states = None
         del inputs, masks, ids, positions, mask
-    with context.clock.phase("denoise"):
         decoder.policy.phase("denoise")
+    with context.clock.phase("denoise"):
         image = _sample(context, sampler, layout, caches, image_positions)
     # upstream's name for the unconditional prefix's hidden states lives until its function returns
     del hidden_states
@@ -197,8 +197,8 @@ def _editing(context: Context) -> Result:
             if len(caches) == 1:
                 hidden_states = None
         del pixels, inputs, embeds, positions, mask
-    with context.clock.phase("denoise"):
         decoder.policy.phase("denoise")
+    with context.clock.phase("denoise"):
         image = _sample(context, sampler, layout, caches, image_positions)
     del hidden_states, last_pixels
     return Result(image, {prefix.name: prefix.length for prefix in layout} | {"image": sampler.tokens})
