@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+
 from fitcheck.records.findings import Finding, reject
 
 _PATTERNS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from fitcheck.errors import InputError
 from fitcheck.records import privacy, store
 from fitcheck.records.findings import Finding, Rank
-from fitcheck.records.reading import parse, parse_json, read_bounded
+from fitcheck.records.reading import parse, read_bounded
 from fitcheck.records.schema import AnyRecord
 from fitcheck.records.signature import SUFFIX, sign
 from fitcheck.records.targets import Payload
@@ -58,10 +58,7 @@ def prepare(
 
 
 def _sealed(path: Path, submitter: str | None) -> AnyRecord:
-    content = read_bounded(path)
-    document = parse_json(content, str(path))
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: is not a record (a JSON object is expected).")
+    document = dict(parse(read_bounded(path), str(path)).document)
     stated = document.pop("id", None)
     if stated is not None and stated != store.document_id(document):
         raise InputError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections import defaultdict
@@ -28,7 +26,7 @@ _ROBUST_DEVIATIONS = 6.0
 _LEAST_FACTOR = 1.25
 
 # what a submitter says about a measurement, apart from the measurement itself
-_SAID = {"id", "submitter", "notes", "tags"}
+_SAID = {"submitter", "notes", "tags"}
 
 Estimate = Callable[[PassRecord], "Finding | None"]
 
@@ -69,7 +67,7 @@ class _Seen:
     """What has to be remembered of each valid record to compare it with the others."""
 
     cells: dict[tuple[object, ...], list[_Peer]] = field(default_factory=lambda: defaultdict(list))
-    measurements: dict[bytes, Path] = field(default_factory=dict)
+    measurements: dict[str | None, Path] = field(default_factory=dict)
 
 
 def validate(paths: list[Path], now: float | None = None, estimate: Estimate | None = None) -> Report:
@@ -174,8 +172,12 @@ def _place(record: AnyRecord, path: Path, root: Path | None) -> list[Finding]:
 
 def _remember(parsed: Parsed, path: Path, seen: _Seen) -> list[Finding]:
     record = parsed.record
-    document = {key: value for key, value in parsed.document.items() if key not in _SAID}
-    measurement = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
+    document = parsed.document
+    measurement = (
+        record.id
+        if document.keys().isdisjoint(_SAID)
+        else store.document_id({key: value for key, value in document.items() if key not in _SAID})
+    )
     first = seen.measurements.setdefault(measurement, path)
     found = [flag("duplicate", f"is the same measurement as {first}")] if first != path else []
     if isinstance(record, PassRecord) and record.outcome.result == "ok" and record.protocol.steps_run is None:
