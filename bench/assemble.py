@@ -82,7 +82,10 @@ def software_of(ready: dict[str, Any]) -> schema.Software:
 
 def power_of(trace: Trace, since: float, until: float) -> schema.Power | None:
     """Energy, clocks and temperature between two moments; ``None`` when the card has no such sensor at all."""
-    begin, finish = trace.at_or_before("energy_joules", since), trace.at_or_before("energy_joules", until)
+    finish = trace.at_or_before("energy_joules", until)
+    begin = trace.at_or_before("energy_joules", since)
+    if begin is None:  # the sampler started with the program itself: count from its first reading
+        begin = next(trace.values("energy_joules", since, until), None)
     # the counter is read a few times a second: over a shorter stretch its difference would be noise, or nothing
     counted = begin is not None and finish is not None and until - since >= 4 / STATE_HZ
     values: dict[str, float | None] = {

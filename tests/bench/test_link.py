@@ -124,7 +124,10 @@ def test_every_quant_type_is_dequantized_by_the_runtimes_function(rows: list[dic
     assert [row["type"] for row in dequantized[::2]] == list(link.QUANT_TYPES)
     for row in dequantized:
         quant = TYPES[row["type"]]
-        assert row["bytes"] in (512 * 256 // quant.block * quant.block_bytes, 256 * 256 // quant.block * quant.block_bytes)
+        assert row["bytes"] in (
+            512 * 256 // quant.block * quant.block_bytes,
+            256 * 256 // quant.block * quant.block_bytes,
+        )
         assert row["seconds"] == pytest.approx(row["bytes"] / row["bytes_per_second"])
         assert row["temporary_bytes"] > 0
 
@@ -155,7 +158,9 @@ def test_the_record_holds_it_all_and_reads_back(rows: list[dict[str, Any]], monk
     assert "Q4_K" in shown
 
 
-def test_a_process_that_dies_leaves_what_was_measured(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_leaves_what_was_measured(
+    rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cut = [row for row in rows if row.get("what") != "dequantization"]
     monkeypatch.setattr(link, "Child", lambda job, hang: Replay(cut, code=-9))
     record = link.run_link(None, quick=True)

@@ -119,7 +119,12 @@ def test_nvml_card_reads_everything_a_full_driver_has() -> None:
 def test_nvml_functions_that_are_not_supported_leave_no_key() -> None:
     poor = card(
         missing=frozenset(
-            {"nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetPciInfo"}
+            {
+                "nvmlDeviceGetPowerUsage",
+                "nvmlDeviceGetTotalEnergyConsumption",
+                "nvmlDeviceGetMemoryInfo",
+                "nvmlDeviceGetPciInfo",
+            }
         )
     )
     assert "power_watts" not in poor.state()

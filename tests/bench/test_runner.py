@@ -178,7 +178,11 @@ def test_a_child_whose_parent_is_killed_ends_too() -> None:
 
 
 def test_garbage_on_the_pipe_is_output_not_an_event() -> None:
-    noise = [sys.executable, "-c", "print('not json'); print('[1]'); print('{\"event\": 5, \"at\": 1}'); print('x' * 5000)"]
+    noise = [
+        sys.executable,
+        "-c",
+        "print('not json'); print('[1]'); print('{\"event\": 5, \"at\": 1}'); print('x' * 5000)",
+    ]
     with Child({"job": "cell"}, 10, noise) as child:
         assert list(child.events()) == []
     assert list(child.output)[:3] == ["not json", "[1]", '{"event": 5, "at": 1}']

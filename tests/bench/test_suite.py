@@ -117,7 +117,9 @@ def test_time_that_runs_out_leaves_the_rest_unrun(bench: Series) -> None:
     assert len(summary.rows) == 1
 
 
-def test_too_little_system_memory_is_refused_before_anything_is_pinned(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_system_memory_is_refused_before_anything_is_pinned(
+    bench: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*arguments: Any) -> CellRun:
         raise AssertionError("a process was started")
 
@@ -125,7 +127,10 @@ def test_too_little_system_memory_is_refused_before_anything_is_pinned(bench: Se
     monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=16 * GIB))
     heavy = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low",)))
     setting = Setting(None, Protocol(), ram=None)
-    with pytest.raises(InputError, match=r"16\.0 GiB of system memory are available and this needs \d\d\.\d GiB, \d\d\.\d GiB of it pinned"):
+    with pytest.raises(
+        InputError,
+        match=r"16\.0 GiB of system memory are available and this needs \d\d\.\d GiB, \d\d\.\d GiB of it pinned",
+    ):
         run_suite(heavy, setting, Console(file=io.StringIO()), runner=never)
 
 
@@ -173,7 +178,10 @@ def test_a_second_bench_on_the_same_card_is_refused_and_a_crash_frees_it() -> No
     holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(InputError, match=f"running on the card.*process {holder.pid}"), card_lock("GPU-lock-test", "the card"):
+    with (
+        pytest.raises(InputError, match=f"running on the card.*process {holder.pid}"),
+        card_lock("GPU-lock-test", "the card"),
+    ):
         raise AssertionError("two benches hold one card")
     with card_lock("GPU-other-card", "another card"):
         pass
@@ -223,7 +231,9 @@ def test_scaled_down_records_never_go_among_results(tmp_path: Path) -> None:
 
 def test_the_plan_shows_needs_without_running() -> None:
     console = Console(file=io.StringIO(), width=160, record=True)
-    predictions = [(one, predict(one, CardView((8, 9), 12 * GIB), True)) for one in (*CELLS, replace(CELLS[0], tiny=True))]
+    predictions = [
+        (one, predict(one, CardView((8, 9), 12 * GIB), True)) for one in (*CELLS, replace(CELLS[0], tiny=True))
+    ]
     print_plan(predictions, 12 * GIB, console)
     shown = console.export_text()
     assert "card capped to 12.0 GiB" in shown
@@ -255,7 +265,16 @@ def test_a_series_leaves_records_a_summary_and_says_what_did_not_run(
     monkeypatch.setattr(series, "run_suite", quick_suite)
     model = "sensenova-u1-8b-mot"
     plan = [
-        {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "full", "steps": 2, "repeats": 1, "warmup": 0, "vram": "12GB"},
+        {
+            "do": "run",
+            "model": model,
+            "tier": "Q4_K_S",
+            "mode": "full",
+            "steps": 2,
+            "repeats": 1,
+            "warmup": 0,
+            "vram": "12GB",
+        },
         {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "sideways"},
         {"do": "run", "model": model, "colour": "green"},
         {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "low", "seconds": 1000},
@@ -282,5 +301,3 @@ def test_unpack_refuses_what_is_no_record(tmp_path: Path) -> None:
         unpack(tmp_path / "x.jsonl", tmp_path / "filed")
     with pytest.raises(InputError, match="cannot be read"):
         unpack(tmp_path / "missing.jsonl", tmp_path / "filed")
-
-
