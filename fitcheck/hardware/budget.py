@@ -1,7 +1,8 @@
 """What a machine really has to give: never the number on the box.
 
-Live free memory where this machine was detected; otherwise the nominal size less what the driver keeps and what a
-display takes, as an interval. All constants, with their sources, stand in data/budget.json.
+Live free memory where this machine was detected; otherwise the size on the box, brought to what the driver reports as
+the total, less what the driver keeps and what a display takes, as an interval. All constants stand in data/budget.json,
+each with its source.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from fitcheck.errors import InputError
+from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Gpu, Machine
-from fitcheck.units import MIB, Interval, format_gib
+from fitcheck.units import GIB, MIB, Interval, format_gib
 
 _DATA = Path(__file__).parent / "data" / "budget.json"
+_WITHOUT_OUTPUTS = ("datacenter", "mining")
 
 
 def budget(machine: Machine, gpu: int = 0) -> Budget:
@@ -25,57 +28,125 @@ def budget(machine: Machine, gpu: int = 0) -> Budget:
     machine has no such card, or the card's memory is unknown and no override says it.
     """
     if not 0 <= gpu < len(machine.gpus):
-        raise InputError(f"--gpu: this machine has {len(machine.gpus)} cards, there is no card {gpu}.")
-    vram, basis = _vram(machine.gpus[gpu])
+        count = len(machine.gpus)
+        cards = "no card" if count == 0 else "1 card" if count == 1 else f"{count} cards"
+        raise InputError(f"--gpu: this machine has {cards}, there is no card at position {gpu}.")
+    vram, basis = _vram(machine.gpus[gpu], machine)
     return Budget(vram=vram, ram=_ram(machine), disk=machine.disk_free, basis=basis)
 
 
-def _vram(gpu: Gpu) -> tuple[Interval[int], str]:
+def reported_total(card: Card, total: int) -> int:
+    """What the driver reports as the total of a ``card`` of ``total`` bytes: a little under the nominal size.
+
+    A part of the memory is never visible: ECC check bits, or pages the firmware keeps. Published for some cards, by
+    architecture for others, else the size itself. A ``total`` that is already lower, as detected, stays.
+    """
+    if card.memory == 0:
+        return total
+    visible = _visible(card)
+    return min(total, max(visible, total - (card.memory - visible)))
+
+
+def _visible(card: Card) -> int:
+    published = _data()["reported_total_mib"].get(card.slug)
+    if published is not None:
+        return int(published[0]) * MIB
+    for rule in _data()["reported_share"]:
+        if card.architecture == rule["architecture"] and rule.get("form", card.form) == card.form:
+            return int(card.memory * rule["share"])
+    return card.memory
+
+
+def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
     if gpu.vram_override is not None:
         return Interval.exactly(gpu.vram_override), f"{format_gib(gpu.vram_override)} as given with --vram"
     if gpu.vram_free is not None:
-        low = max(0, gpu.vram_free - (_constant("display", "swing")[2] if gpu.display else 0))
-        return Interval(low, gpu.vram_free, gpu.vram_free), f"{format_gib(gpu.vram_free)} free now, by the driver"
+        swing = int(_data()["display_swing_mib"]["mib"]) * MIB if gpu.display else 0
+        words = ", and a display on the card may take a little more" if swing else ""
+        free = Interval(max(0, gpu.vram_free - swing), gpu.vram_free, gpu.vram_free)
+        return free, f"{format_gib(gpu.vram_free)} free now, as the driver reports it{words}"
     if gpu.vram_total == 0:
         raise InputError(
             f"--gpu: {gpu.card.name} shares the host's memory; say how much the machine has with --ram or --vram."
         )
-    if gpu.card.unified_memory:
-        shares = _data()["unified"]["fraction"]
-        low, best, high = (int(gpu.vram_total * share) for share in shares)
-        return Interval(low, best, high), f"the part of {format_gib(gpu.vram_total)} shared memory that a GPU may use"
-    return _discrete(gpu)
+    return _shared(gpu, machine) if gpu.card.unified_memory else _discrete(gpu)
+
+
+def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
+    """Memory that host and GPU share: the operating system's limit for the GPU, and never more than is free now."""
+    pool = gpu.vram_total
+    shares = _share_limit(gpu.card, pool)
+    if shares is None:
+        found = _without_system(pool)
+        words = f"{format_gib(pool)} shared memory less what the operating system takes"
+    else:
+        low, best, high = (int(pool * share) for share in shares)
+        found = Interval(low, best, high)
+        words = f"the part of {format_gib(pool)} shared memory that the operating system lets a GPU take"
+    if machine.ram_available is not None:
+        free = machine.ram_available
+        found = Interval(min(found.low, free), min(found.best, free), min(found.high, free))
+        words += f", and no more than the {format_gib(free)} that are free now"
+    return found, words
+
+
+def _share_limit(card: Card, pool: int) -> list[float] | None:
+    """Low, best and high part of the pool that a GPU may take; None where only the system's own use limits it."""
+    if card.form in ("datacenter", "embedded"):
+        return None
+    for rule in _data()["shared_memory"]:
+        if rule["vendor"] == card.vendor and pool <= rule.get("up_to_gib", float("inf")) * GIB:
+            found: list[float] = rule["share"]
+            return found
+    return None
 
 
 def _discrete(gpu: Gpu) -> tuple[Interval[int], str]:
-    driver = [int(gpu.vram_total * share) for share in _data()["driver"]["discrete"]["fraction"]]
-    attached, headless = _constant("display", "attached"), _constant("display", "headless")
-    if gpu.display is None:
-        usual = headless if gpu.card.form in ("datacenter", "mining") else attached
-        display, words = (headless[0], usual[1], usual[2]), "whether a display is attached is not known"
-    else:
-        display, words = (attached, "a display is attached") if gpu.display else (headless, "no display is attached")
-    taken = [reserve + screen for reserve, screen in zip(driver, display, strict=True)]
-    low, best, high = (max(0, gpu.vram_total - part) for part in reversed(taken))
-    basis = f"{format_gib(gpu.vram_total)} less the driver's reserve and the display's share; {words}"
+    total = reported_total(gpu.card, gpu.vram_total)
+    reserve, (display, words) = _driver_reserve(gpu.card), _display(gpu)
+    low, best, high = (
+        max(0, total - (kept + screen) * MIB) for kept, screen in zip(reversed(reserve), reversed(display), strict=True)
+    )
+    basis = (
+        f"{format_gib(total)} that the driver reports, less about {reserve[1]} MiB for the driver and "
+        f"{display[1]} MiB for the display ({words})"
+    )
     return Interval(low, best, high), basis
+
+
+def _driver_reserve(card: Card) -> list[int]:
+    """Least, usual and most MiB that the driver keeps of a card without running anything."""
+    for rule in _data()["driver_reserve_mib"]:
+        if rule.get("vendor", card.vendor) == card.vendor and rule.get("form", card.form) == card.form:
+            found: list[int] = rule["mib"]
+            return found
+    raise ValueError("budget.json lacks the rule for any card")
+
+
+def _display(gpu: Gpu) -> tuple[tuple[int, int, int], str]:
+    """Least, usual and most MiB that a display takes, and why; not knowing widens the interval."""
+    attached, headless = _data()["display_mib"]["attached"], _data()["display_mib"]["headless"]
+    if gpu.display is None and gpu.card.form in _WITHOUT_OUTPUTS:
+        return tuple(headless), "a card of this kind drives no display"
+    if gpu.display is None:
+        return (headless[0], attached[1], attached[2]), "whether one is attached is not known, assumed yes"
+    return (tuple(attached), "attached") if gpu.display else (tuple(headless), "none attached")
 
 
 def _ram(machine: Machine) -> Interval[int] | None:
     if machine.ram_available is not None:
         return Interval.exactly(machine.ram_available)
-    if machine.ram_total is None:
-        return None
-    least, usual, most = _constant("ram", "operating_system")
-    return Interval(
-        max(0, machine.ram_total - most), max(0, machine.ram_total - usual), max(0, machine.ram_total - least)
+    return None if machine.ram_total is None else _without_system(machine.ram_total)
+
+
+def _without_system(total: int) -> Interval[int]:
+    """Host memory of a machine at rest: less the firmware's and kernel's part, less what a running system uses."""
+    ram = _data()["ram"]
+    low, best, high = (
+        max(0, int(total * (1 - share)) - used * MIB)
+        for share, used in zip(reversed(ram["firmware_share"]), reversed(ram["system_mib"]), strict=True)
     )
-
-
-def _constant(group: str, name: str) -> tuple[int, int, int]:
-    """Low, best and high of a reserve, in bytes."""
-    low, best, high = _data()[group][name]
-    return low * MIB, best * MIB, high * MIB
+    return Interval(low, best, high)
 
 
 @cache

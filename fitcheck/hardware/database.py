@@ -129,6 +129,7 @@ def _build(row: dict[str, Any], source: Database) -> Card:
         row = {**row, **{column: value for column, (value, _) in fixes.items()}}
     generation, lanes = _pcie(row["bus_interface"])
     gigabytes = row["memory_size_gb"] or 0
+    form = patch.get("form") or _form(name, row["generation"] or "", row["board_slot_width"])
     major = row["cuda_major_version"]
     bandwidth, shader = row["memory_bandwidth_gb_s"], row["single_float_performance_gflop_s"]
     return Card(
@@ -136,7 +137,7 @@ def _build(row: dict[str, Any], source: Database) -> Card:
         name=name,
         vendor=row["manufacturer"],
         memory=nominal_bytes(gigabytes),
-        form=patch.get("form") or _form(name, row["generation"] or "", row["board_slot_width"]),
+        form=form,
         architecture=row["architecture"],
         released=row["release_date"],
         memory_bandwidth=None if bandwidth is None else bandwidth * 1e9,
@@ -147,7 +148,8 @@ def _build(row: dict[str, Any], source: Database) -> Card:
         compute_capability=None if major is None else (major, row["cuda_minor_version"]),
         pcie_generation=generation,
         pcie_lanes=lanes,
-        unified_memory=patch.get("unified_memory", gigabytes == 0 and row["memory_type"] == "System Shared"),
+        unified_memory=patch.get("unified_memory", form == "embedded" and row["manufacturer"] == "NVIDIA")
+        or (gigabytes == 0 and row["memory_type"] == "System Shared"),
         power_watts=row["thermal_design_power_w"],
         launch_price_usd=_sourced(patch.get("launch_price_usd"), source),
         corrections=corrections,
