@@ -96,7 +96,7 @@ class Resolved:
 
         A pipeline's tensors are named ``component.tensor`` and have the component as their branch.
         """
-        self._read([candidate])
+        self.preload([candidate])
         if candidate.format == "gguf":
             return join_shards([self._gguf(file) for file in candidate.files])
         parts = [self._checkpoint(weights) for weights in candidate.sets]
@@ -133,7 +133,7 @@ class Resolved:
     def tiers(self, candidates: Sequence[Candidate] | None = None) -> list[Tier]:
         """The tiers of all candidates, or of those given, read at once. Raises InputError when none can be read."""
         chosen = self.candidates if candidates is None else tuple(candidates)
-        self._read(chosen)
+        self.preload(chosen)
         tiers, problems = [], []
         for candidate in chosen:
             try:
@@ -149,7 +149,7 @@ class Resolved:
             return None
         return parse_json_object(read_whole(self.files, path, _CONFIG_LIMIT), f"{self.files.name}: {path}")
 
-    def _read(self, candidates: Sequence[Candidate]) -> None:
+    def preload(self, candidates: Sequence[Candidate]) -> None:
         """Reads the headers of all files that were not read yet, several at once where they are remote."""
         missing = list(dict.fromkeys(f for c in candidates for f in c.files if f not in self._headers))
         # the first file teaches how long the lists are that all files of a repository share
