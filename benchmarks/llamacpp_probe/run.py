@@ -128,7 +128,7 @@ def main() -> None:
     given = parser.parse_args()
     saved = []
     for case in json.loads(CASES.read_text()):
-        if given.only not in case["name"]:
+        if not any(part in case["name"] for part in given.only.split(",")):
             continue
         architecture = architecture_from_gguf(case["metadata"])
         tensors = mixture_table(architecture, case["tier"])

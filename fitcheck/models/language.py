@@ -94,6 +94,7 @@ class LanguageArchitecture:
     soft_cap: bool = False
     final_soft_cap: bool = False
     embedding_scaled: bool = False
+    layer_norm: bool = False
     dense_lead: int = 0
     unknown: tuple[str, ...] = field(default=())
 

@@ -40,7 +40,9 @@ def _outer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterato
         yield "output.weight", (rows, width)
     if known.get("head_bias"):
         yield "output.bias", (rows,)
-    yield from _norm("output_norm", width, known)
+    yield from _norm(known.get("final_norm", "output_norm"), width, known)
+    if known.get("rope_frequencies"):
+        yield "rope_freqs.weight", (max((block.key_length for block in architecture.blocks), default=0) // 2,)
     if known.get("rope_factors"):
         half = max((block.key_length for block in architecture.blocks), default=0) // 2
         yield "rope_factors_long.weight", (half,)
@@ -66,9 +68,9 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
     if known.get("post_norms") or known.get("post_attention_only"):
         yield from _norm("post_attention_norm", width, known)
     has_feed_forward = bool(block.feed_forward or block.experts_used)
-    if has_feed_forward and known.get("pre_norm", True) and not known.get("parallel"):
-        if not known.get("post_attention_only"):
-            yield from _norm("ffn_norm", width, known)
+    second_norm = known.get("pre_norm", True) and not known.get("parallel") and not known.get("post_attention_only")
+    if has_feed_forward and second_norm:
+        yield from [("ffn_norm", (width,))] if known.get("bare_ffn_norm") else _norm("ffn_norm", width, known)
     if block.experts_used:
         yield from _experts(architecture, block, known)
     elif block.feed_forward:
@@ -81,6 +83,8 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
         yield "post_norm.weight", (width,)
     if known.get("altup"):
         yield from _altup(width)
+    if known.get("layer_scale"):
+        yield "layer_output_scale.weight", (1,)
     if block.prediction:
         yield "nextn.eh_proj.weight", (width, 2 * width)
         yield "nextn.enorm.weight", (width,)

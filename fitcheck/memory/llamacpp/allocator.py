@@ -107,22 +107,19 @@ class _Allocation:
         self.place[key] = (device, self.arenas[device].take(node.nbytes))
 
     def _reuse(self, node: Node) -> bool:
+        """Take over a source's memory. A view is never taken over: to the allocator it is not its own tensor."""
         for parent in node.sources:
-            root = parent.view_of or parent
-            if root.external or id(root) not in self.place or root.is_output or parent.layout != node.layout:
+            if parent.is_view or parent.external or not self.live.get(id(parent)):
                 continue
-            if self.children.get(id(parent), 0) != 1 or self.views.get(id(parent), 0) != 0:
+            if parent.is_output or parent.layout != node.layout or self.children.get(id(parent), 0) != 1:
                 continue
-            if parent.is_view and not (
-                self.views.get(id(root), 0) == 1 and self.children.get(id(root), 0) == 0 and parent.same_start
-            ):
+            if self.views.get(id(parent), 0):
                 continue
-            device, offset = self.place[id(root)]
+            device, offset = self.place[id(parent)]
             self.place[id(node)] = (device, offset)
-            self.live[id(root)] = False
             self.live[id(parent)] = False
             arena = self.arenas[device]
-            held, needed = arena.padded(root.nbytes), arena.padded(node.nbytes)
+            held, needed = arena.padded(parent.nbytes), arena.padded(node.nbytes)
             if held > needed:
                 arena.give(offset + needed, held - needed)
             return True

@@ -45,7 +45,7 @@ def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
 
     if f"{prefix}ffn_gate_up_exps.weight" in names:
         joint = through("ffn_gate_up_exps", source, 2 * inner)
-        hidden = graph.op("glu", shape, graph.view(joint, shape, offset=False), graph.view(joint, shape))
+        hidden = graph.op("glu", shape, graph.view(joint, shape), graph.view(joint, shape))
     elif builder.build.fork and builder.options.fused_experts and f"{prefix}ffn_gate_exps.weight" in names:
         up, gate = (builder._weight(f"{prefix}{name}.weight") for name in ("ffn_up_exps", "ffn_gate_exps"))
         hidden = graph.op("mul_mat_id", shape, up, gate, source, chosen, rows=tokens)
@@ -58,7 +58,7 @@ def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
     experts = through("ffn_down_exps", hidden, width)
     experts = graph.op("mul", experts.shape, experts, weights)
     graph.expand(experts)
-    parts = [graph.view(experts, (width, tokens), offset=bool(i)) for i in range(used)]
+    parts = [graph.view(experts, (width, tokens)) for i in range(used)]
     for part in parts:
         graph.expand(part)
     total = parts[0]
@@ -79,7 +79,7 @@ def _router(builder: Builder, prefix: str, current: Node, count: int, used: int,
     if f"{prefix}exp_probs_b.bias" in names:
         ranked = graph.op("add", logits.shape, probabilities, builder._weight(f"{prefix}exp_probs_b.bias"))
     order = graph.op("argsort", logits.shape, ranked)
-    chosen = graph.view(order, (used, tokens), offset=False)
+    chosen = graph.view(order, (used, tokens))
     table = graph.reshape(probabilities, (1, count, tokens))
     weights = graph.op("get_rows", (1, used, tokens), table, chosen)
     graph.expand(weights)

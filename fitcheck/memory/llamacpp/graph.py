@@ -45,7 +45,6 @@ class Node:
     nbytes: int
     sources: tuple[Node, ...] = ()
     view_of: Node | None = None
-    same_start: bool = False
     device: int | None = None
     external: bool = False
     weight: bool = False
@@ -75,25 +74,31 @@ class Graph:
     def weight(self, nbytes: int, device: int) -> Node:
         return Node("weight", (), nbytes, device=device, external=True, weight=True)
 
-    def cache(self, device: int) -> Node:
-        return Node("cache", (), 0, device=device, external=True)
+    def cache(self, device: int, nbytes: int = 0) -> Node:
+        """A cache tensor; ``nbytes`` is what a device that cannot read it has to copy."""
+        return Node("cache", (), nbytes, device=device, external=True)
 
     def op(self, name: str, shape: tuple[int, ...], *sources: Node, element: int = F32, rows: int = 0) -> Node:
-        node = Node(name, shape, prod(shape) * element, tuple(sources), rows=rows)
+        node = Node(name, shape, prod(shape) * element, tuple(sources), rows=rows or self._rows(name, shape))
         node.layout = (shape, element)
         return node
+
+    @staticmethod
+    def _rows(name: str, shape: tuple[int, ...]) -> int:
+        """The batch size by which a card decides to take an operation over (ggml-cuda.cu get_op_batch_size)."""
+        return 0 if name == "get_rows" else prod(shape[1:])
 
     def reshape(self, source: Node, shape: tuple[int, ...]) -> Node:
         """A view of the whole tensor from its start, contiguous."""
         root = source.view_of or source
-        node = Node("view", shape, 0, (source,), view_of=root, same_start=source.same_start or not source.is_view)
+        node = Node("view", shape, 0, (source,), view_of=root)
         node.layout = (shape, source.layout[-1] if source.layout else F32)
         return node
 
-    def view(self, source: Node, shape: tuple[int, ...], offset: bool = True) -> Node:
+    def view(self, source: Node, shape: tuple[int, ...]) -> Node:
         """A strided or offset part of a tensor: same memory, other layout."""
         root = source.view_of or source
-        node = Node("view", shape, 0, (source,), view_of=root, same_start=not offset and not source.is_view)
+        node = Node("view", shape, 0, (source,), view_of=root)
         node.layout = ("strided", shape, id(node))
         return node
 

@@ -20,10 +20,10 @@ def latent_attention(builder: Builder, index: int, block: Block, current: Node) 
     heads, rope, rank = block.heads, latent.rope, latent.rank
     plain = latent.key_length - rope
     query = _query(builder, prefix, current, heads * latent.key_length)
-    query_plain = graph.view(query, (plain, heads, tokens), offset=False)
+    query_plain = graph.view(query, (plain, heads, tokens))
     query_rope = graph.view(query, (rope, heads, tokens))
     joint = builder._linear(f"{prefix}attn_kv_a_mqa", current, rank + rope)
-    compressed = graph.view(joint, (rank, tokens), offset=False)
+    compressed = graph.view(joint, (rank, tokens))
     key_rope = graph.view(joint, (rope, 1, tokens))
     query_rope = graph.op("rope", query_rope.shape, query_rope, builder.positions)
     graph.expand(query_rope)
@@ -50,7 +50,7 @@ def latent_attention(builder: Builder, index: int, block: Block, current: Node) 
     else:
         both = plain + latent.value_length
         expanded = builder._linear(f"{prefix}attn_kv_b", compressed, heads * both)
-        key_plain = graph.view(expanded, (plain, heads, tokens), offset=False)
+        key_plain = graph.view(expanded, (plain, heads, tokens))
         values = graph.op("cont", (latent.value_length, heads, tokens), graph.view(expanded, (1, heads, tokens)))
         shape = (latent.key_length, heads, tokens)
         joined = graph.op("concat", shape, query_rope, query_plain)

@@ -155,7 +155,9 @@ class Builder:
         if parallel and f"{prefix}attn_norm.weight" in names:
             branch = self._select(normed, self.options.outputs) if last else normed
             output = self._feed_forward(index, block, branch)
-            return graph.op("add", current.shape, graph.op("add", current.shape, output, current), residual)
+            pair = (current, output) if f"{prefix}attn_qkv.weight" in names else (output, residual)
+            first = graph.op("add", current.shape, *pair)
+            return graph.op("add", current.shape, first, residual if pair[0] is current else current)
         middle = graph.op("add", current.shape, current, residual)
         current = middle
         second = f"{prefix}ffn_norm" if f"{prefix}ffn_norm.weight" in names else f"{prefix}post_attention_norm"
@@ -190,7 +192,7 @@ class Builder:
 
     def _norm(self, node: Node, name: str, device: int) -> Node:
         graph = self.graph
-        normed = graph.op("rms_norm", node.shape, node)
+        normed = graph.op("norm" if self.plan.architecture.layer_norm else "rms_norm", node.shape, node)
         if self.plan.full_offload or self.tokens < 32:
             normed.device = device
         if f"{name}.weight" in self.plan.names:
@@ -219,14 +221,14 @@ class Builder:
         if f"{prefix}attn_qkv.weight" in names:
             total = heads * key + kv_heads * (key + value)
             joint = self._linear(f"{prefix}attn_qkv", current, total)
-            query = graph.view(joint, (key, heads, tokens), offset=False)
+            query = graph.view(joint, (key, heads, tokens))
             keys = graph.view(joint, (key, kv_heads, tokens))
             values = graph.view(joint, (value, kv_heads, tokens))
         else:
             rows = names[f"{prefix}attn_q.weight"].shape[0]
             flat = self._linear(f"{prefix}attn_q", current, rows)
             if rows == 2 * heads * key:
-                query = graph.view(flat, (key, heads, tokens), offset=False)
+                query = graph.view(flat, (key, heads, tokens))
                 gate = graph.op("cont", (key * heads, tokens), graph.view(flat, (key, heads, tokens)))
             else:
                 query = graph.reshape(flat, (key, heads, tokens))
@@ -257,36 +259,47 @@ class Builder:
         """Store K and V, multiply with the whole cache; the result is (heads × width, tokens)."""
         graph, options, tokens, heads = self.graph, self.options, self.tokens, block.heads
         cache_device = self.plan.host if options.cache_on_host else self.plan.layers[index]
-        cache = graph.cache(cache_device)
         slides = block.sliding
         cells = self.sliding if slides else self.cells
+        held = self.plan.caches[self._cache_owner(index)]
+        cached_keys = graph.cache(cache_device, held.keys)
+        cached_values = graph.cache(cache_device, held.values or held.keys)
         graph.expand(query)
-        for part in (values, keys):
+        order = (keys, values) if self.plan.architecture.window else (values, keys)
+        for part in order if self.build.has("set_rows") else (keys, values):
             if part is not None:
                 graph.expand(part)
-        for position, part in enumerate((keys, values)):
+        pair = self.indices.get(slides)
+        for position, (part, target) in enumerate(((keys, cached_keys), (values, cached_values))):
             if part is not None:
-                flat = graph.view(part, (part.shape[0] * part.shape[1], tokens), offset=False)
-                pair = self.indices.get(slides)
+                flat = graph.view(part, (part.shape[0] * part.shape[1], tokens))
                 sources = (flat, pair[position]) if pair is not None else (flat,)
-                graph.expand(graph.store(cache, *sources))
-        turned = graph.view(query, (query.shape[0], tokens, heads), offset=False)
+                graph.expand(graph.store(target, *sources))
+        turned = graph.view(query, (query.shape[0], tokens, heads))
         mask = self.masks.get(slides) or next(iter(self.masks.values()))
         if options.flash:
-            output = graph.op("flash_attn", (width, heads, tokens), turned, cache, mask)
+            output = graph.op("flash_attn", (width, heads, tokens), turned, cached_keys, cached_values, mask)
             output.nbytes += self._half_copy(index, cells)
             self._on_host(output)
             return graph.reshape(output, (width * heads, tokens))
-        scores = graph.op("mul_mat", (cells // self.streams, tokens, heads), cache, turned)
+        scores = graph.op("mul_mat", (cells // self.streams, tokens, heads), cached_keys, turned)
         if self.plan.architecture.soft_cap:
             for name in ("scale", "unary", "scale"):
                 scores = graph.op(name, scores.shape, scores)
         weights = graph.op("soft_max", scores.shape, scores, mask)
-        mixed = graph.op("mul_mat", (width, tokens, heads), cache, weights)
+        mixed = graph.op("mul_mat", (width, tokens, heads), cached_values, weights)
         output = graph.op("cont", (width * heads, tokens), graph.view(mixed, (width, heads, tokens)))
         self._on_host(output)
         graph.expand(output)
         return output
+
+    def _cache_owner(self, index: int) -> int:
+        """The layer whose cache ``index`` reads: its own, or the last one of its kind that keeps one."""
+        blocks = self.plan.architecture.blocks
+        if blocks[index].cached:
+            return index
+        alike = (i for i in range(index, -1, -1) if blocks[i].cached and blocks[i].sliding == blocks[index].sliding)
+        return next(alike, index)
 
     def _on_host(self, output: Node) -> None:
         if self.options.cache_on_host:
@@ -330,7 +343,7 @@ class Builder:
             elif self.build.fork:
                 upper = graph.op("glu", (inner, tokens), upper)
             else:
-                first = graph.op("cont", (inner, tokens), graph.view(upper, (inner, tokens), offset=False))
+                first = graph.op("cont", (inner, tokens), graph.view(upper, (inner, tokens)))
                 second = graph.op("cont", (inner, tokens), graph.view(upper, (inner, tokens)))
                 upper = graph.op("mul", first.shape, graph.op("unary", first.shape, first), second)
         else:

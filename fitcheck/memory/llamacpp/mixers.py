@@ -77,7 +77,7 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, current: Node) -
     convolved = _convolve(builder, prefix, mixed, channels, state)
     convolved = graph.op("unary", convolved.shape, convolved)
     old = _states(builder, state.state)
-    query = graph.op("l2_norm", (keys, tokens), graph.view(convolved, (keys, tokens), offset=False))
+    query = graph.op("l2_norm", (keys, tokens), graph.view(convolved, (keys, tokens)))
     key = graph.op("l2_norm", (keys, tokens), graph.view(convolved, (keys, tokens)))
     value = graph.view(convolved, (state.inner, tokens))
     if state.groups != steps and f"{prefix}ssm_ba.weight" in names:
@@ -86,7 +86,7 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, current: Node) -
     total = state.inner * tokens + state.state * slots
     mixed_out = graph.op("delta_net", (total,), query, key, value, gate, beta, old)
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(mixed_out, (state.state, slots))))
-    output = graph.view(mixed_out, (state.inner, tokens), offset=False)
+    output = graph.view(mixed_out, (state.inner, tokens))
     normed = graph.op("rms_norm", (state.inner, tokens), output)
     normed = graph.op("mul", normed.shape, normed, builder._weight(f"{prefix}ssm_norm.weight"))
     gated = graph.op("unary", outer.shape, outer)
@@ -109,12 +109,12 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, current: Node) -> No
         projected = builder._linear(f"{prefix}ssm_x", convolved, names[f"{prefix}ssm_x.weight"].shape[0])
         step = builder._linear(f"{prefix}ssm_dt", graph.view(projected, (state.steps, tokens)), state.inner)
     total = state.inner * tokens + state.state * slots
-    scanned = graph.op("ssm_scan", (total,), graph.view(convolved, (state.inner, tokens), offset=False), step)
+    scanned = graph.op("ssm_scan", (total,), graph.view(convolved, (state.inner, tokens)), step)
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(scanned, (state.state, slots))))
-    output = graph.view(scanned, (state.inner, tokens), offset=False)
+    output = graph.view(scanned, (state.inner, tokens))
     skipped = graph.op("mul", (state.inner, tokens), graph.view(convolved, (state.inner, tokens)))
     output = graph.op("add", (state.inner, tokens), output, skipped)
-    gate = graph.op("cont", (state.inner, tokens), graph.view(joint, (state.inner, tokens), offset=False))
+    gate = graph.op("cont", (state.inner, tokens), graph.view(joint, (state.inner, tokens)))
     output = graph.op("glu", (state.inner, tokens), gate, output)
     if f"{prefix}ssm_norm.weight" in names:
         normed = graph.op("rms_norm", output.shape, output)
@@ -127,7 +127,7 @@ def _short_convolution(builder: Builder, prefix: str, state: Recurrent, current:
     width, slots = builder.plan.architecture.embedding, builder.options.slots
     per_sequence = tokens // slots
     joint = builder._linear(f"{prefix}shortconv.in_proj", current, 3 * width)
-    parts = [graph.view(joint, (width, tokens), offset=bool(i)) for i in range(3)]
+    parts = [graph.view(joint, (width, tokens)) for i in range(3)]
     product = graph.op("mul", (width, tokens), parts[0], parts[2])
     old = graph.reshape(_states(builder, (state.kernel - 1) * width), (state.kernel - 1, width, slots))
     turned = graph.view(product, (per_sequence, width, slots))

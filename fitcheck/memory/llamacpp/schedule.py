@@ -63,6 +63,10 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
     leaves = list(graph.leaves)
     for leaf in leaves:
         leaf.device = host
+        if copies > 1:
+            # a pipelined graph holds one input for each batch in flight and gives none of them back
+            leaf.nbytes *= copies
+            leaf.is_output = True
     split: list[Node] = []
     inputs: list[tuple[Node, Node]] = []
     current: int | None = None
@@ -92,8 +96,9 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
             if _elsewhere(source, device, host):
                 key = (id(source), device)
                 if key not in made:
-                    copy = Node("copy", source.shape, _copied_bytes(source) * copies, device=device)
-                    copy.layout = ("copy", id(copy))
+                    pieces = 1 if source.is_input else copies
+                    copy = Node("copy", source.shape, _copied_bytes(source) * pieces, device=device)
+                    copy.layout = source.layout
                     if copies > 1:
                         copy.is_input = copy.is_output = True
                         leaves.append(copy)
