@@ -290,6 +290,8 @@ def _notes(run: CellRun) -> str:
             f"context bytes: {context['before_matmul']} before, {context['after_matmul']} after the first product "
             f"({context['method']})"
         )
+    if run.ready.get("allocator"):
+        lines.append(f"allocator: {run.ready['allocator']}")
     if run.capped:
         lines.append(
             f"cap: {run.capped['cap']} bytes = {run.capped['context']} context + {run.capped['allocator_limit']} "

@@ -203,7 +203,22 @@ def _host_pinned(torch: Any) -> int | None:
     return None
 
 
+ALLOCATOR_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
+
+
+def choose_allocator(cell: Cell) -> str | None:
+    """``ring`` runs on expandable segments, so that freed activations and caches of any size share one segment.
+
+    Read by torch when it is imported; a setting of the user's own wins. Returns what is in force, ``None`` for torch's
+    default.
+    """
+    if cell.placement.policy == "ring":
+        os.environ.setdefault(ALLOCATOR_VARIABLE, "expandable_segments:True")
+    return os.environ.get(ALLOCATOR_VARIABLE)
+
+
 def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
+    allocator = choose_allocator(cell)
     torch = _import_torch(cell.device)
     cuda = cell.device == "cuda"
     if not cuda:
@@ -215,6 +230,7 @@ def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
     channel.send(
         "ready",
         software=software_versions(torch),
+        allocator=allocator,
         context=None if context is None else asdict(context),
         **_device(torch, cell.device),
     )
