@@ -2,8 +2,8 @@
 
 PLAN is a JSON list in order of priority; each entry is an object with ``do`` ("run", "limit" or "link") and the options
 of the command of that name, e.g. ``{"do": "run", "model": "sensenova-u1-8b-mot", "tier": "BF16", "mode": "full,low",
-"size": "2048x2048", "steps": 8, "cfg": 1, "seconds": 60}``; ``seconds`` is what one cell should take, and with less time
-left it is not begun. Each record is appended to FOLDER/records.jsonl as soon as it is done, and
+"size": "2048x2048", "steps": 8, "cfg": 1, "seconds": 60}``; ``seconds`` is what one cell should take, and with less
+time left it is not begun. Each record is appended to FOLDER/records.jsonl as soon as it is done, and
 FOLDER/summary.json says what ran, what did not and why. ``python -m bench.unpack FOLDER/records.jsonl results`` files
 the records. Few files, because a rented machine may hand back few.
 """

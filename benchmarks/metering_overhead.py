@@ -1,6 +1,6 @@
 """What the meters cost: the same cell with and without them, in turns, on this machine.
 
-    python benchmarks/metering_overhead.py [--tier Q4_K_S] [--mode balanced] [--pairs 3] [--repeats 5] [--tiny --device cpu]
+    python benchmarks/metering_overhead.py [--tier Q4_K_S] [--mode balanced] [--pairs 2] [--tiny --device cpu]
 
 Prints one JSON object. The bar is an overhead of at most 1 % of the pass on a GPU. Runs take turns (with, without,
 without, with…), so that a card that warms up during the measurement does not count for one side.

@@ -11,9 +11,10 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_fakes import LIBRARIES, Allocator, FakeNvml, OutOfMemoryError, fake_torch
 

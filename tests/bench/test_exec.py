@@ -75,9 +75,7 @@ def test_a_killed_program_says_by_what() -> None:
 def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     stubborn = f"import os, signal, time; signal.signal(2, 1); open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    parent = (
-        f"import subprocess, sys, signal; signal.signal(2, 1); subprocess.run([sys.executable, '-c', {stubborn!r}])"
-    )
+    parent = f"{deaf}subprocess.run([sys.executable, '-c', {stubborn!r}])"
 
     def press() -> None:
         while not (note.exists() and note.read_text()):

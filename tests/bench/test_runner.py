@@ -147,7 +147,7 @@ def test_prints_of_a_library_do_not_break_the_protocol(monkeypatch: pytest.Monke
 
 def test_no_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_NO_GPU", "1")
-    with pytest.raises(InputError, match="sees no GPU.*--tiny --device cpu"):
+    with pytest.raises(InputError, match=r"sees no GPU.*--tiny --device cpu"):
         run()
 
 
@@ -162,9 +162,10 @@ def test_the_deadline_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_child_whose_parent_is_killed_ends_too() -> None:
+    protocol = {"repeats": 1, "warmup": 0, "cap": None, "meters": True}
+    job = {"job": "cell", "cell": cell().to_json(), "protocol": protocol}
     script = (
-        "import sys, time\nfrom bench.process import Child\n"
-        f"with Child({{'job': 'cell', 'cell': {cell().to_json()!r}, 'protocol': {{'repeats': 1, 'warmup': 0, 'cap': None, 'meters': True}}}}, 60, {ARGV!r}) as child:\n"
+        f"import sys, time\nfrom bench.process import Child\nwith Child({job!r}, 60, {ARGV!r}) as child:\n"
         "    print(child.pid, flush=True)\n    time.sleep(60)\n"
     )
     environment = {**os.environ, "FAKE_ENGINE": "hang@load", "PYTHONPATH": str(Path(__file__).parents[2])}

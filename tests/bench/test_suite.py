@@ -195,7 +195,7 @@ def test_a_second_bench_on_the_same_card_is_refused_and_a_crash_frees_it() -> No
 def test_a_folder_that_cannot_be_written_is_refused_first(bench: Series, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     bench.out = tmp_path / "file" / "under"
-    with pytest.raises(InputError, match="--out: .* cannot be written"):
+    with pytest.raises(InputError, match=r"--out: .* cannot be written"):
         bench.run()
 
 
@@ -297,7 +297,7 @@ def test_a_series_leaves_records_a_summary_and_says_what_did_not_run(
 
 def test_unpack_refuses_what_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"kind": "pass"}\n')
-    with pytest.raises(InputError, match="x.jsonl:1"):
+    with pytest.raises(InputError, match=r"x.jsonl:1"):
         unpack(tmp_path / "x.jsonl", tmp_path / "filed")
     with pytest.raises(InputError, match="cannot be read"):
         unpack(tmp_path / "missing.jsonl", tmp_path / "filed")
