@@ -74,7 +74,8 @@ def test_a_killed_program_says_by_what() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path) -> None:
     note = tmp_path / "pid"
-    stubborn = f"import os, signal, time; signal.signal(2, 1); open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    deaf = "import os, signal, subprocess, sys, time; signal.signal(2, 1); "
+    stubborn = f"{deaf}open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     parent = f"{deaf}subprocess.run([sys.executable, '-c', {stubborn!r}])"
 
     def press() -> None:
