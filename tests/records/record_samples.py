@@ -59,7 +59,7 @@ def model(**changes: Any) -> schema.ModelRef:
 
 def samples(*totals: float) -> tuple[schema.Sample, ...]:
     warm = schema.Sample(total=totals[0] * 1.1, warmup=True)
-    return (warm, *(schema.Sample(total=t, phases={"prefix": 0.5, "denoise": t - 1}) for t in totals))
+    return (warm, *(schema.Sample(total=t, phases={"prefix": t * 0.01, "denoise": t * 0.95}) for t in totals))
 
 
 def make_pass(**changes: Any) -> schema.PassRecord:

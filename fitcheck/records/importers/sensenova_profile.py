@@ -12,13 +12,16 @@ from fitcheck.errors import InputError
 from fitcheck.records.importers.common import Given, Imported, card_info, finish, gguf_identity, need
 from fitcheck.units import GIB
 
-_LOAD = re.compile(r"^\s*model load\s*:\s*([\d.]+) s", re.MULTILINE)
-_MEMORY = r"allocated ([\d.]+) GiB, reserved ([\d.]+) GiB"
+_NUMBER, _WHOLE = r"(\d{1,9}(?:\.\d{1,6})?)", r"(\d{1,7})"
+_MEMORY = rf"allocated {_NUMBER} GiB, reserved {_NUMBER} GiB"
+_LOAD = re.compile(rf"^\s*model load\s*:\s*{_NUMBER} s", re.MULTILINE)
 _LOAD_PEAK = re.compile(rf"^\s*load peak memory\s*:\s*{_MEMORY}", re.MULTILINE)
 _PEAK = re.compile(rf"^\s*generation peak mem\s*:\s*{_MEMORY}", re.MULTILINE)
-_COUNT = re.compile(r"^\s*generations\s*:\s*(\d+) call\(s\), (\d+) image\(s\) total, ([\d.]+) s wall", re.MULTILINE)
-_CALL = re.compile(r"^\s*\[\s*\d+\] (\d+)x(\d+) x(\d+)\s+([\d.]+) s\b", re.MULTILINE)
-_TOKENS = re.compile(r"patch_size=(\d+), avg (\d+) tok/image")
+_COUNT = re.compile(
+    rf"^\s*generations\s*:\s*{_WHOLE} call\(s\), {_WHOLE} image\(s\) total, {_NUMBER} s wall", re.MULTILINE
+)
+_CALL = re.compile(rf"^\s*\[\s*\d+\] {_WHOLE}x{_WHOLE} x{_WHOLE}\s+{_NUMBER} s\b", re.MULTILINE)
+_TOKENS = re.compile(rf"patch_size={_WHOLE}, avg {_WHOLE} tok/image")
 _UNMAPPED = ("avg per image", "image tokens", "throughput")
 
 

@@ -1,0 +1,386 @@
+"""The three ranks: what cannot be is rejected, what surprises is flagged, the rest is noted; a fast rig is welcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_samples import (
+    NOW,
+    card,
+    document,
+    make_external,
+    make_link,
+    make_llm,
+    make_pass,
+    model,
+    protocol,
+    resealed,
+    samples,
+)
+
+from fitcheck.records import checks, privacy, schema, store
+from fitcheck.records.findings import Finding, Rank, flag
+from fitcheck.records.validate import Report, check_record, validate
+from fitcheck.units import GIB, MIB
+
+MEMORY = make_pass().memory
+
+
+def findings(record: Any, now: float = NOW) -> dict[str, Rank]:
+    parsed, found = check_record(store.encode(record), "x", now)
+    assert parsed is not None
+    return {finding.code: finding.rank for finding in found}
+
+
+@pytest.mark.parametrize("maker", [make_pass, make_link, make_llm, make_external])
+def test_a_believable_record_has_no_findings(maker: Any) -> None:
+    assert findings(maker()) == {}
+
+
+def memory(**changes: int | None) -> schema.Memory:
+    return MEMORY.model_copy(update=changes)
+
+
+REJECTED: dict[str, tuple[str, Any]] = {
+    "peak over the card": ("peak-over-card", lambda: make_pass(memory=memory(device=13 * GIB))),
+    "allocated over the card": (
+        "peak-over-card",
+        lambda: make_pass(memory=memory(allocated=13 * GIB, reserved=13 * GIB)),
+    ),
+    "a phase over the card": (
+        "peak-over-card",
+        lambda: make_pass(memory=memory(phases=(schema.PhaseMemory(name="x", process=20 * GIB),))),
+    ),
+    "allocated over reserved": ("allocated-over-reserved", lambda: make_pass(memory=memory(allocated=8 * GIB))),
+    "a phase over the whole": (
+        "phase-over-total",
+        lambda: make_pass(memory=memory(phases=(schema.PhaseMemory(name="x", allocated=6 * GIB + 1),))),
+    ),
+    "over its cap": (
+        "peak-over-cap",
+        lambda: make_pass(protocol=protocol(cap=schema.Cap(bytes=6 * GIB, enforced_by="allocator-fraction"))),
+    ),
+    "less pinned than asked": ("pinned-rounding", lambda: make_pass(memory=memory(pinned_rounded=1))),
+    "more host memory than there is": ("host-over-ram", lambda: make_pass(memory=memory(rss=65 * GIB))),
+    "faster than the link": (
+        "over-link",
+        lambda: make_pass(transfer=schema.Transfer(bytes_per_second=33e9)),
+    ),
+    "more bytes than the link carries in the time": (
+        "over-link",
+        lambda: make_pass(transfer=schema.Transfer(bytes_streamed=4000 * GIB)),
+    ),
+    "a copy faster than the link": (
+        "over-link",
+        lambda: make_link(
+            copies=(schema.CopyRate(direction="device-to-host", pinned=True, bytes=1, bytes_per_second=40e9),)
+        ),
+    ),
+    "pinning less than asked": (
+        "pinned-rounding",
+        lambda: make_link(pinning=(schema.PinRate(bytes=2, seconds=1, taken=1),)),
+    ),
+    "a context larger than the card": ("peak-over-card", lambda: make_link(context_bytes=13 * GIB)),
+    "more energy than the limit allows": (
+        "energy-over-limit",
+        lambda: make_pass(power=schema.Power(joules=30_000.0, seconds=100.0)),
+    ),
+    "a mean over the limit": ("energy-over-limit", lambda: make_pass(power=schema.Power(watts_mean=230.0))),
+    "a mean over the maximum": (
+        "mean-over-max",
+        lambda: make_pass(power=schema.Power(watts_mean=150.0, watts_max=140.0)),
+    ),
+    "a mean clock over the maximum": (
+        "mean-over-max",
+        lambda: make_pass(power=schema.Power(sm_clock_mean=2500.0, sm_clock_max=2400.0)),
+    ),
+    "from the future": ("future", lambda: make_pass(created=NOW + 7200)),
+    "no time at all": ("zero-time", lambda: make_pass(samples=(schema.Sample(total=0.0),))),
+    "phases longer than the run": (
+        "parts-over-total",
+        lambda: make_pass(samples=(schema.Sample(total=1.0, phases={"a": 0.9, "b": 0.9}),) * 3),
+    ),
+    "steps longer than the run": (
+        "parts-over-total",
+        lambda: make_pass(samples=(schema.Sample(total=1.0, steps=(0.1,) * 50),)),
+    ),
+    "a mean below every sample": (
+        "mean-outside-samples",
+        lambda: make_llm(rates=(schema.TokenRate(prompt_tokens=1, new_tokens=0, mean=1.0, samples=(2.0, 2.1)),)),
+    ),
+    "a rate of nothing": (
+        "no-tokens",
+        lambda: make_llm(rates=(schema.TokenRate(prompt_tokens=0, new_tokens=0, mean=1.0),)),
+    ),
+    "buffers over the card": (
+        "peak-over-card",
+        lambda: make_llm(buffers=(schema.Buffer(kind="model", device="CUDA0", bytes=13 * GIB),)),
+    ),
+    "an empty limit search": ("empty-limit", lambda: make_pass(limit=schema.Limit(attempts=3))),
+    "a limit search out of order": ("limit-order", lambda: make_pass(limit=schema.Limit(works=1, fails=2, attempts=3))),
+}
+
+FLAGGED: dict[str, tuple[str, Any]] = {
+    "an unknown runtime": ("unknown-runtime", lambda: make_pass(runtime=schema.Runtime(name="my-fork"))),
+    "an unknown model": ("unknown-model", lambda: make_pass(model=model(slug="my-model"))),
+    "an unknown card": ("unknown-card", lambda: make_pass(card=card(slug="voodoo-2"))),
+    "an unknown storage type": ("unknown-type", lambda: make_pass(model=model(quant_bytes={"Q9_X": 1}))),
+    "a card of another size": (
+        "card-memory",
+        lambda: make_pass(card=card(memory=20 * GIB)),
+    ),
+    "a card of unknown size": ("no-card-memory", lambda: make_pass(card=card(memory=None))),
+    "a model without digest": ("unverified-model", lambda: make_pass(model=model(tensor_digest=None))),
+    "a wide spread": ("spread", lambda: make_pass(samples=samples(100.0, 130.0, 100.0))),
+    "a wide spread of rates": (
+        "spread",
+        lambda: make_llm(rates=(schema.TokenRate(prompt_tokens=1, new_tokens=0, mean=10.0, stddev=5.0),)),
+    ),
+    "success without a sample": ("no-sample", lambda: make_pass(samples=(), transfer=None)),
+    "torch's memory spilled on Windows": (
+        "spilled",
+        lambda: make_pass(
+            memory=schema.Memory(allocated=13 * GIB, reserved=14 * GIB), machine=schema.MachineInfo(os="windows")
+        ),
+    ),
+    "torch's memory spilled under WSL": (
+        "spilled",
+        lambda: make_pass(
+            memory=schema.Memory(allocated=13 * GIB),
+            machine=schema.MachineInfo(os="linux", os_version="6.6.87.2-microsoft-standard-WSL2"),
+        ),
+    ),
+    "a coherent link": (
+        "over-pcie",
+        lambda: make_pass(
+            card=card(slug="gh200", name="NVIDIA GH200 480GB", memory=96 * GIB, pcie_generation_max=5),
+            transfer=schema.Transfer(bytes_per_second=350e9),
+        ),
+    ),
+    "a fast unstated link": (
+        "fast-link",
+        lambda: make_pass(card=card(pcie_generation_max=None), transfer=schema.Transfer(bytes_per_second=70e9)),
+    ),
+    "energy that is not power times time": (
+        "energy-and-power",
+        lambda: make_pass(power=schema.Power(joules=1000.0, seconds=100.0, watts_mean=150.0)),
+    ),
+}
+
+NOTED: dict[str, tuple[str, Any]] = {
+    "a capped card": (
+        "capped",
+        lambda: make_pass(protocol=protocol(cap=schema.Cap(bytes=8 * GIB, enforced_by="allocator-fraction"))),
+    ),
+    "synthetic weights": ("synthetic", lambda: make_pass(model=model(weights="synthetic"))),
+    "a probe": ("probe", lambda: make_pass(protocol=protocol(steps_run=4))),
+    "an out-of-memory run": (
+        "failed",
+        lambda: make_pass(
+            samples=(), outcome=schema.Outcome(result="oom-gpu", phase="denoise", allocated=11 * GIB, requested=2 * GIB)
+        ),
+    ),
+    "throttling": ("throttled", lambda: make_pass(power=schema.Power(throttle_reasons=("sw-thermal-slowdown",)))),
+    "an old run": ("old", lambda: make_pass(created=NOW - 3 * 365 * 86400)),
+    "another number of repeats": ("repeats", lambda: make_pass(protocol=protocol(repeats=5))),
+    "another number of steps": (
+        "step-count",
+        lambda: make_pass(samples=(schema.Sample(total=101.0, steps=(2.0,) * 8),) * 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_what_cannot_be_is_rejected(name: str) -> None:
+    code, make = REJECTED[name]
+    assert findings(make()).get(code) is Rank.REJECT
+
+
+@pytest.mark.parametrize("name", FLAGGED)
+def test_what_surprises_is_flagged_and_kept(name: str) -> None:
+    code, make = FLAGGED[name]
+    found = findings(make())
+    assert found.get(code) is Rank.FLAG
+    assert Rank.REJECT not in found.values()
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_the_rest_is_noted(name: str) -> None:
+    code, make = NOTED[name]
+    found = findings(make())
+    assert found.get(code) is Rank.NOTE
+    assert Rank.REJECT not in found.values()
+
+
+def test_a_very_fast_rig_is_not_refused() -> None:
+    fast = card(
+        slug="rtx-5090",
+        name="NVIDIA GeForce RTX 5090",
+        memory=32607 * MIB,
+        power_limit_watts=600.0,
+        pcie_generation_max=5,
+    )
+    record = make_pass(
+        card=fast,
+        samples=samples(0.9, 0.91, 0.92),
+        transfer=schema.Transfer(bytes_streamed=50 * GIB, bytes_per_second=57e9),
+        power=schema.Power(joules=540.0, seconds=0.9, watts_mean=600.0, watts_max=640.0),
+    )
+    assert findings(record) == {}
+
+
+def test_two_cards_have_twice_the_memory_power_and_links() -> None:
+    both = card(count=2, memory=2 * 12282 * MIB)
+    record = make_pass(card=both, memory=memory(device=20 * GIB), power=schema.Power(watts_mean=380.0, watts_max=390.0))
+    assert findings(record) == {}
+
+
+def test_link_limit_is_lanes_times_rate() -> None:
+    assert checks.link_limit(card(pcie_generation_max=3, pcie_width_max=8)) == pytest.approx(7.88e9)
+    assert checks.link_limit(card(pcie_generation_max=None)) is None
+    assert checks.link_limit(None) is None
+
+
+PRIVATE = {
+    "home-path": "models in /home/ann/models",
+    "windows-path": "D:\\models\\x.gguf",
+    "ip-address": "served from 192.168.1.17",
+    "mac-address": "nic 00:1a:2b:3c:4d:5e",
+    "gpu-uuid": "GPU-0fa1b2c3-1111-2222-3333-444455556666",
+    "uuid": "0fa1b2c3-1111-2222-3333-444455556666",
+    "email": "ask ann@example.org",
+    "serial": "Serial: 1422318012345",
+}
+
+
+@pytest.mark.parametrize("code", PRIVATE)
+def test_what_names_a_person_or_machine_is_rejected(code: str) -> None:
+    assert findings(make_pass(notes=f"see {PRIVATE[code]} there")).get(code) is Rank.REJECT
+    message = schema.Outcome(result="error", message=PRIVATE[code])
+    assert findings(make_pass(outcome=message)).get(code) is Rank.REJECT
+
+
+def test_an_ipv6_address_is_rejected() -> None:
+    assert findings(make_pass(notes="at 2001:db8:0:0:1:0:0:1"))["ip-address"] is Rank.REJECT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ratio 16:9 at 3.5 s/it",
+        "torch 2.9.1 and/or 2.10",
+        "PCIe 4.0 x16 @ 2.4 GHz",
+        "see https://example.org/x",
+        "50/50",
+    ],
+)
+def test_ordinary_notes_are_left_alone(text: str) -> None:
+    assert findings(make_pass(notes=text)) == {}
+
+
+def test_a_driver_version_is_no_address() -> None:
+    assert findings(make_pass(card=card(driver="32.0.15.144"))) == {}
+
+
+def test_names_of_this_machine_are_found_as_words() -> None:
+    identity = {"annsbox": "this machine's name", "ann": "your user name"}
+    found = privacy.private_names(document(make_pass(notes="on AnnsBox, not annotated")), identity)
+    assert [finding.code for finding in found] == ["private-name"]
+    assert privacy.private_names(document(make_pass(notes="annotated", submitter="ann")), identity) == []
+    assert not privacy.local_identity().keys() & {"root", "localhost"}
+
+
+def stored(root: Path, *records: Any) -> Report:
+    for record in records:
+        store.write(root, record)
+    return validate([root], NOW)
+
+
+def codes(report: Report) -> list[str]:
+    return sorted(problem.finding.code for problem in report.problems)
+
+
+def test_a_tree_of_good_records_is_clean(tmp_path: Path) -> None:
+    report = stored(tmp_path, make_pass(), make_link(), make_llm(), make_external())
+    assert (report.files, report.valid, report.problems, report.rejected) == (4, 4, [], False)
+
+
+def test_a_record_in_the_wrong_place_is_rejected(tmp_path: Path) -> None:
+    path = store.write(tmp_path, make_pass())
+    wrong = tmp_path / "rtx-4090" / path.parent.name
+    wrong.mkdir(parents=True)
+    path.rename(wrong / path.name)
+    report = validate([tmp_path], NOW)
+    assert codes(report) == ["misplaced"]
+    assert report.rejected
+
+
+def test_a_single_file_may_lie_anywhere(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_bytes(store.encode(make_pass()))
+    report = validate([file], NOW)
+    assert codes(report) == ["file-name"]
+    assert not report.rejected
+
+
+def test_the_same_measurement_under_two_notes_is_flagged(tmp_path: Path) -> None:
+    report = stored(tmp_path, make_pass(), make_pass(notes="again", submitter="octocat"))
+    assert codes(report) == ["duplicate"]
+    assert report.valid == 2
+
+
+def test_an_outlier_among_its_peers_is_flagged_fast_or_slow(tmp_path: Path) -> None:
+    peers = [make_pass(created=NOW - 1000 - n, samples=samples(100 + n / 10, 100.0, 100.0)) for n in range(6)]
+    slow = make_pass(samples=samples(200.0, 201.0, 202.0))
+    fast = make_pass(samples=samples(50.0, 51.0, 52.0), transfer=None, power=None)
+    other = make_pass(samples=samples(400.0, 401.0, 402.0), card=card(slug="rtx-3060-12-gb"))
+    report = stored(tmp_path, *peers, slow, fast, other)
+    outliers = {problem.path.stem for problem in report.problems if problem.finding.code == "outlier"}
+    assert outliers == {store.seal(slow).id, store.seal(fast).id}
+
+
+def test_few_peers_flag_nothing(tmp_path: Path) -> None:
+    report = stored(
+        tmp_path, *[make_pass(created=NOW - n, samples=samples(t, t, t)) for n, t in enumerate((50.0, 100.0, 200.0))]
+    )
+    assert "outlier" not in codes(report)
+
+
+def test_probes_capped_and_synthetic_runs_are_no_peers_of_real_ones(tmp_path: Path) -> None:
+    peers = [make_pass(created=NOW - 1000 - n) for n in range(6)]
+    odd = [
+        make_pass(protocol=protocol(steps_run=4), samples=samples(8.0, 8.0, 8.0), transfer=None),
+        make_pass(
+            protocol=protocol(cap=schema.Cap(bytes=8 * GIB, enforced_by="allocator-fraction")),
+            samples=samples(300.0, 300.0, 300.0),
+        ),
+        make_pass(model=model(weights="synthetic"), samples=samples(300.0, 300.0, 300.0)),
+    ]
+    assert "outlier" not in codes(stored(tmp_path, *peers, *odd))
+
+
+def test_the_estimator_may_add_its_doubt(tmp_path: Path) -> None:
+    store.write(tmp_path, make_pass())
+
+    def doubt(record: schema.PassRecord) -> Finding | None:
+        return flag("far-from-estimate", f"estimated half of {record.memory.allocated}")
+
+    report = validate([tmp_path], NOW, estimate=doubt)
+    assert codes(report) == ["far-from-estimate"]
+
+
+def test_furniture_of_a_results_tree_is_no_record(tmp_path: Path) -> None:
+    store.write(tmp_path, make_pass())
+    (tmp_path / "README.md").write_text("hello")
+    (tmp_path / "schema").mkdir()
+    (tmp_path / "schema" / "record-v1.json").write_text("{}")
+    assert validate([tmp_path], NOW).problems == []
+
+
+def test_a_forged_record_needs_more_than_a_fitting_id() -> None:
+    forged = document(make_pass())
+    forged["memory"]["device"] = 99 * GIB
+    _, found = check_record(resealed(forged), "x", NOW)
+    assert [finding.code for finding in found] == ["peak-over-card"]
