@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from fitcheck.memory.llamacpp.cache import LayerCache, cache_elements, sliding_cells
 from fitcheck.memory.llamacpp.graph import F16, F32, Graph, Node
@@ -124,7 +125,38 @@ class Builder:
                 keys = graph.input(self.tokens * 8)
                 values = graph.input(self.tokens * 8 * (1 if options.flash or latent_only else max(widest, 1)))
                 self.indices[slides] = (keys, values)
-        self.rotations: dict[bool, Node] = {}
+        self._rotation_inputs()
+
+    def _rotation_inputs(self) -> None:
+        """Hadamard matrices by which K and V are turned before they are quantized (since April 2026)."""
+        self.rotations: dict[tuple[bool, int], Node] = {}
+        architecture = self.plan.architecture
+        if not self.build.has("rotated_cache") or self._latent_cache():
+            return
+        for slides in (False, True):
+            alike = [b for b in architecture.main_blocks if b.attention and b.cached and b.sliding is slides]
+            lengths = {(b.key_length, b.value_length) for b in alike}
+            if len(lengths) != 1:
+                continue
+            key, value = lengths.pop()
+            quantized = [TYPES[cache_type(name)].quantized for name in (self.options.cache_type_k, self.options.cache_type_v)]
+            if quantized[0] and key % 64 == 0:
+                side = key & -key
+                self.rotations[(slides, 0)] = self.graph.input(side * side * F32, side, side)
+            if quantized[1] and value % 64 == 0:
+                self.rotations[(slides, 1)] = self.graph.input(64 * 64 * F32, 64, 64)
+
+    def _latent_cache(self) -> bool:
+        return self.plan.architecture.latent is not None
+
+    def _rotate(self, node: Node, slides: bool, which: int) -> Node:
+        matrix = self.rotations.get((slides, which))
+        if matrix is None:
+            return node
+        side, total = matrix.shape[0], prod(node.shape)
+        flat = self.graph.reshape(node, (side, total // side))
+        turned = self.graph.op("mul_mat", (side, total // side), matrix, flat)
+        return self.graph.reshape(turned, node.shape)
 
     def _layer(self, index: int, stream: Node, extra: Node | None, last: bool) -> Node:
         graph, plan = self.graph, self.plan
@@ -264,6 +296,9 @@ class Builder:
         held = self.plan.caches[self._cache_owner(index)]
         cached_keys = graph.cache(cache_device, held.keys)
         cached_values = graph.cache(cache_device, held.values or held.keys)
+        query = self._rotate(query, slides, 0)
+        keys = self._rotate(keys, slides, 0) if keys is not None else None
+        values = self._rotate(values, slides, 1) if values is not None else None
         graph.expand(query)
         order = (keys, values) if self.plan.architecture.window else (values, keys)
         for part in order if self.build.has("set_rows") else (keys, values):
@@ -280,8 +315,9 @@ class Builder:
         if options.flash:
             output = graph.op("flash_attn", (width, heads, tokens), turned, cached_keys, cached_values, mask)
             output.nbytes += self._half_copy(index, cells)
-            self._on_host(output)
-            return graph.reshape(output, (width * heads, tokens))
+            output = graph.reshape(output, (width * heads, tokens))
+            graph.expand(output)
+            return self._rotate(output, slides, 1)
         scores = graph.op("mul_mat", (cells // self.streams, tokens, heads), cached_keys, turned)
         if self.plan.architecture.soft_cap:
             for name in ("scale", "unary", "scale"):
@@ -289,9 +325,10 @@ class Builder:
         weights = graph.op("soft_max", scores.shape, scores, mask)
         mixed = graph.op("mul_mat", (width, tokens, heads), cached_values, weights)
         output = graph.op("cont", (width * heads, tokens), graph.view(mixed, (width, heads, tokens)))
-        self._on_host(output)
+        if options.cache_on_host:
+            output.device = self.plan.host
         graph.expand(output)
-        return output
+        return self._rotate(output, slides, 1)
 
     def _cache_owner(self, index: int) -> int:
         """The layer whose cache ``index`` reads: its own, or the last one of its kind that keeps one."""
@@ -300,10 +337,6 @@ class Builder:
             return index
         alike = (i for i in range(index, -1, -1) if blocks[i].cached and blocks[i].sliding == blocks[index].sliding)
         return next(alike, index)
-
-    def _on_host(self, output: Node) -> None:
-        if self.options.cache_on_host:
-            output.device = self.plan.host
 
     def _half_copy(self, index: int, cells: int) -> int:
         """The float16 copy of a quantized cache that CUDA's flash attention keeps behind its result, in bytes."""
