@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.cell import tensor_table_of
 from bench.machine_info import fit_name, machine_info
 from bench.meters import NvmlCard, Trace
 from bench.meters.nvml import reason_names
 from bench.runner import MEMORY_HZ, PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, CellRun
+from bench.weights_file import table_of
 from fitcheck import __version__
 from fitcheck.errors import InputError
 from fitcheck.memory.placement import Stream
@@ -109,9 +109,7 @@ def power_of(trace: Trace, since: float, until: float) -> schema.Power | None:
 def _model(run: CellRun) -> schema.ModelRef:
     cell, report = run.cell, run.loaded.get("report", {})
     tier = catalog.get(cell.model).tier(cell.tier)
-    table = None
-    if cell.gguf is None:
-        table = tensor_table_of(cell)
+    table = table_of(cell)
     return schema.ModelRef(
         slug=cell.model,
         tier=cell.tier,
@@ -119,8 +117,8 @@ def _model(run: CellRun) -> schema.ModelRef:
         repository=tier.repository if tier and cell.gguf is None else None,
         file=_file_name(cell.gguf) if cell.gguf else None,
         sha256=file_sha256(cell.gguf) if cell.gguf else None,
-        tensor_digest=report.get("table_digest") or (table.digest if table else None),
-        quant_bytes=table.bytes_by_type if table else None,
+        tensor_digest=report.get("table_digest") or table.digest,
+        quant_bytes=table.bytes_by_type,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bench.cell import Cell
+from bench.weights_file import table_of, tier_of_file
 from fitcheck.errors import InputError
 from fitcheck.memory.placement import NEWEST_REVISION, Stream, upstream
 from fitcheck.models import catalog
@@ -68,6 +68,8 @@ def cells_of(request: Request) -> tuple[Cell, ...]:
                         seed=request.seed,
                         tiny=request.tiny,
                     )
+                    if cell.gguf is not None:
+                        table_of(cell)  # another model's file is refused here, before a process is started for it
                     cells[cell] = None
     return tuple(cells)
 
@@ -96,10 +98,10 @@ def _tiers(request: Request) -> tuple[str, ...]:
         )
     names = request.tiers or (model.tiers[0].name,)
     if request.gguf is not None:
-        if not Path(request.gguf).is_file():
-            raise InputError(f"--gguf: {request.gguf} is not a file; give the path of a GGUF file of {model.slug}.")
         if len(names) > 1:
-            raise InputError("--gguf is one file, so --tier takes one name: what to call it in the record.")
+            raise InputError("--gguf is one file, so --tier takes one name: the tier to count it as.")
+        if not request.tiers and not request.tiny:
+            names = (tier_of_file(request.gguf, model),)
     found = []
     for name in names:
         tier = model.tier(name)

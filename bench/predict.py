@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.cell import Cell, architecture_of
 from bench.meters import NvmlCard
+from bench.weights_file import table_of
 from fitcheck.memory.estimate import estimate
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.sensenova import Device
@@ -35,4 +36,6 @@ def predict(cell: Cell, view: CardView, warm: bool) -> Footprint | None:
     if cell.tiny or tier is None:
         return None
     device = Device(compute_capability=view.compute_capability, total=view.total, free=view.total, warm=warm)
+    if cell.gguf is not None:
+        tier = replace(tier, tensors=table_of(cell))
     return estimate(architecture_of(cell), tier, cell.workload, cell.placement, device)

@@ -241,6 +241,7 @@ def test_cells_of_a_request_are_each_once() -> None:
         ({"device": "tpu"}, "--device: 'tpu'"),
         ({"device": "cpu"}, "add --tiny"),
         ({"gguf": "/nonexistent/x.gguf"}, "is not a file"),
+        ({"gguf": __file__, "tiers": ()}, "GGUF"),
         ({"model": "sensenova-u9"}, "not in the catalog"),
         ({"revision": "pr9"}, "--revision: 'pr9'"),
     ],
