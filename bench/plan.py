@@ -78,6 +78,8 @@ def label(cell: Cell) -> str:
     """A cell in a few words: ``Q4_K_S low/ring t2i 2048×2048 8 steps cfg 1``."""
     work, placement = cell.workload, cell.placement
     mode = placement.mode if placement.stream is Stream.NOTHING else f"{placement.mode}/{placement.policy}"
+    if placement.revision != NEWEST_REVISION:
+        mode += f" ({placement.revision})"
     parts = [cell.tier, mode, work.task.value]
     if work.task is not Task.VQA:
         parts += [f"{work.width}×{work.height}", f"{work.steps} steps", f"cfg {work.cfg:g}"]

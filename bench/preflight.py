@@ -131,10 +131,25 @@ def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Findi
     return None
 
 
+def available_ram(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that can still be taken: what the system has, and what the container's limit (cgroup v2 or v1) leaves."""
+    available = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            left = int((cgroup / limit).read_text("ascii")) - int((cgroup / used).read_text("ascii"))
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+        available = min(available, max(0, left))
+    return available
+
+
 def ram_finding(footprint: Footprint, ram: int | None) -> Finding | None:
     """Available system memory against the need, before anything is pinned: pinned pages cannot be swapped, so a machine
     without room is not slowed but killed. ``ram`` overrides what the system says is available."""
-    available = psutil.virtual_memory().available if ram is None else ram
+    available = available_ram() if ram is None else ram
     need = footprint.host.total.low + RAM_RESERVE
     if available >= need:
         return None

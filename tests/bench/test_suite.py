@@ -206,6 +206,14 @@ def test_a_full_disk_is_refused_first(tmp_path: Path, monkeypatch: pytest.Monkey
         preflight.require_folder(tmp_path)
 
 
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert preflight.available_ram(tmp_path) == 4000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert preflight.available_ram(tmp_path) > 1 << 20
+
+
 def test_missing_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'pip install "fitcheck\[bench\]"'):
