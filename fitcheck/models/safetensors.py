@@ -24,7 +24,7 @@ HEADER_LIMIT = 32 * MIB
 _MAX_TENSORS = 1 << 17
 _MAX_NAME = 1024
 _MAX_SHARDS = 1000
-_READ_AHEAD = 64 * KIB
+_READ_AHEAD = 128 * KIB
 _DAMAGED = "the file is damaged, download it again"
 
 

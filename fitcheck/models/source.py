@@ -149,7 +149,7 @@ class Window:
         if size is not None and position + count > size:
             raise self._ended(size)
         kept = self._buffer[self._at :]
-        gap = self._at > len(self._buffer)
+        gap = self._at > len(self._buffer) or not self._buffer
         self._ahead = self._read_ahead if gap else min(2 * self._ahead, max(self._read_ahead, _MOST_AHEAD))
         more = max(count - len(kept), self._ahead)
         if size is not None:

@@ -101,6 +101,10 @@ def small_model(**changes: int) -> Head:
     return gguf(pairs, tensors, **changes)
 
 
+def _merge(token: str) -> str:
+    return f"{token[: len(token) // 2]} {token[len(token) // 2 :]}"
+
+
 def tokenizer(vocabulary: int, merges: int) -> list[bytes]:
     """Tokenizer entries as llama.cpp's converter writes them: later tokens are longer, as in byte-pair vocabularies."""
     rng = random.Random(0)
@@ -114,7 +118,7 @@ def tokenizer(vocabulary: int, merges: int) -> list[bytes]:
         pair("tokenizer.ggml.model", STRING, "gpt2"),
         array("tokenizer.ggml.tokens", STRING, tokens),
         array("tokenizer.ggml.token_type", I32, [1] * vocabulary),
-        *([array("tokenizer.ggml.merges", STRING, [f"{t[: len(t) // 2]} {t[len(t) // 2 :]}" for t in tokens[:merges]])]
+        *([array("tokenizer.ggml.merges", STRING, [_merge(tokens[n % vocabulary]) for n in range(merges)])]
           if merges else [array("tokenizer.ggml.scores", F32, [0.0] * vocabulary)]),
         pair("tokenizer.ggml.eos_token_id", U32, 2),
         pair("tokenizer.chat_template", STRING, "{% for message in messages %}{{ message }}{% endfor %}" * 60),
