@@ -209,10 +209,10 @@ def resolve(target: str, *, offline: bool = False, settings: HubSettings | None 
         raise InputError("the model is not named; give a file, a folder, org/repo, org/repo:file.gguf or a URL.")
     if target.startswith(("http://", "https://")):
         return _resolve_remote(target, offline, settings)
-    path = Path(target).expanduser()
     try:
+        path = Path(target).expanduser()
         exists = path.exists()
-    except OSError:
+    except (OSError, RuntimeError):  # too long a name, or a user that does not exist
         exists = False
     if exists:
         return _resolve_folder(path) if path.is_dir() else _resolve_file(path)

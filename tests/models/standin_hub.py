@@ -49,7 +49,8 @@ class Request:
 class StandInHub:
     """Use as a context manager. ``files[repository][path]`` are served; ``misbehave`` sets how it goes wrong.
 
-    ``redirect`` sends every file request on to another stand-in's address, as the hub does to its storage.
+    ``redirect`` sends every file request on to another stand-in's address, as the hub does to its storage, whose signed
+    addresses are refused once when ``expire_after`` requests were answered.
     """
 
     files: dict[str, dict[str, Blob]] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class StandInHub:
     delay: float = 0.0
     commit: str = COMMIT
     next_pages_at: str | None = None
+    expire_after: int | None = None
     requests: list[Request] = field(default_factory=list)
     _faults: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -179,6 +181,10 @@ class _Handler(BaseHTTPRequestHandler):
             found = hub.files.get(match[1], {}).get(match[3])
             if found is None:
                 return self._answer(404, X_Error_Code="EntryNotFound")
+            if hub.expire_after is not None:
+                hub.expire_after -= 1
+                if hub.expire_after == 0:
+                    return self._answer(403)
             if hub.redirect:
                 return self._answer(302, Location=f"{hub.redirect}{parts.path}?signature=secret-signature")
             return self._send(found, fault)

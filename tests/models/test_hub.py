@@ -186,6 +186,18 @@ def test_token_goes_to_the_hub_and_nowhere_else(hub: StandInHub, settings: HubSe
     assert TOKEN not in repr(with_token)
 
 
+def test_storage_address_is_used_again_until_it_expires(hub: StandInHub, settings: HubSettings, dense_7b: Head) -> None:
+    hub.files["org/repo"] = {"model-Q4_K_M.gguf": as_blob(dense_7b)}
+    with StandInHub({"org/repo": dict(hub.files["org/repo"])}) as storage:
+        hub.redirect = storage.url
+        storage.expire_after = 4
+        with resolve("org/repo", settings=settings) as found:
+            assert_same_as_a_full_read(found.header(found.candidates[0]), dense_7b)
+        reads = len(storage.file_requests())
+    assert reads > 6
+    assert len(hub.file_requests()) == 2
+
+
 def test_url_is_cached_by_its_etag(hub: StandInHub, settings: HubSettings) -> None:
     storage = StandInHub({"org/repo": dict(hub.files["org/repo"])})
     with storage:

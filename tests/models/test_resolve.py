@@ -215,6 +215,7 @@ def test_diffusers_folder_gives_components(tmp_path: Path, name: str) -> None:
         ("/nowhere/at/all", "no such file"),
         ("org/missing.gguf", "no such file"),
         ("just-a-name", "no such file"),
+        ("~nobody-of-that-name/model.gguf", "no such file"),
         ("x" * 5000, "no such file"),
         ("{here}", "holds no .gguf or .safetensors"),
         ("{here}/model.bin", "pickle"),

@@ -57,13 +57,12 @@ def _token(env: Mapping[str, str]) -> str | None:
     token = env.get("HF_TOKEN", env.get("HUGGING_FACE_HUB_TOKEN", "")).strip()
     where = "HF_TOKEN"
     if not token:
-        home = env.get("HF_HOME") or f"{env.get('XDG_CACHE_HOME') or Path.home() / '.cache'}/huggingface"
-        path = Path(env.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
-        where = str(path)
+        where = "the saved hub token"
         try:
-            with path.open("rb") as file:
+            home = env.get("HF_HOME") or f"{env.get('XDG_CACHE_HOME') or Path.home() / '.cache'}/huggingface"
+            with Path(env.get("HF_TOKEN_PATH") or f"{home}/token").expanduser().open("rb") as file:
                 token = file.read(8192).decode("ascii", errors="replace").strip()
-        except OSError:
+        except (OSError, RuntimeError):  # no such file, or a user without a home
             return None
     if not token:
         return None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 8
 _MAX_REDIRECTS = 5
 _JSON_LIMIT = 16 * MIB
+_EXPIRED = {401, 403, 404, 410}
 _REDIRECTS = {301, 302, 303, 307, 308}
 Result = TypeVar("Result")
 
@@ -66,6 +67,7 @@ class Transport:
         self.traffic = Traffic()
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+        self._moved: dict[str, str] = {}
 
     def __enter__(self) -> Transport:
         return self
@@ -138,23 +140,35 @@ class Transport:
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str], what: str) -> Iterator[httpx.Response]:
-        """The streamed response after redirects. The token goes to the hub's own origin and nowhere else."""
+        """The streamed response after redirects, whose end is remembered for the file's next part.
+
+        The token goes to the hub's own origin and nowhere else.
+        """
+        place = self._moved.get(url, url)
+        remembered = place != url
         for _ in range(_MAX_REDIRECTS + 1):
-            sent = dict(headers)
-            if self.settings.token and origin(url) == origin(self.settings.endpoint):
-                sent["Authorization"] = f"Bearer {self.settings.token}"
-            with self._lock:
-                self.traffic.requests += 1
-            with _network_problems(what):
-                response = self._http().send(self._http().build_request("GET", url, headers=sent), stream=True)
+            response = self._send(place, headers, what)
             try:
-                if response.status_code not in _REDIRECTS:
+                if remembered and response.status_code in _EXPIRED:
+                    place, remembered = url, False  # addresses of a hub's storage hold for a while only
+                elif response.status_code in _REDIRECTS:
+                    place = _redirected(place, response.headers.get("Location", ""), what)
+                else:
+                    self._moved[url] = place
                     yield response
                     return
-                url = _redirected(url, response.headers.get("Location", ""), what)
             finally:
                 response.close()
         raise InputError(f"{what}: the server redirects in circles; check the address.")
+
+    def _send(self, url: str, headers: dict[str, str], what: str) -> httpx.Response:
+        sent = dict(headers)
+        if self.settings.token and origin(url) == origin(self.settings.endpoint):
+            sent["Authorization"] = f"Bearer {self.settings.token}"
+        with self._lock:
+            self.traffic.requests += 1
+        with _network_problems(what):
+            return self._http().send(self._http().build_request("GET", url, headers=sent), stream=True)
 
     def _body(self, response: httpx.Response, limit: int, what: str) -> bytes:
         """At most ``limit`` bytes of the body as sent; the rest is left unread."""
