@@ -115,7 +115,7 @@ def _shares(tensors: Iterable[Tensor], key: Callable[[Tensor], str]) -> dict[str
 def _gguf_facts(header: GgufHeader) -> dict[str, int | float | str]:
     """The architecture's plain numbers and the model's name, under the names that the metadata gives them."""
     facts: dict[str, int | float | str] = {}
-    for key in ("general.name", "general.size_label", "general.license"):
+    for key in ("general.name", "general.type", "general.size_label", "general.license"):
         if isinstance(value := header.metadata.get(key), str):
             facts[key] = value
     prefix = f"{header.architecture}."
@@ -153,7 +153,11 @@ def _named_architecture(config: Mapping[str, object]) -> str | None:
 def _config_facts(config: Mapping[str, object]) -> dict[str, int | float | str]:
     inner = config.get("text_config")
     merged = {**config, **inner} if isinstance(inner, dict) else config
-    return {key: value for key in _CONFIG_KEYS if isinstance(value := merged.get(key), int | float | str)}
+    facts = {key: value for key in _CONFIG_KEYS if isinstance(value := merged.get(key), int | float | str)}
+    quantization = config.get("quantization_config")
+    if isinstance(quantization, dict) and isinstance(method := quantization.get("quant_method"), str):
+        facts["quantization"] = method  # packed tensors: their elements are not the model's parameters
+    return facts
 
 
 def main_type(table: TensorTable) -> str | None:

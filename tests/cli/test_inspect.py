@@ -146,11 +146,17 @@ def test_checkpoint(run: Run, tmp_path: Path) -> None:
         },
         tmp_path / "model.safetensors",
     )
-    config = {"model_type": "qwen3", "hidden_size": 4, "text_config": {"num_hidden_layers": 1}, "auto_map": {"x": "y"}}
+    config: dict[str, Any] = {
+        "model_type": "qwen3",
+        "hidden_size": 4,
+        "text_config": {"num_hidden_layers": 1},
+        "auto_map": {"x": "y"},
+    }
+    config["quantization_config"] = {"quant_method": "fp8"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (seen,) = json.loads(run(str(tmp_path), "--json").stdout)["tiers"]
     assert (seen["format"], seen["architecture"]) == ("safetensors", "qwen3")
-    assert seen["facts"] == {"hidden_size": 4, "num_hidden_layers": 1}
+    assert seen["facts"] == {"hidden_size": 4, "num_hidden_layers": 1, "quantization": "fp8"}
     assert {name: share["nbytes"] for name, share in seen["by_role"].items()} == {"embedding": 64, "attention": 16}
     assert seen["unquantized"] == {}
     assert "qwen3" in run(str(tmp_path)).stdout

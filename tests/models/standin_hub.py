@@ -62,6 +62,9 @@ class StandInHub:
     next_pages_at: str | None = None
     expire_after: int | None = None
     requests: list[Request] = field(default_factory=list)
+    most_at_once: int = 0
+    _at_once: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _faults: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def __enter__(self) -> StandInHub:
@@ -118,15 +121,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub = self.stand_in
         hub.requests.append(Request(self.path, self.headers.get("Range"), self.headers.get("Authorization")))
-        if hub.delay:
-            time.sleep(hub.delay)
+        with hub._lock:
+            hub._at_once += 1
+            hub.most_at_once = max(hub.most_at_once, hub._at_once)
         try:
+            time.sleep(hub.delay)
             fault = hub.fault_for(self.path)
             if fault and self._go_wrong(fault):
                 return
             self._route(fault)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+        finally:
+            with hub._lock:
+                hub._at_once -= 1
 
     def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)

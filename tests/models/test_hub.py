@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,6 +226,24 @@ def test_repository_of_300_files_over_many_pages(hub: StandInHub, settings: HubS
         assert len({candidate.name for candidate in found.candidates}) == 300
         assert len(hub.requests) == 1 + -(-301 // 37)
         assert len(found.tiers(found.candidates[:20])) == 20
+
+
+def test_files_are_read_a_few_at_a_time(hub: StandInHub, settings: HubSettings) -> None:
+    hub.files["org/repo"] = {f"part{number}/model-Q4_K_M.gguf": SMALL for number in range(30)}
+    hub.delay = 0.02
+    with resolve("org/repo", settings=settings) as found:
+        assert len(found.tiers()) == 30
+    assert 2 <= hub.most_at_once <= 8
+
+
+def test_plain_reading_imports_no_network_library() -> None:
+    """A local file is read without httpx, numpy or the gguf package: they would cost more than the reading."""
+    script = (
+        "import sys; from fitcheck.models.resolve import resolve; from fitcheck.models.hub import HubSettings; "
+        "print(sorted({'httpx', 'tenacity', 'numpy', 'gguf', 'platformdirs', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_listing_that_leads_to_another_server_is_refused(hub: StandInHub, settings: HubSettings) -> None:

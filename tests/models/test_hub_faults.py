@@ -105,6 +105,13 @@ def test_retries_are_bounded(hub: StandInHub, settings: HubSettings, fault: str,
     assert len(hub.file_requests()) == 4
 
 
+def test_server_that_is_down_is_not_waited_for_once_a_file(hub: StandInHub, settings: HubSettings) -> None:
+    hub.files["org/repo"] = {f"{number}/m-Q4_0.gguf": SMALL for number in range(60)}
+    hub.misbehave("500")
+    assert "HTTP 500" in complaint(settings, "org/repo")
+    assert len(hub.file_requests()) <= 60 + 3 * (1 + 8 + 8)
+
+
 @pytest.mark.parametrize("fault", ["half", "claims less", "claims more", "ignores range"])
 def test_server_that_gives_less_or_more_than_asked_still_serves(
     hub: StandInHub, settings: HubSettings, fault: str

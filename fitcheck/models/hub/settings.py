@@ -27,7 +27,7 @@ class HubSettings:
     attempts: int = 4
     first_wait: float = 0.5
     longest_wait: float = 20.0
-    timeout: float = 15.0
+    timeout: float = 10.0
     request_limit: float = 90.0
 
     @classmethod

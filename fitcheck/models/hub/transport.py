@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 8
 _MAX_REDIRECTS = 5
+_MAX_GIVEN_UP = 3
 _JSON_LIMIT = 16 * MIB
 _EXPIRED = {401, 403, 404, 410}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -68,6 +69,7 @@ class Transport:
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
         self._moved: dict[str, str] = {}
+        self._given_up = 0
 
     def __enter__(self) -> Transport:
         return self
@@ -201,8 +203,10 @@ class Transport:
             backoff = settings.first_wait * float(2 ** (state.attempt_number - 1))
             return min(settings.longest_wait, backoff) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries
 
+        # A server that failed several files for good is not waited for again for each of the others.
+        tries = settings.attempts if self._given_up < _MAX_GIVEN_UP else 1
         attempts = Retrying(
-            stop=stop_after_attempt(settings.attempts),
+            stop=stop_after_attempt(tries),
             wait=wait,
             retry=retry_if_exception_type(RetryableError),
             reraise=True,
@@ -210,7 +214,9 @@ class Transport:
         try:
             result: Result = attempts(once)
         except RetryableError as problem:
-            raise InputError(f"{problem} Tried {settings.attempts} times; try later.") from None
+            with self._lock:
+                self._given_up += 1
+            raise InputError(f"{problem} Tried {tries} {'times' if tries > 1 else 'time'}; try later.") from None
         return result
 
 
