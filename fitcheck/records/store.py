@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +21,8 @@ from fitcheck.records.schema import AnyRecord, RecordBase
 
 R = TypeVar("R", bound=RecordBase)
 _EXPONENT = re.compile(r"\de[+-]\d")
+# tells this process's temporary files from those of a killed one that had the same number
+_PROCESS = secrets.token_hex(4)
 NO_CARD = "cpu"
 NO_MODEL = "link"
 
@@ -92,7 +96,7 @@ def _create(root: Path, path: Path, content: bytes) -> None:
             raise InputError(f"{folder}: is a symbolic link; records are written to real folders only.")
     _sweep(path)
     if not path.exists():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{_PROCESS}-{threading.get_ident()}.tmp")
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -122,8 +126,10 @@ def _sweep(path: Path) -> None:
     import psutil
 
     for left in path.parent.glob(f".{path.name}.*.tmp"):
-        process = left.name.split(".")[-2]
-        if process == str(os.getpid()) or not (process.isdigit() and psutil.pid_exists(int(process))):
+        number, token = (*left.name.split(".")[-2].split("-"), "")[:2]
+        ours = number == str(os.getpid())
+        writing = token == _PROCESS if ours else number.isdigit() and psutil.pid_exists(int(number))
+        if not writing:
             left.unlink(missing_ok=True)
 
 

@@ -131,6 +131,17 @@ def test_local_records_have_a_place_of_their_own(tmp_path: Path, monkeypatch: py
     assert places.local_root().is_absolute()
 
 
+def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    path = store.write(tmp_path, make_pass())
+    path.unlink()
+    dead = [path.with_name(f".{path.name}.{text}.tmp") for text in (f"{2**22 + 5}-ab-1", f"{os.getpid()}-0000-1", "x")]
+    living = path.with_name(f".{path.name}.{os.getppid()}-ab-1.tmp")
+    for left in (*dead, living):
+        left.write_bytes(b"{")
+    store.write(tmp_path, make_pass())
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, living.name])
+
+
 def _record(number: int) -> schema.PassRecord:
     return make_pass(notes=f"run {number} " + "x" * 1900)
 
@@ -151,7 +162,10 @@ def test_kill_9_at_60_random_points_leaves_whole_files_and_a_retry_completes(tmp
                     store.write_bytes(root, relative, content)
             finally:
                 os._exit(0)
-        time.sleep(chance.uniform(0.0005, 0.03))
+        deadline = time.monotonic() + 5
+        while attempt % 6 and not root.exists() and time.monotonic() < deadline:
+            time.sleep(0.0002)
+        time.sleep(chance.uniform(0, 0.02))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         whole = list(root.rglob("*.json"))

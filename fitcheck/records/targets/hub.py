@@ -23,7 +23,6 @@ _MOST_PULL_REQUESTS = 200
 def connect(dataset: str) -> tuple[HfApi, str]:
     """(client, account name), the login and the dataset checked. Raises InputError when either is missing."""
     try:
-        import httpx
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     except ImportError as error:
@@ -36,11 +35,13 @@ def connect(dataset: str) -> tuple[HfApi, str]:
         raise InputError("--to hub: you are not logged in; run `hf auth login` first.") from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise InputError(
-            f"--to hub: the hub refuses the login or has no dataset {dataset!r} ({_first_line(error)})."
+            f"--to hub: the login or the dataset {dataset!r} is refused ({_first_line(error)})."
         ) from error
-    except (httpx.TransportError, OSError) as error:
+    except Exception as error:
+        if not _unreachable(error):
+            raise
         raise InputError(
-            f"--to hub: {api.endpoint} cannot be reached ({_first_line(error)}); submit again later."
+            f"--to hub: {api.endpoint} cannot be reached ({_first_line(error)}); try again later."
         ) from error
     return api, account
 
@@ -50,26 +51,37 @@ def submit(payloads: Sequence[Payload], dataset: str, api: HfApi, account: str) 
 
     Raises InputError when the dataset has other content at a path, or the hub refuses or stays away.
     """
-    import httpx
     import tenacity
     from huggingface_hub.errors import HfHubHTTPError
-
-    def passing(error: BaseException) -> bool:
-        if isinstance(error, HfHubHTTPError):
-            return error.response is not None and error.response.status_code >= 500
-        return isinstance(error, httpx.TransportError | OSError)
 
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(_ATTEMPTS),
         wait=tenacity.wait_exponential(multiplier=0.2, max=5),
-        retry=tenacity.retry_if_exception(passing),
+        retry=tenacity.retry_if_exception(_passing),
         reraise=True,
     )
     try:
         return retrying(_submit_once, payloads, dataset, api, account)
-    except (HfHubHTTPError, httpx.TransportError, OSError) as error:
+    except Exception as error:
+        if not (isinstance(error, HfHubHTTPError) or _unreachable(error)):
+            raise
         message = f"--to hub: {dataset} was not reached or refused ({_first_line(error)})"
         raise InputError(f"{message}; the record is saved, submit again to retry.") from error
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether another attempt may succeed: the hub is overloaded, or the connection was lost."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response is not None and error.response.status_code >= 500
+    return _unreachable(error)
+
+
+def _unreachable(error: BaseException) -> bool:
+    """Whether the connection failed. By name, because releases of huggingface_hub use different HTTP libraries."""
+    names = {base.__name__ for base in type(error).__mro__}
+    return bool(names & {"TransportError", "RequestException"}) or isinstance(error, OSError)
 
 
 def _submit_once(payloads: Sequence[Payload], dataset: str, api: HfApi, account: str) -> Receipt:
