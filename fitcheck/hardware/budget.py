@@ -66,9 +66,11 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
         free = Interval(max(0, gpu.vram_free - swing), gpu.vram_free, gpu.vram_free)
         return free, f"{format_gib(gpu.vram_free)} free now, as the driver reports it{words}"
     if gpu.vram_total == 0:
-        raise InputError(
-            f"--gpu: {gpu.card.name} shares the host's memory; say how much the machine has with --ram or --vram."
-        )
+        if gpu.card.unified_memory:
+            raise InputError(
+                f"--gpu: {gpu.card.name} shares the host's memory; say how much the machine has with --ram or --vram."
+            )
+        raise InputError(f"--gpu: how much memory {gpu.card.name} has is not known; say it with --vram.")
     return _shared(gpu, machine) if gpu.card.unified_memory else _discrete(gpu)
 
 
@@ -92,7 +94,7 @@ def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
 
 def _share_limit(card: Card, pool: int) -> list[float] | None:
     """Low, best and high part of the pool that a GPU may take; None where only the system's own use limits it."""
-    if card.form in ("datacenter", "embedded"):
+    if card.form == "datacenter":
         return None
     for rule in _data()["shared_memory"]:
         if rule["vendor"] == card.vendor and pool <= rule.get("up_to_gib", float("inf")) * GIB:

@@ -61,6 +61,7 @@ def find_card(query: str) -> Card:
     return source.card(candidates[0])
 
 
+@cache
 def match_detected(name: str, memory: int | None) -> Card | None:
     """The card that a driver's ``name`` means, ``memory`` in bytes telling variants apart; None if it is unknown."""
     source = database()
@@ -68,7 +69,7 @@ def match_detected(name: str, memory: int | None) -> Card | None:
     found = _alias(parsed, source) or _named(parsed, source)
     if len(found) > 1 and memory is not None:
         # a driver reports a little less than the nominal size, never more than a rounding above it
-        near = [index for index in found if 0.90 <= memory / GIB / _gigabytes(index, source) <= 1.02]
+        near = [index for index in found if 0.90 <= memory / max(1, source.card(index).memory) <= 1.02]
         found = near or found
     return source.card(found[0]) if len(found) == 1 else None
 
@@ -167,7 +168,7 @@ def _nearest(query: Name, text: str, source: Database) -> str:
             return "; it exists as " + ", ".join(repr(label) for label in _labels(same, source))
     slugs = {slug(name): name for name in source.names()}
     wanted = slug(text)
-    longer = [one for one in slugs if one.startswith(wanted + "-")]
+    longer = [one for one in slugs if f"-{wanted}-" in f"-{one}-"]
     near = (longer or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6))[:3]
     return "" if not near else "; did you mean " + " or ".join(repr(slugs[one]) for one in near) + "?"
 

@@ -20,7 +20,7 @@ from fitcheck.units import MIB
 _DATA = Path(__file__).parent / "data"
 _PCIE = re.compile(r"PCIe (\d)\.\d x(\d+)")
 _LAPTOP_GENERATION = re.compile(r"Mobile|-M\(|-MW\(|-WM\(|GeForce \d+M|IGP|MX\(\d")
-_LAPTOP_NAME = re.compile(r"\b(?:Mobile|Max-Q|Notebook|Laptop|Go)\b|\d{3,4}[MS](?: XT)?\b|\bMX\d{3}\b")
+_LAPTOP_NAME = re.compile(r"\b(?:Mobile|Max-Q|Notebook|Laptop|Go)\b|\b\d{3,4}[MS](?: XT)?\b|\bMX\d{3}\b")
 _WORKSTATION = ("Workstation", "Quadro", "Blackwell PRO", "Radeon Pro", "FirePro")
 _SLUG_MEMORY = re.compile(r"(\d+) ([gm]b)\b")
 _SLUG_OTHER = re.compile(r"[^a-z0-9]+")
@@ -148,7 +148,7 @@ def _build(row: dict[str, Any], source: Database) -> Card:
         compute_capability=None if major is None else (major, row["cuda_minor_version"]),
         pcie_generation=generation,
         pcie_lanes=lanes,
-        unified_memory=patch.get("unified_memory", form == "embedded" and row["manufacturer"] == "NVIDIA")
+        unified_memory=patch.get("unified_memory", name.startswith(("Jetson", "Tegra")))
         or (gigabytes == 0 and row["memory_type"] == "System Shared"),
         power_watts=row["thermal_design_power_w"],
         launch_price_usd=_sourced(patch.get("launch_price_usd"), source),

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _NOISE = re.compile(
-    r"\((?:r|tm|c)\)|[®™©]|^\s*(?:nvidia|amd|intel|ati)\b|\b(?:gpu|graphics card)\b|(?<=\b[ab]\d\d\d) graphics\s*$"
+    r"\((?:r|tm|c)\)|[®™©]|^\s*(?:nvidia|amd|intel|ati)\b|\b(?:gpu|graphics card|with|design|oam)\b"
+    r"|\bradeon(?= instinct)|(?<=\d) (?:graphics|series)\s*$|(?<=\d[ms]) (?:graphics|series)\s*$"
 )
 _MEMORY = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([gm])i?b\b(?!ps)")
 _LAPTOP = re.compile(r"\b(?:laptop|mobile|notebook)\b")
