@@ -88,7 +88,8 @@ class SyntheticSource:
             "norm": _bytes_of((normal * _STD + 1).bfloat16()),
         }
         for name in sorted({tensor.type for tensor in table if tensor.quant.quantized}):
-            self._templates[name] = _block_template(name, generator)
+            most = max(tensor.nbytes // tensor.quant.block_bytes for tensor in table if tensor.type == name)
+            self._templates[name] = _block_template(name, min(_TEMPLATE_BLOCKS, most), generator)
 
     def read(self, tensor: Tensor, into: torch.Tensor) -> None:
         target: Bytes = into.numpy()
@@ -110,16 +111,14 @@ def _bytes_of(values: torch.Tensor) -> Bytes:
     return array
 
 
-def _block_template(name: str, generator: torch.Generator) -> Bytes:
-    """Random valid blocks of one type, scaled so that the dequantized weights have a standard deviation of 0.02."""
+def _block_template(name: str, count: int, generator: torch.Generator) -> Bytes:
+    """``count`` random valid blocks of one type, scaled to a standard deviation of 0.02 once dequantized."""
     import gguf
 
     layout = SYNTHETIC_BLOCKS.get(name)
     if layout is None:
         raise InputError(f"tier: no synthetic weights for the type {name}; give a real file with --gguf.")
-    blocks = torch.randint(
-        0, 256, (_TEMPLATE_BLOCKS, TYPES[name].block_bytes), dtype=torch.uint8, generator=generator
-    ).numpy()
+    blocks = torch.randint(0, 256, (count, TYPES[name].block_bytes), dtype=torch.uint8, generator=generator).numpy()
     probe = 2.0**-6
     _set_scales(blocks, layout, probe)
     values = gguf.quants.dequantize(blocks[:2048], gguf.GGMLQuantizationType[name])

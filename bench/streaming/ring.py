@@ -96,8 +96,9 @@ class RingPolicy:
         self._placement, self._accelerator, self._units, self._layers = placement, accelerator, units, layers
         self._prefetch = min(placement.prefetch, layers - 1)
         self._side = accelerator.stream() if self._prefetch else accelerator.compute_stream()
-        self._slots = [self._new_slot(max(u.nbytes for u in units.values())) for _ in range(self._prefetch + 1)]
-        self._next_slot = 0
+        self._slot_bytes = max(unit.nbytes for unit in units.values())
+        self._slots: list[Slot] = []
+        self._make_slots()
         self._where: dict[Unit, Slot] = {}
         self._resident: dict[Unit, Slot] = {}
         self._branch: str | None = None
@@ -108,6 +109,11 @@ class RingPolicy:
         if placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
             self._prefix.all_in()
         self.most_in_flight = 0
+
+    def _make_slots(self) -> None:
+        if not self._slots:
+            self._slots = [self._new_slot(self._slot_bytes) for _ in range(self._prefetch + 1)]
+            self._next_slot = 0
 
     def _new_slot(self, nbytes: int) -> Slot:
         buffer = torch.empty(nbytes, dtype=torch.uint8, device=self._accelerator.device)
@@ -188,11 +194,17 @@ class RingPolicy:
     def _choose_residents(self) -> None:
         self._accelerator.synchronize()
         memory = self._accelerator.memory()
-        largest = self._slots[0].buffer.numel()
-        free = memory.free + max(memory.reserved - memory.allocated, 0)
-        stay = resident_count(memory.allocated, free, memory.total, largest, self._layers)
-        streamed = self._layers - stay
-        self._order = spread(self._layers, streamed) if streamed else []
+        slots, free = len(self._slots) * self._slot_bytes, memory.free + max(memory.reserved - memory.allocated, 0)
+
+        def fitting(given_up: int) -> int:
+            allocated = memory.allocated - given_up
+            return resident_count(allocated, free + given_up, memory.total, self._slot_bytes, self._layers)
+
+        if fitting(slots) == self._layers:  # nothing is left to stream, so the ring's own memory is not needed
+            self._order = []
+            self._slots.clear()
+        else:
+            self._order = spread(self._layers, self._layers - fitting(0))
         for index in sorted(set(range(self._layers)) - set(self._order)):
             unit = (index, GENERATION)
             self._resident[unit] = self._new_slot(self._units[unit].nbytes)
@@ -205,6 +217,7 @@ class RingPolicy:
             streamed.attach([place.of(streamed.host) for place in streamed.layout])
         self._resident.clear()
         self._order = list(range(self._layers))
+        self._make_slots()
 
     def prefix_weights(self, name: str) -> AbstractContextManager[None]:
         if self._placement.prefix_weights is PrefixWeights.OWN_FORWARD:

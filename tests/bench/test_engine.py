@@ -1,0 +1,201 @@
+"""The engine on a scaled-down model on the CPU: every placement gives the same bytes, and the accounting adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from tiny_engine import MODEL, T2I, Watch, run  # noqa: E402
+
+from bench.cell import Cell  # noqa: E402
+from bench.engine import Engine  # noqa: E402
+from bench.streaming.device import HostAccelerator, MemoryState  # noqa: E402
+from fitcheck.errors import InputError  # noqa: E402
+from fitcheck.memory.placement import MODES, REVISIONS, Placement, upstream  # noqa: E402
+from fitcheck.models.workload import Task, Workload  # noqa: E402
+
+LAYERS = 4
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def placements() -> list[Placement]:
+    made = []
+    for revision in REVISIONS:
+        for mode in MODES:
+            for policy in ("upstream", "ring"):
+                if (mode == "fast" and revision == "v0") or (mode == "full" and policy == "ring"):
+                    continue
+                made.append(upstream(mode, revision, policy))
+    return made
+
+
+@pytest.mark.parametrize("tier", ["BF16", "Q8_0", "Q6_K", "Q4_K_S"])
+def test_every_placement_makes_the_same_image(tier: str) -> None:
+    reports = {f"{p.revision} {p.mode} {p.policy}": run(p, tier=tier)[1] for p in placements()}
+    assert len(reports) == 26
+    digests = {report.output_digest for report in reports.values()}
+    assert len(digests) == 1, {name: report.output_digest[:8] for name, report in reports.items()}
+    assert all(report.finite and report.output_shape == (1, 3, 64, 64) for report in reports.values())
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        T2I.with_(cfg=1.0),
+        T2I.with_(task=Task.EDITING, references=((64, 64),), steps=1),
+        T2I.with_(task=Task.EDITING, references=((64, 64),), steps=1, image_cfg=2.0),
+        T2I.with_(task=Task.VQA, references=((96, 64),), new_tokens=3),
+        T2I.with_(task=Task.INTERLEAVE, steps=1, images=2, new_tokens=3),
+    ],
+    ids=["cfg1", "editing", "editing-3-branches", "vqa", "interleave"],
+)
+def test_streaming_is_bit_identical_in_every_task(workload: Workload) -> None:
+    full = run(upstream("full"), workload)[1]
+    for placement in (
+        upstream("low"),
+        upstream("balanced", "pr243"),
+        upstream("balanced", policy="ring"),
+        upstream("fast", policy="ring"),
+    ):
+        assert run(placement, workload)[1].output_digest == full.output_digest, placement
+
+
+@pytest.mark.parametrize("model", ["sensenova-u1.5-8b-mot", "sensenova-u1-a3b-mot"])
+def test_other_heads_and_experts_stream_identically(model: str) -> None:
+    full = run(upstream("full"), model=model)[1]
+    ring = run(upstream("balanced", policy="ring"), model=model)[1]
+    assert full.finite
+    assert ring.output_digest == full.output_digest
+
+
+def test_seed_and_tier_change_the_image() -> None:
+    digests = {
+        run(upstream("full"), tier=t, seed=s)[1].output_digest for t, s in (("BF16", 0), ("BF16", 1), ("Q8_0", 0))
+    }
+    assert len(digests) == 3
+
+
+def test_a_second_pass_repeats_the_first() -> None:
+    for policy in ("upstream", "ring"):
+        _, first, _, engine = run(upstream("fast", policy=policy))
+        assert engine.run(Watch()).output_digest == first.output_digest
+
+
+@pytest.mark.parametrize("policy", ["upstream", "ring"])
+def test_low_streams_each_branch_once_a_forward(policy: str) -> None:
+    load, report, watch, engine = run(upstream("low", "pr241", policy))
+    in_layers = [t for t in engine.table if t.layer is not None]
+    branch = {name: sum(t.nbytes for t in in_layers if t.branch == name) for name in ("understanding", "generation")}
+    slack = 1.005  # the ring's alignment, upstream's rotary frequencies
+    assert 2 * branch["understanding"] <= report.streamed_bytes["prefix"] <= 2 * slack * branch["understanding"]
+    forwards = 2 * T2I.steps
+    assert (
+        forwards * branch["generation"] <= report.streamed_bytes["denoise"] <= forwards * slack * branch["generation"]
+    )
+    assert report.copies["denoise"] == forwards * LAYERS * (1 if policy == "ring" else 15)
+    assert watch.phases == ["load", "prefix", "denoise"]
+    assert watch.steps == T2I.steps == len(report.step_seconds)
+    assert load.pinned_bytes >= sum(branch.values())
+    assert load.pinned_rounded_bytes >= load.pinned_bytes
+
+
+@pytest.mark.parametrize("placement", [p for p in placements() if p.in_flight], ids=str)
+def test_no_more_layers_in_flight_than_the_placement_says(placement: Placement) -> None:
+    *_, engine = run(placement)
+    assert engine._model is not None
+    policy = engine._model.language_model.model.policy
+    assert policy.most_in_flight == placement.in_flight  # type: ignore[attr-defined]
+
+
+class SmallCard(HostAccelerator):
+    """Says after a few questions that the card is full, or has room for two and a half of four layers up front."""
+
+    def __init__(self, unit: int, stays: int) -> None:
+        super().__init__(torch.device("cpu"))
+        self.unit, self.stays, self.asked = unit, stays, 0
+
+    def memory(self) -> MemoryState:
+        self.asked += 1
+        total = 100 << 30
+        room = int(self.unit * (self.stays + 0.5)) if self.asked == 1 else 0
+        limit = int(0.9 * total) - (4 << 30)
+        allocated = limit - room if self.asked <= self.stays else limit + 1
+        return MemoryState(allocated, allocated, total - allocated, total)
+
+
+@pytest.mark.parametrize("policy", ["upstream", "ring"])
+def test_fast_keeps_what_fits_and_streams_the_rest(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = run(upstream("full"))[1]
+    streamed_all = run(upstream("balanced", policy=policy))[1]
+    *_, probe = run(upstream("full"))
+    unit = sum(t.nbytes for t in probe.table if t.layer == 0 and t.branch == "generation")
+    unit = -(-unit // 512) * 512 + 5120
+    card = SmallCard(unit, 2)
+    monkeypatch.setattr("bench.engine.accelerator", lambda name: card)
+    report = run(upstream("fast", policy=policy))[1]
+    assert report.output_digest == full.output_digest
+    assert report.resident_layers == 2 if policy == "ring" else report.resident_layers <= 2
+    assert report.streamed_bytes["denoise"] < streamed_all.streamed_bytes["denoise"]
+
+
+def test_phase_aware_moves_embedding_and_head_once_a_pass() -> None:
+    _, first, _, engine = run(upstream("low"))
+    second = engine.run(Watch())
+    table = {t.name: t for t in engine.table}
+    both = table["language_model.model.embed_tokens.weight"].nbytes + table["language_model.lm_head.weight"].nbytes
+    assert second.streamed_bytes["prefix"] - first.streamed_bytes["prefix"] == both
+    assert second.streamed_bytes["denoise"] == first.streamed_bytes["denoise"]
+
+
+def test_full_puts_everything_on_the_device() -> None:
+    load, report, _, _ = run(upstream("full"))
+    assert load.device_bytes == load.weight_bytes > 0
+    assert load.pinned_bytes == load.pinned_rounded_bytes == 0
+    assert sum(report.streamed_bytes.values()) == 0
+    assert load.weights == "synthetic"
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"width": 100}, "--size"),
+        ({"steps": 0}, "--steps"),
+        ({"task": Task.EDITING}, "--reference"),
+        ({"task": Task.CHAT}, "task"),
+        ({"batch": 2}, "batch"),
+        ({"task": Task.EDITING, "references": ((64, 64),), "prompt_tokens": 1}, "--prompt-tokens"),
+    ],
+)
+def test_workloads_that_cannot_run_are_refused(changes: dict[str, object], names: str) -> None:
+    with pytest.raises(InputError, match=names):
+        Engine(Cell(MODEL, "BF16", upstream("low"), T2I.with_(**changes), device="cpu", tiny=True))
+
+
+def test_unknown_tier_device_and_runtime_are_refused() -> None:
+    cell = Cell(MODEL, "Q99", upstream("low"), T2I, device="cpu", tiny=True)
+    with pytest.raises(InputError, match="no tier 'Q99'"):
+        Engine(cell)
+    with pytest.raises(InputError, match="not a device"):
+        Engine(Cell(MODEL, "BF16", upstream("low"), T2I, device="toaster", tiny=True))
+
+
+def test_cell_round_trip_and_bad_json() -> None:
+    workload = T2I.with_(task=Task.EDITING, references=((64, 96), (32, 32)))
+    cell = Cell(
+        MODEL, "Q8_0", upstream("fast", "pr243", "ring"), workload, device="cpu", gguf="/x.gguf", seed=3, tiny=True
+    )
+    assert Cell.from_json(cell.to_json()) == cell
+    for text in ("", "[]", "{}", '{"placement": 1, "workload": 2}', cell.to_json().replace("editing", "painting")):
+        with pytest.raises(InputError, match="cell"):
+            Cell.from_json(text)

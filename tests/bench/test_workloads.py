@@ -1,0 +1,110 @@
+"""Token layouts, positions, masks and the sampler's pixel bookkeeping against small cases worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from bench.attention import Cache, RotaryEmbedding, causal_block_mask, eager, grouped_sdpa, torch_sdpa  # noqa: E402
+from bench.inputs import Prefix, prefixes, reference_grid  # noqa: E402
+from bench.vision import patchify, unpatchify  # noqa: E402
+from fitcheck.memory.sensenova import branches  # noqa: E402
+from fitcheck.models import catalog  # noqa: E402
+from fitcheck.models.sensenova import SenseNovaArchitecture  # noqa: E402
+from fitcheck.models.workload import Task, Workload  # noqa: E402
+
+ARCH = catalog.get("sensenova-u1-8b-mot").architecture
+assert isinstance(ARCH, SenseNovaArchitecture)
+
+
+def test_positions_of_an_image_inside_text() -> None:
+    prefix = Prefix("condition", 12, ((2, 2),))
+    assert prefix.spans == [(5, 9)]
+    time, row, column = prefix.positions().tolist()
+    assert time == [0, 1, 2, 3, 4, 5, 5, 5, 5, 6, 7, 8]
+    assert row == [0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]
+    assert column == [0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0]
+    assert prefix.next_time == 9
+
+
+@given(st.integers(10, 60), st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), max_size=3))
+def test_positions_cover_every_token_once(text: int, images: list[tuple[int, int]]) -> None:
+    prefix = Prefix("condition", text + sum(r * c for r, c in images), tuple(images))
+    time = prefix.positions()[0]
+    assert time.shape == (prefix.length,)
+    assert int(time[-1]) == prefix.next_time - 1
+    for start, end in prefix.spans:
+        assert len(set(time[start:end].tolist())) == 1
+
+
+def test_mask_is_causal_and_open_inside_an_image() -> None:
+    mask = causal_block_mask(torch.tensor([0, 1, 1, 2]))
+    seen = (mask[0, 0] == 0).int().tolist()
+    assert seen == [[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    assert mask.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [((2048, 2048), (64, 64)), ((2048, 1152), (36, 64)), ((4096, 4096), (64, 64)), ((256, 256), (16, 16))],
+)
+def test_reference_images_are_scaled_into_the_allowed_range(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    assert reference_grid(ARCH, size) == grid
+
+
+@given(st.integers(16, 8192), st.integers(16, 8192))
+def test_reference_grid_stays_near_the_estimators_count(width: int, height: int) -> None:
+    rows, columns = reference_grid(ARCH, (width, height))
+    assert 1 <= rows * columns <= 4096 or min(width, height) < 64
+
+
+@pytest.mark.parametrize("task", [Task.T2I, Task.EDITING, Task.INTERLEAVE, Task.VQA])
+def test_prefixes_have_the_estimators_lengths(task: Task) -> None:
+    workload = Workload(task, references=() if task is Task.T2I else ((2048, 1152),), image_cfg=1.0)
+    counted = [(b.name, b.prefix) for b in branches(ARCH, workload)]
+    assert [(p.name, p.length) for p in prefixes(ARCH, workload)] == counted
+
+
+def test_patches_and_back() -> None:
+    image = torch.arange(3 * 64 * 96).view(1, 3, 64, 96).float()
+    patches = patchify(image, 32)
+    assert patches.shape == (1, 6, 3072)
+    assert torch.equal(patches[0, 1, :3], image[0, :, 0, 32])
+    assert torch.equal(unpatchify(patches, 32, 64, 96), image)
+    assert torch.equal(patchify(image, 32, channel_first=True)[0, 1, :32], image[0, 0, 0, 32:64])
+
+
+def test_eager_and_sdpa_attention_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 8, 5, 16, generator=generator)
+    key, value = (torch.randn(1, 2, 9, 16, generator=generator) for _ in range(2))
+    output, weights = eager(query, key, value, torch.zeros(1, 1, 5, 9), 0.25)
+    flash = grouped_sdpa(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), 0.25, torch_sdpa)
+    torch.testing.assert_close(output, flash)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 8, 5))
+
+
+def test_cache_holds_the_prefix_twice_while_denoising() -> None:
+    cache = Cache(1)
+    keys, values = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 4)
+    cache.layers[0].update(keys, values)
+    cache.layers[0].update(keys, values)
+    assert cache.length == 6
+    cache.prepare_denoise(5)
+    layer = cache.layers[0]
+    assert layer.flash_keys is not None
+    assert layer.flash_keys.shape == (1, 11, 2, 4)
+    assert layer.keys is not None
+    assert torch.equal(layer.flash_keys[:, :6], layer.keys.transpose(1, 2))
+    cache.drop_denoise()
+    assert layer.flash_keys is None
+    assert cache.length == 6
+
+
+def test_rotary_frequencies_are_every_second_one_of_a_head_twice_as_wide() -> None:
+    frequencies = RotaryEmbedding(8, 10_000.0).frequencies()
+    expected = [10_000.0 ** -(4 * index / 16) for index in range(4)]
+    torch.testing.assert_close(frequencies, torch.tensor(expected))

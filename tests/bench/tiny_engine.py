@@ -1,0 +1,41 @@
+"""Runs the engine on the scaled-down model, for the tests beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.cell import Cell
+from bench.engine import Engine
+from bench.reports import LoadReport, PassReport
+from fitcheck.memory.placement import Placement
+from fitcheck.models.workload import Task, Workload
+
+MODEL = "sensenova-u1-8b-mot"
+T2I = Workload(Task.T2I, 64, 64, steps=2, cfg=4.0, prompt_tokens=12)
+
+
+class Watch:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.steps = 0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self.phases.append(name)
+        yield
+
+    def step(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.steps += 1
+
+
+def run(
+    placement: Placement, workload: Workload = T2I, tier: str = "BF16", model: str = MODEL, seed: int = 0
+) -> tuple[LoadReport, PassReport, Watch, Engine]:
+    engine = Engine(Cell(model, tier, placement, workload, device="cpu", seed=seed, tiny=True))
+    watch = Watch()
+    load = engine.load(watch)
+    return load, engine.run(watch), watch, engine
