@@ -137,7 +137,7 @@ def _selection(source: Path) -> str:
     if not source.is_dir():
         raise InputError(f"{source}: there is no such folder or Parquet file.")
     if next(source.glob("*/*/*.json"), None) is None:
-        return f"{_flat('SELECT NULL::VARCHAR AS content')} WHERE false"
+        return _flat("SELECT NULL::VARCHAR AS content")  # no id, so no row
     return _flat(f"SELECT content FROM read_text({_quoted(source.absolute() / '*' / '*' / '*.json')})")
 
 
