@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fitcheck.memory.llamacpp import estimate
+from fitcheck.memory.llamacpp import estimate, parse_build
 from fitcheck.memory.llamacpp.options import LlamaOptions, TensorOverride
 from fitcheck.models.language_gguf import architecture_from_gguf
 from fitcheck.models.mixture import mixture_table
@@ -77,9 +77,13 @@ def probe(program: str, file: Path, arguments: list[str]) -> dict[str, float]:
     return found
 
 
-def options_of(case: dict[str, Any]) -> tuple[LlamaOptions, list[str], int]:
+def options_of(case: dict[str, Any], build: str | None = None) -> tuple[LlamaOptions, list[str], int]:
     """The same options for fitcheck and for the probe."""
     given = dict(case.get("options", {}))
+    if build:
+        given |= {"build": build, "program": "library"}
+    if given.get("build"):
+        given["build"] = parse_build(given["build"])
     cards = int(given.pop("cards", 1))
     patterns = given.pop("cpu", [])
     overrides = tuple(TensorOverride(pattern, None) for pattern in patterns)
@@ -125,6 +129,7 @@ def main() -> None:
     parser.add_argument("probe")
     parser.add_argument("--save", type=Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--build", help="when the probe was built from an older llama.cpp: its date")
     given = parser.parse_args()
     saved = []
     for case in json.loads(CASES.read_text()):
@@ -132,7 +137,7 @@ def main() -> None:
             continue
         architecture = architecture_from_gguf(case["metadata"])
         tensors = mixture_table(architecture, case["tier"])
-        options, arguments, cards = options_of(case)
+        options, arguments, cards = options_of(case, given.build)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.gguf"
             write_sparse_gguf(file, case["metadata"], tensors)
@@ -142,7 +147,8 @@ def main() -> None:
                 print(f"{case['name']}: llama.cpp refused: {problem}")
                 continue
         ours = predicted(case, tensors, options, cards)
-        saved.append({**case, "printed": printed})
+        told = {**case.get("options", {}), **({"build": given.build, "program": "library"} if given.build else {})}
+        saved.append({**case, "options": told, "printed": printed})
         worst = max(
             (abs(ours.get(k, 0) / v - 1) for k, v in printed.items() if v >= 1 and "output" not in k), default=0
         )

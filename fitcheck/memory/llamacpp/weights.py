@@ -53,7 +53,8 @@ def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, fre
     count = architecture.layers
     wanted = count + 1 if options.gpu_layers is None else options.gpu_layers
     on_cards = min(wanted, count + 1) if cards else 0
-    start = max(count + 1 - wanted, 0)
+    # builds before December 2025, and the fork, moved the output layer last instead of first
+    start = max(count + (1 if options.build.has("head_first") else 0) - wanted, 0)
     shares = [float(share) for share in options.tensor_split[:cards]]
     if not any(shares):
         shares = [float(max(amount, 1)) for amount in free]

@@ -1,0 +1,243 @@
+"""Estimates against published rows: what llama.cpp and its fork printed, and the sizes of published files.
+
+Every number here is either predicted from a shape and a tier's name, or left out with a reason; nothing is fitted to
+the rows. Where a row does not say which build it is and the printed numbers tell, the row is marked ``fitted``: it then
+tests everything but the build.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from io import StringIO
+from statistics import median
+from typing import Any
+
+from fitcheck.errors import InputError
+from fitcheck.memory.llamacpp.builds import parse_build
+from fitcheck.memory.llamacpp.estimate import LlamaEstimate, estimate
+from fitcheck.memory.llamacpp.options import LlamaOptions
+from fitcheck.models.known_language import known_language_model
+from fitcheck.models.language import LanguageArchitecture
+from fitcheck.models.language_gguf import architecture_from_gguf
+from fitcheck.models.mixture import mixture_table, tier_name
+from fitcheck.models.tensors import TensorTable
+from fitcheck.units import GIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRow:
+    """One published number beside ours, both in bytes. ``error`` is relative; ``fitted`` marks numbers used for a choice."""
+
+    row: str
+    engine: str
+    model: str
+    quantity: str
+    predicted: int
+    published: int
+    fitted: bool = False
+    source: str = ""
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.published - 1
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracySummary:
+    """Absolute relative errors of one quantity for one engine."""
+
+    engine: str
+    quantity: str
+    count: int
+    median: float
+    worst: float
+
+
+def summarize(rows: Iterable[AccuracyRow]) -> list[AccuracySummary]:
+    """Median and worst error by engine and quantity."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row.engine, row.quantity), []).append(abs(row.error))
+    return [AccuracySummary(*key, len(errors), median(errors), max(errors)) for key, errors in sorted(groups.items())]
+
+
+@cache
+def _readings() -> dict[str, Any]:
+    text = _published("llamacpp_rows.json")
+    rows: dict[str, Any] = json.loads(text)["rows"]
+    return rows
+
+
+def _published(name: str) -> str:
+    return resources.files("fitcheck.memory").joinpath(f"data/published/{name}").read_text("utf-8")
+
+
+def llamacpp_accuracy() -> tuple[list[AccuracyRow], list[str]]:
+    """(compared numbers, what was left out and why) for the published llama.cpp rows."""
+    found: list[AccuracyRow] = []
+    skipped: list[str] = []
+    for index, row in enumerate(csv.DictReader(StringIO(_published("llamacpp.csv")))):
+        reading = _readings().get(str(index))
+        if reading is None:
+            skipped.append(f"row {index}: no reading")
+            continue
+        rows, reasons = _compare(index, row, reading)
+        found += rows
+        skipped += [f"row {index}: {reason}" for reason in reasons]
+    return found, skipped
+
+
+def _compare(index: int, row: dict[str, str], reading: dict[str, Any]) -> tuple[list[AccuracyRow], list[str]]:
+    architecture = known_language_model(reading["model"])
+    engine = "fork" if row["engine"] == "ik_llama.cpp" else "mainline"
+    reasons = []
+    tensors, exact = _table(architecture, row, reading)
+    if not exact:
+        reasons.append(f"tier {row['quant'] or 'not stated'}: a publisher's own mixture, weights by file size only")
+    options, cards = _options(row, reading)
+    result = estimate(architecture, tensors, options, vram=[24 * GIB] * cards)
+    fitted = bool(reading.get("fitted"))
+    compared = [
+        (quantity, predicted, published)
+        for quantity, predicted, published in _quantities(row, reading, result, tensors, exact)
+        if published and predicted is not None
+    ]
+    rows = [
+        AccuracyRow(
+            str(index), engine, f"{row['model']} {row['quant']}".strip(), quantity, predicted, round(published * MIB),
+            fitted and quantity == "compute", row["source"],
+        )
+        for quantity, predicted, published in compared
+    ]  # fmt: skip
+    return rows, reasons
+
+
+def _quantities(
+    row: dict[str, str], reading: dict[str, Any], result: LlamaEstimate, tensors: TensorTable, exact: bool
+) -> list[tuple[str, int, float | None]]:
+    cards = sum(card.weights for card in result.cards)
+    found: list[tuple[str, int, float | None]] = []
+    if exact and reading.get("weights", True):
+        override = "override" in row["notes"] and not reading.get("experts_on_host")
+        if not override:
+            found.append(("weights on cards", cards, _number(row, "model_buffer_gpu_mib")))
+            if row["ngl"] != "0" and _full(row):
+                found.append(("weights on host", result.host.weights, _number(row, "model_buffer_cpu_mib")))
+        file_gib = _number(row, "file_gib")
+        if file_gib and len(row["file_gib"].split(".")[-1]) >= 2 and file_gib >= 5:
+            found.append(("weights in file", tensors.nbytes, file_gib * 1024))
+    cache_total = result.kv_cache + (result.recurrent if reading.get("cache") == "total" else 0)
+    found.append(("KV cache", cache_total, _number(row, "kv_mib")))
+    comparable = reading.get("compute", True) and row["engine"] != "ik_llama.cpp" and "override" not in row["notes"]
+    if comparable and (exact or _full(row)):
+        found.append(("compute", max((c.compute for c in result.cards), default=0), _number(row, "compute_gpu_mib")))
+    if reading.get("experts_on_host"):
+        found.append(("compute", max(c.compute for c in result.cards), _number(row, "compute_gpu_mib")))
+    return found
+
+
+def _full(row: dict[str, str]) -> bool:
+    return bool(row["ngl"]) and bool(row["n_layer"]) and int(row["ngl"]) > int(row["n_layer"])
+
+
+def _number(row: dict[str, str], column: str) -> float | None:
+    try:
+        return float(row[column]) or None
+    except ValueError:
+        return None
+
+
+def _table(architecture: LanguageArchitecture, row: dict[str, str], reading: dict[str, Any]) -> tuple[TensorTable, bool]:
+    """The tensor table of the row's tier, and whether the tier's name decides it."""
+    text = reading.get("tier") or row["quant"].split(" - ")[0].split(" (")[0].strip()
+    medium = "Medium" in row["quant"]
+    name = {"Q2_K": "Q2_K", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q4_0/MXFP4": "MXFP4"}.get(text, text)
+    imatrix = bool(reading.get("imatrix", name.startswith("IQ")))
+    try:
+        tier = tier_name(name)
+    except InputError:
+        return mixture_table(architecture, "Q8_0"), False
+    # the fork's authors mix types by hand under these names
+    handmade = row["engine"] == "ik_llama.cpp" and row["arch"] in ("deepseek2", "qwen3moe") and tier != "F16"
+    return mixture_table(architecture, tier, imatrix), not handmade or (medium and False)
+
+
+def _options(row: dict[str, str], reading: dict[str, Any]) -> tuple[LlamaOptions, int]:
+    given = dict(reading["options"])
+    cards = int(given.pop("cards", 0) or row["n_gpu"] or 1)
+    build = parse_build(given.pop("build", None))
+    read: dict[str, Any] = {"context": int(row["n_ctx"] or 4096), "build": build}
+    if row["n_seq"]:
+        read["sequences"] = int(row["n_seq"])
+    if row["n_ubatch"]:
+        read["micro_batch"] = int(row["n_ubatch"])
+    if row["fa"] in ("0", "1"):
+        read["flash_attention"] = row["fa"] == "1"
+    if row["ngl"]:
+        read["gpu_layers"] = int(row["ngl"])
+    if row["type_k"]:
+        read["cache_type_k"] = row["type_k"]
+    if row["type_v"] and not row["type_v"].startswith("mla"):
+        read["cache_type_v"] = row["type_v"]
+    if reading.get("experts_on_host"):
+        read["cpu_moe_layers"] = 10_000
+    if reading.get("cache") == "total":
+        read.pop("sequences", None)
+    options = LlamaOptions(**{**read, **given})
+    return options, cards
+
+
+def file_size_accuracy() -> tuple[list[AccuracyRow], list[str]]:
+    """Published file sizes against those from shape and tier alone, for the language models among them."""
+    found: list[AccuracyRow] = []
+    skipped: list[str] = []
+    for index, row in enumerate(csv.DictReader(StringIO(_published("gguf_file_sizes.csv")))):
+        if not row["n_head"] or not row["n_vocab"]:
+            skipped.append(f"row {index}: {row['model']}: not a language model, or its shape is not given")
+            continue
+        architecture = _shape_of(row)
+        table = mixture_table(architecture, row["quant"])
+        predicted = table.nbytes + tokenizer_bytes(architecture.vocabulary)
+        engine = "file" if row["size_exact"] == "1" else "file, rounded"
+        found.append(
+            AccuracyRow(str(index), engine, f"{row['model']} {row['quant']}", "file size", predicted,
+                        int(row["size_bytes"]), source=row["source"])
+        )  # fmt: skip
+    return found, skipped
+
+
+def tokenizer_bytes(vocabulary: int) -> int:
+    """What a GGUF header takes, nearly all of it the tokenizer: 23 bytes a token for the small ones, 60 for the large."""
+    return vocabulary * (23 if vocabulary < 33_000 else 40 if vocabulary < 100_000 else 60)
+
+
+def _shape_of(row: dict[str, str]) -> LanguageArchitecture:
+    name = row["arch"]
+    known = {
+        "gemma": {"attention.key_length": 256, "attention.value_length": 256},
+        "gemma2": {"attention.key_length": 128, "attention.value_length": 128},
+        "gpt-oss": {
+            "attention.key_length": 64,
+            "attention.value_length": 64,
+            "expert_count": 32,
+            "expert_used_count": 4,
+            "expert_feed_forward_length": 2880,
+        },
+    }.get(name, {})
+    columns = {
+        "block_count": "n_layer",
+        "embedding_length": "n_embd",
+        "attention.head_count": "n_head",
+        "attention.head_count_kv": "n_head_kv",
+        "feed_forward_length": "n_ff",
+        "vocab_size": "n_vocab",
+    }
+    metadata: dict[str, Any] = {f"{name}.{key}": int(row[column]) for key, column in columns.items()}
+    metadata |= {f"{name}.{key}": value for key, value in known.items()}
+    architecture = architecture_from_gguf({"general.architecture": name, **metadata})
+    return replace(architecture, tied_embeddings=row["tied_embeddings"] == "1")

@@ -1,0 +1,35 @@
+"""Shapes of well-known language models, for when there is no file to read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fitcheck.errors import InputError
+from fitcheck.models.language import LanguageArchitecture
+from fitcheck.models.language_gguf import architecture_from_gguf
+
+
+@cache
+def _data() -> dict[str, Any]:
+    text = resources.files("fitcheck.models").joinpath("data/language_models.json").read_text("utf-8")
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
+def known_language_models() -> tuple[str, ...]:
+    return tuple(_data()["models"])
+
+
+def known_language_model(name: str) -> LanguageArchitecture:
+    """The architecture of a model by its short name. Raises InputError with the names there are."""
+    entry = _data()["models"].get(name)
+    if entry is None:
+        raise InputError(f"language model {name!r} is not in the catalog; known are {', '.join(known_language_models())}.")
+    architecture = architecture_from_gguf(entry["metadata"])
+    if "tied_embeddings" in entry:
+        return replace(architecture, tied_embeddings=bool(entry["tied_embeddings"]))
+    return architecture
