@@ -32,7 +32,7 @@ def budget(machine: Machine, gpu: int = 0) -> Budget:
         cards = "no card" if count == 0 else "1 card" if count == 1 else f"{count} cards"
         raise InputError(f"--gpu: this machine has {cards}, there is no card at position {gpu}.")
     vram, basis = _vram(machine.gpus[gpu], machine)
-    return Budget(vram=vram, ram=_ram(machine), disk=machine.disk_free, basis=basis)
+    return Budget(vram=vram, ram=ram_budget(machine), disk=machine.disk_free, basis=basis)
 
 
 def reported_total(card: Card, total: int) -> int:
@@ -135,7 +135,8 @@ def _display(gpu: Gpu) -> tuple[tuple[int, int, int], str]:
     return (tuple(attached), "attached") if gpu.display else (tuple(headless), "none attached")
 
 
-def _ram(machine: Machine) -> Interval[int] | None:
+def ram_budget(machine: Machine) -> Interval[int] | None:
+    """Host memory that a process may take, in bytes; None where nothing is known of it."""
     if machine.ram_available is not None:
         return Interval.exactly(machine.ram_available)
     return None if machine.ram_total is None else _without_system(machine.ram_total)

@@ -1,0 +1,128 @@
+"""``fitcheck cards``: the card database."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fitcheck.hardware.card import Card, Sourced
+
+SCHEMA = 1
+COLUMNS = ("card", "slug", "memory GiB", "GB/s", "tensor TFLOP/s", "launch price USD", "released")
+_UNKNOWN = "?"
+_LONGEST_FILTER = 120
+
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def cards(
+        filter_: Annotated[
+            str | None,
+            typer.Argument(metavar="[FILTER]", help="Words that must all occur, like 'rtx 40 laptop' or 'blackwell'."),
+        ] = None,
+        all_: Annotated[bool, typer.Option("--all", help="Every card, not only the usual choices.")] = False,
+        json_: Annotated[bool, typer.Option("--json", help="As JSON, with the source of each rate and price.")] = False,
+    ) -> None:
+        """The cards that fitcheck knows: the usual choices, or all that match a filter.
+
+        The tensor rate is dense bf16/fp16 with f32 accumulation; ? is unknown.
+        """
+        from fitcheck.hardware.catalog import all_cards, common_cards
+
+        if filter_ is not None and filter_.strip():
+            found = _matching(filter_, all_cards())
+        else:
+            found = list(all_cards() if all_ else common_cards())
+            if not all_ and not json_:
+                hint = "give a filter, like `fitcheck cards 4070`, or --all"
+                print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)
+        if json_:
+            print(
+                json.dumps({"schema": SCHEMA, "cards": [to_json(card) for card in found]}, indent=2, ensure_ascii=False)
+            )
+        elif sys.stdout.isatty():
+            _table(found)
+        else:
+            print("\t".join(COLUMNS))
+            for card in found:
+                print("\t".join(row(card)))
+
+
+def _matching(text: str, cards: tuple[Card, ...]) -> list[Card]:
+    """Cards whose name, slug, vendor, form, architecture or chip hold every word. Raises InputError when none does."""
+    from fitcheck.errors import InputError
+
+    words = text[:_LONGEST_FILTER].lower().split()
+    found = [card for card in cards if all(word in _searched(card) for word in words)]
+    if not found:
+        raise InputError(
+            f"FILTER: no card matches {text[:_LONGEST_FILTER]!r}; use fewer or shorter words, like '4070'."
+        )
+    return found
+
+
+def _searched(card: Card) -> str:
+    parts = (card.name, card.slug, card.vendor, card.form, card.architecture, card.chip, *card.aliases)
+    return " ".join(part for part in parts if part).lower()
+
+
+def row(card: Card) -> tuple[str, ...]:
+    """The cells of one line, in the order of ``COLUMNS``."""
+    memory = "shared" if card.unified_memory and not card.memory else f"{card.memory / 2**30:g}"
+    return (
+        card.name,
+        card.slug,
+        memory,
+        _UNKNOWN if card.memory_bandwidth is None else f"{card.memory_bandwidth / 1e9:,.0f}",
+        _UNKNOWN if card.tensor_flops is None else f"{card.tensor_flops.value / 1e12:,.4g}",
+        _UNKNOWN if card.launch_price_usd is None else f"{card.launch_price_usd.value:,.0f}",
+        card.released or _UNKNOWN,
+    )
+
+
+def to_json(card: Card) -> dict[str, Any]:
+    """One card: bytes, B/s, FLOP/s and W; null is unknown."""
+    capability = card.compute_capability
+    return {
+        "slug": card.slug,
+        "name": card.name,
+        "aliases": list(card.aliases),
+        "vendor": card.vendor,
+        "form": card.form,
+        "architecture": card.architecture,
+        "chip": card.chip,
+        "released": card.released,
+        "memory": card.memory,
+        "memory_type": card.memory_type,
+        "memory_bandwidth": card.memory_bandwidth,
+        "unified_memory": card.unified_memory,
+        "tensor_flops": _sourced(card.tensor_flops),
+        "shader_flops": card.shader_flops,
+        "compute_capability": None if capability is None else f"{capability[0]}.{capability[1]}",
+        "pcie_generation": card.pcie_generation,
+        "pcie_lanes": card.pcie_lanes,
+        "power_watts": card.power_watts,
+        "launch_price_usd": _sourced(card.launch_price_usd),
+        "corrections": list(card.corrections),
+    }
+
+
+def _sourced(number: Sourced | None) -> dict[str, Any] | None:
+    return None if number is None else {"value": number.value, "source": number.source, "read": number.date}
+
+
+def _table(cards: list[Card]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in ("card", "slug", "released") else "right", no_wrap=True)
+    for card in cards:
+        table.add_row(*(escape(cell) for cell in row(card)))
+    Console(highlight=False).print(table)
