@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from fitcheck.errors import InputError
@@ -91,3 +92,40 @@ def format_seconds(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def format_span(low: str, high: str) -> str:
+    """Two formatted ends as one range: equal ends once, a shared unit once: ``"18 – 30 s"``."""
+    if low == high:
+        return low
+    number, _, unit = low.partition(" ")
+    if high.endswith(f" {unit}") and high.count(" ") == low.count(" ") == 1:
+        return f"{number} – {high}"
+    return f"{low} – {high}"
+
+
+def format_percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
+    return f"{share:{'+' if signed else ''}.{digits}%}"
+
+
+def format_date(seconds: float) -> str:
+    """Unix seconds as a UTC day, ``"2026-11-22"``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+
+
+def format_timestamp(seconds: float) -> str:
+    """Unix seconds as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_rate(per_second: float, what: str) -> str:
+    """``"58.3 TFLOP/s"`` (``what="FLOP"``) or ``"504 GB/s"`` (``what="B"``), three significant figures, decimal prefixes."""
+    scale, prefix = next(
+        ((scale, prefix) for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if per_second >= scale), (1.0, "")
+    )
+    value = per_second / scale
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {prefix}{what}/s"
+
+
+def format_dollars(amount: float) -> str:
+    return f"${amount:,.0f}"

@@ -1,0 +1,79 @@
+"""``fitcheck site``: build the pages, check that they are current, show them locally."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from fitcheck.errors import InputError
+
+site = typer.Typer(no_args_is_help=True, help="The site: a page for every model on every card, with a JSON twin each.")
+
+Out = Annotated[Path, typer.Option(help="Folder of the site.")]
+
+
+@site.command()
+def build(
+    out: Out = Path("reports"),
+    results: Annotated[Path, typer.Option(help="Folder of accepted records.")] = Path("results"),
+    cards: Annotated[
+        str, typer.Option(help="common, all, how many of the largest, or names separated by commas.")
+    ] = "common",
+    base_url: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option(help="Where the site will stand; used in canonical links, previews and the feed."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail when the folder is not the current site.")
+    ] = False,
+    jobs: Annotated[
+        Optional[int],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option(min=1, help="Processes. Default: one for each core."),
+    ] = None,
+) -> None:
+    """Render the site. Only what has changed is computed and written; the same inputs give the same bytes."""
+    try:
+        from fitcheck.pages import build as builder
+        from fitcheck.pages.inputs import DEFAULT_BASE_URL, gather
+    except ImportError as error:
+        raise InputError(f"fitcheck site needs {error.name}; install it with: pip install 'fitcheck[site]'.") from error
+    inputs = gather(results, cards, base_url or builder.base_url_of(out) or DEFAULT_BASE_URL)
+    if check:
+        outcome = builder.check(inputs, out, jobs)
+        for path in outcome.stale[:20]:
+            print(f"stale: {path}", file=sys.stderr)
+        for path in outcome.strays[:20]:
+            print(f"not of this site: {path}", file=sys.stderr)
+        if outcome.stale or outcome.strays:
+            count = len(outcome.stale) + len(outcome.strays)
+            print(f"fitcheck: {out} is not current ({count} files); run `fitcheck site build`.", file=sys.stderr)
+            raise typer.Exit(1)
+        print(f"{out} is current: {outcome.pages} pages.", file=sys.stderr)
+        return
+    outcome = builder.build(inputs, out, jobs)
+    print(
+        f"{outcome.pages} pages, {outcome.drawn} drawn, {outcome.documents} answers computed, {outcome.written} files "
+        f"written, {outcome.removed} removed, {outcome.size / 1e6:.1f} MB.",
+        file=sys.stderr,
+    )
+    print(out)
+
+
+@site.command()
+def serve(
+    out: Out = Path("reports"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Show the built site at http://localhost:PORT/ until Ctrl-C. Only this machine can reach it."""
+    from fitcheck.pages.serve import server_for
+
+    with server_for(out, port) as server:
+        print(f"http://localhost:{server.server_address[1]}/", flush=True)
+        server.serve_forever()
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(site, name="site")

@@ -1,0 +1,304 @@
+"""The build: documents, then pages, then the manifest. What has not changed is neither computed nor written again.
+
+``reports/manifest.json`` holds for every page the key of what it was made from and the sha256 of its files, and for
+every model × card the summary that lists are drawn from. A page is skipped when its key is the same and its files are
+as they were written. The manifest is written last: a build that was killed is repeated, never trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.card import Card
+from fitcheck.models.model import Model
+from fitcheck.pages import feed, plan
+from fitcheck.pages.charts import share
+from fitcheck.pages.document import check_document, summary, way_out
+from fitcheck.pages.inputs import Inputs, digest, digest_json
+from fitcheck.pages.page import files_of
+from fitcheck.pages.question import ask
+from fitcheck.pages.render import static
+from fitcheck.pages.view import neighbours
+
+MANIFEST = "manifest.json"
+SCHEMA = "fitcheck.site/1"
+STATIC = ("site.css", "site.js", "icon.svg")
+# below this many changed pages a pool of processes costs more than it saves
+_POOL_FROM = 24
+
+
+@dataclass
+class Outcome:
+    """What a build did. ``stale`` and ``strays`` are filled by ``check``: files that differ, files nobody made."""
+
+    pages: int = 0
+    documents: int = 0
+    drawn: int = 0
+    written: int = 0
+    removed: int = 0
+    size: int = 0
+    stale: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A document to compute: picklable, and small enough to send to a worker."""
+
+    model: Model
+    card: Card
+    records: list[dict[str, Any]]
+    accuracy: tuple[Any, ...]
+
+
+def _compute(job: _Job) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """(document, summary, texts) of one model on one card."""
+    document = check_document(ask(job.model, job.card), job.records, job.accuracy)
+    return document, summary(document), plan.texts_of(document, way_out(document))
+
+
+def _draw(page: plan.Page, base_url: str) -> dict[str, bytes]:
+    return files_of(page, base_url)
+
+
+class _Old:
+    """The site as it stands: its manifest, and whether files are still as they were written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = _manifest(root)
+        self.pages: dict[str, Any] = self.manifest.get("pages", {})
+        self.files: dict[str, str] = self.manifest.get("files", {})
+
+    def intact(self, path: str) -> bool:
+        known = self.files.get(path)
+        return known is not None and _hash_file(self.root / path) == known
+
+    def holds(self, page: plan.Page) -> bool:
+        entry = self.pages.get(page.address)
+        return entry is not None and entry["key"] == page.key and all(self.intact(path) for path in page.files)
+
+
+def build(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
+    """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
+    _refuse_foreign(out)
+    old = _Old(out)
+    outcome = Outcome()
+    manifest, files = _assemble(inputs, old, outcome, jobs, lambda path, content: _write(out / path, content, outcome))
+    for path in sorted(set(old.files) - set(files)):
+        _remove(out, path)
+        outcome.removed += 1
+    _write(out / MANIFEST, manifest, outcome)
+    outcome.size = sum((out / path).stat().st_size for path in files) + len(manifest)
+    return outcome
+
+
+def check(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
+    """Build everything anew in memory and compare: ``stale`` and ``strays`` are empty when ``out`` is that site."""
+    outcome = Outcome()
+    made: dict[str, bytes] = {}
+    manifest, _ = _assemble(inputs, _Old(Path(os.devnull)), outcome, jobs, made.__setitem__)
+    for path, content in made.items():
+        there = _read(out / path)
+        if there is None or comparable(path, there) != comparable(path, content):
+            outcome.stale.append(path)
+    there = _read(out / MANIFEST)
+    if there is None or _without_hashes(there) != _without_hashes(manifest):
+        outcome.stale.append(MANIFEST)
+    known = set(made) | {MANIFEST}
+    present = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} if out.is_dir() else set()
+    outcome.strays = sorted(present - known)
+    return outcome
+
+
+def _assemble(
+    inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None, keep: Callable[[str, bytes], None]
+) -> tuple[bytes, dict[str, str]]:
+    """Every file of the site goes to ``keep`` unless ``old`` has it; returns the manifest and sha256 by path."""
+    entries = _documents(inputs, old, outcome, jobs)
+    pages = list(_pages(inputs, entries, old))
+    outcome.pages = len(pages)
+    files: dict[str, str] = {}
+    changed = []
+    for page in pages:
+        if old.holds(page):
+            files.update({path: old.files[path] for path in page.files})
+        else:
+            changed.append(page)
+    outcome.drawn = len(changed)
+    for made in _mapped(partial(_draw, base_url=inputs.base_url), changed, jobs):
+        for path, content in made.items():
+            files[path] = hashlib.sha256(content).hexdigest()
+            keep(path, content)
+    for path, content in _singles(inputs, pages):
+        files[path] = hashlib.sha256(content).hexdigest()
+        if not old.intact(path) or old.files[path] != files[path]:
+            keep(path, content)
+    manifest = {
+        "schema": SCHEMA,
+        "base_url": inputs.base_url,
+        "pages": {page.address: {"key": page.key} for page in pages},
+        "checks": {
+            entry["summary"]["address"]: {name: entry[name] for name in ("key", "summary", "texts")}
+            for entry in entries.values()
+        },
+        "files": dict(sorted(files.items())),
+    }
+    return (json.dumps(manifest, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n").encode(), files
+
+
+def _documents(inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """Summary, texts and key of every model × card; the document too where it was computed now."""
+    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    todo: list[tuple[tuple[str, str], str, _Job]] = []
+    known = old.manifest.get("checks", {})
+    for model in inputs.models:
+        own = tuple(row for row in inputs.accuracy if model.name.removeprefix("SenseNova-") in row.cell)
+        about = digest([inputs.engine, model.slug, repr(own)])
+        for card in inputs.cards:
+            records = inputs.records_of(card.slug, model.slug)
+            key = digest([about, card.slug, digest_json(records)])
+            address = f"check/{model.slug}/{card.slug}/"
+            entry = known.get(address)
+            if entry is not None and entry["key"] == key and old.intact(f"{address}index.json"):
+                entries[model.slug, card.slug] = dict(entry)
+            else:
+                todo.append(((model.slug, card.slug), key, _Job(model, card, records, own)))
+    outcome.documents = len(todo)
+    if len(todo) >= _POOL_FROM:
+        for model in inputs.models:  # tables are made here once; the workers inherit them
+            ask(model, inputs.cards[0]).report()
+    for (place, key, _), (document, row, texts) in zip(
+        todo, _mapped(_compute, [job for *_, job in todo], jobs), strict=True
+    ):
+        entries[place] = {"key": key, "summary": row, "texts": _as_json(texts), "document": document}
+    return {(m.slug, c.slug): entries[m.slug, c.slug] for m in inputs.models for c in inputs.cards}
+
+
+def _as_json(value: Any) -> Any:
+    """As JSON gives it back, so that a fresh build and an incremental one hold equal values."""
+    return json.loads(json.dumps(value))
+
+
+def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]], old: _Old) -> Iterator[plan.Page]:
+    rows = {place: entry["summary"] for place, entry in entries.items()}
+    for model in inputs.models:
+        own = [rows[model.slug, card.slug] for card in inputs.cards]
+        for card in inputs.cards:
+            entry = entries[model.slug, card.slug]
+            near = neighbours(own, card.slug)
+            page = plan.check_page(inputs, entry["summary"], near, entry.get("document"), entry["key"], entry["texts"])
+            if page.document is None and not old.holds(page):
+                document = json.loads((old.root / f"{page.address}index.json").read_bytes())
+                page = plan.check_page(inputs, entry["summary"], near, document, entry["key"], entry["texts"])
+            yield page
+    yield from plan.list_pages(inputs, rows)
+    yield from plan.card_pages(inputs, rows)
+    yield from plan.result_pages(inputs, {row["address"] for row in rows.values()})
+    yield from plan.other_pages(inputs)
+
+
+def _singles(inputs: Inputs, pages: Iterable[plan.Page]) -> Iterator[tuple[str, bytes]]:
+    for name in STATIC:
+        yield f"static/{name}", static(name).encode()
+    yield "results/feed.xml", feed.atom(inputs)
+    yield "sitemap.xml", feed.sitemap(inputs.base_url, [page.address for page in pages])
+
+
+def _mapped(work: Callable[[Any], Any], items: list[Any], jobs: int | None) -> Iterator[Any]:
+    workers = min(jobs or os.cpu_count() or 1, 8)
+    if workers == 1 or len(items) < _POOL_FROM:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(work, items, chunksize=8)
+
+
+_SCATTER = re.compile(rb'<svg[^>]* data-key="([0-9a-f]+)".*?</svg>', re.DOTALL)
+
+
+def comparable(path: str, content: bytes) -> bytes:
+    """Bytes without what only differs between versions of a drawing library: pictures count by what they show."""
+    if path.endswith(".png"):
+        return (share.key_of(content) or "").encode()
+    return _SCATTER.sub(rb"\1", content) if path.endswith(".html") else content
+
+
+def _without_hashes(manifest: bytes) -> Any:
+    try:
+        data = json.loads(manifest)
+        return {**data, "files": sorted(data["files"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    content = _read(root / MANIFEST)
+    if content is None:
+        return {}
+    try:
+        data = json.loads(content)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) and data.get("schema") == SCHEMA else {}
+
+
+def base_url_of(out: Path) -> str | None:
+    """The address that the site in ``out`` was built for."""
+    url = _manifest(out).get("base_url")
+    return url if isinstance(url, str) else None
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is not a folder.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise InputError(f"--out: {out} holds other files and no site; give an empty folder, or one built before.")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _hash_file(path: Path) -> str | None:
+    content = _read(path)
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes, outcome: Outcome) -> None:
+    """Whole or not at all; a file that is right already keeps its time stamp."""
+    if _read(path) == content:
+        return
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    outcome.written += 1
+
+
+def _remove(root: Path, path: str) -> None:
+    target = root / path
+    if not target.resolve().is_relative_to(root.resolve()):
+        return  # a manifest that was tampered with
+    target.unlink(missing_ok=True)
+    for folder in target.parents:
+        if folder == root or any(folder.iterdir()):
+            break
+        folder.rmdir()

@@ -1,0 +1,176 @@
+"""The document behind a page about one model on one card: the report itself, and what stands around it.
+
+A page is drawn from its document alone, and the document is the page's JSON twin, so the two cannot disagree.
+``report`` is exactly what ``fitcheck check --json`` prints. Bytes are integers, unknown is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from fitcheck.hardware.budget import budget
+from fitcheck.hardware.card import Card, Sourced
+from fitcheck.models.model import Model
+from fitcheck.models.workload import Task
+from fitcheck.pages.question import Asked
+from fitcheck.units import GIB
+from fitcheck.verdict.accuracy import Row
+from fitcheck.verdict.check import order
+from fitcheck.verdict.judge import judge
+from fitcheck.verdict.report import Report, cell_json
+
+SCHEMA = "fitcheck.page/1"
+RAM_STEPS = tuple(size * GIB for size in (16, 24, 32, 48, 64, 96, 128, 192, 256))
+
+
+def check_document(
+    asked: Asked, records: Sequence[Mapping[str, Any]] = (), accuracy: Sequence[Row] = ()
+) -> dict[str, Any]:
+    """Everything the page about ``asked`` says. ``records`` are JSON documents of this model on this card."""
+    report = asked.report()
+    tasks = []
+    for task in asked.model.tasks:
+        best = report.best if task is Task.T2I else asked.report(task, advise=False).best
+        tasks.append({"task": str(task), "command": asked.command(task), "cell": cell_json(best)})
+    return {
+        **report_document(report, asked.command(), records, accuracy),
+        "address": f"check/{asked.model.slug}/{asked.card.slug}/",
+        "tasks": tasks,
+    }
+
+
+def report_document(
+    report: Report,
+    command: str | None = None,
+    records: Sequence[Mapping[str, Any]] = (),
+    accuracy: Sequence[Row] = (),
+) -> dict[str, Any]:
+    """The document of any report, also of one that no page of the site is about."""
+    model, gpu = report.model, report.machine.gpus[0]
+    return {
+        "schema": SCHEMA,
+        "address": None,
+        "command": command,
+        "card": card_facts(gpu.card),
+        "report": report.to_json(),
+        "tasks": [],
+        "system_memory": [] if gpu.card.unified_memory else system_memory(report),
+        "requirements": [asdict(requirement) for requirement in model.requirements],
+        "accuracy": accuracy_of(model, accuracy),
+        "records": [dict(record) for record in records],
+    }
+
+
+def card_facts(card: Card) -> dict[str, Any]:
+    """What is known about a card, with sources where they are kept."""
+    return {
+        "slug": card.slug,
+        "name": card.name,
+        "vendor": card.vendor,
+        "form": card.form,
+        "architecture": card.architecture,
+        "released": card.released,
+        "memory": card.memory,
+        "memory_type": card.memory_type,
+        "memory_bandwidth": card.memory_bandwidth,
+        "tensor_flops": _sourced(card.tensor_flops),
+        "launch_price_usd": _sourced(card.launch_price_usd),
+        "compute_capability": list(card.compute_capability) if card.compute_capability else None,
+        "pcie_generation": card.pcie_generation,
+        "pcie_lanes": card.pcie_lanes,
+        "power_watts": card.power_watts,
+        "unified_memory": card.unified_memory,
+        "corrections": list(card.corrections),
+    }
+
+
+def _sourced(fact: Sourced | None) -> dict[str, Any] | None:
+    return None if fact is None else asdict(fact)
+
+
+def system_memory(report: Report) -> list[dict[str, Any]]:
+    """The best choice for other amounts of system memory on the same card: only host budgets change."""
+    rows = []
+    for size in RAM_STEPS:
+        machine = replace(report.machine, ram_total=size, ram_available=None)
+        have = replace(report.budget, ram=budget(machine).ram)
+        cells = [
+            replace(cell, judgement=judge(cell.footprint, have, machine.gpus[0].card, cell.placement))
+            for cell in report.cells
+        ]
+        best = order(cells)[0]
+        rows.append({"ram": size, "verdict": str(best.verdict), "tier": best.tier.name, "mode": best.placement.mode})
+    return rows
+
+
+def accuracy_of(model: Model, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """How the estimator did on published measurements of this model; ``None`` when there are none."""
+    short = f"{model.name.removeprefix('SenseNova-')} "
+    own = [row for row in rows if row.cell.startswith(short)]
+    if not own:
+        return None
+    tested = [row for row in own if not row.fitted]
+    worst = sorted(own, key=lambda row: -abs(row.error))[:3]
+    return {
+        "rows": len(own),
+        "tested": len(tested),
+        "covered": sum(row.covered for row in own),
+        "worst": [accuracy_row(row) for row in worst],
+    }
+
+
+def accuracy_row(row: Row) -> dict[str, Any]:
+    return {**asdict(row), "error": row.error, "covered": row.covered}
+
+
+def summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The row that stands for a page in lists: its best cell."""
+    report = document["report"]
+    cell, machine, card = report["cells"][0], report["machine"], document["card"]
+    return {
+        "address": document["address"],
+        "model": report["model"]["slug"],
+        "model_name": report["model"]["name"],
+        "card": card["slug"],
+        "name": card["name"],
+        "vendor": card["vendor"],
+        "form": card["form"],
+        "memory": card["memory"],
+        "released": card["released"],
+        "price": None if card["launch_price_usd"] is None else card["launch_price_usd"]["value"],
+        "ram": machine["ram"],
+        "usable_span": machine["usable_vram"],
+        "verdict": cell["verdict"],
+        "binding": cell["binding"],
+        "tier": cell["tier"],
+        "mode": cell["mode"],
+        "need": cell["card"]["best"],
+        "host": cell["host"]["best"],
+        "seconds": cell["seconds"],
+        "evidence": cell["evidence"]["level"],
+        "records": len(document["records"]),
+        "way_out": way_out(document),
+    }
+
+
+def way_out(document: Mapping[str, Any]) -> str | None:
+    """What would make it run, in a few words, when the best cell does not: system memory first, then its own flip."""
+    report = document["report"]
+    best = report["cells"][0]
+    if best["verdict"] in ("fits", "tight"):
+        return None
+    enough = next((row for row in document["system_memory"] if row["verdict"] != "no"), None)
+    have = report["machine"]["ram"]
+    if best["verdict"] == "no" and enough is not None and have is not None and enough["ram"] > have:
+        # more memory alone may leave open whether the software runs there
+        least = "at least " if enough["verdict"] == "unknown" else ""
+        return f"{least}{enough['ram'] // GIB} GB of system memory"
+    flips = [cell["flip"]["change"] for cell in report["cells"] if cell["flip"] is not None]
+    cards = sorted((text for text in flips if text.startswith("a card with ")), key=_gigabytes)
+    return best["flip"]["change"] if best["flip"] is not None else cards[0] if cards else None
+
+
+def _gigabytes(text: str) -> int:
+    return int("".join(character for character in text if character.isdigit()) or 0)

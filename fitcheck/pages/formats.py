@@ -1,0 +1,69 @@
+"""How a value of a document is written: one name a kind, each made of ``fitcheck.units`` functions.
+
+A span is ``{"low": …, "best": …, "high": …}``. ``None`` is unknown and is written so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fitcheck import units
+
+UNKNOWN = "unknown"
+# kinds that are words: the text itself is the value
+WORDS = ("text", "verdict")
+VERDICTS = {"fits": "Fits", "tight": "Tight", "unknown": "Unknown", "no": "No"}
+
+
+def _span(one: Callable[[float], str]) -> Callable[[Any], str]:
+    return lambda value: units.format_span(one(value["low"]), one(value["high"]))
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "verdict": VERDICTS.__getitem__,
+    "count": lambda value: f"{value:,}",
+    "number": lambda value: f"{value:g}",
+    "gib": units.format_gib,
+    "gib2": lambda value: units.format_gib(value, 2),
+    "gib_span": _span(units.format_gib),
+    "gib2_span": _span(lambda value: units.format_gib(value, 2)),
+    "ram": lambda value: f"{value // units.GIB} GB",
+    "gb": lambda value: units.format_gb(value, 1),
+    "seconds": units.format_seconds,
+    "seconds_span": _span(units.format_seconds),
+    "date": units.format_date,
+    "percent": lambda value: units.format_percent(value, 2),
+    "error": lambda value: units.format_percent(value, 2, signed=True),
+    "flops": lambda value: units.format_rate(value, "FLOP"),
+    "bandwidth": lambda value: units.format_rate(value, "B"),
+    "dollars": units.format_dollars,
+    "watts": lambda value: f"{value:g} W",
+    "capability": lambda value: ".".join(map(str, value)),
+    "quantity": lambda value: f"{value:.2f}",
+}
+
+
+def write(value: Any, name: str) -> str:
+    """``value`` in the format called ``name``; unknown stays unknown."""
+    return UNKNOWN if value is None else FORMATS[name](value)
+
+
+def resolve(document: Any, path: str) -> Any:
+    """The value at a dotted path: ``"report.cells.0.card.best"``. A part of ``None`` is ``None`` as a whole."""
+    value = document
+    for part in path.split("."):
+        if value is None:
+            return None
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value
+
+
+def raw(value: Any) -> str:
+    """The machine-readable form beside the written one."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return "/".join(str(value[end]) for end in ("low", "best", "high"))
+    return ".".join(map(str, value)) if isinstance(value, list) else str(value)

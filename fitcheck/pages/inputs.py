@@ -1,0 +1,125 @@
+"""What a site is built from, read once: models, cards, accepted records, accuracy rows, and digests of all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import all_cards, common_cards, find_card
+from fitcheck.models import catalog
+from fitcheck.models.model import Model
+from fitcheck.verdict.accuracy import Row, published_rows
+
+DEFAULT_BASE_URL = "https://fitcheck.example/"
+_PACKAGE = Path(__file__).parents[1]
+# what a document is computed by, and what a page is drawn with; the index of records counts row by row instead
+_ENGINE = (
+    "units.py",
+    "hardware",
+    "models",
+    "memory",
+    "speed",
+    "verdict",
+    "records",
+    "pages/document.py",
+    "pages/question.py",
+)
+_PAGES = ("units.py", "pages")
+_NOT_CODE = {"results.json"}
+_KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash."""
+
+    models: tuple[Model, ...]
+    cards: tuple[Card, ...]
+    records: tuple[dict[str, Any], ...]
+    accuracy: tuple[Row, ...]
+    base_url: str
+    engine: str
+    pages: str
+    _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
+
+    def records_of(self, card: str, model: str | None = None) -> list[dict[str, Any]]:
+        """Records of a card, newest first; with ``model`` those of that model alone."""
+        if not self._by_card and self.records:
+            for record in self.records:
+                slug = (record.get("card") or {}).get("slug")
+                self._by_card.setdefault(slug or "", []).append(record)
+        found = self._by_card.get(card, [])
+        if model is not None:
+            found = [record for record in found if (record.get("model") or {}).get("slug") == model]
+        return newest_first(found)
+
+
+def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(records, key=lambda record: (-record["created"], record["id"]))
+
+
+def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_BASE_URL) -> Inputs:
+    """Read everything. ``cards`` is ``common``, ``all``, a number (so many of the largest), or names with commas.
+
+    Raises InputError for unknown cards, an address that is none, and the first file under ``results`` that is not a
+    record.
+    """
+    if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
+        raise InputError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
+    return Inputs(
+        models=tuple(catalog.get(slug) for slug in catalog.slugs()),
+        cards=_chosen(cards),
+        records=tuple(_records(results)),
+        accuracy=tuple(published_rows()),
+        base_url=base_url.rstrip("/") + "/",
+        engine=digest(_sources(_ENGINE)),
+        pages=digest(_sources(_PAGES)),
+    )
+
+
+def _chosen(cards: str) -> tuple[Card, ...]:
+    if cards == "common":
+        return common_cards()
+    if cards == "all" or cards.isdigit():
+        able = sorted((card for card in all_cards() if card.memory), key=lambda card: (-card.memory, card.slug))
+        return tuple(able if cards == "all" else able[: int(cards)])
+    return tuple(dict.fromkeys(find_card(name) for name in cards.split(",") if name.strip()))
+
+
+def _records(results: Path | None) -> Iterator[dict[str, Any]]:
+    if results is None or not results.is_dir():
+        return
+    from fitcheck.records import store
+
+    documents = [store.document_of(store.seal(record)) for record in store.load(results)]
+    yield from sorted(documents, key=lambda document: str(document["id"]))
+
+
+def digest(parts: Iterable[bytes | str]) -> str:
+    """sha256 over the parts with their lengths, so that no two lists of parts are alike."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        hashed.update(f"{len(raw)}:".encode())
+        hashed.update(raw)
+    return hashed.hexdigest()
+
+
+def digest_json(value: object) -> str:
+    return digest([json.dumps(value, sort_keys=True, separators=(",", ":"))])
+
+
+def _sources(places: Sequence[str]) -> Iterator[bytes | str]:
+    for place in places:
+        root = _PACKAGE / place
+        files = [root] if root.is_file() else sorted(root.rglob("*"))
+        for path in files:
+            if path.suffix in _KINDS and path.name not in _NOT_CODE and path.is_file():
+                yield path.relative_to(_PACKAGE).as_posix()
+                yield path.read_bytes()

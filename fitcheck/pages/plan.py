@@ -1,0 +1,384 @@
+"""Every page of the site as a value: where it stands, what it is drawn from, and a key that changes when it must."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fitcheck.models.catalog import bfloat16_compute_capability, minimum_compute_capability
+from fitcheck.models.model import Model
+from fitcheck.pages import view, words
+from fitcheck.pages.document import accuracy_row, card_facts
+from fitcheck.pages.inputs import Inputs, digest, digest_json, newest_first
+from fitcheck.pages.view import Crumb
+from fitcheck.units import GIB
+from fitcheck.verdict.accuracy import summarize
+
+POPULAR = ("rtx-3060-12gb", "rtx-4060-ti-16gb", "rtx-4070", "rtx-5070-ti", "rtx-4090", "rtx-5090")
+LIST_SCHEMA = "fitcheck.list/1"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page. ``document`` is its JSON twin (``None``: read the one that is on disk, it has not changed)."""
+
+    address: str
+    template: str
+    title: str
+    description: str
+    document: Mapping[str, Any] | None
+    preview: Mapping[str, Any]
+    key: str
+    section: str | None = None
+    crumbs: tuple[Crumb, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> int:
+        return self.address.count("/")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(f"{self.address}{name}" for name in ("index.html", "index.json", "share.png"))
+
+
+def _page(inputs: Inputs, address: str, template: str, title: str, description: str, **rest: Any) -> Page:
+    document = rest["document"]
+    extra = digest_json([rest.get("preview"), rest.get("values", {})])
+    key = digest([inputs.pages, inputs.base_url, title, description, digest_json(document), extra])
+    return Page(address, template, title, description, key=key, **rest)
+
+
+def check_page(
+    inputs: Inputs,
+    summary: Mapping[str, Any],
+    near: Sequence[Mapping[str, Any]],
+    document: Mapping[str, Any] | None,
+    document_key: str,
+    texts: Mapping[str, Any],
+) -> Page:
+    """The page about one model on one card. ``texts`` are its title, description, lead and preview."""
+    key = digest([inputs.pages, inputs.base_url, document_key, digest_json(list(near))])
+    return Page(
+        summary["address"],
+        "check.html",
+        texts["title"],
+        texts["description"],
+        document,
+        texts["preview"],
+        key,
+        section="check/",
+        crumbs=(
+            Crumb("Models", "check/"),
+            Crumb(summary["model_name"], f"check/{summary['model']}/"),
+            Crumb(summary["name"], None),
+        ),
+        values={"lead": texts["lead"], "neighbours": list(near), **capabilities()},
+    )
+
+
+def capabilities() -> dict[str, str]:
+    return {
+        "minimum_capability": "{}.{}".format(*minimum_compute_capability()),
+        "bfloat16_capability": "{}.{}".format(*bfloat16_compute_capability()),
+    }
+
+
+def texts_of(document: Mapping[str, Any], way_out: str | None) -> dict[str, Any]:
+    """The words of a check page, kept in the manifest so that lists need no document."""
+    report = document["report"]
+    cell, machine = report["cells"][0], report["machine"]
+    runs = cell["verdict"] in view.RUNS
+    lead = words.lead(document, way_out)
+    time = words.write(cell["seconds"], "seconds_span")
+    lines = (
+        (
+            f"{cell['tier']} files, mode {cell['mode']}" + ("" if cell["published"] else " (not published yet)"),
+            f"{words.write(cell['card']['best'], 'gib')} of {words.write(machine['usable_vram']['best'], 'gib')} card memory, "
+            f"{words.write(cell['host']['best'], 'gib')} of system memory",
+            f"{time} {words.unit_of(report['workload']['task'])} ({cell['evidence']['level']})",
+        )
+        if runs
+        else (lead, cell["reason"])
+    )
+    share = cell["card"]["best"] / machine["usable_vram"]["best"] if machine["usable_vram"]["best"] else None
+    preview = {
+        "eyebrow": f"{machine['name']} · {machine['memory'] // GIB} GB",
+        "title": report["model"]["name"],
+        "word": words.VERDICTS[cell["verdict"]],
+        "verdict": cell["verdict"],
+        "lines": lines,
+        "share": None if share is None else min(1.0, share),
+        "limit": None if share is None or share <= 1 else 1 / share,
+    }
+    return {
+        "title": words.title(document, way_out),
+        "description": words.description(document, way_out),
+        "lead": lead,
+        "preview": preview,
+    }
+
+
+def _plain(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
+    return {"eyebrow": eyebrow, "title": title, "word": None, "verdict": None, "lines": lines}
+
+
+def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) -> Page:
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in words.VERDICTS}
+    published = {tier.name for tier in model.tiers if tier.published}
+    running = [row for row in rows if row["verdict"] == "fits" and row["tier"] in published and row["price"]]
+    document = {
+        "schema": LIST_SCHEMA,
+        "address": f"check/{model.slug}/",
+        "slug": model.slug,
+        "name": model.name,
+        "licence": model.licence,
+        "task": "t2i",
+        "width": 2048,
+        "height": 2048,
+        "counts": counts,
+        "best_value": min(running, key=lambda row: (row["price"], row["card"]), default=None),
+        "vendors": sorted({row["vendor"] for row in rows}),
+        "tiers": [
+            {
+                "name": tier.name,
+                "disk": tier.disk_bytes,
+                "published": tier.published,
+                "repository": tier.repository,
+                "file": tier.file,
+                "source": tier.source,
+            }
+            for tier in model.tiers
+        ],
+        "notes": list(model.notes),
+        "rows": list(rows),
+    }
+    fits = f"{counts['fits']} of {len(rows)} cards fit"
+    return _page(
+        inputs,
+        f"check/{model.slug}/",
+        "model.html",
+        f"{model.name}: which cards run it, in which files, how fast",
+        f"{fits}. Card memory, system memory, seconds an image and launch price of {len(rows)} cards, each with its evidence.",
+        document=document,
+        preview=_plain(
+            "Which cards run it?", model.name, fits, "card memory, system memory, time and price side by side"
+        ),
+        section="check/",
+        crumbs=(Crumb("Models", "check/"), Crumb(model.name, None)),
+    )
+
+
+def _model_rows(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "slug": model.slug,
+            "name": model.name,
+            "fits": sum(rows[model.slug, card.slug]["verdict"] == "fits" for card in inputs.cards),
+        }
+        for model in inputs.models
+    ]
+
+
+_CELL = ("address", "model", "model_name", "verdict", "tier", "mode", "seconds", "way_out")
+
+
+def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[Page]:
+    """The pages over all models and cards: home, /check/, /cards/ and each model."""
+    models = _model_rows(inputs, rows)
+    yield from (
+        model_page(inputs, model, [rows[model.slug, card.slug] for card in inputs.cards]) for model in inputs.models
+    )
+    popular = [
+        rows[model.slug, card.slug] for card in inputs.cards if card.slug in POPULAR for model in inputs.models[:1]
+    ] or [rows[inputs.models[0].slug, card.slug] for card in inputs.cards[:6]]
+    home = {"schema": LIST_SCHEMA, "address": "", "models": models, "cards": len(inputs.cards), "popular": popular}
+    yield _page(
+        inputs,
+        "",
+        "home.html",
+        "fitcheck: will this model run on this card?",
+        "Which files, which offload mode, how fast, and how we know: computed from real tensors, checked against measurements.",
+        document=home,
+        preview=_plain(
+            "fitcheck", "Will it run on this card?", "Which files, which mode, how fast,", "and how we know."
+        ),
+    )
+    table = [
+        {
+            "card": card.slug,
+            "name": card.name,
+            "vendor": card.vendor,
+            "memory": card.memory,
+            "cells": [{key: rows[model.slug, card.slug][key] for key in _CELL} for model in inputs.models],
+        }
+        for card in inputs.cards
+    ]
+    vendors = sorted({card.vendor for card in inputs.cards})
+    yield _page(
+        inputs,
+        "check/",
+        "models.html",
+        "Every model on every card: what fits, what is tight, what does not run",
+        f"{len(models)} models × {len(table)} cards: the best files and offload mode of each, with time for an image.",
+        document={"schema": LIST_SCHEMA, "address": "check/", "vendors": vendors, "models": models, "rows": table},
+        preview=_plain("fitcheck", "Every model on every card", f"{len(models)} models × {len(table)} cards"),
+        section="check/",
+    )
+    facts = [
+        {
+            **card_facts(card),
+            "fits": sum(rows[model.slug, card.slug]["verdict"] == "fits" for model in inputs.models),
+            "records": len(inputs.records_of(card.slug)),
+        }
+        for card in inputs.cards
+    ]
+    yield _page(
+        inputs,
+        "cards/",
+        "cards.html",
+        "Cards: memory, bandwidth, matrix rate, launch price and what runs on each",
+        f"{len(facts)} cards with sourced figures and the models that fit on them.",
+        document={"schema": LIST_SCHEMA, "address": "cards/", "vendors": vendors, "rows": facts},
+        preview=_plain("fitcheck", "Cards", f"{len(facts)} cards and what runs on each"),
+        section="cards/",
+    )
+
+
+def card_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[Page]:
+    for card in inputs.cards:
+        own = [rows[model.slug, card.slug] for model in inputs.models]
+        fits = [row["model_name"] for row in own if row["verdict"] == "fits"]
+        runs = f"{' and '.join(fits)} fit{'s' if len(fits) == 1 else ''}" if fits else "no catalog model fits as asked"
+        size = f"{card.memory / GIB:g} GB"
+        document = {
+            "schema": LIST_SCHEMA,
+            "address": f"cards/{card.slug}/",
+            "card": card_facts(card),
+            "usable": own[0]["usable_span"],
+            "rows": own,
+            "records": inputs.records_of(card.slug),
+        }
+        yield _page(
+            inputs,
+            f"cards/{card.slug}/",
+            "card.html",
+            f"{card.name}: which image models run on {size}",
+            f"{card.name}, {size}: {runs}. Memory, time and evidence of each model.",
+            document=document,
+            preview=_plain(f"{card.vendor} · {size}", card.name, *(f"{r['model_name']}: {r['verdict']}" for r in own)),
+            section="cards/",
+            crumbs=(Crumb("Cards", "cards/"), Crumb(card.name, None)),
+        )
+
+
+def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
+    for record in inputs.records:
+        facts = view.record_facts(record)
+        about = f"check/{facts['model']}/{facts['card']}/"
+        what = f"{facts['model'] or facts['runtime'] or 'link rates'} on {facts['card_name'] or 'CPU'}"
+        yield _page(
+            inputs,
+            f"results/{record['id']}/",
+            "result.html",
+            f"Measured: {what}, {facts['outcome']}",
+            f"{facts['tier'] or ''} {facts['mode'] or ''} {facts['task'] or facts['kind']}: {words.write(facts['seconds'], 'seconds')}, "
+            f"{words.write(facts['device'], 'gib2')} on the card, {words.write(facts['created'], 'date')}.".strip(),
+            document={
+                "schema": LIST_SCHEMA,
+                "address": f"results/{record['id']}/",
+                "records": [record],
+                "pages": [about if about in addresses else None],
+            },
+            preview=_plain("Measured", what[:80], facts["outcome"], words.write(facts["seconds"], "seconds")),
+            section="results/",
+            crumbs=(Crumb("Results", "results/"), Crumb(record["id"][:10], None)),
+        )
+
+
+def other_pages(inputs: Inputs) -> Iterator[Page]:
+    records = newest_first(inputs.records)
+    yield _page(
+        inputs,
+        "results/",
+        "results.html",
+        "Results: measurements that people sent",
+        f"{len(records)} accepted measurements of models on cards, each with what is needed to repeat it.",
+        document={"schema": LIST_SCHEMA, "address": "results/", "records": records},
+        preview=_plain("fitcheck", "Results", f"{len(records)} accepted measurements"),
+        section="results/",
+    )
+    summaries = summarize(inputs.accuracy)
+    tested = [one for one in summaries if not one.fitted]
+    best = ", ".join(f"{one.quantity} within {words.write(one.worst, 'percent')}" for one in tested)
+    yield _page(
+        inputs,
+        "accuracy/",
+        "accuracy.html",
+        "Accuracy: predicted against measured, misses as large as hits",
+        f"{len(inputs.accuracy)} published rows beside the prediction: {best}.",
+        document={
+            "schema": "fitcheck.accuracy/1",
+            "address": "accuracy/",
+            "summary": [
+                {
+                    "quantity": one.quantity,
+                    "rows": one.rows,
+                    "median": one.median,
+                    "worst": one.worst,
+                    "covered": one.covered,
+                    "fitted": one.fitted,
+                }
+                for one in summaries
+            ],
+            "rows": [accuracy_row(row) for row in inputs.accuracy],
+        },
+        preview=_plain(
+            "fitcheck",
+            "Predicted against measured",
+            *(
+                f"{one.quantity}: median error {words.write(one.median, 'percent')} of {one.rows} rows"
+                for one in tested
+            ),
+        ),
+        section="accuracy/",
+    )
+    yield _page(
+        inputs,
+        "method/",
+        "method.html",
+        "Method: from a model’s tensors to a verdict",
+        "How memory, time and the verdict are computed, what each word means, and how it is checked.",
+        document={"schema": LIST_SCHEMA, "address": "method/", "sources": sources()},
+        preview=_plain("fitcheck", "Method", "from a model’s tensors to a verdict"),
+        section="method/",
+    )
+    wanted = [{"slug": card.slug, "name": card.name} for card in inputs.cards if not inputs.records_of(card.slug)]
+    yield _page(
+        inputs,
+        "contribute/",
+        "contribute.html",
+        "Contribute a measurement of your card",
+        "Three commands: measure, look at every byte, send. Nothing is sent unless you say so.",
+        document={"schema": LIST_SCHEMA, "address": "contribute/", "wanted": wanted[:120]},
+        preview=_plain("fitcheck", "Contribute a measurement", "measure, look, send"),
+        section="contribute/",
+    )
+
+
+def sources() -> list[list[str]]:
+    """Where the constants of the estimator come from, as their data files say: place and source."""
+    from fitcheck.memory.constants import load
+    from fitcheck.speed.rates import data
+
+    files = {name: load(name) for name in ("sensenova", "allocator", "host")} | {"rates": data()}
+    return [[place, text] for name, content in files.items() for place, text in _stated(name, content)]
+
+
+def _stated(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        if isinstance(value.get("source"), str):
+            yield place.replace("_", " "), value["source"]
+        for key, inner in value.items():
+            yield from _stated(f"{place}, {key}", inner)

@@ -1,0 +1,86 @@
+"""Templates to HTML: autoescape, undefined names are errors, every number is written from its document."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from fitcheck.pages import view, words
+from fitcheck.pages.charts import memory
+from fitcheck.pages.charts.gauge import gauge
+from fitcheck.pages.formats import WORDS, raw, resolve, write
+
+LONGEST_TEXT = 600
+
+
+def static(name: str) -> str:
+    return resources.files("fitcheck.pages").joinpath(f"static/{name}").read_text("utf-8")
+
+
+def foreign(text: object, limit: int = LONGEST_TEXT) -> Markup:
+    """A stranger's text: isolated in direction, without invisible characters, cut to a length that a page bears."""
+    clean = view.visible(str(text))
+    if len(clean) > limit:
+        clean = f"{clean[:limit]}… ({len(clean):,} characters; the JSON has all)"
+    return Markup("<bdi>{}</bdi>").format(clean)
+
+
+def number(document: Mapping[str, Any], path: str, kind: str) -> Markup:
+    """The value at ``path`` of the page's JSON twin, written as ``kind``, with both beside the text for programs."""
+    value = resolve(document, path)
+    if kind in WORDS:
+        return Markup('<span data-path="{}" data-format="{}">{}</span>').format(path, kind, write(value, kind))
+    return Markup('<data value="{}" data-path="{}" data-format="{}">{}</data>').format(
+        raw(value), path, kind, write(value, kind)
+    )
+
+
+@cache
+def environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("fitcheck.pages", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(
+        words=words,
+        view=view,
+        gauge=gauge,
+        memory_panel=memory.panel,
+        memory_scale=memory.scale_of,
+        write=write,
+        foreign=foreign,
+    )
+    return made
+
+
+def digest_source(content: str) -> str:
+    """A Content-Security-Policy source expression for an inline block."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() + "'"
+
+
+def policy(*, inline_style: str | None = None, inline_script: str | None = None) -> str:
+    """The strictest policy under which the page works: its own two files, or its own two inline blocks by hash."""
+    style = "'self'" if inline_style is None else digest_source(inline_style)
+    script = "'self'" if inline_script is None else digest_source(inline_script)
+    own = "'self' data:" if inline_style is None else "data:"
+    return f"default-src 'none'; style-src {style}; script-src {script}; img-src {own}; base-uri 'none'; form-action 'none'"
+
+
+def render(template: str, document: Mapping[str, Any], **values: Any) -> str:
+    """``document`` is the page's JSON twin; ``n(path, kind)`` in a template writes a number of it."""
+
+    def n(path: str, kind: str) -> Markup:
+        return number(document, path, kind)
+
+    text = environment().get_template(template).render(doc=document, n=n, **values)
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"

@@ -1,0 +1,179 @@
+"""What a template needs beyond the document: where things stand in it. Everything points into the document by index."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from fitcheck.pages.formats import write
+
+# what a foreign text must not do to the page around it: change its direction, hide, control
+_INVISIBLE = re.compile(r"[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+RUNS = ("fits", "tight")
+
+
+def visible(text: str) -> str:
+    """``text`` without control, zero-width and direction-changing characters."""
+    return _INVISIBLE.sub("", text)
+
+
+def matrix(report: Mapping[str, Any]) -> tuple[list[str], list[tuple[int, list[int | None]]]]:
+    """Modes, and for each tier the index of a cell that names it and the cell index by mode. Smallest files first."""
+    cells = report["cells"]
+    modes = [mode for mode in ("full", "fast", "balanced", "low") if any(cell["mode"] == mode for cell in cells)]
+    modes += sorted({cell["mode"] for cell in cells} - set(modes))
+    place = {(cell["tier"], cell["mode"]): index for index, cell in enumerate(cells)}
+    sizes = {cell["tier"]: cell["disk"] for cell in cells}
+    rows = []
+    for tier in sorted(sizes, key=lambda name: (sizes[name], name)):
+        found = [place.get((tier, mode)) for mode in modes]
+        rows.append((next(index for index in found if index is not None), found))
+    return modes, rows
+
+
+def siblings(report: Mapping[str, Any]) -> list[int]:
+    """The cells of the best cell's tier, in the order of the matrix' modes."""
+    modes, rows = matrix(report)
+    tier = report["cells"][0]["tier"]
+    return next(
+        [index for index in found if index is not None]
+        for named, found in rows
+        if report["cells"][named]["tier"] == tier
+    )
+
+
+def pick(report: Mapping[str, Any], indices: Sequence[int]) -> list[Mapping[str, Any]]:
+    return [report["cells"][index] for index in indices]
+
+
+def escalation(report: Mapping[str, Any]) -> list[int]:
+    """What to try when card memory runs out in the best cell: leaner modes of its tier, then smaller published tiers."""
+    cells = report["cells"]
+    best = cells[0]
+    own = [
+        index
+        for index, cell in enumerate(cells)
+        if cell["tier"] == best["tier"] and cell["required"]["best"] < best["required"]["best"]
+    ]
+    own.sort(key=lambda index: -cells[index]["required"]["best"])
+    floor = min([best["required"]["best"], *(cells[index]["required"]["best"] for index in own)])
+    others = {}
+    for index, cell in enumerate(cells):
+        smaller = cell["published"] and cell["tier"] != best["tier"] and cell["disk"] < best["disk"]
+        if smaller and cell["required"]["best"] < floor:
+            known = others.get(cell["tier"])
+            if known is None or cell["required"]["best"] < cells[known]["required"]["best"]:
+                others[cell["tier"]] = index
+    return own + sorted(others.values(), key=lambda index: -cells[index]["required"]["best"])
+
+
+def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Memory blocks of finished records of this cell on the real card, for the dots in its picture."""
+    work = document["report"]["workload"]
+    return [
+        record["memory"]
+        for record in document["records"]
+        if record["kind"] == "pass"
+        and record["outcome"]["result"] == "ok"
+        and "cap" not in record["protocol"]
+        and (record["model"]["tier"], record["runtime"].get("mode"), record["runtime"].get("revision"))
+        == (cell["tier"], cell["mode"], cell["revision"])
+        and record["workload"]["task"] == work["task"]
+        and (record["workload"].get("width"), record["workload"].get("height")) == (work["width"], work["height"])
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Crumb:
+    name: str
+    address: str | None
+
+
+def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """One record in short for tables: what ran, where, how it ended, its median time and its peaks."""
+    samples = [sample["total"] for sample in record.get("samples", ()) if not sample.get("warmup")]
+    memory = record.get("memory") or {}
+    model, runtime, card = record.get("model") or {}, record.get("runtime") or {}, record.get("card") or {}
+    return {
+        "id": record["id"],
+        "kind": record["kind"],
+        "created": record["created"],
+        "model": model.get("slug"),
+        "card": card.get("slug"),
+        "card_name": card.get("name"),
+        "tier": model.get("tier"),
+        "mode": runtime.get("mode"),
+        "runtime": runtime.get("name"),
+        "task": (record.get("workload") or {}).get("task"),
+        "weights": model.get("weights"),
+        "outcome": record["outcome"]["result"],
+        "seconds": median(samples) if samples and "steps_run" not in record["protocol"] else None,
+        "samples": len(samples),
+        "allocated": memory.get("allocated"),
+        "device": memory.get("device"),
+        "rss": memory.get("rss"),
+        "cap": (record["protocol"].get("cap") or {}).get("bytes"),
+        "submitter": record.get("submitter"),
+    }
+
+
+def neighbours(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 3) -> list[Mapping[str, Any]]:
+    """The rows around a card when the model's cards stand by memory, then time; the card itself included."""
+
+    def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        seconds = row["seconds"]["best"] if row["seconds"] is not None else float("inf")
+        return row["memory"], -seconds, row["card"]
+
+    ordered = sorted(rows, key=key)
+    position = next((index for index, row in enumerate(ordered) if row["card"] == card), None)
+    if position is None:
+        return []
+    first = max(0, min(position - each_side, len(ordered) - 2 * each_side - 1))
+    return ordered[first : first + 2 * each_side + 1]
+
+
+_BLOCKS = (
+    ("Model", "model"),
+    ("Runtime", "runtime"),
+    ("Workload", "workload"),
+    ("Settings", "settings"),
+    ("Card", "card"),
+    ("Machine", "machine"),
+    ("Software", "software"),
+    ("Protocol", "protocol"),
+    ("Memory", "memory"),
+    ("Transfer", "transfer"),
+    ("Power", "power"),
+    ("Smallest card", "limit"),
+)
+_MOST_VALUES = 12
+
+
+def blocks(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A record's blocks as names and written values; long lists are counted, the JSON twin has them."""
+    found = []
+    for title, key in _BLOCKS:
+        block = record.get(key)
+        if block:
+            found.append((title, [(name.replace("_", " "), _written(name, value)) for name, value in block.items()]))
+    return found
+
+
+_SIZES = {"allocated", "reserved", "process", "device", "device_before", "context", "rss", "pinned_requested"}
+_SIZES |= {"pinned_rounded", "available_drop", "swap", "ram", "memory", "works", "fails", "bytes_streamed"}
+
+
+def _written(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name in _SIZES:
+        return write(value, "gib2")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_written(key, inner)}" for key, inner in list(value.items())[:_MOST_VALUES])
+    if isinstance(value, list | tuple):
+        parts = [_written(name, inner) for inner in value[:_MOST_VALUES]]
+        return "; ".join(parts) + (f" … {len(value)} in all" if len(value) > _MOST_VALUES else "")
+    return f"{value:g}" if isinstance(value, float) else str(value)

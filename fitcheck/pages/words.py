@@ -1,0 +1,112 @@
+"""The words of a page about one model on one card: title, description, headings. Words before jargon, one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fitcheck.pages.formats import VERDICTS, write
+
+MEANINGS = {
+    "fits": "runs with room to spare on what such a machine usually has free",
+    "tight": "should run, with little to spare: close other programs first",
+    "no": "does not run like this",
+    "unknown": "nobody has shown it either way; do not buy on it",
+}
+EVIDENCE = {
+    "estimated": "computed from the model's real tensor sizes; nobody has sent a measurement of this card yet",
+    "calibrated": "computed, with rates measured on this card",
+    "measured": "measured on this card",
+}
+MODES = {
+    "full": "all weights on the card",
+    "fast": "streams layers, keeps as many as fit",
+    "balanced": "streams layers, two ahead",
+    "low": "one layer at a time",
+}
+TASKS = {
+    "t2i": "Make an image from text",
+    "editing": "Edit an image",
+    "interleave": "Write an answer with images",
+    "vqa": "Answer a question about an image",
+    "chat": "Chat",
+}
+CATEGORIES = {
+    "resident": "weights that stay",
+    "window": "weights passing through",
+    "kv_cache": "keys and values",
+    "activations": "tensors of the pass",
+    "scratch": "unpacked weights",
+}
+CONSTRAINTS = {
+    "VRAM": "card memory",
+    "host RAM": "system memory",
+    "disk": "disk space",
+    "compute capability": "the card's generation",
+    "dtype": "number formats of the card",
+    "runtime support": "software support",
+}
+PHASES = {
+    "load": "loading",
+    "prefix": "reading the prompt",
+    "denoise": "making the image",
+    "decode": "writing text",
+    "understand": "looking at images",
+}
+
+
+def unit_of(task: str) -> str:
+    return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer"}.get(task, "an image")
+
+
+def subject(document: Mapping[str, Any]) -> str:
+    report = document["report"]
+    return f"{report['model']['name']} on {report['machine']['name']}"
+
+
+def lead(document: Mapping[str, Any], way_out: str | None) -> str:
+    """The answer in the fewest words: what stands under the verdict and in the title."""
+    report = document["report"]
+    cell = report["cells"][0]
+    if cell["verdict"] in ("fits", "tight") and not cell["published"]:
+        return f"It would run with {cell['tier']} files in mode {cell['mode']}, which nobody publishes yet"
+    if cell["verdict"] == "fits":
+        return f"Yes, it runs: take the {cell['tier']} files in mode {cell['mode']}"
+    if cell["verdict"] == "tight":
+        return f"It should run, with little to spare: {cell['tier']} files in mode {cell['mode']}"
+    if cell["verdict"] == "unknown":
+        return "Nobody has shown whether it runs"
+    if way_out is None:
+        return "It does not run on this card"
+    if way_out.startswith("a card with "):
+        return f"It does not fit: needs {way_out}"
+    return f"Not like this: needs {way_out}" if "memory" in way_out else f"Not like this, but it runs with {way_out}"
+
+
+def title(document: Mapping[str, Any], way_out: str | None) -> str:
+    """Reads as a search result and as a link preview."""
+    cell = document["report"]["cells"][0]
+    if cell["verdict"] in ("fits", "tight"):
+        file = "" if cell["published"] else " (no published file)"
+        rest = f"{VERDICTS[cell['verdict']].lower()}, {cell['tier']} {cell['mode']}{file}"
+    elif cell["verdict"] == "unknown":
+        rest = "unknown"
+    else:
+        rest = f"needs {way_out}" if way_out else "does not run"
+    return f"{subject(document)}: {rest}"
+
+
+def description(document: Mapping[str, Any], way_out: str | None) -> str:
+    """One or two sentences with the figures, about 160 characters."""
+    report = document["report"]
+    cell = report["cells"][0]
+    memory = (
+        f"{write(cell['card']['best'], 'gib')} of {write(report['machine']['usable_vram']['best'], 'gib')} card memory, "
+        f"{write(cell['host']['best'], 'gib')} of system memory"
+    )
+    if cell["verdict"] in ("fits", "tight"):
+        time = ""
+        if cell["seconds"] is not None:
+            time = f", {write(cell['seconds'], 'seconds_span')} {unit_of(report['workload']['task'])}"
+        return f"{lead(document, way_out)}. {memory}{time} ({cell['evidence']['level']})."
+    return f"{lead(document, way_out)}. {cell['reason']}"
