@@ -77,7 +77,9 @@ class Placing:
         if self.placement.policy == "ring":
             # Built on first use this small table would settle in the hole that embedding and head leave, and they would
             # need new memory when they come back for the next image.
-            model.fm_modules["vision_model_mot_gen"].embeddings.build_rope(self.accelerator.device)
+            tower = model.get_submodule("fm_modules.vision_model_mot_gen.embeddings")
+            assert isinstance(tower, VisionEmbeddings)
+            tower.build_rope(self.accelerator.device)
         model.language_model.model.policy = self._policy(model)
         if self.placement.revision == "v0":  # built with the module then, on first use since
             for tower in (module for module in model.modules() if isinstance(module, VisionEmbeddings)):

@@ -184,8 +184,7 @@ class RingPolicy:
         """Forget weights prefetched for the other branch; the copy stream's own order protects their slots."""
         if self._placement.stream is Stream.BRANCH:
             for unit in list(self._where):
-                slot = self._where.pop(unit)
-                slot.unit = None
+                self._where.pop(unit).unit = None
             self._release_residents()
             if branch == GENERATION and self._placement.keep_generation:
                 self._choose_residents()
