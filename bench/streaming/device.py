@@ -30,7 +30,6 @@ class MemoryState:
 
 class Accelerator(Protocol):
     device: torch.device
-    concurrent: bool
 
     def synchronize(self) -> None: ...
 
@@ -66,8 +65,6 @@ class Accelerator(Protocol):
 
 class CudaAccelerator:
     """One CUDA card. Policies queue compute on the current stream and copies on a stream of their own."""
-
-    concurrent = True
 
     def __init__(self, device: torch.device) -> None:
         if not torch.cuda.is_available():
@@ -144,8 +141,6 @@ class _NoStream:
 
 class HostAccelerator:
     """The CPU playing the card: copies are real, streams and events are not needed because everything runs in order."""
-
-    concurrent = False
 
     def __init__(self, device: torch.device, total: int = 1 << 40) -> None:
         self.device, self.total = device, total

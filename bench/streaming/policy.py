@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fitcheck.models.sensenova import GENERATION, SHARED, UNDERSTANDING
 
@@ -94,20 +94,12 @@ class StreamedLayer:
         default_factory=lambda: {UNDERSTANDING: [], GENERATION: [], SHARED: []}
     )
 
-    def nbytes(self, group: str) -> int:
-        return sum(tensor.nbytes for tensor in self.groups[group])
-
 
 def layer_group(name: str) -> str:
     """Which branch a tensor inside a layer serves, from its name."""
     if name.rpartition(".")[2] == "inverse_frequencies":
         return SHARED
     return GENERATION if "_mot_gen" in name else UNDERSTANDING
-
-
-def layer_tensors(layer: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from layer.named_parameters()
-    yield from layer.named_buffers()
 
 
 class PrefixStore:
@@ -120,10 +112,6 @@ class PrefixStore:
 
     def add(self, name: str, tensor: StreamedTensor) -> None:
         self._tensors[name] = tensor
-
-    @property
-    def empty(self) -> bool:
-        return not self._tensors
 
     def move_in(self, name: str) -> None:
         streamed = self._tensors[name]

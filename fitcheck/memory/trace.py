@@ -99,7 +99,6 @@ class _Nothing:
 
 
 class _MetaAccelerator:
-    concurrent = False
     device = torch.device("meta")
 
     def __init__(self, tracker: StorageTracker, total: int, workspace: int) -> None:
