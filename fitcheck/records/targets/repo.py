@@ -99,11 +99,24 @@ def submit(payloads: Sequence[Payload], clone: Clone, push: bool = True) -> Rece
         _set_branch(clone.root, branch, commit)
         known = commit
     if push:
-        why = f"the push to {clone.remote!r} failed; the commit is kept on {branch}, submit again to retry"
-        _git(clone.root, "push", "--quiet", clone.remote, f"{known.strip()}:refs/heads/{branch}", why=why)
+        _push(clone, known.strip(), branch)
     return Receipt(
         f"branch {branch}", tuple(payload.path for payload in missing), kept, _next_step(clone, branch, pushed=push)
     )
+
+
+def _push(clone: Clone, commit: str, branch: str) -> None:
+    """Push, and try again shortly after a failure: the other side may still be busy with a push that was cut short."""
+    import tenacity
+
+    why = f"the push to {clone.remote!r} failed; the commit is kept on {branch}, submit again to retry"
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(3),
+        wait=tenacity.wait_exponential(multiplier=0.3, max=5),
+        retry=tenacity.retry_if_exception_type(InputError),
+        reraise=True,
+    )
+    retrying(_git, clone.root, "push", "--quiet", clone.remote, f"{commit}:refs/heads/{branch}", why=why)
 
 
 def _missing(payloads: Sequence[Payload], root: Path, commit: str) -> list[Payload]:
