@@ -52,7 +52,7 @@ def find_card(query: str) -> Card:
     name = parse(text)
     if not name.stem:
         raise InputError(f"--gpu: {query[:_LONGEST_QUERY]!r} is not a card name; write it like 'RTX 4070'.")
-    candidates = _alias(name, source) or _named(name, source) or _slug(text, source)
+    candidates = _identifier(text, source) or _alias(name, source) or _named(name, source)
     if not candidates:
         raise InputError(f"--gpu: no card is called {text!r}{_nearest(name, text, source)}")
     if len(candidates) > 1:
@@ -66,7 +66,7 @@ def match_detected(name: str, memory: int | None) -> Card | None:
     """The card that a driver's ``name`` means, ``memory`` in bytes telling variants apart; None if it is unknown."""
     source = database()
     parsed = parse(name)
-    found = _alias(parsed, source) or _named(parsed, source)
+    found = _alias(parsed, source) or _named(parsed, source) if parsed.stem else []
     if len(found) > 1 and memory is not None:
         # a driver reports a little less than the nominal size, never more than a rounding above it
         near = [index for index in found if 0.90 <= memory / max(1, source.card(index).memory) <= 1.02]
@@ -79,9 +79,17 @@ def _alias(name: Name, source: Database) -> list[int]:
     return [] if index is None else [index]
 
 
-def _slug(text: str, source: Database) -> list[int]:
-    """The few slugs that do not read as their card's name: "9800-gtx-plus" for "9800 GTX+"."""
-    return [index for index, row in enumerate(source.rows) if slug(row[1]) == text] if _SLUG.fullmatch(text) else []
+def _identifier(text: str, source: Database) -> list[int]:
+    """The card whose full name or slug this is, letter for letter."""
+    if _SLUG.fullmatch(text):
+        index = _slug_index().get(text)
+        return [] if index is None else [index]
+    return [index for index, row in enumerate(source.rows) if row[1] == text]
+
+
+@cache
+def _slug_index() -> dict[str, int]:
+    return {slug(name): index for index, name in enumerate(database().names())}
 
 
 @cache
@@ -166,11 +174,11 @@ def _nearest(query: Name, text: str, source: Database) -> str:
         same = _named(replace(query, memory=None), source)
         if same:
             return "; it exists as " + ", ".join(repr(label) for label in _labels(same, source))
-    slugs = {slug(name): name for name in source.names()}
+    slugs = _slug_index()
     wanted = slug(text)
     longer = [one for one in slugs if f"-{wanted}-" in f"-{one}-"]
     near = (longer or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6))[:3]
-    return "" if not near else "; did you mean " + " or ".join(repr(slugs[one]) for one in near) + "?"
+    return "" if not near else "; did you mean " + " or ".join(repr(source.rows[slugs[one]][1]) for one in near) + "?"
 
 
 def _squashed(name: str) -> str:

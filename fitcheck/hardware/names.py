@@ -45,7 +45,7 @@ class Name:
 
 def parse(text: str) -> Name:
     """Split a name; never fails, an empty stem matches nothing."""
-    lowered = _NOISE.sub(" ", text.lower().replace("-", " "))
+    lowered = _NOISE.sub(" ", " ".join(text.lower().replace("-", " ").split()))
     memory = None
     found = _MEMORY.search(lowered)
     if found is not None:
