@@ -167,12 +167,12 @@ class Builder:
         if f"{prefix}attn_norm.weight" in names:
             current = self._norm(stream, f"{prefix}attn_norm", device)
         normed = current
-        if block.recurrent:
-            mixed = self._mixer(index, block, current)
-            if block.attention:
-                current = graph.op("add", current.shape, mixed, self._attention(index, block, current))
-            else:
-                current = mixed
+        if block.recurrent and block.attention:
+            attended = self._attention(index, block, current)
+            again = self._norm(stream, f"{prefix}attn_norm", device)
+            current = graph.op("add", current.shape, attended, self._mixer(index, block, again))
+        elif block.recurrent:
+            current = self._mixer(index, block, current)
         elif block.attention:
             current = self._attention(index, block, current)
         if last:
@@ -181,10 +181,10 @@ class Builder:
             residual = self._select(residual, rows)
         if f"{prefix}post_attention_norm.weight" in names and self._post_norm_first(prefix):
             current = self._norm(current, f"{prefix}post_attention_norm", device)
-        parallel = f"{prefix}ffn_norm.weight" not in names and not self._has_second_norm(prefix)
+        parallel = self._second_norm(prefix) is None
         if not self._has_feed_forward(prefix):
             return graph.op("add", current.shape, current, residual)
-        if parallel and f"{prefix}attn_norm.weight" in names:
+        if parallel and f"{prefix}attn_norm.weight" in names and f"{prefix}post_ffw_norm.weight" not in names:
             branch = self._select(normed, self.options.outputs) if last else normed
             output = self._feed_forward(index, block, branch)
             pair = (current, output) if f"{prefix}attn_qkv.weight" in names else (output, residual)
@@ -210,8 +210,15 @@ class Builder:
         names = self.plan.names
         return f"{prefix}ffn_norm.weight" in names or f"{prefix}post_ffw_norm.weight" in names
 
-    def _has_second_norm(self, prefix: str) -> bool:
-        return f"{prefix}post_attention_norm.weight" in self.plan.names
+    def _second_norm(self, prefix: str) -> str | None:
+        """The norm before the feed-forward part, under whichever name the file has it."""
+        names = self.plan.names
+        for name in (f"{prefix}ffn_norm.weight", f"{prefix}ffn_norm"):
+            if name in names:
+                return name.removesuffix(".weight")
+        if f"{prefix}post_attention_norm.weight" in names and not self._post_norm_first(prefix):
+            return f"{prefix}post_attention_norm"
+        return None
 
     def _has_feed_forward(self, prefix: str) -> bool:
         names = self.plan.names
@@ -227,8 +234,9 @@ class Builder:
         normed = graph.op("norm" if self.plan.architecture.layer_norm else "rms_norm", node.shape, node)
         if self.plan.full_offload or self.tokens < 32:
             normed.device = device
-        if f"{name}.weight" in self.plan.names:
-            normed = graph.op("mul", node.shape, normed, self._weight(f"{name}.weight"))
+        weight = f"{name}.weight" if f"{name}.weight" in self.plan.names else name
+        if weight in self.plan.names:
+            normed = graph.op("mul", node.shape, normed, self._weight(weight))
         if f"{name}.bias" in self.plan.names:
             normed = graph.op("add", node.shape, normed, self._weight(f"{name}.bias"))
         return normed

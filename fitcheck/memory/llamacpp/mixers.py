@@ -33,19 +33,23 @@ def _is_mamba(builder: Builder, prefix: str) -> bool:
     return f"{prefix}ssm_d" in builder.plan.names
 
 
-def _states(builder: Builder, elements: int, store: bool = True) -> Node:
+def _states(builder: Builder, elements: int) -> Node:
     """Read the sequences' states out of the recurrent cache."""
     graph = builder.graph
     cache = graph.cache(builder.plan.layers[0] if builder.plan.full_offload else builder.plan.layers[-1])
-    return graph.op("get_rows", (elements, builder.options.slots), cache, builder.state_ids)
+    states = graph.op("get_rows", (elements, builder.options.slots), cache, builder.state_ids)
+    graph.expand(states)
+    return states
 
 
-def _convolve(builder: Builder, prefix: str, mixed: Node, channels: int, state: Recurrent) -> Node:
+def _convolve(
+    builder: Builder, prefix: str, mixed: Node, channels: int, state: Recurrent, old: Node | None = None
+) -> Node:
     """The causal convolution: old inputs in front of the new ones, then a depthwise product."""
     graph, slots = builder.graph, builder.options.slots
     per_sequence = builder.tokens // slots
-    old = _states(builder, (state.kernel - 1) * channels)
-    shaped = graph.reshape(old, (state.kernel - 1, channels, slots))
+    held = old if old is not None else _states(builder, (state.kernel - 1) * channels)
+    shaped = graph.reshape(held, (state.kernel - 1, channels, slots))
     turned = graph.view(mixed, (per_sequence, channels, slots))
     joined = graph.op("concat", (state.kernel - 1 + per_sequence, channels, slots), shaped, turned)
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(joined, (state.kernel - 1, channels))))
@@ -99,20 +103,23 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, current: Node) -> No
     slots = builder.options.slots
     second = f"{prefix}ssm_x.weight" not in names
     channels = state.inner + (2 * state.groups * state.state_size if second else 0)
+    old = _states(builder, (state.kernel - 1) * channels)
     joint = builder._linear(f"{prefix}ssm_in", current, names[f"{prefix}ssm_in.weight"].shape[0])
     mixed = graph.view(joint, (channels, tokens))
-    convolved = _convolve(builder, prefix, mixed, channels, state)
+    convolved = _convolve(builder, prefix, mixed, channels, state, old)
     convolved = graph.op("unary", convolved.shape, convolved)
     if second:
         step = graph.op("cont", (state.steps, tokens), graph.view(joint, (state.steps, tokens)))
+        step = graph.op("add", step.shape, step, builder._weight(f"{prefix}ssm_dt.bias"))
     else:
         projected = builder._linear(f"{prefix}ssm_x", convolved, names[f"{prefix}ssm_x.weight"].shape[0])
         step = builder._linear(f"{prefix}ssm_dt", graph.view(projected, (state.steps, tokens)), state.inner)
     total = state.inner * tokens + state.state * slots
-    scanned = graph.op("ssm_scan", (total,), graph.view(convolved, (state.inner, tokens)), step)
+    scanned = graph.op("ssm_scan", (total,), graph.view(convolved, (state.inner, tokens)), step, builder.state_ids)
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(scanned, (state.state, slots))))
     output = graph.view(scanned, (state.inner, tokens))
-    skipped = graph.op("mul", (state.inner, tokens), graph.view(convolved, (state.inner, tokens)))
+    scale = builder._weight(f"{prefix}ssm_d")
+    skipped = graph.op("mul", (state.inner, tokens), graph.view(convolved, (state.inner, tokens)), scale)
     output = graph.op("add", (state.inner, tokens), output, skipped)
     gate = graph.op("cont", (state.inner, tokens), graph.view(joint, (state.inner, tokens)))
     output = graph.op("glu", (state.inner, tokens), gate, output)
