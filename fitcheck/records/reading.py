@@ -35,9 +35,10 @@ def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
         handle = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: cannot be read (it is not a regular file).")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise InputError(f"{path}: is not a regular file.")
         content = file.read(limit + 1)
     if len(content) > limit:
         raise InputError(f"{path}: is larger than {limit} bytes; no record is that large.")
