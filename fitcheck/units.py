@@ -119,7 +119,7 @@ def format_timestamp(seconds: float) -> str:
 
 
 def format_rate(per_second: float, what: str) -> str:
-    """``"58.3 TFLOP/s"`` (``what="FLOP"``) or ``"504 GB/s"`` (``what="B"``), three significant figures, decimal prefixes."""
+    """``"58.3 TFLOP/s"`` for ``"FLOP"``, ``"504 GB/s"`` for ``"B"``: three significant figures, decimal prefixes."""
     scale, prefix = next(
         ((scale, prefix) for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if per_second >= scale), (1.0, "")
     )

@@ -15,11 +15,12 @@ from fitcheck.hardware.card import Card, Sourced
 from fitcheck.models.model import Model
 from fitcheck.models.workload import Task
 from fitcheck.pages.question import Asked
+from fitcheck.pages.view import RUNS, focus
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import Row
 from fitcheck.verdict.check import order
-from fitcheck.verdict.judge import judge
-from fitcheck.verdict.report import Report, cell_json
+from fitcheck.verdict.judge import Verdict, judge
+from fitcheck.verdict.report import Cell, Report, cell_json
 
 SCHEMA = "fitcheck.page/1"
 RAM_STEPS = tuple(size * GIB for size in (16, 24, 32, 48, 64, 96, 128, 192, 256))
@@ -32,13 +33,22 @@ def check_document(
     report = asked.report()
     tasks = []
     for task in asked.model.tasks:
-        best = report.best if task is Task.T2I else asked.report(task, advise=False).best
-        tasks.append({"task": str(task), "command": asked.command(task), "cell": cell_json(best)})
+        cell = report.cells[focus(report.to_json())] if task is Task.T2I else closest(asked, task)
+        tasks.append({"task": str(task), "command": asked.command(task), "cell": cell_json(cell)})
     return {
         **report_document(report, asked.command(), records, accuracy),
         "address": f"check/{asked.model.slug}/{asked.card.slug}/",
         "tasks": tasks,
     }
+
+
+def closest(asked: Asked, task: Task) -> Cell:
+    """The best cell of a task, with its advice; where none runs, the published one that is least short."""
+    report = asked.report(task, advise=False)
+    cell = report.cells[focus(report.to_json())]
+    if cell.verdict is Verdict.FITS:
+        return cell
+    return asked.report(task, tiers=(cell.tier,), modes=(cell.placement.mode,)).best
 
 
 def report_document(
@@ -128,7 +138,7 @@ def accuracy_row(row: Row) -> dict[str, Any]:
 def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """The row that stands for a page in lists: its best cell."""
     report = document["report"]
-    cell, machine, card = report["cells"][0], report["machine"], document["card"]
+    cell, machine, card = report["cells"][focus(report)], report["machine"], document["card"]
     return {
         "address": document["address"],
         "model": report["model"]["slug"],
@@ -158,19 +168,13 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
 def way_out(document: Mapping[str, Any]) -> str | None:
     """What would make it run, in a few words, when the best cell does not: system memory first, then its own flip."""
     report = document["report"]
-    best = report["cells"][0]
-    if best["verdict"] in ("fits", "tight"):
+    cell = report["cells"][focus(report)]
+    if cell["verdict"] in RUNS:
         return None
     enough = next((row for row in document["system_memory"] if row["verdict"] != "no"), None)
     have = report["machine"]["ram"]
-    if best["verdict"] == "no" and enough is not None and have is not None and enough["ram"] > have:
+    if cell["verdict"] == "no" and enough is not None and have is not None and enough["ram"] > have:
         # more memory alone may leave open whether the software runs there
         least = "at least " if enough["verdict"] == "unknown" else ""
         return f"{least}{enough['ram'] // GIB} GB of system memory"
-    flips = [cell["flip"]["change"] for cell in report["cells"] if cell["flip"] is not None]
-    cards = sorted((text for text in flips if text.startswith("a card with ")), key=_gigabytes)
-    return best["flip"]["change"] if best["flip"] is not None else cards[0] if cards else None
-
-
-def _gigabytes(text: str) -> int:
-    return int("".join(character for character in text if character.isdigit()) or 0)
+    return None if cell["flip"] is None else str(cell["flip"]["change"])

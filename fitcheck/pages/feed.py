@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from fitcheck.pages import view
-from fitcheck.pages.formats import write
 from fitcheck.pages.inputs import Inputs, newest_first
+from fitcheck.pages.words import result_words
 from fitcheck.units import format_timestamp
 
 ATOM = "http://www.w3.org/2005/Atom"
@@ -34,9 +34,7 @@ def atom(inputs: Inputs) -> bytes:
         _add(entry, "id", link)
         ElementTree.SubElement(entry, "link", rel="alternate", href=link)
         _add(entry, "updated", format_timestamp(record["created"]))
-        words = f"{facts['tier'] or ''} {facts['mode'] or ''} {facts['task'] or facts['kind']}".strip()
-        time, card = write(facts["seconds"], "seconds"), write(facts["device"], "gib2")
-        _add(entry, "summary", view.visible(f"{words}: time {time}, card memory {card}."))
+        _add(entry, "summary", view.visible(result_words(facts)))
     return _bytes(root)
 
 
@@ -58,4 +56,5 @@ def _add(parent: ElementTree.Element, name: str, text: str) -> None:
 
 def _bytes(root: ElementTree.Element) -> bytes:
     ElementTree.indent(root)
-    return b'<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="utf-8") + b"\n"
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'.encode()

@@ -10,6 +10,7 @@ from fitcheck.models.catalog import bfloat16_compute_capability, minimum_compute
 from fitcheck.models.model import Model
 from fitcheck.pages import view, words
 from fitcheck.pages.document import accuracy_row, card_facts
+from fitcheck.pages.formats import VERDICTS, write
 from fitcheck.pages.inputs import Inputs, digest, digest_json, newest_first
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
@@ -88,25 +89,25 @@ def capabilities() -> dict[str, str]:
 def texts_of(document: Mapping[str, Any], way_out: str | None) -> dict[str, Any]:
     """The words of a check page, kept in the manifest so that lists need no document."""
     report = document["report"]
-    cell, machine = report["cells"][0], report["machine"]
+    cell, machine = report["cells"][view.focus(report)], report["machine"]
     runs = cell["verdict"] in view.RUNS
     lead = words.lead(document, way_out)
-    time = words.write(cell["seconds"], "seconds_span")
+    time, usable = write(cell["seconds"], "seconds_span"), machine["usable_vram"]["best"]
     lines = (
         (
             f"{cell['tier']} files, mode {cell['mode']}" + ("" if cell["published"] else " (not published yet)"),
-            f"{words.write(cell['card']['best'], 'gib')} of {words.write(machine['usable_vram']['best'], 'gib')} card memory, "
-            f"{words.write(cell['host']['best'], 'gib')} of system memory",
+            f"{write(cell['card']['best'], 'gib')} of {write(usable, 'gib')} card memory, "
+            f"{write(cell['host']['best'], 'gib')} of system memory",
             f"{time} {words.unit_of(report['workload']['task'])} ({cell['evidence']['level']})",
         )
         if runs
         else (lead, cell["reason"])
     )
-    share = cell["card"]["best"] / machine["usable_vram"]["best"] if machine["usable_vram"]["best"] else None
+    share = cell["card"]["best"] / usable if usable else None
     preview = {
         "eyebrow": f"{machine['name']} · {machine['memory'] // GIB} GB",
         "title": report["model"]["name"],
-        "word": words.VERDICTS[cell["verdict"]],
+        "word": VERDICTS[cell["verdict"]],
         "verdict": cell["verdict"],
         "lines": lines,
         "share": None if share is None else min(1.0, share),
@@ -125,7 +126,7 @@ def _plain(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
 
 
 def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) -> Page:
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in words.VERDICTS}
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
     published = {tier.name for tier in model.tiers if tier.published}
     running = [row for row in rows if row["verdict"] == "fits" and row["tier"] in published and row["price"]]
     document = {
@@ -160,7 +161,7 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
         f"check/{model.slug}/",
         "model.html",
         f"{model.name}: which cards run it, in which files, how fast",
-        f"{fits}. Card memory, system memory, seconds an image and launch price of {len(rows)} cards, each with its evidence.",
+        f"{fits}. Card memory, system memory, seconds an image and launch price of {len(rows)} cards, with evidence.",
         document=document,
         preview=_plain(
             "Which cards run it?", model.name, fits, "card memory, system memory, time and price side by side"
@@ -199,11 +200,9 @@ def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
         "",
         "home.html",
         "fitcheck: will this model run on this card?",
-        "Which files, which offload mode, how fast, and how we know: computed from real tensors, checked against measurements.",
+        "Which files, which offload mode, how fast, and how we know: from real tensors, checked against measurements.",
         document=home,
-        preview=_plain(
-            "fitcheck", "Will it run on this card?", "Which files, which mode, how fast,", "and how we know."
-        ),
+        preview=_plain("fitcheck", "Will it run on this card?", "Which files, which mode, how fast, how we know."),
     )
     table = [
         {
@@ -283,15 +282,14 @@ def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
             f"results/{record['id']}/",
             "result.html",
             f"Measured: {what}, {facts['outcome']}",
-            f"{facts['tier'] or ''} {facts['mode'] or ''} {facts['task'] or facts['kind']}: {words.write(facts['seconds'], 'seconds')}, "
-            f"{words.write(facts['device'], 'gib2')} on the card, {words.write(facts['created'], 'date')}.".strip(),
+            words.result_words(facts),
             document={
                 "schema": LIST_SCHEMA,
                 "address": f"results/{record['id']}/",
                 "records": [record],
                 "pages": [about if about in addresses else None],
             },
-            preview=_plain("Measured", what[:80], facts["outcome"], words.write(facts["seconds"], "seconds")),
+            preview=_plain("Measured", what[:80], facts["outcome"], write(facts["seconds"], "seconds")),
             section="results/",
             crumbs=(Crumb("Results", "results/"), Crumb(record["id"][:10], None)),
         )
@@ -311,7 +309,8 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
     )
     summaries = summarize(inputs.accuracy)
     tested = [one for one in summaries if not one.fitted]
-    best = ", ".join(f"{one.quantity} within {words.write(one.worst, 'percent')}" for one in tested)
+    errors = [f"{one.quantity}: median error {write(one.median, 'percent')} of {one.rows} rows" for one in tested]
+    best = ", ".join(f"{one.quantity} within {write(one.worst, 'percent')}" for one in tested)
     yield _page(
         inputs,
         "accuracy/",
@@ -334,14 +333,7 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
             ],
             "rows": [accuracy_row(row) for row in inputs.accuracy],
         },
-        preview=_plain(
-            "fitcheck",
-            "Predicted against measured",
-            *(
-                f"{one.quantity}: median error {words.write(one.median, 'percent')} of {one.rows} rows"
-                for one in tested
-            ),
-        ),
+        preview=_plain("fitcheck", "Predicted against measured", *errors),
         section="accuracy/",
     )
     yield _page(

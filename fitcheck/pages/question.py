@@ -6,11 +6,12 @@ A page must be repeatable: `fitcheck check` with ``Asked.command`` gives the sam
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import machine_for
-from fitcheck.models.model import Model
+from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
@@ -38,10 +39,17 @@ class Asked:
             words += ["--ram", f"{self.ram // GIB}GB"]
         return shlex.join(words)
 
-    def report(self, task: Task = Task.T2I, *, advise: bool = True) -> Report:
-        """What ``command`` prints, as a value."""
+    def report(
+        self,
+        task: Task = Task.T2I,
+        *,
+        tiers: Sequence[Tier] | None = None,
+        modes: Sequence[str] | None = None,
+        advise: bool = True,
+    ) -> Report:
+        """What ``command`` prints, as a value; of some tiers and modes alone when they are given."""
         machine = machine_for(self.card, ram=self.ram)
-        return check(self.model, machine, request=Request(task=str(task)), advise=advise)
+        return check(self.model, machine, tiers=tiers, modes=modes, request=Request(task=str(task)), advise=advise)
 
 
 def ask(model: Model, card: Card) -> Asked:

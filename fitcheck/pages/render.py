@@ -24,6 +24,11 @@ def static(name: str) -> str:
     return resources.files("fitcheck.pages").joinpath(f"static/{name}").read_text("utf-8")
 
 
+def compact(text: str) -> str:
+    """Without the blank lines that template tags leave."""
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
 def foreign(text: object, limit: int = LONGEST_TEXT) -> Markup:
     """A stranger's text: isolated in direction, without invisible characters, cut to a length that a page bears."""
     clean = view.visible(str(text))
@@ -73,7 +78,8 @@ def policy(*, inline_style: str | None = None, inline_script: str | None = None)
     style = "'self'" if inline_style is None else digest_source(inline_style)
     script = "'self'" if inline_script is None else digest_source(inline_script)
     own = "'self' data:" if inline_style is None else "data:"
-    return f"default-src 'none'; style-src {style}; script-src {script}; img-src {own}; base-uri 'none'; form-action 'none'"
+    rules = ("default-src 'none'", f"style-src {style}", f"script-src {script}", f"img-src {own}")
+    return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
 
 
 def render(template: str, document: Mapping[str, Any], **values: Any) -> str:
@@ -82,5 +88,4 @@ def render(template: str, document: Mapping[str, Any], **values: Any) -> str:
     def n(path: str, kind: str) -> Markup:
         return number(document, path, kind)
 
-    text = environment().get_template(template).render(doc=document, n=n, **values)
-    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+    return compact(environment().get_template(template).render(doc=document, n=n, **values))

@@ -35,9 +35,9 @@ def matrix(report: Mapping[str, Any]) -> tuple[list[str], list[tuple[int, list[i
 
 
 def siblings(report: Mapping[str, Any]) -> list[int]:
-    """The cells of the best cell's tier, in the order of the matrix' modes."""
-    modes, rows = matrix(report)
-    tier = report["cells"][0]["tier"]
+    """The cells of the tier in focus, in the order of the matrix' modes."""
+    _, rows = matrix(report)
+    tier = report["cells"][focus(report)]["tier"]
     return next(
         [index for index in found if index is not None]
         for named, found in rows
@@ -49,8 +49,23 @@ def pick(report: Mapping[str, Any], indices: Sequence[int]) -> list[Mapping[str,
     return [report["cells"][index] for index in indices]
 
 
+def focus(report: Mapping[str, Any]) -> int:
+    """The cell a page speaks about: the best one, or, where none runs, the published one that is least short."""
+    cells = report["cells"]
+    if cells[0]["verdict"] != "no":
+        return 0
+    published = [index for index, cell in enumerate(cells) if cell["published"]]
+    return min(published, key=lambda index: _lack(cells[index]), default=0)
+
+
+def _lack(cell: Mapping[str, Any]) -> float:
+    """By how much the scarcest resource is exceeded, as a share of what is there; negative when nothing is short."""
+    shares = [-margin["left"] / max(margin["available"], 1) for margin in cell["margins"].values()]
+    return max(shares, default=0.0)
+
+
 def escalation(report: Mapping[str, Any]) -> list[int]:
-    """What to try when card memory runs out in the best cell: leaner modes of its tier, then smaller published tiers."""
+    """What to try when card memory runs out in the best cell: leaner modes, then smaller published files."""
     cells = report["cells"]
     best = cells[0]
     own = [
@@ -60,7 +75,7 @@ def escalation(report: Mapping[str, Any]) -> list[int]:
     ]
     own.sort(key=lambda index: -cells[index]["required"]["best"])
     floor = min([best["required"]["best"], *(cells[index]["required"]["best"] for index in own)])
-    others = {}
+    others: dict[str, int] = {}
     for index, cell in enumerate(cells):
         smaller = cell["published"] and cell["tier"] != best["tier"] and cell["disk"] < best["disk"]
         if smaller and cell["required"]["best"] < floor:
@@ -68,6 +83,28 @@ def escalation(report: Mapping[str, Any]) -> list[int]:
             if known is None or cell["required"]["best"] < cells[known]["required"]["best"]:
                 others[cell["tier"]] = index
     return own + sorted(others.values(), key=lambda index: -cells[index]["required"]["best"])
+
+
+def bar(cell: Mapping[str, Any], constraint: str) -> str:
+    """The colour of one resource's bar, as a verdict: its own, so that what is short stands out."""
+    margin = cell["margins"].get(constraint)
+    if margin is None or cell["binding"] == constraint or cell["verdict"] == "unknown":
+        return str(cell["verdict"])
+    return "no" if margin["left"] < 0 else "fits"
+
+
+def ladder(document: Mapping[str, Any]) -> list[int]:
+    """The steps of system memory worth showing: up to the first after which the answer stays the same."""
+    rows = document["system_memory"]
+    last = len(rows) - 1
+    asked = document["report"]["machine"]["ram"] or 0
+
+    def answer(row: Mapping[str, Any]) -> tuple[str, str, str]:
+        return row["verdict"], row["tier"], row["mode"]
+
+    while last > 0 and answer(rows[last - 1]) == answer(rows[last]) and rows[last - 1]["ram"] >= asked:
+        last -= 1
+    return list(range(last + 1))
 
 
 def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:

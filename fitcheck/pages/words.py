@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fitcheck.pages.formats import VERDICTS, write
+from fitcheck.pages.view import focus
 
 MEANINGS = {
     "fits": "runs with room to spare on what such a machine usually has free",
@@ -31,6 +32,13 @@ TASKS = {
     "vqa": "Answer a question about an image",
     "chat": "Chat",
 }
+NOUNS = {
+    "t2i": "an image made from text",
+    "editing": "an edited image",
+    "interleave": "an answer with images",
+    "vqa": "an answer about an image",
+    "chat": "an answer",
+}
 CATEGORIES = {
     "resident": "weights that stay",
     "window": "weights passing through",
@@ -55,6 +63,10 @@ PHASES = {
 }
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def unit_of(task: str) -> str:
     return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer"}.get(task, "an image")
 
@@ -67,7 +79,7 @@ def subject(document: Mapping[str, Any]) -> str:
 def lead(document: Mapping[str, Any], way_out: str | None) -> str:
     """The answer in the fewest words: what stands under the verdict and in the title."""
     report = document["report"]
-    cell = report["cells"][0]
+    cell = report["cells"][focus(report)]
     if cell["verdict"] in ("fits", "tight") and not cell["published"]:
         return f"It would run with {cell['tier']} files in mode {cell['mode']}, which nobody publishes yet"
     if cell["verdict"] == "fits":
@@ -85,7 +97,7 @@ def lead(document: Mapping[str, Any], way_out: str | None) -> str:
 
 def title(document: Mapping[str, Any], way_out: str | None) -> str:
     """Reads as a search result and as a link preview."""
-    cell = document["report"]["cells"][0]
+    cell = document["report"]["cells"][focus(document["report"])]
     if cell["verdict"] in ("fits", "tight"):
         file = "" if cell["published"] else " (no published file)"
         rest = f"{VERDICTS[cell['verdict']].lower()}, {cell['tier']} {cell['mode']}{file}"
@@ -99,9 +111,10 @@ def title(document: Mapping[str, Any], way_out: str | None) -> str:
 def description(document: Mapping[str, Any], way_out: str | None) -> str:
     """One or two sentences with the figures, about 160 characters."""
     report = document["report"]
-    cell = report["cells"][0]
+    cell = report["cells"][focus(report)]
+    usable = report["machine"]["usable_vram"]["best"]
     memory = (
-        f"{write(cell['card']['best'], 'gib')} of {write(report['machine']['usable_vram']['best'], 'gib')} card memory, "
+        f"{write(cell['card']['best'], 'gib')} of {write(usable, 'gib')} card memory, "
         f"{write(cell['host']['best'], 'gib')} of system memory"
     )
     if cell["verdict"] in ("fits", "tight"):
@@ -110,3 +123,10 @@ def description(document: Mapping[str, Any], way_out: str | None) -> str:
             time = f", {write(cell['seconds'], 'seconds_span')} {unit_of(report['workload']['task'])}"
         return f"{lead(document, way_out)}. {memory}{time} ({cell['evidence']['level']})."
     return f"{lead(document, way_out)}. {cell['reason']}"
+
+
+def result_words(facts: Mapping[str, Any]) -> str:
+    """A record in a line: what ran, its time, its card memory, its day."""
+    ran = " ".join(part for part in (facts["tier"], facts["mode"], facts["task"] or facts["kind"]) if part)
+    time, card = write(facts["seconds"], "seconds"), write(facts["device"], "gib2")
+    return f"{ran}: time {time}, card memory {card}, {write(facts['created'], 'date')}."

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 
 def gauge(need: Mapping[str, float] | float, available: float | None, verdict: str, *, whisker: bool = False) -> Markup:
-    """``need`` is a span or one number, in the unit of ``available``; beyond it the bar is full and the line moves in."""
+    """``need`` is a span or one number, in the unit of ``available``. Beyond it the bar is full and a line marks it."""
     span = need if isinstance(need, Mapping) else {"low": need, "best": need, "high": need}
     if not available:
         return Markup("")
@@ -23,8 +23,9 @@ def gauge(need: Mapping[str, float] | float, available: float | None, verdict: s
     ]
     if whisker and span["high"] > span["low"]:
         low, high = percent(span["low"]), percent(span["high"])
-        parts.append(f'<line class="g-whisker" x1="{low}" x2="{high}" y1="50%" y2="50%"/>')
-        parts += [f'<line class="g-whisker" x1="{x}" x2="{x}" y1="25%" y2="75%"/>' for x in (low, high)]
+        for kind in ("g-halo", "g-whisker"):
+            parts.append(f'<line class="{kind}" x1="{low}" x2="{high}" y1="50%" y2="50%"/>')
+            parts += [f'<line class="{kind}" x1="{x}" x2="{x}" y1="22%" y2="78%"/>' for x in (low, high)]
     if full > available * 1.001:
         parts.append(f'<line class="g-limit" x1="{percent(available)}" x2="{percent(available)}" y1="0" y2="100%"/>')
     size = "gauge big" if whisker else "gauge"

@@ -1,4 +1,4 @@
-"""Memory over the run: stacked categories by phase, the whole card with its interval, the usable line, measured peaks."""
+"""Memory over the run: categories stacked by phase, the card as a whole with its interval, the usable line, records."""
 
 from __future__ import annotations
 
@@ -84,9 +84,10 @@ def _stack(phase: Mapping[str, Any], x: float, width: float, y: Any) -> list[str
     for name in CATEGORIES:
         size = phase[name]
         if size > 0:
-            upper, lower = y(base + size), y(base)
+            upper = y(base + size)
+            height = max(y(base) - upper, 0.4)
             parts.append(
-                f'<rect class="k-{name}" x="{x:.1f}" y="{upper:.1f}" width="{width:.1f}" height="{max(lower - upper, 0.4):.1f}"/>'
+                f'<rect class="k-{name}" x="{x:.1f}" y="{upper:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
             )
         base += size
     return parts

@@ -43,7 +43,7 @@ def scatter(rows: Sequence[Mapping[str, Any]]) -> Markup:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "fitcheck",
         "font.size": 11,

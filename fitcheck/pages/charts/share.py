@@ -34,7 +34,7 @@ _ACCENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """``verdict`` picks the accent, ``word`` is written large in it; ``share`` fills the bar, ``limit`` marks it (0..1)."""
+    """``verdict`` picks the accent in which ``word`` stands; ``share`` fills the bar and ``limit`` marks it, 0 to 1."""
 
     eyebrow: str
     title: str
