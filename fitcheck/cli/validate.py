@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
         reject: cannot be, the file is not accepted. flag: surprises, kept and shown as flagged. note: good to know.
         """
+        from fitcheck.cli.expectation import doubt
         from fitcheck.errors import InputError
         from fitcheck.records.findings import Rank
         from fitcheck.records.validate import validate as check
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
         for path in chosen:
             if not path.exists() and not path.is_symlink():
                 raise InputError(f"{path}: there is no such file or folder; give records or a folder of them.")
-        report = check(chosen)
+        report = check(chosen, doubt=doubt)
         shown = [problem for problem in report.problems if not (quiet and problem.finding.rank is Rank.NOTE)]
         if as_json:
             listed = [

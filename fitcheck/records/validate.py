@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -29,7 +29,7 @@ _LEAST_FACTOR = 1.25
 # what a submitter says about a measurement, apart from the measurement itself
 _SAID = {"submitter", "notes", "tags"}
 
-Estimate = Callable[[PassRecord], "Finding | None"]
+Doubt = Callable[[PassRecord], Iterable[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +71,16 @@ class _Seen:
     measurements: dict[str | None, Path] = field(default_factory=dict)
 
 
-def validate(paths: list[Path], now: float | None = None, estimate: Estimate | None = None) -> Report:
-    """Check files and trees. ``estimate`` may compare a pass with the estimator and return a flag."""
+def validate(paths: list[Path], now: float | None = None, doubt: Doubt | None = None) -> Report:
+    """Check files and trees. ``doubt`` may compare a pass with the estimator and return flags."""
     report, seen = Report(), _Seen()
     now = time.time() if now is None else now
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             for entry in _entries(path):
-                _validate_file(entry, path, now, estimate, report, seen)
+                _validate_file(entry, path, now, doubt, report, seen)
         else:
-            _validate_file(path, None, now, estimate, report, seen)
+            _validate_file(path, None, now, doubt, report, seen)
     _compare(seen, report)
     return report
 
@@ -113,9 +113,7 @@ def _entries(root: Path) -> Iterator[Path]:
                 yield folder / name
 
 
-def _validate_file(
-    path: Path, root: Path | None, now: float, estimate: Estimate | None, report: Report, seen: _Seen
-) -> None:
+def _validate_file(path: Path, root: Path | None, now: float, doubt: Doubt | None, report: Report, seen: _Seen) -> None:
     report.files += 1
     found: list[Finding]
     if path.suffix != ".json" or path.name.startswith("."):
@@ -137,9 +135,8 @@ def _validate_file(
         if not any(finding.rank is Rank.REJECT for finding in found):
             report.valid += 1
             found += _remember(parsed, path, seen)
-            if estimate is not None and isinstance(parsed.record, PassRecord):
-                surprise = estimate(parsed.record)
-                found += [surprise] if surprise is not None else []
+            if doubt is not None and isinstance(parsed.record, PassRecord):
+                found += doubt(parsed.record)
     report.problems += [Problem(path, finding) for finding in found]
 
 

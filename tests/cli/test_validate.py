@@ -51,3 +51,31 @@ def test_what_does_not_exist_is_exit_code_2(run: Run) -> None:
     assert (ran.code, ran.out) == (2, b"")
     assert "no such file or folder" in ran.err
     assert run("validate").code == 2
+
+
+def test_what_the_estimator_did_not_expect_is_flagged(run: Run, record: Path, tmp_path: Path) -> None:
+    """The sample's memory and time are made up: with a tier that the catalog knows, both are doubted, not refused."""
+    from fitcheck.cli.expectation import _expected
+    from fitcheck.memory.placement import upstream
+    from fitcheck.records import schema
+
+    made_up = store.read(record)
+    assert isinstance(made_up, schema.PassRecord)
+    assert made_up.card is not None
+    known = made_up.model_copy(update={"model": made_up.model.model_copy(update={"tier": "Q4_K_S"})})
+    store.write(tmp_path / "doubted", known)
+    ran = run("validate", "doubted")
+    assert ran.code == 0
+    assert [line.split("[")[-1] for line in ran.out.decode().splitlines()] == ["memory-estimate]", "time-estimate]"]
+    memory, seconds = _expected(
+        known.model.slug, "Q4_K_S", upstream("low", "pr243"), known.workload.workload(), made_up.card, None
+    )
+    assert seconds is not None
+    likely = known.model_copy(
+        update={
+            "memory": schema.Memory(allocated=memory.best, reserved=memory.high),
+            "samples": (schema.Sample(total=seconds.best),) * 3,
+        }
+    )
+    store.write(tmp_path / "likely", likely)
+    assert run("validate", "likely").out == b""

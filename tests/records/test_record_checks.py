@@ -364,10 +364,10 @@ def test_probes_capped_and_synthetic_runs_are_no_peers_of_real_ones(tmp_path: Pa
 def test_the_estimator_may_add_its_doubt(tmp_path: Path) -> None:
     store.write(tmp_path, make_pass())
 
-    def doubt(record: schema.PassRecord) -> Finding | None:
-        return flag("far-from-estimate", f"estimated half of {record.memory.allocated}")
+    def doubt(record: schema.PassRecord) -> list[Finding]:
+        return [flag("far-from-estimate", f"estimated half of {record.memory.allocated}")]
 
-    report = validate([tmp_path], NOW, estimate=doubt)
+    report = validate([tmp_path], NOW, doubt=doubt)
     assert codes(report) == ["far-from-estimate"]
 
 
