@@ -15,6 +15,7 @@ SCHEMA = 1
 COLUMNS = ("card", "slug", "memory GiB", "GB/s", "tensor TFLOP/s", "launch price USD", "released")
 _UNKNOWN = "?"
 _LONGEST_FILTER = 120
+_WIDE = 120
 
 
 def register(app: typer.Typer) -> None:
@@ -120,9 +121,14 @@ def _table(cards: list[Card]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    console = Console(highlight=False)
+    # a narrow terminal keeps the names whole and goes without the slug
+    shown = [index for index, name in enumerate(COLUMNS) if name != "slug" or console.width >= _WIDE]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in ("card", "slug", "released") else "right", no_wrap=True)
+    for name in (COLUMNS[index] for index in shown):
+        text = name in ("card", "slug", "released")
+        table.add_column(name, justify="left" if text else "right", no_wrap=text)
     for card in cards:
-        table.add_row(*(escape(cell) for cell in row(card)))
-    Console(highlight=False).print(table)
+        cells = row(card)
+        table.add_row(*(escape(cells[index]) for index in shown))
+    console.print(table)

@@ -1,0 +1,115 @@
+"""``fitcheck cards``: what is listed, what a filter finds, JSON with sources, plain text on pipes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fitcheck.cli import cards
+from fitcheck.errors import InputError
+from fitcheck.hardware.catalog import all_cards, common_cards, find_card
+
+
+def run(*arguments: str) -> Any:
+    app = typer.Typer()
+    cards.register(app)
+    app.command(hidden=True)(lambda: None)
+    result = CliRunner().invoke(app, ["cards", *arguments])
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def names(result: Any) -> list[str]:
+    return [line.split("\t")[0] for line in result.stdout.splitlines()[1:]]
+
+
+def test_the_usual_choices_come_without_a_filter() -> None:
+    result = run()
+    assert names(result) == [card.name for card in common_cards()]
+    assert f"{len(all_cards()):,} cards are known" in result.stderr
+    assert "known" not in result.stdout
+
+
+def test_all_of_them() -> None:
+    result = run("--all")
+    assert len(names(result)) == len(all_cards()) > 2000
+    assert result.stderr == ""
+
+
+def test_a_line_is_tab_separated_on_a_pipe() -> None:
+    lines = run("rtx 4070").stdout.splitlines()
+    assert tuple(lines[0].split("\t")) == cards.COLUMNS
+    assert all(line.count("\t") == len(cards.COLUMNS) - 1 for line in lines)
+    row = next(line.split("\t") for line in lines if line.startswith("GeForce RTX 4070\t"))
+    assert row == ["GeForce RTX 4070", "rtx-4070", "12", "504", "58.29", "599", "2023-04-12"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "unexpected"),
+    [
+        ("4070 ti", "GeForce RTX 4070 Ti SUPER", "GeForce RTX 4070"),
+        ("RTX 4070 LAPTOP", "GeForce RTX 4070 Mobile", "GeForce RTX 4070"),
+        ("nvidia blackwell datacenter", "B200", "GeForce RTX 5090"),
+        ("ad104", "GeForce RTX 4070", "GeForce RTX 4090"),
+        ("apple m4", "Apple M4 Max", "Apple M3"),
+    ],
+)
+def test_every_word_of_a_filter_must_occur(text: str, expected: str, unexpected: str) -> None:
+    found = names(run(text))
+    assert expected in found
+    assert unexpected not in found
+
+
+def test_unknown_values_are_question_marks() -> None:
+    row = next(line for line in run("rtx 4090 d").stdout.splitlines() if line.startswith("GeForce RTX 4090 D\t"))
+    assert row.split("\t")[5] == "?"
+
+
+def test_shared_memory_is_called_that() -> None:
+    assert cards.row(find_card("Apple M4 Max"))[2] == "shared"
+    assert cards.row(find_card("GB10"))[2] == "128"
+
+
+@pytest.mark.parametrize("text", ["rtx 4711", "zzz", "[bold]", "x" * 1000, "\x00"])
+def test_a_filter_that_finds_nothing_is_one_sentence(text: str) -> None:
+    with pytest.raises(InputError, match="FILTER: no card matches") as raised:
+        run(text)
+    assert len(str(raised.value)) < 300
+
+
+def test_json_has_a_source_beside_each_rate_and_price() -> None:
+    document = json.loads(run("rtx-4070", "--json").stdout)
+    assert document["schema"] == cards.SCHEMA
+    card = next(card for card in document["cards"] if card["slug"] == "rtx-4070")
+    assert card["memory"] == 12 * 2**30
+    assert card["compute_capability"] == "8.9"
+    assert card["tensor_flops"]["value"] == pytest.approx(58.3e12, rel=0.01)
+    assert "derived: 184 tensor cores" in card["tensor_flops"]["source"]
+    assert card["launch_price_usd"]["value"] == 599
+    assert card["launch_price_usd"]["read"].startswith("2026-")
+
+
+def test_json_of_every_card_has_the_same_keys() -> None:
+    document = json.loads(run("--all", "--json").stdout)
+    assert len({tuple(card) for card in document["cards"]}) == 1
+    assert len(document["cards"]) == len(all_cards())
+
+
+@pytest.mark.parametrize(("columns", "slug"), [(80, False), (160, True)])
+def test_a_terminal_gets_a_table_with_whole_names(
+    columns: int, slug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    cards._table([find_card("RTX 4070 Ti Super"), find_card("Apple M4 Max")])
+    printed = capsys.readouterr().out
+    assert "GeForce RTX 4070 Ti SUPER" in printed
+    assert "2024-01-08" in printed
+    assert "88.2" in printed
+    assert ("rtx-4070-ti-super" in printed) == slug
+    assert "\t" not in printed

@@ -1,0 +1,243 @@
+"""What a machine has to give: constants with sources, intervals that hold real readings, more never gives less."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.budget import budget, reported_total
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import all_cards, common_cards, find_card
+from fitcheck.hardware.machine import Gpu, Link, Machine, machine_for
+from fitcheck.units import GIB, MIB
+
+DATA: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "fitcheck" / "hardware" / "data" / "budget.json").read_text("utf-8")
+)
+DISCRETE = [card for card in all_cards() if card.memory >= 2 * GIB and not card.unified_memory]
+UNIFIED = [card for card in all_cards() if card.unified_memory]
+
+
+def references(value: Any) -> set[str]:
+    """Every source that a part of the file names."""
+    if isinstance(value, dict):
+        named = {value[key] for key in ("source", "firmware_source", "checked_against") if key in value}
+        return named.union(*(references(part) for part in value.values()))
+    return set().union(*(references(part) for part in value)) if isinstance(value, list) else set()
+
+
+def test_every_constant_names_a_source_of_the_file() -> None:
+    groups = {key: value for key, value in DATA.items() if key not in ("sources", "schema", "note")}
+    named = set().union(*(references(group) for group in groups.values()))
+    named |= {source for _, source in DATA["reported_total_mib"].values()}
+    assert named <= set(DATA["sources"])
+    assert all(DATA["sources"][name]["title"] and DATA["sources"][name]["read"] for name in named)
+    assert len(named) >= 8
+
+
+def test_reported_totals_are_of_cards_and_a_little_below_the_nominal_size() -> None:
+    slugs = {card.slug: card for card in all_cards()}
+    for slug, (mebibytes, _) in DATA["reported_total_mib"].items():
+        assert 0.9 < mebibytes * MIB / slugs[slug].memory <= 1, slug
+
+
+@pytest.mark.parametrize(
+    ("query", "gibibytes"),
+    [
+        ("RTX 4070", 11.56),
+        ("RTX 4070", 11.62),
+        ("RTX 3070", 7.78),
+        ("RTX 3090", 23.68),
+        ("RTX 4090", 23.64),
+        ("RTX 5090", 31.36),
+        ("RTX 4060 Ti 16GB", 15.58),
+        ("H100 SXM", 79.18),
+        ("A100 PCIe 80GB", 79.25),
+        ("A100 PCIe 40GB", 39.50),
+        ("A30", 23.53),
+        ("T4", 14.75),
+        ("A770 16GB", 15.11),
+    ],
+)
+def test_totals_that_frameworks_report_lie_in_the_interval_of_a_card_without_a_display(
+    query: str, gibibytes: float
+) -> None:
+    vram = budget(machine_for(find_card(query), display=False)).vram
+    assert vram.low - 0.01 * GIB <= gibibytes * GIB <= vram.high + 0.12 * GIB
+
+
+def test_a_12_gb_desktop_card_with_a_display() -> None:
+    """Users report 10.5 to 11.3 GB; the interval holds it and its best estimate lies inside."""
+    given = budget(machine_for(find_card("RTX 4070"), display=True))
+    assert given.vram.low <= 10.5 * GIB
+    assert given.vram.high >= 11.3 * GIB
+    assert 10.5 * GIB <= given.vram.best <= 11.3 * GIB
+    assert "the display (attached)" in given.basis
+
+
+@pytest.mark.parametrize("query", ["RTX 4070", "RTX 3060 12GB", "RX 7900 XTX", "RTX A6000", "RTX 4070 Laptop"])
+def test_not_knowing_of_a_display_widens_the_interval(query: str) -> None:
+    attached, headless, unknown = (
+        budget(machine_for(find_card(query), display=display)).vram for display in (True, False, None)
+    )
+    assert unknown.low == attached.low < headless.low
+    assert unknown.high == headless.high > attached.high
+    assert attached.best < headless.best
+
+
+def test_a_data_center_card_drives_no_display() -> None:
+    card = find_card("H100 SXM")
+    assert budget(machine_for(card)).vram == budget(machine_for(card, display=False)).vram
+
+
+def test_check_bits_of_data_center_memory_are_not_given_away() -> None:
+    assert reported_total(find_card("L40S"), 48 * GIB) == 46068 * MIB
+    assert reported_total(find_card("L40"), 48 * GIB) == 45 * GIB
+    assert reported_total(find_card("RTX 3060 12GB"), 12 * GIB) == 12 * GIB
+
+
+def test_what_the_driver_reported_is_not_reduced_again() -> None:
+    card = find_card("RTX 4070")
+    assert reported_total(card, 12282 * MIB) == 12282 * MIB
+    assert reported_total(card, 12288 * MIB) == 12282 * MIB
+
+
+def test_an_override_is_taken_as_it_is() -> None:
+    given = budget(machine_for(find_card("RTX 4070"), vram_override=9 * GIB))
+    assert (given.vram.low, given.vram.best, given.vram.high) == (9 * GIB, 9 * GIB, 9 * GIB)
+    assert "--vram" in given.basis
+
+
+def test_live_free_memory_is_the_budget() -> None:
+    gpu = Gpu(find_card("RTX 4070"), Link(), 12282 * MIB, vram_free=11000 * MIB, display=False)
+    vram = budget(Machine((gpu,), detected=True)).vram
+    assert (vram.low, vram.best, vram.high) == (11000 * MIB, 11000 * MIB, 11000 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("query", "ram", "gibibytes"),
+    [
+        # Metal's recommended working set, as macOS reports it
+        ("Apple M2", 16, 10922.67 / 1024),
+        ("Apple M1 Pro", 32, 21845.34 / 1024),
+        ("Apple M2 Max", 96, 72),
+        ("Apple M2 Max", 64, 48),
+        # amdgpu's default on 128 GB, and the firmware's largest carve-out
+        ("Strix Halo", 128, 62.47),
+        ("Strix Halo", 128, 96),
+        ("UHD Graphics 770", 32, 16),
+        # MemTotal of a GB10
+        ("GB10", 128, 121.69),
+    ],
+)
+def test_shared_memory_by_the_systems_rules(query: str, ram: int, gibibytes: float) -> None:
+    vram = budget(machine_for(find_card(query), ram=ram * GIB)).vram
+    assert vram.low - 0.01 * GIB <= gibibytes * GIB <= vram.high + 0.01 * GIB
+
+
+def test_shared_memory_of_unknown_size_asks_for_it() -> None:
+    with pytest.raises(InputError, match="say how much the machine has with --ram or --vram"):
+        budget(machine_for(find_card("Apple M2")))
+    assert budget(machine_for(find_card("Apple M2"), vram_override=10 * GIB)).vram.best == 10 * GIB
+
+
+def test_a_card_of_unknown_memory_asks_for_it() -> None:
+    card = Card(slug="x", name="Some Card", vendor="Other", memory=0)
+    with pytest.raises(InputError, match="how much memory Some Card has is not known"):
+        budget(machine_for(card))
+
+
+@pytest.mark.parametrize("position", [-1, 1, 99])
+def test_a_card_that_the_machine_does_not_have(position: int) -> None:
+    with pytest.raises(InputError, match="there is no card at position"):
+        budget(machine_for(find_card("RTX 4070")), position)
+
+
+def test_ram_given_is_less_what_the_system_takes() -> None:
+    assert budget(machine_for(find_card("RTX 4070"))).ram is None
+    ram = budget(machine_for(find_card("RTX 4070"), ram=32 * GIB)).ram
+    assert ram is not None
+    assert 26 * GIB < ram.low < ram.best < ram.high < 32 * GIB
+    measured = budget(replace(machine_for(find_card("RTX 4070"), ram=32 * GIB), ram_available=17 * GIB)).ram
+    assert measured is not None
+    assert (measured.low, measured.high) == (17 * GIB, 17 * GIB)
+
+
+SIZES = st.integers(1, 1 << 42)
+DISPLAY = st.sampled_from([True, False, None])
+
+
+@given(st.sampled_from(DISCRETE), SIZES, SIZES, DISPLAY)
+def test_more_card_memory_never_gives_less(card: Card, one: int, other: int, display: bool | None) -> None:
+    less, more = (budget(Machine((Gpu(card, Link(), size, display=display),))).vram for size in sorted((one, other)))
+    assert less.low <= more.low
+    assert less.best <= more.best
+    assert less.high <= more.high
+    assert more.high <= max(one, other)
+
+
+@given(st.sampled_from(UNIFIED), SIZES, SIZES, st.one_of(st.none(), SIZES))
+def test_more_shared_memory_never_gives_less(card: Card, one: int, other: int, available: int | None) -> None:
+    less, more = (
+        budget(Machine((Gpu(card, Link(), size),), ram_total=size, ram_available=available)).vram
+        for size in sorted((one, other))
+    )
+    assert less.low <= more.low
+    assert less.best <= more.best
+    assert less.high <= more.high
+    assert available is None or more.high <= available
+
+
+@given(SIZES, SIZES)
+def test_more_ram_never_gives_less(one: int, other: int) -> None:
+    card = find_card("RTX 4070")
+    less, more = (budget(machine_for(card, ram=size)).ram for size in sorted((one, other)))
+    assert less is not None
+    assert more is not None
+    assert less.low <= more.low
+    assert less.best <= more.best
+    assert less.high <= more.high
+    assert 0 <= more.high <= max(one, other)
+
+
+@pytest.mark.parametrize("card", common_cards(), ids=lambda card: card.slug)
+def test_every_usual_card_has_most_of_its_memory_to_give(card: Card) -> None:
+    given = budget(machine_for(card))
+    assert 0.75 * card.memory < given.vram.low <= given.vram.best <= given.vram.high < card.memory
+    assert given.basis
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"ram": 0},
+        {"ram": -1},
+        {"disk": -1},
+        {"vram_override": 0},
+        {"pcie_generation": 9},
+        {"pcie_lanes": 3},
+        {"count": 0},
+    ],
+)
+def test_a_machine_that_cannot_be(values: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="--"):
+        machine_for(find_card("RTX 4070"), **values)
+
+
+def test_a_slot_limits_a_card_and_a_card_a_slot() -> None:
+    link = machine_for(find_card("RTX 4070"), pcie_generation=3, pcie_lanes=8).gpus[0].link
+    assert (link.pcie_generation, link.pcie_lanes) == (3, 8)
+    link = machine_for(find_card("RTX 3060 12GB"), pcie_generation=5, pcie_lanes=16).gpus[0].link
+    assert (link.pcie_generation, link.pcie_lanes) == (4, 16)
+
+
+def test_only_the_first_of_several_cards_has_the_display() -> None:
+    several = machine_for(find_card("RTX 3090"), display=True, count=3)
+    assert [gpu.display for gpu in several.gpus] == [True, False, False]
