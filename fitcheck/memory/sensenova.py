@@ -103,21 +103,37 @@ class _Layout:
         kv_cache: int = 0,
         held: int = 0,
         prefix_weights: int = 0,
+        streams: bool = True,
     ) -> Phase:
         resident, window = self.base + self._rope_tables(name) + prefix_weights, 0
         stream, in_flight = self.placement.stream, self.placement.in_flight
         if stream is Stream.NOTHING:
             resident += self.weights.all_layers
+        elif not streams:
+            window = 0
+        elif self.placement.policy == "ring":
+            kept = self._kept_layers() if self.placement.keep_generation else 0
+            resident += self.weights.kept(kept)
+            all_stay = branch == GENERATION and kept == len(self.weights.layers[GENERATION])
+            window = 0 if all_stay else self.weights.slot(both=stream is Stream.LAYER) * in_flight
         elif stream is Stream.LAYER:
             window = self.weights.window_both(in_flight)
         elif branch == GENERATION and self.placement.keep_generation:
             kept = self._kept_layers(resident + kv_cache + held)
-            sizes = self.weights.layers[GENERATION]
-            resident += sum(sizes[:kept])
-            window = self.weights.window(GENERATION, min(in_flight, len(sizes) - kept))
+            resident += self.weights.kept(kept)
+            window = self.weights.window(GENERATION, min(in_flight, len(self.weights.layers[GENERATION]) - kept))
         else:
             window = self.weights.window(branch, in_flight)
         return Phase(name, resident, window, kv_cache, held + moment.activations, moment.scratch)
+
+    def returning(self) -> Phase | None:
+        """The moment when a process starts its next image in mode ``fast``: embedding and head come back before the
+        kept generation layers leave."""
+        upstream_fast = self.placement.keep_generation and self.placement.policy == "upstream"
+        if not (self.device.warm and upstream_fast and self.placement.prefix_weights is PrefixWeights.PREFIX_PHASE):
+            return None
+        resident = self.base + self._rope_tables("return") + self.prefix_weights(denoising=False)
+        return Phase("return", resident + self.weights.kept(self._kept_layers()), 0, 0, 0, 0)
 
     def _rope_tables(self, phase: str) -> int:
         """A vision tower builds its table at its first use; v0 moved both to the card when loading."""
@@ -137,15 +153,20 @@ class _Layout:
             case PrefixWeights.OWN_FORWARD:
                 return 0
 
-    def _kept_layers(self, base: int) -> int:
+    def _kept_layers(self, base: int | None = None) -> int:
         """Generation layers that mode ``fast`` keeps: upstream decides after each layer's forward.
 
         A layer stays while allocated + 4 GiB <= min(0.9 × total, total − 2 GiB) and at least 6 GiB are free; two more
-        layers are in flight at that moment. Without a known card all layers are assumed to stay.
+        layers are in flight at that moment. ``base`` is what else is allocated then. Without a known card all layers
+        are assumed to stay.
         """
         sizes = self.weights.layers[GENERATION]
         if self.device.total is None:
             return len(sizes)
+        if base is None:
+            image = self.arch.image_tokens(self.workload.width, self.workload.height)
+            base = self.base + self._rope_tables("denoise")
+            base += activations.sampler_bytes(self.arch, image, velocity_branches(self.workload))
         limit = min(int(FAST_FRACTION * self.device.total), self.device.total - FAST_HEADROOM) - FAST_RESERVE
         free = self.device.free if self.device.free is not None else self.device.total
         limit = min(limit, free - FAST_HEADROOM - FAST_RESERVE)
@@ -166,11 +187,13 @@ def phases(
     layout = _Layout(arch, weights, workload, placement, device)
     match workload.task:
         case Task.T2I | Task.EDITING:
-            return (*_prefix(layout), _denoise(layout))
+            made: tuple[Phase, ...] = (*_prefix(layout), _denoise(layout))
         case Task.INTERLEAVE:
-            return _interleave(layout)
+            made = _interleave(layout)
         case _:
-            return _vqa(layout)
+            made = _vqa(layout)
+    returning = layout.returning()
+    return made if returning is None else (returning, *made)
 
 
 def _prefix(layout: _Layout) -> tuple[Phase, ...]:
@@ -180,6 +203,8 @@ def _prefix(layout: _Layout) -> tuple[Phase, ...]:
     images = sum(reference_tokens(arch, size) for size in workload.references)
     inputs = sum(activations.hidden_bytes(arch, branch.prefix) for branch in found if images or branch is found[0])
     inputs += sum(activations.mask_bytes(branch.prefix) for branch in found) + activations.pixel_bytes(arch, images)
+    if workload.task is Task.VQA:  # the vision features and the caller's pixels live as long as the call
+        inputs += activations.hidden_bytes(arch, images) + activations.pixel_bytes(arch, images)
     made, cached = [], 0
     for branch in found:
         cached += arch.kv_bytes_per_token * branch.prefix
@@ -193,11 +218,13 @@ def _prefix(layout: _Layout) -> tuple[Phase, ...]:
                 prefix_weights=layout.prefix_weights(denoising=False),
             )
         )
+        if workload.task is Task.INTERLEAVE:  # runs the head over the whole prefix and keeps its output
+            inputs += activations.logits_bytes(arch, branch.prefix)
     highest = max(made, key=lambda phase: phase.allocated)
     if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
         embed = activations.Moment(activations.hidden_bytes(arch, max(branch.prefix for branch in found)), 0)
         return (
-            layout.phase("embed", UNDERSTANDING, embed, prefix_weights=layout.weights.embedding),
+            layout.phase("embed", UNDERSTANDING, embed, prefix_weights=layout.weights.embedding, streams=False),
             highest,
         )
     return (highest,)
@@ -235,34 +262,50 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
     weights_on_card = layout.prefix_weights(denoising=False)
     if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
         weights_on_card = layout.weights.head
-    read_back = layout.phase(
-        "read image back",
-        UNDERSTANDING,
-        activations.understanding_pass(arch, layout.weights, image + 1, condition),
-        kv_cache=arch.kv_bytes_per_token * (condition + image + 1 + others),
-        held=sampler
-        + finished
-        + activations.mask_bytes(image + 1, condition)
-        + activations.hidden_bytes(arch, image + 1),
-        prefix_weights=weights_on_card,
-    )
+    unconditional = found[1].prefix + earlier
+    logits = activations.logits_bytes(arch, image + 1)
+    cached = condition + image + 1 + others
+    made = [
+        layout.phase(
+            "read image back",
+            UNDERSTANDING,
+            activations.understanding_pass(arch, layout.weights, image + 1, past),
+            kv_cache=arch.kv_bytes_per_token * (cached + grown),
+            held=sampler
+            + finished
+            + kept
+            + activations.mask_bytes(image + 1, past)
+            + activations.hidden_bytes(arch, image + 1),
+            prefix_weights=weights_on_card,
+        )
+        # the image enters the condition's cache first; the head's output over it is kept while the other one grows
+        for past, grown, kept in ((condition, 0, 0), (unconditional, image + 1, logits))
+    ]
+    read_back = max(made, key=lambda phase: phase.allocated)
+    decode = _decode(layout, cached + image + 1, held=2 * logits)
     prefix = max(_prefix(layout), key=lambda phase: phase.allocated)
     return (
         prefix,
         _denoise(layout, extra_prefix=earlier + text, held=finished),
         read_back,
-        _decode(layout, condition + others),
+        decode,
     )
 
 
 def _vqa(layout: _Layout) -> tuple[Phase, ...]:
-    new = layout.workload.new_tokens or tokens("vqa_new_tokens")
-    cached = sum(branch.prefix for branch in branches(layout.arch, layout.workload)) + new
-    return (*_prefix(layout), _decode(layout, cached))
+    arch, workload = layout.arch, layout.workload
+    new = workload.new_tokens or tokens("vqa_new_tokens")
+    prefix = sum(branch.prefix for branch in branches(arch, workload))
+    images = sum(reference_tokens(arch, size) for size in workload.references)
+    held = activations.hidden_bytes(arch, prefix + images) + activations.pixel_bytes(arch, images)
+    return (*_prefix(layout), _decode(layout, prefix + new, held=held))
 
 
-def _decode(layout: _Layout, cached: int) -> Phase:
-    """One token at a time; growing a layer's cache holds its old and new keys and values together."""
+def _decode(layout: _Layout, cached: int, held: int = 0) -> Phase:
+    """One token at a time; growing a layer's cache holds its old and new keys and values together.
+
+    ``held`` is what the task keeps alive beside it: inputs, or the head's output over an image that was read back.
+    """
     arch = layout.arch
     per_layer = arch.kv_bytes_per_token * cached // arch.layers
     weights_on_card = layout.prefix_weights(denoising=False)
@@ -274,6 +317,6 @@ def _decode(layout: _Layout, cached: int) -> Phase:
         UNDERSTANDING,
         moment,
         kv_cache=arch.kv_bytes_per_token * cached + per_layer,
-        held=activations.logits_bytes(arch, 1),
+        held=held + activations.logits_bytes(arch, 1),
         prefix_weights=weights_on_card,
     )
