@@ -28,7 +28,9 @@ def known_language_model(name: str) -> LanguageArchitecture:
     """The architecture of a model by its short name. Raises InputError with the names there are."""
     entry = _data()["models"].get(name)
     if entry is None:
-        raise InputError(f"language model {name!r} is not in the catalog; known are {', '.join(known_language_models())}.")
+        raise InputError(
+            f"language model {name!r} is not in the catalog; known are {', '.join(known_language_models())}."
+        )
     architecture = architecture_from_gguf(entry["metadata"])
     if "tied_embeddings" in entry:
         return replace(architecture, tied_embeddings=bool(entry["tied_embeddings"]))

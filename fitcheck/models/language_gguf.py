@@ -162,7 +162,10 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         final_soft_cap=bool(known.get("final_soft_cap", False)),
         embedding_scaled=bool(known.get("embedding_scaled", False)) or keys.raw("embedding_scale") is not None,
         layer_norm=keys.raw("attention.layer_norm_rms_epsilon") is None
-        and (keys.raw("attention.layer_norm_epsilon") is not None or bool(known.get("norm_bias") or known.get("layer_norm"))),
+        and (
+            keys.raw("attention.layer_norm_epsilon") is not None
+            or bool(known.get("norm_bias") or known.get("layer_norm"))
+        ),
         dense_lead=dense_lead,
         unknown=tuple(unknown),
     )

@@ -250,7 +250,7 @@ def _more_bits(index: int, total: int) -> bool:
 
 def _kind(name: str) -> str:
     """llama-quant's tensor category; attn_kv_b counts as a value projection."""
-    if name.startswith("token_embd") or name.startswith("per_layer_token_embd"):
+    if name.startswith(("token_embd", "per_layer_token_embd")):
         return "token_embd"
     if name == "output.weight":
         return "output"

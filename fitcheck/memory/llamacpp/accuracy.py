@@ -31,7 +31,7 @@ from fitcheck.units import GIB, MIB
 
 @dataclass(frozen=True, slots=True)
 class AccuracyRow:
-    """One published number beside ours, both in bytes. ``error`` is relative; ``fitted`` marks numbers used for a choice."""
+    """One published number beside ours, in bytes. ``error`` is relative, ``fitted`` marks numbers used for a choice."""
 
     row: str
     engine: str
@@ -152,10 +152,11 @@ def _number(row: dict[str, str], column: str) -> float | None:
         return None
 
 
-def _table(architecture: LanguageArchitecture, row: dict[str, str], reading: dict[str, Any]) -> tuple[TensorTable, bool]:
+def _table(
+    architecture: LanguageArchitecture, row: dict[str, str], reading: dict[str, Any]
+) -> tuple[TensorTable, bool]:
     """The tensor table of the row's tier, and whether the tier's name decides it."""
     text = reading.get("tier") or row["quant"].split(" - ")[0].split(" (")[0].strip()
-    medium = "Medium" in row["quant"]
     name = {"Q2_K": "Q2_K", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q4_0/MXFP4": "MXFP4"}.get(text, text)
     imatrix = bool(reading.get("imatrix", name.startswith("IQ")))
     try:
@@ -164,7 +165,7 @@ def _table(architecture: LanguageArchitecture, row: dict[str, str], reading: dic
         return mixture_table(architecture, "Q8_0"), False
     # the fork's authors mix types by hand under these names
     handmade = row["engine"] == "ik_llama.cpp" and row["arch"] in ("deepseek2", "qwen3moe") and tier != "F16"
-    return mixture_table(architecture, tier, imatrix), not handmade or (medium and False)
+    return mixture_table(architecture, tier, imatrix), not handmade
 
 
 def _options(row: dict[str, str], reading: dict[str, Any]) -> tuple[LlamaOptions, int]:
@@ -212,7 +213,7 @@ def file_size_accuracy() -> tuple[list[AccuracyRow], list[str]]:
 
 
 def tokenizer_bytes(vocabulary: int) -> int:
-    """What a GGUF header takes, nearly all of it the tokenizer: 23 bytes a token for the small ones, 60 for the large."""
+    """What a GGUF header takes, nearly all of it the tokenizer: 23 bytes a token in small ones, 60 in large ones."""
     return vocabulary * (23 if vocabulary < 33_000 else 40 if vocabulary < 100_000 else 60)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 
 from fitcheck.errors import InputError
@@ -72,7 +73,7 @@ def parse_build(text: str | None) -> Build:
 def _day_of(number: int) -> date:
     anchors = [(int(name[1:]), date.fromisoformat(day)) for name, day, _ in _data()["anchors"]]
     low, high = anchors[-2], anchors[-1]
-    for left, right in zip(anchors, anchors[1:], strict=False):
+    for left, right in pairwise(anchors):
         if number <= right[0]:
             low, high = left, right
             break

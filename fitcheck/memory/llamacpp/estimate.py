@@ -143,7 +143,7 @@ def _footprint(
     disk: int,
     assumptions: tuple[str, ...],
 ) -> Footprint:
-    """The common shape: the fullest card's phases, all of the host. Several cards stand side by side in the estimate."""
+    """The common shape: the fullest card's phases and all of the host; the other cards stand in the estimate."""
     worst = max(range(len(cards)), key=lambda index: totals[index].best, default=None)
     card = cards[worst] if worst is not None else DeviceMemory(0, 0, 0, 0)
     cache_bytes = card.kv_cache + card.recurrent
@@ -156,12 +156,12 @@ def _footprint(
     outside = round(_constants()["host_process_mib"] * MIB)
     own = host.kv_cache + host.recurrent + host.compute + host.output
     pinned = host.compute + host.output if cards else 0
-    # a mapped file needs no memory of its own, but a run that reads its host weights at every token is only fast with them
+    # a mapped file needs no memory of its own, but a run that reads its host weights at every token needs them there
     needed = own + used + outside
     low = own + outside + (used if options.mlock or not options.mmap else 0)
     memory = HostMemory(pinned, used, own - pinned + outside, Interval(low, needed, needed + round(0.05 * needed)))
     card_total = totals[worst] if worst is not None else Interval.exactly(0)
-    return Footprint(phases, total, total, card_total, memory, disk, assumptions)
+    return Footprint(phases, total, total, card_total, card_total, memory, disk, assumptions)
 
 
 def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:

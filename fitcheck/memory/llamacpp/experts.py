@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fitcheck.memory.llamacpp.feedforward import dense, glu
 from fitcheck.memory.llamacpp.graph import Node
 from fitcheck.models.language import Block
 
@@ -17,11 +18,11 @@ def expert_feed_forward(builder: Builder, index: int, block: Block, current: Nod
     routed = _routed(builder, prefix, block, current)
     if f"{prefix}ffn_up_shexp.weight" not in names:
         return routed
-    shared = builder.dense(prefix, "ffn_up_shexp", "ffn_gate_shexp", "ffn_down_shexp", current)
+    shared = dense(builder, prefix, "ffn_up_shexp", "ffn_gate_shexp", "ffn_down_shexp", current)
     if f"{prefix}ffn_gate_inp_shexp.weight" in names:
         tokens = current.shape[-1]
         gate = graph.op(
-            "mul_mat", (1, tokens), builder._weight(f"{prefix}ffn_gate_inp_shexp.weight"), current, rows=tokens
+            "mul_mat", (1, tokens), builder.weight(f"{prefix}ffn_gate_inp_shexp.weight"), current, rows=tokens
         )
         shared = graph.op("mul", shared.shape, shared, graph.op("unary", gate.shape, gate))
     return graph.op("add", routed.shape, routed, shared)
@@ -37,22 +38,22 @@ def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
     shape = (inner, used, tokens)
 
     def through(name: str, node: Node, rows: int) -> Node:
-        weight = builder._weight(f"{prefix}{name}.weight")
+        weight = builder.weight(f"{prefix}{name}.weight")
         found = graph.op("mul_mat_id", (rows, used, tokens), weight, node, chosen, rows=tokens)
         if f"{prefix}{name}.bias" in names:
-            found = graph.op("add_id", found.shape, found, builder._weight(f"{prefix}{name}.bias"), chosen)
+            found = graph.op("add_id", found.shape, found, builder.weight(f"{prefix}{name}.bias"), chosen)
         return found
 
     if f"{prefix}ffn_gate_up_exps.weight" in names:
         joint = through("ffn_gate_up_exps", source, 2 * inner)
         hidden = graph.op("glu", shape, graph.view(joint, shape), graph.view(joint, shape))
     elif builder.build.fork and builder.options.fused_experts and f"{prefix}ffn_gate_exps.weight" in names:
-        up, gate = (builder._weight(f"{prefix}{name}.weight") for name in ("ffn_up_exps", "ffn_gate_exps"))
+        up, gate = (builder.weight(f"{prefix}{name}.weight") for name in ("ffn_up_exps", "ffn_gate_exps"))
         hidden = graph.op("mul_mat_id", shape, up, gate, source, chosen, rows=tokens)
     else:
         upper = through("ffn_up_exps", source, inner)
         if f"{prefix}ffn_gate_exps.weight" in names:
-            hidden = builder.glu(through("ffn_gate_exps", source, inner), upper, shape)
+            hidden = glu(builder, through("ffn_gate_exps", source, inner), upper, shape)
         else:
             hidden = graph.op("unary", shape, upper)
     experts = through("ffn_down_exps", hidden, width)
@@ -71,13 +72,13 @@ def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
 def _router(builder: Builder, prefix: str, current: Node, count: int, used: int, tokens: int) -> tuple[Node, Node]:
     """(weights of the chosen experts, their indices)."""
     graph, names = builder.graph, builder.plan.names
-    logits = graph.op("mul_mat", (count, tokens), builder._weight(f"{prefix}ffn_gate_inp.weight"), current, rows=tokens)
+    logits = graph.op("mul_mat", (count, tokens), builder.weight(f"{prefix}ffn_gate_inp.weight"), current, rows=tokens)
     if f"{prefix}ffn_gate_inp.bias" in names:
-        logits = graph.op("add", logits.shape, logits, builder._weight(f"{prefix}ffn_gate_inp.bias"))
+        logits = graph.op("add", logits.shape, logits, builder.weight(f"{prefix}ffn_gate_inp.bias"))
     probabilities = graph.op("soft_max", logits.shape, logits)
     ranked = probabilities
     if f"{prefix}exp_probs_b.bias" in names:
-        ranked = graph.op("add", logits.shape, probabilities, builder._weight(f"{prefix}exp_probs_b.bias"))
+        ranked = graph.op("add", logits.shape, probabilities, builder.weight(f"{prefix}exp_probs_b.bias"))
     order = graph.op("argsort", logits.shape, ranked)
     chosen = graph.view(order, (used, tokens))
     table = graph.reshape(probabilities, (1, count, tokens))

@@ -1,7 +1,7 @@
 """The forward pass of a language model as a graph of tensors, layer by layer.
 
-Mirrors what llama.cpp builds (src/llama-graph.cpp build_attn_mha, build_ffn, build_moe_ffn, and src/models/*.cpp) as far
-as it decides memory. Which parts a layer has is read from its tensors, so any architecture made of these parts works.
+Mirrors what llama.cpp builds (src/llama-graph.cpp build_attn_mha, build_ffn, build_moe_ffn, and src/models/*.cpp) as
+far as it decides memory. Which parts a layer has is read from its tensors, so any architecture made of these works.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fitcheck.memory.llamacpp.cache import LayerCache, cache_elements, sliding_cells
+from fitcheck.memory.llamacpp.feedforward import add_per_layer, dense, per_layer_inputs
 from fitcheck.memory.llamacpp.graph import F16, F32, Graph, Node
 from fitcheck.memory.llamacpp.options import LlamaOptions, cache_type
 from fitcheck.models.language import Block, LanguageArchitecture
@@ -62,7 +63,7 @@ class Builder:
         graph, architecture, tokens = self.graph, self.plan.architecture, self.tokens
         width = architecture.embedding
         ids = graph.input(tokens * 4)
-        embedding = graph.op("get_rows", (width, tokens), self._weight("token_embd.weight"), ids)
+        embedding = graph.op("get_rows", (width, tokens), self.weight("token_embd.weight"), ids)
         if self.build.has("two_inputs"):
             graph.keep_leaf(graph.input(tokens * width * F32))
         stream = embedding
@@ -74,23 +75,23 @@ class Builder:
         self.state_ids = graph.input(max(self.options.slots, 1) * 4)
         outputs = self.options.outputs
         self.output_ids = graph.input(outputs * 4)
-        extra = self._per_layer_inputs(stream) if architecture.per_layer_embedding else None
+        extra = per_layer_inputs(self, stream) if architecture.per_layer_embedding else None
         for index in kept:
             stream = self._layer(index, stream, extra, index == kept[-1])
         rows = stream.shape[-1]
-        stream = self._norm(stream, "output_norm", self.plan.output)
+        stream = self.norm(stream, "output_norm", self.plan.output)
         if self.plan.head is not None:
             head = self._head_weight()
             stream = graph.op("mul_mat", (architecture.vocabulary, rows), head, stream, rows=rows)
             if "output.bias" in self.plan.names:
-                stream = graph.op("add", stream.shape, stream, self._weight("output.bias"))
+                stream = graph.op("add", stream.shape, stream, self.weight("output.bias"))
             if architecture.final_soft_cap:
                 for name in ("scale", "unary", "scale"):
                     stream = graph.op(name, stream.shape, stream)
         graph.expand(stream)
         return graph
 
-    def _weight(self, name: str) -> Node:
+    def weight(self, name: str) -> Node:
         if name not in self.weights:
             tensor = self.plan.names[name]
             self.weights[name] = self.graph.weight(tensor.nbytes, self.plan.places[name])
@@ -139,7 +140,9 @@ class Builder:
             if len(lengths) != 1:
                 continue
             key, value = lengths.pop()
-            quantized = [TYPES[cache_type(name)].quantized for name in (self.options.cache_type_k, self.options.cache_type_v)]
+            quantized = [
+                TYPES[cache_type(name)].quantized for name in (self.options.cache_type_k, self.options.cache_type_v)
+            ]
             if quantized[0] and key % 64 == 0:
                 side = key & -key
                 self.rotations[(slides, 0)] = self.graph.input(side * side * F32, side, side)
@@ -165,11 +168,11 @@ class Builder:
         residual = stream
         current = stream
         if f"{prefix}attn_norm.weight" in names:
-            current = self._norm(stream, f"{prefix}attn_norm", device)
+            current = self.norm(stream, f"{prefix}attn_norm", device)
         normed = current
         if block.recurrent and block.attention:
             attended = self._attention(index, block, current)
-            again = self._norm(stream, f"{prefix}attn_norm", device)
+            again = self.norm(stream, f"{prefix}attn_norm", device)
             current = graph.op("add", current.shape, attended, self._mixer(index, block, again))
         elif block.recurrent:
             current = self._mixer(index, block, current)
@@ -177,15 +180,15 @@ class Builder:
             current = self._attention(index, block, current)
         if last:
             rows = self.options.outputs
-            current = self._select(current, rows)
-            residual = self._select(residual, rows)
+            current = self.select(current, rows)
+            residual = self.select(residual, rows)
         if f"{prefix}post_attention_norm.weight" in names and self._post_norm_first(prefix):
-            current = self._norm(current, f"{prefix}post_attention_norm", device)
+            current = self.norm(current, f"{prefix}post_attention_norm", device)
         parallel = self._second_norm(prefix) is None
         if not self._has_feed_forward(prefix):
             return graph.op("add", current.shape, current, residual)
         if parallel and f"{prefix}attn_norm.weight" in names and f"{prefix}post_ffw_norm.weight" not in names:
-            branch = self._select(normed, self.options.outputs) if last else normed
+            branch = self.select(normed, self.options.outputs) if last else normed
             output = self._feed_forward(index, block, branch)
             pair = (current, output) if f"{prefix}attn_qkv.weight" in names else (output, residual)
             first = graph.op("add", current.shape, *pair)
@@ -196,17 +199,17 @@ class Builder:
         if f"{second}.weight" in names and not (
             second.endswith("post_attention_norm") and self._post_norm_first(prefix)
         ):
-            current = self._norm(middle, second, device)
+            current = self.norm(middle, second, device)
         current = self._feed_forward(index, block, current)
         if f"{prefix}post_ffw_norm.weight" in names:
-            current = self._norm(current, f"{prefix}post_ffw_norm", device)
+            current = self.norm(current, f"{prefix}post_ffw_norm", device)
         current = graph.op("add", current.shape, current, middle)
         if extra is not None:
-            current = self._add_per_layer(index, current, extra, last)
+            current = add_per_layer(self, index, current, extra, last)
         return current
 
     def _post_norm_first(self, prefix: str) -> bool:
-        """post_attention_norm right after attention (Gemma, GLM 4), not as the second norm's other name (Qwen3-Next)."""
+        """post_attention_norm follows attention (Gemma, GLM 4); in Qwen3-Next it is the second norm's other name."""
         names = self.plan.names
         return f"{prefix}ffn_norm.weight" in names or f"{prefix}post_ffw_norm.weight" in names
 
@@ -224,28 +227,28 @@ class Builder:
         names = self.plan.names
         return f"{prefix}ffn_up.weight" in names or f"{prefix}ffn_down_exps.weight" in names
 
-    def _select(self, node: Node, rows: int) -> Node:
+    def select(self, node: Node, rows: int) -> Node:
         if rows == self.tokens and not self.build.has("outputs_always_selected"):
             return node
         return self.graph.op("get_rows", (node.shape[0], rows), node, self.output_ids)
 
-    def _norm(self, node: Node, name: str, device: int) -> Node:
+    def norm(self, node: Node, name: str, device: int) -> Node:
         graph = self.graph
         normed = graph.op("norm" if self.plan.architecture.layer_norm else "rms_norm", node.shape, node)
         if self.plan.full_offload or self.tokens < 32:
             normed.device = device
         weight = f"{name}.weight" if f"{name}.weight" in self.plan.names else name
         if weight in self.plan.names:
-            normed = graph.op("mul", node.shape, normed, self._weight(weight))
+            normed = graph.op("mul", node.shape, normed, self.weight(weight))
         if f"{name}.bias" in self.plan.names:
-            normed = graph.op("add", node.shape, normed, self._weight(f"{name}.bias"))
+            normed = graph.op("add", node.shape, normed, self.weight(f"{name}.bias"))
         return normed
 
-    def _linear(self, name: str, node: Node, rows: int, bias: bool = True) -> Node:
+    def linear(self, name: str, node: Node, rows: int, bias: bool = True) -> Node:
         tokens = node.shape[-1]
-        found = self.graph.op("mul_mat", (rows, tokens), self._weight(f"{name}.weight"), node, rows=tokens)
+        found = self.graph.op("mul_mat", (rows, tokens), self.weight(f"{name}.weight"), node, rows=tokens)
         if bias and f"{name}.bias" in self.plan.names:
-            found = self.graph.op("add", found.shape, found, self._weight(f"{name}.bias"))
+            found = self.graph.op("add", found.shape, found, self.weight(f"{name}.bias"))
         return found
 
     def _attention(self, index: int, block: Block, current: Node) -> Node:
@@ -260,24 +263,24 @@ class Builder:
         gate = None
         if f"{prefix}attn_qkv.weight" in names:
             total = heads * key + kv_heads * (key + value)
-            joint = self._linear(f"{prefix}attn_qkv", current, total)
+            joint = self.linear(f"{prefix}attn_qkv", current, total)
             query = graph.view(joint, (key, heads, tokens))
             keys = graph.view(joint, (key, kv_heads, tokens))
             values = graph.view(joint, (value, kv_heads, tokens))
         else:
             rows = names[f"{prefix}attn_q.weight"].shape[0]
-            flat = self._linear(f"{prefix}attn_q", current, rows)
+            flat = self.linear(f"{prefix}attn_q", current, rows)
             if rows == 2 * heads * key:
                 query = graph.view(flat, (key, heads, tokens))
                 gate = graph.op("cont", (key * heads, tokens), graph.view(flat, (key, heads, tokens)))
             else:
                 query = graph.reshape(flat, (key, heads, tokens))
             if own:
-                flat_keys = self._linear(f"{prefix}attn_k", current, kv_heads * key)
+                flat_keys = self.linear(f"{prefix}attn_k", current, kv_heads * key)
                 keys = graph.reshape(flat_keys, (key, kv_heads, tokens))
                 values = keys
                 if f"{prefix}attn_v.weight" in names:
-                    flat_values = self._linear(f"{prefix}attn_v", current, kv_heads * value)
+                    flat_values = self.linear(f"{prefix}attn_v", current, kv_heads * value)
                     values = graph.reshape(flat_values, (value, kv_heads, tokens))
         if f"{prefix}attn_q_norm.weight" in names:
             query = self._head_norm(query, f"{prefix}attn_q_norm")
@@ -289,11 +292,11 @@ class Builder:
         output = self.attend(index, block, query, keys if own else None, values if own else None, value)
         if gate is not None:
             output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
-        return self._linear(f"{prefix}attn_output", output, self.plan.architecture.embedding)
+        return self.linear(f"{prefix}attn_output", output, self.plan.architecture.embedding)
 
     def _head_norm(self, node: Node, name: str) -> Node:
         normed = self.graph.op("rms_norm", node.shape, node)
-        return self.graph.op("mul", node.shape, normed, self._weight(f"{name}.weight"))
+        return self.graph.op("mul", node.shape, normed, self.weight(f"{name}.weight"))
 
     def attend(self, index: int, block: Block, query: Node, keys: Node | None, values: Node | None, width: int) -> Node:
         """Store K and V, multiply with the whole cache; the result is (heads × width, tokens)."""
@@ -365,74 +368,9 @@ class Builder:
             from fitcheck.memory.llamacpp.experts import expert_feed_forward
 
             return expert_feed_forward(self, index, block, current)
-        return self.dense(prefix, "ffn_up", "ffn_gate", "ffn_down", current)
-
-    def dense(self, prefix: str, up: str, gate: str, down: str, current: Node) -> Node:
-        """A plain or gated feed-forward layer."""
-        graph, names = self.graph, self.plan.names
-        rows = names[f"{prefix}{up}.weight"].shape[0]
-        inner = names[f"{prefix}{down}.weight"].shape[-1]
-        width = self.plan.architecture.embedding
-        tokens = current.shape[-1]
-        upper = self._linear(f"{prefix}{up}", current, rows)
-        if f"{prefix}{gate}.weight" in names:
-            gated = self._linear(f"{prefix}{gate}", current, inner)
-            upper = self.glu(gated, upper, (inner, tokens))
-        elif rows == 2 * inner:
-            if self.build.has("glu"):
-                upper = graph.op("glu", (inner, tokens), upper)
-            elif self.build.fork:
-                upper = graph.op("glu", (inner, tokens), upper)
-            else:
-                first = graph.op("cont", (inner, tokens), graph.view(upper, (inner, tokens)))
-                second = graph.op("cont", (inner, tokens), graph.view(upper, (inner, tokens)))
-                upper = graph.op("mul", first.shape, graph.op("unary", first.shape, first), second)
-        else:
-            upper = graph.op("unary", upper.shape, upper)
-        return self._linear(f"{prefix}{down}", upper, width)
-
-    def glu(self, gated: Node, upper: Node, shape: tuple[int, ...]) -> Node:
-        """act(gate) × up: one operation into a third tensor since mid-2025, two in-place ones before."""
-        if self.build.has("glu"):
-            return self.graph.op("glu", shape, gated, upper)
-        if self.build.fork:
-            return self.graph.op("mul", shape, gated, upper)
-        return self.graph.op("mul", shape, self.graph.op("unary", shape, gated), upper)
+        return dense(self, prefix, "ffn_up", "ffn_gate", "ffn_down", current)
 
     def _mixer(self, index: int, block: Block, current: Node) -> Node:
         from fitcheck.memory.llamacpp.mixers import mixer
 
         return mixer(self, index, block, current)
-
-    def _per_layer_inputs(self, stream: Node) -> Node:
-        """Gemma 3n and 4: one more embedding of every token for every layer, projected and added."""
-        graph, architecture, tokens = self.graph, self.plan.architecture, self.tokens
-        width, count = architecture.per_layer_embedding, architecture.layers
-        ids = graph.input(tokens * 4)
-        looked = graph.op("get_rows", (width, count, tokens), self._weight("per_layer_token_embd.weight"), ids)
-        looked = graph.op("scale", looked.shape, looked)
-        graph.expand(looked)
-        projected = self._linear("per_layer_model_proj", stream, width * count)
-        projected = graph.op("scale", projected.shape, projected)
-        shaped = graph.reshape(projected, (width, count, tokens))
-        normed = graph.op("rms_norm", shaped.shape, shaped)
-        normed = graph.op("mul", shaped.shape, normed, self._weight("per_layer_proj_norm.weight"))
-        total = graph.op("scale", shaped.shape, graph.op("add", shaped.shape, normed, looked))
-        turned = graph.op("cont", (width, tokens, count), graph.view(total, (width, tokens, count)))
-        graph.expand(turned)
-        return turned
-
-    def _add_per_layer(self, index: int, current: Node, extra: Node, last: bool) -> Node:
-        graph, prefix = self.graph, f"blk.{index}."
-        width = self.plan.architecture.per_layer_embedding
-        if f"{prefix}inp_gate.weight" not in self.plan.names:
-            return current
-        gate = self._linear(f"{prefix}inp_gate", current, width)
-        gate = graph.op("unary", gate.shape, gate)
-        part = graph.view(extra, (width, self.tokens))
-        if last:
-            part = graph.op("get_rows", (width, self.options.outputs), part, self.output_ids)
-        product = graph.op("mul", gate.shape, gate, part)
-        found = self._linear(f"{prefix}proj", product, self.plan.architecture.embedding)
-        found = self._norm(found, f"{prefix}post_norm", self.plan.layers[index])
-        return graph.op("add", current.shape, current, found)

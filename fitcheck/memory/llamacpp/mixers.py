@@ -53,10 +53,10 @@ def _convolve(
     turned = graph.view(mixed, (per_sequence, channels, slots))
     joined = graph.op("concat", (state.kernel - 1 + per_sequence, channels, slots), shaped, turned)
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(joined, (state.kernel - 1, channels))))
-    weight = builder._weight(f"{prefix}ssm_conv1d.weight")
+    weight = builder.weight(f"{prefix}ssm_conv1d.weight")
     found = graph.op("ssm_conv", (channels, per_sequence, slots), joined, weight)
     if f"{prefix}ssm_conv1d.bias" in builder.plan.names:
-        found = graph.op("add", found.shape, found, builder._weight(f"{prefix}ssm_conv1d.bias"))
+        found = graph.op("add", found.shape, found, builder.weight(f"{prefix}ssm_conv1d.bias"))
     return found
 
 
@@ -66,16 +66,16 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, current: Node) -
     keys = state.groups * state.state_size
     channels = state.inner + 2 * keys
     if f"{prefix}attn_qkv.weight" in names:
-        mixed = builder._linear(f"{prefix}attn_qkv", current, channels)
-        outer = builder._linear(f"{prefix}attn_gate", current, state.inner)
+        mixed = builder.linear(f"{prefix}attn_qkv", current, channels)
+        outer = builder.linear(f"{prefix}attn_gate", current, state.inner)
     else:
-        joint = builder._linear(f"{prefix}ssm_in", current, channels + state.inner)
+        joint = builder.linear(f"{prefix}ssm_in", current, channels + state.inner)
         outer = graph.op("cont", (state.inner, tokens), graph.view(joint, (state.inner, tokens)))
         mixed = graph.op("concat", (channels, tokens), graph.view(joint, (channels, tokens)))
     rates = []
     for name in ("ssm_beta", "ssm_alpha", "ssm_ba"):
         if f"{prefix}{name}.weight" in names:
-            rates.append(builder._linear(f"{prefix}{name}", current, names[f"{prefix}{name}.weight"].shape[0]))
+            rates.append(builder.linear(f"{prefix}{name}", current, names[f"{prefix}{name}.weight"].shape[0]))
     beta = graph.op("unary", rates[0].shape, rates[0])
     gate = graph.op("unary", rates[-1].shape, rates[-1]) if len(rates) > 1 else graph.op("cont", (steps, tokens), beta)
     convolved = _convolve(builder, prefix, mixed, channels, state)
@@ -92,10 +92,10 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, current: Node) -
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(mixed_out, (state.state, slots))))
     output = graph.view(mixed_out, (state.inner, tokens))
     normed = graph.op("rms_norm", (state.inner, tokens), output)
-    normed = graph.op("mul", normed.shape, normed, builder._weight(f"{prefix}ssm_norm.weight"))
+    normed = graph.op("mul", normed.shape, normed, builder.weight(f"{prefix}ssm_norm.weight"))
     gated = graph.op("unary", outer.shape, outer)
     found = graph.op("mul", normed.shape, normed, gated)
-    return builder._linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding)
+    return builder.linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding)
 
 
 def _mamba(builder: Builder, prefix: str, state: Recurrent, current: Node) -> Node:
@@ -104,45 +104,45 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, current: Node) -> No
     second = f"{prefix}ssm_x.weight" not in names
     channels = state.inner + (2 * state.groups * state.state_size if second else 0)
     old = _states(builder, (state.kernel - 1) * channels)
-    joint = builder._linear(f"{prefix}ssm_in", current, names[f"{prefix}ssm_in.weight"].shape[0])
+    joint = builder.linear(f"{prefix}ssm_in", current, names[f"{prefix}ssm_in.weight"].shape[0])
     mixed = graph.view(joint, (channels, tokens))
     convolved = _convolve(builder, prefix, mixed, channels, state, old)
     convolved = graph.op("unary", convolved.shape, convolved)
     if second:
         step = graph.op("cont", (state.steps, tokens), graph.view(joint, (state.steps, tokens)))
-        step = graph.op("add", step.shape, step, builder._weight(f"{prefix}ssm_dt.bias"))
+        step = graph.op("add", step.shape, step, builder.weight(f"{prefix}ssm_dt.bias"))
     else:
-        projected = builder._linear(f"{prefix}ssm_x", convolved, names[f"{prefix}ssm_x.weight"].shape[0])
-        step = builder._linear(f"{prefix}ssm_dt", graph.view(projected, (state.steps, tokens)), state.inner)
+        projected = builder.linear(f"{prefix}ssm_x", convolved, names[f"{prefix}ssm_x.weight"].shape[0])
+        step = builder.linear(f"{prefix}ssm_dt", graph.view(projected, (state.steps, tokens)), state.inner)
     total = state.inner * tokens + state.state * slots
     scanned = graph.op("ssm_scan", (total,), graph.view(convolved, (state.inner, tokens)), step, builder.state_ids)
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(scanned, (state.state, slots))))
     output = graph.view(scanned, (state.inner, tokens))
-    scale = builder._weight(f"{prefix}ssm_d")
+    scale = builder.weight(f"{prefix}ssm_d")
     skipped = graph.op("mul", (state.inner, tokens), graph.view(convolved, (state.inner, tokens)), scale)
     output = graph.op("add", (state.inner, tokens), output, skipped)
     gate = graph.op("cont", (state.inner, tokens), graph.view(joint, (state.inner, tokens)))
     output = graph.op("glu", (state.inner, tokens), gate, output)
     if f"{prefix}ssm_norm.weight" in names:
         normed = graph.op("rms_norm", output.shape, output)
-        output = graph.op("mul", output.shape, normed, builder._weight(f"{prefix}ssm_norm.weight"))
-    return builder._linear(f"{prefix}ssm_out", output, builder.plan.architecture.embedding)
+        output = graph.op("mul", output.shape, normed, builder.weight(f"{prefix}ssm_norm.weight"))
+    return builder.linear(f"{prefix}ssm_out", output, builder.plan.architecture.embedding)
 
 
 def _short_convolution(builder: Builder, prefix: str, state: Recurrent, current: Node) -> Node:
     graph, tokens = builder.graph, builder.tokens
     width, slots = builder.plan.architecture.embedding, builder.options.slots
     per_sequence = tokens // slots
-    joint = builder._linear(f"{prefix}shortconv.in_proj", current, 3 * width)
+    joint = builder.linear(f"{prefix}shortconv.in_proj", current, 3 * width)
     parts = [graph.view(joint, (width, tokens)) for i in range(3)]
     product = graph.op("mul", (width, tokens), parts[0], parts[2])
     old = graph.reshape(_states(builder, (state.kernel - 1) * width), (state.kernel - 1, width, slots))
     turned = graph.view(product, (per_sequence, width, slots))
     joined = graph.op("concat", (state.kernel - 1 + per_sequence, width, slots), old, turned)
     graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(joined, (state.kernel - 1, width))))
-    found = graph.op("ssm_conv", (width, tokens), joined, builder._weight(f"{prefix}shortconv.conv.weight"))
+    found = graph.op("ssm_conv", (width, tokens), joined, builder.weight(f"{prefix}shortconv.conv.weight"))
     found = graph.op("mul", found.shape, parts[1], found)
-    return builder._linear(f"{prefix}shortconv.out_proj", found, width)
+    return builder.linear(f"{prefix}shortconv.out_proj", found, width)
 
 
 def _bounded(builder: Builder, current: Node) -> Node:

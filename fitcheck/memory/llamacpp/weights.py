@@ -48,7 +48,7 @@ class WeightBuffers:
 
 
 def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, free: Sequence[int]) -> Devices:
-    """The device of every layer. ``free`` is the free memory of each card, which splits layers unless told otherwise."""
+    """The device of every layer. ``free`` is the free memory of each card, by which layers are split unless told."""
     cards = len(free)
     count = architecture.layers
     wanted = count + 1 if options.gpu_layers is None else options.gpu_layers

@@ -1,0 +1,188 @@
+"""Options, placement and caches of llama.cpp, and properties that any estimate must have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fitcheck.errors import InputError
+from fitcheck.memory.llamacpp import LlamaOptions, estimate, parse_build, parse_overrides
+from fitcheck.memory.llamacpp.allocator import Arena
+from fitcheck.memory.llamacpp.cache import layer_caches, sliding_cells
+from fitcheck.memory.llamacpp.weights import HOST, layer_devices
+from fitcheck.models.known_language import known_language_model, known_language_models
+from fitcheck.models.mixture import mixture_table
+from fitcheck.units import GIB, MIB
+
+LLAMA = known_language_model("llama-3.1-8b")
+TABLE = mixture_table(LLAMA, "Q4_K_M")
+
+
+def total_cache(model: str, **options: Any) -> int:
+    architecture = known_language_model(model)
+    return sum(layer.total for layer in layer_caches(architecture, LlamaOptions(**options)))
+
+
+def test_a_plain_cache_is_layers_times_context_times_heads() -> None:
+    assert total_cache("llama-3.1-8b", context=8192) == 32 * 8192 * 8 * 128 * 2 * 2
+
+
+def test_a_quantized_cache_takes_its_blocks() -> None:
+    small = total_cache("llama-3.1-8b", context=8192, cache_type_k="q8_0", cache_type_v="q8_0")
+    assert small == 32 * 8192 * 8 * 128 * 2 * 34 // 32
+
+
+def test_sliding_layers_hold_a_window_and_a_micro_batch() -> None:
+    gemma = known_language_model("gemma-3-27b")
+    options = LlamaOptions(context=32768, sequences=1)
+    assert sliding_cells(gemma, options) == 1536
+    dense = sum(not block.sliding for block in gemma.blocks)
+    assert dense == 10
+    cells = dense * 32768 + (62 - dense) * 1536
+    assert total_cache("gemma-3-27b", context=32768, sequences=1) == cells * 16 * 128 * 2 * 2
+    assert sliding_cells(gemma, LlamaOptions(context=32768, full_sliding_cache=True)) == 32768
+
+
+def test_slots_multiply_windows_and_states() -> None:
+    gemma = known_language_model("gemma-3-27b")
+    assert sliding_cells(gemma, LlamaOptions(context=32768, sequences=4, unified=True)) == 4 * 1024 + 512
+    assert sliding_cells(gemma, LlamaOptions(context=32768, sequences=4, unified=False)) == 4 * 1536
+    one = total_cache("qwen3-next-80b-a3b", context=4096, sequences=1)
+    four = total_cache("qwen3-next-80b-a3b", context=4096, sequences=4, unified=True)
+    assert four - one == 3 * 36 * (3 * 8192 + 128 * 4096) * 4
+
+
+def test_latent_attention_by_build() -> None:
+    new = total_cache("deepseek-v3", context=16384, build=parse_build("2026-06"))
+    old = total_cache("deepseek-v3", context=16384, build=parse_build("2025-05"))
+    assert new == 61 * 16384 * 576 * 2
+    assert old == 61 * 16384 * (576 + 512) * 2
+    heads = total_cache("deepseek-v3 (full heads)", context=16384, build=parse_build("2025-05"))
+    assert heads == 61 * 16384 * 128 * (192 + 128) * 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "flash", "elements"), [(1, False, 576 + 512), (1, True, 576), (2, True, 576), (3, True, 576)]
+)
+def test_the_forks_latent_modes(mode: int, flash: bool, elements: int) -> None:
+    fork = parse_build("ik_llama.cpp")
+    held = total_cache("deepseek-v3", context=4096, build=fork, latent_mode=mode, flash_attention=flash)
+    assert held == 61 * 4096 * elements * 2
+
+
+def test_a_server_of_late_takes_four_slots_and_says_so() -> None:
+    options = LlamaOptions(context=8192)
+    assert options.slots == 4
+    assert LlamaOptions(context=8192, build=parse_build("b6000")).slots == 1
+    assert any("4 slots" in text for text in estimate(LLAMA, TABLE, options, vram=[12 * GIB]).assumptions)
+
+
+def test_gpu_layers_place_the_head_first_since_the_end_of_2025() -> None:
+    new = layer_devices(LLAMA, LlamaOptions(gpu_layers=10), [8 * GIB])
+    old = layer_devices(LLAMA, LlamaOptions(gpu_layers=10, build=parse_build("2025-06")), [8 * GIB])
+    assert (new.layers.count(0), new.output) == (9, 0)
+    assert (old.layers.count(0), old.output) == (10, HOST)
+    assert layer_devices(LLAMA, LlamaOptions(), []).full_offload is False
+
+
+def test_layers_split_over_cards_by_free_memory_or_as_told() -> None:
+    even = layer_devices(LLAMA, LlamaOptions(), [8 * GIB, 8 * GIB])
+    assert [even.layers.count(card) for card in (0, 1)] == [17, 15]
+    told = layer_devices(LLAMA, LlamaOptions(tensor_split=(3, 1)), [8 * GIB, 8 * GIB])
+    assert told.layers.count(0) > 2 * told.layers.count(1)
+
+
+def test_experts_on_the_host_leave_the_card_and_need_room_for_one() -> None:
+    architecture = known_language_model("qwen3-30b-a3b")
+    table = mixture_table(architecture, "Q4_K_M")
+    full = estimate(architecture, table, LlamaOptions(context=4096), vram=[24 * GIB]).cards[0]
+    host = estimate(architecture, table, LlamaOptions(context=4096, cpu_moe_layers=48), vram=[24 * GIB]).cards[0]
+    largest = max(tensor.nbytes for tensor in table if tensor.role == "expert")
+    assert host.weights < full.weights / 10
+    assert host.compute > largest > host.compute - 200 * MIB
+
+
+def test_the_tied_head_is_copied_to_the_card() -> None:
+    gemma = known_language_model("gemma-4-12b")
+    table = mixture_table(gemma, "Q6_K")
+    result = estimate(gemma, table, LlamaOptions(context=4096), vram=[24 * GIB])
+    assert result.cards[0].weights / MIB == pytest.approx(9317.65, abs=0.02)
+    assert result.host.weights / MIB == pytest.approx(787.5, abs=0.01)
+
+
+def test_overrides_are_parsed_and_refused_when_dangerous() -> None:
+    first, second = parse_overrides(r"exps=CPU,blk\.1\.=CUDA1", 2)
+    assert first.matches("blk.3.ffn_up_exps.weight")
+    assert first.device is None
+    assert second.device == 1
+    for text in ("exps", "exps=CUDA2", "(a+)+b=CPU", "[=CPU", "x" * 300 + "=CPU", ",".join(["a=CPU"] * 65)):
+        with pytest.raises(InputError):
+            parse_overrides(text, 2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"context": 0},
+        {"micro_batch": 0},
+        {"sequences": 0},
+        {"cache_type_k": "q9"},
+        {"program": "chat"},
+        {"cache_type_v": "q8_0", "flash_attention": False},
+        {"tensor_split": (-1.0, 1.0)},
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        LlamaOptions(**options)
+
+
+@pytest.mark.parametrize("text", ["b12", "2026-13", "newish", "2026-02-31"])
+def test_builds_that_cannot_be(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_build(text)
+
+
+def test_build_numbers_become_dates() -> None:
+    assert parse_build("b7079").day.isoformat() == "2025-11-16"
+    assert parse_build("b9272").has("rotated_cache")
+    assert not parse_build("b9272").has("outputs_limited")
+    assert parse_build("b9999").has("outputs_limited")
+    assert not parse_build("ik_llama.cpp").has("glu")
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.booleans()), min_size=1, max_size=40))
+def test_the_arena_gives_back_what_it_took(steps: list[tuple[int, bool]]) -> None:
+    arena = Arena(128)
+    held: list[tuple[int, int]] = []
+    for size, release in steps:
+        offset = arena.take(size)
+        assert all(offset + arena.padded(size) <= start or offset >= start + arena.padded(n) for start, n in held)
+        held.append((offset, size))
+        if release:
+            arena.give(*held.pop(0))
+    for piece in held:
+        arena.give(*piece)
+    assert arena.blocks == [[0, (1 << 62)]]
+
+
+@given(
+    st.sampled_from(known_language_models()),
+    st.integers(256, 65536),
+    st.integers(0, 100),
+    st.sampled_from([128, 512, 1024]),
+)
+def test_more_context_never_takes_less_and_nothing_is_lost(model: str, context: int, layers: int, batch: int) -> None:
+    architecture = known_language_model(model)
+    table = mixture_table(architecture, "Q8_0")
+    options = LlamaOptions(context=context, gpu_layers=layers, micro_batch=batch, sequences=1)
+    result = estimate(architecture, table, options, vram=[24 * GIB])
+    longer = estimate(architecture, table, options.with_(context=context * 2), vram=[24 * GIB])
+    assert longer.kv_cache >= result.kv_cache
+    assert sum(card.layers for card in result.cards) + result.host.layers == architecture.layers
+    placed = sum(card.weights for card in result.cards) + result.host_weights_used
+    assert placed >= table.nbytes
+    assert all(value >= 0 for card in result.cards for value in (card.weights, card.kv_cache, card.compute))

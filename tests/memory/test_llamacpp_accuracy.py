@@ -1,0 +1,65 @@
+"""The published rows: the bars of issue 4, and no error may grow beyond what it was."""
+
+from __future__ import annotations
+
+from fitcheck.memory.llamacpp.accuracy import AccuracyRow, file_size_accuracy, llamacpp_accuracy, summarize
+
+
+def rows_of(engine: str, quantity: str) -> list[AccuracyRow]:
+    return [row for row in llamacpp_accuracy()[0] if row.engine == engine and row.quantity.startswith(quantity)]
+
+
+def test_mainline_caches_are_exact_in_every_row() -> None:
+    rows = rows_of("mainline", "KV cache")
+    assert len(rows) >= 33
+    assert max(abs(row.error) for row in rows) < 0.002
+
+
+def test_fork_caches_are_exact_in_every_row() -> None:
+    rows = rows_of("fork", "KV cache")
+    assert len(rows) >= 29
+    assert max(abs(row.error) for row in rows) < 0.001
+
+
+def test_weights_of_named_tiers() -> None:
+    for engine in ("mainline", "fork"):
+        errors = sorted(abs(row.error) for row in rows_of(engine, "weights"))
+        assert len(errors) >= 6
+        assert errors[len(errors) // 2] < 0.0005
+        assert errors[-1] < 0.015
+
+
+def test_compute_buffers() -> None:
+    errors = sorted(abs(row.error) for row in rows_of("mainline", "compute"))
+    assert len(errors) >= 11
+    assert errors[len(errors) // 2] < 0.02
+    assert errors[-1] < 0.085
+
+
+def test_file_sizes_from_shape_and_tier() -> None:
+    rows = [row for row in file_size_accuracy()[0] if row.engine == "file"]
+    errors = sorted(abs(row.error) for row in rows)
+    assert len(errors) >= 17
+    assert errors[len(errors) // 2] < 0.0005
+    assert errors[-1] < 0.004
+
+
+def test_what_is_left_out_says_why() -> None:
+    _, skipped = llamacpp_accuracy()
+    assert all(": " in reason for reason in skipped)
+    assert not any("no reading" in reason for reason in skipped)
+
+
+def test_numbers_that_chose_a_build_are_marked() -> None:
+    fitted = [row for row in llamacpp_accuracy()[0] if row.fitted]
+    assert fitted
+    assert all(row.quantity == "compute" for row in fitted)
+
+
+def test_summary_groups_by_engine_and_quantity() -> None:
+    rows = [
+        AccuracyRow("0", "mainline", "m", "KV cache", 110, 100),
+        AccuracyRow("1", "mainline", "m", "KV cache", 100, 100),
+    ]
+    (summary,) = summarize(rows)
+    assert (summary.count, summary.worst) == (2, 0.10000000000000009)
