@@ -12,6 +12,7 @@ from fitcheck.pages.formats import write
 
 # what a foreign text must not do to the page around it: change its direction, hide, control
 _INVISIBLE = re.compile(r"[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+LONGEST_FACT = 80
 RUNS = ("fits", "tight")
 
 
@@ -134,7 +135,7 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     samples = [sample["total"] for sample in record.get("samples", ()) if not sample.get("warmup")]
     memory = record.get("memory") or {}
     model, runtime, card = record.get("model") or {}, record.get("runtime") or {}, record.get("card") or {}
-    return {
+    facts = {
         "id": record["id"],
         "kind": record["kind"],
         "created": record["created"],
@@ -155,6 +156,12 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "cap": (record["protocol"].get("cap") or {}).get("bytes"),
         "submitter": record.get("submitter"),
     }
+    return {name: _short(value) if isinstance(value, str) else value for name, value in facts.items()}
+
+
+def _short(text: str) -> str:
+    clean = visible(text)
+    return clean if len(clean) <= LONGEST_FACT else f"{clean[: LONGEST_FACT - 1]}…"
 
 
 def neighbours(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 3) -> list[Mapping[str, Any]]:

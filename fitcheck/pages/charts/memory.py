@@ -110,7 +110,10 @@ def _whole(cell: Mapping[str, Any], x: float, width: float, y: Any) -> list[str]
 def _line(usable: Mapping[str, int], top: float, y: Any) -> list[str]:
     """The usable line with its uncertainty as a band, or an arrow when it is above the picture."""
     end = WIDTH - RIGHT
-    text = f"usable {format_gib(usable['best'])}"
+    number = (
+        f'<tspan data-path="report.machine.usable_vram.best" data-format="gib">{format_gib(usable["best"])}</tspan>'
+    )
+    text = f"usable {number}"
     if usable["best"] / GIB > top:
         return [f'<text class="c-usable" x="{end}" y="{TOP - 5}">↑ {text}, above this picture</text>']
     level, upper, lower = y(usable["best"]), y(usable["high"]), y(usable["low"])

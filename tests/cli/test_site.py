@@ -1,0 +1,192 @@
+"""``fitcheck site``: deterministic, incremental, honest about staleness, careful with folders that are not its own."""
+
+from __future__ import annotations
+
+import json
+from html import unescape
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fitcheck.cli.site import register
+from fitcheck.errors import InputError
+from fitcheck.pages import build as builder
+from fitcheck.pages import single
+from fitcheck.pages.inputs import gather
+from fitcheck.pages.question import ask
+from fitcheck.records import store
+from pages.records import link, passed
+
+CARDS = "rtx-4070,rtx-4090,rtx-3050-8gb"
+
+
+@pytest.fixture(scope="module")
+def app() -> typer.Typer:
+    made = typer.Typer()
+    register(made)
+    made.callback()(lambda: None)
+    return made
+
+
+def run(app: typer.Typer, *words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["site", *words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, app: typer.Typer) -> Path:
+    """A folder with ``results`` (one record) and the site of it in ``out``."""
+    folder = tmp_path_factory.mktemp("site")
+    store.write(folder / "results", passed())
+    code, _ = run(app, "build", *options(folder))
+    assert code == 0
+    return folder
+
+
+def options(folder: Path) -> list[str]:
+    return ["--out", str(folder / "out"), "--results", str(folder / "results"), "--cards", CARDS]
+
+
+def test_same_inputs_give_the_same_bytes_in_one_process_or_two(built: Path, tmp_path: Path) -> None:
+    inputs = gather(built / "results", CARDS)
+    builder.build(inputs, tmp_path / "one", jobs=1)
+    assert files(tmp_path / "one") == files(built / "out")
+
+
+def test_a_second_build_touches_nothing(built: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (built / "out").rglob("*")}
+    outcome = builder.build(gather(built / "results", CARDS), built / "out")
+    assert (outcome.drawn, outcome.documents, outcome.written, outcome.removed) == (0, 0, 0, 0)
+    assert before == {path: path.stat().st_mtime_ns for path in (built / "out").rglob("*")}
+
+
+def test_check_passes_on_a_current_site_and_names_what_is_not(built: Path, app: typer.Typer) -> None:
+    assert run(app, "build", "--check", *options(built))[0] == 0
+    page = built / "out/check/sensenova-u1-8b-mot/rtx-4070/index.html"
+    kept = page.read_bytes()
+    stray = built / "out/stray.html"
+    try:
+        page.write_bytes(kept.replace(b"Fits", b"Sure"))
+        code, output = run(app, "build", "--check", *options(built))
+        assert code == 1
+        assert "check/sensenova-u1-8b-mot/rtx-4070/index.html" in output
+        assert page.read_bytes() != kept, "check writes nothing"
+        page.write_bytes(kept)
+        stray.write_text("x")
+        code, output = run(app, "build", "--check", *options(built))
+        assert code == 1
+        assert "stray.html" in output
+    finally:
+        page.write_bytes(kept)
+        stray.unlink()
+
+
+def test_a_damaged_page_is_built_again(built: Path) -> None:
+    page = built / "out/cards/rtx-4070/index.html"
+    kept = page.read_bytes()
+    page.write_bytes(b"half")
+    builder.build(gather(built / "results", CARDS), built / "out")
+    assert page.read_bytes() == kept
+
+
+def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_path: Path) -> None:
+    store.write(tmp_path / "results", passed())
+    out = tmp_path / "out"
+    builder.build(gather(tmp_path / "results", CARDS), out)
+    before = files(out)
+    path = store.write(tmp_path / "results", link())
+    outcome = builder.build(gather(tmp_path / "results", CARDS), out)
+    after = files(out)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert outcome.documents == 0, "a link record belongs to no model"
+    assert f"results/{link().id}/index.html" in changed
+    assert "results/feed.xml" in changed
+    assert "cards/rtx-4070/index.html" in changed
+    assert not [name for name in changed if "rtx-4090" in name or "rtx-3050" in name]
+    store.write(tmp_path / "results", passed(created=1_790_000_300, seconds=22.5))
+    outcome = builder.build(gather(tmp_path / "results", CARDS), out)
+    assert outcome.documents == 1
+    page = (out / "check/sensenova-u1-8b-mot/rtx-4070/index.html").read_text()
+    assert "22 s" in page
+    path.unlink()
+    builder.build(gather(tmp_path / "results", CARDS), out)
+    assert not (out / "results" / str(link().id)).exists()
+    assert str(link().id) not in (out / "results/feed.xml").read_text()
+
+
+def test_the_address_is_kept_from_build_to_build(tmp_path: Path, app: typer.Typer) -> None:
+    words = ["--out", str(tmp_path), "--cards", "rtx-4070", "--results", str(tmp_path / "none")]
+    run(app, "build", *words, "--base-url", "https://somewhere.example/fit")
+    page = (tmp_path / "check/index.html").read_text()
+    assert '<link rel="canonical" href="https://somewhere.example/fit/check/">' in page
+    assert run(app, "build", "--check", *words)[0] == 0
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, app: typer.Typer) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds other files"):
+        run(app, "build", "--out", str(tmp_path), "--cards", "rtx-4070")
+    assert files(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "https://a b", "javascript:alert(1)", 'https://x/"><script>'])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, app: typer.Typer, url: str) -> None:
+    with pytest.raises(InputError, match="--base-url"):
+        run(app, "build", "--out", str(tmp_path), "--cards", "rtx-4070", "--base-url", url)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_card_and_a_broken_record_stop_the_build(tmp_path: Path, app: typer.Typer) -> None:
+    with pytest.raises(InputError, match="no card is called"):
+        run(app, "build", "--out", str(tmp_path / "out"), "--cards", "rtx-9999")
+    broken = tmp_path / "results/rtx-4070/x.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    with pytest.raises(InputError, match=r"x\.json"):
+        run(app, "build", *options(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tampered_manifest_cannot_reach_outside(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    inputs = gather(None, "rtx-4070")
+    builder.build(inputs, out)
+    manifest = json.loads((out / builder.MANIFEST).read_text())
+    manifest["files"]["../outside.txt"] = "0" * 64
+    (out / builder.MANIFEST).write_text(json.dumps(manifest))
+    builder.build(inputs, out)
+    assert outside.read_text() == "mine"
+
+
+def test_serve_without_a_site_says_what_to_do(tmp_path: Path, app: typer.Typer) -> None:
+    with pytest.raises(InputError, match="run `fitcheck site build` first"):
+        run(app, "serve", "--out", str(tmp_path))
+
+
+def test_one_file_pages_stand_alone(tmp_path: Path) -> None:
+    inputs = gather(None, "rtx-4070")
+    asked = ask(inputs.models[0], inputs.cards[0])
+    page = single.write(asked.report(), tmp_path / "one.html", asked.command()).read_text()
+    assert "<style>" in page
+    assert "site.css" not in page
+    assert "'sha256-" in unescape(page)
+    assert "SenseNova-U1-8B-MoT on GeForce RTX 4070: fits" in page
+    again = single.write(asked.report(), tmp_path / "one.html", asked.command()).read_text()
+    assert again == page
+    bench = single.write_records([passed(), link()], tmp_path / "bench.html").read_text()
+    assert "Measured on NVIDIA GeForce RTX 4070: 2 records" in bench
+    assert "25.0 GB/s" in bench
+    with pytest.raises(InputError, match="--html"):
+        single.write_records([], tmp_path / "none.html")
+    with pytest.raises(InputError, match="cannot be written"):
+        single.write(asked.report(), tmp_path / "no" / "folder.html")

@@ -1,0 +1,83 @@
+"""One small built site for all tests of this folder, served on loopback, and a real Chromium."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from fitcheck.pages import build, single
+from fitcheck.pages.inputs import gather
+from fitcheck.pages.question import ask
+from fitcheck.pages.serve import server_for
+from fitcheck.records import store
+
+from .records import hostile, link, passed
+
+CARDS = "rtx-4070,rtx-4090,tesla-t4,radeon-rx-7900-xtx,rtx-3050-8gb,h100-sxm5-80gb"
+CHROMIUM = Path("/usr/bin/chromium")
+# Chromium asks its maker's hosts for much at start; a closed network answers none of it
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--force-color-profile=srgb"),
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    root: Path
+    url: str
+
+    @property
+    def pages(self) -> list[Path]:
+        return sorted(self.root.rglob("*.html"))
+
+
+KINDS = {
+    "home": "",
+    "models": "check/",
+    "model": "check/sensenova-u1-8b-mot/",
+    "fits": "check/sensenova-u1-8b-mot/rtx-4070/",
+    "tight": "check/sensenova-u1-8b-mot/tesla-t4/",
+    "no": "check/sensenova-u1-a3b-mot/rtx-3050-8gb/",
+    "unknown": "check/sensenova-u1-8b-mot/radeon-rx-7900-xtx/",
+    "cards": "cards/",
+    "card": "cards/rtx-4070/",
+    "results": "results/",
+    "result": f"results/{passed().id}/",
+    "link result": f"results/{link().id}/",
+    "accuracy": "accuracy/",
+    "method": "method/",
+    "contribute": "contribute/",
+    "alone": "alone.html",
+}
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    results = folder / "results"
+    store.write(results, passed())
+    store.write(results, link())
+    inputs = gather(results, CARDS)
+    out = folder / "out"
+    build.build(replace(inputs, records=(*inputs.records, hostile())), out)
+    asked = ask(inputs.models[2], inputs.cards[0])
+    single.write(asked.report(), out / "alone.html", asked.command())
+    with server_for(out) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Site(out, f"http://127.0.0.1:{server.server_address[1]}/")
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM.is_file(), "Chromium is missing: install Debian's package, `apt-get install chromium`."
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()

@@ -1,0 +1,123 @@
+"""Every number on a page is the number that `fitcheck check --json` prints for the same cell."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from fitcheck.cli.main import application
+from fitcheck.pages.formats import raw, resolve, write
+
+from .conftest import Site
+from .test_markup import parse
+
+# a figure with its unit; what remains in a page's own sentences once every <data> is taken out must hold none
+FIGURE = re.compile(r"\d(?:[\d.,]*)\s?(?:GiB|GB|TFLOP/s|GB/s|TB/s|s|min|h)\b")
+
+
+@cache
+def printed(command: str) -> Any:
+    """What the command line prints for a page's command."""
+    out = io.StringIO()
+    words = shlex.split(command)
+    assert words[0] == "fitcheck"
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        application()([*words[1:], "--json"], standalone_mode=False)
+    return json.loads(out.getvalue())
+
+
+def check_pages(site: Site) -> list[Path]:
+    return sorted((site.root / "check").glob("*/*/index.html"))
+
+
+def numbers(tree: ElementTree.Element) -> list[ElementTree.Element]:
+    return [element for element in tree.iter() if element.get("data-path")]
+
+
+def text(element: ElementTree.Element) -> str:
+    return "".join(element.itertext())
+
+
+def test_numbers_of_a_check_page_are_those_of_the_command_line(site: Site) -> None:
+    pages = check_pages(site)
+    assert len(pages) == 18
+    compared = 0
+    for path in pages:
+        twin = json.loads(path.with_name("index.json").read_bytes())
+        said = {"report": printed(twin["command"])}
+        assert twin["report"] == said["report"], path
+        for task in twin["tasks"]:
+            cells = printed(task["command"])["cells"]
+            same = [c for c in cells if (c["tier"], c["mode"]) == (task["cell"]["tier"], task["cell"]["mode"])]
+            # advice on a cell that runs is left out of the page's twin, everything else is the same
+            assert len(same) == 1
+            assert {**same[0], "flip": None} == {**task["cell"], "flip": None}, (path, task["task"])
+        for element in numbers(parse(path)):
+            where, kind = element.get("data-path") or "", element.get("data-format") or ""
+            value = resolve(said if where.startswith("report.") else twin, where)
+            assert text(element) == write(value, kind), (path, where)
+            if element.tag == "data":
+                assert element.get("value") == raw(value), (path, where)
+            compared += where.startswith("report.")
+    assert compared > 2000
+
+
+def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
+    for model in ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot", "sensenova-u1-a3b-mot"):
+        path = site.root / "check" / model / "index.html"
+        twin = json.loads(path.with_name("index.json").read_bytes())
+        for row in twin["rows"]:
+            page = json.loads((site.root / row["address"] / "index.json").read_bytes())
+            cells = page["report"]["cells"]
+            same = next(c for c in cells if (c["tier"], c["mode"]) == (row["tier"], row["mode"]))
+            assert same["verdict"] == row["verdict"]
+            assert same["card"]["best"] == row["need"]
+            assert same["host"]["best"] == row["host"]
+            assert same["seconds"] == row["seconds"]
+        for element in numbers(parse(path)):
+            value = resolve(twin, element.get("data-path") or "")
+            assert text(element) == write(value, element.get("data-format") or "")
+            assert element.get("value") == raw(value)
+
+
+@pytest.mark.parametrize("card", ["rtx-4070", "tesla-t4", "radeon-rx-7900-xtx"])
+def test_no_figure_stands_outside_a_checked_element(site: Site, card: str) -> None:
+    """Neighbours, records and command lines come from other documents; in the rest each figure must be bound."""
+    tree = parse(site.root / "check/sensenova-u1-8b-mot" / card / "index.html")
+    article = next(element for element in tree.iter("article"))
+    loose = []
+
+    def walk(element: ElementTree.Element) -> None:
+        skipped = element.get("data-path") or element.tag in ("code", "pre")
+        if element.tag == "section" and element.get("class") in ("s-others", "s-measured"):
+            skipped = True
+        if not skipped:
+            loose.append(element.text or "")
+            for child in element:
+                walk(child)
+        loose.append(element.tail or "")
+
+    walk(article)
+    # sentences of the report itself (basis, assumptions, sources) are quoted word for word, not computed by the page
+    twin = json.loads((site.root / "check/sensenova-u1-8b-mot" / card / "index.json").read_bytes())
+    quotes = [twin["report"]["machine"]["basis"], twin["card"]["tensor_flops"]["source"]]
+    quotes += [row["source"] for row in twin["requirements"]]
+    remaining = " | ".join(loose)
+    for quote in (*quotes, *twin["report"]["notes"], *twin["report"]["cells"][0]["assumptions"]):
+        remaining = remaining.replace(quote, "")
+    assert FIGURE.findall(remaining) == []
+
+
+def test_an_unknown_time_is_written_as_unknown() -> None:
+    assert write(None, "seconds_span") == "unknown"
+    assert raw(None) == ""
+    assert resolve({"seconds": None}, "seconds.best") is None
