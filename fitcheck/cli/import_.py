@@ -6,7 +6,7 @@ import datetime
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ class Weights(StrEnum):
     SYNTHETIC = "synthetic"
 
 
-Text = Optional[str]  # noqa: UP045 - typer reads the annotations below at run time
+Text = str | None
 
 
 def register(app: typer.Typer) -> None:
@@ -37,20 +37,20 @@ def register(app: typer.Typer) -> None:
         weights: Annotated[Weights, typer.Option(help="Whether the weights were the published ones.")] = Weights.REAL,
         repository: Annotated[Text, typer.Option(help="owner/name of the model's repository.")] = None,
         gguf: Annotated[
-            Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+            Path | None,
             typer.Option(help="The model's file: its digests make the model's identity certain."),
         ] = None,
         card: Annotated[Text, typer.Option(help="The card, like 'RTX 4070'.")] = None,
         task: Annotated[Text, typer.Option(help="t2i, editing, interleave, vqa or chat.")] = None,
         size: Annotated[Text, typer.Option(help="WIDTHxHEIGHT.")] = None,
-        steps: Annotated[Optional[int], typer.Option(min=1, help="Denoising steps.")] = None,  # noqa: UP045
-        cfg: Annotated[Optional[float], typer.Option(min=0, help="Guidance scale.")] = None,  # noqa: UP045
+        steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+        cfg: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
         mode: Annotated[Text, typer.Option(help="Offload mode, like low.")] = None,
         revision: Annotated[Text, typer.Option(help="Revision of the runtime, like pr243.")] = None,
         date: Annotated[Text, typer.Option(help="When it was measured, YYYY-MM-DD, if the file does not say.")] = None,
         submitter: Annotated[Text, typer.Option("--as", help="A public handle to be credited with.")] = None,
         out: Annotated[
-            Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+            Path | None,
             typer.Option(help="Folder to write to; your own records by default."),
         ] = None,
     ) -> None:

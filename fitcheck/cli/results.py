@@ -8,16 +8,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from fitcheck.errors import InputError
 
-Text = Optional[str]  # noqa: UP045 - typer reads the annotations below at run time
-File = Optional[Path]  # noqa: UP045
+Text = str | None
+File = Path | None
 From = Annotated[
-    Optional[list[Path]],  # noqa: UP045
+    list[Path] | None,
     typer.Option("--from", help="Folders of records or Parquet files; results/ and your own records by default."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]

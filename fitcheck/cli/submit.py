@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,18 +30,18 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--dry-run", help="Print exactly what would be sent, send nothing.")
         ] = False,
         submitter: Annotated[
-            Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+            str | None,
             typer.Option("--as", help="A public handle to be credited with; none by default."),
         ] = None,
         clone: Annotated[Path, typer.Option(help="With --to repo: your clone.")] = Path(),
         remote: Annotated[str, typer.Option(help="With --to repo: the remote to push to.")] = "origin",
         push: Annotated[bool, typer.Option(help="With --to repo: push the branch.")] = True,
         dataset: Annotated[
-            Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+            str | None,
             typer.Option(help="With --to hub: owner/name of the dataset.", envvar=DATASET_VARIABLE),
         ] = None,
         sign: Annotated[
-            Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+            Path | None,
             typer.Option(help="SSH key to sign with, like ~/.ssh/id_ed25519.pub."),
         ] = None,
     ) -> None:
@@ -58,7 +58,11 @@ def register(app: typer.Typer) -> None:
         _report(prepared)
         payloads = list({payload.path: payload for item in prepared for payload in item.payloads}.values())
         if dry_run:
-            _print_exactly(payloads, _describe(to, payloads, clone, dataset, remote))
+            try:
+                where = f"Would be sent to {_describe(to, payloads, clone, dataset, remote)}:"
+            except InputError as error:
+                where = f"Would be sent, once this is mended: {error}"
+            _print_exactly(payloads, where)
             return
         if any(item.rejected for item in prepared):
             print("Nothing was sent: correct or leave out what is rejected.", file=sys.stderr)
@@ -82,7 +86,7 @@ def _report(prepared: list[Prepared]) -> None:
 
 def _print_exactly(payloads: list[Payload], where: str) -> None:
     """The bytes to stdout, one file after the other; where they would go to stderr."""
-    print(f"Would be sent to {where}:", file=sys.stderr)
+    print(where, file=sys.stderr)
     for payload in payloads:
         print(f"  {payload.path} ({len(payload.content)} bytes)", file=sys.stderr)
     sys.stderr.flush()

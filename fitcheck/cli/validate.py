@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def validate(
         paths: Annotated[
-            Optional[list[Path]],  # noqa: UP045 - typer reads this annotation at run time
+            list[Path] | None,
             typer.Argument(help="Record files or trees of them; results/ by default.", show_default=False),
         ] = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out notes.")] = False,

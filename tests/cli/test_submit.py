@@ -47,6 +47,12 @@ def test_the_dry_run_prints_exactly_what_a_folder_gets(run: Run, record: Path, t
     assert files(shared) == {path: dry.out}
 
 
+def test_a_dry_run_needs_no_target(run: Run, record: Path) -> None:
+    ran = run("submit", record, "--dry-run")
+    assert (ran.code, ran.out) == (0, record.read_bytes())
+    assert "once this is mended: --clone" in ran.err
+
+
 def test_a_handle_and_two_files_at_once(run: Run, record: Path, tmp_path: Path) -> None:
     llm = tmp_path / "llm.json"
     llm.write_bytes((RECORDS_TESTS / "data" / "v1" / "llm.json").read_bytes())

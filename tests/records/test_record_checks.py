@@ -335,7 +335,7 @@ def test_an_outlier_among_its_peers_is_flagged_fast_or_slow(tmp_path: Path) -> N
     peers = [make_pass(created=NOW - 1000 - n, samples=samples(100 + n / 10, 100.0, 100.0)) for n in range(6)]
     slow = make_pass(samples=samples(200.0, 201.0, 202.0))
     fast = make_pass(samples=samples(50.0, 51.0, 52.0), transfer=None, power=None)
-    other = make_pass(samples=samples(400.0, 401.0, 402.0), card=card(slug="rtx-3060-12-gb"))
+    other = make_pass(samples=samples(400.0, 401.0, 402.0), card=card(slug="rtx-3060-12gb"))
     report = stored(tmp_path, *peers, slow, fast, other)
     outliers = {problem.path.stem for problem in report.problems if problem.finding.code == "outlier"}
     assert outliers == {store.seal(slow).id, store.seal(fast).id}

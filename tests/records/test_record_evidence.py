@@ -73,7 +73,7 @@ def test_capped_and_synthetic_runs_are_simulated(changes: dict[str, object]) -> 
 
 
 def test_another_card_with_the_same_runtime_calibrates_and_another_runtime_does_not() -> None:
-    other = card(slug="rtx-3060-12-gb")
+    other = card(slug="rtx-3060-12gb")
     found = evidence.find(KEY, "rtx-4070", index(make_pass(card=other), make_pass(card=other, runtime=OTHER_REVISION)))
     assert (found.level, len(found.same_runtime)) == ("calibrated", 1)
     assert evidence.find(KEY, "rtx-4070", index(make_pass(card=other, runtime=OTHER_REVISION))).level == "estimated"

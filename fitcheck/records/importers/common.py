@@ -115,7 +115,7 @@ def _stated(document: dict[str, object], place: str, record: AnyRecord) -> bool:
 
 
 def card_info(name: str, memory: int | None = None, count: int = 1) -> dict[str, object]:
-    """The card block of a driver's or user's card name; the slug is the catalog's when it knows the card."""
+    """The card block of a driver's card name; the slug is the catalog's when it knows the card."""
     known = catalog.match_detected(name, memory)
     makers = ("nvidia", "amd", "intel", "apple")
     vendor = known.vendor if known else next((maker for maker in makers if maker in name.lower()), "unknown")
@@ -126,6 +126,16 @@ def card_info(name: str, memory: int | None = None, count: int = 1) -> dict[str,
         "memory": memory,
         "count": count if count > 1 else 1,
     }
+
+
+def card_named(text: str) -> dict[str, object]:
+    """The card block of what the user typed. Raises InputError, with the candidates, for a name that fits no card or
+    several; its memory stays unknown, because nobody measured it."""
+    try:
+        known = catalog.find_card(text)
+    except InputError as error:
+        raise InputError(str(error).replace("--gpu", "--card")) from error
+    return {"slug": known.slug, "name": safe_name(known.name), "vendor": slugify(known.vendor), "count": 1}
 
 
 def safe_name(text: str, limit: int = 128) -> str:

@@ -19,6 +19,7 @@ from fitcheck.records.importers.common import (
     Given,
     Imported,
     card_info,
+    card_named,
     finish,
     gguf_identity,
     model_slug,
@@ -175,7 +176,7 @@ def _card(row: Row, where: str, given: Given) -> dict[str, object] | None:
     """None when it ran on the CPU."""
     names = [name.strip() for name in str(row.get("gpu_info") or "").split(",") if name.strip()]
     if given.card:
-        return card_info(given.card)
+        return card_named(given.card)
     if names:
         return card_info(names[0], count=len(names))
     backend = str(row.get("backends") or "")

@@ -15,6 +15,7 @@ from fitcheck.records.importers.common import (
     Given,
     Imported,
     card_info,
+    card_named,
     finish,
     gguf_identity,
     model_slug,
@@ -154,7 +155,7 @@ def _workload(task: str | None, scenario: dict[str, Any], given: Given) -> dict[
 
 def _card(backend: dict[str, Any], environment: dict[str, Any], given: Given) -> dict[str, object] | None:
     if given.card:
-        return card_info(given.card)
+        return card_named(given.card)
     if backend.get("device") != "cuda":
         return None
     names = environment.get("gpu")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from fitcheck.errors import InputError
-from fitcheck.records.importers.common import Given, Imported, card_info, finish, gguf_identity, need
+from fitcheck.records.importers.common import Given, Imported, card_named, finish, gguf_identity, need
 from fitcheck.units import GIB
 
 _NUMBER, _WHOLE = r"(\d{1,9}(?:\.\d{1,6})?)", r"(\d{1,7})"
@@ -58,7 +58,7 @@ def read(content: bytes, where: str, given: Given) -> list[Imported]:
         },
         "runtime": {"name": "sensenova", "revision": given.revision, "mode": given.mode},
         "workload": workload,
-        "card": card_info(need(given.card, "--card", "the summary does not name the card")),
+        "card": card_named(need(given.card, "--card", "the summary does not name the card")),
         "protocol": {"name": "sensenova-profile", "version": 0, "warmup": 0, "repeats": calls},
         "samples": tuple({"total": value} for value in seconds),
         "memory": {**peak, "phases": tuple(phases) if peak else None},
