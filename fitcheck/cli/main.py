@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,11 +13,21 @@ import typer
 from fitcheck import __version__
 from fitcheck.errors import InputError
 
+# One module of fitcheck.cli each, in the order of the help.
 COMMANDS = (
     "check",
     "explain",
     "models",
+    "cards",
+    "gpu",
+    "inspect",
     "accuracy",
+    "bench",
+    "validate",
+    "submit",
+    "import_",
+    "results",
+    "site",
 )
 
 EXIT_USAGE = 2
@@ -30,8 +42,16 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def application() -> typer.Typer:
-    """The typer application with every command registered."""
+def modules_for(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The modules that a command line needs: the named command's alone, so that a quick command never waits for the
+    imports of another. All of them for the help, and for a name that is none, which is then compared with every name.
+    """
+    named = f"{arguments[0]}_" if arguments and keyword.iskeyword(arguments[0]) else next(iter(arguments), "")
+    return (named,) if named in COMMANDS else COMMANDS
+
+
+def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
+    """The typer application with the commands of these modules registered."""
     app = typer.Typer(
         name="fitcheck",
         no_args_is_help=True,
@@ -49,7 +69,7 @@ def application() -> typer.Typer:
     ) -> None:
         """Predict from real tensor tables, measure on real hardware, show both."""
 
-    for name in COMMANDS:
+    for name in modules:
         importlib.import_module(f"fitcheck.cli.{name}").register(app)
     return app
 
@@ -57,7 +77,7 @@ def application() -> typer.Typer:
 def main() -> None:
     """Console entry point. Bad input: one sentence on stderr and exit code 2."""
     try:
-        result = application()(standalone_mode=False)
+        result = application(modules_for(sys.argv[1:]))(standalone_mode=False)
     except InputError as error:
         print(f"fitcheck: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
