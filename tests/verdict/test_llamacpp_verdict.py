@@ -1,0 +1,143 @@
+"""What fitcheck proposes for language models: the placement, its command, and that nothing better was overlooked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.card import Card, Sourced
+from fitcheck.hardware.machine import Gpu, Link, Machine
+from fitcheck.memory.llamacpp import LlamaOptions
+from fitcheck.models.known_language import known_language_model
+from fitcheck.models.language import LanguageArchitecture
+from fitcheck.models.language_model import known_model
+from fitcheck.models.mixture import mixture_table
+from fitcheck.models.model import Tier
+from fitcheck.units import GIB
+from fitcheck.verdict.judge import Constraint, Verdict
+from fitcheck.verdict.llamacpp import Proposal, check_llamacpp, command, propose
+
+
+def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
+    card = Card(
+        "card", "Card", "NVIDIA", vram * GIB, memory_bandwidth=500e9, tensor_flops=Sourced(100e12, "maker", "2026"),
+        compute_capability=(8, 9), pcie_generation=4, pcie_lanes=16,
+    )  # fmt: skip
+    gpu = Gpu(card, Link(4, 16), vram * GIB, vram_override=vram * GIB)
+    return Machine((gpu,) * cards, ram_total=None if ram is None else ram * GIB)
+
+
+def best(model: str, tier: str, have: Machine, **options: object) -> Proposal:
+    architecture = known_language_model(model)
+    wanted = LlamaOptions(**{"sequences": 1, "context": 8192, **options})  # type: ignore[arg-type]
+    return propose(architecture, Tier(tier, mixture_table(architecture, tier), "gguf"), have, wanted)[0]
+
+
+def test_a_model_that_fits_goes_to_the_card_whole() -> None:
+    proposal = best("llama-3.1-8b", "Q4_K_M", machine(12))
+    assert proposal.options.gpu_layers == 33
+    assert proposal.options.cache_type_k == "f16"
+    assert proposal.judgement.verdict is Verdict.FITS
+
+
+def test_experts_move_to_the_host_before_layers_do() -> None:
+    proposal = best("qwen3-30b-a3b", "Q4_K_M", machine(12))
+    assert 0 < proposal.options.cpu_moe_layers < 48
+    assert proposal.options.gpu_layers == 49
+
+
+def test_one_layer_less_on_the_host_would_not_fit() -> None:
+    proposal = best("qwen3-30b-a3b", "Q4_K_M", machine(12))
+    fewer = proposal.options.with_(cpu_moe_layers=proposal.options.cpu_moe_layers - 1)
+    from fitcheck.hardware.budget import budget
+    from fitcheck.memory.llamacpp import estimate
+
+    have = budget(machine(12))
+    architecture = known_language_model("qwen3-30b-a3b")
+    result = estimate(architecture, mixture_table(architecture, "Q4_K_M"), fewer, vram=[have.vram.best])
+    assert result.card_totals[0].best > have.vram.low
+
+
+def test_a_dense_model_too_large_for_the_card_is_split() -> None:
+    proposal = best("llama-3.3-70b", "Q4_K_M", machine(24))
+    assert 10 < (proposal.options.gpu_layers or 0) < 60
+    assert proposal.judgement.verdict is Verdict.FITS
+
+
+def test_too_little_memory_anywhere_is_no() -> None:
+    proposal = best("llama-3.3-70b", "Q8_0", machine(8, ram=16))
+    assert proposal.judgement.verdict is Verdict.NO
+    assert proposal.judgement.binding in (Constraint.VRAM, Constraint.RAM)
+
+
+def test_two_cards_hold_what_one_cannot() -> None:
+    assert best("qwen2.5-32b", "Q8_0", machine(24, ram=16)).result.host.layers > 0
+    proposal = best("qwen2.5-32b", "Q8_0", machine(24, ram=16, cards=2))
+    assert proposal.result.host.layers == 0
+    assert proposal.judgement.verdict is Verdict.FITS
+    assert [card.layers > 20 for card in proposal.result.cards] == [True, True]
+
+
+def test_the_command_says_what_was_judged() -> None:
+    architecture = known_language_model("qwen3-30b-a3b")
+    tier = Tier("Q4_K_M", mixture_table(architecture, "Q4_K_M"), "gguf", file="a b.gguf", repository="org/repo")
+    options = LlamaOptions(
+        context=16384, gpu_layers=49, cpu_moe_layers=10, cache_type_k="q8_0", cache_type_v="q8_0", sequences=1,
+        micro_batch=1024, tensor_split=(3, 1), mmap=False, cache_on_host=True, full_sliding_cache=True, mlock=True,
+    )  # fmt: skip
+    line = command(tier, options, architecture)
+    assert line.startswith(
+        "llama-server --hf-repo org/repo --hf-file 'a b.gguf' -c 16384 -ngl 99 --n-cpu-moe 10 -fa on"
+    )
+    for part in (
+        "-ctk q8_0",
+        "-ctv q8_0",
+        "-ub 1024",
+        "-np 1",
+        "-ts 3,1",
+        "--swa-full",
+        "--no-kv-offload",
+        "--no-mmap",
+    ):
+        assert part in line
+    assert "--cpu-moe" in command(tier, options.with_(cpu_moe_layers=48), architecture)
+
+
+def test_a_report_holds_every_tier_and_json_numbers() -> None:
+    model = known_model("llama-3.1-8b")
+    report = check_llamacpp(model, machine(12))
+    assert {cell.tier.name for cell in report.cells} == {tier.name for tier in model.tiers}
+    assert report.best.verdict is Verdict.FITS
+    document = report.to_json()
+    assert document["cells"][0]["runtime"] == "llama.cpp"
+    assert document["cells"][0]["seconds"]["low"] < document["cells"][0]["seconds"]["high"]
+    ranks = [cell.verdict.rank for cell in report.cells]
+    assert ranks == sorted(ranks)
+
+
+def test_other_models_are_refused() -> None:
+    from fitcheck.models import catalog
+
+    with pytest.raises(InputError):
+        check_llamacpp(catalog.get("sensenova-u1-8b-mot"), machine(12))
+
+
+@settings(max_examples=25)
+@given(
+    st.sampled_from(["llama-3.1-8b", "qwen3-30b-a3b", "gemma-3-27b", "gpt-oss-20b"]),
+    st.integers(4, 32),
+    st.integers(8, 96),
+)
+def test_more_memory_never_worsens_the_verdict(model: str, vram: int, ram: int) -> None:
+    architecture: LanguageArchitecture = known_language_model(model)
+    tier = Tier("Q4_K_M", mixture_table(architecture, "Q4_K_M"), "gguf")
+    wanted = LlamaOptions(context=8192, sequences=1)
+
+    def rank(card: int, host: int) -> int:
+        return propose(architecture, tier, machine(card, host), wanted, cache_types=("f16",))[0].judgement.verdict.rank
+
+    here = rank(vram, ram)
+    assert rank(vram + 8, ram) <= here
+    assert rank(vram, ram + 32) <= here
