@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
@@ -47,18 +48,20 @@ class _Pass:
     overlap: bool
 
 
+@lru_cache(maxsize=4096)
 def _plan(
     arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, kept_share: float
-) -> list[_Pass]:
+) -> tuple[_Pass, ...]:
+    """The passes of a workload; the same on every card, so it is counted once."""
     overlap = placement.prefetch > 0
     found = branches(arch, workload)
     plan = [_understand(arch, table, placement, branch.prefix, 0, 1, overlap) for branch in found]
     if workload.task is Task.VQA:
         new = workload.new_tokens or tokens("vqa_new_tokens")
-        return [*plan, _decode(arch, table, placement, found[0].prefix + new // 2, new, overlap)]
+        return (*plan, _decode(arch, table, placement, found[0].prefix + new // 2, new, overlap))
     image = arch.image_tokens(workload.width, workload.height) * workload.batch
     if workload.task is not Task.INTERLEAVE:
-        return plan + _denoise(arch, table, workload, placement, found, image, 1, kept_share)
+        return (*plan, *_denoise(arch, table, workload, placement, found, image, 1, kept_share))
     text = (workload.new_tokens or tokens("interleave_text_per_image") * workload.images) // workload.images
     for number in range(workload.images):
         past = number * (image + 2) + text * (number + 1)
@@ -68,7 +71,7 @@ def _plan(
         plan.append(_decode(arch, table, placement, grown[0].prefix, text, overlap))
         plan += _denoise(arch, table, workload, placement, grown, image, 1, kept_share)
         plan += [_understand(arch, table, placement, image + 1, branch.prefix, 1, overlap) for branch in grown[:2]]
-    return plan
+    return tuple(plan)
 
 
 def _streamed(table: TensorTable, placement: Placement, branch: str) -> int:

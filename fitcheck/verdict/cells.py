@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget as budget_of
@@ -53,8 +54,19 @@ class Setting:
         )
 
 
+# The estimator is pure, and a site asks for the same footprint on hundreds of cards.
+_estimate = lru_cache(maxsize=4096)(estimate)
+_kept_share = lru_cache(maxsize=4096)(kept_share)
+
+
+def _relevant(device: Device, placement: Placement) -> Device:
+    """``device`` without what the placement does not look at: only one that keeps layers asks how much card there is."""
+    return device if placement.keep_generation else replace(device, total=None, free=None)
+
+
 def footprint_of(setting: Setting) -> Footprint:
-    return estimate(setting.architecture, setting.tier, setting.workload, setting.placement, setting.device)
+    device = _relevant(setting.device, setting.placement)
+    return _estimate(setting.architecture, setting.tier, setting.workload, setting.placement, device)
 
 
 def judgement_of(setting: Setting) -> Judgement:
@@ -71,7 +83,13 @@ def duration_of(setting: Setting) -> Duration | None:
         setting.placement,
         gpu.card,
         gpu.link,
-        kept_share=kept_share(setting.architecture, setting.tier, setting.workload, setting.placement, setting.device),
+        kept_share=_kept_share(
+            setting.architecture,
+            setting.tier,
+            setting.workload,
+            setting.placement,
+            _relevant(setting.device, setting.placement),
+        ),
         calibration=setting.calibration,
     )
 
