@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fitcheck.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
     @app.command()
     def accuracy(
+        results: Annotated[
+            Path | None, typer.Option("--results", help="A results folder whose records are compared as well.")
+        ] = None,
         json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
         markdown: Annotated[bool, typer.Option("--markdown", help="The summary as a Markdown table.")] = False,
     ) -> None:
-        """Predicted against published measurements; rows that a constant was fitted on stand apart."""
+        """Predicted against measured; rows that a constant was fitted on stand apart."""
         from rich.table import Table
 
         from fitcheck.cli.output import console
-        from fitcheck.verdict.accuracy import published_rows, summarize
+        from fitcheck.verdict.accuracy import published_rows, recorded_rows, summarize
 
         rows = published_rows()
+        if results is not None:
+            if not results.is_dir():
+                raise InputError(f"--results: {results} is not a folder.")
+            rows += recorded_rows(results)
         summaries = summarize(rows)
         if json_:
             document = {
@@ -33,6 +43,7 @@ def register(app: typer.Typer) -> None:
             return
         lines = [
             (
+                summary.origin,
                 summary.quantity + (" (fitted on)" if summary.fitted else ""),
                 str(summary.rows),
                 f"{summary.median:.2%}",
@@ -41,7 +52,7 @@ def register(app: typer.Typer) -> None:
             )
             for summary in summaries
         ]
-        header = ("quantity", "rows", "median error", "worst error", "inside the interval")
+        header = ("measured", "quantity", "rows", "median error", "worst error", "inside the interval")
         if markdown:
             print("| " + " | ".join(header) + " |")
             print("|" + " --- |" * len(header))
@@ -49,7 +60,7 @@ def register(app: typer.Typer) -> None:
                 print("| " + " | ".join(line) + " |")
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("cell", "quantity", "predicted", "interval", "published", "error", ""):
+        for name in ("cell", "quantity", "predicted", "interval", "measured", "error", ""):
             table.add_column(name, justify="left" if name in ("cell", "quantity", "") else "right", no_wrap=True)
         for row in rows:
             table.add_row(

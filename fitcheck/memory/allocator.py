@@ -12,75 +12,87 @@ from dataclasses import dataclass
 from math import ceil
 
 from fitcheck.memory.constants import load
-from fitcheck.memory.footprint import Phase, peak
 from fitcheck.memory.placement import Placement, Stream
 from fitcheck.units import Interval
 
-# Coefficients, in the order of ``features``.
-FEATURES = ("resident", "streamed", "asynchronous", "scores", "regrowth")
+# Names of the coefficients, in the order of ``features``.
+FEATURES = ("resident", "streamed", "ring", "late_units", "scores", "regrowth", "returning")
+_SEGMENT = 2 << 20  # segments come in multiples of 2 MiB
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What of a cell drives the cache's slack. Sizes in bytes.
 
-    ``unit`` is one streamed unit, ``scores`` the largest eager attention pass, ``regrowth`` the eager passes of earlier
-    rounds whose blocks are too small to be used again.
+    ``dynamic`` is what the denoising phase allocates and frees beside weights (caches, activations, scratch), ``unit``
+    one streamed unit that returns to the cache late, ``scores`` the largest eager attention pass, ``regrowth`` the eager
+    passes of earlier rounds, whose blocks are too small to be used again, and ``returning`` the larger of embedding and
+    head where they leave and come back for a next image.
     """
 
+    dynamic: int
     unit: int
     scores: int
     regrowth: int = 0
+    returning: int = 0
 
 
 def features(placement: Placement, shape: Shape) -> tuple[float, ...]:
     """Regressors of ``reserved - allocated`` in bytes, one for each name in ``FEATURES``.
 
-    A fixed part for resident and for streamed weights (in GiB units of one), units that return late because another
-    stream has used them (only through the caching allocator), and two kinds of holes that eager attention leaves.
+    ``ring`` runs on expandable segments, where holes of any size are used again: only a share of the dynamic bytes.
     """
+    if placement.policy == "ring" and placement.stream is not Stream.NOTHING:
+        return (0.0, 0.0, float(shape.dynamic), 0.0, 0.0, 0.0, 0.0)
     streams = placement.stream is not Stream.NOTHING
-    late = streams and placement.prefetch > 0 and placement.policy == "upstream"
-    gib = float(1 << 30)
     return (
-        0.0 if streams else gib,
-        gib if streams else 0.0,
-        float(shape.unit) if late else 0.0,
+        0.0 if streams else float(shape.dynamic),
+        float(shape.dynamic) if streams else 0.0,
+        0.0,
+        float(shape.unit),
         float(shape.scores),
         float(shape.regrowth),
+        float(shape.returning),
     )
 
 
-def reserved(allocated: Interval[int], placement: Placement, shape: Shape) -> Interval[int]:
-    """Bytes that the caching allocator takes from the driver at the peak."""
-    table = load("allocator")
+def slack(placement: Placement, shape: Shape) -> float:
+    """Expected ``reserved - allocated`` in bytes."""
+    coefficients = load("allocator")["coefficients"]
     row = features(placement, shape)
-    slack = sum(table["coefficients"][name] * value for name, value in zip(FEATURES, row, strict=True))
-    spread = table["residual_bytes"]
-    granularity = 2 << 20  # segments come in multiples of 2 MiB
-    best = ceil((allocated.best + slack) / granularity) * granularity
-    low = max(allocated.low, best + round(spread["low"]))
-    high = max(best, round(best + spread["high"] + table["relative_high"] * slack))
-    return Interval(min(low, best), best, high)
+    return float(sum(coefficients[name] * value for name, value in zip(FEATURES, row, strict=True)))
 
 
-def context(compute_capability: tuple[int, int] | None) -> Interval[int]:
-    """CUDA context, modules and libraries after the first matrix product."""
+def reserved(allocated: Interval[int], placement: Placement, shape: Shape, later: Shape) -> Interval[int]:
+    """Bytes that the caching allocator takes from the driver at the peak.
+
+    ``shape`` is the cell in a fresh process, ``later`` the same process at its next images: it sets the high end.
+    """
+    spread = load("allocator")["spread"]
+    expected = slack(placement, shape)
+    best = ceil((allocated.best + expected) / _SEGMENT) * _SEGMENT
+    low = min(best, max(allocated.low, round(allocated.best + spread["low"] * expected)))
+    high = allocated.high + spread["high"] * slack(placement, later) + spread["constant"]
+    return Interval(low, best, max(best, round(high)))
+
+
+def context(compute_capability: tuple[int, int] | None, placement: Placement) -> Interval[int]:
+    """CUDA context, modules and libraries after the first matrix product; a second stream adds its own."""
     table = load("allocator")["context"]
     row = table["measured"].get("default" if compute_capability is None else "{}.{}".format(*compute_capability))
-    low, best, high = row["bytes"] if row else table["elsewhere"]["bytes"]
-    return Interval(low, best, high)
+    low, best, high = (row or table["elsewhere"])["bytes"]
+    if placement.prefetch:
+        best += table["second_stream"]["bytes"]
+    return Interval(low, min(best, high), high)
 
 
-def required(allocated: Interval[int], reserved_: Interval[int], phases: tuple[Phase, ...]) -> Interval[int]:
+def required(allocated: Interval[int], reserved_: Interval[int]) -> Interval[int]:
     """Bytes that the allocator needs when it must give back every block it can: the least that works.
 
-    A share of the gap between allocated and reserved is not recoverable, because live tensors pin their segments.
+    A share of the gap between allocated and reserved is not recoverable, because live tensors hold on to segments.
     """
     share = load("allocator")["unrecoverable_share"]
     gap = reserved_.best - allocated.best
     best = allocated.best + round(share["best"] * gap)
-    low = min(allocated.low + round(share["low"] * gap), best)
-    high = max(best, min(allocated.high + round(share["high"] * gap), reserved_.high))
-    assert peak(phases).allocated <= high
-    return Interval(low, best, high)
+    high = max(best, allocated.high + round(share["high"] * gap))
+    return Interval(allocated.low, best, high)

@@ -5,67 +5,87 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fitcheck.memory import allocator
-from fitcheck.memory.constants import load
+from fitcheck.memory.constants import load, tokens
 from fitcheck.memory.dequantization import is_traced
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import Footprint, Phase
 from fitcheck.memory.host import host_memory
-from fitcheck.memory.placement import Placement, Stream
+from fitcheck.memory.placement import Placement, PrefixWeights, Stream
 from fitcheck.memory.sensenova import Device, branches, phases, reference_tokens
 from fitcheck.memory.weights import Weights, weights_of
 from fitcheck.models.model import Tier
-from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchitecture
+from fitcheck.models.sensenova import GENERATION, SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.units import Interval
 
 
 def estimate(
-    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Placement, device: Device
+    arch: SenseNovaArchitecture,
+    tier: Tier,
+    workload: Workload,
+    placement: Placement,
+    device: Device,
+    process: str = "upstream",
 ) -> Footprint:
-    """Memory of one cell by phase and category, as allocated, as reserved and as the card must hold it."""
+    """Memory of one cell by phase and category, as allocated, as reserved and as the card must hold it.
+
+    ``process`` names whose other host memory is counted: ``upstream``'s program or the ``bench``'s child.
+    """
     weights = weights_of(tier.tensors)
     laid_out = phases(arch, weights, workload, placement, device)
     highest = max(phase.allocated for phase in laid_out)
     error = load("allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]
     allocated = Interval(round(highest * (1 - widening)), highest, round(highest * (1 + widening)))
-    shape = cache_shape(arch, weights, workload, placement)
-    reserved = allocator.reserved(allocated, placement, shape)
-    context = allocator.context(device.compute_capability)
-    required = allocator.required(allocated, reserved, laid_out)
+    shape, later = (
+        cache_shape(arch, weights, workload, placement, laid_out, warm=warm) for warm in (device.warm, True)
+    )
+    reserved = allocator.reserved(allocated, placement, shape, later)
+    context = allocator.context(device.compute_capability, placement)
+    required = allocator.required(allocated, reserved)
     return Footprint(
         phases=laid_out,
         allocated=allocated,
         reserved=reserved,
         card=reserved + context,
         required=required + context,
-        host=host_memory(weights, placement, quantized=tier.quantized),
+        host=host_memory(weights, placement, quantized=tier.quantized, process=process),
         disk=tier.disk_bytes,
         assumptions=_assumptions(arch, tier, workload, placement, device),
     )
 
 
 def cache_shape(
-    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement
+    arch: SenseNovaArchitecture,
+    weights: Weights,
+    workload: Workload,
+    placement: Placement,
+    laid_out: tuple[Phase, ...],
+    *,
+    warm: bool,
 ) -> allocator.Shape:
-    """What of the cell drives the allocator's slack."""
-    if placement.stream is Stream.NOTHING:
-        unit = 0
-    elif placement.stream is Stream.LAYER:
-        unit = weights.window_both(1)
-    else:
-        unit = max(weights.window(GENERATION, 1), weights.window(UNDERSTANDING, 1))
+    """What of the cell drives the allocator's slack; ``warm`` when the process has made an image before."""
+    busiest = next((phase for phase in laid_out if phase.name == "denoise"), laid_out[-1])
+    unit = 0
+    if placement.prefetch and (busiest.window or not placement.keep_generation):
+        both = placement.stream is Stream.LAYER
+        unit = weights.window_both(1) if both else max(weights.window(branch, 1) for branch in weights.layers)
     found = branches(arch, workload)
     longest = max(branch.prefix for branch in found)
-    scores = 10 * arch.heads * longest * longest
-    regrowth = 0
+    scores, regrowth = 10 * arch.heads * longest * longest, 0
     if workload.task is Task.INTERLEAVE:
         image = arch.image_tokens(workload.width, workload.height) + 1
-        step = image + (workload.new_tokens or 425 * workload.images) // workload.images
-        rounds = [
-            10 * arch.heads * image * (found[0].prefix + step * number) for number in range(1, workload.images + 1)
-        ]
+        text = workload.new_tokens or tokens("interleave_text_per_image") * workload.images
+        step = image + text // workload.images
+        rounds = [10 * arch.heads * image * (found[0].prefix + step * number) for number in range(1, workload.images + 1)]
         scores, regrowth = rounds[-1], sum(rounds[:-1])
-    return allocator.Shape(unit, scores, regrowth)
+    moves = placement.prefix_weights is PrefixWeights.PREFIX_PHASE and placement.stream is not Stream.NOTHING
+    return allocator.Shape(
+        dynamic=busiest.kv_cache + busiest.activations + busiest.scratch,
+        unit=unit,
+        scores=scores,
+        regrowth=regrowth,
+        returning=max(weights.embedding, weights.head) if warm and moves else 0,
+    )
 
 
 def _assumptions(

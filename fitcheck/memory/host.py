@@ -22,27 +22,28 @@ def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
     return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
 
 
-def host_memory(weights: Weights, placement: Placement, *, quantized: bool) -> HostMemory:
+def host_memory(weights: Weights, placement: Placement, *, quantized: bool, process: str = "upstream") -> HostMemory:
     """System memory at its peak.
 
     A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through
-    host memory while loading: the checkpoint's pages are file-backed and can be dropped, so they widen the interval
-    upwards instead of moving the best estimate.
+    host memory while loading: a GGUF file stays mapped and its pages can be dropped at any time, while a safetensors
+    checkpoint is copied in full, which widens the interval upwards.
     """
-    process = load("host")["process"]
+    table = load("host")
+    base = table["process"][process]
     if placement.stream is Stream.NOTHING:
-        low, best, high = process["resident"]["bytes"]
-        return HostMemory(0, 0, best, Interval(low, best, high + weights.file_bytes))
-    low, best, high = process["streamed"]["bytes"]
+        low, best, high = base["resident"]["bytes"]
+        passing = 0 if quantized or process == "bench" else weights.file_bytes
+        return HostMemory(0, 0, best, Interval(low, best, high + passing))
+    low, best, high = base["streamed"]["bytes"]
     if not placement.pinned:
         pageable = sum(weights.pinnable["layers"])
-        total = Interval(low + pageable, best + pageable, high + pageable + weights.file_bytes - pageable)
-        return HostMemory(0, pageable, best, total)
+        return HostMemory(0, pageable, best, Interval(low + pageable, best + pageable, high + pageable))
     sizes = weights.pinnable["layers"]
     unexplained = 0
     if placement.prefix_weights is not PrefixWeights.RESIDENT:
         sizes += weights.pinnable["prefix"]
-    if placement.revision in load("host")["unexplained"]["revisions"]:
-        unexplained = int(load("host")["unexplained"]["bytes"])
+    if process == "upstream" and placement.revision in table["unexplained"]["revisions"]:
+        unexplained = int(table["unexplained"]["bytes"])
     pinned = pinned_bytes(sizes, placement.policy)
     return HostMemory(pinned, 0, best, Interval(pinned + low, pinned + best, pinned + high + unexplained))

@@ -1,44 +1,38 @@
-"""Predicted against published: each row of others' measurements beside what the estimator says about the same cell.
+"""Predicted against measured: others' published rows and this project's records beside what the estimator says.
 
-Published rows live in ``fitcheck/memory/data/published_sensenova_u1.csv`` with their sources. A row whose token count
-was inferred from the row itself (``fit.`` in its note) is reported apart, because it cannot test what it fixed.
+A row is ``fitted`` when a constant that enters its prediction was fitted on it, or an input was inferred from it; such
+rows are summed up apart, because they cannot test the estimator.
 """
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from statistics import median
 
-from fitcheck.hardware.card import Card
-from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Link
 from fitcheck.memory.estimate import estimate, kept_share
-from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.placement import upstream
-from fitcheck.memory.sensenova import Device
-from fitcheck.models import catalog
-from fitcheck.models.model import Model, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture
-from fitcheck.models.workload import Task, Workload
+from fitcheck.models.workload import Task
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.sensenova import seconds
-from fitcheck.units import GIB
+from fitcheck.units import GIB, Interval
+from fitcheck.verdict.measured import MeasuredCell, published_cells, recorded_cells
 
-_MODELS = {"SenseNova-U1-8B-MoT": "sensenova-u1-8b-mot", "SenseNova-U1.5-8B-MoT": "sensenova-u1.5-8b-mot"}
 # Host-to-device rate of the published H100 (facts of 2026-08); not fitted to any row here.
 _PUBLISHED_LINK = 54e9
-# The one row that seconds are calibrated on.
-_CALIBRATION_ROW = ("pr241", "full", 20.894)
+# The one published row that published seconds are calibrated on.
+_CALIBRATION_SECONDS = 20.894
+# What stays uncertain once a card is calibrated.
+_SPREAD = 0.08
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One quantity of one published or recorded cell. ``unit`` is GiB or s."""
+    """One quantity of one measured cell. ``unit`` is GiB or s; ``published`` holds the measured value."""
 
+    origin: str
     source: str
     cell: str
     quantity: str
@@ -51,7 +45,7 @@ class Row:
 
     @property
     def error(self) -> float:
-        """Relative: predicted over published, minus one."""
+        """Relative: predicted over measured, minus one."""
         return self.predicted / self.published - 1
 
     @property
@@ -61,6 +55,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
+    origin: str
     quantity: str
     rows: int
     median: float
@@ -70,128 +65,116 @@ class Summary:
 
 
 def summarize(rows: Sequence[Row]) -> list[Summary]:
-    """Median and worst absolute error by quantity; rows that were fitted on stand apart."""
+    """Median and worst absolute error by origin and quantity; rows that were fitted on stand apart."""
     found = []
-    for quantity, fitted in sorted({(row.quantity, row.fitted) for row in rows}):
-        part = [row for row in rows if (row.quantity, row.fitted) == (quantity, fitted)]
+    for key in sorted({(row.origin, row.quantity, row.fitted) for row in rows}):
+        part = [row for row in rows if (row.origin, row.quantity, row.fitted) == key]
         errors = [abs(row.error) for row in part]
-        found.append(
-            Summary(quantity, len(part), median(errors), max(errors), sum(row.covered for row in part), fitted)
-        )
+        origin, quantity, fitted = key
+        covered = sum(row.covered for row in part)
+        found.append(Summary(origin, quantity, len(part), median(errors), max(errors), covered, fitted))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """A row of the table, made into what the estimator takes."""
-
-    model: Model
-    architecture: SenseNovaArchitecture
-    tier: Tier
-    workload: Workload
-    revision: str
-    mode: str
-    device: Device
-    raw: dict[str, str]
-
-    @property
-    def name(self) -> str:
-        raw = self.raw
-        size = f"{raw['width']}x{raw['height']}"
-        return " ".join((raw["model"].removeprefix("SenseNova-"), self.revision, raw["task"], size, self.mode))
-
-
-def _parse(raw: dict[str, str], card: Card) -> _Published | None:
-    """``None`` for rows of modes that fitcheck does not model (device_map) or without a pass."""
-    if raw["vram_mode"] not in ("full", "fast", "balanced", "low") or raw["task"] == "load":
-        return None
-    model = catalog.get(_MODELS[raw["model"]])
-    tier = model.tier(raw["precision_or_quant"])
-    if tier is None or not isinstance(model.architecture, SenseNovaArchitecture):
-        return None
-    task = Task(raw["task"].removesuffix("-think"))
-    workload = Workload(task, int(raw["width"]), int(raw["height"]), int(raw["steps"]), float(raw["cfg"]))
-    note = raw["note"]
-    if task is Task.EDITING:
-        count = _number(note, "ref_tokens")
-        # 4,029 tokens is the image's own grid; any size with as many tokens stands for it.
-        workload = workload.with_(references=((32 * count, 32),))
-    if think := _number(note, r"fit\.think_tokens"):
-        workload = workload.with_(prompt_tokens=340 + think)
-    if task is Task.INTERLEAVE:
-        workload = workload.with_(
-            images=_number(note, "images"), new_tokens=_number(note, r"fit\.text_tokens"), prompt_tokens=9
-        )
-    device = Device(
-        card.compute_capability, int(float(raw["vram_total_gib"]) * GIB), flash_attention=raw["attn_backend"] == "flash"
-    )
-    revision = raw["revision_note"].split(";")[0]
-    return _Published(model, model.architecture, tier, workload, revision, raw["vram_mode"], device, raw)
-
-
-def _number(note: str, key: str) -> int:
-    match = re.search(rf"{key}=(\d+)", note)
-    return int(match.group(1)) if match else 0
 
 
 def published_rows() -> list[Row]:
     """Every published SenseNova row that fitcheck models, beside the estimate."""
-    text = resources.files("fitcheck.memory").joinpath("data/published_sensenova_u1.csv").read_text("utf-8")
-    card = find_card("H100 SXM")
-    rows: list[Row] = []
-    for raw in csv.DictReader(text.splitlines()):
-        published = _parse(raw, card)
-        if published is not None:
-            rows += _memory_rows(published) + _time_rows(published, card)
-    return rows
+    cells = list(published_cells())
+    rows = [row for cell in cells for row in _memory_rows(cell)]
+    return rows + [row for cell in cells for row in _published_time(cell)]
 
 
-def _memory_rows(published: _Published) -> list[Row]:
-    raw = published.raw
-    placement = upstream(published.mode, published.revision)
-    footprint: Footprint = estimate(
-        published.architecture, published.tier, published.workload, placement, published.device
-    )
-    rows = []
-    for quantity, column, span in (
-        ("allocated", "allocated_gib", footprint.allocated),
-        ("reserved", "reserved_gib", footprint.reserved),
-        ("host RSS", "host_rss_gib", footprint.host.total),
-    ):
-        if raw[column]:
-            values = (span.best / GIB, span.low / GIB, span.high / GIB)
-            fitted = "fit." in raw["note"] if quantity == "allocated" else quantity in ("reserved", "host RSS")
-            rows.append(Row(raw["source"], published.name, quantity, "GiB", *values, float(raw[column]), fitted))
-    return rows
+def recorded_rows(root: Path) -> list[Row]:
+    """Every pass record under ``root``, beside the estimate; seconds calibrated on ``link`` and mode ``full``."""
+    cells = list(recorded_cells(root))
+    rows = [row for cell in cells if not cell.capped for row in _memory_rows(cell)]
+    rows += [row for cell in cells if cell.limit for row in _limit_rows(cell)]
+    return rows + _recorded_times(cells, root)
 
 
-def _duration(
-    published: _Published, mode: str, revision: str, card: Card, calibration: Calibration | None
-) -> tuple[float, float, float]:
-    placement = upstream(mode, revision)
+def _row(cell: MeasuredCell, quantity: str, unit: str, span: Interval[int] | Interval[float], measured: float, fitted: bool) -> Row:
+    scale = GIB if unit == "GiB" else 1
+    values = (span.best / scale, span.low / scale, span.high / scale)
+    return Row(cell.origin, cell.source, cell.name, quantity, unit, *values, measured / scale, fitted)
+
+
+def _memory_rows(cell: MeasuredCell) -> Iterable[Row]:
+    footprint = estimate(cell.architecture, cell.tier, cell.workload, cell.placement, cell.device, cell.process)
+    if cell.allocated is not None:
+        yield _row(cell, "allocated", "GiB", footprint.allocated, cell.allocated, cell.inferred)
+    if cell.reserved is not None:
+        yield _row(cell, "reserved", "GiB", footprint.reserved, cell.reserved, True)
+    if cell.on_card is not None:
+        yield _row(cell, "on the card", "GiB", footprint.card, cell.on_card, True)
+    if cell.host is not None:
+        yield _row(cell, "host RSS", "GiB", footprint.host.total, cell.host, True)
+
+
+def _limit_rows(cell: MeasuredCell) -> Iterable[Row]:
+    """The smallest cap that works; it is known to the resolution of its bisection."""
+    if cell.limit is None:
+        return
+    footprint = estimate(cell.architecture, cell.tier, cell.workload, cell.placement, cell.device, cell.process)
+    yield _row(cell, "smallest card", "GiB", footprint.required, cell.limit[1], True)
+
+
+def _duration(cell: MeasuredCell, calibration: Calibration | None, mode: str | None = None) -> Interval[float] | None:
+    placement = cell.placement if mode is None else upstream(mode, cell.placement.revision)
     found = seconds(
-        published.architecture,
-        published.tier.tensors,
-        published.workload,
+        cell.architecture,
+        cell.tier.tensors,
+        cell.workload,
         placement,
-        card,
-        Link(5, 16),
-        kept_share=kept_share(published.architecture, published.tier, published.workload, placement, published.device),
+        cell.card,
+        Link(cell.card.pcie_generation, cell.card.pcie_lanes),
+        kept_share=kept_share(cell.architecture, cell.tier, cell.workload, placement, cell.device),
         calibration=calibration,
     )
-    if found is None:
-        raise ValueError(f"{card.name} has no published rates")
-    return found.seconds.best, found.seconds.low, found.seconds.high
+    return None if found is None else found.seconds
 
 
-def _time_rows(published: _Published, card: Card) -> list[Row]:
-    """Seconds after calibration on one row of mode ``full``; only rows of the same task and steps."""
-    raw = published.raw
-    if not raw["seconds"] or published.workload.task is not Task.T2I or published.workload.prompt_tokens:
-        return []
-    revision, mode, measured = _CALIBRATION_ROW
-    predicted, _, _ = _duration(published, mode, revision, card, None)
-    calibration = Calibration(compute=measured / predicted, spread=0.05, pinned=_PUBLISHED_LINK, records=1)
-    values = _duration(published, published.mode, published.revision, card, calibration)
-    fitted = (published.revision, published.mode, float(raw["seconds"])) == _CALIBRATION_ROW
-    return [Row(raw["source"], published.name, "seconds", "s", *values, float(raw["seconds"]), fitted)]
+def _published_time(cell: MeasuredCell) -> Iterable[Row]:
+    """Published seconds of plain t2i after calibration on the one row of mode ``full``."""
+    if cell.seconds is None or cell.workload.task is not Task.T2I or cell.workload.prompt_tokens:
+        return
+    reference = _duration(cell, None, "full")
+    if reference is None:
+        return
+    factor = _CALIBRATION_SECONDS / reference.best
+    span = _duration(cell, Calibration(factor, _SPREAD, pinned=_PUBLISHED_LINK, records=1))
+    if span is not None:
+        yield _row(cell, "seconds", "s", span, cell.seconds, cell.seconds == _CALIBRATION_SECONDS)
+
+
+def measured_link(root: Path) -> float | None:
+    """Pinned host-to-device B/s of the largest blocks in the newest link record under ``root``."""
+    from fitcheck.records import store
+    from fitcheck.records.schema import LinkRecord
+
+    links = [record for record in store.load(root) if isinstance(record, LinkRecord)]
+    if not links:
+        return None
+    newest = max(links, key=lambda record: record.created)
+    rates = [row for row in newest.copies or () if row.pinned and row.direction == "host-to-device"]
+    return max(rates, key=lambda row: row.bytes).bytes_per_second if rates else None
+
+
+def _recorded_times(cells: Sequence[MeasuredCell], root: Path) -> list[Row]:
+    """Seconds of the other modes, calibrated on the link record and on mode ``full`` of the same tier and task."""
+    link, rows = measured_link(root), []
+    usable = [cell for cell in cells if cell.seconds is not None and not cell.capped]
+    for cell in usable:
+        anchors = [
+            one
+            for one in usable
+            if one.placement.mode == "full" and (one.tier.name, one.workload.task) == (cell.tier.name, cell.workload.task)
+        ]
+        if not anchors or link is None or cell.seconds is None:
+            continue
+        anchor = anchors[0]
+        predicted = _duration(anchor, None)
+        if predicted is None or anchor.seconds is None:
+            continue
+        span = _duration(cell, Calibration(anchor.seconds / predicted.best, _SPREAD, pinned=link, records=len(anchors)))
+        if span is not None:
+            rows.append(_row(cell, "seconds", "s", span, cell.seconds, cell is anchor))
+    return rows
