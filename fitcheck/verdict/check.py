@@ -15,7 +15,7 @@ from fitcheck.speed.rates import Calibration
 from fitcheck.verdict import commands
 from fitcheck.verdict.cells import Setting, duration_of, footprint_of, smallest_change
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.report import Cell, Evidence, Report
+from fitcheck.verdict.report import Cell, Evidence, Report, unjudged
 from fitcheck.verdict.request import Request, workload_for
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
@@ -154,11 +154,7 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _notes(model: Model, machine: Machine, cells: Sequence[Cell]) -> tuple[str, ...]:
-    notes = list(model.notes)
-    if machine.ram_total is None and machine.ram_available is None:
-        notes.append("System memory is not judged because it is unknown; give --ram to include it.")
-    if machine.disk_free is None:
-        notes.append("Disk space is not judged because it is unknown; give --disk to include it.")
+    notes = [*model.notes, *unjudged(machine)]
     if cells[0].duration is None:
         notes.append("Seconds are unknown because the card's matrix rate, its bandwidth or the link is not known.")
     return tuple(notes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget
@@ -29,6 +29,22 @@ class Verdict(StrEnum):
         return list(Verdict).index(self)
 
 
+class Mode(Protocol):
+    """How a runtime places a model: what every family's placement says of itself."""
+
+    @property
+    def runtime(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def mode(self) -> str: ...
+
+    @property
+    def policy(self) -> str: ...
+
+
 class Constraint(StrEnum):
     VRAM = "VRAM"
     RAM = "host RAM"
@@ -36,6 +52,7 @@ class Constraint(StrEnum):
     COMPUTE_CAPABILITY = "compute capability"
     DTYPE = "dtype"
     RUNTIME = "runtime support"
+    MODEL = "unknown model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +115,28 @@ def _ram(footprint: Footprint, ram: Interval[int]) -> Margin:
     return Margin(Constraint.RAM, need.best, ram.best, verdict)
 
 
-def _platform(card: Card, placement: Placement) -> tuple[Verdict, Constraint, str] | None:
+def _platform(card: Card, placement: Mode) -> tuple[Verdict, Constraint, str] | None:
     """What no amount of memory changes; ``None`` when nothing is known against it."""
+    if isinstance(placement, Placement):
+        return _torch_platform(card, placement)
+    rows = _support().get(placement.runtime)
+    return None if rows is None else _native_platform(card, rows)
+
+
+def _native_platform(card: Card, rows: dict[str, Any]) -> tuple[Verdict, Constraint, str] | None:
+    """A runtime that brings its own kernels for each vendor."""
+    row = rows.get(card.vendor, rows["other"])
+    minimum = tuple(row.get("compute_capability", ()))
+    if card.compute_capability is not None and card.compute_capability < minimum:
+        have, want = (".".join(map(str, pair)) for pair in (card.compute_capability, minimum))
+        reason = f"Compute capability {have}; the CUDA backend needs {want}, and Vulkan on this card is untested."
+        return Verdict.UNKNOWN, Constraint.COMPUTE_CAPABILITY, reason
+    if row["support"] != "yes":
+        return Verdict.UNKNOWN, Constraint.RUNTIME, f"{card.name}: {row['reason']}."
+    return None
+
+
+def _torch_platform(card: Card, placement: Placement) -> tuple[Verdict, Constraint, str] | None:
     row = _support()["sensenova"].get(card.vendor, _support()["sensenova"]["other"])
     capability = _support()["compute_capability"]
     if row["support"] == "no":
@@ -132,7 +169,7 @@ def _platform(card: Card, placement: Placement) -> tuple[Verdict, Constraint, st
     return None
 
 
-def judge(footprint: Footprint, budget: Budget, card: Card, placement: Placement) -> Judgement:
+def judge(footprint: Footprint, budget: Budget, card: Card, placement: Mode) -> Judgement:
     """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare."""
     margins = [_vram(footprint, budget.vram)]
     if budget.ram is not None:

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fitcheck.hardware.machine import Budget, Machine
 from fitcheck.memory.footprint import Footprint
-from fitcheck.memory.placement import Placement
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.workload import Workload
+from fitcheck.models.workload import Task, Workload
 from fitcheck.speed.sensenova import Duration
 from fitcheck.units import Interval
-from fitcheck.verdict.judge import Judgement, Verdict
+from fitcheck.verdict.judge import Judgement, Mode, Verdict
+
+if TYPE_CHECKING:
+    from fitcheck.memory.llamacpp import LlamaEstimate
+    from fitcheck.speed.llamacpp import TokenSpeed
 
 SCHEMA = "fitcheck.check/1"
+
+
+class Timed(Protocol):
+    """How long a cell takes; each family has its own frozen dataclass with the parts that it knows."""
+
+    @property
+    def seconds(self) -> Interval[float]: ...
+
+    @property
+    def binding(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDuration:
+    """Seconds of one answer in text: reading the prompt, then writing the new tokens (best estimates of both)."""
+
+    seconds: Interval[float]
+    prompt: float
+    generation: float
+    waits_for: str
+
+    @property
+    def binding(self) -> str:
+        return "reading the prompt" if self.prompt > self.generation else self.waits_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +63,20 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One tier in one mode on the asked machine."""
+    """One tier in one mode on the asked machine. ``speed`` and ``buffers`` are set where llama.cpp runs it."""
 
     tier: Tier
-    placement: Placement
+    placement: Mode
     workload: Workload
     footprint: Footprint
-    duration: Duration | None
+    duration: Timed | None
     judgement: Judgement
     evidence: Evidence
     flip: Flip | None
     commands: tuple[str, ...]
     assumptions: tuple[str, ...]
+    speed: TokenSpeed | None = None
+    buffers: LlamaEstimate | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -105,7 +134,24 @@ class Report:
         }
 
 
+def unjudged(machine: Machine) -> list[str]:
+    """What the verdicts leave out because it is not known, a sentence each."""
+    notes = []
+    if machine.ram_total is None and machine.ram_available is None:
+        notes.append("System memory is not judged because it is unknown; give --ram to include it.")
+    if machine.disk_free is None:
+        notes.append("Disk space is not judged because it is unknown; give --disk to include it.")
+    return notes
+
+
 def workload_json(workload: Workload) -> dict[str, Any]:
+    if workload.task is Task.CHAT:
+        return {
+            "task": str(workload.task),
+            "context": workload.context,
+            "prompt_tokens": workload.prompt_tokens,
+            "new_tokens": workload.new_tokens,
+        }
     return {
         "task": str(workload.task),
         "width": workload.width,
@@ -122,6 +168,58 @@ def workload_json(workload: Workload) -> dict[str, Any]:
 
 def _interval(interval: Interval[int] | Interval[float] | None) -> dict[str, Any] | None:
     return None if interval is None else {"low": interval.low, "best": interval.best, "high": interval.high}
+
+
+def _time_json(duration: Timed | None) -> dict[str, Any] | None:
+    """The parts of the best estimate, which differ by family, and what sets the pace."""
+    if isinstance(duration, Duration):
+        return {
+            "compute": duration.compute,
+            "dequantization": duration.dequantization,
+            "stream": duration.stream,
+            "streamed_bytes": duration.streamed_bytes,
+            "binding": duration.binding,
+        }
+    if isinstance(duration, AnswerDuration):
+        return {"prompt": duration.prompt, "generation": duration.generation, "binding": duration.binding}
+    return None
+
+
+def _text_json(cell: Cell) -> dict[str, Any]:
+    """What only cells of language models have."""
+    if cell.workload.task is not Task.CHAT:
+        return {}
+    speed, buffers = cell.speed, cell.buffers
+    return {
+        "context": cell.workload.context,
+        "prompt_tokens_per_second": None if speed is None else _interval(speed.prompt),
+        "generation_tokens_per_second": None if speed is None else _interval(speed.generation),
+        "options": None if buffers is None else _options_json(buffers),
+        "buffers": None if buffers is None else _buffers_json(buffers),
+    }
+
+
+def _options_json(buffers: LlamaEstimate) -> dict[str, Any]:
+    options = buffers.options
+    return {
+        "gpu_layers": options.gpu_layers,
+        "n_cpu_moe": options.cpu_moe_layers,
+        "cache_type_k": options.cache_type_k,
+        "cache_type_v": options.cache_type_v,
+        "ubatch": options.micro_batch,
+        "sequences": options.slots,
+        "flash_attention": options.flash,
+        "build": str(options.build),
+        "build_date": options.build.day.isoformat(),
+    }
+
+
+def _buffers_json(buffers: LlamaEstimate) -> dict[str, Any]:
+    def device(memory: Any) -> dict[str, int]:
+        names = ("weights", "kv_cache", "recurrent", "compute", "output", "layers")
+        return {name: getattr(memory, name) for name in names}
+
+    return {"cards": [device(card) for card in buffers.cards], "host": device(buffers.host)}
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:
@@ -157,15 +255,8 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         },
         "disk": footprint.disk,
         "seconds": None if duration is None else _interval(duration.seconds),
-        "time": None
-        if duration is None
-        else {
-            "compute": duration.compute,
-            "dequantization": duration.dequantization,
-            "stream": duration.stream,
-            "streamed_bytes": duration.streamed_bytes,
-            "binding": duration.binding,
-        },
+        "time": _time_json(duration),
+        **_text_json(cell),
         "peak": footprint.peak.name,
         "phases": [
             {
