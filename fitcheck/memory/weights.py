@@ -78,9 +78,9 @@ class Weights:
             return max(a + b for a, b in zip(understanding, generation, strict=True))
         return max(*understanding, *generation)
 
-    def kept(self, count: int) -> int:
-        """Bytes of the first ``count`` generation layers."""
-        return sum(self.layers[GENERATION][:count])
+    def kept(self, count: int, *, exact: bool = False) -> int:
+        """Bytes of the first ``count`` generation layers, tensor by tensor or ``exact`` in flat buffers."""
+        return sum((self.exact if exact else self.layers)[GENERATION][:count])
 
 
 def _largest_run(sizes: tuple[int, ...], count: int) -> int:

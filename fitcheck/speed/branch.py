@@ -12,7 +12,8 @@ from fitcheck.models.tensors import TensorTable
 
 @dataclass(frozen=True, slots=True)
 class BranchWeights:
-    """Layer weights of a branch: elements and run-time bytes of attention and MLP, and what dequantizing them moves."""
+    """Layer weights of a branch: elements and run-time bytes of attention and MLP, what dequantizing them
+    moves, and how many tensors they are."""
 
     attention_elements: float
     attention_bytes: float
@@ -20,6 +21,7 @@ class BranchWeights:
     mlp_bytes: float
     dequantization_bytes: float
     dequantization_kernels: int
+    tensors: int
 
     @property
     def streamed_bytes(self) -> float:
@@ -31,14 +33,15 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
     """Sums over the layers of ``branch``; cached by table identity."""
     elements = {"attention": 0.0, "mlp": 0.0}
     held = {"attention": 0.0, "mlp": 0.0}
-    moved, kernels = 0.0, 0
+    moved, kernels, tensors = 0.0, 0, 0
     for tensor in table:
         if tensor.layer is None or tensor.branch != branch:
             continue
         part = "mlp" if tensor.role in ("mlp", "expert", "router") else "attention"
         elements[part] += tensor.elements
         held[part] += runtime_bytes(tensor)
+        tensors += 1
         price = cost(tensor.type)
         moved += price.traffic_bytes * tensor.elements
         kernels += price.kernels
-    return BranchWeights(elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels)
+    return BranchWeights(elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors)

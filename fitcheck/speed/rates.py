@@ -26,12 +26,16 @@ def _scaled(rate: float, efficiency: dict[str, Any]) -> Interval[float]:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a card does per second: FLOP/s in linear layers and in attention, B/s of its memory, seconds a launch."""
+    """What a card and its host do: FLOP/s in linear layers and in attention, B/s in elementwise kernels and in
+    dequantization, host seconds a kernel, a GGUF kernel and a streamed tensor."""
 
     matrix: Interval[float]
     attention: Interval[float]
-    memory: Interval[float]
-    launch: Interval[float]
+    elementwise: Interval[float]
+    dequantization: Interval[float]
+    kernel: Interval[float]
+    gguf_kernel: Interval[float]
+    streamed_tensor: Interval[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,43 @@ class Calibration:
     records: int = 0
 
 
+def _processor_clocks(card: Card) -> float | None:
+    """Multiprocessors × clock in Hz, from the published f32 rate; ``None`` where it or the lane count is unknown."""
+    if card.shader_flops is None or card.compute_capability is None:
+        return None
+    lanes = data()["issue"]["lanes"]
+    major, minor = card.compute_capability
+    count = lanes.get(f"{major}.{minor}") or lanes.get(str(major)) or lanes["default"]
+    return card.shader_flops / (2 * count)
+
+
+def _traffic_rate(bandwidth: Interval[float], clocks: float | None, kind: str) -> Interval[float]:
+    """B/s of kernels of a kind: what bandwidth allows, or what the multiprocessors can issue where that is less."""
+    if clocks is None:
+        return bandwidth
+    issue = _scaled(clocks, data()["issue"][kind])
+    return Interval(*(min(pair) for pair in zip(_ends(bandwidth), _ends(issue), strict=True)))
+
+
+def _ends(interval: Interval[float]) -> tuple[float, float, float]:
+    return interval.low, interval.best, interval.high
+
+
+@cache
 def rates_of(card: Card) -> Rates | None:
     """``None`` when the card's tensor rate or bandwidth is unknown: then seconds are unknown, not guessed."""
     if card.tensor_flops is None or card.memory_bandwidth is None:
         return None
-    efficiency = data()["efficiency"]
-    launch = data()["launch_seconds"]
+    efficiency, host = data()["efficiency"], data()["host"]
+    bandwidth, clocks = _scaled(card.memory_bandwidth, efficiency["memory"]), _processor_clocks(card)
     return Rates(
         matrix=_scaled(card.tensor_flops.value, efficiency["matrix"]),
         attention=_scaled(card.tensor_flops.value, efficiency["attention"]),
-        memory=_scaled(card.memory_bandwidth, efficiency["memory"]),
-        launch=Interval(launch["low"], launch["best"], launch["high"]),
+        elementwise=_traffic_rate(bandwidth, clocks, "elementwise"),
+        dequantization=_traffic_rate(bandwidth, clocks, "dequantization"),
+        kernel=_scaled(1.0, host["kernel"]),
+        gguf_kernel=_scaled(1.0, host["gguf_kernel"]),
+        streamed_tensor=_scaled(1.0, host["streamed_tensor"]),
     )
 
 

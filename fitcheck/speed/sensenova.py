@@ -15,7 +15,7 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.speed import work
 from fitcheck.speed.branch import branch_weights
-from fitcheck.speed.rates import Calibration, Rates, link_rate, rates_of
+from fitcheck.speed.rates import Calibration, Rates, data, link_rate, rates_of
 from fitcheck.speed.work import Work
 from fitcheck.units import Interval
 
@@ -39,12 +39,27 @@ class Duration:
 
 
 @dataclass(frozen=True, slots=True)
+class _Stream:
+    """Weights that travel for one pass: bytes, tensors that are re-pointed, copies that are issued."""
+
+    nbytes: int
+    tensors: int
+    copies: int
+
+    def scaled(self, share: float) -> _Stream:
+        return _Stream(round(self.nbytes * share), round(self.tensors * share), round(self.copies * share))
+
+
+_NOTHING = _Stream(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class _Pass:
     """``count`` passes of the same kind; ``stream`` bytes travel for each, overlapped with compute or not."""
 
     work: Work
     count: int
-    stream: int
+    stream: _Stream
     overlap: bool
 
 
@@ -74,15 +89,15 @@ def _plan(
     return tuple(plan)
 
 
-def _streamed(table: TensorTable, placement: Placement, branch: str) -> int:
-    """Bytes that one pass of a branch brings to the card."""
+def _streamed(arch: SenseNovaArchitecture, table: TensorTable, placement: Placement, branch: str) -> _Stream:
+    """What one pass of a branch brings to the card."""
     if placement.stream is Stream.NOTHING:
-        return 0
-    if placement.stream is Stream.LAYER:
-        return round(
-            branch_weights(table, UNDERSTANDING).streamed_bytes + branch_weights(table, GENERATION).streamed_bytes
-        )
-    return round(branch_weights(table, branch).streamed_bytes)
+        return _NOTHING
+    names = (UNDERSTANDING, GENERATION) if placement.stream is Stream.LAYER else (branch,)
+    weights = [branch_weights(table, name) for name in names]
+    tensors = sum(one.tensors for one in weights)
+    copies = arch.layers if placement.policy == "ring" else tensors
+    return _Stream(round(sum(one.streamed_bytes for one in weights)), tensors, copies)
 
 
 def _understand(
@@ -95,14 +110,14 @@ def _understand(
     overlap: bool,
 ) -> _Pass:
     passes = work.forward(arch, table, UNDERSTANDING, count, past, eager=True)
-    return _Pass(passes, times, _streamed(table, placement, UNDERSTANDING), overlap)
+    return _Pass(passes, times, _streamed(arch, table, placement, UNDERSTANDING), overlap)
 
 
 def _decode(
     arch: SenseNovaArchitecture, table: TensorTable, placement: Placement, past: int, count: int, overlap: bool
 ) -> _Pass:
     one = work.forward(arch, table, UNDERSTANDING, 1, past, eager=True) + work.vocabulary(arch, 1)
-    return _Pass(one, count, _streamed(table, placement, UNDERSTANDING), overlap)
+    return _Pass(one, count, _streamed(arch, table, placement, UNDERSTANDING), overlap)
 
 
 def _denoise(
@@ -117,29 +132,38 @@ def _denoise(
 ) -> list[_Pass]:
     velocities = velocity_branches(workload)
     overlap = placement.prefetch > 0
-    stream = _streamed(table, placement, GENERATION)
+    stream = _streamed(arch, table, placement, GENERATION)
     passes = []
     for branch in found[:velocities]:
         one = work.forward(arch, table, GENERATION, image, branch.prefix, eager=False) + work.head(arch, image)
         if placement.keep_generation:
             first = 1 if branch is found[0] else 0
             passes.append(_Pass(one, first * images, stream, overlap))
-            passes.append(_Pass(one, (workload.steps - first) * images, round(stream * (1 - kept_share)), overlap))
+            passes.append(_Pass(one, (workload.steps - first) * images, stream.scaled(1 - kept_share), overlap))
         else:
             passes.append(_Pass(one, workload.steps * images, stream, overlap))
     return passes
 
 
-def _compute_seconds(amount: Work, rates: Rates, which: str) -> tuple[float, float]:
-    """(compute, dequantization) seconds of one pass; ``which`` picks the end of the rate intervals."""
-    faster = {"low": "high", "best": "best", "high": "low"}[which]  # the low end of seconds takes the high rates
-    matrix, attention, memory = (getattr(rate, faster) for rate in (rates.matrix, rates.attention, rates.memory))
-    compute = amount.matrix_flops / matrix + amount.attention_flops / attention + amount.traffic / memory
-    launch = amount.kernels * getattr(rates.launch, which)
-    dequantization = amount.dequantization / memory
-    if launch > compute + dequantization:
-        compute = launch - dequantization
-    return compute, dequantization
+def _device_seconds(amount: Work, rates: Rates, faster: str) -> tuple[float, float]:
+    """(compute, dequantization) seconds of one pass on the card; ``faster`` picks the end of the rate intervals."""
+    compute = amount.matrix_flops / getattr(rates.matrix, faster)
+    compute += amount.attention_flops / getattr(rates.attention, faster)
+    compute += amount.traffic / getattr(rates.elementwise, faster)
+    return compute, amount.dequantization / getattr(rates.dequantization, faster)
+
+
+def _host_seconds(one: _Pass, rates: Rates, which: str) -> float:
+    """Seconds that the host needs to issue one pass."""
+    issue = one.work.kernels * getattr(rates.kernel, which)
+    issue += one.work.gguf_kernels * getattr(rates.gguf_kernel, which)
+    return float(issue + one.stream.tensors * getattr(rates.streamed_tensor, which))
+
+
+def _together(device: float, host: float) -> float:
+    """Seconds of a pass whose kernels the host issues while the card works: nearly the longer of the two."""
+    exponent = data()["overlap_exponent"]["value"]
+    return float((device**exponent + host**exponent) ** (1 / exponent))
 
 
 def seconds(
@@ -163,35 +187,56 @@ def seconds(
         return None
     plan = _plan(arch, table, workload, placement, kept_share)
     link_speed = link_rate(link, pinned=placement.pinned, calibration=calibration)
-    if link_speed is None and any(one.stream for one in plan):
+    if link_speed is None and any(one.stream.nbytes for one in plan):
         return None
-    totals: dict[str, float] = {}
-    parts = (0.0, 0.0, 0.0)
-    for which in ("low", "best", "high"):
-        total = 0.0
-        sums = [0.0, 0.0, 0.0]
-        for one in plan:
-            end = "best" if calibration is not None and calibration.spread is not None else which
-            compute, dequantization = _compute_seconds(one.work, rates, end)
-            if calibration is not None:
-                compute, dequantization = compute * calibration.compute, dequantization * calibration.compute
-                if calibration.spread is not None and which != "best":
-                    factor = 1 + calibration.spread if which == "high" else 1 - calibration.spread
-                    compute, dequantization = compute * factor, dequantization * factor
-            busy = compute + dequantization
-            stream = 0.0
-            if one.stream and link_speed is not None:
-                stream = one.stream / getattr(link_speed, {"low": "high", "best": "best", "high": "low"}[which])
-            total += one.count * (max(busy, stream) if one.overlap else busy + stream)
-            for index, value in enumerate((compute, dequantization, stream)):
-                sums[index] += one.count * value
-        totals[which] = total
-        if which == "best":
-            parts = (sums[0], sums[1], sums[2])
+    ends = [_total(plan, rates, link_speed, calibration, which) for which in ("low", "best", "high")]
+    best = ends[1]
     return Duration(
-        seconds=Interval(totals["low"], totals["best"], totals["high"]),
-        compute=parts[0],
-        dequantization=parts[1],
-        stream=parts[2],
-        streamed_bytes=sum(one.count * one.stream for one in plan),
+        seconds=Interval(ends[0].total, best.total, ends[2].total),
+        compute=best.compute,
+        dequantization=best.dequantization,
+        stream=best.stream,
+        streamed_bytes=sum(one.count * one.stream.nbytes for one in plan),
     )
+
+
+@dataclass(slots=True)
+class _Sum:
+    total: float = 0.0
+    compute: float = 0.0
+    dequantization: float = 0.0
+    stream: float = 0.0
+
+
+_OPPOSITE = {"low": "high", "best": "best", "high": "low"}
+
+
+def _total(
+    plan: tuple[_Pass, ...],
+    rates: Rates,
+    link_speed: Interval[float] | None,
+    calibration: Calibration | None,
+    which: str,
+) -> _Sum:
+    """Seconds of a plan at one end of the interval: the low end of seconds takes the high ends of rates."""
+    found = _Sum()
+    factor, end = 1.0, which
+    if calibration is not None:
+        factor = calibration.compute
+        if calibration.spread is not None:
+            factor *= {"low": 1 - calibration.spread, "best": 1.0, "high": 1 + calibration.spread}[which]
+            end = "best"
+    gap = data()["copy_gap"]["value"]
+    for one in plan:
+        compute, dequantization = _device_seconds(one.work, rates, _OPPOSITE[end])
+        host = _host_seconds(one, rates, end)
+        busy = factor * _together(compute + dequantization, host)
+        stream = 0.0
+        if one.stream.nbytes and link_speed is not None:
+            stream = one.stream.nbytes / getattr(link_speed, _OPPOSITE[which])
+            stream += gap * one.stream.copies if one.overlap else 0.0
+        found.total += one.count * (max(busy, stream) if one.overlap else busy + stream)
+        found.compute += one.count * factor * compute
+        found.dequantization += one.count * factor * dequantization
+        found.stream += one.count * stream
+    return found
