@@ -178,14 +178,16 @@ def tiers_asked(model: Model, question: Question) -> tuple[Tier, ...]:
 def answer(question: Question) -> Report:
     """The report for a question, with the records of this card that fitcheck knows."""
     from fitcheck.models import catalog
+    from fitcheck.records.evidence import accepted, local
     from fitcheck.verdict.check import check
 
-    model = catalog.get(question.model)
+    model, machine = catalog.get(question.model), machine_of(question)
     return check(
         model,
-        machine_of(question),
+        machine,
         tiers=tiers_asked(model, question),
         modes=split(question.mode),
         request=request_of(question),
         runtime=runtime_of(question),
+        index=accepted() + local(machine.gpus[0].card.slug),
     )

@@ -11,9 +11,10 @@ from fitcheck.hardware.machine import Machine
 from fitcheck.memory.placement import MODES, NEWEST_REVISION, Placement, comfyui, upstream
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture
-from fitcheck.speed.rates import Calibration
+from fitcheck.records.evidence import Index
 from fitcheck.verdict import commands
 from fitcheck.verdict.cells import Setting, duration_of, footprint_of, smallest_change
+from fitcheck.verdict.evidence import calibration_for, evidence_for, key_of, known_cards
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.report import Cell, Evidence, Report, unjudged
 from fitcheck.verdict.request import Request, workload_for
@@ -66,10 +67,11 @@ def check(
     request: Request | None = None,
     runtime: Runtime | None = None,
     gpu: int = 0,
-    calibration: Calibration | None = None,
+    index: Index | None = None,
     advise: bool = True,
 ) -> Report:
-    """Judge every tier × mode. ``advise`` adds the smallest flipping change to each cell, which costs a few re-checks.
+    """Judge every tier × mode. ``index`` holds the records that may calibrate or replace estimates; ``advise`` adds the
+    smallest flipping change to each cell, which costs a few re-checks.
 
     Raises InputError for sizes, tasks or names that cannot be.
     """
@@ -79,29 +81,28 @@ def check(
         raise InputError(
             f"model: {model.name} is not of the SenseNova-U1 family; this check does not know how to place it."
         )
-    have = budget(machine, gpu)
+    have, card = budget(machine, gpu), machine.gpus[gpu].card
+    known = index if index is not None and card.slug in known_cards(index) else None
     cells = []
     for tier in tiers or model.tiers:
         workload = workload_for(model, tier, request)
+        calibration, records = calibration_for(card, tier, known) if known is not None else (None, 0)
         for placement in runtime.placements(modes):
             setting = Setting(
                 model, architecture, tier, placement, workload, machine, have, gpu, runtime.flash_attention, calibration
             )
-            cells.append(_cell(setting, advise=advise))
+            evidence = Evidence()
+            if known is not None:
+                evidence = evidence_for(key_of(model, tier, workload, placement), card, known, records)
+            cells.append(_cell(setting, evidence, advise=advise))
     ordered = order(cells)
     return Report(model, machine, have, ordered[0].workload, tuple(ordered), _notes(model, machine, ordered))
 
 
-def _cell(setting: Setting, *, advise: bool) -> Cell:
+def _cell(setting: Setting, evidence: Evidence, *, advise: bool) -> Cell:
     footprint = footprint_of(setting)
     judgement = judge(footprint, setting.budget, setting.machine.gpus[setting.gpu].card, setting.placement)
     tier, placement, workload = setting.tier, setting.placement, setting.workload
-    calibration = setting.calibration
-    evidence = Evidence()
-    if calibration is not None and calibration.records:
-        evidence = Evidence(
-            "calibrated", calibration.records, f"model fitted on {calibration.records} records of this card"
-        )
     return Cell(
         tier=tier,
         placement=placement,
