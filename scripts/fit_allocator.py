@@ -33,9 +33,7 @@ def main() -> None:
             continue
         weights = weights_of(cell.tier.tensors)
         laid_out = phases(cell.architecture, weights, cell.workload, cell.placement, cell.device)
-        shape = cache_shape(
-            cell.architecture, weights, cell.workload, cell.placement, laid_out, warm=cell.device.warm
-        )
+        shape = cache_shape(cell.architecture, weights, cell.workload, cell.placement, laid_out, warm=cell.device.warm)
         names.append(f"{cell.origin}: {cell.name}")
         regressors.append(allocator.features(cell.placement, shape))
         slacks.append(cell.reserved - cell.allocated)

@@ -76,7 +76,9 @@ def cache_shape(
         image = arch.image_tokens(workload.width, workload.height) + 1
         text = workload.new_tokens or tokens("interleave_text_per_image") * workload.images
         step = image + text // workload.images
-        rounds = [10 * arch.heads * image * (found[0].prefix + step * number) for number in range(1, workload.images + 1)]
+        rounds = [
+            10 * arch.heads * image * (found[0].prefix + step * number) for number in range(1, workload.images + 1)
+        ]
         scores, regrowth = rounds[-1], sum(rounds[:-1])
     moves = placement.prefix_weights is PrefixWeights.PREFIX_PHASE and placement.stream is not Stream.NOTHING
     return allocator.Shape(

@@ -44,4 +44,6 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
         price = cost(tensor.type)
         moved += price.traffic_bytes * tensor.elements
         kernels += price.kernels
-    return BranchWeights(elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors)
+    return BranchWeights(
+        elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors
+    )

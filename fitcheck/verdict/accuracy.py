@@ -91,7 +91,9 @@ def recorded_rows(root: Path) -> list[Row]:
     return rows + _recorded_times(cells, root)
 
 
-def _row(cell: MeasuredCell, quantity: str, unit: str, span: Interval[int] | Interval[float], measured: float, fitted: bool) -> Row:
+def _row(
+    cell: MeasuredCell, quantity: str, unit: str, span: Interval[int] | Interval[float], measured: float, fitted: bool
+) -> Row:
     scale = GIB if unit == "GiB" else 1
     values = (span.best / scale, span.low / scale, span.high / scale)
     return Row(cell.origin, cell.source, cell.name, quantity, unit, *values, measured / scale, fitted)
@@ -166,7 +168,8 @@ def _recorded_times(cells: Sequence[MeasuredCell], root: Path) -> list[Row]:
         anchors = [
             one
             for one in usable
-            if one.placement.mode == "full" and (one.tier.name, one.workload.task) == (cell.tier.name, cell.workload.task)
+            if one.placement.mode == "full"
+            and (one.tier.name, one.workload.task) == (cell.tier.name, cell.workload.task)
         ]
         if not anchors or link is None or cell.seconds is None:
             continue

@@ -3,8 +3,6 @@ the caller hands in the index of records."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
 from statistics import median
 
 from fitcheck.hardware.card import Card
@@ -32,11 +30,8 @@ def key_of(model: Model, tier: Tier, workload: Workload, placement: Placement) -
 
 def known_cards(index: Index | None) -> frozenset[str]:
     """Cards that any record is about."""
-    return frozenset() if index is None else _cards(index)
-
-
-@lru_cache(maxsize=8)
-def _cards(index: Index) -> frozenset[str]:
+    if index is None:
+        return frozenset()
     return frozenset(row.card for row in index.rows) | frozenset(link.card for link in index.links)
 
 
@@ -71,7 +66,7 @@ def _factor(row: Row, card: Card) -> float | None:
     tier = model.tier(row.cell.tier)
     if tier is None or not isinstance(model.architecture, SenseNovaArchitecture):
         return None
-    workload = replace(Workload(Task(row.cell.task)), **dict(row.cell.sizes))
+    workload = Workload(Task(row.cell.task), **dict(row.cell.sizes))
     link = Link(card.pcie_generation, card.pcie_lanes)
     predicted = seconds(model.architecture, tier.tensors, workload, upstream("full"), card, link)
     return None if predicted is None else row.seconds / predicted.seconds.best
