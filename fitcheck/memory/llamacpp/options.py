@@ -114,7 +114,7 @@ class LlamaOptions:
     @property
     def micro(self) -> int:
         """Tokens the largest graph is reserved for: a micro-batch is never larger than batch or context."""
-        return min(self.micro_batch, self.batch, self.padded_context)
+        return min(self.micro_batch, self.batch, self.context)
 
     @property
     def outputs(self) -> int:
