@@ -81,7 +81,7 @@ def test_a_run_is_recorded_with_buffers_and_compared(tmp_path: Path) -> None:
     [
         ("echo 'error: failed to load model' >&2; exit 1", "failed to load model"),
         ("exit 3", "exit code 3"),
-        ("echo not json", "not llama-bench output"),
+        ("echo not json", "no llama-bench result"),
         ("echo '[]'", "no llama-bench result"),
     ],
 )
