@@ -1,7 +1,7 @@
 """Fits the caching allocator's slack on published rows and on the pass records under ``results/``.
 
 Non-negative least squares on ``reserved - allocated`` with the regressors of ``fitcheck.memory.allocator``, weighted so
-that relative errors of reserved count. Writes coefficients, rows and residuals to ``fitcheck/memory/data/allocator.json``
+that relative errors of reserved count. Writes coefficients, rows, residuals to ``fitcheck/memory/data/allocator.json``
 and leaves its hand-entered blocks (context, unrecoverable share, error of allocated) as they are.
 
 Run: python scripts/fit_allocator.py   (needs the extra ``results``)

@@ -2,7 +2,7 @@
 
     python scripts/profile_pass.py --tier BF16 --mode full --steps 2 --cfg 1 --out profile.json
 
-Kinds: ``matrix`` (cuBLAS), ``attention`` (fused SDPA), ``copy`` (host to device), ``other`` (elementwise, norms, softmax).
+Kinds: ``matrix`` (cuBLAS), ``attention`` (fused SDPA), ``copy`` (host to device), ``other`` (elementwise, norms).
 The figures calibrate ``fitcheck/speed/data/rates.json``; nothing in the package reads them at run time.
 """
 

@@ -61,7 +61,7 @@ def _processor_clocks(card: Card) -> float | None:
     lanes = data()["issue"]["lanes"]
     major, minor = card.compute_capability
     count = lanes.get(f"{major}.{minor}") or lanes.get(str(major)) or lanes["default"]
-    return card.shader_flops / (2 * count)
+    return card.shader_flops / (2.0 * float(count))
 
 
 def _traffic_rate(bandwidth: Interval[float], clocks: float | None, kind: str) -> Interval[float]:

@@ -60,7 +60,7 @@ _kept_share = lru_cache(maxsize=4096)(kept_share)
 
 
 def _relevant(device: Device, placement: Placement) -> Device:
-    """``device`` without what the placement does not look at: only one that keeps layers asks how much card there is."""
+    """``device`` without what the placement does not look at: only one that keeps layers asks for the card's size."""
     return device if placement.keep_generation else replace(device, total=None, free=None)
 
 

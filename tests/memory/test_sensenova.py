@@ -13,7 +13,7 @@ from fitcheck.memory.estimate import estimate, kept_share
 from fitcheck.memory.footprint import peak
 from fitcheck.memory.placement import MODES, REVISIONS, comfyui, upstream
 from fitcheck.memory.sensenova import Device, phases
-from fitcheck.memory.weights import weights_of
+from fitcheck.memory.weights import device_block, weights_of
 from fitcheck.models import catalog
 from fitcheck.models.model import Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture
@@ -140,7 +140,7 @@ def test_revisions_drop_the_embedding_and_head_step_by_step() -> None:
     workload = Workload(Task.T2I)
     v0, pr241, pr243, newest = (allocated("BF16", workload, "low", revision) for revision in REVISIONS)
     assert v0 > pr241 > newest > pr243
-    embedding_and_head = 2 * 151936 * 4096 * 2
+    embedding_and_head = 2 * device_block(151936 * 4096 * 2)
     assert pr241 - pr243 == embedding_and_head
 
 

@@ -1,0 +1,78 @@
+"""CI fails when the estimator gets worse than the README says. Bounds are today's figures, rounded up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fitcheck.verdict.accuracy import Summary, published_rows, recorded_rows, summarize
+from fitcheck.verdict.measured import published_cells, recorded_cells
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@pytest.fixture(scope="module")
+def summaries() -> dict[tuple[str, str, bool], Summary]:
+    rows = published_rows() + recorded_rows(RESULTS)
+    return {(one.origin, one.quantity, one.fitted): one for one in summarize(rows)}
+
+
+@pytest.mark.parametrize(
+    ("key", "median", "worst"),
+    [
+        (("published", "allocated", False), 0.002, 0.006),
+        (("published", "reserved", True), 0.015, 0.08),
+        (("published", "host RSS", True), 0.005, 0.11),
+        (("record", "allocated", False), 0.003, 0.04),
+        (("record", "reserved", True), 0.02, 0.13),
+        (("record", "on the card", True), 0.02, 0.12),
+        (("record", "smallest card", True), 0.015, 0.03),
+        (("record", "seconds", False), 0.06, 0.17),
+    ],
+)
+def test_errors_do_not_grow(
+    summaries: dict[tuple[str, str, bool], Summary], key: tuple[str, str, bool], median: float, worst: float
+) -> None:
+    found = summaries[key]
+    assert found.median <= median
+    assert found.worst <= worst
+
+
+def test_every_unfitted_published_peak_lies_inside_its_interval(
+    summaries: dict[tuple[str, str, bool], Summary],
+) -> None:
+    found = summaries["published", "allocated", False]
+    assert (found.rows, found.covered) == (22, 22)
+
+
+def test_every_smallest_card_lies_inside_its_interval(summaries: dict[tuple[str, str, bool], Summary]) -> None:
+    found = summaries["record", "smallest card", True]
+    assert found.covered == found.rows == 3
+
+
+def test_pr_241_seconds_follow_from_mode_full_alone() -> None:
+    rows = [row for row in published_rows() if row.quantity == "seconds" and " pr241 " in row.cell]
+    checked = [row for row in rows if row.cell.endswith(("balanced", "low"))]
+    assert len(checked) == 4
+    assert all(abs(row.error) <= 0.05 for row in checked)
+
+
+def test_offload_host_memory_of_pr_241_within_three_per_cent() -> None:
+    rows = [row for row in published_rows() if row.quantity == "host RSS" and " pr241 " in row.cell]
+    assert len(rows) == 4
+    assert all(abs(row.error) <= 0.03 for row in rows)
+
+
+def test_rows_whose_inputs_were_inferred_never_test_the_estimator() -> None:
+    inferred = {cell.name for cell in published_cells() if cell.inferred}
+    assert inferred
+    assert all(row.fitted for row in published_rows() if row.cell in inferred and row.quantity == "allocated")
+
+
+def test_records_are_read_back_as_the_cells_they_measured() -> None:
+    cells = list(recorded_cells(RESULTS))
+    assert len(cells) == 21
+    assert {cell.tier.name for cell in cells} == {"BF16", "Q8_0", "Q6_K", "Q4_K_S"}
+    assert all(cell.device.total and cell.allocated and cell.process == "bench" for cell in cells)
+    assert sum(cell.limit is not None for cell in cells) == 3
