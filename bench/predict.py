@@ -38,4 +38,4 @@ def predict(cell: Cell, view: CardView, warm: bool) -> Footprint | None:
     device = Device(compute_capability=view.compute_capability, total=view.total, free=view.total, warm=warm)
     if cell.gguf is not None:
         tier = replace(tier, tensors=table_of(cell))
-    return estimate(architecture_of(cell), tier, cell.workload, cell.placement, device)
+    return estimate(architecture_of(cell), tier, cell.workload, cell.placement, device, process="bench")
