@@ -45,3 +45,15 @@ def run(model: Model, tier: Tier, placement: Placement, workload: Workload) -> t
             words += ["--cfg_norm", "none", "--timestep_shift", "3.0"]
         words += ["--output", "output.png"]
     return (shlex.join(words),)
+
+
+def convert(model: Model, tier: Tier) -> tuple[str, ...]:
+    """How a checkpoint becomes a GGUF tier with llama.cpp's own tools; empty when it is not known where it lies."""
+    source = model.repository or model.slug
+    folder = source if model.repository is None else f"{_FOLDER}/{source.rpartition('/')[2]}"
+    fetch = () if model.repository is None else (shlex.join(["hf", "download", source, "--local-dir", folder]),)
+    whole, made = f"{_FOLDER}/{source.rpartition('/')[2]}-BF16.gguf", tier.file or f"{tier.name}.gguf"
+    to_gguf = ["python", "convert_hf_to_gguf.py", folder, "--outtype", "bf16", "--outfile"]
+    if tier.name == "BF16":
+        return (*fetch, shlex.join([*to_gguf, made]))
+    return (*fetch, shlex.join([*to_gguf, whole]), shlex.join(["llama-quantize", whole, made, tier.name]))

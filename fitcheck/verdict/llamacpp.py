@@ -23,6 +23,8 @@ from fitcheck.verdict.judge import Constraint, Judgement, Verdict, judge
 
 # a cache type is only worth its loss when it buys this much speed or a better verdict
 WORTH = 1.05
+UNQUANTIZED = ("f16", "bf16", "f32")
+CACHE_TYPES = (("f16", "f16"), ("q8_0", "q8_0"))  # of K and V
 ALL_LAYERS = 99  # what people write for "all of them"; llama.cpp takes any number that is large enough
 
 
@@ -109,9 +111,16 @@ def assess(
     )
     placement = LlamaPlacement(options, architecture.layers)
     footprint, judgement = judge_cards(result, have, machine, placement)
-    if architecture.unknown and judgement.verdict is not Verdict.NO:
+    if architecture.unknown and not (judgement.verdict is Verdict.NO and _weights_alone_too_much(result, have)):
         judgement = Judgement(Verdict.UNKNOWN, Constraint.MODEL, _sentence(architecture.unknown[0]), judgement.margins)
     return Proposal(placement, result, speed, judgement, footprint)
+
+
+def _weights_alone_too_much(result: LlamaEstimate, budgets: Sequence[Budget]) -> bool:
+    """Whether not even the weights fit: the one thing that is sure of an architecture that is not known."""
+    on_cards = any(card.weights > have.vram.high for card, have in zip(result.cards, budgets, strict=True))
+    ram = budgets[0].ram
+    return on_cards or (ram is not None and result.host_weights_used > ram.high)
 
 
 def _sentence(text: str) -> str:
@@ -160,12 +169,13 @@ def propose(
     machine: Machine,
     options: LlamaOptions | None = None,
     *,
-    cache_types: Sequence[str] = ("f16", "q8_0"),
+    cache_types: Sequence[tuple[str, str]] = CACHE_TYPES,
     host_bandwidth: float | None = None,
     calibration: LlamaCalibration | None = None,
     depth: int | None = None,
 ) -> tuple[Proposal, ...]:
-    """Ways to run ``tier`` on ``machine``, best first; never empty. ``options`` holds what is not up for choice.
+    """Ways to run ``tier`` on ``machine``, best first; never empty. ``options`` holds what is not up for choice: set
+    ``gpu_layers`` or ``cpu_moe_layers`` stay as they are. ``cache_types`` are pairs for K and V, the first preferred.
 
     Raises InputError for options that cannot be.
     """
@@ -179,15 +189,14 @@ def propose(
         )  # fmt: skip
 
     found = []
-    for name in cache_types:
-        quantized = name not in ("f16", "bf16", "f32")
-        if quantized and not wanted.flash:
+    for keys, values in cache_types:
+        if values not in UNQUANTIZED and not wanted.flash:
             continue
-        found += list(_placements(architecture, wanted.with_(cache_type_k=name, cache_type_v=name), judged))
+        found += list(_placements(architecture, wanted.with_(cache_type_k=keys, cache_type_v=values), judged))
     first = cache_types[0]
 
     def key(proposal: Proposal) -> tuple[int, float]:
-        loss = 1.0 if proposal.options.cache_type_k == first else WORTH
+        loss = 1.0 if proposal.options.cache_type_k == first[0] else WORTH
         return proposal.judgement.verdict.rank, -proposal.rate / loss
 
     return tuple(sorted(found, key=key))
@@ -197,12 +206,15 @@ def _placements(
     architecture: LanguageArchitecture, options: LlamaOptions, judged: Callable[[LlamaOptions], Proposal]
 ) -> Iterator[Proposal]:
     """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
+    if options.gpu_layers is not None:
+        yield judged(options)
+        return
     everything = architecture.layers + 1
     full = judged(options.with_(gpu_layers=everything))
     yield full
     if full.judgement.verdict is Verdict.FITS:
         return
-    if architecture.experts:
+    if architecture.experts and not options.cpu_moe_layers:
         experts = _smallest(
             architecture.layers,
             lambda count: judged(options.with_(gpu_layers=everything, cpu_moe_layers=count)),

@@ -17,7 +17,8 @@ from fitcheck.models.mixture import mixture_table
 from fitcheck.models.model import Tier
 from fitcheck.units import GIB
 from fitcheck.verdict.judge import Constraint, Verdict
-from fitcheck.verdict.llamacpp import Proposal, check_llamacpp, command, propose
+from fitcheck.verdict.language import check_language
+from fitcheck.verdict.llamacpp import Proposal, command, propose
 
 
 def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
@@ -107,7 +108,7 @@ def test_the_command_says_what_was_judged() -> None:
 
 def test_a_report_holds_every_tier_and_json_numbers() -> None:
     model = known_model("llama-3.1-8b")
-    report = check_llamacpp(model, machine(12))
+    report = check_language(model, machine(12))
     assert {cell.tier.name for cell in report.cells} == {tier.name for tier in model.tiers}
     assert report.best.verdict is Verdict.FITS
     document = report.to_json()
@@ -121,7 +122,7 @@ def test_other_models_are_refused() -> None:
     from fitcheck.models import catalog
 
     with pytest.raises(InputError):
-        check_llamacpp(catalog.get("sensenova-u1-8b-mot"), machine(12))
+        check_language(catalog.get("sensenova-u1-8b-mot"), machine(12))
 
 
 @settings(max_examples=25)
@@ -136,7 +137,9 @@ def test_more_memory_never_worsens_the_verdict(model: str, vram: int, ram: int) 
     wanted = LlamaOptions(context=8192, sequences=1)
 
     def rank(card: int, host: int) -> int:
-        return propose(architecture, tier, machine(card, host), wanted, cache_types=("f16",))[0].judgement.verdict.rank
+        return propose(architecture, tier, machine(card, host), wanted, cache_types=(("f16", "f16"),))[
+            0
+        ].judgement.verdict.rank
 
     here = rank(vram, ram)
     assert rank(vram + 8, ram) <= here
