@@ -7,6 +7,7 @@ when the largest temporaries exist. ``u`` is one bf16 hidden-state tensor of the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.memory import dequantization
 from fitcheck.memory.weights import Linear, Weights
@@ -69,6 +70,7 @@ def _expert_bytes(arch: SenseNovaArchitecture, branch: str, tokens: int) -> int:
     return routing + hidden_bytes(arch, tokens) + expert
 
 
+@lru_cache(maxsize=1024)
 def generation_pass(
     arch: SenseNovaArchitecture, weights: Weights, tokens: int, prefix: int, *, flash: bool = False
 ) -> Moment:
@@ -89,6 +91,7 @@ def generation_pass(
     return _highest(moments)
 
 
+@lru_cache(maxsize=1024)
 def understanding_pass(arch: SenseNovaArchitecture, weights: Weights, tokens: int, past: int = 0) -> Moment:
     """A prefix forward over ``tokens`` new tokens with ``past`` cached ones: eager attention with f32 softmax.
 

@@ -7,6 +7,7 @@ Bytes per element come from ``data/dequantization.json``, counted by running dif
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from fitcheck.memory.constants import load
 from fitcheck.memory.weights import Linear
@@ -26,6 +27,7 @@ class Cost:
 _NOTHING = Cost(0.0, 0.0, 0.0, 0)
 
 
+@cache
 def cost(type_name: str) -> Cost:
     """Cost of dequantizing a weight of that type; zero for unquantized types.
 

@@ -22,6 +22,7 @@ def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
     return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
 
 
+@lru_cache(maxsize=1024)
 def host_memory(weights: Weights, placement: Placement, *, quantized: bool, process: str = "upstream") -> HostMemory:
     """System memory at its peak.
 

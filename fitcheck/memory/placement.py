@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from fitcheck.errors import InputError
 
@@ -73,6 +74,7 @@ _PREFIX_WEIGHTS = {
 }
 
 
+@lru_cache(maxsize=256)
 def upstream(mode: str, revision: str = NEWEST_REVISION, policy: str = "upstream") -> Placement:
     """Upstream's ``--vram_mode`` in one of its revisions. Raises InputError for names that do not exist."""
     if mode not in MODES:

@@ -44,10 +44,10 @@ class Linear:
     out_features: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """``layers[branch][i]`` is layer i's share in bytes as the allocator counts it, ``exact`` without its rounding;
-    ``outer`` everything outside layers, embedding and head."""
+    ``outer`` everything outside layers, embedding and head. Compared by identity: there is one for each table."""
 
     outer: int
     embedding: int
@@ -83,6 +83,7 @@ class Weights:
         return sum((self.exact if exact else self.layers)[GENERATION][:count])
 
 
+@lru_cache(maxsize=1024)
 def _largest_run(sizes: tuple[int, ...], count: int) -> int:
     count = min(count, len(sizes))
     wrapped = sizes + sizes[: count - 1] if count else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import lru_cache
 
 from fitcheck.memory.placement import Placement
 from fitcheck.models.model import Model, Tier
@@ -11,6 +12,7 @@ from fitcheck.models.workload import Task, Workload
 _FOLDER = "models"
 
 
+@lru_cache(maxsize=1024)
 def download(model: Model, tier: Tier) -> tuple[str, ...]:
     """How to get a tier's files; empty when nobody publishes them."""
     if tier.local_path is not None or tier.repository is None:
@@ -20,6 +22,7 @@ def download(model: Model, tier: Tier) -> tuple[str, ...]:
     return (f"hf download {shlex.quote(tier.repository)} {shlex.quote(tier.file)} --local-dir {_FOLDER}",)
 
 
+@lru_cache(maxsize=1024)
 def run(model: Model, tier: Tier, placement: Placement, workload: Workload) -> tuple[str, ...]:
     """Upstream's script for the task with this cell's sizes; empty for runtimes without a command line."""
     if placement.runtime != "sensenova" or placement.policy != "upstream" or model.repository is None:
