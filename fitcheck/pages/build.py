@@ -20,7 +20,7 @@ from typing import Any
 
 from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card
-from fitcheck.models.model import Model
+from fitcheck.models import catalog
 from fitcheck.pages import feed, plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.document import check_document, summary, way_out
@@ -29,6 +29,9 @@ from fitcheck.pages.page import files_of
 from fitcheck.pages.question import ask
 from fitcheck.pages.render import static
 from fitcheck.pages.view import neighbours
+from fitcheck.records import evidence
+from fitcheck.records.evidence import Index
+from fitcheck.verdict.accuracy import Row
 
 MANIFEST = "manifest.json"
 SCHEMA = "fitcheck.site/1"
@@ -53,17 +56,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Job:
-    """A document to compute: picklable, and small enough to send to a worker."""
+    """A document to compute, small enough to send to a worker: the model by its slug, because its tables are large."""
 
-    model: Model
+    model: str
     card: Card
     records: list[dict[str, Any]]
-    accuracy: tuple[Any, ...]
+    index: Index
+    accuracy: tuple[Row, ...]
 
 
 def _compute(job: _Job) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """(document, summary, texts) of one model on one card."""
-    document = check_document(ask(job.model, job.card), job.records, job.accuracy)
+    document = check_document(ask(catalog.get(job.model), job.card, job.index), job.records, job.accuracy)
     return document, summary(document), plan.texts_of(document, way_out(document))
 
 
@@ -79,10 +83,13 @@ class _Old:
         self.manifest = _manifest(root)
         self.pages: dict[str, Any] = self.manifest.get("pages", {})
         self.files: dict[str, str] = self.manifest.get("files", {})
+        self._intact: dict[str, bool] = {}
 
     def intact(self, path: str) -> bool:
-        known = self.files.get(path)
-        return known is not None and _hash_file(self.root / path) == known
+        if path not in self._intact:
+            known = self.files.get(path)
+            self._intact[path] = known is not None and _hash_file(self.root / path) == known
+        return self._intact[path]
 
     def holds(self, page: plan.Page) -> bool:
         entry = self.pages.get(page.address)
@@ -163,17 +170,25 @@ def _documents(inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None) ->
     todo: list[tuple[tuple[str, str], str, _Job]] = []
     known = old.manifest.get("checks", {})
     for model in inputs.models:
-        own = tuple(row for row in inputs.accuracy if model.name.removeprefix("SenseNova-") in row.cell)
-        about = digest([inputs.engine, model.slug, repr(own)])
         for card in inputs.cards:
-            records = inputs.records_of(card.slug, model.slug)
-            key = digest([about, card.slug, digest_json(records)])
+            every = inputs.records_of(card.slug)
+            accuracy = inputs.accuracy_of(model, card.slug)
+            # any run on the card may calibrate this model's times there
+            key = digest([inputs.engine, model.slug, card.slug, digest_json(every), repr(accuracy)])
             address = f"check/{model.slug}/{card.slug}/"
             entry = known.get(address)
             if entry is not None and entry["key"] == key and old.intact(f"{address}index.json"):
                 entries[model.slug, card.slug] = dict(entry)
             else:
-                todo.append(((model.slug, card.slug), key, _Job(model, card, records, own)))
+                todo.append(
+                    (
+                        (model.slug, card.slug),
+                        key,
+                        _Job(
+                            model.slug, card, inputs.records_of(card.slug, model.slug), evidence.build(every), accuracy
+                        ),
+                    )
+                )
     outcome.documents = len(todo)
     if len(todo) >= _POOL_FROM:
         for model in inputs.models:  # tables are made here once; the workers inherit them

@@ -12,7 +12,6 @@ from typing import Any
 
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.card import Card, Sourced
-from fitcheck.models.model import Model
 from fitcheck.models.workload import Task
 from fitcheck.pages.question import Asked
 from fitcheck.pages.view import RUNS, focus
@@ -68,7 +67,7 @@ def report_document(
         "tasks": [],
         "system_memory": [] if gpu.card.unified_memory else system_memory(report),
         "requirements": [asdict(requirement) for requirement in model.requirements],
-        "accuracy": accuracy_of(model, accuracy),
+        "accuracy": accuracy_of(accuracy),
         "records": [dict(record) for record in records],
     }
 
@@ -115,18 +114,15 @@ def system_memory(report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def accuracy_of(model: Model, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """How the estimator did on published measurements of this model; ``None`` when there are none."""
-    short = f"{model.name.removeprefix('SenseNova-')} "
-    own = [row for row in rows if row.cell.startswith(short)]
-    if not own:
+def accuracy_of(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """How the estimator did on the measurements in ``rows``; ``None`` when there are none."""
+    if not rows:
         return None
-    tested = [row for row in own if not row.fitted]
-    worst = sorted(own, key=lambda row: -abs(row.error))[:3]
+    worst = sorted(rows, key=lambda row: -abs(row.error))[:3]
     return {
-        "rows": len(own),
-        "tested": len(tested),
-        "covered": sum(row.covered for row in own),
+        "rows": len(rows),
+        "tested": sum(not row.fitted for row in rows),
+        "covered": sum(row.covered for row in rows),
         "worst": [accuracy_row(row) for row in worst],
     }
 

@@ -14,7 +14,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
-from fitcheck.verdict.accuracy import Row, published_rows
+from fitcheck.verdict.accuracy import Row, published_rows, recorded_rows
 
 DEFAULT_BASE_URL = "https://fitcheck.example/"
 _PACKAGE = Path(__file__).parents[1]
@@ -59,6 +59,16 @@ class Inputs:
             found = [record for record in found if (record.get("model") or {}).get("slug") == model]
         return newest_first(found)
 
+    def accuracy_of(self, model: Model, card: str) -> tuple[Row, ...]:
+        """What others published about the model, and its records on this card."""
+        short = f"{model.name.removeprefix('SenseNova-')} "
+        here = {record["id"] for record in self.records_of(card, model.slug)}
+        return tuple(
+            row
+            for row in self.accuracy
+            if row.cell.startswith(short) and (row.origin == "published" or row.source in here)
+        )
+
 
 def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: (-record["created"], record["id"]))
@@ -76,7 +86,7 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
         models=tuple(catalog.get(slug) for slug in catalog.slugs()),
         cards=_chosen(cards),
         records=tuple(_records(results)),
-        accuracy=tuple(published_rows()),
+        accuracy=tuple(published_rows() + (recorded_rows(results) if results is not None and results.is_dir() else [])),
         base_url=base_url.rstrip("/") + "/",
         engine=digest(_sources(_ENGINE)),
         pages=digest(_sources(_PAGES)),

@@ -309,19 +309,23 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
     )
     summaries = summarize(inputs.accuracy)
     tested = [one for one in summaries if not one.fitted]
-    errors = [f"{one.quantity}: median error {write(one.median, 'percent')} of {one.rows} rows" for one in tested]
-    best = ", ".join(f"{one.quantity} within {write(one.worst, 'percent')}" for one in tested)
+    errors = [
+        f"{one.quantity}, {one.origin}: median error {write(one.median, 'percent')} of {one.rows} rows"
+        for one in tested
+    ]
+    best = ", ".join(f"{one.quantity} ({one.origin}) within {write(one.worst, 'percent')}" for one in tested)
     yield _page(
         inputs,
         "accuracy/",
         "accuracy.html",
         "Accuracy: predicted against measured, misses as large as hits",
-        f"{len(inputs.accuracy)} published rows beside the prediction: {best}.",
+        f"{len(inputs.accuracy)} measured quantities beside the prediction: {best}.",
         document={
             "schema": "fitcheck.accuracy/1",
             "address": "accuracy/",
             "summary": [
                 {
+                    "origin": one.origin,
                     "quantity": one.quantity,
                     "rows": one.rows,
                     "median": one.median,

@@ -13,6 +13,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
+from fitcheck.records.evidence import Index
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
 from fitcheck.verdict.report import Report
@@ -25,11 +26,15 @@ USUAL_RAM_ELSEWHERE = 32 * GIB
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A model on a card in a machine with ``ram`` bytes of system memory (``None``: the card's own, shared)."""
+    """A model on a card in a machine with ``ram`` bytes of system memory (``None``: the card's own, shared).
+
+    ``index`` holds the records of the card.
+    """
 
     model: Model
     card: Card
     ram: int | None
+    index: Index
 
     def command(self, task: Task = Task.T2I) -> str:
         words = ["fitcheck", "check", self.model.slug, "--gpu", self.card.slug]
@@ -49,10 +54,18 @@ class Asked:
     ) -> Report:
         """What ``command`` prints, as a value; of some tiers and modes alone when they are given."""
         machine = machine_for(self.card, ram=self.ram)
-        return check(self.model, machine, tiers=tiers, modes=modes, request=Request(task=str(task)), advise=advise)
+        return check(
+            self.model,
+            machine,
+            tiers=tiers,
+            modes=modes,
+            request=Request(task=str(task)),
+            index=self.index,
+            advise=advise,
+        )
 
 
-def ask(model: Model, card: Card) -> Asked:
-    """The question of the page about ``model`` on ``card``."""
+def ask(model: Model, card: Card, index: Index | None = None) -> Asked:
+    """The question of the page about ``model`` on ``card``, with the records of that card."""
     ram = None if card.unified_memory else USUAL_RAM.get(card.form, USUAL_RAM_ELSEWHERE)
-    return Asked(model, card, ram)
+    return Asked(model, card, ram, index or Index())

@@ -120,7 +120,9 @@ def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> lis
         and (record["model"]["tier"], record["runtime"].get("mode"), record["runtime"].get("revision"))
         == (cell["tier"], cell["mode"], cell["revision"])
         and record["workload"]["task"] == work["task"]
-        and (record["workload"].get("width"), record["workload"].get("height")) == (work["width"], work["height"])
+        and (record["runtime"].get("policy") or cell["policy"]) == cell["policy"]
+        and all(record["workload"].get(name) == work[name] for name in ("width", "height"))
+        and record["workload"].get("cfg") == cell["cfg"]
     ]
 
 

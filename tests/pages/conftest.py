@@ -14,7 +14,8 @@ from fitcheck.pages import build, single
 from fitcheck.pages.inputs import gather
 from fitcheck.pages.question import ask
 from fitcheck.pages.serve import server_for
-from fitcheck.records import store
+from fitcheck.records import evidence, store
+from fitcheck.records.evidence import Index
 
 from .records import hostile, link, passed
 
@@ -31,6 +32,7 @@ FLAGS = (
 class Site:
     root: Path
     url: str
+    index: Index
 
     @property
     def pages(self) -> list[Path]:
@@ -65,12 +67,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     store.write(results, link())
     inputs = gather(results, CARDS)
     out = folder / "out"
-    build.build(replace(inputs, records=(*inputs.records, hostile())), out)
+    records = (*inputs.records, hostile())
+    build.build(replace(inputs, records=records), out)
     asked = ask(inputs.models[2], inputs.cards[0])
     single.write(asked.report(), out / "alone.html", asked.command())
     with server_for(out) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Site(out, f"http://127.0.0.1:{server.server_address[1]}/")
+        yield Site(out, f"http://127.0.0.1:{server.server_address[1]}/", evidence.build(records))
         server.shutdown()
 
 

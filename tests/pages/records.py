@@ -72,7 +72,8 @@ def link(created: int = 1_790_000_100) -> LinkRecord:
 
 ATTACK = (
     "<script>window.owned=1;document.title='owned'</script><img src=x onerror=\"window.owned=1\">"
-    "</title></style></textarea><a href='javascript:window.owned=1'>x</a>\" onload=\"window.owned=1\" ' `${1}` {{1234*9}}"
+    "</title></style></textarea><a href='javascript:window.owned=1'>x</a>\" onload=\"window.owned=1\" ' `${1}` "
+    "{{'own' * 7}}"
     "]]>&lt;\u202eesrever\u202c \u2066\u05d0\u05d1\u05d2 \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u0000\u0007\u200b"
 )
 LONG = "W" * 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
@@ -44,7 +45,7 @@ def test_html_has_no_parse_error_and_sound_structure(trees: dict[Path, ElementTr
         assert tree.get("lang") == "en", path
         assert tree.findtext("head/title"), path
         levels = [int(element.tag[1]) for element in tree.iter() if re.fullmatch(r"h[1-6]", str(element.tag))]
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), (path, levels)
+        assert all(after <= before + 1 for before, after in pairwise(levels)), (path, levels)
         for element in tree.iter():
             assert element.get("style") is None, (path, "an inline style that the policy refuses")
             assert not [name for name in element.attrib if str(name).startswith("on")], path
@@ -144,7 +145,7 @@ def test_a_hostile_record_is_text_and_nothing_else(site: Site, trees: dict[Path,
             assert not (link.get("href") or "").startswith("javascript:"), path
         raw = path.read_text("utf-8")
         assert not re.search("[\u0000\u0007\u200b\u202e\u202c\u2066]", raw), path
-        assert "11106" not in raw, (path, "a template in a text was carried out")
+        assert "own" * 7 not in raw, (path, "a template in a text was carried out")
     for path in (site.root / "results/feed.xml", site.root / "sitemap.xml"):
         ElementTree.parse(path)
     document = json.loads((site.root / "results" / ("e" * 64) / "index.json").read_bytes())

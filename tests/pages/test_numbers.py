@@ -16,12 +16,20 @@ import pytest
 
 from fitcheck.cli.main import application
 from fitcheck.pages.formats import raw, resolve, write
+from fitcheck.records import evidence
 
 from .conftest import Site
 from .test_markup import parse
 
 # a figure with its unit; what remains in a page's own sentences once every <data> is taken out must hold none
 FIGURE = re.compile(r"\d(?:[\d.,]*)\s?(?:GiB|GB|TFLOP/s|GB/s|TB/s|s|min|h)\b")
+
+
+@pytest.fixture(autouse=True)
+def same_records(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command line knows the records that the site was built with, as an installation with them packed would."""
+    monkeypatch.setattr(evidence, "accepted", lambda: site.index)
+    monkeypatch.setenv("FITCHECK_RECORDS", str(tmp_path))
 
 
 @cache

@@ -26,10 +26,11 @@ _CLASSES = {
     "#040404": "q2",
     "#050505": "q3",
     "#060606": "q4",
+    "#080808": "q5",
     "#070707": "paper",
 }
 _BY_CLASS = {name: colour for colour, name in _CLASSES.items()}
-_MARKERS = "osD^"
+_MARKERS = "osD^v"
 
 
 def key_of(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -85,11 +86,11 @@ def _draw(axis: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None:
     axis.plot(ends, ends, color=_BY_CLASS["rule"], linewidth=1, zorder=1)
     quantities = sorted({row["quantity"] for row in rows})
     for index, quantity in enumerate(quantities):
-        colour = _BY_CLASS[f"q{index % 4 + 1}" if len(quantities) > 1 else "q4"]
+        colour = _BY_CLASS[f"q{index % 5 + 1}" if len(quantities) > 1 else "q4"]
         for fitted in (False, True):
             part = [row for row in rows if row["quantity"] == quantity and row["fitted"] is fitted]
             if part:
-                _marks(axis, part, colour, _MARKERS[index % 4], fitted, quantity)
+                _marks(axis, part, colour, _MARKERS[index % 5], fitted, quantity)
     axis.legend(frameon=False, loc="upper left", fontsize=10, handletextpad=0.3)
 
 
