@@ -10,6 +10,7 @@ from typing import Any
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
+from fitcheck.models.catalog import bfloat16_compute_capability
 from fitcheck.units import Interval
 
 
@@ -76,10 +77,16 @@ def _ends(interval: Interval[float]) -> tuple[float, float, float]:
     return interval.low, interval.best, interval.high
 
 
+def emulates_bfloat16(card: Card) -> bool:
+    """Whether an NVIDIA card is too old for bfloat16 matrix units."""
+    capability = card.compute_capability
+    return capability is not None and capability < bfloat16_compute_capability()
+
+
 @cache
 def rates_of(card: Card) -> Rates | None:
     """``None`` when the card's tensor rate or bandwidth is unknown: then seconds are unknown, not guessed."""
-    if card.tensor_flops is None or card.memory_bandwidth is None:
+    if card.tensor_flops is None or card.memory_bandwidth is None or emulates_bfloat16(card):
         return None
     efficiency, host = data()["efficiency"], data()["host"]
     bandwidth, clocks = _scaled(card.memory_bandwidth, efficiency["memory"]), _processor_clocks(card)

@@ -136,15 +136,16 @@ def _free_changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 def _bought_changes(setting: Setting) -> Iterator[tuple[str, Setting]]:
     """More memory in the next sizes that are sold, cheapest kind first."""
-    machine = setting.machine
+    machine, gpu = setting.machine, setting.machine.gpus[setting.gpu]
+    shared = gpu.card.unified_memory
     if machine.ram_total is not None:
         for size in (size for size in RAM_SIZES if size > machine.ram_total):
-            larger = replace(machine, ram_total=size, ram_available=None)
-            yield (
-                f"{size // GIB} GB of system memory",
-                replace(setting, machine=larger, budget=budget_of(larger, setting.gpu)),
-            )
-    gpu = machine.gpus[setting.gpu]
+            gpus = tuple(replace(one, vram_total=size) if one.card.unified_memory else one for one in machine.gpus)
+            larger = replace(machine, ram_total=size, ram_available=None, gpus=gpus)
+            words = f"{size // GIB} GB of {'shared' if shared else 'system'} memory"
+            yield words, replace(setting, machine=larger, budget=budget_of(larger, setting.gpu))
+    if shared:
+        return
     for size in (size for size in VRAM_SIZES if size > gpu.vram_total):
         share = size / gpu.vram_total if gpu.vram_total else 1.0
         vram = setting.budget.vram

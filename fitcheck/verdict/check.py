@@ -129,7 +129,11 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
     """
 
     def time(cell: Cell) -> float:
-        return cell.duration.seconds.best if cell.duration is not None else float("inf")
+        """Seconds; where they are unknown, passes of the sampler, so that fewer steps still come first."""
+        if cell.duration is not None:
+            return cell.duration.seconds.best
+        guidance = 2 if cell.workload.cfg > 1 else 1
+        return float(cell.workload.steps * guidance * cell.workload.images)
 
     ranked = sorted(
         cells,
@@ -148,7 +152,7 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
         cell
         for cell in ranked
         if (cell.verdict, cell.tier.published) == (first.verdict, first.tier.published)
-        and (time(cell) <= NEAR * time(first) or first.duration is None)
+        and time(cell) <= NEAR * time(first)
     ]
     best = min(rivals, key=lambda cell: (-_bits(cell), time(cell), cell.footprint.card.best))
     return [best, *(cell for cell in ranked if cell is not best)]

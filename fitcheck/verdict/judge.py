@@ -13,6 +13,8 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.placement import Placement, Stream
+from fitcheck.models.catalog import minimum_compute_capability
+from fitcheck.speed.rates import emulates_bfloat16
 from fitcheck.units import Interval, format_gb, format_gib
 
 
@@ -141,7 +143,6 @@ def _native_platform(card: Card, rows: dict[str, Any]) -> tuple[Verdict, Constra
 
 def _torch_platform(card: Card, placement: Placement) -> tuple[Verdict, Constraint, str] | None:
     row = _support()["sensenova"].get(card.vendor, _support()["sensenova"]["other"])
-    capability = _support()["compute_capability"]
     if row["support"] == "no":
         return Verdict.NO, Constraint.RUNTIME, f"{card.name}: {row['reason']}."
     if row["support"] == "full only" and placement.stream is not Stream.NOTHING:
@@ -153,14 +154,15 @@ def _torch_platform(card: Card, placement: Placement) -> tuple[Verdict, Constrai
                 Constraint.COMPUTE_CAPABILITY,
                 f"The compute capability of {card.name} is not known.",
             )
-        if card.compute_capability < tuple(capability["minimum"]):
-            have, want = (".".join(map(str, pair)) for pair in (card.compute_capability, capability["minimum"]))
+        minimum = minimum_compute_capability()
+        if card.compute_capability < minimum:
+            have, want = (".".join(map(str, pair)) for pair in (card.compute_capability, minimum))
             return (
                 Verdict.NO,
                 Constraint.COMPUTE_CAPABILITY,
                 f"Compute capability {have}; the PyTorch wheels need {want}.",
             )
-        if card.compute_capability < tuple(capability["bfloat16"]):
+        if emulates_bfloat16(card):
             return (
                 Verdict.TIGHT,
                 Constraint.DTYPE,
