@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
 
         from fitcheck.cli.output import console
-        from fitcheck.verdict.accuracy import published_rows, recorded_rows, summarize
+        from fitcheck.verdict.accuracy import language_summaries, published_rows, recorded_rows, summarize
 
         rows = published_rows()
         if results is not None:
             if not results.is_dir():
                 raise InputError(f"--results: {results} is not a folder.")
             rows += recorded_rows(results)
-        summaries = summarize(rows)
+        summaries = [*summarize(rows), *language_summaries()]
         if json_:
             document = {
                 "schema": "fitcheck.accuracy/1",
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
                 str(summary.rows),
                 f"{summary.median:.2%}",
                 f"{summary.worst:.2%}",
-                f"{summary.covered} of {summary.rows}",
+                "" if summary.covered is None else f"{summary.covered} of {summary.rows}",
             )
             for summary in summaries
         ]

@@ -60,8 +60,22 @@ class Summary:
     rows: int
     median: float
     worst: float
-    covered: int
+    covered: int | None
     fitted: bool
+
+
+def language_summaries() -> list[Summary]:
+    """llama.cpp's printed buffers and exact GGUF file sizes against ours; these are exact figures without intervals."""
+    from fitcheck.memory.llamacpp import accuracy as llamacpp
+
+    rows, _ = llamacpp.llamacpp_accuracy()
+    sizes, _ = llamacpp.file_size_accuracy()
+    found = [*llamacpp.summarize(rows), *llamacpp.summarize(sizes)]
+    words = {"mainline": "llama.cpp", "fork": "ik_llama.cpp", "file": "GGUF", "file, rounded": "GGUF (rounded)"}
+    return [
+        Summary("published", f"{words[one.engine]} {one.quantity}", one.count, one.median, one.worst, None, False)
+        for one in found
+    ]
 
 
 def summarize(rows: Sequence[Row]) -> list[Summary]:
