@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from fitcheck.models.quant import TYPES
@@ -38,7 +39,12 @@ class Tier:
     published: bool = True
     distilled_steps: int | None = None
 
-    @property
+    def __hash__(self) -> int:
+        # The table is compared by identity, so its hash says all; one over every field
+        # would cost a sweep over cards a fifth of its time.
+        return hash(self.tensors)
+
+    @cached_property
     def quantized(self) -> bool:
         return any(TYPES[name].quantized for name in self.tensors.bytes_by_type)
 
@@ -66,6 +72,9 @@ class Model:
     requirements: tuple[Requirement, ...] = ()
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = field(default=())
+
+    def __hash__(self) -> int:
+        return hash(self.slug)
 
     def tier(self, name: str) -> Tier | None:
         return next((tier for tier in self.tiers if tier.name.lower() == name.lower()), None)

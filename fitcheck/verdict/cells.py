@@ -61,7 +61,9 @@ _kept_share = lru_cache(maxsize=4096)(kept_share)
 
 def _relevant(device: Device, placement: Placement) -> Device:
     """``device`` without what the placement does not look at: only one that keeps layers asks for the card's size."""
-    return device if placement.keep_generation else replace(device, total=None, free=None)
+    if placement.keep_generation:
+        return device
+    return Device(device.compute_capability, flash_attention=device.flash_attention, warm=device.warm)
 
 
 def footprint_of(setting: Setting) -> Footprint:
@@ -76,6 +78,9 @@ def judgement_of(setting: Setting) -> Judgement:
 
 def duration_of(setting: Setting) -> Duration | None:
     gpu = setting.machine.gpus[setting.gpu]
+    share = 0.0
+    if setting.placement.keep_generation:
+        share = _kept_share(setting.architecture, setting.tier, setting.workload, setting.placement, setting.device)
     return seconds(
         setting.architecture,
         setting.tier.tensors,
@@ -83,13 +88,7 @@ def duration_of(setting: Setting) -> Duration | None:
         setting.placement,
         gpu.card,
         gpu.link,
-        kept_share=_kept_share(
-            setting.architecture,
-            setting.tier,
-            setting.workload,
-            setting.placement,
-            _relevant(setting.device, setting.placement),
-        ),
+        kept_share=share,
         calibration=setting.calibration,
     )
 

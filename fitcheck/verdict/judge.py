@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any, Protocol
 
@@ -186,14 +186,16 @@ def judge(footprint: Footprint, budget: Budget, card: Card, placement: Mode) -> 
     platform = _platform(card, placement)
     if platform is not None and platform[0].rank > worst.verdict.rank:
         return Judgement(*platform, tuple(margins))
-    return Judgement(worst.verdict, worst.constraint, _explain(worst, footprint), tuple(margins))
+    return Judgement(worst.verdict, worst.constraint, _explain(worst, footprint.peak.name), tuple(margins))
 
 
-def _explain(margin: Margin, footprint: Footprint) -> str:
+@lru_cache(maxsize=8192)
+def _explain(margin: Margin, peak: str) -> str:
+    """The sentence of a margin; cards with the same budget share it."""
     amount = format_gb if margin.constraint is Constraint.DISK else format_gib
     need, have = amount(margin.need), amount(margin.available)
     what = {
-        Constraint.VRAM: f"the card must hold {need} at the peak ({footprint.peak.name})",
+        Constraint.VRAM: f"the card must hold {need} at the peak ({peak})",
         Constraint.RAM: f"the host must hold {need}",
         Constraint.DISK: f"the files take {need}",
     }[margin.constraint]
