@@ -199,7 +199,7 @@ def page(rows: list[tuple[Truth, dict[str, Any]]], names: list[str], versions: s
         "printed: all weights, the attention cache with recurrent state, and their sum with the card's compute buffer.",
         f"Peers: {', '.join(installed)}. – means that the estimator gives no such number or refuses the file.",
         "hf-mem gives weights and cache only, so its total has no compute buffer; modelinfo-cli adds a fixed overhead.",
-        "Tied heads are loaded twice by llama.cpp, which explains part of the peers' error on weights. The captured rows",
+        "hf-mem gives weights and cache only, so its total has no compute buffer; modelinfo-cli adds a fixed sum.",
         "(all but the published ones) are also fixtures of fitcheck's own tests: fitcheck replays the rules by which",
         "llama.cpp reserves memory, and its graphs were written with these captures at hand.",
         "",

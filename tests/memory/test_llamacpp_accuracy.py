@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from fitcheck.errors import InputError
 from fitcheck.memory.llamacpp.accuracy import AccuracyRow, file_size_accuracy, llamacpp_accuracy, summarize
 
 
@@ -63,3 +69,30 @@ def test_summary_groups_by_engine_and_quantity() -> None:
     ]
     (summary,) = summarize(rows)
     assert (summary.count, summary.worst) == (2, 0.10000000000000009)
+
+
+def test_a_file_of_rows_is_read_from_its_columns_alone(tmp_path: Path) -> None:
+    """The same rows without their readings: caches stay exact, nothing is known but the columns and notes."""
+    text = resources.files("fitcheck.memory").joinpath("data/published/llamacpp.csv").read_text()
+    file = tmp_path / "rows.csv"
+    file.write_text(text)
+    rows, _ = llamacpp_accuracy(file)
+    caches = [row for row in rows if row.quantity == "KV cache"]
+    assert len(caches) >= 62
+    assert max(abs(row.error) for row in caches) < 0.005
+    compute = sorted(abs(row.error) for row in rows if row.quantity == "compute")
+    assert compute[len(compute) // 2] < 0.03
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        llamacpp_accuracy(tmp_path / "absent.csv")
+    broken = tmp_path / "broken.csv"
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError):
+        llamacpp_accuracy(broken)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    rows, skipped = llamacpp_accuracy(other)
+    assert not rows
+    assert len(skipped) == 1

@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from io import StringIO
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from fitcheck.errors import InputError
-from fitcheck.memory.llamacpp.builds import parse_build
+from fitcheck.memory.llamacpp.builds import FORK
 from fitcheck.memory.llamacpp.estimate import LlamaEstimate, estimate
-from fitcheck.memory.llamacpp.options import LlamaOptions
-from fitcheck.models.known_language import known_language_model
+from fitcheck.memory.llamacpp.rows import architecture_of, number, options_of, reading_of, table_of
 from fitcheck.models.language import LanguageArchitecture
 from fitcheck.models.language_gguf import architecture_from_gguf
-from fitcheck.models.mixture import mixture_table, tier_name
+from fitcheck.models.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
 from fitcheck.units import GIB, MIB
 
@@ -77,29 +77,39 @@ def _published(name: str) -> str:
     return resources.files("fitcheck.memory").joinpath(f"data/published/{name}").read_text("utf-8")
 
 
-def llamacpp_accuracy() -> tuple[list[AccuracyRow], list[str]]:
-    """(compared numbers, what was left out and why) for the published llama.cpp rows."""
+def llamacpp_accuracy(path: Path | None = None) -> tuple[list[AccuracyRow], list[str]]:
+    """(compared numbers, what was left out and why) for the published rows, or for a file of rows in the same columns.
+
+    Rows of another file are read from their columns alone (``rows.py``). Raises InputError when it cannot be read.
+    """
+    if path is None:
+        text, readings = _published("llamacpp.csv"), _readings()
+    else:
+        try:
+            text, readings = path.read_text("utf-8"), {}
+        except (OSError, UnicodeDecodeError) as problem:
+            raise InputError(f"{path}: the rows cannot be read ({problem}).") from problem
     found: list[AccuracyRow] = []
     skipped: list[str] = []
-    for index, row in enumerate(csv.DictReader(StringIO(_published("llamacpp.csv")))):
-        reading = _readings().get(str(index))
-        if reading is None:
-            skipped.append(f"row {index}: no reading")
+    for index, row in enumerate(csv.DictReader(StringIO(text))):
+        try:
+            rows, reasons = _compare(index, row, readings.get(str(index)) or reading_of(row))
+        except (InputError, KeyError) as problem:
+            skipped.append(f"row {index}: {problem}")
             continue
-        rows, reasons = _compare(index, row, reading)
         found += rows
         skipped += [f"row {index}: {reason}" for reason in reasons]
     return found, skipped
 
 
 def _compare(index: int, row: dict[str, str], reading: dict[str, Any]) -> tuple[list[AccuracyRow], list[str]]:
-    architecture = known_language_model(reading["model"])
-    engine = "fork" if row["engine"] == "ik_llama.cpp" else "mainline"
+    architecture = architecture_of(row, reading)
+    engine = "fork" if row["engine"] == FORK else "mainline"
     reasons = []
-    tensors, exact = _table(architecture, row, reading)
+    tensors, exact = table_of(architecture, row, reading)
     if not exact:
-        reasons.append(f"tier {row['quant'] or 'not stated'}: a publisher's own mixture, weights by file size only")
-    options, cards = _options(row, reading)
+        reasons.append(f"tier {row['quant'] or 'not stated'}: a publisher's own mixture, weights not compared")
+    options, cards = options_of(row, reading)
     result = estimate(architecture, tensors, options, vram=[24 * GIB] * cards)
     fitted = bool(reading.get("fitted"))
     compared = [
@@ -125,72 +135,24 @@ def _quantities(
     if exact and reading.get("weights", True):
         override = "override" in row["notes"] and not reading.get("experts_on_host")
         if not override:
-            found.append(("weights on cards", cards, _number(row, "model_buffer_gpu_mib")))
+            found.append(("weights on cards", cards, number(row, "model_buffer_gpu_mib")))
             if row["ngl"] != "0" and _full(row):
-                found.append(("weights on host", result.host.weights, _number(row, "model_buffer_cpu_mib")))
-        file_gib = _number(row, "file_gib")
+                found.append(("weights on host", result.host.weights, number(row, "model_buffer_cpu_mib")))
+        file_gib = number(row, "file_gib")
         if file_gib and len(row["file_gib"].split(".")[-1]) >= 2 and file_gib >= 5:
             found.append(("weights in file", tensors.nbytes, file_gib * 1024))
     cache_total = result.kv_cache + (result.recurrent if reading.get("cache") == "total" else 0)
-    found.append(("KV cache", cache_total, _number(row, "kv_mib")))
-    comparable = reading.get("compute", True) and row["engine"] != "ik_llama.cpp" and "override" not in row["notes"]
+    found.append(("KV cache", cache_total, number(row, "kv_mib")))
+    comparable = reading.get("compute", True) and row["engine"] != FORK and "override" not in row["notes"]
     if comparable and (exact or _full(row)):
-        found.append(("compute", max((c.compute for c in result.cards), default=0), _number(row, "compute_gpu_mib")))
+        found.append(("compute", max((c.compute for c in result.cards), default=0), number(row, "compute_gpu_mib")))
     if reading.get("experts_on_host"):
-        found.append(("compute", max(c.compute for c in result.cards), _number(row, "compute_gpu_mib")))
+        found.append(("compute", max(c.compute for c in result.cards), number(row, "compute_gpu_mib")))
     return found
 
 
 def _full(row: dict[str, str]) -> bool:
     return bool(row["ngl"]) and bool(row["n_layer"]) and int(row["ngl"]) > int(row["n_layer"])
-
-
-def _number(row: dict[str, str], column: str) -> float | None:
-    try:
-        return float(row[column]) or None
-    except ValueError:
-        return None
-
-
-def _table(
-    architecture: LanguageArchitecture, row: dict[str, str], reading: dict[str, Any]
-) -> tuple[TensorTable, bool]:
-    """The tensor table of the row's tier, and whether the tier's name decides it."""
-    text = reading.get("tier") or row["quant"].split(" - ")[0].split(" (")[0].strip()
-    name = {"Q2_K": "Q2_K", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "Q4_0/MXFP4": "MXFP4"}.get(text, text)
-    imatrix = bool(reading.get("imatrix", name.startswith("IQ")))
-    try:
-        tier = tier_name(name)
-    except InputError:
-        return mixture_table(architecture, "Q8_0"), False
-    # the fork's authors mix types by hand under these names
-    handmade = row["engine"] == "ik_llama.cpp" and row["arch"] in ("deepseek2", "qwen3moe") and tier != "F16"
-    return mixture_table(architecture, tier, imatrix), not handmade
-
-
-def _options(row: dict[str, str], reading: dict[str, Any]) -> tuple[LlamaOptions, int]:
-    given = dict(reading["options"])
-    cards = int(given.pop("cards", 0) or row["n_gpu"] or 1)
-    build = parse_build(given.pop("build", None))
-    read: dict[str, Any] = {"context": int(row["n_ctx"] or 4096), "build": build}
-    if row["n_seq"]:
-        read["sequences"] = int(row["n_seq"])
-    if row["n_ubatch"]:
-        read["micro_batch"] = int(row["n_ubatch"])
-    if row["fa"] in ("0", "1"):
-        read["flash_attention"] = row["fa"] == "1"
-    if row["ngl"]:
-        read["gpu_layers"] = int(row["ngl"])
-    if row["type_k"]:
-        read["cache_type_k"] = row["type_k"]
-    if row["type_v"] and not row["type_v"].startswith("mla"):
-        read["cache_type_v"] = row["type_v"]
-    if reading.get("experts_on_host"):
-        read["cpu_moe_layers"] = 10_000
-    if reading.get("cache") == "total":
-        read.pop("sequences", None)
-    options = LlamaOptions(**{**read, **given})
-    return options, cards
 
 
 def file_size_accuracy() -> tuple[list[AccuracyRow], list[str]]:
