@@ -106,7 +106,7 @@ def estimate(
         cards.append(DeviceMemory(weights.cards[index], attention, recurrent, buffers.cards[index], count))
     attention, recurrent, count = share(HOST)
     host = DeviceMemory(weights.host, attention, recurrent, buffers.host, count, buffers.output)
-    totals = tuple(_card_total(card, architecture) for card in cards)
+    totals = tuple(_card_total(card, architecture, options) for card in cards)
     file_size = disk if disk is not None else tensors.nbytes + 40 * architecture.vocabulary
     assumptions = _assumptions(architecture, options, devices)
     return LlamaEstimate(
@@ -122,7 +122,7 @@ def estimate(
     )
 
 
-def _card_total(card: DeviceMemory, architecture: LanguageArchitecture) -> Interval[int]:
+def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options: LlamaOptions) -> Interval[int]:
     """Buffers plus what the driver, the libraries and their work space take on a card that is used at all."""
     if not card.total:
         return Interval.exactly(0)
@@ -131,6 +131,8 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture) -> Inter
     slack = round(_constants()["compute_slack"] * card.compute)
     if architecture.unknown or any(block.recurrent for block in architecture.blocks):
         slack = round(_constants()["compute_slack_unknown"] * card.compute)
+    if options.build.fork:
+        slack = round(_constants()["compute_slack_fork"] * card.compute)
     return Interval(card.total - slack + low, card.total + best, card.total + slack + high)
 
 
@@ -167,6 +169,8 @@ def _footprint(
 def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:
     said = list(architecture.unknown)
     said.append(f"llama.cpp build: {options.build}")
+    if options.build.fork:
+        said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
     if options.flash_attention is None:
         said.append("flash attention: auto, taken as on")
     if options.sequences is None and options.slots > 1:

@@ -36,10 +36,12 @@ def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
     source = graph.reshape(current, (width, 1, tokens))
     inner = names[f"{prefix}ffn_down_exps.weight"].shape[-1]
     shape = (inner, used, tokens)
+    # the fork asks how many tokens an expert sees on average before a card takes its weights (its pull request 520)
+    batch = tokens * used // max(count, 1) if builder.build.fork else tokens
 
     def through(name: str, node: Node, rows: int) -> Node:
         weight = builder.weight(f"{prefix}{name}.weight")
-        found = graph.op("mul_mat_id", (rows, used, tokens), weight, node, chosen, rows=tokens)
+        found = graph.op("mul_mat_id", (rows, used, tokens), weight, node, chosen, rows=batch)
         if f"{prefix}{name}.bias" in names:
             found = graph.op("add_id", found.shape, found, builder.weight(f"{prefix}{name}.bias"), chosen)
         return found
@@ -49,7 +51,7 @@ def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
         hidden = graph.op("glu", shape, graph.view(joint, shape), graph.view(joint, shape))
     elif builder.build.fork and builder.options.fused_experts and f"{prefix}ffn_gate_exps.weight" in names:
         up, gate = (builder.weight(f"{prefix}{name}.weight") for name in ("ffn_up_exps", "ffn_gate_exps"))
-        hidden = graph.op("mul_mat_id", shape, up, gate, source, chosen, rows=tokens)
+        hidden = graph.op("mul_mat_id", shape, up, gate, source, chosen, rows=batch)
     else:
         upper = through("ffn_up_exps", source, inner)
         if f"{prefix}ffn_gate_exps.weight" in names:
