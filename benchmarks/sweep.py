@@ -98,7 +98,9 @@ def main() -> int:
     else:
         for name, value in result.items():
             print(f"{name:24} {value}")
-    missed = [name for name, over in (("wall", wall > WALL_BAR), ("memory", result["peak MB"] * 1e6 > MEMORY_BAR)) if over]
+    missed = [
+        name for name, over in (("wall", wall > WALL_BAR), ("memory", result["peak MB"] * 1e6 > MEMORY_BAR)) if over
+    ]
     for name in missed:
         print(f"the {name} bar is missed", file=sys.stderr)
     return 1 if missed else 0
