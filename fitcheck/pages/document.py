@@ -22,6 +22,8 @@ from fitcheck.verdict.judge import Verdict, judge
 from fitcheck.verdict.report import Cell, Report, cell_json
 
 SCHEMA = "fitcheck.page/1"
+# of the other tasks a page shows the answer, not the whole table
+TASK_CELL = ("tier", "published", "mode", "verdict", "reason", "flip", "card", "host", "seconds", "commands")
 RAM_STEPS = tuple(size * GIB for size in (16, 24, 32, 48, 64, 96, 128, 192, 256))
 
 
@@ -33,7 +35,8 @@ def check_document(
     tasks = []
     for task in asked.model.tasks:
         cell = report.cells[focus(report.to_json())] if task is Task.T2I else closest(asked, task)
-        tasks.append({"task": str(task), "command": asked.command(task), "cell": cell_json(cell)})
+        shown = {name: value for name, value in cell_json(cell).items() if name in TASK_CELL}
+        tasks.append({"task": str(task), "command": asked.command(task), "cell": shown})
     return {
         **report_document(report, asked.command(), records, accuracy),
         "address": f"check/{asked.model.slug}/{asked.card.slug}/",

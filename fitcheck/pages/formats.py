@@ -11,8 +11,6 @@ from typing import Any
 from fitcheck import units
 
 UNKNOWN = "unknown"
-# kinds that are words: the text itself is the value
-WORDS = ("text", "verdict")
 VERDICTS = {"fits": "Fits", "tight": "Tight", "unknown": "Unknown", "no": "No"}
 
 
@@ -64,6 +62,4 @@ def raw(value: Any) -> str:
     """The machine-readable form beside the written one."""
     if value is None:
         return ""
-    if isinstance(value, dict):
-        return "/".join(str(value[end]) for end in ("low", "best", "high"))
     return ".".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -257,7 +257,7 @@ def card_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
             "card": card_facts(card),
             "usable": own[0]["usable_span"],
             "rows": own,
-            "records": inputs.records_of(card.slug),
+            "records": [view.record_facts(record) for record in inputs.records_of(card.slug)],
         }
         yield _page(
             inputs,
@@ -303,7 +303,7 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
         "results.html",
         "Results: measurements that people sent",
         f"{len(records)} accepted measurements of models on cards, each with what is needed to repeat it.",
-        document={"schema": LIST_SCHEMA, "address": "results/", "records": records},
+        document={"schema": LIST_SCHEMA, "address": "results/", "records": [view.record_facts(one) for one in records]},
         preview=_plain("fitcheck", "Results", f"{len(records)} accepted measurements"),
         section="results/",
     )

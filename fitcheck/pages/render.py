@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from fitcheck.pages import view, words
 from fitcheck.pages.charts import memory
 from fitcheck.pages.charts.gauge import gauge
-from fitcheck.pages.formats import WORDS, raw, resolve, write
+from fitcheck.pages.formats import raw, resolve, write
 
 LONGEST_TEXT = 600
 
@@ -37,13 +37,17 @@ def foreign(text: object, limit: int = LONGEST_TEXT) -> Markup:
     return Markup("<bdi>{}</bdi>").format(clean)
 
 
-def number(document: Mapping[str, Any], path: str, kind: str) -> Markup:
-    """The value at ``path`` of the page's JSON twin, written as ``kind``, with both beside the text for programs."""
-    value = resolve(document, path)
-    bound, text = f'data-path="{escape(path)}" data-format="{escape(kind)}"', escape(write(value, kind))
-    if kind in WORDS:
-        return Markup(f"<span {bound}>{text}</span>")  # noqa: S704 - every part is escaped
-    return Markup(f'<data value="{escape(raw(value))}" {bound}>{text}</data>')  # noqa: S704 - as above
+def number(document: Mapping[str, Any], path: str, kind: str, scope: str = "", *, value: bool = False) -> Markup:
+    """The value at ``path`` of the page's JSON twin, written as ``kind``, with the path beside it for programs.
+
+    ``scope`` is the part of the path that an element around it states as ``data-in``; ``value`` adds the bare value,
+    by which a table is sorted.
+    """
+    found = resolve(document, path)
+    bound, text = f'data-at="{escape(path.removeprefix(scope))}" data-as="{escape(kind)}"', escape(write(found, kind))
+    if value:
+        return Markup(f'<data value="{escape(raw(found))}" {bound}>{text}</data>')  # noqa: S704 - every part is escaped
+    return Markup(f"<span {bound}>{text}</span>")  # noqa: S704 - as above
 
 
 @cache
@@ -82,9 +86,8 @@ def policy(*, inline_style: str | None = None, inline_script: str | None = None)
 
 
 def render(template: str, document: Mapping[str, Any], **values: Any) -> str:
-    """``document`` is the page's JSON twin; ``n(path, kind)`` in a template writes a number of it."""
+    """``document`` is the page's JSON twin; ``n`` in a template writes a number of it."""
 
-    def n(path: str, kind: str) -> Markup:
-        return number(document, path, kind)
+    n = partial(number, document)
 
     return compact(environment().get_template(template).render(doc=document, n=n, **values))

@@ -65,6 +65,16 @@ def _lack(cell: Mapping[str, Any]) -> float:
     return max(shares, default=0.0)
 
 
+def bindings(report: Mapping[str, Any]) -> list[list[int]]:
+    """Cells by what binds them: one group of indices for the modes of a tier that say the same."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, cell in enumerate(report["cells"]):
+        flip = cell["flip"] or {"change": "", "verdict": ""}
+        said = (cell["tier"], cell["verdict"], cell["binding"], cell["reason"], flip["change"], flip["verdict"])
+        groups.setdefault(said, []).append(index)
+    return list(groups.values())
+
+
 def escalation(report: Mapping[str, Any]) -> list[int]:
     """What to try when card memory runs out in the best cell: leaner modes, then smaller published files."""
     cells = report["cells"]

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,13 @@ def check_pages(site: Site) -> list[Path]:
     return sorted((site.root / "check").glob("*/*/index.html"))
 
 
-def numbers(tree: ElementTree.Element) -> list[ElementTree.Element]:
-    return [element for element in tree.iter() if element.get("data-path")]
+def numbers(element: ElementTree.Element, scope: str = "") -> Iterator[tuple[str, ElementTree.Element]]:
+    """Every bound element with the whole path of its value: the nearest ``data-in`` around it and its own."""
+    scope = element.get("data-in") or scope
+    if element.get("data-at"):
+        yield scope + (element.get("data-at") or ""), element
+    for child in element:
+        yield from numbers(child, scope)
 
 
 def text(element: ElementTree.Element) -> str:
@@ -68,9 +74,11 @@ def test_numbers_of_a_check_page_are_those_of_the_command_line(site: Site) -> No
             same = [c for c in cells if (c["tier"], c["mode"]) == (task["cell"]["tier"], task["cell"]["mode"])]
             # advice on a cell that runs is left out of the page's twin, everything else is the same
             assert len(same) == 1
-            assert {**same[0], "flip": None} == {**task["cell"], "flip": None}, (path, task["task"])
-        for element in numbers(parse(path)):
-            where, kind = element.get("data-path") or "", element.get("data-format") or ""
+            assert {"seconds", "card", "host", "verdict", "commands"} <= set(task["cell"])
+            said_of_task = {name: same[0][name] for name in task["cell"]}
+            assert {**said_of_task, "flip": None} == {**task["cell"], "flip": None}, (path, task["task"])
+        for where, element in numbers(parse(path)):
+            kind = element.get("data-as") or ""
             value = resolve(said if where.startswith("report.") else twin, where)
             assert text(element) == write(value, kind), (path, where)
             if element.tag == "data":
@@ -91,10 +99,10 @@ def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
             assert same["card"]["best"] == row["need"]
             assert same["host"]["best"] == row["host"]
             assert same["seconds"] == row["seconds"]
-        for element in numbers(parse(path)):
-            value = resolve(twin, element.get("data-path") or "")
-            assert text(element) == write(value, element.get("data-format") or "")
-            assert element.get("value") == raw(value)
+        for where, element in numbers(parse(path)):
+            value = resolve(twin, where)
+            assert text(element) == write(value, element.get("data-as") or "")
+            assert element.tag == "span" or element.get("value") == raw(value)
 
 
 @pytest.mark.parametrize("card", ["rtx-4070", "tesla-t4", "radeon-rx-7900-xtx"])
@@ -105,7 +113,7 @@ def test_no_figure_stands_outside_a_checked_element(site: Site, card: str) -> No
     loose = []
 
     def walk(element: ElementTree.Element) -> None:
-        skipped = element.get("data-path") or element.tag in ("code", "pre")
+        skipped = element.get("data-at") or element.tag in ("code", "pre")
         if element.tag == "section" and element.get("class") in ("s-others", "s-measured"):
             skipped = True
         if not skipped:

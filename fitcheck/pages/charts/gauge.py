@@ -17,16 +17,14 @@ def gauge(need: Mapping[str, float] | float, available: float | None, verdict: s
     def percent(value: float) -> str:
         return f"{min(100.0, 100 * value / full):.1f}%"
 
-    parts = [
-        '<rect class="g-have" width="100%" height="100%"/>',
-        f'<rect class="g-need v-{verdict}" width="{percent(span["best"])}" height="100%"/>',
-    ]
+    parts = [f'<rect class="v-{verdict}" width="{percent(span["best"])}"/>']
     if whisker and span["high"] > span["low"]:
         low, high = percent(span["low"]), percent(span["high"])
         for kind in ("g-halo", "g-whisker"):
             parts.append(f'<line class="{kind}" x1="{low}" x2="{high}" y1="50%" y2="50%"/>')
             parts += [f'<line class="{kind}" x1="{x}" x2="{x}" y1="22%" y2="78%"/>' for x in (low, high)]
     if full > available * 1.001:
-        parts.append(f'<line class="g-limit" x1="{percent(available)}" x2="{percent(available)}" y1="0" y2="100%"/>')
+        limit = percent(available)
+        parts.append(f'<line class="g-limit" x1="{limit}" x2="{limit}" y2="100%"/>')
     size = "gauge big" if whisker else "gauge"
     return Markup(f'<svg class="{size}" aria-hidden="true">{"".join(parts)}</svg>')  # noqa: S704 - numbers only

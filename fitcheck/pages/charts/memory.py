@@ -69,14 +69,13 @@ def _words(cell: Mapping[str, Any], usable: Mapping[str, int]) -> str:
 
 def _grid(top: float, y: Any) -> list[str]:
     step = next(one for one in _STEPS if top / one <= 5)
-    parts = []
-    value = 0.0
+    parts, grid, value = [], "", 0.0
     while value <= top:
         level = y(value * GIB)
-        parts.append(f'<line class="c-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" y2="{level:.1f}"/>')
-        parts.append(f'<text class="c-tick" x="{LEFT - 5}" y="{level + 3.5:.1f}">{value:g}</text>')
+        grid += f"M{LEFT} {level:.0f}H{WIDTH - RIGHT}"
+        parts.append(f'<text class="c-tick" x="{LEFT - 5}" y="{level + 3:.0f}">{value:g}</text>')
         value += step
-    return parts
+    return [f'<path class="c-grid" d="{grid}"/>', *parts]
 
 
 def _stack(phase: Mapping[str, Any], x: float, width: float, y: Any) -> list[str]:
@@ -87,7 +86,7 @@ def _stack(phase: Mapping[str, Any], x: float, width: float, y: Any) -> list[str
             upper = y(base + size)
             height = max(y(base) - upper, 0.4)
             parts.append(
-                f'<rect class="k-{name}" x="{x:.1f}" y="{upper:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+                f'<rect class="k-{name}" x="{x:.0f}" y="{upper:.1f}" width="{width:.0f}" height="{height:.1f}"/>'
             )
         base += size
     return parts
@@ -97,22 +96,17 @@ def _whole(cell: Mapping[str, Any], x: float, width: float, y: Any) -> list[str]
     span, middle = cell["card"], x + width / 2
     top, bottom, floor = y(span["high"]), y(span["low"]), y(0)
     bar = y(span["best"])
-    whisker = "".join(
-        f'<line class="c-whisker" x1="{middle - 5:.1f}" x2="{middle + 5:.1f}" y1="{level:.1f}" y2="{level:.1f}"/>'
-        for level in (top, bottom)
-    )
+    path = f"M{middle:.0f} {top:.1f}V{bottom:.1f}M{middle - 5:.0f} {top:.1f}h10M{middle - 5:.0f} {bottom:.1f}h10"
     return [
-        f'<rect class="c-whole" x="{x:.1f}" y="{bar:.1f}" width="{width:.1f}" height="{floor - bar:.1f}"/>',
-        f'<line class="c-whisker" x1="{middle:.1f}" x2="{middle:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>{whisker}',
+        f'<rect class="c-whole" x="{x:.0f}" y="{bar:.1f}" width="{width:.0f}" height="{floor - bar:.1f}"/>',
+        f'<path class="c-whisker" d="{path}"/>',
     ]
 
 
 def _line(usable: Mapping[str, int], top: float, y: Any) -> list[str]:
     """The usable line with its uncertainty as a band, or an arrow when it is above the picture."""
     end = WIDTH - RIGHT
-    number = (
-        f'<tspan data-path="report.machine.usable_vram.best" data-format="gib">{format_gib(usable["best"])}</tspan>'
-    )
+    number = f'<tspan data-at="report.machine.usable_vram.best" data-as="gib">{format_gib(usable["best"])}</tspan>'
     text = f"usable {number}"
     if usable["best"] / GIB > top:
         return [f'<text class="c-usable" x="{end}" y="{TOP - 5}">↑ {text}, above this picture</text>']
@@ -138,4 +132,4 @@ def _diamond(x: float, level: float) -> str:
 
 
 def _label(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(_SHORT.get(text, text))}</text>'
+    return f'<text class="{kind}" x="{x:.0f}" y="{y:.0f}">{escape(_SHORT.get(text, text))}</text>'

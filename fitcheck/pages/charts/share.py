@@ -1,7 +1,7 @@
-"""The picture of a link preview, 1200 × 630: what it is about, the verdict in a word, the figures, a bar.
+"""The picture of a link preview, 800 × 420: what it is about, the verdict in a word, the figures, a bar.
 
 Drawn with Pillow instead of matplotlib because a site has a thousand of them. Colours are an indexed palette, so a
-file takes about 10 kB. The picture carries ``key_of`` its content, because two versions of a font renderer may differ
+file takes about 7 kB. The picture carries ``key_of`` its content, because two versions of a font renderer may differ
 in bytes where they agree in everything that matters.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-WIDTH, HEIGHT = 1200, 630
-MARGIN = 72
-VERSION = 1
+WIDTH, HEIGHT = 800, 420
+MARGIN = 48
+VERSION = 3
 _KEY = "fitcheck-key"
-_LEVELS = 16
+_LEVELS = 8
 _PAPER, _INK = (246, 244, 238), (21, 23, 28)
 _ACCENTS = {
     "fits": (11, 92, 173),
@@ -70,7 +70,7 @@ def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
 
 
 def _palette(verdict: str | None) -> list[int]:
-    """Sixteen steps from paper to ink, then sixteen from paper to the accent."""
+    """Eight steps from paper to ink, then eight from paper to the accent."""
     values = []
     for end in (_INK, _ACCENTS[verdict]):
         for level in range(_LEVELS):
@@ -80,7 +80,7 @@ def _palette(verdict: str | None) -> list[int]:
 
 def _fitting(text: str, size: int, least: int, bold: bool) -> ImageFont.FreeTypeFont:
     while size > least and _font(size, bold).getlength(text) > WIDTH - 2 * MARGIN:
-        size -= 4
+        size -= 2
     return _font(size, bold)
 
 
@@ -88,23 +88,23 @@ def draw(preview: Preview) -> bytes:
     """The PNG's bytes: equal for equal previews under one version of Pillow."""
     ink, accent = Image.new("L", (WIDTH, HEIGHT)), Image.new("L", (WIDTH, HEIGHT))
     on_ink, on_accent = ImageDraw.Draw(ink), ImageDraw.Draw(accent)
-    on_accent.rectangle((0, 0, 18, HEIGHT), fill=255)
-    on_ink.text((MARGIN, 62), preview.eyebrow, font=_font(30, False), fill=190)
-    on_ink.text((MARGIN, 108), preview.title, font=_fitting(preview.title, 62, 30, True), fill=255)
+    on_accent.rectangle((0, 0, 12, HEIGHT), fill=255)
+    on_ink.text((MARGIN, 40), preview.eyebrow, font=_font(21, False), fill=190)
+    on_ink.text((MARGIN, 70), preview.title, font=_fitting(preview.title, 42, 20, True), fill=255)
     if preview.word:
-        on_accent.text((MARGIN - 4, 208), preview.word, font=_fitting(preview.word, 104, 44, True), fill=255)
+        on_accent.text((MARGIN - 3, 136), preview.word, font=_fitting(preview.word, 70, 30, True), fill=255)
     for index, line in enumerate(preview.lines[:3]):
-        on_ink.text((MARGIN, 356 + 48 * index), line, font=_fitting(line, 34, 22, False), fill=230)
+        on_ink.text((MARGIN, 238 + 32 * index), line, font=_fitting(line, 23, 15, False), fill=230)
     if preview.share is not None:
-        left, right, top, bottom = MARGIN, WIDTH - MARGIN, 520, 548
-        on_ink.rectangle((left, top, right, bottom), fill=28)
+        left, right, top, bottom = MARGIN, WIDTH - MARGIN, 347, 365
+        on_ink.rectangle((left, top, right, bottom), fill=36)
         on_accent.rectangle((left, top, left + round((right - left) * min(1.0, preview.share)), bottom), fill=255)
         if preview.limit is not None:
             x = left + round((right - left) * min(1.0, preview.limit))
-            on_ink.rectangle((x - 2, top - 10, x + 2, bottom + 10), fill=255)
-            on_accent.rectangle((x - 2, top - 10, x + 2, bottom + 10), fill=0)
-    on_ink.text((WIDTH - MARGIN, 590), "fitcheck", font=_font(28, True), fill=255, anchor="rm")
-    on_ink.text((MARGIN, 590), "Will it run on this card?", font=_font(24, False), fill=170, anchor="lm")
+            on_ink.rectangle((x - 1, top - 7, x + 1, bottom + 7), fill=255)
+            on_accent.rectangle((x - 1, top - 7, x + 1, bottom + 7), fill=0)
+    on_ink.text((WIDTH - MARGIN, 393), "fitcheck", font=_font(19, True), fill=255, anchor="rm")
+    on_ink.text((MARGIN, 393), "Will it run on this card?", font=_font(17, False), fill=170, anchor="lm")
     return _encode(ink, accent, preview)
 
 
@@ -118,5 +118,5 @@ def _encode(ink: Image.Image, accent: Image.Image, preview: Preview) -> bytes:
     text = PngImagePlugin.PngInfo()
     text.add_text(_KEY, content_key(preview))
     out = io.BytesIO()
-    indexed.save(out, "PNG", optimize=False, compress_level=6, bits=5, pnginfo=text)
+    indexed.save(out, "PNG", optimize=False, compress_level=9, bits=4, pnginfo=text)
     return out.getvalue()
