@@ -68,7 +68,7 @@ def report_document(
         "card": card_facts(gpu.card),
         "report": report.to_json(),
         "tasks": [],
-        "system_memory": [] if gpu.card.unified_memory else system_memory(report),
+        "system_memory": system_memory(report),
         "requirements": [asdict(requirement) for requirement in model.requirements],
         "accuracy": accuracy_of(accuracy),
         "records": [dict(record) for record in records],
@@ -103,8 +103,13 @@ def _sourced(fact: Sourced | None) -> dict[str, Any] | None:
 
 
 def system_memory(report: Report) -> list[dict[str, Any]]:
-    """The best choice for other amounts of system memory on the same card: only host budgets change."""
-    rows = []
+    """The best choice for other amounts of system memory on the same card: only host budgets change.
+
+    Empty where memory is shared, and for language models, whose layers move with the memory there is.
+    """
+    rows: list[dict[str, Any]] = []
+    if report.machine.gpus[0].card.unified_memory or report.workload.task is Task.CHAT:
+        return rows
     for size in RAM_STEPS:
         machine = replace(report.machine, ram_total=size, ram_available=None)
         have = replace(report.budget, ram=budget(machine).ram)

@@ -104,18 +104,26 @@ def bar(cell: Mapping[str, Any], constraint: str) -> str:
     return "no" if margin["left"] < 0 else "fits"
 
 
-def ladder(document: Mapping[str, Any]) -> list[int]:
-    """The steps of system memory worth showing: up to the first after which the answer stays the same."""
-    rows = document["system_memory"]
-    last = len(rows) - 1
-    asked = document["report"]["machine"]["ram"] or 0
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Amounts of system memory with one answer: indices of the first and the last; ``asked`` is among them."""
 
-    def answer(row: Mapping[str, Any]) -> tuple[str, str, str]:
-        return row["verdict"], row["tier"], row["mode"]
+    first: int
+    last: int
+    asked: bool
 
-    while last > 0 and answer(rows[last - 1]) == answer(rows[last]) and rows[last - 1]["ram"] >= asked:
-        last -= 1
-    return list(range(last + 1))
+
+def ladder(document: Mapping[str, Any]) -> list[Step]:
+    """The amounts of system memory in steps, one for each answer."""
+    rows, asked = document["system_memory"], document["report"]["machine"]["ram"]
+    runs: list[list[int]] = []
+    for index, row in enumerate(rows):
+        before = rows[runs[-1][0]] if runs else None
+        if before is not None and all(row[name] == before[name] for name in ("verdict", "tier", "mode")):
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return [Step(run[0], run[-1], any(rows[index]["ram"] == asked for index in run)) for run in runs]
 
 
 def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:

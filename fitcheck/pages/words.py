@@ -53,6 +53,7 @@ CONSTRAINTS = {
     "compute capability": "the card's generation",
     "dtype": "number formats of the card",
     "runtime support": "software support",
+    "unknown model": "an unknown model",
 }
 PHASES = {
     "load": "loading",

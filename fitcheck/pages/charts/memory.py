@@ -50,8 +50,10 @@ def panel(
     parts += _whole(cell, x, step * 0.72, y)
     parts.append(_label(x + step * 0.36, floor + 14, "in all", "c-phase"))
     for memory in measured:
-        if memory.get("device") is not None:
-            parts.append(_diamond(x + step * 0.36, y(memory["device"])))
+        # what else is on the card is no part of the prediction
+        whole = memory.get("process", memory.get("device"))
+        if whole is not None:
+            parts.append(_diamond(x + step * 0.36, y(whole)))
     parts += _line(usable, top, y)
     return Markup(  # noqa: S704 - every text below is escaped, the rest is numbers
         f'<svg class="memory" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_words(cell, usable))}">'
