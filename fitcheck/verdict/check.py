@@ -21,6 +21,8 @@ from fitcheck.verdict.request import Request, workload_for
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
 NEAR = 1.15
+# Times within this factor are the same: then less card memory is better.
+SAME = 1.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,10 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
         if (cell.verdict, cell.tier.published) == (first.verdict, first.tier.published)
         and time(cell) <= NEAR * time(first)
     ]
-    best = min(rivals, key=lambda cell: (-_bits(cell), time(cell), cell.footprint.card.best))
+    finest = max(_bits(cell) for cell in rivals)
+    quickest = min(time(cell) for cell in rivals if _bits(cell) == finest)
+    alike = [cell for cell in rivals if _bits(cell) == finest and time(cell) <= SAME * quickest]
+    best = min(alike, key=lambda cell: (cell.footprint.card.best, time(cell)))
     return [best, *(cell for cell in ranked if cell is not best)]
 
 
