@@ -24,7 +24,6 @@ _EXPONENT = re.compile(r"\de[+-]\d")
 # tells this process's temporary files from those of a killed one that had the same number
 _PROCESS = secrets.token_hex(4)
 NO_CARD = "cpu"
-NO_MODEL = "link"
 
 
 def canonical(document: dict[str, object]) -> bytes:
@@ -61,14 +60,14 @@ def encode(record: AnyRecord) -> bytes:
 
 
 def relative_path(record: AnyRecord) -> Path:
-    """``<card>/<model>/<id>.json``; ``cpu`` stands for no card, ``link`` for no model."""
+    """``<card>/<model>/<id>.json``; ``cpu`` stands for no card, the record's kind for no model."""
     return folder_of(record) / f"{seal(record).id}.json"
 
 
 def folder_of(record: AnyRecord) -> Path:
     card = getattr(record, "card", None)
     model = getattr(record, "model", None)
-    return Path(card.slug if card else NO_CARD, model.slug if model else NO_MODEL)
+    return Path(card.slug if card else NO_CARD, model.slug if model else record.kind)
 
 
 def write(root: Path, record: AnyRecord) -> Path:
