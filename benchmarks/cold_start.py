@@ -2,8 +2,8 @@
 
     python benchmarks/cold_start.py [--runs 20] [--json]
 
-Wall and CPU time of whole processes, interpreter start included. Bar: 0.5 s of median wall time. Exits with 1 when it is
-missed. On a busy machine wall time says more about the neighbours; CPU time stands beside it.
+Wall and CPU time of whole processes, interpreter start included. Bar: 0.5 s of median wall time; exits with 1 when it
+is missed. On a busy machine wall time says more about the neighbours; CPU time stands beside it.
 """
 
 from __future__ import annotations

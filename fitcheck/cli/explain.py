@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from fitcheck.cli.options import Question, answer, takes_question
+from fitcheck.speed.sensenova import Duration
+from fitcheck.verdict.report import AnswerDuration, Timed
 
 CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch", "allocated")
 _MEANING = {
@@ -15,6 +17,18 @@ _MEANING = {
     "scratch": "dequantized weights",
     "allocated": "sum at the peak",
 }
+
+
+def _parts(duration: Timed) -> str:
+    """The best estimates that the seconds are made of."""
+    if isinstance(duration, Duration):
+        return (
+            f"compute {duration.compute:.2f}, dequantization {duration.dequantization:.2f}, "
+            f"streaming {duration.stream:.2f} before overlap"
+        )
+    if isinstance(duration, AnswerDuration):
+        return f"reading the prompt {duration.prompt:.2f}, writing the answer {duration.generation:.2f}"
+    return "parts unknown"
 
 
 def register(app: typer.Typer) -> None:
@@ -45,8 +59,8 @@ def register(app: typer.Typer) -> None:
             table.add_row(phase.name + mark, *(f"{getattr(phase, category) / 2**30:.3f}" for category in CATEGORIES))
         out.print(table)
         lines = [
-            ("allocated by torch", footprint.allocated),
-            ("reserved by torch", footprint.reserved),
+            ("allocated", footprint.allocated),
+            ("reserved", footprint.reserved),
             ("on the card, with context", footprint.card),
             ("smallest card that works", footprint.required),
             ("system memory", footprint.host.total),
@@ -62,11 +76,11 @@ def register(app: typer.Typer) -> None:
         )
         out.print(f"{'disk':28} {format_gb(footprint.disk)}")
         if cell.duration is not None:
-            took = cell.duration
+            took = cell.duration.seconds
+            parts = _parts(cell.duration)
             out.print(
-                f"{'seconds':28} {took.seconds.best:.1f}  ({took.seconds.low:.1f} to {took.seconds.high:.1f}): "
-                f"compute {took.compute:.1f}, dequantization {took.dequantization:.1f}, streaming {took.stream:.1f} "
-                f"before overlap; {took.binding} binds"
+                f"{'seconds':28} {took.best:.2f}  ({took.low:.2f} to {took.high:.2f}): "
+                f"{parts}; {cell.duration.binding} binds"
             )
         for note in (*report.notes, *cell.assumptions):
             out.print(f"· {note}", markup=False)

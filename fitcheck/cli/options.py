@@ -20,12 +20,22 @@ from fitcheck.verdict.check import Runtime, tiers_of
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.request import Request
 
+# fields of a question that only llama.cpp knows
+LANGUAGE_OPTIONS = ("ctx", "ngl", "n_cpu_moe", "cache_type", "ubatch", "sequences", "build", "host_bandwidth")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """The options of one check as typed; every command that asks about a cell takes all of them."""
 
-    model: Annotated[str, typer.Argument(help="A catalog model; `fitcheck models` lists them.")]
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A catalog model (`fitcheck models` lists them), a GGUF or safetensors file or folder, org/repo, "
+            "org/repo:file.gguf or a URL.",
+        ),
+    ]
     gpu: Annotated[str | None, typer.Option("--gpu", "-g", help="Card, like 'RTX 4070'; default: this machine's.")] = (
         None
     )
@@ -34,7 +44,10 @@ class Question:
         str | None, typer.Option("--mode", "-m", help="Modes, comma separated: full,fast,balanced,low.")
     ] = None
     gguf: Annotated[Path | None, typer.Option("--gguf", help="A local GGUF file as the tier.")] = None
-    task: Annotated[str, typer.Option("--task", help="t2i, editing, interleave or vqa.")] = "t2i"
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="t2i, editing, interleave or vqa; chat for language models.", show_default=False),
+    ] = None
     size: Annotated[str, typer.Option("--size", help="Output size, WIDTHxHEIGHT.")] = "2048x2048"
     steps: Annotated[
         int | None, typer.Option("--steps", help="Sampling steps; default: what the tier is made for.")
@@ -57,10 +70,35 @@ class Question:
         bool | None, typer.Option("--display/--headless", help="Whether a screen hangs on the card.")
     ] = None
     pcie: Annotated[str | None, typer.Option("--pcie", help="Slot of the card, generation x lanes, like 4x16.")] = None
+    ctx: Annotated[
+        int | None, typer.Option("--ctx", help="Language models: tokens of context; default: 8192 or the model's own.")
+    ] = None
+    ngl: Annotated[int | None, typer.Option("--ngl", help="llama.cpp: layers on the card; default: what is best.")] = (
+        None
+    )
+    n_cpu_moe: Annotated[
+        int | None, typer.Option("--n-cpu-moe", help="llama.cpp: layers whose experts stay on the host.")
+    ] = None
+    cache_type: Annotated[
+        str | None, typer.Option("--cache-type", help="llama.cpp: type of the KV cache, like q8_0 or q8_0,f16 (K,V).")
+    ] = None
+    ubatch: Annotated[int | None, typer.Option("--ubatch", help="llama.cpp: tokens of a micro-batch.")] = None
+    sequences: Annotated[
+        int | None, typer.Option("--sequences", help="llama.cpp: parallel sequences; default: the server's own.")
+    ] = None
+    build: Annotated[
+        str | None, typer.Option("--build", help="llama.cpp build: b9272, 2026-03 or ik_llama.cpp; default: newest.")
+    ] = None
+    host_bandwidth: Annotated[
+        float | None, typer.Option("--host-bandwidth", help="Bandwidth of system memory in GB/s.")
+    ] = None
+    offline: Annotated[bool, typer.Option("--offline", help="Use what was fetched before and no network.")] = False
     revision: Annotated[str, typer.Option("--revision", help="Upstream revision: v0, pr241, pr243, phase-aware.")] = (
         NEWEST_REVISION
     )
-    runtime: Annotated[str, typer.Option("--runtime", help="sensenova or comfyui.")] = "sensenova"
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="sensenova or comfyui; language models: llama.cpp.")
+    ] = None
     prefetch_count: Annotated[
         int | None, typer.Option("--prefetch-count", help="ComfyUI node: layers swapped ahead.")
     ] = None
@@ -147,7 +185,7 @@ def _detected(question: Question, vram: int | None, ram: int | None, disk: int |
 
 def request_of(question: Question) -> Request:
     return Request(
-        task=question.task,
+        task=question.task or "t2i",
         size=parse_size(question.size, "--size"),
         steps=question.steps,
         cfg=question.cfg,
@@ -163,7 +201,11 @@ def runtime_of(question: Question) -> Runtime:
         raise InputError(f"--attention: {question.attention!r} is not known; choose sdpa or flash.")
     counts = Runtime().prefetch_counts if question.prefetch_count is None else (question.prefetch_count,)
     return Runtime(
-        question.runtime, question.revision, question.policy, counts, flash_attention=question.attention == "flash"
+        question.runtime or "sensenova",
+        question.revision,
+        question.policy,
+        counts,
+        flash_attention=question.attention == "flash",
     )
 
 
@@ -178,9 +220,17 @@ def tiers_asked(model: Model, question: Question) -> tuple[Tier, ...]:
 def answer(question: Question) -> Report:
     """The report for a question, with the records of this card that fitcheck knows."""
     from fitcheck.models import catalog
+
+    if question.model.lower() not in catalog.slugs():
+        from fitcheck.cli.target import answer_target
+
+        return answer_target(question)
     from fitcheck.records.evidence import accepted, local
     from fitcheck.verdict.check import check
 
+    for name in LANGUAGE_OPTIONS:
+        if getattr(question, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for language models; {question.model} is not one.")
     model, machine = catalog.get(question.model), machine_of(question)
     return check(
         model,

@@ -6,25 +6,27 @@ import json
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from fitcheck.models.workload import Task
 from fitcheck.units import format_gib, format_seconds
 from fitcheck.verdict.judge import Verdict
 from fitcheck.verdict.report import Cell, Report
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
-COLUMNS = (
-    "tier",
-    "mode",
-    "verdict",
-    "card GiB",
-    "usable GiB",
-    "system GiB",
-    "disk GB",
-    "seconds",
-    "binds",
-    "what would change it",
-)
+_FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
+_LAST = ("binds", "what would change it")
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """The table's columns: seconds of an image, or tokens a second of text."""
+    timing = ("context", "tokens/s", "seconds") if _is_text(report) else ("seconds",)
+    return (*_FIRST, *timing, *_LAST)
+
+
+def _is_text(report: Report) -> bool:
+    return report.workload.task is Task.CHAT
 
 
 def console(stderr: bool = False) -> Console:
@@ -41,6 +43,8 @@ def headline(report: Report) -> str:
         return f"{report.model.name} does not run on {where}: {cell.judgement.reason}"
     if cell.verdict is Verdict.UNKNOWN:
         return f"Whether {report.model.name} runs on {where} is unknown: {cell.judgement.reason}"
+    if _is_text(report):
+        return _text_headline(report)
     word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
     time = ""
     if cell.duration is not None:
@@ -53,29 +57,60 @@ def headline(report: Report) -> str:
     )
 
 
+def _text_headline(report: Report) -> str:
+    cell, card = report.best, report.machine.gpus[0].card
+    word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
+    speed = cell.speed.generation if cell.speed is not None else None
+    pace = "" if speed is None else f", {speed.low:.0f} to {speed.high:.0f} tokens a second"
+    return (
+        f"{report.model.name} {word} {card.name}: {cell.tier.name} with {cell.placement.mode} at "
+        f"{cell.workload.context} tokens of context takes {format_gib(cell.footprint.card.best)} of "
+        f"{format_gib(report.budget.vram.best)} card memory and {format_gib(cell.footprint.host.total.best)} of system "
+        f"memory{pace} ({cell.evidence.level})."
+    )
+
+
 def _unit(cell: Cell) -> str:
     return {"vqa": "an answer", "interleave": "an answer with images"}.get(str(cell.workload.task), "an image")
 
 
 def row(report: Report, cell: Cell) -> list[str]:
-    """The cells of one line, in the order of ``COLUMNS``."""
+    """The cells of one line, in the order of ``columns``."""
     footprint = cell.footprint
-    span = cell.duration.seconds if cell.duration is not None else None
     flip = "" if cell.flip is None else f"{cell.flip.change} ({cell.flip.verdict})"
     return [
-        cell.tier.name if cell.tier.published else f"{cell.tier.name} (unpublished)",
+        cell.tier.name if cell.tier.published else f"{cell.tier.name} ({_unpublished(cell)})",
         cell.placement.mode,
         str(cell.verdict),
         _span(footprint.card.low, footprint.card.best, footprint.card.high),
         f"{report.budget.vram.best / 2**30:.1f}",
         _span(footprint.host.total.low, footprint.host.total.best, footprint.host.total.high),
         f"{footprint.disk / 1e9:.1f}",
-        "unknown"
-        if span is None
-        else f"{format_seconds(span.best)} ({format_seconds(span.low)} – {format_seconds(span.high)})",
+        *((str(cell.workload.context), _tokens(cell)) if _is_text(report) else ()),
+        _seconds(cell),
         str(cell.judgement.binding),
         flip,
     ]
+
+
+def _unpublished(cell: Cell) -> str:
+    return "to convert" if cell.placement.runtime == "llama.cpp" else "unpublished"
+
+
+def _seconds(cell: Cell) -> str:
+    if cell.duration is None:
+        return "unknown"
+    span = cell.duration.seconds
+    return f"{format_seconds(span.best)} ({format_seconds(span.low)} – {format_seconds(span.high)})"
+
+
+def _tokens(cell: Cell) -> str:
+    """Tokens generated a second."""
+    span = cell.speed.generation if cell.speed is not None else None
+    if span is None:
+        return "unknown"
+    digits = 0 if span.low >= 10 else 1
+    return f"{span.best:.{digits}f} ({span.low:.{digits}f} – {span.high:.{digits}f})"
 
 
 def _span(low: float, best: float, high: float) -> str:
@@ -90,20 +125,21 @@ def emit(report: Report, style: str) -> None:
         return
     if style == "markdown":
         print(f"**{headline(report)}**\n")
-        print("| " + " | ".join(COLUMNS) + " |")
-        print("|" + " --- |" * len(COLUMNS))
+        names = columns(report)
+        print("| " + " | ".join(names) + " |")
+        print("|" + " --- |" * len(names))
         for cell in report.cells:
             print("| " + " | ".join(text.replace("|", "\\|") for text in row(report, cell)) + " |")
         return
     out = console()
-    out.print(headline(report), style="bold")
+    out.print(headline(report), style="bold", markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in COLUMNS:
-        table.add_column(
-            name, justify="right" if name in ("usable GiB", "disk GB") else "left", no_wrap=name != COLUMNS[-1]
-        )
+    for name in columns(report):
+        numeric = name in ("usable GiB", "disk GB", "context")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != _LAST[-1])
     for cell in report.cells:
         texts = row(report, cell)
+        texts = [escape(text) for text in texts]
         texts[2] = f"[{_COLOURS[cell.verdict]}]{texts[2]}[/]"
         table.add_row(*texts)
     out.print(table)
@@ -116,7 +152,11 @@ def narrate(report: Report) -> None:
     """What the numbers rest on, on stderr."""
     err = console(stderr=True)
     work = report.workload
-    size = "" if str(work.task) == "vqa" else f" {work.width}x{work.height}, {work.steps} steps, cfg {work.cfg:g};"
+    size = f" {work.width}x{work.height}, {work.steps} steps, cfg {work.cfg:g};"
+    if work.task is Task.VQA:
+        size = ""
+    elif work.task is Task.CHAT:
+        size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}, an answer of {work.new_tokens};"
     err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
     for note in (*report.machine.notes, *report.notes, *report.best.assumptions):
         err.print(f"· {note}", style="dim", markup=False)

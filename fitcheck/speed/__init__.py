@@ -1,1 +1,1 @@
-"""How long: matrix products, attention, memory traffic, dequantization, streaming and how they overlap. Pure functions."""
+"""How long: matrix products, attention, memory traffic, dequantization, streaming, overlap. Pure functions."""

@@ -1,4 +1,4 @@
-"""What can be said of a model whose run is not modelled: its weights are known, so a ``no`` can be sure, a ``fits`` not."""
+"""What can be said of a model whose run is not modelled: by its weights a ``no`` can be sure, a ``fits`` never."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UnknownArchitecture:
 
 @dataclass(frozen=True, slots=True)
 class WeightsOnly:
-    """A placement of which only the weights are counted. ``phases`` hold what is on the card, ``host`` bytes of weights."""
+    """A placement of which only the weights are counted: ``phases`` on the card, ``host`` bytes in system memory."""
 
     runtime: str
     mode: str

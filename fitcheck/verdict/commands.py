@@ -55,7 +55,7 @@ def convert(model: Model, tier: Tier) -> tuple[str, ...]:
     source = model.repository or model.slug
     folder = source if model.repository is None else f"{_FOLDER}/{source.rpartition('/')[2]}"
     fetch = () if model.repository is None else (shlex.join(["hf", "download", source, "--local-dir", folder]),)
-    whole, made = f"{_FOLDER}/{source.rpartition('/')[2]}-BF16.gguf", tier.file or f"{tier.name}.gguf"
+    whole, made = f"{source.rpartition('/')[2]}-BF16.gguf", tier.file or f"{tier.name}.gguf"
     to_gguf = ["python", "convert_hf_to_gguf.py", folder, "--outtype", "bf16", "--outfile"]
     if tier.name == "BF16":
         return (*fetch, shlex.join([*to_gguf, made]))

@@ -1,4 +1,4 @@
-"""From what was resolved to a report: a catalog model's file, a language model, or weights of which only bounds are known.
+"""From what was resolved to a report: a catalog model's file, a language model, or weights with bounds alone.
 
 Reads headers alone, of a bounded number of tiers.
 """
@@ -246,7 +246,6 @@ def _converted(architecture: LanguageArchitecture, name: str, stored: Tier) -> l
                 file=f"{short}-{tier}.gguf",
                 disk_bytes=table.nbytes + stored.disk_bytes,
                 source="llama-quantize's rules on the shape in config.json; disk with the checkpoint it is made from",
-                local_path=f"{short}-{tier}.gguf",
                 published=False,
             )
         )
