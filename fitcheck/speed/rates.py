@@ -77,6 +77,11 @@ def _ends(interval: Interval[float]) -> tuple[float, float, float]:
     return interval.low, interval.best, interval.high
 
 
+def calibrated_spread() -> float:
+    """Relative half-width of seconds that stays on a calibrated card."""
+    return float(data()["calibrated_spread"]["value"])
+
+
 def emulates_bfloat16(card: Card) -> bool:
     """Whether an NVIDIA card is too old for bfloat16 matrix units."""
     capability = card.compute_capability

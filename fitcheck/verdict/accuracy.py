@@ -15,7 +15,7 @@ from fitcheck.hardware.machine import Link
 from fitcheck.memory.estimate import estimate, kept_share
 from fitcheck.memory.placement import upstream
 from fitcheck.models.workload import Task
-from fitcheck.speed.rates import Calibration
+from fitcheck.speed.rates import Calibration, calibrated_spread
 from fitcheck.speed.sensenova import seconds
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.measured import MeasuredCell, published_cells, recorded_cells
@@ -24,8 +24,6 @@ from fitcheck.verdict.measured import MeasuredCell, published_cells, recorded_ce
 _PUBLISHED_LINK = 54e9
 # The one published row that published seconds are calibrated on.
 _CALIBRATION_SECONDS = 20.894
-# What stays uncertain once a card is calibrated.
-_SPREAD = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +154,7 @@ def _published_time(cell: MeasuredCell) -> Iterable[Row]:
     if reference is None:
         return
     factor = _CALIBRATION_SECONDS / reference.best
-    span = _duration(cell, Calibration(factor, _SPREAD, pinned=_PUBLISHED_LINK, records=1))
+    span = _duration(cell, Calibration(factor, calibrated_spread(), pinned=_PUBLISHED_LINK, records=1))
     if span is not None:
         yield _row(cell, "seconds", "s", span, cell.seconds, cell.seconds == _CALIBRATION_SECONDS)
 
@@ -191,7 +189,9 @@ def _recorded_times(cells: Sequence[MeasuredCell], root: Path) -> list[Row]:
         predicted = _duration(anchor, None)
         if predicted is None or anchor.seconds is None:
             continue
-        span = _duration(cell, Calibration(anchor.seconds / predicted.best, _SPREAD, pinned=link, records=len(anchors)))
+        span = _duration(
+            cell, Calibration(anchor.seconds / predicted.best, calibrated_spread(), pinned=link, records=len(anchors))
+        )
         if span is not None:
             rows.append(_row(cell, "seconds", "s", span, cell.seconds, cell is anchor))
     return rows

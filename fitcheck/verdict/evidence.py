@@ -13,13 +13,10 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.evidence import CellKey, Index, LinkRow, Row, Summary, find
-from fitcheck.speed.rates import Calibration
+from fitcheck.speed.rates import Calibration, calibrated_spread
 from fitcheck.speed.sensenova import seconds
 from fitcheck.units import GIB, format_seconds
 from fitcheck.verdict.report import Evidence
-
-# Relative half-width that stays when a card is calibrated: the worst median error of its own other modes.
-SPREAD = 0.10
 
 
 def key_of(model: Model, tier: Tier, workload: Workload, placement: Placement) -> CellKey:
@@ -50,7 +47,7 @@ def calibration_for(card: Card, tier: Tier, index: Index) -> tuple[Calibration |
     newest: LinkRow | None = links[-1] if links else None
     calibration = Calibration(
         compute=median(factor for _, factor in runs) if runs else 1.0,
-        spread=SPREAD if runs else None,
+        spread=calibrated_spread() if runs else None,
         pinned=newest.host_to_device_pinned if newest else None,
         pageable=newest.host_to_device_pageable if newest else None,
         records=len(runs) + len(links),
