@@ -58,6 +58,10 @@ class Footprint:
     disk: int
     assumptions: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        # Enough to tell footprints apart: they are looked up for card after card.
+        return hash((self.card.best, self.required.best, self.host.total.best, self.disk))
+
     @property
     def peak(self) -> Phase:
         return peak(self.phases)

@@ -176,22 +176,27 @@ def _torch_platform(card: Card, placement: Placement) -> tuple[Verdict, Constrai
 
 def judge(footprint: Footprint, budget: Budget, card: Card, placement: Mode) -> Judgement:
     """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare."""
-    margins = [_vram(footprint, budget.vram)]
-    if budget.ram is not None:
-        margins.append(_ram(footprint, budget.ram))
-    if budget.disk is not None:
-        enough = Verdict.FITS if footprint.disk <= budget.disk else Verdict.NO
-        margins.append(Margin(Constraint.DISK, footprint.disk, budget.disk, enough))
-    worst = max(margins, key=lambda margin: (margin.verdict.rank, -margin.left / max(margin.need, 1)))
+    weighed = _weigh(footprint, budget.vram, budget.ram, budget.disk)
     platform = _platform(card, placement)
-    if platform is not None and platform[0].rank > worst.verdict.rank:
-        return Judgement(*platform, tuple(margins))
-    return Judgement(worst.verdict, worst.constraint, _explain(worst, footprint.peak.name), tuple(margins))
+    if platform is not None and platform[0].rank > weighed.verdict.rank:
+        return Judgement(*platform, weighed.margins)
+    return weighed
 
 
 @lru_cache(maxsize=8192)
+def _weigh(footprint: Footprint, vram: Interval[int], ram: Interval[int] | None, disk: int | None) -> Judgement:
+    """The judgement by amounts alone; cards with the same budget share it."""
+    margins = [_vram(footprint, vram)]
+    if ram is not None:
+        margins.append(_ram(footprint, ram))
+    if disk is not None:
+        enough = Verdict.FITS if footprint.disk <= disk else Verdict.NO
+        margins.append(Margin(Constraint.DISK, footprint.disk, disk, enough))
+    worst = max(margins, key=lambda margin: (margin.verdict.rank, -margin.left / max(margin.need, 1)))
+    return Judgement(worst.verdict, worst.constraint, _explain(worst, footprint.peak.name), tuple(margins))
+
+
 def _explain(margin: Margin, peak: str) -> str:
-    """The sentence of a margin; cards with the same budget share it."""
     amount = format_gb if margin.constraint is Constraint.DISK else format_gib
     need, have = amount(margin.need), amount(margin.available)
     what = {
