@@ -11,8 +11,6 @@ import pytest
 
 import fitcheck.cli.main as entry
 
-RECORD_COMMANDS = ("validate", "submit", "import_", "results")
-
 
 @dataclass(frozen=True)
 class Ran:
@@ -26,8 +24,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> Run:
-    """Runs the record commands in an empty folder with its own place for local records."""
-    monkeypatch.setattr(entry, "COMMANDS", RECORD_COMMANDS)
+    """Runs commands in an empty folder with its own place for local records."""
     monkeypatch.setenv("FITCHECK_RECORDS", str(tmp_path / "local"))
     monkeypatch.setenv("COLUMNS", "240")
     monkeypatch.chdir(tmp_path)

