@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from fitcheck.memory.placement import Placement, PrefixWeights
 from fitcheck.models.sensenova import GENERATION, SHARED, UNDERSTANDING
 
 
@@ -152,3 +153,22 @@ class Upload(Protocol):
 
 class Synchronize(Protocol):
     def __call__(self) -> None: ...
+
+
+class MovesPrefixWeights:
+    """When embedding and head come and go is the same under every streaming policy: the placement says it."""
+
+    _placement: Placement
+    _prefix: PrefixStore
+
+    def prefix_weights(self, name: str) -> AbstractContextManager[None]:
+        if self._placement.prefix_weights is PrefixWeights.OWN_FORWARD:
+            return moved_in(self._prefix, name)
+        return nullcontext()
+
+    def phase(self, name: str) -> None:
+        if self._placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
+            if name == "prefix":
+                self._prefix.all_in()
+            else:
+                self._prefix.all_out()

@@ -7,7 +7,6 @@ reads it: the copy stream waits for an event that the compute stream records aft
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.streaming.device import Accelerator
-from bench.streaming.policy import PrefixStore, StreamedTensor, Traffic, moved_in
+from bench.streaming.policy import MovesPrefixWeights, PrefixStore, StreamedTensor, Traffic
 from bench.streaming.upstream import fast_limit
 from fitcheck.memory.placement import FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream
 from fitcheck.models.sensenova import GENERATION
@@ -83,7 +82,7 @@ def spread(layers: int, streamed: int) -> list[int]:
     return [index * layers // streamed for index in range(streamed)]
 
 
-class RingPolicy:
+class RingPolicy(MovesPrefixWeights):
     def __init__(
         self,
         placement: Placement,
@@ -217,18 +216,6 @@ class RingPolicy:
         self._resident.clear()
         self._order = list(range(self._layers))
         self._make_slots()
-
-    def prefix_weights(self, name: str) -> AbstractContextManager[None]:
-        if self._placement.prefix_weights is PrefixWeights.OWN_FORWARD:
-            return moved_in(self._prefix, name)
-        return nullcontext()
-
-    def phase(self, name: str) -> None:
-        if self._placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
-            if name == "prefix":
-                self._prefix.all_in()
-            else:
-                self._prefix.all_out()
 
     def close(self) -> None:
         self._accelerator.synchronize()

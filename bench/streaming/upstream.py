@@ -7,11 +7,10 @@ and ``record_stream`` keeps freed blocks from being reused too early.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from bench.streaming.device import Accelerator, MemoryState
-from bench.streaming.policy import PrefixStore, StreamedLayer, StreamedTensor, Traffic, moved_in
+from bench.streaming.policy import MovesPrefixWeights, PrefixStore, StreamedLayer, StreamedTensor, Traffic
 from fitcheck.memory.placement import FAST_FRACTION, FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream
 from fitcheck.models.sensenova import GENERATION, SHARED, UNDERSTANDING
 
@@ -31,7 +30,7 @@ def may_stay(memory: MemoryState) -> bool:
     return memory.allocated + FAST_RESERVE <= fast_limit(memory.total) and enough_free
 
 
-class UpstreamPolicy:
+class UpstreamPolicy(MovesPrefixWeights):
     def __init__(
         self,
         placement: Placement,
@@ -130,18 +129,6 @@ class UpstreamPolicy:
     def _count_in_flight(self) -> None:
         held = sum(1 for index, groups in enumerate(self._on_device) if groups - {SHARED} and index not in self._kept)
         self.most_in_flight = max(self.most_in_flight, held)
-
-    def prefix_weights(self, name: str) -> AbstractContextManager[None]:
-        if self._placement.prefix_weights is PrefixWeights.OWN_FORWARD:
-            return moved_in(self._prefix, name)
-        return nullcontext()
-
-    def phase(self, name: str) -> None:
-        if self._placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
-            if name == "prefix":
-                self._prefix.all_in()
-            else:
-                self._prefix.all_out()
 
     def close(self) -> None:
         self._evict_all()
