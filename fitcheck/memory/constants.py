@@ -25,3 +25,13 @@ def cublas_workspace(compute_capability: tuple[int, int] | None) -> int:
     table = load("sensenova")["cublas_workspace"]
     key = "default" if compute_capability is None else f"{compute_capability[0]}.{compute_capability[1]}"
     return int(table.get(key, table["default"])["bytes"])
+
+
+@cache
+def measured_capability(compute_capability: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The compute capability where some constant here depends on it, else ``None``: such cards share estimates."""
+    if compute_capability is None:
+        return None
+    key = f"{compute_capability[0]}.{compute_capability[1]}"
+    known = key in load("sensenova")["cublas_workspace"] or key in load("allocator")["context"]["measured"]
+    return compute_capability if known else None

@@ -9,6 +9,7 @@ from functools import lru_cache
 from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget as budget_of
 from fitcheck.hardware.machine import Budget, Machine
+from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.estimate import estimate, kept_share
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.placement import MODES, Placement, upstream
@@ -60,10 +61,12 @@ _kept_share = lru_cache(maxsize=4096)(kept_share)
 
 
 def _relevant(device: Device, placement: Placement) -> Device:
-    """``device`` without what the placement does not look at: only one that keeps layers asks for the card's size."""
+    """``device`` without what the estimate does not look at: only a placement that keeps layers asks for the card's
+    size, and most compute capabilities share their constants."""
+    capability = measured_capability(device.compute_capability)
     if placement.keep_generation:
-        return device
-    return Device(device.compute_capability, flash_attention=device.flash_attention, warm=device.warm)
+        return replace(device, compute_capability=capability)
+    return Device(capability, flash_attention=device.flash_attention, warm=device.warm)
 
 
 def footprint_of(setting: Setting) -> Footprint:
@@ -80,7 +83,8 @@ def duration_of(setting: Setting) -> Duration | None:
     gpu = setting.machine.gpus[setting.gpu]
     share = 0.0
     if setting.placement.keep_generation:
-        share = _kept_share(setting.architecture, setting.tier, setting.workload, setting.placement, setting.device)
+        device = _relevant(setting.device, setting.placement)
+        share = _kept_share(setting.architecture, setting.tier, setting.workload, setting.placement, device)
     return seconds(
         setting.architecture,
         setting.tier.tensors,
