@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fitcheck.cli.html import write_records
 from fitcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,11 +82,18 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells and what they should need; run nothing.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the records as one page to this file.")
+    ] = None,
 ) -> None:
     """Time real passes of MODEL, each cell in a fresh process, and keep one record a cell.
 
-    The table at the end shows what was measured with (what was predicted, the prediction's error).
+    The table at the end shows what was measured with (what was predicted, the prediction's error). A GGUF file of a
+    language model in place of MODEL is run by the llama.cpp that is installed here.
     """
+    if model.lower().endswith(".gguf"):
+        _run_file(Path(model), repeats, out, html)
+        return
     from rich.console import Console
 
     from bench.plan import cells_of
@@ -129,6 +137,8 @@ def run(
     if summary.rows:
         print_table(summary.rows, stdout)
     _say_where(console, summary.paths)
+    if html is not None:
+        write_records([row.record for row in summary.rows], html)
     raise typer.Exit(summary.exit_code)
 
 
@@ -325,6 +335,31 @@ def _request(
         tiny=tiny,
         seed=seed,
     )
+
+
+def _run_file(file: Path, repeats: int, out: Path | None, html: Path | None) -> None:
+    """A language model through a real llama.cpp: its buffers as printed beside the estimate, and tokens per second."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.llamacpp import run_llamacpp
+    from bench.meters.nvml import NvmlCard, visible_selector
+    from fitcheck.records import store
+
+    done = run_llamacpp(file, repeats=repeats, card=NvmlCard.open(visible_selector()))
+    stdout = _stdout()
+    table = Table("buffer", "printed MiB", "predicted MiB", "error", box=None, pad_edge=False)
+    for one in done.comparisons:
+        table.add_row(one.kind, f"{one.printed:.2f}", f"{one.predicted:.2f}", f"{one.error:+.2%}")
+    stdout.print(table)
+    for record in done.records:
+        for rate in record.rates or ():
+            test = f"prompt of {rate.prompt_tokens}" if rate.prompt_tokens else f"{rate.new_tokens} new tokens"
+            stdout.print(f"{test}: {rate.mean:.1f} tokens a second")
+    root = out or store.local_root()
+    _say_where(Console(stderr=True, highlight=False), [store.write(root, record) for record in done.records])
+    if html is not None:
+        write_records(done.records, html)
 
 
 def _stdout() -> Console:

@@ -149,3 +149,25 @@ def test_a_cut_file_and_a_zip_are_refused(run: Run, smollm2: Path, tmp_path: Pat
         done = run("check", name, "--gpu", "RTX 4070")
         assert (done.code, done.out) == (2, b"")
         assert name in done.err
+
+
+def test_html_is_one_page_without_a_request(run: Run, tmp_path: Path) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", "--html", "page.html", "--markdown")
+    assert done.code == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "Content-Security-Policy" in page
+    assert "Q4_K_S" in page
+    assert 'src="http' not in page
+    refused = run("check", U1, "--gpu", "RTX 4070", "--html", "nowhere/page.html")
+    assert (refused.code, refused.out) == (2, b"")
+    assert "--html" in refused.err
+
+
+def test_a_language_model_is_not_benched_without_llama_cpp(
+    run: Run, smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("bench.llamacpp.find_spec", lambda name: None)
+    done = run("bench", "run", smollm2)
+    assert (done.code, done.out) == (2, b"")
+    assert "llama" in done.err
