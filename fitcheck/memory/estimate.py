@@ -113,15 +113,20 @@ def _assumptions(
     return tuple(notes)
 
 
+def kept_between(kept: Footprint, streamed: Footprint, tier: Tier) -> float:
+    """Share of the generation weights that stay on the card while denoising: ``kept`` is the footprint of a placement
+    that keeps layers, ``streamed`` that of the same one keeping none."""
+    stays, passes = (
+        next((phase.resident for phase in one.phases if phase.name == "denoise"), 0) for one in (kept, streamed)
+    )
+    return (stays - passes) / sum(weights_of(tier.tensors).layers[GENERATION])
+
+
 def kept_share(
     arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Placement, device: Device
 ) -> float:
     """Share of the generation weights that mode ``fast`` keeps on the card while denoising; 0 in other modes."""
     if not placement.keep_generation:
         return 0.0
-    weights = weights_of(tier.tensors)
-    kept, streamed = (
-        next((phase.resident for phase in phases(arch, weights, workload, one, device) if phase.name == "denoise"), 0)
-        for one in (placement, replace(placement, keep_generation=False))
-    )
-    return (kept - streamed) / sum(weights.layers[GENERATION])
+    streamed = estimate(arch, tier, workload, replace(placement, keep_generation=False), device)
+    return kept_between(estimate(arch, tier, workload, placement, device), streamed, tier)

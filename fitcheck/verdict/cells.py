@@ -10,7 +10,7 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget as budget_of
 from fitcheck.hardware.machine import Budget, Machine
 from fitcheck.memory.constants import measured_capability
-from fitcheck.memory.estimate import estimate, kept_share
+from fitcheck.memory.estimate import estimate, kept_between
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.placement import MODES, Placement, upstream
 from fitcheck.memory.sensenova import Device
@@ -57,7 +57,6 @@ class Setting:
 
 # The estimator is pure, and a site asks for the same footprint on hundreds of cards.
 _estimate = lru_cache(maxsize=4096)(estimate)
-_kept_share = lru_cache(maxsize=4096)(kept_share)
 
 
 def _relevant(device: Device, placement: Placement) -> Device:
@@ -83,8 +82,8 @@ def duration_of(setting: Setting) -> Duration | None:
     gpu = setting.machine.gpus[setting.gpu]
     share = 0.0
     if setting.placement.keep_generation:
-        device = _relevant(setting.device, setting.placement)
-        share = _kept_share(setting.architecture, setting.tier, setting.workload, setting.placement, device)
+        streamed = replace(setting, placement=replace(setting.placement, keep_generation=False))
+        share = kept_between(footprint_of(setting), footprint_of(streamed), setting.tier)
     return seconds(
         setting.architecture,
         setting.tier.tensors,
