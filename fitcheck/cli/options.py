@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from fitcheck.errors import InputError
-from fitcheck.hardware.machine import Machine
+from fitcheck.hardware.machine import Link, Machine
 from fitcheck.memory.placement import NEWEST_REVISION
 from fitcheck.models.model import Model, Tier
 from fitcheck.units import parse_memory, parse_size
@@ -174,8 +174,13 @@ def _detected(question: Question, vram: int | None, ram: int | None, disk: int |
     if not machine.gpus:
         why = f" ({machine.notes[0].rstrip('.')})" if machine.notes else ""
         raise InputError(f"no graphics card was found here{why}; name one with --gpu, like --gpu 'RTX 4070'.")
-    if vram is not None:
-        machine = replace(machine, gpus=(replace(machine.gpus[0], vram_override=vram), *machine.gpus[1:]))
+    gpu = replace(machine.gpus[0], vram_override=vram)
+    if question.display is not None:  # a question about another screen: today's free memory does not answer it
+        gpu = replace(gpu, display=question.display, vram_free=None)
+    if question.pcie is not None:
+        generation, lanes = parse_pcie(question.pcie)
+        gpu = replace(gpu, link=Link(generation, lanes))
+    machine = replace(machine, gpus=(gpu, *machine.gpus[1:]))
     if ram is not None:
         machine = replace(machine, ram_total=ram, ram_available=None)
     if disk is not None:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.machine import Gpu, Link, Machine
 from tests.cli.conftest import Run
 
 U1 = "sensenova-u1-8b-mot"
@@ -171,3 +173,15 @@ def test_a_language_model_is_not_benched_without_llama_cpp(
     done = run("bench", "run", smollm2)
     assert (done.code, done.out) == (2, b"")
     assert "llama" in done.err
+
+
+def test_options_about_this_machine_change_what_was_detected(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = find_card("RTX 4070")
+    gpu = Gpu(card, Link(4, 16), card.memory, vram_free=2 << 30, display=True)
+    monkeypatch.setattr("fitcheck.hardware.detect.detect", lambda: Machine((gpu,), detected=True))
+    words = ("check", U1, "--tier", "Q4_K_S", "--mode", "low", "--json")
+    live = json.loads(run(*words).out)["machine"]
+    asked = json.loads(run(*words, "--headless", "--pcie", "3x8").out)["machine"]
+    assert (live["usable_vram"]["best"], live["detected"]) == (2 << 30, True)
+    assert asked["usable_vram"]["best"] > 11 << 30
+    assert (asked["display"], asked["pcie_generation"], asked["pcie_lanes"]) == (False, 3, 8)
