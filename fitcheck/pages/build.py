@@ -32,6 +32,7 @@ from fitcheck.pages.view import neighbours
 from fitcheck.records import evidence
 from fitcheck.records.evidence import Index
 from fitcheck.verdict.accuracy import Row
+from fitcheck.verdict.evidence import calibration_for
 
 MANIFEST = "manifest.json"
 SCHEMA = "fitcheck.site/1"
@@ -169,26 +170,20 @@ def _documents(inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None) ->
     entries: dict[tuple[str, str], dict[str, Any]] = {}
     todo: list[tuple[tuple[str, str], str, _Job]] = []
     known = old.manifest.get("checks", {})
+    indices = {card.slug: evidence.build(inputs.records_of(card.slug)) for card in inputs.cards}
     for model in inputs.models:
         for card in inputs.cards:
-            every = inputs.records_of(card.slug)
+            own, index = inputs.records_of(card.slug, model.slug), indices[card.slug]
             accuracy = inputs.accuracy_of(model, card.slug)
-            # any run on the card may calibrate this model's times there
-            key = digest([inputs.engine, model.slug, card.slug, digest_json(every), repr(accuracy)])
+            # records of other models count only through the rates that they lend this one
+            lent = [calibration_for(card, tier, index) for tier in model.tiers]
+            key = digest([inputs.engine, model.slug, card.slug, digest_json(own), repr(lent), repr(accuracy)])
             address = f"check/{model.slug}/{card.slug}/"
             entry = known.get(address)
             if entry is not None and entry["key"] == key and old.intact(f"{address}index.json"):
                 entries[model.slug, card.slug] = dict(entry)
             else:
-                todo.append(
-                    (
-                        (model.slug, card.slug),
-                        key,
-                        _Job(
-                            model.slug, card, inputs.records_of(card.slug, model.slug), evidence.build(every), accuracy
-                        ),
-                    )
-                )
+                todo.append(((model.slug, card.slug), key, _Job(model.slug, card, own, index, accuracy)))
     outcome.documents = len(todo)
     if len(todo) >= _POOL_FROM:
         for model in inputs.models:  # tables are made here once; the workers inherit them

@@ -37,7 +37,7 @@ def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
     inner = names[f"{prefix}ffn_down_exps.weight"].shape[-1]
     shape = (inner, used, tokens)
     # the fork asks how many tokens an expert sees on average before a card takes its weights (its pull request 520)
-    batch = tokens * used // max(count, 1) if builder.build.fork else tokens
+    batch = max(tokens * used // max(count, 1), 1) if builder.build.fork else tokens
 
     def through(name: str, node: Node, rows: int) -> Node:
         weight = builder.weight(f"{prefix}{name}.weight")

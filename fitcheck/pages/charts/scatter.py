@@ -40,9 +40,7 @@ def key_of(rows: Sequence[Mapping[str, Any]]) -> str:
 def scatter(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """Two log-log panels, memory and seconds, with the line of agreement and each prediction's interval."""
     import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     settings: Any = {
         "svg.fonttype": "none",
@@ -56,13 +54,13 @@ def scatter(rows: Sequence[Mapping[str, Any]]) -> Markup:
         "ytick.color": _BY_CLASS["ink"],
     }
     with matplotlib.rc_context(settings):
-        figure, axes = pyplot.subplots(1, 2, figsize=(10.4, 5.0))
+        figure = Figure(figsize=(10.4, 5.0))
+        axes = figure.subplots(1, 2)
         for axis, unit, name in ((axes[0], "GiB", "Memory, GiB"), (axes[1], "s", "Time, seconds")):
             _draw(axis, [row for row in rows if row["unit"] == unit], name)
         figure.tight_layout()
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-        pyplot.close(figure)
     return Markup(_clean(out.getvalue(), key_of(rows)))  # noqa: S704 - drawn here from numbers
 
 
