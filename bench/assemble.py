@@ -262,13 +262,15 @@ def _transfer(run: CellRun) -> schema.Transfer | None:
         return None
     report = run.timed[-1]["report"]
     since, until = _timed_window(run)
-    streamed, copying = sum(report["streamed_bytes"].values()), report.get("copy_seconds")
+    streamed = sum(report["streamed_bytes"].values())
+    copying, waiting = (sum((report.get(name) or {}).values()) for name in ("copy_seconds", "wait_seconds"))
+    metered = streamed and report.get("copy_seconds") is not None
     return schema.Transfer(
         bytes_streamed=streamed,
         copies=sum(report["copies"].values()),
         resident_layers=report["resident_layers"],
-        bytes_per_second=streamed / copying if streamed and copying else None,
-        wait_seconds=report.get("wait_seconds"),
+        bytes_per_second=streamed / copying if metered and copying else None,
+        wait_seconds=waiting if metered else None,
         pcie_generation=as_int(run.trace.peak("pcie_generation", since, until)),
         pcie_width=as_int(run.trace.peak("pcie_width", since, until)),
     )

@@ -117,7 +117,7 @@ class Reporter:
     def __init__(self, channel: Channel, memory: TorchMemory, metered: bool) -> None:
         self._channel = channel
         self._memory = memory
-        self._metered = metered
+        self.metered = metered
         self.open: list[str] = []
         self.failed_in: str | None = None
 
@@ -126,7 +126,7 @@ class Reporter:
         self._channel.send("phase", name=name, edge="begin")
         self.open.append(name)
         try:
-            if self._metered:
+            if self.metered:
                 with self._memory.phase(name):
                     yield
             else:

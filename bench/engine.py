@@ -30,9 +30,12 @@ class _PassClock:
 
     def __init__(self, observer: Observer, device: Accelerator, policy: Policy) -> None:
         self._observer, self._device, self._policy = observer, device, policy
+        policy.traffic.timed = observer.metered
         self.seconds: dict[str, float] = {}
         self.streamed: dict[str, int] = {}
         self.copies: dict[str, int] = {}
+        self.copying: dict[str, float] = {}
+        self.waiting: dict[str, float] = {}
         self.steps: dict[str, list[float]] = {}
         self.resident_layers = 0
         self._now = ""
@@ -42,17 +45,20 @@ class _PassClock:
         traffic = self._policy.traffic
         self._device.synchronize()
         with self._observer.phase(name):
-            started, streamed, copies = time.perf_counter(), traffic.streamed_bytes, traffic.copies
+            streamed, copies = traffic.streamed_bytes, traffic.copies
+            copying, waiting = traffic.copy_seconds, traffic.wait_seconds
+            started = time.perf_counter()
             self._now = name
             yield
             self._device.synchronize()
+            seconds = time.perf_counter() - started
+            traffic.settle()
             self.resident_layers = max(self.resident_layers, self._policy.resident_layers)
-            for counts, value in (
-                (self.streamed, traffic.streamed_bytes - streamed),
-                (self.copies, traffic.copies - copies),
-            ):
-                counts[name] = counts.get(name, 0) + value
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.streamed[name] = self.streamed.get(name, 0) + traffic.streamed_bytes - streamed
+            self.copies[name] = self.copies.get(name, 0) + traffic.copies - copies
+            self.copying[name] = self.copying.get(name, 0.0) + traffic.copy_seconds - copying
+            self.waiting[name] = self.waiting.get(name, 0.0) + traffic.wait_seconds - waiting
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def synchronize(self) -> None:
         self._device.synchronize()
@@ -113,6 +119,8 @@ class Engine:
             step_seconds=tuple(clock.steps.get("denoise") or clock.steps.get("decode") or ()),
             streamed_bytes=clock.streamed,
             copies=clock.copies,
+            copy_seconds=clock.copying if observer.metered else None,
+            wait_seconds=clock.waiting if observer.metered else None,
             output_digest=_digest(output),
             output_shape=tuple(output.shape),
             finite=bool(output.isfinite().all()),

@@ -13,6 +13,10 @@ class Observer(Protocol):
     Phases are "load", "prefix", "denoise" and "decode"; an interleaved answer enters some of them several times.
     """
 
+    @property
+    def metered(self) -> bool:
+        """Whether copies and waits are timed too."""
+
     def phase(self, name: str) -> AbstractContextManager[None]: ...
 
     def step(self, seconds: float) -> None:
@@ -40,13 +44,16 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True)
 class PassReport:
-    """One pass. ``streamed_bytes`` and ``copies`` are host-to-device weight traffic by phase; ``output_digest`` is the
-    sha256 of the output tensor's bytes, or of the token ids for a text answer."""
+    """One pass. ``streamed_bytes`` and ``copies`` are host-to-device weight traffic by phase; ``copy_seconds`` how long
+    its copies ran and ``wait_seconds`` how long the computation stood still for them, ``None`` when not metered.
+    ``output_digest`` is the sha256 of the output tensor's bytes, or of the token ids for a text answer."""
 
     seconds: dict[str, float]
     step_seconds: tuple[float, ...]
     streamed_bytes: dict[str, int]
     copies: dict[str, int]
+    copy_seconds: dict[str, float] | None
+    wait_seconds: dict[str, float] | None
     output_digest: str
     output_shape: tuple[int, ...]
     finite: bool

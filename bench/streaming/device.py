@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,6 +45,9 @@ class Accelerator(Protocol):
     def on(self, stream: Any) -> AbstractContextManager[Any]: ...
 
     def event(self) -> Any: ...
+
+    def timer(self) -> Any:
+        """An event that notes when it is reached; ``begin.elapsed_time(end)`` is milliseconds."""
 
     def compute_stream(self) -> Any: ...
 
@@ -89,6 +93,9 @@ class CudaAccelerator:
 
     def event(self) -> Any:
         return torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def timer(self) -> Any:
+        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
     def compute_stream(self) -> Any:
         return torch.cuda.current_stream(self.device)
@@ -139,6 +146,19 @@ class _NoStream:
     def wait_stream(self, stream: object) -> None: ...
 
 
+class _HostTimer(_NoStream):
+    """What runs in order is reached when it is recorded."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def record(self, stream: object = None) -> None:
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, end: _HostTimer) -> float:
+        return 1000 * (end.at - self.at)
+
+
 class HostAccelerator:
     """The CPU playing the card: copies are real, streams and events are not needed because everything runs in order."""
 
@@ -161,6 +181,9 @@ class HostAccelerator:
 
     def event(self) -> Any:
         return _NoStream()
+
+    def timer(self) -> Any:
+        return _HostTimer()
 
     def compute_stream(self) -> Any:
         return _NoStream()

@@ -5,24 +5,71 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
+from bench.streaming.device import Accelerator
 from fitcheck.memory.placement import Placement, PrefixWeights
 from fitcheck.models.sensenova import GENERATION, SHARED, UNDERSTANDING
 
 
-@dataclass(slots=True)
 class Traffic:
-    """Weight bytes copied from host to device and the number of copies."""
+    """Weight bytes copied from host to device, the number of copies, and their time.
 
-    streamed_bytes: int = 0
-    copies: int = 0
+    ``copy_seconds`` is how long copies ran, the gaps between the tensors of one layer included; ``wait_seconds`` how
+    long queued work stood still for them. Both count what ``settle`` has seen, and stay 0 while ``timed`` is off.
+    """
 
-    def add(self, count: int, copies: int = 1) -> None:
+    def __init__(self, accelerator: Accelerator | None = None) -> None:
+        self._accelerator = accelerator
+        self.timed = False
+        self.streamed_bytes = 0
+        self.copies = 0
+        self.copy_seconds = 0.0
+        self.wait_seconds = 0.0
+        self._copying: list[tuple[Any, Any]] = []
+        self._waiting: list[tuple[Any, Any]] = []
+
+    def add(self, count: int) -> None:
         self.streamed_bytes += count
-        self.copies += copies
+        self.copies += 1
+
+    def copying(self, stream: Any) -> AbstractContextManager[None]:
+        """Around copies queued on ``stream`` beside the computation."""
+        return self._span(stream, self._copying)
+
+    def waiting(self, stream: Any) -> AbstractContextManager[None]:
+        """Around the wait of the computation on ``stream`` for weights that are on their way."""
+        return self._span(stream, self._waiting)
+
+    def blocking(self, stream: Any) -> AbstractContextManager[None]:
+        """Around copies queued on the computation's own ``stream``: they run and hold it up at once."""
+        return self._span(stream, self._copying, self._waiting)
+
+    def _span(self, stream: Any, *spans: list[tuple[Any, Any]]) -> AbstractContextManager[None]:
+        return self._timed_span(stream, spans) if self.timed else nullcontext()
+
+    @contextmanager
+    def _timed_span(self, stream: Any, spans: tuple[list[tuple[Any, Any]], ...]) -> Iterator[None]:
+        assert self._accelerator is not None
+        begin, end = self._accelerator.timer(), self._accelerator.timer()
+        begin.record(stream)
+        yield
+        end.record(stream)
+        for kept in spans:
+            kept.append((begin, end))
+
+    def settle(self) -> None:
+        """Add up what was timed since the last call. The device must be idle."""
+        self.copy_seconds += _seconds(self._copying)
+        self.wait_seconds += _seconds(self._waiting)
+        self._copying.clear()
+        self._waiting.clear()
+
+
+def _seconds(spans: list[tuple[Any, Any]]) -> float:
+    return float(sum(begin.elapsed_time(end) for begin, end in spans)) / 1000
 
 
 class Policy(Protocol):
@@ -106,8 +153,8 @@ def layer_group(name: str) -> str:
 class PrefixStore:
     """``embed_tokens`` and ``lm_head`` with pinned host copies, moved in and out as a whole. Empty when they stay."""
 
-    def __init__(self, upload: Upload, synchronize: Synchronize, traffic: Traffic) -> None:
-        self._upload, self._synchronize, self._traffic = upload, synchronize, traffic
+    def __init__(self, accelerator: Accelerator, traffic: Traffic) -> None:
+        self._accelerator, self._traffic = accelerator, traffic
         self._tensors: dict[str, StreamedTensor] = {}
         self._inside: set[str] = set()
 
@@ -118,7 +165,8 @@ class PrefixStore:
         streamed = self._tensors[name]
         if name in self._inside:
             return
-        streamed.on_device(self._upload(streamed.host, True))
+        with self._traffic.blocking(self._accelerator.compute_stream()):
+            streamed.on_device(self._accelerator.upload(streamed.host, True))
         self._traffic.add(streamed.nbytes)
         self._inside.add(name)
 
@@ -132,7 +180,7 @@ class PrefixStore:
 
     def all_out(self) -> None:
         if self._tensors:
-            self._synchronize()
+            self._accelerator.synchronize()
         for name in self._tensors:
             self.move_out(name)
 
@@ -145,14 +193,6 @@ def moved_in(store: PrefixStore, name: str) -> Iterator[None]:
         yield
     finally:
         store.move_out(name)
-
-
-class Upload(Protocol):
-    def __call__(self, host: Tensor, non_blocking: bool) -> Tensor: ...
-
-
-class Synchronize(Protocol):
-    def __call__(self) -> None: ...
 
 
 class MovesPrefixWeights:

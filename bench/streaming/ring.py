@@ -91,7 +91,7 @@ class RingPolicy(MovesPrefixWeights):
         layers: int,
         prefix_tensors: dict[str, StreamedTensor],
     ) -> None:
-        self.traffic = Traffic()
+        self.traffic = Traffic(accelerator)
         self._placement, self._accelerator, self._units, self._layers = placement, accelerator, units, layers
         self._prefetch = min(placement.prefetch, layers - 1)
         self._side = accelerator.stream() if self._prefetch else accelerator.compute_stream()
@@ -102,7 +102,7 @@ class RingPolicy(MovesPrefixWeights):
         self._resident: dict[Unit, Slot] = {}
         self._branch: str | None = None
         self._order: list[int] = list(range(layers))
-        self._prefix = PrefixStore(accelerator.upload, accelerator.synchronize, self.traffic)
+        self._prefix = PrefixStore(accelerator, self.traffic)
         for name, tensor in prefix_tensors.items():
             self._prefix.add(name, tensor)
         if placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
@@ -125,6 +125,11 @@ class RingPolicy(MovesPrefixWeights):
     def resident_layers(self) -> int:
         return len(self._resident)
 
+    def phase(self, name: str) -> None:
+        if name == "prefix":  # a next image: what was kept for the last one leaves before embedding and head come
+            self._release_residents()
+        super().phase(name)
+
     def _unit(self, index: int, branch: str) -> Unit:
         return (index, "layer" if self._placement.stream is Stream.LAYER else branch)
 
@@ -133,7 +138,9 @@ class RingPolicy(MovesPrefixWeights):
             self._switch(branch)
         unit = self._unit(index, branch)
         slot = self._where.get(unit) or self._load(unit)
-        self._accelerator.compute_stream().wait_event(slot.ready)
+        compute = self._accelerator.compute_stream()
+        with self.traffic.waiting(compute):
+            compute.wait_event(slot.ready)
         streamed = self._units[unit]
         streamed.attach(slot.views_of(streamed.layout))
         for ahead in self._upcoming(index):
@@ -170,9 +177,11 @@ class RingPolicy(MovesPrefixWeights):
         if slot.unit is not None:
             raise RuntimeError(f"ring: {unit} would overwrite {slot.unit}, which has not run yet")
         streamed = self._units[unit]
+        timed = self.traffic.copying if self._prefetch else self.traffic.blocking
         with self._accelerator.on(self._side):
             self._side.wait_event(slot.free)
-            self._accelerator.copy(slot.buffer[: streamed.nbytes], streamed.host)
+            with timed(self._side):
+                self._accelerator.copy(slot.buffer[: streamed.nbytes], streamed.host)
             slot.ready.record(self._side)
         slot.unit = unit
         self._where[unit] = slot
@@ -210,6 +219,8 @@ class RingPolicy(MovesPrefixWeights):
     def _release_residents(self) -> None:
         if self._resident:
             self._accelerator.synchronize()
+            for unit in self._resident:
+                self._where.pop(unit, None)
         for unit in self._resident:
             streamed = self._units[unit]
             streamed.attach([place.of(streamed.host) for place in streamed.layout])

@@ -38,7 +38,7 @@ class UpstreamPolicy(MovesPrefixWeights):
         layers: list[StreamedLayer],
         prefix_tensors: dict[str, StreamedTensor],
     ) -> None:
-        self.traffic = Traffic()
+        self.traffic = Traffic(accelerator)
         self._placement, self._accelerator, self._layers = placement, accelerator, layers
         self._prefetch = min(placement.prefetch, len(layers) - 1)
         self._side = accelerator.stream() if self._prefetch else None
@@ -46,7 +46,7 @@ class UpstreamPolicy(MovesPrefixWeights):
         self._on_device: list[set[str]] = [set() for _ in layers]
         self._active: Groups | None = None
         self._kept: set[int] = set()
-        self._prefix = PrefixStore(accelerator.upload, accelerator.synchronize, self.traffic)
+        self._prefix = PrefixStore(accelerator, self.traffic)
         for name, tensor in prefix_tensors.items():
             self._prefix.add(name, tensor)
         if placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
@@ -62,16 +62,20 @@ class UpstreamPolicy(MovesPrefixWeights):
 
     def before_layer(self, index: int, branch: str) -> None:
         groups = self._groups(branch)
+        compute = self._accelerator.compute_stream()
         if not self._prefetch:
-            self._move_in(index, groups, non_blocking=True)
+            with self.traffic.blocking(compute):
+                self._move_in(index, groups, non_blocking=True)
             self._count_in_flight()
             return
         self._switch(groups)
         event = self._events.pop(index, None)
         if event is not None:
-            self._accelerator.compute_stream().wait_event(event)
+            with self.traffic.waiting(compute):
+                compute.wait_event(event)
         if not groups <= self._on_device[index]:
-            self._move_in(index, groups, non_blocking=False)
+            with self.traffic.blocking(compute):
+                self._move_in(index, groups, non_blocking=False)
         for group in groups:
             for streamed in self._layers[index].groups[group]:
                 if streamed.device is not None:
@@ -102,7 +106,8 @@ class UpstreamPolicy(MovesPrefixWeights):
         if groups <= self._on_device[index] or index in self._events:
             return
         with self._accelerator.on(self._side):
-            self._move_in(index, groups, non_blocking=True)
+            with self.traffic.copying(self._side):
+                self._move_in(index, groups, non_blocking=True)
             event = self._accelerator.event()
             event.record(self._side)
         self._events[index] = event

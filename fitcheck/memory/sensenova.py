@@ -112,9 +112,9 @@ class _Layout:
         elif not streams:
             window = 0
         elif self.placement.policy == "ring":
-            kept = self._kept_layers() if self.placement.keep_generation else 0
+            kept = self._kept_layers() if self.placement.keep_generation and branch == GENERATION else 0
             resident += self.weights.kept(kept, exact=True)
-            all_stay = branch == GENERATION and kept == len(self.weights.layers[GENERATION])
+            all_stay = kept == len(self.weights.layers[GENERATION])
             window = 0 if all_stay else self.weights.slot(both=stream is Stream.LAYER) * in_flight
         elif stream is Stream.LAYER:
             window = self.weights.window_both(in_flight)

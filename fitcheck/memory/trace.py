@@ -120,6 +120,9 @@ class _MetaAccelerator:
     def event(self) -> Any:
         return _Nothing()
 
+    def timer(self) -> Any:
+        return _Nothing()
+
     def compute_stream(self) -> Any:
         return _Nothing()
 

@@ -55,6 +55,8 @@ class Engine:
             step_seconds=tuple(steps),
             streamed_bytes={"denoise": 1000},
             copies={"denoise": 2},
+            copy_seconds={"denoise": 0.5},
+            wait_seconds={"denoise": 0.25},
             output_digest="b" * 64,
             output_shape=(1, 3, 8, 8),
             finite=True,

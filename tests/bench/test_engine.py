@@ -156,6 +156,49 @@ def test_fast_keeps_what_fits_and_streams_the_rest(policy: str, monkeypatch: pyt
     assert report.streamed_bytes["denoise"] < streamed_all.streamed_bytes["denoise"]
 
 
+@pytest.mark.parametrize("policy", ["upstream", "ring"])
+def test_copies_and_waits_are_timed_where_weights_move(policy: str) -> None:
+    low = run(upstream("low", policy=policy))[1]
+    assert low.copy_seconds
+    assert low.wait_seconds
+    for phase in ("prefix", "denoise"):  # each copy holds the computation up for as long as it runs
+        assert 0 < low.copy_seconds[phase] < low.seconds[phase]
+        assert low.wait_seconds[phase] >= low.copy_seconds[phase]
+        assert low.wait_seconds[phase] < low.seconds[phase]
+    balanced = run(upstream("balanced", policy=policy))[1]
+    assert balanced.copy_seconds
+    assert balanced.wait_seconds
+    assert balanced.wait_seconds["denoise"] < balanced.copy_seconds["denoise"]
+    full = run(upstream("full"))[1]
+    assert full.copy_seconds == full.wait_seconds == {"prefix": 0, "denoise": 0}
+
+
+def test_without_meters_nothing_is_timed() -> None:
+    *_, engine = run(upstream("balanced"))
+    report = engine.run(Watch(metered=False))
+    assert report.copy_seconds is None
+    assert report.wait_seconds is None
+    assert report.streamed_bytes["denoise"] > 0
+
+
+def test_ring_lets_kept_layers_go_before_embedding_and_head_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, engine = run(upstream("fast", policy="ring"))
+    assert engine._model is not None
+    policy = engine._model.language_model.model.policy
+    assert policy.resident_layers == LAYERS
+    kept = []
+    uploads = engine._accelerator.upload
+
+    def upload(host: torch.Tensor, non_blocking: bool) -> torch.Tensor:
+        kept.append(policy.resident_layers)
+        return uploads(host, non_blocking)
+
+    monkeypatch.setattr(engine._accelerator, "upload", upload)
+    engine.run(Watch())
+    assert kept
+    assert set(kept) == {0}
+
+
 def test_phase_aware_moves_embedding_and_head_once_a_pass() -> None:
     _, first, _, engine = run(upstream("low"))
     second = engine.run(Watch())

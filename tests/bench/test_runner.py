@@ -64,6 +64,8 @@ def test_a_cell_that_runs_leaves_every_sample_and_every_meter(monkeypatch: pytes
     assert record.power.joules == pytest.approx(123 * record.power.seconds, rel=0.35)
     assert record.transfer is not None
     assert record.transfer.bytes_streamed == 1000
+    assert record.transfer.bytes_per_second == 2000
+    assert record.transfer.wait_seconds == 0.25
     assert record.transfer.pcie_generation == 5
     assert record.protocol.fresh_process is True
     assert parse(store.encode(record), "record").record == store.seal(record)

@@ -18,7 +18,8 @@ T2I = Workload(Task.T2I, 64, 64, steps=2, cfg=4.0, prompt_tokens=12)
 class Watch:
     """An observer that keeps what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, metered: bool = True) -> None:
+        self.metered = metered
         self.phases: list[str] = []
         self.steps = 0
 
