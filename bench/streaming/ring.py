@@ -38,19 +38,31 @@ class Place:
 
 @dataclass(slots=True)
 class StreamedUnit:
-    """What is copied at once: a host buffer and the tensors that lie in it."""
+    """What is copied at once: a host buffer and the tensors that lie in it, pointed at it or at a slot."""
 
     host: Tensor
     tensors: list[Tensor]
     layout: tuple[Place, ...]
+    at: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         return self.host.numel()
 
-    def attach(self, views: list[Tensor]) -> None:
-        for tensor, view in zip(self.tensors, views, strict=True):
-            tensor.data = view
+    def attach(self, slot: Slot) -> None:
+        """Point the tensors at ``slot``. A unit mostly comes back to its last slot, and then nothing is to be done: new
+        views and pointers cost the host microseconds each, and with quantized tiers the card waits for the host."""
+        if self.at is not slot.buffer:
+            self.at = slot.buffer
+            for tensor, view in zip(self.tensors, slot.views_of(self.layout), strict=True):
+                tensor.data = view
+
+    def detach(self) -> None:
+        """Point the tensors at the host buffer, so that nothing but its owner holds a slot's memory."""
+        if self.at is not None:
+            self.at = None
+            for tensor, place in zip(self.tensors, self.layout, strict=True):
+                tensor.data = place.of(self.host)
 
 
 @dataclass(slots=True)
@@ -114,6 +126,11 @@ class RingPolicy(MovesPrefixWeights):
             self._slots = [self._new_slot(self._slot_bytes) for _ in range(self._prefetch + 1)]
             self._next_slot = 0
 
+    def _drop_slots(self) -> None:
+        for unit in self._units.values():
+            unit.detach()
+        self._slots.clear()
+
     def _new_slot(self, nbytes: int) -> Slot:
         buffer = torch.empty(nbytes, dtype=torch.uint8, device=self._accelerator.device)
         slot = Slot(buffer, self._accelerator.event(), self._accelerator.event())
@@ -141,8 +158,7 @@ class RingPolicy(MovesPrefixWeights):
         compute = self._accelerator.compute_stream()
         with self.traffic.waiting(compute):
             compute.wait_event(slot.ready)
-        streamed = self._units[unit]
-        streamed.attach(slot.views_of(streamed.layout))
+        self._units[unit].attach(slot)
         for ahead in self._upcoming(index):
             if self._unit(ahead, branch) not in self._where:
                 self._load(self._unit(ahead, branch))
@@ -155,8 +171,6 @@ class RingPolicy(MovesPrefixWeights):
         slot = self._where.pop(unit)
         slot.free.record(self._accelerator.compute_stream())
         slot.unit = None
-        streamed = self._units[unit]
-        streamed.attach([place.of(streamed.host) for place in streamed.layout])
 
     def _upcoming(self, index: int) -> list[int]:
         """Layers whose weights have to be on their way while ``index`` runs: residents once, streamed ones in turn."""
@@ -209,7 +223,7 @@ class RingPolicy(MovesPrefixWeights):
 
         if fitting(slots) == self._layers:  # nothing is left to stream, so the ring's own memory is not needed
             self._order = []
-            self._slots.clear()
+            self._drop_slots()
         else:
             self._order = spread(self._layers, self._layers - fitting(0))
         for index in sorted(set(range(self._layers)) - set(self._order)):
@@ -222,8 +236,7 @@ class RingPolicy(MovesPrefixWeights):
             for unit in self._resident:
                 self._where.pop(unit, None)
         for unit in self._resident:
-            streamed = self._units[unit]
-            streamed.attach([place.of(streamed.host) for place in streamed.layout])
+            self._units[unit].detach()
         self._resident.clear()
         self._order = list(range(self._layers))
         self._make_slots()
@@ -233,4 +246,4 @@ class RingPolicy(MovesPrefixWeights):
         self._where.clear()
         self._release_residents()
         self._prefix.all_out()
-        self._slots.clear()
+        self._drop_slots()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -89,7 +91,13 @@ def test_ring_shows_each_layer_its_own_bytes(mode: str) -> None:
             assert shown.tolist() == [base + index] * 8
             assert shown.data_ptr() in buffers
             policy.after_layer(index, branch)
-            assert shown.data_ptr() == units[(index, branch)].host.data_ptr()
+    slots = [weakref.ref(slot.buffer) for slot in policy._slots]
+    policy.close()
+    for unit in units.values():
+        assert unit.tensors[0].data_ptr() == unit.host.data_ptr()
+        assert unit.tensors[0].tolist() == unit.host[:8].tolist()
+    gc.collect()
+    assert not any(slot() for slot in slots), "a closed ring holds no slot"
 
 
 def test_ring_refuses_to_overwrite_weights_in_use() -> None:
