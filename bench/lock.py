@@ -39,9 +39,12 @@ def card_lock(card: str, name: str) -> Iterator[None]:
     Raises InputError when another bench holds it; ``name`` is what the message calls the card.
     """
     path = _path(card)
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+    flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
-        descriptor = os.open(path, flags, 0o666)
+        try:
+            descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:  # another user's bench made it and may be long gone; a lock needs no right to write
+            descriptor = os.open(path, flags | os.O_RDONLY)
     except OSError as error:
         raise InputError(
             f"{path}: the lock of {name} cannot be opened ({error.strerror}); another user's bench may hold it."
@@ -53,8 +56,9 @@ def card_lock(card: str, name: str) -> Iterator[None]:
                 "two would measure each other."
             )
         # byte 0 is what Windows locks, and a locked byte cannot be read there: the holder stands behind it
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f" {os.getpid()}".encode())
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f" {os.getpid()}".encode())
         yield
     finally:
         os.close(descriptor)

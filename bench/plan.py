@@ -48,6 +48,9 @@ def cells_of(request: Request) -> tuple[Cell, ...]:
         raise InputError(f"--device: {request.device!r} is not a device of the bench; choose cuda or cpu.")
     if request.device == "cpu" and not request.tiny:
         raise InputError("--device cpu runs the scaled-down model only, add --tiny; a full model needs a GPU.")
+    for option, names in (("--mode", request.modes), ("--policy", request.policies), ("--task", request.tasks)):
+        if not names:
+            raise InputError(f"{option}: names nothing to run; give one or more, separated by commas.")
     tiers = _tiers(request)
     workloads = [_workload(task, request) for task in request.tasks]
     cells: dict[Cell, None] = {}

@@ -134,16 +134,27 @@ def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Findi
 def available_ram(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that can still be taken: what the system has, and what the container's limit (cgroup v2 or v1) leaves."""
     available = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for limit, used, counters in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
     ):
         try:
             left = int((cgroup / limit).read_text("ascii")) - int((cgroup / used).read_text("ascii"))
         except (OSError, ValueError):  # no such file, or "max": no limit
             continue
-        available = min(available, max(0, left))
+        available = min(available, max(0, left + _file_cache(cgroup / counters)))
     return available
+
+
+def _file_cache(counters: Path) -> int:
+    """Bytes of files that a cgroup counts as used and gives up when memory is asked for: a weights file just downloaded
+    or hashed is all there."""
+    try:
+        rows = dict(line.split(None, 1) for line in counters.read_text("ascii").splitlines() if " " in line)
+        # version 1 counts the children of the cgroup under names of their own, as its usage does
+        return sum(int(rows.get(f"total_{name}", rows.get(name, 0))) for name in ("inactive_file", "active_file"))
+    except (OSError, ValueError):
+        return 0
 
 
 def ram_finding(footprint: Footprint, ram: int | None) -> Finding | None:

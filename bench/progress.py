@@ -39,6 +39,10 @@ class Clock:
     def finish(self, now: float) -> None:
         self._walls.append(now - self._began)
 
+    def skip(self) -> None:
+        """A cell that was refused took no time, and says nothing about the time of the others."""
+        self._cells -= 1
+
     def left(self, now: float) -> float | None:
         """``None`` until a pass or a cell has been seen."""
         elapsed = now - self._began
@@ -109,6 +113,12 @@ class Display:
         self._clock.finish(time.monotonic())
         self._console.print(f"[{self._finished}/{self._cells}] {line}", markup=False, highlight=False, soft_wrap=True)
         self._show("")
+
+    def skip(self, line: str) -> None:
+        """A cell that did not run."""
+        self._finished += 1
+        self._clock.skip()
+        self._console.print(f"[{self._finished}/{self._cells}] {line}", markup=False, highlight=False, soft_wrap=True)
 
     def note(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

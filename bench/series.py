@@ -27,7 +27,7 @@ from bench.plan import Request, cells_of, label
 from bench.predict import CardView, predict
 from bench.report import Row, error_percent, on_card, print_table
 from bench.runner import Protocol, Stopped
-from bench.suite import Setting, bench_card, run_suite
+from bench.suite import Setting, bench_card, require_room, run_suite
 from fitcheck.errors import InputError
 from fitcheck.memory.placement import NEWEST_REVISION
 from fitcheck.records import store
@@ -113,10 +113,11 @@ class Series:
             for cell in cells_of(request):
                 runner = default_runner(card, lambda event: None, self.deadline)
                 try:
+                    require_room(cell, card, self.ram, self.force)
                     found = find_limit(
                         cell, self._protocol(entry), card, runner, int(entry.get("resolution_mib", 128)) * MIB
                     )
-                except Stopped as stopped:
+                except (Stopped, InputError) as stopped:
                     self.leave(f"limit {label(cell)}", str(stopped))
                     continue
                 record = record_of(found.run, card, found.limit)

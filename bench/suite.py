@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.assemble import record_of
+from bench.assemble import file_sha256, record_of
 from bench.cell import Cell
 from bench.lock import card_lock
 from bench.meters import NvmlCard
@@ -62,14 +62,16 @@ class Summary:
     paths: list[Path] = field(default_factory=list)
     skipped: list[tuple[Cell, str]] = field(default_factory=list)
     interrupted: str | None = None
+    unwritten: str | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 when every cell has an answer (an out-of-memory is one), 1 when one was skipped or broke, 130 on Ctrl-C."""
+        """0 when every cell has an answer (an out-of-memory is one), 1 when one was skipped, broke or could not be
+        kept, 130 on Ctrl-C."""
         if self.interrupted:
             return 130
         broken = any(row.run.outcome in ("error", "killed", "hang") for row in self.rows)
-        return 1 if self.skipped or broken else 0
+        return 1 if self.skipped or broken or self.unwritten else 0
 
 
 Finished = Callable[[Row, Path | None], None]
@@ -121,17 +123,19 @@ def run_suite(
         require_cap(protocol.cap, card)
         display = stack.enter_context(Display(len(cells), protocol, console))
         _say(display, card_findings(card) if card else ())
+        _hash_files(cells, display)
         for position, cell in enumerate(cells):
-            refusal = _refusal(cell, setting, card, display)
-            if refusal is not None:
-                summary.skipped.append((cell, refusal))
-                display.finish(f"{label(cell)}: refused; {refusal}")
-                continue
-            display.begin(label(cell))
             try:
+                refusal = _refusal(cell, setting, card, display)
+                if refusal is not None:
+                    summary.skipped.append((cell, refusal))
+                    display.skip(f"{label(cell)}: refused; {refusal}")
+                    continue
+                display.begin(label(cell))
                 if setting.deadline is not None and time.monotonic() + setting.cell_seconds >= setting.deadline:
                     raise Stopped("no time left")
                 run = runner(cell, protocol, card, display.event, setting.deadline)
+                lost = _keep(run, card, setting, summary, display, finished)
             except Stopped as stopped:
                 summary.skipped += [(left, str(stopped)) for left in cells[position:]]
                 display.note(f"stopped: {stopped}; {len(summary.rows)} of {len(cells)} cells are finished.")
@@ -147,9 +151,13 @@ def run_suite(
                 if not summary.rows and position == len(cells) - 1:
                     raise
                 summary.skipped.append((cell, str(error)))
-                display.finish(f"{label(cell)}: refused; {error}")
+                display.skip(f"{label(cell)}: refused; {error}")
                 continue
-            _keep(run, card, setting, summary, display, finished)
+            if lost is not None:
+                summary.skipped += [(left, lost) for left in cells[position + 1 :]]
+                summary.unwritten = lost
+                display.note(f"stopped: {lost} What was measured stands in the table; the rest would be lost too.")
+                break
     if not summary.rows and summary.skipped and not summary.interrupted:
         raise InputError(f"no cell could run; {label(summary.skipped[0][0])}: {summary.skipped[0][1]}")
     return summary
@@ -157,16 +165,29 @@ def run_suite(
 
 def _keep(
     run: CellRun, card: NvmlCard | None, setting: Setting, summary: Summary, display: Display, finished: Finished
-) -> None:
+) -> str | None:
+    """Writes the record of ``run`` and shows it. Returns why it could not be written, if it could not."""
     record = store.seal(record_of(run, card))
     row = Row(run, record, predict(run.cell, CardView.of(card, run.protocol.cap), warm=run.protocol.warmup > 0))
     summary.rows.append(row)
     display.finish(line(run))
     path = None
     if setting.out is not None:
-        path = store.write(setting.out, record)
+        try:
+            path = store.write(setting.out, record)
+        except InputError as error:
+            return str(error)
         summary.paths.append(path)
     finished(row, path)
+    return None
+
+
+def _hash_files(cells: Sequence[Cell], display: Display) -> None:
+    """The record names a weights file by its digest. It is taken before anything is measured: afterwards the file could
+    be gone, or Ctrl-C could meet the minute that this takes."""
+    for path in sorted({cell.gguf for cell in cells if cell.gguf is not None}):
+        display.note(f"hashing {path}")
+        file_sha256(path)
 
 
 def _refusal(cell: Cell, setting: Setting, card: NvmlCard | None, display: Display) -> str | None:
@@ -184,6 +205,15 @@ def _refusal(cell: Cell, setting: Setting, card: NvmlCard | None, display: Displ
             return finding.text
         _say(display, [finding])
     return None
+
+
+def require_room(cell: Cell, card: NvmlCard | None, ram: int | None, force: bool) -> None:
+    """Raises InputError when ``cell``, run without a cap, would not find the memory that it pins: for searches, whose
+    probes all pin the same."""
+    footprint = predict(cell, CardView.of(card, None), warm=False)
+    finding = None if footprint is None else ram_finding(footprint, ram)
+    if finding is not None and finding.level == "refuse" and not force:
+        raise InputError(f"{label(cell)}: {finding.text}")
 
 
 def _say(display: Display, findings: Iterator[Finding] | Sequence[Finding]) -> None:

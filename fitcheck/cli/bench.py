@@ -125,7 +125,7 @@ def run(
     if cap is not None and device == "cpu":
         raise InputError("--vram caps a card's memory; leave it out with --device cpu.")
     protocol = Protocol(
-        repeats=1 if quick else repeats, warmup=0 if quick else warmup, cap=cap, hang_seconds=hang_seconds
+        repeats=1 if quick else repeats, warmup=0 if quick else warmup, cap=cap, hang_seconds=_seconds(hang_seconds)
     )
     stdout = _stdout()
     if dry_run:
@@ -161,6 +161,8 @@ def limit(
     device: Annotated[str, typer.Option(hidden=True)] = "cuda",
     seed: Seed = 0,
     out: Out = None,
+    ram: Ram = None,
+    force: Force = False,
     hang_seconds: Hang = 300.0,
 ) -> None:
     """Find the smallest card on which each cell still runs, by bisection over a memory cap.
@@ -172,9 +174,9 @@ def limit(
     from bench.assemble import record_of
     from bench.limit import find_limit
     from bench.plan import cells_of, label
-    from bench.preflight import require_folder
+    from bench.preflight import card_findings, require_folder
     from bench.runner import Protocol
-    from bench.suite import bench_card, default_out
+    from bench.suite import bench_card, default_out, require_room
     from fitcheck.records import store
     from fitcheck.units import format_gib, parse_memory
 
@@ -201,16 +203,26 @@ def limit(
     cells = cells_of(request)
     folder = default_out(False, out)
     step = parse_memory(resolution, "--resolution")
+    protocol = Protocol(hang_seconds=_seconds(hang_seconds))
+    available = parse_memory(ram, "--ram") if ram else None
     console, stdout = Console(stderr=True, highlight=False), _stdout()
-    paths = []
+    paths: list[Path] = []
+    failed = []
     if folder is not None:
         require_folder(folder)
     with bench_card(device, console) as card:
+        for finding in card_findings(card) if card else ():
+            console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
         for cell in cells:
-            found = find_limit(cell, Protocol(hang_seconds=hang_seconds), card, _probing(card, console), step)
-            record = store.seal(record_of(found.run, card, found.limit))
-            if folder is not None:
-                paths.append(store.write(folder, record))
+            try:
+                require_room(cell, card, available, force)
+                console.print(f"{label(cell)}:", markup=False)
+                found = find_limit(cell, protocol, card, _probing(card, console), step)
+            except InputError as error:  # one cell that does not run says nothing about the others
+                failed.append(str(error))
+                if len(cells) > 1:
+                    console.print(f"{label(cell)}: not searched; {error}", markup=False, soft_wrap=True)
+                continue
             if found.works is None:
                 stdout.print(f"{label(cell)}: does not run on this card")
             else:
@@ -218,7 +230,12 @@ def limit(
                 stdout.print(
                     f"{label(cell)}: runs with {format_gib(found.works, 2)}{below} ({len(found.probes) + 1} processes)"
                 )
+            if folder is not None:
+                paths.append(store.write(folder, store.seal(record_of(found.run, card, found.limit))))
     _say_where(console, paths)
+    if len(failed) == len(cells):
+        raise InputError(failed[0])
+    raise typer.Exit(1 if failed else 0)
 
 
 @bench.command()
@@ -368,6 +385,13 @@ def _stdout() -> Console:
 
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def _seconds(hang: float) -> float:
+    """Raises InputError for a time in which no process could say anything, and for what is no time."""
+    if not 1 <= hang <= 86400:
+        raise InputError(f"--hang-seconds: {hang:g} is out of range; give from 1 second to 86400, a day.")
+    return hang
 
 
 def _names(text: str) -> tuple[str, ...]:

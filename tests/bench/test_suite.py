@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,7 @@ from bench.report import print_plan, print_table
 from bench.runner import CellRun, Protocol, Stopped, run_cell
 from bench.suite import Setting, Summary, run_suite
 from bench.unpack import unpack
+from fitcheck.cli.main import application
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.schema import PassRecord
@@ -94,6 +97,71 @@ def test_ctrl_c_keeps_what_is_finished(bench: Series) -> None:
     assert summary.paths[0].exists()
     assert "interrupted during Q4_K_S low/upstream" in bench.text.getvalue()
     assert "1 of 3 cells are finished and kept" in bench.text.getvalue()
+
+
+@pytest.mark.parametrize("moment", ["ram_finding", "record_of"])
+def test_ctrl_c_before_and_after_a_run_is_answered_like_one_during_it(
+    bench: Series, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    calls = []
+    real = getattr(suite, moment)
+
+    def pressed(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(suite, moment, pressed)
+    summary = bench.run()
+    assert summary.exit_code == 130
+    assert [path.exists() for path in summary.paths] == [True]
+    assert "interrupted during Q4_K_S low/upstream" in bench.text.getvalue()
+    assert "1 of 3 cells are finished and kept" in bench.text.getvalue()
+
+
+def test_a_folder_that_fills_up_ends_the_series_and_keeps_its_table(
+    bench: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.write
+
+    def full(root: Path, record: PassRecord) -> Path:
+        if record.runtime.mode == "low":
+            raise InputError("x.json: the record cannot be written (No space left on device).")
+        return real(root, record)
+
+    monkeypatch.setattr(suite.store, "write", full)
+    summary = bench.run()
+    assert summary.exit_code == 1
+    assert [row.record.runtime.mode for row in summary.rows] == ["full", "low"]
+    assert len(summary.paths) == 1
+    assert [cell.placement.mode for cell, why in summary.skipped if "No space left" in why] == ["balanced"]
+    assert "stopped: x.json: the record cannot be written (No space left on device)." in bench.text.getvalue()
+
+
+def test_a_last_record_that_cannot_be_written_is_no_success(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(root: Path, record: PassRecord) -> Path:
+        raise InputError("no room")
+
+    monkeypatch.setattr(suite.store, "write", full)
+    assert bench.run(CELLS[:1]).exit_code == 1
+
+
+def test_a_weights_file_is_hashed_before_anything_is_measured(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def gone(path: str) -> str:
+        seen.append(path)
+        raise InputError(f"--gguf: {path} cannot be read (gone).")
+
+    def never(*arguments: Any) -> CellRun:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(suite, "file_sha256", gone)
+    real = tuple(replace(cell, gguf="/x/weights.gguf") for cell in CELLS)
+    with pytest.raises(InputError, match="cannot be read"):
+        bench.run(real, runner=never)
+    assert seen == ["/x/weights.gguf"]
 
 
 def test_an_out_of_memory_is_an_answer_and_a_crash_is_not(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +260,28 @@ def test_a_second_bench_on_the_same_card_is_refused_and_a_crash_frees_it() -> No
         pass
 
 
+def test_another_users_lock_file_can_be_locked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in /tmp that another user's bench left there cannot be opened for writing."""
+    real = os.open
+
+    def theirs(path: Any, flags: int, mode: int = 0o777) -> int:
+        if flags & (os.O_RDWR | os.O_CREAT):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, mode)
+
+    with card_lock("GPU-left-behind", "the card"):
+        pass
+    monkeypatch.setattr("bench.lock.os.open", theirs)
+    with (
+        card_lock("GPU-left-behind", "the card"),
+        pytest.raises(InputError, match="another fitcheck bench is running on the card"),
+        card_lock("GPU-left-behind", "the card"),
+    ):
+        raise AssertionError("two benches hold one card")
+    with pytest.raises(InputError, match="cannot be opened"), card_lock("GPU-never-made", "the card"):
+        raise AssertionError("there is no file to lock")
+
+
 def test_a_folder_that_cannot_be_written_is_refused_first(bench: Series, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     bench.out = tmp_path / "file" / "under"
@@ -204,6 +294,22 @@ def test_a_full_disk_is_refused_first(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(InputError, match="make room"):
         preflight.require_folder(tmp_path)
+
+
+def test_a_containers_file_cache_is_memory_that_can_be_had(tmp_path: Path) -> None:
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 500\nactive_file 200\nfile 750\n")
+    assert preflight.available_ram(tmp_path) == 800
+    (tmp_path / "memory.stat").write_text("nothing that is known\n")
+    assert preflight.available_ram(tmp_path) == 100
+    old = tmp_path / "memory"
+    old.mkdir()
+    (tmp_path / "memory.max").unlink()
+    (old / "memory.limit_in_bytes").write_text("1000\n")
+    (old / "memory.usage_in_bytes").write_text("950\n")
+    (old / "memory.stat").write_text("inactive_file 1\nactive_file 1\ntotal_inactive_file 30\ntotal_active_file 10\n")
+    assert preflight.available_ram(tmp_path) == 90
 
 
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
@@ -264,6 +370,38 @@ def test_time_left_comes_from_what_was_seen() -> None:
     assert clock.left(140) == pytest.approx(80)
 
 
+def test_refused_cells_are_no_time_and_none_is_left_for_them() -> None:
+    clock = Clock(cells=4, passes=1)
+    clock.skip()
+    clock.begin(1000)
+    clock.finish(1040)
+    clock.skip()
+    clock.begin(1040)
+    assert clock.left(1040) == pytest.approx(40)
+    assert clock.left(1050) == pytest.approx(30)
+
+
+def test_a_refused_cell_counts_as_done_and_not_as_timed(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks: list[Clock] = []
+    real = Clock.__init__
+
+    def noted(clock: Clock, *arguments: Any) -> None:
+        real(clock, *arguments)
+        clocks.append(clock)
+
+    monkeypatch.setattr(Clock, "__init__", noted)
+    heavy = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low", "full"), steps=2))
+    setting = Setting(None, Protocol(repeats=1, warmup=0), ram=16 * GIB)
+    summary = run_suite(heavy, setting, Console(file=bench.text, width=200), runner=fake_runner)
+    assert "[1/2] BF16 low/upstream" in bench.text.getvalue()
+    assert "[2/2] BF16 full" in bench.text.getvalue()
+    assert summary.exit_code == 1
+    (clock,) = clocks
+    left = clock.left(time.monotonic())
+    assert left is not None
+    assert left < 60
+
+
 def test_a_series_leaves_records_a_summary_and_says_what_did_not_run(
     tmp_path: Path, nvml: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,17 +423,19 @@ def test_a_series_leaves_records_a_summary_and_says_what_did_not_run(
         },
         {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "sideways"},
         {"do": "run", "model": model, "colour": "green"},
+        {"do": "limit", "model": model, "tier": "BF16", "mode": "low"},
         {"do": "run", "model": model, "tier": "Q4_K_S", "mode": "low", "seconds": 1000},
     ]
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     out = tmp_path / "out"
-    code = series.main([str(tmp_path / "plan.json"), "--out", str(out), "--budget", "100", "--ram", "120GB"])
+    code = series.main([str(tmp_path / "plan.json"), "--out", str(out), "--budget", "100", "--ram", "20GiB"])
     assert code == 1
     assert sorted(path.name for path in out.iterdir()) == ["records.jsonl", "summary.json"]
     entries = json.loads((out / "summary.json").read_text())["entries"]
-    assert [entry["outcome"] for entry in entries] == ["ok", "not run", "not run", "not run"]
+    assert [entry["outcome"] for entry in entries] == ["ok", "not run", "not run", "not run", "not run"]
     assert "colour" in entries[2]["message"]
-    assert entries[3]["message"] == "no time left"
+    assert "20.0 GiB of system memory are available and this needs" in entries[3]["message"]
+    assert entries[4]["message"] == "no time left"
     (path,) = unpack(out / "records.jsonl", tmp_path / "filed")
     record = store.read(path)
     assert isinstance(record, PassRecord)
@@ -309,3 +449,26 @@ def test_unpack_refuses_what_is_no_record(tmp_path: Path) -> None:
         unpack(tmp_path / "x.jsonl", tmp_path / "filed")
     with pytest.raises(InputError, match="cannot be read"):
         unpack(tmp_path / "missing.jsonl", tmp_path / "filed")
+
+
+def fitcheck(*arguments: str) -> object:
+    return application(("bench",))(["bench", *arguments], standalone_mode=False)
+
+
+def test_limit_refuses_to_pin_what_the_machine_does_not_have(nvml: object, tmp_path: Path) -> None:
+    options = ("--tier", "BF16", "--mode", "low", "--ram", "20GiB", "--out", str(tmp_path))
+    with pytest.raises(InputError, match=r"20\.0 GiB of system memory are available and this needs \d+\.\d GiB"):
+        fitcheck("limit", "sensenova-u1-8b-mot", *options)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "0.5", "1e9"])
+def test_a_time_to_hang_that_is_none_is_refused(seconds: str, nvml: object, tmp_path: Path) -> None:
+    for command in ("run", "limit"):
+        with pytest.raises(InputError, match="--hang-seconds"):
+            fitcheck(command, "sensenova-u1-8b-mot", "--hang-seconds", seconds, "--out", str(tmp_path))
+
+
+@pytest.mark.parametrize("option", ["--mode", "--policy", "--task"])
+def test_a_list_that_names_nothing_is_refused(option: str) -> None:
+    with pytest.raises(InputError, match=f"{option}: names nothing to run"):
+        fitcheck("run", "sensenova-u1-8b-mot", "--tiny", "--device", "cpu", option, ", ,")
