@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 Event = dict[str, Any]
-MAX_LINE = 1 << 20
+# the longest answer that can be asked for is 100,000 tokens, each with its seconds in one event
+MAX_LINE = 1 << 23
 ALIVE_SECONDS = 1.0
 
 

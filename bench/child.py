@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ from fitcheck.errors import InputError
 from fitcheck.units import format_gib
 
 PACKAGES = ("diffusers", "transformers", "accelerate", "gguf", "triton", "flash_attn")
-_REQUESTED = re.compile(r"Tried to allocate ([\d.]+) (KiB|MiB|GiB|bytes)")
+_REQUESTED = re.compile(r"tried to allocate ([\d.]+) (KiB|MiB|GiB|bytes)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -142,12 +143,21 @@ class Reporter:
         self._channel.send("step", seconds=seconds)
 
 
-def classify(error: BaseException) -> tuple[str, int | None]:
-    """(outcome of the record schema, bytes that were asked for) of an exception."""
+# less than a kernel module needs: with no more left on the card, CUDA's bare "out of memory" is the card's
+_CARD_FULL = 64 << 20
+
+
+def classify(error: BaseException, card_free: int | None = None) -> tuple[str, int | None]:
+    """(outcome of the record schema, bytes that were asked for) of an exception; ``card_free`` in bytes, if known."""
     text = str(error)
     match = _REQUESTED.search(text)
     requested = round(float(match.group(1)) * _UNITS[match.group(2)]) if match else None
-    if type(error).__name__ == "OutOfMemoryError" or "CUBLAS_STATUS_ALLOC_FAILED" in text:
+    libraries = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    if type(error).__name__ == "OutOfMemoryError" or any(name in text for name in libraries):
+        return "oom-gpu", requested
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # a mapping that the system did not give
+        return "oom-host", requested
+    if "CUDA error: out of memory" in text and card_free is not None and card_free < _CARD_FULL:
         return "oom-gpu", requested
     # cudaHostAlloc reports a lack of host memory with CUDA's generic words; torch has its own class for the card
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text.lower():
@@ -249,7 +259,8 @@ def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
     except InputError:
         raise
     except Exception as error:
-        outcome, requested = classify(error)
+        state = card.memory() if card is not None else None
+        outcome, requested = classify(error, None if state is None else state[2])
         phase = reporter.failed_in or (reporter.open[-1] if reporter.open else None)
         with suppress(Exception):
             memory.fold()

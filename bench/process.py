@@ -23,7 +23,8 @@ from bench.channel import MAX_LINE, Event, parse_event
 
 _OUTPUT_LINES = 200
 _OUTPUT_WIDTH = 2000
-# resident memory that grows by this much is a sign of life: a file of tens of gigabytes loads for minutes in one phase
+# memory that grows by this much, on the host or the card, is a sign of life: a file of tens of gigabytes loads for
+# minutes in one phase
 _GROWTH = 16 << 20
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -108,8 +109,9 @@ class Child:
             yield event
 
     def _grew(self, event: Event) -> bool:
-        before, now = int(self.last_alive.get("rss", 0)), int(event.get("rss", 0))
-        return abs(now - before) > _GROWTH
+        return any(
+            abs(int(event.get(name, 0)) - int(self.last_alive.get(name, 0))) > _GROWTH for name in ("rss", "allocated")
+        )
 
     def _read_events(self, pipe: IO[bytes]) -> None:
         with suppress(OSError, ValueError):
@@ -136,20 +138,26 @@ def new_group() -> dict[str, Any]:
 
 def end_tree(process: subprocess.Popen[bytes], grace: float = 2.0) -> None:
     """Ends a child and its children: asks first, then kills. Returns once the child is gone."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.Error:
-        family = []
+    children = descendants(process.pid)
     if process.poll() is None:
         with suppress(psutil.Error, OSError):
             process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(grace)
-    for member in family:
+    with suppress(OSError):
+        process.kill()
+    for child in children:
         with suppress(psutil.Error):
-            if member.is_running():
-                member.kill()
+            child.kill()
     process.wait()
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """What a process has started that still runs. psutil never takes a later process of the same number for one."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 from bench.cell import Cell
 from bench.channel import Event
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
+from bench.meters.host import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
 from fitcheck.errors import InputError
 
@@ -113,6 +114,7 @@ def run_cell(
     (``time.monotonic()``), and lets KeyboardInterrupt through; in each case the child is gone.
     """
     run = CellRun(cell, protocol, started=time.monotonic(), created=int(time.time()))
+    kills = out_of_memory_kills()
     memory = card.memory() if card is not None else None
     run.card_before = None if memory is None else memory[1]
     job = {
@@ -140,7 +142,7 @@ def run_cell(
         run.last_alive = child.last_alive
         run.output = list(child.output)
         if run.outcome == "killed":
-            run.outcome, run.message = _explain_death(run, child.process.poll())
+            run.outcome, run.message = _explain_death(run, child.process.poll(), kills)
     run.wall_seconds = time.monotonic() - run.started
     return run
 
@@ -185,9 +187,13 @@ def _take(run: CellRun, event: Event) -> None:
         raise InputError(event["message"])
 
 
-def _explain_death(run: CellRun, code: int | None) -> tuple[str, str]:
-    """A child that said nothing at its end. SIGKILL while memory was short is the kernel's out-of-memory killer."""
+def _explain_death(run: CellRun, code: int | None, kills: int | None = None) -> tuple[str, str]:
+    """A child that said nothing at its end. SIGKILL while memory was short is the kernel's out-of-memory killer, and so
+    is one that the kernel has counted since there were ``kills``: a container's limit shows in no reading of free
+    memory."""
     said = f" in phase {run.open_phase}" if run.open_phase else ""
+    if code == -9 and kills is not None and (out_of_memory_kills() or 0) > kills:
+        return "oom-host", f"killed by SIGKILL{said}, and the kernel counts an out-of-memory kill meanwhile"
     if code == -9 and _memory_was_short(run):
         return (
             "oom-host",

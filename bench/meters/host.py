@@ -69,6 +69,16 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def out_of_memory_kills(counters: Path = Path("/proc/vmstat")) -> int | None:
+    """Processes that the kernel has killed for want of memory since it started, in containers too; ``None`` where it
+    does not count them (Linux before 4.13, other systems)."""
+    try:
+        rows = dict(line.split() for line in counters.read_text("ascii").splitlines())
+        return int(rows["oom_kill"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def locked() -> int | None:
     """Bytes that this process has locked (VmLck) or pinned for a device (VmPin); ``None`` where it cannot be read."""
     try:

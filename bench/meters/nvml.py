@@ -58,7 +58,7 @@ class NvmlCard:
         try:
             nvml.nvmlInit()
             if isinstance(selector, str) and not selector.isdigit():
-                return cls(nvml, nvml.nvmlDeviceGetHandleByUUID(selector))
+                return cls(nvml, _by_uuid(nvml, selector))
             return cls(nvml, nvml.nvmlDeviceGetHandleByIndex(int(selector)))
         except Exception:
             return None
@@ -175,6 +175,18 @@ class NvmlCard:
         return values
 
 
+def _by_uuid(nvml: Any, uuid: str) -> Any:
+    """CUDA takes the beginning of a UUID for the card that it fits alone; NVML wants the whole."""
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
+    except Exception:
+        if not uuid.startswith("GPU-"):
+            raise
+        cards = [NvmlCard(nvml, nvml.nvmlDeviceGetHandleByIndex(at)) for at in range(nvml.nvmlDeviceGetCount())]
+        (found,) = [card for card in cards if (card.uuid or "").lower().startswith(uuid.lower())]
+        return found._handle
+
+
 class NvmlMemoryProbe:
     """``card_used`` of the whole card and ``card_process`` of the watched processes, in bytes."""
 
@@ -200,16 +212,25 @@ class NvmlStateProbe:
     def __init__(self, card: NvmlCard, period: float = 0.25) -> None:
         self.period = period
         self._card = card
+        self._counted = self._last = 0.0
 
     def read(self) -> Mapping[str, float]:
-        return self._card.state()
+        state = self._card.state()
+        energy = state.get("energy_joules")
+        if energy is not None:
+            # the counter starts again when the driver is loaded again; what came before has still been used
+            if energy < self._last:
+                self._counted += self._last
+            self._last = energy
+            state["energy_joules"] = self._counted + energy
+        return state
 
 
 def visible_selector(environment: Mapping[str, str] | None = None) -> str:
-    """The card that CUDA will call device 0: the first entry of CUDA_VISIBLE_DEVICES, else ``"0"``.
+    """The card that CUDA will call device 0: the first entry of CUDA_VISIBLE_DEVICES, else ``"0"``. A variable that is
+    set and empty hides every card, as ``"-1"`` does.
 
     NVML counts in PCI order, so the child runs with CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
-    listed = (os.environ if environment is None else environment).get("CUDA_VISIBLE_DEVICES", "")
-    first = listed.split(",")[0].strip()
-    return first or "0"
+    listed = (os.environ if environment is None else environment).get("CUDA_VISIBLE_DEVICES", "0")
+    return listed.split(",")[0].strip() or "-1"

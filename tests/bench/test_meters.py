@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 from bench_fakes import CONTEXT, GIB, MIB, TOTAL, Allocator, FakeNvml, fake_torch
 
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
-from bench.meters.host import peak_rss
+from bench.meters.host import out_of_memory_kills, peak_rss
 from bench.meters.nvml import reason_names, visible_selector
 from bench.meters.torch_memory import TorchMemory
 
@@ -155,6 +156,52 @@ def test_cuda_visible_devices_chooses_the_card() -> None:
     assert visible_selector({}) == "0"
     assert visible_selector({"CUDA_VISIBLE_DEVICES": "2,0"}) == "2"
     assert visible_selector({"CUDA_VISIBLE_DEVICES": "GPU-ab"}) == "GPU-ab"
+
+
+@pytest.mark.parametrize("hidden", ["", "-1", " ", ",0"])
+def test_a_variable_that_hides_every_card_shows_none(hidden: str) -> None:
+    selector = visible_selector({"CUDA_VISIBLE_DEVICES": hidden})
+    assert NvmlCard.open(selector, FakeNvml(missing=frozenset({"nvmlDeviceGetHandleByUUID"}))) is None
+
+
+def test_the_beginning_of_a_uuid_is_enough_when_it_fits_one_card() -> None:
+    class Two(FakeNvml):
+        def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+            raise LookupError(uuid)
+
+        def nvmlDeviceGetCount(self) -> int:
+            return 2
+
+        def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+            return f"card {index}"
+
+        def nvmlDeviceGetUUID(self, handle: str) -> bytes:
+            return b"GPU-aa11" if handle == "card 0" else b"GPU-aa22"
+
+    found = NvmlCard.open("GPU-AA2", Two())
+    assert found is not None
+    assert found.uuid == "GPU-aa22"
+    assert NvmlCard.open("GPU-aa", Two()) is None
+    assert NvmlCard.open("MIG-aa2", Two()) is None
+
+
+def test_energy_goes_on_where_the_counter_starts_again() -> None:
+    class Reloaded(FakeNvml):
+        readings = iter([5_000, 7_000, 1_000, 2_500])
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+            return next(self.readings)
+
+    probe = NvmlStateProbe(NvmlCard(Reloaded(), "card"))
+    assert [probe.read()["energy_joules"] for _ in range(4)] == [5, 7, 8, 9.5]
+
+
+def test_kills_for_want_of_memory_are_counted_where_the_kernel_counts_them(tmp_path: Path) -> None:
+    (tmp_path / "vmstat").write_text("nr_free_pages 12\noom_kill 3\n")
+    assert out_of_memory_kills(tmp_path / "vmstat") == 3
+    (tmp_path / "vmstat").write_text("nr_free_pages 12\n")
+    assert out_of_memory_kills(tmp_path / "vmstat") is None
+    assert out_of_memory_kills(tmp_path / "missing") is None
 
 
 def test_reason_bits_have_names() -> None:

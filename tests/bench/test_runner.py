@@ -15,9 +15,10 @@ from bench_fakes import CONTEXT, LIBRARIES, MIB, FakeNvml
 
 from bench.assemble import record_of
 from bench.cell import Cell
+from bench.child import classify
 from bench.meters import NvmlCard
 from bench.plan import Request, cells_of, label
-from bench.process import Child
+from bench.process import Child, Hang
 from bench.runner import CellRun, Protocol, Stopped, median, run_cell
 from fitcheck.errors import InputError
 from fitcheck.records import store
@@ -138,6 +139,64 @@ def test_a_kill_while_memory_is_short_is_the_hosts_out_of_memory(monkeypatch: py
     result = run()
     assert result.outcome == "oom-host"
     assert "out-of-memory killer" in (result.message or "")
+
+
+def test_a_kill_that_the_kernel_counts_is_the_hosts_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "sigkill@denoise")
+    counted = iter([4, 5])
+    monkeypatch.setattr("bench.runner.out_of_memory_kills", lambda: next(counted))
+    result = run()
+    assert result.outcome == "oom-host"
+    assert result.message == "killed by SIGKILL in phase denoise, and the kernel counts an out-of-memory kill meanwhile"
+    monkeypatch.setattr("bench.runner.out_of_memory_kills", lambda: 4)
+    assert run().outcome == "killed"
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "outcome", "requested"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 1.50 GiB."), None, "oom-host", 3 << 29),
+        (type("OutOfMemoryError", (RuntimeError,), {})("Tried to allocate 20.00 KiB."), None, "oom-gpu", 20480),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), None, "oom-gpu", None),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), 9 * GIB, "oom-gpu", None),
+        (RuntimeError("CUDA error: out of memory"), 9 * GIB, "oom-host", None),
+        (RuntimeError("CUDA error: out of memory"), 2 * MIB, "oom-gpu", None),
+        (RuntimeError("can't allocate memory: you tried to allocate 524288 bytes. Error"), None, "oom-host", 524288),
+        (OSError(12, "Cannot allocate memory"), None, "oom-host", None),
+        (MemoryError(), None, "oom-host", None),
+        (OSError(5, "Input/output error"), None, "error", None),
+        (ValueError("out of range"), 0, "error", None),
+    ],
+)
+def test_what_an_exception_is(error: Exception, free: int | None, outcome: str, requested: int | None) -> None:
+    assert classify(error, free) == (outcome, requested)
+
+
+def test_a_card_that_fills_is_a_sign_of_life_and_a_second_of_nothing_is_not() -> None:
+    script = (
+        "import json, sys, time\n"
+        "for at in range(9):\n"
+        "    print(json.dumps({'event': 'alive', 'at': 1.0, 'rss': 5, 'allocated': at * STEP}), flush=True)\n"
+        "    time.sleep(0.25)\n"
+    )
+
+    def heard(step: int) -> int:
+        with Child({}, 1, [sys.executable, "-c", script.replace("STEP", str(step))]) as child:
+            return len(list(child.events()))
+
+    assert heard(32 << 20) == 9
+    with pytest.raises(Hang, match="no progress for 1 s"):
+        heard(1 << 20)
+
+
+def test_a_pass_of_the_longest_answer_is_one_event() -> None:
+    script = (
+        "import json\nsteps = [1 / 3] * 100_000\n"
+        "print(json.dumps({'event': 'pass', 'at': 1.0, 'report': {'step_seconds': steps}}))"
+    )
+    with Child({}, 10, [sys.executable, "-c", script]) as child:
+        (event,) = child.events()
+    assert len(event["report"]["step_seconds"]) == 100_000
 
 
 def test_prints_of_a_library_do_not_break_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
