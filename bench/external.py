@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from bench.assemble import SOURCE, as_int, available_drop, card_info, power_of
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
-from bench.process import describe_exit, end_tree, new_group
+from bench.process import descendants, describe_exit, end_tree, new_group
 from bench.runner import MEMORY_HZ, PROTOCOL_VERSION, STATE_HZ
 from fitcheck import __version__
 from fitcheck.errors import InputError
@@ -21,6 +24,8 @@ from fitcheck.records import schema
 from fitcheck.records.fields import slugify
 
 PROTOCOL_NAME = "fitcheck-exec"
+# the terminal sends Ctrl-C to the program as well: it may save its work, ask back, or take it for something else
+GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,8 @@ def run_external(
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                # the terminal has sent the signal to the program too; what it leaves behind is ended with it
                 interrupted = True
-                end_tree(process)
+                _let_end(process)
                 code = process.returncode
     finally:
         if process.poll() is None:
@@ -103,3 +107,14 @@ def run_external(
         notes=notes,
     )
     return ExternalRun(record, code, interrupted)
+
+
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    """Leaves the program time to end by itself; then, or at a second Ctrl-C, ends it and what it started."""
+    started = descendants(process.pid)
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(GRACE_SECONDS)
+    end_tree(process)
+    for left in started:
+        with suppress(psutil.Error):
+            left.kill()

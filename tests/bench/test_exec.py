@@ -11,6 +11,7 @@ import psutil
 import pytest
 from bench_fakes import GIB, FakeNvml
 
+from bench import external
 from bench.external import resolve, run_external
 from bench.meters import NvmlCard
 from bench.report import external_line
@@ -72,7 +73,7 @@ def test_a_killed_program_says_by_what() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = tmp_path / "pid"
     deaf = "import os, signal, subprocess, sys, time; signal.signal(2, 1); "
     stubborn = f"{deaf}open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
@@ -85,6 +86,7 @@ def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path) -> None:
 
     # a process started in the background, as CI starts one, inherits an ignored SIGINT
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(external, "GRACE_SECONDS", 0.3)
     try:
         threading.Thread(target=press, daemon=True).start()
         result = run_external([sys.executable, "-c", parent])
@@ -96,6 +98,34 @@ def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path) -> None:
     while psutil.pid_exists(int(note.read_text())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not psutil.pid_exists(int(note.read_text()))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_leaves_the_program_time_to_end_in_its_own_way(tmp_path: Path) -> None:
+    note, saved = tmp_path / "pid", tmp_path / "saved"
+    program = (
+        "import os, signal, sys, time\n"
+        "def save(*_):\n"
+        f"    time.sleep(0.5); open({str(saved)!r}, 'w').write('x'); sys.exit(7)\n"
+        "signal.signal(signal.SIGINT, save)\n"
+        f"open({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+
+    def press() -> None:
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.02)
+        os.kill(int(note.read_text()), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=press, daemon=True).start()
+        result = run_external([sys.executable, "-c", program])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.interrupted
+    assert result.code == 7
+    assert saved.exists()
 
 
 def test_arguments_never_enter_the_record() -> None:
