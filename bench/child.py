@@ -258,6 +258,10 @@ def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
         channel.send("end", context=meter.read() if meter is not None else None, **_peaks(torch, memory, cuda))
     except InputError:
         raise
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f'the bench needs {error.name or error} for this; install it with: pip install "fitcheck[bench]"'
+        ) from error
     except Exception as error:
         state = card.memory() if card is not None else None
         outcome, requested = classify(error, None if state is None else state[2])

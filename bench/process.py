@@ -139,17 +139,19 @@ def new_group() -> dict[str, Any]:
 def end_tree(process: subprocess.Popen[bytes], grace: float = 2.0) -> None:
     """Ends a child and its children: asks first, then kills. Returns once the child is gone."""
     children = descendants(process.pid)
-    if process.poll() is None:
-        with suppress(psutil.Error, OSError):
-            process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
-    with suppress(OSError):
-        process.kill()
-    for child in children:
-        with suppress(psutil.Error):
-            child.kill()
-    process.wait()
+    try:
+        if process.poll() is None:
+            with suppress(OSError):
+                process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+    finally:  # a second Ctrl-C cuts the grace short, never the end
+        with suppress(OSError):
+            process.kill()
+        for child in children:
+            with suppress(psutil.Error):
+                child.kill()
+        process.wait()
 
 
 def descendants(pid: int) -> list[psutil.Process]:

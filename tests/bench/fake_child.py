@@ -72,6 +72,7 @@ def _misbehave(phase: str) -> None:
     actions: dict[str, Callable[[], object]] = {
         "gpu-oom": lambda: _raise(OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB. GPU 0 has …")),
         "host-oom": lambda: _raise(RuntimeError("CUDA error: out of memory")),
+        "no-gguf": lambda: _raise(ModuleNotFoundError("No module named 'gguf'", name="gguf")),
         "bug": lambda: _raise(ValueError("a plain bug")),
         "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "hang": lambda: time.sleep(600),

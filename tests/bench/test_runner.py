@@ -18,7 +18,7 @@ from bench.cell import Cell
 from bench.child import classify
 from bench.meters import NvmlCard
 from bench.plan import Request, cells_of, label
-from bench.process import Child, Hang
+from bench.process import Child, Hang, end_tree
 from bench.runner import CellRun, Protocol, Stopped, median, run_cell
 from fitcheck.errors import InputError
 from fitcheck.records import store
@@ -212,6 +212,12 @@ def test_no_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         run()
 
 
+def test_a_missing_library_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "no-gguf@load")
+    with pytest.raises(InputError, match=r'the bench needs gguf for this; .*pip install "fitcheck\[bench\]"'):
+        run()
+
+
 def test_the_deadline_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_ENGINE", "hang@denoise")
     seen: list[int] = []
@@ -220,6 +226,26 @@ def test_the_deadline_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     pid = max(seen)
     assert pid > 0
     assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_second_ctrl_c_cuts_the_grace_short_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"deaf\n"
+    real = process.wait
+
+    def wait(timeout: float | None = None) -> int:
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return real()
+
+    monkeypatch.setattr(process, "wait", wait)
+    with pytest.raises(KeyboardInterrupt):
+        end_tree(process)
+    assert process.returncode == -9
+    process.stdout.close()
 
 
 def test_a_child_whose_parent_is_killed_ends_too() -> None:
