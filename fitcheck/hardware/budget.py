@@ -57,6 +57,18 @@ def _visible(card: Card) -> int:
     return card.memory
 
 
+def visible_total(gpu: Gpu) -> int | None:
+    """What a program is told is the whole memory of ``gpu``: the driver's total less what the driver keeps for itself.
+
+    ``None`` where neither the card nor an override says it. (cudaGetDeviceProperties: 23.6 GiB on an RTX 4090.)
+    """
+    if gpu.vram_override is not None or not gpu.vram_total:
+        return gpu.vram_override
+    if gpu.card.unified_memory:
+        return gpu.vram_total
+    return max(0, reported_total(gpu.card, gpu.vram_total) - _driver_reserve(gpu.card)[1] * MIB)
+
+
 def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
     if gpu.vram_override is not None:
         return Interval.exactly(gpu.vram_override), f"{format_gib(gpu.vram_override)} as given with --vram"

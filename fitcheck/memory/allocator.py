@@ -25,9 +25,9 @@ class Shape:
     """What of a cell drives the cache's slack. Sizes in bytes.
 
     ``dynamic`` is what the denoising phase allocates and frees beside weights (caches, activations, scratch), ``unit``
-    one streamed unit that returns to the cache late, ``scores`` the largest eager attention pass, ``regrowth`` the
-    eager passes of earlier rounds, whose blocks are too small to be used again, and ``returning`` the larger of
-    embedding and head where they leave and come back for a next image.
+    one streamed unit that returns to the cache late (less where fewer stream than return late), ``scores`` the largest
+    eager attention pass, ``regrowth`` the eager passes of earlier rounds, whose blocks are too small to be used again,
+    and ``returning`` the larger of embedding and head where they leave and come back for a next image.
     """
 
     dynamic: int
@@ -54,6 +54,11 @@ def features(placement: Placement, shape: Shape) -> tuple[float, ...]:
         float(shape.regrowth),
         float(shape.returning),
     )
+
+
+def late_units() -> float:
+    """Streamed units that the cache usually holds back because they return late."""
+    return float(load("allocator")["coefficients"]["late_units"])
 
 
 def slack(placement: Placement, shape: Shape) -> float:

@@ -10,7 +10,7 @@ from fitcheck.memory.dequantization import is_traced
 from fitcheck.memory.footprint import Footprint, Phase
 from fitcheck.memory.host import host_memory
 from fitcheck.memory.placement import Placement, PrefixWeights, Stream
-from fitcheck.memory.sensenova import Device, branches, phases, reference_tokens
+from fitcheck.memory.sensenova import Device, branches, lay_out, reference_tokens
 from fitcheck.memory.weights import Weights, weights_of
 from fitcheck.models.model import Tier
 from fitcheck.models.sensenova import GENERATION, SenseNovaArchitecture
@@ -31,13 +31,13 @@ def estimate(
     ``process`` names whose other host memory is counted: ``upstream``'s program or the ``bench``'s child.
     """
     weights = weights_of(tier.tensors)
-    laid_out = phases(arch, weights, workload, placement, device)
+    laid_out, kept = lay_out(arch, weights, workload, placement, device)
     highest = max(phase.allocated for phase in laid_out)
     error = load("allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]
     allocated = Interval(round(highest * (1 - widening)), highest, round(highest * (1 + widening)))
     shape, later = (
-        cache_shape(arch, weights, workload, placement, laid_out, warm=warm) for warm in (device.warm, True)
+        cache_shape(arch, weights, workload, placement, laid_out, kept=kept, warm=warm) for warm in (device.warm, True)
     )
     reserved = allocator.reserved(allocated, placement, shape, later)
     context = allocator.context(device.compute_capability, placement)
@@ -62,13 +62,17 @@ def cache_shape(
     laid_out: tuple[Phase, ...],
     *,
     warm: bool,
+    kept: int = 0,
 ) -> allocator.Shape:
-    """What of the cell drives the allocator's slack; ``warm`` when the process has made an image before."""
+    """What of the cell drives the allocator's slack; ``warm`` when the process has made an image before, ``kept`` how
+    many generation layers stay on the card."""
     busiest = next((phase for phase in laid_out if phase.name == "denoise"), laid_out[-1])
     unit = 0
     if placement.prefetch and (busiest.window or not placement.keep_generation):
         both = placement.stream is Stream.LAYER
         unit = weights.window_both(1) if both else max(weights.window(branch, 1) for branch in weights.layers)
+        # where nearly all layers stay, no more units return late than a pass streams
+        unit = round(unit * min(1.0, (arch.layers - kept) / allocator.late_units()))
     found = branches(arch, workload)
     longest = max(branch.prefix for branch in found)
     scores, regrowth = 10 * arch.heads * longest * longest, 0

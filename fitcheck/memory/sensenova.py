@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fitcheck.memory import activations
+from fitcheck.memory import activations, allocator
 from fitcheck.memory.constants import cublas_workspace, tokens
 from fitcheck.memory.footprint import Phase
 from fitcheck.memory.placement import FAST_FRACTION, FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream
@@ -25,8 +25,9 @@ class Branch:
 class Device:
     """What of the card and the process enters the allocated bytes.
 
-    ``total`` and ``free`` decide how many layers mode ``fast`` keeps. ``warm`` says that the process has made an image
-    before, so that the lazily built RoPE table of the generation tower exists during the prefix already.
+    ``total`` is the card's memory as a program sees it and ``free`` what others leave of it, both in bytes and before
+    the process's own context; they decide how many layers mode ``fast`` keeps. ``warm`` says that the process has made
+    an image before, so that the lazily built RoPE table of the generation tower exists during the prefix already.
     """
 
     compute_capability: tuple[int, int] | None = None
@@ -56,7 +57,8 @@ def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, .
         found = [Branch("condition", prompt + references)]
         image_guided = workload.image_cfg != 1
         if (guided or image_guided) and (not image_guided or workload.cfg != workload.image_cfg):
-            found.append(Branch("image condition", tokens("image_condition_text") + references))
+            # upstream's template around nothing but the images, each between its start and end token
+            found.append(Branch("image condition", unconditional + 2 * len(workload.references) + references))
         if image_guided:
             found.append(Branch("unconditional", unconditional))
         return tuple(found)
@@ -93,6 +95,7 @@ class _Layout:
         self.arch, self.weights, self.workload, self.placement, self.device = arch, weights, workload, placement, device
         self.base = weights.outer + cublas_workspace(device.compute_capability)
         self.reads_images = bool(workload.references) or workload.task is Task.INTERLEAVE
+        self.kept_layers = 0
 
     def phase(
         self,
@@ -104,7 +107,9 @@ class _Layout:
         held: int = 0,
         prefix_weights: int = 0,
         streams: bool = True,
+        between: int = 0,
     ) -> Phase:
+        """``held`` outlives the pass; ``between`` is what lives between two of its layers, beside ``held``."""
         resident, window = self.base + self._rope_tables(name) + prefix_weights, 0
         stream, in_flight = self.placement.stream, self.placement.in_flight
         if stream is Stream.NOTHING:
@@ -112,14 +117,16 @@ class _Layout:
         elif not streams:
             window = 0
         elif self.placement.policy == "ring":
-            kept = self._kept_layers() if self.placement.keep_generation and branch == GENERATION else 0
+            kept = 0
+            if self.placement.keep_generation and branch == GENERATION:
+                kept = self._keep_layers(resident + kv_cache + held + between)
             resident += self.weights.kept(kept, exact=True)
             all_stay = kept == len(self.weights.layers[GENERATION])
             window = 0 if all_stay else self.weights.slot(both=stream is Stream.LAYER) * in_flight
         elif stream is Stream.LAYER:
             window = self.weights.window_both(in_flight)
         elif branch == GENERATION and self.placement.keep_generation:
-            kept = self._kept_layers(resident + kv_cache + held)
+            kept = self._keep_layers(resident + kv_cache + held + between)
             resident += self.weights.kept(kept)
             window = self.weights.window(GENERATION, min(in_flight, len(self.weights.layers[GENERATION]) - kept))
         else:
@@ -128,12 +135,13 @@ class _Layout:
 
     def returning(self) -> Phase | None:
         """The moment when a process starts its next image in mode ``fast``: embedding and head come back before the
-        kept generation layers leave."""
+        generation layers that the last image kept leave. Asked after that image's denoising was laid out."""
         upstream_fast = self.placement.keep_generation and self.placement.policy == "upstream"
-        if not (self.device.warm and upstream_fast and self.placement.prefix_weights is PrefixWeights.PREFIX_PHASE):
+        moves = self.placement.prefix_weights is PrefixWeights.PREFIX_PHASE and not _keeps_prefix_weights(self.workload)
+        if not (self.device.warm and upstream_fast and moves):
             return None
         resident = self.base + self._rope_tables("return") + self.prefix_weights(denoising=False)
-        return Phase("return", resident + self.weights.kept(self._kept_layers()), 0, 0, 0, 0)
+        return Phase("return", resident + self.weights.kept(self.kept_layers), 0, 0, 0, 0)
 
     def _rope_tables(self, phase: str) -> int:
         """A vision tower builds its table at its first use; v0 moved both to the card when loading."""
@@ -153,23 +161,22 @@ class _Layout:
             case PrefixWeights.OWN_FORWARD:
                 return 0
 
-    def _kept_layers(self, base: int | None = None) -> int:
+    def _keep_layers(self, base: int) -> int:
         """Generation layers that mode ``fast`` keeps: upstream decides after each layer's forward.
 
-        A layer stays while allocated + 4 GiB <= min(0.9 × total, total − 2 GiB) and at least 6 GiB are free; two more
-        layers are in flight at that moment. ``base`` is what else is allocated then. Without a known card all layers
-        are assumed to stay.
+        A layer stays while allocated + 4 GiB <= min(0.9 × total, total − 2 GiB) and 6 GiB are free when all cached
+        blocks are counted as free: then only the context and what is allocated are missing. The layers in flight are
+        allocated at that moment; ``base`` is everything else, in bytes. Without a known card all layers are assumed to
+        stay.
         """
         sizes = self.weights.layers[GENERATION]
-        if self.device.total is None:
-            return len(sizes)
-        if base is None:
-            image = self.arch.image_tokens(self.workload.width, self.workload.height)
-            base = self.base + self._rope_tables("denoise")
-            base += activations.sampler_bytes(self.arch, image, velocity_branches(self.workload))
-        limit = min(int(FAST_FRACTION * self.device.total), self.device.total - FAST_HEADROOM) - FAST_RESERVE
-        free = self.device.free if self.device.free is not None else self.device.total
-        limit = min(limit, free - FAST_HEADROOM - FAST_RESERVE)
+        total, free = self.device.total, self.device.free
+        if total is None:
+            self.kept_layers = len(sizes)
+            return self.kept_layers
+        context = allocator.context(self.device.compute_capability, self.placement).best
+        limit = min(int(FAST_FRACTION * total), total - FAST_HEADROOM) - FAST_RESERVE
+        limit = min(limit, (total if free is None else free) - context - FAST_HEADROOM - FAST_RESERVE)
         kept = 0
         while kept < len(sizes):
             ahead = sum(sizes[kept : kept + 1 + self.placement.prefetch])
@@ -177,13 +184,15 @@ class _Layout:
                 break
             base += sizes[kept]
             kept += 1
+        self.kept_layers = kept
         return kept
 
 
-def phases(
+def lay_out(
     arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
-) -> tuple[Phase, ...]:
-    """The phases of a workload in the order they run, each at its own peak."""
+) -> tuple[tuple[Phase, ...], int]:
+    """The phases of a workload in the order they run, each at its own peak, and how many generation layers stay on the
+    card between passes (mode ``fast``)."""
     layout = _Layout(arch, weights, workload, placement, device)
     match workload.task:
         case Task.T2I | Task.EDITING:
@@ -193,7 +202,14 @@ def phases(
         case _:
             made = _vqa(layout)
     returning = layout.returning()
-    return made if returning is None else (returning, *made)
+    return (made if returning is None else (returning, *made)), layout.kept_layers
+
+
+def phases(
+    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+) -> tuple[Phase, ...]:
+    """The phases alone."""
+    return lay_out(arch, weights, workload, placement, device)[0]
 
 
 def _prefix(layout: _Layout) -> tuple[Phase, ...]:
@@ -231,20 +247,25 @@ def _prefix(layout: _Layout) -> tuple[Phase, ...]:
 
 
 def _denoise(layout: _Layout, extra_prefix: int = 0, held: int = 0) -> Phase:
-    """The sampling steps. Each branch's prefix is held twice: in its cache and in a buffer for prefix plus image."""
+    """The sampling steps. Each branch's prefix is held twice: in its cache, which a batch shares, and in a buffer for
+    prefix plus image, of which each image has its own."""
     arch, workload = layout.arch, layout.workload
-    image = arch.image_tokens(workload.width, workload.height) * workload.batch
+    batch = workload.batch
+    image = arch.image_tokens(workload.width, workload.height) * batch
     found = branches(arch, workload)
     growth = [extra_prefix if branch.name != "unconditional" else 0 for branch in found]
     prefixes = [branch.prefix + more for branch, more in zip(found, growth, strict=True)]
-    cached = arch.kv_bytes_per_token * sum(2 * prefix + image for prefix in prefixes)
+    cached = arch.kv_bytes_per_token * sum((1 + batch) * prefix + image for prefix in prefixes)
     return layout.phase(
         "denoise",
         GENERATION,
-        activations.generation_pass(arch, layout.weights, image, max(prefixes), flash=layout.device.flash_attention),
+        activations.generation_pass(
+            arch, layout.weights, image, batch * max(prefixes), flash=layout.device.flash_attention
+        ),
         kv_cache=cached,
         held=held + activations.sampler_bytes(arch, image, velocity_branches(workload)),
         prefix_weights=layout.prefix_weights(denoising=True),
+        between=2 * activations.hidden_bytes(arch, image),
     )
 
 

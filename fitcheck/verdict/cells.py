@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget as budget_of
+from fitcheck.hardware.budget import visible_total
 from fitcheck.hardware.machine import Budget, Machine
 from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.estimate import estimate, kept_between
@@ -49,7 +50,7 @@ class Setting:
         gpu = self.machine.gpus[self.gpu]
         return Device(
             compute_capability=gpu.card.compute_capability,
-            total=gpu.vram_override or gpu.vram_total or None,
+            total=visible_total(gpu),
             free=self.budget.vram.best,
             flash_attention=self.flash_attention,
         )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fitcheck.memory import allocator
 from fitcheck.memory.estimate import estimate, kept_share
-from fitcheck.memory.footprint import peak
+from fitcheck.memory.footprint import Phase, peak
 from fitcheck.memory.placement import MODES, REVISIONS, comfyui, upstream
-from fitcheck.memory.sensenova import Device, phases
+from fitcheck.memory.sensenova import Device, branches, lay_out, phases
 from fitcheck.memory.weights import device_block, weights_of
 from fitcheck.models import catalog
 from fitcheck.models.model import Tier
@@ -134,6 +136,77 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
             if phase.name == "denoise"
         )
         assert denoise.allocated <= total * GIB
+
+
+@pytest.mark.parametrize("policy", ["upstream", "ring"])
+@pytest.mark.parametrize(("total", "free"), [(23.6, 23.6), (23.6, 20.0), (16.0, 15.0), (11.6, 11.6), (79.2, 79.2)])
+def test_fast_keeps_what_upstreams_two_limits_allow(total: float, free: float, policy: str) -> None:
+    """allocated + 4 GiB <= min(0.9 total, total - 2 GiB), and 6 GiB free beside what is allocated and the context."""
+    device = Device((8, 9), round(total * GIB), round(free * GIB))
+    streamed = replace(upstream("fast", policy=policy), keep_generation=False)
+    weights, workload = weights_of(tier("BF16").tensors), Workload(Task.T2I)
+    laid_out, kept = lay_out(ARCH, weights, workload, upstream("fast", policy=policy), device)
+    alone = next(one for one in phases(ARCH, weights, workload, streamed, device) if one.name == "denoise")
+    hidden = 4096 * 4096 * 2
+    sampler = (3 + 3) * 4096 * 3 * 32 * 32 * 2 + 3 * hidden
+    base = alone.resident + alone.kv_cache + sampler + 2 * hidden
+    layer = weights.layers["generation"][0]
+    context = allocator.context((8, 9), streamed).best
+    room = min(0.9 * total * GIB - 4 * GIB, (total - 6) * GIB, (free - 6) * GIB - context) - base - 2 * layer
+    assert kept == max(0, min(42, int(room // layer)))
+    denoise = next(one for one in laid_out if one.name == "denoise")
+    assert denoise.resident - alone.resident == weights.kept(kept, exact=policy == "ring")
+    few = policy == "upstream" and kept > 39  # a ring never has fewer slots
+    assert denoise.window == (0 if kept == 42 else (42 - kept) * layer if few else alone.window)
+
+
+def test_embedding_and_head_return_before_kept_layers_leave_only_where_they_left() -> None:
+    warm = replace(H100, warm=True)
+    weights = weights_of(tier("BF16").tensors)
+    names = {
+        task: [phase.name for phase in phases(ARCH, weights, Workload(task, references=size), upstream("fast"), warm)]
+        for task, size in ((Task.T2I, ()), (Task.EDITING, ((512, 512),)), (Task.VQA, ((512, 512),)))
+    }
+    assert names[Task.T2I][0] == names[Task.EDITING][0] == "return"
+    assert "return" not in names[Task.VQA]
+    returning = phases(ARCH, weights, Workload(Task.T2I), upstream("fast"), warm)[0]
+    assert returning.resident > weights.kept(42) + weights.embedding + weights.head
+    small = replace(warm, total=24 * GIB, free=20 * GIB)
+    returning, *_, denoise = phases(ARCH, weights, Workload(Task.T2I), upstream("fast"), small)
+    assert returning.resident - denoise.resident == weights.embedding + weights.head
+
+
+def test_few_streamed_layers_hold_back_few_units() -> None:
+    """Between a card that keeps all generation layers and one that keeps all but a few, the cache grows in steps."""
+    found = [
+        estimate(ARCH, tier("BF16"), Workload(Task.T2I), upstream("fast"), Device((8, 9), 80 * GIB, free))
+        for free in range(21 * GIB, 26 * GIB, GIB // 8)
+    ]
+    slacks = [one.reserved.best - one.allocated.best for one in found]
+    assert slacks == sorted(slacks, reverse=True)
+    assert slacks[0] - slacks[-1] > 2 * GIB
+    assert max(a - b for a, b in pairwise(slacks)) < 1.1 * GIB
+
+
+def test_a_batch_shares_its_prefix_cache_and_has_buffers_of_its_own() -> None:
+    def denoise(batch: int) -> Phase:
+        workload = Workload(Task.T2I, 1024, 1024, prompt_tokens=1000, batch=batch)
+        laid_out = phases(ARCH, weights_of(tier("BF16").tensors), workload, upstream("full"), H100)
+        return next(phase for phase in laid_out if phase.name == "denoise")
+
+    one, three = denoise(1), denoise(3)
+    each = 1024 + 1000, 1024 + 9  # image and prefix tokens of the two branches' own buffers
+    assert three.kv_cache - one.kv_cache == 2 * sum(each) * ARCH.kv_bytes_per_token
+    assert three.activations == pytest.approx(3 * one.activations)
+
+
+def test_each_reference_brings_its_start_and_end_token() -> None:
+    sizes = ((1024, 1024),) * 3
+    found = branches(ARCH, Workload(Task.EDITING, references=sizes, prompt_tokens=300))
+    assert [(branch.name, branch.prefix) for branch in found] == [
+        ("condition", 300 + 3 * 1024),
+        ("image condition", 9 + 3 * 2 + 3 * 1024),
+    ]
 
 
 def test_revisions_drop_the_embedding_and_head_step_by_step() -> None:
