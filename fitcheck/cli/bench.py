@@ -49,8 +49,13 @@ Hang = Annotated[float, typer.Option(help="Seconds without progress after which 
 Seed = Annotated[int, typer.Option(help="Seed of synthetic weights and noise.")]
 
 
+# what a language model's file has a use for; llama.cpp chooses the rest
+_FILE_OPTIONS = {"model", "repeats", "out", "html"}
+
+
 @bench.command()
 def run(
+    context: typer.Context,
     model: Model,
     tier: Tiers = "",
     mode: Modes = "full",
@@ -92,6 +97,7 @@ def run(
     language model in place of MODEL is run by the llama.cpp that is installed here.
     """
     if model.lower().endswith(".gguf"):
+        _refuse_others(context)
         _run_file(Path(model), repeats, out, html)
         return
     from rich.console import Console
@@ -287,7 +293,7 @@ def execute(
     from bench.external import resolve, run_external
     from bench.meters import NvmlCard
     from bench.meters.nvml import visible_selector
-    from bench.preflight import require_folder
+    from bench.preflight import card_findings, require_folder
     from bench.report import external_line
     from bench.suite import default_out
     from fitcheck.records import store
@@ -300,6 +306,8 @@ def execute(
     card = NvmlCard.open(visible_selector())
     if card is None:
         console.print("No GPU is visible here: host memory and time are measured alone.", markup=False)
+    for finding in card_findings(card) if card else ():
+        console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
     finished = run_external(command, name, card)
     record = store.seal(finished.record)
     console.print(external_line(record), markup=False, soft_wrap=True)
@@ -354,16 +362,36 @@ def _request(
     )
 
 
+def _refuse_others(context: typer.Context) -> None:
+    """Raises InputError for an option that a run of a language model's file would leave unheard."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in _FILE_OPTIONS:
+            raise InputError(
+                f"{parameter.opts[0]}: a GGUF file of a language model is run as llama.cpp chooses; it takes "
+                "--repeats, --out and --html alone."
+            )
+
+
 def _run_file(file: Path, repeats: int, out: Path | None, html: Path | None) -> None:
     """A language model through a real llama.cpp: its buffers as printed beside the estimate, and tokens per second."""
+    from contextlib import nullcontext
+
     from rich.console import Console
     from rich.table import Table
 
     from bench.llamacpp import run_llamacpp
+    from bench.lock import card_lock
     from bench.meters.nvml import NvmlCard, visible_selector
+    from bench.preflight import require_folder
     from fitcheck.records import store
 
-    done = run_llamacpp(file, repeats=repeats, card=NvmlCard.open(visible_selector()))
+    root = out or store.local_root()
+    require_folder(root)
+    selector = visible_selector()
+    card = NvmlCard.open(selector)
+    with card_lock(card.uuid or selector, card.name or "this card") if card else nullcontext():
+        done = run_llamacpp(file, repeats=repeats, card=card)
     stdout = _stdout()
     table = Table("buffer", "printed MiB", "predicted MiB", "error", box=None, pad_edge=False)
     for one in done.comparisons:
@@ -373,7 +401,6 @@ def _run_file(file: Path, repeats: int, out: Path | None, html: Path | None) -> 
         for rate in record.rates or ():
             test = f"prompt of {rate.prompt_tokens}" if rate.prompt_tokens else f"{rate.new_tokens} new tokens"
             stdout.print(f"{test}: {rate.mean:.1f} tokens a second")
-    root = out or store.local_root()
     _say_where(Console(stderr=True, highlight=False), [store.write(root, record) for record in done.records])
     if html is not None:
         write_records(done.records, html)

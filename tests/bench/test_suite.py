@@ -472,3 +472,46 @@ def test_a_time_to_hang_that_is_none_is_refused(seconds: str, nvml: object, tmp_
 def test_a_list_that_names_nothing_is_refused(option: str) -> None:
     with pytest.raises(InputError, match=f"{option}: names nothing to run"):
         fitcheck("run", "sensenova-u1-8b-mot", "--tiny", "--device", "cpu", option, ", ,")
+
+
+@pytest.mark.parametrize(
+    "option", [("--vram", "8GB"), ("--mode", "full"), ("--tiny",), ("--dry-run",), ("--steps", "8")]
+)
+def test_what_llama_cpp_would_not_hear_is_refused(option: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{option[0]}: a GGUF file of a language model"):
+        fitcheck("run", str(tmp_path / "model.gguf"), *option)
+
+
+def test_a_language_models_records_need_their_folder_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+
+    def never(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("llama.cpp was started")
+
+    monkeypatch.setattr("bench.llamacpp.run_llamacpp", never)
+    with pytest.raises(InputError, match=r"--out: .* cannot be written"):
+        fitcheck("run", str(tmp_path / "model.gguf"), "--out", str(tmp_path / "file"))
+
+
+def test_a_language_model_waits_for_the_bench_on_its_card(
+    nvml: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("llama.cpp was started")
+
+    monkeypatch.setattr("bench.llamacpp.run_llamacpp", never)
+    uuid = FakeNvml().nvmlDeviceGetUUID("card")
+    with card_lock(uuid, "x"), pytest.raises(InputError, match="another fitcheck bench is running on NVIDIA H100"):
+        fitcheck("run", str(tmp_path / "model.gguf"), "--out", str(tmp_path / "out"))
+
+
+def test_exec_says_who_else_is_on_the_card(
+    nvml: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nvml(others=((77, 3 * GIB),), reasons=0x8)
+    assert fitcheck("exec", "--out", str(tmp_path), "--", sys.executable, "-c", "pass") == 0
+    said = capsys.readouterr().err
+    assert "warning: 1 other process(es) use the card: 77 (3.0 GiB)" in said
+    assert "hardware slowdown" in said
