@@ -196,7 +196,7 @@ def lay_out(
     layout = _Layout(arch, weights, workload, placement, device)
     match workload.task:
         case Task.T2I | Task.EDITING:
-            made: tuple[Phase, ...] = (*_prefix(layout), _denoise(layout))
+            made: tuple[Phase, ...] = (*_prefix(layout), _denoise(layout, branches(arch, workload)))
         case Task.INTERLEAVE:
             made = _interleave(layout)
         case _:
@@ -246,15 +246,20 @@ def _prefix(layout: _Layout) -> tuple[Phase, ...]:
     return (highest,)
 
 
-def _denoise(layout: _Layout, extra_prefix: int = 0, held: int = 0) -> Phase:
+def grown(found: tuple[Branch, ...], text: int, images: int) -> tuple[Branch, ...]:
+    """Prefixes of an interleaved answer after ``text`` tokens of it and images of ``images`` tokens were added: images
+    are read back into two caches, text into the condition's alone."""
+    more = {"condition": text + images, "text unconditional": images}
+    return tuple(Branch(branch.name, branch.prefix + more.get(branch.name, 0)) for branch in found)
+
+
+def _denoise(layout: _Layout, found: tuple[Branch, ...], held: int = 0) -> Phase:
     """The sampling steps. Each branch's prefix is held twice: in its cache, which a batch shares, and in a buffer for
     prefix plus image, of which each image has its own."""
     arch, workload = layout.arch, layout.workload
     batch = workload.batch
     image = arch.image_tokens(workload.width, workload.height) * batch
-    found = branches(arch, workload)
-    growth = [extra_prefix if branch.name != "unconditional" else 0 for branch in found]
-    prefixes = [branch.prefix + more for branch, more in zip(found, growth, strict=True)]
+    prefixes = [branch.prefix for branch in found]
     cached = arch.kv_bytes_per_token * sum((1 + batch) * prefix + image for prefix in prefixes)
     return layout.phase(
         "denoise",
@@ -291,7 +296,7 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
             "read image back",
             UNDERSTANDING,
             activations.understanding_pass(arch, layout.weights, image + 1, past),
-            kv_cache=arch.kv_bytes_per_token * (cached + grown),
+            kv_cache=arch.kv_bytes_per_token * (cached + added),
             held=sampler
             + finished
             + kept
@@ -300,14 +305,14 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
             prefix_weights=weights_on_card,
         )
         # the image enters the condition's cache first; the head's output over it is kept while the other one grows
-        for past, grown, kept in ((condition, 0, 0), (unconditional, image + 1, logits))
+        for past, added, kept in ((condition, 0, 0), (unconditional, image + 1, logits))
     ]
     read_back = max(made, key=lambda phase: phase.allocated)
     decode = _decode(layout, cached + image + 1, held=2 * logits)
     prefix = max(_prefix(layout), key=lambda phase: phase.allocated)
     return (
         prefix,
-        _denoise(layout, extra_prefix=earlier + text, held=finished),
+        _denoise(layout, grown(found, text, earlier), held=finished),
         read_back,
         decode,
     )

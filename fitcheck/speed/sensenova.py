@@ -9,7 +9,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
 from fitcheck.memory.constants import tokens
 from fitcheck.memory.placement import Placement, Stream
-from fitcheck.memory.sensenova import Branch, branches, velocity_branches
+from fitcheck.memory.sensenova import Branch, branches, grown, velocity_branches
 from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
@@ -79,13 +79,10 @@ def _plan(
         return (*plan, *_denoise(arch, table, workload, placement, found, image, 1, kept_share))
     text = (workload.new_tokens or tokens("interleave_text_per_image") * workload.images) // workload.images
     for number in range(workload.images):
-        past = number * (image + 2) + text * (number + 1)
-        grown = tuple(
-            Branch(branch.name, branch.prefix + (past if branch.name != "unconditional" else 0)) for branch in found
-        )
-        plan.append(_decode(arch, table, placement, grown[0].prefix, text, overlap))
-        plan += _denoise(arch, table, workload, placement, grown, image, 1, kept_share)
-        plan += [_understand(arch, table, placement, image + 1, branch.prefix, 1, overlap) for branch in grown[:2]]
+        now = grown(found, text * (number + 1), number * (image + 2))
+        plan.append(_decode(arch, table, placement, now[0].prefix, text, overlap))
+        plan += _denoise(arch, table, workload, placement, now, image, 1, kept_share)
+        plan += [_understand(arch, table, placement, image + 1, branch.prefix, 1, overlap) for branch in now[:2]]
     return tuple(plan)
 
 
@@ -135,7 +132,8 @@ def _denoise(
     stream = _streamed(arch, table, placement, GENERATION)
     passes = []
     for branch in found[:velocities]:
-        one = work.forward(arch, table, GENERATION, image, branch.prefix, eager=False) + work.head(arch, image)
+        one = work.forward(arch, table, GENERATION, image, branch.prefix, eager=False, batch=workload.batch)
+        one += work.head(arch, image)
         if placement.keep_generation:
             first = 1 if branch is found[0] else 0
             passes.append(_Pass(one, first * images, stream, overlap))

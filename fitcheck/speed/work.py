@@ -46,12 +46,12 @@ _ROTARY = 10.0
 _KERNELS_A_LAYER = 131
 
 
-def _elementwise_bytes(arch: SenseNovaArchitecture, tokens: int, keys: int, *, eager: bool) -> float:
-    """Bytes that the elementwise kernels of one layer read and write."""
+def _elementwise_bytes(arch: SenseNovaArchitecture, tokens: int, keys: int, *, eager: bool, batch: int) -> float:
+    """Bytes that the elementwise kernels of one layer read and write; ``keys`` is what each token attends to."""
     hidden = tokens * arch.hidden_size * BF16
     query = tokens * arch.heads * arch.head_dim * BF16
     key = tokens * arch.kv_heads * arch.head_dim * BF16
-    repeated = 2 * keys * arch.heads * arch.head_dim * BF16
+    repeated = 2 * batch * keys * arch.heads * arch.head_dim * BF16
     wide = tokens * arch.active_intermediate * BF16
     norms = _NORM * (2 * hidden + query + key)
     rotary = (_ROTARY + 4) * (query + key)
@@ -64,19 +64,22 @@ def _elementwise_bytes(arch: SenseNovaArchitecture, tokens: int, keys: int, *, e
 
 
 def forward(
-    arch: SenseNovaArchitecture, table: TensorTable, branch: str, tokens: int, past: int, *, eager: bool
+    arch: SenseNovaArchitecture, table: TensorTable, branch: str, tokens: int, past: int, *, eager: bool, batch: int = 1
 ) -> Work:
-    """One pass of ``tokens`` new tokens over all layers of a branch, attending to ``past`` cached tokens as well."""
+    """One pass of ``tokens`` new tokens over all layers of a branch, attending to ``past`` cached tokens as well.
+
+    The tokens belong to ``batch`` sequences of the same length, each of which attends to itself and the cache alone.
+    """
     weights: BranchWeights = branch_weights(table, branch)
-    keys = tokens + past
+    keys = tokens // batch + past
     attention = 4.0 * tokens * keys * arch.heads * arch.head_dim * arch.layers
     share = _active_share(arch, branch)
     parameters = weights.attention_elements + share * weights.mlp_elements
     # Weights are read once a pass; for few tokens that is what a pass costs.
     touched = min(1.0, share * max(tokens, 1)) if arch.experts else 1.0
     traffic = weights.attention_bytes + touched * weights.mlp_bytes
-    traffic += arch.layers * _elementwise_bytes(arch, tokens, keys, eager=eager)
-    traffic += 2.0 * arch.kv_bytes_per_token * past
+    traffic += arch.layers * _elementwise_bytes(arch, tokens, keys, eager=eager, batch=batch)
+    traffic += 2.0 * arch.kv_bytes_per_token * past * batch
     return Work(
         matrix_flops=2.0 * tokens * parameters,
         attention_flops=attention,

@@ -70,8 +70,13 @@ def _relevant(device: Device, placement: Placement) -> Device:
 
 
 def footprint_of(setting: Setting) -> Footprint:
+    """The estimate; where host and card share one memory, the host holds the card's part as well."""
     device = _relevant(setting.device, setting.placement)
-    return _estimate(setting.architecture, setting.tier, setting.workload, setting.placement, device)
+    found = _estimate(setting.architecture, setting.tier, setting.workload, setting.placement, device)
+    if not setting.machine.gpus[setting.gpu].card.unified_memory:
+        return found
+    both = found.host.total + Interval(found.required.low, found.required.best, found.card.high)
+    return replace(found, host=replace(found.host, total=both))
 
 
 def judgement_of(setting: Setting) -> Judgement:

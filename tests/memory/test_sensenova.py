@@ -200,6 +200,15 @@ def test_a_batch_shares_its_prefix_cache_and_has_buffers_of_its_own() -> None:
     assert three.activations == pytest.approx(3 * one.activations)
 
 
+def test_the_text_of_an_interleaved_answer_enters_one_cache_only() -> None:
+    workload = Workload(Task.INTERLEAVE, 1024, 1024, images=3, new_tokens=900, prompt_tokens=100)
+    laid_out = phases(ARCH, weights_of(tier("BF16").tensors), workload, upstream("full"), H100)
+    denoise = next(phase for phase in laid_out if phase.name == "denoise")
+    earlier = 2 * (1024 + 2)  # two images were read back, each with its start and end token
+    prefixes = 100 + 900 + earlier, 9 + earlier, 9
+    assert denoise.kv_cache == ARCH.kv_bytes_per_token * sum(2 * prefix + 1024 for prefix in prefixes)
+
+
 def test_each_reference_brings_its_start_and_end_token() -> None:
     sizes = ((1024, 1024),) * 3
     found = branches(ARCH, Workload(Task.EDITING, references=sizes, prompt_tokens=300))

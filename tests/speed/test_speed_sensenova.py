@@ -44,6 +44,19 @@ def test_one_forward_is_the_published_79_teraflop() -> None:
     assert one.matrix_flops + one.attention_flops == pytest.approx(79.3e12, rel=0.01)
 
 
+def test_images_of_a_batch_do_not_attend_to_each_other() -> None:
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    one = work.forward(ARCH, tier.tensors, "generation", 1024, 340, eager=False)
+    four = work.forward(ARCH, tier.tensors, "generation", 4096, 340, eager=False, batch=4)
+    assert four.attention_flops == 4 * one.attention_flops
+    assert four.matrix_flops == 4 * one.matrix_flops
+    weights = 2.0 * one.matrix_flops / 2 / 1024  # bf16, read once a pass whatever the batch
+    assert four.traffic - weights == pytest.approx(4 * (one.traffic - weights), rel=1e-3)
+    alone, together = (took(workload=replace(T2I, batch=batch)).seconds.best for batch in (1, 4))
+    assert 2 * alone < together < 4 * alone
+
+
 @pytest.mark.parametrize("tier", ["BF16", "Q8_0", "Q6_K", "Q4_K_S"])
 def test_streaming_is_never_faster_than_staying(tier: str) -> None:
     full, balanced, low = (took(tier, mode).seconds.best for mode in ("full", "balanced", "low"))

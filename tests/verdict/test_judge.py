@@ -54,6 +54,18 @@ def test_less_vram_with_a_display_and_more_offload_need_less_of_the_card(memory:
         assert cards[tier, "low"] <= cards[tier, "balanced"] <= cards[tier, "full"]
 
 
+def test_one_memory_for_host_and_card_must_hold_both() -> None:
+    """A GB10's 128 GB hold the pinned copy and what the GPU takes; a card of its own leaves the host's part alone."""
+    pooled = fitcheck.check(SLUG, "GB10", tier="BF16", mode="low").best.footprint
+    apart = fitcheck.check(SLUG, "RTX 4090", tier="BF16", mode="low", ram=128 * GIB).best.footprint
+    assert pooled.host.total.best == apart.host.total.best + pooled.required.best
+    assert pooled.host.total.high == apart.host.total.high + pooled.card.high
+    machines = [machine_for(find_card("Radeon 780M"), ram=size * GIB) for size in (27, 64)]
+    verdicts = [fitcheck.check(SLUG, one, tier="Q4_K_S", mode="low").best for one in machines]
+    assert [one.verdict for one in verdicts] == [Verdict.NO, Verdict.UNKNOWN]
+    assert verdicts[0].judgement.binding is Constraint.RAM
+
+
 def test_host_memory_and_disk_say_no_as_vram_does() -> None:
     short_of_ram = fitcheck.check(SLUG, "RTX 4090", tier="BF16", mode="low", ram=32 * GIB).best
     assert (short_of_ram.verdict, short_of_ram.judgement.binding) == (Verdict.NO, Constraint.RAM)
