@@ -1,22 +1,28 @@
 """Tokens per second of llama.cpp: generation from the bytes every token reads, prompts from arithmetic.
 
 Generating a token reads all weights that are active for it once, and the cache so far; a card or a host cannot be
-faster than its memory lets it. A prompt is arithmetic in batches, and where weights lie on the host each batch carries
-them over the link. Results are intervals; efficiencies and their meaning stand in ``data/llamacpp.json``.
+faster than its memory lets it. A prompt is arithmetic in micro-batches, each of which reads the weights once, and where
+weights lie on the host each batch carries them over the link. Products with quantized weights run on 8-bit integer
+units (ggml-cuda's mmq kernels), whose rate is not a fixed multiple of the published half-precision rate. Results are
+intervals; efficiencies and their meaning stand in ``data/llamacpp.json``.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Gpu
-from fitcheck.memory.llamacpp.cache import layer_caches
+from fitcheck.memory.llamacpp.cache import cache_elements, layer_caches
 from fitcheck.memory.llamacpp.estimate import LlamaEstimate
+from fitcheck.memory.llamacpp.options import LlamaOptions
+from fitcheck.memory.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.memory.llamacpp.weights import HOST, tensor_device, tied_copy
 from fitcheck.models.language import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
@@ -45,17 +51,22 @@ class LlamaCalibration:
     records: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Load:
-    """What one token reads and computes on one device. Bytes and FLOP."""
+    """Work on one device. ``read`` is bytes a generated token reads; the rest is of prompts: ``packed`` and ``half``
+    FLOP a token on integer and half-precision units, ``passed`` bytes that a micro-batch reads, ``held`` bytes of all
+    weights there."""
 
     read: float = 0.0
-    flops: float = 0.0
-    layers: int = 0
+    packed: float = 0.0
+    half: float = 0.0
+    passed: float = 0.0
     held: int = 0
+    layers: int = 0
 
-    def plus(self, read: float, flops: float, held: int) -> _Load:
-        return _Load(self.read + read, self.flops + flops, self.layers, self.held + held)
+    @property
+    def flops(self) -> float:
+        return self.packed + self.half
 
 
 @cache
@@ -82,7 +93,7 @@ def token_speed(
     loads = _loads(architecture, tensors, result, depth)
     host = loads.pop(HOST, _Load())
     generation = _generation(loads, host, gpus, host_bandwidth)
-    prompt = _prompt(loads, host, gpus, result)
+    prompt = _prompt(loads, host, gpus, result, host_bandwidth)
     if calibration is not None and calibration.records:
         generation = _corrected(generation, calibration.generation, calibration.spread)
         prompt = _corrected(prompt, calibration.prompt, calibration.spread)
@@ -94,28 +105,52 @@ def token_speed(
 def _loads(
     architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
 ) -> dict[int, _Load]:
-    """Bytes read and FLOP of one token by device: active experts only, one row of the embedding."""
-    loads: dict[int, _Load] = {}
+    """Work by device: active experts only, one row of the embedding, the head for a prompt's last token alone."""
+    loads: defaultdict[int, _Load] = defaultdict(_Load)
+    options = result.options
+    batch = max(options.micro, 1)
+    head = tied_copy(architecture, tensors)
     for tensor in tensors:
         if tensor.name in ("token_embd.weight", "per_layer_token_embd.weight") or tensor.role in ("nextn", "vision"):
             continue
-        place = tensor_device(tensor, architecture, result.options, result.devices)
+        load = loads[tensor_device(tensor, architecture, options, result.devices)]
         active = _active_share(tensor, architecture)
-        loads[place] = loads.get(place, _Load()).plus(
-            tensor.nbytes * active, 2 * tensor.elements * active, tensor.nbytes
-        )
-    head = tied_copy(architecture, tensors)
+        load.read += tensor.nbytes * active
+        load.passed += tensor.nbytes * min(1.0, batch * active)
+        load.held += tensor.nbytes
+        if tensor.name == "output.weight":
+            continue
+        if tensor.quant.quantized:
+            load.packed += 2 * tensor.elements * active
+        else:
+            load.half += 2 * tensor.elements * active
     if head is not None:
-        place = result.devices.output
-        loads[place] = loads.get(place, _Load()).plus(head.nbytes, 2 * head.elements, head.nbytes)
-    context = max(result.options.padded_context, 1)
-    for device, layer in zip(result.devices.layers, layer_caches(architecture, result.options), strict=True):
-        place = HOST if result.options.cache_on_host else device
-        filled = min(depth, layer.cells) / max(layer.cells, 1) if layer.cells < context else depth / context
-        read = layer.attention * filled + layer.recurrent / max(result.options.slots, 1)
-        found = loads.get(place, _Load()).plus(read, read, 0)
-        loads[place] = _Load(found.read, found.flops, found.layers + 1, found.held)
-    return loads
+        load = loads[result.devices.output]
+        load.read += head.nbytes
+        load.passed += head.nbytes
+        load.held += head.nbytes
+    caches = layer_caches(architecture, options)
+    for layer, (device, cache_) in enumerate(zip(result.devices.layers, caches, strict=True)):
+        load = loads[HOST if options.cache_on_host else device]
+        cells = min(depth, cache_.cells)  # a window holds no more
+        read = cache_.attention * cells / max(cache_.cells, 1) + cache_.recurrent / max(options.slots, 1)
+        load.read += read
+        load.passed += read
+        load.half += 2.0 * architecture.blocks[layer].heads * _attended(architecture, layer, options) * cells
+        load.layers += 1
+    return dict(loads)
+
+
+def _attended(architecture: LanguageArchitecture, layer: int, options: LlamaOptions) -> int:
+    """Elements of K and V that one query head multiplies for each cached token."""
+    block = architecture.blocks[layer]
+    if architecture.latent is None:
+        return block.key_length + block.value_length if block.attention else 0
+    keys, _ = cache_elements(architecture, layer, options)
+    latent = architecture.latent
+    if keys == latent.rank + latent.rope:
+        return keys + latent.rank
+    return latent.key_length + latent.value_length
 
 
 def _active_share(tensor: Tensor, architecture: LanguageArchitecture) -> float:
@@ -163,43 +198,82 @@ def host_rate(host_bandwidth: float | None) -> Interval[float]:
     )
 
 
-def _prompt(loads: dict[int, _Load], host: _Load, gpus: Sequence[Gpu], result: LlamaEstimate) -> Interval[float] | None:
-    """Seconds of one full micro-batch: arithmetic on the cards, host weights carried over the link to the first."""
-    prefill, batch = _data()["prefill"], max(result.options.micro, 1)
-    seconds = [0.0, 0.0, 0.0]
-    for index, load in loads.items():
-        card = gpus[index].card
-        if card.tensor_flops is not None:
-            rate = _between(prefill["matrix"], card.tensor_flops.value)
-        elif card.shader_flops is not None:
-            rate = _between(prefill["no_tensor_cores"], card.shader_flops)
-        else:
-            return None
-        for position, at in enumerate((rate.low, rate.best, rate.high)):
-            seconds[position] += batch * load.flops / at
-    if host.held:
-        carried = _carried(host, batch, gpus, result)
-        if carried is None:
-            return None
-        for position, extra in enumerate((carried.high, carried.best, carried.low)):
-            seconds[position] += extra
-    if not seconds[1]:
+def integer_rate(card: Card) -> float | None:
+    """Dense 8-bit integer matrix rate in operations/s; ``None`` without a published matrix rate.
+
+    GeForce cards halve half-precision products that accumulate in f32 and leave integer ones alone, so on tensor cores
+    of known generations the rate follows from the plain f32 rate; elsewhere it is twice the half-precision one.
+    """
+    if card.tensor_flops is None:
         return None
-    return Interval(batch / seconds[0], batch / seconds[1], batch / seconds[2])
+    factors: dict[str, float] = _data()["integer_rate"]["per_f32"]
+    if card.vendor == "NVIDIA" and card.compute_capability is not None and card.shader_flops is not None:
+        major, minor = card.compute_capability
+        factor = factors.get(f"{major}.{minor}")
+        if factor is not None:
+            return factor * card.shader_flops
+    return float(_data()["integer_rate"]["per_half"]) * card.tensor_flops.value
 
 
-def _carried(host: _Load, batch: int, gpus: Sequence[Gpu], result: LlamaEstimate) -> Interval[float] | None:
-    """Seconds for the host's part of one batch: over the link where a card takes it, else on the CPU."""
-    flops = _data()["prefill"]["host_flops"]
-    alone = Interval(
-        batch * host.flops / flops["high"], batch * host.flops / flops["best"], batch * host.flops / flops["low"]
+def _prompt_rates(card: Card) -> tuple[Interval[float], Interval[float]] | None:
+    """(integer, half-precision) FLOP/s that large batches achieve on a card; ``None`` where nothing is known of it."""
+    prefill, integer = _data()["prefill"], integer_rate(card)
+    if integer is not None and card.tensor_flops is not None:
+        return _between(prefill["packed"], integer), _between(prefill["matrix"], card.tensor_flops.value)
+    if card.shader_flops is None:
+        return None
+    plain = _between(prefill["no_tensor_cores"], card.shader_flops)
+    return plain, plain
+
+
+def _prompt(
+    loads: dict[int, _Load], host: _Load, gpus: Sequence[Gpu], result: LlamaEstimate, host_bandwidth: float | None
+) -> Interval[float] | None:
+    """Tokens per second of a prompt, from the seconds of one full micro-batch: on each card arithmetic or reading the
+    weights, whichever takes longer, launches, and host weights carried over the link to the first card."""
+    decode, batch = _data()["decode"], max(result.options.micro, 1)
+    overhead, each = decode["token_overhead_seconds"], decode["layer_overhead_seconds"]
+    found = []
+    for slow, fast in (("high", "low"), ("best", "best"), ("low", "high")):
+        seconds = float(overhead[slow])
+        for index, load in loads.items():
+            card = gpus[index].card
+            rates = _prompt_rates(card)
+            if rates is None or card.memory_bandwidth is None:
+                return None
+            packed, half = (getattr(rate, fast) for rate in rates)
+            reading = load.passed / (card.memory_bandwidth * decode["card_bandwidth"][fast])
+            seconds += max(batch * (load.packed / packed + load.half / half), reading) + each[slow] * load.layers
+        if host.held:
+            carried = _carried(host, batch, gpus, result, host_bandwidth)
+            if carried is None:
+                return None
+            seconds += getattr(carried, slow)
+        found.append(batch / seconds)
+    return Interval(*found)
+
+
+def _carried(
+    host: _Load, batch: int, gpus: Sequence[Gpu], result: LlamaEstimate, host_bandwidth: float | None
+) -> Interval[float] | None:
+    """Seconds for the host's part of one batch: over the link where a card takes it, else on the CPU, which computes or
+    reads its weights, whichever takes longer."""
+    if not gpus or not result.options.op_offload or batch < OFFLOAD_MIN_ROWS:
+        flops, rate = _data()["prefill"]["host_flops"], host_rate(host_bandwidth)
+        low, best, high = (
+            max(batch * host.flops / flops[end], host.passed / getattr(rate, end)) for end in ("high", "best", "low")
+        )
+        return Interval(low, best, high)
+    link = link_rate(gpus[0].link, pinned=not result.options.mmap)
+    rates = _prompt_rates(gpus[0].card)
+    if link is None or rates is None:
+        return None
+    packed, half = rates
+    low, best, high = (
+        host.held / getattr(link, end) + batch * (host.packed / getattr(packed, end) + host.half / getattr(half, end))
+        for end in ("high", "best", "low")
     )
-    if not gpus or not result.options.op_offload or batch < 32:
-        return alone
-    rate = link_rate(gpus[0].link, pinned=not result.options.mmap)
-    if rate is None:
-        return None
-    return Interval(host.held / rate.high, host.held / rate.best, host.held / rate.low)
+    return Interval(low, best, high)
 
 
 def _corrected(speed: Interval[float] | None, factor: float, spread: float) -> Interval[float] | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
-from fitcheck.memory.llamacpp import LlamaOptions, estimate, parse_build, parse_overrides
+from fitcheck.memory.llamacpp import LlamaEstimate, LlamaOptions, estimate, parse_build, parse_overrides
 from fitcheck.memory.llamacpp.allocator import Arena
 from fitcheck.memory.llamacpp.cache import layer_caches, sliding_cells
 from fitcheck.memory.llamacpp.weights import HOST, layer_devices
@@ -167,6 +167,71 @@ def test_the_arena_gives_back_what_it_took(steps: list[tuple[int, bool]]) -> Non
     for piece in held:
         arena.give(*piece)
     assert arena.blocks == [[0, (1 << 62)]]
+
+
+def test_the_fork_reads_files_that_hold_the_up_projections_apart() -> None:
+    architecture = known_language_model("kimi-k2")
+    assert architecture.latent is not None
+    assert architecture.latent.absorbed
+    table = mixture_table(architecture, "Q4_K_M")
+    plain, latent = (
+        estimate(
+            architecture, table,
+            LlamaOptions(context=4096, cpu_moe_layers=99, build=parse_build("ik_llama.cpp"), latent_mode=mode),
+            vram=[80 * GIB],
+        )
+        for mode in (0, 2)
+    )  # fmt: skip
+    assert plain.kv_cache > 10 * latent.kv_cache
+    assert plain.cards[0].compute > 0
+
+
+@given(
+    st.sampled_from(known_language_models()),
+    st.sampled_from(["2025-04", "2025-09", "2026-02", "newest", "ik_llama.cpp"]),
+    st.sampled_from([1, 100, 4096, 32768]),
+    st.one_of(st.none(), st.integers(0, 60)),
+    st.sampled_from([0, 3, 99]),
+    st.sampled_from(["f16", "q8_0", "q4_0"]),
+    st.sampled_from([1, 32, 512, 2048]),
+    st.booleans(),
+    st.sampled_from([None, 1, 4]),
+    st.integers(1, 3),
+)
+def test_every_option_moves_memory_the_right_way(
+    model: str, build: str, context: int, layers: int | None, experts: int, cache: str, micro: int, flash: bool,
+    sequences: int | None, cards: int,
+) -> None:  # fmt: skip
+    architecture = known_language_model(model)
+    table = mixture_table(architecture, "Q4_K_M")
+    options = LlamaOptions(
+        context=context, gpu_layers=layers, cpu_moe_layers=experts, cache_type_k=cache,
+        cache_type_v=cache if flash else "f16", micro_batch=micro, flash_attention=flash, sequences=sequences,
+        build=parse_build(build),
+    )  # fmt: skip
+
+    def at(**changes: object) -> LlamaEstimate:
+        return estimate(architecture, table, options.with_(**changes), vram=[24 * GIB] * cards)
+
+    def fixed(found: LlamaEstimate) -> int:
+        return sum(card.weights + card.kv_cache + card.recurrent for card in found.cards)
+
+    here = at()
+    assert all(0 <= total.low <= total.best <= total.high for total in here.card_totals)
+    assert sum(card.weights for card in here.cards) + here.host_weights_used >= table.nbytes
+    host = here.footprint.host.total
+    assert 0 < host.low <= host.best <= host.high
+    if layers is not None:
+        assert fixed(at(gpu_layers=layers + 1)) >= fixed(here)
+    assert fixed(at(cpu_moe_layers=experts + 1)) <= fixed(here)
+    assert at(sequences=2 * options.slots).kv_cache + at(sequences=2 * options.slots).recurrent >= (
+        here.kv_cache + here.recurrent
+    )
+    wider = at(micro_batch=2 * micro)
+    assert (
+        sum(c.compute for c in wider.cards) + wider.host.compute
+        >= sum(c.compute for c in here.cards) + here.host.compute - MIB
+    )
 
 
 @given(

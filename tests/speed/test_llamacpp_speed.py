@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from fitcheck.hardware.card import Card, Sourced
+from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link
 from fitcheck.memory.llamacpp import LlamaOptions, estimate
 from fitcheck.models.known_language import known_language_model
 from fitcheck.models.mixture import mixture_table
-from fitcheck.speed.llamacpp import LlamaCalibration, TokenSpeed, host_rate, token_speed
+from fitcheck.speed.llamacpp import LlamaCalibration, TokenSpeed, host_rate, integer_rate, token_speed
 from fitcheck.units import GIB
 
 CARD = Card(
@@ -84,6 +85,78 @@ def test_records_narrow_the_interval() -> None:
     assert calibrated.generation is not None
     assert calibrated.generation.best == pytest.approx(plain.generation.best * 1.1)
     assert calibrated.generation.high - calibrated.generation.low < plain.generation.high - plain.generation.low
+
+
+@pytest.mark.parametrize(
+    ("card", "tera"),
+    [
+        ("RTX 3090", 284), ("RTX 4090", 661), ("RTX 5090", 838), ("RTX A6000", 310), ("T4", 130),
+        ("A100 SXM4 40GB", 624), ("H100 SXM", 1979), ("RTX 2080 Ti", 215),
+    ],
+)  # fmt: skip
+def test_integer_rates_are_the_makers(card: str, tera: int) -> None:
+    assert integer_rate(find_card(card)) == pytest.approx(tera * 1e12, rel=0.01)
+
+
+def prompt(speed: TokenSpeed) -> float:
+    assert speed.prompt is not None
+    assert speed.prompt.low < speed.prompt.best < speed.prompt.high
+    return speed.prompt.best
+
+
+def test_quantized_prompts_run_on_integer_units_which_geforce_does_not_halve() -> None:
+    """The same published half-precision rate, with and without twice the integer rate behind it."""
+    geforce = replace(GPU, card=replace(CARD, shader_flops=75e12))
+    workstation = replace(GPU, card=replace(CARD, shader_flops=37.5e12))
+    assert prompt(speed_of("llama-3.1-8b", gpu=geforce)) > 1.7 * prompt(speed_of("llama-3.1-8b", gpu=workstation))
+    alike = [prompt(speed_of("llama-3.2-1b", "F16", gpu=gpu)) for gpu in (geforce, workstation)]
+    assert alike[0] == alike[1]
+
+
+def test_a_prompt_in_single_tokens_is_no_faster_than_generating() -> None:
+    speed = speed_of("llama-3.1-8b", micro_batch=1)
+    assert prompt(speed) == pytest.approx(best(speed), rel=0.01)
+    rates = [prompt(speed_of("qwen3-30b-a3b", micro_batch=size)) for size in (1, 8, 32, 128, 512, 2048)]
+    assert rates == sorted(rates)
+    assert rates[-1] > 20 * rates[0]
+
+
+def test_a_small_model_waits_for_launches() -> None:
+    speed = speed_of("smollm2-135m")
+    assert prompt(speed) < 512 / (30 * 12e-6 + 0.0004)
+
+
+def test_a_prompt_deep_in_the_context_pays_for_attention() -> None:
+    """4 FLOP for each of heads x head length x cached token, on top of 2 for each weight but the head's."""
+    architecture = known_language_model("llama-3.1-8b")
+    table = mixture_table(architecture, "BF16")
+    weights = sum(t.elements for t in table if t.name not in ("token_embd.weight", "output.weight"))
+    depth = 20_000
+    options = LlamaOptions(sequences=1, context=2 * depth, micro_batch=2048)
+    result = estimate(architecture, table, options, vram=[80 * GIB])
+    found = token_speed(architecture, table, result, [GPU], depth).prompt
+    assert found is not None
+    flops = 2048 * (2 * weights + 4 * 32 * 32 * 128 * depth)
+    assert found.best == pytest.approx(2048 / (flops / (0.42 * 150e12) + 0.0004 + 32 * 1.2e-5), rel=1e-3)
+
+
+def test_prompts_over_weights_on_the_host_are_carried_or_computed_there() -> None:
+    """From 32 tokens on the card takes them over the link; without a card, or below, the host reads them."""
+    architecture = known_language_model("llama-3.1-8b")
+    table = mixture_table(architecture, "Q4_K_M")
+    held = table.nbytes - next(t.nbytes for t in table if t.name == "token_embd.weight")
+
+    def at(micro: int, lanes: int = 16, **options: object) -> float:
+        gpu = replace(GPU, link=Link(4, lanes))
+        return prompt(speed_of("llama-3.1-8b", gpu=gpu, gpu_layers=0, micro_batch=micro, **options))
+
+    assert at(8, 16) == at(8, 4)
+    elements = sum(t.elements for t in table if t.name not in ("token_embd.weight", "output.weight"))
+    computing = 512 * 2 * elements / (0.21 * 2 * 150e12)
+    for lanes, mmap, share in ((16, True, 0.30), (4, True, 0.30), (16, False, 1.0)):
+        carrying = held / (share * 0.85 * lanes * 1969e6)
+        assert at(512, lanes, mmap=mmap) == pytest.approx(512 / (carrying + computing), rel=0.05)
+    assert at(1) == pytest.approx(host_rate(None).best / held, rel=0.05)
 
 
 def test_a_known_host_bandwidth_replaces_the_default() -> None:

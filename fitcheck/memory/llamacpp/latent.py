@@ -49,7 +49,10 @@ def latent_attention(builder: Builder, index: int, block: Block, current: Node) 
         output = graph.op("cont", (latent.value_length * heads, tokens), turned_back)
     else:
         both = plain + latent.value_length
-        expanded = builder.linear(f"{prefix}attn_kv_b", compressed, heads * both)
+        # a file with the up-projections apart has no joint one; the fork puts it together from them when it loads
+        joined_name = f"{prefix}attn_kv_b"
+        weight_name = joined_name if f"{joined_name}.weight" in builder.plan.names else f"{prefix}attn_k_b"
+        expanded = builder.linear(weight_name, compressed, heads * both, bias=False)
         key_plain = graph.view(expanded, (plain, heads, tokens))
         values = graph.op("cont", (latent.value_length, heads, tokens), graph.view(expanded, (1, heads, tokens)))
         shape = (latent.key_length, heads, tokens)
