@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from math import ceil
 from typing import Any
 
 from fitcheck.hardware.card import Card
@@ -121,7 +122,7 @@ def _loads(
         if tensor.name == "output.weight":
             continue
         if tensor.quant.quantized:
-            load.packed += 2 * tensor.elements * active
+            load.packed += 2 * tensor.elements * active / _tile_fill(batch, active)
         else:
             load.half += 2 * tensor.elements * active
     if head is not None:
@@ -139,6 +140,14 @@ def _loads(
         load.half += 2.0 * architecture.blocks[layer].heads * _attended(architecture, layer, options) * cells
         load.layers += 1
     return dict(loads)
+
+
+def _tile_fill(batch: int, active: float) -> float:
+    """Share of a tile's columns that tokens fill: the tile is chosen for the whole batch, but an expert sees only its
+    ``active`` share of the tokens, and its tiles are computed in full."""
+    tile = min(int(_data()["prefill"]["tile"]["columns"]), -(-batch // 8) * 8)
+    columns = max(1.0, batch * active)
+    return 1.0 if active == 1.0 else columns / (ceil(columns / tile) * tile)
 
 
 def _attended(architecture: LanguageArchitecture, layer: int, options: LlamaOptions) -> int:

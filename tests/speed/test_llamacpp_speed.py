@@ -121,6 +121,22 @@ def test_a_prompt_in_single_tokens_is_no_faster_than_generating() -> None:
     assert rates[-1] > 20 * rates[0]
 
 
+def test_experts_that_see_few_tokens_compute_tiles_that_are_mostly_empty() -> None:
+    """512 tokens, 8 of 128 experts each: 32 tokens an expert in tiles of 128, so four times the arithmetic."""
+    architecture = known_language_model("qwen3-30b-a3b")
+    table = mixture_table(architecture, "Q4_K_M")
+    experts = sum(t.elements for t in table if t.role == "expert") / 16
+    packed = [t for t in table if t.role != "expert" and t.quant.quantized]
+    others = sum(t.elements for t in packed if t.name not in ("token_embd.weight", "output.weight"))
+    wide = replace(GPU, card=replace(CARD, memory_bandwidth=1e15))
+    for batch, padding in ((512, 4), (1024, 2), (2048, 1), (4096, 1)):
+        found = prompt(speed_of("qwen3-30b-a3b", gpu=wide, context=4096, micro_batch=batch, batch=batch))
+        flops = 2 * batch * (others + padding * experts)
+        attention = 4 * batch * 48 * 32 * 128 * 2048 + 2 * batch * 48 * 128 * 2048
+        seconds = flops / (0.21 * 300e12) + attention / (0.42 * 150e12) + 0.0004 + 48 * 1.2e-5
+        assert found == pytest.approx(batch / seconds, rel=0.01), batch
+
+
 def test_a_small_model_waits_for_launches() -> None:
     speed = speed_of("smollm2-135m")
     assert prompt(speed) < 512 / (30 * 12e-6 + 0.0004)
@@ -156,7 +172,7 @@ def test_prompts_over_weights_on_the_host_are_carried_or_computed_there() -> Non
     for lanes, mmap, share in ((16, True, 0.30), (4, True, 0.30), (16, False, 1.0)):
         carrying = held / (share * 0.85 * lanes * 1969e6)
         assert at(512, lanes, mmap=mmap) == pytest.approx(512 / (carrying + computing), rel=0.05)
-    assert at(1) == pytest.approx(host_rate(None).best / held, rel=0.05)
+    assert at(1) == pytest.approx(host_rate(None).best / held, rel=0.08)
 
 
 def test_a_known_host_bandwidth_replaces_the_default() -> None:
