@@ -24,14 +24,14 @@ _SEGMENT = 2 << 20  # segments come in multiples of 2 MiB
 class Shape:
     """What of a cell drives the cache's slack. Sizes in bytes.
 
-    ``dynamic`` is what the denoising phase allocates and frees beside weights (caches, activations, scratch), ``unit``
-    one streamed unit that returns to the cache late (less where fewer stream than return late), ``scores`` the largest
-    eager attention pass, ``regrowth`` the eager passes of earlier rounds, whose blocks are too small to be used again,
-    and ``returning`` the larger of embedding and head where they leave and come back for a next image.
+    ``dynamic`` is what the denoising phase allocates and frees beside weights (caches, activations, scratch), ``late``
+    the streamed units whose work is queued but not done, which return to the cache late, ``scores`` the largest eager
+    attention pass, ``regrowth`` the eager passes of earlier rounds, whose blocks are too small to be used again, and
+    ``returning`` what of the room of embedding and head is in use when they come back for a next image.
     """
 
     dynamic: int
-    unit: int
+    late: int
     scores: int
     regrowth: int = 0
     returning: int = 0
@@ -49,16 +49,18 @@ def features(placement: Placement, shape: Shape) -> tuple[float, ...]:
         0.0 if streams else float(shape.dynamic),
         float(shape.dynamic) if streams else 0.0,
         0.0,
-        float(shape.unit),
+        float(shape.late),
         float(shape.scores),
         float(shape.regrowth),
         float(shape.returning),
     )
 
 
-def late_units() -> float:
-    """Streamed units that the cache usually holds back because they return late."""
-    return float(load("allocator")["coefficients"]["late_units"])
+def layers_ahead(dequantizing_kernels: int) -> float:
+    """Layers that the host issues before the card has done the first: the launch queue's length in kernels, over the
+    kernels of a layer, ``dequantizing_kernels`` among them. A host slower than its card stays below that."""
+    queue = load("allocator")["launch_queue"]
+    return float(queue["launches"]) / (queue["kernels_a_layer"] + dequantizing_kernels)
 
 
 def slack(placement: Placement, shape: Shape) -> float:

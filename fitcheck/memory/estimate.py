@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fitcheck.memory import allocator
 from fitcheck.memory.constants import load, tokens
-from fitcheck.memory.dequantization import is_traced
+from fitcheck.memory.dequantization import cost, is_traced
 from fitcheck.memory.footprint import Footprint, Phase
 from fitcheck.memory.host import host_memory
 from fitcheck.memory.placement import Placement, PrefixWeights, Stream
@@ -67,12 +67,12 @@ def cache_shape(
     """What of the cell drives the allocator's slack; ``warm`` when the process has made an image before, ``kept`` how
     many generation layers stay on the card."""
     busiest = next((phase for phase in laid_out if phase.name == "denoise"), laid_out[-1])
-    unit = 0
+    dynamic, late = busiest.kv_cache + busiest.activations + busiest.scratch, 0
     if placement.prefetch and (busiest.window or not placement.keep_generation):
         both = placement.stream is Stream.LAYER
         unit = weights.window_both(1) if both else max(weights.window(branch, 1) for branch in weights.layers)
-        # where nearly all layers stay, no more units return late than a pass streams
-        unit = round(unit * min(1.0, (arch.layers - kept) / allocator.late_units()))
+        # the host runs a queue of launches ahead of the card; where nearly all layers stay, fewer are left to stream
+        late = round(unit * min(arch.layers - kept, allocator.layers_ahead(_dequantizing_kernels(weights))))
     found = branches(arch, workload)
     longest = max(branch.prefix for branch in found)
     scores, regrowth = 10 * arch.heads * longest * longest, 0
@@ -86,12 +86,18 @@ def cache_shape(
         scores, regrowth = rounds[-1], sum(rounds[:-1])
     moves = placement.prefix_weights is PrefixWeights.PREFIX_PHASE and placement.stream is not Stream.NOTHING
     return allocator.Shape(
-        dynamic=busiest.kv_cache + busiest.activations + busiest.scratch,
-        unit=unit,
+        dynamic=dynamic,
+        late=late,
         scores=scores,
         regrowth=regrowth,
-        returning=max(weights.embedding, weights.head) if warm and moves else 0,
+        # only what was carved out of the room of embedding and head keeps them from returning to it
+        returning=min(dynamic, max(weights.embedding, weights.head)) if warm and moves else 0,
     )
+
+
+def _dequantizing_kernels(weights: Weights) -> int:
+    """Kernels that dequantize one generation layer's matrices."""
+    return sum(cost(linear.type).kernels for (branch, _), linear in weights.largest.items() if branch == GENERATION)
 
 
 def _assumptions(

@@ -158,6 +158,19 @@ def _host_seconds(one: _Pass, rates: Rates, which: str) -> float:
     return float(issue + one.stream.tensors * getattr(rates.streamed_tensor, which))
 
 
+def waits_for_host(
+    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, card: Card
+) -> bool | None:
+    """Whether a slow host needs longer to issue a denoising pass than the card to run it; ``None`` without rates."""
+    rates = rates_of(card)
+    if rates is None:
+        return None
+    image = arch.image_tokens(workload.width, workload.height)
+    found = branches(arch, workload)
+    one = _denoise(arch, table, workload, placement, found, image, 1, 0.0)[-1]
+    return _host_seconds(one, rates, "high") > sum(_device_seconds(one.work, rates, "best"))
+
+
 def _together(device: float, host: float) -> float:
     """Seconds of a pass whose kernels the host issues while the card works: nearly the longer of the two."""
     exponent = data()["overlap_exponent"]["value"]

@@ -185,7 +185,7 @@ def test_few_streamed_layers_hold_back_few_units() -> None:
     slacks = [one.reserved.best - one.allocated.best for one in found]
     assert slacks == sorted(slacks, reverse=True)
     assert slacks[0] - slacks[-1] > 2 * GIB
-    assert max(a - b for a, b in pairwise(slacks)) < 1.1 * GIB
+    assert max(a - b for a, b in pairwise(slacks)) < 1.2 * GIB  # three layers at most
 
 
 def test_a_batch_shares_its_prefix_cache_and_has_buffers_of_its_own() -> None:

@@ -24,9 +24,9 @@ def summaries() -> dict[tuple[str, str, bool], Summary]:
         (("published", "allocated", False), 0.002, 0.006),
         (("published", "reserved", True), 0.015, 0.08),
         (("published", "host RSS", True), 0.005, 0.11),
-        (("record", "allocated", False), 0.003, 0.04),
-        (("record", "reserved", True), 0.02, 0.13),
-        (("record", "on the card", True), 0.02, 0.12),
+        (("record", "allocated", False), 0.003, 0.004),
+        (("record", "reserved", True), 0.012, 0.20),
+        (("record", "on the card", True), 0.012, 0.17),
         (("record", "smallest card", True), 0.015, 0.03),
         (("record", "seconds", False), 0.06, 0.17),
     ],
@@ -72,7 +72,7 @@ def test_rows_whose_inputs_were_inferred_never_test_the_estimator() -> None:
 
 def test_records_are_read_back_as_the_cells_they_measured() -> None:
     cells = list(recorded_cells(RESULTS))
-    assert len(cells) == 21
+    assert len(cells) >= 54
     assert {cell.tier.name for cell in cells} == {"BF16", "Q8_0", "Q6_K", "Q4_K_S"}
     assert all(cell.device.total and cell.allocated and cell.process == "bench" for cell in cells)
     assert sum(cell.limit is not None for cell in cells) == 3
