@@ -60,7 +60,7 @@ def layers_ahead(dequantizing_kernels: int) -> float:
     """Layers that the host issues before the card has done the first: the launch queue's length in kernels, over the
     kernels of a layer, ``dequantizing_kernels`` among them. A host slower than its card stays below that."""
     queue = load("allocator")["launch_queue"]
-    return float(queue["launches"]) / (queue["kernels_a_layer"] + dequantizing_kernels)
+    return float(queue["launches"] / (queue["kernels_a_layer"] + dequantizing_kernels))
 
 
 def slack(placement: Placement, shape: Shape) -> float:
