@@ -241,3 +241,18 @@ def test_a_slot_limits_a_card_and_a_card_a_slot() -> None:
 def test_only_the_first_of_several_cards_has_the_display() -> None:
     several = machine_for(find_card("RTX 3090"), display=True, count=3)
     assert [gpu.display for gpu in several.gpus] == [True, False, False]
+
+
+def test_a_card_with_other_memory_than_its_model_hides_as_much() -> None:
+    card = find_card("RTX 4090")
+    hidden = card.memory - 24564 * MIB
+    assert reported_total(card, card.memory) == 24564 * MIB
+    assert reported_total(card, 48 * GIB) == 48 * GIB - hidden
+    assert reported_total(card, 20 * GIB) == 20 * GIB
+
+
+@pytest.mark.parametrize(("gibibytes", "share"), [(16, 2 / 3), (36, 2 / 3), (48, 2 / 3), (64, 0.75), (128, 0.75)])
+def test_metal_takes_more_of_a_larger_pool(gibibytes: int, share: float) -> None:
+    vram = budget(machine_for(find_card("M2 Max"), ram=gibibytes * GIB)).vram
+    assert vram.best == pytest.approx(share * gibibytes * GIB, rel=1e-3)
+    assert (vram.high > vram.best * 1.001) == (gibibytes in (48, 64, 128))

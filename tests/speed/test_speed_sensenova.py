@@ -129,3 +129,116 @@ def test_answers_in_offload_modes_stream_the_branch_for_every_token() -> None:
     streamed = took(mode="low", workload=answer).streamed_bytes
     one_branch = took(mode="low", workload=replace(answer, new_tokens=1)).streamed_bytes // 2
     assert streamed == 101 * one_branch
+
+
+def parts(
+    workload: Workload, mode: str, tier: str = "BF16", *, kept: float = 1.0, policy: str = "upstream"
+) -> Duration:
+    found = MODEL.tier(tier)
+    assert found is not None
+    duration = seconds(
+        ARCH, found.tensors, workload, upstream(mode, policy=policy), CARD, LINK, kept_share=kept,
+        calibration=Calibration(pinned=25e9, records=1),
+    )  # fmt: skip
+    assert duration is not None
+    return duration
+
+
+LAYERS = 42 * 385_892_864  # bytes of one branch in bfloat16
+SMALL = Workload(Task.T2I, 256, 256, steps=10, cfg=4.0)
+
+
+def test_every_pass_streams_its_branch_and_fast_only_what_does_not_stay() -> None:
+    """2 prefixes and 10 steps of 2 branches; the first pass of mode fast brings everything."""
+    assert parts(SMALL, "full").streamed_bytes == 0
+    assert parts(SMALL, "low").streamed_bytes == parts(SMALL, "balanced").streamed_bytes == (2 + 20) * LAYERS
+    assert parts(SMALL, "fast").streamed_bytes == (2 + 1) * LAYERS
+    quarter = parts(SMALL, "fast", kept=0.25).streamed_bytes
+    assert quarter == pytest.approx((2 + 1 + 19 * 0.75) * LAYERS, rel=1e-9)
+
+
+def test_interleaved_answers_run_one_velocity_branch_without_guidance() -> None:
+    """3 prefixes, 2 images: a step each, text token by token, and each image read back into two caches."""
+    workload = Workload(Task.INTERLEAVE, 256, 256, steps=7, cfg=1.0, images=2, new_tokens=10)
+    assert parts(workload, "low").streamed_bytes == (3 + 10 + 2 * 7 + 2 * 2) * LAYERS
+    assert parts(replace(workload, cfg=4.0), "low").streamed_bytes == (3 + 10 + 2 * 14 + 2 * 2) * LAYERS
+
+
+def test_gaps_between_copies_are_paid_where_copies_are_prefetched() -> None:
+    """13 tensors a layer travel one by one upstream, as one in a ring; the copies alone take 16.2 GB at 25 GB/s."""
+    passes, plain = 22, 22 * LAYERS / 25e9
+    assert parts(SMALL, "low").stream == pytest.approx(plain)
+    assert parts(SMALL, "balanced").stream == pytest.approx(plain + passes * 42 * 13 * 2e-5, rel=1e-6)
+    assert parts(SMALL, "balanced", policy="ring").stream == pytest.approx(plain + passes * 42 * 2e-5, rel=1e-6)
+
+
+def test_what_binds_is_the_largest_part() -> None:
+    assert parts(SMALL, "low").binding == "streaming weights over the link"
+    assert parts(SMALL, "full", "Q6_K").binding == "dequantization"
+    assert parts(replace(SMALL, width=2048, height=2048), "low").binding == "compute"
+
+
+def test_an_answers_tokens_attend_to_half_of_it_on_average() -> None:
+    def each(new: int, prompt: int) -> float:
+        return parts(Workload(Task.VQA, references=((512, 512),), prompt_tokens=prompt, new_tokens=new), "full").compute
+
+    long, short = each(2000, 1000), each(1, 1000)
+    shifted = each(2000, 2000) - each(1, 2000)
+    assert long - short < shifted  # a later start reads a longer cache
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    one = work.forward(ARCH, tier.tensors, "understanding", 1, 256 + 1000 + 1000, eager=True) + work.vocabulary(ARCH, 1)
+    rates = rates_of(CARD)
+    assert rates is not None
+    expected = one.matrix_flops / rates.matrix.best + one.attention_flops / rates.attention.best
+    expected += one.traffic / rates.elementwise.best
+    prefix = work.forward(ARCH, tier.tensors, "understanding", 256 + 1000, 0, eager=True)
+    first = prefix.matrix_flops / rates.matrix.best + prefix.attention_flops / rates.attention.best
+    first += prefix.traffic / rates.elementwise.best
+    assert long == pytest.approx(first + 2000 * expected, rel=1e-9)
+
+
+def test_multiprocessors_limit_elementwise_kernels_where_bandwidth_does_not() -> None:
+    """An H100's 67 TFLOP/s are 132 multiprocessors of 128 lanes at 1.98 GHz; 6.2 B a clock each is below 3.35 TB/s."""
+    rates = rates_of(find_card("H100 SXM"))
+    assert rates is not None
+    assert rates.elementwise.best == pytest.approx(132 * 1.98e9 * 6.2, rel=0.01)
+    ada = rates_of(find_card("RTX 4060"))
+    assert ada is not None
+    assert ada.elementwise.best == pytest.approx(0.85 * 272e9)
+
+
+def test_bfloat16_begins_with_compute_capability_8() -> None:
+    assert rates_of(find_card("A100 PCIe 80GB")) is not None
+    assert rates_of(find_card("RTX 2080 Ti")) is None
+
+
+def test_a_measured_link_keeps_a_twentieth_of_doubt() -> None:
+    for link, calibration in ((LINK, Calibration(pinned=50e9)), (replace(LINK, measured_pinned=50e9), None)):
+        rate = link_rate(link, pinned=True, calibration=calibration)
+        assert rate is not None
+        assert (rate.low, rate.best, rate.high) == pytest.approx((47.5e9, 50e9, 52.5e9))
+
+
+def test_sparse_passes_compute_the_chosen_experts_and_read_those_that_are_touched() -> None:
+    sparse = catalog.get("sensenova-u1-a3b-mot")
+    arch, table = sparse.architecture, sparse.tiers[0].tensors
+    assert isinstance(arch, SenseNovaArchitecture)
+    expert, attention = 3 * 768 * 2048, 2 * 2048 * 4096 + 2 * 2048 * 512
+    one = work.forward(arch, table, "understanding", 1, 0, eager=True)
+    assert one.matrix_flops == pytest.approx(2 * 48 * (attention + 8 * expert), rel=0.01)
+    assert one.traffic == pytest.approx(2 * 48 * (attention + 8 * expert), rel=0.02)
+    many = work.forward(arch, table, "understanding", 1000, 0, eager=True)
+    assert many.matrix_flops == pytest.approx(1000 * one.matrix_flops)
+    moved = work._elementwise_bytes(arch, 1000, 1000, eager=True, batch=1) * 48
+    assert many.traffic - moved == pytest.approx(2 * 48 * (attention + 128 * expert), rel=0.02)
+
+
+def test_eager_attention_moves_its_scores_and_a_pass_reads_the_cache() -> None:
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    eager, fused = (work.forward(ARCH, tier.tensors, "understanding", 1000, 0, eager=on) for on in (True, False))
+    assert eager.traffic - fused.traffic == 42 * 32 * 1000 * 1000 * 30
+    short, long = (work.forward(ARCH, tier.tensors, "generation", 16, past, eager=False) for past in (0, 1000))
+    repeated = 42 * 1.25 * 2 * 1000 * 4096 * 2
+    assert long.traffic - short.traffic == pytest.approx(2 * 172_032 * 1000 + repeated)
