@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,6 +168,59 @@ def test_the_arena_gives_back_what_it_took(steps: list[tuple[int, bool]]) -> Non
     for piece in held:
         arena.give(*piece)
     assert arena.blocks == [[0, (1 << 62)]]
+
+
+def test_the_forks_cache_types_take_their_own_bytes() -> None:
+    """q6_0: 26 bytes for 32 elements; q8_kv: one byte each and 8 for the row's scale."""
+    fork = parse_build("ik_llama.cpp")
+    for name, row in (("q6_0", 8 * 128 * 26 // 32), ("q8_kv", 8 * 128 + 8)):
+        cache = total_cache("llama-3.1-8b", context=4096, cache_type_k=name, cache_type_v=name, build=fork)
+        assert cache == 32 * 4096 * 2 * row
+
+
+def test_without_flash_attention_values_are_padded_to_the_widest_layer() -> None:
+    narrow = replace(LLAMA.blocks[0], value_length=64)
+    mixed = replace(LLAMA, blocks=(narrow, *LLAMA.blocks[1:]))
+    for flash, width in ((True, 8 * 64), (False, 8 * 128)):
+        first = layer_caches(mixed, LlamaOptions(context=1024, flash_attention=flash))[0]
+        assert (first.keys, first.values) == (1024 * 8 * 128 * 2, 1024 * width * 2)
+
+
+def test_a_micro_batch_is_no_larger_than_batch_and_context() -> None:
+    assert LlamaOptions(context=4096, batch=64, micro_batch=512).micro == 64
+    assert LlamaOptions(context=100, batch=2048, micro_batch=512).micro == 100
+    assert LlamaOptions(context=4096, batch=2048, micro_batch=512).micro == 512
+
+
+def test_what_a_card_holds_besides_buffers_widens_with_what_is_not_known() -> None:
+    """120 to 800 MiB of driver and libraries; compute buffers within 5 % on mainline, 90 % on the fork."""
+    for build, slack in (("newest", 0.05), ("ik_llama.cpp", 0.9)):
+        options = LlamaOptions(context=4096, sequences=1, build=parse_build(build))
+        result = estimate(LLAMA, TABLE, options, vram=[24 * GIB])
+        card, total = result.cards[0], result.card_totals[0]
+        more = round(slack * card.compute)
+        assert total.low == card.total - more + 120 * MIB
+        assert total.best == card.total + 300 * MIB
+        assert total.high == card.total + more + 800 * MIB
+
+
+def test_a_mapped_file_may_be_absent_and_a_locked_or_copied_one_may_not() -> None:
+    mapped, locked, copied = (
+        estimate(LLAMA, TABLE, LlamaOptions(gpu_layers=0, sequences=1, **options), vram=[24 * GIB])
+        for options in ({}, {"mlock": True}, {"mmap": False})
+    )
+    for found in (locked, copied):
+        total = found.footprint.host.total
+        assert total.low == total.best >= TABLE.nbytes
+    host = mapped.footprint.host.total
+    assert host.best - host.low == mapped.host_weights_used
+    assert host.best == locked.footprint.host.total.best
+
+
+def test_the_fullest_card_speaks_for_all() -> None:
+    result = estimate(LLAMA, TABLE, LlamaOptions(sequences=1, tensor_split=(1.0, 5.0)), vram=[24 * GIB] * 2)
+    assert result.cards[1].total > result.cards[0].total
+    assert result.footprint.card == result.card_totals[1]
 
 
 def test_the_fork_reads_files_that_hold_the_up_projections_apart() -> None:

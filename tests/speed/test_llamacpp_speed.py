@@ -178,3 +178,16 @@ def test_prompts_over_weights_on_the_host_are_carried_or_computed_there() -> Non
 def test_a_known_host_bandwidth_replaces_the_default() -> None:
     assert host_rate(100e9).best == pytest.approx(60e9)
     assert host_rate(None).low < host_rate(None).high
+
+
+def test_layers_with_a_window_read_no_more_than_it_holds() -> None:
+    architecture = known_language_model("gemma-3-12b")
+    table = mixture_table(architecture, "Q4_K_M")
+    result = estimate(architecture, table, LlamaOptions(sequences=1, context=65536), vram=[80 * GIB])
+    read = {
+        depth: token_speed(architecture, table, result, [GPU], depth).card_bytes_per_token for depth in (20_000, 40_000)
+    }
+    dense = sum(not block.sliding for block in architecture.blocks)
+    block = architecture.blocks[0]
+    assert 0 < dense < architecture.layers
+    assert read[40_000] - read[20_000] == dense * 20_000 * block.kv_heads * (block.key_length + block.value_length) * 2

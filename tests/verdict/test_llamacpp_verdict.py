@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
+from fitcheck.hardware.budget import budget
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.memory.llamacpp import LlamaOptions
@@ -15,10 +18,12 @@ from fitcheck.models.language import LanguageArchitecture
 from fitcheck.models.language_model import known_model
 from fitcheck.models.mixture import mixture_table
 from fitcheck.models.model import Tier
+from fitcheck.models.workload import Task, Workload
 from fitcheck.units import GIB
+from fitcheck.verdict.bounds import bound_cell, checkpoint_placement
 from fitcheck.verdict.judge import Constraint, Verdict
-from fitcheck.verdict.language import check_language
-from fitcheck.verdict.llamacpp import Proposal, command, propose
+from fitcheck.verdict.language import TextRequest, check_language
+from fitcheck.verdict.llamacpp import Proposal, assess, command, propose
 
 
 def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
@@ -144,3 +149,72 @@ def test_more_memory_never_worsens_the_verdict(model: str, vram: int, ram: int) 
     here = rank(vram, ram)
     assert rank(vram + 8, ram) <= here
     assert rank(vram, ram + 32) <= here
+
+
+def test_one_memory_must_hold_the_hosts_part_too() -> None:
+    card = replace(machine(24).gpus[0].card, unified_memory=True, memory=24 * GIB)
+    pooled = Machine((Gpu(card, Link(), 24 * GIB, vram_override=24 * GIB),), ram_total=24 * GIB)
+    apart, together = best("llama-3.1-8b", "Q4_K_M", machine(24)), best("llama-3.1-8b", "Q4_K_M", pooled)
+    assert together.footprint.host.total.best == apart.footprint.host.total.best + apart.footprint.card.best
+
+
+def test_the_card_that_is_shortest_speaks_for_all() -> None:
+    have = machine(24, cards=2)
+    small = replace(have.gpus[1], vram_override=4 * GIB)
+    uneven = replace(have, gpus=(have.gpus[0], small))
+    architecture = known_language_model("llama-3.1-8b")
+    tier = Tier("Q8_0", mixture_table(architecture, "Q8_0"), "gguf")
+    options = LlamaOptions(context=8192, sequences=1, gpu_layers=99, tensor_split=(1.0, 1.0))
+    found = assess(architecture, tier, uneven, options)
+    assert found.judgement.verdict is Verdict.NO
+    margin = found.judgement.margin(Constraint.VRAM)
+    assert margin is not None
+    assert margin.available == 4 * GIB
+
+
+def test_layers_move_to_the_host_until_the_card_is_not_even_tight() -> None:
+    have = machine(12)
+    exact = replace(have, gpus=(replace(have.gpus[0], vram_override=None, vram_total=12 * GIB, display=True),))
+    found = best("qwen2.5-14b", "Q5_K_M", exact)
+    margin = found.judgement.margin(Constraint.VRAM)
+    assert margin is not None
+    assert margin.verdict is Verdict.FITS
+    assert found.footprint.card.best <= budget(exact).vram.low
+    assert found.options.gpu_layers is not None
+    assert 0 < found.options.gpu_layers < 49
+
+
+def test_a_report_prefers_what_reads_fluently_then_the_finer_tier() -> None:
+    model = known_model("llama-3.1-8b", ("Q8_0", "Q4_K_M", "BF16"))
+    roomy = check_language(model, machine(24))
+    assert [cell.tier.name for cell in roomy.cells] == ["Q8_0", "BF16", "Q4_K_M"]  # beyond Q8_0 only speed counts
+    slow_card = replace(machine(24).gpus[0].card, memory_bandwidth=100e9)
+    slow = replace(machine(24), gpus=(replace(machine(24).gpus[0], card=slow_card),))
+    assert check_language(model, slow).cells[0].tier.name == "Q4_K_M"
+
+
+def test_a_model_trained_on_less_gets_less_context() -> None:
+    short = replace(known_language_model("llama-3.1-8b"), context_length=2048)
+    assert TextRequest().context_of(short) == 2048
+    assert TextRequest().context_of(known_language_model("llama-3.1-8b")) == 8192
+    assert TextRequest(context=9000).context_of(short) == 9000
+
+
+def test_a_bound_counts_no_more_than_a_window_of_the_cache() -> None:
+    architecture = known_language_model("gemma-3-12b")
+    tier = Tier("BF16", mixture_table(architecture, "BF16"), "safetensors")
+    phase = checkpoint_placement(tier, architecture, 32768).phases[0]
+    block, layers = architecture.blocks[0], architecture.layers
+    dense = sum(not one.sliding for one in architecture.blocks)
+    tokens = dense * 32768 + (layers - dense) * architecture.window
+    assert phase.kv_cache == tokens * block.kv_heads * (block.key_length + block.value_length) * 2
+    assert phase.resident == tier.tensors.nbytes
+
+
+def test_a_bound_says_no_or_nothing() -> None:
+    architecture = known_language_model("llama-3.1-8b")
+    tier = Tier("BF16", mixture_table(architecture, "BF16"), "safetensors")
+    placement, workload = checkpoint_placement(tier, architecture, 4096), Workload(Task.CHAT)
+    for vram, verdict, binding in ((12, Verdict.NO, Constraint.VRAM), (48, Verdict.UNKNOWN, Constraint.MODEL)):
+        found = bound_cell(tier, placement, workload, machine(vram), budget(machine(vram)))
+        assert (found.verdict, found.judgement.binding) == (verdict, binding)
