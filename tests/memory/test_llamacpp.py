@@ -106,6 +106,17 @@ def test_experts_on_the_host_leave_the_card_and_need_room_for_one() -> None:
     assert host.compute > largest > host.compute - 200 * MIB
 
 
+def test_as_many_layers_of_experts_stay_on_the_host_as_were_asked() -> None:
+    architecture = known_language_model("qwen3-30b-a3b")
+    table = mixture_table(architecture, "Q8_0")
+    layer = sum(tensor.nbytes for tensor in table if tensor.role == "expert" and tensor.layer == 0)
+    on_card = [
+        estimate(architecture, table, LlamaOptions(sequences=1, cpu_moe_layers=count), vram=[80 * GIB]).cards[0].weights
+        for count in (0, 1, 5)
+    ]
+    assert [on_card[0] - one for one in on_card] == [0, layer, 5 * layer]
+
+
 def test_the_tied_head_is_copied_to_the_card() -> None:
     gemma = known_language_model("gemma-4-12b")
     table = mixture_table(gemma, "Q6_K")
