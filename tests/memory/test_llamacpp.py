@@ -114,7 +114,9 @@ def test_as_many_layers_of_experts_stay_on_the_host_as_were_asked() -> None:
         estimate(architecture, table, LlamaOptions(sequences=1, cpu_moe_layers=count), vram=[80 * GIB]).cards[0].weights
         for count in (0, 1, 5)
     ]
-    assert [on_card[0] - one for one in on_card] == [0, layer, 5 * layer]
+    moved = [on_card[0] - one for one in on_card]
+    assert layer <= moved[1] < 1.2 * layer  # a card pads rows of 768 to 1,024
+    assert moved[2] == 5 * moved[1]
 
 
 def test_the_tied_head_is_copied_to_the_card() -> None:
