@@ -164,8 +164,9 @@ def test_no_page_asks_a_foreign_host_or_trips_its_policy(site: Site, browser: Br
     context.close()
 
 
-def test_no_page_is_wider_than_a_phone(site: Site, browser: Browser) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 800})
+@pytest.mark.parametrize("width", [320, 390])
+def test_no_page_is_wider_than_a_phone(site: Site, browser: Browser, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800})
     page = context.new_page()
     for address in (*KINDS.values(), f"results/{'e' * 64}/"):
         page.goto(site.url + address)
