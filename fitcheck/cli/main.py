@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import keyword
+import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -31,6 +34,7 @@ COMMANDS = (
 )
 
 EXIT_USAGE = 2
+_LONGEST_LINE = 1200
 
 # Newer typer releases carry their own copy of click; this is the base of usage errors in either.
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -74,16 +78,46 @@ def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
     return app
 
 
+def _refuse(message: str) -> NoReturn:
+    """One line on stderr and exit code 2. A name that was typed or read may hold line feeds, terminal codes or marks
+    that turn text around, and may be of any length: neither reaches the terminal."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
+    with suppress(OSError):  # where stderr takes nothing either, the exit code says it
+        print(f"fitcheck: {line}", file=sys.stderr, flush=True)
+    sys.exit(EXIT_USAGE)
+
+
+def _open_streams() -> None:
+    """Streams that a caller closed lead nowhere; one that lacks a letter shows ? in its place."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _system_error(error: OSError) -> str:
+    """What the system refused, and where: a full disk, a name that is too long, a folder that may not be entered."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{error.strerror or error}; check the path, its permissions and the free space."
+
+
 def main() -> None:
     """Console entry point. Bad input: one sentence on stderr and exit code 2."""
+    _open_streams()
     try:
         result = application(modules_for(sys.argv[1:]))(standalone_mode=False)
+        sys.stdout.flush()  # what a full disk does not take is an error, not a shrug at the interpreter's end
     except InputError as error:
-        print(f"fitcheck: {error}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+        _refuse(str(error))
     except _UsageError as error:
-        print(f"fitcheck: {error.format_message()}", file=sys.stderr)  # type: ignore[attr-defined]
-        sys.exit(EXIT_USAGE)
+        message = error.format_message()  # type: ignore[attr-defined]
+        if "unexpected extra argument" in message:
+            message += "; put quotes around a value with spaces, like --gpu 'RTX 4070'."
+        _refuse(message)
     except (typer.Abort, KeyboardInterrupt):
         print("fitcheck: stopped.", file=sys.stderr)
         sys.exit(130)
@@ -91,4 +125,6 @@ def main() -> None:
         # The reader of a pipe went away; the usual end of `fitcheck … | head`.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        _refuse(_system_error(error))
     sys.exit(result if isinstance(result, int) else 0)

@@ -1,0 +1,72 @@
+"""What holds for every command: one line for what cannot be, streams that are closed, full or poor in letters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+U1 = "sensenova-u1-8b-mot"
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """``command`` in a shell, where ``fitcheck`` is this interpreter's."""
+    start = f"{sys.executable} -c 'from fitcheck.cli.main import main; main()'"
+    where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment}
+    return subprocess.run(
+        ["bash", "-c", command.replace("fitcheck", start)], capture_output=True, timeout=60, check=False, env=where
+    )
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "\u202egnp.evil", "bell\x07", "\u2028"])
+@pytest.mark.parametrize("words", [("validate",), ("submit",), ("import", "llama-bench"), ("accuracy", "--results")])
+def test_no_typed_name_moves_the_terminal(run: Run, words: tuple[str, ...], name: str) -> None:
+    done = run(*words, name)
+    assert done.code == 2
+    assert done.err.startswith("fitcheck: ")
+    assert done.err.endswith("\n")
+    assert done.err[:-1].isprintable()
+
+
+@pytest.mark.parametrize("words", [("validate",), ("results", "list", "--from"), ("check", U1, "--gguf"), ("submit",)])
+def test_a_name_too_long_for_the_system_is_one_short_line(run: Run, words: tuple[str, ...]) -> None:
+    done = run(*words, "a" * 5000, *(("--gpu", "RTX 4070") if words[0] == "check" else ()))
+    assert done.code == 2
+    assert done.err.startswith("fitcheck: ")
+    assert done.err.count("\n") == 1
+    assert len(done.err) < 1500
+
+
+def test_values_with_spaces_and_no_quotes_are_explained(run: Run) -> None:
+    done = run("check", U1, "--gpu", "RTX", "4070", "--ram", "32", "GB")
+    assert done.code == 2
+    assert "put quotes around" in done.err
+
+
+def test_a_full_disk_behind_stdout_is_an_error() -> None:
+    done = shell("fitcheck models --json > /dev/full")
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("fitcheck: No space left on device")
+    assert b"Traceback" not in done.stderr
+    assert shell("fitcheck models --json > /dev/full 2> /dev/full").returncode == 2
+
+
+def test_closed_streams_end_quietly() -> None:
+    done = shell(f"fitcheck check {U1} --gpu 'RTX 4070' --tier Q4_K_S >&-")
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert shell("fitcheck validate nowhere 2>&-").returncode == 2
+    done = shell("fitcheck cards --all --json | head -1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"{\n", b"")
+
+
+def test_a_terminal_of_ascii_shows_every_number() -> None:
+    done = shell(f"fitcheck explain {U1} --gpu 'RTX 4070' --tier Q4_K_S --mode low", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert b"prefix ? peak" in done.stdout
+    assert b"smallest card that works" in done.stdout
