@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import wraps
@@ -12,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from fitcheck.errors import InputError
-from fitcheck.hardware.machine import Link, Machine
+from fitcheck.hardware.machine import Link, Machine, slot
 from fitcheck.memory.placement import NEWEST_REVISION
 from fitcheck.models.model import Model, Tier
 from fitcheck.units import parse_memory, parse_size
@@ -22,6 +23,9 @@ from fitcheck.verdict.request import Request
 
 # fields of a question that only llama.cpp knows
 LANGUAGE_OPTIONS = ("ctx", "ngl", "n_cpu_moe", "cache_type", "ubatch", "sequences", "build", "host_bandwidth")
+
+# names without capitals of their own: "ComfyUI" and "PR243" are what people write
+_LOWER_CASE = ("task", "mode", "revision", "runtime", "policy", "attention")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +73,9 @@ class Question:
     display: Annotated[
         bool | None, typer.Option("--display/--headless", help="Whether a screen hangs on the card.")
     ] = None
-    pcie: Annotated[str | None, typer.Option("--pcie", help="Slot of the card, generation x lanes, like 4x16.")] = None
+    pcie: Annotated[
+        str | None, typer.Option("--pcie", help="Slot of the card, generation x lanes, like 4x16 or 3.0x4.")
+    ] = None
     ctx: Annotated[
         int | None, typer.Option("--ctx", help="Language models: tokens of context; default: 8192 or the model's own.")
     ] = None
@@ -123,7 +129,9 @@ def takes_question(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
-        command(Question(**{name: values.pop(name) for name in names}), **values)
+        asked = {name: values.pop(name) for name in names}
+        asked |= {name: asked[name].lower() for name in _LOWER_CASE if asked[name] is not None}
+        command(Question(**asked), **values)
 
     parameters = [*asked, *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -137,12 +145,27 @@ def split(names: str | None) -> list[str] | None:
     return parts or None
 
 
-def parse_pcie(text: str) -> tuple[int, int]:
-    """``"4x16"`` -> (generation, lanes). Raises InputError."""
-    generation, _, lanes = text.lower().removeprefix("pcie").strip().partition("x")
-    if not (generation.strip().isdigit() and lanes.strip().isdigit()):
-        raise InputError(f"--pcie: {text!r} is not a slot; write generation and lanes, like 4x16.")
-    return int(generation), int(lanes)
+_PCIE = re.compile(
+    r"(?P<word>pci(?:[\s-]?e(?:xpress)?)?[\s:]*)?(?P<gen>gen(?:eration)?[\s.]*)?"
+    r"(?P<generation>\d{1,2})(?P<minor>\.[01])?(?:[\s,@/]*x\s*(?P<lanes>\d{1,3})(?:\s*lanes?)?)?",
+    re.ASCII,
+)
+_LANES = re.compile(r"x\s*(\d{1,3})|(\d{1,3})\s*lanes?", re.ASCII)
+
+
+def parse_pcie(text: str) -> tuple[int | None, int | None]:
+    """Generation and lanes, as slots are written: ``"4x16"``, ``"3.0x4"``, ``"gen4 x8"``, ``"PCIe 4.0 ×16"``; one of
+    them alone, ``"x8"`` or ``"gen 3"``, leaves the other ``None``. Raises InputError.
+    """
+    written = text.strip().lower().replace("×", "x")
+    lanes = _LANES.fullmatch(written)
+    if lanes is not None:
+        return None, int(lanes[1] or lanes[2])
+    slot = _PCIE.fullmatch(written)
+    # a bare number may be either
+    if slot is None or not (slot["word"] or slot["gen"] or slot["minor"] or slot["lanes"]):
+        raise InputError(f"--pcie: {text!r} is not a slot; write generation and lanes, like 4x16 or 3.0x4.")
+    return int(slot["generation"]), None if slot["lanes"] is None else int(slot["lanes"])
 
 
 def machine_of(question: Question) -> Machine:
@@ -150,10 +173,10 @@ def machine_of(question: Question) -> Machine:
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.machine import machine_for
 
-    vram = parse_memory(question.vram, "--vram") if question.vram else None
-    generation, lanes = parse_pcie(question.pcie) if question.pcie else (None, None)
-    ram = parse_memory(question.ram, "--ram") if question.ram else None
-    disk = parse_memory(question.disk, "--disk") if question.disk else None
+    vram = parse_memory(question.vram, "--vram") if question.vram is not None else None
+    generation, lanes = parse_pcie(question.pcie) if question.pcie is not None else (None, None)
+    ram = parse_memory(question.ram, "--ram") if question.ram is not None else None
+    disk = parse_memory(question.disk, "--disk") if question.disk is not None else None
     if question.gpu is None:
         return _detected(question, vram, ram, disk)
     return machine_for(
@@ -178,8 +201,9 @@ def _detected(question: Question, vram: int | None, ram: int | None, disk: int |
     if question.display is not None:  # a question about another screen: today's free memory does not answer it
         gpu = replace(gpu, display=question.display, vram_free=None)
     if question.pcie is not None:
-        generation, lanes = parse_pcie(question.pcie)
-        gpu = replace(gpu, link=Link(generation, lanes))
+        asked = slot(*parse_pcie(question.pcie))
+        link = Link(asked.pcie_generation or gpu.link.pcie_generation, asked.pcie_lanes or gpu.link.pcie_lanes)
+        gpu = replace(gpu, link=link)
     machine = replace(machine, gpus=(gpu, *machine.gpus[1:]))
     if ram is not None:
         machine = replace(machine, ram_total=ram, ram_available=None)

@@ -84,16 +84,14 @@ def machine_for(
         ("--ram", ram, 1, 1 << 50),
         ("--disk", disk, 0, 1 << 60),
         ("--vram", vram_override, 1, 1 << 50),
-        ("--pcie", pcie_generation, 1, 7),
         ("--gpu-count", count, 1, MOST_GPUS),
     ):
         if value is not None and not least <= value <= most:
             raise InputError(f"{flag}: {value} is out of range; give {least} to {most}.")
-    if pcie_lanes is not None and pcie_lanes not in (1, 2, 4, 8, 16):
-        raise InputError(f"--pcie-lanes: {pcie_lanes} is not a PCIe width; choose from 1, 2, 4, 8, 16.")
+    asked = slot(pcie_generation, pcie_lanes)
     link = Link(
-        _smaller(pcie_generation, card.pcie_generation),
-        _smaller(pcie_lanes, card.pcie_lanes),
+        _smaller(asked.pcie_generation, card.pcie_generation),
+        _smaller(asked.pcie_lanes, card.pcie_lanes),
     )
     total = card.memory or (ram or 0 if card.unified_memory else 0)
     gpus = tuple(
@@ -109,6 +107,15 @@ def machine_for(
     )
     host = ram if ram is not None or not card.unified_memory else card.memory or None
     return Machine(gpus=gpus, ram_total=host, disk_free=disk)
+
+
+def slot(generation: int | None, lanes: int | None) -> Link:
+    """A slot as it was typed. Raises InputError for one that is not made."""
+    if generation is not None and not 1 <= generation <= 7:
+        raise InputError(f"--pcie: there is no PCIe generation {generation}; give 1 to 7.")
+    if lanes is not None and lanes not in (1, 2, 4, 8, 16):
+        raise InputError(f"--pcie: {lanes} lanes are no PCIe width; choose from 1, 2, 4, 8, 16.")
+    return Link(generation, lanes)
 
 
 def _smaller(slot: int | None, card: int | None) -> int | None:

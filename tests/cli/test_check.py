@@ -52,6 +52,57 @@ def test_exit_codes_tell_the_best_verdict(run: Run, words: tuple[str, ...], code
     assert document["cells"][0]["verdict"] == verdict
 
 
+@pytest.mark.parametrize(
+    ("written", "generation", "lanes"),
+    [
+        ("4x8", 4, 8),
+        ("3.0x4", 3, 4),
+        ("gen4 x8", 4, 8),
+        ("PCIe 4.0 ×16", 4, 16),
+        ("pci-e 3.0 @ x4", 3, 4),
+        ("Gen 3", 3, 16),
+        ("x4", 4, 4),
+        ("8 lanes", 4, 8),
+        ("5.0 x16", 4, 16),  # the card itself is of generation 4
+    ],
+)
+def test_a_slot_as_people_write_it(run: Run, written: str, generation: int, lanes: int) -> None:
+    machine = json.loads(run("check", U1, "--gpu", "RTX 4070", "--pcie", written, "--json").out)["machine"]
+    assert (machine["pcie_generation"], machine["pcie_lanes"]) == (generation, lanes)
+
+
+@pytest.mark.parametrize("written", ["", "4", "²x4", "4x3", "9x16", "0x8", "3x4x4", "x", "1" * 400 + "x4", "nan"])
+def test_a_slot_that_cannot_be(run: Run, written: str) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", "--pcie", written)
+    assert done.code == 2
+    assert done.err.startswith("fitcheck: --pcie: ")
+
+
+@pytest.mark.parametrize(
+    ("written", "gib"),
+    [("32 GB", 32), ("32gb", 32), ("32", 32), ("32GiB", 32), ("32768 MB", 32), (".5TB", 512), ("32.GB", 32)],
+)
+def test_memory_as_people_write_it(run: Run, written: str, gib: int) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", "--ram", written, "--json")
+    assert json.loads(done.out)["machine"]["ram"] == gib << 30
+
+
+@pytest.mark.parametrize("written", ["", "0", "-1", "nan", "inf", "1e9GB", "9" * 400, "9" * 400 + "GB", "12GiBB", "."])
+@pytest.mark.parametrize("option", ["--ram", "--vram", "--disk"])
+def test_memory_that_cannot_be(run: Run, option: str, written: str) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", f"{option}={written}")
+    assert done.code == 2
+    assert done.err.startswith(f"fitcheck: {option}: ")
+
+
+@pytest.mark.parametrize("words", [("--mode", "LOW"), ("--task", "T2I"), ("--revision", "PR243"), ("--policy", "Ring")])
+def test_names_are_known_in_any_case(run: Run, words: tuple[str, str]) -> None:
+    at_any = run("check", U1, "--gpu", "rtx4070", *words, "--json")
+    lower = run("check", U1, "--gpu", "NVIDIA GeForce RTX 4070", words[0], words[1].lower(), "--json")
+    assert at_any.code == 0
+    assert at_any.out == lower.out
+
+
 def test_an_untested_vendor_is_unknown(run: Run) -> None:
     assert run("check", U1, "--gpu", "RX 7900 XTX", "--tier", "Q8_0", "--mode", "full").code == 5
 
