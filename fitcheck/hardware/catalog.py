@@ -22,6 +22,7 @@ from fitcheck.units import GIB, MIB
 _COMMON = Path(__file__).parent / "data" / "common_cards.json"
 _LONGEST_QUERY = 120
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
+_SIZE = re.compile(r"-\d+gb$")
 _DIGITS = re.compile(r"\d+")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
 
@@ -157,8 +158,8 @@ def _labels(candidates: list[int], source: Database) -> list[str]:
     labels = []
     for index in sorted(candidates, key=lambda index: _gigabytes(index, source)):
         name = source.rows[index][1]
-        shown = name.removeprefix("GeForce ")
-        labels.append(shown if parse(name).memory is not None else with_memory(shown, source.card(index).memory))
+        shown, memory = name.removeprefix("GeForce "), source.card(index).memory
+        labels.append(shown if parse(name).memory is not None or not memory else with_memory(shown, memory))
     return labels
 
 
@@ -177,8 +178,17 @@ def _nearest(query: Name, text: str, source: Database) -> str:
     slugs = _slug_index()
     wanted = slug(text)
     longer = [one for one in slugs if f"-{wanted}-" in f"-{one}-"]
-    near = (longer or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6))[:3]
-    return "" if not near else "; did you mean " + " or ".join(repr(source.rows[slugs[one]][1]) for one in near) + "?"
+    near = (longer or _within(wanted) or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6))[:3]
+    if not near:
+        return "; look for it with `fitcheck cards`, like `fitcheck cards 4070`."
+    return "; did you mean " + " or ".join(repr(source.rows[slugs[one]][1]) for one in near) + "?"
+
+
+def _within(wanted: str) -> list[str]:
+    """Slugs of the card whose name a longer one holds, as board makers' names do: "MSI RTX 4070 VENTUS 2X 12G"."""
+    held = [(one, name) for one in _slug_index() if f"-{(name := _SIZE.sub('', one))}-" in f"-{wanted}-"]
+    longest = max((len(name) for _, name in held), default=0)
+    return [one for one, name in held if len(name) == longest]
 
 
 def _squashed(name: str) -> str:

@@ -15,7 +15,8 @@ _NOISE = re.compile(
     r"\((?:r|tm|c)\)|[®™©]|^\s*(?:nvidia|amd|intel|ati)\b|\b(?:gpu|graphics card|with|design|oam)\b"
     r"|\bradeon(?= instinct)|(?<=\d) (?:graphics|series)\s*$|(?<=\d[ms]) (?:graphics|series)\s*$"
 )
-_MEMORY = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([gm])i?b\b(?!ps)")
+# "12G" as makers print it on boxes; four digits and a letter are a chip ("Radeon HD 6480G")
+_MEMORY = re.compile(r"(?<![\d.])(?:(\d+(?:\.\d+)?)\s*([gm])i?b\b(?!ps)|\b(\d{1,2})(g)\b)")
 _LAPTOP = re.compile(r"\b(?:laptop|mobile|notebook)\b")
 _MAX_Q = re.compile(r"\bmax[\s-]?q\b")
 _WORD = re.compile(r"[a-z0-9+.]+")
@@ -49,7 +50,7 @@ def parse(text: str) -> Name:
     memory = None
     found = _MEMORY.search(lowered)
     if found is not None:
-        memory = round(float(found.group(1)) * (1024 if found.group(2) == "g" else 1))
+        memory = round(float(found[1] or found[3]) * (1024 if (found[2] or found[4]) == "g" else 1))
         lowered = lowered[: found.start()] + " " + lowered[found.end() :]
     markers = set()
     if "max" in lowered:

@@ -19,6 +19,8 @@ EXACT = {
     "NVIDIA GeForce RTX 4070": "GeForce RTX 4070",
     "  geforce   RTX-4070 12GB ": "GeForce RTX 4070",
     "RTX 4070 12 GB": "GeForce RTX 4070",
+    "RTX 4070 12G": "GeForce RTX 4070",
+    "RTX 4060 Ti 16G": "GeForce RTX 4060 Ti 16 GB",
     "RTX 4070 Super": "GeForce RTX 4070 SUPER",
     "RTX 4070 Ti": "GeForce RTX 4070 Ti",
     "RTX 4070 Ti Super": "GeForce RTX 4070 Ti SUPER",
@@ -98,6 +100,11 @@ def test_an_ambiguous_name_lists_names_that_work(query: str, candidates: list[st
         ("RX 6500", "Radeon RX 6500 XT"),
         ("RTX 4070 16GB", "RTX 4070 12 GB"),
         ("Radeon RX 9070 XTX", "Radeon RX 9070 XT"),
+        ("MSI GeForce RTX 4070 VENTUS 2X 12G OC", "GeForce RTX 4070"),
+        ("ASUS TUF RTX 4070 Ti SUPER", "GeForce RTX 4070 Ti SUPER"),
+        ("GIGABYTE AORUS RTX 5060 Ti 16G", "GeForce RTX 5060 Ti 16 GB"),
+        ("M4 Max 64GB", "it exists as 'Apple M4 Max'"),
+        ("zzz", "`fitcheck cards 4070`"),
     ],
 )
 def test_an_unknown_name_gets_suggestions_and_no_card(query: str, suggestion: str) -> None:
