@@ -82,10 +82,18 @@ def _rows(content: bytes, where: str) -> list[Row]:
     elif text.startswith("|") or "\n|" in text:
         return _markdown(text, where)
     else:
-        rows = list(csv.DictReader(io.StringIO(text)))
+        rows = _comma_separated(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "avg_ts" in row for row in rows):
         raise InputError(f"{where}: is not llama-bench output (JSON, JSONL, CSV or its Markdown table is expected).")
     return rows
+
+
+def _comma_separated(text: str) -> list[dict[str, object]]:
+    """Rows by column name; none where this is no such table. Cells beyond the header's columns have no name."""
+    try:
+        return [{name: cell for name, cell in row.items() if name} for row in csv.DictReader(io.StringIO(text))]
+    except csv.Error:
+        return [{}]
 
 
 def _markdown(text: str, where: str) -> list[Row]:
