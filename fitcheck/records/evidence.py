@@ -20,8 +20,12 @@ from fitcheck.records.sizes import USED, used_sizes
 INDEX = Path(__file__).parent / "data" / "results.json"
 _LOCAL_BYTES = 1 << 20
 _MOST_LOCAL = 2000
+# What a block of a link record and its B/s can be; a user's own file may hold anything.
+_BLOCK, _RATE = (1, 1 << 50), (1e3, 1e15)
 
 Sizes = tuple[tuple[str, Any], ...]
+# (bytes of a block, B/s of its copies), by size
+Blocks = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class LinkRow:
-    """Rates of a card and its link from one ``link`` record: B/s, FLOP/s by dtype, quantized B/s by storage type."""
+    """Rates of a card and its link from one ``link`` record: host-to-device B/s by block size from pinned and from
+    pageable memory, B/s, FLOP/s by dtype, quantized B/s by storage type."""
 
     id: str
     card: str
     created: int
-    host_to_device_pinned: float | None = None
-    host_to_device_pageable: float | None = None
+    pinned: Blocks = ()
+    pageable: Blocks = ()
     device_to_host_pinned: float | None = None
     memory_rate: float | None = None
     context: int | None = None
@@ -184,7 +189,7 @@ def accepted() -> Index:
         return Index()
     data = json.loads(INDEX.read_bytes())
     rows = tuple(_row_of(values) for values in data["rows"])
-    return Index(rows, tuple(LinkRow(**values) for values in data["links"]))
+    return Index(rows, tuple(_link_of(values) for values in data["links"]))
 
 
 def local(card: str, root: Path | None = None) -> Index:
@@ -225,7 +230,7 @@ def build(documents: Iterable[dict[str, Any]]) -> Index:
                 rows.append(_row(document))
             elif document.get("kind") == "link":
                 links.append(_link(document))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
     return Index(tuple(rows), tuple(links))
 
@@ -248,6 +253,10 @@ def _row_of(values: dict[str, Any]) -> Row:
     cell = values.pop("cell")
     cell["sizes"] = tuple((name, _tuples(value)) for name, value in cell["sizes"])
     return Row(cell=CellKey(**cell), **values)
+
+
+def _link_of(values: dict[str, Any]) -> LinkRow:
+    return LinkRow(**values | {name: _tuples(values.get(name, ())) for name in ("pinned", "pageable")})
 
 
 def _tuples(value: Any) -> Any:
@@ -285,7 +294,7 @@ def _row(document: dict[str, Any]) -> Row:
         created=document["created"],
         cap=protocol["cap"]["bytes"] if "cap" in protocol else None,
         samples=len(timed),
-        seconds=median(sample["total"] for sample in timed) if timed and not probe else None,
+        seconds=float(median(sample["total"] for sample in timed)) if timed and not probe else None,
         step_seconds=median(steps) if steps else None,
         allocated=memory.get("allocated"),
         reserved=memory.get("reserved"),
@@ -302,22 +311,31 @@ def _row(document: dict[str, Any]) -> Row:
 
 def _link(document: dict[str, Any]) -> LinkRow:
     copies = document.get("copies", ())
-
-    def rate(direction: str, pinned: bool) -> float | None:
-        found = [c["bytes_per_second"] for c in copies if c["direction"] == direction and c["pinned"] is pinned]
-        return max(found, default=None)
-
+    back = _blocks(copies, "device-to-host", pinned=True)
     return LinkRow(
         id=document["id"],
         card=document["card"]["slug"],
         created=document["created"],
-        host_to_device_pinned=rate("host-to-device", True),
-        host_to_device_pageable=rate("host-to-device", False),
-        device_to_host_pinned=rate("device-to-host", True),
+        pinned=_blocks(copies, "host-to-device", pinned=True),
+        pageable=_blocks(copies, "host-to-device", pinned=False),
+        device_to_host_pinned=max((rate for _, rate in back), default=None),
         memory_rate=document.get("memory_bytes_per_second"),
         context=document.get("context_bytes"),
         matmul=_best(document.get("matmul", ()), "dtype", "flops"),
         dequantization=_best(document.get("dequantization", ()), "type", "bytes_per_second"),
+    )
+
+
+def _blocks(copies: Sequence[Mapping[str, Any]], direction: str, *, pinned: bool) -> Blocks:
+    found = {
+        int(copy["bytes"]): float(copy["bytes_per_second"])
+        for copy in copies
+        if copy["direction"] == direction and copy["pinned"] is pinned
+    }
+    return tuple(
+        (size, rate)
+        for size, rate in sorted(found.items())
+        if _BLOCK[0] <= size <= _BLOCK[1] and _RATE[0] <= rate <= _RATE[1]
     )
 
 

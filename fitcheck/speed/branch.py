@@ -47,3 +47,9 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
     return BranchWeights(
         elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors
     )
+
+
+@lru_cache(maxsize=256)
+def role_bytes(table: TensorTable, role: str) -> int:
+    """Run-time bytes of all tensors of a role, such as ``embedding`` or ``head``; cached by table identity."""
+    return sum(runtime_bytes(tensor) for tensor in table if tensor.role == role)

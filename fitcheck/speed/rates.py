@@ -13,6 +13,9 @@ from fitcheck.hardware.machine import Link
 from fitcheck.models.catalog import bfloat16_compute_capability
 from fitcheck.units import Interval
 
+# (bytes of a block, B/s of its copies) of one link record, blocks ascending
+Blocks = tuple[tuple[int, float], ...]
+
 
 @cache
 def data() -> dict[str, Any]:
@@ -44,14 +47,14 @@ class Calibration:
     """Corrections from records of this very card.
 
     ``compute`` multiplies predicted compute seconds (measured over predicted in mode ``full``), ``spread`` is the
-    relative half-width left; ``pinned`` and ``pageable`` are measured host-to-device rates in B/s. ``records`` counts
-    what it rests on.
+    relative half-width left. ``pinned`` and ``pageable`` hold, for each link record, (bytes, B/s) of host-to-device
+    copies by block size. ``records`` counts what all of it rests on.
     """
 
     compute: float = 1.0
     spread: float | None = None
-    pinned: float | None = None
-    pageable: float | None = None
+    pinned: tuple[Blocks, ...] = ()
+    pageable: tuple[Blocks, ...] = ()
     records: int = 0
 
 
@@ -82,6 +85,12 @@ def calibrated_spread() -> float:
     return float(data()["calibrated_spread"]["value"])
 
 
+def student_t(degrees: int) -> float:
+    """The 95th percentile of Student's t distribution, which bounds a two-sided interval of 90 %."""
+    table: dict[str, float] = data()["student_t"]["percentile_95"]
+    return table[str(max(known for known in map(int, table) if known <= degrees))]
+
+
 def emulates_bfloat16(card: Card) -> bool:
     """Whether an NVIDIA card is too old for bfloat16 matrix units."""
     capability = card.compute_capability
@@ -106,17 +115,14 @@ def rates_of(card: Card) -> Rates | None:
     )
 
 
-def link_rate(link: Link, *, pinned: bool, calibration: Calibration | None = None) -> Interval[float] | None:
+def link_rate(link: Link, *, pinned: bool) -> Interval[float] | None:
     """Host-to-device B/s; ``None`` when neither a measurement nor generation and lanes are known."""
     pcie = data()["pcie"]
     fraction = pcie["pageable_fraction"]
-    if calibration is not None:
-        known = calibration.pinned if pinned else calibration.pageable
-        if known is not None:
-            return Interval(known * 0.95, known, known * 1.05)
     measured = link.measured_pinned if pinned else link.measured_pageable
     if measured is not None:
-        return Interval(measured * 0.95, measured, measured * 1.05)
+        spread = data()["measured_link"]["spread"]
+        return Interval(measured * (1 - spread), measured, measured * (1 + spread))
     if link.pcie_generation is None or link.pcie_lanes is None:
         return None
     lane = pcie["bytes_per_second_per_lane"].get(str(link.pcie_generation))

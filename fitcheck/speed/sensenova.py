@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
-from fitcheck.memory.constants import tokens
-from fitcheck.memory.placement import Placement, Stream
-from fitcheck.memory.sensenova import Branch, branches, grown, velocity_branches
-from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchitecture
+from fitcheck.memory.placement import Placement
+from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
-from fitcheck.models.workload import Task, Workload
-from fitcheck.speed import work
-from fitcheck.speed.branch import branch_weights
-from fitcheck.speed.rates import Calibration, Rates, data, link_rate, rates_of
-from fitcheck.speed.work import Work
+from fitcheck.models.workload import Workload
+from fitcheck.speed.link import measured_seconds
+from fitcheck.speed.passes import Pass, Streamed, denoising_pass, passes_of
+from fitcheck.speed.rates import Blocks, Calibration, data, link_rate, rates_of
 from fitcheck.units import Interval
+
+# (low, best, high) ends of an interval
+Ends = tuple[float, float, float]
+_NONE: Ends = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,142 +41,58 @@ class Duration:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stream:
-    """Weights that travel for one pass: bytes, tensors that are re-pointed, copies that are issued."""
+class _Price:
+    """Seconds of a unit of work at one end of the interval: a FLOP, a byte, a kernel, a re-pointed tensor."""
 
-    nbytes: int
-    tensors: int
-    copies: int
+    matrix: float
+    attention: float
+    elementwise: float
+    dequantization: float
+    kernel: float
+    gguf_kernel: float
+    streamed_tensor: float
 
-    def scaled(self, share: float) -> _Stream:
-        return _Stream(round(self.nbytes * share), round(self.tensors * share), round(self.copies * share))
+    def device(self, one: Pass) -> tuple[float, float]:
+        """(compute, dequantization) seconds of a pass on the card."""
+        amount = one.work
+        compute = amount.matrix_flops * self.matrix + amount.attention_flops * self.attention
+        return compute + amount.traffic * self.elementwise, amount.dequantization * self.dequantization
 
-
-_NOTHING = _Stream(0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """``count`` passes of the same kind; ``stream`` bytes travel for each, overlapped with compute or not."""
-
-    work: Work
-    count: int
-    stream: _Stream
-    overlap: bool
+    def host(self, one: Pass) -> float:
+        """Seconds that the host needs to issue a pass."""
+        issue = one.work.kernels * self.kernel + one.work.gguf_kernels * self.gguf_kernel
+        return issue + (one.ahead.tensors + one.waited.tensors) * self.streamed_tensor
 
 
 @lru_cache(maxsize=4096)
-def _plan(
-    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, kept_share: float
-) -> tuple[_Pass, ...]:
-    """The passes of a workload; the same on every card, so it is counted once."""
-    overlap = placement.prefetch > 0
-    found = branches(arch, workload)
-    plan = [_understand(arch, table, placement, branch.prefix, 0, 1, overlap) for branch in found]
-    if workload.task is Task.VQA:
-        new = workload.new_tokens or tokens("vqa_new_tokens")
-        return (*plan, _decode(arch, table, placement, found[0].prefix + new // 2, new, overlap))
-    image = arch.image_tokens(workload.width, workload.height) * workload.batch
-    if workload.task is not Task.INTERLEAVE:
-        return (*plan, *_denoise(arch, table, workload, placement, found, image, 1, kept_share))
-    text = (workload.new_tokens or tokens("interleave_text_per_image") * workload.images) // workload.images
-    for number in range(workload.images):
-        now = grown(found, text * (number + 1), number * (image + 2))
-        plan.append(_decode(arch, table, placement, now[0].prefix, text, overlap))
-        plan += _denoise(arch, table, workload, placement, now, image, 1, kept_share)
-        plan += [_understand(arch, table, placement, image + 1, branch.prefix, 1, overlap) for branch in now[:2]]
-    return tuple(plan)
+def _prices(card: Card, *, calibrated: bool) -> tuple[_Price, _Price, _Price] | None:
+    """Prices from the low end of seconds to the high one; ``None`` when the card's rates are unknown.
 
-
-def _streamed(arch: SenseNovaArchitecture, table: TensorTable, placement: Placement, branch: str) -> _Stream:
-    """What one pass of a branch brings to the card."""
-    if placement.stream is Stream.NOTHING:
-        return _NOTHING
-    names = (UNDERSTANDING, GENERATION) if placement.stream is Stream.LAYER else (branch,)
-    weights = [branch_weights(table, name) for name in names]
-    tensors = sum(one.tensors for one in weights)
-    copies = arch.layers if placement.policy == "ring" else tensors
-    return _Stream(round(sum(one.streamed_bytes for one in weights)), tensors, copies)
-
-
-def _understand(
-    arch: SenseNovaArchitecture,
-    table: TensorTable,
-    placement: Placement,
-    count: int,
-    past: int,
-    times: int,
-    overlap: bool,
-) -> _Pass:
-    passes = work.forward(arch, table, UNDERSTANDING, count, past, eager=True)
-    return _Pass(passes, times, _streamed(arch, table, placement, UNDERSTANDING), overlap)
-
-
-def _decode(
-    arch: SenseNovaArchitecture, table: TensorTable, placement: Placement, past: int, count: int, overlap: bool
-) -> _Pass:
-    one = work.forward(arch, table, UNDERSTANDING, 1, past, eager=True) + work.vocabulary(arch, 1)
-    return _Pass(one, count, _streamed(arch, table, placement, UNDERSTANDING), overlap)
-
-
-def _denoise(
-    arch: SenseNovaArchitecture,
-    table: TensorTable,
-    workload: Workload,
-    placement: Placement,
-    found: tuple[Branch, ...],
-    image: int,
-    images: int,
-    kept_share: float,
-) -> list[_Pass]:
-    velocities = velocity_branches(workload)
-    overlap = placement.prefetch > 0
-    stream = _streamed(arch, table, placement, GENERATION)
-    passes = []
-    for branch in found[:velocities]:
-        one = work.forward(arch, table, GENERATION, image, branch.prefix, eager=False, batch=workload.batch)
-        one += work.head(arch, image)
-        if placement.keep_generation:
-            first = 1 if branch is found[0] else 0
-            passes.append(_Pass(one, first * images, stream, overlap))
-            passes.append(_Pass(one, (workload.steps - first) * images, stream.scaled(1 - kept_share), overlap))
-        else:
-            passes.append(_Pass(one, workload.steps * images, stream, overlap))
-    return passes
-
-
-def _device_seconds(amount: Work, rates: Rates, faster: str) -> tuple[float, float]:
-    """(compute, dequantization) seconds of one pass on the card; ``faster`` picks the end of the rate intervals."""
-    compute = amount.matrix_flops / getattr(rates.matrix, faster)
-    compute += amount.attention_flops / getattr(rates.attention, faster)
-    compute += amount.traffic / getattr(rates.elementwise, faster)
-    return compute, amount.dequantization / getattr(rates.dequantization, faster)
-
-
-def _host_seconds(one: _Pass, rates: Rates, which: str) -> float:
-    """Seconds that the host needs to issue one pass."""
-    issue = one.work.kernels * getattr(rates.kernel, which)
-    issue += one.work.gguf_kernels * getattr(rates.gguf_kernel, which)
-    return float(issue + one.stream.tensors * getattr(rates.streamed_tensor, which))
+    Records calibrate a card. In which host it is asked about they do not say, and cards of one kind sit in many, so the
+    host's part keeps its whole range.
+    """
+    rates = rates_of(card)
+    if rates is None:
+        return None
+    found = []
+    for card_end, host_end in (("high", "low"), ("best", "best"), ("low", "high")):
+        end = "best" if calibrated else card_end
+        device = (rates.matrix, rates.attention, rates.elementwise, rates.dequantization)
+        host = (rates.kernel, rates.gguf_kernel, rates.streamed_tensor)
+        found.append(_Price(*(1 / getattr(rate, end) for rate in device), *(getattr(rate, host_end) for rate in host)))
+    return found[0], found[1], found[2]
 
 
 def waits_for_host(
     arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, card: Card
 ) -> bool | None:
     """Whether a slow host needs longer to issue a denoising pass than the card to run it; ``None`` without rates."""
-    rates = rates_of(card)
-    if rates is None:
+    prices = _prices(card, calibrated=False)
+    if prices is None:
         return None
-    image = arch.image_tokens(workload.width, workload.height)
-    found = branches(arch, workload)
-    one = _denoise(arch, table, workload, placement, found, image, 1, 0.0)[-1]
-    return _host_seconds(one, rates, "high") > sum(_device_seconds(one.work, rates, "best"))
-
-
-def _together(device: float, host: float) -> float:
-    """Seconds of a pass whose kernels the host issues while the card works: nearly the longer of the two."""
-    exponent = data()["overlap_exponent"]["value"]
-    return float((device**exponent + host**exponent) ** (1 / exponent))
+    _, best, slow = prices
+    one = denoising_pass(arch, table, workload, placement)
+    return slow.host(one) > sum(best.device(one))
 
 
 def seconds(
@@ -188,66 +106,71 @@ def seconds(
     kept_share: float = 1.0,
     calibration: Calibration | None = None,
 ) -> Duration | None:
-    """Seconds of a workload without loading; ``None`` when a rate that it needs is unknown.
+    """Seconds of a workload without loading, in a process that makes one picture or answer after the other; ``None``
+    when a rate that it needs is unknown.
 
     Synchronous streaming adds copy time to compute; prefetching hides the shorter of the two behind the longer.
     ``kept_share`` is the share of generation layers that mode ``fast`` keeps on the card.
     """
-    rates = rates_of(card)
-    if rates is None:
+    calibrated = calibration is not None and calibration.spread is not None
+    prices = _prices(card, calibrated=calibrated)
+    if prices is None:
         return None
-    plan = _plan(arch, table, workload, placement, kept_share)
-    link_speed = link_rate(link, pinned=placement.pinned, calibration=calibration)
-    if link_speed is None and any(one.stream.nbytes for one in plan):
-        return None
-    ends = [_total(plan, rates, link_speed, calibration, which) for which in ("low", "best", "high")]
-    best = ends[1]
-    return Duration(
-        seconds=Interval(ends[0].total, best.total, ends[2].total),
-        compute=best.compute,
-        dequantization=best.dequantization,
-        stream=best.stream,
-        streamed_bytes=sum(one.count * one.stream.nbytes for one in plan),
-    )
-
-
-@dataclass(slots=True)
-class _Sum:
-    total: float = 0.0
-    compute: float = 0.0
-    dequantization: float = 0.0
-    stream: float = 0.0
-
-
-_OPPOSITE = {"low": "high", "best": "best", "high": "low"}
-
-
-def _total(
-    plan: tuple[_Pass, ...],
-    rates: Rates,
-    link_speed: Interval[float] | None,
-    calibration: Calibration | None,
-    which: str,
-) -> _Sum:
-    """Seconds of a plan at one end of the interval: the low end of seconds takes the high ends of rates."""
-    found = _Sum()
-    factor, end = 1.0, which
+    plan = passes_of(arch, table, workload, placement, kept_share)
+    streams = any(one.ahead.nbytes or one.waited.nbytes for one in plan)
+    records: tuple[Blocks, ...] = ()
     if calibration is not None:
-        factor = calibration.compute
-        if calibration.spread is not None:
-            factor *= {"low": 1 - calibration.spread, "best": 1.0, "high": 1 + calibration.spread}[which]
-            end = "best"
-    gap = data()["copy_gap"]["value"]
+        records = calibration.pinned if placement.pinned else calibration.pageable
+    rate = None if records else link_rate(link, pinned=placement.pinned)
+    if streams and rate is None and not records:
+        return None
+    return _sum(plan, prices, _factors(calibration), _Transfer(rate, records))
+
+
+def _factors(calibration: Calibration | None) -> Ends:
+    if calibration is None:
+        return 1.0, 1.0, 1.0
+    factor, spread = calibration.compute, calibration.spread or 0.0
+    return factor * max(0.0, 1 - spread), factor, factor * (1 + spread)
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """The way to the card: what link records of it measured, or its rate in B/s."""
+
+    rate: Interval[float] | None
+    records: tuple[Blocks, ...]
+
+    def seconds(self, streamed: Streamed) -> Ends:
+        """Seconds of all copies, from the low end to the high one."""
+        if not streamed.nbytes:
+            return _NONE
+        if self.records:
+            took = measured_seconds(streamed.copies, streamed.nbytes, self.records)
+            return took.low, took.best, took.high
+        if self.rate is None:
+            return _NONE
+        setup = data()["copy_latency"]["value"] * streamed.copies
+        low, best, high = (streamed.nbytes / rate for rate in (self.rate.high, self.rate.best, self.rate.low))
+        return low + setup, best + setup, high + setup
+
+
+def _sum(plan: Sequence[Pass], prices: Sequence[_Price], factors: Ends, transfer: _Transfer) -> Duration:
+    """All passes at the three ends of the interval: the low end of seconds takes the high ends of rates."""
+    exponent = data()["overlap_exponent"]["value"]
+    total = [0.0, 0.0, 0.0]
+    compute = dequantization = stream = 0.0
+    nbytes = 0
     for one in plan:
-        compute, dequantization = _device_seconds(one.work, rates, _OPPOSITE[end])
-        host = _host_seconds(one, rates, end)
-        busy = factor * _together(compute + dequantization, host)
-        stream = 0.0
-        if one.stream.nbytes and link_speed is not None:
-            stream = one.stream.nbytes / getattr(link_speed, _OPPOSITE[which])
-            stream += gap * one.stream.copies if one.overlap else 0.0
-        found.total += one.count * (max(busy, stream) if one.overlap else busy + stream)
-        found.compute += one.count * factor * compute
-        found.dequantization += one.count * factor * dequantization
-        found.stream += one.count * stream
-    return found
+        ahead, waited = transfer.seconds(one.ahead), transfer.seconds(one.waited)
+        for end, price in enumerate(prices):
+            parts = price.device(one)
+            # the host issues kernels while the card works: together nearly the longer of the two
+            busy = factors[end] * (sum(parts) ** exponent + price.host(one) ** exponent) ** (1 / exponent)
+            total[end] += one.count * (max(busy, ahead[end]) + waited[end])
+            if end == 1:
+                compute += one.count * factors[end] * parts[0]
+                dequantization += one.count * factors[end] * parts[1]
+        stream += one.count * (ahead[1] + waited[1])
+        nbytes += one.count * (one.ahead.nbytes + one.waited.nbytes)
+    return Duration(Interval(*total), compute, dequantization, stream, nbytes)

@@ -15,9 +15,11 @@ from fitcheck.hardware.machine import Link
 from fitcheck.memory.estimate import estimate, kept_share
 from fitcheck.memory.placement import upstream
 from fitcheck.models.workload import Task
+from fitcheck.records.evidence import Index, build
 from fitcheck.speed.rates import Calibration, calibrated_spread
 from fitcheck.speed.sensenova import seconds
 from fitcheck.units import GIB, Interval
+from fitcheck.verdict.evidence import calibration_for, runs_in_full
 from fitcheck.verdict.measured import MeasuredCell, published_cells, recorded_cells
 
 # Host-to-device rate of the published H100 (facts of 2026-08); not fitted to any row here.
@@ -131,7 +133,9 @@ def _limit_rows(cell: MeasuredCell) -> Iterable[Row]:
     yield _row(cell, "smallest card", "GiB", footprint.required, cell.limit[1], True)
 
 
-def _duration(cell: MeasuredCell, calibration: Calibration | None, mode: str | None = None) -> Interval[float] | None:
+def _duration(
+    cell: MeasuredCell, calibration: Calibration | None, link: Link | None = None, mode: str | None = None
+) -> Interval[float] | None:
     placement = cell.placement if mode is None else upstream(mode, cell.placement.revision)
     found = seconds(
         cell.architecture,
@@ -139,7 +143,7 @@ def _duration(cell: MeasuredCell, calibration: Calibration | None, mode: str | N
         cell.workload,
         placement,
         cell.card,
-        Link(cell.card.pcie_generation, cell.card.pcie_lanes),
+        link or Link(cell.card.pcie_generation, cell.card.pcie_lanes),
         kept_share=kept_share(cell.architecture, cell.tier, cell.workload, placement, cell.device),
         calibration=calibration,
     )
@@ -150,48 +154,37 @@ def _published_time(cell: MeasuredCell) -> Iterable[Row]:
     """Published seconds of plain t2i after calibration on the one row of mode ``full``."""
     if cell.seconds is None or cell.workload.task is not Task.T2I or cell.workload.prompt_tokens:
         return
-    reference = _duration(cell, None, "full")
+    reference = _duration(cell, None, mode="full")
     if reference is None:
         return
     factor = _CALIBRATION_SECONDS / reference.best
-    span = _duration(cell, Calibration(factor, calibrated_spread(), pinned=_PUBLISHED_LINK, records=1))
+    span = _duration(cell, Calibration(factor, calibrated_spread(), records=1), Link(measured_pinned=_PUBLISHED_LINK))
     if span is not None:
         yield _row(cell, "seconds", "s", span, cell.seconds, cell.seconds == _CALIBRATION_SECONDS)
 
 
-def measured_link(root: Path) -> float | None:
-    """Pinned host-to-device B/s of the largest blocks in the newest link record under ``root``."""
-    from fitcheck.records import store
-    from fitcheck.records.schema import LinkRecord
-
-    links = [record for record in store.load(root) if isinstance(record, LinkRecord)]
-    if not links:
-        return None
-    newest = max(links, key=lambda record: record.created)
-    rates = [row for row in newest.copies or () if row.pinned and row.direction == "host-to-device"]
-    return max(rates, key=lambda row: row.bytes).bytes_per_second if rates else None
-
-
 def _recorded_times(cells: Sequence[MeasuredCell], root: Path) -> list[Row]:
-    """Seconds of the other modes, calibrated on the link record and on mode ``full`` of the same tier and task."""
-    link, rows = measured_link(root), []
-    usable = [cell for cell in cells if cell.seconds is not None and not cell.capped]
-    for cell in usable:
-        anchors = [
-            one
-            for one in usable
-            if one.placement.mode == "full"
-            and (one.tier.name, one.workload.task) == (cell.tier.name, cell.workload.task)
-        ]
-        if not anchors or link is None or cell.seconds is None:
+    """Seconds as a check would say them who knows the card's link records and its other runs in mode ``full``.
+
+    A run in mode ``full`` is predicted from the other ones of its tier. One that alone calibrates its tier is fitted.
+    """
+    index, rows = _index(root), []
+    for cell in cells:
+        if cell.seconds is None or cell.capped:
             continue
-        anchor = anchors[0]
-        predicted = _duration(anchor, None)
-        if predicted is None or anchor.seconds is None:
+        others = Index(tuple(row for row in index.rows if row.id != cell.source), index.links)
+        siblings = [row for row in runs_in_full(cell.card.slug, others) if row.cell.tier == cell.tier.name]
+        alone = cell.placement.mode == "full" and not siblings
+        calibration, _ = calibration_for(cell.card, cell.tier, index if alone else others)
+        if calibration is None or calibration.spread is None:
             continue
-        span = _duration(
-            cell, Calibration(anchor.seconds / predicted.best, calibrated_spread(), pinned=link, records=len(anchors))
-        )
+        span = _duration(cell, calibration)
         if span is not None:
-            rows.append(_row(cell, "seconds", "s", span, cell.seconds, cell is anchor))
+            rows.append(_row(cell, "seconds", "s", span, cell.seconds, alone))
     return rows
+
+
+def _index(root: Path) -> Index:
+    from fitcheck.records import store
+
+    return build(record.model_dump(mode="json", exclude_none=True) for record in store.load(root))

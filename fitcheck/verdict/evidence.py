@@ -3,7 +3,9 @@ the caller hands in the index of records."""
 
 from __future__ import annotations
 
-from statistics import median
+from collections.abc import Sequence
+from math import inf, sqrt
+from statistics import mean, median
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
@@ -12,8 +14,9 @@ from fitcheck.models import catalog
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.records.evidence import CellKey, Index, LinkRow, Row, Summary, find
-from fitcheck.speed.rates import Calibration, calibrated_spread
+from fitcheck.records.evidence import CellKey, Index, Row, Summary, find
+from fitcheck.speed.link import from_memory
+from fitcheck.speed.rates import Calibration, calibrated_spread, student_t
 from fitcheck.speed.sensenova import seconds
 from fitcheck.units import GIB, format_seconds
 from fitcheck.verdict.report import Evidence
@@ -35,29 +38,58 @@ def known_cards(index: Index | None) -> frozenset[str]:
 def calibration_for(card: Card, tier: Tier, index: Index) -> tuple[Calibration | None, int]:
     """Corrections from this card's link records and from its finished runs in mode ``full``, those of the same tier
     where there are any; and how many records they rest on."""
-    links = sorted((link for link in index.links if link.card == card.slug), key=lambda link: link.created)
-    runs = [
-        (row, factor)
-        for row in index.rows
-        if row.card == card.slug and row.outcome == "ok" and row.cap is None and (factor := _factor(row, card))
-    ]
-    runs = [pair for pair in runs if pair[0].cell.tier == tier.name] or runs
-    if not links and not runs:
+    links = [link for link in index.links if link.card == card.slug]
+    tiers: dict[str, list[float]] = {}
+    for row in runs_in_full(card.slug, index):
+        if (factor := _factor(row, card)) is not None:
+            tiers.setdefault(row.cell.tier, []).append(factor)
+    alike = list(tiers.values())
+    if tier.name not in tiers:  # how tiers differ from one another counts as well
+        alike = [[factor for found in alike for factor in found]]
+    factors = tiers.get(tier.name) or alike[0]
+    if not links and not factors:
         return None, 0
-    newest: LinkRow | None = links[-1] if links else None
     calibration = Calibration(
-        compute=median(factor for _, factor in runs) if runs else 1.0,
-        spread=calibrated_spread() if runs else None,
-        pinned=newest.host_to_device_pinned if newest else None,
-        pageable=newest.host_to_device_pageable if newest else None,
-        records=len(runs) + len(links),
+        compute=median(factors) if factors else 1.0,
+        spread=_spread(alike, len(factors)) if factors else None,
+        pinned=tuple(link.pinned for link in links if link.pinned),
+        pageable=tuple(from_memory(link.pageable) for link in links if link.pageable),
+        records=len(factors) + len(links),
     )
     return calibration, calibration.records
 
 
+def runs_in_full(card: str, index: Index) -> list[Row]:
+    """Finished runs in mode ``full`` on the card of that slug, not under a cap."""
+    return [
+        row
+        for row in index.rows
+        if (row.card, row.cell.mode, row.outcome, row.cap) == (card, "full", "ok", None)
+        and row.seconds is not None
+        and 0 < row.seconds < inf  # a user's own file may hold anything
+    ]
+
+
+def _spread(alike: Sequence[Sequence[float]], count: int) -> float:
+    """Relative half-width of the 90 % interval for one more run, from how runs that are ``alike`` differ between
+    machines, occasions and workloads: Student's t on their deviations, around the mean of ``count`` factors.
+
+    A few runs say little of how others differ: then what another card left is the most that is added, but never less
+    than what was seen.
+    """
+    known = calibrated_spread()
+    deviations = [factor / mean(found) - 1 for found in alike for factor in found]
+    degrees = len(deviations) - len(alike)
+    if not degrees:
+        return known
+    deviation = sqrt(sum(one * one for one in deviations) / degrees)
+    expected = student_t(degrees) * deviation * sqrt(1 + 1 / count)
+    return max(min(expected, known), *map(abs, deviations))
+
+
 def _factor(row: Row, card: Card) -> float | None:
-    """Measured over predicted seconds of a run in mode ``full``; ``None`` for any other run."""
-    if row.cell.mode != "full" or row.seconds is None or row.cell.model not in catalog.slugs():
+    """Measured over predicted seconds of a run in mode ``full``; ``None`` where nothing predicts it."""
+    if row.seconds is None or row.cell.model not in catalog.slugs():
         return None
     model = catalog.get(row.cell.model)
     tier = model.tier(row.cell.tier)

@@ -96,19 +96,64 @@ def test_a_probe_counts_for_memory_not_for_time() -> None:
     assert found.exact[0].step_seconds == 3.0
 
 
-def test_link_rates_are_the_best_of_a_record() -> None:
-    (link,) = evidence.find(KEY, "rtx-4070", index(make_link())).links
-    assert link.host_to_device_pinned == 25.1e9
-    assert link.host_to_device_pageable == 9.5e9
-    assert link.device_to_host_pinned is None
+def copy(size: int, rate: float, *, pinned: bool = True, direction: str = "host-to-device") -> schema.CopyRate:
+    return schema.CopyRate(direction=direction, pinned=pinned, bytes=size, bytes_per_second=rate)  # type: ignore[arg-type]
+
+
+COPIES = (
+    copy(GIB, 25.1e9),
+    copy(GIB >> 10, 20e9),
+    copy(GIB, 9.5e9, pinned=False),
+    copy(GIB, 26e9, direction="device-to-host"),
+    copy(GIB >> 10, 24e9, direction="device-to-host"),
+)
+
+
+def test_link_rates_are_kept_by_block_size() -> None:
+    (link,) = evidence.find(KEY, "rtx-4070", index(make_link(copies=COPIES))).links
+    assert link.pinned == ((GIB >> 10, 20e9), (GIB, 25.1e9))
+    assert link.pageable == ((GIB, 9.5e9),)
+    assert link.device_to_host_pinned == 26e9
     assert link.matmul == {"BF16": 5.5e13}
     assert link.dequantization == {"Q4_K": 1.5e11}
     assert evidence.find(KEY, "rtx-4070", index(make_link())).level == "calibrated"
+    (bare,) = index(make_link(copies=None)).links
+    assert (bare.pinned, bare.pageable, bare.device_to_host_pinned) == ((), (), None)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 60])
+def test_blocks_that_cannot_be_are_left_out(size: int) -> None:
+    damaged = document(make_link(copies=COPIES))
+    damaged["copies"][0]["bytes"] = size
+    (link,) = evidence.build([damaged]).links
+    assert link.pinned == ((GIB >> 10, 20e9),)
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, 1e-300, 1e300, float("nan"), float("inf")])
+def test_rates_that_cannot_be_are_left_out(rate: float) -> None:
+    damaged = document(make_link(copies=COPIES))
+    damaged["copies"][0]["bytes_per_second"] = rate
+    (link,) = evidence.build([damaged]).links
+    assert link.pinned == ((GIB >> 10, 20e9),)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("bytes", "bytes_per_second") for value in ("fast", None, [])),
+        ("bytes", float("inf")),
+        ("bytes_per_second", 10**400),
+    ],
+)
+def test_a_link_record_of_anything_but_numbers_is_passed_over(name: str, value: object) -> None:
+    damaged = document(make_link(copies=COPIES))
+    damaged["copies"][0][name] = value
+    assert evidence.build([damaged]).links == ()
 
 
 def test_the_index_survives_packing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     editing = schema.WorkloadSizes.of(Workload(Task.EDITING, references=((512, 768), (64, 64))))
-    built = index(make_pass(), make_link(), make_llm(), make_pass(workload=editing), make_pass(card=None))
+    built = index(make_pass(), make_link(copies=COPIES), make_llm(), make_pass(workload=editing), make_pass(card=None))
     assert (len(built.rows), len(built.links)) == (2, 1)
     file = tmp_path / "results.json"
     file.write_bytes(evidence.pack(built))

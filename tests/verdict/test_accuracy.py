@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fitcheck.records import store
+from fitcheck.records.schema import PassRecord
+from fitcheck.speed.passes import passes_of
 from fitcheck.verdict.accuracy import Summary, published_rows, recorded_rows, summarize
 from fitcheck.verdict.measured import published_cells, recorded_cells
 
@@ -28,7 +31,8 @@ def summaries() -> dict[tuple[str, str, bool], Summary]:
         (("record", "reserved", True), 0.012, 0.20),
         (("record", "on the card", True), 0.012, 0.17),
         (("record", "smallest card", True), 0.015, 0.03),
-        (("record", "seconds", False), 0.06, 0.17),
+        (("record", "seconds", False), 0.04, 0.15),
+        (("published", "seconds", False), 0.025, 0.46),
     ],
 )
 def test_errors_do_not_grow(
@@ -48,7 +52,26 @@ def test_every_unfitted_published_peak_lies_inside_its_interval(
 
 def test_every_smallest_card_lies_inside_its_interval(summaries: dict[tuple[str, str, bool], Summary]) -> None:
     found = summaries["record", "smallest card", True]
-    assert found.covered == found.rows == 3
+    assert found.covered == found.rows
+    assert found.rows >= 3
+
+
+def test_nine_of_ten_recorded_seconds_lie_inside_their_interval(
+    summaries: dict[tuple[str, str, bool], Summary],
+) -> None:
+    found = summaries["record", "seconds", False]
+    assert found.covered is not None
+    assert found.covered >= 0.9 * found.rows
+
+
+def test_no_recorded_second_is_predicted_from_itself() -> None:
+    """A run in mode full calibrates its tier; it is fitted where no other run does, else the others predict it."""
+    rows = [row for row in recorded_rows(RESULTS) if row.quantity == "seconds"]
+    assert {row.cell.split()[-1] for row in rows if row.fitted} <= {"full"}
+    assert all(row.predicted == pytest.approx(row.published, rel=1e-9) for row in rows if row.fitted)
+    full = [row for row in rows if row.cell.endswith("full") and not row.fitted]
+    assert full
+    assert all(row.predicted != pytest.approx(row.published, rel=1e-6) for row in full)
 
 
 def test_pr_241_seconds_follow_from_mode_full_alone() -> None:
@@ -75,4 +98,25 @@ def test_records_are_read_back_as_the_cells_they_measured() -> None:
     assert len(cells) >= 54
     assert {cell.tier.name for cell in cells} == {"BF16", "Q8_0", "Q6_K", "Q4_K_S"}
     assert all(cell.device.total and cell.allocated and cell.process == "bench" for cell in cells)
-    assert sum(cell.limit is not None for cell in cells) == 3
+    assert sum(cell.limit is not None for cell in cells) >= 3
+
+
+def test_the_bytes_that_a_run_streams_are_counted_exactly() -> None:
+    """Passes, layers copied ahead and dropped, embedding and head: as many bytes as the bench counted at its copies."""
+    counted = {
+        record.id: record.transfer
+        for record in store.load(RESULTS)
+        if isinstance(record, PassRecord) and record.transfer is not None
+    }
+    checked = 0
+    for cell in recorded_cells(RESULTS):
+        transfer = counted.get(cell.source)
+        if transfer is None or cell.capped or cell.seconds is None:
+            continue
+        kept = (transfer.resident_layers or 0) / cell.architecture.layers
+        passes = passes_of(cell.architecture, cell.tier.tensors, cell.workload, cell.placement, kept)
+        streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in passes)
+        # a ring aligns tensors to 512 bytes, and rotary frequencies travel with a layer
+        assert streamed == pytest.approx(transfer.bytes_streamed, rel=1e-4)
+        checked += 1
+    assert checked >= 40

@@ -33,7 +33,8 @@ def record(tier: str, mode: str = "full", **changes: object) -> Row:
 
 
 def link(number: int, rate: float) -> LinkRow:
-    return LinkRow(str(number), "h100-sxm5-80gb", number, rate, rate / 5)
+    blocks = tuple((size << 20, rate) for size in (1, 1024))
+    return LinkRow(str(number), "h100-sxm5-80gb", number, blocks, tuple((size, each / 5) for size, each in blocks))
 
 
 def test_records_of_a_card_calibrate_that_card_alone() -> None:
@@ -82,12 +83,92 @@ def test_synthetic_weights_never_count_as_measured_but_real_ones_do() -> None:
     assert "on the card" in found.evidence.note
 
 
-def test_the_newest_link_record_gives_the_streaming_rate() -> None:
-    tier = MODEL.tier("Q4_K_S")
+def test_every_link_record_of_the_card_counts() -> None:
+    """Three machines: copies go by the median one, and may go as fast and as slowly as on any of them."""
+    tier = MODEL.tier("BF16")
     assert tier is not None
-    index = Index((record("Q4_K_S"),), (link(2, 54e9), link(1, 50e9)))
+    links = (link(1, 50e9), link(2, 54e9), link(3, 40e9))
+    index = Index((record("BF16"),), links)
     calibration, records = calibration_for(find_card("H100 SXM"), tier, index)
     assert calibration is not None
-    assert records == calibration.records == 3
-    assert (calibration.pinned, calibration.pageable) == (54e9, 54e9 / 5)
+    assert records == calibration.records == 4
+    assert calibration.pinned == tuple(one.pinned for one in links)
+    assert calibration.pageable == tuple(one.pageable[1:] for one in links)  # what a host cache holds does not count
     assert calibration_for(find_card("RTX 4090"), tier, index) == (None, 0)
+    alone, all_three = (
+        cell(report("H100 SXM", Index(index.rows, some)), "BF16", "low").duration for some in (links[:1], links)
+    )
+    assert alone is not None
+    assert all_three is not None
+    assert all_three.stream == pytest.approx(alone.stream)  # both 50 GB/s
+    wider = all_three.seconds.high - alone.seconds.high
+    assert wider == pytest.approx(alone.stream * (50 / 40 - 1 / 0.95))
+
+
+def test_link_records_alone_leave_compute_as_it_was() -> None:
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    calibration, _ = calibration_for(find_card("H100 SXM"), tier, Index((), (link(1, 50e9),)))
+    assert calibration is not None
+    assert (calibration.compute, calibration.spread) == (1.0, None)
+    linked, plain = (report("H100 SXM", index) for index in (Index((), (link(1, 50e9),)), None))
+    assert cell(linked, "BF16", "full").duration == cell(plain, "BF16", "full").duration
+    assert cell(linked, "BF16", "low").duration != cell(plain, "BF16", "low").duration
+
+
+def spread(*runs: Row, tier: str = "Q4_K_S") -> float | None:
+    found = MODEL.tier(tier)
+    assert found is not None
+    calibration, _ = calibration_for(find_card("H100 SXM"), found, Index(runs))
+    assert calibration is not None
+    return calibration.spread
+
+
+def test_the_spread_left_is_that_of_runs_of_one_tier() -> None:
+    """Deviations of ±1 % on four runs and ±4 % on two: (4 × 1² + 2 × 4²) / (3 + 1) degrees of freedom is 3² %."""
+    four = [record("Q4_K_S", id=f"a{number}", seconds=took) for number, took in enumerate((9.9, 10.1, 9.9, 10.1))]
+    two = [record("BF16", id=f"b{number}", seconds=took) for number, took in enumerate((4.8, 5.2))]
+    assert spread(*four, *two) == pytest.approx(2.132 * 0.03 * (1 + 1 / 4) ** 0.5)
+    assert spread(*four, *two, tier="BF16") == pytest.approx(2.132 * 0.03 * (1 + 1 / 2) ** 0.5)
+    lone = record("Q8_0", id="c")
+    assert spread(*four, *two, lone, tier="Q8_0") == pytest.approx(2.132 * 0.03 * 2**0.5)
+
+
+def test_a_tier_without_runs_keeps_how_the_other_tiers_differ() -> None:
+    """Factors of 0.9 and 1.1 of their mean, each measured twice: 4 × 10² / 3 degrees of freedom."""
+    rows = [record(tier, id=f"{tier}{number}") for tier in ("BF16", "Q4_K_S") for number in range(2)]
+    card, tiers = find_card("H100 SXM"), {name: MODEL.tier(name) for name in ("BF16", "Q4_K_S")}
+    changed = []
+    for row, factor in zip(rows, (0.09, 0.09, 0.11, 0.11), strict=True):
+        tier = tiers[row.cell.tier]
+        assert tier is not None
+        now, _ = calibration_for(card, tier, Index((row,)))
+        assert now is not None
+        assert row.seconds is not None
+        changed.append(replace(row, seconds=row.seconds / now.compute * factor))
+    assert spread(*changed, tier="BF16") == pytest.approx(0, abs=1e-12)
+    assert spread(*changed, tier="Q8_0") == 0.15  # 2.353 × 11.5 % × 1.12 would be 30 %
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_run_of_no_time_calibrates_nothing(seconds: float) -> None:
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    assert calibration_for(find_card("H100 SXM"), tier, Index((record("BF16", seconds=seconds),))) == (None, 0)
+
+
+def test_few_runs_leave_what_other_cards_left_but_never_less_than_was_seen() -> None:
+    def pair(off: float) -> tuple[Row, Row]:
+        return record("Q4_K_S", id="a", seconds=10 * (1 - off)), record("Q4_K_S", id="b", seconds=10 * (1 + off))
+
+    assert spread(record("Q4_K_S")) == 0.15
+    assert spread(record("Q4_K_S"), record("BF16")) == 0.15
+    assert spread(*pair(0.05)) == 0.15  # 6.314 × 7.1 % × 1.22 would be 55 %
+    assert spread(*pair(0.2)) == pytest.approx(0.2)
+
+
+def test_wildly_different_runs_never_predict_less_than_nothing() -> None:
+    runs = [record("BF16", id=str(took), seconds=took) for took in (1.0, 1.1, 1.2, 1.3, 90.0)]
+    found = cell(report("H100 SXM", Index(tuple(runs))), "BF16", "full")
+    assert found.duration is not None
+    assert 0 <= found.duration.seconds.low < found.duration.seconds.best < found.duration.seconds.high
