@@ -1,0 +1,384 @@
+"""Meters against simulated clocks, cards and processes: what they count is worked out by hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from bench_fakes import CONTEXT, GIB, LIBRARIES, TOTAL, Allocator, FakeNvml, fake_torch
+
+from bench import child, link
+from bench.cell import Cell
+from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
+from bench.meters.torch_memory import TorchMemory
+from bench.plan import Request, cells_of
+from bench.streaming.policy import Traffic
+
+CELL = cells_of(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=("low",), steps=2))[0]
+
+
+class Timers:
+    """A card whose timers tick a second further each time one is reached."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def timer(self) -> Any:
+        def record(stream: object) -> None:
+            self.now += 1
+            made.at = self.now
+
+        made = types.SimpleNamespace(at=0.0, record=record)
+        made.elapsed_time = lambda end: 1000 * (end.at - made.at)
+        return made
+
+
+def test_copies_beside_the_computation_waits_and_both_at_once() -> None:
+    card = Timers()
+    traffic = Traffic(card)  # type: ignore[arg-type]
+    traffic.timed = True
+    with traffic.copying("side"):
+        card.now += 9
+    with traffic.waiting("compute"):
+        card.now += 4
+    assert traffic.copy_seconds == traffic.wait_seconds == 0  # the card has not been asked yet
+    traffic.settle()
+    assert (traffic.copy_seconds, traffic.wait_seconds) == (10, 5)
+    with traffic.blocking("compute"):
+        card.now += 1
+    traffic.settle()
+    traffic.settle()
+    assert (traffic.copy_seconds, traffic.wait_seconds) == (12, 7)
+    traffic.timed = False
+    with traffic.copying("side"):
+        card.now += 1
+    traffic.settle()
+    assert traffic.copy_seconds == 12
+    traffic.add(30)
+    traffic.add(12)
+    assert (traffic.streamed_bytes, traffic.copies) == (42, 2)
+
+
+def test_the_clock_of_a_pass_books_traffic_to_phases_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import engine
+
+    now = [0.0]
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: now[0])
+    traffic = types.SimpleNamespace(
+        timed=False, streamed_bytes=0, copies=0, copy_seconds=0.0, wait_seconds=0.0, settle=lambda: settled.append(1)
+    )
+    settled: list[int] = []
+    policy: Any = types.SimpleNamespace(traffic=traffic, resident_layers=0)
+
+    def drain() -> None:  # queued work is done after a second
+        now[0] += 1
+
+    device: Any = types.SimpleNamespace(synchronize=drain)
+    steps: list[float] = []
+    observer: Any = types.SimpleNamespace(metered=True, phase=lambda name: nullcontext(), step=steps.append)
+    clock = engine._PassClock(observer, device, policy)
+    assert traffic.timed is True
+    for name, bytes_each, layers in (("prefix", 5, 0), ("denoise", 100, 3), ("prefix", 7, 0)):
+        with clock.phase(name):
+            traffic.streamed_bytes += bytes_each
+            traffic.copies += 1
+            traffic.copy_seconds += bytes_each / 10
+            traffic.wait_seconds += bytes_each / 100
+            policy.resident_layers = layers
+            now[0] += 2
+            if name == "denoise":
+                clock.step(0.5)
+    assert clock.seconds == {"prefix": 6, "denoise": 3}  # each with the second in which the card finished
+    assert clock.streamed == {"prefix": 12, "denoise": 100}
+    assert clock.copies == {"prefix": 2, "denoise": 1}
+    assert clock.copying == pytest.approx({"prefix": 1.2, "denoise": 10})
+    assert clock.waiting == pytest.approx({"prefix": 0.12, "denoise": 1})
+    assert clock.resident_layers == 3
+    assert clock.steps == {"denoise": [0.5]}
+    assert steps == [0.5]
+    assert len(settled) == 3
+
+
+# torch's allocator and the card
+
+
+def test_a_phase_has_its_own_peaks_and_not_those_before_it() -> None:
+    allocator = Allocator()
+    memory = TorchMemory(fake_torch(allocator), "cuda")
+    allocator.take(900, slack=200)
+    allocator.give(900)
+    allocator.reserved = 300  # what the cache gave back
+    with memory.phase("low"):
+        allocator.take(40)
+        allocator.give(40)
+    (low,) = memory.take()
+    assert (low.allocated, low.reserved) == (40, 300)
+    assert (memory.allocated_peak, memory.reserved_peak) == (900, 1100)
+    with memory.phase("outer"):
+        allocator.take(500, slack=100)
+        allocator.give(500)
+        allocator.reserved = 350
+        with memory.phase("inner"):
+            pass
+        allocator.reset_peaks()
+    inner, outer = memory.take()
+    assert (inner.allocated, inner.reserved) == (0, 350)
+    assert (outer.allocated, outer.reserved) == (500, 600)
+
+
+def test_a_phase_that_breaks_is_kept_and_does_not_ask_the_card_again() -> None:
+    allocator = Allocator()
+    torch = fake_torch(allocator)
+    asked: list[int] = []
+    torch.cuda.synchronize = lambda: asked.append(1)
+    memory = TorchMemory(torch, "cuda")
+
+    def broken() -> None:
+        with memory.phase("denoise"):
+            allocator.take(70)
+            raise ValueError("broke")
+
+    with pytest.raises(ValueError, match="broke"):
+        broken()
+    (row,) = memory.take()
+    assert row.allocated == 70
+    assert len(asked) == 1
+
+
+def test_seconds_of_a_phase_end_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(torch_memory.time, "perf_counter", lambda: now[0])
+    torch = fake_torch(Allocator())
+
+    def drain() -> None:
+        now[0] += 3
+
+    torch.cuda.synchronize = drain
+    with TorchMemory(torch, "cuda").phase("denoise") as reading:
+        now[0] += 1
+    assert reading.seconds == 4
+
+
+def test_the_context_is_the_process_less_torch_or_the_cards_growth() -> None:
+    allocator = Allocator()
+    allocator.context, allocator.reserved = CONTEXT, 2 * GIB
+    torch = fake_torch(allocator)
+    listed = child.ContextMeter(torch, NvmlCard(FakeNvml(allocator), "card"))
+    assert listed.read() == CONTEXT
+    assert listed.method == "process"
+
+    allocator.context = allocator.reserved = 0
+    hidden = frozenset({"nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"})
+    unlisted = child.ContextMeter(torch, NvmlCard(FakeNvml(allocator, hidden, others=((7, 5 * GIB),)), "card"))
+    allocator.context, allocator.reserved = CONTEXT + LIBRARIES, 1 * GIB
+    assert unlisted.read() == CONTEXT + LIBRARIES
+    assert unlisted.method == "card"
+
+    blind = child.ContextMeter(torch, NvmlCard(FakeNvml(allocator, hidden | {"nvmlDeviceGetMemoryInfo"}), "card"))
+    assert blind.read() is None
+
+
+def test_a_capped_card_answers_as_the_smaller_card_would() -> None:
+    allocator = Allocator()
+    allocator.context = CONTEXT
+    torch = fake_torch(allocator)
+    context = child.Context(CONTEXT, CONTEXT + LIBRARIES, "process")
+    cap = 12 * GIB
+    said = child.cap_memory(torch, cap, context)
+    room = cap - CONTEXT - LIBRARIES
+    assert said == {"cap": cap, "context": CONTEXT + LIBRARIES, "allocator_limit": room, "card_total": TOTAL}
+    assert allocator.limit == pytest.approx(room, abs=1)
+    assert torch.cuda.mem_get_info() == (room, cap)
+    allocator.reserved = 5 * GIB
+    assert torch.cuda.mem_get_info("cuda:0") == (room - 5 * GIB, cap)
+    allocator.reserved = room + 1
+    assert torch.cuda.mem_get_info() == (0, cap)
+
+
+def test_a_capped_card_that_others_fill_has_no_more_than_is_free() -> None:
+    allocator = Allocator()
+    torch = fake_torch(allocator)
+    torch.cuda.mem_get_info = lambda device=None: (3 * GIB, TOTAL)
+    child.cap_memory(torch, 12 * GIB, child.Context(0, 0, "process"))
+    assert torch.cuda.mem_get_info() == (3 * GIB, 12 * GIB)
+
+
+def test_the_allocator_of_the_ring_is_chosen_before_torch_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = replace(CELL, placement=replace(CELL.placement, policy="ring"))
+    monkeypatch.delenv(child.ALLOCATOR_VARIABLE, raising=False)
+    assert child.choose_allocator(CELL) is None
+    assert child.choose_allocator(ring) == os.environ[child.ALLOCATOR_VARIABLE] == "expandable_segments:True"
+    monkeypatch.setenv(child.ALLOCATOR_VARIABLE, "backend:cudaMallocAsync")
+    assert child.choose_allocator(ring) == "backend:cudaMallocAsync"
+
+
+def test_a_pass_ends_when_the_card_has_finished_and_warm_ups_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(child.time, "perf_counter", lambda: now[0])
+
+    @dataclass
+    class Report:
+        """What an engine hands back is only passed on."""
+
+    class Engine:
+        def __init__(self, cell: Cell) -> None: ...
+
+        def load(self, observer: object) -> Any:
+            return Report()
+
+        def run(self, observer: object) -> Any:
+            now[0] += 1
+            return Report()
+
+        def close(self) -> None: ...
+
+    fake: Any = types.ModuleType("bench.engine")
+    fake.Engine = Engine
+    monkeypatch.setitem(sys.modules, "bench.engine", fake)
+    torch = fake_torch(Allocator())
+
+    def drain() -> None:
+        now[0] += 4
+
+    torch.cuda.synchronize = drain
+    sent: list[dict[str, Any]] = []
+    channel: Any = types.SimpleNamespace(send=lambda event, **values: sent.append({"event": event, **values}))
+    memory = TorchMemory(torch, "cuda")
+    protocol = {"warmup": 1, "repeats": 2, "cap": None, "meters": True}
+    child._passes(channel, CELL, protocol, torch, memory, child.Reporter(channel, memory, True))
+    passes = [event for event in sent if event["event"] == "pass"]
+    assert [(one["edge"], one["warmup"]) for one in passes] == [
+        ("begin", True), ("end", True), ("begin", False), ("end", False), ("begin", False), ("end", False),
+    ]  # fmt: skip
+    assert [one["seconds"] for one in passes[1::2]] == [5, 5, 5]
+
+
+# the card's processes, the host
+
+
+def test_a_process_on_both_lists_counts_once_and_several_count_together() -> None:
+    class Both(FakeNvml):
+        def nvmlDeviceGetGraphicsRunningProcesses(self, handle: str) -> list[Any]:
+            return [
+                types.SimpleNamespace(pid=7, usedGpuMemory=3 * GIB),
+                types.SimpleNamespace(pid=9, usedGpuMemory=None),
+            ]
+
+    card = NvmlCard(Both(others=((7, 2 * GIB), (8, 1 * GIB))), "card")
+    assert {row.pid: row.used for row in card.processes() or []} == {7: 3 * GIB, 8: 1 * GIB, 9: None}
+    assert card.process_bytes({7, 8, 9}) == 4 * GIB
+    assert card.process_bytes({9}) is None
+    none = NvmlCard(FakeNvml(missing=frozenset({"nvmlDeviceGetComputeRunningProcesses",
+                                                "nvmlDeviceGetGraphicsRunningProcesses"})), "card")  # fmt: skip
+    assert none.processes() is None
+    assert none.process_bytes({7}) is None
+
+
+def test_resident_bytes_are_the_trees_and_available_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        def __init__(self, pid: int) -> None:
+            self.pid = pid
+
+        def children(self, recursive: bool) -> list[Process]:
+            assert recursive
+            return [Process(2), Process(3), Process(4)]
+
+        def memory_info(self) -> Any:
+            if self.pid == 3:  # gone between two looks
+                raise psutil.NoSuchProcess(3)
+            return types.SimpleNamespace(rss=self.pid * 100)
+
+    now = [1000.0]
+    monkeypatch.setattr(host.psutil, "Process", Process)
+    monkeypatch.setattr(host.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(host.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5, total=9))
+    probe = HostProbe(1)
+    assert probe.read() == {"host_available": 5, "host_total": 9, "host_rss": 700}
+    assert probe.pids == {1, 2, 3, 4}
+
+
+def test_the_kernels_marks_are_read_in_kibibytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tx\nVmHWM:\t  2048 kB\nVmLck:\t 3 kB\nVmPin:\t 4 kB\n")
+    monkeypatch.setattr(host, "Path", lambda path: status)
+    assert host.peak_rss() == 2048 * 1024
+    assert host.locked() == 7 * 1024
+    status.write_text("VmLck:\t 3 kB\n")
+    assert host.locked() is None
+
+
+def test_a_slow_probe_does_not_queue_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds with a probe due every second that takes three: it is read back to back, never twice at a moment."""
+    now, at = [100.0], []
+
+    class Slow:
+        period = 1.0
+
+        def read(self) -> dict[str, float]:
+            at.append(now[0])
+            now[0] += 3
+            if now[0] > 112:
+                reader._stop.set()
+            return {"x": 1}
+
+    class Quick:
+        period = 10.0
+        reads = 0
+
+        def read(self) -> dict[str, float]:
+            Quick.reads += 1
+            return {}
+
+    def sleep(seconds: float) -> bool:
+        now[0] += seconds
+        return False
+
+    reader = Sampler([Slow(), Quick()])
+    monkeypatch.setattr(sampler.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(reader._stop, "wait", sleep)
+    reader._loop()
+    assert at == [100, 103, 106, 109, 112]
+    assert Quick.reads == 2
+    assert len(reader.trace) == 5  # a reading of nothing is no reading
+
+
+def test_seconds_of_work_are_the_median_of_repeats_by_the_cards_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, done = [0.0], []
+    costs = iter([9.0, 0.02, *[0.01] * 5, *[0.03] * 5, *[0.02] * 5, *[0.9] * 5, *[0.001] * 5])
+
+    def work() -> None:
+        done.append(1)
+        now[0] += next(costs)
+
+    def event(enable_timing: bool) -> Any:
+        made = types.SimpleNamespace(at=0.0, synchronize=lambda: None)
+        made.record = lambda: setattr(made, "at", now[0])
+        made.elapsed_time = lambda end: 1000 * (end.at - made.at)
+        return made
+
+    torch: Any = types.SimpleNamespace(cuda=types.SimpleNamespace(synchronize=lambda: None, Event=event))
+    monkeypatch.setattr(link.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(link, "SECONDS_EACH", 0.5)
+    # the second call took 0.02 s, so a tenth of a second is five calls; of 0.01 to 0.9 s each the median is 0.02
+    assert link.seconds_of(torch, work) == pytest.approx(0.02)
+    assert len(done) == 2 + 5 * 5
+
+
+def test_what_pinning_takes_is_the_allocators_count_or_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([{"resident": 10, "locked": 5}, {"resident": 12, "locked": 105},
+                 {"resident": 10, "allocator": 100}, {"resident": 90, "allocator": 228},
+                 {"resident": 10}, {"resident": 10}])  # fmt: skip
+    monkeypatch.setattr(link, "_host_held", lambda torch: next(held))
+    torch: Any = types.SimpleNamespace(
+        uint8=0, empty=lambda size, dtype, pin_memory: types.SimpleNamespace(fill_=lambda value: None)
+    )
+    rows = list(link._pinning(torch, (96, 96, 96)))
+    assert [row["taken"] for row in rows] == [100, 128, None]
+    assert rows[1]["grew_resident"] == 80
