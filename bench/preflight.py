@@ -165,9 +165,13 @@ def ram_finding(footprint: Footprint, ram: int | None) -> Finding | None:
     if available >= need:
         return None
     pinned = f", {format_gib(footprint.host.pinned)} of it pinned" if footprint.host.pinned else ""
-    hint = "close programs or choose a smaller tier" if ram is None else "choose a smaller tier"
+    hint = "choose a smaller tier"
+    if ram is None:
+        hint = (
+            "close programs or choose a smaller tier (a virtual machine whose memory grows on demand shows too little: "
+            "say what it has with --ram)"
+        )
     return Finding(
         "refuse",
-        f"{format_gib(available)} of system memory are available and this needs {format_gib(need)}{pinned}; {hint} "
-        "(a virtual machine whose memory grows on demand shows too little: say what it has with --ram).",
+        f"{format_gib(available)} of system memory are available and this needs {format_gib(need)}{pinned}; {hint}.",
     )

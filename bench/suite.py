@@ -116,21 +116,17 @@ def run_suite(
     """
     summary = Summary()
     protocol = setting.protocol
-    if setting.out is not None:
-        require_folder(setting.out)
     with ExitStack() as stack:
         card = stack.enter_context(bench_card(setting.device, console))
         require_cap(protocol.cap, card)
+        if setting.out is not None:  # behind the other refusals, so that none of them leaves an empty folder
+            require_folder(setting.out)
         display = stack.enter_context(Display(len(cells), protocol, console))
         _say(display, card_findings(card) if card else ())
         _hash_files(cells, display)
         for position, cell in enumerate(cells):
             try:
-                refusal = _refusal(cell, setting, card, display)
-                if refusal is not None:
-                    summary.skipped.append((cell, refusal))
-                    display.skip(f"{label(cell)}: refused; {refusal}")
-                    continue
+                _preflight(cell, setting, card, display)
                 display.begin(label(cell))
                 if setting.deadline is not None and time.monotonic() + setting.cell_seconds >= setting.deadline:
                     raise Stopped("no time left")
@@ -148,7 +144,7 @@ def run_suite(
                 )
                 break
             except InputError as error:
-                if not summary.rows and position == len(cells) - 1:
+                if len(cells) == 1:
                     raise
                 summary.skipped.append((cell, str(error)))
                 display.skip(f"{label(cell)}: refused; {error}")
@@ -190,11 +186,11 @@ def _hash_files(cells: Sequence[Cell], display: Display) -> None:
         file_sha256(path)
 
 
-def _refusal(cell: Cell, setting: Setting, card: NvmlCard | None, display: Display) -> str | None:
-    """Why the preflight refuses this cell, if it does; warnings are shown."""
+def _preflight(cell: Cell, setting: Setting, card: NvmlCard | None, display: Display) -> None:
+    """Shows what is doubtful about this cell. Raises InputError when it cannot run."""
     footprint = predict(cell, CardView.of(card, setting.protocol.cap), warm=setting.protocol.warmup > 0)
     if footprint is None:
-        return None
+        return
     found = [ram_finding(footprint, setting.ram)]
     if card is not None:
         found.append(vram_finding(card, footprint, setting.protocol.cap))
@@ -202,9 +198,8 @@ def _refusal(cell: Cell, setting: Setting, card: NvmlCard | None, display: Displ
         if finding is None:
             continue
         if finding.level == "refuse" and not setting.force:
-            return finding.text
+            raise InputError(finding.text)
         _say(display, [finding])
-    return None
 
 
 def require_room(cell: Cell, card: NvmlCard | None, ram: int | None, force: bool) -> None:

@@ -202,6 +202,37 @@ def test_too_little_system_memory_is_refused_before_anything_is_pinned(
         run_suite(heavy, setting, Console(file=io.StringIO()), runner=never)
 
 
+def test_a_cell_alone_is_refused_in_one_sentence_and_leaves_no_folder(bench: Series) -> None:
+    (heavy,) = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low",)))
+    setting = Setting(None, Protocol(), ram=16 * GIB)
+    with pytest.raises(InputError) as caught:
+        run_suite([heavy], setting, Console(file=bench.text), runner=fake_runner)
+    assert str(caught.value).startswith("16.0 GiB of system memory are available and this needs ")
+    assert "--ram" not in str(caught.value), "what was given is not asked for again"
+    assert bench.text.getvalue() == ""
+
+
+@pytest.mark.parametrize("why", ["cap", "lock", "no card"])
+def test_a_refusal_leaves_no_empty_folder(why: str, bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.out is not None
+    setting = Setting(bench.out, Protocol(cap=90 * GIB if why == "cap" else None))
+    if why == "no card":
+        monkeypatch.setattr(suite.NvmlCard, "open", lambda selector: None)
+        monkeypatch.setattr(preflight, "Path", lambda path: Path("/nonexistent"))
+    holds = card_lock(FakeNvml().nvmlDeviceGetUUID("card") if why == "lock" else "GPU-another", "x")
+    with holds, pytest.raises(InputError):
+        run_suite(CELLS, setting, Console(file=bench.text), runner=fake_runner)
+    assert not bench.out.exists()
+
+
+def test_cells_that_are_all_refused_say_each_why_and_end_in_one_sentence(bench: Series) -> None:
+    heavy = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low", "balanced")))
+    setting = Setting(None, Protocol(), ram=16 * GIB)
+    with pytest.raises(InputError, match=r"no cell could run; BF16 low/upstream .*: 16\.0 GiB of system memory"):
+        run_suite(heavy, setting, Console(file=bench.text, width=200), runner=fake_runner)
+    assert "[2/2] BF16 balanced/upstream t2i 2048×2048 8 steps cfg 1: refused; 16.0 GiB" in bench.text.getvalue()
+
+
 def test_a_card_that_others_fill_is_refused_and_force_runs_anyway(bench: Series, nvml: Callable[..., None]) -> None:
     nvml(others=((77, 78 * GIB),))
     with pytest.raises(InputError, match=r"2\.0 GiB of the card's 80\.0 GiB are free.*close other programs"):
