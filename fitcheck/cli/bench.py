@@ -214,9 +214,9 @@ def limit(
     console, stdout = Console(stderr=True, highlight=False), _stdout()
     paths: list[Path] = []
     failed = []
-    if folder is not None:
-        require_folder(folder)
     with bench_card(device, console) as card:
+        if folder is not None:  # behind the other refusals, so that none of them leaves an empty folder
+            require_folder(folder)
         for finding in card_findings(card) if card else ():
             console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
         for cell in cells:
@@ -261,9 +261,9 @@ def link(
 
     console = Console(stderr=True, highlight=False)
     folder = default_out(False, out)
-    if folder is not None:
-        require_folder(folder)
     with bench_card("cuda", console) as card:
+        if folder is not None:
+            require_folder(folder)
         record = store.seal(run_link(card, quick))
     paths = [] if folder is None else [store.write(folder, record)]
     if as_json:
@@ -278,7 +278,9 @@ def link(
 
 @bench.command("exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def execute(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The program and its arguments, after --.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help="The program and its arguments, after --.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What to call the program in the record. Default: its file name.")
     ] = None,
@@ -298,7 +300,7 @@ def execute(
     from bench.suite import default_out
     from fitcheck.records import store
 
-    resolve(command)
+    argv = resolve(command or [])
     folder = default_out(False, out)
     if folder is not None:
         require_folder(folder)
@@ -308,7 +310,7 @@ def execute(
         console.print("No GPU is visible here: host memory and time are measured alone.", markup=False)
     for finding in card_findings(card) if card else ():
         console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
-    finished = run_external(command, name, card)
+    finished = run_external(argv, name, card)
     record = store.seal(finished.record)
     console.print(external_line(record), markup=False, soft_wrap=True)
     _say_where(console, [] if folder is None else [store.write(folder, record)])

@@ -546,3 +546,18 @@ def test_exec_says_who_else_is_on_the_card(
     said = capsys.readouterr().err
     assert "warning: 1 other process(es) use the card: 77 (3.0 GiB)" in said
     assert "hardware slowdown" in said
+
+
+def test_exec_without_a_command_says_how_to_give_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"needs a command after --, like: fitcheck bench exec -- python"):
+        fitcheck("exec", "--out", str(tmp_path))
+
+
+@pytest.mark.parametrize("command", [("link",), ("limit", "sensenova-u1-8b-mot")])
+def test_link_and_limit_leave_no_empty_folder_where_another_bench_runs(
+    command: tuple[str, ...], nvml: object, tmp_path: Path
+) -> None:
+    held = card_lock(FakeNvml().nvmlDeviceGetUUID("card"), "x")
+    with held, pytest.raises(InputError, match="another fitcheck bench is running on NVIDIA H100"):
+        fitcheck(*command, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
