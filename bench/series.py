@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -41,6 +41,7 @@ _KEYS = {
 # left over at the end for the last record, the summary and the way back
 MARGIN = 5.0
 RECORDS = "records.jsonl"
+NOT_RUN = "not run"
 
 
 class Series:
@@ -70,7 +71,7 @@ class Series:
         temporary.replace(self.out / "summary.json")
 
     def leave(self, label: str, why: str) -> None:
-        self.done.append({"cell": label, "outcome": "not run", "message": why})
+        self.done.append({"cell": label, "outcome": NOT_RUN, "message": why})
         self.summarize()
 
     def entry(self, entry: dict[str, Any]) -> None:
@@ -80,19 +81,23 @@ class Series:
                 f"plan: unknown option(s) {', '.join(sorted(unknown))} in {json.dumps(entry)}; "
                 f"choose from {', '.join(sorted(_KEYS))}."
             )
-        if time.monotonic() + float(entry.get("seconds", 0)) >= self.deadline:
+        if time.monotonic() + _number(entry, "seconds", 0.0) >= self.deadline:
             self.leave(json.dumps(entry), "no time left")
             return
-        {"run": self._run, "limit": self._limit, "link": self._link}[entry.get("do", "run")](entry)
+        doing = {"run": self._run, "limit": self._limit, "link": self._link}
+        do = str(entry.get("do", "run"))
+        if do not in doing:
+            raise InputError(f"plan: do: {do!r} is not a measurement; choose from {', '.join(doing)}.")
+        doing[do](entry)
 
     def _protocol(self, entry: dict[str, Any]) -> Protocol:
         cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry else None
-        return Protocol(repeats=int(entry.get("repeats", 3)), warmup=int(entry.get("warmup", 1)), cap=cap)
+        return Protocol(repeats=_number(entry, "repeats", 3, least=1), warmup=_number(entry, "warmup", 1), cap=cap)
 
     def _run(self, entry: dict[str, Any]) -> None:
         request = request_of(entry)
         # this series keeps the records itself
-        expected = float(entry.get("seconds", 0))
+        expected = _number(entry, "seconds", 0.0)
         setting = Setting(None, self._protocol(entry), request.device, self.ram, self.force, self.deadline, expected)
 
         def finished(row: Row, path: Path | None) -> None:
@@ -115,7 +120,7 @@ class Series:
                 try:
                     require_room(cell, card, self.ram, self.force)
                     found = find_limit(
-                        cell, self._protocol(entry), card, runner, int(entry.get("resolution_mib", 128)) * MIB
+                        cell, self._protocol(entry), card, runner, _number(entry, "resolution_mib", 128) * MIB
                     )
                 except (Stopped, InputError) as stopped:
                     self.leave(f"limit {label(cell)}", str(stopped))
@@ -175,35 +180,48 @@ def request_of(entry: dict[str, Any]) -> Request:
         tasks=names("task", "t2i"),
         revision=str(entry.get("revision", NEWEST_REVISION)),
         size=parse_size(str(entry["size"]), "size") if "size" in entry else None,
-        steps=int(entry.get("steps", 8)),
-        cfg=float(entry.get("cfg", 1)),
+        steps=_number(entry, "steps", 8),
+        cfg=_number(entry, "cfg", 1.0),
         references=tuple(parse_size(size, "reference") for size in names("reference", "")),
-        images=int(entry.get("images", 1)),
-        new_tokens=int(entry["new_tokens"]) if "new_tokens" in entry else None,
+        images=_number(entry, "images", 1),
+        new_tokens=_number(entry, "new_tokens", 0) if "new_tokens" in entry else None,
         gguf=entry.get("gguf"),
         device=str(entry.get("device", "cuda")),
         tiny=bool(entry.get("tiny", False)),
-        seed=int(entry.get("seed", 0)),
+        seed=_number(entry, "seed", 0),
     )
 
 
+_Number = TypeVar("_Number", int, float)
+
+
+def _number(entry: dict[str, Any], key: str, default: _Number, least: int = 0) -> _Number:
+    """An option of an entry, a number of the default's kind. Raises InputError for what is none or below ``least``."""
+    try:
+        value = type(default)(entry.get(key, default))
+    except (TypeError, ValueError, OverflowError):
+        value = type(default)(-1)
+    if not least <= value < 1 << 40:
+        raise InputError(
+            f"plan: {key}: {json.dumps(entry.get(key))} is no number of this option in {json.dumps(entry)}."
+        )
+    return value
+
+
 def run_series(plan: list[dict[str, Any]], series: Series) -> int:
-    """Entries in order; one that fails is noted and the next one runs. Returns 0 when every entry left records."""
-    code = 0
+    """Entries in order; one that fails is noted and the next one runs. Returns 0 when every cell left its record."""
     for entry in plan:
         try:
             series.entry(entry)
         except InputError as error:
             series.leave(json.dumps(entry), str(error))
             series.console.print(f"not run: {error}", markup=False, highlight=False, soft_wrap=True)
-            code = 1
         except Exception as error:  # a bug in one entry must not cost the machine time of all the others
             traceback.print_exc()
             series.leave(json.dumps(entry), f"{type(error).__name__}: {error}")
-            code = 1
         if time.monotonic() >= series.deadline:
             series.console.print("the time budget is used up", highlight=False)
-    return code
+    return int(any(entry["outcome"] == NOT_RUN for entry in series.done))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -474,6 +474,36 @@ def test_a_series_leaves_records_a_summary_and_says_what_did_not_run(
     assert unpack(out / "records.jsonl", tmp_path / "filed") == [path]
 
 
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"do": "fly"}, "do: 'fly' is not a measurement; choose from run, limit, link"),
+        ({"do": ["run"]}, "is not a measurement"),
+        ({"steps": "many"}, 'steps: "many" is no number'),
+        ({"steps": None}, "steps: null is no number"),
+        ({"seconds": "soon"}, 'seconds: "soon" is no number'),
+        ({"seconds": float("nan")}, "seconds: NaN is no number"),
+        ({"cfg": [4]}, "cfg: [4] is no number"),
+        ({"repeats": 0}, "repeats: 0 is no number"),
+        ({"warmup": -1}, "warmup: -1 is no number"),
+        ({"do": "limit", "mode": "low", "resolution_mib": "fine"}, 'resolution_mib: "fine" is no number'),
+        ({"size": 5}, "size"),
+        ({"vram": "much"}, "vram"),
+        ({"model": 7}, "'7' is not in the catalog"),
+    ],
+)
+def test_an_entry_that_cannot_be_meant_is_left_out_with_one_sentence(
+    entry: dict[str, object], words: str, nvml: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps([{"model": "sensenova-u1-8b-mot", "tier": "Q4_K_S"} | entry]))
+    assert series.main([str(plan), "--out", str(tmp_path / "out"), "--budget", "50"]) == 1
+    (left,) = json.loads((tmp_path / "out" / "summary.json").read_text())["entries"]
+    assert left["outcome"] == "not run"
+    assert words in left["message"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_unpack_refuses_what_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"kind": "pass"}\n')
     with pytest.raises(InputError, match=r"x.jsonl:1"):
