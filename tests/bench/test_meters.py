@@ -187,13 +187,13 @@ def test_the_beginning_of_a_uuid_is_enough_when_it_fits_one_card() -> None:
 
 def test_energy_goes_on_where_the_counter_starts_again() -> None:
     class Reloaded(FakeNvml):
-        readings = iter([5_000, 7_000, 1_000, 2_500])
+        readings = iter([5_000, 7_000, 7_000, 1_000, 2_500])
 
         def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
             return next(self.readings)
 
     probe = NvmlStateProbe(NvmlCard(Reloaded(), "card"))
-    assert [probe.read()["energy_joules"] for _ in range(4)] == [5, 7, 8, 9.5]
+    assert [probe.read()["energy_joules"] for _ in range(5)] == [5, 7, 7, 8, 9.5]
 
 
 def test_kills_for_want_of_memory_are_counted_where_the_kernel_counts_them(tmp_path: Path) -> None:
