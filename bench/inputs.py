@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fitcheck.errors import InputError
-from fitcheck.memory.constants import tokens
-from fitcheck.memory.sensenova import branches, reference_tokens
+from fitcheck.memory.sensenova import branches, reference_grids
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 
@@ -65,31 +63,13 @@ class Prefix:
         return self.length - self.image_tokens + len(self.images)
 
 
-def reference_grid(arch: SenseNovaArchitecture, size: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of tokens of an image handed in, after upstream's scaling into the allowed range."""
-    width, height = size
-    side = arch.pixels_per_token
-    rows, columns = max(1, round(height / side)), max(1, round(width / side))
-    limit = reference_tokens(arch, size)
-    if rows * columns > tokens("reference_maximum"):
-        factor = math.sqrt(limit / (width * height / side**2))
-        rows, columns = max(1, math.floor(height * factor / side)), max(1, math.floor(width * factor / side))
-    elif rows * columns < tokens("reference_minimum"):
-        factor = math.sqrt(limit / (width * height / side**2))
-        rows, columns = math.ceil(height * factor / side), math.ceil(width * factor / side)
-    return rows, columns
-
-
 def prefixes(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Prefix, ...]:
     """The prefixes in upstream's order, with the estimator's token counts."""
-    counted = sum(reference_tokens(arch, size) for size in workload.references)
-    grids = tuple(reference_grid(arch, size) for size in workload.references)
-    real = sum(rows * columns for rows, columns in grids)
+    grids = reference_grids(arch, workload)
     found = []
     for branch in branches(arch, workload):
         with_images = bool(grids) and branch.name != "unconditional"
-        length = branch.prefix - counted + real if with_images else branch.prefix
-        prefix = Prefix(branch.name, length, grids if with_images else ())
+        prefix = Prefix(branch.name, branch.prefix, grids if with_images else ())
         if prefix.length < prefix.image_tokens + 2 * len(prefix.images):
             least = 2 * len(prefix.images)
             raise InputError(f"--prompt-tokens: {branch.name} needs at least {least} text tokens around its images.")

@@ -10,7 +10,7 @@ from fitcheck.memory.dequantization import cost, is_traced
 from fitcheck.memory.footprint import Footprint, Phase
 from fitcheck.memory.host import host_memory
 from fitcheck.memory.placement import Placement, PrefixWeights, Stream
-from fitcheck.memory.sensenova import Device, branches, lay_out, reference_tokens
+from fitcheck.memory.sensenova import Device, branches, lay_out, reference_grids
 from fitcheck.memory.weights import Weights, weights_of
 from fitcheck.models.model import Tier
 from fitcheck.models.sensenova import GENERATION, SenseNovaArchitecture
@@ -106,7 +106,8 @@ def _assumptions(
     found = branches(arch, workload)
     prompt = ", ".join(f"{branch.name} {branch.prefix} tokens" for branch in found)
     notes = [f"cached prefixes: {prompt}"]
-    notes += [f"a reference image becomes {reference_tokens(arch, size)} tokens" for size in workload.references]
+    grids = reference_grids(arch, workload)
+    notes += [f"a reference image becomes {rows * columns} tokens" for rows, columns in grids]
     if not device.flash_attention:
         notes.append("attention through PyTorch SDPA")
     untraced = {name for name in tier.tensors.bytes_by_type if not is_traced(name)}

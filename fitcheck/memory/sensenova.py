@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fitcheck.memory import activations, allocator
@@ -37,16 +38,45 @@ class Device:
     warm: bool = False
 
 
-def reference_tokens(arch: SenseNovaArchitecture, size: tuple[int, int]) -> int:
-    """Tokens of an image handed in; upstream scales it into the allowed range first, keeping its proportions."""
-    count = arch.image_tokens(*size)
-    return min(max(count, tokens("reference_minimum")), tokens("reference_maximum"))
+def reference_grid(
+    arch: SenseNovaArchitecture, size: tuple[int, int], count: int = 1, *, task: Task = Task.EDITING
+) -> tuple[int, int]:
+    """(rows, columns) of tokens that an image of ``size`` (width, height in pixels) handed in with ``count`` images
+    becomes.
+
+    Upstream's smart_resize keeps proportions and rounds both sides to whole tokens, or down or up where the area leaves
+    the allowed range; many images share a budget of pixels (it2i_generate, interleave_gen). Questions about an image
+    use load_image_native's own range.
+    """
+    width, height = size
+    side = arch.pixels_per_token
+    most = min(tokens("reference_maximum") * side**2, tokens("reference_total") * side**2 // max(count, 1))
+    least = tokens("vqa_reference_minimum" if task is Task.VQA else "reference_minimum") * side**2
+    rows, columns = max(1, round(height / side)), max(1, round(width / side))
+    if rows * columns * side**2 > most:
+        shrink = math.sqrt(height * width / most)
+        rows, columns = max(1, math.floor(height / shrink / side)), max(1, math.floor(width / shrink / side))
+    elif rows * columns * side**2 < least:
+        grow = math.sqrt(least / (height * width))
+        rows, columns = math.ceil(height * grow / side), math.ceil(width * grow / side)
+    return rows, columns
+
+
+def reference_grids(arch: SenseNovaArchitecture, workload: Workload) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of tokens of each image handed in."""
+    count = len(workload.references)
+    return tuple(reference_grid(arch, size, count, task=workload.task) for size in workload.references)
+
+
+def reference_tokens(arch: SenseNovaArchitecture, workload: Workload) -> int:
+    """Tokens of all images handed in."""
+    return sum(rows * columns for rows, columns in reference_grids(arch, workload))
 
 
 def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, ...]:
     """The prefixes that are computed and cached before denoising, in upstream's order."""
     unconditional = tokens("unconditional")
-    references = sum(reference_tokens(arch, size) for size in workload.references)
+    references = reference_tokens(arch, workload)
     guided = workload.cfg > 1
     if workload.task is Task.T2I:
         prompt = workload.prompt_tokens or tokens("t2i_prompt")
@@ -216,7 +246,7 @@ def _prefix(layout: _Layout) -> tuple[Phase, ...]:
     """One understanding forward a branch; caches add up, inputs and masks of all branches are built beforehand."""
     arch, workload = layout.arch, layout.workload
     found = branches(arch, workload)
-    images = sum(reference_tokens(arch, size) for size in workload.references)
+    images = reference_tokens(arch, workload)
     inputs = sum(activations.hidden_bytes(arch, branch.prefix) for branch in found if images or branch is found[0])
     inputs += sum(activations.mask_bytes(branch.prefix) for branch in found) + activations.pixel_bytes(arch, images)
     if workload.task is Task.VQA:  # the vision features and the caller's pixels live as long as the call
@@ -322,7 +352,7 @@ def _vqa(layout: _Layout) -> tuple[Phase, ...]:
     arch, workload = layout.arch, layout.workload
     new = workload.new_tokens or tokens("vqa_new_tokens")
     prefix = sum(branch.prefix for branch in branches(arch, workload))
-    images = sum(reference_tokens(arch, size) for size in workload.references)
+    images = reference_tokens(arch, workload)
     held = activations.hidden_bytes(arch, prefix + images) + activations.pixel_bytes(arch, images)
     return (*_prefix(layout), _decode(layout, prefix + new, held=held))
 

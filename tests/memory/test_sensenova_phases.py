@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fitcheck.memory import activations, allocator
 from fitcheck.memory.constants import load
@@ -13,7 +15,15 @@ from fitcheck.memory.estimate import cache_shape, estimate
 from fitcheck.memory.footprint import Phase
 from fitcheck.memory.host import host_memory
 from fitcheck.memory.placement import Placement, upstream
-from fitcheck.memory.sensenova import Device, branches, phases, reference_tokens, velocity_branches
+from fitcheck.memory.sensenova import (
+    Device,
+    branches,
+    phases,
+    reference_grid,
+    reference_grids,
+    reference_tokens,
+    velocity_branches,
+)
 from fitcheck.memory.weights import Linear, Weights, runtime_bytes, weights_of
 from fitcheck.models import catalog
 from fitcheck.models.model import Tier
@@ -68,10 +78,43 @@ def test_guidance_decides_what_is_cached_and_how_many_velocities_are_kept(
 
 
 @pytest.mark.parametrize(
-    ("side", "count"), [(32, 256), (512, 256), (1024, 1024), (2048, 4096), (8192, 4096)]
-)  # fmt: skip
-def test_references_are_scaled_into_the_range_that_upstream_allows(side: int, count: int) -> None:
-    assert reference_tokens(ARCH, (side, side)) == count
+    ("size", "count", "grid"),
+    [
+        ((2048, 2048), 1, (64, 64)),
+        ((2048, 1152), 1, (36, 64)),
+        ((1000, 700), 1, (22, 31)),  # 21.9 and 31.2 tokens
+        ((1040, 1008), 1, (32, 32)),  # halves go to the even side
+        ((4000, 3000), 1, (55, 73)),  # 1.691 times too long: 55.4 and 73.9
+        ((4096, 4096), 1, (64, 64)),
+        ((32, 32), 1, (16, 16)),
+        ((300, 200), 1, (14, 20)),  # 2.090 times too short: 13.1 and 19.6
+        ((8192, 16), 1, (1, 256)),
+        ((2048, 2048), 4, (64, 64)),
+        ((2048, 2048), 5, (57, 57)),  # 4096² // 5 pixels: 57.2 tokens a side
+        ((2048, 2048), 16, (32, 32)),
+        ((1024, 1024), 16, (32, 32)),
+        ((1024, 512), 16, (16, 32)),
+    ],
+)
+def test_references_are_scaled_as_upstream_does(size: tuple[int, int], count: int, grid: tuple[int, int]) -> None:
+    assert reference_grid(ARCH, size, count) == grid
+    workload = Workload(Task.EDITING, references=(size,) * count)
+    assert reference_grids(ARCH, workload) == (grid,) * count
+    assert reference_tokens(ARCH, workload) == count * grid[0] * grid[1]
+    assert branches(ARCH, workload)[0].prefix == 286 + count * grid[0] * grid[1]
+
+
+def test_a_question_about_a_small_image_enlarges_it_less() -> None:
+    assert reference_grid(ARCH, (300, 200), task=Task.VQA) == (7, 10)  # 1.045 times too short: 6.5 and 9.8
+    assert reference_tokens(ARCH, Workload(Task.VQA, references=((300, 200),))) == 70
+    assert reference_grid(ARCH, (300, 200), task=Task.INTERLEAVE) == (14, 20)
+
+
+@given(st.integers(16, 20_000), st.integers(16, 20_000), st.integers(1, 16))
+def test_references_stay_in_upstreams_range(width: int, height: int, count: int) -> None:
+    rows, columns = reference_grid(ARCH, (width, height), count)
+    if 200 * min(width, height) >= max(width, height):  # upstream refuses what is narrower
+        assert 256 <= rows * columns <= min(4096, 16384 // count)
 
 
 def test_the_second_prefix_runs_on_top_of_the_first_ones_cache() -> None:
