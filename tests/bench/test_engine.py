@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -206,6 +207,27 @@ def test_phase_aware_moves_embedding_and_head_once_a_pass() -> None:
     both = table["language_model.model.embed_tokens.weight"].nbytes + table["language_model.lm_head.weight"].nbytes
     assert second.streamed_bytes["prefix"] - first.streamed_bytes["prefix"] == both
     assert second.streamed_bytes["denoise"] == first.streamed_bytes["denoise"]
+
+
+def test_the_prefix_ends_with_the_departure_of_embedding_and_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is the prefix's, as upstream's callback stands before the denoising is prepared."""
+    *_, engine = run(upstream("balanced"))
+    assert engine._model is not None
+    policy = engine._model.language_model.model.policy
+    told: list[str] = []
+    monkeypatch.setattr(policy, "phase", lambda name: told.append(f"policy {name}"))
+
+    class Follow(Watch):
+        @contextmanager
+        def phase(self, name: str) -> Iterator[None]:
+            told.append(f"begin {name}")
+            yield
+            told.append(f"end {name}")
+
+    engine.run(Follow())
+    assert told == [
+        "begin prefix", "policy prefix", "policy denoise", "end prefix", "begin denoise", "end denoise",
+    ]  # fmt: skip
 
 
 def test_full_puts_everything_on_the_device() -> None:

@@ -97,6 +97,34 @@ def test_a_cell_that_the_whole_card_cannot_hold_has_no_limit(monkeypatch: pytest
     assert record_of(found.run, CARD, found.limit).outcome.result == "oom-gpu"
 
 
+def test_probes_are_one_short_pass_each_and_the_first_has_no_cap() -> None:
+    asked: list[Protocol] = []
+
+    def counted(one: Cell, protocol: Protocol) -> CellRun:
+        asked.append(protocol)
+        return run(one, protocol)
+
+    find_limit(cell(steps=8), Protocol(repeats=3, warmup=1, cap=9 * GIB, hang_seconds=77), CARD, counted)
+    assert asked[0].cap is None
+    assert all(one.cap for one in asked[1:])
+    assert {(one.repeats, one.warmup, one.steps_run, one.hang_seconds) for one in asked} == {(1, 0, 2, 77)}
+    asked.clear()
+    find_limit(cell(steps=2), Protocol(), CARD, counted)
+    assert {one.steps_run for one in asked} == {None}, "a workload of two steps is run as it is"
+
+
+@pytest.mark.parametrize("outcome", ["oom-host", "error", "hang", "killed"])
+def test_a_probe_that_ends_otherwise_than_by_the_cards_memory_ends_the_search(outcome: str) -> None:
+    def probe(one: Cell, protocol: Protocol) -> CellRun:
+        done = run(one, protocol)
+        if protocol.cap is not None:
+            done.outcome, done.message = outcome, "what happened"
+        return done
+
+    with pytest.raises(InputError, match=f"a probe ended otherwise than by memory: {outcome}; what happened"):
+        find_limit(cell(), Protocol(), CARD, probe)
+
+
 def test_a_cell_that_breaks_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_ENGINE", "bug@denoise")
     with pytest.raises(InputError, match="does not run at all: error"):

@@ -132,6 +132,26 @@ def test_every_quant_type_is_dequantized_by_the_runtimes_function(rows: list[dic
         assert row["temporary_bytes"] > 0
 
 
+def test_rates_are_what_was_moved_or_multiplied_over_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "seconds_of", lambda torch, work: 0.5)
+    monkeypatch.setattr(link, "GIB", 1 * MIB)
+    monkeypatch.setattr(link, "TOKENS", (8,))
+    monkeypatch.setattr(link, "MATRICES", ((512, 256), (256, 512), (256, 256)))
+    card = CpuAsCard()
+    assert [row["flops"] for row in link._matmuls(card, (64,))] == [
+        2 * 8 * 512 * 256 / 0.5, 2 * 8 * 256 * 512 / 0.5, 2 * 8 * 256 * 256 / 0.5, 2 * 64**3 / 0.5,
+    ]  # fmt: skip
+    (memory,) = link._device_copy(card)
+    assert memory["bytes_per_second"] == 2 * 2 * MIB / 0.5  # each byte is read and written
+    assert {row["bytes_per_second"] for row in link._copies(card, (1 * MIB,))} == {1 * MIB / 0.5}
+    large, small = link._dequantization(card, ("Q8_0",))
+    assert large["bytes"] == 512 * 256 // 32 * 34
+    assert large["bytes_per_second"] == large["bytes"] / 0.5
+    peak = 3 * 4096 * 4096 * 2  # the stand-in's, with the result
+    assert large["temporary_bytes"] == peak - 512 * 256 * 2
+    assert small["temporary_bytes"] == peak - 256 * 256 * 2
+
+
 def test_pinning_and_memory_are_measured(rows: list[dict[str, Any]]) -> None:
     (pin,) = of(rows, "pin")
     assert pin["bytes"] == 3 * MIB

@@ -12,6 +12,7 @@ from bench.attention import Cache, RotaryEmbedding, causal_block_mask, eager, gr
 from bench.inputs import Prefix, prefixes  # noqa: E402
 from bench.vision import patchify, unpatchify  # noqa: E402
 from fitcheck.memory.sensenova import branches  # noqa: E402
+from fitcheck.memory.trace import StorageTracker  # noqa: E402
 from fitcheck.models import catalog  # noqa: E402
 from fitcheck.models.sensenova import SenseNovaArchitecture  # noqa: E402
 from fitcheck.models.workload import Task, Workload  # noqa: E402
@@ -73,6 +74,20 @@ def test_eager_and_sdpa_attention_agree() -> None:
     torch.testing.assert_close(weights.sum(-1), torch.ones(1, 8, 5))
 
 
+def test_eager_attention_holds_each_score_in_ten_bytes_at_its_peak() -> None:
+    """f32 once the mask is added, f32 after the softmax, and the bf16 copy that is multiplied."""
+    heads, groups, tokens, width = 8, 4, 64, 16
+    query = torch.empty(1, heads, tokens, width, dtype=torch.bfloat16, device="meta")
+    key, value = (torch.empty(1, heads // groups, tokens, width, dtype=torch.bfloat16, device="meta") for _ in "kv")
+    mask = torch.empty(1, 1, tokens, tokens, device="meta")
+    with StorageTracker() as tracker, tracker.phase("prefix"):
+        _, weights = eager(query, key, value, mask, 0.25)
+    assert weights.dtype == torch.bfloat16
+    repeated = 2 * heads * tokens * width * 2
+    given = 2 * (query.numel() + key.numel() + value.numel()) + 4 * mask.numel()
+    assert tracker.peaks["prefix"] == given + repeated + heads * tokens * tokens * (4 + 4 + 2)
+
+
 def test_cache_holds_the_prefix_twice_while_denoising() -> None:
     cache = Cache(1)
     keys, values = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 4)
@@ -87,6 +102,7 @@ def test_cache_holds_the_prefix_twice_while_denoising() -> None:
     assert torch.equal(layer.flash_keys[:, :6], layer.keys.transpose(1, 2))
     cache.drop_denoise()
     assert layer.flash_keys is None
+    assert layer.flash_values is None
     assert cache.length == 6
 
 
