@@ -72,6 +72,19 @@ def test_the_ring_allocates_no_layer_more_than_upstream(mode: str) -> None:
     assert tiny(mode, "ring")["denoise"] <= tiny(mode)["denoise"] + 0.1 * layer
 
 
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_a_prompts_token_leaves_its_keys_and_values_twice_and_nothing_else(cfg: float) -> None:
+    """Once in the cache, once in the buffer of the denoising, and one layer's repeated for the heads that share them;
+    its embedding, its mask and its hidden states are gone."""
+    denoise = [
+        trace_peak(Cell(MODEL, "BF16", upstream("low", "pr241"), T2I.with_(cfg=cfg, prompt_tokens=count), tiny=True))
+        for count in (64, 128)
+    ]
+    heads, kv_heads, width, layers, bf16 = 4, 2, 64, 4, 2
+    kept, repeated = 2 * layers * 2 * kv_heads * width * bf16, 2 * heads * width * bf16
+    assert denoise[1]["denoise"] - denoise[0]["denoise"] == 64 * (kept + repeated)
+
+
 def test_revisions_move_embedding_and_head() -> None:
     *_, engine = run(upstream("full"))
     both = sum(t.nbytes for t in engine.table if t.role in ("embedding", "head"))
