@@ -14,7 +14,7 @@ import psutil
 import pytest
 from bench_fakes import CONTEXT, GIB, LIBRARIES, TOTAL, Allocator, FakeNvml, fake_torch
 
-from bench import child, link
+from bench import child, engine, link, workloads
 from bench.cell import Cell
 from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
 from bench.meters.torch_memory import TorchMemory
@@ -67,8 +67,6 @@ def test_copies_beside_the_computation_waits_and_both_at_once() -> None:
 
 
 def test_the_clock_of_a_pass_books_traffic_to_phases_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import engine
-
     now = [0.0]
     monkeypatch.setattr(engine.time, "perf_counter", lambda: now[0])
     traffic = types.SimpleNamespace(
@@ -104,6 +102,25 @@ def test_the_clock_of_a_pass_books_traffic_to_phases_that_come_again(monkeypatch
     assert clock.steps == {"denoise": [0.5]}
     assert steps == [0.5]
     assert len(settled) == 3
+
+
+def test_a_step_ends_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, steps = [0.0], []
+    monkeypatch.setattr(workloads.time, "perf_counter", lambda: now[0])
+
+    class Clock:
+        def synchronize(self) -> None:
+            now[0] += 2
+
+        def step(self, seconds: float) -> None:
+            steps.append(seconds)
+
+    any_model: Any = None
+    context = workloads.Context(any_model, CELL.workload, any_model, 0, Clock())  # type: ignore[arg-type]
+    for queued in (1, 3):
+        with context.timed_step():
+            now[0] += queued
+    assert steps == [3, 5]
 
 
 # torch's allocator and the card
