@@ -18,7 +18,7 @@ from fitcheck.memory.sensenova import Device
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.speed.rates import Calibration
+from fitcheck.speed.rates import Calibration, rates_of
 from fitcheck.speed.sensenova import Duration, seconds
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.judge import Constraint, Judgement, Verdict, judge
@@ -86,6 +86,8 @@ def judgement_of(setting: Setting) -> Judgement:
 
 def duration_of(setting: Setting) -> Duration | None:
     gpu = setting.machine.gpus[setting.gpu]
+    if rates_of(gpu.card) is None:  # most cards of the database; how many layers would stay need not be asked
+        return None
     share = 0.0
     if setting.placement.keep_generation:
         streamed = replace(setting, placement=replace(setting.placement, keep_generation=False))
