@@ -14,16 +14,16 @@ from bench.attention import RotaryEmbedding
 from bench.model import Flags, SenseNova
 from bench.reports import LoadReport
 from bench.streaming.device import PAGE, Accelerator
-from bench.streaming.policy import AlwaysResident, Policy, StreamedLayer, StreamedTensor, layer_group
+from bench.streaming.policy import AlwaysResident, Policy, StreamedLayer, StreamedTensor
 from bench.streaming.ring import ALIGNMENT, Place, RingPolicy, StreamedUnit, Unit
 from bench.streaming.upstream import UpstreamPolicy
 from bench.vision import VisionEmbeddings
 from bench.weights import Source, fill, plain_linear, quantize_linears, runtime_bytes, runtime_shape
+from fitcheck.memory.host import pinned_block
 from fitcheck.memory.placement import Placement, PrefixWeights, Stream
 from fitcheck.models.sensenova import SHARED, SenseNovaArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 
-_LAYERS = "language_model.model.layers."
 _PREFIX_NAMES = {
     "language_model.model.embed_tokens.weight": "embed_tokens",
     "language_model.lm_head.weight": "lm_head",
@@ -39,11 +39,6 @@ class Pinned:
     requested: int = 0
     rounded: int = 0
     registered: list[torch.Tensor] = field(default_factory=list)
-
-
-def rounded_by_torch(nbytes: int) -> int:
-    """torch's pinned allocator serves a block of the next power of two (aten/src/ATen/core/CachingHostAllocator.h)."""
-    return 1 << max(0, nbytes - 1).bit_length()
 
 
 class Placing:
@@ -120,7 +115,7 @@ class Placing:
         chosen = [
             tensor
             for tensor in self.table
-            if not (streams and tensor.name.startswith(_LAYERS)) and not (moving and tensor.name in _PREFIX_NAMES)
+            if not (streams and tensor.layer is not None) and not (moving and tensor.name in _PREFIX_NAMES)
         ]
         self._to_device(model, chosen)
         if not streams:
@@ -186,7 +181,7 @@ class Placing:
             if tensor.name in _PREFIX_NAMES:
                 prefix[_PREFIX_NAMES[tensor.name]] = streamed
             else:
-                layers[_layer_index(tensor)].groups[layer_group(tensor.name)].append(streamed)
+                layers[_layer(tensor)].groups[tensor.branch].append(streamed)
             _set(model, tensor.name, streamed.host)
             streamed.tensor = model.get_parameter(tensor.name)
         for index, layer in enumerate(model.language_model.model.layers):
@@ -201,12 +196,12 @@ class Placing:
     def _streamed(self) -> Iterator[Tensor]:
         moving = self.placement.prefix_weights is not PrefixWeights.RESIDENT
         for tensor in self.table:
-            if tensor.name.startswith(_LAYERS) or (moving and tensor.name in _PREFIX_NAMES):
+            if tensor.layer is not None or (moving and tensor.name in _PREFIX_NAMES):
                 yield tensor
 
     def _pin(self, nbytes: int) -> torch.Tensor:
         self.pinned.requested += nbytes
-        self.pinned.rounded += rounded_by_torch(nbytes)
+        self.pinned.rounded += pinned_block(nbytes)
         return self.accelerator.pinned(nbytes)
 
     def _ring(self, model: SenseNova) -> Policy:
@@ -244,11 +239,12 @@ class Placing:
     def _unit_of(self, tensor: Tensor) -> Unit | str:
         if tensor.name in _PREFIX_NAMES:
             return _PREFIX_NAMES[tensor.name]
-        return (_layer_index(tensor), "layer" if self.placement.stream is Stream.LAYER else layer_group(tensor.name))
+        return (_layer(tensor), "layer" if self.placement.stream is Stream.LAYER else tensor.branch)
 
 
-def _layer_index(tensor: Tensor) -> int:
-    return int(tensor.name.removeprefix(_LAYERS).partition(".")[0])
+def _layer(tensor: Tensor) -> int:
+    assert tensor.layer is not None, f"{tensor.name} is streamed and stands in no layer"
+    return tensor.layer
 
 
 def _lay_out(tensors: list[Tensor]) -> tuple[tuple[Place, ...], int]:

@@ -143,13 +143,6 @@ class StreamedLayer:
     )
 
 
-def layer_group(name: str) -> str:
-    """Which branch a tensor inside a layer serves, from its name."""
-    if name.rpartition(".")[2] == "inverse_frequencies":
-        return SHARED
-    return GENERATION if "_mot_gen" in name else UNDERSTANDING
-
-
 class PrefixStore:
     """``embed_tokens`` and ``lm_head`` with pinned host copies, moved in and out as a whole. Empty when they stay."""
 

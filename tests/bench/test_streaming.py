@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from bench.streaming.device import HostAccelerator, MemoryState, accelerator  # noqa: E402
-from bench.streaming.policy import layer_group  # noqa: E402
 from bench.streaming.ring import Place, RingPolicy, StreamedUnit, Unit, resident_count, spread  # noqa: E402
 from bench.streaming.upstream import fast_limit, may_stay  # noqa: E402
 from fitcheck.memory.placement import upstream  # noqa: E402
@@ -105,13 +104,6 @@ def test_ring_refuses_to_overwrite_weights_in_use() -> None:
     policy.before_layer(0, "understanding")
     with pytest.raises(RuntimeError, match="overwrite"):
         policy.before_layer(1, "understanding")
-
-
-def test_tensors_of_a_layer_by_branch() -> None:
-    assert layer_group("self_attn.q_proj.weight") == "understanding"
-    assert layer_group("self_attn.q_proj_mot_gen.weight") == "generation"
-    assert layer_group("mlp_mot_gen.experts.3.up_proj.weight") == "generation"
-    assert layer_group("self_attn.rotary_emb_hw.inverse_frequencies") == "shared"
 
 
 def test_cuda_without_a_card_is_refused() -> None:

@@ -14,9 +14,9 @@ pytest.importorskip("diffusers")
 from tiny_engine import MODEL, T2I, Watch, run  # noqa: E402
 
 from bench.cell import Cell, tensor_table_of  # noqa: E402
-from bench.placing import rounded_by_torch  # noqa: E402
 from bench.weights import SYNTHETIC_BLOCKS, SyntheticSource, runtime_bytes  # noqa: E402
 from fitcheck.errors import InputError  # noqa: E402
+from fitcheck.memory.host import pinned_block  # noqa: E402
 from fitcheck.memory.placement import upstream  # noqa: E402
 from fitcheck.models.tensors import Tensor  # noqa: E402
 from fitcheck.models.workload import Task, Workload  # noqa: E402
@@ -63,7 +63,7 @@ def test_a_type_without_generator_is_refused() -> None:
 
 @pytest.mark.parametrize(("nbytes", "rounded"), [(1, 1), (128, 128), (129, 256), (100 << 20, 128 << 20)])
 def test_pinned_rounding(nbytes: int, rounded: int) -> None:
-    assert rounded_by_torch(nbytes) == rounded
+    assert pinned_block(nbytes) == rounded
 
 
 def write_gguf(path: Path, cell: Cell, drop: str = "") -> None:
