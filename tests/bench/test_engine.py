@@ -16,6 +16,7 @@ from bench.cell import _TINY, Cell  # noqa: E402
 from bench.engine import Engine  # noqa: E402
 from bench.streaming.device import HostAccelerator, MemoryState  # noqa: E402
 from fitcheck.errors import InputError  # noqa: E402
+from fitcheck.memory.host import pinned_block  # noqa: E402
 from fitcheck.memory.placement import MODES, REVISIONS, Placement, upstream  # noqa: E402
 from fitcheck.models.workload import Task, Workload  # noqa: E402
 
@@ -228,6 +229,51 @@ def test_the_prefix_ends_with_the_departure_of_embedding_and_head(monkeypatch: p
     assert told == [
         "begin prefix", "policy prefix", "policy denoise", "end prefix", "begin denoise", "end denoise",
     ]  # fmt: skip
+
+
+def test_pinned_bytes_are_what_each_way_of_pinning_takes() -> None:
+    load, *_, engine = run(upstream("low", "pr241"), tier="Q4_K_S")
+    inside = [t.nbytes if t.quant.quantized else 2 * t.elements for t in engine.table if t.layer is not None]
+    rotary = [4 * 16, 4 * 8] * LAYERS  # f32 frequencies of a head of 64: half of it for time, a quarter for each side
+    assert load.pinned_bytes == sum(inside) + sum(rotary)
+    assert load.pinned_rounded_bytes == sum(map(pinned_block, inside + rotary)) > load.pinned_bytes
+    flat, *_ = run(upstream("low", "pr241", "ring"), tier="Q4_K_S")
+    assert flat.pinned_bytes == sum(inside)
+    # a buffer for each branch of each layer: its tensors aligned to 512 bytes, the whole to a page
+    assert flat.pinned_bytes <= flat.pinned_rounded_bytes <= flat.pinned_bytes + 2 * LAYERS * (4096 + 13 * 512)
+    assert flat.pinned_rounded_bytes % 4096 == 0
+
+
+@pytest.mark.parametrize(("revision", "reads"), [("v0", 2 * 2 * LAYERS), ("pr241", 2), ("phase-aware", 2)])
+def test_how_often_a_forward_waits_for_the_card_to_know_its_branch(
+    revision: str, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("bench.model._host_bool", lambda flag: asked.append(bool(flag)))
+    run(upstream("balanced", revision))
+    assert len(asked) == reads * 2 * T2I.steps  # two forwards a step, none in the prefix
+    assert asked[:2] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("workload", "positions"),
+    [
+        (T2I, []),
+        (T2I.with_(task=Task.EDITING, references=((64, 64),), steps=1), []),
+        (T2I.with_(task=Task.VQA, references=((64, 64),), new_tokens=3), [1, 1, 1]),
+        # three prefixes; a word, and the image's start in both that grow; the image with its end, read back in both
+        (T2I.with_(task=Task.INTERLEAVE, steps=1, images=1, new_tokens=1), [12, 9, 9, 1, 1, 1, 5, 5]),
+    ],
+    ids=["t2i", "editing", "vqa", "interleave"],
+)
+def test_the_head_sees_the_positions_that_upstream_gives_it(workload: Workload, positions: list[int]) -> None:
+    """Every position's logits are 300 kB of the real model: a prefill of text generation makes one of them."""
+    *_, engine = run(upstream("full"), workload)
+    assert engine._model is not None
+    seen: list[int] = []
+    engine._model.language_model.lm_head.register_forward_hook(lambda head, given, out: seen.append(out.shape[1]))
+    engine.run(Watch())
+    assert seen == positions
 
 
 def test_full_puts_everything_on_the_device() -> None:

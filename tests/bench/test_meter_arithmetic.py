@@ -102,6 +102,9 @@ def test_the_clock_of_a_pass_books_traffic_to_phases_that_come_again(monkeypatch
     assert clock.steps == {"denoise": [0.5]}
     assert steps == [0.5]
     assert len(settled) == 3
+    observer.metered = False
+    engine._PassClock(observer, device, policy)
+    assert traffic.timed is False
 
 
 def test_a_step_ends_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ torch = pytest.importorskip("torch")
 
 from bench.attention import Cache, RotaryEmbedding, causal_block_mask, eager, grouped_sdpa, torch_sdpa  # noqa: E402
 from bench.inputs import Prefix, prefixes  # noqa: E402
+from bench.model import SenseNova  # noqa: E402
+from bench.sampler import Sampler  # noqa: E402
 from bench.vision import patchify, unpatchify  # noqa: E402
 from fitcheck.memory.sensenova import branches  # noqa: E402
 from fitcheck.memory.trace import StorageTracker  # noqa: E402
@@ -110,3 +112,38 @@ def test_rotary_frequencies_are_every_second_one_of_a_head_twice_as_wide() -> No
     frequencies = RotaryEmbedding(8, 10_000.0).frequencies()
     expected = [10_000.0 ** -(4 * index / 16) for index in range(4)]
     torch.testing.assert_close(frequencies, torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("task", "cfg", "image_cfg", "velocity", "forwards"),
+    [
+        (Task.T2I, 1.0, 1.0, 7, []),
+        (Task.T2I, 4.0, 1.0, 3 + 4 * (7 - 3), ["unconditional"]),
+        (Task.EDITING, 1.0, 1.0, 7, []),
+        (Task.EDITING, 4.0, 1.0, 5 + 4 * (7 - 5), ["image condition"]),
+        (Task.EDITING, 4.0, 4.0, 3 + 4 * (7 - 3), ["unconditional"]),
+        (Task.EDITING, 4.0, 2.0, 3 + 4 * (7 - 5) + 2 * (5 - 3), ["image condition", "unconditional"]),
+        (Task.INTERLEAVE, 4.0, 2.0, 3 + 4 * (7 - 5) + 2 * (5 - 3), ["image condition", "unconditional"]),
+    ],
+)
+def test_guidance_combines_the_branches_that_each_task_runs(
+    task: Task, cfg: float, image_cfg: float, velocity: float, forwards: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"image condition": 5.0, "unconditional": 3.0}
+    ran: list[str] = []
+
+    def predict(sampler: Sampler, branch: str, t: torch.Tensor) -> torch.Tensor:
+        ran.append(branch)
+        return torch.tensor(values[branch])
+
+    monkeypatch.setattr(Sampler, "_predict", predict)
+    with torch.device("meta"):
+        model = SenseNova(ARCH, lambda features, outputs: torch.nn.Identity())
+    workload = Workload(task, 64, 64, cfg=cfg, image_cfg=image_cfg)
+    sampler = Sampler(model, workload, None, torch.device("cpu"))
+    sampler.condition = torch.tensor(7.0)
+    named = {name: name for name in ("condition", *values)}
+    assert float(sampler._guided(named, torch.tensor(0.0))) == velocity  # type: ignore[arg-type]
+    assert ran == forwards
+    # no branch runs whose prefix was not computed
+    assert {"condition", *forwards} <= {branch.name for branch in branches(ARCH, workload)} or task is Task.INTERLEAVE
