@@ -28,7 +28,7 @@ from fitcheck import __version__
 from fitcheck.errors import InputError
 from fitcheck.memory.llamacpp import LlamaEstimate, LlamaOptions, estimate, parse_build
 from fitcheck.models.gguf import GgufHeader, read_gguf
-from fitcheck.models.language_model import architecture_of_header
+from fitcheck.models.language_gguf import architecture_of_header
 from fitcheck.records import schema
 from fitcheck.records.importers import llama_bench
 from fitcheck.records.importers.common import Given, model_slug, tier_in

@@ -116,10 +116,6 @@ class GgufHeader:
         value = self.metadata.get("general.architecture")
         return value if isinstance(value, str) else None
 
-    def of_architecture(self, key: str) -> GgufValue | None:
-        """The value of ``<architecture>.<key>``, such as "block_count"; None when it is absent."""
-        return self.metadata.get(f"{self.architecture}.{key}")
-
 
 SkipStrings = Callable[[Window, str, int], None]
 

@@ -160,12 +160,6 @@ def _config_facts(config: Mapping[str, object]) -> dict[str, int | float | str]:
     return facts
 
 
-def main_type(table: TensorTable) -> str | None:
-    """The type that most bytes of the layers' matrices have, None when there are no such matrices."""
-    counts = _matrix_bytes(table)
-    return counts.most_common(1)[0][0] if counts else None
-
-
 def _matrix_bytes(table: TensorTable) -> Counter[str]:
     counts: Counter[str] = Counter()
     for tensor in table:

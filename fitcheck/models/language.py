@@ -111,10 +111,6 @@ class LanguageArchitecture:
     def main_blocks(self) -> tuple[Block, ...]:
         return tuple(block for block in self.blocks if not block.prediction)
 
-    @property
-    def hybrid(self) -> bool:
-        return any(block.recurrent for block in self.blocks)
-
     def cache_elements(self, layer: int) -> tuple[int, int]:
         """(K, V) elements a token takes in ``layer``'s cache when the latent is not used."""
         block = self.blocks[layer]

@@ -69,13 +69,6 @@ class TensorTable:
         return dict(counts.most_common())
 
     @cached_property
-    def bytes_by_role(self) -> dict[str, int]:
-        counts: Counter[str] = Counter()
-        for tensor in self.tensors:
-            counts[tensor.role] += tensor.nbytes
-        return dict(counts.most_common())
-
-    @cached_property
     def digest(self) -> str:
         """sha256 over the sorted lines ``name<TAB>shape<TAB>type``: the same table has the same digest in any file."""
         lines = sorted(f"{t.name}\t{'x'.join(map(str, t.shape))}\t{t.type}" for t in self.tensors)

@@ -16,7 +16,7 @@ from fitcheck.models import catalog
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.language import LanguageArchitecture
 from fitcheck.models.language_config import architecture_from_config
-from fitcheck.models.language_model import architecture_of_header
+from fitcheck.models.language_gguf import architecture_of_header
 from fitcheck.models.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture, bf16, classify, is_sensenova, tensor_table

@@ -15,9 +15,8 @@ from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.memory.llamacpp import LlamaOptions
 from fitcheck.models.known_language import known_language_model
 from fitcheck.models.language import LanguageArchitecture
-from fitcheck.models.language_model import known_model
 from fitcheck.models.mixture import mixture_table
-from fitcheck.models.model import Tier
+from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.units import GIB
 from fitcheck.verdict.bounds import bound_cell, checkpoint_placement
@@ -111,8 +110,15 @@ def test_the_command_says_what_was_judged() -> None:
     assert "--cpu-moe" in command(tier, options.with_(cpu_moe_layers=48), architecture)
 
 
+def model_of(name: str, *tiers: str) -> Model:
+    """A model of the catalog of shapes with tiers that llama-quantize would write."""
+    architecture = known_language_model(name)
+    made = tuple(Tier(tier, mixture_table(architecture, tier), "gguf") for tier in tiers)
+    return Model(name, name, architecture, made, (Task.CHAT,), ("llama.cpp",))
+
+
 def test_a_report_holds_every_tier_and_json_numbers() -> None:
-    model = known_model("llama-3.1-8b")
+    model = model_of("llama-3.1-8b", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
     report = check_language(model, machine(12))
     assert {cell.tier.name for cell in report.cells} == {tier.name for tier in model.tiers}
     assert report.best.verdict is Verdict.FITS
@@ -185,7 +191,7 @@ def test_layers_move_to_the_host_until_the_card_is_not_even_tight() -> None:
 
 
 def test_a_report_prefers_what_reads_fluently_then_the_finer_tier() -> None:
-    model = known_model("llama-3.1-8b", ("Q8_0", "Q4_K_M", "BF16"))
+    model = model_of("llama-3.1-8b", "Q8_0", "Q4_K_M", "BF16")
     roomy = check_language(model, machine(24))
     assert [cell.tier.name for cell in roomy.cells] == ["Q8_0", "BF16", "Q4_K_M"]  # beyond Q8_0 only speed counts
     slow_card = replace(machine(24).gpus[0].card, memory_bandwidth=100e9)
