@@ -15,8 +15,7 @@ from torch import Tensor
 
 from bench.streaming.device import Accelerator
 from bench.streaming.policy import MovesPrefixWeights, PrefixStore, StreamedTensor, Traffic
-from bench.streaming.upstream import fast_limit
-from fitcheck.memory.placement import FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream
+from fitcheck.memory.placement import FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream, fast_limit
 from fitcheck.models.sensenova import GENERATION
 
 ALIGNMENT = 512

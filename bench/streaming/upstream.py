@@ -11,16 +11,11 @@ from typing import Any
 
 from bench.streaming.device import Accelerator, MemoryState
 from bench.streaming.policy import MovesPrefixWeights, PrefixStore, StreamedLayer, StreamedTensor, Traffic
-from fitcheck.memory.placement import FAST_FRACTION, FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream
+from fitcheck.memory.placement import FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream, fast_limit
 from fitcheck.models.sensenova import GENERATION, SHARED, UNDERSTANDING
 
 Groups = frozenset[str]
 _ALL: Groups = frozenset((SHARED, UNDERSTANDING, GENERATION))
-
-
-def fast_limit(total: int) -> int:
-    """Allocated bytes up to which mode ``fast`` keeps generation layers on a card of ``total`` bytes."""
-    return max(0, min(int(FAST_FRACTION * total), total - FAST_HEADROOM))
 
 
 def may_stay(memory: MemoryState) -> bool:

@@ -66,6 +66,12 @@ FAST_FRACTION = 0.90
 FAST_HEADROOM = 2 << 30
 FAST_RESERVE = 4 << 30
 
+
+def fast_limit(total: int) -> int:
+    """Allocated bytes up to which mode ``fast`` keeps generation layers on a card of ``total`` bytes."""
+    return max(0, min(int(FAST_FRACTION * total), total - FAST_HEADROOM))
+
+
 _PREFIX_WEIGHTS = {
     "v0": PrefixWeights.RESIDENT,
     "pr241": PrefixWeights.RESIDENT,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fitcheck.memory import activations, allocator
 from fitcheck.memory.constants import cublas_workspace, tokens
 from fitcheck.memory.footprint import Phase
-from fitcheck.memory.placement import FAST_FRACTION, FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream
+from fitcheck.memory.placement import FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream, fast_limit
 from fitcheck.memory.weights import Weights
 from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
@@ -205,7 +205,7 @@ class _Layout:
             self.kept_layers = len(sizes)
             return self.kept_layers
         context = allocator.context(self.device.compute_capability, self.placement).best
-        limit = min(int(FAST_FRACTION * total), total - FAST_HEADROOM) - FAST_RESERVE
+        limit = fast_limit(total) - FAST_RESERVE
         limit = min(limit, (total if free is None else free) - context - FAST_HEADROOM - FAST_RESERVE)
         kept = 0
         while kept < len(sizes):

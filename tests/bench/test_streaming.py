@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 
 from bench.streaming.device import HostAccelerator, MemoryState, accelerator  # noqa: E402
 from bench.streaming.ring import Place, RingPolicy, StreamedUnit, Unit, resident_count, spread  # noqa: E402
-from bench.streaming.upstream import fast_limit, may_stay  # noqa: E402
-from fitcheck.memory.placement import upstream  # noqa: E402
+from bench.streaming.upstream import may_stay  # noqa: E402
+from fitcheck.memory.placement import fast_limit, upstream  # noqa: E402
 
 GIB = 1 << 30
 
