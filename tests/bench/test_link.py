@@ -152,6 +152,42 @@ def test_rates_are_what_was_moved_or_multiplied_over_its_seconds(monkeypatch: py
     assert small["temporary_bytes"] == peak - 256 * 256 * 2
 
 
+def test_seconds_of_work_are_the_median_of_repeats_by_the_cards_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, done = [0.0], []
+    costs = iter([9.0, 0.02, *[0.01] * 5, *[0.03] * 5, *[0.02] * 5, *[0.9] * 5, *[0.001] * 5])
+
+    def work() -> None:
+        done.append(1)
+        now[0] += next(costs)
+
+    def event(enable_timing: bool) -> Any:
+        made = types.SimpleNamespace(at=0.0, synchronize=lambda: None)
+        made.record = lambda: setattr(made, "at", now[0])
+        made.elapsed_time = lambda end: 1000 * (end.at - made.at)
+        return made
+
+    torch: Any = types.SimpleNamespace(cuda=types.SimpleNamespace(synchronize=lambda: None, Event=event))
+    monkeypatch.setattr(link.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(link, "SECONDS_EACH", 0.5)
+    monkeypatch.setattr(link, "REPEATS", 5)
+    # the second call took 0.02 s, so a tenth of a second is five calls; of 0.01 to 0.9 s each the median is 0.02
+    assert link.seconds_of(torch, work) == pytest.approx(0.02)
+    assert len(done) == 2 + 5 * 5
+
+
+def test_what_pinning_takes_is_the_allocators_count_or_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([{"resident": 10, "locked": 5}, {"resident": 12, "locked": 105},
+                 {"resident": 10, "allocator": 100}, {"resident": 90, "allocator": 228},
+                 {"resident": 10}, {"resident": 10}])  # fmt: skip
+    monkeypatch.setattr(link, "_host_held", lambda torch: next(held))
+    torch: Any = types.SimpleNamespace(
+        uint8=0, empty=lambda size, dtype, pin_memory: types.SimpleNamespace(fill_=lambda value: None)
+    )
+    rows = list(link._pinning(torch, (96, 96, 96)))
+    assert [row["taken"] for row in rows] == [100, 128, None]
+    assert rows[1]["grew_resident"] == 80
+
+
 def test_pinning_and_memory_are_measured(rows: list[dict[str, Any]]) -> None:
     (pin,) = of(rows, "pin")
     assert pin["bytes"] == 3 * MIB

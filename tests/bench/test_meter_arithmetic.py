@@ -14,7 +14,7 @@ import psutil
 import pytest
 from bench_fakes import CONTEXT, GIB, LIBRARIES, TOTAL, Allocator, FakeNvml, fake_torch
 
-from bench import child, engine, link, workloads
+from bench import child, engine, workloads
 from bench.cell import Cell
 from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
 from bench.meters.torch_memory import TorchMemory
@@ -367,38 +367,3 @@ def test_a_slow_probe_does_not_queue_up(monkeypatch: pytest.MonkeyPatch) -> None
     assert at == [100, 103, 106, 109, 112]
     assert Quick.reads == 2
     assert len(reader.trace) == 5  # a reading of nothing is no reading
-
-
-def test_seconds_of_work_are_the_median_of_repeats_by_the_cards_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, done = [0.0], []
-    costs = iter([9.0, 0.02, *[0.01] * 5, *[0.03] * 5, *[0.02] * 5, *[0.9] * 5, *[0.001] * 5])
-
-    def work() -> None:
-        done.append(1)
-        now[0] += next(costs)
-
-    def event(enable_timing: bool) -> Any:
-        made = types.SimpleNamespace(at=0.0, synchronize=lambda: None)
-        made.record = lambda: setattr(made, "at", now[0])
-        made.elapsed_time = lambda end: 1000 * (end.at - made.at)
-        return made
-
-    torch: Any = types.SimpleNamespace(cuda=types.SimpleNamespace(synchronize=lambda: None, Event=event))
-    monkeypatch.setattr(link.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(link, "SECONDS_EACH", 0.5)
-    # the second call took 0.02 s, so a tenth of a second is five calls; of 0.01 to 0.9 s each the median is 0.02
-    assert link.seconds_of(torch, work) == pytest.approx(0.02)
-    assert len(done) == 2 + 5 * 5
-
-
-def test_what_pinning_takes_is_the_allocators_count_or_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = iter([{"resident": 10, "locked": 5}, {"resident": 12, "locked": 105},
-                 {"resident": 10, "allocator": 100}, {"resident": 90, "allocator": 228},
-                 {"resident": 10}, {"resident": 10}])  # fmt: skip
-    monkeypatch.setattr(link, "_host_held", lambda torch: next(held))
-    torch: Any = types.SimpleNamespace(
-        uint8=0, empty=lambda size, dtype, pin_memory: types.SimpleNamespace(fill_=lambda value: None)
-    )
-    rows = list(link._pinning(torch, (96, 96, 96)))
-    assert [row["taken"] for row in rows] == [100, 128, None]
-    assert rows[1]["grew_resident"] == 80
