@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from bench.channel import Channel, Event
-from bench.child import ContextMeter, software_versions
+from bench.child import software_versions
+from bench.context import ContextMeter
 from bench.meters import NvmlCard, NvmlStateProbe, Sampler, Trace
 from bench.meters.host import locked, resident
 from bench.meters.nvml import visible_selector

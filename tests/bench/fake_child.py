@@ -98,7 +98,7 @@ if __name__ == "__main__":
     engine: Any = types.ModuleType("bench.engine")
     engine.Engine = Engine
     sys.modules["bench.engine"] = engine
-    from bench import child
+    from bench import child, context
 
-    child._touch_libraries = _touch
+    context._touch_libraries = _touch
     sys.exit(child.main())

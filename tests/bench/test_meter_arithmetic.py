@@ -16,6 +16,7 @@ from bench_fakes import CONTEXT, GIB, LIBRARIES, TOTAL, Allocator, FakeNvml, fak
 
 from bench import child, engine, workloads
 from bench.cell import Cell
+from bench.context import Context, ContextMeter, cap_memory
 from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
 from bench.meters.torch_memory import TorchMemory
 from bench.plan import Request, cells_of
@@ -190,18 +191,18 @@ def test_the_context_is_the_process_less_torch_or_the_cards_growth() -> None:
     allocator = Allocator()
     allocator.context, allocator.reserved = CONTEXT, 2 * GIB
     torch = fake_torch(allocator)
-    listed = child.ContextMeter(torch, NvmlCard(FakeNvml(allocator), "card"))
+    listed = ContextMeter(torch, NvmlCard(FakeNvml(allocator), "card"))
     assert listed.read() == CONTEXT
     assert listed.method == "process"
 
     allocator.context = allocator.reserved = 0
     hidden = frozenset({"nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"})
-    unlisted = child.ContextMeter(torch, NvmlCard(FakeNvml(allocator, hidden, others=((7, 5 * GIB),)), "card"))
+    unlisted = ContextMeter(torch, NvmlCard(FakeNvml(allocator, hidden, others=((7, 5 * GIB),)), "card"))
     allocator.context, allocator.reserved = CONTEXT + LIBRARIES, 1 * GIB
     assert unlisted.read() == CONTEXT + LIBRARIES
     assert unlisted.method == "card"
 
-    blind = child.ContextMeter(torch, NvmlCard(FakeNvml(allocator, hidden | {"nvmlDeviceGetMemoryInfo"}), "card"))
+    blind = ContextMeter(torch, NvmlCard(FakeNvml(allocator, hidden | {"nvmlDeviceGetMemoryInfo"}), "card"))
     assert blind.read() is None
 
 
@@ -209,9 +210,9 @@ def test_a_capped_card_answers_as_the_smaller_card_would() -> None:
     allocator = Allocator()
     allocator.context = CONTEXT
     torch = fake_torch(allocator)
-    context = child.Context(CONTEXT, CONTEXT + LIBRARIES, "process")
+    held = Context(CONTEXT, CONTEXT + LIBRARIES, "process")
     cap = 12 * GIB
-    said = child.cap_memory(torch, cap, context)
+    said = cap_memory(torch, cap, held)
     room = cap - CONTEXT - LIBRARIES
     assert said == {"cap": cap, "context": CONTEXT + LIBRARIES, "allocator_limit": room, "card_total": TOTAL}
     assert allocator.limit == pytest.approx(room, abs=1)
@@ -226,7 +227,7 @@ def test_a_capped_card_that_others_fill_has_no_more_than_is_free() -> None:
     allocator = Allocator()
     torch = fake_torch(allocator)
     torch.cuda.mem_get_info = lambda device=None: (3 * GIB, TOTAL)
-    child.cap_memory(torch, 12 * GIB, child.Context(0, 0, "process"))
+    cap_memory(torch, 12 * GIB, Context(0, 0, "process"))
     assert torch.cuda.mem_get_info() == (3 * GIB, 12 * GIB)
 
 
