@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fitcheck.memory.constants import load
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.speed.branch import BranchWeights, branch_weights
@@ -42,8 +43,11 @@ class Work:
 _NORM = 16.0
 # Rotary embedding: two products, negation and concatenation of the half turned, a sum.
 _ROTARY = 10.0
-# Launches of one layer in the profile of an eager pass (scripts/profile_pass.py): 5,500 over 42 layers.
-_KERNELS_A_LAYER = 131
+
+
+def _kernels_a_layer() -> int:
+    """Launches of one layer of an eager pass, as profiled; the allocator's launch queue is counted in them too."""
+    return int(load("allocator")["launch_queue"]["kernels_a_layer"])
 
 
 def _elementwise_bytes(arch: SenseNovaArchitecture, tokens: int, keys: int, *, eager: bool, batch: int) -> float:
@@ -85,7 +89,7 @@ def forward(
         attention_flops=attention,
         traffic=traffic,
         dequantization=weights.dequantization_bytes,
-        kernels=arch.layers * _KERNELS_A_LAYER,
+        kernels=arch.layers * _kernels_a_layer(),
         gguf_kernels=weights.dequantization_kernels,
     )
 
