@@ -6,8 +6,6 @@ the same rows). One fresh process a run; its arguments are a list, its output is
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import subprocess
 import sys
@@ -20,58 +18,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.assemble import SOURCE, as_int, available_drop, card_info, file_sha256, power_of
+from bench.llamacpp_log import Comparison, PrintedContext, compare, parse_log
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
 from bench.process import end_tree
 from bench.runner import MEMORY_HZ, STATE_HZ
 from fitcheck import __version__
 from fitcheck.errors import InputError
-from fitcheck.memory.llamacpp import LlamaEstimate, LlamaOptions, estimate, parse_build
+from fitcheck.memory.llamacpp import LlamaOptions
 from fitcheck.models.gguf import GgufHeader, read_gguf
-from fitcheck.models.language_gguf import architecture_of_header
 from fitcheck.records import schema
 from fitcheck.records.importers import llama_bench
 from fitcheck.records.importers.common import Given, model_slug, tier_in
 from fitcheck.units import MIB
 
 MAX_OUTPUT = 32 * MIB
-_BUFFER = re.compile(r"(?<!~)\b\w+:\s+(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
-_CONTEXT = re.compile(r"llama_\w*context\w*: n_ctx\s+= (\d+)")
-_KINDS = {"model": "model", "KV": "kv", "RS": "recurrent", "compute": "compute", "output": "output"}
-
-
-@dataclass(frozen=True, slots=True)
-class PrintedBuffer:
-    """A buffer line of llama.cpp's log: ``kind`` is model, kv, recurrent, compute or output; ``size`` in MiB."""
-
-    device: str
-    kind: str
-    size: float
-
-
-@dataclass(frozen=True, slots=True)
-class PrintedContext:
-    """One context of a log: its length in tokens and the buffers printed for it, the model's included."""
-
-    tokens: int
-    buffers: tuple[PrintedBuffer, ...]
-
-    def total(self, kind: str) -> float:
-        """MiB of all buffers of a kind."""
-        return sum(buffer.size for buffer in self.buffers if buffer.kind == kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One kind of buffer, printed and predicted, in MiB."""
-
-    kind: str
-    printed: float
-    predicted: float
-
-    @property
-    def error(self) -> float:
-        return self.predicted / self.printed - 1
 
 
 @dataclass(frozen=True)
@@ -81,37 +42,6 @@ class LlamaRun:
     records: tuple[schema.LlmRecord, ...]
     contexts: tuple[PrintedContext, ...]
     comparisons: tuple[Comparison, ...] = field(default=())
-
-
-def parse_log(text: str) -> tuple[PrintedContext, ...]:
-    """The contexts of a llama.cpp log with their buffers, in order; those of a simulated load (0 MiB) are left out."""
-    model: list[PrintedBuffer] = []
-    used = False
-    contexts: list[tuple[int, list[PrintedBuffer]]] = []
-    for line in text.splitlines():
-        started = _CONTEXT.search(line)
-        if started:
-            contexts.append((int(started.group(1)), list(model)))
-            used = True
-            continue
-        found = _BUFFER.search(line)
-        if not found:
-            continue
-        device, kind, size = found.groups()
-        buffer = PrintedBuffer(device, _KINDS[kind], float(size))
-        if not buffer.size:
-            continue
-        if kind == "model":
-            # the next load of a log that holds several
-            model = [*([] if used else model), buffer]
-            used = False
-        elif contexts:
-            contexts[-1][1].append(buffer)
-    return tuple(
-        PrintedContext(tokens, tuple(buffers))
-        for tokens, buffers in contexts
-        if any(buffer.kind != "model" for buffer in buffers)
-    )
 
 
 def find_program(program: str | None = None) -> list[str]:
@@ -181,35 +111,6 @@ def run_llamacpp(
         if isinstance(item.record, schema.LlmRecord)
     )
     return LlamaRun(records, contexts, compare(header, wanted, contexts))
-
-
-def compare(header: GgufHeader, options: LlamaOptions, contexts: Sequence[PrintedContext]) -> tuple[Comparison, ...]:
-    """The estimate beside the printed buffers of the largest context; empty when nothing was printed."""
-    if not contexts:
-        return ()
-    largest = max(contexts, key=lambda context: (context.tokens, context.total("compute")))
-    cards = len({b.device for b in largest.buffers if re.fullmatch(r"[A-Za-z]+\d+", b.device)})
-    wanted = options.with_(context=largest.tokens, sequences=1, program="library")
-    if not cards:
-        wanted = wanted.with_(gpu_layers=0)
-    result = estimate(architecture_of_header(header), header.tensors, wanted, vram=[1 << 34] * cards)
-    predicted = _predicted(result)
-    return tuple(
-        Comparison(kind, printed, predicted[kind])
-        for kind in _KINDS.values()
-        if (printed := largest.total(kind)) and predicted[kind]
-    )
-
-
-def _predicted(result: LlamaEstimate) -> dict[str, float]:
-    devices = [*result.cards, result.host]
-    return {
-        "model": sum(device.weights for device in devices) / MIB,
-        "kv": result.kv_cache / MIB,
-        "recurrent": result.recurrent / MIB,
-        "compute": sum(device.compute for device in devices) / MIB,
-        "output": result.host.output / MIB,
-    }
 
 
 @dataclass(frozen=True)
@@ -321,29 +222,3 @@ def _completed(
 
 def _tier(header: GgufHeader, path: Path) -> str:
     return tier_in(path.name) or next(iter(header.tensors.bytes_by_type), "unknown")
-
-
-def options_from_record(record: schema.LlmRecord) -> LlamaOptions:
-    """The options that a record's settings state, for predicting what it measured."""
-    settings = record.settings
-    told: dict[str, Any] = {
-        "context": settings.context,
-        "gpu_layers": settings.gpu_layers if settings.gpu_layers is None or settings.gpu_layers >= 0 else None,
-        "cpu_moe_layers": settings.cpu_moe_layers,
-        "batch": settings.batch,
-        "micro_batch": settings.ubatch,
-        "cache_type_k": settings.type_k.lower() if settings.type_k else None,
-        "cache_type_v": settings.type_v.lower() if settings.type_v else None,
-        "sequences": settings.sequences or 1,
-        "flash_attention": {"on": True, "off": False}.get(settings.flash_attention or "auto"),
-    }
-    version = record.runtime.version
-    build = parse_build(version if version and re.fullmatch(r"b\d{3,6}", version) else None)
-    known = {name: value for name, value in told.items() if value is not None}
-    return LlamaOptions(**known, program="library", build=build)
-
-
-def as_json(run: LlamaRun) -> str:
-    """The comparison as JSON, for scripts."""
-    rows = [{"kind": c.kind, "printed_mib": c.printed, "predicted_mib": round(c.predicted, 2)} for c in run.comparisons]
-    return json.dumps(rows)
