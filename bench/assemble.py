@@ -216,7 +216,7 @@ def available_drop(trace: Trace) -> int | None:
     first, lowest = trace.first("host_available"), trace.lowest("host_available")
     if first is None or lowest is None or trace.peak("host_total") != trace.lowest("host_total"):
         return None
-    return max(0, int(first - lowest))
+    return int(first - lowest)
 
 
 def _phase_memory(run: CellRun) -> tuple[schema.PhaseMemory, ...]:

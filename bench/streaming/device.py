@@ -143,8 +143,6 @@ class _NoStream:
 
     def wait_event(self, event: object) -> None: ...
 
-    def wait_stream(self, stream: object) -> None: ...
-
 
 class _HostTimer(_NoStream):
     """What runs in order is reached when it is recorded."""
