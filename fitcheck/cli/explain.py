@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     @takes_question
     def explain(question: Question) -> None:
         """What is on the card in each phase and what is on the host, for the best cell of the options."""
+        from rich.markup import escape
         from rich.table import Table
 
         from fitcheck.cli.output import console, headline
@@ -44,12 +45,12 @@ def register(app: typer.Typer) -> None:
         report = answer(question)
         cell, out = report.best, console()
         footprint = cell.footprint
-        out.print(headline(report), style="bold")
+        out.print(headline(report), style="bold", markup=False)
         table = Table(
             box=None,
             pad_edge=False,
             header_style="bold",
-            title=f"{cell.tier.name}, {cell.placement.mode}: GiB on the card",
+            title=f"{escape(cell.tier.name)}, {cell.placement.mode}: GiB on the card",
         )
         table.add_column("phase")
         for category in CATEGORIES:

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fitcheck import __version__
+from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError
 
 # One module of fitcheck.cli each, in the order of the help.
@@ -79,9 +80,8 @@ def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
 
 
 def _refuse(message: str) -> NoReturn:
-    """One line on stderr and exit code 2. A name that was typed or read may hold line feeds, terminal codes or marks
-    that turn text around, and may be of any length: neither reaches the terminal."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(message.split()))
+    """One short line on stderr and exit code 2, whatever the names in ``message`` hold."""
+    line = one_line(message)
     if len(line) > _LONGEST_LINE:
         line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
     with suppress(OSError):  # where stderr takes nothing either, the exit code says it

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def register(app: typer.Typer) -> None:
 def _report(prepared: list[Prepared]) -> None:
     for item in prepared:
         for finding in item.findings:
-            print(f"{finding.rank.value:6}  {item.source}: {finding.message} [{finding.code}]", file=sys.stderr)
+            line = one_line(f"{item.source}: {finding.message} [{finding.code}]")
+            print(f"{finding.rank.value:6}  {line}", file=sys.stderr)
 
 
 def _print_exactly(payloads: list[Payload], where: str) -> None:
@@ -128,6 +130,6 @@ def _dataset(name: str | None) -> str:
 
 def _folder(to: str) -> Path:
     path = Path(to).expanduser()
-    if not path.is_dir() or not os.access(path, os.W_OK):
+    if not to.strip() or not path.is_dir() or not os.access(path, os.W_OK):
         raise InputError(f"--to: {to!r} is not `repo`, `hub` or a folder that can be written to.")
     return path

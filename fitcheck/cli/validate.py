@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from fitcheck.cli.printable import one_line
+
 DEFAULT_ROOT = Path("results")
 
 
@@ -51,13 +53,9 @@ def register(app: typer.Typer) -> None:
         else:
             for problem in shown:
                 finding = problem.finding
-                print(f"{finding.rank.value:6}  {_printable(problem.path)}: {finding.message} [{finding.code}]")
+                line = one_line(f"{problem.path}: {finding.message} [{finding.code}]")
+                print(f"{finding.rank.value:6}  {line}")
         flagged = len({problem.path for problem in report.of(Rank.FLAG)})
         print(f"{report.files} files, {report.valid} valid, {flagged} flagged.", file=sys.stderr)
         if report.rejected:
             raise typer.Exit(1)
-
-
-def _printable(path: Path) -> str:
-    """A file name may hold line feeds or terminal codes; one problem stays one line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(path))
