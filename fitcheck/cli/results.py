@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fitcheck.cli.printable import json_text, one_line
 from fitcheck.errors import InputError
 
 Text = str | None
@@ -24,6 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="As CSV.")]
 AsParquet = Annotated[File, typer.Option("--parquet", help="Write a Parquet file instead.")]
 
+_BYTES = ("allocated", "reserved", "process", "device", "rss", "cap", "pinned")
 _LISTED = (
     "substr(id, 1, 12) AS id, strftime(created, '%Y-%m-%d') AS date, card, model, tier, runtime, mode, task, "
     "outcome, seconds, allocated, device, decode_rate, cap, weights, samples"
@@ -37,7 +40,7 @@ def register(app: typer.Typer) -> None:
     @results.command(name="list")
     def list_(
         model: Annotated[Text, typer.Option(help="Only this model slug.")] = None,
-        card: Annotated[Text, typer.Option(help="Only this card slug, like rtx-4070.")] = None,
+        card: Annotated[Text, typer.Option(help="Only this card, like 'RTX 4070'.")] = None,
         tier: Annotated[Text, typer.Option(help="Only this quant tier.")] = None,
         mode: Annotated[Text, typer.Option(help="Only this offload mode.")] = None,
         runtime: Annotated[Text, typer.Option(help="Only this runtime.")] = None,
@@ -54,6 +57,7 @@ def register(app: typer.Typer) -> None:
         """Measurements by model, card, tier, mode and date, newest first; what surprises is marked."""
         from fitcheck.records import query
 
+        card = _slug_of(card)
         filters = dict(zip(query.FILTERS, (model, card, tier, mode, runtime, kind, task), strict=True))
         where, parameters = query.condition(filters, _date(since, "--since"), _date(until, "--until"))
         order = f"WHERE {where} ORDER BY records.created DESC, records.id LIMIT {limit}"
@@ -66,6 +70,10 @@ def register(app: typer.Typer) -> None:
         for row in found:
             row["flags"] = _flags(row.pop("document"), now)
         _emit(found, as_json, as_csv)
+        if not found:
+            cells = query.rows(query.run(connection, "SELECT DISTINCT card, model FROM records ORDER BY ALL LIMIT 12"))
+            there = ", ".join(f"{cell['model']} on {cell['card']}" for cell in cells) or "none"
+            print(f"Records that are here: {one_line(there)}.", file=sys.stderr)
 
     @results.command()
     def show(
@@ -88,7 +96,7 @@ def register(app: typer.Typer) -> None:
             sys.stdout.buffer.write(document.encode())
             sys.stdout.buffer.flush()
         else:
-            print(json.dumps(json.loads(document), indent=2, ensure_ascii=False))
+            print(json_text(json.loads(document)))
         for code in _flags(document, time.time()):
             print(f"flagged: {code}", file=sys.stderr)
 
@@ -133,6 +141,16 @@ def _sources(given: list[Path] | None) -> list[Path]:
     return found
 
 
+def _slug_of(card: str | None) -> str | None:
+    """A card's slug by any name of it; what the database does not know may still be a record's own slug."""
+    from fitcheck.hardware.catalog import find_card
+
+    try:
+        return None if card is None else find_card(card).slug
+    except InputError:
+        return card
+
+
 def _date(text: str | None, option: str) -> str | None:
     import datetime
 
@@ -154,29 +172,27 @@ def _flags(document: str, now: float) -> list[str]:
 
 
 def _write_parquet(relation: Any, out: Path) -> None:
-    if out.suffix != ".parquet":
-        raise InputError(f"{out}: give the file a name that ends in .parquet.")
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        relation.write_parquet(str(temporary), compression="zstd")
-        temporary.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    from fitcheck.records import query
+
+    query.write_parquet(relation, out)
     print(out)
 
 
 def _emit(rows: list[dict[str, Any]], as_json: bool, as_csv: bool, columns: Sequence[str] = ()) -> None:
     names = list(rows[0]) if rows else list(columns)
     if as_json:
-        print(json.dumps(rows, indent=2, default=str, ensure_ascii=False))
+        print(json_text([{name: _in_json(value) for name, value in row.items()} for row in rows]))
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([[_cell(row[name]) for name in names] for row in rows])
     else:
         _table(rows, names)
+
+
+def _in_json(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> Any:
@@ -187,27 +203,26 @@ def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fitcheck.units import format_gib, format_seconds
-
     shown = [name for name in names if any(row[name] not in (None, [], "") for row in rows)]
     table = Table(box=None, header_style="bold")
     for name in shown:
         table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
     for row in rows:
-        texts = []
-        for name in shown:
-            value = row[name]
-            if value is None:
-                texts.append("–")
-            elif name == "seconds":
-                texts.append(format_seconds(value))
-            elif name in ("allocated", "reserved", "process", "device", "rss", "cap", "pinned"):
-                texts.append(format_gib(value, 2))
-            elif isinstance(value, float):
-                texts.append(f"{value:.4g}")
-            else:
-                texts.append(str(_cell(value)))
-        table.add_row(*texts)
+        table.add_row(*(_text(name, row[name]) for name in shown))
     width = None if sys.stdout.isatty() else 240
     Console(width=width, highlight=False, markup=False).print(table)
     print(f"{len(rows)} rows.", file=sys.stderr)
+
+
+def _text(name: str, value: Any) -> str:
+    """A value as people read it; a column that a query named as it liked may hold anything."""
+    from fitcheck.units import format_gib, format_seconds
+
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if value is None:
+        return "–"
+    if number and name == "seconds":
+        return format_seconds(value)
+    if number and name in _BYTES:
+        return format_gib(value, 2)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(_cell(value)))

@@ -48,7 +48,8 @@ _SHAPE = """{
 _COLUMNS = {
     "id": "r.id",
     "kind": "r.kind",
-    "created": "make_timestamp(r.created * 1000000)",
+    # up to the year 9999: a record beyond it stays, without a date
+    "created": "CASE WHEN r.created BETWEEN 0 AND 253402300799 THEN make_timestamp(r.created * 1000000) END",
     "card": "coalesce(r.card.slug, 'cpu')",
     "card_name": "r.card.name",
     "card_memory": "r.card.memory",
@@ -158,6 +159,10 @@ def _as_input_errors() -> Iterator[None]:
 
     try:
         yield
+    except RuntimeError as error:
+        if "interrupted" in str(error).lower():  # how duckdb hands on Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
     except duckdb.Error as error:
         raise InputError(f"the records cannot be queried: {str(error).strip().splitlines()[0][:300]}") from error
 
@@ -207,27 +212,44 @@ def compact(sources: Sequence[Path], out: Path) -> int:
 
     The file appears whole or not at all. Raises InputError when it cannot be written.
     """
-    if out.suffix != ".parquet":
-        raise InputError(f"{out}: give the file a name that ends in .parquet.")
     connection = _connect()
-    handle, name = tempfile.mkstemp(dir=_folder(out), prefix=f".{out.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with _as_input_errors():
-            connection.execute(
-                f"COPY (SELECT * FROM ({_union(sources)}) ORDER BY {_SORTED_BY}) TO {_quoted(temporary)} "
-                "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 65536)"
-            )
-            count = connection.execute(f"SELECT count(*) FROM read_parquet({_quoted(temporary)})").fetchone()
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _parquet(out) as temporary:
+        connection.execute(
+            f"COPY (SELECT * FROM ({_union(sources)}) ORDER BY {_SORTED_BY}) TO {_quoted(temporary)} "
+            "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 65536)"
+        )
+        count = connection.execute(f"SELECT count(*) FROM read_parquet({_quoted(temporary)})").fetchone()
     return int(count[0]) if count else 0
 
 
-def _folder(out: Path) -> Path:
-    folder = out.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder to write {out.name} to.")
-    return folder
+def write_parquet(relation: duckdb.DuckDBPyRelation, out: Path) -> None:
+    """The rows of a query as a Parquet file, whole or not at all. Raises InputError when it cannot be written."""
+    with _parquet(out) as temporary:
+        relation.write_parquet(str(temporary), compression="zstd")
+
+
+@contextlib.contextmanager
+def _parquet(out: Path) -> Iterator[Path]:
+    """A temporary file beside ``out`` that takes its name when all went well."""
+    import duckdb
+
+    if out.suffix != ".parquet":
+        raise InputError(f"{out}: give the file a name that ends in .parquet.")
+    if out.exists() and not out.is_file():
+        raise InputError(f"{out}: is not a file that can be replaced.")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out.absolute().parent}: there is no such folder to write {out.name} to.")
+    try:
+        handle, name = tempfile.mkstemp(dir=out.absolute().parent, prefix=f".{out.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.replace(out)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    except duckdb.Error as error:
+        problem = "cannot be written" if isinstance(error, duckdb.IOException) else "its rows cannot be read"
+        raise InputError(f"{out}: {problem} ({str(error).splitlines()[0][:300]}).") from error

@@ -50,6 +50,60 @@ def test_list_as_table_and_csv(run: Run, tree: Path) -> None:
     assert rows[0]["allocated"] == str(6 << 30)
 
 
+def test_a_card_is_known_by_any_of_its_names(run: Run, tree: Path) -> None:
+    slug = json.loads(run("results", "list", "--kind", "pass", "--json").out)[0]["card"]
+    assert slug == "rtx-4070"
+    by_slug = run("results", "list", "--card", slug, "--csv")
+    assert by_slug.out.count(b"\n") > 2
+    assert run("results", "list", "--card", "NVIDIA GeForce RTX 4070", "--csv").out == by_slug.out
+
+
+def test_an_empty_list_says_what_there_is(run: Run, tree: Path) -> None:
+    done = run("results", "list", "--card", "H100")
+    assert done.code == 0
+    assert "sensenova-u1-8b-mot on rtx-4070" in done.err
+
+
+def test_what_never_passed_the_validator_is_shown_inert(run: Run, tree: Path) -> None:
+    odd = {
+        "id": "zz",
+        "kind": "pass",
+        "created": 9 * 10**18,
+        "card": {"slug": "\x1b[31mred\u202e", "name": "\x9b2J"},
+        "model": {"slug": "[red]m", "tier": "a\nb"},
+        "outcome": {"result": "ok"},
+        "samples": [{"total": 1e308}],
+    }
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "odd.json").write_text(json.dumps(odd))
+    table = run("results", "list").out.decode()
+    assert "?[31mred?" in table
+    assert "[red]m" in table
+    assert table.replace("\n", "").isprintable()
+    shown = run("results", "show", "zz").out.decode()
+    assert shown.replace("\n", "").isprintable()
+    assert json.loads(shown) == odd
+    listed = run("results", "list", "--json").out.decode()
+    assert listed.replace("\n", "").isprintable()
+    assert {row["id"]: row for row in json.loads(listed)}["zz"]["card"] == odd["card"]["slug"]
+
+
+def test_numbers_that_json_and_units_lack(run: Run, tree: Path) -> None:
+    sql = "SELECT 'inf'::DOUBLE AS seconds, 'nan'::DOUBLE AS allocated, 'x' AS cap, true AS device"
+    assert json.loads(run("results", "query", sql, "--json").out)[0]["seconds"] is None
+    assert run("results", "query", sql).out.decode().split("\n")[1].split() == ["inf", "nan", "x", "True"]
+
+
+def test_a_parquet_file_replaces_no_folder_and_leaves_nothing_behind(run: Run, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.parquet").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for words in (("compact", "folder.parquet"), ("list", "--parquet", "folder.parquet"), ("compact", "no/x.parquet")):
+        done = run("results", *words)
+        assert done.code == 2
+        assert "can be replaced" in done.err or "no such folder" in done.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_show(run: Run, tree: Path) -> None:
     path = next(tree.glob("*/link/*.json"))
     shown = run("results", "show", path.stem[:10])
