@@ -18,7 +18,10 @@ Out = Annotated[Path, typer.Option(help="Folder of the site.")]
 @site.command()
 def build(
     out: Out = Path("reports"),
-    results: Annotated[Path, typer.Option(help="Folder of accepted records.")] = Path("results"),
+    results: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option(help="Folder of accepted records; results/ by default, where there is one."),
+    ] = None,
     cards: Annotated[
         str, typer.Option(help="common, all, how many of the largest, or names separated by commas.")
     ] = "common",
@@ -40,7 +43,9 @@ def build(
         from fitcheck.pages.inputs import DEFAULT_BASE_URL, gather
     except ImportError as error:
         raise InputError(f"fitcheck site needs {error.name}; install it with: pip install 'fitcheck[site]'.") from error
-    inputs = gather(results, cards, base_url or builder.base_url_of(out) or DEFAULT_BASE_URL)
+    if results is not None and not results.is_dir():
+        raise InputError(f"--results: {results} is not a folder.")
+    inputs = gather(results or Path("results"), cards, base_url or builder.base_url_of(out) or DEFAULT_BASE_URL)
     if check:
         outcome = builder.check(inputs, out, jobs)
         for path in outcome.stale[:20]:

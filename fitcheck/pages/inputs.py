@@ -96,10 +96,17 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
 def _chosen(cards: str) -> tuple[Card, ...]:
     if cards == "common":
         return common_cards()
-    if cards == "all" or cards.isdigit():
+    if cards == "all" or cards.isdecimal():
         able = sorted((card for card in all_cards() if card.memory), key=lambda card: (-card.memory, card.slug))
-        return tuple(able if cards == "all" else able[: int(cards)])
-    return tuple(dict.fromkeys(find_card(name) for name in cards.split(",") if name.strip()))
+        chosen = able if cards == "all" else able[: int(cards)]
+    else:
+        try:
+            chosen = [find_card(name) for name in cards.split(",") if name.strip()]
+        except InputError as error:
+            raise InputError(str(error).replace("--gpu:", "--cards:", 1)) from error
+    if not chosen:
+        raise InputError("--cards: no card is named; give names like 'RTX 4070,RTX 4090', a number, common or all.")
+    return tuple(dict.fromkeys(chosen))
 
 
 def _records(results: Path | None) -> Iterator[dict[str, Any]]:

@@ -71,7 +71,10 @@ def _alone(template: str, document: Mapping[str, object], title: str, descriptio
     return render(template, document, page=head, root="", **values)
 
 
-def _put(path: Path, html: str) -> Path:
+def _put(named: Path, html: str) -> Path:
+    path = Path(os.path.realpath(named))  # a link stays, what it leads to is written
+    if path.exists() and not path.is_file():
+        raise InputError(f"--html: {named} is not a file that can be replaced; name one, like page.html.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -81,5 +84,5 @@ def _put(path: Path, html: str) -> Path:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"--html: {path} cannot be written ({error.strerror or error}).") from error
-    return path
+        raise InputError(f"--html: {named} cannot be written ({error.strerror or error}).") from error
+    return named

@@ -211,6 +211,14 @@ def test_html_is_one_page_without_a_request(run: Run, tmp_path: Path) -> None:
     assert "Content-Security-Policy" in page
     assert "Q4_K_S" in page
     assert 'src="http' not in page
+    (tmp_path / "folder").mkdir()
+    for odd in ("folder", "", "/dev/null"):  # only a file is replaced: as root, a device would be gone
+        assert run("check", U1, "--gpu", "RTX 4070", "--html", odd).code == 2
+    assert Path("/dev/null").is_char_device()
+    (tmp_path / "link.html").symlink_to("page.html")
+    assert run("check", U1, "--gpu", "RTX 4090", "--html", "link.html").code == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert "4090" in (tmp_path / "page.html").read_text("utf-8")
     refused = run("check", U1, "--gpu", "RTX 4070", "--html", "nowhere/page.html")
     assert (refused.code, refused.out) == (2, b"")
     assert "--html" in refused.err

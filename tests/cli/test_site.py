@@ -123,9 +123,10 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
 
 
 def test_the_address_is_kept_from_build_to_build(tmp_path: Path, app: typer.Typer) -> None:
-    words = ["--out", str(tmp_path), "--cards", "rtx-4070", "--results", str(tmp_path / "none")]
+    (tmp_path / "none").mkdir()
+    words = ["--out", str(tmp_path / "out"), "--cards", "rtx-4070", "--results", str(tmp_path / "none")]
     run(app, "build", *words, "--base-url", "https://somewhere.example/fit")
-    page = (tmp_path / "check/index.html").read_text()
+    page = (tmp_path / "out/check/index.html").read_text()
     assert '<link rel="canonical" href="https://somewhere.example/fit/check/">' in page
     assert run(app, "build", "--check", *words)[0] == 0
 
@@ -166,6 +167,22 @@ def test_a_tampered_manifest_cannot_reach_outside(tmp_path: Path) -> None:
     (out / builder.MANIFEST).write_text(json.dumps(manifest))
     builder.build(inputs, out)
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--cards", ""), "--cards: no card is named"),
+        (("--cards", "0"), "--cards: no card is named"),
+        (("--cards", "RTX 9999"), "--cards: no card is called"),
+        (("--results", "nowhere"), "--results: nowhere is not a folder"),
+    ],
+)
+def test_a_slip_removes_no_page(built: Path, app: typer.Typer, words: tuple[str, str], sentence: str) -> None:
+    before = files(built / "out")
+    with pytest.raises(InputError, match=sentence):
+        run(app, "build", *options(built), *words)
+    assert files(built / "out") == before
 
 
 def test_serve_without_a_site_says_what_to_do(tmp_path: Path, app: typer.Typer) -> None:
