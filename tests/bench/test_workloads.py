@@ -120,16 +120,16 @@ def test_rotary_frequencies_are_every_second_one_of_a_head_twice_as_wide() -> No
         (Task.T2I, 1.0, 1.0, 7, []),
         (Task.T2I, 4.0, 1.0, 3 + 4 * (7 - 3), ["unconditional"]),
         (Task.EDITING, 1.0, 1.0, 7, []),
-        (Task.EDITING, 4.0, 1.0, 5 + 4 * (7 - 5), ["image condition"]),
+        (Task.EDITING, 4.0, 1.0, 6 + 4 * (7 - 6), ["image condition"]),
         (Task.EDITING, 4.0, 4.0, 3 + 4 * (7 - 3), ["unconditional"]),
-        (Task.EDITING, 4.0, 2.0, 3 + 4 * (7 - 5) + 2 * (5 - 3), ["image condition", "unconditional"]),
-        (Task.INTERLEAVE, 4.0, 2.0, 3 + 4 * (7 - 5) + 2 * (5 - 3), ["image condition", "unconditional"]),
+        (Task.EDITING, 4.0, 2.0, 3 + 4 * (7 - 6) + 2 * (6 - 3), ["image condition", "unconditional"]),
+        (Task.INTERLEAVE, 4.0, 2.0, 3 + 4 * (7 - 6) + 2 * (6 - 3), ["image condition", "unconditional"]),
     ],
 )
 def test_guidance_combines_the_branches_that_each_task_runs(
     task: Task, cfg: float, image_cfg: float, velocity: float, forwards: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {"image condition": 5.0, "unconditional": 3.0}
+    values = {"image condition": 6.0, "unconditional": 3.0}
     ran: list[str] = []
 
     def predict(sampler: Sampler, branch: str, t: torch.Tensor) -> torch.Tensor:
