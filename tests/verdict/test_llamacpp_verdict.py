@@ -65,6 +65,25 @@ def test_one_layer_less_on_the_host_would_not_fit() -> None:
     assert result.card_totals[0].best > have.vram.low
 
 
+@pytest.mark.parametrize("model", ["llama-3.3-70b", "qwen3-30b-a3b"])
+def test_a_split_leaves_the_card_with_room_not_just_enough(model: str) -> None:
+    """With a display or without: where a layer more on the card would be tight, the search has to stop before it."""
+    have = machine(16 if model == "qwen3-30b-a3b" else 24)
+    have = replace(have, gpus=(replace(have.gpus[0], vram_override=None),))
+    assert budget(have).vram.low < budget(have).vram.best
+    proposal = best(model, "Q4_K_M", have)
+    options = proposal.options
+    assert options.gpu_layers is not None
+    if options.cpu_moe_layers:
+        more = options.with_(cpu_moe_layers=options.cpu_moe_layers - 1)
+    else:
+        more = options.with_(gpu_layers=options.gpu_layers + 1)
+    architecture = known_language_model(model)
+    tier = Tier("Q4_K_M", mixture_table(architecture, "Q4_K_M"), "gguf")
+    found = [assess(architecture, tier, have, one).judgement.margin(Constraint.VRAM) for one in (options, more)]
+    assert [None if margin is None else margin.verdict for margin in found] == [Verdict.FITS, Verdict.TIGHT]
+
+
 def test_a_dense_model_too_large_for_the_card_is_split() -> None:
     proposal = best("llama-3.3-70b", "Q4_K_M", machine(24))
     assert 10 < (proposal.options.gpu_layers or 0) < 60
