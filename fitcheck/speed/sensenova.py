@@ -131,7 +131,7 @@ def _factors(calibration: Calibration | None) -> Ends:
     if calibration is None:
         return 1.0, 1.0, 1.0
     factor, spread = calibration.compute, calibration.spread or 0.0
-    return factor * max(0.0, 1 - spread), factor, factor * (1 + spread)
+    return factor * (1 - spread), factor, factor * (1 + spread)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ def test_guidance_decides_what_is_cached_and_how_many_velocities_are_kept(
         ((2048, 1152), 1, (36, 64)),
         ((1000, 700), 1, (22, 31)),  # 21.9 and 31.2 tokens
         ((1040, 1008), 1, (32, 32)),  # halves go to the even side
+        ((2060, 2040), 1, (64, 64)),  # more than 2048² pixels, but not after rounding
         ((4000, 3000), 1, (55, 73)),  # 1.691 times too long: 55.4 and 73.9
         ((4096, 4096), 1, (64, 64)),
         ((32, 32), 1, (16, 16)),

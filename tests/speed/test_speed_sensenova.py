@@ -206,6 +206,10 @@ def test_embedding_and_head_return_for_each_picture_and_the_card_waits_for_them(
     own = parts(answer, "low", revision="pr243").streamed_bytes
     assert own == 4 * (LAYERS + ENDS)
     assert parts(SMALL, "low", revision="pr243").streamed_bytes == 22 * LAYERS + 2 * ENDS // 2
+    # 3 prefixes and 10 tokens need both, each of 2 pictures is read back twice through the head
+    story = Workload(Task.INTERLEAVE, 256, 256, steps=7, cfg=1.0, images=2, new_tokens=10)
+    own = parts(story, "low", revision="pr243").streamed_bytes
+    assert own == (3 + 10 + 2 * 7 + 2 * 2) * LAYERS + (3 + 10) * ENDS + 2 * 2 * ENDS // 2
 
 
 def test_interleaved_answers_run_one_velocity_branch_without_guidance() -> None:
@@ -224,6 +228,40 @@ def test_every_copy_is_set_up() -> None:
     assert parts(SMALL, "low", policy="ring").stream == pytest.approx(plain + passes * 42 * 5e-6, rel=1e-9)
     dropped = 2 * 2 * (LAYERS / 42 / 25e9 + 13 * 5e-6)
     assert parts(SMALL, "balanced").stream == pytest.approx(plain + passes * 42 * 13 * 5e-6 + dropped, rel=1e-9)
+
+
+def test_the_ends_of_seconds_take_the_ends_of_the_link() -> None:
+    nbytes, copies = 22 * LAYERS, 22 * 42 * 13
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    ends = []
+    for rate, policy in ((25e9, "upstream"), (12.5e9, "upstream"), (25e9, "ring")):
+        link, placement = Link(measured_pinned=rate), upstream("low", "pr241", policy)
+        found = seconds(ARCH, tier.tensors, SMALL, placement, CARD, link)
+        assert found is not None
+        ends.append((found.seconds.low, found.seconds.best, found.seconds.high))
+    fast, slow, ring = ends
+    for end, factor in enumerate((1.05, 1.0, 0.95)):
+        assert slow[end] - fast[end] == pytest.approx(nbytes / 25e9 / factor)
+        assert fast[end] - ring[end] == pytest.approx((copies - 22 * 42) * 5e-6)
+
+
+def test_tensors_that_are_pointed_anew_cost_the_host_time() -> None:
+    """Where the card waits for the host: 13 tensors a layer of 42, at 60 microseconds each."""
+    card = find_card("H100 SXM")
+    tiny = replace(SMALL, width=64, height=64)
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    full, low, balanced = (
+        seconds(ARCH, tier.tensors, tiny, upstream(mode, "pr241"), card, Link(measured_pinned=1e15))
+        for mode in ("full", "low", "balanced")
+    )
+    assert full is not None
+    assert low is not None
+    assert balanced is not None
+    for streamed in (low, balanced):
+        added = streamed.seconds.best - full.seconds.best - 22 * 42 * 13 * 5e-6 * (streamed is low)
+        assert added == pytest.approx(22 * 42 * 13 * 6e-5, rel=0.1)
 
 
 def test_what_binds_is_the_largest_part() -> None:

@@ -67,6 +67,8 @@ def test_nine_of_ten_recorded_seconds_lie_inside_their_interval(
 def test_no_recorded_second_is_predicted_from_itself() -> None:
     """A run in mode full calibrates its tier; it is fitted where no other run does, else the others predict it."""
     rows = [row for row in recorded_rows(RESULTS) if row.quantity == "seconds"]
+    timed = [cell for cell in recorded_cells(RESULTS) if cell.seconds is not None and not cell.capped]
+    assert sorted(row.source for row in rows) == sorted(cell.source for cell in timed)
     assert {row.cell.split()[-1] for row in rows if row.fitted} <= {"full"}
     assert all(row.predicted == pytest.approx(row.published, rel=1e-9) for row in rows if row.fitted)
     full = [row for row in rows if row.cell.endswith("full") and not row.fitted]
