@@ -166,6 +166,7 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "mode": runtime.get("mode"),
         "runtime": runtime.get("name"),
         "task": (record.get("workload") or {}).get("task"),
+        "details": _details(record.get("workload") or {}, runtime),
         "weights": model.get("weights"),
         "outcome": record["outcome"]["result"],
         "seconds": median(samples) if samples and "steps_run" not in record["protocol"] else None,
@@ -177,6 +178,20 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "submitter": record.get("submitter"),
     }
     return {name: _short(value) if isinstance(value, str) else value for name, value in facts.items()}
+
+
+def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
+    """What tells runs of one tier, mode and task apart: "2048 × 2048, 8 steps, cfg 4, policy ring, pr241"."""
+    width, height = workload.get("width"), workload.get("height")
+    parts = [
+        f"{width} × {height}" if width and height else "",
+        f"{workload['steps']} steps" if workload.get("steps") else "",
+        f"{workload['images']} images" if workload.get("images") not in (None, 1) else "",
+        f"cfg {workload['cfg']:g}" if isinstance(workload.get("cfg"), int | float) else "",
+        f"policy {runtime['policy']}" if runtime.get("policy") not in (None, "upstream") else "",
+        str(runtime.get("revision") or ""),
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _short(text: str) -> str:

@@ -63,6 +63,11 @@ PHASES = {
     "understand": "looking at images",
 }
 
+# what question.ask takes where nothing is said
+USUAL_MEMORY = (
+    "the usual system memory (32 GB in desktops and laptops, 128 GB in workstations, 256 GB in a data center)"
+)
+
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

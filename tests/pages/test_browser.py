@@ -198,3 +198,23 @@ def test_first_paint_is_within_a_second(site: Site, browser: Browser) -> None:
     )
     assert paint <= 1000
     context.close()
+
+
+def test_verdicts_sort_by_rank_in_every_table_that_sorts(site: Site, page: Page) -> None:
+    seen = 0
+    for kind in ("fits", "tight", "model", "models", "card"):
+        page.goto(site.url + KINDS[kind])
+        cells = page.locator("table[data-sortable] td:has(.badge)")
+        ranks = cells.evaluate_all("cells => cells.map(cell => cell.dataset.v ?? '')")
+        words = cells.evaluate_all("cells => cells.map(cell => cell.querySelector('.badge').textContent.trim())")
+        assert ranks == [str(["Fits", "Tight", "Unknown", "No"].index(word)) for word in words], kind
+        seen += len(words)
+    assert seen > 30
+
+
+def test_an_answer_on_the_front_page_is_one_line_of_words(site: Site, page: Page) -> None:
+    page.goto(site.url)
+    line = page.locator(".ans > span").first
+    assert line.inner_text().rsplit(" ", 1)[-1] in ("estimated", "calibrated", "measured")
+    assert "\n" not in line.inner_text()
+    assert line.bounding_box()["height"] < 40  # type: ignore[index]

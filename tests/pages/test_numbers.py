@@ -16,10 +16,14 @@ from xml.etree import ElementTree
 import pytest
 
 from fitcheck.cli.main import application
+from fitcheck.pages import view, words
 from fitcheck.pages.formats import raw, resolve, write
-from fitcheck.records import evidence
+from fitcheck.pages.question import USUAL_RAM, USUAL_RAM_ELSEWHERE
+from fitcheck.records import evidence, store
+from fitcheck.units import GIB
 
 from .conftest import Site
+from .records import link, passed
 from .test_markup import parse
 
 # a figure with its unit; what remains in a page's own sentences once every <data> is taken out must hold none
@@ -137,3 +141,17 @@ def test_an_unknown_time_is_written_as_unknown() -> None:
     assert write(None, "seconds_span") == "unknown"
     assert raw(None) == ""
     assert resolve({"seconds": None}, "seconds.best") is None
+
+
+def test_what_ran_tells_records_of_one_mode_apart() -> None:
+    document = store.document_of(passed())
+    assert view.record_facts(document)["details"] == "2048 × 2048, 8 steps, cfg 1, phase-aware"
+    document["runtime"] = {**document["runtime"], "policy": "ring", "revision": None}  # type: ignore[dict-item]
+    document["workload"] = {"task": "interleave", "images": 3, "cfg": 4.5}
+    assert view.record_facts(document)["details"] == "3 images, cfg 4.5, policy ring"
+    assert view.record_facts(store.document_of(link()))["details"] == ""
+
+
+def test_pages_name_the_system_memory_that_they_ask_with() -> None:
+    for ram in {USUAL_RAM_ELSEWHERE, *USUAL_RAM.values()}:
+        assert f"{ram // GIB} GB" in words.USUAL_MEMORY

@@ -89,7 +89,7 @@ def _draw(axis: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None:
             part = [row for row in rows if row["quantity"] == quantity and row["fitted"] is fitted]
             if part:
                 _marks(axis, part, colour, _MARKERS[index % 5], fitted, quantity)
-    axis.legend(frameon=False, loc="upper left", fontsize=10, handletextpad=0.3)
+    axis.legend(frameon=False, loc="lower right", fontsize=10, handletextpad=0.3)
 
 
 def _marks(axis: Any, rows: Sequence[Mapping[str, Any]], colour: str, marker: str, fitted: bool, quantity: str) -> None:
