@@ -27,20 +27,39 @@ def register(app: typer.Typer) -> None:
         ] = None,
         all_: Annotated[bool, typer.Option("--all", help="Every card, not only the usual choices.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="As JSON, with the source of each rate and price.")] = False,
+        fits: Annotated[
+            str | None, typer.Option("--fits", help="Only cards that run this catalog model, cheapest first.")
+        ] = None,
+        under: Annotated[
+            float | None, typer.Option("--under", help="With --fits: launch price at most, in USD.")
+        ] = None,
+        ram: Annotated[str | None, typer.Option("--ram", help="With --fits: system memory, like 32GB.")] = None,
     ) -> None:
-        """The cards that fitcheck knows: the usual choices, or all that match a filter.
+        """The cards that fitcheck knows: the usual choices, all that match a filter, or those that run a model.
 
         The tensor rate is dense bf16/fp16 with f32 accumulation; ? is unknown.
         """
+        from fitcheck.errors import InputError
         from fitcheck.hardware.catalog import all_cards, common_cards
 
         if filter_ is not None and filter_.strip():
             found = _matching(filter_, all_cards())
         else:
             found = list(all_cards() if all_ else common_cards())
-            if not all_ and not json_:
+            if not all_ and not json_ and fits is None:
                 hint = "give a filter, like `fitcheck cards 4070`, or --all"
                 print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)
+        if fits is not None:
+            if json_:
+                raise InputError("--json does not go with --fits; `fitcheck check MODEL --gpu CARD --json` has it all.")
+            from fitcheck.cli.buying import runs_on, show
+            from fitcheck.units import parse_memory
+
+            memory = None if ram is None else parse_memory(ram, "--ram")
+            show(runs_on(fits, found, memory, under), len(found))
+            return
+        if under is not None or ram is not None:
+            raise InputError("--under and --ram go with --fits, like `fitcheck cards --fits sensenova-u1-8b-mot`.")
         if json_:
             print(
                 json.dumps({"schema": SCHEMA, "cards": [to_json(card) for card in found]}, indent=2, ensure_ascii=False)

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fitcheck.cli import cards
+from fitcheck.cli import buying, cards
 from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 
@@ -34,6 +34,46 @@ def test_the_usual_choices_come_without_a_filter() -> None:
     assert names(result) == [card.name for card in common_cards()]
     assert f"{len(all_cards()):,} cards are known" in result.stderr
     assert "known" not in result.stdout
+
+
+def test_the_cheapest_card_that_runs_a_model() -> None:
+    result = run("--fits", "sensenova-u1-8b-mot", "--under", "600")
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert tuple(rows[0]) == buying.COLUMNS
+    prices = [float(row[1].replace(",", "")) for row in rows[1:]]
+    assert len(prices) > 5
+    assert prices == sorted(prices)
+    assert prices[-1] <= 600
+    assert {row[2] for row in rows[1:]} == {"fits"}
+    asked = run("--fits", "sensenova-u1-8b-mot")
+    everything = [line.split("\t") for line in asked.stdout.splitlines()[1:]]
+    assert [row[2] for row in everything] == sorted(row[2] for row in everything)
+    assert [row[1] for row in everything if row[2] == "fits"][-1] == "?"
+    assert f"{len(everything)} of {len(common_cards())} cards" in asked.stderr
+
+
+def test_system_memory_counts_where_cards_are_compared() -> None:
+    little = names(run("--fits", "sensenova-u1-8b-mot", "--ram", "16GB"))
+    assert set(little) < set(names(run("--fits", "sensenova-u1-8b-mot", "--ram", "64GB")))
+    assert "GeForce RTX 4070" not in little
+    assert names(run("rtx 5070 ti desktop", "--fits", "sensenova-u1-8b-mot")) == ["GeForce RTX 5070 Ti"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--fits", "nothing"),
+        ("--fits", "sensenova-u1-8b-mot", "--under", "nan"),
+        ("--fits", "sensenova-u1-8b-mot", "--under", "0"),
+        ("--fits", "sensenova-u1-8b-mot", "--ram", "much"),
+        ("--fits", "sensenova-u1-8b-mot", "--json"),
+        ("--under", "600"),
+        ("--ram", "32GB"),
+    ],
+)
+def test_mistakes_about_buying_are_one_sentence(words: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"--|model"):
+        run(*words)
 
 
 def test_all_of_them() -> None:
