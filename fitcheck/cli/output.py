@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from fitcheck.models.workload import Task
-from fitcheck.units import format_gib, format_seconds
+from fitcheck.units import format_gib, format_seconds, format_span
 from fitcheck.verdict.judge import Verdict
 from fitcheck.verdict.report import Cell, Report
 
@@ -133,19 +135,59 @@ def emit(report: Report, style: str) -> None:
         return
     out = console()
     out.print(headline(report), style="bold", markup=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns(report):
-        numeric = name in ("usable GiB", "disk GB", "context")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != _LAST[-1])
-    for cell in report.cells:
-        texts = row(report, cell)
-        texts = [escape(text) for text in texts]
-        texts[2] = f"[{_COLOURS[cell.verdict]}]{texts[2]}[/]"
-        table.add_row(*texts)
-    out.print(table)
+    out.print(_fitting(out, report))
     for command in report.best.commands:
         out.print(f"  {command}", soft_wrap=True, markup=False)
     narrate(report)
+
+
+def _fitting(out: Console, report: Report) -> Table:
+    """The table with all that this terminal has room for, and no cell cut: a narrow one goes without the intervals."""
+    names = columns(report)
+    wide = _table(report, names, [row(report, cell) for cell in report.cells])
+    if _fits(out, wide):
+        return wide
+    console(stderr=True).print(
+        "Shortened to this terminal: a wider one, --markdown or --json shows every interval.", style="dim"
+    )
+    short = [dict(zip(names, row(report, cell), strict=True)) | _short(cell) for cell in report.cells]
+    kept = [name for name in names if name not in ("usable GiB", "disk GB", "context")]
+    if _is_text(report):
+        kept.remove("seconds")
+    for shown in (kept, kept[:-1]):
+        heads = [name.replace(" GiB", "\nGiB") for name in shown]
+        found = _table(report, heads, [[cells[name] for name in shown] for cells in short])
+        if _fits(out, found):
+            break
+    return found
+
+
+def _fits(out: Console, table: Table) -> bool:
+    return Measurement.get(out, out.options.update(max_width=10_000), table).minimum <= out.width
+
+
+def _short(cell: Cell) -> dict[str, str]:
+    """Cells without their intervals, and the time as an interval alone."""
+    span = None if cell.duration is None else cell.duration.seconds
+    return {
+        "card GiB": f"{cell.footprint.card.best / 2**30:.1f}",
+        "system GiB": f"{cell.footprint.host.total.best / 2**30:.1f}",
+        "seconds": "unknown" if span is None else format_span(format_seconds(span.low), format_seconds(span.high)),
+    }
+
+
+def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, name in enumerate(names):
+        numeric, wraps = name in ("usable GiB", "disk GB", "context"), name == _LAST[-1]
+        texts = [*name.splitlines(), *(cells[position] for cells in rows)]
+        longest = max(map(len, " ".join(texts).split() if wraps else texts))
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=not wraps, min_width=longest)
+    for cell, cells in zip(report.cells, rows, strict=True):
+        shown = [escape(text) for text in cells]
+        shown[2] = f"[{_COLOURS[cell.verdict]}]{shown[2]}[/]"
+        table.add_row(*shown)
+    return table
 
 
 def narrate(report: Report) -> None:

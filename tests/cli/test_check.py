@@ -6,11 +6,15 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from fitcheck.cli import output
+from fitcheck.cli.options import Question, answer
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from tests.cli.conftest import Run
@@ -202,6 +206,31 @@ def test_a_cut_file_and_a_zip_are_refused(run: Run, smollm2: Path, tmp_path: Pat
         done = run("check", name, "--gpu", "RTX 4070")
         assert (done.code, done.out) == (2, b"")
         assert name in done.err
+
+
+@pytest.mark.parametrize("width", [80, 110, 150, 200])
+@pytest.mark.parametrize("words", [(), ("--task", "vqa"), ("--tier", "BF16", "--ram", "32GB")])
+def test_a_terminal_of_any_usual_width_shows_whole_cells(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], width: int
+) -> None:
+    monkeypatch.setattr(output, "console", lambda stderr=False: Console(width=width, stderr=stderr, highlight=False))
+    report = answer(Question(model=U1, gpu="RTX 4070", **_as_fields(words)))
+    output.emit(report, "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-2])) <= width or width < 200
+    table = [
+        line.split() for line in lines if line.split()[:1] and line.split()[0] in ("BF16", "Q8_0", "Q6_K", "Q4_K_S")
+    ]
+    assert [(cells[0], cells[1], cells[2]) for cells in table] == [
+        (cell.tier.name, cell.placement.mode, str(cell.verdict)) for cell in report.cells
+    ]
+    assert not [line for line in lines if "…" in line]
+    intervals = "(" in " ".join(table[0]).removesuffix("(tight)")
+    assert intervals is (width >= 150)
+
+
+def _as_fields(words: tuple[str, ...]) -> dict[str, Any]:
+    return {name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)}
 
 
 def test_html_is_one_page_without_a_request(run: Run, tmp_path: Path) -> None:
