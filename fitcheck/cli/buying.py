@@ -84,7 +84,12 @@ def show(found: Sequence[tuple[Card, Report]], asked: int) -> None:
         for name in shown:
             right, wraps = name.endswith(("USD", "GiB", "seconds")), name == "card"
             longest = _LEAST_NAME if wraps else max(len(line[name]) for line in (*lines, {name: name.split()[0]}))
-            table.add_column(name, justify="right" if right else "left", min_width=longest, no_wrap=name == "seconds")
+            table.add_column(
+                name.replace(" ", "\n"),
+                justify="right" if right else "left",
+                min_width=longest,
+                no_wrap=name == "seconds",
+            )
         for line in lines:
             table.add_row(*(line[name].removeprefix("GeForce ") for name in shown))
         console.print(table)
