@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from fitcheck.cli import output
 from fitcheck.cli.options import Question, answer
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine
+from fitcheck.units import Interval
 from tests.cli.conftest import Run
 
 U1 = "sensenova-u1-8b-mot"
@@ -193,6 +195,29 @@ def test_a_real_file_is_checked_as_it_is(run: Run, smollm2: Path, tmp_path: Path
     assert cell["commands"][0].startswith("llama-server -m small.gguf -c 4096")
 
 
+@pytest.mark.parametrize(("low", "written"), [(9.0, "11.5 (9.0 – 20.0)"), (10.0, "12 (10 – 20)")])
+def test_tokens_a_second_keep_a_decimal_where_they_are_few(low: float, written: str) -> None:
+    speed = SimpleNamespace(generation=Interval(low, 11.5, 20.0))
+    assert output._tokens(cast(Any, SimpleNamespace(speed=speed))) == written
+
+
+def test_types_of_keys_and_values_are_told_apart(run: Run, smollm2: Path) -> None:
+    def cache(types: str) -> int:
+        words = ("check", smollm2, "--gpu", "RTX 3060 12GB", "--ngl", "99", "--cache-type", types, "--json")
+        return int(json.loads(run(*words).out)["cells"][0]["buffers"]["cards"][0]["kv_cache"])
+
+    assert cache("q8_0") < cache("q8_0,f16") == cache("f16,q8_0") < cache("f16")
+
+
+def test_a_name_with_a_bar_breaks_no_markdown_table(run: Run, smollm2: Path, tmp_path: Path) -> None:
+    shutil.copyfile(smollm2, tmp_path / "a|b.gguf")
+    lines = run("check", "a|b.gguf", "--gpu", "RTX 3060 12GB", "--markdown").out.decode().splitlines()
+    bars = [line.replace("\\|", "").count("|") for line in lines if line.startswith("|")]
+    assert len(bars) > 2
+    assert len(set(bars)) == 1
+    assert "a\\|b" in lines[-1]
+
+
 def test_a_file_of_another_architecture_is_no_tier_of_u1(run: Run, smollm2: Path) -> None:
     done = run("check", U1, "--gpu", "RTX 4070", "--gguf", smollm2)
     assert done.code == 2
@@ -266,10 +291,19 @@ def test_a_language_model_is_not_benched_without_llama_cpp(
 def test_options_about_this_machine_change_what_was_detected(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     card = find_card("RTX 4070")
     gpu = Gpu(card, Link(4, 16), card.memory, vram_free=2 << 30, display=True)
-    monkeypatch.setattr("fitcheck.hardware.detect.detect", lambda: Machine((gpu,), detected=True))
+    monkeypatch.setattr(
+        "fitcheck.hardware.detect.detect",
+        lambda: Machine((gpu,), ram_total=16 << 30, ram_available=3 << 30, detected=True),
+    )
     words = ("check", U1, "--tier", "Q4_K_S", "--mode", "low", "--json")
     live = json.loads(run(*words).out)["machine"]
+    more = json.loads(run(*words, "--ram", "64GB").out)["machine"]
+    assert live["usable_ram"]["best"] == 3 << 30
+    assert 59 << 30 < more["usable_ram"]["best"] < 64 << 30
     asked = json.loads(run(*words, "--headless", "--pcie", "3x8").out)["machine"]
+    lanes = json.loads(run(*words, "--pcie", "x4").out)["machine"]
+    assert (lanes["pcie_generation"], lanes["pcie_lanes"]) == (4, 4)
+    assert run(*words, "--pcie", "9x16").code == 2
     assert (live["usable_vram"]["best"], live["detected"]) == (2 << 30, True)
     assert asked["usable_vram"]["best"] > 11 << 30
     assert (asked["display"], asked["pcie_generation"], asked["pcie_lanes"]) == (False, 3, 8)

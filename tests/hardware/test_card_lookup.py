@@ -129,6 +129,10 @@ def test_every_card_is_found_by_its_name_and_by_its_slug() -> None:
         assert find_card(card.slug) == card
 
 
+def test_max_q_names_a_laptop_part_already() -> None:
+    assert parse("RTX 2070 Max-Q Laptop GPU").markers == parse("RTX 2070 with Max-Q Design").markers == {"max-q"}
+
+
 def test_every_alias_is_found() -> None:
     aliased = [card for card in all_cards() if card.aliases]
     assert len(aliased) > 10

@@ -163,6 +163,14 @@ FLAGGED: dict[str, tuple[str, Any]] = {
         "fast-link",
         lambda: make_pass(card=card(pcie_generation_max=None), transfer=schema.Transfer(bytes_per_second=70e9)),
     ),
+    "a process over the whole card": (
+        "process-over-device",
+        lambda: make_pass(memory=memory(process=(MEMORY.device or 0) + 65 * MIB)),
+    ),
+    "energy that is more than power times time": (
+        "energy-and-power",
+        lambda: make_pass(power=schema.Power(joules=18_000.0, seconds=100.0, watts_mean=120.0)),
+    ),
     "energy that is not power times time": (
         "energy-and-power",
         lambda: make_pass(power=schema.Power(joules=1000.0, seconds=100.0, watts_mean=150.0)),
@@ -212,6 +220,12 @@ def test_the_rest_is_noted(name: str) -> None:
     found = findings(make())
     assert found.get(code) is Rank.NOTE
     assert Rank.REJECT not in found.values()
+
+
+def test_meters_that_differ_by_a_rounding_agree() -> None:
+    near = make_pass(memory=memory(process=(MEMORY.device or 0) + 63 * MIB))
+    exact = make_link(pinning=(schema.PinRate(bytes=2, seconds=1, taken=2),))
+    assert (findings(near), findings(exact)) == ({}, {})
 
 
 def test_a_very_fast_rig_is_not_refused() -> None:
@@ -339,6 +353,21 @@ def test_an_outlier_among_its_peers_is_flagged_fast_or_slow(tmp_path: Path) -> N
     report = stored(tmp_path, *peers, slow, fast, other)
     outliers = {problem.path.stem for problem in report.problems if problem.finding.code == "outlier"}
     assert outliers == {store.seal(slow).id, store.seal(fast).id}
+
+
+def test_peers_that_scatter_widely_make_no_outlier_of_one_beside_them(tmp_path: Path) -> None:
+    """Six robust deviations: 1.4826 times the median of the distances, 22.5 here, are 200."""
+    peers = [make_pass(created=NOW - 1000 - n, samples=samples(t, t, t)) for n, t in enumerate((70, 85, 100, 115, 130))]
+    within = make_pass(samples=samples(260.0, 260.0, 260.0))
+    beyond = make_pass(samples=samples(400.0, 400.0, 400.0), created=NOW - 5)
+    assert "outlier" not in codes(stored(tmp_path / "a", *peers, within))
+    assert codes(stored(tmp_path / "b", *peers, beyond)).count("outlier") == 1
+
+
+def test_a_slow_warm_up_makes_no_outlier(tmp_path: Path) -> None:
+    peers = [make_pass(created=NOW - 1000 - n) for n in range(6)]
+    cold = (schema.Sample(total=900.0, warmup=True), schema.Sample(total=100.0))
+    assert "outlier" not in codes(stored(tmp_path, *peers, make_pass(samples=cold)))
 
 
 def test_few_peers_flag_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from record_samples import NOW, card, make_external, make_link, make_llm, make_p
 
 from fitcheck.errors import InputError
 from fitcheck.records import query, schema, store
-from fitcheck.units import GIB
+from fitcheck.units import GIB, format_date
 
 RECORDS = [
     make_pass(),
@@ -99,6 +99,18 @@ def test_conditions(
 ) -> None:
     where, values = query.condition(filters, since, until)
     assert ask(tree, f"SELECT count(*) AS n FROM records WHERE {where}", *values) == [{"n": expected}]
+
+
+def test_the_last_day_counts_whole(tree: Path) -> None:
+    day = date_of(RECORDS[0])
+    where, values = query.condition({}, day, day)
+    same = [record for record in RECORDS if date_of(record) == day]
+    assert ask(tree, f"SELECT count(*) AS n FROM records WHERE {where}", *values) == [{"n": len(same)}]
+    assert same
+
+
+def date_of(record: schema.AnyRecord) -> str:
+    return format_date(record.created)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""What a page chooses to show: the cell it speaks about, what to try next, the colour of a bar, the length of a bar."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from fitcheck.pages import view
+from fitcheck.pages.charts.gauge import gauge
+from fitcheck.pages.formats import write
+
+GIB = 1 << 30
+
+
+def cell(
+    tier: str, mode: str, required: int, *, disk: int = 20, verdict: str = "fits", **changes: Any
+) -> dict[str, Any]:
+    made = {
+        "tier": tier,
+        "mode": mode,
+        "verdict": verdict,
+        "published": True,
+        "disk": disk,
+        "required": {"best": required},
+        "binding": "VRAM",
+        "margins": {"VRAM": {"left": 1, "available": 10}},
+    }
+    return made | changes
+
+
+def tried(*cells: dict[str, Any]) -> list[tuple[str, str]]:
+    report = {"cells": list(cells)}
+    return [(cells[index]["tier"], cells[index]["mode"]) for index in view.escalation(report)]
+
+
+def test_what_to_try_next_needs_less_each_time() -> None:
+    found = tried(
+        cell("Q8_0", "full", 20),
+        cell("Q8_0", "low", 4),
+        cell("Q8_0", "balanced", 6),
+        cell("Q4_K_S", "low", 3, disk=14),
+        cell("Q4_K_S", "balanced", 5, disk=14),
+        cell("Q6_K", "low", 3, disk=16, published=False),
+        cell("BF16", "low", 2, disk=35),
+    )
+    assert found == [("Q8_0", "balanced"), ("Q8_0", "low"), ("Q4_K_S", "low")]
+
+
+def test_nothing_is_left_to_try_below_the_leanest() -> None:
+    assert tried(cell("Q4_K_S", "low", 3, disk=14), cell("Q4_K_S", "full", 15, disk=14), cell("Q8_0", "low", 2)) == []
+
+
+def test_where_nothing_runs_the_published_cell_least_short_is_shown() -> None:
+    def short(name: str, left: int, **changes: Any) -> dict[str, Any]:
+        margins = {"VRAM": {"left": 5, "available": 10}, "host RAM": {"left": left, "available": 10}}
+        return cell(name, "low", 3, verdict="no", margins=margins, **changes)
+
+    cells = [short("a", -9), short("b", -2, published=False), short("c", -4), short("d", -6)]
+    assert view.focus({"cells": cells}) == 2
+    assert view.focus({"cells": [cell("a", "low", 3, verdict="tight"), *cells]}) == 0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "binding", "left", "expected"),
+    [
+        ("no", "host RAM", -1, "no"),  # short as well, though another resource binds
+        ("no", "host RAM", 1, "fits"),
+        ("tight", "VRAM", 1, "tight"),
+        ("unknown", "runtime support", -1, "unknown"),
+    ],
+)
+def test_a_bar_has_the_colour_of_its_own_resource(verdict: str, binding: str, left: int, expected: str) -> None:
+    margins = {"VRAM": {"left": left, "available": 10}}
+    assert view.bar(cell("a", "low", 3, verdict=verdict, binding=binding, margins=margins), "VRAM") == expected
+
+
+def test_the_length_of_a_bar_is_its_share_and_the_limit_is_marked_where_it_is_passed() -> None:
+    assert re.findall(r'width="([\d.]+)%"', gauge(5, 20, "fits")) == ["25.0"]
+    assert "g-limit" not in gauge(5, 20, "fits")
+    over = gauge(40, 20, "no")
+    assert re.findall(r'width="([\d.]+)%"', over) == ["100.0"]
+    assert re.findall(r'class="g-limit" x1="([\d.]+)%"', over) == ["50.0"]
+    assert gauge(5, None, "fits") == ""
+
+
+def test_disk_is_decimal_and_memory_binary() -> None:
+    assert write(20_000_000_000, "gb") == "20.0 GB"
+    assert write(20 * GIB, "gib") == "20.0 GiB"
+    assert write(32 * GIB, "ram") == "32 GB"
+    assert write({"low": GIB, "high": 2 * GIB, "best": GIB}, "gib_span") == "1.0 – 2.0 GiB"
