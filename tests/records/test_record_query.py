@@ -71,6 +71,7 @@ def test_every_column_says_what_the_record_says(tree: Path) -> None:
     assert row["created"].timestamp() == pytest.approx(record.created, abs=86400)
     assert (row["allocated"], row["pinned"], row["card_memory"]) == (6 * GIB, 16 * GIB, 12282 << 20)
     assert (row["mode"], row["revision"], row["probe"], row["cap"]) == ("low", "pr243", False, None)
+    assert (row["torch"], row["driver"], row["llama_cpp"]) == ("2.9.1+cu128", "580.95.05", None)
     assert row["document"].encode() == store.encode(record)
 
 
