@@ -241,6 +241,8 @@ def runtime_of(question: Question) -> Runtime:
 def tiers_asked(model: Model, question: Question) -> tuple[Tier, ...]:
     if question.gguf is None:
         return tiers_of(model, split(question.tier))
+    if not question.gguf.name:
+        raise InputError(f"--gguf: {str(question.gguf)!r} is a folder; name a .gguf file.")
     from fitcheck.models.local import tier_from_gguf
 
     return (tier_from_gguf(model, question.gguf),)

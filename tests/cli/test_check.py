@@ -201,6 +201,14 @@ def test_tokens_a_second_keep_a_decimal_where_they_are_few(low: float, written: 
     assert output._tokens(cast(Any, SimpleNamespace(speed=speed))) == written
 
 
+@pytest.mark.parametrize("path", ["", ".", "/", "..", "missing.gguf"])
+def test_a_tier_is_a_file(run: Run, path: str) -> None:
+    done = run("check", U1, "--gpu", "RTX 4070", "--gguf", path)
+    assert done.code == 2
+    assert done.err.startswith("fitcheck: ")
+    assert "Traceback" not in done.err
+
+
 def test_types_of_keys_and_values_are_told_apart(run: Run, smollm2: Path) -> None:
     def cache(types: str) -> int:
         words = ("check", smollm2, "--gpu", "RTX 3060 12GB", "--ngl", "99", "--cache-type", types, "--json")
