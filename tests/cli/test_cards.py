@@ -52,6 +52,20 @@ def test_the_cheapest_card_that_runs_a_model() -> None:
     assert f"{len(everything)} of {len(common_cards())} cards" in asked.stderr
 
 
+def test_what_fits_comes_before_what_is_tight_and_cheaper() -> None:
+    rows = [line.split("\t") for line in run("--fits", "sensenova-u1-8b-mot", "--ram", "26GB").stdout.splitlines()[1:]]
+    verdicts = [row[2] for row in rows]
+    assert verdicts == sorted(verdicts)
+    assert set(verdicts) == {"fits", "tight"}
+    dear = min(float(row[1].replace(",", "")) for row in rows if row[2] == "fits" and row[1] != "?")
+    assert dear > min(float(row[1].replace(",", "")) for row in rows if row[2] == "tight" and row[1] != "?")
+
+
+def test_a_price_at_the_limit_is_within_it() -> None:
+    assert "GeForce RTX 4070" in names(run("--fits", "sensenova-u1-8b-mot", "--under", "599"))
+    assert "GeForce RTX 4070" not in names(run("--fits", "sensenova-u1-8b-mot", "--under", "598.99"))
+
+
 def test_system_memory_counts_where_cards_are_compared() -> None:
     little = names(run("--fits", "sensenova-u1-8b-mot", "--ram", "16GB"))
     assert set(little) < set(names(run("--fits", "sensenova-u1-8b-mot", "--ram", "64GB")))

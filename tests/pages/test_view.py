@@ -10,6 +10,9 @@ import pytest
 from fitcheck.pages import view
 from fitcheck.pages.charts.gauge import gauge
 from fitcheck.pages.formats import write
+from fitcheck.records import store
+
+from .records import passed
 
 GIB = 1 << 30
 
@@ -90,3 +93,22 @@ def test_disk_is_decimal_and_memory_binary() -> None:
     assert write(20 * GIB, "gib") == "20.0 GiB"
     assert write(32 * GIB, "ram") == "32 GB"
     assert write({"low": GIB, "high": 2 * GIB, "best": GIB}, "gib_span") == "1.0 – 2.0 GiB"
+
+
+def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
+    def row(name: str, memory: int, best: float | None) -> dict[str, Any]:
+        return {"card": name, "memory": memory, "seconds": None if best is None else {"best": best}}
+
+    rows = [row("fast", 12, 5.0), row("large", 24, 9.0), row("slow", 12, 50.0), row("small", 8, 1.0)]
+    rows.append(row("unknown", 12, None))
+    found = [one["card"] for one in view.neighbours(rows, "slow")]
+    assert found == ["small", "unknown", "slow", "fast", "large"]
+    assert [one["card"] for one in view.neighbours(rows, "slow", each_side=1)] == ["unknown", "slow", "fast"]
+    assert view.neighbours(rows, "other") == []
+
+
+def test_a_probe_has_no_time_of_an_image() -> None:
+    document = store.document_of(passed(seconds=21.5))
+    assert view.record_facts(document)["seconds"] == 21.5
+    document["protocol"] = {**document["protocol"], "steps_run": 2}  # type: ignore[dict-item]
+    assert view.record_facts(document)["seconds"] is None
