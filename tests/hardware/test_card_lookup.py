@@ -129,6 +129,19 @@ def test_every_card_is_found_by_its_name_and_by_its_slug() -> None:
         assert find_card(card.slug) == card
 
 
+def test_the_card_within_a_longer_name_is_suggested_alone() -> None:
+    with pytest.raises(InputError) as raised:
+        find_card("ASUS TUF RTX 4070 Ti SUPER OC")
+    assert str(raised.value).endswith("did you mean 'GeForce RTX 4070 Ti SUPER'?")
+
+
+def test_sizes_in_names_are_mebibytes() -> None:
+    assert parse("GeForce 210 512 MB").memory == 512
+    assert parse("RTX 3060 12 GB").memory == parse("RTX 3060 12G").memory == 12 * 1024
+    assert parse("Radeon HD 6480G").memory is None
+    assert parse("GeForce 940M").memory is None
+
+
 def test_max_q_names_a_laptop_part_already() -> None:
     assert parse("RTX 2070 Max-Q Laptop GPU").markers == parse("RTX 2070 with Max-Q Design").markers == {"max-q"}
 

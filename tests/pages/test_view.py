@@ -112,3 +112,18 @@ def test_a_probe_has_no_time_of_an_image() -> None:
     assert view.record_facts(document)["seconds"] == 21.5
     document["protocol"] = {**document["protocol"], "steps_run": 2}  # type: ignore[dict-item]
     assert view.record_facts(document)["seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0.25, "0.25 s"),
+        (9.94, "9.9 s"),
+        (119.4, "119 s"),
+        (125.0, "2 min 05 s"),
+        (7199.0, "119 min 59 s"),
+        (7200.0, "2 h 00 min"),
+    ],
+)
+def test_times_as_people_say_them(seconds: float, written: str) -> None:
+    assert write(seconds, "seconds") == written
