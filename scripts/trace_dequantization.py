@@ -7,6 +7,7 @@ code and hold on any card. Writes ``fitcheck/memory/data/dequantization.json``:
 ``linear_bytes``  what is left of that while the matrix product runs
 ``traffic_bytes`` bytes read plus written by all kernels, per weight element
 ``kernels``       kernel launches for one weight
+``steps``         temporaries in order: a positive number makes one of so many bytes per element, -n drops the n-th
 
 Run: python scripts/trace_dequantization.py   (needs the extra ``bench``)
 """
@@ -29,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 
 TYPES = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 ROWS, COLUMNS = 512, 4096  # large enough that per-call constants vanish in the per-element figures
+_CONSTANT = 1024  # temporaries below so many bytes do not grow with the weight
 
 
 class ByteCounter(TorchDispatchMode):
@@ -39,6 +41,8 @@ class ByteCounter(TorchDispatchMode):
         self.live: dict[int, int] = {}
         self.known = known.untyped_storage().data_ptr()
         self.peak = self.traffic = self.kernels = 0
+        self.made = 0
+        self.steps: list[float] = []
 
     def _track(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -46,8 +50,14 @@ class ByteCounter(TorchDispatchMode):
         if key == self.known or key in self.live or storage.nbytes() == 0:
             return
         self.live[key] = storage.nbytes()
-        weakref.finalize(storage, self.live.pop, key, None)
+        self.made += 1
+        self.steps.append(storage.nbytes())
+        weakref.finalize(storage, self._drop, key, self.made)
         self.peak = max(self.peak, sum(self.live.values()))
+
+    def _drop(self, key: int, number: int) -> None:
+        self.live.pop(key, None)
+        self.steps.append(-number)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -74,12 +84,30 @@ def measure(name: str) -> dict[str, float]:
         dense = dequantize_gguf_tensor(weight)
         dense = dense.to(torch.bfloat16)
         left = sum(counter.live.values())
+        steps = _per_element(counter.steps, elements)
     return {
         "peak_bytes": round(counter.peak / elements, 3),
         "linear_bytes": round(left / elements, 3),
         "traffic_bytes": round(counter.traffic / elements, 3),
         "kernels": counter.kernels,
+        "steps": steps,
     }
+
+
+def _per_element(steps: list[float], elements: int) -> list[float]:
+    """Steps relative to the weight, without the few bytes of constants such as shifts, and numbered anew."""
+    kept: dict[int, int] = {}
+    found: list[float] = []
+    number = 0
+    for step in steps:
+        if step > 0:
+            number += 1
+            if step >= _CONSTANT:
+                kept[number] = len(kept) + 1
+                found.append(step / elements)
+        elif round(-step) in kept:
+            found.append(-kept[round(-step)])
+    return found
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from fitcheck.memory.constants import load
 from fitcheck.memory.weights import Linear
@@ -35,9 +36,20 @@ def cost(type_name: str) -> Cost:
     """
     if not TYPES[type_name].quantized:
         return _NOTHING
-    table = load("dequantization")["types"]
-    row = table.get(type_name) or max(table.values(), key=lambda row: row["peak_bytes"])
-    return Cost(**row)
+    row = _row(type_name)
+    return Cost(row["peak_bytes"], row["linear_bytes"], row["traffic_bytes"], row["kernels"])
+
+
+@cache
+def steps(type_name: str) -> tuple[float, ...]:
+    """Temporaries in the order in which they come and go: a positive number makes one of so many bytes per element,
+    ``-n`` drops the n-th made."""
+    return tuple(_row(type_name)["steps"]) if TYPES[type_name].quantized else ()
+
+
+def _row(type_name: str) -> dict[str, Any]:
+    table: dict[str, dict[str, Any]] = load("dequantization")["types"]
+    return table.get(type_name) or max(table.values(), key=lambda row: row["peak_bytes"])
 
 
 def is_traced(type_name: str) -> bool:

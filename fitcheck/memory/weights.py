@@ -90,7 +90,7 @@ def _largest_run(sizes: tuple[int, ...], count: int) -> int:
     return max((sum(wrapped[i : i + count]) for i in range(len(sizes))), default=0) if count else 0
 
 
-_KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @lru_cache(maxsize=64)
@@ -107,7 +107,7 @@ def weights_of(table: TensorTable) -> Weights:
             for sizes, count in ((layers[tensor.branch], device_block(size)), (exact[tensor.branch], size)):
                 sizes[tensor.layer] = sizes.get(tensor.layer, 0) + count
             pinnable["layers"].append(size)
-            kind = next((kind for kind in _KINDS if kind in tensor.name), None)
+            kind = next((kind for kind in KINDS if kind in tensor.name), None)
             if kind is not None:
                 known = largest.get((tensor.branch, kind))
                 if known is None or tensor.elements > known.elements:

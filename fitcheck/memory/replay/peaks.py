@@ -1,0 +1,104 @@
+"""What a process reserves for a workload, and the least it can do with, from the replay of its first and later images.
+
+A replay takes some ten milliseconds and depends on nothing but its arguments, so those of the catalog's models with
+their usual workloads are kept in ``data/replays.json`` (``scripts/pack_replays.py``; a test replays some of them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from hashlib import sha256
+
+from fitcheck.memory.constants import load
+from fitcheck.memory.placement import Placement, Stream
+from fitcheck.memory.replay.caching_allocator import CachingAllocator
+from fitcheck.memory.replay.storage import Device
+from fitcheck.memory.replay.tasks import Process
+from fitcheck.memory.replay.weights import table_of
+from fitcheck.memory.sensenova import branches, reference_grids, velocity_branches
+from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.models.tensors import TensorTable
+from fitcheck.models.workload import Workload
+
+AT_ONCE = 0  # a card that is never behind
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Bytes at the peak of a process's first image, and of all images."""
+
+    first: int
+    later: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a replay depends on, without the tensor table: ``late`` is how many layers the card is behind the host,
+    ``keeps`` how many generation layers stay, ``flash`` whether flash-attn attends, ``workspace`` the bytes kept for
+    cuBLAS, ``frugal`` whether the allocator gives back what it can at each growth."""
+
+    arch: SenseNovaArchitecture
+    workload: Workload
+    placement: Placement
+    keeps: int = 0
+    late: int = AT_ONCE
+    flash: bool = False
+    workspace: int = 0
+    frugal: bool = False
+
+    def key(self, table: TensorTable) -> str:
+        """The same for whatever gives the same sequence of storages."""
+        workload, placement = self.workload, self.placement
+        parts = (
+            _digest(table),
+            self.arch,
+            workload.task.value,
+            [branch.prefix for branch in branches(self.arch, workload)],
+            reference_grids(self.arch, workload),
+            (workload.width, workload.height, workload.batch, workload.images, workload.new_tokens),
+            (min(workload.steps, 2), velocity_branches(workload), workload.image_cfg == 1),
+            (placement.revision == "v0", placement.stream.value, placement.prefetch, placement.prefix_weights.value),
+            (placement.keep_generation, placement.policy, self.keeps, self.late, self.flash, self.workspace),
+            self.frugal,
+        )
+        return sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _digest(table: TensorTable) -> str:
+    return table.digest
+
+
+@lru_cache(maxsize=16384)
+def peaks(table: TensorTable, question: Question) -> Peaks:
+    """The kept answer, or a replay."""
+    known = _packed().get(question.key(table))
+    return Peaks(*known) if known is not None else replay(table, question)
+
+
+@cache
+def _packed() -> dict[str, list[int]]:
+    packed: dict[str, list[int]] = load("replays")["peaks"]
+    return packed
+
+
+def replay(table: TensorTable, question: Question) -> Peaks:
+    """The first image in two steps, and one more, which already meets everything that the first one left behind."""
+    placement, steps = question.placement, min(question.workload.steps, 2)
+    ring = placement.policy == "ring" and placement.stream is not Stream.NOTHING
+    allocator = CachingAllocator(expandable=ring, frugal=question.frugal)
+    process = Process(
+        question.arch,
+        table_of(table),
+        question.workload,
+        placement,
+        Device(allocator, question.late),
+        keeps=question.keeps,
+        flash=question.flash,
+        workspace=question.workspace,
+    )
+    process.run(steps)
+    first = allocator.peak_reserved
+    process.run(1)
+    return Peaks(first, allocator.peak_reserved)

@@ -1,0 +1,173 @@
+"""The replay of a cell's tensors against the bench's own model: the same storages in the same order.
+
+The model runs on meta tensors at its true width with three layers. Frees between two allocations have no order that an
+allocator could tell, and up to 1 MiB replays make no temporaries.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from bench import workloads  # noqa: E402
+from bench.placing import Placing  # noqa: E402
+from fitcheck.memory import trace  # noqa: E402
+from fitcheck.memory.placement import Placement, upstream  # noqa: E402
+from fitcheck.memory.replay.caching_allocator import SMALL, Block, CachingAllocator  # noqa: E402
+from fitcheck.memory.replay.storage import Device  # noqa: E402
+from fitcheck.memory.replay.tasks import Process  # noqa: E402
+from fitcheck.memory.replay.weights import table_of  # noqa: E402
+from fitcheck.models import catalog  # noqa: E402
+from fitcheck.models.sensenova import SenseNovaArchitecture  # noqa: E402
+from fitcheck.models.workload import Task, Workload  # noqa: E402
+
+LAYERS = 3
+T2I = Workload(Task.T2I, 1024, 1024, steps=2, cfg=1.0)
+GUIDED = replace(T2I, cfg=4.0)
+EDITING = Workload(Task.EDITING, 1024, 768, steps=2, cfg=4.0, references=((1024, 1024), (640, 480)))
+INTERLEAVE = Workload(Task.INTERLEAVE, 1024, 512, steps=2, cfg=4.0, images=2, new_tokens=5, prompt_tokens=150)
+VQA = Workload(Task.VQA, references=((1024, 1024),), new_tokens=4)
+
+Event = tuple[str, int, int]
+
+
+class Recorder(trace.StorageTracker):
+    """Storages of more than 1 MiB as they come and go: ("made", bytes, stream) and ("gone", bytes, 0)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+        self.stream = 0
+
+    def _see(self, storage: Any) -> None:
+        key = storage._cdata
+        if not self._counting or key in self._storages or key in self._ignored:
+            return
+        size = storage.nbytes()
+
+        def died(_: object) -> None:
+            del self._storages[key]
+            if size > SMALL:
+                self.events.append(("gone", size, 0))
+
+        self._storages[key] = weakref.ref(storage, died)
+        if size > SMALL:
+            self.events.append(("made", size, self.stream))
+
+
+class Accelerator(trace._MetaAccelerator):
+    def stream(self) -> Any:
+        return "side"
+
+    @contextmanager
+    def on(self, stream: Any) -> Iterator[None]:  # type: ignore[override]
+        self._tracker.stream = int(stream == "side")  # type: ignore[attr-defined]
+        yield
+        self._tracker.stream = 0  # type: ignore[attr-defined]
+
+
+class Recording(CachingAllocator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+        self._asked: dict[int, int] = {}
+
+    def allocate(self, nbytes: int, stream: int = 0) -> Block:
+        block = super().allocate(nbytes, stream)
+        if nbytes > SMALL:
+            self.events.append(("made", nbytes, stream))
+            self._asked[block.address] = nbytes
+        return block
+
+    def _gone(self, block: Block) -> None:
+        if (nbytes := self._asked.pop(block.address, 0)) > SMALL:
+            self.events.append(("gone", nbytes, 0))
+
+    def release(self, block: Block) -> None:
+        self._gone(block)
+        super().release(block)
+
+    def release_after(self, block: Block, moment: int) -> None:
+        self._gone(block)
+        super().release_after(block, moment)
+
+
+def ordered(events: list[Event]) -> list[Event]:
+    """Frees between two allocations sorted by size."""
+    found: list[Event] = []
+    gone: list[Event] = []
+    for event in events:
+        if event[0] == "gone":
+            gone.append(event)
+        else:
+            found += [*sorted(gone), event]
+            gone = []
+    return found + sorted(gone)
+
+
+def small(slug: str) -> SenseNovaArchitecture:
+    architecture = catalog.get(slug).architecture
+    assert isinstance(architecture, SenseNovaArchitecture)
+    return replace(architecture, layers=LAYERS)
+
+
+def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Placement) -> list[Event]:
+    """Two passes of the bench's model."""
+    tracker = Recorder()
+    accelerator = Accelerator(tracker, 80 << 30, 0)
+    table = catalog.recipe_table(tier, architecture)
+    placing = Placing(architecture, table, trace._NoSource(), placement, accelerator)
+    model = placing.skeleton()
+    with torch.no_grad(), tracker:
+        placing.place(model)
+        for module in model.attention_modules():
+            module.sdpa = trace._flash
+        context = workloads.Context(model, workload, accelerator.device, 0, tracker)
+        for _ in range(2):
+            workloads.run(context)
+    return ordered(tracker.events)
+
+
+def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Placement) -> list[Event]:
+    recording = Recording()
+    keeps = LAYERS if placement.keep_generation else 0
+    table = table_of(catalog.recipe_table(tier, architecture))
+    process = Process(architecture, table, workload, placement, Device(recording, 8), keeps=keeps, every_layer=True)
+    for _ in range(2):
+        process.run()
+    return ordered(recording.events)
+
+
+@pytest.mark.parametrize(
+    ("slug", "tier", "workload", "placement"),
+    [
+        ("sensenova-u1-8b-mot", "BF16", T2I, upstream("full")),
+        ("sensenova-u1-8b-mot", "BF16", GUIDED, upstream("balanced")),
+        ("sensenova-u1-8b-mot", "Q8_0", T2I, upstream("fast")),
+        ("sensenova-u1-8b-mot", "Q6_K", T2I, upstream("fast", "pr241")),
+        ("sensenova-u1-8b-mot", "BF16", T2I, upstream("low", "v0")),
+        ("sensenova-u1-8b-mot", "Q4_K_S", EDITING, upstream("low", "pr243")),
+        ("sensenova-u1-8b-mot", "Q4_K_S", EDITING, upstream("balanced", "v0")),
+        ("sensenova-u1-8b-mot", "BF16", INTERLEAVE, upstream("full")),
+        ("sensenova-u1-8b-mot", "Q4_K_S", INTERLEAVE, upstream("low", "pr243")),
+        ("sensenova-u1-8b-mot", "Q4_K_S", VQA, upstream("balanced")),
+        ("sensenova-u1.5-8b-mot", "BF16", GUIDED, upstream("low")),
+        ("sensenova-u1-8b-mot", "BF16", GUIDED, upstream("full", policy="ring")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "mode", getattr(value, "task", None)),
+)
+def test_the_same_storages_in_the_same_order(slug: str, tier: str, workload: Workload, placement: Placement) -> None:
+    architecture = small(slug)
+    expected, found = (run(architecture, tier, workload, placement) for run in (traced, replayed))
+    last = max(at for at, event in enumerate(found) if event[0] == "made")  # what follows tears the model down
+    assert last > 400
+    assert found[: last + 1] == expected[: last + 1]
+    assert not [event for event in expected[last + 1 :] if event[0] == "made"]
