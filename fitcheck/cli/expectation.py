@@ -52,7 +52,7 @@ def _expected(
     """(allocated bytes, seconds or None when a rate is unknown). Raises InputError for what the catalog lacks."""
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.machine import Link
-    from fitcheck.memory.estimate import estimate, kept_share
+    from fitcheck.memory.estimate import estimate
     from fitcheck.memory.sensenova import Device
     from fitcheck.models import catalog
     from fitcheck.speed.sensenova import seconds
@@ -71,7 +71,7 @@ def _expected(
         placement,
         find_card(card.slug),
         Link(card.pcie_generation_max, card.pcie_width_max),
-        kept_share=kept_share(architecture, tier, workload, placement, device),
+        kept_share=footprint.kept_share,
     )
     return footprint.allocated, duration.seconds if duration is not None else None
 

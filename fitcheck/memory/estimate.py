@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fitcheck.memory import allocator
-from fitcheck.memory.constants import load, tokens
+from fitcheck.memory.constants import cublas_workspace, load
+from fitcheck.memory.context import context
 from fitcheck.memory.dequantization import cost, is_traced
-from fitcheck.memory.footprint import Footprint, Phase
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.host import host_memory
-from fitcheck.memory.placement import Placement, PrefixWeights, Stream
+from fitcheck.memory.placement import Placement
 from fitcheck.memory.sensenova import Device, branches, lay_out, reference_grids
 from fitcheck.memory.weights import Weights, weights_of
 from fitcheck.models.model import Tier
 from fitcheck.models.sensenova import GENERATION, SenseNovaArchitecture
-from fitcheck.models.workload import Task, Workload
+from fitcheck.models.workload import Workload
 from fitcheck.units import Interval
 
 
@@ -36,62 +35,31 @@ def estimate(
     error = load("allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]
     allocated = Interval(round(highest * (1 - widening)), highest, round(highest * (1 + widening)))
-    shape, later = (
-        cache_shape(arch, weights, workload, placement, laid_out, kept=kept, warm=warm) for warm in (device.warm, True)
+    cell = allocator.Cell(
+        arch,
+        tier.tensors,
+        weights,
+        workload,
+        placement,
+        keeps=kept,
+        flash=device.flash_attention,
+        dequantizing_kernels=_dequantizing_kernels(weights),
+        host_bound=device.host_bound,
+        workspace=cublas_workspace(device.compute_capability),
     )
-    reserved = allocator.reserved(allocated, placement, shape, later)
-    context = allocator.context(device.compute_capability, placement)
-    required = allocator.required(allocated, reserved)
+    reserved = allocator.reserved(allocated, cell, warm=device.warm)
+    beside = context(device.compute_capability, placement)
+    required = allocator.required(allocated, reserved, cell)
     return Footprint(
         phases=laid_out,
         allocated=allocated,
         reserved=reserved,
-        card=reserved + context,
-        required=required + context,
+        card=reserved + beside,
+        required=required + beside,
         host=host_memory(weights, placement, quantized=tier.quantized, process=process),
         disk=tier.disk_bytes,
+        kept_share=weights.kept(kept) / weights.kept(arch.layers) if kept else 0.0,
         assumptions=_assumptions(arch, tier, workload, placement, device),
-    )
-
-
-def cache_shape(
-    arch: SenseNovaArchitecture,
-    weights: Weights,
-    workload: Workload,
-    placement: Placement,
-    laid_out: tuple[Phase, ...],
-    *,
-    warm: bool,
-    kept: int = 0,
-) -> allocator.Shape:
-    """What of the cell drives the allocator's slack; ``warm`` when the process has made an image before, ``kept`` how
-    many generation layers stay on the card."""
-    busiest = next((phase for phase in laid_out if phase.name == "denoise"), laid_out[-1])
-    dynamic, late = busiest.kv_cache + busiest.activations + busiest.scratch, 0
-    if placement.prefetch and (busiest.window or not placement.keep_generation):
-        both = placement.stream is Stream.LAYER
-        unit = weights.window_both(1) if both else max(weights.window(branch, 1) for branch in weights.layers)
-        # the host runs a queue of launches ahead of the card; where nearly all layers stay, fewer are left to stream
-        late = round(unit * min(arch.layers - kept, allocator.layers_ahead(_dequantizing_kernels(weights))))
-    found = branches(arch, workload)
-    longest = max(branch.prefix for branch in found)
-    scores, regrowth = 10 * arch.heads * longest * longest, 0
-    if workload.task is Task.INTERLEAVE:
-        image = arch.image_tokens(workload.width, workload.height) + 1
-        text = workload.new_tokens or tokens("interleave_text_per_image") * workload.images
-        step = image + text // workload.images
-        rounds = [
-            10 * arch.heads * image * (found[0].prefix + step * number) for number in range(1, workload.images + 1)
-        ]
-        scores, regrowth = rounds[-1], sum(rounds[:-1])
-    moves = placement.prefix_weights is PrefixWeights.PREFIX_PHASE and placement.stream is not Stream.NOTHING
-    return allocator.Shape(
-        dynamic=dynamic,
-        late=late,
-        scores=scores,
-        regrowth=regrowth,
-        # only what was carved out of the room of embedding and head keeps them from returning to it
-        returning=min(dynamic, max(weights.embedding, weights.head)) if warm and moves else 0,
     )
 
 
@@ -122,22 +90,3 @@ def _assumptions(
     if not tier.published:
         notes.append("no published file for this tier; its table follows the recipe of the published U1 files")
     return tuple(notes)
-
-
-def kept_between(kept: Footprint, streamed: Footprint, tier: Tier) -> float:
-    """Share of the generation weights that stay on the card while denoising: ``kept`` is the footprint of a placement
-    that keeps layers, ``streamed`` that of the same one keeping none."""
-    stays, passes = (
-        next((phase.resident for phase in one.phases if phase.name == "denoise"), 0) for one in (kept, streamed)
-    )
-    return (stays - passes) / sum(weights_of(tier.tensors).layers[GENERATION])
-
-
-def kept_share(
-    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Placement, device: Device
-) -> float:
-    """Share of the generation weights that mode ``fast`` keeps on the card while denoising; 0 in other modes."""
-    if not placement.keep_generation:
-        return 0.0
-    streamed = estimate(arch, tier, workload, replace(placement, keep_generation=False), device)
-    return kept_between(estimate(arch, tier, workload, placement, device), streamed, tier)

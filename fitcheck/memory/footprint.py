@@ -47,6 +47,7 @@ class Footprint:
     ``allocated`` <= ``reserved`` <= ``card``: what tensors take, what the caching allocator holds, and what the card
     gives up in all, context and libraries included, when memory is plentiful. ``required`` is the smallest amount of
     card memory on which the cell still runs, because the allocator gives cached blocks back under pressure.
+    ``kept_share`` is the share of the generation weights that mode ``fast`` keeps on the card while denoising.
     """
 
     phases: tuple[Phase, ...]
@@ -57,6 +58,7 @@ class Footprint:
     host: HostMemory
     disk: int
     assumptions: tuple[str, ...] = ()
+    kept_share: float = 0.0
 
     def __hash__(self) -> int:
         # Enough to tell footprints apart: they are looked up for card after card.

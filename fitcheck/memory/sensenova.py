@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fitcheck.memory import activations, allocator
+from fitcheck.memory import activations
 from fitcheck.memory.constants import cublas_workspace, tokens
+from fitcheck.memory.context import context
 from fitcheck.memory.footprint import Phase
 from fitcheck.memory.placement import FAST_HEADROOM, FAST_RESERVE, Placement, PrefixWeights, Stream, fast_limit
 from fitcheck.memory.weights import Weights
@@ -29,6 +30,8 @@ class Device:
     ``total`` is the card's memory as a program sees it and ``free`` what others leave of it, both in bytes and before
     the process's own context; they decide how many layers mode ``fast`` keeps. ``warm`` says that the process has made
     an image before, so that the lazily built RoPE table of the generation tower exists during the prefix already.
+    ``host_bound`` says that the host takes longer to issue a denoising pass than the card to run it: then prefetched
+    layers never wait in a queue of launches.
     """
 
     compute_capability: tuple[int, int] | None = None
@@ -36,6 +39,7 @@ class Device:
     free: int | None = None
     flash_attention: bool = False
     warm: bool = False
+    host_bound: bool = False
 
 
 def reference_grid(
@@ -164,8 +168,9 @@ class _Layout:
         return Phase(name, resident, window, kv_cache, held + moment.activations, moment.scratch)
 
     def returning(self) -> Phase | None:
-        """The moment when a process starts its next image in mode ``fast``: embedding and head come back before the
-        generation layers that the last image kept leave. Asked after that image's denoising was laid out."""
+        """The moment when a process whose policy outlives an image, as the bench's does, starts its next one in mode
+        ``fast``: embedding and head come back before the generation layers that the last image kept leave. Asked after
+        that image's denoising was laid out."""
         upstream_fast = self.placement.keep_generation and self.placement.policy == "upstream"
         moves = self.placement.prefix_weights is PrefixWeights.PREFIX_PHASE and not _keeps_prefix_weights(self.workload)
         if not (self.device.warm and upstream_fast and moves):
@@ -204,9 +209,9 @@ class _Layout:
         if total is None:
             self.kept_layers = len(sizes)
             return self.kept_layers
-        context = allocator.context(self.device.compute_capability, self.placement).best
+        beside = context(self.device.compute_capability, self.placement).best
         limit = fast_limit(total) - FAST_RESERVE
-        limit = min(limit, (total if free is None else free) - context - FAST_HEADROOM - FAST_RESERVE)
+        limit = min(limit, (total if free is None else free) - beside - FAST_HEADROOM - FAST_RESERVE)
         kept = 0
         while kept < len(sizes):
             ahead = sum(sizes[kept : kept + 1 + self.placement.prefetch])

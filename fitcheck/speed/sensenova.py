@@ -86,13 +86,16 @@ def _prices(card: Card, *, calibrated: bool) -> tuple[_Price, _Price, _Price] | 
 def waits_for_host(
     arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, card: Card
 ) -> bool | None:
-    """Whether a slow host needs longer to issue a denoising pass than the card to run it; ``None`` without rates."""
+    """Whether a slow host needs longer to issue a denoising pass than the card to run it and the link to bring its
+    weights; ``None`` without rates."""
     prices = _prices(card, calibrated=False)
     if prices is None:
         return None
     _, best, slow = prices
     one = denoising_pass(arch, table, workload, placement)
-    return slow.host(one) > sum(best.device(one))
+    rate = link_rate(Link(card.pcie_generation, card.pcie_lanes), pinned=placement.pinned)
+    copying = one.ahead.nbytes / rate.best if rate is not None else 0.0
+    return slow.host(one) > max(sum(best.device(one)), copying)
 
 
 def seconds(

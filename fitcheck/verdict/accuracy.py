@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from fitcheck.hardware.machine import Link
-from fitcheck.memory.estimate import estimate, kept_share
+from fitcheck.memory.estimate import estimate
 from fitcheck.memory.placement import upstream
 from fitcheck.models.workload import Task
 from fitcheck.records.evidence import Index, build
@@ -118,7 +118,7 @@ def _memory_rows(cell: MeasuredCell) -> Iterable[Row]:
     if cell.allocated is not None:
         yield _row(cell, "allocated", "GiB", footprint.allocated, cell.allocated, cell.inferred)
     if cell.reserved is not None:
-        yield _row(cell, "reserved", "GiB", footprint.reserved, cell.reserved, True)
+        yield _row(cell, "reserved", "GiB", footprint.reserved, cell.reserved, cell.inferred)
     if cell.on_card is not None:
         yield _row(cell, "on the card", "GiB", footprint.card, cell.on_card, True)
     if cell.host is not None:
@@ -144,7 +144,7 @@ def _duration(
         placement,
         cell.card,
         link or Link(cell.card.pcie_generation, cell.card.pcie_lanes),
-        kept_share=kept_share(cell.architecture, cell.tier, cell.workload, placement, cell.device),
+        kept_share=estimate(cell.architecture, cell.tier, cell.workload, placement, cell.device).kept_share,
         calibration=calibration,
     )
     return None if found is None else found.seconds

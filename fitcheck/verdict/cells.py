@@ -9,9 +9,10 @@ from functools import lru_cache
 from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget as budget_of
 from fitcheck.hardware.budget import visible_total
+from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Machine
 from fitcheck.memory.constants import measured_capability
-from fitcheck.memory.estimate import estimate, kept_between
+from fitcheck.memory.estimate import estimate
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.placement import MODES, Placement, upstream
 from fitcheck.memory.sensenova import Device
@@ -19,7 +20,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.speed.rates import Calibration, rates_of
-from fitcheck.speed.sensenova import Duration, seconds
+from fitcheck.speed.sensenova import Duration, seconds, waits_for_host
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.judge import Constraint, Judgement, Verdict, judge
 from fitcheck.verdict.report import Flip
@@ -47,12 +48,15 @@ class Setting:
 
     @property
     def device(self) -> Device:
-        gpu = self.machine.gpus[self.gpu]
+        """What the estimate looks at of the card: only a placement that keeps layers asks for its size, and most
+        compute capabilities share their constants, so that many cards share a footprint."""
+        gpu, keeps = self.machine.gpus[self.gpu], self.placement.keep_generation
         return Device(
-            compute_capability=gpu.card.compute_capability,
-            total=visible_total(gpu),
-            free=self.budget.vram.best,
+            measured_capability(gpu.card.compute_capability),
+            total=visible_total(gpu) if keeps else None,
+            free=self.budget.vram.best if keeps else None,
             flash_attention=self.flash_attention,
+            host_bound=host_bound(self.architecture, self.tier, self.workload, self.placement, gpu.card),
         )
 
 
@@ -60,19 +64,17 @@ class Setting:
 _estimate = lru_cache(maxsize=4096)(estimate)
 
 
-def _relevant(device: Device, placement: Placement) -> Device:
-    """``device`` without what the estimate does not look at: only a placement that keeps layers asks for the card's
-    size, and most compute capabilities share their constants."""
-    capability = measured_capability(device.compute_capability)
-    if placement.keep_generation:
-        return replace(device, compute_capability=capability)
-    return Device(capability, flash_attention=device.flash_attention, warm=device.warm)
+def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Placement, card: Card) -> bool:
+    """Whether the host may take longer to issue a denoising pass than the card to run it; where rates are unknown the
+    card is taken to be the slower one, which reserves more."""
+    if not placement.prefetch or workload.task is Task.VQA:
+        return False
+    return bool(waits_for_host(arch, tier.tensors, workload, placement, card))
 
 
 def footprint_of(setting: Setting) -> Footprint:
     """The estimate; where host and card share one memory, the host holds the card's part as well."""
-    device = _relevant(setting.device, setting.placement)
-    found = _estimate(setting.architecture, setting.tier, setting.workload, setting.placement, device)
+    found = _estimate(setting.architecture, setting.tier, setting.workload, setting.placement, setting.device)
     if not setting.machine.gpus[setting.gpu].card.unified_memory:
         return found
     both = found.host.total + Interval(found.required.low, found.required.best, found.card.high)
@@ -88,10 +90,6 @@ def duration_of(setting: Setting) -> Duration | None:
     gpu = setting.machine.gpus[setting.gpu]
     if rates_of(gpu.card) is None:  # most cards of the database; how many layers would stay need not be asked
         return None
-    share = 0.0
-    if setting.placement.keep_generation:
-        streamed = replace(setting, placement=replace(setting.placement, keep_generation=False))
-        share = kept_between(footprint_of(setting), footprint_of(streamed), setting.tier)
     return seconds(
         setting.architecture,
         setting.tier.tensors,
@@ -99,7 +97,7 @@ def duration_of(setting: Setting) -> Duration | None:
         setting.placement,
         gpu.card,
         gpu.link,
-        kept_share=share,
+        kept_share=footprint_of(setting).kept_share if setting.placement.keep_generation else 0.0,
         calibration=setting.calibration,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.units import GIB
+from fitcheck.verdict.cells import host_bound
 
 _MODELS = {"SenseNova-U1-8B-MoT": "sensenova-u1-8b-mot", "SenseNova-U1.5-8B-MoT": "sensenova-u1.5-8b-mot"}
 
@@ -83,6 +84,7 @@ def published_cells() -> Iterator[MeasuredCell]:
             text_tokens = _number(note, r"fit\.text_tokens")
             workload = workload.with_(images=_number(note, "images"), new_tokens=text_tokens, prompt_tokens=9)
         revision, mode = raw["revision_note"].split(";")[0], raw["vram_mode"]
+        placement = upstream(mode, revision)
         size = f"{raw['width']}x{raw['height']}"
         yield MeasuredCell(
             origin="published",
@@ -92,11 +94,12 @@ def published_cells() -> Iterator[MeasuredCell]:
             architecture=model.architecture,
             tier=tier,
             workload=workload,
-            placement=upstream(mode, revision),
+            placement=placement,
             device=Device(
                 card.compute_capability,
                 round(float(raw["vram_total_gib"]) * GIB),
                 flash_attention=raw["attn_backend"] == "flash",
+                host_bound=host_bound(model.architecture, tier, workload, placement, card),
             ),
             card=card,
             allocated=_gib(raw["allocated_gib"]),
@@ -128,7 +131,7 @@ def recorded_cells(root: Path) -> Iterator[MeasuredCell]:
         workload, memory = record.workload.workload(), record.memory
         capped = record.protocol.cap is not None
         timed = sorted(sample.total for sample in record.samples if not sample.warmup)
-        limit = record.limit
+        limit, card = record.limit, find_card(record.card.slug)
         yield MeasuredCell(
             origin="record",
             source=record.id or "",
@@ -138,8 +141,11 @@ def recorded_cells(root: Path) -> Iterator[MeasuredCell]:
             tier=tier,
             workload=workload,
             placement=placement,
-            device=_device(record.card.compute_capability, record.card.memory, record.protocol.warmup > 0),
-            card=find_card(record.card.slug),
+            device=replace(
+                _device(record.card.compute_capability, record.card.memory, record.protocol.warmup > 0),
+                host_bound=host_bound(model.architecture, tier, workload, placement, card),
+            ),
+            card=card,
             allocated=memory.allocated,
             reserved=memory.reserved,
             on_card=memory.process,

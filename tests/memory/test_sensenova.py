@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitcheck.memory import allocator
-from fitcheck.memory.estimate import estimate, kept_share
+from fitcheck.memory.context import context
+from fitcheck.memory.estimate import estimate
 from fitcheck.memory.footprint import Phase, peak
 from fitcheck.memory.placement import MODES, REVISIONS, comfyui, upstream
 from fitcheck.memory.sensenova import Device, branches, lay_out, phases
@@ -123,7 +123,7 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
     workload = Workload(Task.T2I)
     placement = upstream("fast")
     shares = [
-        kept_share(ARCH, tier("BF16"), workload, placement, Device((8, 9), size * GIB))
+        estimate(ARCH, tier("BF16"), workload, placement, Device((8, 9), size * GIB)).kept_share
         for size in (total, total + more)
     ]
     assert 0 <= shares[0] <= shares[1] <= 1
@@ -151,8 +151,8 @@ def test_fast_keeps_what_upstreams_two_limits_allow(total: float, free: float, p
     sampler = (3 + 3) * 4096 * 3 * 32 * 32 * 2 + 3 * hidden
     base = alone.resident + alone.kv_cache + sampler + 2 * hidden
     layer = weights.layers["generation"][0]
-    context = allocator.context((8, 9), streamed).best
-    room = min(0.9 * total * GIB - 4 * GIB, (total - 6) * GIB, (free - 6) * GIB - context) - base - 2 * layer
+    beside = context((8, 9), streamed).best
+    room = min(0.9 * total * GIB - 4 * GIB, (total - 6) * GIB, (free - 6) * GIB - beside) - base - 2 * layer
     assert kept == max(0, min(42, int(room // layer)))
     denoise = next(one for one in laid_out if one.name == "denoise")
     assert denoise.resident - alone.resident == weights.kept(kept, exact=policy == "ring")

@@ -1,0 +1,17 @@
+"""What a CUDA process takes from the card beside torch's allocator."""
+
+from __future__ import annotations
+
+from fitcheck.memory.constants import load
+from fitcheck.memory.placement import Placement
+from fitcheck.units import Interval
+
+
+def context(compute_capability: tuple[int, int] | None, placement: Placement) -> Interval[int]:
+    """CUDA context, modules and libraries after the first matrix product; a second stream adds its own."""
+    table = load("allocator")["context"]
+    row = table["measured"].get("default" if compute_capability is None else "{}.{}".format(*compute_capability))
+    low, best, high = (row or table["elsewhere"])["bytes"]
+    if placement.prefetch:
+        best += table["second_stream"]["bytes"]
+    return Interval(low, min(best, high), high)

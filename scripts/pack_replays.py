@@ -1,0 +1,85 @@
+"""Replays the allocator for the catalog's models at their usual workloads and keeps the answers.
+
+A replay is a pure function that takes tens of milliseconds; a check asks for dozens. What this writes to
+``fitcheck/memory/data/replays.json`` only saves that time: an answer that is not there is worked out when it is asked
+for, and a test holds some of what is there to what comes out.
+
+Run: python scripts/pack_replays.py   (some five minutes on two cores)
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+TARGET = Path(__file__).parents[1] / "fitcheck/memory/data/replays.json"
+CARDS = ("RTX 4090", "H100 SXM")  # both sizes of cuBLAS workspace
+REQUESTS = {
+    "t2i": ((2048, 2048), (1024, 1024)),
+    "editing": ((2048, 2048),),
+    "interleave": ((2048, 2048),),
+    "vqa": ((2048, 2048),),
+}
+
+
+def answers(part: tuple[str, str]) -> dict[str, list[int]]:
+    """What checks of one model and tier ask for."""
+    from fitcheck.hardware.catalog import find_card
+    from fitcheck.hardware.machine import machine_for
+    from fitcheck.memory import allocator
+    from fitcheck.memory.replay.peaks import Peaks, Question, replay
+    from fitcheck.models import catalog
+    from fitcheck.models.tensors import TensorTable
+    from fitcheck.verdict.check import check
+    from fitcheck.verdict.request import Request
+
+    found: dict[str, list[int]] = {}
+
+    def answer(table: TensorTable, question: Question) -> Peaks:
+        key = question.key(table)
+        if key not in found:
+            peaks = replay(table, question)
+            found[key] = [peaks.first, peaks.later]
+        return Peaks(*found[key])
+
+    def asked(table: TensorTable, question: Question) -> Peaks:
+        if question.placement.keep_generation:  # other cards keep other numbers of layers
+            for keeps in allocator.keep_nodes(question.arch.layers):
+                answer(table, replace(question, keeps=keeps))
+        return answer(table, question)
+
+    allocator.peaks = asked  # type: ignore[assignment]
+    model = catalog.get(part[0])
+    tier = model.tier(part[1])
+    assert tier is not None
+    for card, (task, sizes) in product(CARDS, REQUESTS.items()):
+        for size in sizes:
+            request = Request(task=task, size=size)
+            check(model, machine_for(find_card(card), ram=64 << 30), tiers=[tier], request=request, advise=False)
+    return found
+
+
+def main() -> None:
+    from fitcheck.models import catalog
+    from fitcheck.models.sensenova import SenseNovaArchitecture
+
+    models = [catalog.get(slug) for slug in catalog.slugs()]
+    parts = [
+        (model.slug, tier.name)
+        for model in models
+        if isinstance(model.architecture, SenseNovaArchitecture)
+        for tier in model.tiers
+    ]
+    found: dict[str, list[int]] = {}
+    with ProcessPoolExecutor(2) as pool:
+        for part in pool.map(answers, parts):
+            found |= part
+    lines = ",\n".join(f'  "{key}": [{first}, {later}]' for key, (first, later) in sorted(found.items()))
+    TARGET.write_text(f'{{\n "made_by": "scripts/pack_replays.py",\n "peaks": {{\n{lines}\n }}\n}}\n', "utf-8")
+    print(f"{TARGET}: {len(found)} replays, {TARGET.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
