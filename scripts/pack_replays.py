@@ -9,8 +9,8 @@ Run: python scripts/pack_replays.py   (some five minutes on two cores)
 
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -24,33 +24,32 @@ REQUESTS = {
 }
 
 
-def answers(part: tuple[str, str]) -> dict[str, list[int]]:
+def answers(part: tuple[str, str]) -> dict[str, int]:
     """What checks of one model and tier ask for."""
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.machine import machine_for
     from fitcheck.memory import allocator
-    from fitcheck.memory.replay.peaks import Peaks, Question, replay
+    from fitcheck.memory.replay.peaks import Question, replay
     from fitcheck.models import catalog
     from fitcheck.models.tensors import TensorTable
     from fitcheck.verdict.check import check
     from fitcheck.verdict.request import Request
 
-    found: dict[str, list[int]] = {}
+    found: dict[str, int] = {}
 
-    def answer(table: TensorTable, question: Question) -> Peaks:
+    def answer(table: TensorTable, question: Question) -> int:
         key = question.key(table)
         if key not in found:
-            peaks = replay(table, question)
-            found[key] = [peaks.first, peaks.later]
-        return Peaks(*found[key])
+            found[key] = replay(table, question)
+        return found[key]
 
-    def asked(table: TensorTable, question: Question) -> Peaks:
+    def asked(table: TensorTable, question: Question) -> int:
         if question.placement.keep_generation:  # other cards keep other numbers of layers
             for keeps in allocator.keep_nodes(question.arch.layers):
-                answer(table, replace(question, keeps=keeps))
+                answer(table, dataclasses.replace(question, keeps=keeps))
         return answer(table, question)
 
-    allocator.peaks = asked  # type: ignore[assignment]
+    allocator.peak = asked  # type: ignore[assignment]
     model = catalog.get(part[0])
     tier = model.tier(part[1])
     assert tier is not None
@@ -72,12 +71,12 @@ def main() -> None:
         if isinstance(model.architecture, SenseNovaArchitecture)
         for tier in model.tiers
     ]
-    found: dict[str, list[int]] = {}
+    found: dict[str, int] = {}
     with ProcessPoolExecutor(2) as pool:
         for part in pool.map(answers, parts):
             found |= part
-    lines = ",\n".join(f'  "{key}": [{first}, {later}]' for key, (first, later) in sorted(found.items()))
-    TARGET.write_text(f'{{\n "made_by": "scripts/pack_replays.py",\n "peaks": {{\n{lines}\n }}\n}}\n', "utf-8")
+    lines = ",\n".join(f'  "{key}": {reserved}' for key, reserved in sorted(found.items()))
+    TARGET.write_text(f'{{\n "made_by": "scripts/pack_replays.py",\n "reserved": {{\n{lines}\n }}\n}}\n', "utf-8")
     print(f"{TARGET}: {len(found)} replays, {TARGET.stat().st_size} bytes")
 
 

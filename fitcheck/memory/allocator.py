@@ -10,12 +10,12 @@ before it fails, so a card smaller than ``reserved + context`` may do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from fitcheck.memory.constants import load
 from fitcheck.memory.placement import Placement
-from fitcheck.memory.replay.peaks import Peaks, Question, peaks
+from fitcheck.memory.replay.peaks import Question, peak
 from fitcheck.memory.weights import Weights
 from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
@@ -27,7 +27,9 @@ from fitcheck.units import Interval
 class Cell:
     """What the allocator's state depends on: ``keeps`` generation layers stay on the card, ``flash`` says that
     flash-attn attends, ``dequantizing_kernels`` are those of one layer's matrices, ``host_bound`` that the host issues
-    work more slowly than the card does it, ``workspace`` the bytes kept for cuBLAS."""
+    work more slowly than the card does it, ``workspace`` the bytes kept for cuBLAS, ``warm`` that the process has made
+    an image before and kept its policy and cache, as the bench does. Upstream's programs leave their offload context
+    after each image and give the cache back, so there every image is a first one."""
 
     arch: SenseNovaArchitecture
     table: TensorTable
@@ -39,6 +41,7 @@ class Cell:
     dequantizing_kernels: int = 0
     host_bound: bool = False
     workspace: int = 0
+    warm: bool = False
 
     @property
     def queue(self) -> int:
@@ -53,16 +56,23 @@ class Cell:
         kernels: int = table["kernels_a_layer"] + self.dequantizing_kernels
         return ceil(table["launches"] / kernels)
 
-    def peaks(self, late: int, *, frugal: bool = False) -> Peaks:
+    def peak(self, late: int, *, frugal: bool = False) -> int:
         """Reserved bytes with the card ``late`` layers behind, or the least the allocator can do with."""
-
-        def at(keeps: int) -> Peaks:
-            question = Question(
-                self.arch, self.workload, self.placement, keeps, late, self.flash, self.workspace, frugal
-            )
-            return peaks(self.table, question)
-
-        return _between(at, self.keeps, self.arch.layers, self._kept_bytes) if self.placement.keep_generation else at(0)
+        asked = Question(
+            self.arch,
+            self.workload,
+            self.placement,
+            late=late,
+            flash=self.flash,
+            workspace=self.workspace,
+            frugal=frugal,
+            images=2 if self.warm else 1,
+        )
+        if not self.placement.keep_generation:
+            return peak(self.table, asked)
+        return _between(
+            lambda keeps: peak(self.table, replace(asked, keeps=keeps)), self.keeps, self.arch.layers, self._kept_bytes
+        )
 
     def _kept_bytes(self, count: int) -> int:
         return self.weights.kept(count, exact=self.placement.policy == "ring")
@@ -74,33 +84,26 @@ def keep_nodes(layers: int) -> tuple[int, ...]:
     return tuple(sorted({0, min(1, layers), min(8, layers), max(0, layers - 10), layers}))
 
 
-def _between(at: Callable[[int], Peaks], keeps: int, layers: int, kept_bytes: Callable[[int], int]) -> Peaks:
+def _between(at: Callable[[int], int], keeps: int, layers: int, kept_bytes: Callable[[int], int]) -> int:
     """What a process reserves beside the layers it keeps hardly depends on their number: between a few numbers of
     layers it is interpolated, so that all cards share the same replays."""
     nodes = keep_nodes(layers)
     below, above = max(node for node in nodes if node <= keeps), min(node for node in nodes if node >= keeps)
-    low = at(below)
     if above == below:
-        return low
-    high, share = at(above), (keeps - below) / (above - below)
-    rest = kept_bytes(keeps) - round((1 - share) * kept_bytes(below) + share * kept_bytes(above))
-    first, later = (
-        round((1 - share) * one + share * other) + rest
-        for one, other in ((low.first, high.first), (low.later, high.later))
-    )
-    return Peaks(first, later)
+        return at(below)
+    share = (keeps - below) / (above - below)
+    beside = (1 - share) * (at(below) - kept_bytes(below)) + share * (at(above) - kept_bytes(above))
+    return round(beside) + kept_bytes(keeps)
 
 
-def reserved(allocated: Interval[int], cell: Cell, *, warm: bool) -> Interval[int]:
-    """Bytes that the caching allocator takes from the driver at the peak of a process's first image, or of later ones
-    when ``warm``.
+def reserved(allocated: Interval[int], cell: Cell) -> Interval[int]:
+    """Bytes that the caching allocator takes from the driver at the peak.
 
-    Upstream's programs leave their offload context after each image and give the cache back, so that every image is a
-    first one; the bench keeps both. The low end is a host that barely keeps up with the card, the high end one that
-    fills its launch queue, each with what replays were off on measured rows.
+    The low end is a host that barely keeps up with the card, the high end one that fills its launch queue, each with
+    what replays were off on measured rows.
     """
     off = load("allocator")["residuals"]
-    slow, fast = (found.later if warm else found.first for found in map(cell.peaks, (min(1, cell.queue), cell.queue)))
+    slow, fast = (cell.peak(late) for late in (min(1, cell.queue), cell.queue))
     best = max(allocated.best, slow if cell.host_bound else fast)
     low = round(min(slow, best) * (1 + off["low"]))
     high = round(max(slow, fast, best) * (1 + off["high"])) + off["constant"]
@@ -108,8 +111,8 @@ def reserved(allocated: Interval[int], cell: Cell, *, warm: bool) -> Interval[in
 
 
 def required(allocated: Interval[int], reserved_: Interval[int], cell: Cell) -> Interval[int]:
-    """Bytes that the allocator needs for a process's first image when it gives back every block it can."""
+    """Bytes that the allocator needs when it gives back every block it can."""
     off = load("allocator")["residuals"]
-    best = min(max(allocated.best, cell.peaks(0, frugal=True).first), reserved_.best)
+    best = min(max(allocated.best, cell.peak(0, frugal=True)), reserved_.best)
     high = round(best * (1 + off["high"])) + off["constant"]
     return Interval(min(allocated.low, best), best, max(high, allocated.high))

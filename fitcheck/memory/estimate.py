@@ -46,8 +46,9 @@ def estimate(
         dequantizing_kernels=_dequantizing_kernels(weights),
         host_bound=device.host_bound,
         workspace=cublas_workspace(device.compute_capability),
+        warm=device.warm,
     )
-    reserved = allocator.reserved(allocated, cell, warm=device.warm)
+    reserved = allocator.reserved(allocated, cell)
     beside = context(device.compute_capability, placement)
     required = allocator.required(allocated, reserved, cell)
     return Footprint(

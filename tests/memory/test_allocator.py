@@ -71,25 +71,21 @@ def test_the_host_runs_a_launch_queue_ahead() -> None:
 def test_layers_that_return_late_cost_the_caching_policy_their_weights_and_ring_nothing() -> None:
     streamed = cell("BF16", "balanced")
     unit = streamed.weights.window("generation", 1)
-    late, now = streamed.peaks(8), streamed.peaks(0)
-    assert late.first - now.first == pytest.approx(8 * unit, rel=0.02)
+    assert streamed.peak(8) - streamed.peak(0) == pytest.approx(8 * unit, rel=0.02)
     allocated = 3.8 * GIB
-    ring = cell("BF16", "balanced", "ring").peaks(0)
-    assert ring.later == ring.first < allocated + 0.1 * GIB
+    ring = cell("BF16", "balanced", "ring")
+    assert replace(ring, warm=True).peak(0) == ring.peak(0) < allocated + 0.1 * GIB
 
 
 def test_a_next_image_needs_new_room_for_the_embedding_or_head_whose_place_is_taken() -> None:
-    found = cell("BF16", "low").peaks(0)
-    assert found.later - found.first == pytest.approx(device_block(EMBEDDING), rel=0.01)
-    resident = cell("BF16", "full").peaks(0)
-    assert resident.later == resident.first
+    low, full = cell("BF16", "low"), cell("BF16", "full")
+    assert replace(low, warm=True).peak(0) - low.peak(0) == pytest.approx(device_block(EMBEDDING), rel=0.01)
+    assert replace(full, warm=True).peak(0) == full.peak(0)
 
 
 def test_a_slow_host_reserves_less_and_the_interval_spans_both() -> None:
     allocated = Interval.exactly(3_900 * MIB)
-    fast, slow = (
-        reserved(allocated, cell("BF16", "balanced", host_bound=bound), warm=False) for bound in (False, True)
-    )
+    fast, slow = (reserved(allocated, cell("BF16", "balanced", host_bound=bound)) for bound in (False, True))
     unit = cell("BF16", "balanced").weights.window("generation", 1)
     assert fast.best - slow.best == pytest.approx(7 * unit, rel=0.02)
     assert fast.high == slow.high
@@ -102,12 +98,10 @@ def test_kept_layers_add_their_bytes_and_between_nodes_the_rest_is_interpolated(
     assert keep_nodes(2) == (0, 1, 2)
     for keeps in (8, 32):
         question = Question(asked.arch, asked.workload, asked.placement, keeps, 8, False, WORKSPACE)
-        assert replace(asked, keeps=keeps).peaks(8) == replay(asked.table, question)
+        assert replace(asked, keeps=keeps).peak(8) == replay(asked.table, question)
     for keeps in (3, 20, 36):
         question = Question(asked.arch, asked.workload, asked.placement, keeps, 8, False, WORKSPACE)
-        assert replace(asked, keeps=keeps).peaks(8).later == pytest.approx(
-            replay(asked.table, question).later, rel=0.03
-        )
+        assert replace(asked, keeps=keeps).peak(8) == pytest.approx(replay(asked.table, question), rel=0.03)
 
 
 @settings(max_examples=20, deadline=None)
@@ -119,7 +113,7 @@ def test_kept_layers_add_their_bytes_and_between_nodes_the_rest_is_interpolated(
 )
 def test_reserved_is_an_ordered_interval_above_allocated(tier: str, way: tuple[str, str], gib: int, warm: bool) -> None:
     allocated, asked = Interval.exactly(gib * GIB), cell(tier, *way)
-    found = reserved(allocated, asked, warm=warm)
+    found = reserved(allocated, replace(asked, warm=warm))
     assert allocated.best <= found.low <= found.best <= found.high
     least = required(allocated, found, asked)
     assert allocated.best <= least.low <= least.best <= found.best
@@ -131,7 +125,7 @@ def test_the_least_that_works_is_far_below_what_a_launch_queue_reserves() -> Non
     of Q4_K_S, balanced: between 3.98 and 4.13 GiB with a context of 0.74 GiB)."""
     asked = cell("Q4_K_S", "balanced", dequantizing_kernels=93)
     allocated = Interval.exactly(round(3.24 * GIB))
-    usual = reserved(allocated, asked, warm=False)
+    usual = reserved(allocated, asked)
     least = required(allocated, usual, asked)
     assert 3.24 * GIB < least.best < 3.45 * GIB < usual.best - 0.5 * GIB
     assert least.high < 3.7 * GIB

@@ -1,4 +1,4 @@
-"""What a process reserves for a workload, and the least it can do with, from the replay of its first and later images.
+"""What a process reserves for a workload, and the least it can do with, from the replay of its images.
 
 A replay takes some ten milliseconds and depends on nothing but its arguments, so those of the catalog's models with
 their usual workloads are kept in ``data/replays.json`` (``scripts/pack_replays.py``; a test replays some of them).
@@ -25,18 +25,11 @@ AT_ONCE = 0  # a card that is never behind
 
 
 @dataclass(frozen=True, slots=True)
-class Peaks:
-    """Bytes at the peak of a process's first image, and of all images."""
-
-    first: int
-    later: int
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
     """What a replay depends on, without the tensor table: ``late`` is how many layers the card is behind the host,
     ``keeps`` how many generation layers stay, ``flash`` whether flash-attn attends, ``workspace`` the bytes kept for
-    cuBLAS, ``frugal`` whether the allocator gives back what it can at each growth."""
+    cuBLAS, ``frugal`` whether the allocator gives back what it can at each growth, ``images`` how many the process
+    makes one after the other: a second one meets everything that the first left behind."""
 
     arch: SenseNovaArchitecture
     workload: Workload
@@ -46,6 +39,7 @@ class Question:
     flash: bool = False
     workspace: int = 0
     frugal: bool = False
+    images: int = 1
 
     def key(self, table: TensorTable) -> str:
         """The same for whatever gives the same sequence of storages."""
@@ -60,7 +54,7 @@ class Question:
             (min(workload.steps, 2), velocity_branches(workload), workload.image_cfg == 1),
             (placement.revision == "v0", placement.stream.value, placement.prefetch, placement.prefix_weights.value),
             (placement.keep_generation, placement.policy, self.keeps, self.late, self.flash, self.workspace),
-            self.frugal,
+            (self.frugal, self.images),
         )
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -71,20 +65,20 @@ def _digest(table: TensorTable) -> str:
 
 
 @lru_cache(maxsize=16384)
-def peaks(table: TensorTable, question: Question) -> Peaks:
-    """The kept answer, or a replay."""
+def peak(table: TensorTable, question: Question) -> int:
+    """Reserved bytes at the peak: the kept answer, or a replay."""
     known = _packed().get(question.key(table))
-    return Peaks(*known) if known is not None else replay(table, question)
+    return replay(table, question) if known is None else known
 
 
 @cache
-def _packed() -> dict[str, list[int]]:
-    packed: dict[str, list[int]] = load("replays")["peaks"]
+def _packed() -> dict[str, int]:
+    packed: dict[str, int] = load("replays")["reserved"]
     return packed
 
 
-def replay(table: TensorTable, question: Question) -> Peaks:
-    """The first image in two steps, and one more, which already meets everything that the first one left behind."""
+def replay(table: TensorTable, question: Question) -> int:
+    """Reserved bytes at the peak, worked out. The first image takes two steps, which is where a step repeats itself."""
     placement, steps = question.placement, min(question.workload.steps, 2)
     ring = placement.policy == "ring" and placement.stream is not Stream.NOTHING
     allocator = CachingAllocator(expandable=ring, frugal=question.frugal)
@@ -98,7 +92,6 @@ def replay(table: TensorTable, question: Question) -> Peaks:
         flash=question.flash,
         workspace=question.workspace,
     )
-    process.run(steps)
-    first = allocator.peak_reserved
-    process.run(1)
-    return Peaks(first, allocator.peak_reserved)
+    for number in range(question.images):
+        process.run(1 if number else steps)
+    return allocator.peak_reserved
