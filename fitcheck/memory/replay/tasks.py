@@ -20,7 +20,7 @@ from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchit
 from fitcheck.models.workload import Task, Workload
 
 Runner = Callable[[int, Maybe], Maybe]
-_STRIDES = 8  # of text
+_STRIDES = 2  # of text
 _LONGEST_PERIOD = 16
 
 
