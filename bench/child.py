@@ -22,7 +22,7 @@ from bench.context import ContextMeter, cap_memory
 from bench.meters.host import peak_rss, resident
 from bench.meters.nvml import NvmlCard, visible_selector
 from bench.meters.torch_memory import TorchMemory
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, extra
 
 PACKAGES = ("diffusers", "transformers", "accelerate", "gguf", "triton", "flash_attn")
 _REQUESTED = re.compile(r"tried to allocate ([\d.]+) (KiB|MiB|GiB|bytes)", re.IGNORECASE)
@@ -110,9 +110,7 @@ def _import_torch(device: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise InputError(
-            f'the bench needs PyTorch ({error}); install it with: pip install "fitcheck[bench]"'
-        ) from error
+        raise InputError(f"the bench needs PyTorch ({error}); {extra('bench')}.") from error
     if device == "cuda" and not torch.cuda.is_available():
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
         raise InputError(
@@ -176,9 +174,7 @@ def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
     except InputError:
         raise
     except ModuleNotFoundError as error:
-        raise InputError(
-            f'the bench needs {error.name or error} for this; install it with: pip install "fitcheck[bench]"'
-        ) from error
+        raise InputError(f"the bench needs {error.name or error} for this; {extra('bench')}.") from error
     except Exception as error:
         state = card.memory() if card is not None else None
         outcome, requested = classify(error, None if state is None else state[2])

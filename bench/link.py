@@ -20,7 +20,7 @@ from bench.meters.host import locked, resident
 from bench.meters.nvml import visible_selector
 from bench.process import Child, Hang, describe_exit
 from bench.runner import PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, median
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, extra
 from fitcheck.models.quant import TYPES, tensor_bytes
 from fitcheck.records import schema
 from fitcheck.units import GIB, MIB
@@ -169,7 +169,7 @@ def _dequantization(torch: Any, types: tuple[str, ...]) -> Iterator[dict[str, An
         yield {
             "what": "skipped",
             "part": "dequantization",
-            "message": f'{error}; install with: pip install "fitcheck[bench]"',
+            "message": f"{error}; {extra('bench')}",
         }
         return
     for name in types:

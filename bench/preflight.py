@@ -14,7 +14,7 @@ from typing import Literal
 import psutil
 
 from bench.meters.nvml import THROTTLING, NvmlCard, reason_names
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, extra
 from fitcheck.memory.footprint import Footprint
 from fitcheck.units import MIB, format_gib
 
@@ -34,9 +34,7 @@ class Finding:
 def require_torch() -> None:
     """Raises InputError that names the extra to install; looks without importing."""
     if importlib.util.find_spec("torch") is None:
-        raise InputError(
-            'the bench needs PyTorch, which is not installed; install it with: pip install "fitcheck[bench]"'
-        )
+        raise InputError(f"the bench needs PyTorch, which is not installed; {extra('bench')}.")
 
 
 def require_card(card: NvmlCard | None) -> None:

@@ -94,6 +94,8 @@ def _catalog_memory(slug: str) -> int | None:
 
 
 def _names(record: AnyRecord) -> Iterator[Finding]:
+    if "tiny" in (record.tags or ()):
+        yield reject("tiny", "a scaled-down model says nothing about a card: a run with --tiny is no measurement")
     card, model, runtime = record.card, getattr(record, "model", None), getattr(record, "runtime", None)
     if card is not None:
         known = _catalog_memory(card.slug)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, extra
 
 if TYPE_CHECKING:
     import duckdb
@@ -120,7 +120,7 @@ def _connect() -> duckdb.DuckDBPyConnection:
     try:
         import duckdb
     except ImportError as error:
-        raise InputError("this needs duckdb; install it with `pip install fitcheck[results]`.") from error
+        raise InputError(f"this needs duckdb; {extra('results')}.") from error
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
     return connection

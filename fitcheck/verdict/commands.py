@@ -38,7 +38,8 @@ def run(model: Model, tier: Tier, placement: Placement, workload: Workload) -> t
         case Task.VQA:
             words += ["--image", "photo.png", "--question", "What is in this picture?"]
         case Task.EDITING:
-            words += ["--image", "photo.png", "--prompt", "Make the sky red"]
+            # the script enlarges every image to four megapixels otherwise
+            words += ["--image", "photo.png", "--no-do_resize", "--prompt", "Make the sky red"]
         case _:
             words += ["--prompt", "A poster of a lighthouse"]
     if workload.task is not Task.VQA:

@@ -122,6 +122,16 @@ def test_explain_shows_phases_host_and_disk(run: Run) -> None:
     )
 
 
+def test_an_editing_command_keeps_the_size_of_the_image_that_was_predicted(run: Run) -> None:
+    """Upstream's script enlarges every image to four megapixels unless told not to."""
+    words = ["check", "sensenova-u1-8b-mot", "--gpu", "RTX 4090", "--task", "editing", "--reference", "1024x1024"]
+    done = run(*words, "--json")
+    cells = json.loads(done.out)["cells"]
+    commands = [command for cell in cells for command in cell["commands"] if "examples/editing" in command]
+    assert commands
+    assert all("--no-do_resize" in command for command in commands)
+
+
 def test_commands_of_the_recommended_choice(run: Run) -> None:
     cell = json.loads(run("check", U1, "--gpu", "RTX 4070", "--tier", "Q4_K_S", "--mode", "low", "--json").out)[
         "cells"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, extra
 from fitcheck.records.targets import Payload, Receipt, batch_title
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def connect(dataset: str) -> tuple[HfApi, str]:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     except ImportError as error:
-        raise InputError("--to hub needs huggingface_hub; install it with `pip install fitcheck[results]`.") from error
+        raise InputError(f"--to hub needs huggingface_hub; {extra('results')}.") from error
     api = HfApi()
     try:
         account = str(api.whoami()["name"])
