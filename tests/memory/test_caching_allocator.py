@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.memory.replay.caching_allocator import Block, CachingAllocator, OutOfMemory
+from fitcheck.memory.replay.storage import Device
 from fitcheck.memory.weights import device_block
 
 MIB = 1 << 20
@@ -96,6 +97,32 @@ def test_memory_that_runs_out_gives_free_segments_back_first() -> None:
     made.release(held)
     made.allocate(50 * MIB)
     assert made.reserved == 98 * MIB
+
+
+def test_memory_that_runs_out_waits_for_the_card_before_it_gives_back() -> None:
+    made = CachingAllocator(limit=100 * MIB)
+    made.release_after(made.allocate(60 * MIB, stream=1), moment=5)
+    made.allocate(80 * MIB)
+    assert made.reserved == 80 * MIB
+
+
+def test_what_is_left_is_split_off_down_to_the_smallest_block() -> None:
+    made = CachingAllocator()
+    held = [made.allocate(MIB), made.allocate(MIB - 512), made.allocate(512)]
+    assert made.reserved == 2 * MIB
+    assert len({block.address for block in held}) == 3
+
+
+def test_only_another_stream_holds_a_storage_back() -> None:
+    """record_stream with a block's own stream changes nothing."""
+    for stream, segments in ((0, 1), (1, 2)):
+        device = Device(CachingAllocator(), late=2)
+        for _ in range(2):
+            device.queued()
+            storage = device.keep(50 * MIB, stream)
+            storage.use_elsewhere()
+            del storage
+        assert device.allocator.reserved == segments * 50 * MIB
 
 
 def test_a_segment_in_use_does_not_go_back() -> None:
