@@ -1,4 +1,4 @@
-"""Replays the allocator for the catalog's models at their usual workloads and keeps the answers.
+"""Replays the allocator for the catalog's models at their usual workloads and for measured rows, and keeps the answers.
 
 A replay is a pure function that takes tens of milliseconds; a check asks for dozens. What this writes to
 ``fitcheck/memory/data/replays.json`` only saves that time: an answer that is not there is worked out when it is asked
@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 TARGET = Path(__file__).parents[1] / "fitcheck/memory/data/replays.json"
+RESULTS = Path(__file__).parents[1] / "results"
 # both sizes of cuBLAS workspace; on the smallest card, advice asks about all that could be changed
 CARDS = ("RTX 3060 12 GB", "RTX 4090", "H100 SXM")
 REQUESTS = {
@@ -25,8 +26,8 @@ REQUESTS = {
 }
 
 
-def answers(part: tuple[str, str]) -> dict[str, int]:
-    """What checks of one model and tier ask for."""
+def answers(part: tuple[str, str] | None) -> dict[str, int]:
+    """What checks of one model and tier ask for, or, without them, what measured rows are compared with."""
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.machine import machine_for
     from fitcheck.memory import allocator
@@ -51,6 +52,12 @@ def answers(part: tuple[str, str]) -> dict[str, int]:
         return answer(table, question)
 
     allocator.peak = asked  # type: ignore[assignment]
+    if part is None:
+        from fitcheck.verdict.accuracy import published_rows, recorded_rows
+
+        published_rows()
+        recorded_rows(RESULTS)
+        return found
     model = catalog.get(part[0])
     tier = model.tier(part[1])
     assert tier is not None
@@ -66,7 +73,8 @@ def main() -> None:
     from fitcheck.models.sensenova import SenseNovaArchitecture
 
     models = [catalog.get(slug) for slug in catalog.slugs()]
-    parts = [
+    parts: list[tuple[str, str] | None] = [None]
+    parts += [
         (model.slug, tier.name)
         for model in models
         if isinstance(model.architecture, SenseNovaArchitecture)
