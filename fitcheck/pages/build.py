@@ -191,13 +191,13 @@ def _documents(inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None) ->
     for (place, key, _), (document, row, texts) in zip(
         todo, _mapped(_compute, [job for *_, job in todo], jobs), strict=True
     ):
-        entries[place] = {"key": key, "summary": row, "texts": _as_json(texts), "document": document}
+        entries[place] = {"key": key, "summary": _as_kept(row), "texts": _as_kept(texts), "document": document}
     return {(m.slug, c.slug): entries[m.slug, c.slug] for m in inputs.models for c in inputs.cards}
 
 
-def _as_json(value: Any) -> Any:
-    """As JSON gives it back, so that a fresh build and an incremental one hold equal values."""
-    return json.loads(json.dumps(value))
+def _as_kept(value: Any) -> Any:
+    """As the manifest gives it back, names in order, so that a fresh build and an incremental one write equal bytes."""
+    return json.loads(json.dumps(value, sort_keys=True))
 
 
 def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]], old: _Old) -> Iterator[plan.Page]:

@@ -126,6 +126,18 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
     assert str(link().id) not in (out / "results/feed.xml").read_text()
 
 
+def test_a_page_drawn_again_from_what_was_kept_is_the_same_page(tmp_path: Path) -> None:
+    """A changed template draws list pages from the manifest's summaries, without asking for answers again."""
+    out = tmp_path / "out"
+    builder.build(gather(None, CARDS), out)
+    before = files(out)
+    for name in ("index.json", "check/index.json", "cards/rtx-4070/index.json"):
+        (out / name).unlink()
+    outcome = builder.build(gather(None, CARDS), out)
+    assert outcome.documents == 0
+    assert files(out) == before
+
+
 def test_the_address_is_kept_from_build_to_build(tmp_path: Path, app: typer.Typer) -> None:
     (tmp_path / "none").mkdir()
     words = ["--out", str(tmp_path / "out"), "--cards", "rtx-4070", "--results", str(tmp_path / "none")]
