@@ -8,7 +8,7 @@ import pytest
 
 from fitcheck.memory.constants import load
 from fitcheck.memory.placement import Placement, upstream
-from fitcheck.memory.replay.caching_allocator import CachingAllocator
+from fitcheck.memory.replay.caching_allocator import CachingAllocator, OutOfMemory
 from fitcheck.memory.replay.peaks import Question, peak, replay
 from fitcheck.memory.replay.storage import Device
 from fitcheck.memory.replay.tasks import Process
@@ -112,3 +112,34 @@ def test_experts_replay_with_their_segments_shared() -> None:
     table, asked = question("BF16", T2I, upstream("full"), slug="sensenova-u1-a3b-mot")
     held = sum(2 * tensor.elements for tensor in table)
     assert held < replay(table, asked) < 1.15 * held
+
+
+@pytest.mark.parametrize(
+    ("tier", "placement"),
+    [
+        ("Q4_K_S", upstream("balanced")),
+        ("Q4_K_S", upstream("low")),
+        ("BF16", upstream("balanced")),
+        ("BF16", upstream("low")),
+    ],
+    ids=lambda value: getattr(value, "mode", value),
+)
+def test_the_frugal_peak_is_nearly_the_least_limit_that_works(tier: str, placement: Placement) -> None:
+    """The limit is searched for: memory is given back only when it runs out, as torch does."""
+    table, asked = question(tier, T2I, placement, late=8 if placement.prefetch else 0)
+    frugal = replay(table, replace(asked, frugal=True))
+
+    def works(limit: int) -> bool:
+        device = Device(CachingAllocator(limit), asked.late)
+        try:
+            Process(asked.arch, table_of(table), T2I, placement, device, workspace=WORKSPACE).run(2)
+        except OutOfMemory:
+            return False
+        return True
+
+    fails, enough = 0, 2 * frugal
+    assert works(enough)
+    while enough - fails > frugal // 200:
+        middle = (fails + enough) // 2
+        fails, enough = (fails, middle) if works(middle) else (middle, enough)
+    assert frugal == pytest.approx(enough, rel=0.04)

@@ -46,8 +46,8 @@ class CachingAllocator:
     """``reserved`` and ``allocated`` now, and their peaks.
 
     ``limit`` bounds what the driver gives. With ``expandable`` segments a pool has one segment that grows at its end.
-    A ``frugal`` one gives back what it can each time before it asks for more; its peak is, to about 1 %, the least
-    limit under which the same sequence runs.
+    A ``frugal`` one gives back what it can each time before it asks for more; its peak is, to about 3 %, the least
+    limit under which the same sequence runs (a test searches for that limit).
     """
 
     def __init__(self, limit: int | None = None, *, expandable: bool = False, frugal: bool = False) -> None:
