@@ -7,17 +7,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.engines.sensenova.weights_file import table_of
 from bench.machine_info import fit_name, machine_info
 from bench.meters import NvmlCard, Trace
 from bench.meters.nvml import reason_names
 from bench.runner import MEMORY_HZ, PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, CellRun
-from bench.weights_file import table_of
 from fitcheck import __version__
 from fitcheck.errors import InputError
-from fitcheck.memory.placement import Stream
 from fitcheck.models import catalog
 from fitcheck.records import schema
 from fitcheck.records.fields import MAX_STEPS, clean_text, slugify
+from fitcheck.runtimes.sensenova.streaming import Stream
 
 SOURCE = schema.Source(tool="fitcheck-bench", version=__version__)
 TAG_SPREAD = "spread"

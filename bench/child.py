@@ -16,9 +16,9 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-from bench.cell import Cell
 from bench.channel import Channel, beat, die_with_parent
 from bench.context import ContextMeter, cap_memory
+from bench.engines.sensenova.job import Cell
 from bench.meters.host import peak_rss, resident
 from bench.meters.nvml import NvmlCard, visible_selector
 from bench.meters.torch_memory import TorchMemory
@@ -194,7 +194,7 @@ def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
 def _passes(
     channel: Channel, cell: Cell, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter
 ) -> None:
-    from bench.engine import Engine
+    from bench.engines.sensenova.engine import Engine
 
     engine = Engine(cell)
     started = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bench.cell import Cell
+from bench.engines.sensenova.job import Cell
 from bench.meters import NvmlCard
 from bench.report import on_card
 from bench.runner import CellRun, Listener, Protocol, run_cell

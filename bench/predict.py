@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.cell import Cell, architecture_of
+from bench.engines.sensenova.job import Cell, architecture_of
+from bench.engines.sensenova.weights_file import table_of
 from bench.meters import NvmlCard
-from bench.weights_file import table_of
-from fitcheck.memory.estimate import estimate
 from fitcheck.memory.footprint import Footprint
-from fitcheck.memory.sensenova import Device
 from fitcheck.models import catalog
+from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.phases import Device
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.cell import Cell
-from bench.plan import label
+from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.plan import label
 from bench.runner import CellRun
 from fitcheck.memory.footprint import Footprint
 from fitcheck.records.schema import ExternalRecord, PassRecord

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.cell import Cell
 from bench.channel import Event
+from bench.engines.sensenova.job import Cell
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
 from bench.meters.host import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit

@@ -21,17 +21,17 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from bench.engines.sensenova.plan import Request, cells_of, label
 from bench.limit import default_runner, find_limit
 from bench.link import run_link
-from bench.plan import Request, cells_of, label
 from bench.predict import CardView, predict
 from bench.report import Row, error_percent, on_card, print_table
 from bench.runner import Protocol, Stopped
 from bench.suite import Setting, bench_card, require_room, run_suite
 from fitcheck.errors import InputError
-from fitcheck.memory.placement import NEWEST_REVISION
 from fitcheck.records import store
 from fitcheck.records.schema import AnyRecord
+from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION
 from fitcheck.units import MIB, parse_memory, parse_size
 
 _KEYS = {

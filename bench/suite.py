@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.assemble import file_sha256, record_of
-from bench.cell import Cell
+from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.plan import label
 from bench.lock import card_lock
 from bench.meters import NvmlCard
 from bench.meters.nvml import visible_selector
-from bench.plan import label
 from bench.predict import CardView, predict
 from bench.preflight import (
     Finding,

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from bench.plan import Request, cells_of, label
+from bench.engines.sensenova.plan import Request, cells_of, label
 from bench.runner import Protocol, run_cell
 from bench.suite import bench_card
 from fitcheck.errors import InputError

@@ -27,12 +27,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "llamacpp_probe"))
 from run import options_of, write_sparse_gguf
 
-from fitcheck.memory.llamacpp import LlamaOptions, estimate, parse_build
+from fitcheck.models.families.language.known import _data, known_language_model
+from fitcheck.models.families.language.metadata import architecture_from_gguf
+from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.gguf import read_gguf
-from fitcheck.models.known_language import _data, known_language_model
-from fitcheck.models.language_gguf import architecture_from_gguf
-from fitcheck.models.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.llamacpp import LlamaOptions, parse_build
+from fitcheck.runtimes.llamacpp import buffers as estimate
 from fitcheck.units import GIB, MIB
 
 ROOT = Path(__file__).parents[1]

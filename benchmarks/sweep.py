@@ -41,8 +41,8 @@ def every_card(question: tuple[str, str]) -> Part:
     from fitcheck.hardware.database import database
     from fitcheck.hardware.machine import machine_for
     from fitcheck.models import catalog
+    from fitcheck.runtimes.sensenova.workloads import Request
     from fitcheck.verdict.check import check
-    from fitcheck.verdict.request import Request
 
     slug, task = question
     model, request, source = catalog.get(slug), Request(task=task), database()

@@ -42,10 +42,10 @@ def check(
     the card are taken in. Raises ``fitcheck.errors.InputError`` for names and values that cannot be.
     """
     from fitcheck.models import catalog
-    from fitcheck.models.local import tier_from_gguf
+    from fitcheck.models.families.sensenova.local_file import tier_from_gguf
     from fitcheck.records.evidence import accepted, local
+    from fitcheck.runtimes.sensenova.workloads import Request
     from fitcheck.verdict import check as verdict
-    from fitcheck.verdict.request import Request
 
     known, machine = catalog.get(model), _machine(card, ram=ram, disk=disk, vram=vram, display=display)
     tiers = (tier_from_gguf(known, gguf),) if gguf is not None else verdict.tiers_of(known, _names(tier))

@@ -30,12 +30,12 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
     """What checks of one model and tier ask for, or, without them, what measured rows are compared with."""
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.machine import machine_for
-    from fitcheck.memory import allocator
-    from fitcheck.memory.replay.peaks import Question, replay
     from fitcheck.models import catalog
     from fitcheck.models.tensors import TensorTable
+    from fitcheck.runtimes.sensenova import reserved as allocator
+    from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
+    from fitcheck.runtimes.sensenova.workloads import Request
     from fitcheck.verdict.check import check
-    from fitcheck.verdict.request import Request
 
     found: dict[str, int] = {}
 
@@ -70,7 +70,7 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
 
 def main() -> None:
     from fitcheck.models import catalog
-    from fitcheck.models.sensenova import SenseNovaArchitecture
+    from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 
     models = [catalog.get(slug) for slug in catalog.slugs()]
     parts: list[tuple[str, str] | None] = [None]

@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.cell import Cell
-from bench.engine import Engine
-from fitcheck.memory.placement import upstream
+from bench.engines.sensenova.engine import Engine
+from bench.engines.sensenova.job import Cell
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.streaming import upstream
 
 ATTENTION = ("flash", "fmha", "attention", "cudnn_sdpa")
 MATRIX = ("gemm", "nvjet", "cutlass", "xmma", "cublas", "gemv", "conv", "wgrad", "fprop", "dgrad")

@@ -17,11 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fitcheck.memory.llamacpp import estimate, parse_build
-from fitcheck.memory.llamacpp.options import LlamaOptions, TensorOverride
-from fitcheck.models.language_gguf import architecture_from_gguf
-from fitcheck.models.mixture import mixture_table
+from fitcheck.models.families.language.metadata import architecture_from_gguf
+from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.llamacpp import buffers as estimate
+from fitcheck.runtimes.llamacpp import parse_build
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, TensorOverride
 
 MIB = 1 << 20
 CASES = Path(__file__).with_name("cases.json")

@@ -13,7 +13,7 @@ from fitcheck.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.plan import Request
+    from bench.engines.sensenova.plan import Request
 
 bench = typer.Typer(
     no_args_is_help=True, help="Measure on this machine: timed passes, the smallest card, link rates, any program."
@@ -102,7 +102,7 @@ def run(
         return
     from rich.console import Console
 
-    from bench.plan import cells_of
+    from bench.engines.sensenova.plan import cells_of
     from bench.report import print_plan, print_table
     from bench.runner import Protocol
     from bench.suite import Setting, default_out, run_suite
@@ -178,8 +178,8 @@ def limit(
     from rich.console import Console
 
     from bench.assemble import record_of
+    from bench.engines.sensenova.plan import cells_of, label
     from bench.limit import find_limit
-    from bench.plan import cells_of, label
     from bench.preflight import card_findings, require_folder
     from bench.runner import Protocol
     from bench.suite import bench_card, default_out, require_room
@@ -340,8 +340,8 @@ def _request(
     device: str,
     seed: int,
 ) -> Request:
-    from bench.plan import Request
-    from fitcheck.memory.placement import NEWEST_REVISION
+    from bench.engines.sensenova.plan import Request
+    from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION
     from fitcheck.units import parse_size
 
     return Request(
@@ -382,7 +382,7 @@ def _run_file(file: Path, repeats: int, out: Path | None, html: Path | None) -> 
     from rich.console import Console
     from rich.table import Table
 
-    from bench.llamacpp import run_llamacpp
+    from bench.engines.llamacpp.run import run_llamacpp
     from bench.lock import card_lock
     from bench.meters.nvml import NvmlCard, visible_selector
     from bench.preflight import require_folder

@@ -29,9 +29,9 @@ def runs_on(model: str, cards: Sequence[Card], ram: int | None, under: float | N
     a launch price in US dollars. Raises InputError for an unknown model and an amount that is none.
     """
     from fitcheck.models import catalog
-    from fitcheck.pages.question import ask
     from fitcheck.records.evidence import accepted
     from fitcheck.verdict.judge import Verdict
+    from fitcheck.verdict.usual_machine import ask
 
     if under is not None and not (math.isfinite(under) and under > 0):
         raise InputError(f"--under: {under:g} is not a price; give US dollars, like 600.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fitcheck.errors import InputError
-from fitcheck.memory.placement import Placement, upstream
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Workload
 from fitcheck.records.findings import Finding, flag
 from fitcheck.records.schema import CardInfo, PassRecord
+from fitcheck.runtimes.sensenova.streaming import Placement, upstream
 from fitcheck.units import Interval, format_gib, format_seconds
 
 # how far outside the estimate's own interval a measurement may lie before it surprises
@@ -52,10 +52,10 @@ def _expected(
     """(allocated bytes, seconds or None when a rate is unknown). Raises InputError for what the catalog lacks."""
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.machine import Link
-    from fitcheck.memory.estimate import estimate
-    from fitcheck.memory.sensenova import Device
     from fitcheck.models import catalog
-    from fitcheck.speed.sensenova import seconds
+    from fitcheck.runtimes.sensenova.estimate import estimate
+    from fitcheck.runtimes.sensenova.phases import Device
+    from fitcheck.runtimes.sensenova.seconds import seconds
 
     model = catalog.get(slug)
     architecture, tier = _parts(model, tier_name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fitcheck.cli.options import Question, answer, takes_question
-from fitcheck.speed.sensenova import Duration
+from fitcheck.runtimes.sensenova.seconds import Duration
 from fitcheck.verdict.report import AnswerDuration, Timed
 
 CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch", "allocated")

@@ -14,12 +14,12 @@ import typer
 
 from fitcheck.errors import InputError
 from fitcheck.hardware.machine import Link, Machine, slot
-from fitcheck.memory.placement import NEWEST_REVISION
 from fitcheck.models.model import Model, Tier
+from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION
+from fitcheck.runtimes.sensenova.workloads import Request
 from fitcheck.units import parse_memory, parse_size
 from fitcheck.verdict.check import Runtime, tiers_of
 from fitcheck.verdict.report import Report
-from fitcheck.verdict.request import Request
 
 # fields of a question that only llama.cpp knows
 LANGUAGE_OPTIONS = ("ctx", "ngl", "n_cpu_moe", "cache_type", "ubatch", "sequences", "build", "host_bandwidth")
@@ -243,7 +243,7 @@ def tiers_asked(model: Model, question: Question) -> tuple[Tier, ...]:
         return tiers_of(model, split(question.tier))
     if not question.gguf.name:
         raise InputError(f"--gguf: {str(question.gguf)!r} is a folder; name a .gguf file.")
-    from fitcheck.models.local import tier_from_gguf
+    from fitcheck.models.families.sensenova.local_file import tier_from_gguf
 
     return (tier_from_gguf(model, question.gguf),)
 

@@ -14,7 +14,7 @@ from fitcheck.errors import InputError
 
 if TYPE_CHECKING:
     from fitcheck.models.resolve import Resolved
-    from fitcheck.verdict.language import TextRequest
+    from fitcheck.runtimes.llamacpp.asks import TextRequest
     from fitcheck.verdict.report import Report
     from fitcheck.verdict.target import Wanted
 
@@ -63,8 +63,8 @@ def wanted_of(question: Question) -> Wanted:
 
 
 def text_request_of(question: Question) -> TextRequest:
-    from fitcheck.memory.llamacpp import parse_build
-    from fitcheck.verdict.language import TextRequest
+    from fitcheck.runtimes.llamacpp import parse_build
+    from fitcheck.runtimes.llamacpp.asks import TextRequest
 
     bandwidth = question.host_bandwidth
     if bandwidth is not None and not (math.isfinite(bandwidth) and 0.1 <= bandwidth <= 100_000):

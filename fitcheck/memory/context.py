@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fitcheck.memory.constants import load
-from fitcheck.memory.placement import Placement
+from fitcheck.data_files import load
+from fitcheck.runtimes.sensenova.streaming import Placement
 from fitcheck.units import Interval
 
 
 def context(compute_capability: tuple[int, int] | None, placement: Placement) -> Interval[int]:
     """CUDA context, modules and libraries after the first matrix product; a second stream adds its own."""
-    table = load("allocator")["context"]
+    table = load("memory", "allocator")["context"]
     row = table["measured"].get("default" if compute_capability is None else "{}.{}".format(*compute_capability))
     low, best, high = (row or table["elsewhere"])["bytes"]
     if placement.prefetch:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fitcheck.memory.constants import load
-from fitcheck.memory.weights import Linear
+from fitcheck.data_files import load
 from fitcheck.models.quant import TYPES
+from fitcheck.runtimes.sensenova.layer_weights import Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ def steps(type_name: str) -> tuple[float, ...]:
 
 
 def _row(type_name: str) -> dict[str, Any]:
-    table: dict[str, dict[str, Any]] = load("dequantization")["types"]
+    table: dict[str, dict[str, Any]] = load("memory", "dequantization")["types"]
     return table.get(type_name) or max(table.values(), key=lambda row: row["peak_bytes"])
 
 
 def is_traced(type_name: str) -> bool:
-    return not TYPES[type_name].quantized or type_name in load("dequantization")["types"]
+    return not TYPES[type_name].quantized or type_name in load("memory", "dequantization")["types"]
 
 
 def before_product(linear: Linear | None) -> int:

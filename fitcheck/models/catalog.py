@@ -9,8 +9,8 @@ from importlib import resources
 from typing import Any
 
 from fitcheck.errors import InputError
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture, tensor_table
 from fitcheck.models.model import Model, Requirement, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture, tensor_table
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
 from fitcheck.units import GB

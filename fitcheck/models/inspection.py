@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from fitcheck.models.candidates import quant_label
+from fitcheck.models.families.language.mixture import ALIASES, BASE
 from fitcheck.models.gguf import GgufArray, GgufHeader
-from fitcheck.models.mixture import ALIASES, BASE
 from fitcheck.models.quant import TYPES
 from fitcheck.models.safetensors import SafetensorsHeader
 from fitcheck.models.tensors import Tensor, TensorTable

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from fitcheck.models import sensenova
+from fitcheck.models.families.sensenova import architecture as sensenova
 from fitcheck.models.tensors import Tensor, TensorTable
 
 _GGUF_LAYER = re.compile(r"(?:^|\.)(?:proj_)?blk\.(\d{1,6})\.")

@@ -26,13 +26,13 @@ from fitcheck.pages.charts import share
 from fitcheck.pages.document import check_document, summary, way_out
 from fitcheck.pages.inputs import Inputs, digest, digest_json
 from fitcheck.pages.page import files_of
-from fitcheck.pages.question import ask
 from fitcheck.pages.render import static
 from fitcheck.pages.view import neighbours
 from fitcheck.records import evidence
 from fitcheck.records.evidence import Index
 from fitcheck.verdict.accuracy import Row
 from fitcheck.verdict.evidence import calibration_for
+from fitcheck.verdict.usual_machine import ask
 
 MANIFEST = "manifest.json"
 SCHEMA = "fitcheck.site/1"

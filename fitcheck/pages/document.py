@@ -13,13 +13,13 @@ from typing import Any
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.models.workload import Task
-from fitcheck.pages.question import Asked
 from fitcheck.pages.view import RUNS, focus
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import Row
 from fitcheck.verdict.check import order
 from fitcheck.verdict.judge import Verdict, judge
 from fitcheck.verdict.report import Cell, Report, cell_json
+from fitcheck.verdict.usual_machine import Asked
 
 SCHEMA = "fitcheck.page/1"
 # of the other tasks a page shows the answer, not the whole table

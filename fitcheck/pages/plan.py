@@ -365,7 +365,7 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
 
 def sources() -> list[list[str]]:
     """Where the constants of the estimator come from, as their data files say: place and source."""
-    from fitcheck.memory.constants import load
+    from fitcheck.data_files import load
     from fitcheck.speed.rates import data
 
     files = {name: load(name) for name in ("sensenova", "allocator", "host")} | {"rates": data()}

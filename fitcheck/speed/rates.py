@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
+from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
 from fitcheck.models.catalog import bfloat16_compute_capability
@@ -17,11 +16,9 @@ from fitcheck.units import Interval
 Blocks = tuple[tuple[int, float], ...]
 
 
-@cache
 def data() -> dict[str, Any]:
-    text = resources.files("fitcheck.speed").joinpath("data/rates.json").read_text("utf-8")
-    parsed: dict[str, Any] = json.loads(text)
-    return parsed
+    """This room's constants: achieved shares of published rates, link and host figures, each with its source."""
+    return load("speed", "rates")
 
 
 def _scaled(rate: float, efficiency: dict[str, Any]) -> Interval[float]:

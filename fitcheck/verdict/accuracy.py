@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 
 from fitcheck.hardware.machine import Link
-from fitcheck.memory.estimate import estimate
-from fitcheck.memory.placement import upstream
 from fitcheck.models.workload import Task
 from fitcheck.records.evidence import Index, build
+from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.seconds import seconds
+from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.speed.rates import Calibration, calibrated_spread
-from fitcheck.speed.sensenova import seconds
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.evidence import calibration_for, runs_in_full
 from fitcheck.verdict.measured import MeasuredCell, published_cells, recorded_cells
@@ -66,7 +66,7 @@ class Summary:
 
 def language_summaries() -> list[Summary]:
     """llama.cpp's printed buffers and exact GGUF file sizes against ours; these are exact figures without intervals."""
-    from fitcheck.memory.llamacpp import accuracy as llamacpp
+    from fitcheck.runtimes.llamacpp import published as llamacpp
 
     rows, _ = llamacpp.llamacpp_accuracy()
     sizes, _ = llamacpp.file_size_accuracy()

@@ -12,15 +12,15 @@ from fitcheck.hardware.budget import visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Machine
 from fitcheck.memory.constants import measured_capability
-from fitcheck.memory.estimate import estimate
 from fitcheck.memory.footprint import Footprint
-from fitcheck.memory.placement import MODES, Placement, upstream
-from fitcheck.memory.sensenova import Device
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.phases import Device
+from fitcheck.runtimes.sensenova.seconds import Duration, seconds, waits_for_host
+from fitcheck.runtimes.sensenova.streaming import MODES, Placement, upstream
 from fitcheck.speed.rates import Calibration, rates_of
-from fitcheck.speed.sensenova import Duration, seconds, waits_for_host
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.judge import Constraint, Judgement, Verdict, judge
 from fitcheck.verdict.report import Flip

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.placement import MODES, NEWEST_REVISION, Placement, comfyui, upstream
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.records.evidence import Index
-from fitcheck.verdict import commands
+from fitcheck.runtimes.sensenova import commands
+from fitcheck.runtimes.sensenova.streaming import MODES, NEWEST_REVISION, Placement, comfyui, upstream
+from fitcheck.runtimes.sensenova.workloads import Request, workload_for
 from fitcheck.verdict.cells import Setting, duration_of, footprint_of, smallest_change
 from fitcheck.verdict.evidence import calibration_for, evidence_for, key_of, known_cards
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.report import Cell, Evidence, Report, unjudged
-from fitcheck.verdict.request import Request, workload_for
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
 NEAR = 1.15

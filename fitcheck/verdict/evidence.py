@@ -9,15 +9,15 @@ from statistics import mean, median
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
-from fitcheck.memory.placement import Placement, upstream
 from fitcheck.models import catalog
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.evidence import CellKey, Index, Row, Summary, find
+from fitcheck.runtimes.sensenova.seconds import seconds
+from fitcheck.runtimes.sensenova.streaming import Placement, upstream
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration, calibrated_spread, student_t
-from fitcheck.speed.sensenova import seconds
 from fitcheck.units import GIB, format_seconds
 from fitcheck.verdict.report import Evidence
 

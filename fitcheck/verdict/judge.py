@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget
 from fitcheck.memory.footprint import Footprint
-from fitcheck.memory.placement import Placement, Stream
 from fitcheck.models.catalog import minimum_compute_capability
+from fitcheck.runtimes.sensenova.streaming import Placement, Stream
 from fitcheck.speed.rates import emulates_bfloat16
 from fitcheck.units import Interval, format_gb, format_gib
 

@@ -6,18 +6,18 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
+from fitcheck.data_files import read_text
 from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
-from fitcheck.memory.placement import Placement, upstream
-from fitcheck.memory.sensenova import Device
 from fitcheck.models import catalog
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.phases import Device
+from fitcheck.runtimes.sensenova.streaming import Placement, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.cells import host_bound
 
@@ -64,7 +64,7 @@ def _gib(text: str) -> int | None:
 
 def published_cells() -> Iterator[MeasuredCell]:
     """Rows of ``fitcheck/memory/data/published_sensenova_u1.csv`` whose mode fitcheck models (not device_map)."""
-    text = resources.files("fitcheck.memory").joinpath("data/published_sensenova_u1.csv").read_text("utf-8")
+    text = read_text("runtimes.sensenova", "published_sensenova_u1.csv")
     card = find_card("H100 SXM")
     for raw in csv.DictReader(text.splitlines()):
         if raw["vram_mode"] not in ("full", "fast", "balanced", "low") or raw["task"] == "load":

@@ -9,13 +9,13 @@ from fitcheck.hardware.machine import Budget, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
-from fitcheck.speed.sensenova import Duration
+from fitcheck.runtimes.sensenova.seconds import Duration
 from fitcheck.units import Interval
 from fitcheck.verdict.judge import Judgement, Mode, Verdict
 
 if TYPE_CHECKING:
-    from fitcheck.memory.llamacpp import LlamaEstimate
-    from fitcheck.speed.llamacpp import TokenSpeed
+    from fitcheck.runtimes.llamacpp import LlamaEstimate
+    from fitcheck.runtimes.llamacpp.seconds import TokenSpeed
 
 SCHEMA = "fitcheck.check/1"
 

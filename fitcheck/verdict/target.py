@@ -13,17 +13,24 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.machine import Machine
 from fitcheck.models import catalog
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.config import architecture_from_config
+from fitcheck.models.families.language.metadata import architecture_of_header
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.families.sensenova.architecture import (
+    SenseNovaArchitecture,
+    bf16,
+    classify,
+    is_sensenova,
+    tensor_table,
+)
 from fitcheck.models.gguf import GgufHeader
-from fitcheck.models.language import LanguageArchitecture
-from fitcheck.models.language_config import architecture_from_config
-from fitcheck.models.language_gguf import architecture_of_header
-from fitcheck.models.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture, bf16, classify, is_sensenova, tensor_table
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
-from fitcheck.units import format_gb
-from fitcheck.verdict.bounds import (
+from fitcheck.runtimes.llamacpp.asks import TextRequest, check_language
+from fitcheck.runtimes.sensenova.workloads import Request
+from fitcheck.runtimes.weights_only.bounds import (
     UnknownArchitecture,
     WeightsOnly,
     bound_cell,
@@ -32,10 +39,9 @@ from fitcheck.verdict.bounds import (
     component_bytes,
     pipeline_placements,
 )
+from fitcheck.units import format_gb
 from fitcheck.verdict.check import Runtime, check
-from fitcheck.verdict.language import TextRequest, check_language
 from fitcheck.verdict.report import Report
-from fitcheck.verdict.request import Request
 
 if TYPE_CHECKING:
     from fitcheck.models.candidates import Candidate

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.streaming.device import MemoryState
+from bench.engines.sensenova.streaming.device import MemoryState
 
 POISON = 255
 

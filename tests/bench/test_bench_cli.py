@@ -54,7 +54,7 @@ def test_a_language_models_records_need_their_folder_before_the_run(
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("llama.cpp was started")
 
-    monkeypatch.setattr("bench.llamacpp.run_llamacpp", never)
+    monkeypatch.setattr("bench.engines.llamacpp.run.run_llamacpp", never)
     with pytest.raises(InputError, match=r"--out: .* cannot be written"):
         fitcheck("run", str(tmp_path / "model.gguf"), "--out", str(tmp_path / "file"))
 
@@ -65,7 +65,7 @@ def test_a_language_model_waits_for_the_bench_on_its_card(
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("llama.cpp was started")
 
-    monkeypatch.setattr("bench.llamacpp.run_llamacpp", never)
+    monkeypatch.setattr("bench.engines.llamacpp.run.run_llamacpp", never)
     uuid = FakeNvml().nvmlDeviceGetUUID("card")
     with card_lock(uuid, "x"), pytest.raises(InputError, match="another fitcheck bench is running on NVIDIA H100"):
         fitcheck("run", str(tmp_path / "model.gguf"), "--out", str(tmp_path / "out"))

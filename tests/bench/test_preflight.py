@@ -15,9 +15,9 @@ from rich.console import Console
 from test_suite import CELLS, fake_runner
 
 from bench import preflight
+from bench.engines.sensenova.plan import Request, cells_of
 from bench.lock import card_lock
 from bench.meters import NvmlCard
-from bench.plan import Request, cells_of
 from bench.predict import CardView, predict
 from bench.runner import CellRun, Protocol
 from bench.suite import Setting, run_suite

@@ -9,8 +9,8 @@ from bench_fakes import GIB, MIB, FakeNvml
 
 from bench import runner
 from bench.assemble import available_drop, power_of, record_of
+from bench.engines.sensenova.plan import Request, cells_of
 from bench.meters import NvmlCard, NvmlStateProbe, Trace
-from bench.plan import Request, cells_of
 from bench.report import error_percent, line, on_card
 from bench.runner import CellRun, Protocol
 

@@ -17,17 +17,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from bench import workloads  # noqa: E402
-from bench.placing import Placing  # noqa: E402
-from fitcheck.memory import trace  # noqa: E402
-from fitcheck.memory.placement import Placement, upstream  # noqa: E402
-from fitcheck.memory.replay.caching_allocator import SMALL, Block, CachingAllocator  # noqa: E402
-from fitcheck.memory.replay.storage import Device  # noqa: E402
-from fitcheck.memory.replay.tasks import Process  # noqa: E402
-from fitcheck.memory.replay.weights import table_of  # noqa: E402
-from fitcheck.models import catalog  # noqa: E402
-from fitcheck.models.sensenova import SenseNovaArchitecture  # noqa: E402
-from fitcheck.models.workload import Task, Workload  # noqa: E402
+from bench import trace
+from bench.engines.sensenova import tasks as workloads
+from bench.engines.sensenova.placing import Placing
+from fitcheck.memory.caching_allocator import SMALL, Block, CachingAllocator
+from fitcheck.memory.storage import Device
+from fitcheck.models import catalog
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.replay.policies import table_of
+from fitcheck.runtimes.sensenova.replay.tasks import Process
+from fitcheck.runtimes.sensenova.streaming import Placement, upstream
 
 LAYERS = 3
 T2I = Workload(Task.T2I, 1024, 1024, steps=2, cfg=1.0)

@@ -14,10 +14,10 @@ import pytest
 from bench_fakes import CONTEXT, LIBRARIES, MIB, FakeNvml
 
 from bench.assemble import record_of
-from bench.cell import Cell
 from bench.child import classify
+from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.plan import Request, cells_of, label
 from bench.meters import NvmlCard
-from bench.plan import Request, cells_of, label
 from bench.process import Child, Hang, end_tree
 from bench.runner import CellRun, Protocol, Stopped, median, run_cell
 from fitcheck.errors import InputError

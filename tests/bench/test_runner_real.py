@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.plan import Request, cells_of
+from bench.engines.sensenova.plan import Request, cells_of
 from bench.runner import Protocol
 from bench.suite import CPU_NOTICE, Setting, run_suite
 from fitcheck.records import store

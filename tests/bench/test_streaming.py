@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from bench.streaming.device import HostAccelerator, MemoryState, accelerator  # noqa: E402
-from bench.streaming.ring import Place, RingPolicy, StreamedUnit, Unit, resident_count, spread  # noqa: E402
-from bench.streaming.upstream import may_stay  # noqa: E402
-from fitcheck.memory.placement import fast_limit, upstream  # noqa: E402
+from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState, accelerator
+from bench.engines.sensenova.streaming.ring import Place, RingPolicy, StreamedUnit, Unit, resident_count, spread
+from bench.engines.sensenova.streaming.upstream import may_stay
+from fitcheck.runtimes.sensenova.streaming import fast_limit, upstream
 
 GIB = 1 << 30
 

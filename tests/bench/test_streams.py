@@ -6,13 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lazy_card import LazyCard  # noqa: E402
+from lazy_card import LazyCard
 
-from bench.streaming.device import MemoryState  # noqa: E402
-from bench.streaming.policy import PrefixStore, StreamedLayer, StreamedTensor, Traffic  # noqa: E402
-from bench.streaming.ring import Place, RingPolicy, StreamedUnit, Unit  # noqa: E402
-from bench.streaming.upstream import UpstreamPolicy  # noqa: E402
-from fitcheck.memory.placement import upstream  # noqa: E402
+from bench.engines.sensenova.streaming.device import MemoryState
+from bench.engines.sensenova.streaming.policy import PrefixStore, StreamedLayer, StreamedTensor, Traffic
+from bench.engines.sensenova.streaming.ring import Place, RingPolicy, StreamedUnit, Unit
+from bench.engines.sensenova.streaming.upstream import UpstreamPolicy
+from fitcheck.runtimes.sensenova.streaming import upstream
 
 LAYERS = 7
 BRANCHES = {"understanding": 0, "generation": 100}

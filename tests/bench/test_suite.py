@@ -16,9 +16,9 @@ from rich.console import Console
 from test_runner import ARGV
 
 from bench import preflight, suite
-from bench.cell import Cell
+from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.plan import Request, cells_of
 from bench.lock import card_lock
-from bench.plan import Request, cells_of
 from bench.predict import CardView, predict
 from bench.progress import Clock
 from bench.report import print_plan, print_table

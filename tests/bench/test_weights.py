@@ -11,15 +11,15 @@ torch = pytest.importorskip("torch")
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("diffusers")
 
-from tiny_engine import MODEL, T2I, Watch, run  # noqa: E402
+from tiny_engine import MODEL, T2I, Watch, run
 
-from bench.cell import Cell, tensor_table_of  # noqa: E402
-from bench.weights import SYNTHETIC_BLOCKS, SyntheticSource, runtime_bytes  # noqa: E402
-from fitcheck.errors import InputError  # noqa: E402
-from fitcheck.memory.host import pinned_block  # noqa: E402
-from fitcheck.memory.placement import upstream  # noqa: E402
-from fitcheck.models.tensors import Tensor  # noqa: E402
-from fitcheck.models.workload import Task, Workload  # noqa: E402
+from bench.engines.sensenova.job import Cell, tensor_table_of
+from bench.engines.sensenova.weight_sources import SYNTHETIC_BLOCKS, SyntheticSource, runtime_bytes
+from fitcheck.errors import InputError
+from fitcheck.models.tensors import Tensor
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.host import pinned_block
+from fitcheck.runtimes.sensenova.streaming import upstream
 
 
 def read(source: SyntheticSource, tensor: Tensor) -> torch.Tensor:
@@ -90,7 +90,7 @@ def write_gguf(path: Path, cell: Cell, drop: str = "") -> None:
 
 
 def test_a_real_file_runs_as_its_bytes_do(tmp_path: Path) -> None:
-    from bench.engine import Engine
+    from bench.engines.sensenova.engine import Engine
 
     cell = Cell(MODEL, "Q4_K_S", upstream("balanced", policy="ring"), T2I, device="cpu", tiny=True)
     path = tmp_path / "tiny.gguf"
@@ -107,7 +107,7 @@ def test_a_real_file_runs_as_its_bytes_do(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
-    from bench.engine import Engine
+    from bench.engines.sensenova.engine import Engine
 
     cell = Cell(MODEL, "Q8_0", upstream("low"), T2I, device="cpu", tiny=True)
     missing = tmp_path / "missing.gguf"

@@ -6,10 +6,10 @@ import gguf
 import numpy as np
 import pytest
 
-from bench.cell import Cell, tensor_table_of
-from bench.plan import Request, cells_of
+from bench.engines.sensenova.job import Cell, tensor_table_of
+from bench.engines.sensenova.plan import Request, cells_of
+from bench.engines.sensenova.weights_file import table_of, tier_of_file
 from bench.predict import CardView, predict
-from bench.weights_file import table_of, tier_of_file
 from fitcheck.errors import InputError
 from fitcheck.models import catalog
 from fitcheck.models.quant import TYPES

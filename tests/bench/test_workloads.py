@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from bench.attention import Cache, RotaryEmbedding, causal_block_mask, eager, grouped_sdpa, torch_sdpa  # noqa: E402
-from bench.inputs import Prefix, prefixes  # noqa: E402
-from bench.model import SenseNova  # noqa: E402
-from bench.sampler import Sampler  # noqa: E402
-from bench.vision import patchify, unpatchify  # noqa: E402
-from fitcheck.memory.sensenova import branches  # noqa: E402
-from fitcheck.memory.trace import StorageTracker  # noqa: E402
-from fitcheck.models import catalog  # noqa: E402
-from fitcheck.models.sensenova import SenseNovaArchitecture  # noqa: E402
-from fitcheck.models.workload import Task, Workload  # noqa: E402
+from bench.engines.sensenova.attention import Cache, RotaryEmbedding, causal_block_mask, eager, grouped_sdpa, torch_sdpa
+from bench.engines.sensenova.denoising import Sampler
+from bench.engines.sensenova.inputs import Prefix, prefixes
+from bench.engines.sensenova.model import SenseNova
+from bench.engines.sensenova.vision import patchify, unpatchify
+from bench.trace import StorageTracker
+from fitcheck.models import catalog
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.phases import branches
 
 ARCH = catalog.get("sensenova-u1-8b-mot").architecture
 assert isinstance(ARCH, SenseNovaArchitecture)

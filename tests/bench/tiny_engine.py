@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.cell import Cell
-from bench.engine import Engine
+from bench.engines.sensenova.engine import Engine
+from bench.engines.sensenova.job import Cell
 from bench.reports import LoadReport, PassReport
-from fitcheck.memory.placement import Placement
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.streaming import Placement
 
 MODEL = "sensenova-u1-8b-mot"
 T2I = Workload(Task.T2I, 64, 64, steps=2, cfg=4.0, prompt_tokens=12)

@@ -16,8 +16,8 @@ from fitcheck.errors import InputError
 from fitcheck.pages import build as builder
 from fitcheck.pages import single
 from fitcheck.pages.inputs import gather
-from fitcheck.pages.question import ask
 from fitcheck.records import store
+from fitcheck.verdict.usual_machine import ask
 
 CARDS = "rtx-4070,rtx-4090,rtx-3050-8gb"
 

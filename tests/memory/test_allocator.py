@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fitcheck.memory.allocator import Cell, keep_nodes, required, reserved
-from fitcheck.memory.constants import load
+from fitcheck.data_files import load
 from fitcheck.memory.context import context
-from fitcheck.memory.placement import upstream
-from fitcheck.memory.replay.peaks import Question, replay
-from fitcheck.memory.weights import device_block, weights_of
 from fitcheck.models import catalog
-from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.layer_weights import device_block, weights_of
+from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
+from fitcheck.runtimes.sensenova.reserved import Cell, keep_nodes, required, reserved
+from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB, Interval
 
 MIB = 1 << 20
@@ -140,7 +140,7 @@ def test_the_context_of_an_unknown_card_is_wider_than_that_of_a_measured_one() -
 
 
 def test_what_replays_were_off_names_its_rows() -> None:
-    data = load("allocator")["residuals"]
+    data = load("memory", "allocator")["residuals"]
     assert len(data["rows"]) >= 70
     errors = sorted(abs(row["off"]) for row in data["rows"])
     assert errors[len(errors) // 2] < 0.01

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitcheck.memory.replay.caching_allocator import Block, CachingAllocator, OutOfMemory
-from fitcheck.memory.replay.storage import Device
-from fitcheck.memory.weights import device_block
+from fitcheck.memory.caching_allocator import Block, CachingAllocator, OutOfMemory
+from fitcheck.memory.storage import Device
+from fitcheck.runtimes.sensenova.layer_weights import device_block
 
 MIB = 1 << 20
 

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
-from fitcheck.memory.llamacpp import LlamaEstimate, LlamaOptions, estimate, parse_build, parse_overrides
-from fitcheck.memory.llamacpp.allocator import Arena
-from fitcheck.memory.llamacpp.cache import layer_caches, sliding_cells
-from fitcheck.memory.llamacpp.weights import HOST, layer_devices
-from fitcheck.models.known_language import known_language_model, known_language_models
-from fitcheck.models.mixture import mixture_table
+from fitcheck.models.families.language.known import known_language_model, known_language_models
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, parse_build, parse_overrides
+from fitcheck.runtimes.llamacpp import buffers as estimate
+from fitcheck.runtimes.llamacpp.caches import layer_caches, sliding_cells
+from fitcheck.runtimes.llamacpp.graph_allocator import Arena
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices
 from fitcheck.units import GIB, MIB
 
 LLAMA = known_language_model("llama-3.1-8b")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fitcheck.errors import InputError
-from fitcheck.memory.llamacpp.accuracy import AccuracyRow, file_size_accuracy, llamacpp_accuracy, summarize
+from fitcheck.runtimes.llamacpp.published import AccuracyRow, file_size_accuracy, llamacpp_accuracy, summarize
 
 
 def rows_of(engine: str, quantity: str) -> list[AccuracyRow]:

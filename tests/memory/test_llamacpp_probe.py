@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from fitcheck.memory.llamacpp import LlamaOptions, TensorOverride, estimate, parse_build
+from fitcheck.models.families.language.metadata import architecture_from_gguf
+from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.gguf import read_gguf
-from fitcheck.models.language_gguf import architecture_from_gguf
-from fitcheck.models.mixture import mixture_table
+from fitcheck.runtimes.llamacpp import LlamaOptions, TensorOverride, parse_build
+from fitcheck.runtimes.llamacpp import buffers as estimate
 from fitcheck.units import GIB, MIB
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from fitcheck.memory.constants import load
-from fitcheck.memory.placement import Placement, upstream
-from fitcheck.memory.replay.caching_allocator import CachingAllocator, OutOfMemory
-from fitcheck.memory.replay.peaks import Question, peak, replay
-from fitcheck.memory.replay.storage import Device
-from fitcheck.memory.replay.tasks import Process
-from fitcheck.memory.replay.weights import table_of
+from fitcheck.data_files import load
+from fitcheck.memory.caching_allocator import CachingAllocator, OutOfMemory
+from fitcheck.memory.storage import Device
 from fitcheck.models import catalog
-from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.verdict.request import Request, workload_for
+from fitcheck.runtimes.sensenova.replay.peaks import Question, peak, replay
+from fitcheck.runtimes.sensenova.replay.policies import table_of
+from fitcheck.runtimes.sensenova.replay.tasks import Process
+from fitcheck.runtimes.sensenova.streaming import Placement, upstream
+from fitcheck.runtimes.sensenova.workloads import Request, workload_for
 
 GIB = 1 << 30
 WORKSPACE = 8_519_680
@@ -59,7 +59,7 @@ def test_skipped_layers_and_strides_of_text_change_next_to_nothing(
 
 
 def test_kept_answers_are_what_comes_out() -> None:
-    packed = load("replays")["reserved"]
+    packed = load("runtimes.sensenova", "replays")["reserved"]
     assert len(packed) > 1000
     cases = [
         ("BF16", upstream("full"), {}),
@@ -76,7 +76,7 @@ def test_kept_answers_are_what_comes_out() -> None:
 
 def test_a_question_that_nobody_kept_is_worked_out() -> None:
     table, asked = question("Q4_K_S", Workload(Task.T2I, 512, 768, steps=8, cfg=1.0), upstream("low"))
-    assert asked.key(table) not in load("replays")["reserved"]
+    assert asked.key(table) not in load("runtimes.sensenova", "replays")["reserved"]
     assert 2.9 * GIB < peak(table, asked) < 3.3 * GIB
 
 

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.memory.context import context
-from fitcheck.memory.estimate import estimate
 from fitcheck.memory.footprint import Phase, peak
-from fitcheck.memory.placement import MODES, REVISIONS, comfyui, upstream
-from fitcheck.memory.sensenova import Device, branches, lay_out, phases
-from fitcheck.memory.weights import device_block, weights_of
 from fitcheck.models import catalog
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Tier
-from fitcheck.models.sensenova import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.layer_weights import device_block, weights_of
+from fitcheck.runtimes.sensenova.phases import Device, branches, lay_out, phases
+from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, comfyui, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import published_rows
 

@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitcheck.memory import activations
-from fitcheck.memory.constants import load
+from fitcheck.data_files import load
 from fitcheck.memory.context import context
 from fitcheck.memory.dequantization import cost
-from fitcheck.memory.estimate import estimate
 from fitcheck.memory.footprint import Phase
-from fitcheck.memory.host import host_memory
-from fitcheck.memory.placement import upstream
-from fitcheck.memory.sensenova import (
+from fitcheck.models import catalog
+from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
+from fitcheck.models.model import Tier
+from fitcheck.models.tensors import Tensor
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova import activations
+from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.host import host_memory
+from fitcheck.runtimes.sensenova.layer_weights import Linear, Weights, runtime_bytes, weights_of
+from fitcheck.runtimes.sensenova.phases import (
     Device,
     branches,
     phases,
@@ -25,12 +30,7 @@ from fitcheck.memory.sensenova import (
     reference_tokens,
     velocity_branches,
 )
-from fitcheck.memory.weights import Linear, Weights, runtime_bytes, weights_of
-from fitcheck.models import catalog
-from fitcheck.models.model import Tier
-from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchitecture
-from fitcheck.models.tensors import Tensor
-from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB
 
 MODEL = catalog.get("sensenova-u1-8b-mot")
@@ -266,8 +266,8 @@ def test_later_revisions_pin_embedding_and_head_too_each_in_two_gibibytes() -> N
 
 def test_what_is_not_explained_widens_host_memory_upwards_only() -> None:
     process, unexplained = (
-        load("host")["process"]["upstream"]["streamed"]["bytes"],
-        load("host")["unexplained"]["bytes"],
+        load("runtimes.sensenova", "host")["process"]["upstream"]["streamed"]["bytes"],
+        load("runtimes.sensenova", "host")["unexplained"]["bytes"],
     )
     for revision, more in (("v0", unexplained), ("pr241", 0), ("pr243", unexplained), ("phase-aware", unexplained)):
         pinned, low, best, high = held(revision)
@@ -275,7 +275,7 @@ def test_what_is_not_explained_widens_host_memory_upwards_only() -> None:
 
 
 def test_a_checkpoint_passes_through_host_memory_and_a_mapped_file_does_not() -> None:
-    process = load("host")["process"]["upstream"]["resident"]["bytes"]
+    process = load("runtimes.sensenova", "host")["process"]["upstream"]["resident"]["bytes"]
     for name, passing in (("BF16", tier("BF16").tensors.nbytes), ("Q8_0", 0)):
         assert held("phase-aware", "full", name) == (0, process[0], process[1], process[2] + passing)
 

@@ -2,7 +2,13 @@ import pytest
 
 from fitcheck.errors import InputError
 from fitcheck.models import catalog
-from fitcheck.models.sensenova import GENERATION, UNDERSTANDING, SenseNovaArchitecture, classify, is_sensenova
+from fitcheck.models.families.sensenova.architecture import (
+    GENERATION,
+    UNDERSTANDING,
+    SenseNovaArchitecture,
+    classify,
+    is_sensenova,
+)
 from fitcheck.models.tensors import Tensor, TensorTable
 
 PARAMETERS = {

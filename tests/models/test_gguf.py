@@ -13,9 +13,9 @@ from gguf_files import gguf as make
 
 from fitcheck.errors import InputError
 from fitcheck.models import catalog
+from fitcheck.models.families.sensenova.architecture import bf16, tensor_table
 from fitcheck.models.gguf import GgufArray, GgufHeader, GgufLongText, join_shards, parse_gguf, read_gguf, shard_names
 from fitcheck.models.quant import TYPES
-from fitcheck.models.sensenova import bf16, tensor_table
 from fitcheck.models.source import LocalFile
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from fitcheck.errors import InputError
+from fitcheck.models.families.language.config import architecture_from_config
+from fitcheck.models.families.language.known import known_language_model, known_language_models
+from fitcheck.models.families.language.metadata import architecture_from_gguf
+from fitcheck.models.families.language.mixture import mixture_table, tier_name
+from fitcheck.models.families.language.tables import tensor_shapes
 from fitcheck.models.gguf import GgufArray
-from fitcheck.models.known_language import known_language_model, known_language_models
-from fitcheck.models.language_config import architecture_from_config
-from fitcheck.models.language_gguf import architecture_from_gguf
-from fitcheck.models.language_tables import tensor_shapes
-from fitcheck.models.mixture import mixture_table, tier_name
 from fitcheck.models.tensors import Tensor, TensorTable
 
 BASE: dict[str, Any] = {

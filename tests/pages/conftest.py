@@ -12,10 +12,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 from fitcheck.pages import build, single
 from fitcheck.pages.inputs import gather
-from fitcheck.pages.question import ask
 from fitcheck.pages.serve import server_for
 from fitcheck.records import evidence, store
 from fitcheck.records.evidence import Index
+from fitcheck.verdict.usual_machine import ask
 
 from .records import hostile, link, passed
 

@@ -18,9 +18,9 @@ import pytest
 from fitcheck.cli.main import application
 from fitcheck.pages import view, words
 from fitcheck.pages.formats import raw, resolve, write
-from fitcheck.pages.question import USUAL_RAM, USUAL_RAM_ELSEWHERE
 from fitcheck.records import evidence, store
 from fitcheck.units import GIB
+from fitcheck.verdict.usual_machine import USUAL_RAM, USUAL_RAM_ELSEWHERE
 
 from .conftest import Site
 from .records import link, passed

@@ -9,10 +9,11 @@ import pytest
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link
-from fitcheck.memory.llamacpp import LlamaOptions, estimate
-from fitcheck.models.known_language import known_language_model
-from fitcheck.models.mixture import mixture_table
-from fitcheck.speed.llamacpp import LlamaCalibration, TokenSpeed, host_rate, integer_rate, token_speed
+from fitcheck.models.families.language.known import known_language_model
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp import buffers as estimate
+from fitcheck.runtimes.llamacpp.seconds import LlamaCalibration, TokenSpeed, host_rate, integer_rate, token_speed
 from fitcheck.units import GIB
 
 CARD = Card(

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Link
-from fitcheck.memory.placement import comfyui, upstream
 from fitcheck.models import catalog
-from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.speed import work
+from fitcheck.runtimes.sensenova import forward as work
+from fitcheck.runtimes.sensenova.seconds import Duration, seconds
+from fitcheck.runtimes.sensenova.streaming import comfyui, upstream
 from fitcheck.speed.rates import Calibration, link_rate, rates_of
-from fitcheck.speed.sensenova import Duration, seconds
 
 MODEL = catalog.get("sensenova-u1-8b-mot")
 ARCH = MODEL.architecture

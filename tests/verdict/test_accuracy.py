@@ -8,7 +8,7 @@ import pytest
 
 from fitcheck.records import store
 from fitcheck.records.schema import PassRecord
-from fitcheck.speed.passes import passes_of
+from fitcheck.runtimes.sensenova.passes import passes_of
 from fitcheck.verdict.accuracy import Summary, published_rows, recorded_rows, summarize
 from fitcheck.verdict.measured import published_cells, recorded_cells
 

@@ -13,10 +13,10 @@ from fitcheck.hardware.budget import visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, machine_for
 from fitcheck.memory.footprint import Footprint, HostMemory, Phase
-from fitcheck.memory.placement import upstream
 from fitcheck.models import catalog
-from fitcheck.models.sensenova import SenseNovaArchitecture
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.cells import Setting, duration_of
 from fitcheck.verdict.check import order

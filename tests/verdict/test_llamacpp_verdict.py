@@ -12,17 +12,17 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
-from fitcheck.memory.llamacpp import LlamaOptions
-from fitcheck.models.known_language import known_language_model
-from fitcheck.models.language import LanguageArchitecture
-from fitcheck.models.mixture import mixture_table
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.known import known_language_model
+from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.asks import TextRequest, check_language
+from fitcheck.runtimes.llamacpp.proposals import Proposal, assess, command, propose
+from fitcheck.runtimes.weights_only.bounds import bound_cell, checkpoint_placement
 from fitcheck.units import GIB
-from fitcheck.verdict.bounds import bound_cell, checkpoint_placement
 from fitcheck.verdict.judge import Constraint, Verdict
-from fitcheck.verdict.language import TextRequest, check_language
-from fitcheck.verdict.llamacpp import Proposal, assess, command, propose
 
 
 def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
@@ -57,7 +57,7 @@ def test_one_layer_less_on_the_host_would_not_fit() -> None:
     proposal = best("qwen3-30b-a3b", "Q4_K_M", machine(12))
     fewer = proposal.options.with_(cpu_moe_layers=proposal.options.cpu_moe_layers - 1)
     from fitcheck.hardware.budget import budget
-    from fitcheck.memory.llamacpp import estimate
+    from fitcheck.runtimes.llamacpp import buffers as estimate
 
     have = budget(machine(12))
     architecture = known_language_model("qwen3-30b-a3b")

@@ -1,0 +1,1 @@
+"""What can be measured: one folder a runtime, behind the seam of ``base``."""

@@ -1,0 +1,1 @@
+"""A real llama.cpp on a GGUF file."""

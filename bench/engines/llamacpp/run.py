@@ -1,0 +1,224 @@
+"""A real llama.cpp measured: its buffers as it prints them, tokens per second, and memory seen from outside.
+
+``llama-bench`` on PATH is driven where there is one, else the package llama-cpp-python (bench/llamacpp_child.py prints
+the same rows). One fresh process a run; its arguments are a list, its output is bounded, and it ends with this one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from bench.assemble import SOURCE, as_int, available_drop, card_info, file_sha256, power_of
+from bench.engines.llamacpp.log import Comparison, PrintedContext, compare, parse_log
+from bench.machine_info import machine_info
+from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
+from bench.process import end_tree
+from bench.runner import MEMORY_HZ, STATE_HZ
+from fitcheck import __version__
+from fitcheck.errors import InputError
+from fitcheck.models.gguf import GgufHeader, read_gguf
+from fitcheck.records import schema
+from fitcheck.records.importers import llama_bench
+from fitcheck.records.importers.common import Given, model_slug, tier_in
+from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.units import MIB
+
+MAX_OUTPUT = 32 * MIB
+
+
+@dataclass(frozen=True)
+class LlamaRun:
+    """What a run gave: a record a configuration, every context's buffers, and the estimate beside the largest one."""
+
+    records: tuple[schema.LlmRecord, ...]
+    contexts: tuple[PrintedContext, ...]
+    comparisons: tuple[Comparison, ...] = field(default=())
+
+
+def find_program(program: str | None = None) -> list[str]:
+    """The command that measures: the llama-bench given or on PATH, else this Python with llama-cpp-python.
+
+    Raises InputError when there is neither.
+    """
+    found = shutil.which(program or "llama-bench")
+    if found:
+        return [found]
+    if program:
+        raise InputError(f"--llama-bench: {program!r} is not an executable file; give the path of llama-bench.")
+    if find_spec("llama_cpp") is not None:
+        return [sys.executable, "-m", "bench.engines.llamacpp.child"]
+    raise InputError(
+        "no llama.cpp was found: put llama-bench on PATH (from llama.cpp's releases) or install llama-cpp-python."
+    )
+
+
+def arguments(file: Path, options: LlamaOptions, prompt: Sequence[int], new: Sequence[int], repeats: int) -> list[str]:
+    """llama-bench's arguments for ``options``; what it chooses itself stays unsaid."""
+    given = ["-m", str(file), "-o", "json", "-v", "-r", str(repeats)]
+    given += ["-p", ",".join(map(str, prompt)), "-n", ",".join(map(str, new))]
+    given += ["-b", str(options.batch), "-ub", str(options.micro_batch)]
+    given += ["-ctk", options.cache_type_k, "-ctv", options.cache_type_v]
+    if options.gpu_layers is not None:
+        given += ["-ngl", str(options.gpu_layers)]
+    if options.cpu_moe_layers:
+        given += ["-ncmoe", str(options.cpu_moe_layers)]
+    if options.flash_attention is not None:
+        given += ["-fa", "1" if options.flash_attention else "0"]
+    if options.cache_on_host:
+        given += ["-nkvo", "1"]
+    return given
+
+
+def run_llamacpp(
+    file: str | Path,
+    options: LlamaOptions | None = None,
+    *,
+    prompt: Sequence[int] = (512,),
+    new: Sequence[int] = (128,),
+    repeats: int = 3,
+    program: str | None = None,
+    card: NvmlCard | None = None,
+    timeout: float = 3600.0,
+    hash_file: bool = True,
+) -> LlamaRun:
+    """Measure ``file`` with a real llama.cpp and compare its buffers with the estimate.
+
+    Raises InputError when the file is no language model, no llama.cpp is there, or the run fails.
+    """
+    if not prompt or not new or min(*prompt, *new) < 0 or max(*prompt, *new) > 1 << 20 or not 1 <= repeats <= 100:
+        raise InputError("llama.cpp bench: give prompt and new token counts from 0 to 1048576 and 1 to 100 repeats.")
+    path = Path(file)
+    header = read_gguf(path)
+    wanted = options or LlamaOptions()
+    argv = [*find_program(program), *arguments(path, wanted, prompt, new, repeats)]
+    measured = _measure(argv, card, timeout)
+    contexts = parse_log(measured.log)
+    slug, tier = model_slug(path.name), _tier(header, path)
+    given = Given(file_time=int(time.time()), created=measured.created, model=slug, tier=tier)
+    imported = llama_bench.read(measured.output, Path(argv[0]).name, given)
+    records = tuple(
+        _completed(item.record, path, header, contexts, measured, card, hash_file)
+        for item in imported
+        if isinstance(item.record, schema.LlmRecord)
+    )
+    return LlamaRun(records, contexts, compare(header, wanted, contexts))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    output: bytes
+    log: str
+    created: int
+    memory: schema.Memory
+    power: schema.Power | None
+
+
+def _measure(argv: list[str], card: NvmlCard | None, timeout: float) -> _Measured:
+    before = card.memory() if card else None
+    created, started = int(time.time()), time.monotonic()
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except OSError as problem:
+        raise InputError(f"llama.cpp: {argv[0]} cannot be started ({problem.strerror or problem}).") from problem
+    host = HostProbe(process.pid, period=1 / MEMORY_HZ)
+    probes: list[Any] = [host]
+    if card is not None:
+        probes += [NvmlMemoryProbe(card, lambda: host.pids, 1 / MEMORY_HZ), NvmlStateProbe(card, 1 / STATE_HZ)]
+    out, err = _Reader(process.stdout), _Reader(process.stderr)
+    try:
+        with Sampler(probes) as sampler:
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                raise InputError(f"llama.cpp: the run took longer than {timeout:.0f} s and was ended.") from None
+    finally:
+        if process.poll() is None:
+            end_tree(process)
+    output, log = out.text(), err.text().decode("utf-8", "replace")
+    if code:
+        told = [line.strip() for line in log.splitlines() if "error" in line.lower()][-1:] or [f"exit code {code}"]
+        raise InputError(f"llama.cpp: the run failed ({told[0][:300]}).")
+    trace = sampler.trace
+    memory = schema.Memory(
+        process=as_int(trace.peak("card_process")),
+        device=as_int(trace.peak("card_used")),
+        device_before=before[1] if before else None,
+        rss=as_int(trace.peak("host_rss")),
+        available_drop=available_drop(trace),
+    )
+    return _Measured(output, log, created, memory, power_of(trace, started, time.monotonic()))
+
+
+class _Reader:
+    """Reads one pipe to its end in a thread, keeping the last ``MAX_OUTPUT`` bytes at most."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        self._kept = bytearray()
+        self._pipe = pipe
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._pipe is not None
+        while piece := self._pipe.read1(1 << 16):  # type: ignore[attr-defined]
+            self._kept += piece
+            if len(self._kept) > MAX_OUTPUT:
+                del self._kept[: len(self._kept) - MAX_OUTPUT]
+
+    def text(self) -> bytes:
+        self._thread.join(10)
+        return bytes(self._kept)
+
+
+def _completed(
+    record: schema.LlmRecord,
+    path: Path,
+    header: GgufHeader,
+    contexts: Sequence[PrintedContext],
+    measured: _Measured,
+    card: NvmlCard | None,
+    hash_file: bool,
+) -> schema.LlmRecord:
+    """The imported record with what only this machine knows: buffers, memory, the file's digests, the card."""
+    largest = max(contexts, key=lambda context: context.tokens, default=None)
+    buffers = tuple(
+        schema.Buffer(kind=buffer.kind, device=buffer.device, bytes=round(buffer.size * MIB))  # type: ignore[arg-type]
+        for buffer in (largest.buffers if largest else ())
+    )
+    model = record.model.model_copy(
+        update={
+            "sha256": file_sha256(str(path)) if hash_file else None,
+            "tensor_digest": header.tensors.digest,
+            "quant_bytes": header.tensors.bytes_by_type,
+        }
+    )
+    settings = record.settings.model_copy(update={"context": largest.tokens if largest else None})
+    source = schema.Source.model_validate({**SOURCE.model_dump(), "missing": None})
+    return schema.LlmRecord.model_validate(
+        record.model_copy(
+            update={
+                "source": source,
+                "machine": machine_info(),
+                "software": record.software.model_copy(update={"fitcheck": __version__}),
+                "model": model,
+                "settings": settings,
+                "buffers": buffers or None,
+                "memory": measured.memory,
+                "power": measured.power,
+                "card": card_info(card, {}) if card and record.card else record.card,
+            }
+        ).model_dump()
+    )
+
+
+def _tier(header: GgufHeader, path: Path) -> str:
+    return tier_in(path.name) or next(iter(header.tensors.bytes_by_type), "unknown")

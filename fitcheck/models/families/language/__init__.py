@@ -1,0 +1,1 @@
+"""Language models: architecture from GGUF metadata or config.json, tensor tables, shapes known by name."""

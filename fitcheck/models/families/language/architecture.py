@@ -1,0 +1,132 @@
+"""Language models: the numbers that size weights, caches and activations, whatever file they were read from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Anyfrom fitcheck.data_files import load
+
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer. ``kv_heads`` is 0 where it keeps no attention cache of its own kind (recurrent layers).
+
+    ``key_length`` and ``value_length`` are elements a head; ``sliding`` says that attention looks at a window only;
+    ``cached`` is False where the layer reads another layer's cache; ``prediction`` marks a multi-token-prediction
+    layer that the main pass does not run.
+    """
+
+    heads: int
+    kv_heads: int
+    key_length: int
+    value_length: int
+    feed_forward: int
+    expert_feed_forward: int = 0
+    experts_used: int = 0
+    sliding: bool = False
+    recurrent: bool = False
+    attention: bool = True
+    cached: bool = True
+    prediction: bool = False
+
+    @property
+    def key_elements(self) -> int:
+        """Elements of K a token puts into the cache."""
+        return self.kv_heads * self.key_length if self.attention and self.cached else 0
+
+    @property
+    def value_elements(self) -> int:
+        return self.kv_heads * self.value_length if self.attention and self.cached else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LatentAttention:
+    """Multi-head latent attention (DeepSeek 2): one latent of ``rank`` elements and ``rope`` rotary ones a token.
+
+    ``absorbed`` says that the file holds the up-projections apart (``attn_k_b``, ``attn_v_b``), so that llama.cpp can
+    cache the latent; files without them cache full heads of ``key_length`` and ``value_length``.
+    """
+
+    rank: int
+    rope: int
+    query_rank: int
+    key_length: int
+    value_length: int
+    absorbed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrent:
+    """State a sequence keeps in a recurrent layer, in elements (float32 in llama.cpp)."""
+
+    convolution: int
+    state: int
+    inner: int = 0
+    groups: int = 0
+    state_size: int = 0
+    kernel: int = 0
+    steps: int = 0
+
+    @property
+    def elements(self) -> int:
+        return self.convolution + self.state
+
+
+@dataclass(frozen=True)
+class LanguageArchitecture:
+    """The shape of a language model. Lengths in elements, ``context_length`` in tokens."""
+
+    name: str
+    blocks: tuple[Block, ...]
+    embedding: int
+    vocabulary: int
+    context_length: int | None
+    experts: int = 0
+    shared_experts: int = 0
+    shared_feed_forward: int = 0
+    window: int = 0
+    latent: LatentAttention | None = None
+    recurrent: Recurrent | None = None
+    tied_embeddings: bool = False
+    per_layer_embedding: int = 0
+    soft_cap: bool = False
+    final_soft_cap: bool = False
+    embedding_scaled: bool = False
+    layer_norm: bool = False
+    dense_lead: int = 0
+    unknown: tuple[str, ...] = field(default=())
+
+    @property
+    def family(self) -> str:
+        return "language"
+
+    @property
+    def layers(self) -> int:
+        """Layers as llama.cpp counts them for ``-ngl``: prediction layers included, the output head not."""
+        return len(self.blocks)
+
+    @property
+    def main_blocks(self) -> tuple[Block, ...]:
+        return tuple(block for block in self.blocks if not block.prediction)
+
+    def cache_elements(self, layer: int) -> tuple[int, int]:
+        """(K, V) elements a token takes in ``layer``'s cache when the latent is not used."""
+        block = self.blocks[layer]
+        if self.latent is not None and block.attention and not block.recurrent:
+            return block.heads * self.latent.key_length, block.heads * self.latent.value_length
+        return block.key_elements, block.value_elements
+
+
+def defaults() -> dict[str, Any]:
+    """llama.cpp's own defaults and per-architecture traits, with their source."""
+    return load("models.families.language", "language")
+
+
+def traits(architecture: str) -> dict[str, Any]:
+    """What ``data/language.json`` says of an architecture; empty for one it does not know."""
+    found: dict[str, Any] = defaults()["architectures"].get(architecture, {})
+    parent = found.get("like")
+    return {**traits(parent), **found} if parent else found

@@ -1,0 +1,231 @@
+"""The tensors of a language model, from its shape alone: what a file would hold if there were one.
+
+Names and shapes are llama.cpp's (src/models/*.cpp, ``load_arch_tensors``); which of them an architecture has stands as
+traits in ``data/language.json``. A real header is always better: this is for a config, or a shape somebody published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fitcheck.models.families.language.architecture import Block, LanguageArchitecture, traits
+
+Shape = tuple[int, ...]
+
+
+def tensor_shapes(architecture: LanguageArchitecture) -> list[tuple[str, Shape]]:
+    """(name, row-major shape) of every tensor, in the order converters write them."""
+    known = traits(architecture.name)
+    found = list(_outer(architecture, known))
+    for layer, block in enumerate(architecture.blocks):
+        found += [(f"blk.{layer}.{name}", shape) for name, shape in _block(architecture, block, known)]
+    return found
+
+
+def _outer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    width, rows = architecture.embedding, architecture.vocabulary
+    yield "token_embd.weight", (rows, width)
+    if known.get("positions") and architecture.context_length:
+        yield "position_embd.weight", (architecture.context_length, width)
+    if architecture.per_layer_embedding:
+        total = architecture.per_layer_embedding * architecture.layers
+        yield "per_layer_token_embd.weight", (rows, total)
+        yield "per_layer_model_proj.weight", (total, width)
+        yield "per_layer_proj_norm.weight", (architecture.per_layer_embedding,)
+    if known.get("altup"):
+        yield "altup_proj.weight", (3, width, width)
+        yield "altup_unembd_proj.weight", (3, width, width)
+    if not architecture.tied_embeddings:
+        yield "output.weight", (rows, width)
+    if known.get("head_bias"):
+        yield "output.bias", (rows,)
+    yield from _norm(known.get("final_norm", "output_norm"), width, known)
+    if known.get("rope_frequencies"):
+        yield "rope_freqs.weight", (max((block.key_length for block in architecture.blocks), default=0) // 2,)
+    if known.get("rope_factors"):
+        half = max((block.key_length for block in architecture.blocks), default=0) // 2
+        yield "rope_factors_long.weight", (half,)
+        yield "rope_factors_short.weight", (half,)
+
+
+def _norm(name: str, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    if known.get("no_norm_weights"):
+        return
+    yield f"{name}.weight", (width,)
+    if known.get("norm_bias"):
+        yield f"{name}.bias", (width,)
+
+
+def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    width = architecture.embedding
+    if known.get("pre_norm", True):
+        yield from _norm("attn_norm", width, known)
+    if block.recurrent:
+        yield from _mixer(architecture, known)
+    if block.attention and (not block.recurrent or known.get("attention_and_recurrent")):
+        yield from _latent(architecture, block) if architecture.latent else _attention(block, width, known)
+    if known.get("post_norms") or known.get("post_attention_only"):
+        yield from _norm("post_attention_norm", width, known)
+    has_feed_forward = bool(block.feed_forward or block.experts_used)
+    second_norm = known.get("pre_norm", True) and not known.get("parallel") and not known.get("post_attention_only")
+    if has_feed_forward and second_norm:
+        yield from [("ffn_norm", (width,))] if known.get("bare_ffn_norm") else _norm("ffn_norm", width, known)
+    if block.experts_used:
+        yield from _experts(architecture, block, known)
+    elif block.feed_forward:
+        yield from _feed_forward(block, width, known)
+    if known.get("post_norms"):
+        yield from _norm("post_ffw_norm", width, known)
+    if architecture.per_layer_embedding:
+        yield "inp_gate.weight", (architecture.per_layer_embedding, width)
+        yield "proj.weight", (width, architecture.per_layer_embedding)
+        yield "post_norm.weight", (width,)
+    if known.get("altup"):
+        yield from _altup(width)
+    if known.get("layer_scale"):
+        yield "layer_output_scale.weight", (1,)
+    if block.prediction:
+        yield "nextn.eh_proj.weight", (width, 2 * width)
+        yield "nextn.enorm.weight", (width,)
+        yield "nextn.hnorm.weight", (width,)
+
+
+def _attention(block: Block, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    output = block.heads * (block.value_length or block.key_length)
+    query = block.heads * block.key_length * (2 if known.get("gated_query") else 1)
+    key, value = block.kv_heads * block.key_length, block.kv_heads * block.value_length
+    if known.get("qkv") == "fused":
+        parts = [("attn_qkv", query + key + value)]
+    elif not block.cached:
+        parts = [("attn_q", query)]
+    elif known.get("value_is_key_where_dense") and not block.sliding and block.key_length != width // block.heads:
+        parts = [("attn_q", query), ("attn_k", key)]
+    else:
+        parts = [("attn_q", query), ("attn_k", key), ("attn_v", value)]
+    for name, rows in parts:
+        yield f"{name}.weight", (rows, width)
+        if known.get("qkv_bias"):
+            yield f"{name}.bias", (rows,)
+    yield "attn_output.weight", (width, output)
+    if known.get("output_bias"):
+        yield "attn_output.bias", (width,)
+    if known.get("qk_norm") == "head":
+        yield "attn_q_norm.weight", (block.key_length,)
+        if block.cached:
+            yield "attn_k_norm.weight", (block.key_length,)
+    elif known.get("qk_norm") == "full":
+        yield "attn_q_norm.weight", (block.heads * block.key_length,)
+        yield "attn_k_norm.weight", (key,)
+    if known.get("sinks"):
+        yield "attn_sinks.weight", (block.heads,)
+
+
+def _latent(architecture: LanguageArchitecture, block: Block) -> Iterator[tuple[str, Shape]]:
+    latent, width, heads = architecture.latent, architecture.embedding, block.heads
+    if latent is None:
+        return
+    plain = latent.key_length - latent.rope
+    if latent.query_rank:
+        yield "attn_q_a.weight", (latent.query_rank, width)
+        yield "attn_q_a_norm.weight", (latent.query_rank,)
+        yield "attn_q_b.weight", (heads * latent.key_length, latent.query_rank)
+    else:
+        yield "attn_q.weight", (heads * latent.key_length, width)
+    yield "attn_kv_a_mqa.weight", (latent.rank + latent.rope, width)
+    yield "attn_kv_a_norm.weight", (latent.rank,)
+    if latent.absorbed:
+        yield "attn_k_b.weight", (heads, latent.rank, plain)
+        yield "attn_v_b.weight", (heads, latent.value_length, latent.rank)
+    else:
+        yield "attn_kv_b.weight", (heads * (plain + latent.value_length), latent.rank)
+    yield "attn_output.weight", (width, heads * latent.value_length)
+
+
+def _feed_forward(block: Block, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    rows, gate = block.feed_forward, known.get("gate", "separate")
+    if gate == "separate":
+        yield "ffn_gate.weight", (rows, width)
+    yield "ffn_up.weight", ((2 if gate == "fused" else 1) * rows, width)
+    yield "ffn_down.weight", (width, rows)
+    if known.get("ffn_bias"):
+        yield "ffn_up.bias", (rows,)
+        yield "ffn_down.bias", (width,)
+
+
+def _experts(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    count, rows, width = architecture.experts, block.expert_feed_forward, architecture.embedding
+    yield "ffn_gate_inp.weight", (count, width)
+    if known.get("gate", "separate") != "none":
+        yield "ffn_gate_exps.weight", (count, rows, width)
+    yield "ffn_up_exps.weight", (count, rows, width)
+    yield "ffn_down_exps.weight", (count, width, rows)
+    if known.get("expert_bias"):
+        yield "ffn_gate_inp.bias", (count,)
+        yield "ffn_gate_exps.bias", (count, rows)
+        yield "ffn_up_exps.bias", (count, rows)
+        yield "ffn_down_exps.bias", (count, width)
+    if architecture.latent:
+        yield "exp_probs_b.bias", (count,)
+    shared = architecture.shared_feed_forward
+    if shared:
+        if known.get("shared_gate"):
+            yield "ffn_gate_inp_shexp.weight", (width,)
+        yield "ffn_gate_shexp.weight", (shared, width)
+        yield "ffn_up_shexp.weight", (shared, width)
+        yield "ffn_down_shexp.weight", (width, shared)
+
+
+def _mixer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    state, width, kind = architecture.recurrent, architecture.embedding, known.get("mixer")
+    if state is None or kind == "rwkv":
+        return
+    if kind == "shortconv":
+        yield "shortconv.conv.weight", (width, state.kernel)
+        yield "shortconv.in_proj.weight", (3 * width, width)
+        yield "shortconv.out_proj.weight", (width, width)
+        return
+    keys = state.groups * state.state_size
+    channels = state.inner + 2 * keys
+    if kind == "delta":
+        yield "attn_qkv.weight", (channels, width)
+        yield "attn_gate.weight", (state.inner, width)
+        if known.get("beta_alpha") == "apart":
+            yield "ssm_beta.weight", (state.steps, width)
+            yield "ssm_alpha.weight", (state.steps, width)
+        else:
+            yield "ssm_ba.weight", (2 * state.steps, width)
+        yield "ssm_conv1d.weight", (channels, state.kernel)
+        yield "ssm_dt.bias", (state.steps,)
+        yield "ssm_a", (state.steps,)
+        yield "ssm_norm.weight", (state.inner // max(state.steps, 1),)
+    elif kind == "mamba":
+        yield "ssm_in.weight", (2 * state.inner, width)
+        yield "ssm_conv1d.weight", (state.inner, state.kernel)
+        yield "ssm_conv1d.bias", (state.inner,)
+        yield "ssm_x.weight", (state.steps + 2 * state.state_size, state.inner)
+        yield "ssm_dt.weight", (state.inner, state.steps)
+        yield "ssm_dt.bias", (state.inner,)
+        yield "ssm_a", (state.inner, state.state_size)
+        yield "ssm_d", (state.inner,)
+    else:
+        yield "ssm_in.weight", (state.inner + channels + state.steps, width)
+        yield "ssm_conv1d.weight", (channels, state.kernel)
+        yield "ssm_conv1d.bias", (channels,)
+        yield "ssm_dt.bias", (state.steps,)
+        yield "ssm_a", (state.steps, 1)
+        yield "ssm_d", (state.steps, 1)
+        yield "ssm_norm.weight", (max(state.groups, 1), state.inner // max(state.groups, 1))
+    yield "ssm_out.weight", (width, state.inner)
+
+
+def _altup(width: int) -> Iterator[tuple[str, Shape]]:
+    """Gemma 3n's alternating updates: 4 streams and a low-rank layer of 64."""
+    yield "altup_correct_coef.weight", (4, 4)
+    yield "altup_correct_scale.weight", (width,)
+    yield "altup_predict_coef.weight", (16, 4)
+    yield "altup_router.weight", (4, width)
+    yield "altup_router_norm.weight", (width,)
+    yield "laurel_l.weight", (64, width)
+    yield "laurel_r.weight", (width, 64)
+    yield "laurel_post_norm.weight", (width,)

@@ -1,0 +1,1 @@
+"""SenseNova-U1 ("NEO-unify"): architecture, recognition, catalog."""

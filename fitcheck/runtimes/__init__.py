@@ -1,0 +1,1 @@
+"""What runs a model: one folder a runtime, behind the seam of ``base``."""

@@ -1,0 +1,173 @@
+"""The options of a llama.cpp run that decide its memory, under llama.cpp's own names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from fitcheck.errors import InputError
+from fitcheck.models.quant import TYPES
+from fitcheck.runtimes.llamacpp.builds import Build, newest_build
+
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+PROGRAMS = ("server", "bench", "library")
+MAX_OVERRIDES = 64
+MAX_PATTERN = 256
+# a quantified group that is quantified again, the shape whose matching time explodes
+_NESTED = re.compile(r"\([^()]*[+*}][^()]*\)[+*{]")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorOverride:
+    """``-ot PATTERN=BUFFER``: tensors whose name the pattern is found in go to ``device`` (None is the host)."""
+
+    pattern: str
+    device: int | None
+
+    def matches(self, name: str) -> bool:
+        return re.search(self.pattern, name) is not None
+
+
+@dataclass(frozen=True)
+class LlamaOptions:
+    """One run. ``gpu_layers`` None puts everything on the cards; ``sequences`` None takes the program's own default.
+
+    ``flash_attention`` None is llama.cpp's ``auto`` (on where the card can). ``program`` is "server" (llama-server and
+    llama-cli of late), "bench" (llama-bench, which computes logits for no row it does not need but reserves for all)
+    or "library" (llama-cpp-python, embeddings). ``latent_mode`` is ik_llama.cpp's ``-mla``. ``alignment`` in bytes is
+    the card's buffer alignment.
+    """
+
+    context: int = 4096
+    gpu_layers: int | None = None
+    cpu_moe_layers: int = 0
+    overrides: tuple[TensorOverride, ...] = ()
+    tensor_split: tuple[float, ...] = ()
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    sequences: int | None = None
+    unified: bool | None = None
+    batch: int = 2048
+    micro_batch: int = 512
+    flash_attention: bool | None = None
+    build: Build = field(default_factory=newest_build)
+    program: str = "server"
+    mmap: bool = True
+    mlock: bool = False
+    full_sliding_cache: bool = False
+    cache_on_host: bool = False
+    op_offload: bool = True
+    latent_mode: int = 0
+    fused_experts: bool = False
+    attention_limit: int = 0
+    backend: str = "cuda"
+    alignment: int = 128
+
+    def __post_init__(self) -> None:
+        _within("--ctx-size", self.context, 1, 1 << 27)
+        _within("--ubatch-size", self.micro_batch, 1, 1 << 17)
+        _within("--batch-size", self.batch, 1, 1 << 20)
+        _within("--parallel", self.sequences if self.sequences is not None else 1, 1, 256)
+        _within("--n-gpu-layers", self.gpu_layers if self.gpu_layers is not None else 0, 0, 10_000)
+        _within("--n-cpu-moe", self.cpu_moe_layers, 0, 10_000)
+        for option, name in (("--cache-type-k", self.cache_type_k), ("--cache-type-v", self.cache_type_v)):
+            if name not in CACHE_TYPES and not (self.build.fork and name in ("q6_0", "q8_kv")):
+                raise InputError(
+                    f"{option}: {name!r} is not a cache type of llama.cpp; choose {', '.join(CACHE_TYPES)}."
+                )
+        if self.program not in PROGRAMS:
+            raise InputError(f"--program: {self.program!r} is unknown; choose {', '.join(PROGRAMS)}.")
+        if any(share < 0 for share in self.tensor_split):
+            raise InputError("--tensor-split: shares cannot be negative; write them like 3,1.")
+        if not self.flash and TYPES[cache_type(self.cache_type_v)].quantized and not self.build.fork:
+            raise InputError("--cache-type-v: a quantized V cache needs flash attention; leave --flash-attn on.")
+
+    @property
+    def flash(self) -> bool:
+        """Flash attention as it will be: auto counts as on, as it is on every card with tensor cores."""
+        return self.flash_attention is not False
+
+    @property
+    def slots(self) -> int:
+        """Sequences the run holds at once."""
+        if self.sequences is not None:
+            return self.sequences
+        return 4 if self.program == "server" and self.build.has("auto_slots") else 1
+
+    @property
+    def unified_cache(self) -> bool:
+        """Whether all sequences share one cache: the server's choice where it also chose the number of slots."""
+        if self.unified is not None:
+            return self.unified
+        if self.slots == 1:
+            return True
+        return self.sequences is None or not self.build.has("sliding_cache")
+
+    @property
+    def padded_context(self) -> int:
+        """Cells of the cache over all sequences, as llama.cpp rounds them."""
+        step = 256 if self.build.has("padded_context") or self.flash else 32
+        if self.unified_cache:
+            return _round_up(self.context, step)
+        return _round_up(max(self.context // self.slots, 1), step) * self.slots
+
+    @property
+    def micro(self) -> int:
+        """Tokens the largest graph is reserved for: a micro-batch is never larger than batch or context."""
+        return min(self.micro_batch, self.batch, self.context)
+
+    @property
+    def outputs(self) -> int:
+        """Rows of logits the compute buffer is reserved for."""
+        if self.program == "server" and self.build.has("outputs_limited"):
+            return min(self.micro, self.slots)
+        return self.micro
+
+    def with_(self, **changes: object) -> LlamaOptions:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def parse_overrides(text: str, cards: int) -> tuple[TensorOverride, ...]:
+    """``"exps=CPU,blk\\.1\\.=CUDA1"`` -> overrides. Raises InputError for a pattern that is wrong or dangerous."""
+    found = []
+    parts = [part for part in text.split(",") if part]
+    if len(parts) > MAX_OVERRIDES:
+        raise InputError(f"--override-tensor: {len(parts)} patterns are too many; give at most {MAX_OVERRIDES}.")
+    for part in parts:
+        pattern, separator, buffer = part.rpartition("=")
+        if not separator or not pattern:
+            raise InputError(f"--override-tensor: {part!r} has no buffer; write it like exps=CPU.")
+        if len(pattern) > MAX_PATTERN or _NESTED.search(pattern):
+            raise InputError("--override-tensor: a pattern is too long or nests repetitions; write a simpler one.")
+        try:
+            re.compile(pattern)
+        except re.error as problem:
+            raise InputError(f"--override-tensor: {pattern!r} is not a regular expression ({problem}).") from None
+        found.append(TensorOverride(pattern, _device(buffer, cards)))
+    return tuple(found)
+
+
+def _device(buffer: str, cards: int) -> int | None:
+    if buffer.upper() == "CPU":
+        return None
+    match = re.fullmatch(r"(?:CUDA|ROCm|Vulkan|SYCL|GPU|Metal)(\d{0,3})", buffer, re.IGNORECASE)
+    index = int(match.group(1) or 0) if match else -1
+    if not 0 <= index < max(cards, 1):
+        raise InputError(
+            f"--override-tensor: there is no buffer {buffer!r}; use CPU or CUDA0 to CUDA{max(cards, 1) - 1}."
+        )
+    return index
+
+
+def cache_type(name: str) -> str:
+    """The ggml type of a cache type's name."""
+    return {"q6_0": "Q6_K", "q8_kv": "Q8_0"}.get(name, name.upper())
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _within(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InputError(f"{option}: {value} is out of range; give {low} to {high}.")

@@ -1,0 +1,177 @@
+"""The whole memory of a llama.cpp run: each card, the host, and the footprint that the common verdict reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.errors import InputError
+from fitcheck.memory.footprint import Footprint, HostMemory, Phase
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.caches import layer_caches
+from fitcheck.runtimes.llamacpp.compute import compute_buffers
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights
+from fitcheck.units import MIB, Interval
+
+MAX_CARDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes on one card or on the host, as llama.cpp prints them. ``layers`` counts the layers that live there."""
+
+    weights: int
+    kv_cache: int
+    recurrent: int
+    compute: int
+    layers: int = 0
+    output: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.recurrent + self.compute + self.output
+
+
+@dataclass(frozen=True)
+class LlamaEstimate:
+    """Memory of one run. ``card_totals`` adds what the process takes besides its buffers, as an interval a card."""
+
+    cards: tuple[DeviceMemory, ...]
+    host: DeviceMemory
+    host_weights_used: int
+    card_totals: tuple[Interval[int], ...]
+    footprint: Footprint
+    options: LlamaOptions
+    devices: Devices
+    disk: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def kv_cache(self) -> int:
+        """All attention caches, on cards and host."""
+        return sum(card.kv_cache for card in self.cards) + self.host.kv_cache
+
+    @property
+    def recurrent(self) -> int:
+        return sum(card.recurrent for card in self.cards) + self.host.recurrent
+
+    def fits(self, vram: Sequence[int], ram: int | None = None) -> bool:
+        """Whether every card holds its share (best estimate) and the host its own, in bytes."""
+        cards = all(total.best <= room for total, room in zip(self.card_totals, vram, strict=True))
+        return cards and (ram is None or self.footprint.host.total.best <= ram)
+
+
+def _constants() -> dict[str, Any]:
+    return load("runtimes.llamacpp", "llamacpp_overhead")
+
+
+def estimate(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    vram: Sequence[int] = (),
+    disk: int | None = None,
+) -> LlamaEstimate:
+    """Memory of a run of llama.cpp on cards with ``vram`` free bytes each (none: the host alone).
+
+    ``tensors`` is the file's own table, or ``mixture_table(architecture, tier)`` when there is no file. ``disk`` is the
+    size of the file when it is known. Raises InputError for options that exclude each other.
+    """
+    if len(vram) > MAX_CARDS:
+        raise InputError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
+    if any(amount < 0 for amount in vram):
+        raise InputError("a card cannot have less than no free memory; check --vram.")
+    devices = layer_devices(architecture, options, vram)
+    weights = place_weights(architecture, tensors, options, devices)
+    caches = layer_caches(architecture, options)
+    buffers = compute_buffers(architecture, tensors, options, devices, weights, caches)
+    owners = [HOST if options.cache_on_host else device for device in devices.layers]
+
+    def share(device: int) -> tuple[int, int, int]:
+        mine = [layer for layer, owner in zip(caches, owners, strict=True) if owner == device]
+        return sum(c.attention for c in mine), sum(c.recurrent for c in mine), devices.layers.count(device)
+
+    cards = []
+    for index in range(devices.cards):
+        attention, recurrent, count = share(index)
+        cards.append(DeviceMemory(weights.cards[index], attention, recurrent, buffers.cards[index], count))
+    attention, recurrent, count = share(HOST)
+    host = DeviceMemory(weights.host, attention, recurrent, buffers.host, count, buffers.output)
+    totals = tuple(_card_total(card, architecture, options) for card in cards)
+    file_size = disk if disk is not None else tensors.nbytes + 40 * architecture.vocabulary
+    assumptions = _assumptions(architecture, options, devices)
+    return LlamaEstimate(
+        cards=tuple(cards),
+        host=host,
+        host_weights_used=weights.host_used,
+        card_totals=totals,
+        footprint=_footprint(cards, host, weights.host_used, totals, options, file_size, assumptions),
+        options=options,
+        devices=devices,
+        disk=file_size,
+        assumptions=assumptions,
+    )
+
+
+def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options: LlamaOptions) -> Interval[int]:
+    """Buffers plus what the driver, the libraries and their work space take on a card that is used at all."""
+    if not card.total:
+        return Interval.exactly(0)
+    context = _constants()["card_overhead_mib"]
+    low, best, high = (round(context[key] * MIB) for key in ("low", "best", "high"))
+    slack = round(_constants()["compute_slack"] * card.compute)
+    if architecture.unknown or any(block.recurrent for block in architecture.blocks):
+        slack = round(_constants()["compute_slack_unknown"] * card.compute)
+    if options.build.fork:
+        slack = round(_constants()["compute_slack_fork"] * card.compute)
+    return Interval(card.total - slack + low, card.total + best, card.total + slack + high)
+
+
+def _footprint(
+    cards: Sequence[DeviceMemory],
+    host: DeviceMemory,
+    used: int,
+    totals: Sequence[Interval[int]],
+    options: LlamaOptions,
+    disk: int,
+    assumptions: tuple[str, ...],
+) -> Footprint:
+    """The common shape: the fullest card's phases and all of the host; the other cards stand in the estimate."""
+    worst = max(range(len(cards)), key=lambda index: totals[index].best, default=None)
+    card = cards[worst] if worst is not None else DeviceMemory(0, 0, 0, 0)
+    cache_bytes = card.kv_cache + card.recurrent
+    phases = (
+        Phase("load", card.weights, 0, 0, 0, 0),
+        Phase("prefill", card.weights, 0, cache_bytes, card.compute, 0),
+        Phase("decode", card.weights, 0, cache_bytes, card.compute, 0),
+    )
+    total = Interval.exactly(card.total)
+    outside = round(_constants()["host_process_mib"] * MIB)
+    own = host.kv_cache + host.recurrent + host.compute + host.output
+    pinned = host.compute + host.output if cards else 0
+    # a mapped file needs no memory of its own, but a run that reads its host weights at every token needs them there
+    needed = own + used + outside
+    low = own + outside + (used if options.mlock or not options.mmap else 0)
+    memory = HostMemory(pinned, used, own - pinned + outside, Interval(low, needed, needed + round(0.05 * needed)))
+    card_total = totals[worst] if worst is not None else Interval.exactly(0)
+    return Footprint(phases, total, total, card_total, card_total, memory, disk, assumptions)
+
+
+def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:
+    said = list(architecture.unknown)
+    said.append(f"llama.cpp build: {options.build}")
+    if options.build.fork:
+        said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
+    if options.flash_attention is None:
+        said.append("flash attention: auto, taken as on")
+    if options.sequences is None and options.slots > 1:
+        said.append(f"llama-server's own choice of {options.slots} slots; --parallel 1 holds less")
+    if options.mmap and HOST in devices.layers:
+        said.append(
+            "weights on the host are memory-mapped: they are counted as needed, and slow the run down when absent"
+        )
+    return tuple(said)

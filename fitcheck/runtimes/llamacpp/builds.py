@@ -1,0 +1,77 @@
+"""llama.cpp builds as points in time: what the memory of a run depends on changed on known dates.
+
+A build is given as ``b7079``, ``2026-03`` or ``2026-03-14``; build numbers are turned into dates between published
+anchors. The fork ik_llama.cpp left mainline in August 2024 and is a build of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.errors import InputError
+
+_NUMBER = re.compile(r"b?(\d{3,6})")
+_DATE = re.compile(r"(20\d\d)-(\d\d)(?:-(\d\d))?")
+FORK = "ik_llama.cpp"
+
+
+def _data() -> dict[str, Any]:
+    return load("runtimes.llamacpp", "llamacpp_builds")
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """``day`` is when the build was made; ``fork`` is True for ik_llama.cpp."""
+
+    day: date
+    fork: bool = False
+    text: str = ""
+
+    def has(self, change: str) -> bool:
+        """Whether a change of ``data/llamacpp_builds.json`` is in this build; the fork has none of them."""
+        return not self.fork and self.day >= date.fromisoformat(_data()["changes"][change]["date"])
+
+    def __str__(self) -> str:
+        return FORK if self.fork else self.text or self.day.isoformat()
+
+
+def newest_build() -> Build:
+    """The newest build this version of fitcheck was checked against."""
+    return Build(date.fromisoformat(_data()["newest"]), text="newest")
+
+
+def parse_build(text: str | None) -> Build:
+    """``None`` is the newest known build. Raises InputError for what is neither a number, a date nor the fork."""
+    if text is None or text.strip().lower() in ("", "newest", "latest"):
+        return newest_build()
+    name = text.strip().lower()
+    if name in (FORK, "ik", "ik_llama"):
+        return Build(date(2025, 5, 1), fork=True, text=FORK)
+    match = _DATE.fullmatch(name)
+    if match:
+        year, month, day = match.groups()
+        try:
+            return Build(date(int(year), int(month), int(day or 15)), text=name)
+        except ValueError:
+            raise InputError(f"--build: {text!r} is not a date; write it like 2026-03 or b9272.") from None
+    number = _NUMBER.fullmatch(name)
+    if number is None:
+        raise InputError(f"--build: {text!r} is not a llama.cpp build; write b9272, 2026-03 or ik_llama.cpp.")
+    return Build(_day_of(int(number.group(1))), text=f"b{number.group(1)}")
+
+
+def _day_of(number: int) -> date:
+    anchors = [(int(name[1:]), date.fromisoformat(day)) for name, day, _ in _data()["anchors"]]
+    low, high = anchors[-2], anchors[-1]
+    for left, right in pairwise(anchors):
+        if number <= right[0]:
+            low, high = left, right
+            break
+    share = (number - low[0]) / (high[0] - low[0])
+    days = round((high[1] - low[1]).days * share)
+    return min(max(low[1] + timedelta(days=days), date(2023, 6, 1)), date(2035, 1, 1))

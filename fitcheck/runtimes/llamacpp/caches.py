@@ -1,0 +1,108 @@
+"""KV cache and recurrent state by layer, as llama.cpp lays them out.
+
+K or V of a layer takes cells × elements a token × bytes an element. Sliding-window layers hold only as many cells as a
+window and one micro-batch need, rounded up to 256 (src/llama-kv-cache-iswa.cpp); latent attention holds one latent a
+token; recurrent layers hold a fixed float32 state a sequence (src/llama-memory-recurrent.cpp).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.quant import TYPES
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """Bytes that one layer keeps for all sequences. ``cells`` is the length of its attention cache."""
+
+    keys: int = 0
+    values: int = 0
+    recurrent: int = 0
+    cells: int = 0
+
+    @property
+    def attention(self) -> int:
+        return self.keys + self.values
+
+    @property
+    def total(self) -> int:
+        return self.keys + self.values + self.recurrent
+
+
+def layer_caches(architecture: LanguageArchitecture, options: LlamaOptions) -> tuple[LayerCache, ...]:
+    """One entry a layer, prediction layers included (they keep nothing in the main context)."""
+    return tuple(_layer(architecture, layer, options) for layer in range(architecture.layers))
+
+
+def sliding_cells(architecture: LanguageArchitecture, options: LlamaOptions) -> int:
+    """Cells of a sliding-window layer's cache, over all sequences."""
+    full = options.padded_context
+    if not architecture.window or options.full_sliding_cache or not _has_sliding_cache(options):
+        return full
+    streams = 1 if options.unified_cache else options.slots
+    share = full // streams
+    together = options.slots if options.unified_cache else 1
+    window = min(share, architecture.window * together + min(options.micro_batch, options.batch))
+    step = 256 if options.build.has("padded_context") or options.flash else 32
+    return -(-window // step) * step * streams
+
+
+def _has_sliding_cache(options: LlamaOptions) -> bool:
+    return options.build.has("sliding_cache")
+
+
+def _layer(architecture: LanguageArchitecture, layer: int, options: LlamaOptions) -> LayerCache:
+    block = architecture.blocks[layer]
+    if block.prediction:
+        return LayerCache()
+    recurrent = 0
+    if block.recurrent and architecture.recurrent is not None:
+        recurrent = architecture.recurrent.elements * 4 * options.slots
+    if not block.attention or not block.cached:
+        return LayerCache(recurrent=recurrent)
+    cells = sliding_cells(architecture, options) if block.sliding else options.padded_context
+    keys, values = cache_elements(architecture, layer, options)
+    transposed = not options.flash and not _latent_used(architecture, options)
+    if transposed and values:
+        # without flash attention V is stored transposed, all layers padded to the widest
+        values = (
+            max(values, *(b.value_elements for b in architecture.blocks)) if architecture.latent is None else values
+        )
+    return LayerCache(
+        keys=_bytes(keys, options.cache_type_k) * cells,
+        values=_bytes(values, options.cache_type_v) * cells,
+        recurrent=recurrent,
+        cells=cells,
+    )
+
+
+def cache_elements(architecture: LanguageArchitecture, layer: int, options: LlamaOptions) -> tuple[int, int]:
+    """(K, V) elements a token in a layer's cache, latent attention taken into account."""
+    latent = architecture.latent
+    if latent is None or not _latent_used(architecture, options):
+        return architecture.cache_elements(layer)
+    together = latent.rank + latent.rope
+    if options.build.fork:
+        # -mla 1 without flash attention also keeps the transposed latent
+        return together, latent.rank if options.latent_mode == 1 and not options.flash else 0
+    return together, 0 if options.build.has("latent_without_values") else latent.rank
+
+
+def _latent_used(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
+    if architecture.latent is None:
+        return False
+    if options.build.fork:
+        return options.latent_mode > 0
+    return architecture.latent.absorbed and options.build.has("latent")
+
+
+def _bytes(elements: int, name: str) -> int:
+    if name == "q8_kv":
+        return elements + 8 if elements else 0
+    if name == "q6_0":
+        return elements * 26 // 32
+    quant = TYPES[cache_type(name)]
+    return elements * quant.block_bytes // quant.block

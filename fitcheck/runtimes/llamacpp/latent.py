@@ -1,0 +1,73 @@
+"""Multi-head latent attention in the graph (llama.cpp src/models/deepseek2.cpp)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fitcheck.models.families.language.architecture import Block
+from fitcheck.runtimes.llamacpp.caches import cache_elements
+from fitcheck.runtimes.llamacpp.graph import Node
+
+if TYPE_CHECKING:
+    from fitcheck.runtimes.llamacpp.graph_layers import Builder
+
+
+def latent_attention(builder: Builder, index: int, block: Block, current: Node) -> Node:
+    """Attention over the latent where the file allows it, over full heads otherwise."""
+    graph, tokens, prefix = builder.graph, builder.tokens, f"blk.{index}."
+    latent = builder.plan.architecture.latent
+    assert latent is not None
+    heads, rope, rank = block.heads, latent.rope, latent.rank
+    plain = latent.key_length - rope
+    query = _query(builder, prefix, current, heads * latent.key_length)
+    query_plain = graph.view(query, (plain, heads, tokens))
+    query_rope = graph.view(query, (rope, heads, tokens))
+    joint = builder.linear(f"{prefix}attn_kv_a_mqa", current, rank + rope)
+    compressed = graph.view(joint, (rank, tokens))
+    key_rope = graph.view(joint, (rope, 1, tokens))
+    query_rope = graph.op("rope", query_rope.shape, query_rope, builder.positions)
+    graph.expand(query_rope)
+    key_rope = graph.op("rope", key_rope.shape, key_rope, builder.positions)
+    graph.expand(key_rope)
+    compressed = graph.op("rms_norm", compressed.shape, compressed)
+    compressed = graph.op("mul", compressed.shape, compressed, builder.weight(f"{prefix}attn_kv_a_norm.weight"))
+    width = builder.plan.architecture.embedding
+    if cache_elements(builder.plan.architecture, index, builder.options)[0] == rank + rope:
+        turned = graph.view(query_plain, (plain, tokens, heads))
+        weight = builder.weight(f"{prefix}attn_k_b.weight")
+        absorbed = graph.op("mul_mat", (rank, tokens, heads), weight, turned, rows=tokens)
+        shape = (rank + rope, heads, tokens)
+        joined = graph.op("concat", shape, query_rope, graph.view(absorbed, (rank, heads, tokens)))
+        keys = graph.op("concat", (rank + rope, 1, tokens), key_rope, graph.reshape(compressed, (rank, 1, tokens)))
+        values = graph.reshape(compressed, (rank, 1, tokens))
+        stored = values if cache_elements(builder.plan.architecture, index, builder.options)[1] else None
+        output = builder.attend(index, block, joined, keys, stored, rank)
+        wide = graph.view(output, (rank, tokens, heads))
+        weight = builder.weight(f"{prefix}attn_v_b.weight")
+        output = graph.op("mul_mat", (latent.value_length, tokens, heads), weight, wide, rows=tokens)
+        turned_back = graph.view(output, (latent.value_length, heads, tokens))
+        output = graph.op("cont", (latent.value_length * heads, tokens), turned_back)
+    else:
+        both = plain + latent.value_length
+        # a file with the up-projections apart has no joint one; the fork puts it together from them when it loads
+        joined_name = f"{prefix}attn_kv_b"
+        weight_name = joined_name if f"{joined_name}.weight" in builder.plan.names else f"{prefix}attn_k_b"
+        expanded = builder.linear(weight_name, compressed, heads * both, bias=False)
+        key_plain = graph.view(expanded, (plain, heads, tokens))
+        values = graph.op("cont", (latent.value_length, heads, tokens), graph.view(expanded, (1, heads, tokens)))
+        shape = (latent.key_length, heads, tokens)
+        joined = graph.op("concat", shape, query_rope, query_plain)
+        repeated = graph.op("repeat", (rope, heads, tokens), key_rope)
+        keys = graph.op("concat", shape, repeated, key_plain)
+        output = builder.attend(index, block, joined, keys, values, latent.value_length)
+    return builder.linear(f"{prefix}attn_output", output, width)
+
+
+def _query(builder: Builder, prefix: str, current: Node, rows: int) -> Node:
+    names, graph = builder.plan.names, builder.graph
+    if f"{prefix}attn_q_a.weight" not in names:
+        return builder.linear(f"{prefix}attn_q", current, rows)
+    low = builder.linear(f"{prefix}attn_q_a", current, names[f"{prefix}attn_q_a.weight"].shape[0])
+    low = graph.op("rms_norm", low.shape, low)
+    low = graph.op("mul", low.shape, low, builder.weight(f"{prefix}attn_q_a_norm.weight"))
+    return builder.linear(f"{prefix}attn_q_b", low, rows)

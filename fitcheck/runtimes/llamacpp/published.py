@@ -1,0 +1,206 @@
+"""Estimates against published rows: what llama.cpp and its fork printed, and the sizes of published files.
+
+Every number here is either predicted from a shape and a tier's name, or left out with a reason; nothing is fitted to
+the rows. Where a row does not say which build it is and the printed numbers tell, the row is marked ``fitted``: it then
+tests everything but the build.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fitcheck.data_files import read_text
+from fitcheck.errors import InputError
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.metadata import architecture_from_gguf
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
+from fitcheck.runtimes.llamacpp.builds import FORK
+from fitcheck.runtimes.llamacpp.published_rows import architecture_of, number, options_of, reading_of, table_of
+from fitcheck.units import GIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRow:
+    """One published number beside ours, in bytes. ``error`` is relative, ``fitted`` marks numbers used for a choice."""
+
+    row: str
+    engine: str
+    model: str
+    quantity: str
+    predicted: int
+    published: int
+    fitted: bool = False
+    source: str = ""
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.published - 1
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracySummary:
+    """Absolute relative errors of one quantity for one engine."""
+
+    engine: str
+    quantity: str
+    count: int
+    median: float
+    worst: float
+
+
+def summarize(rows: Iterable[AccuracyRow]) -> list[AccuracySummary]:
+    """Median and worst error by engine and quantity."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row.engine, row.quantity), []).append(abs(row.error))
+    return [AccuracySummary(*key, len(errors), median(errors), max(errors)) for key, errors in sorted(groups.items())]
+
+
+@cache
+def _readings() -> dict[str, Any]:
+    text = _published("llamacpp_rows.json")
+    rows: dict[str, Any] = json.loads(text)["rows"]
+    return rows
+
+
+def _published(name: str) -> str:
+    return read_text("runtimes.llamacpp", f"published/{name}")
+
+
+def llamacpp_accuracy(path: Path | None = None) -> tuple[list[AccuracyRow], list[str]]:
+    """(compared numbers, what was left out and why) for the published rows, or for a file of rows in the same columns.
+
+    Rows of another file are read from their columns alone (``rows.py``). Raises InputError when it cannot be read.
+    """
+    if path is None:
+        text, readings = _published("llamacpp.csv"), _readings()
+    else:
+        try:
+            text, readings = path.read_text("utf-8"), {}
+        except (OSError, UnicodeDecodeError) as problem:
+            raise InputError(f"{path}: the rows cannot be read ({problem}).") from problem
+    found: list[AccuracyRow] = []
+    skipped: list[str] = []
+    for index, row in enumerate(csv.DictReader(StringIO(text))):
+        try:
+            rows, reasons = _compare(index, row, readings.get(str(index)) or reading_of(row))
+        except (InputError, KeyError) as problem:
+            skipped.append(f"row {index}: {problem}")
+            continue
+        found += rows
+        skipped += [f"row {index}: {reason}" for reason in reasons]
+    return found, skipped
+
+
+def _compare(index: int, row: dict[str, str], reading: dict[str, Any]) -> tuple[list[AccuracyRow], list[str]]:
+    architecture = architecture_of(row, reading)
+    engine = "fork" if row["engine"] == FORK else "mainline"
+    reasons = []
+    tensors, exact = table_of(architecture, row, reading)
+    if not exact:
+        reasons.append(f"tier {row['quant'] or 'not stated'}: a publisher's own mixture, weights not compared")
+    options, cards = options_of(row, reading)
+    result = estimate(architecture, tensors, options, vram=[24 * GIB] * cards)
+    fitted = bool(reading.get("fitted"))
+    compared = [
+        (quantity, predicted, published)
+        for quantity, predicted, published in _quantities(row, reading, result, tensors, exact)
+        if published and predicted is not None
+    ]
+    rows = [
+        AccuracyRow(
+            str(index), engine, f"{row['model']} {row['quant']}".strip(), quantity, predicted, round(published * MIB),
+            fitted and quantity == "compute", row["source"],
+        )
+        for quantity, predicted, published in compared
+    ]  # fmt: skip
+    return rows, reasons
+
+
+def _quantities(
+    row: dict[str, str], reading: dict[str, Any], result: LlamaEstimate, tensors: TensorTable, exact: bool
+) -> list[tuple[str, int, float | None]]:
+    cards = sum(card.weights for card in result.cards)
+    found: list[tuple[str, int, float | None]] = []
+    if exact and reading.get("weights", True):
+        override = "override" in row["notes"] and not reading.get("experts_on_host")
+        if not override:
+            found.append(("weights on cards", cards, number(row, "model_buffer_gpu_mib")))
+            if row["ngl"] != "0" and _full(row):
+                found.append(("weights on host", result.host.weights, number(row, "model_buffer_cpu_mib")))
+        file_gib = number(row, "file_gib")
+        if file_gib and len(row["file_gib"].split(".")[-1]) >= 2 and file_gib >= 5:
+            found.append(("weights in file", tensors.nbytes, file_gib * 1024))
+    cache_total = result.kv_cache + (result.recurrent if reading.get("cache") == "total" else 0)
+    found.append(("KV cache", cache_total, number(row, "kv_mib")))
+    comparable = reading.get("compute", True) and row["engine"] != FORK and "override" not in row["notes"]
+    if comparable and (exact or _full(row)):
+        found.append(("compute", max((c.compute for c in result.cards), default=0), number(row, "compute_gpu_mib")))
+    if reading.get("experts_on_host"):
+        found.append(("compute", max(c.compute for c in result.cards), number(row, "compute_gpu_mib")))
+    return found
+
+
+def _full(row: dict[str, str]) -> bool:
+    return bool(row["ngl"]) and bool(row["n_layer"]) and int(row["ngl"]) > int(row["n_layer"])
+
+
+def file_size_accuracy() -> tuple[list[AccuracyRow], list[str]]:
+    """Published file sizes against those from shape and tier alone, for the language models among them."""
+    found: list[AccuracyRow] = []
+    skipped: list[str] = []
+    for index, row in enumerate(csv.DictReader(StringIO(_published("gguf_file_sizes.csv")))):
+        if not row["n_head"] or not row["n_vocab"]:
+            skipped.append(f"row {index}: {row['model']}: not a language model, or its shape is not given")
+            continue
+        architecture = _shape_of(row)
+        table = mixture_table(architecture, row["quant"])
+        predicted = table.nbytes + tokenizer_bytes(architecture.vocabulary)
+        engine = "file" if row["size_exact"] == "1" else "file, rounded"
+        found.append(
+            AccuracyRow(str(index), engine, f"{row['model']} {row['quant']}", "file size", predicted,
+                        int(row["size_bytes"]), source=row["source"])
+        )  # fmt: skip
+    return found, skipped
+
+
+def tokenizer_bytes(vocabulary: int) -> int:
+    """What a GGUF header takes, nearly all of it the tokenizer: 23 bytes a token in small ones, 60 in large ones."""
+    return vocabulary * (23 if vocabulary < 33_000 else 40 if vocabulary < 100_000 else 60)
+
+
+def _shape_of(row: dict[str, str]) -> LanguageArchitecture:
+    name = row["arch"]
+    known = {
+        "gemma": {"attention.key_length": 256, "attention.value_length": 256},
+        "gemma2": {"attention.key_length": 128, "attention.value_length": 128},
+        "gpt-oss": {
+            "attention.key_length": 64,
+            "attention.value_length": 64,
+            "expert_count": 32,
+            "expert_used_count": 4,
+            "expert_feed_forward_length": 2880,
+        },
+    }.get(name, {})
+    columns = {
+        "block_count": "n_layer",
+        "embedding_length": "n_embd",
+        "attention.head_count": "n_head",
+        "attention.head_count_kv": "n_head_kv",
+        "feed_forward_length": "n_ff",
+        "vocab_size": "n_vocab",
+    }
+    metadata: dict[str, Any] = {f"{name}.{key}": int(row[column]) for key, column in columns.items()}
+    metadata |= {f"{name}.{key}": value for key, value in known.items()}
+    architecture = architecture_from_gguf({"general.architecture": name, **metadata})
+    return replace(architecture, tied_embeddings=row["tied_embeddings"] == "1")

@@ -1,0 +1,128 @@
+"""ggml's scheduler, replayed: which device runs each operation and what is copied between devices.
+
+Follows ggml_backend_sched_split_graph (ggml/src/ggml-backend.cpp): operations run where their weights are, large
+batches on host weights are taken over by the first card (which then needs room for the weight), everything else
+follows its neighbours, and a new split starts at each change of device or at each further host weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fitcheck.runtimes.llamacpp.graph import Graph, Node
+
+OFFLOAD_MIN_ROWS = 32
+_FOLLOWS = frozenset({"rope", "flash_attn"})
+
+
+def schedule(graph: Graph, devices: int, op_offload: bool, copies: int = 1) -> tuple[list[Node], list[Node]]:
+    """(nodes in running order with copies put in, leaves), every one with its device; the last device is the host."""
+    host = devices - 1
+    _assign(graph.nodes, host, op_offload)
+    return _split(graph, host, copies)
+
+
+def _assign(nodes: Sequence[Node], host: int, op_offload: bool) -> None:
+    for node in nodes:
+        if node.device is None:
+            node.device = _wanted(node, host, op_offload)
+    plain = [node for node in nodes if node.op != "view"]
+    for cards_only in (True, False):
+        for run in (plain, plain[::-1]):
+            current: int | None = None
+            for node in run:
+                if node.device is not None:
+                    current = None if cards_only and node.device == host else node.device
+                elif current is not None:
+                    node.device = current
+    for node in nodes:
+        if node.device is None:
+            root = node.view_of
+            node.device = root.device if root is not None and root.device is not None else host
+        for source in node.sources:
+            if source.device is None:
+                root = source.view_of
+                source.device = host if source.is_input else root.device if root is not None else node.device
+
+
+def _wanted(node: Node, host: int, op_offload: bool) -> int | None:
+    """The device of the node's weight; a card for a large batch on a host weight; None without weights."""
+    if node.op == "view" or node.op in _FOLLOWS:
+        return None
+    for source in node.sources:
+        if source.weight:
+            if source.device == host and host > 0 and op_offload and node.rows >= OFFLOAD_MIN_ROWS:
+                return 0
+            return source.device
+    return None
+
+
+def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]]:
+    ordered: list[Node] = []
+    made: dict[tuple[int, int], Node] = {}
+    leaves = list(graph.leaves)
+    for leaf in leaves:
+        leaf.device = host
+        if copies > 1:
+            # a pipelined graph holds one input for each batch in flight and gives none of them back
+            leaf.nbytes *= copies
+            leaf.is_output = True
+    split: list[Node] = []
+    inputs: list[tuple[Node, Node]] = []
+    current: int | None = None
+
+    def close() -> None:
+        for original, copy in inputs:
+            keep = Node("none", (), 0, (original,), view_of=original.view_of or original, device=original.device)
+            ordered.append(keep)
+            ordered.append(copy)
+        ordered.extend(split)
+        inputs.clear()
+        split.clear()
+
+    for node in graph.nodes:
+        if node.op == "view":
+            split.append(node)
+            continue
+        device = node.device if node.device is not None else host
+        if current is None:
+            current = device
+        foreign = any(source.weight and _elsewhere(source, device, host) for source in node.sources)
+        if device != current or (inputs and foreign):
+            close()
+            current = device
+        replaced = []
+        for source in node.sources:
+            if _elsewhere(source, device, host):
+                key = (id(source), device)
+                if key not in made:
+                    pieces = 1 if source.is_input else copies
+                    copy = Node("copy", source.shape, _copied_bytes(source) * pieces, device=device)
+                    copy.layout = source.layout
+                    if copies > 1:
+                        copy.is_input = copy.is_output = True
+                        leaves.append(copy)
+                    made[key] = copy
+                    inputs.append((source, copy))
+                replaced.append(made[key])
+            else:
+                replaced.append(source)
+        node.sources = tuple(replaced)
+        split.append(node)
+    close()
+    return ordered, leaves
+
+
+def _copied_bytes(source: Node) -> int:
+    if source.nbytes or source.view_of is None:
+        return source.nbytes
+    size = 4
+    for side in source.shape:
+        size *= side
+    return size
+
+
+def _elsewhere(source: Node, device: int, host: int) -> bool:
+    """Cards cannot read another device's memory; the host reads host memory only."""
+    where = source.device if source.device is not None else host
+    return where != device

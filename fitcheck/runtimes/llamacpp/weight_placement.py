@@ -1,0 +1,137 @@
+"""Which device each tensor is loaded to, and how large each model buffer becomes.
+
+As ggml-org/llama.cpp src/llama-model.cpp load_tensors: the last ``-ngl`` layers (the output counts as one) go to the
+cards in the order of the split, token embeddings always stay on the host, a head tied to them is copied to the card,
+and a memory-mapped host buffer spans the file from its first host tensor to its last.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+
+HOST = -1
+# tensors of the input layer: src/llama-arch.cpp, LLM_TENSOR_LAYER_INPUT
+_INPUT = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
+_MATRIX_ROW_PADDING = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Where layers live: one device index a layer (HOST is the host) and one for the output."""
+
+    layers: tuple[int, ...]
+    output: int
+    cards: int
+
+    @property
+    def full_offload(self) -> bool:
+        return self.output != HOST and HOST not in self.layers
+
+
+@dataclass(frozen=True, slots=True)
+class WeightBuffers:
+    """``cards`` is bytes a card, ``host`` the printed size of host buffers, ``host_used`` what is really read of them.
+
+    ``staged`` is the largest tensor on the host that a card takes over for large batches.
+    """
+
+    cards: tuple[int, ...]
+    host: int
+    host_used: int
+    placed: tuple[int, ...]
+
+
+def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, free: Sequence[int]) -> Devices:
+    """The device of every layer. ``free`` is the free memory of each card, by which layers are split unless told."""
+    cards = len(free)
+    count = architecture.layers
+    wanted = count + 1 if options.gpu_layers is None else options.gpu_layers
+    on_cards = min(wanted, count + 1) if cards else 0
+    # builds before December 2025, and the fork, moved the output layer last instead of first
+    start = max(count + (1 if options.build.has("head_first") else 0) - wanted, 0)
+    shares = [float(share) for share in options.tensor_split[:cards]]
+    if not any(shares):
+        shares = [float(max(amount, 1)) for amount in free]
+    shares += [0.0] * (cards - len(shares))
+    total = sum(shares)
+    points, reached = [], 0.0
+    for share in shares:
+        reached += share
+        points.append(reached / total if total else 1.0)
+
+    def device(layer: int) -> int:
+        if not on_cards or layer < start or layer - start >= on_cards:
+            return HOST
+        return min(bisect_right(points, (layer - start) / on_cards), cards - 1)
+
+    return Devices(tuple(device(layer) for layer in range(count)), device(count), cards)
+
+
+def place_weights(
+    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
+) -> WeightBuffers:
+    """Sum up the model buffers. ``placed`` gives the device of each tensor in the table's order."""
+    sizes = [0] * devices.cards
+    placed = []
+    host_total = 0
+    last_host = None
+    positions = []
+    offset = 0
+    for tensor in tensors:
+        place = tensor_device(tensor, architecture, options, devices)
+        placed.append(place)
+        positions.append(offset)
+        offset += -(-tensor.nbytes // 32) * 32
+        if place == HOST:
+            host_total += -(-tensor.nbytes // 32) * 32
+            last_host = offset
+        else:
+            sizes[place] += _card_bytes(tensor, options.alignment)
+    copied = tied_copy(architecture, tensors)
+    if copied is not None and devices.output != HOST:
+        sizes[devices.output] += _card_bytes(copied, options.alignment)
+    host = host_total
+    if options.mmap and last_host is not None:
+        first = next(position for position, place in zip(positions, placed, strict=True) if place == HOST)
+        host = last_host - first
+    return WeightBuffers(tuple(sizes), host, host_total, tuple(placed))
+
+
+def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:
+    """The device of one tensor: overrides first, as they are matched in order, then by layer."""
+    if tensor.name in _INPUT:
+        return HOST
+    for override in options.overrides:
+        if override.matches(tensor.name):
+            return HOST if override.device is None else override.device
+    if tensor.layer is None or not tensor.name.startswith("blk."):
+        if tensor.name.startswith("rope_"):
+            # the frequencies belong to the layers that use them
+            return next((device for device in devices.layers if device != HOST), HOST)
+        return devices.output
+    if tensor.role == "expert" and tensor.layer < options.cpu_moe_layers:
+        return HOST
+    return devices.layers[tensor.layer] if tensor.layer < len(devices.layers) else devices.output
+
+
+def tied_copy(architecture: LanguageArchitecture, tensors: TensorTable) -> Tensor | None:
+    """The embedding table where it also serves as the head, which is loaded a second time to the output's device."""
+    if not architecture.tied_embeddings:
+        return None
+    return next((tensor for tensor in tensors if tensor.name == "token_embd.weight"), None)
+
+
+def _card_bytes(tensor: Tensor, alignment: int) -> int:
+    """A tensor's room in a card's buffer: rows of quantized types are padded to 512 elements (ggml-cuda)."""
+    size = tensor.nbytes
+    quant = tensor.quant
+    if quant.quantized and tensor.shape and tensor.shape[-1] % _MATRIX_ROW_PADDING:
+        missing = _MATRIX_ROW_PADDING - tensor.shape[-1] % _MATRIX_ROW_PADDING
+        size += missing // quant.block * quant.block_bytes
+    return -(-size // alignment) * alignment

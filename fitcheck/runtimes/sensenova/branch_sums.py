@@ -1,0 +1,55 @@
+"""Sums over one branch of a tensor table that the work of a pass needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fitcheck.memory.dequantization import cost
+from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.sensenova.layer_weights import runtime_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BranchWeights:
+    """Layer weights of a branch: elements and run-time bytes of attention and MLP, what dequantizing them
+    moves, and how many tensors they are."""
+
+    attention_elements: float
+    attention_bytes: float
+    mlp_elements: float
+    mlp_bytes: float
+    dequantization_bytes: float
+    dequantization_kernels: int
+    tensors: int
+
+    @property
+    def streamed_bytes(self) -> float:
+        return self.attention_bytes + self.mlp_bytes
+
+
+@lru_cache(maxsize=128)
+def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
+    """Sums over the layers of ``branch``; cached by table identity."""
+    elements = {"attention": 0.0, "mlp": 0.0}
+    held = {"attention": 0.0, "mlp": 0.0}
+    moved, kernels, tensors = 0.0, 0, 0
+    for tensor in table:
+        if tensor.layer is None or tensor.branch != branch:
+            continue
+        part = "mlp" if tensor.role in ("mlp", "expert", "router") else "attention"
+        elements[part] += tensor.elements
+        held[part] += runtime_bytes(tensor)
+        tensors += 1
+        price = cost(tensor.type)
+        moved += price.traffic_bytes * tensor.elements
+        kernels += price.kernels
+    return BranchWeights(
+        elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors
+    )
+
+
+@lru_cache(maxsize=256)
+def role_bytes(table: TensorTable, role: str) -> int:
+    """Run-time bytes of all tensors of a role, such as ``embedding`` or ``head``; cached by table identity."""
+    return sum(runtime_bytes(tensor) for tensor in table if tensor.role == role)

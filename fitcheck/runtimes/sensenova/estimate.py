@@ -1,0 +1,94 @@
+"""The estimator's front door: model, tier, workload, placement and card to a ``Footprint``. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from fitcheck.data_files import load
+from fitcheck.memory.constants import cublas_workspace
+from fitcheck.memory.context import context
+from fitcheck.memory.dequantization import cost, is_traced
+from fitcheck.memory.footprint import Footprint
+from fitcheck.models.families.sensenova.architecture import GENERATION, SenseNovaArchitecture
+from fitcheck.models.model import Tier
+from fitcheck.models.workload import Workload
+from fitcheck.runtimes.sensenova import reserved as allocator
+from fitcheck.runtimes.sensenova.host import host_memory
+from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
+from fitcheck.runtimes.sensenova.phases import Device, branches, lay_out, reference_grids
+from fitcheck.runtimes.sensenova.streaming import Placement
+from fitcheck.units import Interval
+
+
+def estimate(
+    arch: SenseNovaArchitecture,
+    tier: Tier,
+    workload: Workload,
+    placement: Placement,
+    device: Device,
+    process: str = "upstream",
+) -> Footprint:
+    """Memory of one cell by phase and category, as allocated, as reserved and as the card must hold it.
+
+    ``process`` names whose other host memory is counted: ``upstream``'s program or the ``bench``'s child.
+    """
+    weights = weights_of(tier.tensors)
+    laid_out, kept = lay_out(arch, weights, workload, placement, device)
+    highest = max(phase.allocated for phase in laid_out)
+    error = load("memory", "allocator")["allocated_error"]
+    widening = error["untested_family"] if arch.experts else error["tested"]
+    allocated = Interval(round(highest * (1 - widening)), highest, round(highest * (1 + widening)))
+    cell = allocator.Cell(
+        arch,
+        tier.tensors,
+        weights,
+        workload,
+        placement,
+        keeps=kept,
+        flash=device.flash_attention,
+        dequantizing_kernels=_dequantizing_kernels(weights),
+        host_bound=device.host_bound,
+        workspace=cublas_workspace(device.compute_capability),
+        warm=device.warm,
+    )
+    reserved = allocator.reserved(allocated, cell)
+    beside = context(device.compute_capability, placement)
+    required = allocator.required(allocated, reserved, cell)
+    return Footprint(
+        phases=laid_out,
+        allocated=allocated,
+        reserved=reserved,
+        card=reserved + beside,
+        required=required + beside,
+        host=host_memory(weights, placement, quantized=tier.quantized, process=process),
+        disk=tier.disk_bytes,
+        kept_share=weights.kept(kept) / weights.kept(arch.layers) if kept else 0.0,
+        assumptions=_assumptions(arch, tier, workload, placement, device),
+    )
+
+
+def _dequantizing_kernels(weights: Weights) -> int:
+    """Kernels that dequantize one generation layer's matrices."""
+    return sum(cost(linear.type).kernels for (branch, _), linear in weights.largest.items() if branch == GENERATION)
+
+
+def _assumptions(
+    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Placement, device: Device
+) -> tuple[str, ...]:
+    found = branches(arch, workload)
+    prompt = ", ".join(f"{branch.name} {branch.prefix} tokens" for branch in found)
+    notes = [f"cached prefixes: {prompt}"]
+    grids = reference_grids(arch, workload)
+    notes += [f"a reference image becomes {rows * columns} tokens" for rows, columns in grids]
+    if not device.flash_attention:
+        notes.append("attention through PyTorch SDPA")
+    untraced = {name for name in tier.tensors.bytes_by_type if not is_traced(name)}
+    if untraced:
+        notes.append(f"temporaries of {', '.join(sorted(untraced))} are not traced; the dearest known type stands in")
+    if arch.experts:
+        notes.append(
+            "the expert MLP's temporaries are bounded from above; no measurement of this model has checked them"
+        )
+    if placement.keep_generation and device.total is None:
+        notes.append("card memory unknown: all generation layers are taken to stay resident")
+    if not tier.published:
+        notes.append("no published file for this tier; its table follows the recipe of the published U1 files")
+    return tuple(notes)

@@ -1,0 +1,50 @@
+"""System memory of a run: pinned, pageable and everything else a process holds. Sizes in bytes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from fitcheck.data_files import load
+from fitcheck.memory.footprint import HostMemory
+from fitcheck.runtimes.sensenova.layer_weights import Weights
+from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights, Stream
+from fitcheck.units import Interval
+
+
+def pinned_block(size: int) -> int:
+    """torch's pinned allocator rounds each block up to a power of two (CachingHostAllocator)."""
+    return 1 << (size - 1).bit_length() if size > 1 else size
+
+
+@lru_cache(maxsize=64)
+def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
+    """Host bytes that pinning tensors of these sizes takes; ``ring`` pins exact flat buffers instead."""
+    return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
+
+
+@lru_cache(maxsize=1024)
+def host_memory(weights: Weights, placement: Placement, *, quantized: bool, process: str = "upstream") -> HostMemory:
+    """System memory at its peak.
+
+    A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through
+    host memory while loading: a GGUF file stays mapped and its pages can be dropped at any time, while a safetensors
+    checkpoint is copied in full, which widens the interval upwards.
+    """
+    table = load("runtimes.sensenova", "host")
+    base = table["process"][process]
+    if placement.stream is Stream.NOTHING:
+        low, best, high = base["resident"]["bytes"]
+        passing = 0 if quantized or process == "bench" else weights.file_bytes
+        return HostMemory(0, 0, best, Interval(low, best, high + passing))
+    low, best, high = base["streamed"]["bytes"]
+    if not placement.pinned:
+        pageable = sum(weights.pinnable["layers"])
+        return HostMemory(0, pageable, best, Interval(low + pageable, best + pageable, high + pageable))
+    sizes = weights.pinnable["layers"]
+    unexplained = 0
+    if placement.prefix_weights is not PrefixWeights.RESIDENT:
+        sizes += weights.pinnable["prefix"]
+    if process == "upstream" and placement.revision in table["unexplained"]["revisions"]:
+        unexplained = int(table["unexplained"]["bytes"])
+    pinned = pinned_bytes(sizes, placement.policy)
+    return HostMemory(pinned, 0, best, Interval(pinned + low, pinned + best, pinned + high + unexplained))

@@ -1,0 +1,154 @@
+"""The passes of a SenseNova-U1 workload: the work of each, and the weights that travel for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
+from fitcheck.models.tensors import TensorTable
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova import forward as work
+from fitcheck.runtimes.sensenova.branch_sums import branch_weights, role_bytes
+from fitcheck.runtimes.sensenova.forward import Work
+from fitcheck.runtimes.sensenova.phases import Branch, branches, grown, velocity_branches
+from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights, Stream
+from fitcheck.runtimes.sensenova.token_counts import tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """Weights that travel for one pass: bytes, tensors that are re-pointed, copies that are issued."""
+
+    nbytes: int
+    tensors: int
+    copies: int
+
+    def scaled(self, share: float) -> Streamed:
+        return Streamed(round(self.nbytes * share), round(self.tensors * share), round(self.copies * share))
+
+    def __add__(self, other: Streamed) -> Streamed:
+        return Streamed(self.nbytes + other.nbytes, self.tensors + other.tensors, self.copies + other.copies)
+
+
+NOTHING = Streamed(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """``count`` passes of the same kind over the layers of ``branch``. For each of them ``ahead`` travels while it
+    computes, and it waits for ``waited``."""
+
+    work: Work
+    count: int
+    branch: str
+    ahead: Streamed = NOTHING
+    waited: Streamed = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """Lays out the passes of a workload for one tensor table and placement."""
+
+    arch: SenseNovaArchitecture
+    table: TensorTable
+    placement: Placement
+
+    def _streamed(self, branch: str) -> Streamed:
+        """What one pass of a branch brings to the card: each tensor by itself, or a layer's in one buffer (ring)."""
+        if self.placement.stream is Stream.NOTHING:
+            return NOTHING
+        names = (UNDERSTANDING, GENERATION) if self.placement.stream is Stream.LAYER else (branch,)
+        weights = [branch_weights(self.table, name) for name in names]
+        tensors = sum(one.tensors for one in weights)
+        copies = self.arch.layers if self.placement.policy == "ring" else tensors
+        return Streamed(round(sum(one.streamed_bytes for one in weights)), tensors, copies)
+
+    def moved(self, *roles: str) -> Streamed:
+        """Embedding or head on their way to the card, which waits for them."""
+        return Streamed(sum(role_bytes(self.table, role) for role in roles), len(roles), len(roles))
+
+    def _own_forward(self, *roles: str) -> Streamed:
+        """The same where each comes for its own forward alone (PR 243)."""
+        if self.placement.stream is Stream.NOTHING or self.placement.prefix_weights is not PrefixWeights.OWN_FORWARD:
+            return NOTHING
+        return self.moved(*roles)
+
+    def _pass(self, one: Work, count: int, branch: str, waited: Streamed = NOTHING, share: float = 1.0) -> Pass:
+        stream = self._streamed(branch)
+        stream = stream if share == 1.0 else stream.scaled(share)
+        if self.placement.prefetch:
+            return Pass(one, count, branch, stream, waited)
+        return Pass(one, count, branch, waited=stream + waited)
+
+    def understand(self, count: int, past: int, *moved: str) -> Pass:
+        one = work.forward(self.arch, self.table, UNDERSTANDING, count, past, eager=True)
+        return self._pass(one, 1, UNDERSTANDING, self._own_forward(*moved))
+
+    def decode(self, past: int, count: int) -> Pass:
+        one = work.forward(self.arch, self.table, UNDERSTANDING, 1, past, eager=True) + work.vocabulary(self.arch, 1)
+        return self._pass(one, count, UNDERSTANDING, self._own_forward("embedding", "head"))
+
+    def denoise(self, workload: Workload, found: tuple[Branch, ...], image: int, kept_share: float) -> list[Pass]:
+        """All steps of one picture. Where layers stay (mode ``fast``), the first pass brings them."""
+        passes = []
+        for branch in found[: velocity_branches(workload)]:
+            one = work.forward(
+                self.arch, self.table, GENERATION, image, branch.prefix, eager=False, batch=workload.batch
+            )
+            one += work.head(self.arch, image)
+            first = int(self.placement.keep_generation and branch is found[0])
+            if first:
+                passes.append(self._pass(one, first, GENERATION))
+            if workload.steps > first:
+                share = 1 - kept_share if self.placement.keep_generation else 1.0
+                passes.append(self._pass(one, workload.steps - first, GENERATION, share=share))
+        return passes
+
+    def with_dropped(self, plan: list[Pass]) -> tuple[Pass, ...]:
+        """A change of branch drops the layers that were copied ahead for a next pass of the old one; after the last
+        pass comes the next picture's first."""
+        placement, found = self.placement, []
+        if not placement.prefetch or placement.stream is not Stream.BRANCH:
+            return tuple(plan)
+        for one, following in zip(plan, (*plan[1:], plan[0]), strict=True):
+            stays = placement.keep_generation and one.branch == GENERATION
+            if one.branch == following.branch or stays:
+                found.append(one)
+                continue
+            if one.count > 1:
+                found.append(replace(one, count=one.count - 1))
+            dropped = self._streamed(one.branch).scaled(min(1.0, placement.prefetch / self.arch.layers))
+            found.append(replace(one, count=1, ahead=one.ahead + dropped))
+        return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def passes_of(
+    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, kept_share: float
+) -> tuple[Pass, ...]:
+    """The passes of a workload; the same on every card, so it is counted once."""
+    planner, found = _Planner(arch, table, placement), branches(arch, workload)
+    headed = ("embedding",) if workload.task in (Task.T2I, Task.EDITING) else ("embedding", "head")
+    plan = [planner.understand(branch.prefix, 0, *headed) for branch in found]
+    if workload.task is Task.VQA:
+        new = workload.new_tokens or tokens("vqa_new_tokens")
+        return planner.with_dropped([*plan, planner.decode(found[0].prefix + new // 2, new)])
+    image = arch.image_tokens(workload.width, workload.height) * workload.batch
+    if workload.task is not Task.INTERLEAVE:
+        if placement.stream is not Stream.NOTHING and placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
+            plan[0] = replace(plan[0], waited=plan[0].waited + planner.moved("embedding", "head"))
+        return planner.with_dropped(plan + planner.denoise(workload, found, image, kept_share))
+    text = (workload.new_tokens or tokens("interleave_text_per_image") * workload.images) // workload.images
+    for number in range(workload.images):
+        now = grown(found, text * (number + 1), number * (image + 2))
+        plan.append(planner.decode(now[0].prefix, text))
+        plan += planner.denoise(workload, now, image, kept_share)
+        plan += [planner.understand(image + 1, branch.prefix, "head") for branch in now[:2]]
+    return planner.with_dropped(plan)
+
+
+def denoising_pass(arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement) -> Pass:
+    """The last kind of pass of the denoising, none of whose layers stay on the card."""
+    image = arch.image_tokens(workload.width, workload.height)
+    return _Planner(arch, table, placement).denoise(workload, branches(arch, workload), image, 0.0)[-1]

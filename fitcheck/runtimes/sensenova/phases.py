@@ -1,0 +1,391 @@
+"""Phases of SenseNova-U1 workloads: which tensors are on the card when, for each task and placement. Sizes in bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fitcheck.memory.constants import cublas_workspace
+from fitcheck.memory.context import context
+from fitcheck.memory.footprint import Phase
+from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova import activations
+from fitcheck.runtimes.sensenova.layer_weights import Weights
+from fitcheck.runtimes.sensenova.streaming import (
+    FAST_HEADROOM,
+    FAST_RESERVE,
+    Placement,
+    PrefixWeights,
+    Stream,
+    fast_limit,
+)
+from fitcheck.runtimes.sensenova.token_counts import tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One guidance branch: its cached prefix in tokens."""
+
+    name: str
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What of the card and the process enters the allocated bytes.
+
+    ``total`` is the card's memory as a program sees it and ``free`` what others leave of it, both in bytes and before
+    the process's own context; they decide how many layers mode ``fast`` keeps. ``warm`` says that the process has made
+    an image before, so that the lazily built RoPE table of the generation tower exists during the prefix already.
+    ``host_bound`` says that the host takes longer to issue a denoising pass than the card to run it: then prefetched
+    layers never wait in a queue of launches.
+    """
+
+    compute_capability: tuple[int, int] | None = None
+    total: int | None = None
+    free: int | None = None
+    flash_attention: bool = False
+    warm: bool = False
+    host_bound: bool = False
+
+
+def reference_grid(
+    arch: SenseNovaArchitecture, size: tuple[int, int], count: int = 1, *, task: Task = Task.EDITING
+) -> tuple[int, int]:
+    """(rows, columns) of tokens that an image of ``size`` (width, height in pixels) handed in with ``count`` images
+    becomes.
+
+    Upstream's smart_resize keeps proportions and rounds both sides to whole tokens, or down or up where the area leaves
+    the allowed range; many images share a budget of pixels (it2i_generate, interleave_gen). Questions about an image
+    use load_image_native's own range.
+    """
+    width, height = size
+    side = arch.pixels_per_token
+    most = min(tokens("reference_maximum") * side**2, tokens("reference_total") * side**2 // max(count, 1))
+    least = tokens("vqa_reference_minimum" if task is Task.VQA else "reference_minimum") * side**2
+    rows, columns = max(1, round(height / side)), max(1, round(width / side))
+    if rows * columns * side**2 > most:
+        shrink = math.sqrt(height * width / most)
+        rows, columns = max(1, math.floor(height / shrink / side)), max(1, math.floor(width / shrink / side))
+    elif rows * columns * side**2 < least:
+        grow = math.sqrt(least / (height * width))
+        rows, columns = math.ceil(height * grow / side), math.ceil(width * grow / side)
+    return rows, columns
+
+
+def reference_grids(arch: SenseNovaArchitecture, workload: Workload) -> tuple[tuple[int, int], ...]:
+    """(rows, columns) of tokens of each image handed in."""
+    count = len(workload.references)
+    return tuple(reference_grid(arch, size, count, task=workload.task) for size in workload.references)
+
+
+def reference_tokens(arch: SenseNovaArchitecture, workload: Workload) -> int:
+    """Tokens of all images handed in."""
+    return sum(rows * columns for rows, columns in reference_grids(arch, workload))
+
+
+def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, ...]:
+    """The prefixes that are computed and cached before denoising, in upstream's order."""
+    unconditional = tokens("unconditional")
+    references = reference_tokens(arch, workload)
+    guided = workload.cfg > 1
+    if workload.task is Task.T2I:
+        prompt = workload.prompt_tokens or tokens("t2i_prompt")
+        condition = Branch("condition", prompt)
+        return (condition, Branch("unconditional", unconditional)) if guided else (condition,)
+    if workload.task is Task.EDITING:
+        prompt = workload.prompt_tokens or tokens("editing_prompt")
+        found = [Branch("condition", prompt + references)]
+        image_guided = workload.image_cfg != 1
+        if (guided or image_guided) and (not image_guided or workload.cfg != workload.image_cfg):
+            # upstream's template around nothing but the images, each between its start and end token
+            found.append(Branch("image condition", unconditional + 2 * len(workload.references) + references))
+        if image_guided:
+            found.append(Branch("unconditional", unconditional))
+        return tuple(found)
+    if workload.task is Task.INTERLEAVE:
+        prompt = workload.prompt_tokens or tokens("interleave_text_per_image")
+        return (
+            Branch("condition", prompt + references),
+            Branch("text unconditional", unconditional + references),
+            Branch("unconditional", unconditional),
+        )
+    prompt = workload.prompt_tokens or tokens("vqa_prompt")
+    return (Branch("condition", prompt + references),)
+
+
+def velocity_branches(workload: Workload) -> int:
+    if workload.cfg == 1 and workload.image_cfg == 1:
+        return 1
+    if workload.image_cfg == 1 or workload.cfg == workload.image_cfg or workload.task is Task.T2I:
+        return 2
+    return 3
+
+
+def _keeps_prefix_weights(workload: Workload) -> bool:
+    """Phase-aware offload evicts embedding and head for denoising only in tasks that do not return to text."""
+    return workload.task in (Task.INTERLEAVE, Task.VQA)
+
+
+class _Layout:
+    """Weights on the card by phase, for one placement."""
+
+    def __init__(
+        self, arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+    ):
+        self.arch, self.weights, self.workload, self.placement, self.device = arch, weights, workload, placement, device
+        self.base = weights.outer + cublas_workspace(device.compute_capability)
+        self.reads_images = bool(workload.references) or workload.task is Task.INTERLEAVE
+        self.kept_layers = 0
+
+    def phase(
+        self,
+        name: str,
+        branch: str,
+        moment: activations.Moment,
+        *,
+        kv_cache: int = 0,
+        held: int = 0,
+        prefix_weights: int = 0,
+        streams: bool = True,
+        between: int = 0,
+    ) -> Phase:
+        """``held`` outlives the pass; ``between`` is what lives between two of its layers, beside ``held``."""
+        resident, window = self.base + self._rope_tables(name) + prefix_weights, 0
+        stream, in_flight = self.placement.stream, self.placement.in_flight
+        if stream is Stream.NOTHING:
+            resident += self.weights.all_layers
+        elif not streams:
+            window = 0
+        elif self.placement.policy == "ring":
+            kept = 0
+            if self.placement.keep_generation and branch == GENERATION:
+                kept = self._keep_layers(resident + kv_cache + held + between)
+            resident += self.weights.kept(kept, exact=True)
+            all_stay = kept == len(self.weights.layers[GENERATION])
+            window = 0 if all_stay else self.weights.slot(both=stream is Stream.LAYER) * in_flight
+        elif stream is Stream.LAYER:
+            window = self.weights.window_both(in_flight)
+        elif branch == GENERATION and self.placement.keep_generation:
+            kept = self._keep_layers(resident + kv_cache + held + between)
+            resident += self.weights.kept(kept)
+            window = self.weights.window(GENERATION, min(in_flight, len(self.weights.layers[GENERATION]) - kept))
+        else:
+            window = self.weights.window(branch, in_flight)
+        return Phase(name, resident, window, kv_cache, held + moment.activations, moment.scratch)
+
+    def returning(self) -> Phase | None:
+        """The moment when a process whose policy outlives an image, as the bench's does, starts its next one in mode
+        ``fast``: embedding and head come back before the generation layers that the last image kept leave. Asked after
+        that image's denoising was laid out."""
+        upstream_fast = self.placement.keep_generation and self.placement.policy == "upstream"
+        moves = self.placement.prefix_weights is PrefixWeights.PREFIX_PHASE and not _keeps_prefix_weights(self.workload)
+        if not (self.device.warm and upstream_fast and moves):
+            return None
+        resident = self.base + self._rope_tables("return") + self.prefix_weights(denoising=False)
+        return Phase("return", resident + self.weights.kept(self.kept_layers), 0, 0, 0, 0)
+
+    def _rope_tables(self, phase: str) -> int:
+        """A vision tower builds its table at its first use; v0 moved both to the card when loading."""
+        generates = self.workload.task is not Task.VQA
+        used = int(self.reads_images) + int(generates and (self.device.warm or phase not in ("embed", "prefix")))
+        return (2 if self.placement.revision == "v0" else used) * self.arch.vision_rope_bytes
+
+    def prefix_weights(self, *, denoising: bool) -> int:
+        both = self.weights.embedding + self.weights.head
+        if self.placement.stream is Stream.NOTHING:
+            return both
+        match self.placement.prefix_weights:
+            case PrefixWeights.RESIDENT:
+                return both
+            case PrefixWeights.PREFIX_PHASE:
+                return 0 if denoising and not _keeps_prefix_weights(self.workload) else both
+            case PrefixWeights.OWN_FORWARD:
+                return 0
+
+    def _keep_layers(self, base: int) -> int:
+        """Generation layers that mode ``fast`` keeps: upstream decides after each layer's forward.
+
+        A layer stays while allocated + 4 GiB <= min(0.9 × total, total − 2 GiB) and 6 GiB are free when all cached
+        blocks are counted as free: then only the context and what is allocated are missing. The layers in flight are
+        allocated at that moment; ``base`` is everything else, in bytes. Without a known card all layers are assumed to
+        stay.
+        """
+        sizes = self.weights.layers[GENERATION]
+        total, free = self.device.total, self.device.free
+        if total is None:
+            self.kept_layers = len(sizes)
+            return self.kept_layers
+        beside = context(self.device.compute_capability, self.placement).best
+        limit = fast_limit(total) - FAST_RESERVE
+        limit = min(limit, (total if free is None else free) - beside - FAST_HEADROOM - FAST_RESERVE)
+        kept = 0
+        while kept < len(sizes):
+            ahead = sum(sizes[kept : kept + 1 + self.placement.prefetch])
+            if base + ahead > limit:
+                break
+            base += sizes[kept]
+            kept += 1
+        self.kept_layers = kept
+        return kept
+
+
+def lay_out(
+    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+) -> tuple[tuple[Phase, ...], int]:
+    """The phases of a workload in the order they run, each at its own peak, and how many generation layers stay on the
+    card between passes (mode ``fast``)."""
+    layout = _Layout(arch, weights, workload, placement, device)
+    match workload.task:
+        case Task.T2I | Task.EDITING:
+            made: tuple[Phase, ...] = (*_prefix(layout), _denoise(layout, branches(arch, workload)))
+        case Task.INTERLEAVE:
+            made = _interleave(layout)
+        case _:
+            made = _vqa(layout)
+    returning = layout.returning()
+    return (made if returning is None else (returning, *made)), layout.kept_layers
+
+
+def phases(
+    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+) -> tuple[Phase, ...]:
+    """The phases alone."""
+    return lay_out(arch, weights, workload, placement, device)[0]
+
+
+def _prefix(layout: _Layout) -> tuple[Phase, ...]:
+    """One understanding forward a branch; caches add up, inputs and masks of all branches are built beforehand."""
+    arch, workload = layout.arch, layout.workload
+    found = branches(arch, workload)
+    images = reference_tokens(arch, workload)
+    inputs = sum(activations.hidden_bytes(arch, branch.prefix) for branch in found if images or branch is found[0])
+    inputs += sum(activations.mask_bytes(branch.prefix) for branch in found) + activations.pixel_bytes(arch, images)
+    if workload.task is Task.VQA:  # the vision features and the caller's pixels live as long as the call
+        inputs += activations.hidden_bytes(arch, images) + activations.pixel_bytes(arch, images)
+    made, cached = [], 0
+    for branch in found:
+        cached += arch.kv_bytes_per_token * branch.prefix
+        made.append(
+            layout.phase(
+                "prefix",
+                UNDERSTANDING,
+                activations.understanding_pass(arch, layout.weights, branch.prefix),
+                kv_cache=cached,
+                held=inputs,
+                prefix_weights=layout.prefix_weights(denoising=False),
+            )
+        )
+        if workload.task is Task.INTERLEAVE:  # runs the head over the whole prefix and keeps its output
+            inputs += activations.logits_bytes(arch, branch.prefix)
+    highest = max(made, key=lambda phase: phase.allocated)
+    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+        embed = activations.Moment(activations.hidden_bytes(arch, max(branch.prefix for branch in found)), 0)
+        return (
+            layout.phase("embed", UNDERSTANDING, embed, prefix_weights=layout.weights.embedding, streams=False),
+            highest,
+        )
+    return (highest,)
+
+
+def grown(found: tuple[Branch, ...], text: int, images: int) -> tuple[Branch, ...]:
+    """Prefixes of an interleaved answer after ``text`` tokens of it and images of ``images`` tokens were added: images
+    are read back into two caches, text into the condition's alone."""
+    more = {"condition": text + images, "text unconditional": images}
+    return tuple(Branch(branch.name, branch.prefix + more.get(branch.name, 0)) for branch in found)
+
+
+def _denoise(layout: _Layout, found: tuple[Branch, ...], held: int = 0) -> Phase:
+    """The sampling steps. Each branch's prefix is held twice: in its cache, which a batch shares, and in a buffer for
+    prefix plus image, of which each image has its own."""
+    arch, workload = layout.arch, layout.workload
+    batch = workload.batch
+    image = arch.image_tokens(workload.width, workload.height) * batch
+    prefixes = [branch.prefix for branch in found]
+    cached = arch.kv_bytes_per_token * sum((1 + batch) * prefix + image for prefix in prefixes)
+    return layout.phase(
+        "denoise",
+        GENERATION,
+        activations.generation_pass(
+            arch, layout.weights, image, batch * max(prefixes), flash=layout.device.flash_attention
+        ),
+        kv_cache=cached,
+        held=held + activations.sampler_bytes(arch, image, velocity_branches(workload)),
+        prefix_weights=layout.prefix_weights(denoising=True),
+        between=2 * activations.hidden_bytes(arch, image),
+    )
+
+
+def _interleave(layout: _Layout) -> tuple[Phase, ...]:
+    """Text and images in turn; the last image is made and read back with the longest caches."""
+    arch, workload = layout.arch, layout.workload
+    found = branches(arch, workload)
+    image = arch.image_tokens(workload.width, workload.height)
+    text = workload.new_tokens or tokens("interleave_text_per_image") * workload.images
+    earlier = (image + 2) * (workload.images - 1)
+    condition = found[0].prefix + earlier + text
+    others = sum(branch.prefix for branch in found[1:]) + earlier
+    sampler = activations.sampler_bytes(arch, image, velocity_branches(workload))
+    finished = activations.pixel_bytes(arch, image) * workload.images
+    weights_on_card = layout.prefix_weights(denoising=False)
+    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+        weights_on_card = layout.weights.head
+    unconditional = found[1].prefix + earlier
+    logits = activations.logits_bytes(arch, image + 1)
+    cached = condition + image + 1 + others
+    made = [
+        layout.phase(
+            "read image back",
+            UNDERSTANDING,
+            activations.understanding_pass(arch, layout.weights, image + 1, past),
+            kv_cache=arch.kv_bytes_per_token * (cached + added),
+            held=sampler
+            + finished
+            + kept
+            + activations.mask_bytes(image + 1, past)
+            + activations.hidden_bytes(arch, image + 1),
+            prefix_weights=weights_on_card,
+        )
+        # the image enters the condition's cache first; the head's output over it is kept while the other one grows
+        for past, added, kept in ((condition, 0, 0), (unconditional, image + 1, logits))
+    ]
+    read_back = max(made, key=lambda phase: phase.allocated)
+    decode = _decode(layout, cached + image + 1, held=2 * logits)
+    prefix = max(_prefix(layout), key=lambda phase: phase.allocated)
+    return (
+        prefix,
+        _denoise(layout, grown(found, text, earlier), held=finished),
+        read_back,
+        decode,
+    )
+
+
+def _vqa(layout: _Layout) -> tuple[Phase, ...]:
+    arch, workload = layout.arch, layout.workload
+    new = workload.new_tokens or tokens("vqa_new_tokens")
+    prefix = sum(branch.prefix for branch in branches(arch, workload))
+    images = reference_tokens(arch, workload)
+    held = activations.hidden_bytes(arch, prefix + images) + activations.pixel_bytes(arch, images)
+    return (*_prefix(layout), _decode(layout, prefix + new, held=held))
+
+
+def _decode(layout: _Layout, cached: int, held: int = 0) -> Phase:
+    """One token at a time; growing a layer's cache holds its old and new keys and values together.
+
+    ``held`` is what the task keeps alive beside it: inputs, or the head's output over an image that was read back.
+    """
+    arch = layout.arch
+    per_layer = arch.kv_bytes_per_token * cached // arch.layers
+    weights_on_card = layout.prefix_weights(denoising=False)
+    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+        weights_on_card = max(layout.weights.embedding, layout.weights.head)
+    moment = activations.understanding_pass(arch, layout.weights, 1, cached)
+    return layout.phase(
+        "decode",
+        UNDERSTANDING,
+        moment,
+        kv_cache=arch.kv_bytes_per_token * cached + per_layer,
+        held=held + activations.logits_bytes(arch, 1),
+        prefix_weights=weights_on_card,
+    )

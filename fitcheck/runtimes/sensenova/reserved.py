@@ -1,0 +1,118 @@
+"""From allocated bytes to what the process reserves and what the card must hold.
+
+torch's caching allocator keeps freed blocks, so a process reserves more than it allocates; the CUDA context and the
+libraries come on top. What it reserves comes from replaying the cell's tensors (``fitcheck.runtimes.sensenova.replay``), without
+fitted coefficients; how far replays were off on measured rows stands in ``data/allocator.json``
+(``scripts/allocator_residuals.py``) and widens the interval. Under pressure the allocator gives cached blocks back
+before it fails, so a card smaller than ``reserved + context`` may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+
+from fitcheck.data_files import load
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+from fitcheck.models.tensors import TensorTable
+from fitcheck.models.workload import Workload
+from fitcheck.runtimes.sensenova.layer_weights import Weights
+from fitcheck.runtimes.sensenova.replay.peaks import Question, peak
+from fitcheck.runtimes.sensenova.streaming import Placement
+from fitcheck.units import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What the allocator's state depends on: ``keeps`` generation layers stay on the card, ``flash`` says that
+    flash-attn attends, ``dequantizing_kernels`` are those of one layer's matrices, ``host_bound`` that the host issues
+    work more slowly than the card does it, ``workspace`` the bytes kept for cuBLAS, ``warm`` that the process has made
+    an image before and kept its policy and cache, as the bench does. Upstream's programs leave their offload context
+    after each image and give the cache back, so there every image is a first one."""
+
+    arch: SenseNovaArchitecture
+    table: TensorTable
+    weights: Weights
+    workload: Workload
+    placement: Placement
+    keeps: int = 0
+    flash: bool = False
+    dequantizing_kernels: int = 0
+    host_bound: bool = False
+    workspace: int = 0
+    warm: bool = False
+
+    @property
+    def queue(self) -> int:
+        """Layers that the host issues before the card has done the first, where the host is the faster of the two.
+
+        Only prefetch through the caching allocator shows it. Routing to experts reads back from the card in every
+        layer, so the host never runs ahead there.
+        """
+        if not self.placement.prefetch or self.placement.policy == "ring" or self.arch.experts:
+            return 0
+        table: dict[str, int] = load("memory", "allocator")["launch_queue"]
+        kernels: int = table["kernels_a_layer"] + self.dequantizing_kernels
+        return ceil(table["launches"] / kernels)
+
+    def peak(self, late: int, *, frugal: bool = False) -> int:
+        """Reserved bytes with the card ``late`` layers behind, or the least the allocator can do with."""
+        asked = Question(
+            self.arch,
+            self.workload,
+            self.placement,
+            late=late,
+            flash=self.flash,
+            workspace=self.workspace,
+            frugal=frugal,
+            images=2 if self.warm else 1,
+        )
+        if not self.placement.keep_generation:
+            return peak(self.table, asked)
+        return _between(
+            lambda keeps: peak(self.table, replace(asked, keeps=keeps)), self.keeps, self.arch.layers, self._kept_bytes
+        )
+
+    def _kept_bytes(self, count: int) -> int:
+        return self.weights.kept(count, exact=self.placement.policy == "ring")
+
+
+def keep_nodes(layers: int) -> tuple[int, ...]:
+    """The numbers of kept layers that are replayed: few layers shift what is needed while embedding and head are on the
+    card, the last ones shorten what is streamed below what is in flight."""
+    return tuple(sorted({0, min(1, layers), min(8, layers), max(0, layers - 10), layers}))
+
+
+def _between(at: Callable[[int], int], keeps: int, layers: int, kept_bytes: Callable[[int], int]) -> int:
+    """What a process reserves beside the layers it keeps hardly depends on their number: between a few numbers of
+    layers it is interpolated, so that all cards share the same replays."""
+    nodes = keep_nodes(layers)
+    below, above = max(node for node in nodes if node <= keeps), min(node for node in nodes if node >= keeps)
+    if above == below:
+        return at(below)
+    share = (keeps - below) / (above - below)
+    beside = (1 - share) * (at(below) - kept_bytes(below)) + share * (at(above) - kept_bytes(above))
+    return round(beside) + kept_bytes(keeps)
+
+
+def reserved(allocated: Interval[int], cell: Cell) -> Interval[int]:
+    """Bytes that the caching allocator takes from the driver at the peak.
+
+    The low end is a host that barely keeps up with the card, the high end one that fills its launch queue, each with
+    what replays were off on measured rows.
+    """
+    off = load("memory", "allocator")["residuals"]
+    slow, fast = (cell.peak(late) for late in (min(1, cell.queue), cell.queue))
+    best = max(allocated.best, slow if cell.host_bound else fast)
+    low = round(min(slow, best) * (1 + off["low"]))
+    high = round(max(slow, fast, best) * (1 + off["high"])) + off["constant"]
+    return Interval(min(best, max(allocated.low, low)), best, max(high, allocated.high))
+
+
+def required(allocated: Interval[int], reserved_: Interval[int], cell: Cell) -> Interval[int]:
+    """Bytes that the allocator needs when it gives back every block it can."""
+    off = load("memory", "allocator")["residuals"]
+    best = min(max(allocated.best, cell.peak(0, frugal=True)), reserved_.best)
+    high = round(best * (1 + off["high"])) + off["constant"]
+    return Interval(min(allocated.low, best), best, max(high, allocated.high))
