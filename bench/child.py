@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.channel import Channel, beat, die_with_parent
 from bench.context import ContextMeter, cap_memory
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.meters.host import peak_rss, resident
 from bench.meters.nvml import NvmlCard, visible_selector
 from bench.meters.torch_memory import TorchMemory
@@ -131,7 +131,7 @@ def _host_pinned(torch: Any) -> int | None:
 ALLOCATOR_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
 
 
-def choose_allocator(cell: Cell) -> str | None:
+def choose_allocator(cell: Job) -> str | None:
     """``ring`` runs on expandable segments, so that freed activations and caches of any size share one segment.
 
     Read by torch when it is imported; a setting of the user's own wins. Returns what is in force, ``None`` for torch's
@@ -142,7 +142,7 @@ def choose_allocator(cell: Cell) -> str | None:
     return os.environ.get(ALLOCATOR_VARIABLE)
 
 
-def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
+def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
     allocator = choose_allocator(cell)
     torch = _import_torch(cell.device)
     cuda = cell.device == "cuda"
@@ -192,7 +192,7 @@ def run_cell(channel: Channel, cell: Cell, protocol: dict[str, Any]) -> None:
 
 
 def _passes(
-    channel: Channel, cell: Cell, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter
+    channel: Channel, cell: Job, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter
 ) -> None:
     from bench.engines.sensenova.engine import Engine
 
@@ -256,7 +256,7 @@ def main() -> int:
 
             measure(channel, _import_torch("cuda"), job["options"])
         else:
-            run_cell(channel, Cell.from_json(job["cell"]), job["protocol"])
+            run_cell(channel, Job.from_json(job["cell"]), job["protocol"])
     except InputError as error:
         channel.send("refused", message=str(error))
         return 2

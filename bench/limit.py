@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.meters import NvmlCard
 from bench.report import on_card
 from bench.runner import CellRun, Listener, Protocol, run_cell
@@ -99,10 +99,10 @@ def _between(low: int, high: int, resolution: int) -> int:
     return rounded if low < rounded < high else middle
 
 
-Runner = Callable[[Cell, Protocol], CellRun]
+Runner = Callable[[Job, Protocol], CellRun]
 
 
-def find_limit(cell: Cell, base: Protocol, card: NvmlCard | None, run: Runner, resolution: int = RESOLUTION) -> Search:
+def find_limit(cell: Job, base: Protocol, card: NvmlCard | None, run: Runner, resolution: int = RESOLUTION) -> Search:
     """Bisects the cap of ``cell``. ``run`` measures one cell under one protocol.
 
     Raises InputError when the cell does not run uncapped for another reason than memory.

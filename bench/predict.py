@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.engines.sensenova.job import Cell, architecture_of
+from bench.engines.sensenova.job import Job, architecture_of
 from bench.engines.sensenova.weights_file import table_of
 from bench.meters import NvmlCard
 from fitcheck.memory.footprint import Footprint
 from fitcheck.models import catalog
 from fitcheck.runtimes.sensenova.estimate import estimate
-from fitcheck.runtimes.sensenova.phases import Device
+from fitcheck.runtimes.sensenova.phases import CardView
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class CardView:
         return cls(card.compute_capability if card else None, cap or (memory[0] if memory else None))
 
 
-def predict(cell: Cell, view: CardView, warm: bool) -> Footprint | None:
+def predict(cell: Job, view: CardView, warm: bool) -> Footprint | None:
     """The cell's footprint. ``None`` for a scaled-down cell, which the estimator's data does not describe, and for a
     tier that the catalog does not have.
 
@@ -35,7 +35,7 @@ def predict(cell: Cell, view: CardView, warm: bool) -> Footprint | None:
     tier = catalog.get(cell.model).tier(cell.tier)
     if cell.tiny or tier is None:
         return None
-    device = Device(compute_capability=view.compute_capability, total=view.total, free=view.total, warm=warm)
+    device = CardView(compute_capability=view.compute_capability, total=view.total, free=view.total, warm=warm)
     if cell.gguf is not None:
         tier = replace(tier, tensors=table_of(cell))
     return estimate(architecture_of(cell), tier, cell.workload, cell.placement, device, process="bench")

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.engines.sensenova.plan import label
 from bench.runner import CellRun
 from fitcheck.memory.footprint import Footprint
@@ -81,7 +81,7 @@ def _seconds(run: CellRun) -> str:
     return f"{run.median:.2f}{spread}" + (" !" if run.flags else "")
 
 
-def print_plan(cells: Sequence[tuple[Cell, Footprint | None]], cap: int | None, console: Console) -> None:
+def print_plan(cells: Sequence[tuple[Job, Footprint | None]], cap: int | None, console: Console) -> None:
     """The cells of ``--dry-run`` with what each is predicted to need."""
     table = Table(
         box=box.SIMPLE_HEAD,

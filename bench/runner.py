@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.channel import Event
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
 from bench.meters.host import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
@@ -41,7 +41,7 @@ class Protocol:
 class CellRun:
     """What came of one cell. ``outcome`` is a record's: ok, oom-gpu, oom-host, killed, hang, error."""
 
-    cell: Cell
+    cell: Job
     protocol: Protocol
     outcome: str = "killed"
     message: str | None = None
@@ -101,7 +101,7 @@ Listener = Callable[[Event], None]
 
 
 def run_cell(
-    cell: Cell,
+    cell: Job,
     protocol: Protocol,
     card: NvmlCard | None = None,
     listener: Listener = lambda event: None,
@@ -147,7 +147,7 @@ def run_cell(
     return run
 
 
-def _as_run(cell: Cell, protocol: Protocol) -> Cell:
+def _as_run(cell: Job, protocol: Protocol) -> Job:
     if protocol.steps_run is None:
         return cell
     return replace(cell, workload=cell.workload.with_(steps=protocol.steps_run))

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.assemble import file_sha256, record_of
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.engines.sensenova.plan import label
 from bench.lock import card_lock
 from bench.meters import NvmlCard
@@ -60,7 +60,7 @@ class Summary:
 
     rows: list[Row] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
-    skipped: list[tuple[Cell, str]] = field(default_factory=list)
+    skipped: list[tuple[Job, str]] = field(default_factory=list)
     interrupted: str | None = None
     unwritten: str | None = None
 
@@ -103,7 +103,7 @@ def bench_card(device: str, console: Console) -> Iterator[NvmlCard | None]:
 
 
 def run_suite(
-    cells: Sequence[Cell],
+    cells: Sequence[Job],
     setting: Setting,
     console: Console,
     finished: Finished = lambda row, path: None,
@@ -178,7 +178,7 @@ def _keep(
     return None
 
 
-def _hash_files(cells: Sequence[Cell], display: Display) -> None:
+def _hash_files(cells: Sequence[Job], display: Display) -> None:
     """The record names a weights file by its digest. It is taken before anything is measured: afterwards the file could
     be gone, or Ctrl-C could meet the minute that this takes."""
     for path in sorted({cell.gguf for cell in cells if cell.gguf is not None}):
@@ -186,7 +186,7 @@ def _hash_files(cells: Sequence[Cell], display: Display) -> None:
         file_sha256(path)
 
 
-def _preflight(cell: Cell, setting: Setting, card: NvmlCard | None, display: Display) -> None:
+def _preflight(cell: Job, setting: Setting, card: NvmlCard | None, display: Display) -> None:
     """Shows what is doubtful about this cell. Raises InputError when it cannot run."""
     footprint = predict(cell, CardView.of(card, setting.protocol.cap), warm=setting.protocol.warmup > 0)
     if footprint is None:
@@ -202,7 +202,7 @@ def _preflight(cell: Cell, setting: Setting, card: NvmlCard | None, display: Dis
         _say(display, [finding])
 
 
-def require_room(cell: Cell, card: NvmlCard | None, ram: int | None, force: bool) -> None:
+def require_room(cell: Job, card: NvmlCard | None, ram: int | None, force: bool) -> None:
     """Raises InputError when ``cell``, run without a cap, would not find the memory that it pins: for searches, whose
     probes all pin the same."""
     footprint = predict(cell, CardView.of(card, None), warm=False)

@@ -19,7 +19,7 @@ from fitcheck.errors import InputError
 from fitcheck.memory.constants import cublas_workspace
 
 if TYPE_CHECKING:
-    from bench.engines.sensenova.job import Cell
+    from bench.engines.sensenova.job import Job
     from fitcheck.models.tensors import Tensor
 
 # torch's CUDA caching allocator hands out multiples of 512 bytes (c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize)
@@ -151,7 +151,7 @@ def _flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: f
 
 
 def trace_peak(
-    cell: Cell, compute_capability: tuple[int, int] | None = None, total: int = 80 << 30, passes: int = 1
+    cell: Job, compute_capability: tuple[int, int] | None = None, total: int = 80 << 30, passes: int = 1
 ) -> dict[str, int]:
     """Peak of torch's allocated bytes by phase ("load", "prefix", "denoise", "decode"), as the bench would measure.
 

@@ -19,7 +19,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench.engines.sensenova.engine import Engine
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.streaming import upstream
 
@@ -66,7 +66,7 @@ def main() -> None:
     given = parser.parse_args()
     device = "cpu" if given.tiny else "cuda"
     workload = Workload(Task.T2I, given.size, given.size, given.steps, given.cfg)
-    engine = Engine(Cell(given.model, given.tier, upstream(given.mode), workload, device, tiny=given.tiny))
+    engine = Engine(Job(given.model, given.tier, upstream(given.mode), workload, device, tiny=given.tiny))
     engine.load(Watcher())
     engine.run(Watcher())
     watcher = Watcher()

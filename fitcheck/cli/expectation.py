@@ -10,7 +10,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Workload
 from fitcheck.records.findings import Finding, flag
 from fitcheck.records.schema import CardInfo, PassRecord
-from fitcheck.runtimes.sensenova.streaming import Placement, upstream
+from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
 from fitcheck.units import Interval, format_gib, format_seconds
 
 # how far outside the estimate's own interval a measurement may lie before it surprises
@@ -47,14 +47,14 @@ def doubt(record: PassRecord) -> list[Finding]:
 
 @lru_cache(maxsize=4096)
 def _expected(
-    slug: str, tier_name: str, placement: Placement, workload: Workload, card: CardInfo, cap: int | None
+    slug: str, tier_name: str, placement: Streaming, workload: Workload, card: CardInfo, cap: int | None
 ) -> tuple[Interval[int], Interval[float] | None]:
     """(allocated bytes, seconds or None when a rate is unknown). Raises InputError for what the catalog lacks."""
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.machine import Link
     from fitcheck.models import catalog
     from fitcheck.runtimes.sensenova.estimate import estimate
-    from fitcheck.runtimes.sensenova.phases import Device
+    from fitcheck.runtimes.sensenova.phases import CardView
     from fitcheck.runtimes.sensenova.seconds import seconds
 
     model = catalog.get(slug)
@@ -62,7 +62,7 @@ def _expected(
     major, _, minor = (card.compute_capability or "").partition(".")
     capability = (int(major), int(minor)) if major else None
     total = cap or card.memory
-    device = Device(compute_capability=capability, total=total, free=total)
+    device = CardView(compute_capability=capability, total=total, free=total)
     footprint = estimate(architecture, tier, workload, placement, device)
     duration = seconds(
         architecture,

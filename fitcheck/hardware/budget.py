@@ -8,7 +8,7 @@ each with its source.
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ _DATA = Path(__file__).parent / "data" / "budget.json"
 _WITHOUT_OUTPUTS = ("datacenter", "mining")
 
 
+@lru_cache(maxsize=512)
 def budget(machine: Machine, gpu: int = 0) -> Budget:
     """The budget of one card of ``machine`` (by position) and of its host.
 
@@ -31,8 +32,17 @@ def budget(machine: Machine, gpu: int = 0) -> Budget:
         count = len(machine.gpus)
         cards = "no card" if count == 0 else "1 card" if count == 1 else f"{count} cards"
         raise InputError(f"--gpu: this machine has {cards}, there is no card at position {gpu}.")
-    vram, basis = _vram(machine.gpus[gpu], machine)
+    chosen = machine.gpus[gpu]
+    vram, basis = (chosen.usable, "a card of another size") if chosen.usable else _vram(chosen, machine)
     return Budget(vram=vram, ram=ram_budget(machine), disk=machine.disk_free, basis=basis)
+
+
+def budgets_of(machine: Machine) -> tuple[Budget, ...]:
+    """The budget of each card in order; on a machine without a card one that holds the host's amounts alone."""
+    if not machine.gpus:
+        nothing = Interval.exactly(0)
+        return (Budget(vram=nothing, ram=ram_budget(machine), disk=machine.disk_free, basis="no graphics card"),)
+    return tuple(budget(machine, index) for index in range(len(machine.gpus)))
 
 
 def reported_total(card: Card, total: int) -> int:

@@ -45,3 +45,7 @@ class Card:
     chip: str | None = None
     memory_type: str | None = None
     aliases: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        # The slug tells cards apart; a hash over every field would cost a sweep over cards much of its time.
+        return hash(self.slug)

@@ -26,7 +26,7 @@ class Gpu:
     """One card in a machine, as asked about or as detected; live values are ``None`` when nothing was detected.
 
     ``vram_total`` is what the driver reports when detected, else the card's nominal size; 0 is unknown (a card that
-    shares host RAM of unknown size).
+    shares host RAM of unknown size). ``usable`` stands for the whole budget where somebody imagines a larger card.
     """
 
     card: Card
@@ -34,6 +34,7 @@ class Gpu:
     vram_total: int
     vram_free: int | None = None
     vram_override: int | None = None
+    usable: Interval[int] | None = None
     display: bool | None = None
     index: int | None = None
     mig: str | None = None

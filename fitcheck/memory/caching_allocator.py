@@ -26,19 +26,19 @@ class _Pool:
     __slots__ = ("end", "free", "split_from")
 
     def __init__(self, split_from: int) -> None:
-        self.free: list[tuple[int, int, Block]] = []
-        self.split_from, self.end = split_from, None  # type: int, Block | None
+        self.free: list[tuple[int, int, CachedBlock]] = []
+        self.split_from, self.end = split_from, None  # type: int, CachedBlock | None
 
 
-class Block:
+class CachedBlock:
     """A stretch of a segment, handed out or free, between its neighbours in that segment."""
 
     __slots__ = ("address", "free", "next", "pool", "previous", "size")
 
     def __init__(self, address: int, size: int, pool: _Pool) -> None:
         self.address, self.size, self.pool = address, size, pool
-        self.previous: Block | None = None
-        self.next: Block | None = None
+        self.previous: CachedBlock | None = None
+        self.next: CachedBlock | None = None
         self.free = False
 
 
@@ -56,9 +56,9 @@ class CachingAllocator:
         self._address = 0
         self._vacant: dict[int, list[int]] = {}  # addresses of segments that went back, by size
         self._pools: dict[tuple[int, bool], _Pool] = {}
-        self._pending: deque[tuple[int, Block]] = deque()
+        self._pending: deque[tuple[int, CachedBlock]] = deque()
 
-    def allocate(self, nbytes: int, stream: int = 0) -> Block:
+    def allocate(self, nbytes: int, stream: int = 0) -> CachedBlock:
         """Raises OutOfMemory when ``limit`` does not allow it."""
         size = max(ALIGNMENT, -(-nbytes // ALIGNMENT) * ALIGNMENT)
         key = (stream, size <= SMALL)
@@ -73,7 +73,7 @@ class CachingAllocator:
             block = self._grow(size, pool)
         rest = block.size - size
         if rest >= pool.split_from:
-            tail = Block(block.address + size, rest, pool)
+            tail = CachedBlock(block.address + size, rest, pool)
             tail.previous, tail.next = block, block.next
             if block.next is not None:
                 block.next.previous = tail
@@ -87,12 +87,12 @@ class CachingAllocator:
             self.peak_allocated = self.allocated
         return block
 
-    def release(self, block: Block) -> None:
+    def release(self, block: CachedBlock) -> None:
         """The block is free for its stream at once."""
         self.allocated -= block.size
         self._merge(block)
 
-    def release_after(self, block: Block, moment: int) -> None:
+    def release_after(self, block: CachedBlock, moment: int) -> None:
         """A block that another stream used: counted as freed, usable again from ``reach(moment)`` on."""
         self.allocated -= block.size
         self._pending.append((moment, block))
@@ -112,7 +112,7 @@ class CachingAllocator:
         pool = self._pools.get((stream, False))
         return () if pool is None else tuple([entry[:2] for entry in pool.free])
 
-    def _grow(self, size: int, pool: _Pool) -> Block:
+    def _grow(self, size: int, pool: _Pool) -> CachedBlock:
         """A free block of at least ``size`` from the driver, joined with free room at the end where segments expand."""
         if self._frugal:
             self.settle()
@@ -140,9 +140,9 @@ class CachingAllocator:
             return end
         vacant = self._vacant.get(nbytes)
         if vacant:
-            pool.end = block = Block(vacant.pop(), nbytes, pool)
+            pool.end = block = CachedBlock(vacant.pop(), nbytes, pool)
             return block
-        block = Block(self._address, nbytes, pool)
+        block = CachedBlock(self._address, nbytes, pool)
         # addresses of an expandable segment leave room for it to grow
         self._address += 1 << 44 if self._expandable and end is None else nbytes
         if end is not None:
@@ -150,7 +150,7 @@ class CachingAllocator:
         pool.end = block
         return block
 
-    def _merge(self, block: Block) -> None:
+    def _merge(self, block: CachedBlock) -> None:
         pool, before, after = block.pool, block.previous, block.next
         if before is not None and before.free:
             del pool.free[bisect_left(pool.free, (before.size, before.address))]

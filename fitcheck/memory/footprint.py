@@ -1,11 +1,13 @@
-"""What a workload needs, laid out over time: phases × categories on the card, kinds of memory on the host."""
+"""What a workload needs, laid out over time: phases × categories on each card, kinds of memory on the host."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fitcheck.units import Interval
+
+CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Phase:
 
     @property
     def allocated(self) -> int:
-        """What torch's allocator hands out at the phase's peak."""
+        """What the runtime's allocator hands out at the phase's peak."""
         return self.resident + self.window + self.kv_cache + self.activations + self.scratch
 
 
@@ -41,13 +43,12 @@ class HostMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
-    """Memory of one cell, in bytes.
+class CardMemory:
+    """Memory of one cell on one card, in bytes.
 
-    ``allocated`` <= ``reserved`` <= ``card``: what tensors take, what the caching allocator holds, and what the card
-    gives up in all, context and libraries included, when memory is plentiful. ``required`` is the smallest amount of
-    card memory on which the cell still runs, because the allocator gives cached blocks back under pressure.
-    ``kept_share`` is the share of the generation weights that mode ``fast`` keeps on the card while denoising.
+    ``allocated`` <= ``reserved`` <= ``card``: what tensors take, what the allocator holds, and what the card gives up
+    in all, context and libraries included, when memory is plentiful. ``required`` is the smallest amount of card memory
+    on which the cell still runs, because an allocator may give cached blocks back under pressure.
     """
 
     phases: tuple[Phase, ...]
@@ -55,15 +56,26 @@ class Footprint:
     reserved: Interval[int]
     card: Interval[int]
     required: Interval[int]
-    host: HostMemory
-    disk: int
-    assumptions: tuple[str, ...] = ()
-    kept_share: float = 0.0
-
-    def __hash__(self) -> int:
-        # Enough to tell footprints apart: they are looked up for card after card.
-        return hash((self.card.best, self.required.best, self.host.total.best, self.disk))
 
     @property
     def peak(self) -> Phase:
         return peak(self.phases)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory of one cell: ``cards`` in the machine's order (none on a machine that has none), the host, and disk bytes.
+
+    ``layout`` is the runtime's own account of where things lie, for its duration and its details; nothing else reads
+    it.
+    """
+
+    cards: tuple[CardMemory, ...]
+    host: HostMemory
+    disk: int
+    assumptions: tuple[str, ...] = ()
+    layout: object = field(default=None, compare=False)
+
+    def __hash__(self) -> int:
+        # Enough to tell footprints apart: they are looked up for card after card.
+        return hash((*((one.card.best, one.required.best) for one in self.cards), self.host.total.best, self.disk))

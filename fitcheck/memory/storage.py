@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fitcheck.memory.caching_allocator import SMALL, Block, CachingAllocator
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 
 
 class Storage:
@@ -10,7 +10,7 @@ class Storage:
 
     __slots__ = ("_block", "_device", "_shared", "_stream")
 
-    def __init__(self, device: Device, block: Block, stream: int) -> None:
+    def __init__(self, device: ReplayedCard, block: CachedBlock, stream: int) -> None:
         self._device, self._block, self._stream = device, block, stream
         self._shared = False
 
@@ -25,7 +25,7 @@ class Storage:
             self._device.allocator.release(self._block)
 
 
-class Device:
+class ReplayedCard:
     """Where storages are made. ``moment`` counts the layers whose work has been queued, ``late`` how many of them the
     card is behind."""
 

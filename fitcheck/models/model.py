@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
+from fitcheck.errors import ModelError
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
@@ -15,7 +16,18 @@ class Architecture(Protocol):
     """Numbers that size activations and caches; each family has its own frozen dataclass."""
 
     @property
-    def family(self) -> str: ...
+    def family(self) -> str:
+        """The family's name in the registry."""
+        ...
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of context that the model was trained on; ``None`` where that means nothing or is not known."""
+        ...
+
+    def cache_bytes(self, context: int) -> int:
+        """Bytes of one sequence's 16-bit keys and values over ``context`` tokens; 0 where a run is no decoding."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,8 @@ class Tier:
 
     ``disk_bytes`` is what the download takes; ``published_bytes`` what the repository states, when it does, to the
     precision in ``source``. ``published`` says whether someone can get these weights. ``distilled_steps`` is set when
-    the weights are distilled to that many sampling steps.
+    the weights are distilled to that many sampling steps; ``architecture`` where the tier's shape is not the model's;
+    ``components`` are a pipeline's parts in order.
     """
 
     name: str
@@ -38,6 +51,8 @@ class Tier:
     local_path: str | None = None
     published: bool = True
     distilled_steps: int | None = None
+    architecture: Architecture | None = None
+    components: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         # The table is compared by identity, so its hash says all; one over every field
@@ -76,5 +91,14 @@ class Model:
     def __hash__(self) -> int:
         return hash(self.slug)
 
+    def tier_named(self, name: str) -> Tier:
+        """The tier of that name, in any case. Raises ModelError with the names there are."""
+        tier = self.tier(name)
+        if tier is None:
+            known = ", ".join(tier.name for tier in self.tiers)
+            raise ModelError(f"--tier: {self.name} has no tier {name!r}; choose from {known}.")
+        return tier
+
     def tier(self, name: str) -> Tier | None:
+        """The tier of that name, in any case; ``None`` when there is none."""
         return next((tier for tier in self.tiers if tier.name.lower() == name.lower()), None)

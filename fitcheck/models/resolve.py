@@ -128,6 +128,7 @@ class Resolved:
             disk_bytes=header.file_bytes or candidate.disk_bytes or header.tensors.nbytes,
             source="the file's own tensor table",
             local_path=str(local) if local else None,
+            components=candidate.components,
         )
 
     def tiers(self, candidates: Sequence[Candidate] | None = None) -> list[Tier]:

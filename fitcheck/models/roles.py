@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from fitcheck.models.families.sensenova import architecture as sensenova
 from fitcheck.models.tensors import Tensor, TensorTable
 
 _GGUF_LAYER = re.compile(r"(?:^|\.)(?:proj_)?blk\.(\d{1,6})\.")
@@ -69,8 +68,6 @@ def classify_torch(tensor: Tensor) -> Tensor:
 def classify(tensors: Iterable[Tensor]) -> TensorTable:
     """The table with roles, by the naming scheme that the names show. Unrecognized tensors keep the role "other"."""
     table = TensorTable(tensors)
-    if sensenova.is_sensenova(table):
-        return TensorTable(map(sensenova.classify, table))
     names = [tensor.name for tensor in table]
     gguf = any(_GGUF_LAYER.search(name) or name == "token_embd.weight" for name in names)
     return TensorTable(map(classify_gguf if gguf else classify_torch, table))

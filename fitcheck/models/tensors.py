@@ -69,6 +69,14 @@ class TensorTable:
         return dict(counts.most_common())
 
     @cached_property
+    def bytes_by_branch(self) -> dict[str, int]:
+        """Bytes by branch, a pipeline's components among them; largest first."""
+        counts: Counter[str] = Counter()
+        for tensor in self.tensors:
+            counts[tensor.branch] += tensor.nbytes
+        return dict(counts.most_common())
+
+    @cached_property
     def digest(self) -> str:
         """sha256 over the sorted lines ``name<TAB>shape<TAB>type``: the same table has the same digest in any file."""
         lines = sorted(f"{t.name}\t{'x'.join(map(str, t.shape))}\t{t.type}" for t in self.tensors)

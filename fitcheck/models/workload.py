@@ -13,6 +13,11 @@ class Task(StrEnum):
     VQA = "vqa"
     CHAT = "chat"
 
+    @property
+    def read_along(self) -> bool:
+        """Whether a person reads the answer while it is written, so that a rate says more than seconds."""
+        return self is Task.CHAT
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:

@@ -14,79 +14,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fitcheck.models.workload import Task, Workload
-from fitcheck.records.sizes import USED, used_sizes
+from fitcheck.models.workload import Task
+from fitcheck.records.run import CellKey, Run, sizes_of, tuples
 
+BENCH = "fitcheck-bench"
 INDEX = Path(__file__).parent / "data" / "results.json"
 _LOCAL_BYTES = 1 << 20
 _MOST_LOCAL = 2000
 # What a block of a link record and its B/s can be; a user's own file may hold anything.
 _BLOCK, _RATE = (1, 1 << 50), (1e3, 1e15)
 
-Sizes = tuple[tuple[str, Any], ...]
 # (bytes of a block, B/s of its copies), by size
 Blocks = tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CellKey:
-    """A cell without its card: what has to be equal for two runs to be runs of the same thing."""
-
-    model: str
-    tier: str
-    task: str
-    sizes: Sizes
-    runtime: str
-    revision: str | None
-    policy: str | None
-    mode: str | None
-
-    @classmethod
-    def of(
-        cls,
-        model: str,
-        tier: str,
-        workload: Workload,
-        runtime: str,
-        revision: str | None = None,
-        policy: str | None = None,
-        mode: str | None = None,
-    ) -> CellKey:
-        sizes = _sizes(used_sizes(workload), workload.task)
-        return cls(model, tier, workload.task.value, sizes, runtime, revision, policy, mode)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One pass in short. Bytes and seconds; ``seconds`` is the median of the timed runs and ``None`` for a probe, which
-    ran fewer steps than its workload. ``cap`` is the memory limit that a larger card was given, in bytes."""
-
-    id: str
-    card: str
-    card_memory: int | None
-    cell: CellKey
-    weights: str
-    outcome: str
-    created: int
-    cap: int | None = None
-    samples: int = 0
-    seconds: float | None = None
-    step_seconds: float | None = None
-    allocated: int | None = None
-    reserved: int | None = None
-    process: int | None = None
-    device: int | None = None
-    context: int | None = None
-    rss: int | None = None
-    pinned: int | None = None
-    streamed: int | None = None
-    link_rate: float | None = None
-    joules: float | None = None
-
-    @property
-    def genuine(self) -> bool:
-        """Whether it ran on the real card with real weights."""
-        return self.cap is None and self.weights == "real"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +66,11 @@ class Evidence:
     the card under a cap, or with synthetic weights. ``failed``: runs of the cell that did not finish. ``same_card`` and
     ``same_runtime``: other runs to calibrate on. ``links``: the card's measured rates."""
 
-    exact: tuple[Row, ...] = ()
-    simulated: tuple[Row, ...] = ()
-    failed: tuple[Row, ...] = ()
-    same_card: tuple[Row, ...] = ()
-    same_runtime: tuple[Row, ...] = ()
+    exact: tuple[Run, ...] = ()
+    simulated: tuple[Run, ...] = ()
+    failed: tuple[Run, ...] = ()
+    same_card: tuple[Run, ...] = ()
+    same_runtime: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
 
     @property
@@ -142,13 +81,13 @@ class Evidence:
         return "calibrated" if self.simulated or self.same_card or self.same_runtime or self.links else "estimated"
 
     def summary(self, name: str) -> Summary | None:
-        """n, median and range of a ``Row`` field (``seconds``, ``allocated``…) over ``exact``."""
+        """n, median and range of a ``Run`` field (``seconds``, ``allocated``…) over ``exact``."""
         return Summary.of(getattr(row, name) for row in self.exact)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
 
     def __add__(self, other: Index) -> Index:
@@ -249,25 +188,17 @@ def _sparse(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _row_of(values: dict[str, Any]) -> Row:
+def _row_of(values: dict[str, Any]) -> Run:
     cell = values.pop("cell")
-    cell["sizes"] = tuple((name, _tuples(value)) for name, value in cell["sizes"])
-    return Row(cell=CellKey(**cell), **values)
+    cell["sizes"] = tuple((name, tuples(value)) for name, value in cell["sizes"])
+    return Run(cell=CellKey(**cell), **values)
 
 
 def _link_of(values: dict[str, Any]) -> LinkRow:
-    return LinkRow(**values | {name: _tuples(values.get(name, ())) for name in ("pinned", "pageable")})
+    return LinkRow(**values | {name: tuples(values.get(name, ())) for name in ("pinned", "pageable")})
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list | tuple) else value
-
-
-def _sizes(values: Mapping[str, Any], task: Task) -> Sizes:
-    return tuple((name, _tuples(values[name])) for name in USED[task] if values.get(name) is not None)
-
-
-def _row(document: dict[str, Any]) -> Row:
+def _row(document: dict[str, Any]) -> Run:
     card, model, runtime = document["card"], document["model"], document["runtime"]
     protocol, memory, workload = document["protocol"], document["memory"], document["workload"]
     transfer, power = document.get("transfer", {}), document.get("power", {})
@@ -275,7 +206,7 @@ def _row(document: dict[str, Any]) -> Row:
     steps = [seconds for sample in timed for seconds in sample.get("steps", ())]
     probe = "steps_run" in protocol
     task = Task(workload["task"])
-    return Row(
+    return Run(
         id=document["id"],
         card=card["slug"],
         card_memory=card.get("memory"),
@@ -283,7 +214,7 @@ def _row(document: dict[str, Any]) -> Row:
             model["slug"],
             model["tier"],
             task.value,
-            _sizes(workload, task),
+            sizes_of(workload, task),
             runtime["name"],
             runtime.get("revision"),
             runtime.get("policy"),
@@ -306,6 +237,13 @@ def _row(document: dict[str, Any]) -> Row:
         streamed=transfer.get("bytes_streamed"),
         link_rate=transfer.get("bytes_per_second"),
         joules=power.get("joules"),
+        prompt_tokens=workload.get("prompt_tokens"),
+        attention=runtime.get("attention"),
+        compute_capability=card.get("compute_capability"),
+        warm=protocol["warmup"] > 0,
+        bench=document["source"]["tool"] == BENCH,
+        works=(document.get("limit") or {}).get("works"),
+        fails=(document.get("limit") or {}).get("fails"),
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
-from fitcheck.models.catalog import bfloat16_compute_capability
 from fitcheck.units import Interval
 
 # (bytes of a block, B/s of its copies) of one link record, blocks ascending
@@ -86,6 +85,12 @@ def student_t(degrees: int) -> float:
     """The 95th percentile of Student's t distribution, which bounds a two-sided interval of 90 %."""
     table: dict[str, float] = data()["student_t"]["percentile_95"]
     return table[str(max(known for known in map(int, table) if known <= degrees))]
+
+
+def bfloat16_compute_capability() -> tuple[int, int]:
+    """The first NVIDIA generation with bfloat16 matrix units."""
+    major, minor = load("speed", "torch")["compute_capability"]["bfloat16"]
+    return major, minor
 
 
 def emulates_bfloat16(card: Card) -> bool:

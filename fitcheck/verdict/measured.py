@@ -16,8 +16,8 @@ from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.phases import Device
-from fitcheck.runtimes.sensenova.streaming import Placement, upstream
+from fitcheck.runtimes.sensenova.phases import CardView
+from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.cells import host_bound
 
@@ -39,8 +39,8 @@ class MeasuredCell:
     architecture: SenseNovaArchitecture
     tier: Tier
     workload: Workload
-    placement: Placement
-    device: Device
+    placement: Streaming
+    device: CardView
     card: Card
     allocated: int | None = None
     reserved: int | None = None
@@ -95,7 +95,7 @@ def published_cells() -> Iterator[MeasuredCell]:
             tier=tier,
             workload=workload,
             placement=placement,
-            device=Device(
+            device=CardView(
                 card.compute_capability,
                 round(float(raw["vram_total_gib"]) * GIB),
                 flash_attention=raw["attn_backend"] == "flash",
@@ -157,15 +157,15 @@ def recorded_cells(root: Path) -> Iterator[MeasuredCell]:
         )
 
 
-def _device(capability: str | None, total: int | None, warm: bool) -> Device:
+def _device(capability: str | None, total: int | None, warm: bool) -> CardView:
     pair = None
     if capability:
         major, _, minor = capability.partition(".")
         pair = (int(major), int(minor))
-    return Device(pair, total, warm=warm)
+    return CardView(pair, total, warm=warm)
 
 
-def _name(model: Model, tier: Tier, workload: Workload, placement: Placement) -> str:
+def _name(model: Model, tier: Tier, workload: Workload, placement: Streaming) -> str:
     mode = placement.mode + ("/ring" if placement.policy == "ring" else "")
     size = f"{workload.width}x{workload.height} cfg {workload.cfg:g}"
     return " ".join(

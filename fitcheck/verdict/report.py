@@ -1,47 +1,23 @@
-"""The answer as a value: one machine, one model, one workload, and a cell for every tier and mode. JSON schema 1."""
+"""The answer as a value: one machine, one model, and a cell for every tier and placement. JSON schema 2."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from fitcheck.hardware.machine import Budget, Machine
-from fitcheck.memory.footprint import Footprint
+from fitcheck.hardware.machine import Budget, Gpu, Machine
+from fitcheck.memory.footprint import CATEGORIES, CardMemory, Footprint
+from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.seconds import Duration
+from fitcheck.models.workload import Workload
+from fitcheck.records.sizes import USED
+from fitcheck.runtimes.base import Ask, Placement
+from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval
-from fitcheck.verdict.judge import Judgement, Mode, Verdict
+from fitcheck.verdict.judge import Judgement
 
-if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp import LlamaEstimate
-    from fitcheck.runtimes.llamacpp.seconds import TokenSpeed
-
-SCHEMA = "fitcheck.check/1"
-
-
-class Timed(Protocol):
-    """How long a cell takes; each family has its own frozen dataclass with the parts that it knows."""
-
-    @property
-    def seconds(self) -> Interval[float]: ...
-
-    @property
-    def binding(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerDuration:
-    """Seconds of one answer in text: reading the prompt, then writing the new tokens (best estimates of both)."""
-
-    seconds: Interval[float]
-    prompt: float
-    generation: float
-    waits_for: str
-
-    @property
-    def binding(self) -> str:
-        return "reading the prompt" if self.prompt > self.generation else self.waits_for
+SCHEMA = "fitcheck.check/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,68 +39,111 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One tier in one mode on the asked machine. ``speed`` and ``buffers`` are set where llama.cpp runs it."""
+    """One tier in one placement on the asked machine. ``loss`` is how much faster the placement must be to be worth
+    what it costs in quality; ``details`` is what only its runtime can say, as JSON values."""
 
-    tier: Tier
-    placement: Mode
-    workload: Workload
+    ask: Ask
     footprint: Footprint
-    duration: Timed | None
+    duration: Duration | None
     judgement: Judgement
     evidence: Evidence
     flip: Flip | None
     commands: tuple[str, ...]
-    assumptions: tuple[str, ...]
-    speed: TokenSpeed | None = None
-    buffers: LlamaEstimate | None = None
+    loss: float = 1.0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tier(self) -> Tier:
+        """The quant tier."""
+        return self.ask.tier
+
+    @property
+    def placement(self) -> Placement:
+        """Runtime, mode and settings."""
+        return self.ask.placement
+
+    @property
+    def workload(self) -> Workload:
+        """The task and its sizes, defaults filled in."""
+        return self.ask.workload
 
     @property
     def verdict(self) -> Verdict:
+        """Fits, tight, unknown or no."""
         return self.judgement.verdict
+
+    @property
+    def memory(self) -> CardMemory:
+        """Memory on the card that is shortest; nothing on a machine without a card."""
+        return self.footprint.cards[self.judgement.gpu] if self.footprint.cards else NO_CARD
+
+    @property
+    def need(self) -> int:
+        """Bytes that the shortest card is expected to hold."""
+        return self.memory.card.best
+
+    @property
+    def seconds(self) -> Interval[float] | None:
+        """Seconds of one image or answer; ``None`` where unknown."""
+        return None if self.duration is None else self.duration.seconds
+
+    def rate(self, name: str) -> Interval[float] | None:
+        """A rate of the duration by name; ``None`` where unknown."""
+        return None if self.duration is None else self.duration.rate(name)
+
+
+_NOTHING = Interval.exactly(0)
+NO_CARD = CardMemory((), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``cells`` are ordered best first."""
+    """``cells`` are ordered best first; ``budgets`` are the cards' in the machine's order."""
 
     model: Model
     machine: Machine
-    budget: Budget
-    workload: Workload
+    budgets: tuple[Budget, ...]
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> Cell:
+        """The cell that headlines speak of."""
         return self.cells[0]
+
+    @property
+    def workload(self) -> Workload:
+        """The best cell's."""
+        return self.best.workload
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The card that binds the best cell; ``None`` on a machine without one."""
+        return self.machine.gpus[self.best.judgement.gpu] if self.machine.gpus else None
+
+    @property
+    def budget(self) -> Budget:
+        """What that card and the host have to give."""
+        return self.budgets[self.best.judgement.gpu]
+
+    @property
+    def place(self) -> str:
+        """The machine in words: its card, "2 × GeForce RTX 3090", or "the processor"."""
+        names = [gpu.card.name for gpu in self.machine.gpus]
+        if not names:
+            return "the processor"
+        counts = {name: names.count(name) for name in names}
+        return " and ".join(name if count == 1 else f"{count} × {name}" for name, count in counts.items())
 
     def to_json(self) -> dict[str, Any]:
         """Bytes are integers, seconds floats, unknown is null. Documented in docs/json.md."""
-        gpu = self.machine.gpus[0]
-        card = gpu.card
         return {
             "schema": SCHEMA,
-            "machine": {
-                "card": card.slug,
-                "name": card.name,
-                "vendor": card.vendor,
-                "memory": card.memory,
-                "compute_capability": list(card.compute_capability) if card.compute_capability else None,
-                "pcie_generation": gpu.link.pcie_generation,
-                "pcie_lanes": gpu.link.pcie_lanes,
-                "display": gpu.display,
-                "detected": self.machine.detected,
-                "ram": self.machine.ram_total,
-                "disk_free": self.machine.disk_free,
-                "usable_vram": _interval(self.budget.vram),
-                "usable_ram": _interval(self.budget.ram),
-                "basis": self.budget.basis,
-                "gpus": len(self.machine.gpus),
-                "notes": list(self.machine.notes),
-            },
+            "machine": _machine_json(self),
             "model": {
                 "slug": self.model.slug,
                 "name": self.model.name,
+                "family": self.model.architecture.family,
                 "licence": self.model.licence,
                 "repository": self.model.repository,
             },
@@ -144,96 +163,96 @@ def unjudged(machine: Machine) -> list[str]:
     return notes
 
 
-def workload_json(workload: Workload) -> dict[str, Any]:
-    if workload.task is Task.CHAT:
-        return {
-            "task": str(workload.task),
-            "context": workload.context,
-            "prompt_tokens": workload.prompt_tokens,
-            "new_tokens": workload.new_tokens,
-        }
+def _machine_json(report: Report) -> dict[str, Any]:
+    machine, gpu, budget = report.machine, report.gpu, report.budget
     return {
-        "task": str(workload.task),
-        "width": workload.width,
-        "height": workload.height,
-        "steps": workload.steps,
-        "cfg": workload.cfg,
-        "image_cfg": workload.image_cfg,
-        "references": [list(size) for size in workload.references],
-        "images": workload.images,
-        "prompt_tokens": workload.prompt_tokens,
-        "new_tokens": workload.new_tokens,
+        **(_card_json(gpu) if gpu is not None else _NO_CARD_JSON),
+        "detected": machine.detected,
+        "ram": machine.ram_total,
+        "disk_free": machine.disk_free,
+        "usable_vram": interval_json(budget.vram),
+        "usable_ram": interval_json(budget.ram),
+        "basis": budget.basis,
+        "gpus": len(machine.gpus),
+        "cards": [
+            {**_card_json(one), "usable_vram": interval_json(have.vram)}
+            for one, have in zip(machine.gpus, report.budgets, strict=False)
+        ],
+        "notes": list(machine.notes),
     }
 
 
-def _interval(interval: Interval[int] | Interval[float] | None) -> dict[str, Any] | None:
+def _card_json(gpu: Gpu) -> dict[str, Any]:
+    card = gpu.card
+    return {
+        "card": card.slug,
+        "name": card.name,
+        "vendor": card.vendor,
+        "memory": card.memory,
+        "compute_capability": list(card.compute_capability) if card.compute_capability else None,
+        "pcie_generation": gpu.link.pcie_generation,
+        "pcie_lanes": gpu.link.pcie_lanes,
+        "display": gpu.display,
+    }
+
+
+_NO_CARD_JSON = dict.fromkeys(
+    ("card", "name", "vendor", "memory", "compute_capability", "pcie_generation", "pcie_lanes", "display")
+)
+
+
+def workload_json(workload: Workload) -> dict[str, Any]:
+    """The task and the sizes it uses."""
+    found: dict[str, Any] = {"task": str(workload.task), "prompt_tokens": workload.prompt_tokens}
+    for name in USED[workload.task]:
+        value = getattr(workload, name)
+        found[name] = [list(size) for size in value] if name == "references" else value
+    return found
+
+
+def interval_json(interval: Interval[int] | Interval[float] | None) -> dict[str, Any] | None:
+    """Low, best and high; null where unknown."""
     return None if interval is None else {"low": interval.low, "best": interval.best, "high": interval.high}
 
 
-def _time_json(duration: Timed | None) -> dict[str, Any] | None:
-    """The parts of the best estimate, which differ by family, and what sets the pace."""
-    if isinstance(duration, Duration):
-        return {
-            "compute": duration.compute,
-            "dequantization": duration.dequantization,
-            "stream": duration.stream,
-            "streamed_bytes": duration.streamed_bytes,
-            "binding": duration.binding,
-        }
-    if isinstance(duration, AnswerDuration):
-        return {"prompt": duration.prompt, "generation": duration.generation, "binding": duration.binding}
-    return None
-
-
-def _text_json(cell: Cell) -> dict[str, Any]:
-    """What only cells of language models have."""
-    if cell.workload.task is not Task.CHAT:
-        return {}
-    speed, buffers = cell.speed, cell.buffers
+def _time_json(duration: Duration | None) -> dict[str, Any] | None:
+    """The parts of the best estimate by name, and what sets the pace."""
+    if duration is None:
+        return None
     return {
-        "context": cell.workload.context,
-        "prompt_tokens_per_second": None if speed is None else _interval(speed.prompt),
-        "generation_tokens_per_second": None if speed is None else _interval(speed.generation),
-        "options": None if buffers is None else _options_json(buffers),
-        "buffers": None if buffers is None else _buffers_json(buffers),
+        "parts": dict(duration.parts),
+        "rates": {name: interval_json(rate) for name, rate in duration.rates},
+        "amounts": dict(duration.amounts),
+        "binding": duration.binding,
     }
 
 
-def _options_json(buffers: LlamaEstimate) -> dict[str, Any]:
-    options = buffers.options
+def _memory_json(memory: CardMemory) -> dict[str, Any]:
     return {
-        "gpu_layers": options.gpu_layers,
-        "n_cpu_moe": options.cpu_moe_layers,
-        "cache_type_k": options.cache_type_k,
-        "cache_type_v": options.cache_type_v,
-        "ubatch": options.micro_batch,
-        "sequences": options.slots,
-        "flash_attention": options.flash,
-        "build": str(options.build),
-        "build_date": options.build.day.isoformat(),
+        "allocated": interval_json(memory.allocated),
+        "reserved": interval_json(memory.reserved),
+        "card": interval_json(memory.card),
+        "required": interval_json(memory.required),
+        "peak": memory.peak.name if memory.phases else None,
+        "phases": [
+            {"name": phase.name, **{name: getattr(phase, name) for name in CATEGORIES}, "allocated": phase.allocated}
+            for phase in memory.phases
+        ],
     }
-
-
-def _buffers_json(buffers: LlamaEstimate) -> dict[str, Any]:
-    def device(memory: Any) -> dict[str, int]:
-        names = ("weights", "kv_cache", "recurrent", "compute", "output", "layers")
-        return {name: getattr(memory, name) for name in names}
-
-    return {"cards": [device(card) for card in buffers.cards], "host": device(buffers.host)}
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:
-    footprint, duration = cell.footprint, cell.duration
+    """One cell; memory on the shortest card stands at the top, on each card under ``cards``."""
+    footprint, workload = cell.footprint, cell.workload
     return {
         "tier": cell.tier.name,
         "file": cell.tier.file,
         "published": cell.tier.published,
-        "mode": cell.placement.mode,
         "runtime": cell.placement.runtime,
         "revision": cell.placement.revision,
-        "policy": cell.placement.policy,
-        "steps": cell.workload.steps,
-        "cfg": cell.workload.cfg,
+        "mode": cell.placement.mode,
+        "settings": dict(cell.placement.settings),
+        "workload": workload_json(workload),
         "verdict": str(cell.verdict),
         "binding": str(cell.judgement.binding),
         "reason": cell.judgement.reason,
@@ -243,33 +262,18 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         },
         "flip": None if cell.flip is None else {"change": cell.flip.change, "verdict": str(cell.flip.verdict)},
         "evidence": {"level": cell.evidence.level, "records": cell.evidence.records, "note": cell.evidence.note},
-        "allocated": _interval(footprint.allocated),
-        "reserved": _interval(footprint.reserved),
-        "card": _interval(footprint.card),
-        "required": _interval(footprint.required),
+        **_memory_json(cell.memory),
+        "cards": [_memory_json(memory) for memory in footprint.cards],
         "host": {
-            **(_interval(footprint.host.total) or {}),
+            **(interval_json(footprint.host.total) or {}),
             "pinned": footprint.host.pinned,
             "pageable": footprint.host.pageable,
             "process": footprint.host.process,
         },
         "disk": footprint.disk,
-        "seconds": None if duration is None else _interval(duration.seconds),
-        "time": _time_json(duration),
-        **_text_json(cell),
-        "peak": footprint.peak.name,
-        "phases": [
-            {
-                "name": phase.name,
-                "resident": phase.resident,
-                "window": phase.window,
-                "kv_cache": phase.kv_cache,
-                "activations": phase.activations,
-                "scratch": phase.scratch,
-                "allocated": phase.allocated,
-            }
-            for phase in footprint.phases
-        ],
+        "seconds": interval_json(cell.seconds),
+        "time": _time_json(cell.duration),
+        "details": dict(cell.details),
         "commands": list(cell.commands),
-        "assumptions": list(cell.assumptions),
+        "assumptions": list(footprint.assumptions),
     }

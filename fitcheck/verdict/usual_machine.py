@@ -1,6 +1,6 @@
-"""The question that a page of the site answers: which machine a card is taken to sit in, and the reports about it.
+"""Which machine a card usually sits in, and the question about a model on it that anybody can repeat.
 
-A page must be repeatable: `fitcheck check` with ``Asked.command`` gives the same numbers.
+`fitcheck check` with ``Asked.command`` gives the same numbers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from fitcheck.hardware.machine import machine_for
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
 from fitcheck.records.evidence import Index
-from fitcheck.runtimes.sensenova.workloads import Request
+from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
 from fitcheck.verdict.report import Report
 
-# System memory that a machine with such a card usually has; every page says which one it was asked with.
+# System memory that a machine with such a card usually has; every answer says which one it was asked with.
 USUAL_RAM = {"workstation": 128 * GIB, "datacenter": 256 * GIB}
 USUAL_RAM_ELSEWHERE = 32 * GIB
 
@@ -36,36 +36,27 @@ class Asked:
     ram: int | None
     index: Index
 
-    def command(self, task: Task = Task.T2I) -> str:
+    def command(self, task: Task | None = None) -> str:
+        """The command line that asks the same."""
         words = ["fitcheck", "check", self.model.slug, "--gpu", self.card.slug]
-        if task is not Task.T2I:
+        if task is not None and task is not self.model.tasks[0]:
             words += ["--task", str(task)]
         if self.ram is not None:
             words += ["--ram", f"{self.ram // GIB}GB"]
         return shlex.join(words)
 
-    def report(
-        self,
-        task: Task = Task.T2I,
-        *,
-        tiers: Sequence[Tier] | None = None,
-        modes: Sequence[str] | None = None,
-        advise: bool = True,
-    ) -> Report:
-        """What ``command`` prints, as a value; of some tiers and modes alone when they are given."""
+    def report(self, task: Task | None = None, *, tiers: Sequence[Tier] | None = None, advise: bool = True) -> Report:
+        """What ``command`` prints, as a value; of some tiers alone when they are given."""
         machine = machine_for(self.card, ram=self.ram)
-        return check(
-            self.model,
-            machine,
-            tiers=tiers,
-            modes=modes,
-            request=Request(task=str(task)),
-            index=self.index,
-            advise=advise,
-        )
+        wanted = Wanted(task=None if task is None else str(task))
+        return check(self.model, machine, wanted, tiers=tiers, index=self.index, advise=advise)
+
+
+def usual_ram(card: Card) -> int | None:
+    """Bytes of system memory beside such a card; ``None`` where the card shares it."""
+    return None if card.unified_memory else USUAL_RAM.get(card.form, USUAL_RAM_ELSEWHERE)
 
 
 def ask(model: Model, card: Card, index: Index | None = None) -> Asked:
-    """The question of the page about ``model`` on ``card``, with the records of that card."""
-    ram = None if card.unified_memory else USUAL_RAM.get(card.form, USUAL_RAM_ELSEWHERE)
-    return Asked(model, card, ram, index or Index())
+    """The question about ``model`` on ``card`` in its usual machine, with the records of that card."""
+    return Asked(model, card, usual_ram(card), index or Index())

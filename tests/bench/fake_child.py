@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_fakes import LIBRARIES, Allocator, FakeNvml, OutOfMemoryError, fake_torch
 
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.reports import LoadReport, Observer, PassReport
 from fitcheck.units import MIB
 
@@ -29,7 +29,7 @@ SLACK = int(os.environ.get("FAKE_SLACK", "0")) * MIB
 
 
 class Engine:
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Job) -> None:
         self.cell = cell
 
     def load(self, observer: Observer) -> LoadReport:

@@ -13,12 +13,12 @@ pytest.importorskip("diffusers")
 from tiny_engine import MODEL, T2I, Watch, run
 
 from bench.engines.sensenova.engine import Engine
-from bench.engines.sensenova.job import _TINY, Cell
+from bench.engines.sensenova.job import _TINY, Job
 from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.host import pinned_block
-from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, Placement, upstream
+from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, Streaming, upstream
 
 LAYERS = 4
 
@@ -31,7 +31,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def placements() -> list[Placement]:
+def placements() -> list[Streaming]:
     made = []
     for revision in REVISIONS:
         for mode in MODES:
@@ -119,7 +119,7 @@ def test_low_streams_each_branch_once_a_forward(policy: str) -> None:
 
 
 @pytest.mark.parametrize("placement", [p for p in placements() if p.in_flight], ids=str)
-def test_no_more_layers_in_flight_than_the_placement_says(placement: Placement) -> None:
+def test_no_more_layers_in_flight_than_the_placement_says(placement: Streaming) -> None:
     *_, engine = run(placement)
     assert engine._model is not None
     policy = engine._model.language_model.model.policy
@@ -297,23 +297,23 @@ def test_full_puts_everything_on_the_device() -> None:
 )
 def test_workloads_that_cannot_run_are_refused(changes: dict[str, object], names: str) -> None:
     with pytest.raises(InputError, match=names):
-        Engine(Cell(MODEL, "BF16", upstream("low"), T2I.with_(**changes), device="cpu", tiny=True))
+        Engine(Job(MODEL, "BF16", upstream("low"), T2I.with_(**changes), device="cpu", tiny=True))
 
 
 def test_unknown_tier_device_and_runtime_are_refused() -> None:
-    cell = Cell(MODEL, "Q99", upstream("low"), T2I, device="cpu", tiny=True)
+    cell = Job(MODEL, "Q99", upstream("low"), T2I, device="cpu", tiny=True)
     with pytest.raises(InputError, match="no tier 'Q99'"):
         Engine(cell)
     with pytest.raises(InputError, match="not a device"):
-        Engine(Cell(MODEL, "BF16", upstream("low"), T2I, device="toaster", tiny=True))
+        Engine(Job(MODEL, "BF16", upstream("low"), T2I, device="toaster", tiny=True))
 
 
 def test_cell_round_trip_and_bad_json() -> None:
     workload = T2I.with_(task=Task.EDITING, references=((64, 96), (32, 32)))
-    cell = Cell(
+    cell = Job(
         MODEL, "Q8_0", upstream("fast", "pr243", "ring"), workload, device="cpu", gguf="/x.gguf", seed=3, tiny=True
     )
-    assert Cell.from_json(cell.to_json()) == cell
+    assert Job.from_json(cell.to_json()) == cell
     for text in ("", "[]", "{}", '{"placement": 1, "workload": 2}', cell.to_json().replace("editing", "painting")):
         with pytest.raises(InputError, match="cell"):
-            Cell.from_json(text)
+            Job.from_json(text)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_runner import ARGV, cell
 
 from bench.assemble import record_of
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.limit import RESOLUTION, bracket, find_limit, search
 from bench.meters import NvmlCard
 from bench.runner import CellRun, Protocol, run_cell
@@ -56,7 +56,7 @@ def test_nothing_works_up_to_the_card() -> None:
     assert fails == 8 * GIB
 
 
-def run(one: Cell, protocol: Protocol) -> CellRun:
+def run(one: Job, protocol: Protocol) -> CellRun:
     return run_cell(one, protocol, CARD, argv=ARGV)
 
 
@@ -100,7 +100,7 @@ def test_a_cell_that_the_whole_card_cannot_hold_has_no_limit(monkeypatch: pytest
 def test_probes_are_one_short_pass_each_and_the_first_has_no_cap() -> None:
     asked: list[Protocol] = []
 
-    def counted(one: Cell, protocol: Protocol) -> CellRun:
+    def counted(one: Job, protocol: Protocol) -> CellRun:
         asked.append(protocol)
         return run(one, protocol)
 
@@ -115,7 +115,7 @@ def test_probes_are_one_short_pass_each_and_the_first_has_no_cap() -> None:
 
 @pytest.mark.parametrize("outcome", ["oom-host", "error", "hang", "killed"])
 def test_a_probe_that_ends_otherwise_than_by_the_cards_memory_ends_the_search(outcome: str) -> None:
-    def probe(one: Cell, protocol: Protocol) -> CellRun:
+    def probe(one: Job, protocol: Protocol) -> CellRun:
         done = run(one, protocol)
         if protocol.cap is not None:
             done.outcome, done.message = outcome, "what happened"

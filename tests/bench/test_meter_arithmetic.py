@@ -18,7 +18,7 @@ from bench import child
 from bench.context import Context, ContextMeter, cap_memory
 from bench.engines.sensenova import engine
 from bench.engines.sensenova import tasks as workloads
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.engines.sensenova.plan import Request, cells_of
 from bench.engines.sensenova.streaming.policy import Traffic
 from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
@@ -251,7 +251,7 @@ def test_a_pass_ends_when_the_card_has_finished_and_warm_ups_say_so(monkeypatch:
         """What an engine hands back is only passed on."""
 
     class Engine:
-        def __init__(self, cell: Cell) -> None: ...
+        def __init__(self, cell: Job) -> None: ...
 
         def load(self, observer: object) -> Any:
             return Report()

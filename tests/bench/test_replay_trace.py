@@ -20,14 +20,14 @@ pytest.importorskip("diffusers")
 from bench import trace
 from bench.engines.sensenova import tasks as workloads
 from bench.engines.sensenova.placing import Placing
-from fitcheck.memory.caching_allocator import SMALL, Block, CachingAllocator
-from fitcheck.memory.storage import Device
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
+from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
-from fitcheck.runtimes.sensenova.streaming import Placement, upstream
+from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
 
 LAYERS = 3
 T2I = Workload(Task.T2I, 1024, 1024, steps=2, cfg=1.0)
@@ -80,22 +80,22 @@ class Recording(CachingAllocator):
         self.events: list[Event] = []
         self._asked: dict[int, int] = {}
 
-    def allocate(self, nbytes: int, stream: int = 0) -> Block:
+    def allocate(self, nbytes: int, stream: int = 0) -> CachedBlock:
         block = super().allocate(nbytes, stream)
         if nbytes > SMALL:
             self.events.append(("made", nbytes, stream))
             self._asked[block.address] = nbytes
         return block
 
-    def _gone(self, block: Block) -> None:
+    def _gone(self, block: CachedBlock) -> None:
         if (nbytes := self._asked.pop(block.address, 0)) > SMALL:
             self.events.append(("gone", nbytes, 0))
 
-    def release(self, block: Block) -> None:
+    def release(self, block: CachedBlock) -> None:
         self._gone(block)
         super().release(block)
 
-    def release_after(self, block: Block, moment: int) -> None:
+    def release_after(self, block: CachedBlock, moment: int) -> None:
         self._gone(block)
         super().release_after(block, moment)
 
@@ -119,7 +119,7 @@ def small(slug: str) -> SenseNovaArchitecture:
     return replace(architecture, layers=LAYERS)
 
 
-def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Placement) -> list[Event]:
+def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Streaming) -> list[Event]:
     """Two passes of the bench's model."""
     tracker = Recorder()
     accelerator = Accelerator(tracker, 80 << 30, 0)
@@ -136,11 +136,11 @@ def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, p
     return ordered(tracker.events)
 
 
-def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Placement) -> list[Event]:
+def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Streaming) -> list[Event]:
     recording = Recording()
     keeps = LAYERS if placement.keep_generation else 0
     table = table_of(catalog.recipe_table(tier, architecture))
-    process = Process(architecture, table, workload, placement, Device(recording, 8), keeps=keeps, every_layer=True)
+    process = Process(architecture, table, workload, placement, ReplayedCard(recording, 8), keeps=keeps, every_layer=True)
     for _ in range(2):
         process.run()
     return ordered(recording.events)
@@ -164,7 +164,7 @@ def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload,
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "mode", getattr(value, "task", None)),
 )
-def test_the_same_storages_in_the_same_order(slug: str, tier: str, workload: Workload, placement: Placement) -> None:
+def test_the_same_storages_in_the_same_order(slug: str, tier: str, workload: Workload, placement: Streaming) -> None:
     architecture = small(slug)
     expected, found = (run(architecture, tier, workload, placement) for run in (traced, replayed))
     last = max(at for at, event in enumerate(found) if event[0] == "made")  # what follows tears the model down

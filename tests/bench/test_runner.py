@@ -15,7 +15,7 @@ from bench_fakes import CONTEXT, LIBRARIES, MIB, FakeNvml
 
 from bench.assemble import record_of
 from bench.child import classify
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.engines.sensenova.plan import Request, cells_of, label
 from bench.meters import NvmlCard
 from bench.process import Child, Hang, end_tree
@@ -30,7 +30,7 @@ QUICK = Protocol(repeats=1, warmup=0)
 STEPS = 2
 
 
-def cell(mode: str = "full", **options: object) -> Cell:
+def cell(mode: str = "full", **options: object) -> Job:
     request = replace(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=(mode,), steps=STEPS), **options)  # type: ignore[arg-type]
     return cells_of(request)[0]
 
@@ -41,7 +41,7 @@ def card(**options: object) -> NvmlCard:
     return found
 
 
-def run(protocol: Protocol = QUICK, what: Cell | None = None, **options: object) -> CellRun:
+def run(protocol: Protocol = QUICK, what: Job | None = None, **options: object) -> CellRun:
     return run_cell(what or cell(), protocol, card(), argv=ARGV, **options)  # type: ignore[arg-type]
 
 

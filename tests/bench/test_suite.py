@@ -16,7 +16,7 @@ from rich.console import Console
 from test_runner import ARGV
 
 from bench import preflight, suite
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.engines.sensenova.plan import Request, cells_of
 from bench.lock import card_lock
 from bench.predict import CardView, predict
@@ -40,7 +40,7 @@ class Series:
         self.out = out
         self.text = io.StringIO()
 
-    def run(self, cells: tuple[Cell, ...] = CELLS, runner: Any = fake_runner, **options: Any) -> Summary:
+    def run(self, cells: tuple[Job, ...] = CELLS, runner: Any = fake_runner, **options: Any) -> Summary:
         setting = Setting(self.out, Protocol(repeats=1, warmup=0, hang_seconds=20), ram=64 * GIB, **options)
         return run_suite(cells, setting, Console(file=self.text, width=200), runner=runner)
 

@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 
 from tiny_engine import MODEL, T2I, Watch, run
 
-from bench.engines.sensenova.job import Cell, tensor_table_of
+from bench.engines.sensenova.job import Job, tensor_table_of
 from bench.engines.sensenova.weight_sources import SYNTHETIC_BLOCKS, SyntheticSource, runtime_bytes
 from fitcheck.errors import InputError
 from fitcheck.models.tensors import Tensor
@@ -66,7 +66,7 @@ def test_pinned_rounding(nbytes: int, rounded: int) -> None:
     assert pinned_block(nbytes) == rounded
 
 
-def write_gguf(path: Path, cell: Cell, drop: str = "") -> None:
+def write_gguf(path: Path, cell: Job, drop: str = "") -> None:
     """The cell's synthetic weights as a file: blocks as they are, bf16 kept, norms and convolutions widened to F32."""
     table = tensor_table_of(cell)
     source = SyntheticSource(table, cell.seed)
@@ -92,10 +92,10 @@ def write_gguf(path: Path, cell: Cell, drop: str = "") -> None:
 def test_a_real_file_runs_as_its_bytes_do(tmp_path: Path) -> None:
     from bench.engines.sensenova.engine import Engine
 
-    cell = Cell(MODEL, "Q4_K_S", upstream("balanced", policy="ring"), T2I, device="cpu", tiny=True)
+    cell = Job(MODEL, "Q4_K_S", upstream("balanced", policy="ring"), T2I, device="cpu", tiny=True)
     path = tmp_path / "tiny.gguf"
     write_gguf(path, cell)
-    real = Cell(MODEL, "Q4_K_S", upstream("balanced", policy="ring"), T2I, device="cpu", gguf=str(path), tiny=True)
+    real = Job(MODEL, "Q4_K_S", upstream("balanced", policy="ring"), T2I, device="cpu", gguf=str(path), tiny=True)
     engine = Engine(real)
     load = engine.load(Watch())
     report = engine.run(Watch())
@@ -109,15 +109,15 @@ def test_a_real_file_runs_as_its_bytes_do(tmp_path: Path) -> None:
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     from bench.engines.sensenova.engine import Engine
 
-    cell = Cell(MODEL, "Q8_0", upstream("low"), T2I, device="cpu", tiny=True)
+    cell = Job(MODEL, "Q8_0", upstream("low"), T2I, device="cpu", tiny=True)
     missing = tmp_path / "missing.gguf"
     write_gguf(missing, cell, drop="language_model.lm_head.weight")
     other = tmp_path / "other.gguf"
-    write_gguf(other, Cell("sensenova-u1.5-8b-mot", "Q8_0", upstream("low"), T2I, device="cpu", tiny=True))
+    write_gguf(other, Job("sensenova-u1.5-8b-mot", "Q8_0", upstream("low"), T2I, device="cpu", tiny=True))
     for path in (missing, other, tmp_path / "absent.gguf"):
-        engine = Engine(Cell(MODEL, "Q8_0", upstream("low"), T2I, device="cpu", gguf=str(path), tiny=True))
+        engine = Engine(Job(MODEL, "Q8_0", upstream("low"), T2I, device="cpu", gguf=str(path), tiny=True))
         with pytest.raises(InputError, match=path.name):
             engine.load(Watch())
-    full_size = Engine(Cell(MODEL, "Q8_0", upstream("low"), Workload(Task.T2I), device="cpu", gguf=str(other)))
+    full_size = Engine(Job(MODEL, "Q8_0", upstream("low"), Workload(Task.T2I), device="cpu", gguf=str(other)))
     with pytest.raises(InputError, match=r"shape|no tensor"):
         full_size.load(Watch())

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 
-from bench.engines.sensenova.job import Cell, tensor_table_of
+from bench.engines.sensenova.job import Job, tensor_table_of
 from bench.engines.sensenova.plan import Request, cells_of
 from bench.engines.sensenova.weights_file import table_of, tier_of_file
 from bench.predict import CardView, predict
@@ -53,7 +53,7 @@ def test_a_file_is_known_by_its_table_and_not_by_its_name(tmp_path: Path) -> Non
     (cell,) = cells_of(Request(MODEL, gguf=path))
     assert cell.tier == "Q6_K"
     assert table_of(cell).digest == tier_table("Q6_K").digest
-    synthetic = Cell(cell.model, cell.tier, cell.placement, cell.workload)
+    synthetic = Job(cell.model, cell.tier, cell.placement, cell.workload)
     assert predict(cell, CardView(), True) == predict(synthetic, CardView(), True)
 
 

@@ -17,7 +17,7 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.layer_weights import device_block, weights_of
 from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
-from fitcheck.runtimes.sensenova.reserved import Cell, keep_nodes, required, reserved
+from fitcheck.runtimes.sensenova.reserved import ReplayedCell, keep_nodes, required, reserved
 from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB, Interval
 
@@ -28,12 +28,12 @@ SPARSE = catalog.get("sensenova-u1-a3b-mot")
 EMBEDDING = 151_936 * 4096 * 2
 
 
-def cell(tier: str, mode: str, policy: str = "upstream", size: int = 2048, **changes: object) -> Cell:
+def cell(tier: str, mode: str, policy: str = "upstream", size: int = 2048, **changes: object) -> ReplayedCell:
     table, arch = MODEL.tier(tier), MODEL.architecture
     assert table is not None
     assert isinstance(arch, SenseNovaArchitecture)
     workload = Workload(Task.T2I, size, size, steps=8, cfg=1.0)
-    made = Cell(arch, table.tensors, weights_of(table.tensors), workload, upstream(mode, policy=policy))
+    made = ReplayedCell(arch, table.tensors, weights_of(table.tensors), workload, upstream(mode, policy=policy))
     return replace(made, workspace=WORKSPACE, **changes)  # type: ignore[arg-type]
 
 

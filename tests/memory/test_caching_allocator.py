@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitcheck.memory.caching_allocator import Block, CachingAllocator, OutOfMemory
-from fitcheck.memory.storage import Device
+from fitcheck.memory.caching_allocator import CachedBlock, CachingAllocator, OutOfMemory
+from fitcheck.memory.storage import ReplayedCard
 from fitcheck.runtimes.sensenova.layer_weights import device_block
 
 MIB = 1 << 20
@@ -116,7 +116,7 @@ def test_what_is_left_is_split_off_down_to_the_smallest_block() -> None:
 def test_only_another_stream_holds_a_storage_back() -> None:
     """record_stream with a block's own stream changes nothing."""
     for stream, segments in ((0, 1), (1, 2)):
-        device = Device(CachingAllocator(), late=2)
+        device = ReplayedCard(CachingAllocator(), late=2)
         for _ in range(2):
             device.queued()
             storage = device.keep(50 * MIB, stream)
@@ -159,7 +159,7 @@ actions = st.lists(st.tuples(st.booleans(), st.integers(1, 64 * MIB), st.integer
 @given(actions, st.booleans())
 def test_books_always_balance(steps: list[tuple[bool, int, int]], expandable: bool) -> None:
     made = CachingAllocator(expandable=expandable)
-    live: list[Block] = []
+    live: list[CachedBlock] = []
     for free, nbytes, stream in steps:
         if free and live:
             made.release(live.pop(nbytes % len(live)))

@@ -8,14 +8,14 @@ import pytest
 
 from fitcheck.data_files import load
 from fitcheck.memory.caching_allocator import CachingAllocator, OutOfMemory
-from fitcheck.memory.storage import Device
+from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.replay.peaks import Question, peak, replay
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
-from fitcheck.runtimes.sensenova.streaming import Placement, upstream
+from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
 from fitcheck.runtimes.sensenova.workloads import Request, workload_for
 
 GIB = 1 << 30
@@ -24,7 +24,7 @@ MODEL = catalog.get("sensenova-u1-8b-mot")
 T2I = Workload(Task.T2I, 2048, 2048, steps=8, cfg=1.0)
 
 
-def question(tier: str, workload: Workload, placement: Placement, slug: str = MODEL.slug, **more: int) -> tuple:  # type: ignore[type-arg]
+def question(tier: str, workload: Workload, placement: Streaming, slug: str = MODEL.slug, **more: int) -> tuple:  # type: ignore[type-arg]
     model = catalog.get(slug)
     table, arch = model.tier(tier), model.architecture
     assert table is not None
@@ -44,12 +44,12 @@ def question(tier: str, workload: Workload, placement: Placement, slug: str = MO
     ],
 )
 def test_skipped_layers_and_strides_of_text_change_next_to_nothing(
-    tier: str, workload: Workload, placement: Placement, late: int
+    tier: str, workload: Workload, placement: Streaming, late: int
 ) -> None:
     table, asked = question(tier, workload, placement, late=late)
     allocator = CachingAllocator()
     whole = Process(
-        asked.arch, table_of(table), workload, placement, Device(allocator, late), workspace=WORKSPACE, every_layer=True
+        asked.arch, table_of(table), workload, placement, ReplayedCard(allocator, late), workspace=WORKSPACE, every_layer=True
     )
     whole.run(2)
     first = allocator.peak_reserved
@@ -124,13 +124,13 @@ def test_experts_replay_with_their_segments_shared() -> None:
     ],
     ids=lambda value: getattr(value, "mode", value),
 )
-def test_the_frugal_peak_is_nearly_the_least_limit_that_works(tier: str, placement: Placement) -> None:
+def test_the_frugal_peak_is_nearly_the_least_limit_that_works(tier: str, placement: Streaming) -> None:
     """The limit is searched for: memory is given back only when it runs out, as torch does."""
     table, asked = question(tier, T2I, placement, late=8 if placement.prefetch else 0)
     frugal = replay(table, replace(asked, frugal=True))
 
     def works(limit: int) -> bool:
-        device = Device(CachingAllocator(limit), asked.late)
+        device = ReplayedCard(CachingAllocator(limit), asked.late)
         try:
             Process(asked.arch, table_of(table), T2I, placement, device, workspace=WORKSPACE).run(2)
         except OutOfMemory:

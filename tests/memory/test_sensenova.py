@@ -18,7 +18,7 @@ from fitcheck.models.model import Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.runtimes.sensenova.layer_weights import device_block, weights_of
-from fitcheck.runtimes.sensenova.phases import Device, branches, lay_out, phases
+from fitcheck.runtimes.sensenova.phases import CardView, branches, lay_out, phases
 from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, comfyui, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import published_rows
@@ -26,7 +26,7 @@ from fitcheck.verdict.accuracy import published_rows
 MODEL = catalog.get("sensenova-u1-8b-mot")
 ARCH = MODEL.architecture
 assert isinstance(ARCH, SenseNovaArchitecture)
-H100 = Device((9, 0), 80 * GIB)
+H100 = CardView((9, 0), 80 * GIB)
 TIERS = ("Q4_K_S", "Q6_K", "Q8_0", "BF16")  # smallest first
 
 
@@ -37,7 +37,7 @@ def tier(name: str) -> Tier:
 
 
 def allocated(
-    tier_name: str, workload: Workload, mode: str, revision: str = "phase-aware", device: Device = H100
+    tier_name: str, workload: Workload, mode: str, revision: str = "phase-aware", device: CardView = H100
 ) -> int:
     placement = upstream(mode, revision)
     return peak(phases(ARCH, weights_of(tier(tier_name).tensors), workload, placement, device)).allocated
@@ -123,7 +123,7 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
     workload = Workload(Task.T2I)
     placement = upstream("fast")
     shares = [
-        estimate(ARCH, tier("BF16"), workload, placement, Device((8, 9), size * GIB)).kept_share
+        estimate(ARCH, tier("BF16"), workload, placement, CardView((8, 9), size * GIB)).kept_share
         for size in (total, total + more)
     ]
     assert 0 <= shares[0] <= shares[1] <= 1
@@ -131,7 +131,7 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
         denoise = next(
             phase
             for phase in phases(
-                ARCH, weights_of(tier("BF16").tensors), workload, placement, Device((8, 9), total * GIB)
+                ARCH, weights_of(tier("BF16").tensors), workload, placement, CardView((8, 9), total * GIB)
             )
             if phase.name == "denoise"
         )
@@ -142,7 +142,7 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
 @pytest.mark.parametrize(("total", "free"), [(23.6, 23.6), (23.6, 20.0), (16.0, 15.0), (11.6, 11.6), (79.2, 79.2)])
 def test_fast_keeps_what_upstreams_two_limits_allow(total: float, free: float, policy: str) -> None:
     """allocated + 4 GiB <= min(0.9 total, total - 2 GiB), and 6 GiB free beside what is allocated and the context."""
-    device = Device((8, 9), round(total * GIB), round(free * GIB))
+    device = CardView((8, 9), round(total * GIB), round(free * GIB))
     streamed = replace(upstream("fast", policy=policy), keep_generation=False)
     weights, workload = weights_of(tier("BF16").tensors), Workload(Task.T2I)
     laid_out, kept = lay_out(ARCH, weights, workload, upstream("fast", policy=policy), device)
@@ -179,7 +179,7 @@ def test_embedding_and_head_return_before_kept_layers_leave_only_where_they_left
 def test_few_streamed_layers_hold_back_few_units() -> None:
     """Between a card that keeps all generation layers and one that keeps all but a few, the cache grows in steps."""
     found = [
-        estimate(ARCH, tier("BF16"), Workload(Task.T2I), upstream("fast"), Device((8, 9), 80 * GIB, free))
+        estimate(ARCH, tier("BF16"), Workload(Task.T2I), upstream("fast"), CardView((8, 9), 80 * GIB, free))
         for free in range(21 * GIB, 26 * GIB, GIB // 8)
     ]
     slacks = [one.reserved.best - one.allocated.best for one in found]

@@ -22,7 +22,7 @@ from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import Linear, Weights, runtime_bytes, weights_of
 from fitcheck.runtimes.sensenova.phases import (
-    Device,
+    CardView,
     branches,
     phases,
     reference_grid,
@@ -36,7 +36,7 @@ from fitcheck.units import GIB
 MODEL = catalog.get("sensenova-u1-8b-mot")
 ARCH = MODEL.architecture
 assert isinstance(ARCH, SenseNovaArchitecture)
-DEVICE = Device((8, 9), 24 * GIB, 23 * GIB)
+DEVICE = CardView((8, 9), 24 * GIB, 23 * GIB)
 HIDDEN, KV, VOCABULARY = 4096 * 2, 172_032, 151_936 * 2  # bytes a token
 PIXELS = 3 * 32 * 32 * 2
 TABLE = 40_960_000  # one vision tower's rotary tables

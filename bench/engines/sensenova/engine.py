@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.engines.sensenova import inputs
 from bench.engines.sensenova import tasks as workloads
-from bench.engines.sensenova.job import Cell, architecture_of, tensor_table_of
+from bench.engines.sensenova.job import Job, architecture_of, tensor_table_of
 from bench.engines.sensenova.model import SenseNova
 from bench.engines.sensenova.placing import Placing
 from bench.engines.sensenova.streaming.device import Accelerator, accelerator
@@ -72,7 +72,7 @@ class _PassClock:
 class Engine:
     """Raises InputError for a cell that cannot run: wrong family, tier, sizes, device or file."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Job) -> None:
         self.cell = cell
         self.architecture = architecture_of(cell)
         self.table = tensor_table_of(cell)

@@ -11,7 +11,7 @@ from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights, Stream
+from fitcheck.runtimes.sensenova.streaming import Streaming, PrefixWeights, Stream
 
 # A scaled-down member of the family for machines without a card: the same code, rows that every quant type can hold.
 _TINY = {
@@ -30,7 +30,7 @@ _TINY_SPARSE = {"experts": 8, "generation_experts": 4, "experts_per_token": 2, "
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Job:
     """One configuration of model, tier, placement and workload on one device.
 
     ``gguf`` is a real weights file, otherwise weights are synthetic; ``tiny`` scales the architecture down so that the
@@ -39,7 +39,7 @@ class Cell:
 
     model: str
     tier: str
-    placement: Placement
+    placement: Streaming
     workload: Workload
     device: str = "cuda"
     gguf: str | None = None
@@ -50,7 +50,7 @@ class Cell:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Cell:
+    def from_json(cls, text: str) -> Job:
         """Raises InputError when ``text`` is not a cell."""
         try:
             data: dict[str, Any] = json.loads(text)
@@ -59,12 +59,12 @@ class Cell:
             placement["prefix_weights"] = PrefixWeights(placement["prefix_weights"])
             workload["task"] = Task(workload["task"])
             workload["references"] = tuple((int(width), int(height)) for width, height in workload["references"])
-            return cls(placement=Placement(**placement), workload=Workload(**workload), **data)
+            return cls(placement=Streaming(**placement), workload=Workload(**workload), **data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"cell: not a cell's JSON ({error}); write it with Cell.to_json.") from error
+            raise InputError(f"cell: not a cell's JSON ({error}); write it with Job.to_json.") from error
 
 
-def architecture_of(cell: Cell) -> SenseNovaArchitecture:
+def architecture_of(cell: Job) -> SenseNovaArchitecture:
     """The numbers that size the model. Raises InputError for a model of another family."""
     architecture = catalog.get(cell.model).architecture
     if not isinstance(architecture, SenseNovaArchitecture):
@@ -77,7 +77,7 @@ def architecture_of(cell: Cell) -> SenseNovaArchitecture:
     return replace(architecture, **changes)
 
 
-def tensor_table_of(cell: Cell) -> TensorTable:
+def tensor_table_of(cell: Job) -> TensorTable:
     """The tensor table of the cell's tier. Raises InputError when the model has no such tier."""
     model = catalog.get(cell.model)
     tier = model.tier(cell.tier)

@@ -29,7 +29,7 @@ from bench.reports import LoadReport
 from fitcheck.models.families.sensenova.architecture import SHARED, SenseNovaArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.sensenova.host import pinned_block
-from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights, Stream
+from fitcheck.runtimes.sensenova.streaming import Streaming, PrefixWeights, Stream
 
 _PREFIX_NAMES = {
     "language_model.model.embed_tokens.weight": "embed_tokens",
@@ -54,7 +54,7 @@ class Placing:
         arch: SenseNovaArchitecture,
         table: TensorTable,
         source: Source,
-        placement: Placement,
+        placement: Streaming,
         accelerator: Accelerator,
     ):
         self.arch, self.table, self.source = arch, table, source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.engines.sensenova.job import Cell
+from bench.engines.sensenova.job import Job
 from bench.engines.sensenova.weights_file import table_of, tier_of_file
 from fitcheck.errors import InputError
 from fitcheck.models import catalog
@@ -42,7 +42,7 @@ class Request:
     seed: int = 0
 
 
-def cells_of(request: Request) -> tuple[Cell, ...]:
+def cells_of(request: Request) -> tuple[Job, ...]:
     """Every cell of a request, in the order asked. Raises InputError for what does not exist or makes no sense."""
     if request.device not in ("cuda", "cpu"):
         raise InputError(f"--device: {request.device!r} is not a device of the bench; choose cuda or cpu.")
@@ -53,7 +53,7 @@ def cells_of(request: Request) -> tuple[Cell, ...]:
             raise InputError(f"{option}: names nothing to run; give one or more, separated by commas.")
     tiers = _tiers(request)
     workloads = [_workload(task, request) for task in request.tasks]
-    cells: dict[Cell, None] = {}
+    cells: dict[Job, None] = {}
     for tier in tiers:
         for workload in workloads:
             for mode in request.modes:
@@ -61,7 +61,7 @@ def cells_of(request: Request) -> tuple[Cell, ...]:
                     placement = upstream(mode, request.revision, policy)
                     if placement.stream is Stream.NOTHING:  # nothing is streamed, so every policy is the same cell
                         placement = replace(placement, policy="upstream")
-                    cell = Cell(
+                    cell = Job(
                         model=catalog.get(request.model).slug,
                         tier=tier,
                         placement=placement,
@@ -77,7 +77,7 @@ def cells_of(request: Request) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def label(cell: Cell) -> str:
+def label(cell: Job) -> str:
     """A cell in a few words: ``Q4_K_S low/ring t2i 2048×2048 8 steps cfg 1``."""
     work, placement = cell.workload, cell.placement
     mode = placement.mode if placement.stream is Stream.NOTHING else f"{placement.mode}/{placement.policy}"

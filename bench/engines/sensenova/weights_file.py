@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from bench.engines.sensenova.job import Cell, tensor_table_of
+from bench.engines.sensenova.job import Job, tensor_table_of
 from fitcheck.errors import InputError
 from fitcheck.models.gguf import read_gguf
 from fitcheck.models.model import Model
@@ -39,7 +39,7 @@ def table_of_file(path: str, expected: TensorTable) -> TensorTable:
     return TensorTable(tensors)
 
 
-def table_of(cell: Cell) -> TensorTable:
+def table_of(cell: Job) -> TensorTable:
     """The tensor table that ``cell`` runs with: the file's when there is one, else the tier's."""
     expected = tensor_table_of(cell)
     return expected if cell.gguf is None else table_of_file(cell.gguf, expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 
@@ -72,15 +72,15 @@ class LlamaOptions:
         _within("--n-cpu-moe", self.cpu_moe_layers, 0, 10_000)
         for option, name in (("--cache-type-k", self.cache_type_k), ("--cache-type-v", self.cache_type_v)):
             if name not in CACHE_TYPES and not (self.build.fork and name in ("q6_0", "q8_kv")):
-                raise InputError(
+                raise OptionError(
                     f"{option}: {name!r} is not a cache type of llama.cpp; choose {', '.join(CACHE_TYPES)}."
                 )
         if self.program not in PROGRAMS:
-            raise InputError(f"--program: {self.program!r} is unknown; choose {', '.join(PROGRAMS)}.")
+            raise OptionError(f"--program: {self.program!r} is unknown; choose {', '.join(PROGRAMS)}.")
         if any(share < 0 for share in self.tensor_split):
-            raise InputError("--tensor-split: shares cannot be negative; write them like 3,1.")
+            raise OptionError("--tensor-split: shares cannot be negative; write them like 3,1.")
         if not self.flash and TYPES[cache_type(self.cache_type_v)].quantized and not self.build.fork:
-            raise InputError("--cache-type-v: a quantized V cache needs flash attention; leave --flash-attn on.")
+            raise OptionError("--cache-type-v: a quantized V cache needs flash attention; leave --flash-attn on.")
 
     @property
     def flash(self) -> bool:
@@ -128,21 +128,21 @@ class LlamaOptions:
 
 
 def parse_overrides(text: str, cards: int) -> tuple[TensorOverride, ...]:
-    """``"exps=CPU,blk\\.1\\.=CUDA1"`` -> overrides. Raises InputError for a pattern that is wrong or dangerous."""
+    """``"exps=CPU,blk\\.1\\.=CUDA1"`` -> overrides. Raises OptionError for a pattern that is wrong or dangerous."""
     found = []
     parts = [part for part in text.split(",") if part]
     if len(parts) > MAX_OVERRIDES:
-        raise InputError(f"--override-tensor: {len(parts)} patterns are too many; give at most {MAX_OVERRIDES}.")
+        raise OptionError(f"--override-tensor: {len(parts)} patterns are too many; give at most {MAX_OVERRIDES}.")
     for part in parts:
         pattern, separator, buffer = part.rpartition("=")
         if not separator or not pattern:
-            raise InputError(f"--override-tensor: {part!r} has no buffer; write it like exps=CPU.")
+            raise OptionError(f"--override-tensor: {part!r} has no buffer; write it like exps=CPU.")
         if len(pattern) > MAX_PATTERN or _NESTED.search(pattern):
-            raise InputError("--override-tensor: a pattern is too long or nests repetitions; write a simpler one.")
+            raise OptionError("--override-tensor: a pattern is too long or nests repetitions; write a simpler one.")
         try:
             re.compile(pattern)
         except re.error as problem:
-            raise InputError(f"--override-tensor: {pattern!r} is not a regular expression ({problem}).") from None
+            raise OptionError(f"--override-tensor: {pattern!r} is not a regular expression ({problem}).") from None
         found.append(TensorOverride(pattern, _device(buffer, cards)))
     return tuple(found)
 
@@ -153,7 +153,7 @@ def _device(buffer: str, cards: int) -> int | None:
     match = re.fullmatch(r"(?:CUDA|ROCm|Vulkan|SYCL|GPU|Metal)(\d{0,3})", buffer, re.IGNORECASE)
     index = int(match.group(1) or 0) if match else -1
     if not 0 <= index < max(cards, 1):
-        raise InputError(
+        raise OptionError(
             f"--override-tensor: there is no buffer {buffer!r}; use CPU or CUDA0 to CUDA{max(cards, 1) - 1}."
         )
     return index
@@ -170,4 +170,4 @@ def _round_up(value: int, step: int) -> int:
 
 def _within(option: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise InputError(f"{option}: {value} is out of range; give {low} to {high}.")
+        raise OptionError(f"{option}: {value} is out of range; give {low} to {high}.")

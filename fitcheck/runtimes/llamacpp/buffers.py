@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import InputError
-from fitcheck.memory.footprint import Footprint, HostMemory, Phase
+from fitcheck.errors import OptionError
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
@@ -79,12 +79,12 @@ def estimate(
     """Memory of a run of llama.cpp on cards with ``vram`` free bytes each (none: the host alone).
 
     ``tensors`` is the file's own table, or ``mixture_table(architecture, tier)`` when there is no file. ``disk`` is the
-    size of the file when it is known. Raises InputError for options that exclude each other.
+    size of the file when it is known. Raises OptionError for options that exclude each other.
     """
     if len(vram) > MAX_CARDS:
-        raise InputError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
+        raise OptionError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
     if any(amount < 0 for amount in vram):
-        raise InputError("a card cannot have less than no free memory; check --vram.")
+        raise OptionError("a card cannot have less than no free memory; check --vram.")
     devices = layer_devices(architecture, options, vram)
     weights = place_weights(architecture, tensors, options, devices)
     caches = layer_caches(architecture, options)
@@ -102,7 +102,9 @@ def estimate(
     attention, recurrent, count = share(HOST)
     host = DeviceMemory(weights.host, attention, recurrent, buffers.host, count, buffers.output)
     totals = tuple(_card_total(card, architecture, options) for card in cards)
-    file_size = disk if disk is not None else tensors.nbytes + 40 * architecture.vocabulary
+    file_size = (
+        disk if disk is not None else tensors.nbytes + _constants()["vocabulary_entry_bytes"] * architecture.vocabulary
+    )
     assumptions = _assumptions(architecture, options, devices)
     return LlamaEstimate(
         cards=tuple(cards),
@@ -140,25 +142,36 @@ def _footprint(
     disk: int,
     assumptions: tuple[str, ...],
 ) -> Footprint:
-    """The common shape: the fullest card's phases and all of the host; the other cards stand in the estimate."""
-    worst = max(range(len(cards)), key=lambda index: totals[index].best, default=None)
-    card = cards[worst] if worst is not None else DeviceMemory(0, 0, 0, 0)
-    cache_bytes = card.kv_cache + card.recurrent
+    """The common shape: each card over the phases load, prefill and decode, and the host."""
+    return Footprint(
+        tuple(_on_card(card, total) for card, total in zip(cards, totals, strict=True)),
+        _host_memory(host, used, options, pins=bool(cards)),
+        disk,
+        assumptions,
+    )
+
+
+def _on_card(card: DeviceMemory, total: Interval[int]) -> CardMemory:
+    cache = card.kv_cache + card.recurrent
     phases = (
         Phase("load", card.weights, 0, 0, 0, 0),
-        Phase("prefill", card.weights, 0, cache_bytes, card.compute, 0),
-        Phase("decode", card.weights, 0, cache_bytes, card.compute, 0),
+        Phase("prefill", card.weights, 0, cache, card.compute, 0),
+        Phase("decode", card.weights, 0, cache, card.compute, 0),
     )
-    total = Interval.exactly(card.total)
+    buffers = Interval.exactly(card.total)
+    return CardMemory(phases, allocated=buffers, reserved=buffers, card=total, required=total)
+
+
+def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: bool) -> HostMemory:
+    """A mapped file needs no memory of its own, but a run that reads its host weights at every token needs them
+    there."""
     outside = round(_constants()["host_process_mib"] * MIB)
     own = host.kv_cache + host.recurrent + host.compute + host.output
-    pinned = host.compute + host.output if cards else 0
-    # a mapped file needs no memory of its own, but a run that reads its host weights at every token needs them there
+    pinned = host.compute + host.output if pins else 0
     needed = own + used + outside
     low = own + outside + (used if options.mlock or not options.mmap else 0)
-    memory = HostMemory(pinned, used, own - pinned + outside, Interval(low, needed, needed + round(0.05 * needed)))
-    card_total = totals[worst] if worst is not None else Interval.exactly(0)
-    return Footprint(phases, total, total, card_total, card_total, memory, disk, assumptions)
+    slack = round(_constants()["host_slack"] * needed)
+    return HostMemory(pinned, used, own - pinned + outside, Interval(low, needed, needed + slack))
 
 
 def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:

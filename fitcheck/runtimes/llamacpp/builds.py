@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 
 _NUMBER = re.compile(r"b?(\d{3,6})")
 _DATE = re.compile(r"(20\d\d)-(\d\d)(?:-(\d\d))?")
@@ -46,7 +46,7 @@ def newest_build() -> Build:
 
 
 def parse_build(text: str | None) -> Build:
-    """``None`` is the newest known build. Raises InputError for what is neither a number, a date nor the fork."""
+    """``None`` is the newest known build. Raises OptionError for what is neither a number, a date nor the fork."""
     if text is None or text.strip().lower() in ("", "newest", "latest"):
         return newest_build()
     name = text.strip().lower()
@@ -58,10 +58,10 @@ def parse_build(text: str | None) -> Build:
         try:
             return Build(date(int(year), int(month), int(day or 15)), text=name)
         except ValueError:
-            raise InputError(f"--build: {text!r} is not a date; write it like 2026-03 or b9272.") from None
+            raise OptionError(f"--build: {text!r} is not a date; write it like 2026-03 or b9272.") from None
     number = _NUMBER.fullmatch(name)
     if number is None:
-        raise InputError(f"--build: {text!r} is not a llama.cpp build; write b9272, 2026-03 or ik_llama.cpp.")
+        raise OptionError(f"--build: {text!r} is not a llama.cpp build; write b9272, 2026-03 or ik_llama.cpp.")
     return Build(_day_of(int(number.group(1))), text=f"b{number.group(1)}")
 
 

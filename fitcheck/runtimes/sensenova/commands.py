@@ -1,63 +1,41 @@
-"""The commands that download and run a cell, as upstream's scripts take them."""
+"""The command that runs a cell, as upstream's scripts take it."""
 
 from __future__ import annotations
 
 import shlex
-from functools import lru_cache
 
-from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import Placement
+from fitcheck.runtimes.base import Ask
+from fitcheck.runtimes.downloads import FOLDER
 
-_FOLDER = "models"
-
-
-@lru_cache(maxsize=1024)
-def download(model: Model, tier: Tier) -> tuple[str, ...]:
-    """How to get a tier's files; empty when nobody publishes them."""
-    if tier.local_path is not None or tier.repository is None:
-        return ()
-    if tier.file is None:
-        return (f"hf download {shlex.quote(tier.repository)}",)
-    return (f"hf download {shlex.quote(tier.repository)} {shlex.quote(tier.file)} --local-dir {_FOLDER}",)
+_PROMPTS = {
+    Task.VQA: ("--image", "photo.png", "--question", "What is in this picture?"),
+    # the script enlarges every image to four megapixels otherwise
+    Task.EDITING: ("--image", "photo.png", "--no-do_resize", "--prompt", "Make the sky red"),
+}
+_PROMPT = ("--prompt", "A poster of a lighthouse")
 
 
-@lru_cache(maxsize=1024)
-def run(model: Model, tier: Tier, placement: Placement, workload: Workload) -> tuple[str, ...]:
-    """Upstream's script for the task with this cell's sizes; empty for runtimes without a command line."""
-    if placement.runtime != "sensenova" or placement.policy != "upstream" or model.repository is None:
+def run(ask: Ask) -> tuple[str, ...]:
+    """Upstream's script for the task with this cell's sizes; empty where upstream's scripts cannot do it."""
+    model, tier, workload = ask.model, ask.tier, ask.workload
+    if ask.placement.get("policy") != "upstream" or model.repository is None:
         return ()
     words = ["python", f"examples/{workload.task}/inference.py", "--model_path", model.repository]
-    path = tier.local_path or (f"{_FOLDER}/{tier.file}" if tier.file else None)
     if tier.format == "gguf":
+        path = tier.local_path or (f"{FOLDER}/{tier.file}" if tier.file else None)
         if path is None:
             return ()
         words += ["--gguf_checkpoint", path]
-    words += ["--vram_mode", placement.mode]
-    match workload.task:
-        case Task.VQA:
-            words += ["--image", "photo.png", "--question", "What is in this picture?"]
-        case Task.EDITING:
-            # the script enlarges every image to four megapixels otherwise
-            words += ["--image", "photo.png", "--no-do_resize", "--prompt", "Make the sky red"]
-        case _:
-            words += ["--prompt", "A poster of a lighthouse"]
+    words += ["--vram_mode", ask.placement.mode, *_PROMPTS.get(workload.task, _PROMPT)]
     if workload.task is not Task.VQA:
-        words += ["--width", str(workload.width), "--height", str(workload.height), "--num_steps", str(workload.steps)]
-        words += ["--cfg_scale", f"{workload.cfg:g}"]
-        if tier.distilled_steps is not None:
-            words += ["--cfg_norm", "none", "--timestep_shift", "3.0"]
-        words += ["--output", "output.png"]
+        words += _picture(workload, distilled=tier.distilled_steps is not None)
     return (shlex.join(words),)
 
 
-def convert(model: Model, tier: Tier) -> tuple[str, ...]:
-    """How a checkpoint becomes a GGUF tier with llama.cpp's own tools; empty when it is not known where it lies."""
-    source = model.repository or model.slug
-    folder = source if model.repository is None else f"{_FOLDER}/{source.rpartition('/')[2]}"
-    fetch = () if model.repository is None else (shlex.join(["hf", "download", source, "--local-dir", folder]),)
-    whole, made = f"{source.rpartition('/')[2]}-BF16.gguf", tier.file or f"{tier.name}.gguf"
-    to_gguf = ["python", "convert_hf_to_gguf.py", folder, "--outtype", "bf16", "--outfile"]
-    if tier.name == "BF16":
-        return (*fetch, shlex.join([*to_gguf, made]))
-    return (*fetch, shlex.join([*to_gguf, whole]), shlex.join(["llama-quantize", whole, made, tier.name]))
+def _picture(workload: Workload, *, distilled: bool) -> list[str]:
+    words = ["--width", str(workload.width), "--height", str(workload.height), "--num_steps", str(workload.steps)]
+    words += ["--cfg_scale", f"{workload.cfg:g}"]
+    if distilled:
+        words += ["--cfg_norm", "none", "--timestep_shift", "3.0"]
+    return [*words, "--output", "output.png"]

@@ -6,15 +6,15 @@ from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
 from fitcheck.memory.dequantization import cost, is_traced
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.models.families.sensenova.architecture import GENERATION, SenseNovaArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova import reserved as allocator
 from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
-from fitcheck.runtimes.sensenova.phases import Device, branches, lay_out, reference_grids
-from fitcheck.runtimes.sensenova.streaming import Placement
+from fitcheck.runtimes.sensenova.phases import CardView, branches, lay_out, reference_grids
+from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval
 
 
@@ -22,13 +22,15 @@ def estimate(
     arch: SenseNovaArchitecture,
     tier: Tier,
     workload: Workload,
-    placement: Placement,
-    device: Device,
-    process: str = "upstream",
+    placement: Streaming,
+    device: CardView,
+    *,
+    bench: bool = False,
 ) -> Footprint:
-    """Memory of one cell by phase and category, as allocated, as reserved and as the card must hold it.
+    """Memory of one cell by phase and category, as allocated, as reserved and as the card must hold it, in bytes.
 
-    ``process`` names whose other host memory is counted: ``upstream``'s program or the ``bench``'s child.
+    ``bench`` counts the other host memory of the bench's process instead of upstream's program. ``layout`` of the
+    result is the share of the generation weights that stay on the card while denoising (mode ``fast``).
     """
     weights = weights_of(tier.tensors)
     laid_out, kept = lay_out(arch, weights, workload, placement, device)
@@ -36,7 +38,7 @@ def estimate(
     error = load("memory", "allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]
     allocated = Interval(round(highest * (1 - widening)), highest, round(highest * (1 + widening)))
-    cell = allocator.Cell(
+    cell = allocator.ReplayedCell(
         arch,
         tier.tensors,
         weights,
@@ -52,16 +54,13 @@ def estimate(
     reserved = allocator.reserved(allocated, cell)
     beside = context(device.compute_capability, placement)
     required = allocator.required(allocated, reserved, cell)
+    memory = CardMemory(laid_out, allocated, reserved, card=reserved + beside, required=required + beside)
     return Footprint(
-        phases=laid_out,
-        allocated=allocated,
-        reserved=reserved,
-        card=reserved + beside,
-        required=required + beside,
-        host=host_memory(weights, placement, quantized=tier.quantized, process=process),
+        cards=(memory,),
+        host=host_memory(weights, placement, quantized=tier.quantized, bench=bench),
         disk=tier.disk_bytes,
-        kept_share=weights.kept(kept) / weights.kept(arch.layers) if kept else 0.0,
         assumptions=_assumptions(arch, tier, workload, placement, device),
+        layout=weights.kept(kept) / weights.kept(arch.layers) if kept else 0.0,
     )
 
 
@@ -71,7 +70,7 @@ def _dequantizing_kernels(weights: Weights) -> int:
 
 
 def _assumptions(
-    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Placement, device: Device
+    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, device: CardView
 ) -> tuple[str, ...]:
     found = branches(arch, workload)
     prompt = ", ".join(f"{branch.name} {branch.prefix} tokens" for branch in found)

@@ -6,37 +6,13 @@ here is fitted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fitcheck.data_files import load
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.sensenova.branch_sums import BranchWeights, branch_weights
+from fitcheck.speed.passes import Work
 
 BF16 = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """``matrix_flops`` and ``attention_flops`` in FLOP, ``traffic`` and ``dequantization`` in bytes of card memory,
-    kernels by the host path that issues them."""
-
-    matrix_flops: float
-    attention_flops: float
-    traffic: float
-    dequantization: float
-    kernels: int
-    gguf_kernels: int = 0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(
-            self.matrix_flops + other.matrix_flops,
-            self.attention_flops + other.attention_flops,
-            self.traffic + other.traffic,
-            self.dequantization + other.dequantization,
-            self.kernels + other.kernels,
-            self.gguf_kernels + other.gguf_kernels,
-        )
 
 
 # An RMSNorm in eager mode moves 16 times its bf16 input: cast up, square, mean, scale, cast down, weight.

@@ -7,7 +7,7 @@ from functools import lru_cache
 from fitcheck.data_files import load
 from fitcheck.memory.footprint import HostMemory
 from fitcheck.runtimes.sensenova.layer_weights import Weights
-from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights, Stream
+from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.units import Interval
 
 
@@ -23,7 +23,7 @@ def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
 
 
 @lru_cache(maxsize=1024)
-def host_memory(weights: Weights, placement: Placement, *, quantized: bool, process: str = "upstream") -> HostMemory:
+def host_memory(weights: Weights, placement: Streaming, *, quantized: bool, bench: bool = False) -> HostMemory:
     """System memory at its peak.
 
     A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through
@@ -31,10 +31,10 @@ def host_memory(weights: Weights, placement: Placement, *, quantized: bool, proc
     checkpoint is copied in full, which widens the interval upwards.
     """
     table = load("runtimes.sensenova", "host")
-    base = table["process"][process]
+    base = table["process"]["bench" if bench else "upstream"]
     if placement.stream is Stream.NOTHING:
         low, best, high = base["resident"]["bytes"]
-        passing = 0 if quantized or process == "bench" else weights.file_bytes
+        passing = 0 if quantized or bench else weights.file_bytes
         return HostMemory(0, 0, best, Interval(low, best, high + passing))
     low, best, high = base["streamed"]["bytes"]
     if not placement.pinned:
@@ -44,7 +44,7 @@ def host_memory(weights: Weights, placement: Placement, *, quantized: bool, proc
     unexplained = 0
     if placement.prefix_weights is not PrefixWeights.RESIDENT:
         sizes += weights.pinnable["prefix"]
-    if process == "upstream" and placement.revision in table["unexplained"]["revisions"]:
+    if not bench and placement.revision in table["unexplained"]["revisions"]:
         unexplained = int(table["unexplained"]["bytes"])
     pinned = pinned_bytes(sizes, placement.policy)
     return HostMemory(pinned, 0, best, Interval(pinned + low, pinned + best, pinned + high + unexplained))

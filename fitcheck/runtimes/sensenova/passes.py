@@ -10,40 +10,10 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import forward as work
 from fitcheck.runtimes.sensenova.branch_sums import branch_weights, role_bytes
-from fitcheck.runtimes.sensenova.forward import Work
 from fitcheck.runtimes.sensenova.phases import Branch, branches, grown, velocity_branches
-from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights, Stream
+from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.runtimes.sensenova.token_counts import tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Streamed:
-    """Weights that travel for one pass: bytes, tensors that are re-pointed, copies that are issued."""
-
-    nbytes: int
-    tensors: int
-    copies: int
-
-    def scaled(self, share: float) -> Streamed:
-        return Streamed(round(self.nbytes * share), round(self.tensors * share), round(self.copies * share))
-
-    def __add__(self, other: Streamed) -> Streamed:
-        return Streamed(self.nbytes + other.nbytes, self.tensors + other.tensors, self.copies + other.copies)
-
-
-NOTHING = Streamed(0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """``count`` passes of the same kind over the layers of ``branch``. For each of them ``ahead`` travels while it
-    computes, and it waits for ``waited``."""
-
-    work: Work
-    count: int
-    branch: str
-    ahead: Streamed = NOTHING
-    waited: Streamed = NOTHING
+from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +22,7 @@ class _Planner:
 
     arch: SenseNovaArchitecture
     table: TensorTable
-    placement: Placement
+    placement: Streaming
 
     def _streamed(self, branch: str) -> Streamed:
         """What one pass of a branch brings to the card: each tensor by itself, or a layer's in one buffer (ring)."""
@@ -125,7 +95,7 @@ class _Planner:
 
 @lru_cache(maxsize=4096)
 def passes_of(
-    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, kept_share: float
+    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Streaming, kept_share: float
 ) -> tuple[Pass, ...]:
     """The passes of a workload; the same on every card, so it is counted once."""
     planner, found = _Planner(arch, table, placement), branches(arch, workload)
@@ -148,7 +118,7 @@ def passes_of(
     return planner.with_dropped(plan)
 
 
-def denoising_pass(arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement) -> Pass:
+def denoising_pass(arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Streaming) -> Pass:
     """The last kind of pass of the denoising, none of whose layers stay on the card."""
     image = arch.image_tokens(workload.width, workload.height)
     return _Planner(arch, table, placement).denoise(workload, branches(arch, workload), image, 0.0)[-1]

@@ -15,9 +15,9 @@ from fitcheck.runtimes.sensenova.layer_weights import Weights
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
-    Placement,
     PrefixWeights,
     Stream,
+    Streaming,
     fast_limit,
 )
 from fitcheck.runtimes.sensenova.token_counts import tokens
@@ -32,7 +32,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class CardView:
     """What of the card and the process enters the allocated bytes.
 
     ``total`` is the card's memory as a program sees it and ``free`` what others leave of it, both in bytes and before
@@ -132,7 +132,7 @@ class _Layout:
     """Weights on the card by phase, for one placement."""
 
     def __init__(
-        self, arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+        self, arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
     ):
         self.arch, self.weights, self.workload, self.placement, self.device = arch, weights, workload, placement, device
         self.base = weights.outer + cublas_workspace(device.compute_capability)
@@ -232,7 +232,7 @@ class _Layout:
 
 
 def lay_out(
-    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
 ) -> tuple[tuple[Phase, ...], int]:
     """The phases of a workload in the order they run, each at its own peak, and how many generation layers stay on the
     card between passes (mode ``fast``)."""
@@ -249,7 +249,7 @@ def lay_out(
 
 
 def phases(
-    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Placement, device: Device
+    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
 ) -> tuple[Phase, ...]:
     """The phases alone."""
     return lay_out(arch, weights, workload, placement, device)[0]

@@ -19,12 +19,12 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova.layer_weights import Weights
 from fitcheck.runtimes.sensenova.replay.peaks import Question, peak
-from fitcheck.runtimes.sensenova.streaming import Placement
+from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ReplayedCell:
     """What the allocator's state depends on: ``keeps`` generation layers stay on the card, ``flash`` says that
     flash-attn attends, ``dequantizing_kernels`` are those of one layer's matrices, ``host_bound`` that the host issues
     work more slowly than the card does it, ``workspace`` the bytes kept for cuBLAS, ``warm`` that the process has made
@@ -35,7 +35,7 @@ class Cell:
     table: TensorTable
     weights: Weights
     workload: Workload
-    placement: Placement
+    placement: Streaming
     keeps: int = 0
     flash: bool = False
     dequantizing_kernels: int = 0
@@ -96,7 +96,7 @@ def _between(at: Callable[[int], int], keeps: int, layers: int, kept_bytes: Call
     return round(beside) + kept_bytes(keeps)
 
 
-def reserved(allocated: Interval[int], cell: Cell) -> Interval[int]:
+def reserved(allocated: Interval[int], cell: ReplayedCell) -> Interval[int]:
     """Bytes that the caching allocator takes from the driver at the peak.
 
     The low end is a host that barely keeps up with the card, the high end one that fills its launch queue, each with
@@ -110,7 +110,7 @@ def reserved(allocated: Interval[int], cell: Cell) -> Interval[int]:
     return Interval(min(best, max(allocated.low, low)), best, max(high, allocated.high))
 
 
-def required(allocated: Interval[int], reserved_: Interval[int], cell: Cell) -> Interval[int]:
+def required(allocated: Interval[int], reserved_: Interval[int], cell: ReplayedCell) -> Interval[int]:
     """Bytes that the allocator needs when it gives back every block it can."""
     off = load("memory", "allocator")["residuals"]
     best = min(max(allocated.best, cell.peak(0, frugal=True)), reserved_.best)

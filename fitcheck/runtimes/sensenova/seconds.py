@@ -1,94 +1,25 @@
-"""Seconds of SenseNova-U1 workloads: compute, dequantization and streaming of every pass, and how they overlap."""
+"""Seconds of SenseNova-U1 workloads from the passes they are made of."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.sensenova.passes import Pass, Streamed, denoising_pass, passes_of
-from fitcheck.runtimes.sensenova.streaming import Placement
-from fitcheck.speed.link import measured_seconds
-from fitcheck.speed.rates import Blocks, Calibration, data, link_rate, rates_of
-from fitcheck.units import Interval
-
-# (low, best, high) ends of an interval
-Ends = tuple[float, float, float]
-_NONE: Ends = (0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Duration:
-    """Seconds of one image or answer. ``compute``, ``dequantization`` and ``stream`` are best estimates of the parts
-    before overlap; ``binding`` names the larger side."""
-
-    seconds: Interval[float]
-    compute: float
-    dequantization: float
-    stream: float
-    streamed_bytes: int
-
-    @property
-    def binding(self) -> str:
-        if self.stream > self.compute + self.dequantization:
-            return "streaming weights over the link"
-        return "dequantization" if self.dequantization > self.compute else "compute"
-
-
-@dataclass(frozen=True, slots=True)
-class _Price:
-    """Seconds of a unit of work at one end of the interval: a FLOP, a byte, a kernel, a re-pointed tensor."""
-
-    matrix: float
-    attention: float
-    elementwise: float
-    dequantization: float
-    kernel: float
-    gguf_kernel: float
-    streamed_tensor: float
-
-    def device(self, one: Pass) -> tuple[float, float]:
-        """(compute, dequantization) seconds of a pass on the card."""
-        amount = one.work
-        compute = amount.matrix_flops * self.matrix + amount.attention_flops * self.attention
-        return compute + amount.traffic * self.elementwise, amount.dequantization * self.dequantization
-
-    def host(self, one: Pass) -> float:
-        """Seconds that the host needs to issue a pass."""
-        issue = one.work.kernels * self.kernel + one.work.gguf_kernels * self.gguf_kernel
-        return issue + (one.ahead.tensors + one.waited.tensors) * self.streamed_tensor
-
-
-@lru_cache(maxsize=4096)
-def _prices(card: Card, *, calibrated: bool) -> tuple[_Price, _Price, _Price] | None:
-    """Prices from the low end of seconds to the high one; ``None`` when the card's rates are unknown.
-
-    Records calibrate a card. In which host it is asked about they do not say, and cards of one kind sit in many, so the
-    host's part keeps its whole range.
-    """
-    rates = rates_of(card)
-    if rates is None:
-        return None
-    found = []
-    for card_end, host_end in (("high", "low"), ("best", "best"), ("low", "high")):
-        end = "best" if calibrated else card_end
-        device = (rates.matrix, rates.attention, rates.elementwise, rates.dequantization)
-        host = (rates.kernel, rates.gguf_kernel, rates.streamed_tensor)
-        found.append(_Price(*(1 / getattr(rate, end) for rate in device), *(getattr(rate, host_end) for rate in host)))
-    return found[0], found[1], found[2]
+from fitcheck.runtimes.sensenova.passes import denoising_pass, passes_of
+from fitcheck.runtimes.sensenova.streaming import Streaming
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.overlap import duration_of, prices_of
+from fitcheck.speed.rates import Calibration, link_rate
 
 
 def waits_for_host(
-    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Placement, card: Card
+    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Streaming, card: Card
 ) -> bool | None:
     """Whether a slow host needs longer to issue a denoising pass than the card to run it and the link to bring its
     weights; ``None`` without rates."""
-    prices = _prices(card, calibrated=False)
+    prices = prices_of(card, calibrated=False)
     if prices is None:
         return None
     _, best, slow = prices
@@ -102,7 +33,7 @@ def seconds(
     arch: SenseNovaArchitecture,
     table: TensorTable,
     workload: Workload,
-    placement: Placement,
+    placement: Streaming,
     card: Card,
     link: Link,
     *,
@@ -110,70 +41,9 @@ def seconds(
     calibration: Calibration | None = None,
 ) -> Duration | None:
     """Seconds of a workload without loading, in a process that makes one picture or answer after the other; ``None``
-    when a rate that it needs is unknown.
-
-    Synchronous streaming adds copy time to compute; prefetching hides the shorter of the two behind the longer.
-    ``kept_share`` is the share of generation layers that mode ``fast`` keeps on the card.
-    """
-    calibrated = calibration is not None and calibration.spread is not None
-    prices = _prices(card, calibrated=calibrated)
-    if prices is None:
+    when a rate that it needs is unknown. ``kept_share`` is the share of generation layers that mode ``fast`` keeps on
+    the card."""
+    if prices_of(card, calibrated=False) is None:
         return None
     plan = passes_of(arch, table, workload, placement, kept_share)
-    streams = any(one.ahead.nbytes or one.waited.nbytes for one in plan)
-    records: tuple[Blocks, ...] = ()
-    if calibration is not None:
-        records = calibration.pinned if placement.pinned else calibration.pageable
-    rate = None if records else link_rate(link, pinned=placement.pinned)
-    if streams and rate is None and not records:
-        return None
-    return _sum(plan, prices, _factors(calibration), _Transfer(rate, records))
-
-
-def _factors(calibration: Calibration | None) -> Ends:
-    if calibration is None:
-        return 1.0, 1.0, 1.0
-    factor, spread = calibration.compute, calibration.spread or 0.0
-    return factor * (1 - spread), factor, factor * (1 + spread)
-
-
-@dataclass(frozen=True, slots=True)
-class _Transfer:
-    """The way to the card: what link records of it measured, or its rate in B/s."""
-
-    rate: Interval[float] | None
-    records: tuple[Blocks, ...]
-
-    def seconds(self, streamed: Streamed) -> Ends:
-        """Seconds of all copies, from the low end to the high one."""
-        if not streamed.nbytes:
-            return _NONE
-        if self.records:
-            took = measured_seconds(streamed.copies, streamed.nbytes, self.records)
-            return took.low, took.best, took.high
-        if self.rate is None:
-            return _NONE
-        setup = data()["copy_latency"]["value"] * streamed.copies
-        low, best, high = (streamed.nbytes / rate for rate in (self.rate.high, self.rate.best, self.rate.low))
-        return low + setup, best + setup, high + setup
-
-
-def _sum(plan: Sequence[Pass], prices: Sequence[_Price], factors: Ends, transfer: _Transfer) -> Duration:
-    """All passes at the three ends of the interval: the low end of seconds takes the high ends of rates."""
-    exponent = data()["overlap_exponent"]["value"]
-    total = [0.0, 0.0, 0.0]
-    compute = dequantization = stream = 0.0
-    nbytes = 0
-    for one in plan:
-        ahead, waited = transfer.seconds(one.ahead), transfer.seconds(one.waited)
-        for end, price in enumerate(prices):
-            parts = price.device(one)
-            # the host issues kernels while the card works: together nearly the longer of the two
-            busy = factors[end] * (sum(parts) ** exponent + price.host(one) ** exponent) ** (1 / exponent)
-            total[end] += one.count * (max(busy, ahead[end]) + waited[end])
-            if end == 1:
-                compute += one.count * factors[end] * parts[0]
-                dequantization += one.count * factors[end] * parts[1]
-        stream += one.count * (ahead[1] + waited[1])
-        nbytes += one.count * (one.ahead.nbytes + one.waited.nbytes)
-    return Duration(Interval(*total), compute, dequantization, stream, nbytes)
+    return duration_of(plan, card, link, pinned=placement.pinned, calibration=calibration)

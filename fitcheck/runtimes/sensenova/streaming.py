@@ -1,6 +1,6 @@
 """Where weights live, as a value: what stays on the card, how many layers are in flight, what is pinned.
 
-The estimator and the bench read the same ``Placement``, so a mode means the same thing when it is predicted and when
+The estimator and the bench read the same ``Streaming``, so a mode means the same thing when it is predicted and when
 it is run. Sources: OpenSenseNova/SenseNova-U1 src/sensenova_u1/utils/layer_offload.py and PR 241 / 243; the ComfyUI
 node smthemex/ComfyUI_SenseNova_U1.
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
+from fitcheck.runtimes.base import Placement
 
 
 class Stream(StrEnum):
@@ -31,7 +32,7 @@ class PrefixWeights(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class Streaming:
     """One offload mode of one runtime revision.
 
     ``prefetch`` layers are copied ahead on a second stream, so ``prefetch + 1`` are in flight; 0 copies each layer
@@ -56,6 +57,8 @@ class Placement:
         return 0 if self.stream is Stream.NOTHING else self.prefetch + 1
 
 
+UPSTREAM, NODE = "sensenova", "comfyui"
+_PREFETCH = "prefetch-"
 MODES = ("full", "fast", "balanced", "low")
 REVISIONS = ("v0", "pr241", "pr243", "phase-aware")
 NEWEST_REVISION = REVISIONS[-1]
@@ -81,22 +84,22 @@ _PREFIX_WEIGHTS = {
 
 
 @lru_cache(maxsize=256)
-def upstream(mode: str, revision: str = NEWEST_REVISION, policy: str = "upstream") -> Placement:
-    """Upstream's ``--vram_mode`` in one of its revisions. Raises InputError for names that do not exist."""
+def upstream(mode: str, revision: str = NEWEST_REVISION, policy: str = "upstream") -> Streaming:
+    """Upstream's ``--vram_mode`` in one of its revisions. Raises OptionError for names that do not exist."""
     if mode not in MODES:
-        raise InputError(f"--mode: {mode!r} is not an offload mode of SenseNova-U1; choose from {', '.join(MODES)}.")
+        raise OptionError(f"--mode: {mode!r} is not an offload mode of SenseNova-U1; choose from {', '.join(MODES)}.")
     if revision not in REVISIONS:
-        raise InputError(
+        raise OptionError(
             f"--revision: {revision!r} is not a known upstream revision; choose from {', '.join(REVISIONS)}."
         )
     if policy not in POLICIES:
-        raise InputError(f"--policy: {policy!r} is not a streaming policy; choose from {', '.join(POLICIES)}.")
+        raise OptionError(f"--policy: {policy!r} is not a streaming policy; choose from {', '.join(POLICIES)}.")
     if mode == "full":
-        return Placement("sensenova", revision, mode)
+        return Streaming(UPSTREAM, revision, mode)
     if mode == "fast" and revision == "v0":
-        raise InputError("--mode fast came with PR 241; with --revision v0 choose full, balanced or low.")
-    streamed = Placement(
-        "sensenova",
+        raise OptionError("--mode fast came with PR 241; with --revision v0 choose full, balanced or low.")
+    streamed = Streaming(
+        UPSTREAM,
         revision,
         mode,
         stream=Stream.LAYER if revision == "v0" else Stream.BRANCH,
@@ -108,10 +111,27 @@ def upstream(mode: str, revision: str = NEWEST_REVISION, policy: str = "upstream
     return replace(streamed, policy=policy)
 
 
-def comfyui(prefetch_count: int) -> Placement:
+def comfyui(prefetch_count: int) -> Streaming:
     """The community ComfyUI node: streams both branches of a layer from pageable memory; 0 means no swapping."""
     if not 0 <= prefetch_count <= 1000:
-        raise InputError(f"--prefetch-count: {prefetch_count} is out of range; give 0 (no swapping) to 1000.")
+        raise OptionError(f"--prefetch-count: {prefetch_count} is out of range; give 0 (no swapping) to 1000.")
     if prefetch_count == 0:
-        return Placement("comfyui", "node", "prefetch-0")
-    return Placement("comfyui", "node", f"prefetch-{prefetch_count}", stream=Stream.LAYER, prefetch=prefetch_count)
+        return Streaming(NODE, "node", f"{_PREFETCH}0")
+    return Streaming(NODE, "node", f"{_PREFETCH}{prefetch_count}", stream=Stream.LAYER, prefetch=prefetch_count)
+
+
+def placement_of(streaming: Streaming, attention: str = "sdpa") -> Placement:
+    """The mode as every runtime's placements look; ``attention`` is ``sdpa`` or ``flash``."""
+    settings = (("attention", attention), ("policy", streaming.policy))
+    return Placement(streaming.runtime, streaming.revision, streaming.mode, settings)
+
+
+@lru_cache(maxsize=1024)
+def streaming_of(placement: Placement) -> Streaming:
+    """What a placement means for the layers. Raises OptionError for names that do not exist."""
+    if placement.runtime == UPSTREAM:
+        return upstream(placement.mode, placement.revision, placement.get("policy", POLICIES[0]))
+    count = placement.mode.removeprefix(_PREFETCH)
+    if not count.isdecimal():
+        raise OptionError(f"--mode: {placement.mode!r} is no mode of the ComfyUI node; it is {_PREFETCH}N.")
+    return comfyui(int(count))

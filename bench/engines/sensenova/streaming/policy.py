@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.engines.sensenova.streaming.device import Accelerator
 from fitcheck.models.families.sensenova.architecture import GENERATION, SHARED, UNDERSTANDING
-from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights
+from fitcheck.runtimes.sensenova.streaming import Streaming, PrefixWeights
 
 
 class Traffic:
@@ -191,7 +191,7 @@ def moved_in(store: PrefixStore, name: str) -> Iterator[None]:
 class MovesPrefixWeights:
     """When embedding and head come and go is the same under every streaming policy: the placement says it."""
 
-    _placement: Placement
+    _placement: Streaming
     _prefix: PrefixStore
 
     def prefix_weights(self, name: str) -> AbstractContextManager[None]:

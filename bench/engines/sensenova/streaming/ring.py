@@ -19,7 +19,7 @@ from fitcheck.models.families.sensenova.architecture import GENERATION
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
-    Placement,
+    Streaming,
     PrefixWeights,
     Stream,
     fast_limit,
@@ -103,7 +103,7 @@ def spread(layers: int, streamed: int) -> list[int]:
 class RingPolicy(MovesPrefixWeights):
     def __init__(
         self,
-        placement: Placement,
+        placement: Streaming,
         accelerator: Accelerator,
         units: dict[Unit, StreamedUnit],
         layers: int,

@@ -21,7 +21,7 @@ from fitcheck.models.families.sensenova.architecture import GENERATION, SHARED, 
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
-    Placement,
+    Streaming,
     PrefixWeights,
     Stream,
     fast_limit,
@@ -41,7 +41,7 @@ def may_stay(memory: MemoryState) -> bool:
 class UpstreamPolicy(MovesPrefixWeights):
     def __init__(
         self,
-        placement: Placement,
+        placement: Streaming,
         accelerator: Accelerator,
         layers: list[StreamedLayer],
         prefix_tensors: dict[str, StreamedTensor],

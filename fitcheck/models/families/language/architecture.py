@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
-from typing import Anyfrom fitcheck.data_files import load
+from typing import Any
 
+from fitcheck.data_files import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +109,16 @@ class LanguageArchitecture:
     @property
     def main_blocks(self) -> tuple[Block, ...]:
         return tuple(block for block in self.blocks if not block.prediction)
+
+    def cache_bytes(self, context: int) -> int:
+        """16-bit keys and values of one sequence; a layer with a window keeps no more than the window."""
+        total = 0
+        for index, block in enumerate(self.blocks):
+            if block.prediction or not block.attention or not block.cached:
+                continue
+            tokens = min(context, self.window) if block.sliding and self.window else context
+            total += sum(self.cache_elements(index)) * tokens * 2
+        return total
 
     def cache_elements(self, layer: int) -> tuple[int, int]:
         """(K, V) elements a token takes in ``layer``'s cache when the latent is not used."""

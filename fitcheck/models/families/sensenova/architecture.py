@@ -56,6 +56,15 @@ class SenseNovaArchitecture:
         return 2 * 2 * self.layers * self.kv_heads * self.head_dim
 
     @property
+    def context_length(self) -> int | None:
+        """A picture's tokens are no context to choose."""
+        return None
+
+    def cache_bytes(self, context: int) -> int:
+        """Prefixes are cached, but no run is a plain decoding."""
+        return 0
+
+    @property
     def vision_rope_bytes(self) -> int:
         """f32 cos and sin tables of one vision tower, for x and y: 4 × positions × (vision_hidden / 4) × 4 B."""
         return 4 * self.max_vision_positions * (self.vision_hidden_size // 4) * 4

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from fitcheck.memory.caching_allocator import SMALL
 from fitcheck.memory.dequantization import steps
-from fitcheck.memory.storage import Device, Storage
+from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes
 from fitcheck.runtimes.sensenova.layer_weights import Linear
@@ -20,7 +20,7 @@ INT64 = 8
 Maybe = Storage | None
 
 
-def norm(device: Device, elements: int) -> Maybe:
+def norm(device: ReplayedCard, elements: int) -> Maybe:
     """RMSNorm: squares and scales in f32, gives bf16."""
     wide = device.new(F32 * elements)
     squares = device.new(F32 * elements)
@@ -32,7 +32,7 @@ def norm(device: Device, elements: int) -> Maybe:
     return output
 
 
-def linear(device: Device, weight: Linear | None, output_bytes: int) -> Maybe:
+def linear(device: ReplayedCard, weight: Linear | None, output_bytes: int) -> Maybe:
     """A matrix product; a block-quantized weight is dequantized as a whole before it."""
     if weight is None:
         return device.new(output_bytes)
@@ -89,7 +89,7 @@ class Layer:
     ``flash`` says that flash-attn attends instead of SDPA.
     """
 
-    def __init__(self, arch: SenseNovaArchitecture, device: Device, *, flash: bool = False) -> None:
+    def __init__(self, arch: SenseNovaArchitecture, device: ReplayedCard, *, flash: bool = False) -> None:
         self.arch, self.device, self.flash = arch, device, flash
         self.queries, self.keys = arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
 

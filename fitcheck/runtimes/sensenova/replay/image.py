@@ -5,7 +5,7 @@ Mirrors bench/vision.py and bench/sampler.py, which follow upstream's modeling_n
 
 from __future__ import annotations
 
-from fitcheck.memory.storage import Device, Storage
+from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes, pixel_bytes
 from fitcheck.runtimes.sensenova.replay.decoder import INT64, Maybe
@@ -16,7 +16,7 @@ _SINUSOIDS = 256  # of a timestep embedding
 class Vision:
     """A vision tower; its table of rotations is built on first use and kept."""
 
-    def __init__(self, arch: SenseNovaArchitecture, device: Device) -> None:
+    def __init__(self, arch: SenseNovaArchitecture, device: ReplayedCard) -> None:
         self.arch, self.device = arch, device
         self.rope: list[Storage] = []
 
@@ -71,7 +71,7 @@ class Vision:
         return output
 
 
-def timestep(device: Device, arch: SenseNovaArchitecture, tokens: int) -> Maybe:
+def timestep(device: ReplayedCard, arch: SenseNovaArchitecture, tokens: int) -> Maybe:
     """Sinusoids of one time a token through two linears."""
     new = device.new
     angles = new(F32 * tokens * _SINUSOIDS // 2)
@@ -87,7 +87,7 @@ def timestep(device: Device, arch: SenseNovaArchitecture, tokens: int) -> Maybe:
     return output
 
 
-def head(device: Device, arch: SenseNovaArchitecture, tokens: int) -> tuple[Maybe, ...]:
+def head(device: ReplayedCard, arch: SenseNovaArchitecture, tokens: int) -> tuple[Maybe, ...]:
     """Hidden states to pixels: two linears, or two convolutions between pixel shuffles, whose planes live on."""
     new, pixels = device.new, pixel_bytes(arch, tokens)
     if arch.head != "conv":
@@ -101,7 +101,7 @@ def head(device: Device, arch: SenseNovaArchitecture, tokens: int) -> tuple[Mayb
     return new(pixels), planes, smooth
 
 
-def _convolutions(device: Device, arch: SenseNovaArchitecture, tokens: int) -> Maybe:
+def _convolutions(device: ReplayedCard, arch: SenseNovaArchitecture, tokens: int) -> Maybe:
     new = device.new
     shuffled = new(hidden_bytes(arch, tokens))
     first = new(BF16 * 4 * tokens * 1024)

@@ -12,14 +12,14 @@ from hashlib import sha256
 
 from fitcheck.data_files import load
 from fitcheck.memory.caching_allocator import CachingAllocator
-from fitcheck.memory.storage import Device
+from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova.phases import branches, reference_grids, velocity_branches
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
-from fitcheck.runtimes.sensenova.streaming import Placement, Stream
+from fitcheck.runtimes.sensenova.streaming import Stream, Streaming
 
 AT_ONCE = 0  # a card that is never behind
 
@@ -33,7 +33,7 @@ class Question:
 
     arch: SenseNovaArchitecture
     workload: Workload
-    placement: Placement
+    placement: Streaming
     keeps: int = 0
     late: int = AT_ONCE
     flash: bool = False
@@ -87,7 +87,7 @@ def replay(table: TensorTable, question: Question) -> int:
         table_of(table),
         question.workload,
         placement,
-        Device(allocator, question.late),
+        ReplayedCard(allocator, question.late),
         keeps=question.keeps,
         flash=question.flash,
         workspace=question.workspace,

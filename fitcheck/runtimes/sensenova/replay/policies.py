@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.memory.caching_allocator import ALIGNMENT, LARGE, MIDDLE_SEGMENT, SMALL
-from fitcheck.memory.storage import Device, Storage
+from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.sensenova.layer_weights import KINDS, Linear, runtime_bytes
-from fitcheck.runtimes.sensenova.streaming import Placement, PrefixWeights, Stream
+from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def _kind(tensor: Tensor) -> str | None:
 class Resident:
     """Everything is on the card: mode ``full``. Also what every policy does with the weights outside the layers."""
 
-    def __init__(self, device: Device, table: Table, placement: Placement) -> None:
+    def __init__(self, device: ReplayedCard, table: Table, placement: Streaming) -> None:
         self.device, self.table, self.placement = device, table, placement
         self.prefix: list[Storage] = []
         if placement.stream is Stream.NOTHING:
@@ -127,7 +127,7 @@ class Upstream(Resident):
     ``keeps`` generation layers stay once they are there (mode ``fast``).
     """
 
-    def __init__(self, device: Device, table: Table, placement: Placement, keeps: int = 0) -> None:
+    def __init__(self, device: ReplayedCard, table: Table, placement: Streaming, keeps: int = 0) -> None:
         super().__init__(device, table, placement)
         self.keeps, self.count = keeps, len(table.layers[GENERATION])
         self.prefetch = min(placement.prefetch, self.count - 1)
@@ -167,7 +167,7 @@ class Upstream(Resident):
 class Ring(Resident):
     """Preallocated slots; kept layers get buffers of their own when denoising begins."""
 
-    def __init__(self, device: Device, table: Table, placement: Placement, keeps: int = 0) -> None:
+    def __init__(self, device: ReplayedCard, table: Table, placement: Streaming, keeps: int = 0) -> None:
         super().__init__(device, table, placement)
         self.keeps, self.count = keeps, len(table.layers[GENERATION])
         self.units = {

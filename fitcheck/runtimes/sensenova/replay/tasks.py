@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from fitcheck.memory.storage import Device, Storage
+from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes, logits_bytes, pixel_bytes
@@ -16,7 +16,7 @@ from fitcheck.runtimes.sensenova.phases import branches, reference_grids, veloci
 from fitcheck.runtimes.sensenova.replay import image
 from fitcheck.runtimes.sensenova.replay.decoder import Layer, LayerCache, Maybe, norm
 from fitcheck.runtimes.sensenova.replay.policies import Resident, Ring, Table, Upstream
-from fitcheck.runtimes.sensenova.streaming import Placement, Stream
+from fitcheck.runtimes.sensenova.streaming import Stream, Streaming
 from fitcheck.runtimes.sensenova.token_counts import tokens
 
 Runner = Callable[[int, Maybe], Maybe]
@@ -24,7 +24,7 @@ _STRIDES = 2  # of text
 _LONGEST_PERIOD = 16
 
 
-def policy_of(device: Device, table: Table, placement: Placement, keeps: int) -> Resident:
+def policy_of(device: ReplayedCard, table: Table, placement: Streaming, keeps: int) -> Resident:
     if placement.stream is Stream.NOTHING:
         return Resident(device, table, placement)
     return (Ring if placement.policy == "ring" else Upstream)(device, table, placement, keeps)
@@ -56,8 +56,8 @@ class Process:
         arch: SenseNovaArchitecture,
         table: Table,
         workload: Workload,
-        placement: Placement,
-        device: Device,
+        placement: Streaming,
+        device: ReplayedCard,
         *,
         keeps: int = 0,
         workspace: int = 0,

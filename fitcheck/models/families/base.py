@@ -1,0 +1,83 @@
+"""The seam of families: what recognizes a model, and which models are known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fitcheck.errors import ModelError
+from fitcheck.models.candidates import Candidate
+from fitcheck.models.gguf import GgufHeader
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.safetensors import SafetensorsHeader
+from fitcheck.models.tensors import TensorTable
+from fitcheck.models.workload import Task
+
+Header = GgufHeader | SafetensorsHeader
+
+
+@dataclass(frozen=True)
+class ReadTier:
+    """A candidate whose header could be read."""
+
+    candidate: Candidate
+    header: Header
+    tier: Tier
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies at a place: the tiers that could be read, and what describes them. ``config`` reads config.json and
+    ``pipeline`` is a diffusers model_index.json; ``None`` where there is none. ``beside`` are files that go with the
+    model and are no tier, like projectors."""
+
+    name: str
+    tiers: tuple[ReadTier, ...]
+    repository: str | None = None
+    pipeline: Mapping[str, Any] | None = None
+    config: Callable[[], dict[str, Any] | None] = lambda: None
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """A model, and the tiers of it that were found: of a catalog model the rest stands in ``model.tiers``."""
+
+    model: Model
+    tiers: tuple[Tier, ...]
+
+
+class Family(Protocol):
+    """Models that share an architecture's meaning. ``tasks`` are what they are asked to do."""
+
+    name: str
+    tasks: tuple[Task, ...]
+
+    def recognize(self, found: Found) -> Recognized | None:
+        """The model, if it is of this family, and which of its tiers lie there; ``None`` for what it does not know."""
+        ...
+
+    def slugs(self) -> Sequence[str]:
+        """The models known by name."""
+        return ()
+
+    def get(self, slug: str) -> Model:
+        """The model of one of ``slugs``."""
+        raise KeyError(slug)
+
+    def tier_of_file(self, model: Model, path: str | Path) -> Tier:
+        """A local GGUF file as a tier of the catalog model. Raises InputError when it is not one."""
+        raise ModelError(f"--gguf: a file cannot stand for a tier of {model.name}; check it by itself.")
+
+    def classify(self, table: TensorTable) -> TensorTable | None:
+        """The table with roles, layers and branches by the family's own names; ``None`` when they are not its."""
+        return None
+
+
+def printable(value: object) -> str | None:
+    """Text from a file as one safe line; ``None`` when it is none."""
+    if not isinstance(value, str):
+        return None
+    return "".join(letter if letter.isprintable() else " " for letter in value[:200]).strip() or None

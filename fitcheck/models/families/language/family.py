@@ -1,0 +1,141 @@
+"""Language models: recognized by a GGUF header's architecture or by config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fitcheck.errors import InputError
+from fitcheck.models.families.base import Family, Found, ReadTier, Recognized, printable
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.config import architecture_from_config
+from fitcheck.models.families.language.metadata import architecture_of_header
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.gguf import GgufHeader
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.workload import Task
+
+# what a checkpoint is usually converted to, by llama.cpp's own tools
+CONVERTED = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M")
+# a converted file holds other tensors than the checkpoint when their counts differ by more than this
+SAME_WEIGHTS = 0.02
+
+
+class Language(Family):
+    """See ``fitcheck.models.families.base.Family``."""
+
+    name = "language"
+    tasks = (Task.CHAT,)
+
+    def recognize(self, found: Found) -> Recognized | None:
+        model = self._files(found) or self._checkpoint(found)
+        if model is None:
+            return None
+        if found.beside:
+            note = f"The projector for images or audio ({found.beside[0]}) is not counted."
+            model = replace(model, notes=(*model.notes, note))
+        return Recognized(model, model.tiers)
+
+    def _files(self, found: Found) -> Model | None:
+        """GGUF files; each tier keeps its own shape, because a folder may hold several models."""
+        tiers: list[Tier] = []
+        name = licence = None
+        for one in found.tiers:
+            architecture = _architecture(one)
+            if architecture is None or not isinstance(one.header, GgufHeader):
+                continue
+            tiers.append(replace(one.tier, architecture=architecture))
+            name = name or one.header.metadata.get("general.name")
+            licence = licence or one.header.metadata.get("general.license")
+        if not tiers or tiers[0].architecture is None:
+            return None
+        return Model(
+            slug=found.repository or found.name,
+            name=printable(name) or found.name,
+            architecture=tiers[0].architecture,
+            tiers=tuple(tiers),
+            tasks=self.tasks,
+            runtimes=("llama.cpp",),
+            repository=found.repository,
+            licence=printable(licence) or "unknown",
+        )
+
+    def _checkpoint(self, found: Found) -> Model | None:
+        """A safetensors checkpoint: itself, and what llama.cpp's tools would convert it to."""
+        config = None if found.tiers[0].candidate.format == "gguf" or found.pipeline else found.config()
+        if config is None:
+            return None
+        try:
+            architecture = architecture_from_config(config)
+        except InputError:
+            return None
+        stored = [one.tier for one in found.tiers]
+        return Model(
+            slug=found.repository or found.name,
+            name=found.name,
+            architecture=architecture,
+            tiers=(*stored, *_converted(architecture, found.name, stored[0])),
+            tasks=self.tasks,
+            runtimes=("llama.cpp", "weights only"),
+            repository=found.repository,
+            notes=tuple(_conversion_notes(config, architecture, stored[0])),
+        )
+
+
+def _architecture(one: ReadTier) -> LanguageArchitecture | None:
+    if not isinstance(one.header, GgufHeader):
+        return None
+    try:
+        return architecture_of_header(one.header)
+    except InputError:
+        return None
+
+
+def _converted(architecture: LanguageArchitecture, name: str, stored: Tier) -> list[Tier]:
+    """The tiers that llama-quantize would write; none where the shapes of the architecture are not known."""
+    short = name.rstrip("/").rpartition("/")[2]
+    tiers = []
+    for tier in CONVERTED:
+        try:
+            table = mixture_table(architecture, tier)
+        except InputError:
+            return []
+        tiers.append(
+            Tier(
+                name=tier,
+                tensors=table,
+                format="gguf",
+                file=f"{short}-{tier}.gguf",
+                disk_bytes=table.nbytes + stored.disk_bytes,
+                source="llama-quantize's rules on the shape in config.json; disk with the checkpoint it is made from",
+                published=False,
+            )
+        )
+    return tiers
+
+
+def _conversion_notes(config: Mapping[str, object], architecture: LanguageArchitecture, stored: Tier) -> list[str]:
+    notes = [
+        "llama.cpp does not read safetensors: its rows assume a conversion with its own tools, sizes by their rules."
+    ]
+    packed = config.get("quantization_config")
+    if isinstance(packed, dict):
+        notes.append(
+            f"The checkpoint is stored packed ({printable(packed.get('quant_method')) or 'unknown'}); whether "
+            "llama.cpp's converter takes it is not checked."
+        )
+        return notes
+    try:
+        expected = mixture_table(architecture, "BF16").elements
+    except InputError as problem:
+        return [*notes, f"What a conversion would give is unknown: {problem}"]
+    difference = stored.tensors.elements / max(expected, 1) - 1
+    if abs(difference) > SAME_WEIGHTS:
+        notes.append(
+            f"The checkpoint holds {stored.tensors.elements:,} parameters, the language model in config.json "
+            f"{expected:,}: only the latter are converted."
+        )
+    return notes
+
+
+FAMILY = Language()

@@ -1,0 +1,36 @@
+"""Every family by name, in the order in which they are asked whether they know a model."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from fitcheck.models.families.base import Family
+
+# name → module that holds it as FAMILY; the last one takes whatever nobody knows
+MODULES = {
+    "sensenova-u1": "fitcheck.models.families.sensenova.family",
+    "language": "fitcheck.models.families.language.family",
+    "unknown": "fitcheck.models.families.unknown",
+}
+
+
+def register(name: str, module: str) -> None:
+    """Add a family before the last one: ``module`` holds it as ``FAMILY``."""
+    last = list(MODULES.items())[-1]
+    del MODULES[last[0]]
+    MODULES[name] = module
+    MODULES[last[0]] = last[1]
+    get.cache_clear()
+
+
+@cache
+def get(name: str) -> Family:
+    """The family of that name."""
+    family: Family = import_module(MODULES[name]).FAMILY
+    return family
+
+
+def every() -> tuple[Family, ...]:
+    """All of them, imported, in order."""
+    return tuple(get(name) for name in MODULES)

@@ -1,0 +1,75 @@
+"""SenseNova-U1 models known by name: ``data/sensenova.json``, turned into ``Model`` values on first use."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture, tensor_table
+from fitcheck.models.model import Model, Requirement, Tier
+from fitcheck.models.tensors import TensorTable
+from fitcheck.models.workload import Task
+from fitcheck.units import GB
+
+TASKS = (Task.T2I, Task.EDITING, Task.INTERLEAVE, Task.VQA)
+RUNTIMES = ("sensenova", "comfyui")
+
+
+def _data() -> dict[str, Any]:
+    return load("models.families.sensenova", "sensenova")
+
+
+def slugs() -> tuple[str, ...]:
+    """The names of the published models."""
+    return tuple(entry["slug"] for entry in _data()["models"])
+
+
+@cache
+def get(slug: str) -> Model:
+    """The model of one of ``slugs``."""
+    entry = next(entry for entry in _data()["models"] if entry["slug"] == slug)
+    architecture = SenseNovaArchitecture(**entry["architecture"])
+    return Model(
+        slug=entry["slug"],
+        name=entry["name"],
+        architecture=architecture,
+        tiers=tuple(_tier(row, slug, architecture) for row in entry["tiers"]),
+        tasks=TASKS,
+        runtimes=RUNTIMES,
+        repository=entry["repository"],
+        licence=entry["licence"],
+        requirements=tuple(Requirement(**row) for row in _data()["requirements"]),
+        notes=tuple(entry["notes"]),
+    )
+
+
+@cache
+def recipe_table(recipe: str, architecture: SenseNovaArchitecture) -> TensorTable:
+    """The tensor table that a quantization recipe gives for an architecture, e.g. a scaled-down one for a dry run."""
+    rules = _data()["recipes"][recipe]
+
+    def type_of(name: str, role: str) -> str:
+        for rule in rules["rules"]:
+            if role in rule["roles"] and any(part in name for part in rule.get("names", [""])):
+                return str(rule["type"])
+        return str(rules["otherwise"])
+
+    return tensor_table(architecture, type_of)
+
+
+def _tier(row: dict[str, Any], slug: str, architecture: SenseNovaArchitecture) -> Tier:
+    table = recipe_table(row["name"], architecture)
+    published = row.get("published_gb")
+    return Tier(
+        name=row["name"],
+        tensors=table,
+        format=row["format"],
+        file=row.get("file"),
+        repository=row.get("repository"),
+        disk_bytes=table.nbytes,
+        published_bytes=None if published is None else round(published * GB),
+        source=row.get("note") or _data()["recipes"][row["name"]]["source"],
+        published=row["published"],
+        distilled_steps=row.get("distilled_steps"),
+    )

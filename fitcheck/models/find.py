@@ -1,0 +1,150 @@
+"""From what was typed to a ``Model``: a catalog slug, a file, a folder, a repository on the hub or a URL.
+
+Reads headers alone, of a bounded number of tiers; families are asked in order whether they know what was found.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from fitcheck.errors import InputError, ModelError, OptionError
+from fitcheck.models import catalog
+from fitcheck.models.candidates import Candidate
+from fitcheck.models.families import registry
+from fitcheck.models.families.base import Found, ReadTier, Recognized
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.resolve import Resolved, resolve
+
+MOST_TIERS = 40
+_MOST_NEIGHBOURS = 2000
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A model, the tiers of it that were asked about or found, what to say of those that are not looked at, and how
+    much was fetched for it (bytes, requests)."""
+
+    model: Model
+    tiers: tuple[Tier, ...]
+    notes: tuple[str, ...] = ()
+    fetched: tuple[int, int] | None = None
+
+
+def find_model(
+    target: str,
+    *,
+    tiers: Sequence[str] = (),
+    gguf: str | Path | None = None,
+    size: int | None = None,
+    offline: bool = False,
+) -> Identified:
+    """The model that ``target`` means, with the tiers named, or all it offers.
+
+    ``gguf`` is a local file that stands for the tier of a catalog model. ``size`` in bytes is what the machine has
+    room for: where a repository offers more tiers than are read, the ones about as large are. Raises InputError.
+    """
+    if target.lower() in catalog.slugs():
+        model = catalog.get(target)
+        return Identified(model, _known(model, tiers, gguf))
+    if gguf is not None:
+        raise OptionError(
+            f"--gguf goes with a catalog model; to check that file itself, write `fitcheck check {gguf}`."
+        )
+    _refuse_what_names_nothing(target)
+    with resolve(target, offline=offline) as found:
+        try:
+            recognized, notes = identify(found, tiers, size)
+        finally:
+            traffic = found.traffic
+    return Identified(
+        recognized.model,
+        recognized.tiers,
+        tuple(notes),
+        None if traffic is None else (traffic.fetched_bytes, traffic.requests),
+    )
+
+
+def _known(model: Model, tiers: Sequence[str], gguf: str | Path | None) -> tuple[Tier, ...]:
+    if gguf is not None:
+        if not Path(gguf).name:
+            raise OptionError(f"--gguf: {str(gguf)!r} is a folder; name a .gguf file.")
+        family = registry.get(model.architecture.family)
+        return (family.tier_of_file(model, gguf),)
+    return tuple(model.tier_named(name) for name in tiers) or model.tiers
+
+
+def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None) -> tuple[Recognized, list[str]]:
+    """The model that lies there, and notes on tiers that were not read. Raises InputError when none can be read.
+
+    A tier that cannot be read is left out with a note, unless it is the only one.
+    """
+    chosen, notes = _chosen(found, tiers, size)
+    read, problems = _read(found, chosen)
+    place = Found(found.name, tuple(read), found.repository, found.pipeline, found.config, found.projectors)
+    model = next(one for family in registry.every() if (one := family.recognize(place)) is not None)
+    return model, [*notes, *(f"Left out: {problem}" for problem in problems)]
+
+
+def _chosen(found: Resolved, tiers: Sequence[str], size: int | None) -> tuple[list[Candidate], list[str]]:
+    """The candidates to read, and what to say of those that are not read."""
+    if tiers:
+        return [found.candidate(name) for name in tiers], []
+    ready = [candidate for candidate in found.candidates if candidate.format == "gguf"]
+    offered = ready or list(found.candidates)
+    notes = [] if len(ready) in (0, len(found.candidates)) else ["Checkpoints beside the GGUF files are not looked at."]
+    if len(offered) <= MOST_TIERS:
+        return offered, notes
+    # the tiers about as large as the card are those that the answer is about
+    nearest = sorted(offered, key=lambda candidate: abs((candidate.disk_bytes or 0) - (size or 0)))[:MOST_TIERS]
+    notes.append(f"{len(offered) - MOST_TIERS} of {len(offered)} tiers were not read; name one with --tier.")
+    return [candidate for candidate in offered if candidate in nearest], notes
+
+
+def _read(found: Resolved, candidates: Sequence[Candidate]) -> tuple[list[ReadTier], list[InputError]]:
+    found.preload(candidates)
+    read: list[ReadTier] = []
+    problems: list[InputError] = []
+    for candidate in candidates:
+        try:
+            read.append(ReadTier(candidate, found.header(candidate), found.tier(candidate)))
+        except InputError as problem:
+            problems.append(problem)
+    if not read:
+        raise problems[0]
+    return read, problems
+
+
+def _refuse_what_names_nothing(target: str) -> None:
+    """A word that is neither a path nor a hub name is most often a slip; say what it may have been meant to be."""
+    from fitcheck.models.hub import parse_hub_name
+
+    if not target.strip() or not target.isprintable() or target.startswith(("http://", "https://")):
+        return
+    with suppress(OSError, RuntimeError, ValueError):
+        if Path(target).expanduser().exists():
+            return
+        is_path = target.startswith((".", "/", "~")) or "\\" in target
+        if not is_path and parse_hub_name(target) is not None:
+            return
+        near = difflib.get_close_matches(target.lower(), catalog.slugs(), n=2, cutoff=0.5) or _files_like(target)
+        meant = f"; did you mean {', '.join(near)}?" if near else "."
+        raise ModelError(
+            f"{target!r} is neither a catalog model, nor a file or folder, nor a hub name like org/repo or "
+            f"org/repo:file.gguf{meant} `fitcheck models` lists the catalog."
+        )
+
+
+def _files_like(target: str) -> list[str]:
+    """Model files beside the place that was named, with nearly that name."""
+    path = Path(target).expanduser()
+    try:
+        beside = [one.name for one in islice(path.parent.iterdir(), _MOST_NEIGHBOURS)]
+    except OSError:
+        return []
+    names = [name for name in beside if name.isprintable() and name.endswith((".gguf", ".safetensors"))]
+    return [str(path.parent / name) for name in difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)]

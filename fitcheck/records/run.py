@@ -1,0 +1,100 @@
+"""One measured run in short: what was run, on which card, and what came of it. No pydantic, so that a check can read
+thousands of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fitcheck.models.workload import Task, Workload
+from fitcheck.records.sizes import USED, used_sizes
+
+Sizes = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """A cell without its card: what has to be equal for two runs to be runs of the same thing."""
+
+    model: str
+    tier: str
+    task: str
+    sizes: Sizes
+    runtime: str
+    revision: str | None
+    policy: str | None
+    mode: str | None
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        tier: str,
+        workload: Workload,
+        runtime: str,
+        revision: str | None = None,
+        policy: str | None = None,
+        mode: str | None = None,
+    ) -> CellKey:
+        """The key of a cell; of the workload only the sizes that its task uses."""
+        sizes = sizes_of(used_sizes(workload), workload.task)
+        return cls(model, tier, workload.task.value, sizes, runtime, revision, policy, mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pass in short. Bytes and seconds; ``seconds`` is the median of the timed runs and ``None`` for a probe, which
+    ran fewer steps than its workload. ``cap`` is the memory limit that a larger card was given, in bytes; ``works`` and
+    ``fails`` the caps between which a search ended; ``warm`` says that passes came before the measured ones, ``bench``
+    that fitcheck's own bench ran it."""
+
+    id: str
+    card: str
+    card_memory: int | None
+    cell: CellKey
+    weights: str
+    outcome: str
+    created: int
+    cap: int | None = None
+    samples: int = 0
+    seconds: float | None = None
+    step_seconds: float | None = None
+    allocated: int | None = None
+    reserved: int | None = None
+    process: int | None = None
+    device: int | None = None
+    context: int | None = None
+    rss: int | None = None
+    pinned: int | None = None
+    streamed: int | None = None
+    link_rate: float | None = None
+    joules: float | None = None
+    prompt_tokens: int | None = None
+    attention: str | None = None
+    compute_capability: str | None = None
+    warm: bool = False
+    bench: bool = True
+    works: int | None = None
+    fails: int | None = None
+
+    @property
+    def genuine(self) -> bool:
+        """Whether it ran on the real card with real weights."""
+        return self.cap is None and self.weights == "real"
+
+    @property
+    def workload(self) -> Workload:
+        """The workload that was run."""
+        sizes = dict(self.cell.sizes) | {"prompt_tokens": self.prompt_tokens}
+        return Workload(Task(self.cell.task), **sizes)
+
+
+def sizes_of(values: Mapping[str, Any], task: Task) -> Sizes:
+    """The sizes that a task uses, as hashable pairs in a fixed order; absent ones are left out."""
+    return tuple((name, tuples(values[name])) for name in USED[task] if values.get(name) is not None)
+
+
+def tuples(value: Any) -> Any:
+    """Lists of lists as tuples of tuples."""
+    return tuple(tuples(inner) for inner in value) if isinstance(value, list | tuple) else value

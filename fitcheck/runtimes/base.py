@@ -1,0 +1,226 @@
+"""The seam between what runs a model and everything else: one folder a runtime, and nothing outside it knows which.
+
+An ``Ask`` is one cell: model, tier, placement, workload, machine. A ``Runtime`` turns a question into asks, and an ask
+into memory, seconds, support, changes and commands. All of it is pure: no I/O, no clock, no global state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fitcheck.hardware.budget import budgets_of
+from fitcheck.hardware.machine import Budget, Gpu, Machine
+from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.models.model import Architecture, Model, Tier
+from fitcheck.models.workload import Workload
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.rates import Calibration
+
+if TYPE_CHECKING:
+    from fitcheck.records.run import Run
+
+Settings = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A runtime's offload mode as a value: which program in which revision or build, the mode as people call it, and
+    the settings that decide where things lie, by the runtime's own option names."""
+
+    runtime: str
+    revision: str
+    mode: str
+    settings: Settings = ()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """One setting, ``default`` where it is not set."""
+        return next((value for key, value in self.settings if key == name), default)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """How the run is made: by the runtime's own program or by fitcheck's bench, and whether the process has made an
+    image or answer before (``warm``)."""
+
+    bench: bool = False
+    warm: bool = False
+
+
+OWN_PROGRAM = Process()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One cell. A change of mind is a ``replace`` of one field. ``gpu`` is the position of the card that a runtime for
+    a single card uses."""
+
+    model: Model
+    tier: Tier
+    placement: Placement
+    workload: Workload
+    machine: Machine
+    gpu: int = 0
+    process: Process = OWN_PROGRAM
+
+    @property
+    def architecture(self) -> Architecture:
+        """The tier's own shape where a repository holds several models, else the model's."""
+        return self.tier.architecture or self.model.architecture
+
+    @property
+    def card(self) -> Gpu:
+        """The card that a runtime for a single card uses."""
+        return self.machine.gpus[self.gpu]
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """What each card has to give. Files that lie here already need no more disk."""
+        found = budgets_of(self.machine)
+        if self.tier.local_path is None or self.machine.disk_free is None:
+            return found
+        return tuple(replace(one, disk=None) for one in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A question apart from model and machine: the task, tiers by name, the runtime if one was named, and the options
+    that were given, by name. What was not given is not here."""
+
+    task: str | None = None
+    tiers: tuple[str, ...] = ()
+    runtime: str | None = None
+    options: Settings = ()
+
+    def has(self, name: str) -> bool:
+        """Whether the option was given."""
+        return any(key == name for key, _ in self.options)
+
+    def with_(self, **options: Any) -> Wanted:
+        """The same question with these options besides, or in place of those of the same name."""
+        return replace(self, options=tuple(sorted({**dict(self.options), **options}.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something a person could change, in words, and the ask it leads to."""
+
+    words: str
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What no amount of memory changes: the verdict that software and card allow at best, and why. ``decides`` says that
+    amounts count for nothing beside it."""
+
+    verdict: Verdict
+    constraint: Constraint
+    reason: str
+    decides: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A published measurement as the estimator sees it: bytes and seconds, ``None`` where nothing was measured.
+
+    ``fitted`` says that a constant was fitted on the row or an input inferred from it, ``calibrates`` that other rows'
+    seconds are calibrated on it.
+    """
+
+    source: str
+    name: str
+    ask: Ask
+    allocated: int | None = None
+    reserved: int | None = None
+    on_card: int | None = None
+    host: int | None = None
+    seconds: float | None = None
+    fitted: bool = False
+    calibrates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One predicted number beside a published one, in ``unit``; without an interval ``low`` and ``high`` are ``None``."""
+
+    source: str
+    name: str
+    quantity: str
+    unit: str
+    predicted: float
+    published: float
+    low: float | None = None
+    high: float | None = None
+    fitted: bool = False
+
+
+class Runtime(Protocol):
+    """What every runtime offers. A class that inherits from this gets the defaults that are written out here.
+
+    ``families`` are the model families it runs; ``options`` is one frozen dataclass whose fields are declared with
+    ``fitcheck.runtimes.options.option``; ``offered`` says whether it is asked when nobody names a runtime; ``modes``
+    glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds.
+    """
+
+    name: str
+    families: tuple[str, ...]
+    options: type
+    offered: bool = True
+    modes: Mapping[str, str] = {}
+    times: bool = True
+
+    def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterable[Ask]:
+        """The cells worth looking at: defaults filled in, placements chosen. With one tier alone alternatives may be
+        shown that many tiers would bury. Raises InputError for values that cannot be."""
+        ...
+
+    def footprint(self, ask: Ask) -> Footprint:
+        """Memory of the cell on every card of the machine and on its host."""
+        ...
+
+    def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
+        """How long it takes; ``None`` where nothing is known of the card's rates."""
+        ...
+
+    def platform(self, ask: Ask) -> Support | None:
+        """What stands against it whatever the amounts; ``None`` when nothing is known to."""
+        ...
+
+    def changes(self, ask: Ask, wanted: Wanted) -> Iterable[Change]:
+        """What a person could change for free, smallest loss first."""
+        return ()
+
+    def loss(self, ask: Ask) -> float:
+        """How much faster this placement must be to be worth what it loses in quality beside the tier; 1 for none."""
+        return 1.0
+
+    def commands(self, ask: Ask) -> tuple[str, ...]:
+        """How to get the files and run the cell; empty where it is not known."""
+        return ()
+
+    def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
+        """What only this runtime can say of a cell, as JSON values."""
+        return {}
+
+    def notes(self, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
+        """What a reader of the best cell should know of the question."""
+        return ()
+
+    def ask_of(self, run: Run) -> Ask | None:
+        """The cell that a record measured; ``None`` for one that this release does not know."""
+        ...
+
+    def recorded(self, placement: Placement) -> dict[str, Any]:
+        """How a record's ``runtime`` block names ``placement``: name, revision, mode, policy, prefetch."""
+        return {"name": self.name, "revision": placement.revision, "mode": placement.mode, "policy": None}
+
+    def published(self) -> Iterable[Measured]:
+        """Others' measurements that ship with the runtime."""
+        return ()
+
+    def figures(self) -> Iterable[Figure]:
+        """Others' exact figures beside this runtime's own."""
+        return ()

@@ -1,0 +1,18 @@
+"""Changes of the machine that every runtime for a card with a display can offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fitcheck.runtimes.base import Ask, Change
+
+
+def without_display(ask: Ask) -> Iterator[Change]:
+    """The same run with no screen on the card, where that is not known to be so and nothing measured says what is
+    free."""
+    gpu = ask.card
+    if gpu.display is False or gpu.vram_free is not None or gpu.vram_override is not None or gpu.card.unified_memory:
+        return
+    gpus = tuple(replace(one, display=False) if index == ask.gpu else one for index, one in enumerate(ask.machine.gpus))
+    yield Change("run without a display on this card", replace(ask, machine=replace(ask.machine, gpus=gpus)))

@@ -1,0 +1,56 @@
+"""The commands that make a file and run it, as llama.cpp's programs take them."""
+
+from __future__ import annotations
+
+import shlex
+
+from fitcheck.models.model import Model, Tier
+from fitcheck.runtimes.downloads import FOLDER
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
+
+
+def server(tier: Tier, options: LlamaOptions, layers: int) -> str:
+    """The ``llama-server`` command line that means the same as ``options`` for a model of ``layers`` layers."""
+    parts = ["llama-server", _source(tier), f"-c {options.context}", f"-ngl {gpu_layers_flag(options, layers)}"]
+    if options.cpu_moe_layers:
+        everything = options.cpu_moe_layers >= layers
+        parts.append("--cpu-moe" if everything else f"--n-cpu-moe {options.cpu_moe_layers}")
+    if options.flash_attention is not None or options.cache_type_v != "f16":
+        parts.append("-fa on" if options.flash else "-fa off")
+    parts += [text for wanted, text in _switches(options) if wanted]
+    return " ".join(parts)
+
+
+def _source(tier: Tier) -> str:
+    if tier.local_path is None and tier.repository and tier.file:
+        return f"--hf-repo {shlex.quote(tier.repository)} --hf-file {shlex.quote(tier.file)}"
+    return f"-m {shlex.quote(tier.local_path or tier.file or f'{tier.name}.gguf')}"
+
+
+def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
+    """(whether it differs from llama.cpp's default, the switch)."""
+    return (
+        (options.cache_type_k != "f16", f"-ctk {options.cache_type_k}"),
+        (options.cache_type_v != "f16", f"-ctv {options.cache_type_v}"),
+        (options.micro_batch != 512, f"-ub {options.micro_batch}"),
+        (options.batch != 2048, f"-b {options.batch}"),
+        (options.sequences is not None, f"-np {options.sequences}"),
+        (any(options.tensor_split), "-ts " + ",".join(f"{share:g}" for share in options.tensor_split)),
+        (options.full_sliding_cache, "--swa-full"),
+        (options.cache_on_host, "--no-kv-offload"),
+        (not options.mmap, "--no-mmap"),
+        (options.mlock, "--mlock"),
+    )
+
+
+def convert(model: Model, tier: Tier) -> tuple[str, ...]:
+    """How a checkpoint becomes a GGUF tier with llama.cpp's own tools; empty when it is not known where it lies."""
+    source = model.repository or model.slug
+    folder = source if model.repository is None else f"{FOLDER}/{source.rpartition('/')[2]}"
+    fetch = () if model.repository is None else (shlex.join(["hf", "download", source, "--local-dir", folder]),)
+    whole, made = f"{source.rpartition('/')[2]}-BF16.gguf", tier.file or f"{tier.name}.gguf"
+    to_gguf = ["python", "convert_hf_to_gguf.py", folder, "--outtype", "bf16", "--outfile"]
+    if tier.name == "BF16":
+        return (*fetch, shlex.join([*to_gguf, made]))
+    return (*fetch, shlex.join([*to_gguf, whole]), shlex.join(["llama-quantize", whole, made, tier.name]))

@@ -1,0 +1,95 @@
+"""How a runtime declares its options: once, as fields of a frozen dataclass that commands, API, JSON and records read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from fitcheck.errors import OptionError
+from fitcheck.runtimes.base import Wanted
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
+    takes; ``many`` that it may be repeated."""
+
+    help: str
+    type: type = str
+    parse: Callable[[Any], Any] | None = None
+    many: bool = False
+    short: str | None = None
+
+    def read(self, value: Any) -> Any:
+        """The value of what was typed or handed in; typed values of the API pass as they are."""
+        if self.parse is None or not _is_text(value):
+            return tuple(value) if isinstance(value, list) else value
+        return self.parse(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple) and bool(value) and all(isinstance(one, str) for one in value)
+    )
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    type: type = str,
+    parse: Callable[[Any], Any] | None = None,
+    many: bool = False,
+    short: str | None = None,
+) -> Any:
+    """A field of an options dataclass. ``help`` ends with the default where it is not ``None``."""
+    return field(default=default, metadata={"option": Option(help, type, parse, many, short)})
+
+
+def declared(options: type) -> dict[str, Option]:
+    """The options of a dataclass by field name, in order."""
+    return {one.name: one.metadata["option"] for one in fields(options)}
+
+
+def flag(name: str) -> str:
+    """``"n_cpu_moe"`` → ``"--n-cpu-moe"``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def read(options: type[T], wanted: Wanted) -> T:
+    """The options that were given as a value of their dataclass, the rest by default. Raises InputError."""
+    known = declared(options)
+    return options(**{name: known[name].read(value) for name, value in wanted.options if name in known})
+
+
+def refuse_foreign(wanted: Wanted, in_play: Sequence[Any], others: Iterable[Any], what: str) -> None:
+    """Raises OptionError for an option that no runtime in play has: it would change nothing, and saying so is better
+    than an answer beside it. ``others`` are the remaining runtimes, named where they have it."""
+    known = {name for runtime in in_play for name in declared(runtime.options)}
+    for name, _ in wanted.options:
+        if name in known:
+            continue
+        owners = [runtime.name for runtime in others if name in declared(runtime.options)]
+        whose = f"is an option of {' and '.join(owners)}" if owners else "is not an option"
+        by = " or ".join(runtime.name for runtime in in_play) or "nothing here"
+        raise OptionError(f"{flag(name)} {whose}; {what} runs with {by}.")
+
+
+def names(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Comma-separated names in lower case."""
+    parts = text.split(",") if isinstance(text, str) else text
+    return tuple(part.strip().lower() for part in parts if part.strip())
+
+
+def lower(text: str) -> str:
+    """A name without capitals of its own: "ComfyUI" and "PR243" are what people write."""
+    return text.lower()
+
+
+def between(name: str, value: int | None, least: int, most: int) -> None:
+    """Raises OptionError when a number that was given is out of range."""
+    if value is not None and not least <= value <= most:
+        raise OptionError(f"{flag(name)}: {value} is out of range; give {least} to {most}.")

@@ -1,0 +1,55 @@
+"""Every runtime by name. A module is imported when its runtime is asked for, so that a check stays quick."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from fitcheck.errors import OptionError
+from fitcheck.models.model import Model
+from fitcheck.runtimes.base import Runtime
+
+# name → module that holds it as RUNTIME, in the order in which they are asked
+MODULES = {
+    "sensenova": "fitcheck.runtimes.sensenova.runtime",
+    "comfyui": "fitcheck.runtimes.sensenova.node",
+    "llama.cpp": "fitcheck.runtimes.llamacpp.runtime",
+    "weights only": "fitcheck.runtimes.weights_only.runtime",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The registered names, in order."""
+    return tuple(MODULES)
+
+
+def register(name: str, module: str) -> None:
+    """Add a runtime: ``module`` holds it as ``RUNTIME``."""
+    MODULES[name] = module
+    get.cache_clear()
+
+
+@cache
+def get(name: str) -> Runtime:
+    """The runtime of that name. Raises OptionError naming those there are."""
+    if name not in MODULES:
+        raise OptionError(f"--runtime: {name!r} is not known; choose from {', '.join(MODULES)}.")
+    runtime: Runtime = import_module(MODULES[name]).RUNTIME
+    return runtime
+
+
+def every() -> tuple[Runtime, ...]:
+    """All of them, imported."""
+    return tuple(get(name) for name in MODULES)
+
+
+def serving(model: Model, named: str | None = None) -> tuple[Runtime, ...]:
+    """The runtimes in play for ``model``: the one ``named``, else those offered unasked. Raises OptionError when the
+    named one does not run it."""
+    able = [name for name in MODULES if name in model.runtimes]
+    if named is None:
+        return tuple(runtime for runtime in map(get, able) if runtime.offered)
+    if named not in able:
+        get(named)
+        raise OptionError(f"--runtime: {named!r} does not run {model.name}; choose from {', '.join(able) or 'none'}.")
+    return (get(named),)

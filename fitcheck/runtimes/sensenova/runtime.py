@@ -1,0 +1,245 @@
+"""SenseNova-U1 through upstream's own programs: ``--vram_mode full | fast | balanced | low``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.errors import InputError
+from fitcheck.hardware.budget import budget, visible_total
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.machine import Machine
+from fitcheck.memory.constants import measured_capability
+from fitcheck.memory.footprint import CardMemory, Footprint, Phase
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.workload import Task, Workload
+from fitcheck.records.run import Run
+from fitcheck.runtimes.base import Ask, Change, Measured, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.downloads import download
+from fitcheck.runtimes.imagined import without_display
+from fitcheck.runtimes.options import read
+from fitcheck.runtimes.recorded import ask_of
+from fitcheck.runtimes.sensenova import commands
+from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
+from fitcheck.runtimes.sensenova.phases import CardView
+from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host
+from fitcheck.runtimes.sensenova.streaming import (
+    MODES,
+    POLICIES,
+    REVISIONS,
+    UPSTREAM,
+    Stream,
+    Streaming,
+    placement_of,
+    streaming_of,
+    upstream,
+)
+from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
+from fitcheck.runtimes.torch_platform import torch_support
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.rates import Calibration, rates_of
+from fitcheck.units import Interval
+
+SMALL_SIDE = 1024  # pixels of a picture that needs a quarter of the usual one's tokens
+
+# The estimator is pure, and a site asks for the same footprint on hundreds of cards.
+_estimate = lru_cache(maxsize=4096)(estimate)
+
+
+class PictureRuntime(Runtime):
+    """What upstream's programs and the ComfyUI node share: memory, seconds and platform of one card."""
+
+    families = ("sensenova-u1",)
+
+    def streamings(self, options: PictureOptions) -> Iterable[Streaming]:
+        """The offload modes to look at. Raises OptionError."""
+        raise NotImplementedError
+
+    def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        options: PictureOptions = read(self.options, wanted)
+        check_options(options)
+        task = Task(wanted.task) if wanted.task else model.tasks[0]
+        placements = [placement_of(one, options.attention) for one in self.streamings(options)]
+        for tier in tiers:
+            workload = workload_for(task, tier, options)
+            for placement in placements:
+                yield Ask(model, tier, placement, workload, machine)
+
+    def footprint(self, ask: Ask) -> Footprint:
+        streaming = streaming_of(ask.placement)
+        found = _estimate(
+            architecture_of(ask), ask.tier, ask.workload, streaming, view_of(ask, streaming), bench=ask.process.bench
+        )
+        if ask.card.card.unified_memory:
+            found = _in_one_memory(found)
+        return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
+
+    def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
+        streaming, gpu = streaming_of(ask.placement), ask.card
+        assert isinstance(footprint.layout, float)
+        return seconds(
+            architecture_of(ask),
+            ask.tier.tensors,
+            ask.workload,
+            streaming,
+            gpu.card,
+            gpu.link,
+            kept_share=footprint.layout if streaming.keep_generation else 0.0,
+            calibration=calibration,
+        )
+
+    def platform(self, ask: Ask) -> Support | None:
+        vendors = load("runtimes.sensenova", "support")["vendors"]
+        row = vendors.get(ask.card.card.vendor, vendors["other"])
+        streams = streaming_of(ask.placement).stream is not Stream.NOTHING
+        return torch_support(ask.card.card, row, streams=streams)
+
+    def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+        yield from self.lighter_modes(ask)
+        yield from without_display(ask)
+        yield from _lighter_work(ask)
+        current = ask.tier.tensors.nbytes
+        for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
+            if tier.published and tier.tensors.nbytes < current:
+                yield Change(f"tier {tier.name}", replace(ask, tier=tier))
+
+    def lighter_modes(self, ask: Ask) -> Iterator[Change]:
+        """Modes that keep less on the card."""
+        yield from ()
+
+    def commands(self, ask: Ask) -> tuple[str, ...]:
+        return download(ask.tier)
+
+    def ask_of(self, run: Run) -> Ask | None:
+        try:
+            streaming = streaming_of(_recorded_placement(self.name, run))
+        except InputError:
+            return None
+        return ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
+
+    def recorded(self, placement: Placement) -> dict[str, Any]:
+        streaming = streaming_of(placement)
+        streams = streaming.stream is not Stream.NOTHING
+        return {
+            "name": self.name,
+            "revision": placement.revision,
+            "mode": placement.mode,
+            "policy": streaming.policy if streams else None,
+            "prefetch": streaming.prefetch if streams else None,
+        }
+
+
+class Upstream(PictureRuntime):
+    """See ``fitcheck.runtimes.base.Runtime``."""
+
+    name = UPSTREAM
+    options = UpstreamOptions
+    modes = {
+        "full": "all weights on the card",
+        "fast": "streams layers, keeps as many as fit",
+        "balanced": "streams layers, two ahead",
+        "low": "one layer at a time",
+    }
+
+    def streamings(self, options: PictureOptions) -> Iterator[Streaming]:
+        assert isinstance(options, UpstreamOptions)
+        chosen = options.mode or _modes_of(options.revision)
+        return (upstream(mode, options.revision, options.policy) for mode in chosen)
+
+    def lighter_modes(self, ask: Ask) -> Iterator[Change]:
+        streaming = streaming_of(ask.placement)
+        known = _modes_of(streaming.revision)
+        for mode in known[known.index(streaming.mode) + 1 :]:
+            lighter = upstream(mode, streaming.revision, streaming.policy)
+            placement = placement_of(lighter, ask.placement.get("attention"))
+            yield Change(f"--vram_mode {mode}", replace(ask, placement=placement))
+
+    def commands(self, ask: Ask) -> tuple[str, ...]:
+        return download(ask.tier) + commands.run(ask)
+
+    def published(self) -> Iterator[Measured]:
+        from fitcheck.runtimes.sensenova.published import published_rows
+
+        return published_rows()
+
+
+def _modes_of(revision: str) -> tuple[str, ...]:
+    """The modes of a revision: ``fast`` came with the second."""
+    return tuple(mode for mode in MODES if mode != "fast") if revision == REVISIONS[0] else MODES
+
+
+def _recorded_placement(name: str, run: Run) -> Placement:
+    cell = run.cell
+    return Placement(name, cell.revision or "", cell.mode or "", (("policy", cell.policy or POLICIES[0]),))
+
+
+def _recorded_attention(run: Run) -> str:
+    """What attends decides what a pass keeps alive; torch's own kernels, flash among them, all count as SDPA."""
+    return "flash" if run.attention == "flash-attn" else "sdpa"
+
+
+def architecture_of(ask: Ask) -> SenseNovaArchitecture:
+    """The numbers that size the model; only asks of the family come here."""
+    architecture = ask.architecture
+    assert isinstance(architecture, SenseNovaArchitecture)
+    return architecture
+
+
+def view_of(ask: Ask, streaming: Streaming) -> CardView:
+    """What the estimate looks at of the card: only a placement that keeps layers asks for its size, and most compute
+    capabilities share their constants, so that many cards share a footprint."""
+    gpu, keeps = ask.card, streaming.keep_generation
+    return CardView(
+        measured_capability(gpu.card.compute_capability),
+        total=visible_total(gpu) if keeps else None,
+        free=budget(ask.machine, ask.gpu).vram.best if keeps else None,
+        flash_attention=ask.placement.get("attention") == "flash",
+        warm=ask.process.warm,
+        host_bound=host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, gpu.card),
+    )
+
+
+def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, card: Card) -> bool:
+    """Whether the host may take longer to issue a denoising pass than the card to run it; where rates are unknown the
+    card is taken to be the slower one, which reserves more."""
+    if not placement.prefetch or workload.task is Task.VQA or rates_of(card) is None:
+        return False
+    return bool(waits_for_host(arch, tier.tensors, workload, placement, card))
+
+
+def _in_one_memory(found: Footprint) -> Footprint:
+    """Where host and card share one memory, the host holds the card's part as well."""
+    memory = found.cards[0]
+    both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
+    return replace(found, host=replace(found.host, total=both))
+
+
+_NOTHING = Interval.exactly(0)
+_IDLE = CardMemory((Phase("idle", 0, 0, 0, 0, 0),), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
+
+
+def _on_one_of_several(found: Footprint, ask: Ask) -> Footprint:
+    cards = tuple(found.cards[0] if index == ask.gpu else _IDLE for index in range(len(ask.machine.gpus)))
+    note = f"runs on one card, {ask.card.card.name}; the machine's other cards stay idle"
+    return replace(found, cards=cards, assumptions=(*found.assumptions, note))
+
+
+def _lighter_work(ask: Ask) -> Iterator[Change]:
+    """Less guidance, smaller pictures in and out."""
+    workload, makes_pictures = ask.workload, ask.workload.task is not Task.VQA
+    if workload.cfg > 1 and makes_pictures:
+        yield Change("--cfg 1 (needs distilled weights)", replace(ask, workload=workload.with_(cfg=1.0)))
+    if workload.references and max(max(size) for size in workload.references) > SMALL_SIDE:
+        smaller = tuple((min(width, SMALL_SIDE), min(height, SMALL_SIDE)) for width, height in workload.references)
+        yield Change("reference images of 1024x1024", replace(ask, workload=workload.with_(references=smaller)))
+    if makes_pictures and workload.width * workload.height > SMALL_SIDE**2:
+        smaller_work = workload.with_(width=SMALL_SIDE, height=SMALL_SIDE)
+        yield Change("--size 1024x1024", replace(ask, workload=smaller_work))
+
+
+RUNTIME = Upstream()

@@ -1,0 +1,124 @@
+"""A model whose run is not modelled: by its weights a ``no`` can be sure, a ``fits`` never."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fitcheck.hardware.machine import Machine
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, peak
+from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.workload import Task, Workload
+from fitcheck.records.run import Run
+from fitcheck.runtimes.base import Ask, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.options import option, read
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.rates import Calibration
+from fitcheck.units import Interval, format_gib, parse_size
+
+NAME = "weights only"
+WHOLE, BY_COMPONENT = "full", "model offload"
+USUAL_CONTEXT = 8192
+_MISSING = "activations and the allocator's share are not counted"
+_NOTHING = Interval.exactly(0)
+
+
+def _size(text: str) -> tuple[int, int]:
+    return parse_size(text, "--size")
+
+
+@dataclass(frozen=True, slots=True)
+class BoundOptions:
+    """What a bound can take into account: the context of a checkpoint's cache in tokens."""
+
+    ctx: int | None = option(None, "Tokens of context; default: 8192 or the model's own.", type=int)
+    prompt_tokens: int | None = option(None, "Tokens of the prompt; default 512.", type=int)
+    new_tokens: int | None = option(None, "Tokens of the answer; default 128.", type=int)
+    size: tuple[int, int] = option((2048, 2048), "Output size, WIDTHxHEIGHT; default 2048x2048.", parse=_size)
+
+
+class WeightsOnly(Runtime):
+    """See ``fitcheck.runtimes.base.Runtime``. Serves whatever no other runtime takes, and checkpoints beside them."""
+
+    name = NAME
+    families = ("unknown", "language")
+    options = BoundOptions
+    times = False
+    modes = {WHOLE: "all weights on the card", BY_COMPONENT: "one component on the card at a time"}
+
+    def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        options, others = read(BoundOptions, wanted), set(model.runtimes) - {NAME}
+        for tier in tiers:
+            if others and tier.format == "gguf":  # another runtime takes these files
+                continue
+            workload = _workload(model, tier, options)
+            for mode in (WHOLE, BY_COMPONENT) if tier.components else (WHOLE,):
+                settings = (("program", _program(tier, workload)),)
+                yield Ask(model, tier, Placement(NAME, "any", mode, settings), workload, machine)
+
+    def footprint(self, ask: Ask) -> Footprint:
+        phases, host = _phases(ask)
+        most = Interval.exactly(peak(phases).allocated)
+        used = CardMemory(phases, most, most, most, most)
+        idle = CardMemory((Phase("idle", 0, 0, 0, 0, 0),), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
+        cards = tuple(used if index == ask.gpu else idle for index in range(len(ask.machine.gpus)))
+        memory = HostMemory(0, host, 0, Interval.exactly(host))
+        return Footprint(cards, memory, ask.tier.disk_bytes, (_note(ask), "All sizes are lower bounds"))
+
+    def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
+        return None
+
+    def platform(self, ask: Ask) -> Support:
+        phases, _ = _phases(ask)
+        reason = (
+            f"The weights alone take {format_gib(peak(phases).allocated)} of "
+            f"{format_gib(ask.budgets[ask.gpu].vram.best)} card memory; what a run needs besides is not modelled."
+        )
+        return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)
+
+    def ask_of(self, run: Run) -> Ask | None:
+        return None
+
+
+def _workload(model: Model, tier: Tier, options: BoundOptions) -> Workload:
+    architecture = tier.architecture or model.architecture
+    if not architecture.cache_bytes(1):
+        return Workload(Task.T2I, width=options.size[0], height=options.size[1])
+    context = options.ctx or min(architecture.context_length or USUAL_CONTEXT, USUAL_CONTEXT)
+    return Workload(
+        Task.CHAT, context=context, prompt_tokens=options.prompt_tokens or 512, new_tokens=options.new_tokens or 128
+    )
+
+
+def _program(tier: Tier, workload: Workload) -> str:
+    """Whose names the modes are: a pipeline's components are moved by diffusers, a checkpoint is loaded by
+    transformers."""
+    return "diffusers" if tier.components else "transformers" if workload.task is Task.CHAT else "unknown"
+
+
+def _phases(ask: Ask) -> tuple[tuple[Phase, ...], int]:
+    """The phases on the card, and the bytes that wait on the host."""
+    tier, table = ask.tier, ask.tier.tensors
+    if not tier.components:
+        cache = ask.architecture.cache_bytes(ask.workload.context) if ask.workload.task is Task.CHAT else 0
+        return (Phase("decode" if cache else "load", table.nbytes, 0, cache, 0, 0),), 0
+    sizes = table.bytes_by_branch
+    whole = (Phase("all components", sum(sizes.values()), 0, 0, 0, 0),)
+    if ask.placement.mode == WHOLE:
+        return whole, 0
+    parts = tuple(Phase(name, sizes[name], 0, 0, 0, 0) for name in tier.components if name in sizes)
+    return parts or whole, sum(sizes.values())
+
+
+def _note(ask: Ask) -> str:
+    if ask.placement.mode == BY_COMPONENT:
+        return f"enable_model_cpu_offload: one component on the card at a time, the others in system memory; {_MISSING}"
+    if ask.tier.components:
+        return f"Weights of all components on the card; {_MISSING}"
+    if ask.workload.task is Task.CHAT:
+        return f"Weights and a 16-bit cache of {ask.workload.context} tokens on the card; {_MISSING}"
+    return f"Weights on the card; {_MISSING}"
+
+
+RUNTIME = WeightsOnly()

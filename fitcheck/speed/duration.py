@@ -1,0 +1,31 @@
+"""How long a workload takes: seconds, what they are made of, and the rates a person reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fitcheck.units import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """``seconds`` of one image or answer, ``None`` where a part of it is unknown.
+
+    ``parts`` are the best estimates of what the seconds are made of, before overlap, by name; ``rates`` what a person
+    reads instead of seconds (``prompt`` and ``generation`` in tokens a second); ``amounts`` what moved in bytes;
+    ``binding`` names what sets the pace.
+    """
+
+    seconds: Interval[float] | None
+    binding: str
+    parts: tuple[tuple[str, float], ...] = ()
+    rates: tuple[tuple[str, Interval[float]], ...] = ()
+    amounts: tuple[tuple[str, int], ...] = ()
+
+    def part(self, name: str) -> float:
+        """Seconds of a part; 0 where there is none of that name."""
+        return dict(self.parts).get(name, 0.0)
+
+    def rate(self, name: str) -> Interval[float] | None:
+        """A rate by name; ``None`` where it is unknown or means nothing for the workload."""
+        return dict(self.rates).get(name)

@@ -1,0 +1,79 @@
+"""Which cell an answer speaks of: the order of cells, best first. Chosen here once, for every way it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fitcheck.verdict.report import Cell
+
+# Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
+NEAR = 1.15
+# Times within this factor are the same: then less card memory is better.
+SAME = 1.01
+# Tokens per second above which quality matters more than speed to someone who reads along: twice the pace of silent
+# reading, 238 words a minute (Brysbaert 2019) at about 1.3 tokens a word.
+READING_SPEED = 10.0
+# Bits a weight above which no difference in quality is known to matter: Q8_0.
+ENOUGH_BITS = 8.5
+
+
+def order(cells: Sequence[Cell]) -> list[Cell]:
+    """Best first. What is read while it is written is ordered by reading, everything else by waiting."""
+    if not cells:
+        return []
+    return by_reading(cells) if cells[0].workload.task.read_along else by_waiting(cells)
+
+
+def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
+    """By verdict, then published tiers, then time; near the fastest the better tier leads, then memory.
+
+    Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
+    """
+    ranked = sorted(
+        cells,
+        key=lambda cell: (cell.verdict.rank, not cell.tier.published, _wait(cell), -_bits(cell), cell.need),
+    )
+    first = ranked[0]
+    rivals = [
+        cell
+        for cell in ranked
+        if (cell.verdict, cell.tier.published) == (first.verdict, first.tier.published)
+        and _wait(cell) <= NEAR * _wait(first)
+    ]
+    finest = max(_bits(cell) for cell in rivals)
+    quickest = min(_wait(cell) for cell in rivals if _bits(cell) == finest)
+    alike = [cell for cell in rivals if _bits(cell) == finest and _wait(cell) <= SAME * quickest]
+    best = min(alike, key=lambda cell: (cell.need, _wait(cell)))
+    return [best, *(cell for cell in ranked if cell is not best)]
+
+
+def by_reading(cells: Sequence[Cell]) -> list[Cell]:
+    """By verdict, the context asked, readable speed, quality, then speed."""
+    wanted = max(cell.workload.context for cell in cells)
+
+    def key(cell: Cell) -> tuple[object, ...]:
+        rate = cell.rate("generation")
+        pace = 0.0 if rate is None else rate.best
+        return (
+            cell.verdict.rank,
+            cell.workload.context < wanted,
+            -min(pace, READING_SPEED),
+            -min(_bits(cell), ENOUGH_BITS),
+            -pace / cell.loss,
+            cell.need,
+        )
+
+    return sorted(cells, key=key)
+
+
+def _wait(cell: Cell) -> float:
+    """Seconds; where they are unknown, passes of the sampler, so that fewer steps still come first."""
+    if cell.seconds is not None:
+        return cell.seconds.best
+    guidance = 2 if cell.workload.cfg > 1 else 1
+    return float(cell.workload.steps * guidance * cell.workload.images)
+
+
+def _bits(cell: Cell) -> float:
+    table = cell.tier.tensors
+    return 8 * table.nbytes / max(table.elements, 1)
