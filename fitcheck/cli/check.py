@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 
-from fitcheck.cli.options import Question, answer, takes_question
+from fitcheck.cli.options import Question, answer, question_command
 from fitcheck.cli.output import emit
-from fitcheck.verdict.judge import Verdict
+from fitcheck.memory.weighing import Verdict
 
 EXIT_CODES = {Verdict.FITS: 0, Verdict.TIGHT: 3, Verdict.NO: 4, Verdict.UNKNOWN: 5}
 
 
 def register(app: typer.Typer) -> None:
-    @app.command()
-    @takes_question
+    @question_command(app)
     def check(
         question: Question,
         json_: Annotated[bool, typer.Option("--json", help="The whole report as JSON (docs/json.md).")] = False,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from fitcheck.cli.options import Question, answer, takes_question
-from fitcheck.runtimes.sensenova.seconds import Duration
-from fitcheck.verdict.report import AnswerDuration, Timed
+from fitcheck.cli.options import Question, answer, question_command
+from fitcheck.memory.footprint import CATEGORIES
+from fitcheck.speed.duration import Duration
 
-CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch", "allocated")
+_COLUMNS = (*CATEGORIES, "allocated")
 _MEANING = {
     "resident": "weights that stay",
     "window": "streamed weights in flight",
@@ -19,21 +19,17 @@ _MEANING = {
 }
 
 
-def _parts(duration: Timed) -> str:
-    """The best estimates that the seconds are made of."""
-    if isinstance(duration, Duration):
-        return (
-            f"compute {duration.compute:.2f}, dequantization {duration.dequantization:.2f}, "
-            f"streaming {duration.stream:.2f} before overlap"
-        )
-    if isinstance(duration, AnswerDuration):
-        return f"reading the prompt {duration.prompt:.2f}, writing the answer {duration.generation:.2f}"
-    return "parts unknown"
+def _took(duration: Duration) -> str:
+    """Seconds with the best estimates that they are made of, before overlap."""
+    span, parts = duration.seconds, ", ".join(f"{name} {value:.2f}" for name, value in duration.parts)
+    if span is None:
+        return f"unknown; {duration.binding} binds"
+    before = " before overlap" if duration.part("streaming") else ""
+    return f"{span.best:.2f}  ({span.low:.2f} to {span.high:.2f}): {parts}{before}; {duration.binding} binds"
 
 
 def register(app: typer.Typer) -> None:
-    @app.command()
-    @takes_question
+    @question_command(app)
     def explain(question: Question) -> None:
         """What is on the card in each phase and what is on the host, for the best cell of the options."""
         from rich.markup import escape
@@ -44,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
         report = answer(question)
         cell, out = report.best, console()
-        footprint = cell.footprint
+        footprint, memory = cell.footprint, cell.memory
         out.print(headline(report), style="bold", markup=False)
         table = Table(
             box=None,
@@ -53,17 +49,17 @@ def register(app: typer.Typer) -> None:
             title=f"{escape(cell.tier.name)}, {cell.placement.mode}: GiB on the card",
         )
         table.add_column("phase")
-        for category in CATEGORIES:
+        for category in _COLUMNS:
             table.add_column(f"{category.replace('_', ' ')}\n{_MEANING[category]}", justify="right")
-        for phase in footprint.phases:
-            mark = " ← peak" if phase is footprint.peak else ""
-            table.add_row(phase.name + mark, *(f"{getattr(phase, category) / 2**30:.3f}" for category in CATEGORIES))
+        for phase in memory.phases:
+            mark = " ← peak" if phase is memory.peak else ""
+            table.add_row(phase.name + mark, *(f"{getattr(phase, category) / 2**30:.3f}" for category in _COLUMNS))
         out.print(table)
         lines = [
-            ("allocated", footprint.allocated),
-            ("reserved", footprint.reserved),
-            ("on the card, with context", footprint.card),
-            ("smallest card that works", footprint.required),
+            ("allocated", memory.allocated),
+            ("reserved", memory.reserved),
+            ("on the card, with context", memory.card),
+            ("smallest card that works", memory.required),
             ("system memory", footprint.host.total),
         ]
         for name, span in lines:
@@ -77,11 +73,6 @@ def register(app: typer.Typer) -> None:
         )
         out.print(f"{'disk':28} {format_gb(footprint.disk)}")
         if cell.duration is not None:
-            took = cell.duration.seconds
-            parts = _parts(cell.duration)
-            out.print(
-                f"{'seconds':28} {took.best:.2f}  ({took.low:.2f} to {took.high:.2f}): "
-                f"{parts}; {cell.duration.binding} binds"
-            )
-        for note in (*report.notes, *cell.assumptions):
+            out.print(f"{'seconds':28} {_took(cell.duration)}")
+        for note in (*report.notes, *cell.footprint.assumptions):
             out.print(f"· {note}", markup=False)

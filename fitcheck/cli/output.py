@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from fitcheck.memory.weighing import Verdict
 from fitcheck.models.workload import Task
 from fitcheck.units import format_gib, format_seconds, format_span
-from fitcheck.verdict.judge import Verdict
 from fitcheck.verdict.report import Cell, Report
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
@@ -28,7 +28,7 @@ def columns(report: Report) -> tuple[str, ...]:
 
 
 def _is_text(report: Report) -> bool:
-    return report.workload.task is Task.CHAT
+    return report.workload.task.read_along
 
 
 def console(stderr: bool = False) -> Console:
@@ -39,8 +39,7 @@ def console(stderr: bool = False) -> Console:
 
 def headline(report: Report) -> str:
     """The answer in one sentence."""
-    cell, card = report.best, report.machine.gpus[0].card
-    where = card.name
+    cell, where = report.best, report.place
     if cell.verdict is Verdict.NO:
         return f"{report.model.name} does not run on {where}: {cell.judgement.reason}"
     if cell.verdict is Verdict.UNKNOWN:
@@ -49,24 +48,24 @@ def headline(report: Report) -> str:
         return _text_headline(report)
     word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
     time = ""
-    if cell.duration is not None:
-        span = cell.duration.seconds
+    span = cell.seconds
+    if span is not None:
         time = f", {format_seconds(span.low)} to {format_seconds(span.high)} {_unit(cell)}"
     return (
         f"{report.model.name} {word} {where}: {cell.tier.name} in mode {cell.placement.mode} takes "
-        f"{format_gib(cell.footprint.card.best)} of {format_gib(report.budget.vram.best)} card memory and "
+        f"{format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory and "
         f"{format_gib(cell.footprint.host.total.best)} of system memory{time} ({cell.evidence.level})."
     )
 
 
 def _text_headline(report: Report) -> str:
-    cell, card = report.best, report.machine.gpus[0].card
+    cell = report.best
     word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
-    speed = cell.speed.generation if cell.speed is not None else None
+    speed = cell.rate("generation")
     pace = "" if speed is None else f", {speed.low:.0f} to {speed.high:.0f} tokens a second"
     return (
-        f"{report.model.name} {word} {card.name}: {cell.tier.name} with {cell.placement.mode} at "
-        f"{cell.workload.context} tokens of context takes {format_gib(cell.footprint.card.best)} of "
+        f"{report.model.name} {word} {report.place}: {cell.tier.name} with {cell.placement.mode} at "
+        f"{cell.workload.context} tokens of context takes {format_gib(cell.need)} of "
         f"{format_gib(report.budget.vram.best)} card memory and {format_gib(cell.footprint.host.total.best)} of system "
         f"memory{pace} ({cell.evidence.level})."
     )
@@ -78,13 +77,13 @@ def _unit(cell: Cell) -> str:
 
 def row(report: Report, cell: Cell) -> list[str]:
     """The cells of one line, in the order of ``columns``."""
-    footprint = cell.footprint
+    footprint, card = cell.footprint, cell.memory.card
     flip = "" if cell.flip is None else f"{cell.flip.change} ({cell.flip.verdict})"
     return [
         cell.tier.name if cell.tier.published else f"{cell.tier.name} ({_unpublished(cell)})",
         cell.placement.mode,
         str(cell.verdict),
-        _span(footprint.card.low, footprint.card.best, footprint.card.high),
+        _span(card.low, card.best, card.high),
         f"{report.budget.vram.best / 2**30:.1f}",
         _span(footprint.host.total.low, footprint.host.total.best, footprint.host.total.high),
         f"{footprint.disk / 1e9:.1f}",
@@ -96,19 +95,19 @@ def row(report: Report, cell: Cell) -> list[str]:
 
 
 def _unpublished(cell: Cell) -> str:
-    return "to convert" if cell.placement.runtime == "llama.cpp" else "unpublished"
+    return "to convert" if len(cell.commands) > 1 else "unpublished"
 
 
 def _seconds(cell: Cell) -> str:
-    if cell.duration is None:
+    span = cell.seconds
+    if span is None:
         return "unknown"
-    span = cell.duration.seconds
     return f"{format_seconds(span.best)} ({format_seconds(span.low)} – {format_seconds(span.high)})"
 
 
 def _tokens(cell: Cell) -> str:
     """Tokens generated a second."""
-    span = cell.speed.generation if cell.speed is not None else None
+    span = cell.rate("generation")
     if span is None:
         return "unknown"
     digits = 0 if span.low >= 10 else 1
@@ -168,9 +167,9 @@ def _fits(out: Console, table: Table) -> bool:
 
 def _short(cell: Cell) -> dict[str, str]:
     """Cells without their intervals, and the time as an interval alone."""
-    span = None if cell.duration is None else cell.duration.seconds
+    span = cell.seconds
     return {
-        "card GiB": f"{cell.footprint.card.best / 2**30:.1f}",
+        "card GiB": f"{cell.need / 2**30:.1f}",
         "system GiB": f"{cell.footprint.host.total.best / 2**30:.1f}",
         "seconds": "unknown" if span is None else format_span(format_seconds(span.low), format_seconds(span.high)),
     }
@@ -197,8 +196,8 @@ def narrate(report: Report) -> None:
     size = f" {work.width}x{work.height}, {work.steps} steps, cfg {work.cfg:g};"
     if work.task is Task.VQA:
         size = ""
-    elif work.task is Task.CHAT:
+    elif work.task.read_along:
         size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}, an answer of {work.new_tokens};"
     err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
-    for note in (*report.machine.notes, *report.notes, *report.best.assumptions):
+    for note in (*report.machine.notes, *report.notes, *report.best.footprint.assumptions):
         err.print(f"· {note}", style="dim", markup=False)
