@@ -50,6 +50,6 @@ def serving(model: Model, named: str | None = None) -> tuple[Runtime, ...]:
     if named is None:
         return tuple(runtime for runtime in map(get, able) if runtime.offered)
     if named not in able:
-        get(named)
-        raise OptionError(f"--runtime: {named!r} does not run {model.name}; choose from {', '.join(able) or 'none'}.")
+        does = "does not run" if named in MODULES else "is not known; it does not run"
+        raise OptionError(f"--runtime: {named!r} {does} {model.name}; choose from {', '.join(able) or 'none'}.")
     return (get(named),)

@@ -125,7 +125,7 @@ def project(document: Mapping[str, Any]) -> Answer:
             "usable_ram": _interval(machine["usable_ram"]),
         },
         "model": {name: document["model"][name] for name in ("slug", "name", "licence", "repository")},
-        "workload": document["workload"],
+        "workload": {name: value for name, value in document["workload"].items() if name != "batch"},
         "notes": document["notes"],
         "cells": [_cell(cell) for cell in document["cells"]],
     }
@@ -133,15 +133,17 @@ def project(document: Mapping[str, Any]) -> Answer:
     return rounded
 
 
-_PLAIN = ("tier", "mode", "runtime", "revision", "policy", "steps", "cfg", "verdict", "binding", "reason", "flip")
+_PLAIN = ("tier", "mode", "runtime", "revision", "verdict", "binding", "reason", "flip")
 _INTERVALS = ("allocated", "reserved", "card", "required", "seconds")
 _CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch", "allocated")
 
 
 def _cell(cell: Mapping[str, Any]) -> dict[str, Any]:
-    host, evidence = cell["host"], cell["evidence"]
+    host, evidence, workload = cell["host"], cell["evidence"], cell["workload"]
     return {
         **{name: cell[name] for name in _PLAIN},
+        "policy": cell["settings"].get("policy"),
+        **({name: workload[name] for name in ("steps", "cfg") if name in workload}),
         "evidence": {"level": evidence["level"], "records": evidence["records"]},
         **{name: _interval(cell[name]) for name in _INTERVALS},
         "host": _interval(host),
@@ -149,21 +151,33 @@ def _cell(cell: Mapping[str, Any]) -> dict[str, Any]:
         "disk": cell["disk"],
         "peak": cell["peak"],
         "phases": [[phase["name"], *(phase[name] for name in _CATEGORIES)] for phase in cell["phases"]],
-        "time": cell["time"],
+        "time": _time(cell),
         "commands": cell["commands"],
         "assumptions": cell["assumptions"],
-        **(_text(cell) if "context" in cell else {}),
+        **(_text(cell) if "context" in workload else {}),
     }
+
+
+def _time(cell: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parts of the seconds by the names they were kept under; none where seconds are unknown."""
+    time_ = cell["time"]
+    if time_ is None or cell["seconds"] is None:
+        return None
+    names = {"streaming": "stream"}
+    streamed = {"streamed_bytes": time_["amounts"]["streamed"]} if "streamed" in time_["amounts"] else {}
+    parts = {names.get(name, name): value for name, value in time_["parts"].items()}
+    return {**parts, **streamed, "binding": time_["binding"]}
 
 
 def _text(cell: Mapping[str, Any]) -> dict[str, Any]:
     """What only cells of language models have."""
-    buffers = cell["buffers"]
+    details, rates = cell["details"], (cell["time"] or {}).get("rates", {})
+    buffers = details.get("buffers")
     return {
-        "context": cell["context"],
-        "prompt_rate": _interval(cell["prompt_tokens_per_second"]),
-        "generation_rate": _interval(cell["generation_tokens_per_second"]),
-        "options": cell["options"],
+        "context": cell["workload"]["context"],
+        "prompt_rate": _interval(rates.get("prompt")),
+        "generation_rate": _interval(rates.get("generation")),
+        "options": details.get("options"),
         "cards": buffers and buffers["cards"],
         "host_buffers": buffers and buffers["host"],
     }
