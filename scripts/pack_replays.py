@@ -1,7 +1,7 @@
 """Replays the allocator for the catalog's models at their usual workloads and for measured rows, and keeps the answers.
 
 A replay is a pure function that takes tens of milliseconds; a check asks for dozens. What this writes to
-``fitcheck/memory/data/replays.json`` only saves that time: an answer that is not there is worked out when it is asked
+``fitcheck/runtimes/sensenova/data/replays.json`` only saves that time: an answer that is not there is worked out when it is asked
 for, and a test holds some of what is there to what comes out.
 
 Run: python scripts/pack_replays.py   (some four minutes on two cores)
@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
-TARGET = Path(__file__).parents[1] / "fitcheck/memory/data/replays.json"
+TARGET = Path(__file__).parents[1] / "fitcheck/runtimes/sensenova/data/replays.json"
 RESULTS = Path(__file__).parents[1] / "results"
 # both sizes of cuBLAS workspace; on the smallest card, advice asks about all that could be changed
 CARDS = ("RTX 3060 12 GB", "RTX 4090", "H100 SXM")
@@ -34,7 +34,7 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
     from fitcheck.models.tensors import TensorTable
     from fitcheck.runtimes.sensenova import reserved as allocator
     from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
-    from fitcheck.runtimes.sensenova.workloads import Request
+    from fitcheck.runtimes.base import Wanted
     from fitcheck.verdict.check import check
 
     found: dict[str, int] = {}
@@ -63,23 +63,18 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
     assert tier is not None
     for card, (task, sizes) in product(CARDS, REQUESTS.items()):
         for size in sizes:
-            request = Request(task=task, size=size)
-            check(model, machine_for(find_card(card), ram=64 << 30), tiers=[tier], request=request)
+            wanted = Wanted(task=task).with_(size=size)
+            check(model, machine_for(find_card(card), ram=64 << 30), wanted, tiers=[tier])
     return found
 
 
 def main() -> None:
     from fitcheck.models import catalog
-    from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+    from fitcheck.models.families.sensenova.family import FAMILY
 
-    models = [catalog.get(slug) for slug in catalog.slugs()]
+    models = [catalog.get(slug) for slug in FAMILY.slugs()]
     parts: list[tuple[str, str] | None] = [None]
-    parts += [
-        (model.slug, tier.name)
-        for model in models
-        if isinstance(model.architecture, SenseNovaArchitecture)
-        for tier in model.tiers
-    ]
+    parts += [(model.slug, tier.name) for model in models for tier in model.tiers]
     found: dict[str, int] = {}
     with ProcessPoolExecutor(2) as pool:
         for part in pool.map(answers, parts):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fitcheck.errors import InputError
+from fitcheck.errors import RecordError
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
 
         from fitcheck.cli.output import console
-        from fitcheck.verdict.accuracy import language_summaries, published_rows, recorded_rows, summarize
+        from fitcheck.verdict.accuracy import figure_summaries, published_rows, recorded_rows, summarize
 
         rows = published_rows()
         if results is not None:
             if not results.is_dir():
-                raise InputError(f"--results: {results} is not a folder.")
+                raise RecordError(f"--results: {results} is not a folder.")
             rows += recorded_rows(results)
-        summaries = [*summarize(rows), *language_summaries()]
+        summaries = [*summarize(rows), *figure_summaries()]
         if json_:
             document = {
                 "schema": "fitcheck.accuracy/1",

@@ -28,9 +28,9 @@ def runs_on(model: str, cards: Sequence[Card], ram: int | None, under: float | N
     ``ram`` is the machine's system memory in bytes, by default what a machine with such a card usually has; ``under``
     a launch price in US dollars. Raises InputError for an unknown model and an amount that is none.
     """
+    from fitcheck.memory.weighing import Verdict
     from fitcheck.models import catalog
     from fitcheck.records.evidence import accepted
-    from fitcheck.verdict.judge import Verdict
     from fitcheck.verdict.usual_machine import ask
 
     if under is not None and not (math.isfinite(under) and under > 0):
@@ -57,14 +57,14 @@ def row(card: Card, report: Report) -> tuple[str, ...]:
     from fitcheck.units import format_seconds, format_span
 
     cell = report.best
-    span = None if cell.duration is None else cell.duration.seconds
+    span = cell.seconds
     return (
         card.name,
         _UNKNOWN if card.launch_price_usd is None else f"{card.launch_price_usd.value:,.0f}",
         str(cell.verdict),
         cell.tier.name,
         cell.placement.mode,
-        f"{cell.footprint.card.best / 2**30:.1f}",
+        f"{cell.need / 2**30:.1f}",
         f"{report.budget.vram.best / 2**30:.1f}",
         _UNKNOWN if span is None else format_span(format_seconds(span.low), format_seconds(span.high)),
         str(cell.evidence.level),

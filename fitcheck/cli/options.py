@@ -131,9 +131,7 @@ def _runtime_parameters() -> list[inspect.Parameter]:
         flags = (flag(name),) if one.short is None else (flag(name), one.short)
         shown = typer.Option(*flags, help=one.help, rich_help_panel=", ".join(owners), show_default=False)
         annotation = Annotated[kind, shown]  # type: ignore[valid-type]
-        found.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
+        found.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return found
 
 

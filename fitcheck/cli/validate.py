@@ -28,10 +28,10 @@ def register(app: typer.Typer) -> None:
 
         reject: cannot be, the file is not accepted. flag: surprises, kept and shown as flagged. note: good to know.
         """
-        from fitcheck.cli.expectation import doubt
         from fitcheck.errors import InputError
         from fitcheck.records.findings import Rank
         from fitcheck.records.validate import validate as check
+        from fitcheck.verdict.expectation import doubt
 
         chosen = paths or [DEFAULT_ROOT]
         for path in chosen:

@@ -129,8 +129,9 @@ def _sum(plan: Sequence[Pass], prices: Sequence[Price], factors: Ends, transfer:
                 dequantization += one.count * factors[end] * parts[1]
         stream += one.count * (ahead[1] + waited[1])
         nbytes += one.count * (one.ahead.nbytes + one.waited.nbytes)
-    parts = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
-    return Duration(Interval(*total), _binding(*dict(parts).values()), parts, amounts=(("streamed", nbytes),))
+    made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
+    binding = _binding(compute, dequantization, stream)
+    return Duration(Interval(*total), binding, made_of, amounts=(("streamed", nbytes),))
 
 
 def _binding(compute: float, dequantization: float, stream: float) -> str:

@@ -6,34 +6,29 @@ rows are summed up apart, because they cannot test the estimator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from fitcheck.hardware.machine import Link
-from fitcheck.models.workload import Task
+from fitcheck.memory.footprint import Footprint
 from fitcheck.records.evidence import Index, build
-from fitcheck.runtimes.sensenova.estimate import estimate
-from fitcheck.runtimes.sensenova.seconds import seconds
-from fitcheck.runtimes.sensenova.streaming import upstream
+from fitcheck.records.run import Run
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Ask, Measured, Runtime
 from fitcheck.speed.rates import Calibration, calibrated_spread
 from fitcheck.units import GIB, Interval
-from fitcheck.verdict.evidence import calibration_for, runs_in_full
-from fitcheck.verdict.measured import MeasuredCell, published_cells, recorded_cells
-
-# Host-to-device rate of the published H100 (facts of 2026-08); not fitted to any row here.
-_PUBLISHED_LINK = 54e9
-# The one published row that published seconds are calibrated on.
-_CALIBRATION_SECONDS = 20.894
+from fitcheck.verdict.evidence import ask_of, calibration_for, compute_factor
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One quantity of one measured cell. ``unit`` is GiB or s; ``published`` holds the measured value."""
+class AccuracyRow:
+    """One quantity of one measured cell; ``model`` is its slug. ``unit`` is GiB or s; ``published`` holds the measured
+    value."""
 
     origin: str
     source: str
+    model: str
     cell: str
     quantity: str
     unit: str
@@ -50,11 +45,14 @@ class Row:
 
     @property
     def covered(self) -> bool:
+        """Whether the measured value lies inside the interval."""
         return self.low <= self.published <= self.high
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class AccuracySummary:
+    """Absolute relative errors of one quantity; ``covered`` is ``None`` for exact figures without an interval."""
+
     origin: str
     quantity: str
     rows: int
@@ -64,123 +62,154 @@ class Summary:
     fitted: bool
 
 
-def language_summaries() -> list[Summary]:
-    """llama.cpp's printed buffers and exact GGUF file sizes against ours; these are exact figures without intervals."""
-    from fitcheck.runtimes.llamacpp import published as llamacpp
-
-    rows, _ = llamacpp.llamacpp_accuracy()
-    sizes, _ = llamacpp.file_size_accuracy()
-    found = [*llamacpp.summarize(rows), *llamacpp.summarize(sizes)]
-    words = {"mainline": "llama.cpp", "fork": "ik_llama.cpp", "file": "GGUF", "file, rounded": "GGUF (rounded)"}
-    return [
-        Summary("published", f"{words[one.engine]} {one.quantity}", one.count, one.median, one.worst, None, False)
-        for one in found
-    ]
-
-
-def summarize(rows: Sequence[Row]) -> list[Summary]:
+def summarize(rows: Sequence[AccuracyRow]) -> list[AccuracySummary]:
     """Median and worst absolute error by origin and quantity; rows that were fitted on stand apart."""
     found = []
     for key in sorted({(row.origin, row.quantity, row.fitted) for row in rows}):
         part = [row for row in rows if (row.origin, row.quantity, row.fitted) == key]
         errors = [abs(row.error) for row in part]
-        origin, quantity, fitted = key
         covered = sum(row.covered for row in part)
-        found.append(Summary(origin, quantity, len(part), median(errors), max(errors), covered, fitted))
+        found.append(AccuracySummary(key[0], key[1], len(part), median(errors), max(errors), covered, key[2]))
     return found
 
 
-def published_rows() -> list[Row]:
-    """Every published SenseNova row that fitcheck models, beside the estimate."""
-    cells = list(published_cells())
-    rows = [row for cell in cells for row in _memory_rows(cell)]
-    return rows + [row for cell in cells for row in _published_time(cell)]
+def figure_summaries() -> list[AccuracySummary]:
+    """Published exact figures beside the runtimes' own, which have no interval."""
+    groups: dict[tuple[str, bool], list[float]] = {}
+    for runtime in registry.every():
+        for one in runtime.figures():
+            groups.setdefault((one.quantity, one.fitted), []).append(abs(one.predicted / one.published - 1))
+    return [
+        AccuracySummary("published", quantity, len(errors), median(errors), max(errors), None, fitted)
+        for (quantity, fitted), errors in groups.items()
+    ]
 
 
-def recorded_rows(root: Path) -> list[Row]:
-    """Every pass record under ``root``, beside the estimate; seconds calibrated on ``link`` and mode ``full``."""
-    cells = list(recorded_cells(root))
-    rows = [row for cell in cells if not cell.capped for row in _memory_rows(cell)]
-    rows += [row for cell in cells if cell.limit for row in _limit_rows(cell)]
-    return rows + _recorded_times(cells, root)
+def published_rows() -> list[AccuracyRow]:
+    """Every published row that a runtime models, beside the estimate."""
+    rows: list[AccuracyRow] = []
+    for runtime in registry.every():
+        measured = list(runtime.published())
+        rows += [row for one in measured for row in _memory_rows(runtime, one, "published")]
+        rows += _published_times(runtime, measured)
+    return rows
+
+
+def recorded_rows(root: Path) -> list[AccuracyRow]:
+    """Every pass record under ``root``, beside the estimate; seconds calibrated on ``link`` records and on runs that no
+    streaming slowed."""
+    index, rows = _index(root), []
+    cells = [(run, ask) for run in index.rows if run.outcome == "ok" and (ask := ask_of(run)) is not None]
+    for run, ask in cells:
+        if run.cap is None:
+            rows += list(_memory_rows(registry.get(ask.placement.runtime), _measured(run, ask), "record"))
+    for run, ask in cells:
+        if run.works and run.fails:
+            rows.append(_limit_row(registry.get(ask.placement.runtime), run, ask))
+    return rows + _recorded_times(cells, index)
+
+
+def _measured(run: Run, ask: Ask) -> Measured:
+    return Measured(
+        run.id, _name(ask), ask, run.allocated, run.reserved, on_card=run.process, host=run.rss, seconds=run.seconds
+    )
+
+
+def _name(ask: Ask) -> str:
+    work, placement = ask.workload, ask.placement
+    parts = [ask.model.name, ask.tier.name, placement.revision, str(work.task)]
+    parts += [f"{work.width}x{work.height} cfg {work.cfg:g}", placement.mode]
+    return " ".join(parts)
 
 
 def _row(
-    cell: MeasuredCell, quantity: str, unit: str, span: Interval[int] | Interval[float], measured: float, fitted: bool
-) -> Row:
+    one: Measured,
+    origin: str,
+    quantity: str,
+    unit: str,
+    span: Interval[int] | Interval[float],
+    value: float,
+    fitted: bool,
+) -> AccuracyRow:
     scale = GIB if unit == "GiB" else 1
-    values = (span.best / scale, span.low / scale, span.high / scale)
-    return Row(cell.origin, cell.source, cell.name, quantity, unit, *values, measured / scale, fitted)
+    ends = (span.best / scale, span.low / scale, span.high / scale)
+    slug = one.ask.model.slug
+    return AccuracyRow(origin, one.source, slug, one.name, quantity, unit, *ends, value / scale, fitted)
 
 
-def _memory_rows(cell: MeasuredCell) -> Iterable[Row]:
-    footprint = estimate(cell.architecture, cell.tier, cell.workload, cell.placement, cell.device, cell.process)
-    if cell.allocated is not None:
-        yield _row(cell, "allocated", "GiB", footprint.allocated, cell.allocated, cell.inferred)
-    if cell.reserved is not None:
-        yield _row(cell, "reserved", "GiB", footprint.reserved, cell.reserved, cell.inferred)
-    if cell.on_card is not None:
-        yield _row(cell, "on the card", "GiB", footprint.card, cell.on_card, True)
-    if cell.host is not None:
-        yield _row(cell, "host RSS", "GiB", footprint.host.total, cell.host, True)
+def _memory_rows(runtime: Runtime, one: Measured, origin: str) -> Iterator[AccuracyRow]:
+    footprint = runtime.footprint(one.ask)
+    memory = footprint.cards[one.ask.gpu]
+    if one.allocated is not None:
+        yield _row(one, origin, "allocated", "GiB", memory.allocated, one.allocated, one.fitted)
+    if one.reserved is not None:
+        yield _row(one, origin, "reserved", "GiB", memory.reserved, one.reserved, one.fitted)
+    if one.on_card is not None:
+        yield _row(one, origin, "on the card", "GiB", memory.card, one.on_card, True)
+    if one.host is not None:
+        yield _row(one, origin, "host RSS", "GiB", footprint.host.total, one.host, True)
 
 
-def _limit_rows(cell: MeasuredCell) -> Iterable[Row]:
+def _limit_row(runtime: Runtime, run: Run, ask: Ask) -> AccuracyRow:
     """The smallest cap that works; it is known to the resolution of its bisection."""
-    if cell.limit is None:
-        return
-    footprint = estimate(cell.architecture, cell.tier, cell.workload, cell.placement, cell.device, cell.process)
-    yield _row(cell, "smallest card", "GiB", footprint.required, cell.limit[1], True)
+    required = runtime.footprint(ask).cards[ask.gpu].required
+    return _row(_measured(run, ask), "record", "smallest card", "GiB", required, run.works or 0, True)
 
 
 def _duration(
-    cell: MeasuredCell, calibration: Calibration | None, link: Link | None = None, mode: str | None = None
+    runtime: Runtime, ask: Ask, calibration: Calibration | None, footprint: Footprint | None = None
 ) -> Interval[float] | None:
-    placement = cell.placement if mode is None else upstream(mode, cell.placement.revision)
-    found = seconds(
-        cell.architecture,
-        cell.tier.tensors,
-        cell.workload,
-        placement,
-        cell.card,
-        link or Link(cell.card.pcie_generation, cell.card.pcie_lanes),
-        kept_share=estimate(cell.architecture, cell.tier, cell.workload, placement, cell.device).kept_share,
-        calibration=calibration,
-    )
+    found = runtime.duration(ask, footprint or runtime.footprint(ask), calibration)
     return None if found is None else found.seconds
 
 
-def _published_time(cell: MeasuredCell) -> Iterable[Row]:
-    """Published seconds of plain t2i after calibration on the one row of mode ``full``."""
-    if cell.seconds is None or cell.workload.task is not Task.T2I or cell.workload.prompt_tokens:
+def _published_times(runtime: Runtime, measured: Sequence[Measured]) -> Iterable[AccuracyRow]:
+    """Published seconds after calibration on the rows that calibrate: the machines' own compute, nothing else. Only of
+    what those rows share: their task, without a prompt of its own length."""
+    anchors = [one for one in measured if one.calibrates and one.seconds is not None]
+    if not anchors:
         return
-    reference = _duration(cell, None, mode="full")
-    if reference is None:
-        return
-    factor = _CALIBRATION_SECONDS / reference.best
-    span = _duration(cell, Calibration(factor, calibrated_spread(), records=1), Link(measured_pinned=_PUBLISHED_LINK))
-    if span is not None:
-        yield _row(cell, "seconds", "s", span, cell.seconds, cell.seconds == _CALIBRATION_SECONDS)
-
-
-def _recorded_times(cells: Sequence[MeasuredCell], root: Path) -> list[Row]:
-    """Seconds as a check would say them who knows the card's link records and its other runs in mode ``full``.
-
-    A run in mode ``full`` is predicted from the other ones of its tier. One that alone calibrates its tier is fitted.
-    """
-    index, rows = _index(root), []
-    for cell in cells:
-        if cell.seconds is None or cell.capped:
+    anchor = anchors[0]
+    for one in measured:
+        if (
+            one.seconds is None
+            or one.ask.workload.task is not anchor.ask.workload.task
+            or one.ask.workload.prompt_tokens
+        ):
             continue
-        others = Index(tuple(row for row in index.rows if row.id != cell.source), index.links)
-        siblings = [row for row in runs_in_full(cell.card.slug, others) if row.cell.tier == cell.tier.name]
-        alone = cell.placement.mode == "full" and not siblings
-        calibration, _ = calibration_for(cell.card, cell.tier, index if alone else others)
+        reference = _duration(runtime, _as(anchor, one), None)
+        if reference is None or anchor.seconds is None:
+            continue
+        factor = anchor.seconds / reference.best
+        span = _duration(runtime, one.ask, Calibration(factor, calibrated_spread(), records=1))
+        if span is not None:
+            yield _row(one, "published", "seconds", "s", span, one.seconds, one.calibrates)
+
+
+def _as(anchor: Measured, one: Measured) -> Ask:
+    """The calibrating cell's mode for another row's model, tier, sizes and revision."""
+    placement = replace(one.ask.placement, mode=anchor.ask.placement.mode)
+    return replace(one.ask, placement=placement)
+
+
+def _recorded_times(cells: Sequence[tuple[Run, Ask]], index: Index) -> list[AccuracyRow]:
+    """Seconds as a check would say them who knows the card's link records and its other unstreamed runs.
+
+    An unstreamed run is predicted from the other ones of its tier. One that alone calibrates its tier is fitted.
+    """
+    rows = []
+    for run, ask in cells:
+        if run.seconds is None or run.cap is not None:
+            continue
+        others = Index(tuple(one for one in index.rows if one.id != run.id), index.links)
+        siblings = [one for one in others.rows if (one.card, one.cell.tier) == (run.card, run.cell.tier)]
+        alone = compute_factor(run) is not None and not any(compute_factor(one) is not None for one in siblings)
+        calibration = calibration_for(ask.card.card, ask.tier.name, index if alone else others)
         if calibration is None or calibration.spread is None:
             continue
-        span = _duration(cell, calibration)
+        span = _duration(registry.get(ask.placement.runtime), ask, calibration)
         if span is not None:
-            rows.append(_row(cell, "seconds", "s", span, cell.seconds, alone))
+            rows.append(_row(_measured(run, ask), "record", "seconds", "s", span, run.seconds, alone))
     return rows
 
 

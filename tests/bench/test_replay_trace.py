@@ -140,7 +140,9 @@ def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload,
     recording = Recording()
     keeps = LAYERS if placement.keep_generation else 0
     table = table_of(catalog.recipe_table(tier, architecture))
-    process = Process(architecture, table, workload, placement, ReplayedCard(recording, 8), keeps=keeps, every_layer=True)
+    process = Process(
+        architecture, table, workload, placement, ReplayedCard(recording, 8), keeps=keeps, every_layer=True
+    )
     for _ in range(2):
         process.run()
     return ordered(recording.events)

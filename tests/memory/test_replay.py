@@ -49,7 +49,13 @@ def test_skipped_layers_and_strides_of_text_change_next_to_nothing(
     table, asked = question(tier, workload, placement, late=late)
     allocator = CachingAllocator()
     whole = Process(
-        asked.arch, table_of(table), workload, placement, ReplayedCard(allocator, late), workspace=WORKSPACE, every_layer=True
+        asked.arch,
+        table_of(table),
+        workload,
+        placement,
+        ReplayedCard(allocator, late),
+        workspace=WORKSPACE,
+        every_layer=True,
     )
     whole.run(2)
     first = allocator.peak_reserved

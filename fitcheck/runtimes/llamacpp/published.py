@@ -23,6 +23,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.base import Figure
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.published_rows import architecture_of, number, options_of, reading_of, table_of
@@ -30,7 +31,7 @@ from fitcheck.units import GIB, MIB
 
 
 @dataclass(frozen=True, slots=True)
-class AccuracyRow:
+class PrintedFigure:
     """One published number beside ours, in bytes. ``error`` is relative, ``fitted`` marks numbers used for a choice."""
 
     row: str
@@ -48,7 +49,7 @@ class AccuracyRow:
 
 
 @dataclass(frozen=True, slots=True)
-class AccuracySummary:
+class FigureSummary:
     """Absolute relative errors of one quantity for one engine."""
 
     engine: str
@@ -58,12 +59,12 @@ class AccuracySummary:
     worst: float
 
 
-def summarize(rows: Iterable[AccuracyRow]) -> list[AccuracySummary]:
+def summarize(rows: Iterable[PrintedFigure]) -> list[FigureSummary]:
     """Median and worst error by engine and quantity."""
     groups: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         groups.setdefault((row.engine, row.quantity), []).append(abs(row.error))
-    return [AccuracySummary(*key, len(errors), median(errors), max(errors)) for key, errors in sorted(groups.items())]
+    return [FigureSummary(*key, len(errors), median(errors), max(errors)) for key, errors in sorted(groups.items())]
 
 
 @cache
@@ -77,7 +78,7 @@ def _published(name: str) -> str:
     return read_text("runtimes.llamacpp", f"published/{name}")
 
 
-def llamacpp_accuracy(path: Path | None = None) -> tuple[list[AccuracyRow], list[str]]:
+def llamacpp_accuracy(path: Path | None = None) -> tuple[list[PrintedFigure], list[str]]:
     """(compared numbers, what was left out and why) for the published rows, or for a file of rows in the same columns.
 
     Rows of another file are read from their columns alone (``rows.py``). Raises InputError when it cannot be read.
@@ -89,7 +90,7 @@ def llamacpp_accuracy(path: Path | None = None) -> tuple[list[AccuracyRow], list
             text, readings = path.read_text("utf-8"), {}
         except (OSError, UnicodeDecodeError) as problem:
             raise InputError(f"{path}: the rows cannot be read ({problem}).") from problem
-    found: list[AccuracyRow] = []
+    found: list[PrintedFigure] = []
     skipped: list[str] = []
     for index, row in enumerate(csv.DictReader(StringIO(text))):
         try:
@@ -102,7 +103,7 @@ def llamacpp_accuracy(path: Path | None = None) -> tuple[list[AccuracyRow], list
     return found, skipped
 
 
-def _compare(index: int, row: dict[str, str], reading: dict[str, Any]) -> tuple[list[AccuracyRow], list[str]]:
+def _compare(index: int, row: dict[str, str], reading: dict[str, Any]) -> tuple[list[PrintedFigure], list[str]]:
     architecture = architecture_of(row, reading)
     engine = "fork" if row["engine"] == FORK else "mainline"
     reasons = []
@@ -118,7 +119,7 @@ def _compare(index: int, row: dict[str, str], reading: dict[str, Any]) -> tuple[
         if published and predicted is not None
     ]
     rows = [
-        AccuracyRow(
+        PrintedFigure(
             str(index), engine, f"{row['model']} {row['quant']}".strip(), quantity, predicted, round(published * MIB),
             fitted and quantity == "compute", row["source"],
         )
@@ -155,9 +156,9 @@ def _full(row: dict[str, str]) -> bool:
     return bool(row["ngl"]) and bool(row["n_layer"]) and int(row["ngl"]) > int(row["n_layer"])
 
 
-def file_size_accuracy() -> tuple[list[AccuracyRow], list[str]]:
+def file_size_accuracy() -> tuple[list[PrintedFigure], list[str]]:
     """Published file sizes against those from shape and tier alone, for the language models among them."""
-    found: list[AccuracyRow] = []
+    found: list[PrintedFigure] = []
     skipped: list[str] = []
     for index, row in enumerate(csv.DictReader(StringIO(_published("gguf_file_sizes.csv")))):
         if not row["n_head"] or not row["n_vocab"]:
@@ -168,7 +169,7 @@ def file_size_accuracy() -> tuple[list[AccuracyRow], list[str]]:
         predicted = table.nbytes + tokenizer_bytes(architecture.vocabulary)
         engine = "file" if row["size_exact"] == "1" else "file, rounded"
         found.append(
-            AccuracyRow(str(index), engine, f"{row['model']} {row['quant']}", "file size", predicted,
+            PrintedFigure(str(index), engine, f"{row['model']} {row['quant']}", "file size", predicted,
                         int(row["size_bytes"]), source=row["source"])
         )  # fmt: skip
     return found, skipped
@@ -204,3 +205,23 @@ def _shape_of(row: dict[str, str]) -> LanguageArchitecture:
     metadata |= {f"{name}.{key}": value for key, value in known.items()}
     architecture = architecture_from_gguf({"general.architecture": name, **metadata})
     return replace(architecture, tied_embeddings=row["tied_embeddings"] == "1")
+
+
+_ENGINES = {"mainline": "llama.cpp", "fork": "ik_llama.cpp", "file": "GGUF", "file, rounded": "GGUF (rounded)"}
+
+
+def figures() -> list[Figure]:
+    """llama.cpp's printed buffers and exact GGUF file sizes beside ours, in bytes; exact figures without intervals."""
+    rows = [*llamacpp_accuracy()[0], *file_size_accuracy()[0]]
+    order = sorted(range(len(rows)), key=lambda at: ("file" in rows[at].engine, rows[at].engine, rows[at].quantity))
+    return [
+        Figure(
+            source=row.source,
+            name=row.model,
+            quantity=f"{_ENGINES[row.engine]} {row.quantity}",
+            unit="B",
+            predicted=row.predicted,
+            published=row.published,
+        )
+        for row in (rows[at] for at in order)
+    ]

@@ -10,7 +10,7 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import forward as work
 from fitcheck.runtimes.sensenova.branch_sums import branch_weights, role_bytes
-from fitcheck.runtimes.sensenova.phases import Branch, branches, grown, velocity_branches
+from fitcheck.runtimes.sensenova.phases import Branch, branches, grown, guiding
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
@@ -62,7 +62,7 @@ class _Planner:
     def denoise(self, workload: Workload, found: tuple[Branch, ...], image: int, kept_share: float) -> list[Pass]:
         """All steps of one picture. Where layers stay (mode ``fast``), the first pass brings them."""
         passes = []
-        for branch in found[: velocity_branches(workload)]:
+        for branch in guiding(found, workload):
             one = work.forward(
                 self.arch, self.table, GENERATION, image, branch.prefix, eager=False, batch=workload.batch
             )
@@ -120,5 +120,5 @@ def passes_of(
 
 def denoising_pass(arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Streaming) -> Pass:
     """The last kind of pass of the denoising, none of whose layers stay on the card."""
-    image = arch.image_tokens(workload.width, workload.height)
+    image = arch.image_tokens(workload.width, workload.height) * workload.batch
     return _Planner(arch, table, placement).denoise(workload, branches(arch, workload), image, 0.0)[-1]

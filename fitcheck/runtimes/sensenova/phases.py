@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
@@ -21,6 +23,9 @@ from fitcheck.runtimes.sensenova.streaming import (
     fast_limit,
 )
 from fitcheck.runtimes.sensenova.token_counts import tokens
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,17 @@ def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, .
     return (Branch("condition", prompt + references),)
 
 
+def guiding(found: Sequence[T], workload: Workload) -> tuple[T, ...]:
+    """Of the branches in upstream's order those whose velocities one step mixes: with equal guidance of text and images
+    the plain one stands for both (_guided_velocity of modeling_neo_chat.py)."""
+    count = velocity_branches(workload)
+    if count == 2 and len(found) == 3 and workload.image_cfg != 1:
+        return found[0], found[2]
+    return tuple(found[:count])
+
+
 def velocity_branches(workload: Workload) -> int:
+    """How many velocities one step of the sampler works out."""
     if workload.cfg == 1 and workload.image_cfg == 1:
         return 1
     if workload.image_cfg == 1 or workload.cfg == workload.image_cfg or workload.task is Task.T2I:

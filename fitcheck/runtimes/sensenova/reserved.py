@@ -111,8 +111,14 @@ def reserved(allocated: Interval[int], cell: ReplayedCell) -> Interval[int]:
 
 
 def required(allocated: Interval[int], reserved_: Interval[int], cell: ReplayedCell) -> Interval[int]:
-    """Bytes that the allocator needs when it gives back every block it can."""
+    """Bytes that the allocator needs when it gives back every block it can.
+
+    How far the host is ahead when memory runs out decides which blocks are free at once. The least of a card that
+    keeps up and of one that is the whole launch queue behind is enough on some machine, so the best estimate is that
+    one; what the other needs more belongs to the high end.
+    """
     off = load("memory", "allocator")["residuals"]
-    best = min(max(allocated.best, cell.peak(0, frugal=True)), reserved_.best)
-    high = round(best * (1 + off["high"])) + off["constant"]
+    needs = [cell.peak(late, frugal=True) for late in sorted({0, cell.queue})]
+    best = min(max(allocated.best, min(needs)), reserved_.best)
+    high = round(max(best, min(max(needs), reserved_.best)) * (1 + off["high"])) + off["constant"]
     return Interval(min(allocated.low, best), best, max(high, allocated.high))

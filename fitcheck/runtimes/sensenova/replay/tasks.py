@@ -12,7 +12,7 @@ from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTA
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes, logits_bytes, pixel_bytes
 from fitcheck.runtimes.sensenova.layer_weights import Linear
-from fitcheck.runtimes.sensenova.phases import branches, reference_grids, velocity_branches
+from fitcheck.runtimes.sensenova.phases import branches, guiding, reference_grids, velocity_branches
 from fitcheck.runtimes.sensenova.replay import image
 from fitcheck.runtimes.sensenova.replay.decoder import Layer, LayerCache, Maybe, norm
 from fitcheck.runtimes.sensenova.replay.policies import Resident, Ring, Table, Upstream
@@ -306,9 +306,7 @@ class Process:
             self._prepare(cache, tokens)
         hidden, pixels = hidden_bytes(arch, tokens), pixel_bytes(arch, tokens)
         count = velocity_branches(workload)
-        guiding = caches[:count]
-        if count == 2 and len(caches) == 3 and workload.image_cfg != 1:
-            guiding = [caches[0], caches[2]]
+        mixed = guiding(caches, workload)
         noise = device.new(pixels)
         sampler.picture = device.new(pixels)
         del noise
@@ -319,7 +317,7 @@ class Process:
             sampler.times = image.timestep(device, arch, tokens)
             sampler.noise = image.timestep(device, arch, tokens)
             sampler.embeds = device.new(hidden)
-            for number, cache in enumerate(guiding):
+            for number, cache in enumerate(mixed):
                 sampler.velocities[number] = self._velocity(sampler.embeds, tokens, cache)
             sampler.velocity = self._guided(pixels, count) if count > 1 else sampler.velocities[0]
             moved = device.new(pixels)

@@ -1,0 +1,86 @@
+"""Others' published measurements of SenseNova-U1 as asks: ``data/published_sensenova_u1.csv``."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+
+from fitcheck.data_files import load, read_text
+from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.machine import Gpu, Link, Machine
+from fitcheck.models import catalog
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.base import Ask, Measured
+from fitcheck.runtimes.sensenova.streaming import MODES, placement_of, upstream
+from fitcheck.units import GIB
+
+_MODELS = {"SenseNova-U1-8B-MoT": "sensenova-u1-8b-mot", "SenseNova-U1.5-8B-MoT": "sensenova-u1.5-8b-mot"}
+_CARD = "H100 SXM"
+
+
+def published_rows() -> Iterator[Measured]:
+    """Rows whose mode fitcheck models (not device_map), in the file's order."""
+    for raw in csv.DictReader(read_text("runtimes.sensenova", "published_sensenova_u1.csv").splitlines()):
+        if raw["vram_mode"] not in MODES or raw["task"] == "load":
+            continue
+        ask = _ask(raw)
+        if ask is None:
+            continue
+        size = f"{raw['width']}x{raw['height']}"
+        name = (raw["model"].removeprefix("SenseNova-"), _revision(raw), raw["task"], size, raw["vram_mode"])
+        yield Measured(
+            source=raw["source"],
+            name=" ".join(name),
+            ask=ask,
+            allocated=_gib(raw["allocated_gib"]),
+            reserved=_gib(raw["reserved_gib"]),
+            host=_gib(raw["host_rss_gib"]),
+            seconds=float(raw["seconds"]) if raw["seconds"] else None,
+            fitted="fit." in raw["note"],
+            calibrates="calibrates" in raw["note"],
+        )
+
+
+def _ask(raw: Mapping[str, str]) -> Ask | None:
+    model = catalog.get(_MODELS[raw["model"]])
+    tier = model.tier(raw["precision_or_quant"])
+    if tier is None:
+        return None
+    attention = "flash" if raw["attn_backend"] == "flash" else "sdpa"
+    placement = placement_of(upstream(raw["vram_mode"], _revision(raw)), attention)
+    return Ask(model, tier, placement, _workload(raw), _machine(round(float(raw["vram_total_gib"]) * GIB)))
+
+
+def _machine(total: int) -> Machine:
+    """The card as the program saw it, behind the link that was measured there."""
+    card = find_card(_CARD)
+    rate = float(load("runtimes.sensenova", "published")["link"]["bytes_per_second"])
+    return Machine((Gpu(card, Link(measured_pinned=rate), vram_total=total, vram_override=total),))
+
+
+def _workload(raw: Mapping[str, str]) -> Workload:
+    task, note = Task(raw["task"].removesuffix("-think")), raw["note"]
+    workload = Workload(task, int(raw["width"]), int(raw["height"]), int(raw["steps"]), float(raw["cfg"]))
+    if task is Task.EDITING:
+        # 4,029 tokens is the image's own grid; any size with as many tokens stands for it.
+        return workload.with_(references=((32 * _number(note, "ref_tokens"), 32),))
+    if think := _number(note, r"fit\.think_tokens"):
+        return workload.with_(prompt_tokens=340 + think)
+    if task is Task.INTERLEAVE:
+        text = _number(note, r"fit\.text_tokens")
+        return workload.with_(images=_number(note, "images"), new_tokens=text, prompt_tokens=9)
+    return workload
+
+
+def _revision(raw: Mapping[str, str]) -> str:
+    return raw["revision_note"].split(";")[0]
+
+
+def _number(note: str, key: str) -> int:
+    match = re.search(rf"{key}=(\d+)", note)
+    return int(match.group(1)) if match else 0
+
+
+def _gib(text: str) -> int | None:
+    return round(float(text) * GIB) if text else None

@@ -1,0 +1,48 @@
+"""Whether a measured pass is what the estimator expects: a flag for whoever reads it, never a reason to refuse it."""
+
+from __future__ import annotations
+
+from fitcheck.memory.footprint import CardMemory
+from fitcheck.records.evidence import build
+from fitcheck.records.findings import Finding, flag
+from fitcheck.records.run import Run
+from fitcheck.records.schema import PassRecord
+from fitcheck.runtimes import registry
+from fitcheck.units import Interval, format_gib, format_seconds
+from fitcheck.verdict.evidence import ask_of
+
+# How far outside the estimate's own interval a measurement may lie before it surprises: a little more than replays and
+# sizes have ever been off for memory, a factor for seconds because cards of one name differ by cooling and power limits.
+_MEMORY_SLACK = 1.15
+_TIME_SLACK = 2.0
+_TINY = "tiny"
+
+
+def doubt(record: PassRecord) -> list[Finding]:
+    """Flags where memory or time lie far outside the estimate; none for what the estimator does not know."""
+    if record.card is None or record.outcome.result != "ok" or _TINY in (record.tags or ()):
+        return []
+    runs = build([record.model_dump(mode="json", exclude_none=True)]).rows
+    ask = ask_of(runs[0]) if runs else None
+    if ask is None:
+        return []
+    runtime = registry.get(ask.placement.runtime)
+    footprint = runtime.footprint(ask)
+    duration = runtime.duration(ask, footprint)
+    found = _memory(runs[0], footprint.cards[ask.gpu])
+    return found if duration is None or duration.seconds is None else [*found, *_time(runs[0], duration.seconds)]
+
+
+def _memory(run: Run, memory: CardMemory) -> list[Finding]:
+    span = memory.allocated
+    if run.allocated is None or span.low / _MEMORY_SLACK <= run.allocated <= span.high * _MEMORY_SLACK:
+        return []
+    words = f"{format_gib(span.low)} to {format_gib(span.high)}"
+    return [flag("memory-estimate", f"allocated {format_gib(run.allocated)} where {words} is estimated")]
+
+
+def _time(run: Run, span: Interval[float]) -> list[Finding]:
+    if run.seconds is None or span.low / _TIME_SLACK <= run.seconds <= span.high * _TIME_SLACK:
+        return []
+    words = f"{format_seconds(span.low)} to {format_seconds(span.high)}"
+    return [flag("time-estimate", f"took {format_seconds(run.seconds)} where {words} is estimated")]
