@@ -240,7 +240,7 @@ def _answer_differences(question: str, before: Answer, now: Answer) -> Iterator[
         yield Difference(question, "", field, one, other)
     if list(old) != list(new):
         yield Difference(question, "", "cells", list(old), list(new))
-    for name in old.keys() & new.keys() if set(old) != set(new) else old:
+    for name in (name for name in old if name in new):
         for field, one, other in _leaves("", old[name], new[name]):
             yield Difference(question, name, field, one, other)
 
