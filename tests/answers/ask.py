@@ -142,7 +142,7 @@ def _cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     host, evidence = cell["host"], cell["evidence"]
     return {
         **{name: cell[name] for name in _PLAIN},
-        "evidence": {"level": evidence["level"], "records": evidence["records"]},
+        "evidence": {name: evidence[name] for name in ("level", "records", "note")},
         **{name: _interval(cell[name]) for name in _INTERVALS},
         "host": _interval(host),
         **{name: host[name] for name in ("pinned", "pageable", "process")},
