@@ -1,59 +1,174 @@
-"""The house rules that a reader would otherwise have to trust: import order, light start, no house secrets."""
+"""The house rules that a reader would otherwise have to trust: import order, no circles, no names outside their
+folders, light start."""
 
 from __future__ import annotations
 
 import ast
+import io
+import re
 import subprocess
 import sys
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What each room may import, besides the ground (errors, units) and itself.
-ALLOWED = {
-    "hardware": set(),
-    "models": set(),
+GROUND = {"errors", "units", "data_files", "__version__"}
+# What each room may import, besides the ground and itself.
+BELOW = {
+    "hardware": set[str](),
+    "models": set[str](),
     "records": {"hardware", "models"},
     "memory": {"hardware", "models"},
     "speed": {"hardware", "models", "memory"},
-    "verdict": {"hardware", "models", "memory", "speed", "records"},
-    "pages": {"hardware", "models", "memory", "speed", "verdict", "records"},
-    "cli": {"hardware", "models", "memory", "speed", "verdict", "records", "pages"},
+    "runtimes": {"hardware", "models", "memory", "speed", "records"},
+    "verdict": {"hardware", "models", "memory", "speed", "records", "runtimes"},
+    "pages": {"hardware", "models", "memory", "speed", "records", "runtimes", "verdict"},
+    "cli": {"hardware", "models", "memory", "speed", "records", "runtimes", "verdict", "pages", "api"},
 }
-GROUND = {"errors", "units"}
+# The bench measures and predicts; it neither judges nor shows.
+BENCH_BELOW = {"hardware", "models", "memory", "speed", "records", "runtimes"}
 HEAVY = {"torch", "diffusers", "transformers", "accelerate"}
 FILES = sorted((ROOT / "fitcheck").rglob("*.py")) + sorted((ROOT / "bench").rglob("*.py"))
 
+# Folders that belong to one family, runtime or engine, and the words that only they may say.
+OWN_FOLDERS = ("fitcheck/models/families/", "fitcheck/runtimes/", "bench/engines/")
+REGISTRIES = {
+    "fitcheck/models/families/registry.py",
+    "fitcheck/runtimes/registry.py",
+    "bench/engines/registry.py",
+}
+NAMES = re.compile(r"sensenova|comfyui|llama[._-]?cpp|ik_llama", re.IGNORECASE)
+# A record's field is a fact about software that may be installed; it decides nothing.
+FACTS = {("fitcheck/records/blocks.py", "llama_cpp"), ("fitcheck/records/blocks.py", "comfyui")}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def module(path: Path) -> str:
+    dotted = name(path).removesuffix(".py").replace("/", ".")
+    return dotted.removesuffix(".__init__")
+
+
+MODULES = {module(path): path for path in FILES}
+
 
 def imported(path: Path) -> set[str]:
-    """Dotted names that a module imports anywhere, also inside functions."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    """Modules of this project that a file imports anywhere, also inside functions; type checking alone is left out."""
+    found = set()
+    for node in _running(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+        else:
+            continue
+        for one in names:
+            found.add(one)
+    return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run: not those under ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _running(node)
+
+
+def graph() -> dict[str, set[str]]:
+    """File → files that it imports; ``from package import module`` is an arrow to the module alone."""
+    arrows: dict[str, set[str]] = {}
+    for own, path in MODULES.items():
+        targets = {one for one in imported(path) if one in MODULES and one != own}
+        packages = {one for one in targets if MODULES[one].name == "__init__.py"}
+        named = {one for one in targets - packages}
+        arrows[own] = named | {one for one in packages if not any(other.startswith(f"{one}.") for other in named)}
+    return arrows
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected sets of more than one file (Tarjan)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(one: str) -> None:
+        index[one] = low[one] = len(index)
+        stack.append(one)
+        for other in sorted(arrows[one]):
+            if other not in index:
+                visit(other)
+                low[one] = min(low[one], low[other])
+            elif other in stack:
+                low[one] = min(low[one], index[other])
+        if low[one] == index[one]:
+            group = stack[stack.index(one) :]
+            del stack[stack.index(one) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for one in sorted(arrows):
+        if one not in index:
+            visit(one)
+    return found
+
+
+def test_no_file_imports_another_in_a_circle() -> None:
+    assert circles(graph()) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
 def test_imports_point_one_way(path: Path) -> None:
     parts = path.relative_to(ROOT).parts
     names = imported(path)
+    rooms = {one.split(".")[1] for one in names if one.startswith("fitcheck.")} - GROUND
     if parts[0] == "bench":
-        assert not any(name.startswith(("fitcheck.pages", "fitcheck.cli")) for name in names)
+        assert rooms <= BENCH_BELOW, f"bench must not import {rooms - BENCH_BELOW}"
         return
+    assert not {one.split(".")[0] for one in names} & HEAVY
     room = parts[1] if len(parts) > 2 else None
-    if path.name != "trace.py" or room != "memory":
-        assert not {name.split(".")[0] for name in names} & HEAVY
     if room is None:
         return
-    rooms = {name.split(".")[1] for name in names if name.startswith("fitcheck.")} - GROUND - {room}
-    rooms &= set(ALLOWED)
-    assert rooms <= ALLOWED[room], f"{room} must not import {rooms - ALLOWED[room]}"
-    if room not in ("cli", "memory"):
-        assert not any(name == "bench" or name.startswith("bench.") for name in names)
+    assert rooms - {room} <= BELOW[room], f"{room} must not import {rooms - {room} - BELOW[room]}"
+    if room != "cli":
+        assert not any(one == "bench" or one.startswith("bench.") for one in names)
+
+
+def spoken(path: Path) -> list[str]:
+    """Identifiers and strings of a file that name a family or runtime; comments and docstrings may cite sources."""
+    text = path.read_text("utf-8")
+    docstrings = set()
+    for node in ast.walk(ast.parse(text)):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            docstrings.add(body[0].value.lineno)
+    found = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT or token.start[0] in docstrings:
+            continue
+        if token.type in (tokenize.NAME, tokenize.STRING) and NAMES.search(token.string):
+            found.append(f"{token.start[0]}: {token.string.strip()}")
+    return [one for one in found if (name(path), one.split(": ")[1]) not in FACTS]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_nothing_outside_its_own_folder_names_a_family_or_a_runtime(path: Path) -> None:
+    """Own folders may speak of themselves, and a runtime of the family that it runs; registries hold the names."""
+    where = name(path)
+    if where in REGISTRIES or where.startswith(OWN_FOLDERS):
+        return
+    assert spoken(path) == []
 
 
 def test_a_check_loads_no_heavy_library() -> None:

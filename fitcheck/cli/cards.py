@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
             show(runs_on(fits, found, memory, under), len(found))
             return
         if under is not None or ram is not None:
-            raise InputError("--under and --ram go with --fits, like `fitcheck cards --fits sensenova-u1-8b-mot`.")
+            raise InputError("--under and --ram go with --fits, like `fitcheck cards --fits MODEL`.")
         if json_:
             print(
                 json.dumps({"schema": SCHEMA, "cards": [to_json(card) for card in found]}, indent=2, ensure_ascii=False)

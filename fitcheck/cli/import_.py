@@ -11,12 +11,9 @@ from typing import Annotated
 import typer
 
 from fitcheck.errors import InputError
+from fitcheck.runtimes.registry import IMPORTERS, importer
 
-
-class Tool(StrEnum):
-    LLAMA_BENCH = "llama-bench"
-    SENSENOVA_PROFILE = "sensenova-profile"
-    OPTIMUM_BENCHMARK = "optimum-benchmark"
+Tool = StrEnum("Tool", {name.upper().replace("-", "_"): name for name in IMPORTERS})  # type: ignore[misc]
 
 
 class Weights(StrEnum):
@@ -59,7 +56,6 @@ def register(app: typer.Typer) -> None:
         Prints the paths of the records; give them to `fitcheck submit` to share them.
         """
         from fitcheck.records import store
-        from fitcheck.records.importers import llama_bench, optimum_benchmark, sensenova_profile
         from fitcheck.records.importers.common import MAX_INPUT_BYTES, Given
         from fitcheck.records.places import local_root
         from fitcheck.records.reading import read_bounded
@@ -84,12 +80,7 @@ def register(app: typer.Typer) -> None:
             revision=revision,
             submitter=submitter,
         )
-        reader = {
-            Tool.LLAMA_BENCH: llama_bench.read,
-            Tool.SENSENOVA_PROFILE: sensenova_profile.read,
-            Tool.OPTIMUM_BENCHMARK: optimum_benchmark.read,
-        }[tool]
-        for imported in reader(read_bounded(file, MAX_INPUT_BYTES), str(file), given):
+        for imported in importer(tool.value)(read_bounded(file, MAX_INPUT_BYTES), str(file), given):
             path = store.write(out or local_root(), imported.record)
             print(path)
             if imported.missing:

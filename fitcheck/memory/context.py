@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from fitcheck.data_files import load
-from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval
 
 
-def context(compute_capability: tuple[int, int] | None, placement: Streaming) -> Interval[int]:
+def context(compute_capability: tuple[int, int] | None, *, second_stream: bool) -> Interval[int]:
     """CUDA context, modules and libraries after the first matrix product; a second stream adds its own."""
     table = load("memory", "allocator")["context"]
     row = table["measured"].get("default" if compute_capability is None else "{}.{}".format(*compute_capability))
     low, best, high = (row or table["elsewhere"])["bytes"]
-    if placement.prefetch:
+    if second_stream:
         best += table["second_stream"]["bytes"]
     return Interval(low, min(best, high), high)

@@ -12,7 +12,15 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.models.quant import TYPES
-from fitcheck.runtimes.sensenova.layer_weights import Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """The largest matrix of one kind in a branch: what a GGUF linear dequantizes at once."""
+
+    elements: int
+    type: str
+    out_features: int
 
 
 @dataclass(frozen=True, slots=True)

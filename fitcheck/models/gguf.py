@@ -49,7 +49,7 @@ _SCALARS = {
     12: ("f64", struct.Struct("<d")),
 }
 _STRING, _ARRAY = 8, 9
-_OLD = ("this is a GGML file from before GGUF", "convert it again with a current llama.cpp")
+_OLD = ("this is a GGML file from before GGUF", "convert it again with a current converter")
 _PAGE = ("this is a web page and not the file", "download the file itself")
 _STARTS = (
     (b"PK\x03\x04", ("this is a zip archive", "unpack it first")),
@@ -167,7 +167,7 @@ class _Parser:
             self.fail("this is a big-endian GGUF file, which is not supported", "use this model's little-endian file")
         if version == 1:
             self.fail(
-                "this is GGUF version 1, which current runtimes refuse", "convert it again with a current llama.cpp"
+                "this is GGUF version 1, which current runtimes refuse", "convert it again with a current converter"
             )
         if version not in (2, 3):
             self.fail(
@@ -272,7 +272,7 @@ class _Parser:
             listed = ", ".join(map(str, sorted(unknown)[:8]))
             self.fail(
                 f"some tensors have the GGML type number {listed}, whose size is not known here",
-                "a fork of llama.cpp or a newer release made this file",
+                "a fork or a newer release made this file",
             )
         return tensors, offsets
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from statistics import median
 
+from fitcheck.data_files import load
 from fitcheck.errors import InputError
 from fitcheck.models.quant import TYPES
 from fitcheck.records.findings import Finding, flag, note, reject
@@ -30,7 +31,6 @@ from fitcheck.records.schema import (
 from fitcheck.units import MIB, format_gib
 
 CLOCK_SKEW = 3600
-KNOWN_RUNTIMES = frozenset({"sensenova", "diffusers", "transformers", "llama.cpp", "comfyui"})
 # B/s per lane and direction after line coding: PCI-SIG base specifications 1.0 to 7.0
 _LANE = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9, 7: 15.125e9, 8: 30.25e9}
 _COHERENT = re.compile(r"\b(?:GH200|GB200|GB300|GB10|Grace|MI300A)\b")  # linked to the host by more than PCIe
@@ -108,7 +108,7 @@ def _names(record: AnyRecord) -> Iterator[Finding]:
                 "card-memory",
                 f"the card has {format_gib(card.memory)}, the catalog's {card.slug} {format_gib(known * card.count)}",
             )
-    if runtime is not None and runtime.name not in KNOWN_RUNTIMES:
+    if runtime is not None and runtime.name not in load("records", "runtimes")["known"]:
         yield flag("unknown-runtime", f"runtime {runtime.name!r} is not one that fitcheck knows")
     if model is None:
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from fitcheck.errors import OptionError
 from fitcheck.models.model import Model
@@ -16,6 +18,19 @@ MODULES = {
     "llama.cpp": "fitcheck.runtimes.llamacpp.runtime",
     "weights only": "fitcheck.runtimes.weights_only.runtime",
 }
+
+# what another tool wrote → module that reads it with ``read``
+IMPORTERS = {
+    "llama-bench": "fitcheck.runtimes.llamacpp.llama_bench",
+    "sensenova-profile": "fitcheck.runtimes.sensenova.profile_text",
+    "optimum-benchmark": "fitcheck.records.importers.optimum_benchmark",
+}
+
+
+def importer(tool: str) -> Callable[..., Iterable[Any]]:
+    """The reader of a tool's output."""
+    read: Callable[..., Iterable[Any]] = import_module(IMPORTERS[tool]).read
+    return read
 
 
 def names() -> tuple[str, ...]:

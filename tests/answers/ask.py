@@ -144,7 +144,7 @@ def _cell(cell: Mapping[str, Any]) -> dict[str, Any]:
         **{name: cell[name] for name in _PLAIN},
         "policy": cell["settings"].get("policy"),
         **({name: workload[name] for name in ("steps", "cfg") if name in workload}),
-        "evidence": {"level": evidence["level"], "records": evidence["records"]},
+        "evidence": {name: evidence[name] for name in ("level", "records", "note")},
         **{name: _interval(cell[name]) for name in _INTERVALS},
         "host": _interval(host),
         **{name: host[name] for name in ("pinned", "pageable", "process")},
@@ -254,7 +254,7 @@ def _answer_differences(question: str, before: Answer, now: Answer) -> Iterator[
         yield Difference(question, "", field, one, other)
     if list(old) != list(new):
         yield Difference(question, "", "cells", list(old), list(new))
-    for name in old.keys() & new.keys() if set(old) != set(new) else old:
+    for name in (name for name in old if name in new):
         for field, one, other in _leaves("", old[name], new[name]):
             yield Difference(question, name, field, one, other)
 

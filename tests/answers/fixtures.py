@@ -216,7 +216,7 @@ def _checkpoints(folder: Path) -> None:
 
 def _packed(row: Row) -> Row:
     """Linear layers as AWQ stores them, eight weights in an integer."""
-    name, shape, kind = row
+    name, shape, _ = row
     if "_proj" not in name:
         return row
     return name.replace(".weight", ".qweight"), (shape[1], shape[0] // 8), "I32"
@@ -228,7 +228,8 @@ def _checkpoint(folder: Path, config: Mapping[str, Any], rows: Rows) -> None:
 
 
 def _sharded(folder: Path, config: Mapping[str, Any], rows: Rows) -> None:
-    half, index = len(rows) // 2, {}
+    half = len(rows) // 2
+    index: dict[str, str] = {}
     for number, part in enumerate((rows[:half], rows[half:])):
         name = f"model-{number + 1:05d}-of-00002.safetensors"
         write_safetensors(folder / name, part)

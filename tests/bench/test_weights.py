@@ -18,7 +18,7 @@ from bench.engines.sensenova.weight_sources import SYNTHETIC_BLOCKS, SyntheticSo
 from fitcheck.errors import InputError
 from fitcheck.models.tensors import Tensor
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.host import pinned_block
+from fitcheck.memory.blocks import pinned_block
 from fitcheck.runtimes.sensenova.streaming import upstream
 
 

@@ -15,7 +15,8 @@ from fitcheck.memory.context import context
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.layer_weights import device_block, weights_of
+from fitcheck.memory.blocks import device_block
+from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
 from fitcheck.runtimes.sensenova.reserved import ReplayedCell, keep_nodes, required, reserved
 from fitcheck.runtimes.sensenova.streaming import upstream

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fitcheck.memory.caching_allocator import CachedBlock, CachingAllocator, OutOfMemory
 from fitcheck.memory.storage import ReplayedCard
-from fitcheck.runtimes.sensenova.layer_weights import device_block
+from fitcheck.memory.blocks import device_block
 
 MIB = 1 << 20
 

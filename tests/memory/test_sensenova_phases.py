@@ -20,7 +20,9 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import activations
 from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.runtimes.sensenova.host import host_memory
-from fitcheck.runtimes.sensenova.layer_weights import Linear, Weights, runtime_bytes, weights_of
+from fitcheck.memory.dequantization import Linear
+from fitcheck.memory.blocks import runtime_bytes
+from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
 from fitcheck.runtimes.sensenova.phases import (
     CardView,
     branches,

@@ -28,7 +28,7 @@ from bench.engines.sensenova.weight_sources import (
 from bench.reports import LoadReport
 from fitcheck.models.families.sensenova.architecture import SHARED, SenseNovaArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
-from fitcheck.runtimes.sensenova.host import pinned_block
+from fitcheck.memory.blocks import pinned_block
 from fitcheck.runtimes.sensenova.streaming import Streaming, PrefixWeights, Stream
 
 _PREFIX_NAMES = {

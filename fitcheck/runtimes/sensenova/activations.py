@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.memory import dequantization
+from fitcheck.memory.dequantization import Linear
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
-from fitcheck.runtimes.sensenova.layer_weights import Linear, Weights
+from fitcheck.runtimes.sensenova.layer_weights import Weights
 
 BF16 = 2
 F32 = 4

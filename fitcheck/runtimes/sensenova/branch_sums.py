@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.memory.blocks import runtime_bytes
 from fitcheck.memory.dequantization import cost
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.sensenova.layer_weights import runtime_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def estimate(
         warm=device.warm,
     )
     reserved = allocator.reserved(allocated, cell)
-    beside = context(device.compute_capability, placement)
+    beside = context(device.compute_capability, second_stream=bool(placement.prefetch))
     required = allocator.required(allocated, reserved, cell)
     memory = CardMemory(laid_out, allocated, reserved, card=reserved + beside, required=required + beside)
     return Footprint(

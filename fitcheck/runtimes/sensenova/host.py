@@ -5,15 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fitcheck.data_files import load
+from fitcheck.memory.blocks import pinned_block
 from fitcheck.memory.footprint import HostMemory
 from fitcheck.runtimes.sensenova.layer_weights import Weights
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.units import Interval
-
-
-def pinned_block(size: int) -> int:
-    """torch's pinned allocator rounds each block up to a power of two (CachingHostAllocator)."""
-    return 1 << (size - 1).bit_length() if size > 1 else size
 
 
 @lru_cache(maxsize=64)

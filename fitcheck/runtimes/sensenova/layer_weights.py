@@ -5,43 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.memory.blocks import device_block, runtime_bytes
+from fitcheck.memory.dequantization import Linear
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING
-from fitcheck.models.tensors import Tensor, TensorTable
-
-
-def runtime_bytes(tensor: Tensor) -> int:
-    """Bytes on the device: quantized blocks as stored, everything else as bfloat16.
-
-    Upstream casts the loaded model to the compute dtype, which turns the F32 norms and convolutions of a GGUF file into
-    bfloat16 and leaves packed blocks alone.
-    """
-    return tensor.nbytes if tensor.quant.quantized else 2 * tensor.elements
-
-
-_SMALL, _LARGE, _SEGMENT = 1 << 20, 10 << 20, 2 << 20
-
-
-def device_block(size: int) -> int:
-    """Bytes that torch's caching allocator counts as allocated for one tensor of ``size`` bytes.
-
-    Blocks are multiples of 512 bytes. From 10 MiB on a tensor gets a segment of its own, rounded up to 2 MiB, and what
-    is left of it is split off only when that is more than 1 MiB (c10/cuda/CUDACachingAllocator.cpp: kMinLargeAlloc,
-    kRoundLarge, should_split). A 13.1 MiB matrix so takes 14 MiB, which adds up over the hundreds of a GGUF file.
-    """
-    exact = -(-size // 512) * 512
-    if size < _LARGE:
-        return exact
-    segment = -(-size // _SEGMENT) * _SEGMENT
-    return segment if segment - exact <= _SMALL else exact
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """The largest matrix of one kind in a branch: what a GGUF linear dequantizes at once."""
-
-    elements: int
-    type: str
-    out_features: int
+from fitcheck.models.tensors import TensorTable
 
 
 @dataclass(frozen=True, eq=False)

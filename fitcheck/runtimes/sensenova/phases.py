@@ -24,7 +24,6 @@ from fitcheck.runtimes.sensenova.streaming import (
 )
 from fitcheck.runtimes.sensenova.token_counts import tokens
 
-
 T = TypeVar("T")
 
 
@@ -232,7 +231,7 @@ class _Layout:
         if total is None:
             self.kept_layers = len(sizes)
             return self.kept_layers
-        beside = context(self.device.compute_capability, self.placement).best
+        beside = context(self.device.compute_capability, second_stream=bool(self.placement.prefetch)).best
         limit = fast_limit(total) - FAST_RESERVE
         limit = min(limit, (total if free is None else free) - beside - FAST_HEADROOM - FAST_RESERVE)
         kept = 0

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.memory.caching_allocator import SMALL
-from fitcheck.memory.dequantization import steps
+from fitcheck.memory.dequantization import Linear, steps
 from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes
-from fitcheck.runtimes.sensenova.layer_weights import Linear
 
 INT64 = 8
 Maybe = Storage | None

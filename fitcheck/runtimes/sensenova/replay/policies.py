@@ -6,11 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.memory.blocks import runtime_bytes
 from fitcheck.memory.caching_allocator import ALIGNMENT, LARGE, MIDDLE_SEGMENT, SMALL
+from fitcheck.memory.dequantization import Linear
 from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING
 from fitcheck.models.tensors import Tensor, TensorTable
-from fitcheck.runtimes.sensenova.layer_weights import KINDS, Linear, runtime_bytes
+from fitcheck.runtimes.sensenova.layer_weights import KINDS
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 
 
