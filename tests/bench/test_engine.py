@@ -16,8 +16,8 @@ from bench.engines.sensenova.engine import Engine
 from bench.engines.sensenova.job import _TINY, Job
 from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState
 from fitcheck.errors import InputError
-from fitcheck.models.workload import Task, Workload
 from fitcheck.memory.blocks import pinned_block
+from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, Streaming, upstream
 
 LAYERS = 4

@@ -16,9 +16,9 @@ from tiny_engine import MODEL, T2I, Watch, run
 from bench.engines.sensenova.job import Job, tensor_table_of
 from bench.engines.sensenova.weight_sources import SYNTHETIC_BLOCKS, SyntheticSource, runtime_bytes
 from fitcheck.errors import InputError
+from fitcheck.memory.blocks import pinned_block
 from fitcheck.models.tensors import Tensor
 from fitcheck.models.workload import Task, Workload
-from fitcheck.memory.blocks import pinned_block
 from fitcheck.runtimes.sensenova.streaming import upstream
 
 

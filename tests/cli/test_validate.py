@@ -55,9 +55,9 @@ def test_what_does_not_exist_is_exit_code_2(run: Run) -> None:
 
 def test_what_the_estimator_did_not_expect_is_flagged(run: Run, record: Path, tmp_path: Path) -> None:
     """The sample's memory and time are made up: with a tier that the catalog knows, both are doubted, not refused."""
-    from fitcheck.verdict.expectation import _expected
     from fitcheck.records import schema
     from fitcheck.runtimes.sensenova.streaming import upstream
+    from fitcheck.verdict.expectation import _expected
 
     made_up = store.read(record)
     assert isinstance(made_up, schema.PassRecord)
