@@ -45,9 +45,7 @@ SEAMS = {"families", "runtimes", "engines"}
 NAMES = re.compile(r"sensenova|comfyui|llama[._-]?cpp|ik_llama", re.IGNORECASE)
 # A record's field is a fact about software that may be installed; it decides nothing.
 FACTS = {"fitcheck/records/blocks.py", "fitcheck/records/query.py"}
-FACT_  # files directly in these folders are the seam itself
-SEAMS = {"families", "runtimes", "engines"}
-NAMES = re.compile(r"llama_cpp|comfyui")
+FACT_NAMES = re.compile(r"llama_cpp|comfyui")
 
 
 def name(path: Path) -> str:
