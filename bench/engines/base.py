@@ -134,8 +134,9 @@ class Driver(Protocol):
                 raise ModelError(f"--task: {name!r} is not a task of {model.name}; choose from {', '.join(known)}.")
         return request.tasks
 
-    def defaults(self, request: Request, task: str) -> dict[str, Any]:
-        """Options of the runtime where the bench takes another default than a question does."""
+    def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
+        """Options of the runtime where the bench takes another default than a question does; without a ``task`` those
+        that hold for every one."""
         return {}
 
     def check(self, job: Job) -> None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _register_run(bench: typer.Typer) -> None:
-    @cells_command(bench)
+    @cells_command(bench, search=False)
     def run(
         cells: Cells,
         context: typer.Context,
@@ -97,7 +97,7 @@ def _register_run(bench: typer.Typer) -> None:
 
 
 def _register_limit(bench: typer.Typer) -> None:
-    @cells_command(bench)
+    @cells_command(bench, search=True)
     def limit(
         cells: Cells,
         resolution: Annotated[str, typer.Option(help="Stop when the answer is this well known.")] = "128MiB",

@@ -1,9 +1,9 @@
-"""The options of ``fitcheck bench run`` and ``limit``: what every cell takes, and what each measured runtime declares."""
+"""The options of ``fitcheck bench run`` and ``limit``: what every cell takes, and what each runtime declares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from fitcheck.cli.grouped import GroupedCommand
 from fitcheck.cli.options import Declared, options_of, split, takes
 from fitcheck.errors import OptionError
+from fitcheck.runtimes.options import Option
 from fitcheck.units import parse_memory
 
 if TYPE_CHECKING:
@@ -71,24 +72,32 @@ class Cells:
         return self.hang_seconds
 
 
-def measured_options() -> Declared:
-    """The options that a measurement can follow, by the runtimes that the bench measures."""
+def measured_options(search: bool) -> Declared:
+    """The options that a measurement can follow, by the runtimes that the bench measures; their help says where the
+    bench, or its ``search`` for the smallest card, takes another default than a question does."""
     from bench.engines import registry
+    from bench.job import Request
     from fitcheck.runtimes import registry as runtimes
     from fitcheck.runtimes.options import declared
 
-    def heard(name: str) -> dict[str, Any]:
-        unheard = registry.get(name).unheard
-        return {key: one for key, one in declared(runtimes.get(name).options).items() if key not in unheard}
+    def heard(name: str) -> dict[str, Option]:
+        driver = registry.get(name)
+        usual = driver.defaults(Request("", search=search))
+        return {
+            key: replace(one, help=f"{one.help.rstrip('.')}; here {usual[key]}.") if key in usual else one
+            for key, one in declared(runtimes.get(name).options).items()
+            if key not in driver.unheard
+        }
 
     return options_of((name, heard(name)) for name in registry.names())
 
 
-def cells_command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command that takes cells to measure; its help groups options by runtime."""
+def cells_command(app: typer.Typer, *, search: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command that takes cells to measure, or to ``search`` the smallest card of; its help groups options by
+    runtime."""
 
     def register(command: Callable[..., None]) -> Callable[..., None]:
-        return app.command(cls=GroupedCommand)(takes(Cells, measured_options(), command))
+        return app.command(cls=GroupedCommand)(takes(Cells, measured_options(search), command))
 
     return register
 

@@ -17,9 +17,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from bench import trace
 from bench.engines.sensenova import tasks as workloads
+from bench.engines.sensenova import traced
 from bench.engines.sensenova.placing import Placing
+from bench.trace import StorageTracker
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models import catalog
@@ -39,7 +40,7 @@ VQA = Workload(Task.VQA, references=((1024, 1024),), new_tokens=4)
 Event = tuple[str, int, int]
 
 
-class Recorder(trace.StorageTracker):
+class Recorder(StorageTracker):
     """Storages of more than 1 MiB as they come and go: ("made", bytes, stream) and ("gone", bytes, 0)."""
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Recorder(trace.StorageTracker):
             self.events.append(("made", size, self.stream))
 
 
-class Accelerator(trace._MetaAccelerator):
+class Accelerator(traced.MetaAccelerator):
     def stream(self) -> Any:
         return "side"
 
@@ -124,12 +125,12 @@ def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, p
     tracker = Recorder()
     accelerator = Accelerator(tracker, 80 << 30, 0)
     table = catalog.recipe_table(tier, architecture)
-    placing = Placing(architecture, table, trace._NoSource(), placement, accelerator)
+    placing = Placing(architecture, table, traced._NoSource(), placement, accelerator)
     model = placing.skeleton()
     with torch.no_grad(), tracker:
         placing.place(model)
         for module in model.attention_modules():
-            module.sdpa = trace._flash
+            module.sdpa = traced._flash
         context = workloads.Context(model, workload, accelerator.device, 0, tracker)
         for _ in range(2):
             workloads.run(context)

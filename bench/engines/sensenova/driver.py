@@ -39,15 +39,15 @@ class PictureDriver(Driver):
             request = replace(request, tiers=(tier_of_file(request.gguf, model),))
         return super().tiers(request, model)
 
-    def defaults(self, request: Request, task: str) -> dict[str, Any]:
+    def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
         found: dict[str, Any] = {"mode": "low" if request.search else "full", "steps": STEPS, "cfg": CFG, "images": 1}
         if request.tiny:
             found["size"] = TINY_SIZE
-        if request.tiny and Task(task) in (Task.EDITING, Task.VQA):
-            found["reference"] = (TINY_SIZE,)
-        if Task(task) is Task.VQA:
+            if task in (Task.EDITING, Task.VQA):
+                found["reference"] = (TINY_SIZE,)
+        if task == Task.VQA:
             found["new_tokens"] = NEW_TOKENS
-        if Task(task) is Task.INTERLEAVE:
+        if task == Task.INTERLEAVE:
             found["new_tokens"] = NEW_TOKENS * request.get("images", 1)
         return found
 
