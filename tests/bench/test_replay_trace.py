@@ -18,13 +18,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from bench.engines.sensenova import tasks as workloads
-from bench.engines.sensenova import traced
+from bench.engines.sensenova import traced as meta
 from bench.engines.sensenova.placing import Placing
 from bench.trace import StorageTracker
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+from fitcheck.models.families.sensenova.catalog import recipe_table
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
@@ -64,7 +65,7 @@ class Recorder(StorageTracker):
             self.events.append(("made", size, self.stream))
 
 
-class Accelerator(traced.MetaAccelerator):
+class Accelerator(meta.MetaAccelerator):
     def stream(self) -> Any:
         return "side"
 
@@ -124,13 +125,13 @@ def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, p
     """Two passes of the bench's model."""
     tracker = Recorder()
     accelerator = Accelerator(tracker, 80 << 30, 0)
-    table = catalog.recipe_table(tier, architecture)
-    placing = Placing(architecture, table, traced._NoSource(), placement, accelerator)
+    table = recipe_table(tier, architecture)
+    placing = Placing(architecture, table, meta._NoSource(), placement, accelerator)
     model = placing.skeleton()
     with torch.no_grad(), tracker:
         placing.place(model)
         for module in model.attention_modules():
-            module.sdpa = traced._flash
+            module.sdpa = meta._flash
         context = workloads.Context(model, workload, accelerator.device, 0, tracker)
         for _ in range(2):
             workloads.run(context)
@@ -140,7 +141,7 @@ def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, p
 def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Streaming) -> list[Event]:
     recording = Recording()
     keeps = LAYERS if placement.keep_generation else 0
-    table = table_of(catalog.recipe_table(tier, architecture))
+    table = table_of(recipe_table(tier, architecture))
     process = Process(
         architecture, table, workload, placement, ReplayedCard(recording, 8), keeps=keeps, every_layer=True
     )

@@ -326,6 +326,8 @@ def test_cells_of_a_request_are_each_once() -> None:
         ({"size": (8224, 64)}, "--size: 8224x64 does not work"),
         ({"reference": ((100, 64),), "tasks": ("vqa",)}, "--reference: 100x64 does not work"),
         ({"attention": "flash"}, "--attention: the bench cannot choose this"),
+        ({"batch": 2}, "--batch: 2 images at once are not measured"),
+        ({"batch": 0}, "--batch: 0 is out of range"),
         ({"ngl": 3}, "--ngl is an option of llama.cpp"),
         ({"colour": "green"}, "--colour is not an option"),
         ({"steps": 0}, "--steps: 0"),

@@ -53,6 +53,8 @@ class PictureDriver(Driver):
 
     def check(self, job: Job) -> None:
         work = job.workload
+        if work.batch != 1:
+            raise OptionError(f"--batch: {work.batch} images at once are not measured yet; use a batch of 1.")
         for option, size in (("--size", (work.width, work.height)), *(("--reference", one) for one in work.references)):
             if any(side <= 0 or side % 32 or side > LARGEST_SIDE for side in size):
                 raise OptionError(
