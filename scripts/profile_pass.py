@@ -66,7 +66,8 @@ def main() -> None:
     given = parser.parse_args()
     device = "cpu" if given.tiny else "cuda"
     workload = Workload(Task.T2I, given.size, given.size, given.steps, given.cfg)
-    engine = PictureEngine(Job(given.model, given.tier, placement_of(upstream(given.mode)), workload, device, tiny=given.tiny))
+    placement = placement_of(upstream(given.mode))
+    engine = PictureEngine(Job(given.model, given.tier, placement, workload, device, tiny=given.tiny))
     engine.load(Watcher())
     engine.run(Watcher())
     watcher = Watcher()

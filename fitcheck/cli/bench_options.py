@@ -30,7 +30,8 @@ class Cells:
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A catalog model, like sensenova-u1-8b-mot, or the GGUF file of a language model."
+            metavar="MODEL",
+            help="A catalog model (`fitcheck models` lists them), or the GGUF file of a language model.",
         ),
     ]
     tier: Annotated[str, typer.Option(help="Quant tiers, separated by commas. Default: the model's first.")] = ""
