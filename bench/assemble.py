@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.engines.sensenova.weights_file import table_of
+from bench.engines import registry
 from bench.machine_info import fit_name, machine_info
 from bench.meters import NvmlCard, Trace
 from bench.meters.nvml import reason_names
@@ -17,7 +17,7 @@ from fitcheck.errors import InputError
 from fitcheck.models import catalog
 from fitcheck.records import schema
 from fitcheck.records.fields import MAX_STEPS, clean_text, slugify
-from fitcheck.runtimes.sensenova.streaming import Stream
+from fitcheck.runtimes import registry as runtimes
 
 SOURCE = schema.Source(tool="fitcheck-bench", version=__version__)
 TAG_SPREAD = "spread"
@@ -109,7 +109,7 @@ def power_of(trace: Trace, since: float, until: float) -> schema.Power | None:
 def _model(run: CellRun) -> schema.ModelRef:
     cell, report = run.cell, run.loaded.get("report", {})
     tier = catalog.get(cell.model).tier(cell.tier)
-    table = table_of(cell)
+    table = registry.of(cell).table(cell)
     return schema.ModelRef(
         slug=cell.model,
         tier=cell.tier,
@@ -146,16 +146,8 @@ def file_sha256(path: str) -> str:
 
 def _runtime(run: CellRun) -> schema.Runtime:
     placement = run.cell.placement
-    streamed = placement.stream is not Stream.NOTHING
-    return schema.Runtime(
-        name=placement.runtime,
-        revision=placement.revision,
-        mode=placement.mode,
-        policy=placement.policy if streamed else None,
-        prefetch=placement.prefetch if streamed else None,
-        attention=_attention(run),
-        dtype="BF16",
-    )
+    named = runtimes.get(placement.runtime).recorded(placement)
+    return schema.Runtime(**named, attention=_attention(run), dtype=registry.of(run.cell).dtype)
 
 
 def _attention(run: CellRun) -> str | None:

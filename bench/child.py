@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import re
 import sys
 import time
@@ -13,18 +12,18 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from importlib import metadata
 from typing import Any
 
 from bench.channel import Channel, beat, die_with_parent
 from bench.context import ContextMeter, cap_memory
-from bench.engines.sensenova.job import Job
+from bench.engines import registry
+from bench.job import Job
 from bench.meters.host import peak_rss, resident
 from bench.meters.nvml import NvmlCard, visible_selector
 from bench.meters.torch_memory import TorchMemory
+from bench.torch_build import import_torch, software_versions
 from fitcheck.errors import InputError, extra
 
-PACKAGES = ("diffusers", "transformers", "accelerate", "gguf", "triton", "flash_attn")
 _REQUESTED = re.compile(r"tried to allocate ([\d.]+) (KiB|MiB|GiB|bytes)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -82,17 +81,6 @@ def classify(error: BaseException, card_free: int | None = None) -> tuple[str, i
     return "error", requested
 
 
-def software_versions(torch: Any) -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    for key, value in (("cuda", torch.version.cuda), ("rocm", getattr(torch.version, "hip", None))):
-        if value:
-            found[key] = str(value)
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
 def _device(torch: Any, device: str) -> dict[str, Any]:
     if device != "cuda":
         return {"device": device}
@@ -106,21 +94,6 @@ def _device(torch: Any, device: str) -> dict[str, Any]:
     }
 
 
-def _import_torch(device: str) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(f"the bench needs PyTorch ({error}); {extra('bench')}.") from error
-    if device == "cuda" and not torch.cuda.is_available():
-        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-        raise InputError(
-            f"PyTorch {torch.__version__} (built with {built}) sees no GPU; install a CUDA build of PyTorch "
-            "and a driver that is new enough for it, "
-            "or try the bench on the CPU with --tiny --device cpu."
-        )
-    return torch
-
-
 def _host_pinned(torch: Any) -> int | None:
     """Peak bytes that torch's pinning allocator held, rounding included."""
     with suppress(Exception):
@@ -132,19 +105,18 @@ ALLOCATOR_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
 
 
 def choose_allocator(cell: Job) -> str | None:
-    """``ring`` runs on expandable segments, so that freed activations and caches of any size share one segment.
+    """Sets what the job's runtime wants of torch's allocator; a setting of the user's own wins.
 
-    Read by torch when it is imported; a setting of the user's own wins. Returns what is in force, ``None`` for torch's
-    default.
+    Read by torch when it is imported. Returns what is in force, ``None`` for torch's default.
     """
-    if cell.placement.policy == "ring":
-        os.environ.setdefault(ALLOCATOR_VARIABLE, "expandable_segments:True")
+    for name, value in registry.of(cell).environment(cell).items():
+        os.environ.setdefault(name, value)
     return os.environ.get(ALLOCATOR_VARIABLE)
 
 
 def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
     allocator = choose_allocator(cell)
-    torch = _import_torch(cell.device)
+    torch = import_torch(cell.device)
     cuda = cell.device == "cuda"
     if not cuda:
         # scaled-down matrices gain nothing from threads and lose much to them on a busy machine
@@ -194,9 +166,7 @@ def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
 def _passes(
     channel: Channel, cell: Job, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter
 ) -> None:
-    from bench.engines.sensenova.engine import Engine
-
-    engine = Engine(cell)
+    engine = registry.of(cell).build(cell)
     started = time.perf_counter()
     load = engine.load(reporter)
     memory.synchronize()
@@ -254,7 +224,7 @@ def main() -> int:
         if job["job"] == "link":
             from bench.link import measure
 
-            measure(channel, _import_torch("cuda"), job["options"])
+            measure(channel, import_torch("cuda"), job["options"])
         else:
             run_cell(channel, Job.from_json(job["cell"]), job["protocol"])
     except InputError as error:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bench.engines.sensenova.job import Job
+from bench.engines import registry
+from bench.job import Job
 from bench.meters import NvmlCard
 from bench.report import on_card
 from bench.runner import CellRun, Listener, Protocol, run_cell
 from fitcheck.errors import InputError
-from fitcheck.models.workload import Task
 from fitcheck.records import schema
 from fitcheck.units import MIB
 
 RESOLUTION = 128 * MIB
-# two denoising steps: the peak of the first has no cached velocity of an earlier one, the second is like every other
-PROBE_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +105,7 @@ def find_limit(cell: Job, base: Protocol, card: NvmlCard | None, run: Runner, re
 
     Raises InputError when the cell does not run uncapped for another reason than memory.
     """
-    steps = PROBE_STEPS if cell.workload.task is not Task.VQA and cell.workload.steps > PROBE_STEPS else None
-    probe = replace(base, warmup=0, repeats=1, steps_run=steps)
+    probe = replace(base, warmup=0, repeats=1, steps_run=registry.of(cell).probe_steps(cell))
     first = run(cell, replace(probe, cap=None))
     if first.outcome == "oom-gpu":
         return Search(first, None, None, ())

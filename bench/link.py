@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 from bench.channel import Channel, Event
-from bench.child import software_versions
 from bench.context import ContextMeter
 from bench.meters import NvmlCard, NvmlStateProbe, Sampler, Trace
 from bench.meters.host import locked, resident
 from bench.meters.nvml import visible_selector
 from bench.process import Child, Hang, describe_exit
 from bench.runner import PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, median
+from bench.torch_build import software_versions
 from fitcheck.errors import InputError, extra
 from fitcheck.models.quant import TYPES, tensor_bytes
 from fitcheck.records import schema

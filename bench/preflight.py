@@ -113,7 +113,7 @@ def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Findi
     if memory is None:
         return None
     total, used, free = memory
-    need = footprint.card.low
+    need = footprint.cards[0].card.low
     if free < need <= min(total, cap or total):
         return Finding(
             "refuse",

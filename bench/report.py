@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.engines.sensenova.job import Job
-from bench.engines.sensenova.plan import label
+from bench.job import Job
+from bench.plan import label
 from bench.runner import CellRun
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.records.schema import ExternalRecord, PassRecord
 from fitcheck.units import GIB, Interval, format_gib, format_seconds
 
@@ -24,6 +24,11 @@ class Row:
     run: CellRun
     record: PassRecord
     predicted: Footprint | None
+
+    @property
+    def predicted_card(self) -> CardMemory | None:
+        """The estimate of the card that ran."""
+        return None if self.predicted is None else self.predicted.cards[0]
 
 
 def error_percent(predicted: float, measured: float) -> float:
@@ -61,7 +66,8 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     for name in ("seconds", "allocated", "reserved", "card", "host RSS"):
         table.add_column(name, justify="right")
     for row in rows:
-        memory, predicted = row.record.memory, row.predicted
+        memory, predicted = row.record.memory, row.predicted_card
+        host = row.predicted.host.total if row.predicted else None
         table.add_row(
             label(row.run.cell),
             row.run.outcome,
@@ -69,7 +75,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
             _pair(predicted.allocated if predicted else None, memory.allocated),
             _pair(predicted.reserved if predicted else None, memory.reserved),
             _pair(predicted.card if predicted else None, on_card(row.record)),
-            _pair(predicted.host.total if predicted else None, memory.rss),
+            _pair(host, memory.rss),
         )
     console.print(table)
 
@@ -94,8 +100,8 @@ def print_plan(cells: Sequence[tuple[Job, Footprint | None]], cap: int | None, c
         if footprint is None:
             table.add_row(label(cell), *["unknown"] * 5)
             continue
-        host = footprint.host
-        values = (footprint.allocated.best, footprint.reserved.best, footprint.card.best, host.pinned, host.total.best)
+        host, card = footprint.host, footprint.cards[0]
+        values = (card.allocated.best, card.reserved.best, card.card.best, host.pinned, host.total.best)
         table.add_row(label(cell), *(f"{value / GIB:.2f}" for value in values))
     console.print(table)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.channel import Event
-from bench.engines.sensenova.job import Job
+from bench.job import Job
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
 from bench.meters.host import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
@@ -148,9 +148,7 @@ def run_cell(
 
 
 def _as_run(cell: Job, protocol: Protocol) -> Job:
-    if protocol.steps_run is None:
-        return cell
-    return replace(cell, workload=cell.workload.with_(steps=protocol.steps_run))
+    return cell if protocol.steps_run is None else cell.with_steps(protocol.steps_run)
 
 
 def _meters(card: NvmlCard | None, pid: int) -> Sampler:

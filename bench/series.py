@@ -16,27 +16,32 @@ import os
 import sys
 import time
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 
-from bench.engines.sensenova.plan import Request, cells_of, label
+from bench.engines import registry
+from bench.job import Request
 from bench.limit import default_runner, find_limit
 from bench.link import run_link
-from bench.predict import CardView, predict
+from bench.plan import jobs_of, label
+from bench.predict import machine_seen, predict
 from bench.report import Row, error_percent, on_card, print_table
 from bench.runner import Protocol, Stopped
 from bench.suite import Setting, bench_card, require_room, run_suite
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.schema import AnyRecord
-from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION
-from fitcheck.units import MIB, parse_memory, parse_size
+from fitcheck.runtimes import registry as runtimes
+from fitcheck.runtimes.options import Option, declared
+from fitcheck.units import MIB, parse_memory
 
+# what every entry may say, beside the options of the runtimes that the bench measures
 _KEYS = {
-    "do", "model", "tier", "mode", "policy", "task", "revision", "size", "steps", "cfg", "reference", "images",
-    "new_tokens", "gguf", "device", "tiny", "repeats", "warmup", "vram", "quick", "resolution_mib", "seed", "seconds",
+    "do", "model", "tier", "task", "gguf", "device", "tiny", "repeats", "warmup", "vram", "quick", "resolution_mib",
+    "seed", "seconds",
 }  # fmt: skip
 # left over at the end for the last record, the summary and the way back
 MARGIN = 5.0
@@ -75,11 +80,12 @@ class Series:
         self.summarize()
 
     def entry(self, entry: dict[str, Any]) -> None:
-        unknown = set(entry) - _KEYS
+        known = _KEYS | set(runtime_options())
+        unknown = set(entry) - known
         if unknown:
             raise InputError(
                 f"plan: unknown option(s) {', '.join(sorted(unknown))} in {json.dumps(entry)}; "
-                f"choose from {', '.join(sorted(_KEYS))}."
+                f"choose from {', '.join(sorted(known))}."
             )
         if time.monotonic() + _number(entry, "seconds", 0.0) >= self.deadline:
             self.leave(json.dumps(entry), "no time left")
@@ -106,7 +112,7 @@ class Series:
             if row.run.outcome in ("error", "killed", "hang"):
                 self.console.print("\n".join(row.run.output[-30:]), markup=False, highlight=False)
 
-        summary = run_suite(cells_of(request), setting, self.console, finished)
+        summary = run_suite(jobs_of(request), setting, self.console, finished)
         for cell, why in summary.skipped:
             self.leave(label(cell), why)
 
@@ -115,7 +121,7 @@ class Series:
 
         request = request_of(entry)
         with bench_card(request.device, self.console) as card:
-            for cell in cells_of(request):
+            for cell in jobs_of(request):
                 runner = default_runner(card, lambda event: None, self.deadline)
                 try:
                     require_room(cell, card, self.ram, self.force)
@@ -126,7 +132,7 @@ class Series:
                     self.leave(f"limit {label(cell)}", str(stopped))
                     continue
                 record = record_of(found.run, card, found.limit)
-                row = Row(found.run, record, predict(cell, CardView.of(card, found.works), warm=False))
+                row = Row(found.run, record, predict(cell, machine_seen(card, found.works), warm=False))
                 probes = [{"cap": probe.cap, "outcome": probe.outcome} for probe in found.probes]
                 self.keep(
                     record, f"limit {label(cell)}", works=found.works, fails=found.fails, probes=probes, **facts_of(row)
@@ -145,7 +151,7 @@ class Series:
 
 def facts_of(row: Row) -> dict[str, Any]:
     """What a reader of summary.json wants at a glance; the record has everything."""
-    memory, predicted = row.record.memory, row.predicted
+    memory, predicted = row.record.memory, row.predicted_card
     values: dict[str, Any] = {
         "message": row.run.message,
         "seconds": row.run.seconds,
@@ -166,30 +172,37 @@ def facts_of(row: Row) -> dict[str, Any]:
     return values
 
 
+@cache
+def runtime_options() -> dict[str, Option]:
+    """The options of the runtimes that the bench measures, by name."""
+    return {name: one for runtime in registry.names() for name, one in declared(runtimes.get(runtime).options).items()}
+
+
 def request_of(entry: dict[str, Any]) -> Request:
-    """The cells an entry asks for, in the words of the command line."""
-
-    def names(key: str, default: str) -> tuple[str, ...]:
-        return tuple(name for name in str(entry.get(key, default)).split(",") if name)
-
-    return Request(
-        model=str(entry.get("model", "")),
-        tiers=names("tier", ""),
-        modes=names("mode", "full"),
-        policies=names("policy", "upstream"),
-        tasks=names("task", "t2i"),
-        revision=str(entry.get("revision", NEWEST_REVISION)),
-        size=parse_size(str(entry["size"]), "size") if "size" in entry else None,
-        steps=_number(entry, "steps", 8),
-        cfg=_number(entry, "cfg", 1.0),
-        references=tuple(parse_size(size, "reference") for size in names("reference", "")),
-        images=_number(entry, "images", 1),
-        new_tokens=_number(entry, "new_tokens", 0) if "new_tokens" in entry else None,
+    """What an entry asks for, in the words of the command line."""
+    given = {name: _typed(entry, name, one) for name, one in runtime_options().items() if name in entry}
+    return Request.of(
+        str(entry.get("model", "")),
+        tiers=_names(entry, "tier"),
+        tasks=_names(entry, "task") if "task" in entry else None,
         gguf=entry.get("gguf"),
         device=str(entry.get("device", "cuda")),
         tiny=bool(entry.get("tiny", False)),
         seed=_number(entry, "seed", 0),
+        search=entry.get("do") == "limit",
+        **given,
     )
+
+
+def _names(entry: dict[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(name for name in str(entry.get(key, "")).split(",") if name)
+
+
+def _typed(entry: dict[str, Any], name: str, one: Option) -> Any:
+    """The value as a command line would hand it over. Raises InputError for a number that is none."""
+    if one.type in (int, float):
+        return _number(entry, name, one.type())
+    return list(_names(entry, name)) if one.many else str(entry[name])
 
 
 _Number = TypeVar("_Number", int, float)

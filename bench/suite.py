@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.assemble import file_sha256, record_of
-from bench.engines.sensenova.job import Job
-from bench.engines.sensenova.plan import label
+from bench.job import Job
 from bench.lock import card_lock
 from bench.meters import NvmlCard
 from bench.meters.nvml import visible_selector
-from bench.predict import CardView, predict
+from bench.plan import label
+from bench.predict import machine_seen, predict
 from bench.preflight import (
     Finding,
     card_findings,
@@ -164,7 +164,7 @@ def _keep(
 ) -> str | None:
     """Writes the record of ``run`` and shows it. Returns why it could not be written, if it could not."""
     record = store.seal(record_of(run, card))
-    row = Row(run, record, predict(run.cell, CardView.of(card, run.protocol.cap), warm=run.protocol.warmup > 0))
+    row = Row(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=run.protocol.warmup > 0))
     summary.rows.append(row)
     display.finish(line(run))
     path = None
@@ -188,7 +188,7 @@ def _hash_files(cells: Sequence[Job], display: Display) -> None:
 
 def _preflight(cell: Job, setting: Setting, card: NvmlCard | None, display: Display) -> None:
     """Shows what is doubtful about this cell. Raises InputError when it cannot run."""
-    footprint = predict(cell, CardView.of(card, setting.protocol.cap), warm=setting.protocol.warmup > 0)
+    footprint = predict(cell, machine_seen(card, setting.protocol.cap), warm=setting.protocol.warmup > 0)
     if footprint is None:
         return
     found = [ram_finding(footprint, setting.ram)]
@@ -205,7 +205,7 @@ def _preflight(cell: Job, setting: Setting, card: NvmlCard | None, display: Disp
 def require_room(cell: Job, card: NvmlCard | None, ram: int | None, force: bool) -> None:
     """Raises InputError when ``cell``, run without a cap, would not find the memory that it pins: for searches, whose
     probes all pin the same."""
-    footprint = predict(cell, CardView.of(card, None), warm=False)
+    footprint = predict(cell, machine_seen(card, None), warm=False)
     finding = None if footprint is None else ram_finding(footprint, ram)
     if finding is not None and finding.level == "refuse" and not force:
         raise InputError(f"{label(cell)}: {finding.text}")

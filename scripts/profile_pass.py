@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.engines.sensenova.engine import Engine
-from bench.engines.sensenova.job import Job
+from bench.engines.sensenova.engine import PictureEngine
+from bench.job import Job
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import upstream
+from fitcheck.runtimes.sensenova.streaming import placement_of, upstream
 
 ATTENTION = ("flash", "fmha", "attention", "cudnn_sdpa")
 MATRIX = ("gemm", "nvjet", "cutlass", "xmma", "cublas", "gemv", "conv", "wgrad", "fprop", "dgrad")
@@ -66,7 +66,8 @@ def main() -> None:
     given = parser.parse_args()
     device = "cpu" if given.tiny else "cuda"
     workload = Workload(Task.T2I, given.size, given.size, given.steps, given.cfg)
-    engine = Engine(Job(given.model, given.tier, upstream(given.mode), workload, device, tiny=given.tiny))
+    placement = placement_of(upstream(given.mode))
+    engine = PictureEngine(Job(given.model, given.tier, placement, workload, device, tiny=given.tiny))
     engine.load(Watcher())
     engine.run(Watcher())
     watcher = Watcher()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, wraps
 from pathlib import Path
@@ -69,31 +69,45 @@ class Question:
         return Wanted(task, split(self.tier), runtime, self.options)
 
 
+Declared = Mapping[str, tuple[Option, tuple[str, ...]]]
+
+
 @cache
-def runtime_options() -> dict[str, tuple[Option, tuple[str, ...]]]:
+def runtime_options() -> Declared:
     """Every option that a runtime declares, with the runtimes that have it, in the registry's order."""
+    return options_of((runtime.name, declared(runtime.options)) for runtime in registry.every())
+
+
+def options_of(runtimes: Iterable[tuple[str, Mapping[str, Option]]]) -> Declared:
+    """Options by name with the runtimes that have them; of one that several declare, the first declaration."""
     found: dict[str, tuple[Option, tuple[str, ...]]] = {}
-    for runtime in registry.every():
-        for name, one in declared(runtime.options).items():
-            _, owners = found.get(name, (one, ()))
-            found[name] = (found.get(name, (one, ()))[0], (*owners, runtime.name))
+    for runtime, options in runtimes:
+        for name, one in options.items():
+            first, owners = found.get(name, (one, ()))
+            found[name] = (first, (*owners, runtime))
     return found
 
 
 def takes_question(command: Callable[..., None]) -> Callable[..., None]:
     """Make ``command(question, **own)`` a typer command whose options are those of ``Question``, of the runtimes and
     its own."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "question"]
-    common = [one.name for one in fields(Question) if one.metadata.get("typed", True)]
-    declared_names = list(runtime_options())
+    return takes(Question, runtime_options(), command)
+
+
+def takes(kind: Any, options: Declared, command: Callable[..., None]) -> Callable[..., None]:
+    """Make ``command(asked, **own)`` a typer command whose options are the fields of the dataclass ``kind``, the
+    runtimes' ``options`` and its own; ``asked`` is a ``kind`` whose field ``options`` holds what was given of the
+    runtimes' by name."""
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    common = [one.name for one in fields(kind) if one.metadata.get("typed", True)]
 
     @wraps(command)
     def run(**values: Any) -> None:
         asked = {name: values.pop(name) for name in common}
-        given = {name: value for name in declared_names if (value := values.pop(name)) not in (None, [])}
-        command(Question(**asked, options=tuple(sorted(given.items()))), **values)
+        given = {name: value for name in options if (value := values.pop(name)) not in (None, [])}
+        command(kind(**asked, options=tuple(sorted(given.items()))), **values)
 
-    parameters = [*_common_parameters(), *_runtime_parameters()]
+    parameters = [*_common_parameters(kind), *_runtime_parameters(options)]
     parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -109,8 +123,8 @@ def question_command(app: typer.Typer) -> Callable[[Callable[..., None]], Callab
     return register
 
 
-def _common_parameters() -> list[inspect.Parameter]:
-    hints = get_type_hints(Question, include_extras=True)
+def _common_parameters(kind: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
     return [
         inspect.Parameter(
             one.name,
@@ -118,15 +132,15 @@ def _common_parameters() -> list[inspect.Parameter]:
             default=inspect.Parameter.empty if one.default is MISSING else one.default,
             annotation=hints[one.name],
         )
-        for one in fields(Question)
+        for one in fields(kind)
         if one.metadata.get("typed", True)
     ]
 
 
-def _runtime_parameters() -> list[inspect.Parameter]:
+def _runtime_parameters(options: Declared) -> list[inspect.Parameter]:
     """Options nobody gave stay ``None``, so that each runtime fills in its own default."""
     found = []
-    for name, (one, owners) in runtime_options().items():
+    for name, (one, owners) in options.items():
         kind = (list[one.type] if one.many else one.type) | None  # type: ignore[name-defined]
         flags = (flag(name),) if one.short is None else (flag(name), one.short)
         shown = typer.Option(*flags, help=one.help, rich_help_panel=", ".join(owners), show_default=False)

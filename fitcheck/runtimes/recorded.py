@@ -32,9 +32,15 @@ def machine_of(run: Run) -> Machine | None:
     card = card_of(run)
     if card is None:
         return None
-    total = run.cap or run.card_memory or card.memory
+    return machine_with(card, run.cap or run.card_memory)
+
+
+def machine_with(card: Card, total: int | None) -> Machine:
+    """One card as a program on it sees it: ``total`` bytes are the cap where there was one, else what the driver
+    reported; ``None`` takes the card's own size."""
+    seen = total or card.memory
     link = Link(card.pcie_generation, card.pcie_lanes)
-    return Machine((Gpu(card, link, vram_total=total, vram_override=total or None),))
+    return Machine((Gpu(card, link, vram_total=seen, vram_override=seen or None),))
 
 
 def ask_of(run: Run, placement: Placement, families: Sequence[str]) -> Ask | None:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_fakes import LIBRARIES, Allocator, FakeNvml, OutOfMemoryError, fake_torch
 
-from bench.engines.sensenova.job import Job
+from bench.job import Job
 from bench.reports import LoadReport, Observer, PassReport
 from fitcheck.units import MIB
 
@@ -96,7 +96,7 @@ if __name__ == "__main__":
     sys.modules["torch"] = fake_torch(ALLOCATOR, cuda="FAKE_NO_GPU" not in os.environ)
     sys.modules["pynvml"] = FakeNvml(ALLOCATOR)  # type: ignore[assignment]
     engine: Any = types.ModuleType("bench.engines.sensenova.engine")
-    engine.Engine = Engine
+    engine.PictureEngine = Engine
     sys.modules["bench.engines.sensenova.engine"] = engine
     from bench import child, context
 

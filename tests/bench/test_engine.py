@@ -12,13 +12,14 @@ pytest.importorskip("diffusers")
 
 from tiny_engine import MODEL, T2I, Watch, run
 
-from bench.engines.sensenova.engine import Engine
-from bench.engines.sensenova.job import _TINY, Job
+from bench.engines.sensenova.engine import PictureEngine
+from bench.engines.sensenova.scaled_down import _TINY
 from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState
+from bench.job import Job
 from fitcheck.errors import InputError
 from fitcheck.memory.blocks import pinned_block
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, Streaming, upstream
+from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, Streaming, placement_of, upstream
 
 LAYERS = 4
 
@@ -297,23 +298,29 @@ def test_full_puts_everything_on_the_device() -> None:
 )
 def test_workloads_that_cannot_run_are_refused(changes: dict[str, object], names: str) -> None:
     with pytest.raises(InputError, match=names):
-        Engine(Job(MODEL, "BF16", upstream("low"), T2I.with_(**changes), device="cpu", tiny=True))
+        PictureEngine(Job(MODEL, "BF16", placement_of(upstream("low")), T2I.with_(**changes), device="cpu", tiny=True))
 
 
 def test_unknown_tier_device_and_runtime_are_refused() -> None:
-    cell = Job(MODEL, "Q99", upstream("low"), T2I, device="cpu", tiny=True)
+    cell = Job(MODEL, "Q99", placement_of(upstream("low")), T2I, device="cpu", tiny=True)
     with pytest.raises(InputError, match="no tier 'Q99'"):
-        Engine(cell)
+        PictureEngine(cell)
     with pytest.raises(InputError, match="not a device"):
-        Engine(Job(MODEL, "BF16", upstream("low"), T2I, device="toaster", tiny=True))
+        PictureEngine(Job(MODEL, "BF16", placement_of(upstream("low")), T2I, device="toaster", tiny=True))
 
 
 def test_cell_round_trip_and_bad_json() -> None:
     workload = T2I.with_(task=Task.EDITING, references=((64, 96), (32, 32)))
-    cell = Job(
-        MODEL, "Q8_0", upstream("fast", "pr243", "ring"), workload, device="cpu", gguf="/x.gguf", seed=3, tiny=True
-    )
+    placement = placement_of(upstream("fast", "pr243", "ring"))
+    cell = Job(MODEL, "Q8_0", placement, workload, device="cpu", gguf="/x.gguf", seed=3, tiny=True)
     assert Job.from_json(cell.to_json()) == cell
-    for text in ("", "[]", "{}", '{"placement": 1, "workload": 2}', cell.to_json().replace("editing", "painting")):
-        with pytest.raises(InputError, match="cell"):
+    deep = '{"placement": ' + "[" * 40_000 + "]" * 40_000 + "}"
+    whole = cell.to_json()
+    for text in (
+        "", "[]", "{}", '{"placement": 1, "workload": 2}', deep, whole + " " * (1 << 16),
+        whole.replace("editing", "painting"), whole.replace('"tiny": true', '"tiny": "yes"'),
+        whole.replace('"ring"', '{"a": 1}'), whole.replace('"mode": "fast"', '"mode": 5'),
+        whole.replace('"seed": 3', '"sead": 3'), whole.replace("[64, 96]", "[64, 1e999]"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="job"):
             Job.from_json(text)

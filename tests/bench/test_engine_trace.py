@@ -9,11 +9,12 @@ pytest.importorskip("diffusers")
 
 from tiny_engine import MODEL, T2I, run
 
-from bench.engines.sensenova.job import Job
-from bench.trace import StorageTracker, trace_peak
+from bench.engines.sensenova.traced import trace_peak
+from bench.job import Job
+from bench.trace import StorageTracker
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import upstream
+from fitcheck.runtimes.sensenova.streaming import placement_of, upstream
 
 GIB = 1 << 30
 HOPPER = (9, 0)
@@ -38,14 +39,14 @@ def test_tracker_counts_storages_until_they_die() -> None:
 
 def test_published_low_mode_peak_on_an_h100() -> None:
     """PR 241's table: U1-8B BF16, t2i 2048², cfg 4, SDPA, low: 4.96 GiB allocated."""
-    cell = Job(MODEL, "BF16", upstream("low", "pr241"), Workload(Task.T2I, 2048, 2048, cfg=4.0))
+    cell = Job(MODEL, "BF16", placement_of(upstream("low", "pr241")), Workload(Task.T2I, 2048, 2048, cfg=4.0))
     peaks = trace_peak(cell, HOPPER)
     assert max(peaks, key=peaks.__getitem__) == "denoise"
     assert peaks["denoise"] / GIB == pytest.approx(4.96, abs=0.015)
 
 
 def tiny(mode: str, policy: str = "upstream", revision: str = "pr241", tier: str = "BF16") -> dict[str, int]:
-    return trace_peak(Job(MODEL, tier, upstream(mode, revision, policy), T2I, tiny=True), HOPPER)
+    return trace_peak(Job(MODEL, tier, placement_of(upstream(mode, revision, policy)), T2I, tiny=True), HOPPER)
 
 
 def test_loading_holds_exactly_the_weights() -> None:
@@ -77,7 +78,15 @@ def test_a_prompts_token_leaves_its_keys_and_values_twice_and_nothing_else(cfg: 
     """Once in the cache, once in the buffer of the denoising, and one layer's repeated for the heads that share them;
     its embedding, its mask and its hidden states are gone."""
     denoise = [
-        trace_peak(Job(MODEL, "BF16", upstream("low", "pr241"), T2I.with_(cfg=cfg, prompt_tokens=count), tiny=True))
+        trace_peak(
+            Job(
+                MODEL,
+                "BF16",
+                placement_of(upstream("low", "pr241")),
+                T2I.with_(cfg=cfg, prompt_tokens=count),
+                tiny=True,
+            )
+        )
         for count in (64, 128)
     ]
     heads, kv_heads, width, layers, bf16 = 4, 2, 64, 4, 2
@@ -94,6 +103,6 @@ def test_revisions_move_embedding_and_head() -> None:
 
 
 def test_models_with_experts_are_refused() -> None:
-    cell = Job("sensenova-u1-a3b-mot", "BF16", upstream("low"), T2I, tiny=True)
+    cell = Job("sensenova-u1-a3b-mot", "BF16", placement_of(upstream("low")), T2I, tiny=True)
     with pytest.raises(InputError, match="experts"):
         trace_peak(cell)

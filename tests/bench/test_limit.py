@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_runner import ARGV, cell
 
 from bench.assemble import record_of
-from bench.engines.sensenova.job import Job
+from bench.job import Job
 from bench.limit import RESOLUTION, bracket, find_limit, search
 from bench.meters import NvmlCard
 from bench.runner import CellRun, Protocol, run_cell

@@ -18,13 +18,13 @@ from bench import child
 from bench.context import Context, ContextMeter, cap_memory
 from bench.engines.sensenova import engine
 from bench.engines.sensenova import tasks as workloads
-from bench.engines.sensenova.job import Job
-from bench.engines.sensenova.plan import Request, cells_of
 from bench.engines.sensenova.streaming.policy import Traffic
+from bench.job import Job, Request
 from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
 from bench.meters.torch_memory import TorchMemory
+from bench.plan import jobs_of
 
-CELL = cells_of(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=("low",), steps=2))[0]
+CELL = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("low",), steps=2))[0]
 
 
 class Timers:
@@ -234,7 +234,7 @@ def test_a_capped_card_that_others_fill_has_no_more_than_is_free() -> None:
 
 
 def test_the_allocator_of_the_ring_is_chosen_before_torch_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    ring = replace(CELL, placement=replace(CELL.placement, policy="ring"))
+    ring = replace(CELL, placement=replace(CELL.placement, settings=(("policy", "ring"),)))
     monkeypatch.delenv(child.ALLOCATOR_VARIABLE, raising=False)
     assert child.choose_allocator(CELL) is None
     assert child.choose_allocator(ring) == os.environ[child.ALLOCATOR_VARIABLE] == "expandable_segments:True"
@@ -263,7 +263,7 @@ def test_a_pass_ends_when_the_card_has_finished_and_warm_ups_say_so(monkeypatch:
         def close(self) -> None: ...
 
     fake: Any = types.ModuleType("bench.engines.sensenova.engine")
-    fake.Engine = Engine
+    fake.PictureEngine = Engine
     monkeypatch.setitem(sys.modules, "bench.engines.sensenova.engine", fake)
     torch = fake_torch(Allocator())
 

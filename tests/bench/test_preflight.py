@@ -15,21 +15,22 @@ from rich.console import Console
 from test_suite import CELLS, fake_runner
 
 from bench import preflight
-from bench.engines.sensenova.plan import Request, cells_of
+from bench.job import Request
 from bench.lock import card_lock
 from bench.meters import NvmlCard
-from bench.predict import CardView, predict
+from bench.plan import jobs_of
+from bench.predict import machine_seen, predict
 from bench.runner import CellRun, Protocol
 from bench.suite import Setting, run_suite
 from fitcheck.errors import InputError
-from fitcheck.memory.footprint import Footprint, HostMemory, Phase
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.units import MIB, Interval
 
 
 def test_a_card_too_small_is_only_warned_about_because_its_failure_is_data(nvml: object) -> None:
-    (full,) = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("full",)))
+    (full,) = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("full",)))
     card = NvmlCard(FakeNvml(total=12 * GIB), "card")
-    footprint = predict(full, CardView.of(card, None), warm=True)
+    footprint = predict(full, machine_seen(card, None), warm=True)
     assert footprint is not None
     finding = preflight.vram_finding(card, footprint, None)
     assert finding is not None
@@ -151,7 +152,7 @@ def footprint(card: int, host: int, pinned: int = 0) -> Footprint:
     """A cell that needs at least so many bytes of the card and of the host."""
     whole = Interval(card, card, 2 * card)
     memory = HostMemory(pinned, 0, host - pinned, Interval(host, host, 2 * host))
-    return Footprint((Phase("denoise", card, 0, 0, 0, 0),), whole, whole, whole, whole, memory, 0)
+    return Footprint((CardMemory((Phase("denoise", card, 0, 0, 0, 0),), whole, whole, whole, whole),), memory, 0)
 
 
 def test_system_memory_is_enough_with_a_gibibyte_left_for_the_system() -> None:

@@ -9,12 +9,13 @@ from bench_fakes import GIB, MIB, FakeNvml
 
 from bench import runner
 from bench.assemble import available_drop, power_of, record_of
-from bench.engines.sensenova.plan import Request, cells_of
+from bench.job import Request
 from bench.meters import NvmlCard, NvmlStateProbe, Trace
+from bench.plan import jobs_of
 from bench.report import error_percent, line, on_card
 from bench.runner import CellRun, Protocol
 
-CELL = cells_of(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=("low",), steps=2))[0]
+CELL = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("low",), steps=2))[0]
 Event = dict[str, Any]
 
 

@@ -17,13 +17,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from bench import trace
 from bench.engines.sensenova import tasks as workloads
+from bench.engines.sensenova import traced as meta
 from bench.engines.sensenova.placing import Placing
+from bench.trace import StorageTracker
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+from fitcheck.models.families.sensenova.catalog import recipe_table
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
@@ -39,7 +41,7 @@ VQA = Workload(Task.VQA, references=((1024, 1024),), new_tokens=4)
 Event = tuple[str, int, int]
 
 
-class Recorder(trace.StorageTracker):
+class Recorder(StorageTracker):
     """Storages of more than 1 MiB as they come and go: ("made", bytes, stream) and ("gone", bytes, 0)."""
 
     def __init__(self) -> None:
@@ -63,7 +65,7 @@ class Recorder(trace.StorageTracker):
             self.events.append(("made", size, self.stream))
 
 
-class Accelerator(trace._MetaAccelerator):
+class Accelerator(meta.MetaAccelerator):
     def stream(self) -> Any:
         return "side"
 
@@ -123,13 +125,13 @@ def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, p
     """Two passes of the bench's model."""
     tracker = Recorder()
     accelerator = Accelerator(tracker, 80 << 30, 0)
-    table = catalog.recipe_table(tier, architecture)
-    placing = Placing(architecture, table, trace._NoSource(), placement, accelerator)
+    table = recipe_table(tier, architecture)
+    placing = Placing(architecture, table, meta._NoSource(), placement, accelerator)
     model = placing.skeleton()
     with torch.no_grad(), tracker:
         placing.place(model)
         for module in model.attention_modules():
-            module.sdpa = trace._flash
+            module.sdpa = meta._flash
         context = workloads.Context(model, workload, accelerator.device, 0, tracker)
         for _ in range(2):
             workloads.run(context)
@@ -139,7 +141,7 @@ def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, p
 def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload, placement: Streaming) -> list[Event]:
     recording = Recording()
     keeps = LAYERS if placement.keep_generation else 0
-    table = table_of(catalog.recipe_table(tier, architecture))
+    table = table_of(recipe_table(tier, architecture))
     process = Process(
         architecture, table, workload, placement, ReplayedCard(recording, 8), keeps=keeps, every_layer=True
     )

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,9 +16,9 @@ from bench_fakes import CONTEXT, LIBRARIES, MIB, FakeNvml
 
 from bench.assemble import record_of
 from bench.child import classify
-from bench.engines.sensenova.job import Job
-from bench.engines.sensenova.plan import Request, cells_of, label
+from bench.job import Job, Request
 from bench.meters import NvmlCard
+from bench.plan import jobs_of, label
 from bench.process import Child, Hang, end_tree
 from bench.runner import CellRun, Protocol, Stopped, median, run_cell
 from fitcheck.errors import InputError
@@ -31,8 +32,8 @@ STEPS = 2
 
 
 def cell(mode: str = "full", **options: object) -> Job:
-    request = replace(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=(mode,), steps=STEPS), **options)  # type: ignore[arg-type]
-    return cells_of(request)[0]
+    given: dict[str, Any] = {"tiers": ("Q4_K_S",), "mode": mode, "steps": STEPS} | options
+    return jobs_of(Request.of(given.pop("model", "sensenova-u1-8b-mot"), **given))[0]
 
 
 def card(**options: object) -> NvmlCard:
@@ -303,10 +304,10 @@ def test_median_of_odd_even_and_none() -> None:
 
 
 def test_cells_of_a_request_are_each_once() -> None:
-    request = Request(
-        "sensenova-u1-8b-mot", tiers=("q4_k_s", "BF16"), modes=("full", "low", "low"), policies=("upstream", "ring")
+    request = Request.of(
+        "sensenova-u1-8b-mot", tiers=("q4_k_s", "BF16"), mode=("full", "low", "low"), policy=("upstream", "ring")
     )
-    names = [label(one) for one in cells_of(request)]
+    names = [label(one) for one in jobs_of(request)]
     assert len(names) == len(set(names)) == 6
     assert names[0] == "Q4_K_S full t2i 2048×2048 8 steps cfg 1"
     assert "Q4_K_S low/ring t2i 2048×2048 8 steps cfg 1" in names
@@ -316,12 +317,19 @@ def test_cells_of_a_request_are_each_once() -> None:
     ("options", "words"),
     [
         ({"tiers": ("Q9",)}, "has no tier 'Q9'; choose from"),
-        ({"modes": ("lowest",)}, "--mode: 'lowest'"),
-        ({"policies": ("spiral",)}, "--policy: 'spiral'"),
+        ({"mode": ("lowest",)}, "--mode: 'lowest'"),
+        ({"policy": ("spiral",)}, "--policy: 'spiral'"),
         ({"tasks": ("chat",)}, "--task: 'chat'"),
         ({"tasks": ("poem",)}, "--task: 'poem'"),
-        ({"size": (2000, 2000)}, "multiples of 32"),
-        ({"size": (0, 64)}, "multiples of 32"),
+        ({"size": (2000, 2000)}, "--size: 2000 is not a multiple of 32"),
+        ({"size": (0, 64)}, "--size: 0x64 is out of range"),
+        ({"size": (8224, 64)}, "--size: 8224x64 does not work"),
+        ({"reference": ((100, 64),), "tasks": ("vqa",)}, "--reference: 100x64 does not work"),
+        ({"attention": "flash"}, "--attention: the bench cannot choose this"),
+        ({"batch": 2}, "--batch: 2 images at once are not measured"),
+        ({"batch": 0}, "--batch: 0 is out of range"),
+        ({"ngl": 3}, "--ngl is an option of llama.cpp"),
+        ({"colour": "green"}, "--colour is not an option"),
         ({"steps": 0}, "--steps: 0"),
         ({"cfg": float("nan")}, "--cfg"),
         ({"images": -1, "tasks": ("interleave",)}, "--images: -1"),

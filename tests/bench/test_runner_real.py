@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.engines.sensenova.plan import Request, cells_of
+from bench.job import Request
+from bench.plan import jobs_of
 from bench.runner import Protocol
 from bench.suite import CPU_NOTICE, Setting, run_suite
 from fitcheck.records import store
@@ -15,18 +16,18 @@ from fitcheck.records.schema import PassRecord
 
 
 def test_modes_agree_and_the_accounting_adds_up(tmp_path: Path) -> None:
-    request = Request(
+    request = Request.of(
         "sensenova-u1-8b-mot",
         tiers=("Q4_K_S",),
-        modes=("full", "balanced"),
-        policies=("ring",),
+        mode=("full", "balanced"),
+        policy=("ring",),
         steps=2,
         tiny=True,
         device="cpu",
     )
     text = io.StringIO()
     setting = Setting(tmp_path, Protocol(repeats=1, warmup=0), "cpu")
-    summary = run_suite(cells_of(request), setting, Console(file=text, width=200))
+    summary = run_suite(jobs_of(request), setting, Console(file=text, width=200))
     assert summary.exit_code == 0, text.getvalue()
     assert CPU_NOTICE in text.getvalue()
     full, balanced = (record for record in (row.record for row in summary.rows))

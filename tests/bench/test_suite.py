@@ -16,10 +16,10 @@ from rich.console import Console
 from test_runner import ARGV
 
 from bench import preflight, suite
-from bench.engines.sensenova.job import Job
-from bench.engines.sensenova.plan import Request, cells_of
+from bench.job import Job, Request
 from bench.lock import card_lock
-from bench.predict import CardView, predict
+from bench.plan import jobs_of
+from bench.predict import machine_seen, predict
 from bench.progress import Clock
 from bench.report import print_plan, print_table
 from bench.runner import CellRun, Protocol, Stopped, run_cell
@@ -28,7 +28,7 @@ from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.schema import PassRecord
 
-CELLS = cells_of(Request("sensenova-u1-8b-mot", tiers=("Q4_K_S",), modes=("full", "low", "balanced"), steps=2))
+CELLS = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("full", "low", "balanced"), steps=2))
 
 
 def fake_runner(*arguments: Any) -> CellRun:
@@ -175,7 +175,7 @@ def test_too_little_system_memory_is_refused_before_anything_is_pinned(
 
     real = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=16 * GIB))
-    heavy = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low",)))
+    heavy = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low",)))
     setting = Setting(None, Protocol(), ram=None)
     with pytest.raises(
         InputError,
@@ -185,7 +185,7 @@ def test_too_little_system_memory_is_refused_before_anything_is_pinned(
 
 
 def test_a_cell_alone_is_refused_in_one_sentence_and_leaves_no_folder(bench: Series) -> None:
-    (heavy,) = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low",)))
+    (heavy,) = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low",)))
     setting = Setting(None, Protocol(), ram=16 * GIB)
     with pytest.raises(InputError) as caught:
         run_suite([heavy], setting, Console(file=bench.text), runner=fake_runner)
@@ -208,7 +208,7 @@ def test_a_refusal_leaves_no_empty_folder(why: str, bench: Series, monkeypatch: 
 
 
 def test_cells_that_are_all_refused_say_each_why_and_end_in_one_sentence(bench: Series) -> None:
-    heavy = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low", "balanced")))
+    heavy = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low", "balanced")))
     setting = Setting(None, Protocol(), ram=16 * GIB)
     with pytest.raises(InputError, match=r"no cell could run; BF16 low/upstream .*: 16\.0 GiB of system memory"):
         run_suite(heavy, setting, Console(file=bench.text, width=200), runner=fake_runner)
@@ -241,7 +241,7 @@ def test_scaled_down_records_never_go_among_results(tmp_path: Path) -> None:
 def test_the_plan_shows_needs_without_running() -> None:
     console = Console(file=io.StringIO(), width=160, record=True)
     predictions = [
-        (one, predict(one, CardView((8, 9), 12 * GIB), True)) for one in (*CELLS, replace(CELLS[0], tiny=True))
+        (one, predict(one, machine_seen(None, 12 * GIB), True)) for one in (*CELLS, replace(CELLS[0], tiny=True))
     ]
     print_plan(predictions, 12 * GIB, console)
     shown = console.export_text()
@@ -249,7 +249,7 @@ def test_the_plan_shows_needs_without_running() -> None:
     assert "unknown" in shown
     allocated = predictions[1][1]
     assert allocated is not None
-    assert f"{allocated.allocated.best / GIB:.2f}" in shown
+    assert f"{allocated.cards[0].allocated.best / GIB:.2f}" in shown
 
 
 def test_time_left_comes_from_what_was_seen() -> None:
@@ -285,7 +285,7 @@ def test_a_refused_cell_counts_as_done_and_not_as_timed(bench: Series, monkeypat
         clocks.append(clock)
 
     monkeypatch.setattr(Clock, "__init__", noted)
-    heavy = cells_of(Request("sensenova-u1-8b-mot", tiers=("BF16",), modes=("low", "full"), steps=2))
+    heavy = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low", "full"), steps=2))
     setting = Setting(None, Protocol(repeats=1, warmup=0), ram=16 * GIB)
     summary = run_suite(heavy, setting, Console(file=bench.text, width=200), runner=fake_runner)
     assert "[1/2] BF16 low/upstream" in bench.text.getvalue()

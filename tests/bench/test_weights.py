@@ -13,13 +13,14 @@ pytest.importorskip("diffusers")
 
 from tiny_engine import MODEL, T2I, Watch, run
 
-from bench.engines.sensenova.job import Job, tensor_table_of
+from bench.engines.sensenova.scaled_down import tensor_table_of
 from bench.engines.sensenova.weight_sources import SYNTHETIC_BLOCKS, SyntheticSource, runtime_bytes
+from bench.job import Job
 from fitcheck.errors import InputError
 from fitcheck.memory.blocks import pinned_block
 from fitcheck.models.tensors import Tensor
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import upstream
+from fitcheck.runtimes.sensenova.streaming import placement_of, upstream
 
 
 def read(source: SyntheticSource, tensor: Tensor) -> torch.Tensor:
@@ -90,13 +91,15 @@ def write_gguf(path: Path, cell: Job, drop: str = "") -> None:
 
 
 def test_a_real_file_runs_as_its_bytes_do(tmp_path: Path) -> None:
-    from bench.engines.sensenova.engine import Engine
+    from bench.engines.sensenova.engine import PictureEngine
 
-    cell = Job(MODEL, "Q4_K_S", upstream("balanced", policy="ring"), T2I, device="cpu", tiny=True)
+    cell = Job(MODEL, "Q4_K_S", placement_of(upstream("balanced", policy="ring")), T2I, device="cpu", tiny=True)
     path = tmp_path / "tiny.gguf"
     write_gguf(path, cell)
-    real = Job(MODEL, "Q4_K_S", upstream("balanced", policy="ring"), T2I, device="cpu", gguf=str(path), tiny=True)
-    engine = Engine(real)
+    real = Job(
+        MODEL, "Q4_K_S", placement_of(upstream("balanced", policy="ring")), T2I, device="cpu", gguf=str(path), tiny=True
+    )
+    engine = PictureEngine(real)
     load = engine.load(Watch())
     report = engine.run(Watch())
     synthetic_load, synthetic, _, _ = run(upstream("full"), tier="Q4_K_S")
@@ -107,17 +110,21 @@ def test_a_real_file_runs_as_its_bytes_do(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
-    from bench.engines.sensenova.engine import Engine
+    from bench.engines.sensenova.engine import PictureEngine
 
-    cell = Job(MODEL, "Q8_0", upstream("low"), T2I, device="cpu", tiny=True)
+    cell = Job(MODEL, "Q8_0", placement_of(upstream("low")), T2I, device="cpu", tiny=True)
     missing = tmp_path / "missing.gguf"
     write_gguf(missing, cell, drop="language_model.lm_head.weight")
     other = tmp_path / "other.gguf"
-    write_gguf(other, Job("sensenova-u1.5-8b-mot", "Q8_0", upstream("low"), T2I, device="cpu", tiny=True))
+    write_gguf(other, Job("sensenova-u1.5-8b-mot", "Q8_0", placement_of(upstream("low")), T2I, device="cpu", tiny=True))
     for path in (missing, other, tmp_path / "absent.gguf"):
-        engine = Engine(Job(MODEL, "Q8_0", upstream("low"), T2I, device="cpu", gguf=str(path), tiny=True))
+        engine = PictureEngine(
+            Job(MODEL, "Q8_0", placement_of(upstream("low")), T2I, device="cpu", gguf=str(path), tiny=True)
+        )
         with pytest.raises(InputError, match=path.name):
             engine.load(Watch())
-    full_size = Engine(Job(MODEL, "Q8_0", upstream("low"), Workload(Task.T2I), device="cpu", gguf=str(other)))
+    full_size = PictureEngine(
+        Job(MODEL, "Q8_0", placement_of(upstream("low")), Workload(Task.T2I), device="cpu", gguf=str(other))
+    )
     with pytest.raises(InputError, match=r"shape|no tensor"):
         full_size.load(Watch())

@@ -6,10 +6,11 @@ import gguf
 import numpy as np
 import pytest
 
-from bench.engines.sensenova.job import Job, tensor_table_of
-from bench.engines.sensenova.plan import Request, cells_of
+from bench.engines.sensenova.scaled_down import tensor_table_of
 from bench.engines.sensenova.weights_file import table_of, tier_of_file
-from bench.predict import CardView, predict
+from bench.job import Job, Request
+from bench.plan import jobs_of
+from bench.predict import machine_seen, predict
 from fitcheck.errors import InputError
 from fitcheck.models import catalog
 from fitcheck.models.quant import TYPES
@@ -50,20 +51,20 @@ def tier_table(name: str) -> TensorTable:
 def test_a_file_is_known_by_its_table_and_not_by_its_name(tmp_path: Path) -> None:
     path = header_only(tmp_path / "model-Q8_0.gguf", tier_table("Q6_K"))
     assert tier_of_file(path, catalog.get(MODEL)) == "Q6_K"
-    (cell,) = cells_of(Request(MODEL, gguf=path))
+    (cell,) = jobs_of(Request.of(MODEL, gguf=path))
     assert cell.tier == "Q6_K"
     assert table_of(cell).digest == tier_table("Q6_K").digest
     synthetic = Job(cell.model, cell.tier, cell.placement, cell.workload)
-    assert predict(cell, CardView(), True) == predict(synthetic, CardView(), True)
+    assert predict(cell, machine_seen(None, None), True) == predict(synthetic, machine_seen(None, None), True)
 
 
 def test_another_models_file_is_refused_before_anything_starts(tmp_path: Path) -> None:
     other = catalog.get("sensenova-u1-a3b-mot").tiers[0].tensors
     path = header_only(tmp_path / "SenseNova-U1-8B-MoT-Q4_K_S.gguf", other)
     with pytest.raises(InputError, match=r"another model's file|not this model's file"):
-        cells_of(Request(MODEL, gguf=path))
+        jobs_of(Request.of(MODEL, gguf=path))
     with pytest.raises(InputError, match=r"another model's file|not this model's file"):
-        cells_of(Request(MODEL, tiers=("BF16",), gguf=path))
+        jobs_of(Request.of(MODEL, tiers=("BF16",), gguf=path))
 
 
 def test_a_file_of_no_known_tier_asks_what_to_count_it_as(tmp_path: Path) -> None:
@@ -80,6 +81,6 @@ def test_a_file_of_no_known_tier_asks_what_to_count_it_as(tmp_path: Path) -> Non
     )
     path = header_only(tmp_path / "mixed.gguf", half)
     with pytest.raises(InputError, match=r"none of .* tiers; say which one .* --tier, the nearest is"):
-        cells_of(Request(MODEL, gguf=path))
-    (cell,) = cells_of(Request(MODEL, tiers=("Q6_K",), gguf=path))
+        jobs_of(Request.of(MODEL, gguf=path))
+    (cell,) = jobs_of(Request.of(MODEL, tiers=("Q6_K",), gguf=path))
     assert table_of(cell).nbytes == half.nbytes != tensor_table_of(cell).nbytes

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.engines.sensenova.engine import Engine
-from bench.engines.sensenova.job import Job
+from bench.engines.sensenova.engine import PictureEngine
+from bench.job import Job
 from bench.reports import LoadReport, PassReport
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import Streaming
+from fitcheck.runtimes.sensenova.streaming import Streaming, placement_of
 
 MODEL = "sensenova-u1-8b-mot"
 T2I = Workload(Task.T2I, 64, 64, steps=2, cfg=4.0, prompt_tokens=12)
@@ -35,8 +35,8 @@ class Watch:
 
 def run(
     placement: Streaming, workload: Workload = T2I, tier: str = "BF16", model: str = MODEL, seed: int = 0
-) -> tuple[LoadReport, PassReport, Watch, Engine]:
-    engine = Engine(Job(model, tier, placement, workload, device="cpu", seed=seed, tiny=True))
+) -> tuple[LoadReport, PassReport, Watch, PictureEngine]:
+    engine = PictureEngine(Job(model, tier, placement_of(placement), workload, device="cpu", seed=seed, tiny=True))
     watch = Watch()
     load = engine.load(watch)
     return load, engine.run(watch), watch, engine

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.gguf import GgufHeader
-from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import estimate
+from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, estimate
 from fitcheck.units import MIB
 
 _BUFFER = re.compile(r"(?<!~)\b\w+:\s+(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")

@@ -27,9 +27,8 @@ from fitcheck import __version__
 from fitcheck.errors import InputError
 from fitcheck.models.gguf import GgufHeader, read_gguf
 from fitcheck.records import schema
-from fitcheck.records.importers import llama_bench
 from fitcheck.records.importers.common import Given, model_slug, tier_in
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp import LlamaOptions, llama_bench
 from fitcheck.units import MIB
 
 MAX_OUTPUT = 32 * MIB

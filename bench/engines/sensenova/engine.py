@@ -14,16 +14,16 @@ from torch import Tensor
 
 from bench.engines.sensenova import inputs
 from bench.engines.sensenova import tasks as workloads
-from bench.engines.sensenova.job import Job, architecture_of, tensor_table_of
 from bench.engines.sensenova.model import SenseNova
 from bench.engines.sensenova.placing import Placing
+from bench.engines.sensenova.scaled_down import architecture_of, tensor_table_of
 from bench.engines.sensenova.streaming.device import Accelerator, accelerator
 from bench.engines.sensenova.streaming.policy import Policy
 from bench.engines.sensenova.weight_sources import GgufSource, Source, SyntheticSource
+from bench.job import Job
 from bench.reports import LoadReport, Observer, PassReport
 from fitcheck.errors import InputError
-
-__all__ = ["Cell", "Engine", "LoadReport", "Observer", "PassReport"]
+from fitcheck.runtimes.sensenova.streaming import UPSTREAM, streaming_of
 
 
 class _PassClock:
@@ -69,7 +69,7 @@ class _PassClock:
         self._observer.step(seconds)
 
 
-class Engine:
+class PictureEngine:
     """Raises InputError for a cell that cannot run: wrong family, tier, sizes, device or file."""
 
     def __init__(self, cell: Job) -> None:
@@ -78,8 +78,9 @@ class Engine:
         self.table = tensor_table_of(cell)
         inputs.check(self.architecture, cell.workload)
         inputs.prefixes(self.architecture, cell.workload)
-        if cell.placement.runtime != "sensenova":
+        if cell.placement.runtime != UPSTREAM:
             raise InputError(f"runtime: the engine runs upstream's modes, not {cell.placement.runtime!r}.")
+        self.streaming = streaming_of(cell.placement)
         self._accelerator = accelerator(cell.device)
         self._placing: Placing | None = None
         self._model: SenseNova | None = None
@@ -88,7 +89,7 @@ class Engine:
         """Weights made or read, pinned, and moved as the placement says. Runs once."""
         with torch.no_grad(), observer.phase("load"):
             source = self._source()
-            self._placing = Placing(self.architecture, self.table, source, self.cell.placement, self._accelerator)
+            self._placing = Placing(self.architecture, self.table, source, self.streaming, self._accelerator)
             self._model, report = self._placing.load()
             if isinstance(source, GgufSource):
                 source.close()
@@ -105,7 +106,7 @@ class Engine:
     def run(self, observer: Observer) -> PassReport:
         """One pass of the workload: seconds and weight traffic by phase, and the digest of what came out."""
         if self._model is None:
-            raise RuntimeError("Engine.run needs Engine.load first")
+            raise RuntimeError("run needs load first")
         policy = self._model.language_model.model.policy
         clock = _PassClock(observer, self._accelerator, policy)
         with torch.no_grad():

@@ -1,18 +1,12 @@
-"""Decoder layers of SenseNova-U1: two branches side by side, dense or with experts, in upstream's order."""
+"""What SenseNova-U1's layers are made of: norms, and feed-forwards dense or with experts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
-
-if TYPE_CHECKING:
-    from bench.engines.sensenova.attention import LayerCache
 
 Linear = Callable[[int, int], nn.Module]
 
@@ -73,46 +67,3 @@ class SparseMLP(nn.Module):
             current = expert(current) * weights[tokens, slot, None]
             output.index_add_(0, tokens, current.to(flat.dtype))
         return output.view(x.shape)
-
-
-def _feed_forward(arch: SenseNovaArchitecture, experts: int, linear: Linear) -> nn.Module:
-    if not experts:
-        return MLP(arch.hidden_size, arch.intermediate_size, linear)
-    return SparseMLP(arch.hidden_size, arch.expert_intermediate_size, experts, arch.experts_per_token, linear)
-
-
-class DecoderLayer(nn.Module):
-    """One layer: ``understand`` for text and reference images, ``generate`` for the image being made."""
-
-    def __init__(self, arch: SenseNovaArchitecture, linear: Linear) -> None:
-        super().__init__()
-        from bench.engines.sensenova.attention import Attention
-
-        self.self_attn = Attention(arch, linear)
-        self.mlp = _feed_forward(arch, arch.experts, linear)
-        self.mlp_mot_gen = _feed_forward(arch, arch.generation_experts, linear)
-        self.input_layernorm = RMSNorm(arch.hidden_size)
-        self.input_layernorm_mot_gen = RMSNorm(arch.hidden_size)
-        self.post_attention_layernorm = RMSNorm(arch.hidden_size)
-        self.post_attention_layernorm_mot_gen = RMSNorm(arch.hidden_size)
-
-    def understand(self, x: Tensor, positions: Tensor, mask: Tensor, cache: LayerCache) -> Tensor:
-        residual = x
-        x = self.input_layernorm(x)
-        # upstream binds the attention weights to a name it never uses, which keeps them alive through the MLP
-        x, _weights = self.self_attn.understand(x, positions, mask, cache)
-        x = residual + x
-        residual = x
-        x = self.post_attention_layernorm(x)
-        x = self.mlp(x)
-        return residual + x
-
-    def generate(self, x: Tensor, positions: Tensor, cache: LayerCache) -> Tensor:
-        residual = x
-        x = self.input_layernorm_mot_gen(x)
-        x = self.self_attn.generate(x, positions, cache)
-        x = residual + x
-        residual = x
-        x = self.post_attention_layernorm_mot_gen(x)
-        x = self.mlp_mot_gen(x)
-        return residual + x

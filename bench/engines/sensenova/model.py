@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.engines.sensenova.attention import Attention, Cache, causal_block_mask
-from bench.engines.sensenova.layers import DecoderLayer, Linear, RMSNorm
+from bench.engines.sensenova.decoder import DecoderLayer
+from bench.engines.sensenova.layers import Linear, RMSNorm
 from bench.engines.sensenova.streaming.policy import AlwaysResident, Policy
 from bench.engines.sensenova.vision import TimestepEmbedder, VisionModel, generation_head
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
@@ -123,7 +124,7 @@ class LanguageModel(nn.Module):
 
 
 class SenseNova(nn.Module):
-    """The whole model. Built on the meta device; ``bench.engines.sensenova.weight_sources`` gives every tensor its bytes."""
+    """The whole model. Built on the meta device; ``weight_sources`` gives every tensor its bytes."""
 
     def __init__(self, arch: SenseNovaArchitecture, linear: Linear) -> None:
         super().__init__()

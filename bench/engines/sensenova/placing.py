@@ -26,10 +26,10 @@ from bench.engines.sensenova.weight_sources import (
     runtime_shape,
 )
 from bench.reports import LoadReport
+from fitcheck.memory.blocks import pinned_block
 from fitcheck.models.families.sensenova.architecture import SHARED, SenseNovaArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
-from fitcheck.memory.blocks import pinned_block
-from fitcheck.runtimes.sensenova.streaming import Streaming, PrefixWeights, Stream
+from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 
 _PREFIX_NAMES = {
     "language_model.model.embed_tokens.weight": "embed_tokens",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from bench.engines.sensenova.job import Job, tensor_table_of
+from bench.engines.sensenova.scaled_down import tensor_table_of
+from bench.job import Job
 from fitcheck.errors import InputError
 from fitcheck.models.gguf import read_gguf
 from fitcheck.models.model import Model

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.engines.sensenova.streaming.device import Accelerator
 from fitcheck.models.families.sensenova.architecture import GENERATION, SHARED, UNDERSTANDING
-from fitcheck.runtimes.sensenova.streaming import Streaming, PrefixWeights
+from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Streaming
 
 
 class Traffic:

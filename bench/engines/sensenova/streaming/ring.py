@@ -19,9 +19,9 @@ from fitcheck.models.families.sensenova.architecture import GENERATION
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
-    Streaming,
     PrefixWeights,
     Stream,
+    Streaming,
     fast_limit,
 )
 

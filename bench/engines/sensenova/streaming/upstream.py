@@ -21,9 +21,9 @@ from fitcheck.models.families.sensenova.architecture import GENERATION, SHARED, 
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
-    Streaming,
     PrefixWeights,
     Stream,
+    Streaming,
     fast_limit,
 )
 

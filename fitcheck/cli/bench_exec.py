@@ -1,0 +1,52 @@
+"""``fitcheck bench exec``: any program, measured from outside."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fitcheck.cli.bench_options import Out, say_where
+
+
+def register(bench: typer.Typer) -> None:
+    @bench.command("exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    def execute(
+        command: Annotated[
+            list[str] | None, typer.Argument(metavar="COMMAND", help="The program and its arguments, after --.")
+        ] = None,
+        name: Annotated[
+            str | None, typer.Option(help="What to call the program in the record. Default: its file name.")
+        ] = None,
+        out: Out = None,
+    ) -> None:
+        """Measure any program from outside: memory of its process tree and of the card, power, time, exit code.
+
+        The program keeps this terminal; its exit code becomes this command's. The record does not hold its arguments.
+        """
+        from rich.console import Console
+
+        from bench.external import resolve, run_external
+        from bench.meters import NvmlCard
+        from bench.meters.nvml import visible_selector
+        from bench.preflight import card_findings, require_folder
+        from bench.report import external_line
+        from bench.suite import default_out
+        from fitcheck.records import store
+
+        argv = resolve(command or [])
+        folder = default_out(False, out)
+        if folder is not None:
+            require_folder(folder)
+        console = Console(stderr=True, highlight=False)
+        card = NvmlCard.open(visible_selector())
+        if card is None:
+            console.print("No GPU is visible here: host memory and time are measured alone.", markup=False)
+        for finding in card_findings(card) if card else ():
+            console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
+        finished = run_external(argv, name, card)
+        record = store.seal(finished.record)
+        console.print(external_line(record), markup=False, soft_wrap=True)
+        say_where(console, [] if folder is None else [store.write(folder, record)])
+        code = 130 if finished.interrupted else finished.code
+        raise typer.Exit(128 - code if code < 0 else code)

@@ -1,0 +1,42 @@
+"""``fitcheck bench link``: what the card and its link can do, measured alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fitcheck.cli.bench_options import Out, say_where, stdout
+
+
+def register(bench: typer.Typer) -> None:
+    @bench.command()
+    def link(
+        quick: Annotated[bool, typer.Option("--quick", help="Fewer sizes and types.")] = False,
+        out: Out = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the record.")] = False,
+    ) -> None:
+        """Measure the card alone: copies by block size, pinning, matrix products, dequantization, the context."""
+        from rich.console import Console
+
+        from bench.link import run_link
+        from bench.link_report import print_link
+        from bench.preflight import require_folder
+        from bench.suite import bench_card, default_out
+        from fitcheck.records import store
+
+        console = Console(stderr=True, highlight=False)
+        folder = default_out(False, out)
+        with bench_card("cuda", console) as card:
+            if folder is not None:
+                require_folder(folder)
+            record = store.seal(run_link(card, quick))
+        paths = [] if folder is None else [store.write(folder, record)]
+        if as_json:
+            typer.echo(store.encode(record).decode(), nl=False)
+        else:
+            print_link(record, stdout())
+        say_where(console, paths)
+        if record.outcome.result != "ok":
+            console.print(f"{record.outcome.result}: {record.outcome.message}", markup=False)
+            raise typer.Exit(1)
