@@ -134,6 +134,8 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     for layer in range(count):
         slides = sliding[layer]
         mixture = experts > 0 and _is_mixture(layer, dense_lead, keys, names)
+        if known.get("recurrent") == "no_kv_heads_no_ffn" and not feed_forward[layer]:
+            mixture = False  # Nemotron-H: a layer is a mixer, an attention or a feed-forward, never two of them
         attends = (both or not recurrent[layer]) and kv_heads[layer] > 0
         blocks.append(
             Block(

@@ -165,13 +165,14 @@ def _experts(architecture: LanguageArchitecture, block: Block, known: dict[str, 
         yield "ffn_gate_exps.bias", (count, rows)
         yield "ffn_up_exps.bias", (count, rows)
         yield "ffn_down_exps.bias", (count, width)
-    if architecture.latent:
+    if architecture.latent or known.get("expert_correction"):
         yield "exp_probs_b.bias", (count,)
     shared = architecture.shared_feed_forward
     if shared:
         if known.get("shared_gate"):
             yield "ffn_gate_inp_shexp.weight", (width,)
-        yield "ffn_gate_shexp.weight", (shared, width)
+        if known.get("gate", "separate") != "none":
+            yield "ffn_gate_shexp.weight", (shared, width)
         yield "ffn_up_shexp.weight", (shared, width)
         yield "ffn_down_shexp.weight", (width, shared)
 
