@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from fitcheck.errors import InputError
@@ -20,7 +20,7 @@ _SPLIT = re.compile(r"[\s\-_:/,()]+")
 _GLUED = re.compile(r"([a-z]{3,})(\d.*)")
 _SIZE = re.compile(r"(\d+x)?\d+(\.\d+)?[mbt]|[ae]\d+(\.\d+)?b|\d+e")
 # words that say how a model was tuned or stored, which its shape does not depend on
-_NOISE = frozenset({"instruct", "it", "chat", "hf", "gguf", "bf16", "fp16", "pt", "latest", "llm", "the", "model"})
+_NOISE = frozenset({"instruct", "it", "chat", "hf", "gguf", "bf16", "fp16", "pt", "latest", "llm", "the", "model", "meta"})
 
 
 def find_language_model(text: str) -> LanguageEntry:
@@ -51,15 +51,19 @@ def _beyond(words: frozenset[str], names: Iterable[frozenset[str]]) -> frozenset
 
 @cache
 def _names() -> dict[str, tuple[frozenset[str], ...]]:
-    return {slug: tuple(_names_of(language_entry(slug))) for slug in known_language_models()}
+    owners: dict[str | None, str] = {}
+    for slug in known_language_models():
+        owners.setdefault(language_entry(slug).repository, slug)
+    return {slug: tuple(_names_of(language_entry(slug), owners)) for slug in known_language_models()}
 
 
-def _names_of(entry: LanguageEntry) -> Iterable[frozenset[str]]:
+def _names_of(entry: LanguageEntry, owners: Mapping[str | None, str]) -> Iterable[frozenset[str]]:
+    """A repository's name stands for the first entry it has, not for its variants."""
     yield _words(entry.slug)
     for alias in entry.aliases:
         yield _words(alias)
     yield _words(entry.name)
-    if entry.repository:
+    if entry.repository and owners[entry.repository] == entry.slug:
         yield _words(entry.repository)
 
 
@@ -72,7 +76,7 @@ def _words(text: str) -> frozenset[str]:
     for word in _SPLIT.split(text.lower().rpartition("/")[2]):
         glued = _GLUED.fullmatch(word)
         found += glued.groups() if glued else [word]
-    return frozenset(word for word in found if word and word not in _NOISE)
+    return frozenset(word.removesuffix(".0") for word in found if word and word not in _NOISE)
 
 
 def _near(text: str) -> list[str]:
