@@ -11,20 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitcheck.errors import InputError
+from fitcheck.models.architectures import require_language_model
 from fitcheck.models.gguf import GgufArray, GgufHeader
 from fitcheck.models.language import Block, LanguageArchitecture, LatentAttention, Recurrent, defaults, traits
 from fitcheck.models.tensors import Tensor, TensorTable
 
 MAX_BLOCKS = 1024
 MAX_DIMENSION = 1 << 31
-# architectures of GGUF files that hold something else than a language model
-_OTHERS = frozenset({"flux", "sd1", "sd3", "sdxl", "wan", "hunyuan_video", "qwen_image", "lumina2", "clip", "mmproj"})
 
 
 def architecture_of_header(header: GgufHeader) -> LanguageArchitecture:
-    """The language model's shape in a GGUF header. Raises InputError for a file that holds something else."""
-    if header.architecture in _OTHERS:
-        raise InputError(f"{header.name}: this file holds a {header.architecture} model, which llama.cpp cannot run.")
+    """The language model's shape in a GGUF header.
+
+    Raises InputError for a file that holds something else, NotModelledError where only its weights can be judged.
+    """
+    require_language_model(header)
     return architecture_from_gguf(header.metadata, header.tensors)
 
 

@@ -88,6 +88,18 @@ def checkpoint_placement(tier: Tier, architecture: LanguageArchitecture | None, 
     )
 
 
+def spread_placement(tier: Tier, have: Budget) -> WeightsOnly:
+    """A GGUF file that llama.cpp may spread over card and system memory: as much on the card as can be."""
+    on_card = min(tier.tensors.nbytes, have.vram.best)
+    return WeightsOnly(
+        "llama.cpp",
+        "spread",
+        (Phase("load", on_card, 0, 0, 0, 0),),
+        tier.tensors.nbytes - on_card,
+        "Weights on the card, the rest in system memory; caches and compute buffers are not counted",
+    )
+
+
 def _cache_bytes(architecture: LanguageArchitecture, context: int) -> int:
     """Keys and values of one sequence; a layer with a window keeps no more than the window."""
     total = 0
@@ -99,8 +111,10 @@ def _cache_bytes(architecture: LanguageArchitecture, context: int) -> int:
     return total
 
 
-def bound_cell(tier: Tier, placement: WeightsOnly, workload: Workload, machine: Machine, have: Budget) -> Cell:
-    """The cell of a lower bound: ``no`` where even that does not fit, else ``unknown``."""
+def bound_cell(
+    tier: Tier, placement: WeightsOnly, workload: Workload, machine: Machine, have: Budget, why: str | None = None
+) -> Cell:
+    """The cell of a lower bound: ``no`` where even that does not fit, else ``unknown``. ``why`` the run is unknown."""
     most = Interval.exactly(peak(placement.phases).allocated)
     footprint = Footprint(
         phases=placement.phases,
@@ -114,10 +128,9 @@ def bound_cell(tier: Tier, placement: WeightsOnly, workload: Workload, machine: 
     )
     judgement = judge(footprint, have, machine.gpus[0].card, placement)
     if judgement.verdict is not Verdict.NO:
-        reason = (
-            f"The weights alone take {format_gib(most.best)} of {format_gib(have.vram.best)} card memory; what a run "
-            "needs besides is not modelled."
-        )
+        reason = f"The weights alone take {_taken(placement, most.best, have)}; what a run needs besides is not modelled."
+        if why is not None:
+            reason = f"{why[:1].upper()}{why[1:]}. {reason}"
         judgement = Judgement(Verdict.UNKNOWN, Constraint.MODEL, reason, judgement.margins)
     return Cell(
         tier=tier,
@@ -133,13 +146,24 @@ def bound_cell(tier: Tier, placement: WeightsOnly, workload: Workload, machine: 
     )
 
 
+def _taken(placement: WeightsOnly, on_card: int, have: Budget) -> str:
+    card = f"{format_gib(on_card)} of {format_gib(have.vram.best)} card memory"
+    if placement.mode != "spread" or not placement.host:
+        return card
+    return f"{format_gib(on_card + placement.host)} of card and system memory"
+
+
 def check_bounds(
-    model: Model, machine: Machine, workload: Workload, placements: Mapping[str, Sequence[WeightsOnly]]
+    model: Model,
+    machine: Machine,
+    workload: Workload,
+    placements: Mapping[str, Sequence[WeightsOnly]],
+    why: str | None = None,
 ) -> Report:
-    """Every tier of ``model`` in the placements given for its name."""
+    """Every tier of ``model`` in the placements given for its name. ``why`` says why its run is not modelled."""
     have = budget(machine)
     cells = [
-        bound_cell(tier, placement, workload, machine, have)
+        bound_cell(tier, placement, workload, machine, have, why)
         for tier in model.tiers
         for placement in placements[tier.name]
     ]

@@ -13,6 +13,7 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.machine import Machine
 from fitcheck.models import catalog
+from fitcheck.models.architectures import NotModelledError, kind_of_file
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.language import LanguageArchitecture
 from fitcheck.models.language_config import architecture_from_config
@@ -31,6 +32,7 @@ from fitcheck.verdict.bounds import (
     checkpoint_placement,
     component_bytes,
     pipeline_placements,
+    spread_placement,
 )
 from fitcheck.verdict.check import Runtime, check
 from fitcheck.verdict.language import TextRequest, check_language
@@ -76,12 +78,16 @@ def check_target(found: Resolved, machine: Machine, wanted: Wanted | None = None
     """
     wanted = wanted or Wanted()
     read, notes = _read(found, _chosen(found, machine, wanted))
-    report = (
-        _sensenova(read, machine, wanted)
-        or _language(found, read, machine, wanted)
-        or _checkpoint(found, read, machine, wanted)
-        or _weights(found, read, machine, wanted)
-    )
+    read, notes = _models(read, notes)
+    try:
+        report = (
+            _sensenova(read, machine, wanted)
+            or _language(found, read, machine, wanted)
+            or _checkpoint(found, read, machine, wanted)
+            or _weights(found, read, machine, wanted)
+        )
+    except NotModelledError as problem:
+        report = _weights(found, read, machine, wanted, str(problem))
     beside = found.projectors
     if beside and isinstance(report.model.architecture, LanguageArchitecture):
         notes.append(f"The projector for images or audio ({beside[0]}) is not counted.")
@@ -119,6 +125,20 @@ def _read(found: Resolved, chosen: tuple[list[Candidate], list[str]]) -> tuple[l
     return read, [*notes, *(f"Left out: {problem}" for problem in problems)]
 
 
+def _models(read: list[_Read], notes: list[str]) -> tuple[list[_Read], list[str]]:
+    """Without adapters, projectors and the like, which are no tier. Raises InputError when there is nothing else."""
+    models, others = [], []
+    for one in read:
+        kind = kind_of_file(one.header) if isinstance(one.header, GgufHeader) else None
+        if kind is None or kind.model:
+            models.append(one)
+        else:
+            others.append(f"{one.candidate.files[0]}: this is {kind.says}.")
+    if not models:
+        raise InputError(others[0])
+    return models, [*notes, *(f"Left out: {other}" for other in others)]
+
+
 def recognized(table: TensorTable) -> tuple[Model, TensorTable] | None:
     """The catalog model that a tensor table is of, with the table's roles and branches set; ``None`` when of none."""
     found = TensorTable(classify(tensor) for tensor in table)
@@ -153,19 +173,24 @@ def _sensenova(read: Sequence[_Read], machine: Machine, wanted: Wanted) -> Repor
 
 
 def _language(found: Resolved, read: Sequence[_Read], machine: Machine, wanted: Wanted) -> Report | None:
-    """GGUF files of language models."""
+    """GGUF files of language models. Raises NotModelledError when they are such that cannot be modelled."""
     shapes: dict[str, LanguageArchitecture] = {}
-    tiers, name, licence = [], None, None
+    tiers, name, licence, reason = [], None, None, None
     for one in read:
         if not isinstance(one.header, GgufHeader):
             continue
         try:
             shapes[one.tier.name] = architecture_of_header(one.header)
+        except NotModelledError as problem:
+            reason = reason or problem
+            continue
         except InputError:
             continue
         tiers.append(one.tier)
         name = name or one.header.metadata.get("general.name")
         licence = licence or one.header.metadata.get("general.license")
+    if not tiers and reason is not None:
+        raise reason
     if not tiers:
         return None
     _only_chat(found, wanted)
@@ -276,18 +301,23 @@ def _conversion_notes(config: dict[str, object], architecture: LanguageArchitect
     return notes
 
 
-def _weights(found: Resolved, read: Sequence[_Read], machine: Machine, wanted: Wanted) -> Report:
-    """Whatever else: pipelines by component, single files as a whole."""
+def _weights(
+    found: Resolved, read: Sequence[_Read], machine: Machine, wanted: Wanted, why: str | None = None
+) -> Report:
+    """Whatever else: pipelines by component, single files as a whole. ``why`` says why no more can be told."""
     first = read[0]
     named = (found.pipeline or {}).get("_class_name") or getattr(first.header, "architecture", None)
     kind = _printable(named) or "unknown"
     notes = [f"The run of this model ({kind}) is not modelled: only its weights are judged."]
+    task = _task_of(first.header)
     placements: dict[str, Sequence[WeightsOnly]] = {}
     for one in read:
         if one.candidate.components:
             placements[one.tier.name] = pipeline_placements(one.tier, one.candidate.components)
             parts = ", ".join(f"{name} {format_gb(size)}" for name, size in component_bytes(one.tier).items())
             notes.append(f"Weights of {one.tier.name} by component: {parts}.")
+        elif task is Task.CHAT:
+            placements[one.tier.name] = (spread_placement(one.tier, budget(machine)),)
         else:
             placements[one.tier.name] = (checkpoint_placement(one.tier, None, 0),)
     model = Model(
@@ -295,10 +325,17 @@ def _weights(found: Resolved, read: Sequence[_Read], machine: Machine, wanted: W
         name=found.name,
         architecture=UnknownArchitecture(kind),
         tiers=tuple(one.tier for one in read),
-        tasks=(Task.T2I,),
+        tasks=(task,),
         runtimes=(),
         repository=found.repository,
         notes=tuple(notes),
     )
     width, height = wanted.image.size
-    return check_bounds(model, machine, Workload(Task.T2I, width=width, height=height), placements)
+    workload = Workload(task) if task is Task.CHAT else Workload(task, width=width, height=height)
+    return check_bounds(model, machine, workload, placements, why)
+
+
+def _task_of(header: Header) -> Task:
+    """Chat for a GGUF file that is no denoiser of images; else an image, as nothing better is known."""
+    is_text = isinstance(header, GgufHeader) and kind_of_file(header).name != "image denoiser"
+    return Task.CHAT if is_text else Task.T2I

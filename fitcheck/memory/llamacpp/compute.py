@@ -15,8 +15,9 @@ from fitcheck.memory.llamacpp.layers import Builder, Plan
 from fitcheck.memory.llamacpp.options import LlamaOptions
 from fitcheck.memory.llamacpp.schedule import schedule
 from fitcheck.memory.llamacpp.weights import HOST, Devices, WeightBuffers, tied_copy
+from fitcheck.models.architectures import NotModelledError
 from fitcheck.models.language import LanguageArchitecture
-from fitcheck.models.tensors import TensorTable
+from fitcheck.models.tensors import Tensor, TensorTable
 
 HOST_ALIGNMENT = 64
 PIPELINE_COPIES = 4
@@ -46,7 +47,7 @@ def compute_buffers(
     places = {
         tensor.name: host if place == HOST else place for tensor, place in zip(tensors, weights.placed, strict=True)
     }
-    names = {tensor.name: tensor for tensor in tensors}
+    names = _Tensors({tensor.name: tensor for tensor in tensors})
     plan = Plan(
         architecture=architecture,
         options=options,
@@ -64,6 +65,13 @@ def compute_buffers(
     sizes = allocate(nodes, leaves, [options.alignment] * host + [HOST_ALIGNMENT])
     output = architecture.vocabulary * options.slots * 4
     return ComputeBuffers(tuple(sizes[:host]), sizes[host], output)
+
+
+class _Tensors(dict[str, Tensor]):
+    """The file's tensors by name. A graph that asks for one that is not there is not the graph of this file."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise NotModelledError(f"the file has no tensor {name}, so llama.cpp's graph of it is not the one modelled here")
 
 
 def _overridden(options: LlamaOptions) -> bool:
