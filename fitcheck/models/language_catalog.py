@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from fitcheck.models.known_language import LanguageEntry, known_language_model, language_entry
 from fitcheck.models.language import LanguageArchitecture
@@ -24,11 +24,14 @@ class MixtureTable(TensorTable):
 
     def __init__(self, architecture: LanguageArchitecture, tier: str, nbytes: int) -> None:
         self.architecture, self.tier = architecture, tier
-        self.nbytes = nbytes  # type: ignore[misc]  # fills the cached property
+        self.nbytes = nbytes
 
-    @cached_property
-    def tensors(self) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return mixture_table(self.architecture, self.tier, usual_imatrix(self.tier)).tensors
+    def __getattr__(self, name: str) -> tuple[Tensor, ...]:
+        """Called for what is not there yet: the tensors, the first time."""
+        if name != "tensors":
+            raise AttributeError(name)
+        self.tensors = mixture_table(self.architecture, self.tier, usual_imatrix(self.tier)).tensors
+        return self.tensors
 
 
 def language_model(text: str) -> Model:

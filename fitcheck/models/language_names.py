@@ -20,7 +20,7 @@ _SPLIT = re.compile(r"[\s\-_:/,()]+")
 _GLUED = re.compile(r"([a-z]{3,})(\d.*)")
 _SIZE = re.compile(r"(\d+x)?\d+(\.\d+)?[mbt]|[ae]\d+(\.\d+)?b|\d+e")
 # words that say how a model was tuned or stored, which its shape does not depend on
-_NOISE = frozenset({"instruct", "it", "chat", "hf", "gguf", "bf16", "fp16", "pt", "latest", "llm", "the", "model", "meta"})
+_NOISE = frozenset({"instruct", "it", "chat", "hf", "gguf", "bf16", "fp16", "pt", "latest", "model", "meta"})
 
 
 def find_language_model(text: str) -> LanguageEntry:

@@ -64,7 +64,7 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
     if block.recurrent:
         yield from _mixer(architecture, known)
     if block.attention and (not block.recurrent or known.get("attention_and_recurrent")):
-        yield from _latent(architecture, block) if architecture.latent else _attention(block, width, known)
+        yield from _latent(architecture, block) if architecture.latent else _attention(architecture, block, known)
     if known.get("post_norms") or known.get("post_attention_only"):
         yield from _norm("post_attention_norm", width, known)
     has_feed_forward = bool(block.feed_forward or block.experts_used)
@@ -91,15 +91,19 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
         yield "nextn.hnorm.weight", (width,)
 
 
-def _attention(block: Block, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _attention(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    width = architecture.embedding
+    # Gemma 4 E2B and E4B: layers that read another layer's cache keep K and V weights in the file, and V is its own
+    stored = block.cached or bool(known.get("shared_layers_keep_kv"))
+    one_for_both = bool(known.get("value_is_key_where_dense")) and not architecture.per_layer_embedding
     output = block.heads * (block.value_length or block.key_length)
     query = block.heads * block.key_length * (2 if known.get("gated_query") else 1)
     key, value = block.kv_heads * block.key_length, block.kv_heads * block.value_length
     if known.get("qkv") == "fused":
         parts = [("attn_qkv", query + key + value)]
-    elif not block.cached:
+    elif not stored:
         parts = [("attn_q", query)]
-    elif known.get("value_is_key_where_dense") and not block.sliding and block.key_length != width // block.heads:
+    elif one_for_both and not block.sliding and block.key_length != width // block.heads:
         parts = [("attn_q", query), ("attn_k", key)]
     else:
         parts = [("attn_q", query), ("attn_k", key), ("attn_v", value)]
@@ -112,7 +116,7 @@ def _attention(block: Block, width: int, known: dict[str, Any]) -> Iterator[tupl
         yield "attn_output.bias", (width,)
     if known.get("qk_norm") == "head":
         yield "attn_q_norm.weight", (block.key_length,)
-        if block.cached:
+        if stored:
             yield "attn_k_norm.weight", (block.key_length,)
     elif known.get("qk_norm") == "full":
         yield "attn_q_norm.weight", (block.heads * block.key_length,)

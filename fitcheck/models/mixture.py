@@ -71,7 +71,7 @@ def mixture_table(architecture: LanguageArchitecture, tier: str, imatrix: bool =
 
 
 def mixture_sizes(architecture: LanguageArchitecture, tiers: Iterable[str]) -> dict[str, int]:
-    """Bytes of the tensors of each tier's ``mixture_table``, without making the tables. Raises InputError as it does."""
+    """Bytes of the tensors of each tier's ``mixture_table``, without making them. Raises InputError."""
     rows = _rows(architecture)
     totals = _totals(rows)
     kept = sum(row.elements for row in rows if row.kept) * TYPES["F32"].block_bytes

@@ -128,7 +128,8 @@ def bound_cell(
     )
     judgement = judge(footprint, have, machine.gpus[0].card, placement)
     if judgement.verdict is not Verdict.NO:
-        reason = f"The weights alone take {_taken(placement, most.best, have)}; what a run needs besides is not modelled."
+        taken = _taken(placement, most.best, have)
+        reason = f"The weights alone take {taken}; what a run needs besides is not modelled."
         if why is not None:
             reason = f"{why[:1].upper()}{why[1:]}. {reason}"
         judgement = Judgement(Verdict.UNKNOWN, Constraint.MODEL, reason, judgement.margins)

@@ -71,7 +71,7 @@ class _Tensors(dict[str, Tensor]):
     """The file's tensors by name. A graph that asks for one that is not there is not the graph of this file."""
 
     def __missing__(self, name: str) -> Tensor:
-        raise NotModelledError(f"the file has no tensor {name}, so llama.cpp's graph of it is not the one modelled here")
+        raise NotModelledError(f"the file has no tensor {name}, so its graph is not the one that is modelled here")
 
 
 def _overridden(options: LlamaOptions) -> bool:
