@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
 
@@ -39,6 +39,8 @@ _KEPT = re.compile(
     r"_norm\.weight|ffn_gate_inp\.weight|ffn_gate_inp_shexp|altup|laurel|per_layer_model_proj|ssm_conv1d|shortconv\.conv"
     r"|attn_rel_b|position_embd|token_types|time_mix_(first|w\d|v\d|a\d|g\d|decay_w\d|lerp_fused)|indexer\.[kq]_proj"
 )
+# kinds whose type depends on the layer
+_BY_LAYER = frozenset({"attn_v", "ffn_down", "ffn_gate", "ffn_up"})
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EIGHT_EXPERT_OUTPUT = frozenset(
     {"Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M", "IQ4_XS"}
@@ -75,7 +77,7 @@ def mixture_sizes(architecture: LanguageArchitecture, tiers: Iterable[str]) -> d
     rows = _rows(architecture)
     totals = _totals(rows)
     kept = sum(row.elements for row in rows if row.kept) * TYPES["F32"].block_bytes
-    matrices = [row for row in rows if not row.kept]
+    matrices = _alike([row for row in rows if not row.kept])
     sizes = {}
     for tier in tiers:
         rules = _Rules(architecture, tier_name(tier), usual_imatrix(tier), totals)
@@ -84,6 +86,22 @@ def mixture_sizes(architecture: LanguageArchitecture, tiers: Iterable[str]) -> d
             counts[rules.type_of(row)] += row.elements
         sizes[tier] = kept + sum(n // TYPES[t].block * TYPES[t].block_bytes for t, n in counts.items())
     return sizes
+
+
+def _alike(rows: Iterable[_Row]) -> list[_Row]:
+    """One row for all tensors of a kind and shape whose type does not depend on which layer they are of."""
+    found: list[_Row] = []
+    same: dict[tuple[str, tuple[int, ...]], int] = {}
+    for row in rows:
+        if row.kind in _BY_LAYER:
+            found.append(row)
+        elif (row.kind, row.shape) in same:
+            first = found[same[row.kind, row.shape]]
+            found[same[row.kind, row.shape]] = replace(first, elements=first.elements + row.elements)
+        else:
+            same[row.kind, row.shape] = len(found)
+            found.append(row)
+    return found
 
 
 def usual_imatrix(tier: str) -> bool:
