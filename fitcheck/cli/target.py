@@ -120,14 +120,17 @@ def _files_like(target: str) -> list[str]:
 
 def _refuse_foreign_options(question: Question, report: Report) -> None:
     """An option that the model's family does not know changed nothing: saying so is better than an answer beside it."""
-    family = report.model.architecture.family
-    names, what = (_IMAGE_OPTIONS, "image models") if family == "language" else (LANGUAGE_OPTIONS, "language models")
+    from fitcheck.models.workload import Task
+
+    # an encoder or an architecture that is not modelled is still llama.cpp's, with its options
+    is_text = Task.CHAT in report.model.tasks
+    names, what = (_IMAGE_OPTIONS, "image models") if is_text else (LANGUAGE_OPTIONS, "language models")
     for name in names:
         if getattr(question, name) not in (None, []):
             raise InputError(f"--{name.replace('_', '-')} is for {what}; {report.model.name} is not one.")
-    if family == "language" and question.runtime not in (None, "llama.cpp"):
+    if is_text and question.runtime not in (None, "llama.cpp"):
         raise InputError(f"--runtime: {question.runtime!r} does not run {report.model.name}; choose llama.cpp.")
-    if family != "language" and question.runtime == "llama.cpp":
+    if not is_text and question.runtime == "llama.cpp":
         raise InputError(f"--runtime: llama.cpp does not run {report.model.name}.")
 
 

@@ -77,7 +77,7 @@ def require_language_model(header: GgufHeader) -> None:
     if kind.name not in ("language", "diffusion language", "unknown"):
         raise NotModelledError(f"this is {kind.says} ({header.architecture})")
     if kind.name != "unknown" and not kind.modelled:
-        raise NotModelledError(f"llama.cpp's architecture {header.architecture!r} is not modelled here")
+        raise NotModelledError(f"the architecture {header.architecture!r} of llama.cpp is not modelled here")
     if any(tensor.name.startswith(("v.", "mm.")) for tensor in header.tensors):
         raise NotModelledError(
             "this file holds its vision tower within, as ollama's own files do, and llama.cpp does not load it"

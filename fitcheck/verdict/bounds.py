@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.machine import Budget, Machine
@@ -127,12 +127,12 @@ def bound_cell(
         assumptions=(placement.note, "All sizes are lower bounds"),
     )
     judgement = judge(footprint, have, machine.gpus[0].card, placement)
+    because = "" if why is None else f"{why[:1].upper()}{why[1:]}. "
     if judgement.verdict is not Verdict.NO:
         taken = _taken(placement, most.best, have)
         reason = f"The weights alone take {taken}; what a run needs besides is not modelled."
-        if why is not None:
-            reason = f"{why[:1].upper()}{why[1:]}. {reason}"
         judgement = Judgement(Verdict.UNKNOWN, Constraint.MODEL, reason, judgement.margins)
+    judgement = replace(judgement, reason=because + judgement.reason)
     return Cell(
         tier=tier,
         placement=placement,

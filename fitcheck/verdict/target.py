@@ -309,8 +309,6 @@ def _weights(
     named = (found.pipeline or {}).get("_class_name") or getattr(first.header, "architecture", None)
     kind = _printable(named) or "unknown"
     notes = [f"The run of this model ({kind}) is not modelled: only its weights are judged."]
-    if why is not None:
-        notes.insert(0, f"{why[:1].upper()}{why[1:]}.")
     task = _task_of(first.header)
     placements: dict[str, Sequence[WeightsOnly]] = {}
     for one in read:
