@@ -71,9 +71,15 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
     second_norm = known.get("pre_norm", True) and not known.get("parallel") and not known.get("post_attention_only")
     if has_feed_forward and second_norm:
         yield from [("ffn_norm", (width,))] if known.get("bare_ffn_norm") else _norm("ffn_norm", width, known)
+    beside = bool(known.get("dense_beside_experts"))
     if block.experts_used:
         yield from _experts(architecture, block, known)
-    elif block.feed_forward:
+    if block.experts_used and beside:
+        yield "ffn_gate_inp.scale", (width,)
+        yield "ffn_down_exps.scale", (architecture.experts,)
+        for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
+            yield f"{name}.weight", (width,)
+    if block.feed_forward and (beside or not block.experts_used):
         yield from _feed_forward(block, width, known)
     if known.get("post_norms"):
         yield from _norm("post_ffw_norm", width, known)
