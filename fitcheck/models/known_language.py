@@ -22,7 +22,8 @@ class LanguageEntry:
     """One model of the catalog.
 
     ``repository`` holds the original weights and ``gguf`` a repository of GGUF files (None where none was found);
-    ``parameters`` is the hub's own count, ``projector`` says that an mmproj file goes with it for images or sound.
+    ``parameters`` is the hub's own count of the language model (of its text-only sibling where the repository holds a
+    vision tower or prediction layers too), ``projector`` says that an mmproj file goes with it for images or sound.
     """
 
     slug: str
