@@ -15,7 +15,7 @@ from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.order import order
+from fitcheck.verdict.order import headline, order
 from fitcheck.verdict.report import Cell, Evidence, Report, unjudged
 
 
@@ -46,7 +46,8 @@ def check(
     if not cells:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
     ordered = tuple(order(cells))
-    return Report(model, machine, ordered[0].ask.budgets, ordered, _notes(model, ordered[0], wanted))
+    notes = _notes(model, ordered[0], wanted)
+    return Report(model, machine, ordered[0].ask.budgets, ordered, notes, headline(ordered))
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
