@@ -21,7 +21,7 @@ from fitcheck.runtimes.sensenova.runtime import RUNTIME, view_of
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.order import order
+from fitcheck.verdict.order import headline, order
 from fitcheck.verdict.report import Cell
 
 
@@ -138,6 +138,17 @@ def test_published_tiers_come_before_what_nobody_offers_and_verdicts_before_all(
 
 def test_without_seconds_fewer_steps_come_first() -> None:
     assert names(cell("many", None, 16, steps=50), cell("few", None, 4.5)) == ["few", "many"]
+
+
+def test_where_nothing_runs_the_published_cell_least_short_is_spoken_of() -> None:
+    def short(name: str, left: int, *, published: bool = True) -> Cell:
+        made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
+        made.judgement = SimpleNamespace(margins=tuple(SimpleNamespace(left=one, available=10) for one in (5, left)))
+        return cast(Cell, made)
+
+    cells = [short("a", -9), short("b", -2, published=False), short("c", -4), short("d", -6)]
+    assert headline(cells) == 2
+    assert headline([cell("tight", 1.0, 4, verdict=Verdict.TIGHT), *cells]) == 0
 
 
 def test_changes_that_are_offered_give_a_better_verdict_with_a_tier_that_exists() -> None:
