@@ -14,9 +14,9 @@ import statistics
 import sys
 from dataclasses import replace
 
+from bench.engines.sensenova.plan import Request, cells_of, label
 from rich.console import Console
 
-from bench.engines.sensenova.plan import Request, cells_of, label
 from bench.runner import Protocol, run_cell
 from bench.suite import bench_card
 from fitcheck.errors import InputError

@@ -90,7 +90,7 @@ def graph() -> dict[str, set[str]]:
     for own, path in MODULES.items():
         targets = {one for one in imported(path) if one in MODULES and one != own}
         packages = {one for one in targets if MODULES[one].name == "__init__.py"}
-        named = {one for one in targets - packages}
+        named = set(targets - packages)
         arrows[own] = named | {one for one in packages if not any(other.startswith(f"{one}.") for other in named)}
     return arrows
 

@@ -1,4 +1,4 @@
-"""The check: every runtime in play, every tier and placement of a model on a machine, judged, timed and put in order."""
+"""The check: every runtime in play, every tier and placement of a model, judged, timed and put in order."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ NO_CARD = CardMemory((), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``cells`` are ordered best first, ``headline`` is the index of the one to speak of where none runs; ``budgets`` are the
-    cards' in the machine's order."""
+    """``cells`` are ordered best first, ``headline`` is the index of the one to speak of where none runs; ``budgets``
+    are the cards' in the machine's order."""
 
     model: Model
     machine: Machine

@@ -1,16 +1,17 @@
 """A whole runtime in one file: a family of one model, a placement of two modes, an engine that really computes.
 
-Nothing shipped knows it: ``install`` adds a line to each registry, which is all that a new runtime needs outside its own
-folders. docs/adding-a-runtime.md was written from it.
+Nothing shipped knows it: ``install`` adds a line to each registry, which is all that a new runtime needs outside its
+own folders. docs/adding-a-runtime.md was written from it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from bench.engines.base import Driver
 from bench.engines.registry import register as register_driver
@@ -92,7 +93,7 @@ class Toy(Runtime):
     name = NAME
     families = (NAME,)
     options = ToyOptions
-    modes = {WHOLE: "all layers on the card", STREAMED: "one layer at a time"}
+    modes: ClassVar[Mapping[str, str]] = {WHOLE: "all layers on the card", STREAMED: "one layer at a time"}
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
         options = read(ToyOptions, wanted)

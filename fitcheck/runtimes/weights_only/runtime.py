@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, peak
@@ -45,7 +46,7 @@ class WeightsOnly(Runtime):
     families = ("unknown", "language")
     options = BoundOptions
     times = False
-    modes = {
+    modes: ClassVar[Mapping[str, str]] = {
         WHOLE: "all weights on the card",
         BY_COMPONENT: "one component on the card at a time",
         SPREAD: "the card filled, the rest in system memory",

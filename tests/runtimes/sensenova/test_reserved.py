@@ -133,7 +133,7 @@ def test_the_least_that_works_is_far_below_what_a_launch_queue_reserves() -> Non
 
 
 def test_the_context_of_an_unknown_card_is_wider_than_that_of_a_measured_one() -> None:
-    low = upstream("low")
+    upstream("low")
     hopper, other = context((9, 0), second_stream=False), context((8, 9), second_stream=False)
     assert other.low < hopper.low
     assert other.high - other.low > hopper.high - hopper.low
