@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from dataset_standin import DATASET, TOKEN, DatasetHub
-from record_samples import NOW, make_llm, make_pass
+from record_samples import NOW, make_llm, make_pass, samples
 
 from fitcheck.errors import InputError
 from fitcheck.records import query, schema, store
 from fitcheck.records.findings import Rank
 from fitcheck.records.submit import Prepared, prepare, save_locally
 from fitcheck.records.targets import Payload, batch_name, batch_title, folder, hub, repo
-from fitcheck.records.validate import validate
+from fitcheck.records.validate import accepted, validate
 
 GIT = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -155,7 +155,12 @@ def round_trip(root: Path, sent: list[Payload]) -> None:
 
 def test_round_trip_through_a_folder(tmp_path: Path) -> None:
     sent = payloads(
-        prepared(tmp_path, make_pass(), make_llm(), make_pass(created=NOW - 99, notes="ünïcode ✓\nsecond line"))
+        prepared(
+            tmp_path,
+            make_pass(),
+            make_llm(),
+            make_pass(samples=samples(90.0, 91.0, 92.0), notes="ünïcode ✓\nsecond line"),
+        )
     )
     target = tmp_path / "shared"
     first = folder.submit(sent, target)
@@ -310,7 +315,7 @@ def test_round_trip_through_a_hub(tmp_path: Path, online: None) -> None:
         again = hub.submit(sent, DATASET, api_of(standin), "ann")
         assert (again.sent, len(again.kept)) == ((), 2)
         assert again.place == receipt.place
-        more = payloads(prepared(tmp_path, make_pass(), make_pass(created=NOW - 98, notes="new")))
+        more = payloads(prepared(tmp_path, make_pass(), make_pass(samples=samples(80.0, 81.0, 82.0), notes="new")))
         assert len(hub.submit(more, DATASET, api_of(standin), "ann").sent) == 1, "only what is new is sent"
         assert len(standin.everything()) == 3
         standin.main |= dict(standin.everything())
@@ -368,10 +373,12 @@ def test_signatures_are_made_sent_and_verified(tmp_path: Path) -> None:
         (problem,) = validate([root], NOW).problems
         return problem.finding.rank, problem.finding.message
 
-    assert finding() == (Rank.NOTE, "signed with a key that nothing here names")
+    assert finding() == (Rank.NOTE, "signed with some key; no list of signers says whose")
     signers = root / "allowed_signers"
     signers.write_text(f"ann {ann.with_suffix('.pub').read_text()}")
     assert finding() == (Rank.NOTE, "signed by ann")
+    signers.write_text(f"bob {bob.with_suffix('.pub').read_text()}")
+    assert finding() == (Rank.FLAG, "signed with a key that allowed_signers does not list: nobody vouches for it")
     signers.write_text(f"bob {ann.with_suffix('.pub').read_text()}")
     assert finding()[0] is Rank.REJECT
     signature = root / item.payloads[1].path
@@ -385,6 +392,36 @@ def test_signatures_are_made_sent_and_verified(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a key")
     with pytest.raises(InputError, match="could not sign"):
         prepare(file, NOW, key=tmp_path / "text", identity={})
+
+
+@pytest.mark.skipif(os.system("command -v ssh-keygen > /dev/null") != 0, reason="needs ssh-keygen")
+def test_a_signature_is_neither_stripped_nor_taken_over(tmp_path: Path) -> None:
+    ann = key_pair(tmp_path / "keys", "ann")
+    item = prepare(record_file(tmp_path, make_pass()), NOW, submitter="ann", key=ann, identity={})
+    root = tmp_path / "results"
+    folder.submit(item.payloads, root)
+    (root / "allowed_signers").write_text(f"# signers\nann,anna {ann.with_suffix('.pub').read_text()}")
+    stored = root / item.payloads[0].path
+    assert prepare(stored, NOW, identity={}).payloads == item.payloads, "sent again, it keeps its signature"
+    with pytest.raises(InputError, match="credited to ann"):
+        prepare(stored, NOW, submitter="eve", identity={})
+    (root / item.payloads[1].path).unlink()
+    (problem,) = validate([root], NOW).problems
+    assert (problem.finding.rank, problem.finding.code) == (Rank.FLAG, "signature-missing")
+    with pytest.raises(InputError, match="credited to ann"):
+        prepare(stored, NOW, submitter="eve", identity={})
+
+
+def test_the_same_measurement_is_a_duplicate_however_it_is_credited_or_dated(tmp_path: Path) -> None:
+    for change in ({}, {"created": NOW - 86_399}, {"submitter": "eve"}, {"notes": "mine"}):
+        store.write(tmp_path, make_pass(**change))
+    store.write(tmp_path, make_pass(samples=samples(90.0, 91.0)))
+    out_of_memory = schema.Outcome(result="oom-gpu")
+    for created in (NOW - 50, NOW - 60):  # no numbers: two runs that failed the same way are two runs
+        store.write(tmp_path, make_pass(created=created, samples=(), outcome=out_of_memory))
+    report = validate([tmp_path], NOW)
+    assert [problem.finding.code for problem in report.of(Rank.FLAG)] == ["duplicate"] * 3
+    assert len(accepted(tmp_path, NOW)[0]) == 4
 
 
 def test_an_oom_record_is_first_class(tmp_path: Path) -> None:
