@@ -21,9 +21,9 @@ from fitcheck.records.sizes import USED, used_sizes
 
 INDEX = Path(__file__).parent / "data" / "results.json"
 _MOST_LOCAL = 2000
-# What a block of a link record and its B/s can be; a user's own file may hold anything.
 # beyond the highest number that the schema lets a meter show (10^18 FLOP/s)
 _HIGHEST = float(1 << 60)
+# What a block of a link record and its B/s can be; a user's own file may hold anything.
 _BLOCK, _RATE = (1, 1 << 50), (1e3, 1e15)
 
 R = TypeVar("R")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +109,30 @@ def test_each_file_of_a_tree_stands_alone(tmp_path: Path) -> None:
     (beside / "deep.json").write_text("[" * 100_000)
     with (beside / "sparse.json").open("wb") as file:
         file.truncate(1 << 40)
-    nested = beside
-    for _ in range(1500):  # deeper than a path can be named
-        os.chdir(nested)
-        Path("d").mkdir()
-        nested = Path("d")
-    os.chdir("/")
-    started = time.monotonic()
-    records, left_out = accepted(tmp_path, NOW)
-    assert [record.id for record in records] == [good.stem]
-    assert len(left_out) == 6
-    assert len(list(store.record_files(tmp_path))) == 6
-    assert time.monotonic() - started < 5
+    with nested(beside, 1500):
+        started = time.monotonic()
+        records, left_out = accepted(tmp_path, NOW)
+        assert [record.id for record in records] == [good.stem]
+        assert len(left_out) == 6
+        assert len(list(store.record_files(tmp_path))) == 6
+        assert time.monotonic() - started < 5
+
+
+@contextmanager
+def nested(folder: Path, depth: int) -> Iterator[None]:
+    """So many folders one in the other, deeper than a path can be named, taken away afterwards."""
+    handles = [os.open(folder, os.O_RDONLY)]
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=handles[-1])
+        handles.append(os.open("d", os.O_RDONLY, dir_fd=handles[-1]))
+        if len(handles) > 2:
+            os.close(handles.pop(0))
+    for handle in handles:
+        os.close(handle)
+    try:
+        yield
+    finally:
+        subprocess.run(["rm", "-rf", str(folder / "d")], check=True)
 
 
 def test_a_walk_ends_whatever_the_folders_are(tmp_path: Path) -> None:
