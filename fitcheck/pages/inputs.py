@@ -31,6 +31,7 @@ _ENGINE = (
     "pages/question.py",
 )
 _PAGES = ("units.py", "pages")
+_MOST_DIGITS = 9
 _NOT_CODE = {"results.json"}
 _KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
 
@@ -98,6 +99,8 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
 
 
 def _chosen(cards: str) -> tuple[Card, ...]:
+    if cards.isdecimal() and len(cards) > _MOST_DIGITS:
+        raise InputError(f"--cards: a number of {len(cards)} digits is more cards than there are; give `all`.")
     if cards == "common":
         return common_cards()
     if cards == "all" or cards.isdecimal():

@@ -314,7 +314,8 @@ def condition(
 
 def frame(sql: str, *sources: Path) -> pandas.DataFrame:
     """The result of a query over ``records`` as a pandas frame, for the pages."""
-    found: pandas.DataFrame = run(open_records(*sources), sql).relation().df()
+    asked = run(open_records(*sources), sql)  # older engines forget a relation whose connection nobody keeps
+    found: pandas.DataFrame = asked.relation().df()
     return found
 
 

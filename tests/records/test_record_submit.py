@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -431,3 +433,34 @@ def test_an_oom_record_is_first_class(tmp_path: Path) -> None:
     folder.submit(item.payloads, tmp_path / "results")
     assert [(finding.rank, finding.code) for finding in item.findings] == [(Rank.NOTE, "failed")]
     assert validate([tmp_path / "results"], NOW).valid == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>login</html>", b"[]", b'{"name":5}', b"null", b"", b"\xff"])
+def test_a_hub_that_answers_with_something_else_is_one_sentence(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = HfApi(endpoint=f"http://127.0.0.1:{server.server_address[1]}", token=TOKEN)
+        monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
+        said: list[str] = []
+        for step in (lambda: hub.connect(DATASET), lambda: hub.submit([Payload("x/y", b"{}")], DATASET, api, "ann")):
+            try:
+                step()
+            except InputError as problem:
+                said.append(str(problem))
+        server.shutdown()
+    assert said
+    assert all("\n" not in one and one.startswith("--to hub") for one in said)
