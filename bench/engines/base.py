@@ -83,8 +83,11 @@ class Driver(Protocol):
         """Whether ``target`` is no catalog model but something this program runs as a whole."""
         return False
 
-    def measure(self, target: Path, request: Request, repeats: int, card: NvmlCard | None) -> FromOutside:
-        """Runs ``target`` with the program and measures it from outside. Raises InputError."""
+    def measure(
+        self, target: Path, request: Request, repeats: int, card: NvmlCard | None, root: Path | None = None
+    ) -> FromOutside:
+        """Runs ``target`` with the program and measures it from outside; what was measured is kept raw under ``root``
+        before it becomes a record. Raises InputError."""
         raise OptionError(f"{target}: {self.name} is not measured from outside.")
 
     def jobs(self, request: Request) -> tuple[Job, ...]:

@@ -188,7 +188,7 @@ def _run_from_outside(driver: Driver, cells: Cells, repeats: int, html: Path | N
     selector = visible_selector()
     card = NvmlCard.open(selector)
     with card_lock(card.uuid or selector, card.name or "this card") if card else nullcontext():
-        done = driver.measure(Path(cells.model), cells.request(), repeats, card)
+        done = driver.measure(Path(cells.model), cells.request(), repeats, card, root)
     _show_from_outside(done)
     say_where(Console(stderr=True, highlight=False), [store.write(root, record) for record in done.records])
     if html is not None:

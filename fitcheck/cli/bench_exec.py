@@ -32,6 +32,7 @@ def register(bench: typer.Typer) -> None:
         from bench.preflight import card_findings, require_folder
         from bench.report import external_line
         from bench.suite import default_out
+        from bench.unfinished import recover
         from fitcheck.records import store
 
         argv = resolve(command or [])
@@ -44,9 +45,13 @@ def register(bench: typer.Typer) -> None:
             console.print("No GPU is visible here: host memory and time are measured alone.", markup=False)
         for finding in card_findings(card) if card else ():
             console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
-        finished = run_external(argv, name, card)
+        left = [] if folder is None else recover(folder)
+        if left:
+            console.print(f"{len(left)} records of runs that were killed are kept now.", markup=False)
+        finished = run_external(argv, name, card, root=folder)
         record = store.seal(finished.record)
         console.print(external_line(record), markup=False, soft_wrap=True)
-        say_where(console, [] if folder is None else [store.write(folder, record)])
+        say_where(console, [*left, *([] if folder is None else [store.write(folder, record)])])
+        finished.draft.drop()
         code = 130 if finished.interrupted else finished.code
         raise typer.Exit(128 - code if code < 0 else code)

@@ -10,6 +10,11 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
+def printable(text: str) -> str:
+    """``text`` with its line breaks and spaces, and ? for what a terminal would act on rather than show."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
 def json_text(value: object) -> str:
     """``value`` as indented JSON that reads back the same, with what is not printable written as ``\\uXXXX``."""
     text = json.dumps(value, indent=2, default=str, ensure_ascii=False)

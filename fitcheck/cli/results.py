@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fitcheck.cli.printable import json_text, one_line
+from fitcheck.cli.printable import json_text, one_line, printable
 from fitcheck.errors import InputError
 
 Text = str | None
@@ -26,6 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="As CSV.")]
 AsParquet = Annotated[File, typer.Option("--parquet", help="Write a Parquet file instead.")]
 
+_MOST_SAID = 20
 _BYTES = ("allocated", "reserved", "process", "device", "rss", "cap", "pinned")
 _LISTED = (
     "substr(id, 1, 12) AS id, strftime(created, '%Y-%m-%d') AS date, card, model, tier, runtime, mode, task, "
@@ -61,15 +62,17 @@ def register(app: typer.Typer) -> None:
         filters = dict(zip(query.FILTERS, (model, card, tier, mode, runtime, kind, task), strict=True))
         where, parameters = query.condition(filters, _date(since, "--since"), _date(until, "--until"))
         order = f"WHERE {where} ORDER BY records.created DESC, records.id LIMIT {limit}"
-        connection = query.open_records(*_sources(sources))
+        refused: list[str] = []
         if parquet is not None:
-            _write_parquet(query.run(connection, f"SELECT * FROM records {order}", parameters), parquet)  # noqa: S608
+            _write_parquet(_sources(sources), f"SELECT * FROM records {order}", parquet, parameters)  # noqa: S608
             return
+        connection = query.open_records(*_sources(sources), refused=refused)
         found = query.rows(query.run(connection, f"SELECT {_LISTED}, document FROM records {order}", parameters))  # noqa: S608
         now = time.time()
         for row in found:
             row["flags"] = _flags(row.pop("document"), now)
         _emit(found, as_json, as_csv)
+        _say_refused(refused)
         if not found:
             cells = query.rows(query.run(connection, "SELECT DISTINCT card, model FROM records ORDER BY ALL LIMIT 12"))
             there = ", ".join(f"{cell['model']} on {cell['card']}" for cell in cells) or "none"
@@ -111,11 +114,13 @@ def register(app: typer.Typer) -> None:
         """Ask anything: SQL over the table `records`, like SELECT card, median(seconds) FROM records GROUP BY card."""
         from fitcheck.records import query as engine
 
-        result = engine.run(engine.open_records(*_sources(sources)), sql)
         if parquet is not None:
-            _write_parquet(result, parquet)
-        else:
-            _emit(engine.rows(result), as_json, as_csv, result.columns)
+            _write_parquet(_sources(sources), sql, parquet)
+            return
+        refused: list[str] = []
+        result = engine.run(engine.open_records(*_sources(sources), refused=refused), sql)
+        _emit(engine.rows(result), as_json, as_csv, result.columns)
+        _say_refused(refused)
 
     @results.command()
     def compact(
@@ -125,8 +130,10 @@ def register(app: typer.Typer) -> None:
         """Put all records into one Parquet file, for fast queries here or in any other engine."""
         from fitcheck.records import query
 
-        count = query.compact(_sources(sources), out)
-        print(out)
+        refused: list[str] = []
+        count = query.compact(_sources(sources), out, refused)
+        _say_refused(refused)
+        print(one_line(str(out)))
         print(f"{count} records.", file=sys.stderr)
 
 
@@ -171,11 +178,21 @@ def _flags(document: str, now: float) -> list[str]:
     return list(dict.fromkeys(finding.code for finding in findings if finding.rank is not Rank.NOTE))
 
 
-def _write_parquet(relation: Any, out: Path) -> None:
+def _write_parquet(sources: list[Path], sql: str, out: Path, parameters: Sequence[object] = ()) -> None:
     from fitcheck.records import query
 
-    query.write_parquet(relation, out)
-    print(out)
+    refused: list[str] = []
+    query.export(sources, sql, out, parameters, refused)
+    _say_refused(refused)
+    print(one_line(str(out)))
+
+
+def _say_refused(refused: list[str]) -> None:
+    """What was left out and why; a stranger's folder may hold any number of such files."""
+    for sentence in refused[:_MOST_SAID]:
+        print(f"left out: {one_line(sentence)}", file=sys.stderr)
+    if len(refused) > _MOST_SAID:
+        print(f"left out: {len(refused) - _MOST_SAID} more.", file=sys.stderr)
 
 
 def _emit(rows: list[dict[str, Any]], as_json: bool, as_csv: bool, columns: Sequence[str] = ()) -> None:
@@ -184,8 +201,8 @@ def _emit(rows: list[dict[str, Any]], as_json: bool, as_csv: bool, columns: Sequ
         print(json_text([{name: _in_json(value) for name, value in row.items()} for row in rows]))
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([[_cell(row[name]) for name in names] for row in rows])
+        writer.writerow([printable(name) for name in names])
+        writer.writerows([[_in_csv(row[name]) for name in names] for row in rows])
     else:
         _table(rows, names)
 
@@ -199,6 +216,12 @@ def _cell(value: Any) -> Any:
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
+def _in_csv(value: Any) -> Any:
+    """Numbers as they are; text without what a terminal would act on."""
+    cell = _cell(value)
+    return cell if cell is None or isinstance(cell, int | float) else printable(str(cell))
+
+
 def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -206,7 +229,7 @@ def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
     shown = [name for name in names if any(row[name] not in (None, [], "") for row in rows)]
     table = Table(box=None, header_style="bold")
     for name in shown:
-        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
+        table.add_column(one_line(name), justify="right" if isinstance(rows[0][name], int | float) else "left")
     for row in rows:
         table.add_row(*(_text(name, row[name]) for name in shown))
     width = None if sys.stdout.isatty() else 240

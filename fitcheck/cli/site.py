@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError, extra
 
 site = typer.Typer(no_args_is_help=True, help="The site: a page for every model on every card, with a JSON twin each.")
@@ -46,12 +47,16 @@ def build(
     if results is not None and not results.is_dir():
         raise InputError(f"--results: {results} is not a folder.")
     inputs = gather(results or Path("results"), cards, base_url or builder.base_url_of(out) or DEFAULT_BASE_URL)
+    for reason in inputs.left_out[:20]:
+        print(f"left out: {one_line(reason)}", file=sys.stderr)
+    if len(inputs.left_out) > 20:
+        print(f"left out: {len(inputs.left_out) - 20} more; see `fitcheck validate`.", file=sys.stderr)
     if check:
         outcome = builder.check(inputs, out, jobs)
         for path in outcome.stale[:20]:
-            print(f"stale: {path}", file=sys.stderr)
+            print(f"stale: {one_line(path)}", file=sys.stderr)
         for path in outcome.strays[:20]:
-            print(f"not of this site: {path}", file=sys.stderr)
+            print(f"not of this site: {one_line(path)}", file=sys.stderr)
         if outcome.stale or outcome.strays:
             count = len(outcome.stale) + len(outcome.strays)
             print(f"fitcheck: {out} is not current ({count} files); run `fitcheck site build`.", file=sys.stderr)

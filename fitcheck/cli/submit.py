@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
                 where = f"Would be sent, once this is mended: {error}"
             _print_exactly(payloads, where)
             return
+        _show_public(prepared)
         if any(item.rejected for item in prepared):
             print("Nothing was sent: correct or leave out what is rejected.", file=sys.stderr)
             raise typer.Exit(1)
@@ -84,6 +85,22 @@ def _report(prepared: list[Prepared]) -> None:
         for finding in item.findings:
             line = one_line(f"{item.source}: {finding.message} [{finding.code}]")
             print(f"{finding.rank.value:6}  {line}", file=sys.stderr)
+
+
+def _show_public(prepared: list[Prepared]) -> None:
+    """What people wrote and what names a machine, once each, as everybody will read it."""
+    from fitcheck.records.privacy import public_texts
+    from fitcheck.records.store import document_of
+
+    said = {
+        f"{place}: {one_line(text)}": None
+        for item in prepared
+        for place, text in public_texts(document_of(item.record))
+    }
+    if said:
+        print("This text becomes public:", file=sys.stderr)
+    for line in said:
+        print(f"  {line}", file=sys.stderr)
 
 
 def _print_exactly(payloads: list[Payload], where: str) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -101,12 +102,23 @@ def build(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
     """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
     _refuse_foreign(out)
     old = _Old(out)
+    try:
+        return _build(inputs, out, old, jobs)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        if not old.manifest:
+            raise
+        # the manifest is of the right kind and not what was written: everything is made anew
+        return _build(inputs, out, _Old(Path(os.devnull)), jobs)
+
+
+def _build(inputs: Inputs, out: Path, old: _Old, jobs: int | None) -> Outcome:
     outcome = Outcome()
-    manifest, files = _assemble(inputs, old, outcome, jobs, lambda path, content: _write(out / path, content, outcome))
+    manifest, files = _assemble(inputs, old, outcome, jobs, lambda path, content: _write(out, path, content, outcome))
     for path in sorted(set(old.files) - set(files)):
         _remove(out, path)
         outcome.removed += 1
-    _write(out / MANIFEST, manifest, outcome)
+    _sweep(out)
+    _write(out, MANIFEST, manifest, outcome)
     outcome.size = sum((out / path).stat().st_size for path in files) + len(manifest)
     return outcome
 
@@ -258,9 +270,21 @@ def _manifest(root: Path) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return data if isinstance(data, dict) and data.get("schema") == SCHEMA else {}
+    return data if isinstance(data, dict) and data.get("schema") == SCHEMA and _is_sound(data) else {}
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether the parts of a manifest are of the kinds that a build writes."""
+    parts = {name: manifest.get(name) for name in ("pages", "files", "checks")}
+    if not all(isinstance(part, dict) for part in parts.values()):
+        return False
+    entries = [*manifest["pages"].values(), *manifest["checks"].values()]
+    if not all(isinstance(entry, dict) and isinstance(entry.get("key"), str) for entry in entries):
+        return False
+    kept = all(isinstance(e.get(n), dict) for e in manifest["checks"].values() for n in ("summary", "texts"))
+    return kept and all(isinstance(digest, str) for digest in manifest["files"].values())
 
 
 def base_url_of(out: Path) -> str | None:
@@ -277,8 +301,9 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _read(path: Path) -> bytes | None:
+    """A regular file's bytes; None for what is missing, a link, a pipe or a device, which no build has written."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
     except OSError:
         return None
 
@@ -288,19 +313,32 @@ def _hash_file(path: Path) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
 
 
-def _write(path: Path, content: bytes, outcome: Outcome) -> None:
-    """Whole or not at all; a file that is right already keeps its time stamp."""
+def _write(root: Path, name: str, content: bytes, outcome: Outcome) -> None:
+    """Whole or not at all, and inside ``root``; a file that is right already keeps its time stamp."""
+    path = root / name
     if _read(path) == content:
         return
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(root.resolve()):
+            raise InputError(f"{path.parent}: is a link out of {root}; take it away, a site is written to one folder.")
+        temporary.unlink(missing_ok=True)  # never through a link that somebody left there
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from error
     outcome.written += 1
+
+
+def _sweep(root: Path) -> None:
+    """Temporary files of a build that was killed: no later one gives them their names."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp"):
+                Path(folder, name).unlink(missing_ok=True)
 
 
 def _remove(root: Path, path: str) -> None:

@@ -32,13 +32,15 @@ _ENGINE = (
     "pages/document.py",
 )
 _PAGES = ("units.py", "pages")
+_MOST_DIGITS = 9
 _NOT_CODE = {"results.json"}
 _KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash."""
+    """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash. ``left_out`` says of each file
+    under the results why it is not on the site."""
 
     models: tuple[Model, ...]
     cards: tuple[Card, ...]
@@ -47,6 +49,7 @@ class Inputs:
     base_url: str
     engine: str
     pages: str
+    left_out: tuple[str, ...] = field(default=(), compare=False)
     _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
 
     def records_of(self, card: str, model: str | None = None) -> list[dict[str, Any]]:
@@ -77,23 +80,27 @@ def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_BASE_URL) -> Inputs:
     """Read everything. ``cards`` is ``common``, ``all``, a number (so many of the largest), or names with commas.
 
-    Raises InputError for unknown cards, an address that is none, and the first file under ``results`` that is not a
-    record.
+    Records that ``fitcheck validate`` rejects are left out, each alone. Raises InputError for unknown cards and an
+    address that is none.
     """
     if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
         raise InputError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
+    records, left_out = _records(results)
     return Inputs(
         models=tuple(catalog.get(slug) for slug in catalog.published()),
         cards=_chosen(cards),
-        records=tuple(_records(results)),
+        records=records,
         accuracy=tuple(published_rows() + (recorded_rows(results) if results is not None and results.is_dir() else [])),
         base_url=base_url.rstrip("/") + "/",
         engine=digest(_sources(_ENGINE)),
         pages=digest(_sources(_PAGES)),
+        left_out=left_out,
     )
 
 
 def _chosen(cards: str) -> tuple[Card, ...]:
+    if cards.isdecimal() and len(cards) > _MOST_DIGITS:
+        raise InputError(f"--cards: a number of {len(cards)} digits is more cards than there are; give `all`.")
     if cards == "common":
         return common_cards()
     if cards == "all" or cards.isdecimal():
@@ -109,13 +116,16 @@ def _chosen(cards: str) -> tuple[Card, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
-def _records(results: Path | None) -> Iterator[dict[str, Any]]:
+def _records(results: Path | None) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
+    """(The documents that may be published, why each other file may not)."""
     if results is None or not results.is_dir():
-        return
+        return (), ()
     from fitcheck.records import store
+    from fitcheck.records.validate import accepted
 
-    documents = [store.document_of(store.seal(record)) for record in store.load(results)]
-    yield from sorted(documents, key=lambda document: str(document["id"]))
+    found, problems = accepted(results)
+    documents = sorted((store.document_of(store.seal(record)) for record in found), key=lambda one: str(one["id"]))
+    return tuple(documents), tuple(f"{problem.path}: {problem.finding.message}" for problem in problems)
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

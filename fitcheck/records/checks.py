@@ -37,6 +37,7 @@ _COHERENT = re.compile(r"\b(?:GH200|GB200|GB300|GB10|Grace|MI300A)\b")  # linked
 _WIDEST_LINK = 64e9  # PCIe 5.0 ×16, the fastest slot that a desktop had by 2026
 _ROUNDING = 4 * MIB
 _SPREAD = 1.25
+_LEAST_SECONDS = 1e-4  # one kernel launch and its synchronization take longer
 _ODD_TEXT = re.compile(
     r"<\s*[a-zA-Z/!]|\bjavascript:|\b(?:drop|alter|truncate)\s+table\b|\b(?:delete|insert|union|select)\b.*\b(?:from|into)\b|--\s*$",
     re.IGNORECASE | re.DOTALL,
@@ -61,6 +62,7 @@ def check(record: AnyRecord, now: float) -> list[Finding]:
         else:
             found += _samples(record.samples, record)
     if isinstance(record, PassRecord):
+        found += _nothing(record)
         found += _transfer(record)
         found += _limit(record)
     found += _conditions(record)
@@ -152,6 +154,25 @@ def _memory(memory: Memory, record: AnyRecord) -> Iterator[Finding]:
             yield reject("host-over-ram", message)
 
 
+def _nothing(record: PassRecord) -> Iterator[Finding]:
+    """Sizes and peaks of nothing: a run that finished made something and took memory."""
+    sizes, memory, protocol = record.workload, record.memory, record.protocol
+    asked = {"steps": sizes.steps, "steps_run": protocol.steps_run, "references": sizes.references}
+    if sizes.task == "interleave":
+        asked["images"] = sizes.images
+    for name, value in asked.items():
+        if value in (0, ()):
+            yield reject("empty-workload", f"{name}: a run of none of them is no measurement")
+    if record.card is not None and record.card.memory == 0:
+        yield reject("no-memory", "card.memory is 0: no card has none")
+    if protocol.cap is not None and protocol.cap.bytes == 0:
+        yield reject("no-memory", "protocol.cap is 0: nothing runs in none")
+    on_card = ("allocated", "reserved", "process", "device") if record.card is not None else ()
+    for name in (*on_card, "rss"):
+        if record.outcome.result == "ok" and getattr(memory, name) == 0:
+            yield reject("no-memory", f"memory.{name} is 0: a run that finished took some")
+
+
 def _card_peak(place: str, point: Memory | PhaseMemory, card: CardInfo | None, record: AnyRecord) -> Iterator[Finding]:
     cap = record.protocol.cap
     capped = cap.bytes if cap is not None and cap.enforced_by == "allocator-fraction" else None
@@ -181,7 +202,7 @@ def _samples(samples: tuple[Sample, ...], record: PassRecord | ExternalRecord) -
     if record.outcome.result == "ok" and not timed:
         yield flag("no-sample", "succeeded without a timed sample")
     for number, sample in enumerate(samples):
-        if sample.total <= 0:
+        if sample.total < _LEAST_SECONDS:
             yield reject("zero-time", f"samples[{number}]: a run took no time at all")
         slack = 1.02 * sample.total + 0.05
         for what, parts in (("phases", list((sample.phases or {}).values())), ("steps", list(sample.steps or ()))):
@@ -289,6 +310,8 @@ def _limit(record: PassRecord) -> Iterator[Finding]:
     limit = record.limit
     if limit is None:
         return
+    if limit.works == 0:
+        yield reject("no-memory", "limit: nothing works in no memory")
     if limit.works is None and limit.fails is None:
         yield reject("empty-limit", "limit: a search that saw neither a cap that works nor one that fails")
     elif limit.works is not None and limit.fails is not None and limit.fails >= limit.works:

@@ -17,6 +17,7 @@ MAX_PHASES = 32
 MAX_ITEMS = 64
 MAX_TEXT = 2000
 MAX_BYTES = 1 << 50
+MAX_COUNT = 10_000_000
 
 # names that Windows gives to devices: a folder called so cannot be checked out there
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{digit}" for port in ("com", "lpt") for digit in range(1, 10)}
@@ -62,7 +63,7 @@ Text = Annotated[
 ]
 
 Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
-Count = Annotated[int, Field(ge=0, le=10_000_000)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Small = Annotated[int, Field(ge=0, le=4096)]
 Pixels = Annotated[int, Field(ge=1, le=65536)]
 Seconds = Annotated[float, Field(ge=0, le=1e7)]
@@ -87,5 +88,7 @@ def clean_text(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def slugify(text: str) -> str:
-    """``"NVIDIA GeForce RTX 4090"`` -> ``"nvidia-geforce-rtx-4090"``; ``"unknown"`` when nothing is left."""
-    return _NOT_SLUG.sub("-", text.lower()).strip("-")[:64].strip("-") or "unknown"
+    """``"NVIDIA GeForce RTX 4090"`` -> ``"nvidia-geforce-rtx-4090"``; ``"unknown"`` when nothing is left. Always a
+    ``Slug``: the name of a device on Windows, like ``con``, becomes ``x-con``."""
+    slug = _NOT_SLUG.sub("-", text.lower()).strip("-")[:64].strip("-") or "unknown"
+    return f"x-{slug}" if slug in _DEVICES else slug

@@ -3,6 +3,10 @@
 ``records`` has a row for each record: plain columns for what people filter and group by, and ``document``, the exact
 text of its file. Bytes are integers, times seconds; ``seconds`` is the median of the timed runs and NULL for probes.
 Any engine that reads Parquet runs the same queries on the compacted file.
+
+A query comes from outside, so it is confined: once the records are read, the engine may open no file, load no
+extension and change no setting (https://duckdb.org/docs/stable/operations_manual/securing_duckdb/overview). Only the
+Parquet files that hold the records, and a file that is being written, stay open to it.
 """
 
 # The statements below are put together from this module's own text and quoted paths; values are always parameters.
@@ -13,11 +17,13 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fitcheck.errors import InputError, extra
+from fitcheck.records.bounded import read_bounded
 
 if TYPE_CHECKING:
     import duckdb
@@ -103,16 +109,47 @@ _SORTED_BY = "card, model, tier, runtime, revision, mode, policy, task, width, h
 FILTERS = ("model", "card", "tier", "mode", "runtime", "kind", "task")
 
 
-def open_records(*sources: Path) -> duckdb.DuckDBPyConnection:
+# bounds of a query's work; a result that does not fit is an error, never a full disk or an exhausted machine
+_MEMORY = "2GB"
+_MOST_ROWS = 1_000_000
+_MOST_CELLS_BYTES = 1 << 30
+# texts handed to the engine at once
+_BATCH_BYTES = 64 << 20
+
+Refused = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One readable query, checked and not yet run, with the connection that it runs on."""
+
+    connection: duckdb.DuckDBPyConnection
+    sql: str
+    parameters: list[object] | None
+    columns: list[str]
+
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        return self.connection.sql(self.sql, params=self.parameters)
+
+
+def open_records(
+    *sources: Path, refused: Refused | None = None, writable: Path | None = None
+) -> duckdb.DuckDBPyConnection:
     """A connection in which ``records`` is the table of all sources: folders of JSON files or Parquet files.
 
-    Raises InputError when a source is neither, or duckdb is not installed.
+    It can read those sources and write ``writable``, nothing else. A file that is no record adds a sentence to
+    ``refused``. Raises InputError when a source is neither, or duckdb is not installed.
     """
     connection = _connect()
-    # a tree is read once; Parquet is read in place, so that only the needed columns and row groups are
-    kind = "VIEW" if all(source.is_file() for source in sources) else "TABLE"
     with _as_input_errors():
-        connection.execute(f"CREATE TEMP {kind} records AS {_union(sources)}")
+        selection = _union(connection, sources, refused)
+        # a tree is read once; Parquet is read in place, so that only the needed columns and row groups are
+        kind = "VIEW" if all(source.is_file() for source in sources) else "TABLE"
+        connection.execute(f"CREATE TEMP {kind} records AS {selection}")
+        connection.execute("DROP TABLE IF EXISTS texts")
+        # the engine writes a file under a name of its own first
+        written = [writable, writable.with_name(f"tmp_{writable.name}")] if writable else []
+        _confine(connection, [*(source for source in sources if source.is_file()), *written])
     return connection
 
 
@@ -122,28 +159,101 @@ def _connect() -> duckdb.DuckDBPyConnection:
     except ImportError as error:
         raise InputError(f"this needs duckdb; {extra('results')}.") from error
     connection = duckdb.connect()
-    connection.execute("SET enable_progress_bar = false")
+    settings = {
+        "enable_progress_bar": "false",
+        # no file of its own beside the user's, and no variable of this program as a table
+        "temp_directory": "''",
+        "memory_limit": f"'{_MEMORY}'",
+        "python_enable_replacements": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    for name, value in settings.items():
+        connection.execute(f"SET {name} = {value}")
     return connection
 
 
-def _union(sources: Sequence[Path]) -> str:
+def _confine(connection: duckdb.DuckDBPyConnection, files: Iterable[Path]) -> None:
+    """From here on the connection opens none but these files, and nothing that it runs can change that."""
+    # a file's name as a pattern is asked for before the file itself
+    names = {name: None for file in files for name in (str(file.absolute()), _literal(file))}
+    listed = ", ".join(map(_quoted, names))
+    connection.execute(f"SET allowed_paths = [{listed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _union(connection: duckdb.DuckDBPyConnection, sources: Sequence[Path], refused: Refused | None) -> str:
     """All sources as one selection; the same record in two of them is one record."""
-    union = " UNION ALL BY NAME ".join(_selection(source) for source in sources)
+    connection.execute("CREATE TEMP TABLE texts (source INTEGER, content VARCHAR)")
+    union = " UNION ALL BY NAME ".join(
+        _selection(connection, number, source, refused) for number, source in enumerate(sources)
+    )
     if len(sources) == 1:
         return union
     return f"SELECT * FROM ({union}) QUALIFY row_number() OVER (PARTITION BY id) = 1"
 
 
-def _selection(source: Path) -> str:
+def _selection(connection: duckdb.DuckDBPyConnection, number: int, source: Path, refused: Refused | None) -> str:
     if source.is_file():
         if source.suffix != ".parquet":
             raise InputError(f"{source}: is not a Parquet file; make one with `fitcheck results compact`.")
-        return f"SELECT * FROM read_parquet({_quoted(source)})"
+        return f"SELECT * FROM read_parquet({_quoted(_literal(source))})"
     if not source.is_dir():
         raise InputError(f"{source}: there is no such folder or Parquet file.")
-    if next(source.glob("*/*/*.json"), None) is None:
-        return _flat("SELECT NULL::VARCHAR AS content")  # no id, so no row
-    return _flat(f"SELECT content FROM read_text({_quoted(source.absolute() / '*' / '*' / '*.json')})")
+    for texts in _batches(source, refused):
+        connection.execute("INSERT INTO texts SELECT ?, unnest(?::VARCHAR[])", [number, texts])
+    _refuse_what_is_no_record(connection, number, source, refused)
+    return _flat(f"SELECT content FROM texts WHERE source = {number}")
+
+
+def _batches(root: Path, refused: Refused | None) -> Iterator[list[str]]:
+    """The texts of a tree's files, so many at a time that they fit; each file stands alone, and one that is too
+    large, no file, no text or behind a link is left out with its reason."""
+    texts, size = list[str](), 0
+    for path in sorted(root.glob("*/*/*.json")):
+        try:
+            text = read_bounded(path).decode("utf-8")
+        except (InputError, UnicodeDecodeError) as error:
+            if refused is not None:
+                problem = str(error) if isinstance(error, InputError) else f"{path}: is not UTF-8 text."
+                refused.append(problem)
+            continue
+        texts.append(text.replace("\0", " "))
+        size += len(text)
+        if size > _BATCH_BYTES:
+            yield texts
+            texts, size = [], 0
+    if texts:
+        yield texts
+
+
+def _refuse_what_is_no_record(
+    connection: duckdb.DuckDBPyConnection, number: int, source: Path, refused: Refused | None
+) -> None:
+    if refused is None:
+        return
+    rows = f"SELECT content FROM texts WHERE source = {number}"
+    found = connection.execute(f"SELECT (SELECT count(*) FROM ({rows})), (SELECT count(*) FROM ({_flat(rows)}))")
+    read, kept = found.fetchone() or (0, 0)
+    if read > kept:
+        refused.append(f"{source}: {read - kept} of its files hold no record; `fitcheck validate` says which.")
+
+
+def _literal(path: Path) -> str:
+    """A path in which the engine finds no pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path.absolute()))
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        number, free = 0, name
+        while free in found:
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
 
 
 def _flat(texts: str) -> str:
@@ -171,7 +281,7 @@ def _as_input_errors() -> Iterator[None]:
         raise InputError(f"the records cannot be queried: {str(error).strip().splitlines()[0][:300]}") from error
 
 
-def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> duckdb.DuckDBPyRelation:
+def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> Result:
     """The result of one SELECT. Raises InputError with the engine's first line when it is refused."""
     import duckdb
 
@@ -181,7 +291,9 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[ob
             raise InputError(
                 "give one SQL query that reads, like SELECT card, median(seconds) FROM records GROUP BY card."
             )
-        return connection.sql(sql, params=list(parameters) or None)
+        given = list(parameters) or None
+        # each name once, a second ``a`` is ``a_1`` as in the engine's own tables: rows are told apart by column
+        return Result(connection, sql, given, _unique(connection.sql(sql, params=given).columns))
 
 
 def condition(
@@ -202,16 +314,26 @@ def condition(
 
 def frame(sql: str, *sources: Path) -> pandas.DataFrame:
     """The result of a query over ``records`` as a pandas frame, for the pages."""
-    result: pandas.DataFrame = run(open_records(*sources), sql).df()
-    return result
+    asked = run(open_records(*sources), sql)  # older engines forget a relation whose connection nobody keeps
+    found: pandas.DataFrame = asked.relation().df()
+    return found
 
 
-def rows(relation: duckdb.DuckDBPyRelation) -> list[dict[str, Any]]:
+def rows(result: Result) -> list[dict[str, Any]]:
+    """The rows by column. Raises InputError for more than a million of them or a gibibyte of text."""
+    found: list[dict[str, Any]] = []
+    size, names = 0, result.columns
     with _as_input_errors():
-        return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+        running = result.connection.execute(result.sql, result.parameters)
+        while part := running.fetchmany(64):
+            found += [dict(zip(names, row, strict=True)) for row in part]
+            size += sum(len(value) for row in part for value in row if isinstance(value, str | bytes))
+            if len(found) > _MOST_ROWS or size > _MOST_CELLS_BYTES:
+                raise InputError("the result is too large to be shown; narrow the query or write it with --parquet.")
+    return found
 
 
-def compact(sources: Sequence[Path], out: Path) -> int:
+def compact(sources: Sequence[Path], out: Path, refused: Refused | None = None) -> int:
     """Write all records as one Parquet file, sorted so that a cell's rows lie together; returns their number.
 
     The file appears whole or not at all. Raises InputError when it cannot be written.
@@ -219,17 +341,20 @@ def compact(sources: Sequence[Path], out: Path) -> int:
     connection = _connect()
     with _parquet(out) as temporary:
         connection.execute(
-            f"COPY (SELECT * FROM ({_union(sources)}) ORDER BY {_SORTED_BY}) TO {_quoted(temporary)} "
-            "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 65536)"
+            f"COPY (SELECT * FROM ({_union(connection, sources, refused)}) ORDER BY {_SORTED_BY}) TO "
+            f"{_quoted(temporary)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 65536)"
         )
-        count = connection.execute(f"SELECT count(*) FROM read_parquet({_quoted(temporary)})").fetchone()
+        count = connection.execute(f"SELECT count(*) FROM read_parquet({_quoted(_literal(temporary))})").fetchone()
     return int(count[0]) if count else 0
 
 
-def write_parquet(relation: duckdb.DuckDBPyRelation, out: Path) -> None:
+def export(
+    sources: Sequence[Path], sql: str, out: Path, parameters: Sequence[object] = (), refused: Refused | None = None
+) -> None:
     """The rows of a query as a Parquet file, whole or not at all. Raises InputError when it cannot be written."""
     with _parquet(out) as temporary:
-        relation.write_parquet(str(temporary), compression="zstd")
+        result = run(open_records(*sources, refused=refused, writable=temporary), sql, parameters)
+        result.relation().write_parquet(str(temporary), compression="zstd")
 
 
 @contextlib.contextmanager

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from fitcheck.errors import InputError
+from fitcheck.records.bounded import MAX_FILE_BYTES, read_bounded
 from fitcheck.records.migrate import migrate
 from fitcheck.records.schema import ADAPTER, AnyRecord
 
-MAX_FILE_BYTES = 1 << 20
+__all__ = ["MAX_FILE_BYTES", "Parsed", "describe", "parse", "parse_json", "read_bounded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +22,6 @@ class Parsed:
 
     record: AnyRecord
     document: dict[str, object]
-
-
-def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """A regular file's bytes. Raises InputError for links, devices, folders, and more than ``limit`` bytes."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        if path.is_symlink():
-            raise InputError(f"{path}: is a symbolic link; give the file itself.")
-        handle = os.open(path, flags)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise InputError(f"{path}: cannot be read (it is not a regular file).")
-    with os.fdopen(handle, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise InputError(f"{path}: is larger than {limit} bytes; no record is that large.")
-    return content
 
 
 def parse_json(content: bytes, where: str) -> object:

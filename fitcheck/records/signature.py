@@ -1,7 +1,8 @@
 """Optional SSH signatures: ``<id>.json.sig`` beside a record, made and checked by OpenSSH's ``ssh-keygen -Y``.
 
 A signature says that the holder of a key vouches for exactly these bytes. Who that is, only an ``allowed_signers`` file
-can say (ssh-keygen(1), ALLOWED SIGNERS); without one a valid signature is by an unknown key.
+can say (ssh-keygen(1), ALLOWED SIGNERS). Where there is one, a signature by a key that it does not list vouches for
+nothing, and a record credited to somebody that it lists needs one: both are flagged.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import tempfile
 from pathlib import Path
 
 from fitcheck.errors import InputError
-from fitcheck.records.findings import Finding, note, reject
-from fitcheck.records.reading import read_bounded
+from fitcheck.records.bounded import read_bounded
+from fitcheck.records.findings import Finding, flag, note, reject
 
 NAMESPACE = "fitcheck"
 SUFFIX = ".sig"
+ALLOWED_SIGNERS = "allowed_signers"
 MAX_SIGNATURE_BYTES = 1 << 14
 _TIMEOUT = 30
 
@@ -48,8 +50,10 @@ def check_signature(content: bytes, signature: Path, submitter: str | None, allo
         result = _keygen("check-novalidate", "-s", str(copy), content=content)
         if result.returncode:
             return reject("signature", f"the signature is not one of these bytes ({_reason(result)})")
-        if submitter is None or allowed_signers is None or not allowed_signers.is_file():
-            return note("signed", "signed with a key that nothing here names")
+        if allowed_signers is None or not allowed_signers.is_file():
+            return note("signed-unknown", "signed with some key; no list of signers says whose")
+        if submitter is None:
+            return flag("signed-unlisted", "signed, and credited to nobody: the signature vouches for no one")
         result = _keygen("verify", "-I", submitter, "-f", str(allowed_signers), "-s", str(copy), content=content)
         if result.returncode == 0:
             return note("signed", f"signed by {submitter}")
@@ -61,7 +65,26 @@ def check_signature(content: bytes, signature: Path, submitter: str | None, allo
         )
         if known.returncode == 0:
             return reject("signature", f"the signing key belongs to another submitter than {submitter!r}")
-    return note("signed", "signed with a key that nothing here names")
+    return flag("signed-unlisted", f"signed with a key that {ALLOWED_SIGNERS} does not list: nobody vouches for it")
+
+
+def check_unsigned(submitter: str | None, allowed_signers: Path | None) -> list[Finding]:
+    """A flag when a record without a signature is credited to somebody who signs."""
+    if submitter is None or allowed_signers is None or submitter not in _principals(allowed_signers):
+        return []
+    return [
+        flag("signature-missing", f"is credited to {submitter}, who signs, and has no signature: it may be another's")
+    ]
+
+
+def _principals(allowed_signers: Path) -> set[str]:
+    """Whom a list names: the first field of its lines, names separated by commas."""
+    try:
+        text = read_bounded(allowed_signers).decode("utf-8", "replace")
+    except InputError:
+        return set()
+    lines = (line.strip() for line in text.splitlines())
+    return {name.strip('"') for line in lines if line and line[0] != "#" for name in line.split()[0].split(",")}
 
 
 def _keygen(action: str, *arguments: str, content: bytes) -> subprocess.CompletedProcess[bytes]:

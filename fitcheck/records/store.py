@@ -15,8 +15,9 @@ from typing import TypeVar
 import rfc8785
 
 from fitcheck.errors import InputError
+from fitcheck.records.bounded import read_bounded, walk
 from fitcheck.records.places import local_root
-from fitcheck.records.reading import parse, read_bounded
+from fitcheck.records.reading import parse
 from fitcheck.records.schema import AnyRecord, RecordBase
 
 R = TypeVar("R", bound=RecordBase)
@@ -148,21 +149,20 @@ def read(path: Path) -> AnyRecord:
 
 
 def record_files(root: Path) -> Iterator[Path]:
-    """Every record file under ``root``, sorted; hidden files and ``schema/`` are not records. Links are listed as they
-    are, so that the validator can refuse them; folders behind links are not entered."""
-    for folder, folders, names in os.walk(root, followlinks=False):
-        if Path(folder) == root and "schema" in folders:
-            folders.remove("schema")
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(".json") and not name.startswith("."):
-                yield Path(folder, name)
+    """Every record file under ``root``, folder by folder; hidden files and ``schema/`` are not records. Links are
+    listed as they are, so that the validator can refuse them; folders behind links are not entered."""
+    for path in walk(root):
+        place = path.relative_to(root).parts
+        hidden = any(part.startswith(".") for part in place)
+        if path.suffix == ".json" and place[0] != "schema" and not hidden:
+            yield path
 
 
 def load(root: Path) -> Iterator[AnyRecord]:
-    """Every record under ``root``. Raises InputError at the first file that is not one."""
-    for path in record_files(root):
-        yield read(path)
+    """Every record under ``root`` that may be published: none that ``validate`` rejects, no measurement twice."""
+    from fitcheck.records.validate import accepted
+
+    yield from accepted(root)[0]
 
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from fitcheck.records import privacy, store
 from fitcheck.records.findings import Finding, Rank
 from fitcheck.records.reading import parse, read_bounded
 from fitcheck.records.schema import AnyRecord
-from fitcheck.records.signature import SUFFIX, sign
+from fitcheck.records.signature import MAX_SIGNATURE_BYTES, SUFFIX, sign
 from fitcheck.records.targets import Payload
 from fitcheck.records.validate import check_record
 
@@ -44,7 +45,8 @@ def prepare(
     that must not be in it (``privacy.local_identity``). Raises InputError when the file is no record or was changed
     since its id was made.
     """
-    record = _sealed(path, submitter)
+    original = read_bounded(path)
+    record = _sealed(path, original, submitter)
     content = store.encode(record)
     parsed, findings = check_record(content, str(path), now)
     if parsed is not None:
@@ -54,18 +56,32 @@ def prepare(
     payloads = [Payload(relative, content)]
     if key is not None:
         payloads.append(Payload(relative + SUFFIX, sign(content, key)))
+    elif (signed := _signature_of(path)) is not None and content == original:
+        payloads.append(Payload(relative + SUFFIX, signed))
     return Prepared(path, record, tuple(payloads), tuple(findings))
 
 
-def _sealed(path: Path, submitter: str | None) -> AnyRecord:
-    document = dict(parse(read_bounded(path), str(path)).document)
+def _signature_of(path: Path) -> bytes | None:
+    signature = path.with_name(path.name + SUFFIX)
+    return read_bounded(signature, MAX_SIGNATURE_BYTES) if os.path.lexists(signature) else None
+
+
+def _sealed(path: Path, content: bytes, submitter: str | None) -> AnyRecord:
+    document = dict(parse(content, str(path)).document)
     stated = document.pop("id", None)
     if stated is not None and stated != store.document_id(document):
         raise InputError(
             f"{path}: was changed after it was written (its id is not that of its content); "
             "take the field `id` out to submit it as a new record."
         )
-    if submitter is not None:
+    credited = document.get("submitter")
+    if submitter is not None and submitter != credited:
+        if credited is not None or _signature_of(path) is not None:
+            whose = f"is credited to {credited}" if credited is not None else "is signed as nobody's"
+            raise InputError(
+                f"{path}: {whose}, so --as {submitter} would put another name on a measurement; leave --as out, or "
+                "measure it yourself."
+            )
         document["submitter"] = submitter
     return store.seal(parse(json.dumps(document).encode(), str(path)).record)
 

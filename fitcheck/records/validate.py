@@ -13,12 +13,13 @@ from statistics import median
 
 from fitcheck.errors import InputError
 from fitcheck.records import checks, privacy, store
+from fitcheck.records.bounded import read_bounded, walk
+from fitcheck.records.bounds import Allowance
 from fitcheck.records.findings import Finding, Rank, flag, note, reject
-from fitcheck.records.reading import Parsed, parse, read_bounded
+from fitcheck.records.reading import Parsed, parse
 from fitcheck.records.schema import AnyRecord, PassRecord
-from fitcheck.records.signature import SUFFIX, check_signature
+from fitcheck.records.signature import ALLOWED_SIGNERS, SUFFIX, check_signature, check_unsigned
 
-ALLOWED_SIGNERS = "allowed_signers"
 # files that a results tree has besides records
 _FURNITURE = {"README.md", ALLOWED_SIGNERS, ".gitattributes", ".gitkeep"}
 _MIN_PEERS = 5
@@ -26,8 +27,10 @@ _MIN_PEERS = 5
 _ROBUST_DEVIATIONS = 6.0
 _LEAST_FACTOR = 1.25
 
-# what a submitter says about a measurement, apart from the measurement itself
-_SAID = {"submitter", "notes", "tags"}
+# what was measured, and what it was measured on: two records that agree in all of it are one measurement, whoever
+# submits it, whenever it is said to be made and whatever is said about it
+_MEASURED = ("samples", "rates", "copies", "pinning", "matmul", "dequantization")
+_SUBJECT = ("kind", "card", "model", "runtime", "workload", "settings", "memory", "transfer", "power", "limit")
 
 Doubt = Callable[[PassRecord], Iterable[Finding]]
 
@@ -69,10 +72,28 @@ class _Seen:
 
     cells: dict[tuple[object, ...], list[_Peer]] = field(default_factory=lambda: defaultdict(list))
     measurements: dict[str | None, Path] = field(default_factory=dict)
+    allowance: Allowance = field(default_factory=Allowance)
+    records: list[AnyRecord] = field(default_factory=list)
 
 
 def validate(paths: list[Path], now: float | None = None, doubt: Doubt | None = None) -> Report:
-    """Check files and trees. ``doubt`` may compare a pass with the estimator and return flags."""
+    """Check files and trees. ``doubt`` may compare a pass with the estimator and return flags; it is not asked about
+    a record that would cost more than ``bounds`` allows."""
+    return _validated(paths, now, doubt)[0]
+
+
+def accepted(root: Path, now: float | None = None) -> tuple[list[AnyRecord], list[Problem]]:
+    """(The records under ``root`` that may be published, why each of the other files may not), in the order of paths.
+
+    Nothing that is rejected may be, and no measurement twice. Each file stands alone: whatever one holds, the others
+    are read.
+    """
+    report, seen = _validated([root], now, None)
+    left_out = [p for p in report.problems if p.finding.rank is Rank.REJECT or p.finding.code == "duplicate"]
+    return seen.records, left_out
+
+
+def _validated(paths: list[Path], now: float | None, doubt: Doubt | None) -> tuple[Report, _Seen]:
     report, seen = Report(), _Seen()
     now = time.time() if now is None else now
     for path in paths:
@@ -82,7 +103,7 @@ def validate(paths: list[Path], now: float | None = None, doubt: Doubt | None = 
         else:
             _validate_file(path, None, now, doubt, report, seen)
     _compare(seen, report)
-    return report
+    return report, seen
 
 
 def check_record(content: bytes, where: str, now: float) -> tuple[Parsed | None, list[Finding]]:
@@ -99,18 +120,13 @@ def check_record(content: bytes, where: str, now: float) -> tuple[Parsed | None,
 
 def _entries(root: Path) -> Iterator[Path]:
     """Every file under ``root`` that is not furniture or a signature; links too, so that they are refused."""
-    for where, folders, names in os.walk(root):
-        folder = Path(where)
-        folders[:] = sorted(name for name in folders if not (folder == root and name == "schema"))
-        for name in list(folders):
-            if (folder / name).is_symlink():
-                folders.remove(name)
-                yield folder / name
-        for name in sorted(names):
-            if name.endswith(f".json{SUFFIX}") and (folder / name.removesuffix(SUFFIX)).exists():
-                continue
-            if not (folder == root and name in _FURNITURE):
-                yield folder / name
+    for path in walk(root):
+        place = path.relative_to(root).parts
+        if place[0] == "schema" or (len(place) == 1 and path.name in _FURNITURE):
+            continue
+        if path.name.endswith(f".json{SUFFIX}") and path.with_name(path.name.removesuffix(SUFFIX)).exists():
+            continue
+        yield path
 
 
 def _validate_file(path: Path, root: Path | None, now: float, doubt: Doubt | None, report: Report, seen: _Seen) -> None:
@@ -129,15 +145,22 @@ def _validate_file(path: Path, root: Path | None, now: float, doubt: Doubt | Non
     if parsed is not None:
         found += _place(parsed.record, path, root)
         signature = path.with_name(path.name + SUFFIX)
+        signers = root / ALLOWED_SIGNERS if root is not None else None
         if os.path.lexists(signature):
-            signers = root / ALLOWED_SIGNERS if root is not None else None
             found.append(check_signature(content, signature, parsed.record.submitter, signers))
+        else:
+            found += check_unsigned(parsed.record.submitter, signers)
         if not any(finding.rank is Rank.REJECT for finding in found):
             report.valid += 1
             found += _remember(parsed, path, seen)
             if doubt is not None and isinstance(parsed.record, PassRecord):
-                found += doubt(parsed.record)
+                found += _doubted(parsed.record, doubt, seen.allowance)
     report.problems += [Problem(path, finding) for finding in found]
+
+
+def _doubted(record: PassRecord, doubt: Doubt, allowance: Allowance) -> Iterable[Finding]:
+    reason = allowance.refuse(record.workload)
+    return doubt(record) if reason is None else [note("not-estimated", f"not compared with the estimate: it {reason}")]
 
 
 def _identity(parsed: Parsed, content: bytes) -> list[Finding]:
@@ -171,19 +194,22 @@ def _place(record: AnyRecord, path: Path, root: Path | None) -> list[Finding]:
 
 def _remember(parsed: Parsed, path: Path, seen: _Seen) -> list[Finding]:
     record = parsed.record
-    document = parsed.document
-    measurement = (
-        record.id
-        if document.keys().isdisjoint(_SAID)
-        else store.document_id({key: value for key, value in document.items() if key not in _SAID})
-    )
-    first = seen.measurements.setdefault(measurement, path)
-    found = [flag("duplicate", f"is the same measurement as {first}")] if first != path else []
+    first = seen.measurements.setdefault(_measurement(parsed.document), path)
+    if first != path:
+        return [flag("duplicate", f"is the same measurement as {first}")]
+    seen.records.append(record)
     if isinstance(record, PassRecord) and record.outcome.result == "ok" and record.protocol.steps_run is None:
         totals = [sample.total for sample in record.samples if not sample.warmup]
         peer = _Peer(path, median(totals) if totals else None, record.memory.allocated)
         seen.cells[_cell(record)].append(peer)
-    return found
+    return []
+
+
+def _measurement(document: dict[str, object]) -> str:
+    """What tells a measurement from others: its numbers, where it has any that no second run would repeat."""
+    if not any(document.get(name) for name in _MEASURED):
+        return str(document["id"])
+    return store.document_id({name: document[name] for name in (*_MEASURED, *_SUBJECT) if name in document})
 
 
 def _cell(record: PassRecord) -> tuple[object, ...]:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dataset_standin import DATASET, TOKEN, DatasetHub
-from record_samples import NOW, make_llm, make_pass
+from record_samples import NOW, make_llm, make_pass, samples
 
 from fitcheck.errors import InputError
 from fitcheck.records import query, schema, store
 from fitcheck.records.findings import Rank
 from fitcheck.records.submit import Prepared, prepare, save_locally
 from fitcheck.records.targets import Payload, batch_name, batch_title, folder, hub, repo
-from fitcheck.records.validate import validate
+from fitcheck.records.validate import accepted, validate
 
 GIT = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -155,7 +157,12 @@ def round_trip(root: Path, sent: list[Payload]) -> None:
 
 def test_round_trip_through_a_folder(tmp_path: Path) -> None:
     sent = payloads(
-        prepared(tmp_path, make_pass(), make_llm(), make_pass(created=NOW - 99, notes="ünïcode ✓\nsecond line"))
+        prepared(
+            tmp_path,
+            make_pass(),
+            make_llm(),
+            make_pass(samples=samples(90.0, 91.0, 92.0), notes="ünïcode ✓\nsecond line"),
+        )
     )
     target = tmp_path / "shared"
     first = folder.submit(sent, target)
@@ -310,7 +317,7 @@ def test_round_trip_through_a_hub(tmp_path: Path, online: None) -> None:
         again = hub.submit(sent, DATASET, api_of(standin), "ann")
         assert (again.sent, len(again.kept)) == ((), 2)
         assert again.place == receipt.place
-        more = payloads(prepared(tmp_path, make_pass(), make_pass(created=NOW - 98, notes="new")))
+        more = payloads(prepared(tmp_path, make_pass(), make_pass(samples=samples(80.0, 81.0, 82.0), notes="new")))
         assert len(hub.submit(more, DATASET, api_of(standin), "ann").sent) == 1, "only what is new is sent"
         assert len(standin.everything()) == 3
         standin.main |= dict(standin.everything())
@@ -368,10 +375,12 @@ def test_signatures_are_made_sent_and_verified(tmp_path: Path) -> None:
         (problem,) = validate([root], NOW).problems
         return problem.finding.rank, problem.finding.message
 
-    assert finding() == (Rank.NOTE, "signed with a key that nothing here names")
+    assert finding() == (Rank.NOTE, "signed with some key; no list of signers says whose")
     signers = root / "allowed_signers"
     signers.write_text(f"ann {ann.with_suffix('.pub').read_text()}")
     assert finding() == (Rank.NOTE, "signed by ann")
+    signers.write_text(f"bob {bob.with_suffix('.pub').read_text()}")
+    assert finding() == (Rank.FLAG, "signed with a key that allowed_signers does not list: nobody vouches for it")
     signers.write_text(f"bob {ann.with_suffix('.pub').read_text()}")
     assert finding()[0] is Rank.REJECT
     signature = root / item.payloads[1].path
@@ -387,6 +396,36 @@ def test_signatures_are_made_sent_and_verified(tmp_path: Path) -> None:
         prepare(file, NOW, key=tmp_path / "text", identity={})
 
 
+@pytest.mark.skipif(os.system("command -v ssh-keygen > /dev/null") != 0, reason="needs ssh-keygen")
+def test_a_signature_is_neither_stripped_nor_taken_over(tmp_path: Path) -> None:
+    ann = key_pair(tmp_path / "keys", "ann")
+    item = prepare(record_file(tmp_path, make_pass()), NOW, submitter="ann", key=ann, identity={})
+    root = tmp_path / "results"
+    folder.submit(item.payloads, root)
+    (root / "allowed_signers").write_text(f"# signers\nann,anna {ann.with_suffix('.pub').read_text()}")
+    stored = root / item.payloads[0].path
+    assert prepare(stored, NOW, identity={}).payloads == item.payloads, "sent again, it keeps its signature"
+    with pytest.raises(InputError, match="credited to ann"):
+        prepare(stored, NOW, submitter="eve", identity={})
+    (root / item.payloads[1].path).unlink()
+    (problem,) = validate([root], NOW).problems
+    assert (problem.finding.rank, problem.finding.code) == (Rank.FLAG, "signature-missing")
+    with pytest.raises(InputError, match="credited to ann"):
+        prepare(stored, NOW, submitter="eve", identity={})
+
+
+def test_the_same_measurement_is_a_duplicate_however_it_is_credited_or_dated(tmp_path: Path) -> None:
+    for change in ({}, {"created": NOW - 86_399}, {"submitter": "eve"}, {"notes": "mine"}):
+        store.write(tmp_path, make_pass(**change))
+    store.write(tmp_path, make_pass(samples=samples(90.0, 91.0)))
+    out_of_memory = schema.Outcome(result="oom-gpu")
+    for created in (NOW - 50, NOW - 60):  # no numbers: two runs that failed the same way are two runs
+        store.write(tmp_path, make_pass(created=created, samples=(), outcome=out_of_memory))
+    report = validate([tmp_path], NOW)
+    assert [problem.finding.code for problem in report.of(Rank.FLAG)] == ["duplicate"] * 3
+    assert len(accepted(tmp_path, NOW)[0]) == 4
+
+
 def test_an_oom_record_is_first_class(tmp_path: Path) -> None:
     outcome = schema.Outcome(result="oom-gpu", phase="denoise", allocated=11 << 30, requested=2 << 30)
     (item,) = prepared(tmp_path, make_pass(samples=(), outcome=outcome, transfer=None))
@@ -394,3 +433,34 @@ def test_an_oom_record_is_first_class(tmp_path: Path) -> None:
     folder.submit(item.payloads, tmp_path / "results")
     assert [(finding.rank, finding.code) for finding in item.findings] == [(Rank.NOTE, "failed")]
     assert validate([tmp_path / "results"], NOW).valid == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>login</html>", b"[]", b'{"name":5}', b"null", b"", b"\xff"])
+def test_a_hub_that_answers_with_something_else_is_one_sentence(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import HfApi
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        api = HfApi(endpoint=f"http://127.0.0.1:{server.server_address[1]}", token=TOKEN)
+        monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
+        said: list[str] = []
+        for step in (lambda: hub.connect(DATASET), lambda: hub.submit([Payload("x/y", b"{}")], DATASET, api, "ann")):
+            try:
+                step()
+            except InputError as problem:
+                said.append(str(problem))
+        server.shutdown()
+    assert said
+    assert all("\n" not in one and one.startswith("--to hub") for one in said)

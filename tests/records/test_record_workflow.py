@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import textwrap
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = (ROOT / ".github" / "workflows" / "results.yml").read_text("utf-8")
@@ -27,6 +32,67 @@ def test_the_code_is_the_base_branch_and_nothing_of_the_pull_request_enters_a_sh
     scripts = re.findall(r"run: (?:\|\n((?:          .*\n)+)|(.*)\n)", WORKFLOW)
     assert len(scripts) == 3
     assert not any("${{" in part for script in scripts for part in script)
+
+
+GUARD = re.search(r"says why\n(?:.*\n)*?        run: \|\n((?:          .*\n)+)", WORKFLOW)
+RECORD = f"results/rtx-4070/model/{'a' * 64}.json"
+
+
+def pull_request(root: Path, change: str, body: str) -> tuple[int, str]:
+    """(exit code, output) of the check on a merge commit that does ``change`` to an accepted record."""
+
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", "-C", str(root), *identity, *words], check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    record = root / RECORD
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    git("add", "-A")
+    git("commit", "-q", "-m", "accepted")
+    git("checkout", "-q", "-b", "pull")
+    {
+        "add": lambda: record.with_name("b" * 64 + ".json").write_text("{}"),
+        "edit": lambda: record.write_text("{ }"),
+        "delete": record.unlink,
+        "rename": lambda: record.rename(record.with_name("b" * 64 + ".json")),
+    }[change]()
+    (root / "other").write_text("x")
+    git("add", "-A")
+    git("commit", "-q", "-m", "change")
+    git("checkout", "-q", "main")
+    git("merge", "-q", "--no-ff", "pull")
+    assert GUARD is not None
+    done = subprocess.run(
+        ["bash", "-e", "-c", textwrap.dedent(GUARD[1])],
+        cwd=root,
+        env={**os.environ, "DESCRIPTION": body},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("change", ["edit", "delete", "rename"])
+def test_an_accepted_record_changes_only_with_a_reason(change: str, tmp_path: Path) -> None:
+    for number, body in enumerate(["", "tidy", "reason:   ", "no reason: none", "$(touch pwned) `touch pwned`"]):
+        code, said = pull_request(_new(tmp_path, number), change, body)
+        assert code == 1, body
+        assert "say why" in said
+    assert pull_request(_new(tmp_path, 9), change, "Hello\nReason: the card was misread; $(touch pwned)\n")[0] == 0
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_records_are_added_without_one(tmp_path: Path) -> None:
+    assert pull_request(tmp_path, "add", "") == (0, "")
+
+
+def _new(root: Path, number: int) -> Path:
+    made = root / str(number)
+    made.mkdir()
+    return made
 
 
 def test_documents_name_commands_that_exist() -> None:

@@ -32,14 +32,18 @@ class TextDriver(Driver):
     def takes(self, target: str) -> bool:
         return target.lower().endswith(".gguf")
 
-    def measure(self, target: Path, request: Request, repeats: int, card: NvmlCard | None) -> FromOutside:
+    def measure(
+        self, target: Path, request: Request, repeats: int, card: NvmlCard | None, root: Path | None = None
+    ) -> FromOutside:
         from bench.engines.llamacpp.run import run_llamacpp
 
         asked = read(TextOptions, Wanted(options=request.options))
         between("prompt_tokens", asked.prompt_tokens, 1, MOST_TOKENS)
         between("new_tokens", asked.new_tokens, 1, MOST_TOKENS)
         prompt, new = asked.prompt_tokens or PROMPT_TOKENS, asked.new_tokens or NEW_TOKENS
-        done = run_llamacpp(target, _arguments(asked), prompt=(prompt,), new=(new,), repeats=repeats, card=card)
+        done = run_llamacpp(
+            target, _arguments(asked), prompt=(prompt,), new=(new,), repeats=repeats, card=card, root=root
+        )
         compared = tuple(Compared(one.kind, one.printed, one.predicted) for one in done.comparisons)
         return FromOutside(done.records, compared)
 

@@ -11,8 +11,9 @@ from fitcheck.models.gguf import GgufHeader
 from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, estimate
 from fitcheck.units import MIB
 
-_BUFFER = re.compile(r"(?<!~)\b\w+:\s+(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
-_CONTEXT = re.compile(r"llama_\w*context\w*: n_ctx\s+= (\d+)")
+_MIB = r"(\d{1,12}(?:\.\d{1,6})?) MiB"
+_BUFFER = re.compile(rf"(?<!~)\b\w+:\s+(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+{_MIB}")
+_CONTEXT = re.compile(r"llama_\w*context\w*: n_ctx\s+= (\d{1,12})\b")
 _KINDS = {"model": "model", "KV": "kv", "RS": "recurrent", "compute": "compute", "output": "output"}
 
 

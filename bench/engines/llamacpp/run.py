@@ -6,6 +6,7 @@ the same rows). One fresh process a run; its arguments are a list, its output is
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,15 +19,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.assemble import SOURCE, as_int, available_drop, card_info, file_sha256, power_of
-from bench.engines.llamacpp.log import Comparison, PrintedContext, compare, parse_log
+from bench.engines.llamacpp.log import Comparison, PrintedBuffer, PrintedContext, compare, parse_log
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
 from bench.process import end_tree
 from bench.runner import MEMORY_HZ, STATE_HZ
+from bench.unfinished import kept_raw
 from fitcheck import __version__
 from fitcheck.errors import InputError
 from fitcheck.models.gguf import GgufHeader, read_gguf
 from fitcheck.records import schema
+from fitcheck.records.fields import MAX_BYTES, MAX_COUNT, MAX_ITEMS, clean_text
 from fitcheck.records.importers.common import Given, model_slug, tier_in
 from fitcheck.runtimes.llamacpp import LlamaOptions, llama_bench
 from fitcheck.units import MIB
@@ -88,8 +91,10 @@ def run_llamacpp(
     card: NvmlCard | None = None,
     timeout: float = 3600.0,
     hash_file: bool = True,
+    root: Path | None = None,
 ) -> LlamaRun:
-    """Measure ``file`` with a real llama.cpp and compare its buffers with the estimate.
+    """Measure ``file`` with a real llama.cpp and compare its buffers with the estimate. What llama.cpp printed lies
+    below ``root`` until a record has been made of it.
 
     Raises InputError when the file is no language model, no llama.cpp is there, or the run fails.
     """
@@ -100,15 +105,16 @@ def run_llamacpp(
     wanted = options or LlamaOptions()
     argv = [*find_program(program), *arguments(path, wanted, prompt, new, repeats)]
     measured = _measure(argv, card, timeout)
-    contexts = parse_log(measured.log)
-    slug, tier = model_slug(path.name), _tier(header, path)
-    given = Given(file_time=int(time.time()), created=measured.created, model=slug, tier=tier)
-    imported = llama_bench.read(measured.output, Path(argv[0]).name, given)
-    records = tuple(
-        _completed(item.record, path, header, contexts, measured, card, hash_file)
-        for item in imported
-        if isinstance(item.record, schema.LlmRecord)
-    )
+    with kept_raw(measured.output, root):
+        contexts = parse_log(measured.log)
+        slug, tier = model_slug(path.name), _tier(header, path)
+        given = Given(file_time=int(time.time()), created=measured.created, model=slug, tier=tier)
+        imported = llama_bench.read(measured.output, Path(argv[0]).name, given)
+        records = tuple(
+            _completed(item.record, path, header, contexts, measured, card, hash_file)
+            for item in imported
+            if isinstance(item.record, schema.LlmRecord)
+        )
     return LlamaRun(records, contexts, compare(header, wanted, contexts))
 
 
@@ -189,10 +195,7 @@ def _completed(
 ) -> schema.LlmRecord:
     """The imported record with what only this machine knows: buffers, memory, the file's digests, the card."""
     largest = max(contexts, key=lambda context: context.tokens, default=None)
-    buffers = tuple(
-        schema.Buffer(kind=buffer.kind, device=buffer.device, bytes=round(buffer.size * MIB))  # type: ignore[arg-type]
-        for buffer in (largest.buffers if largest else ())
-    )
+    buffers = _buffers(largest.buffers if largest else ())
     model = record.model.model_copy(
         update={
             "sha256": file_sha256(str(path)) if hash_file else None,
@@ -200,7 +203,8 @@ def _completed(
             "quant_bytes": header.tensors.bytes_by_type,
         }
     )
-    settings = record.settings.model_copy(update={"context": largest.tokens if largest else None})
+    tokens = largest.tokens if largest and largest.tokens <= MAX_COUNT else None
+    settings = record.settings.model_copy(update={"context": tokens})
     source = schema.Source.model_validate({**SOURCE.model_dump(), "missing": None})
     return schema.LlmRecord.model_validate(
         record.model_copy(
@@ -217,6 +221,28 @@ def _completed(
             }
         ).model_dump()
     )
+
+
+def _buffers(printed: Sequence[PrintedBuffer]) -> tuple[schema.Buffer, ...]:
+    """Printed buffers as a record holds them. Whatever a build prints, the run's other figures are kept: sizes that no
+    machine has are left out, device names are spelled as a record spells them, and where there are more lines than a
+    record has places, those of one kind are summed over the devices."""
+    sizes: dict[tuple[str, str], int] = {}
+    summed = len({(one.kind, _device_label(one.device)) for one in printed}) > MAX_ITEMS
+    for one in printed:
+        size = round(one.size * MIB)
+        place = (one.kind, "all" if summed else _device_label(one.device))
+        if sizes.get(place, 0) + size <= MAX_BYTES:
+            sizes[place] = sizes.get(place, 0) + size
+    return tuple(
+        schema.Buffer(kind=kind, device=device, bytes=size)  # type: ignore[arg-type]
+        for (kind, device), size in sizes.items()
+    )
+
+
+def _device_label(name: str) -> str:
+    """A device as llama.cpp prints it (``CUDA0``, ``CUDA_Host``), without what is no name."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "", clean_text(name)).lstrip("_.+-")[:64] or "unknown"
 
 
 def _tier(header: GgufHeader, path: Path) -> str:

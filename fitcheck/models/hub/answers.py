@@ -55,13 +55,14 @@ def check_status(response: httpx.Response, what: str, *, had_token: bool) -> Non
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that the server asks to wait: a number or a date (RFC 9110 §10.2.3)."""
     text = response.headers.get("Retry-After", "").strip()
-    if text.isdecimal() and len(text) <= 9:
+    if text.isascii() and text.isdecimal() and len(text) <= 9:
         return float(text)
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+        wait = (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):  # no date, or one of a year or zone that no calendar has
         return None
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, wait)
 
 
 def check_is_data(response: httpx.Response, what: str) -> None:

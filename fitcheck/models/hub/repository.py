@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from fitcheck.errors import InputError
@@ -20,6 +20,7 @@ from fitcheck.models.hub.transport import MAX_CONNECTIONS, Transport, origin
 from fitcheck.models.source import ByteSource
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+_DIGEST = re.compile(r"[0-9a-zA-Z:_-]{1,200}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_PAGES = 100
 _MAX_FILES = 20_000
@@ -184,9 +185,13 @@ def _row(entry: Any) -> tuple[str, int, str] | None:
     digest = lfs.get("oid") if isinstance(lfs, dict) else entry.get("oid")
     if not isinstance(path, str) or not _is_path(path) or not path.endswith(MODEL_SUFFIXES):
         return None
-    if type(size) is not int or not 0 <= size < 1 << 60 or not isinstance(digest, str):
+    if type(size) is not int or not 0 <= size < 1 << 60 or not _is_digest(digest):
         return None
     return path, size, digest
+
+
+def _is_digest(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def _saved_rows(saved: bytes | None) -> list[tuple[str, int, str]] | None:
@@ -194,7 +199,7 @@ def _saved_rows(saved: bytes | None) -> list[tuple[str, int, str]] | None:
         rows = [(path, size, digest) for path, size, digest in json.loads(saved or b"")]
     except (ValueError, TypeError, RecursionError):
         return None
-    sound = all(isinstance(p, str) and type(s) is int and isinstance(d, str) for p, s, d in rows)
+    sound = all(isinstance(p, str) and type(s) is int and _is_digest(d) for p, s, d in rows)
     return rows if sound else None
 
 

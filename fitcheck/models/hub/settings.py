@@ -10,9 +10,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fitcheck.errors import InputError
+from fitcheck.models.source import open_regular
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_ENDPOINT = re.compile(
+    r"https?://(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?(?:/[\w.~%-]{0,200}){0,20}",
+    re.ASCII | re.IGNORECASE,
+)
 _YES = {"1", "on", "yes", "true"}
 
 
@@ -40,8 +45,7 @@ class HubSettings:
 
         env = os.environ if environment is None else environment
         endpoint = env.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or parts.query:
+        if not _is_endpoint(endpoint):
             raise InputError("HF_ENDPOINT is not an address like https://huggingface.co; correct it or unset it.")
         return cls(
             endpoint=endpoint,
@@ -49,6 +53,17 @@ class HubSettings:
             offline=offline or env.get("HF_HUB_OFFLINE", "").lower() in _YES,
             cache=Path(env["FITCHECK_CACHE"]) if env.get("FITCHECK_CACHE") else user_cache_path("fitcheck"),
         )
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether ``text`` is scheme, host, port and folder of a web address, and nothing more."""
+    if not _ENDPOINT.fullmatch(text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return ".." not in (parts.hostname or "..") and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port beyond 65535, or brackets around what is no address
+        return False
 
 
 def _token(env: Mapping[str, str]) -> str | None:
@@ -60,9 +75,10 @@ def _token(env: Mapping[str, str]) -> str | None:
         where = "the saved hub token"
         try:
             home = env.get("HF_HOME") or f"{env.get('XDG_CACHE_HOME') or Path.home() / '.cache'}/huggingface"
-            with Path(env.get("HF_TOKEN_PATH") or f"{home}/token").expanduser().open("rb") as file:
-                token = file.read(8192).decode("ascii", errors="replace").strip()
-        except (OSError, RuntimeError):  # no such file, or a user without a home
+            file = Path(env.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+            with open_regular(file, "a file with a token") as opened:
+                token = opened.read(8192).decode("ascii", errors="replace").strip()
+        except (OSError, RuntimeError, InputError):  # no such file, no file at all, or a user without a home
             return None
     if not token:
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from fitcheck.units import KIB, MIB
 if TYPE_CHECKING:
     import httpx
     from tenacity import RetryCallState
+
+    from fitcheck.models.hub.deadline import Deadline
 
 MAX_CONNECTIONS = 8
 _MAX_REDIRECTS = 5
@@ -68,6 +69,7 @@ class Transport:
         self.traffic = Traffic()
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+        self._deadline: Deadline | None = None
         self._moved: dict[str, str] = {}
         self._given_up = 0
 
@@ -101,7 +103,7 @@ class Transport:
                     "check HF_ENDPOINT and the network."
                 ) from None
 
-        return self._retried(once)
+        return self._retried(once, what)
 
     def get_range(self, url: str, start: int, length: int, what: str, *, etag: str | None = None) -> Part:
         """Up to ``length`` bytes from ``start``; none past the end. With ``etag`` the server may answer "unchanged".
@@ -126,19 +128,23 @@ class Transport:
                 claimed = response.headers.get("Content-Length", "")
                 return Part(0, body, int(claimed) if claimed.isdecimal() else None, told, ranged=False)
 
-        return self._retried(once)
+        return self._retried(once, what)
 
-    def _http(self) -> httpx.Client:
+    def _http(self) -> tuple[httpx.Client, Deadline]:
         import httpx
 
+        from fitcheck.models.hub.deadline import Deadline, limit
+
         with self._lock:
-            if self._client is None:
-                self._client = httpx.Client(
+            if self._client is None or self._deadline is None:
+                self._deadline = Deadline()
+                client = httpx.Client(
                     timeout=httpx.Timeout(self.settings.timeout, pool=None),
                     limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
                     headers={"User-Agent": "fitcheck", "Accept-Encoding": "identity"},
                 )
-            return self._client
+                self._client = limit(client, self._deadline)
+            return self._client, self._deadline
 
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str], what: str) -> Iterator[httpx.Response]:
@@ -170,11 +176,11 @@ class Transport:
         with self._lock:
             self.traffic.requests += 1
         with _network_problems(what):
-            return self._http().send(self._http().build_request("GET", url, headers=sent), stream=True)
+            client, _ = self._http()
+            return client.send(client.build_request("GET", url, headers=sent), stream=True)
 
     def _body(self, response: httpx.Response, limit: int, what: str) -> bytes:
         """At most ``limit`` bytes of the body as sent; the rest is left unread."""
-        deadline = time.monotonic() + self.settings.request_limit
         body = bytearray()
         with _network_problems(what):
             for chunk in response.iter_raw(64 * KIB):
@@ -183,12 +189,11 @@ class Transport:
                 body += chunk
                 if len(body) >= limit:
                     break
-                if time.monotonic() > deadline:
-                    raise InputError(f"{what}: the server sends too slowly; try later.")
         return bytes(memoryview(body)[:limit])
 
-    def _retried(self, once: Callable[[], Result]) -> Result:
-        """``once``, again after failures that may pass, with growing waits or the wait that the server asks for."""
+    def _retried(self, once: Callable[[], Result], what: str) -> Result:
+        """``once``, again after failures that may pass, with growing waits or the wait that the server asks for; all
+        of it within one deadline."""
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
         settings = self.settings
@@ -211,8 +216,11 @@ class Transport:
             retry=retry_if_exception_type(RetryableError),
             reraise=True,
         )
+        with _network_problems(what):
+            deadline = self._http()[1]
         try:
-            result: Result = attempts(once)
+            with deadline.within(settings.request_limit):
+                result: Result = attempts(once)
         except RetryableError as problem:
             with self._lock:
                 self._given_up += 1
@@ -225,8 +233,12 @@ def _network_problems(what: str) -> Iterator[None]:
     """Turns what httpx raises into sentences. Its own texts are not quoted: they may hold a header or a signed URL."""
     import httpx
 
+    from fitcheck.models.hub.deadline import DeadlineError
+
     try:
         yield
+    except DeadlineError:
+        raise InputError(f"{what}: the server sends too slowly; try later.") from None
     except httpx.TimeoutException:
         raise RetryableError(f"{what}: the server does not answer in time.") from None
     except httpx.ConnectError:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FOLDER = "results"
 _ATTEMPTS = 3
+_NO_HUB = "answers with something that is not a hub's, perhaps a login page; check HF_ENDPOINT and the network"
 _MOST_PULL_REQUESTS = 200
 
 
@@ -33,7 +34,11 @@ def connect(dataset: str) -> tuple[HfApi, str]:
         api.repo_info(dataset, repo_type="dataset")
     except LocalTokenNotFoundError as error:
         raise InputError("--to hub: you are not logged in; run `hf auth login` first.") from error
-    except (HfHubHTTPError, HFValidationError) as error:
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, HFValidationError):
+            raise InputError(f"--to hub: the dataset {dataset!r} is refused ({_first_line(error)}).") from error
+        raise InputError(f"--to hub: {api.endpoint} {_NO_HUB}") from error
+    except HfHubHTTPError as error:
         raise InputError(
             f"--to hub: the login or the dataset {dataset!r} is refused ({_first_line(error)})."
         ) from error
@@ -63,6 +68,8 @@ def submit(payloads: Sequence[Payload], dataset: str, api: HfApi, account: str) 
     try:
         return retrying(_submit_once, payloads, dataset, api, account)
     except Exception as error:
+        if isinstance(error, ValueError | KeyError | TypeError) and not isinstance(error, HfHubHTTPError):
+            raise InputError(f"--to hub: {api.endpoint} {_NO_HUB}; the record is saved.") from error
         if not (isinstance(error, HfHubHTTPError) or _unreachable(error)):
             raise
         message = f"--to hub: {dataset} was not reached or refused ({_first_line(error)})"

@@ -86,7 +86,8 @@ class Keys:
         return [bool(item) for item in value[:blocks]]
 
     def _checked(self, key: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        # NaN and infinity are no whole numbers either
+        if not (type(value) is int or (isinstance(value, float) and value.is_integer())):
             raise InputError(f"GGUF metadata: {self.architecture}.{key} is {value!r}, not a whole number.")
         if not 0 <= int(value) <= MAX_DIMENSION:
             raise InputError(f"GGUF metadata: {self.architecture}.{key} = {value} is out of range.")
@@ -161,6 +162,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
                 prediction=layer >= count - prediction,
             )
         )
+    _require_widths(name, embedding, blocks)
     shared = keys.integer("expert_shared_count", 0) or 0
     shared_length = keys.integer("expert_shared_feed_forward_length") or shared * max(expert_length, default=0)
     return LanguageArchitecture(
@@ -188,6 +190,18 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         dense_lead=dense_lead,
         unknown=tuple(unknown),
     )
+
+
+def _require_widths(name: str, embedding: int, blocks: Sequence[Block]) -> None:
+    """Raises InputError for layers that attend with no heads, or with heads of no width."""
+    if embedding == 0:
+        raise InputError(f"GGUF metadata: {name}.embedding_length is 0, so the model has no width.")
+    for layer, block in enumerate(blocks):
+        if block.attention and 0 in (block.heads, block.key_length, block.value_length):
+            raise InputError(
+                f"GGUF metadata: layer {layer} of {name} attends with {block.heads} heads of {block.key_length} and "
+                f"{block.value_length} values; the file is damaged, download it again."
+            )
 
 
 def _vocabulary(keys: Keys, metadata: Mapping[str, Any], names: Mapping[str, Tensor], unknown: list[str]) -> int:
@@ -299,7 +313,7 @@ def _own_cache(keys: Keys, known: Mapping[str, Any], count: int) -> list[bool]:
 
 def _latent(keys: Keys, names: Mapping[str, Tensor], heads: int, key: int, value: int) -> LatentAttention | None:
     rank = keys.integer("attention.kv_lora_rank")
-    if not rank:
+    if not rank or (names and not any(".attn_kv_a_mqa.weight" in tensor for tensor in names)):
         return None
     rope = keys.integer("rope.dimension_count", 64) or 64
     key_full = keys.integer("attention.key_length_mla")
