@@ -167,3 +167,47 @@ def tile_fill(batch: int, active: float) -> float:
     tile = min(int(data()["tile"]["columns"]), -(-batch // 8) * 8)
     columns = max(1.0, batch * active)
     return 1.0 if active == 1.0 else columns / (ceil(columns / tile) * tile)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The host as far as it is known: ``bandwidth`` of its memory in B/s as the modules are rated (or measured),
+    ``threads`` that compute, ``server`` for a board with eight or more channels."""
+
+    bandwidth: float | None = None
+    threads: int | None = None
+    server: bool = False
+
+    @property
+    def rated(self) -> float:
+        """B/s; what is usual for such a machine where nobody said."""
+        usual = data()["host_usual"]["server" if self.server else "desktop"]
+        return self.bandwidth if self.bandwidth is not None else float(usual["best"])
+
+
+def host_generation_seconds(work: Work, host: Host, constants: Constants, *, alone: bool) -> float:
+    """Seconds that the host adds to one generated token: reading, or decoding where few threads are slower than that.
+
+    ``alone`` is a run without a card; with one, every layer on the host also waits for the card and back.
+    """
+    rate = host.rated * constants["host share"]
+    seconds = work.cache / rate
+    for read, factor in ((work.read, 1.0), (work.experts, constants["host expert read"])):
+        for kind, amount in read.items():
+            spent = factor * amount / rate
+            if host.threads:
+                thread = constants.get(f"thread {kind}", constants["thread Q4"])
+                spent = max(spent, amount / (host.threads * thread))
+            seconds += spent
+    layers = max(work.layers, work.expert_layers)
+    return seconds + (0.0 if alone else constants["host layer"] * layers)
+
+
+def host_prompt_seconds(work: Work, host: Host, batch: int, constants: Constants) -> float:
+    """Seconds of one micro-batch on the host's own cores: arithmetic or reading its weights, whichever takes longer."""
+    rate = constants["host flops a thread"] * (host.threads or float(data()["host_usual"]["threads"]))
+    seconds = work.attention_flops / rate
+    for flops in (work.flops, work.expert_flops):
+        for kind, amount in flops.items():
+            seconds += amount * constants.get(f"host prompt {kind}", 1.0) / rate
+    return max(batch * seconds, passed_bytes(work, batch) / (host.rated * constants["host share"]))
