@@ -66,11 +66,16 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     for kind, prior in (("Q8_0", 0.92), ("Q6_K", 1.0), ("Q5", 1.0), ("Q3", 1.15), ("Q2", 1.25), ("IQ", 1.3), ("MXFP4", 1.0)):
         add(Parameter(f"read {kind}", prior, 0.10, f"cost of a byte of {kind} against 4-bit ones"))
     add(Parameter("share of HBM", 0.75, 0.15, "what HBM's share is of GDDR's: more bytes have to be in flight"))
+    add(Parameter("share with error correction", 0.95, 0.05, "what the share of workstation and datacenter cards with GDDR is of others': their memory corrects errors in band"))
+    add(Parameter("share of two dies", 0.92, 0.08, "what the share of Apple's Ultra chips, two dies joined, is of one die's"))
+    add(Parameter("reading by power", 0.1, 0.6, "exponent of the share in the power a maker allows for each TFLOP/s of peak"))
     add(Parameter("expert read", 1.25, 0.25, "cost of a byte of a chosen expert against a dense one: small, scattered matrices"))
+    add(Parameter("age of reading", 1.05, 0.05, "cost of reading weights by year of the build's age before 2026"))
+    add(Parameter("age of expert reading", 1.15, 0.1, "cost of reading experts by year of the build's age before 2026"))
     add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
     add(Parameter("recurrent layer", 1.0, 0.5, "launches that a recurrent mixer adds, in layers"))
     add(Parameter("token", 2e-4, 0.5, "seconds a token costs besides: graph, sampling, synchronisation"))
-    add(Parameter("served", 1.03, 0.05, "seconds of a token in a server's short chat against llama-bench"))
+    add(Parameter("served", 1.03, 0.015, "seconds of a token in a server's short chat against llama-bench"))
     add(Parameter("card boundary", 1.5e-4, 0.6, "seconds of passing a token from one card to the next"))
     for generation in generations(mine):
         add(Parameter(f"share of {generation}", 1.0, DEVIATION * 0.6, "deviation of the generation's share"))
@@ -86,11 +91,12 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
         add(Parameter(f"prompt/{backend}", quant, 0.5, "share of the packed rate that products of quantized weights achieve"))
         add(Parameter(f"half/{backend}", half, 0.5, "share of the half-precision rate that products of 16-bit weights achieve"))
         add(Parameter(f"attention/{backend}", attention, 0.6, "rate of attention against products of 16-bit weights"))
+        add(Parameter(f"expert prompt/{backend}", 1.2, 0.4, "cost of products of experts against dense ones, full tiles"))
         add(Parameter(f"age/{backend}", 1.12, 0.15, "seconds of a prompt by year of the build's age, factor"))
     for kind, prior in (("Q8_0", 1.0), ("Q6_K", 1.15), ("Q5", 1.1), ("Q3", 1.15), ("Q2", 1.25), ("IQ", 1.2), ("MXFP4", 1.0)):
         add(Parameter(f"prompt {kind}", prior, 0.12, f"cost of a product of {kind} against 4-bit ones"))
     add(Parameter("activation passes", 20.0, 0.5, "times a layer's activations (tokens × width, f32) cross the card's memory"))
-    add(Parameter("expert prompt", 1.2, 0.3, "cost of products of experts against dense ones, full tiles"))
+    add(Parameter("prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"))
     add(Parameter("no flash attention", 1.5, 0.3, "cost of attention without flash attention"))
     add(Parameter("before integer tiles", 1.25, 0.3, "seconds of quantized prompts on CUDA before June 2024 against later"))
     add(Parameter("overlap of cards", 0.5, 0.4, "part of the ideal speed-up that micro-batches in flight on several cards give"))
@@ -101,7 +107,7 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
 
 
 # quantized, half, attention relative to half: order of magnitude from the makers' rates and what kernels usually reach
-PROMPT_PRIORS = {"CUDA": (0.33, 0.5, 0.5), "ROCm": (0.35, 0.4, 0.3), "Vulkan": (0.3, 0.3, 0.3), "Metal": (0.65, 0.7, 0.4)}
+PROMPT_PRIORS = {"CUDA": (0.33, 0.45, 0.5), "ROCm": (0.35, 0.4, 0.3), "Vulkan": (0.3, 0.3, 0.3), "Metal": (0.65, 0.7, 0.4)}
 GENERATION_PRIORS = {
     "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"), "sm 7.0": (0.5, "no integer matrix units"),
 }  # fmt: skip

@@ -48,7 +48,7 @@ def token_seconds(run: Run, constants: Constants) -> float | None:
             if work.bytes_per_token:
                 seconds += host_generation_seconds(work, run.host, constants, alone=not run.gpus)
             continue
-        spent = generation_seconds(work, run.gpus[index].card, run.backend, constants)
+        spent = generation_seconds(work, run.gpus[index].card, run.backend, constants, _years(run))
         if spent is None:
             return None
         seconds += spent
@@ -79,10 +79,14 @@ def batch_seconds(run: Run, batch: int, constants: Constants) -> float | None:
 
 def _aged(run: Run, constants: Constants) -> float:
     """What a build's age costs a prompt: kernels of 2024 are slower than today's."""
-    day = run.options.build.day
-    years = min(max((_SETTLED - day).days / 365.25, 0.0), _OLDEST)
-    factor = constants.get(f"age/{run.backend}", constants["age/new"]) ** years
-    return factor * constants["before integer tiles"] if run.backend == "CUDA" and day < _INTEGER_TILES else factor
+    factor = constants.get(f"age/{run.backend}", constants["age/new"]) ** _years(run)
+    old = run.backend == "CUDA" and run.options.build.day < _INTEGER_TILES
+    return factor * constants["before integer tiles"] if old else factor
+
+
+def _years(run: Run) -> float:
+    """The build's age in years before kernels stopped changing much."""
+    return min(max((_SETTLED - run.options.build.day).days / 365.25, 0.0), _OLDEST)
 
 
 def _overlap(run: Run, batch: int, cards: int, constants: Constants) -> float:

@@ -24,6 +24,10 @@ BACKENDS = ("CUDA", "ROCm", "Vulkan", "Metal", "SYCL")
 _NATIVE = {"NVIDIA": "CUDA", "Apple": "Metal", "Intel": "Vulkan"}
 # 8-bit integer multiply-adds × 2 that llama.cpp's tiles issue a clock on one multiprocessor of Turing and later
 _TILE_FLOPS = 2048.0
+# 16-bit multiply-adds × 2 a clock of one multiprocessor with matrix units, Turing to Blackwell's consumer chips
+_HALF_FLOPS = 1024.0
+# watts for each TFLOP/s of the packed peak that makers usually allow: the rate of a card with less is lower
+_USUAL_WATTS = {"NVIDIA": 0.95, "AMD": 2.9}
 _LANES = {(6, 0): 64, (7, 0): 64, (7, 5): 64, (8, 0): 64}
 _FLOAT_BYTES = 4
 
@@ -68,7 +72,7 @@ def generation_of(card: Card) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Published rates of a card in FLOP/s and B/s. ``packed`` is for products of quantized weights, ``half`` for others."""
+    """Published rates of a card in FLOP/s and B/s. ``packed`` is for products of quantized weights."""
 
     packed: float
     half: float
@@ -88,14 +92,25 @@ def peak_of(card: Card) -> Peak | None:
     tensor = None if card.tensor_flops is None else card.tensor_flops.value
     plain = card.shader_flops
     if card.compute_capability is not None and plain is not None:
-        lanes = _LANES.get(card.compute_capability, 128)
-        return Peak(plain / (2 * lanes) * _TILE_FLOPS, tensor or plain, card.memory_bandwidth)
+        clocks = plain / (2 * _LANES.get(card.compute_capability, 128))
+        # products of 16-bit weights accumulate in 16 bits, which GeForce does not halve
+        half = plain if tensor is None else max(tensor, _HALF_FLOPS * clocks)
+        return Peak(_TILE_FLOPS * clocks, half, card.memory_bandwidth)
     if card.vendor == "AMD":
         packed_math = 2.0 if (card.architecture or "").startswith(("RDNA", "CDNA", "GCN 5")) else 1.0
         rate = tensor or packed_math * (plain or 0.0)
         return Peak(rate, rate, card.memory_bandwidth)
     rate = plain or tensor or 0.0
     return Peak(rate, rate, card.memory_bandwidth)
+
+
+@cache
+def power_ratio(card: Card) -> float:
+    """Watts a TFLOP/s of peak against what is usual for the maker; 1 where the power or the usual is unknown."""
+    peak, usual = peak_of(card), _USUAL_WATTS.get(card.vendor)
+    if peak is None or usual is None or not card.power_watts:
+        return 1.0
+    return card.power_watts / (peak.packed / 1e12) / usual
 
 
 def reading_rate(card: Card, backend: str, constants: Constants) -> float | None:
@@ -106,6 +121,12 @@ def reading_rate(card: Card, backend: str, constants: Constants) -> float | None
     share *= constants.get(f"share of {generation_of(card)}", 1.0)
     if (card.memory_type or "").startswith("HBM"):
         share *= constants["share of HBM"]
+    elif card.form in ("workstation", "datacenter"):
+        share *= constants["share with error correction"]
+    if card.name.endswith("Ultra"):
+        share *= constants["share of two dies"]
+    if peak_of(card) is not None:
+        share *= power_ratio(card) ** constants["reading by power"]
     return card.memory_bandwidth * share
 
 
@@ -116,22 +137,27 @@ def launches(work: Work, backend: str, constants: Constants) -> float:
     return layer * (units + constants["recurrent layer"] * work.recurrent_layers)
 
 
-def weight_bytes(work: Work, constants: Constants, backend: str) -> float:
-    """Bytes a token reads of weights, each kind weighed by what its kernels cost against 4-bit ones."""
+def weight_bytes(work: Work, constants: Constants, backend: str, years: float = 0.0) -> float:
+    """Bytes a token reads of weights, each kind weighed by what its kernels cost against 4-bit ones of today."""
     total = 0.0
-    for read, factor in ((work.read, 1.0), (work.experts, constants["expert read"])):
+    dense = constants["age of reading"] ** years
+    expert = constants["expert read"] * constants["age of expert reading"] ** years
+    for read, factor in ((work.read, dense), (work.experts, expert)):
         for kind, amount in read.items():
             total += factor * amount * constants.get(f"read {kind}/{backend}", constants.get(f"read {kind}", 1.0))
     return total
 
 
-def generation_seconds(work: Work, card: Card, backend: str, constants: Constants) -> float | None:
-    """Seconds of one generated token on a card that holds ``work``; without the token's own overhead."""
+def generation_seconds(
+    work: Work, card: Card, backend: str, constants: Constants, years: float = 0.0
+) -> float | None:
+    """Seconds of one generated token on a card that holds ``work``, with a build ``years`` old; without the token's
+    own overhead."""
     rate = reading_rate(card, backend, constants)
     if rate is None:
         return None
     cached = work.cache * constants.get(f"cache/{backend}", constants["cache/new"])
-    return (weight_bytes(work, constants, backend) + cached) / rate + launches(work, backend, constants)
+    return (weight_bytes(work, constants, backend, years) + cached) / rate + launches(work, backend, constants)
 
 
 def prompt_seconds(
@@ -142,11 +168,12 @@ def prompt_seconds(
     if peak is None or reading is None:
         return None
     generation = constants.get(f"prompt of {generation_of(card)}", 1.0)
+    generation *= power_ratio(card) ** constants["prompt by power"]
     packed = peak.packed * constants.get(f"prompt/{backend}", constants["prompt/new"]) * generation
     half = peak.half * constants.get(f"half/{backend}", constants["half/new"]) * generation
-    fill = tile_fill(batch, work.expert_share) if work.experts else 1.0
+    fill = tile_fill(batch, work.expert_share, backend) if work.experts else 1.0
     seconds = 0.0
-    for flops, factor in ((work.flops, 1.0), (work.expert_flops, constants["expert prompt"] / fill)):
+    for flops, factor in ((work.flops, 1.0), (work.expert_flops, constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) / fill)):
         for kind, amount in flops.items():
             rate = half if kind == "float" else packed / constants.get(f"prompt {kind}", 1.0)
             seconds += factor * amount / rate
@@ -161,10 +188,11 @@ def passed_bytes(work: Work, batch: int) -> float:
     return work.held - work.experts_held * (1 - min(1.0, batch * work.expert_share)) + work.cache
 
 
-def tile_fill(batch: int, active: float) -> float:
+def tile_fill(batch: int, active: float, backend: str = "CUDA") -> float:
     """Share of a tile's columns that tokens fill: the tile is chosen for the whole batch, but an expert sees only its
-    ``active`` share of the tokens, and its tiles are computed in full (ggml-cuda/mmq.cuh)."""
-    tile = min(int(data()["tile"]["columns"]), -(-batch // 8) * 8)
+    ``active`` share of the tokens, and its tiles are computed in full."""
+    widest = data()["tile"]["columns"]
+    tile = min(int(widest.get(backend, widest["other"])), -(-batch // 8) * 8)
     columns = max(1.0, batch * active)
     return 1.0 if active == 1.0 else columns / (ceil(columns / tile) * tile)
 

@@ -78,7 +78,8 @@ class BenchRow:
         kind = "prompt" if self.prompt else "generation"
         if self.placement != "card":
             return f"{kind}, {self.placement}"
-        return f"{kind}, {'MoE' if self.architecture.experts else 'dense'}"
+        spread = "several cards, " if len(self.gpus) > 1 else ""
+        return f"{kind}, {spread}{'MoE' if self.architecture.experts else 'dense'}"
 
 
 @cache
@@ -115,6 +116,7 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
         batch=max(2048, int(row["n_ubatch"] or 512)),
         sequences=1,
         program="bench",
+        mmap="no-mmap" not in row["notes"],
         build=Build(day) if day else newest_build(),
     )
     return BenchRow(
