@@ -21,9 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 from fitcheck.speed import llamacpp_predict, llamacpp_rates
 from fitcheck.speed.llamacpp_rows import BenchRow, bench_rows
+from fitcheck.speed.llamacpp_spread import half_width, pool_name
 
 TARGET = Path(llamacpp_rates.__file__).parent / "data" / "llamacpp_tokens.json"
 HUBER = 0.15  # residuals beyond this, in log, count linearly
@@ -117,8 +120,8 @@ def host_stage(rows: Sequence[BenchRow]) -> Stage:
     stage = Stage("host generation", lambda row: not row.prompt and row.placement in ("host", "cpu"))
     add = stage.parameters.append
     add(Parameter("host share", 0.65, 0.2, "share of the host memory's rated bandwidth that CPU kernels read with"))
-    add(Parameter("host expert read", 1.15, 0.15, "cost of a byte of a chosen expert against a dense one on the host"))
-    add(Parameter("host layer", 1e-4, 0.5, "seconds of handing a layer to the host and back"))
+    add(Parameter("host expert read", 1.05, 0.05, "cost of a byte of a chosen expert against a dense one on the host"))
+    add(Parameter("host layer", 1.5e-4, 0.7, "seconds of handing a layer to the host and back"))
     for kind, prior in (("float", 25e9), ("Q8_0", 20e9), ("Q6_K", 20e9), ("Q5", 18e9), ("Q4", 20e9), ("Q3", 15e9), ("Q2", 15e9), ("IQ", 6e9), ("MXFP4", 15e9)):
         add(Parameter(f"thread {kind}", prior, 0.4, f"B/s of {kind} weights that one thread decodes"))
     return stage
@@ -208,3 +211,278 @@ def left_out(
         at, _change = solved(jacobian[~out], error, at, prior, sd, weight)
         current = constants | dict(zip(names, np.exp(at).tolist(), strict=True))
     return residuals(gone, current)
+
+
+ASSUMED: dict[str, Any] = {
+    "tile": {
+        "columns": {"CUDA": 128, "ROCm": 128, "other": 32},
+        "meaning": "most tokens that one tile of a product with experts takes",
+        "source": "ggml-cuda/mmq.cuh get_mmq_x_max_host; ggml-metal kernel_mul_mm, 64 × 32 tiles (read 2026-11)",
+    },
+    "host_usual": {
+        "desktop": {"low": 3.8e10, "best": 6.0e10, "high": 1.02e11},
+        "server": {"low": 8.5e10, "best": 2.0e11, "high": 4.6e11},
+        "threads": {"low": 4, "best": 8, "high": 24},
+        "meaning": "rated B/s of a host's memory and its threads where nobody said: assumed, not fitted",
+        "source": "JEDEC rates, 8 bytes a transfer and channel: two channels of DDR4-2400 to DDR5-6400; servers four "
+        "of DDR4-2666 to twelve of DDR5-4800",
+    },
+    "unmeasured_units": {
+        "Apple M5": {
+            "best": 2.0, "either_way": 2.0,
+            "meaning": "prompts on the neural accelerators in the GPU's cores: between the M4's rate a core and the "
+            "four times of it that the maker names; no row has run on them",
+            "source": "https://the-decoder.com/apples-m5-chip-brings-faster-ai-to-macbook-ipad-and-vision-pro/ (read 2026-11-26)",
+        }
+    },
+}  # fmt: skip
+COVERED = 0.93  # share of left-out rows that half-widths are set to hold
+MARGIN = 1.25  # beyond the worst generation or maker that was left out
+SHRUNK = 3.0  # cards that a regime's mean counts for against a pool's own
+
+
+@dataclass
+class LeftOut:
+    """Residuals of rows that the constants were not fitted on, by what else was left out."""
+
+    rows: list[BenchRow]
+    card: np.ndarray
+    generation: np.ndarray
+    vendor: np.ndarray
+
+
+def pool_of(row: BenchRow) -> str:
+    return pool_name(row.gpus[0].card, row.backend) if row.gpus else "CPU"
+
+
+def generation_key(row: BenchRow) -> str:
+    return llamacpp_rates.generation_of(row.gpus[0].card) if row.gpus else row.card
+
+
+def every_fold(
+    rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float], jacobian: np.ndarray,
+    key: Callable[[BenchRow], str],
+) -> np.ndarray:  # fmt: skip
+    """Residuals with all rows that share ``key`` left out at a time."""
+    found = np.full(len(rows), np.nan)
+    for name in sorted({key(row) for row in rows}):
+        out = np.array([key(row) == name for row in rows])
+        found[out] = left_out(rows, stage, constants, jacobian, out)
+    return found
+
+
+def vendor_of(row: BenchRow) -> str:
+    return row.gpus[0].card.vendor if row.gpus else row.card
+
+
+def single(row: BenchRow) -> str:
+    return row.regime.replace("several cards, ", "")
+
+
+def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, LeftOut], list[BenchRow]]:
+    rows = usable(bench_rows()[0])
+    constants: dict[str, float] = {}
+    stages, outs = {}, {}
+    for make in STAGES:
+        for one in make(rows).parameters:
+            constants.setdefault(one.name, one.prior)
+    for make in STAGES:
+        stage = make(rows)
+        mine = [row for row in rows if stage.wants(row)]
+        constants, jacobian = fit(mine, stage, constants)
+        folds = [every_fold(mine, stage, constants, jacobian, key) for key in (lambda row: row.card, generation_key, vendor_of)]
+        stages[stage.name], outs[stage.name] = stage, LeftOut(mine, *folds)
+    return constants, stages, outs, rows
+
+
+def usable(rows: Sequence[BenchRow]) -> list[BenchRow]:
+    """Rows whose card has the rates that the model needs."""
+    return [row for row in rows if not row.gpus or llamacpp_rates.peak_of(row.gpus[0].card) is not None]
+
+
+def widths(outs: dict[str, LeftOut], leave: str | None = None) -> dict[str, Any]:
+    """The spread table from left-out residuals; ``leave`` is a card whose rows set no width."""
+    regimes: dict[str, Any] = {}
+    measured: dict[str, set[str]] = defaultdict(set)
+    for out in outs.values():
+        for row in out.rows:
+            if row.gpus and row.card != leave:
+                measured[pool_of(row)].add(generation_key(row))
+        for regime in sorted({single(row) for row in out.rows}):
+            at = [i for i, row in enumerate(out.rows) if single(row) == regime and row.card != leave]
+            if not at:
+                at = [i for i, row in enumerate(out.rows) if single(row) == regime]
+            regimes[regime] = regime_width([out.rows[i] for i in at], out.card[at], out.generation[at], out.vendor[at])
+    return {"regimes": regimes, "measured": {pool: sorted(names) for pool, names in sorted(measured.items())}}
+
+
+def regime_width(rows: Sequence[BenchRow], card: np.ndarray, generation: np.ndarray, vendor: np.ndarray) -> dict[str, Any]:
+    """Half-widths by pool, so that COVERED of the left-out rows are inside; pools of few cards lean on the regime."""
+    by_card: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row, error in zip(rows, np.abs(card), strict=True):
+        by_card[pool_of(row), row.card].append(float(error))
+    means = {key: float(np.mean(errors)) for key, errors in by_card.items()}
+    whole = float(np.mean(list(means.values())))
+    pools: dict[str, float] = {}
+    for pool in sorted({pool for pool, _ in means}):
+        own = [value for (name, _), value in means.items() if name == pool]
+        pools[pool] = (sum(own) + SHRUNK * whole) / (len(own) + SHRUNK)
+    scores = np.array([abs(error) / pools[pool_of(row)] for row, error in zip(rows, card, strict=True)])
+    factor = float(np.quantile(scores, COVERED)) * few_cards(len(means))
+    scales = {pool: factor * value for pool, value in pools.items()}
+    newer = {pool: new_generation(pool, rows, generation, half) for pool, half in scales.items()}
+    makers = max(float(np.quantile(np.abs(vendor)[[vendor_of(row) == name for row in rows]], 0.95)) for name in {vendor_of(row) for row in rows})
+    return {
+        "half_width": round(factor * whole, 4),
+        "pools": {pool: [round(half, 4), round(newer[pool], 4)] for pool, half in scales.items()},
+        "new": round(MARGIN * max(factor * whole, makers), 4),
+        "rows": len(rows),
+        "cards": len(means),
+    }
+
+
+def new_generation(pool: str, rows: Sequence[BenchRow], errors: np.ndarray, half: float) -> float:
+    """Half-width where the generation has no row: beyond the worst of the pool's generations that was left out."""
+    mine = defaultdict(list)
+    for row, error in zip(rows, np.abs(errors), strict=True):
+        if pool_of(row) == pool:
+            mine[generation_key(row)].append(float(error))
+    worst = max(float(np.quantile(values, 0.9)) for values in mine.values())
+    return max(1.15 * half, MARGIN * worst)
+
+
+def few_cards(count: int) -> float:
+    """What Student's t is of the normal distribution at 80 %: widths from few cards are uncertain themselves. One or two left out against
+    each other already differ by more than they do from their mean."""
+    return 1.0 if count < 3 else float(student.ppf(0.9, count - 1) / normal.ppf(0.9))
+
+
+def report(constants: dict[str, float], outs: dict[str, LeftOut]) -> list[tuple[str, int, int, float, float, float]]:
+    """(regime, rows, cards, median error, share inside, median width) with each card's rows and widths left out."""
+    tables = {card: widths(outs, card) for card in sorted({row.card for out in outs.values() for row in out.rows})}
+    groups: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    for out in outs.values():
+        for row, error in zip(out.rows, out.card, strict=True):
+            for regime in names_of(row):
+                groups[regime].append((row.card, float(error), half_of(row, tables[row.card])))
+    return [summary(name, entries) for name, entries in sorted(groups.items())]
+
+
+def names_of(row: BenchRow) -> list[str]:
+    names = [row.regime]
+    if row.placement == "host" or row.placement == "cpu":
+        names.append(f"{row.regime}, memory {'known' if row.host_bandwidth else 'not named'}")
+    return names
+
+
+def half_of(row: BenchRow, table: dict[str, Any]) -> float:
+    cards = [gpu.card for gpu in row.gpus]
+    half = half_width(single(row), cards, row.backend, table)
+    if row.placement == "card" or row.host_bandwidth:
+        return half
+    usual = ASSUMED["host_usual"]["server" if cards and cards[0].form == "datacenter" else "desktop"]
+    return math.hypot(half, math.log(usual["high"] / usual["low"]) / 2)
+
+
+def summary(name: str, entries: Sequence[tuple[str, float, float]]) -> tuple[str, int, int, float, float, float]:
+    errors = np.array([error for _, error, _ in entries])
+    halves = np.array([half for _, _, half in entries])
+    return (
+        name, len(entries), len({card for card, _, _ in entries}), float(np.median(np.abs(np.expm1(-errors)))),
+        float(np.mean(np.abs(errors) <= halves)), float(np.median(np.exp(2 * halves))),
+    )  # fmt: skip
+
+
+def ignorance(outs: dict[str, LeftOut]) -> list[tuple[str, int, float, float]]:
+    """(what is left out, rows, share inside, median width) for whole generations and makers with a single backend."""
+    found = []
+    for out in outs.values():
+        for kind, key, errors in (("generation", generation_key, out.generation), ("maker", vendor_of, out.vendor)):
+            for name in sorted({key(row) for row in out.rows if row.placement == "card"}):
+                at = [i for i, row in enumerate(out.rows) if key(row) == name]
+                table = widths({"": LeftOut(
+                    [row for i, row in enumerate(out.rows) if i not in set(at)],
+                    *(np.delete(values, at) for values in (out.card, out.generation, out.vendor)),
+                )})  # fmt: skip
+                regimes = [i for i in at if single(out.rows[i]) in table["regimes"]]
+                halves = np.array([half_of(out.rows[i], table) for i in regimes])
+                inside = np.abs(errors[regimes]) <= halves
+                what = f"{kind} {name}: {'prompts' if out.rows[0].prompt else 'generation'}"
+                found.append((what, len(regimes), float(np.mean(inside)), float(np.median(np.exp(2 * halves)))))
+    return found
+
+
+def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[str, LeftOut]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for name, stage in stages.items():
+        out = outs[name]
+        cards = len({row.card for row in out.rows})
+        counts = touched(out.rows, stage, constants)
+        for one in stage.parameters:
+            rows, on = counts[one.name]
+            entries[one.name] = {
+                "value": float(f"{constants[one.name]:.6g}"), "meaning": one.meaning, "prior": one.prior,
+                "prior_sd": round(one.sd, 3), "stage": name, "rows": rows, "cards": on,
+            }  # fmt: skip
+        errors = out.card
+        entries[f"_{name}"] = {
+            "value": 1.0, "meaning": "no constant: residuals of the stage, log(predicted / measured seconds), cards left out",
+            "rows": len(errors), "cards": cards, "median": round(float(np.median(errors)), 4),
+            "median_absolute": round(float(np.median(np.abs(errors))), 4),
+        }  # fmt: skip
+    residual = {name: entries.pop(f"_{name}") for name in stages}
+    for one in residual.values():
+        one.pop("value")
+    return {
+        "version": 2,
+        "date": "2026-11-26",
+        "written_by": "scripts/fit_tokens.py from fitcheck/speed/data/llama_bench_rows.csv",
+        "constants": entries,
+        "residuals": residual,
+        "spread": widths(outs) | {"meaning": f"half-width of log(rate) that holds {COVERED:.0%} of rows of cards left out"},
+        "left_out": left_out_rates(outs),
+        **ASSUMED,
+    }
+
+
+def touched(rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float]) -> dict[str, tuple[int, int]]:
+    """(rows, cards) that a constant changes at all: those that it was fitted on."""
+    names = [one.name for one in stage.parameters]
+    slope = slopes(rows, names, constants, residuals(rows, constants))
+    found = {}
+    for column, name in enumerate(names):
+        moved = [row for row, value in zip(rows, slope[:, column], strict=True) if abs(value) > 1e-3]
+        found[name] = len(moved), len({row.card for row in moved})
+    return found
+
+
+def left_out_rates(outs: dict[str, LeftOut]) -> dict[str, list[float]]:
+    """By row: [best, half-width] of the rate with the row's card left out of constants and widths."""
+    tables = {card: widths(outs, card) for card in sorted({row.card for out in outs.values() for row in out.rows})}
+    found = {}
+    for out in outs.values():
+        for row, error in zip(out.rows, out.card, strict=True):
+            rate = row.measured * math.exp(-float(error))
+            found[str(row.index)] = [float(f"{rate:.5g}"), round(half_of(row, tables[row.card]), 4)]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--report", action="store_true", help="print the leave-one-out tables, write nothing")
+    asked = parser.parse_args()
+    constants, stages, outs, rows = fitted_everything()
+    if asked.report:
+        print(f"{len(rows)} rows. Each card left out: regime, rows, cards, median error, inside, median width high/low")
+        for name, count, cards, error, inside, width in report(constants, outs):
+            print(f"{name:45s} {count:4d} {cards:3d}  {error:6.1%}  {inside:6.1%}  {width:5.2f}")
+        print("\nAll of it left out: rows, inside, median width")
+        for name, count, inside, width in ignorance(outs):
+            print(f"{name:45s} {count:4d}  {inside:6.1%}  {width:5.2f}")
+        return
+    TARGET.write_text(json.dumps(document(constants, stages, outs), ensure_ascii=False, indent=1) + "\n", "utf-8")
+    print(f"{TARGET}: {sum(len(stage.parameters) for stage in stages.values())} constants from {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()

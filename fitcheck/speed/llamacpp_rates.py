@@ -233,7 +233,7 @@ def host_generation_seconds(work: Work, host: Host, constants: Constants, *, alo
 
 def host_prompt_seconds(work: Work, host: Host, batch: int, constants: Constants) -> float:
     """Seconds of one micro-batch on the host's own cores: arithmetic or reading its weights, whichever takes longer."""
-    rate = constants["host flops a thread"] * (host.threads or float(data()["host_usual"]["threads"]))
+    rate = constants["host flops a thread"] * (host.threads or float(data()["host_usual"]["threads"]["best"]))
     seconds = work.attention_flops / rate
     for flops in (work.flops, work.expert_flops):
         for kind, amount in flops.items():
