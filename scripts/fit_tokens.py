@@ -370,6 +370,8 @@ def report(constants: dict[str, float], outs: dict[str, LeftOut]) -> list[tuple[
 
 def names_of(row: BenchRow) -> list[str]:
     names = [row.regime]
+    if row.placement == "card" and len(row.gpus) == 1:
+        names.append(f"{row.regime.split(', ')[0]}, one card, all models")
     if row.placement == "host" or row.placement == "cpu":
         names.append(f"{row.regime}, memory {'known' if row.host_bandwidth else 'not named'}")
     return names

@@ -31,8 +31,10 @@ def pool_name(card: Card, backend: str) -> str:
 
 def _on_card(known: dict[str, Any], card: Card, backend: str, table: dict[str, Any]) -> float:
     pool = pool_name(card, backend)
-    if pool not in known["pools"]:
+    if pool not in table["measured"]:
         return float(known["new"])
+    if pool not in known["pools"]:  # the maker's cards have run, but nothing of this regime
+        return 1.15 * float(known["half_width"])
     width, new_generation = known["pools"][pool]
     seen = generation_of(card) in table["measured"].get(pool, ())
     return float(width) if seen else float(new_generation)
