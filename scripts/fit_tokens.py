@@ -62,17 +62,51 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     add(Parameter("layer/new", 2e-5, 0.7, "seconds of a layer's launches and small kernels, backend without rows"))
     add(Parameter("cache/new", 1.6, 0.4, "cost of a byte of cache against a byte of weights, backend without rows"))
     for backend in backends:
-        add(Parameter(f"share/{backend}", 0.78, 0.15, "share of the published bandwidth that 4-bit weights are read with"))
+        add(
+            Parameter(
+                f"share/{backend}", 0.78, 0.15, "share of the published bandwidth that 4-bit weights are read with"
+            )
+        )
         add(Parameter(f"layer/{backend}", 2e-5, 0.6, "seconds of one layer's launches and small kernels"))
         add(Parameter(f"cache/{backend}", 1.5, 0.4, "cost of a byte of cache against a byte of 4-bit weights"))
         add(Parameter(f"read float/{backend}", 0.92, 0.15, "cost of a byte of 16-bit weights against 4-bit ones"))
-    for kind, prior in (("Q8_0", 0.92), ("Q6_K", 1.0), ("Q5", 1.0), ("Q3", 1.15), ("Q2", 1.25), ("IQ", 1.3), ("MXFP4", 1.0)):
+    for kind, prior in (
+        ("Q8_0", 0.92),
+        ("Q6_K", 1.0),
+        ("Q5", 1.0),
+        ("Q3", 1.15),
+        ("Q2", 1.25),
+        ("IQ", 1.3),
+        ("MXFP4", 1.0),
+    ):
         add(Parameter(f"read {kind}", prior, 0.10, f"cost of a byte of {kind} against 4-bit ones"))
     add(Parameter("share of HBM", 0.75, 0.15, "what HBM's share is of GDDR's: more bytes have to be in flight"))
-    add(Parameter("share with error correction", 0.95, 0.05, "what the share of workstation and datacenter cards with GDDR is of others': their memory corrects errors in band"))
-    add(Parameter("share of two dies", 0.92, 0.08, "what the share of Apple's Ultra chips, two dies joined, is of one die's"))
-    add(Parameter("reading by power", 0.1, 0.6, "exponent of the share in the power a maker allows for each TFLOP/s of peak"))
-    add(Parameter("expert read", 1.25, 0.25, "cost of a byte of a chosen expert against a dense one: small, scattered matrices"))
+    add(
+        Parameter(
+            "share with error correction",
+            0.95,
+            0.05,
+            "what the share of workstation and datacenter cards with GDDR is of others': their memory corrects errors in band",
+        )
+    )
+    add(
+        Parameter(
+            "share of two dies", 0.92, 0.08, "what the share of Apple's Ultra chips, two dies joined, is of one die's"
+        )
+    )
+    add(
+        Parameter(
+            "reading by power", 0.1, 0.6, "exponent of the share in the power a maker allows for each TFLOP/s of peak"
+        )
+    )
+    add(
+        Parameter(
+            "expert read",
+            1.25,
+            0.25,
+            "cost of a byte of a chosen expert against a dense one: small, scattered matrices",
+        )
+    )
     add(Parameter("age of reading", 1.05, 0.05, "cost of reading weights by year of the build's age before 2026"))
     add(Parameter("age of expert reading", 1.15, 0.1, "cost of reading experts by year of the build's age before 2026"))
     add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
@@ -91,18 +125,57 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     mine = [row for row in rows if stage.wants(row)]
     for backend in [*sorted({row.backend for row in mine}), "new"]:
         quant, half, attention = PROMPT_PRIORS.get(backend, (0.35, 0.35, 0.3))
-        add(Parameter(f"prompt/{backend}", quant, 0.5, "share of the packed rate that products of quantized weights achieve"))
-        add(Parameter(f"half/{backend}", half, 0.5, "share of the half-precision rate that products of 16-bit weights achieve"))
+        add(
+            Parameter(
+                f"prompt/{backend}", quant, 0.5, "share of the packed rate that products of quantized weights achieve"
+            )
+        )
+        add(
+            Parameter(
+                f"half/{backend}", half, 0.5, "share of the half-precision rate that products of 16-bit weights achieve"
+            )
+        )
         add(Parameter(f"attention/{backend}", attention, 0.6, "rate of attention against products of 16-bit weights"))
-        add(Parameter(f"expert prompt/{backend}", 1.2, 0.4, "cost of products of experts against dense ones, full tiles"))
+        add(
+            Parameter(
+                f"expert prompt/{backend}", 1.2, 0.4, "cost of products of experts against dense ones, full tiles"
+            )
+        )
         add(Parameter(f"age/{backend}", 1.12, 0.15, "seconds of a prompt by year of the build's age, factor"))
-    for kind, prior in (("Q8_0", 1.0), ("Q6_K", 1.15), ("Q5", 1.1), ("Q3", 1.15), ("Q2", 1.25), ("IQ", 1.2), ("MXFP4", 1.0)):
+    for kind, prior in (
+        ("Q8_0", 1.0),
+        ("Q6_K", 1.15),
+        ("Q5", 1.1),
+        ("Q3", 1.15),
+        ("Q2", 1.25),
+        ("IQ", 1.2),
+        ("MXFP4", 1.0),
+    ):
         add(Parameter(f"prompt {kind}", prior, 0.12, f"cost of a product of {kind} against 4-bit ones"))
-    add(Parameter("activation passes", 20.0, 0.5, "times a layer's activations (tokens × width, f32) cross the card's memory"))
-    add(Parameter("prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"))
+    add(
+        Parameter(
+            "activation passes", 20.0, 0.5, "times a layer's activations (tokens × width, f32) cross the card's memory"
+        )
+    )
+    add(
+        Parameter(
+            "prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"
+        )
+    )
     add(Parameter("no flash attention", 1.5, 0.3, "cost of attention without flash attention"))
-    add(Parameter("before integer tiles", 1.25, 0.3, "seconds of quantized prompts on CUDA before June 2024 against later"))
-    add(Parameter("overlap of cards", 0.5, 0.4, "part of the ideal speed-up that micro-batches in flight on several cards give"))
+    add(
+        Parameter(
+            "before integer tiles", 1.25, 0.3, "seconds of quantized prompts on CUDA before June 2024 against later"
+        )
+    )
+    add(
+        Parameter(
+            "overlap of cards",
+            0.5,
+            0.4,
+            "part of the ideal speed-up that micro-batches in flight on several cards give",
+        )
+    )
     for generation in generations(mine):
         prior = GENERATION_PRIORS.get(generation, (1.0, ""))[0]
         add(Parameter(f"prompt of {generation}", prior, DEVIATION * 1.5, "deviation of the generation's rate"))
@@ -110,7 +183,12 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
 
 
 # quantized, half, attention relative to half: order of magnitude from the makers' rates and what kernels usually reach
-PROMPT_PRIORS = {"CUDA": (0.33, 0.45, 0.5), "ROCm": (0.35, 0.4, 0.3), "Vulkan": (0.3, 0.3, 0.3), "Metal": (0.65, 0.7, 0.4)}
+PROMPT_PRIORS = {
+    "CUDA": (0.33, 0.45, 0.5),
+    "ROCm": (0.35, 0.4, 0.3),
+    "Vulkan": (0.3, 0.3, 0.3),
+    "Metal": (0.65, 0.7, 0.4),
+}
 GENERATION_PRIORS = {
     "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"), "sm 7.0": (0.5, "no integer matrix units"),
 }  # fmt: skip
@@ -122,7 +200,17 @@ def host_stage(rows: Sequence[BenchRow]) -> Stage:
     add(Parameter("host share", 0.65, 0.2, "share of the host memory's rated bandwidth that CPU kernels read with"))
     add(Parameter("host expert read", 1.05, 0.05, "cost of a byte of a chosen expert against a dense one on the host"))
     add(Parameter("host layer", 1.5e-4, 0.7, "seconds of handing a layer to the host and back"))
-    for kind, prior in (("float", 25e9), ("Q8_0", 20e9), ("Q6_K", 20e9), ("Q5", 18e9), ("Q4", 20e9), ("Q3", 15e9), ("Q2", 15e9), ("IQ", 6e9), ("MXFP4", 15e9)):
+    for kind, prior in (
+        ("float", 25e9),
+        ("Q8_0", 20e9),
+        ("Q6_K", 20e9),
+        ("Q5", 18e9),
+        ("Q4", 20e9),
+        ("Q3", 15e9),
+        ("Q2", 15e9),
+        ("IQ", 6e9),
+        ("MXFP4", 15e9),
+    ):
         add(Parameter(f"thread {kind}", prior, 0.4, f"B/s of {kind} weights that one thread decodes"))
     return stage
 
@@ -132,7 +220,14 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     add = stage.parameters.append
     add(Parameter("host flops a thread", 6e10, 0.5, "FLOP/s of one thread in products of 4-bit weights"))
     for kind in ("float", "Q8_0", "Q6_K", "Q5", "Q3", "Q2", "IQ"):
-        add(Parameter(f"host prompt {kind}", {"IQ": 2.5, "float": 1.5}.get(kind, 1.2), 0.4, f"cost of a product of {kind} against 4-bit ones on the host"))
+        add(
+            Parameter(
+                f"host prompt {kind}",
+                {"IQ": 2.5, "float": 1.5}.get(kind, 1.2),
+                0.4,
+                f"cost of a product of {kind} against 4-bit ones on the host",
+            )
+        )
     add(Parameter("carried", 1.0, 0.25, "seconds of carrying host weights over the link against the link's own rate"))
     return stage
 
@@ -157,7 +252,9 @@ def weights(rows: Sequence[BenchRow]) -> np.ndarray:
     return np.array([count[row.card, row.backend] ** -0.5 for row in rows])
 
 
-def fit(rows: Sequence[BenchRow], stage: Stage, base: dict[str, float], steps: int = 12) -> tuple[dict[str, float], np.ndarray]:
+def fit(
+    rows: Sequence[BenchRow], stage: Stage, base: dict[str, float], steps: int = 12
+) -> tuple[dict[str, float], np.ndarray]:
     """Constants with the stage's fitted, and the Jacobian at the end."""
     names = [one.name for one in stage.parameters]
     prior = np.log([one.prior for one in stage.parameters])
@@ -175,7 +272,9 @@ def fit(rows: Sequence[BenchRow], stage: Stage, base: dict[str, float], steps: i
     return base | dict(zip(names, np.exp(at).tolist(), strict=True)), jacobian
 
 
-def slopes(rows: Sequence[BenchRow], names: Sequence[str], constants: dict[str, float], error: np.ndarray) -> np.ndarray:
+def slopes(
+    rows: Sequence[BenchRow], names: Sequence[str], constants: dict[str, float], error: np.ndarray
+) -> np.ndarray:
     columns = []
     for name in names:
         moved = constants | {name: constants[name] * math.exp(STEP)}
@@ -290,7 +389,10 @@ def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, L
         stage = make(rows)
         mine = [row for row in rows if stage.wants(row)]
         constants, jacobian = fit(mine, stage, constants)
-        folds = [every_fold(mine, stage, constants, jacobian, key) for key in (lambda row: row.card, generation_key, vendor_of)]
+        folds = [
+            every_fold(mine, stage, constants, jacobian, key)
+            for key in (lambda row: row.card, generation_key, vendor_of)
+        ]
         stages[stage.name], outs[stage.name] = stage, LeftOut(mine, *folds)
     return constants, stages, outs, rows
 
@@ -316,7 +418,9 @@ def widths(outs: dict[str, LeftOut], leave: str | None = None) -> dict[str, Any]
     return {"regimes": regimes, "measured": {pool: sorted(names) for pool, names in sorted(measured.items())}}
 
 
-def regime_width(rows: Sequence[BenchRow], card: np.ndarray, generation: np.ndarray, vendor: np.ndarray) -> dict[str, Any]:
+def regime_width(
+    rows: Sequence[BenchRow], card: np.ndarray, generation: np.ndarray, vendor: np.ndarray
+) -> dict[str, Any]:
     """Half-widths by pool, so that COVERED of the left-out rows are inside; pools of few cards lean on the regime."""
     by_card: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row, error in zip(rows, np.abs(card), strict=True):
@@ -331,7 +435,10 @@ def regime_width(rows: Sequence[BenchRow], card: np.ndarray, generation: np.ndar
     factor = float(np.quantile(scores, COVERED)) * few_cards(len(means))
     scales = {pool: factor * value for pool, value in pools.items()}
     newer = {pool: new_generation(pool, rows, generation, half) for pool, half in scales.items()}
-    makers = max(float(np.quantile(np.abs(vendor)[[vendor_of(row) == name for row in rows]], 0.95)) for name in {vendor_of(row) for row in rows})
+    makers = max(
+        float(np.quantile(np.abs(vendor)[[vendor_of(row) == name for row in rows]], 0.95))
+        for name in {vendor_of(row) for row in rows}
+    )
     return {
         "half_width": round(factor * whole, 4),
         "pools": {pool: [round(half, 4), round(newer[pool], 4)] for pool, half in scales.items()},
@@ -441,7 +548,8 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
         "written_by": "scripts/fit_tokens.py from fitcheck/speed/data/llama_bench_rows.csv",
         "constants": entries,
         "residuals": residual,
-        "spread": widths(outs) | {"meaning": f"half-width of log(rate) that holds {COVERED:.0%} of rows of cards left out"},
+        "spread": widths(outs)
+        | {"meaning": f"half-width of log(rate) that holds {COVERED:.0%} of rows of cards left out"},
         "left_out": left_out_rates(outs),
         **ASSUMED,
     }

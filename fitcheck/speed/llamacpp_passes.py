@@ -79,7 +79,7 @@ def batch_seconds(run: Run, batch: int, constants: Constants) -> float | None:
 
 def _aged(run: Run, constants: Constants) -> float:
     """What a build's age costs a prompt: kernels of 2024 are slower than today's."""
-    factor = constants.get(f"age/{run.backend}", constants["age/new"]) ** _years(run)
+    factor = float(constants.get(f"age/{run.backend}", constants["age/new"]) ** _years(run))
     old = run.backend == "CUDA" and run.options.build.day < _INTEGER_TILES
     return factor * constants["before integer tiles"] if old else factor
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from fitcheck.speed.llamacpp_passes import Run, batch_seconds, token_seconds
 from fitcheck.speed.llamacpp_rates import Constants, Host
 from fitcheck.speed.llamacpp_rows import BenchRow

@@ -126,8 +126,8 @@ def reading_rate(card: Card, backend: str, constants: Constants) -> float | None
     if card.name.endswith("Ultra"):
         share *= constants["share of two dies"]
     if peak_of(card) is not None:
-        share *= power_ratio(card) ** constants["reading by power"]
-    return card.memory_bandwidth * share
+        share *= float(power_ratio(card) ** constants["reading by power"])
+    return float(card.memory_bandwidth * share)
 
 
 def launches(work: Work, backend: str, constants: Constants) -> float:
@@ -148,15 +148,13 @@ def weight_bytes(work: Work, constants: Constants, backend: str, years: float = 
     return total
 
 
-def generation_seconds(
-    work: Work, card: Card, backend: str, constants: Constants, years: float = 0.0
-) -> float | None:
+def generation_seconds(work: Work, card: Card, backend: str, constants: Constants, years: float = 0.0) -> float | None:
     """Seconds of one generated token on a card that holds ``work``, with a build ``years`` old; without the token's
     own overhead."""
     rate = reading_rate(card, backend, constants)
     if rate is None:
         return None
-    cached = work.cache * constants.get(f"cache/{backend}", constants["cache/new"])
+    cached = work.cache_cost * constants.get(f"cache/{backend}", constants["cache/new"])
     return (weight_bytes(work, constants, backend, years) + cached) / rate + launches(work, backend, constants)
 
 
@@ -173,7 +171,10 @@ def prompt_seconds(
     half = peak.half * constants.get(f"half/{backend}", constants["half/new"]) * generation
     fill = tile_fill(batch, work.expert_share, backend) if work.experts else 1.0
     seconds = 0.0
-    for flops, factor in ((work.flops, 1.0), (work.expert_flops, constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) / fill)):
+    for flops, factor in (
+        (work.flops, 1.0),
+        (work.expert_flops, constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) / fill),
+    ):
         for kind, amount in flops.items():
             rate = half if kind == "float" else packed / constants.get(f"prompt {kind}", 1.0)
             seconds += factor * amount / rate
@@ -219,7 +220,7 @@ def host_generation_seconds(work: Work, host: Host, constants: Constants, *, alo
     ``alone`` is a run without a card; with one, every layer on the host also waits for the card and back.
     """
     rate = host.rated * constants["host share"]
-    seconds = work.cache / rate
+    seconds = work.cache_cost / rate
     for read, factor in ((work.read, 1.0), (work.experts, constants["host expert read"])):
         for kind, amount in read.items():
             spent = factor * amount / rate

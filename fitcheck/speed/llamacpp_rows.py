@@ -37,6 +37,14 @@ _ROOM = 24 * GIB  # a card's room only splits layers between equal cards here
 _TIERS = {
     "Q4_K_XL": "Q4_K_M", "Q8_K_XL": "Q8_0", "Q6_K_XL": "Q6_K", "Q5_K_XL": "Q5_K_M", "Q3_K_XL": "Q3_K_M",
 }  # fmt: skip
+# shapes by the name that llama-bench prints, for rows whose source names no model more exactly
+_SHAPES = {
+    "qwen35moe 35B.A3B": "qwen3.5-35b-a3b", "qwen35moe 122B.A10B": "qwen3.5-122b-a10b", "qwen35 27B": "qwen3.5-27b",
+    "gemma4 26B.A4B": "gemma-4-26b-a4b", "gemma4 31B": "gemma-4-31b", "Gemma 4 E2B": "gemma-4-e2b",
+    "Gemma 4 E4B": "gemma-4-e4b", "Qwen 3.5 4B": "qwen3.5-4b", "Qwen 3.5 9B": "qwen3.5-9b",
+    "deepseek2 30B.A3B": "glm-4.7-flash", "llama4 17Bx16E (Scout)": "llama-4-scout", "dots1 142B": "dots.llm1",
+    "minimax-m2 230B.A10B": "minimax-m2.5", "mistral3 14B": "ministral-3-14b",
+}  # fmt: skip
 # names that fit two memory sizes of one card with the same rates, and the size that is meant
 _SIZED = {"RTX 3060": "RTX 3060 12 GB", "RTX 4060 Ti": "RTX 4060 Ti 16 GB", "RX 580": "Radeon RX 580 8 GB"}
 
@@ -67,7 +75,7 @@ class BenchRow:
 
     @property
     def placement(self) -> str:
-        """"cpu", "host" (layers or experts there) or "card"."""
+        """ "cpu", "host" (layers or experts there) or "card"."""
         if not self.gpus:
             return "cpu"
         options = self.result.options
@@ -96,8 +104,7 @@ def bench_rows() -> tuple[tuple[BenchRow, ...], tuple[str, ...]]:
 
 
 def _read(index: int, row: dict[str, str]) -> BenchRow:
-    if not row["model_key"]:
-        raise InputError("the catalog lacks the model's shape")
+    row = {**row, "model_key": row["model_key"] or _shape(row["model"])}
     if row["card_key"].startswith("Apple") and row["backend"] == "Vulkan":
         raise InputError("Vulkan on Apple's chips is a translation layer")
     architecture = known_language_model(row["model_key"])
@@ -127,6 +134,14 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
         threads=int(row["threads"]) if row["threads"] else None, measured=float(row["tokens_per_second"]),
         test=row["test"],
     )  # fmt: skip
+
+
+def _shape(model: str) -> str:
+    """The catalog's slug of a printed model name. Raises InputError where there is none."""
+    found = next((slug for name, slug in _SHAPES.items() if model.startswith(name)), "")
+    if found not in known_slugs():
+        raise InputError("the catalog lacks the model's shape")
+    return found
 
 
 @cache

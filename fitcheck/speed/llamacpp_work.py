@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 
 from fitcheck.memory.llamacpp.cache import cache_elements, layer_caches
 from fitcheck.memory.llamacpp.estimate import LlamaEstimate
-from fitcheck.memory.llamacpp.options import LlamaOptions
+from fitcheck.memory.llamacpp.options import LlamaOptions, cache_type
 from fitcheck.memory.llamacpp.weights import HOST, tensor_device, tied_copy
 from fitcheck.models.language import LanguageArchitecture
+from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import Tensor, TensorTable
 
 _NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight")
@@ -27,7 +28,8 @@ class Work:
     """Work on one device. Dictionaries are keyed by the kind of quant (``kind_of``).
 
     ``read`` and ``experts`` are bytes a generated token reads of dense and of expert weights; ``cache`` bytes of
-    attention cache and recurrent state. ``flops`` and ``expert_flops`` are multiply-adds × 2 of a prompt's token,
+    attention cache and recurrent state, ``cache_cost`` the same with quantized types counted as 16 bits: no row shows
+    that unpacking them leaves anything of what they save. ``flops`` and ``expert_flops`` are multiply-adds × 2 of a prompt's token,
     ``attention_flops`` those on the cache. ``held`` is bytes of all weights there, ``experts_held`` the experts of it,
     ``expert_share`` the part of its experts that a token uses.
     """
@@ -37,6 +39,7 @@ class Work:
     flops: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     expert_flops: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cache: float = 0.0
+    cache_cost: float = 0.0
     attention_flops: float = 0.0
     held: int = 0
     experts_held: int = 0
@@ -163,10 +166,19 @@ def _add_caches(
         block = architecture.blocks[layer]
         work = found[HOST if options.cache_on_host else device]
         cells = min(depth, cache.cells)  # a window holds no more
-        work.cache += cache.attention * cells / max(cache.cells, 1) + cache.recurrent / max(options.slots, 1)
+        share, state = cells / max(cache.cells, 1), cache.recurrent / max(options.slots, 1)
+        work.cache += cache.attention * share + state
+        keys, values = _unpacked(options.cache_type_k), _unpacked(options.cache_type_v)
+        work.cache_cost += (cache.keys * keys + cache.values * values) * share + state
         work.attention_flops += 2.0 * block.heads * _attended(architecture, layer, options) * cells
         found[device].layers += 1
         found[device].recurrent_layers += int(block.recurrent)
+
+
+def _unpacked(name: str) -> float:
+    """How much larger a cache type's elements are as 16-bit ones."""
+    quant = TYPES[cache_type(name)]
+    return max(1.0, 2.0 * quant.block / quant.block_bytes)
 
 
 def _attended(architecture: LanguageArchitecture, layer: int, options: LlamaOptions) -> int:

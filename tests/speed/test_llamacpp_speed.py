@@ -184,7 +184,8 @@ def test_layers_with_a_window_read_no_more_than_it_holds() -> None:
 
 
 @given(
-    bandwidth=st.floats(50e9, 4e12), more=st.floats(1.0, 3.0), depth=st.integers(0, 30_000), deeper=st.integers(0, 2_000),
+    bandwidth=st.floats(50e9, 4e12), more=st.floats(1.0, 3.0), depth=st.integers(0, 30_000),
+    deeper=st.integers(0, 2_000),
     model=st.sampled_from(["llama-3.1-8b", "qwen3-30b-a3b", "gemma-3-12b", "gpt-oss-20b"]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
@@ -207,7 +208,7 @@ def test_more_bandwidth_is_never_slower_and_deeper_never_faster(
 
 
 def test_layers_on_a_card_that_reads_faster_than_the_host_never_slow_generation() -> None:
-    rates = [best(speed_of("llama-3.1-8b", gpu_layers=layers)) for layers in range(0, 34)]
+    rates = [best(speed_of("llama-3.1-8b", gpu_layers=layers)) for layers in range(34)]
     assert rates == sorted(rates)
     experts = [best(speed_of("qwen3-30b-a3b", cpu_moe_layers=layers)) for layers in range(0, 49, 4)]
     assert experts == sorted(experts, reverse=True)
@@ -254,7 +255,8 @@ def test_rates_of_cards_left_out_hold_the_bars_that_they_hold() -> None:
     assert skipped
     found = {line.regime: line for line in summarize_tokens(rows)}
     for regime, error, inside, width in (
-        ("generation, dense", 0.115, 0.90, 1.7), ("generation, MoE", 0.15, 0.90, 2.2), ("prompt, dense", 0.18, 0.90, 2.4),
+        ("generation, dense", 0.115, 0.90, 1.7), ("generation, MoE", 0.15, 0.90, 2.2),
+        ("prompt, dense", 0.18, 0.90, 2.4),
     ):  # fmt: skip
         assert found[regime].error <= error
         assert found[regime].inside >= inside
