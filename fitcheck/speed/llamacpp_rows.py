@@ -23,7 +23,7 @@ from fitcheck.hardware.machine import Gpu, machine_for
 from fitcheck.memory.llamacpp import LlamaOptions, estimate
 from fitcheck.memory.llamacpp.builds import Build, newest_build, parse_build
 from fitcheck.memory.llamacpp.estimate import LlamaEstimate
-from fitcheck.models.known_language import known_language_model
+from fitcheck.models.known_language import known_language_model, known_language_models
 from fitcheck.models.language import LanguageArchitecture
 from fitcheck.models.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
@@ -139,7 +139,7 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
 def _shape(model: str) -> str:
     """The catalog's slug of a printed model name. Raises InputError where there is none."""
     found = next((slug for name, slug in _SHAPES.items() if model.startswith(name)), "")
-    if found not in known_slugs():
+    if found not in known_language_models():
         raise InputError("the catalog lacks the model's shape")
     return found
 
