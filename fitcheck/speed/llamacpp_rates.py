@@ -155,6 +155,7 @@ def generation_seconds(work: Work, card: Card, backend: str, constants: Constant
     if rate is None:
         return None
     cached = work.cache_cost * constants.get(f"cache/{backend}", constants["cache/new"])
+    cached *= constants["latent cache"] if work.latent else 1.0
     return (weight_bytes(work, constants, backend, years) + cached) / rate + launches(work, backend, constants)
 
 
@@ -179,6 +180,7 @@ def prompt_seconds(
             rate = half if kind == "float" else packed / constants.get(f"prompt {kind}", 1.0)
             seconds += factor * amount / rate
     attention = half * constants.get(f"attention/{backend}", constants["attention/new"])
+    attention /= constants["latent attention"] if work.latent else 1.0
     seconds += work.attention_flops * (1.0 if flash else constants["no flash attention"]) / attention
     seconds += constants["activation passes"] * _FLOAT_BYTES * width * work.layers / peak.bandwidth
     return max(batch * seconds, passed_bytes(work, batch) / reading) + launches(work, backend, constants)

@@ -29,7 +29,7 @@ class Work:
 
     ``read`` and ``experts`` are bytes a generated token reads of dense and of expert weights; ``cache`` bytes of
     attention cache and recurrent state, ``cache_cost`` the same with quantized types counted as 16 bits: no row shows
-    that unpacking them leaves anything of what they save. ``flops`` and ``expert_flops`` are multiply-adds × 2 of a prompt's token,
+    that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops`` and ``expert_flops`` are multiply-adds × 2 of a prompt's token,
     ``attention_flops`` those on the cache. ``held`` is bytes of all weights there, ``experts_held`` the experts of it,
     ``expert_share`` the part of its experts that a token uses.
     """
@@ -40,6 +40,7 @@ class Work:
     expert_flops: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cache: float = 0.0
     cache_cost: float = 0.0
+    latent: bool = False
     attention_flops: float = 0.0
     held: int = 0
     experts_held: int = 0
@@ -166,6 +167,7 @@ def _add_caches(
         block = architecture.blocks[layer]
         work = found[HOST if options.cache_on_host else device]
         cells = min(depth, cache.cells)  # a window holds no more
+        work.latent = architecture.latent is not None
         share, state = cells / max(cache.cells, 1), cache.recurrent / max(options.slots, 1)
         work.cache += cache.attention * share + state
         keys, values = _unpacked(options.cache_type_k), _unpacked(options.cache_type_v)
