@@ -159,6 +159,9 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
         )
     )
     add(
+        Parameter("latent attention", 1.3, 0.4, "cost of attention on a latent cache against plain attention, per FLOP")
+    )
+    add(
         Parameter(
             "prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"
         )
