@@ -419,6 +419,9 @@ def widths(outs: dict[str, LeftOut], leave: str | None = None) -> dict[str, Any]
             if not at:
                 at = [i for i, row in enumerate(out.rows) if single(row) == regime]
             regimes[regime] = regime_width([out.rows[i] for i in at], out.card[at], out.generation[at], out.vendor[at])
+    for regime in [name for name in regimes if name.endswith("MoE")]:
+        dense = regimes[regime.replace("MoE", "dense")]
+        regimes[regime] = mixture_width(outs, leave, regime, dense)
     return {"regimes": regimes, "measured": {pool: sorted(names) for pool, names in sorted(measured.items())}}
 
 
@@ -450,6 +453,33 @@ def regime_width(
         "rows": len(rows),
         "cards": len(means),
     }
+
+
+def mixture_width(outs: dict[str, LeftOut], leave: str | None, regime: str, dense: dict[str, Any]) -> dict[str, Any]:
+    """Mixtures of experts ran on few cards: dense half-widths times how much further off their rows were."""
+    found = [
+        (row.card, abs(float(error)) / half_width(regime, [row.gpus[0].card], row.backend, alone(regime, dense, out)))
+        for out in outs.values()
+        for row, error in zip(out.rows, out.card, strict=True)
+        if single(row) == regime and row.card != leave
+    ]
+    factor = max(1.0, float(np.quantile([score for _, score in found], COVERED))) if found else 1.5
+    return {
+        "half_width": round(factor * dense["half_width"], 4),
+        "pools": {pool: [round(factor * half, 4) for half in both] for pool, both in dense["pools"].items()},
+        "new": round(factor * dense["new"], 4),
+        "rows": len(found),
+        "cards": len({card for card, _ in found}),
+    }
+
+
+def alone(regime: str, dense: dict[str, Any], out: LeftOut) -> dict[str, Any]:
+    """A table of the dense widths under the name of ``regime``, every generation of its rows known."""
+    measured: dict[str, set[str]] = defaultdict(set)
+    for row in out.rows:
+        if row.gpus:
+            measured[pool_of(row)].add(generation_key(row))
+    return {"regimes": {regime: dense}, "measured": {pool: list(names) for pool, names in measured.items()}}
 
 
 def new_generation(pool: str, rows: Sequence[BenchRow], errors: np.ndarray, half: float) -> float:
