@@ -11,14 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from bench.llamacpp import _buffers
+from bench.llamacpp_log import PrintedBuffer, parse_log
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from bench import external
 from bench.external import run_external
-from bench.llamacpp import _buffers
-from bench.llamacpp_log import PrintedBuffer, parse_log
 from bench.unfinished import FOLDER, Draft, kept_raw, recover
 from fitcheck.errors import InputError
 from fitcheck.records import store

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
+from fitcheck.models.families.language.architecture import traits
+from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.gguf import GgufArray
-from fitcheck.models.language import traits
-from fitcheck.models.language_gguf import architecture_from_gguf
 
 BASE: dict[str, Any] = {
     "block_count": 2,

@@ -226,7 +226,7 @@ def test_a_report_prefers_what_reads_fluently_then_the_finer_tier() -> None:
     model = model_of("llama-3.1-8b", "Q8_0", "Q4_K_M", "BF16")
     roomy = check_language(model, machine(24))
     assert [cell.tier.name for cell in roomy.cells] == ["Q8_0", "BF16", "Q4_K_M"]  # beyond Q8_0 only speed counts
-    slow_card = replace(machine(24).gpus[0].card, memory_bandwidth=100e9)
+    slow_card = replace(machine(24).gpus[0].card, memory_bandwidth=80e9)
     slow = replace(machine(24), gpus=(replace(machine(24).gpus[0], card=slow_card),))
     assert check_language(model, slow).cells[0].tier.name == "Q4_K_M"
 

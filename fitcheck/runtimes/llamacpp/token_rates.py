@@ -1,0 +1,241 @@
+"""Seconds of llama.cpp on a device from work, published rates and the fitted constants of ``data/llamacpp_tokens.json``.
+
+Generation reads memory: bytes over the share of the published bandwidth that a backend and a generation of cards
+achieve, plus launches. A prompt computes: FLOP over the share of a card's matrix rate, plus the passes over its
+activations, plus launches. Every constant has a meaning, the rows it was fitted on and its residuals in the data file;
+``scripts/fit_tokens.py`` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.hardware.card import Card
+from fitcheck.runtimes.llamacpp.token_work import Work
+
+Constants = Mapping[str, float]
+BACKENDS = ("CUDA", "ROCm", "Vulkan", "Metal", "SYCL")
+_NATIVE = {"NVIDIA": "CUDA", "Apple": "Metal", "Intel": "Vulkan"}
+# 8-bit integer multiply-adds × 2 that llama.cpp's tiles issue a clock on one multiprocessor of Turing and later
+_TILE_FLOPS = 2048.0
+# 16-bit multiply-adds × 2 a clock of one multiprocessor with matrix units, Turing to Blackwell's consumer chips
+_HALF_FLOPS = 1024.0
+# watts for each TFLOP/s of the packed peak that makers usually allow: the rate of a card with less is lower
+_USUAL_WATTS = {"NVIDIA": 0.95, "AMD": 2.9}
+_LANES = {(6, 0): 64, (7, 0): 64, (7, 5): 64, (8, 0): 64}
+_FLOAT_BYTES = 4
+
+
+def data() -> dict[str, Any]:
+    """The data file, with constants, spreads and what they were fitted on."""
+    return load("runtimes.llamacpp", "llamacpp_tokens")
+
+
+@cache
+def fitted() -> dict[str, float]:
+    """Constants by name."""
+    return {name: float(entry["value"]) for name, entry in data()["constants"].items()}
+
+
+def backend_of(card: Card, named: str | None = None) -> str:
+    """The backend that is named, in its usual spelling, or the one people run on a card of this maker.
+
+    AMD's chips before RDNA 2 and those that share the host's memory without a ROCm build run on Vulkan.
+    """
+    if named is not None:
+        wanted = named.lower().replace("hip", "rocm")
+        return next((known for known in BACKENDS if known.lower() == wanted), named)
+    if card.vendor == "AMD":
+        return "ROCm" if (card.architecture or "").startswith(("RDNA", "CDNA")) else "Vulkan"
+    return _NATIVE.get(card.vendor, "Vulkan")
+
+
+@cache
+def generation_of(card: Card) -> str:
+    """A generation of cards whose kernels behave alike: "sm 8.6", "RDNA 3", "Xe2-HPG", "Apple M4"."""
+    if card.compute_capability is not None:
+        major, minor = card.compute_capability
+        return f"sm {major}.{minor}"
+    if card.vendor == "Apple":
+        return " ".join(card.name.split()[:2])
+    return (card.architecture or "unknown").removesuffix(".0").replace("RDNA 3.5", "RDNA 3")
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Published rates of a card in FLOP/s and B/s. ``packed`` is for products of quantized weights."""
+
+    packed: float
+    half: float
+    bandwidth: float
+
+
+@cache
+def peak_of(card: Card) -> Peak | None:
+    """``None`` where the bandwidth or every arithmetic rate is unknown.
+
+    NVIDIA: llama.cpp's integer tiles run at the same rate a clock on every multiprocessor since Turing, whatever the
+    maker's newer matrix units could do, so multiprocessors × clock (from the plain f32 rate) is the measure. AMD: the
+    half-precision rate, of matrix units where there are any. Elsewhere the plain f32 rate.
+    """
+    if card.memory_bandwidth is None or (card.shader_flops is None and card.tensor_flops is None):
+        return None
+    tensor = None if card.tensor_flops is None else card.tensor_flops.value
+    plain = card.shader_flops
+    if card.compute_capability is not None and plain is not None:
+        clocks = plain / (2 * _LANES.get(card.compute_capability, 128))
+        # products of 16-bit weights accumulate in 16 bits, which GeForce does not halve
+        half = plain if tensor is None else max(tensor, _HALF_FLOPS * clocks)
+        return Peak(_TILE_FLOPS * clocks, half, card.memory_bandwidth)
+    if card.vendor == "AMD":
+        packed_math = 2.0 if (card.architecture or "").startswith(("RDNA", "CDNA", "GCN 5")) else 1.0
+        rate = tensor or packed_math * (plain or 0.0)
+        return Peak(rate, rate, card.memory_bandwidth)
+    rate = plain or tensor or 0.0
+    return Peak(rate, rate, card.memory_bandwidth)
+
+
+@cache
+def power_ratio(card: Card) -> float:
+    """Watts a TFLOP/s of peak against what is usual for the maker; 1 where the power or the usual is unknown."""
+    peak, usual = peak_of(card), _USUAL_WATTS.get(card.vendor)
+    if peak is None or usual is None or not card.power_watts:
+        return 1.0
+    return card.power_watts / (peak.packed / 1e12) / usual
+
+
+def reading_rate(card: Card, backend: str, constants: Constants) -> float | None:
+    """B/s that kernels read weights of the reference quant (4 bits) with."""
+    if card.memory_bandwidth is None:
+        return None
+    share = constants.get(f"share/{backend}", constants["share/new"])
+    share *= constants.get(f"share of {generation_of(card)}", 1.0)
+    if (card.memory_type or "").startswith("HBM"):
+        share *= constants["share of HBM"]
+    elif card.form in ("workstation", "datacenter"):
+        share *= constants["share with error correction"]
+    if card.name.endswith("Ultra"):
+        share *= constants["share of two dies"]
+    if peak_of(card) is not None:
+        share *= float(power_ratio(card) ** constants["reading by power"])
+    return float(card.memory_bandwidth * share)
+
+
+def launches(work: Work, backend: str, constants: Constants) -> float:
+    """Seconds of one pass's kernels that no rate explains: launches, small kernels, routing of experts."""
+    layer = constants.get(f"layer/{backend}", constants["layer/new"])
+    units = work.layers + constants["expert layer"] * work.expert_layers
+    return layer * (units + constants["recurrent layer"] * work.recurrent_layers)
+
+
+def weight_bytes(work: Work, constants: Constants, backend: str, years: float = 0.0) -> float:
+    """Bytes a token reads of weights, each kind weighed by what its kernels cost against 4-bit ones of today."""
+    total = 0.0
+    dense = constants["age of reading"] ** years
+    expert = constants["expert read"] * constants["age of expert reading"] ** years
+    for read, factor in ((work.read, dense), (work.experts, expert)):
+        for kind, amount in read.items():
+            total += factor * amount * constants.get(f"read {kind}/{backend}", constants.get(f"read {kind}", 1.0))
+    return total
+
+
+def generation_seconds(work: Work, card: Card, backend: str, constants: Constants, years: float = 0.0) -> float | None:
+    """Seconds of one generated token on a card that holds ``work``, with a build ``years`` old; without the token's
+    own overhead."""
+    rate = reading_rate(card, backend, constants)
+    if rate is None:
+        return None
+    cached = work.cache_cost * constants.get(f"cache/{backend}", constants["cache/new"])
+    cached *= constants["latent cache"] if work.latent else 1.0
+    return (weight_bytes(work, constants, backend, years) + cached) / rate + launches(work, backend, constants)
+
+
+def prompt_seconds(
+    work: Work, card: Card, backend: str, batch: int, width: int, constants: Constants, *, flash: bool = True
+) -> float | None:
+    """Seconds of one micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``."""
+    peak, reading = peak_of(card), reading_rate(card, backend, constants)
+    if peak is None or reading is None:
+        return None
+    generation = constants.get(f"prompt of {generation_of(card)}", 1.0)
+    generation *= power_ratio(card) ** constants["prompt by power"]
+    packed = peak.packed * constants.get(f"prompt/{backend}", constants["prompt/new"]) * generation
+    half = peak.half * constants.get(f"half/{backend}", constants["half/new"]) * generation
+    fill = tile_fill(batch, work.expert_share, backend) if work.experts else 1.0
+    seconds = 0.0
+    for flops, factor in (
+        (work.flops, 1.0),
+        (work.expert_flops, constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) / fill),
+    ):
+        for kind, amount in flops.items():
+            rate = half if kind == "float" else packed / constants.get(f"prompt {kind}", 1.0)
+            seconds += factor * amount / rate
+    attention = half * constants.get(f"attention/{backend}", constants["attention/new"])
+    attention /= constants["latent attention"] if work.latent else 1.0
+    seconds += work.attention_flops * (1.0 if flash else constants["no flash attention"]) / attention
+    seconds += constants["activation passes"] * _FLOAT_BYTES * width * work.layers / peak.bandwidth
+    arithmetic, passed = batch * seconds, passed_bytes(work, batch) / reading
+    return float(max(arithmetic, passed) + launches(work, backend, constants))
+
+
+def passed_bytes(work: Work, batch: int) -> float:
+    """Bytes of weights and cache that one micro-batch reads: of the experts those that any of its tokens chose."""
+    return work.held - work.experts_held * (1 - min(1.0, batch * work.expert_share)) + work.cache
+
+
+def tile_fill(batch: int, active: float, backend: str = "CUDA") -> float:
+    """Share of a tile's columns that tokens fill: the tile is chosen for the whole batch, but an expert sees only its
+    ``active`` share of the tokens, and its tiles are computed in full."""
+    widest = data()["tile"]["columns"]
+    tile = min(int(widest.get(backend, widest["other"])), -(-batch // 8) * 8)
+    columns = max(1.0, batch * active)
+    return 1.0 if active == 1.0 else columns / (ceil(columns / tile) * tile)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The host as far as it is known: ``bandwidth`` of its memory in B/s as the modules are rated (or measured),
+    ``threads`` that compute, ``server`` for a board with eight or more channels."""
+
+    bandwidth: float | None = None
+    threads: int | None = None
+    server: bool = False
+
+    @property
+    def rated(self) -> float:
+        """B/s; what is usual for such a machine where nobody said."""
+        usual = data()["host_usual"]["server" if self.server else "desktop"]
+        return self.bandwidth if self.bandwidth is not None else float(usual["best"])
+
+
+def host_generation_seconds(work: Work, host: Host, constants: Constants, *, alone: bool) -> float:
+    """Seconds that the host adds to one generated token: reading, or decoding where few threads are slower than that.
+
+    ``alone`` is a run without a card; with one, every layer on the host also waits for the card and back.
+    """
+    rate = host.rated * constants["host share"]
+    seconds = work.cache_cost / rate
+    for read, factor in ((work.read, 1.0), (work.experts, constants["host expert read"])):
+        for kind, amount in read.items():
+            spent = factor * amount / rate
+            if host.threads:
+                thread = constants.get(f"thread {kind}", constants["thread Q4"])
+                spent = max(spent, amount / (host.threads * thread))
+            seconds += spent
+    layers = max(work.layers, work.expert_layers)
+    return seconds + (0.0 if alone else constants["host layer"] * layers)
+
+
+def host_prompt_seconds(work: Work, host: Host, batch: int, constants: Constants) -> float:
+    """Seconds of one micro-batch on the host's own cores: arithmetic or reading its weights, whichever takes longer."""
+    rate = constants["host flops a thread"] * (host.threads or float(data()["host_usual"]["threads"]["best"]))
+    seconds = work.attention_flops / rate
+    for flops in (work.flops, work.expert_flops):
+        for kind, amount in flops.items():
+            seconds += amount * constants.get(f"host prompt {kind}", 1.0) / rate
+    return max(batch * seconds, passed_bytes(work, batch) / (host.rated * constants["host share"]))

@@ -1,0 +1,55 @@
+"""How far a prediction may be off: as far as rows of other cards were when nobody had told the fit about theirs.
+
+``data/llamacpp_tokens.json`` holds, by regime, the half-width of log(rate) for each maker and backend, from rows left out
+card by card, and larger ones where a generation or a maker with this backend has no row at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, hypot, log
+from typing import Any
+
+from fitcheck.hardware.card import Card
+from fitcheck.runtimes.llamacpp.token_rates import data, generation_of
+from fitcheck.units import Interval
+
+
+def half_width(regime: str, cards: Sequence[Card], backend: str, table: dict[str, Any] | None = None) -> float:
+    """Half-width in log(rate) of ``regime`` ("generation, dense", "prompt, host", …) on ``cards`` with ``backend``."""
+    table = table or data()["spread"]
+    known = table["regimes"][regime]
+    return max((_on_card(known, card, backend, table) for card in cards), default=float(known["half_width"]))
+
+
+def pool_name(card: Card, backend: str) -> str:
+    """Cards whose predictions are off alike: a maker's with a backend; NVIDIA's before Turing, without integer matrix
+    units and little tuned for today, are apart."""
+    old = card.compute_capability is not None and card.compute_capability < (7, 5)
+    return f"{card.vendor} {backend}{' before Turing' if old else ''}"
+
+
+def _on_card(known: dict[str, Any], card: Card, backend: str, table: dict[str, Any]) -> float:
+    pool = pool_name(card, backend)
+    if pool not in table["measured"]:
+        return float(known["new"])
+    if pool not in known["pools"]:  # the maker's cards have run, but nothing of this regime
+        return 1.15 * float(known["half_width"])
+    width, new_generation = known["pools"][pool]
+    seen = generation_of(card) in table["measured"].get(pool, ())
+    return float(width) if seen else float(new_generation)
+
+
+def interval_of(best: float, half: float, host: tuple[float, float] = (1.0, 1.0)) -> Interval[float]:
+    """``best`` with ``half`` to both sides; ``host`` is what a slow or fast host of unknown memory would make of it.
+
+    Independent causes add up as squares.
+    """
+    low, high = (abs(log(factor)) for factor in host)
+    return Interval(best * exp(-hypot(half, low)), best, best * exp(hypot(half, high)))
+
+
+def new_units(card: Card) -> tuple[float, float]:
+    """(factor on the best prompt rate, factor that low and high widen by) for matrix units that no row has run on."""
+    entry = data()["unmeasured_units"].get(generation_of(card))
+    return (1.0, 1.0) if entry is None else (float(entry["best"]), float(entry["either_way"]))

@@ -1,0 +1,195 @@
+"""What one token of llama.cpp asks of each device: bytes by kind of quant, FLOP, layers.
+
+Tensors of one layer, role and kind go to one device together, so they are added up once a table; a run then only sorts
+a few hundred groups by device.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.quant import TYPES
+from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
+from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
+from fitcheck.runtimes.llamacpp.caches import cache_elements, layer_caches
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, tensor_device, tied_copy
+
+_NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight")
+_FLOATS = ("F32", "F16", "BF16")
+
+
+@dataclass(slots=True)
+class Work:
+    """Work on one device. Dictionaries are keyed by the kind of quant (``kind_of``).
+
+    ``read`` and ``experts`` are bytes a generated token reads of dense and of expert weights; ``cache`` bytes of
+    attention cache and recurrent state, ``cache_cost`` the same with quantized types counted as 16 bits: no row shows
+    that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops`` and ``expert_flops`` are multiply-adds × 2 of a prompt's token,
+    ``attention_flops`` those on the cache. ``held`` is bytes of all weights there, ``experts_held`` the experts of it,
+    ``expert_share`` the part of its experts that a token uses.
+    """
+
+    read: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    experts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    flops: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    expert_flops: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cache: float = 0.0
+    cache_cost: float = 0.0
+    latent: bool = False
+    attention_flops: float = 0.0
+    held: int = 0
+    experts_held: int = 0
+    expert_share: float = 1.0
+    layers: int = 0
+    expert_layers: int = 0
+    recurrent_layers: int = 0
+
+    @property
+    def bytes_per_token(self) -> float:
+        return sum(self.read.values()) + sum(self.experts.values()) + self.cache
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Tensors that always live together. ``first`` stands for all of them where a device is asked for."""
+
+    first: Tensor
+    kind: str
+    nbytes: int
+    elements: int
+    expert: bool
+    active: float
+    head: bool
+
+
+_groups: WeakKeyDictionary[TensorTable, tuple[_Group, ...]] = WeakKeyDictionary()
+
+
+def kind_of(type_name: str) -> str:
+    """Types that share their kernels' cost: "float", "Q8_0", "Q6_K", "Q5", "Q4", "Q3", "Q2", "IQ", "MXFP4"."""
+    if type_name in _FLOATS:
+        return "float"
+    if type_name in ("Q8_0", "Q6_K", "MXFP4"):
+        return type_name
+    if type_name.startswith(("IQ4", "Q4", "NVFP4")):
+        return "Q4"
+    if type_name.startswith(("IQ", "TQ")):
+        return "IQ"
+    return type_name[:2]
+
+
+def work_of(
+    architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
+) -> dict[int, Work]:
+    """Work by device after ``depth`` tokens: active experts only, one row of the embedding, the head for one token."""
+    found: defaultdict[int, Work] = defaultdict(Work)
+    options = result.options
+    moving = set()
+    for group in _grouped(architecture, tensors, split=bool(options.overrides)):
+        work = found[tensor_device(group.first, architecture, options, result.devices)]
+        _add(work, group)
+        if group.expert and group.first.layer not in moving:
+            moving.add(group.first.layer)
+            work.expert_layers += 1
+    head = tied_copy(architecture, tensors)
+    if head is not None:
+        work = found[result.devices.output]
+        work.read[kind_of(head.type)] += head.nbytes
+        work.held += head.nbytes
+    _add_caches(found, architecture, result, depth)
+    return dict(found)
+
+
+def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split: bool) -> Sequence[_Group]:
+    """Groups of a table; ``split`` keeps every tensor apart, for options that place them one by one."""
+    if split:
+        return [_group([tensor], architecture) for tensor in tensors if _counts(tensor)]
+    known = _groups.get(tensors)
+    if known is None:
+        together: defaultdict[tuple[object, ...], list[Tensor]] = defaultdict(list)
+        for tensor in tensors:
+            if _counts(tensor):
+                place = tensor.layer if tensor.layer is not None else tensor.name
+                head = tensor.name == "output.weight"
+                together[place, tensor.role == "expert", kind_of(tensor.type), head].append(tensor)
+        known = tuple(_group(members, architecture) for members in together.values())
+        _groups[tensors] = known
+    return known
+
+
+def _counts(tensor: Tensor) -> bool:
+    return tensor.name not in _NOT_READ and tensor.role not in ("nextn", "vision")
+
+
+def _group(members: Sequence[Tensor], architecture: LanguageArchitecture) -> _Group:
+    first = members[0]
+    return _Group(
+        first,
+        kind_of(first.type),
+        sum(tensor.nbytes for tensor in members),
+        sum(tensor.elements for tensor in members if len(tensor.shape) > 1),
+        first.role == "expert",
+        active_share(first, architecture),
+        first.name == "output.weight",
+    )
+
+
+def active_share(tensor: Tensor, architecture: LanguageArchitecture) -> float:
+    """Share of a tensor that one token uses: the chosen experts of all."""
+    if tensor.role != "expert" or not architecture.experts or tensor.layer is None:
+        return 1.0
+    used = architecture.blocks[min(tensor.layer, architecture.layers - 1)].experts_used
+    return used / architecture.experts if used else 1.0
+
+
+def _add(work: Work, group: _Group) -> None:
+    read, flops = (work.experts, work.expert_flops) if group.expert else (work.read, work.flops)
+    read[group.kind] += group.nbytes * group.active
+    if not group.head:
+        flops[group.kind] += 2.0 * group.elements * group.active
+    work.held += group.nbytes
+    if group.expert:
+        work.experts_held += group.nbytes
+        work.expert_share = group.active
+
+
+def _add_caches(
+    found: defaultdict[int, Work], architecture: LanguageArchitecture, result: LlamaEstimate, depth: int
+) -> None:
+    options = result.options
+    caches = layer_caches(architecture, options)
+    for layer, (device, cache) in enumerate(zip(result.devices.layers, caches, strict=True)):
+        block = architecture.blocks[layer]
+        work = found[HOST if options.cache_on_host else device]
+        cells = min(depth, cache.cells)  # a window holds no more
+        work.latent = architecture.latent is not None
+        share, state = cells / max(cache.cells, 1), cache.recurrent / max(options.slots, 1)
+        work.cache += cache.attention * share + state
+        keys, values = _unpacked(options.cache_type_k), _unpacked(options.cache_type_v)
+        work.cache_cost += (cache.keys * keys + cache.values * values) * share + state
+        work.attention_flops += 2.0 * block.heads * _attended(architecture, layer, options) * cells
+        found[device].layers += 1
+        found[device].recurrent_layers += int(block.recurrent)
+
+
+def _unpacked(name: str) -> float:
+    """How much larger a cache type's elements are as 16-bit ones."""
+    quant = TYPES[cache_type(name)]
+    return max(1.0, 2.0 * quant.block / quant.block_bytes)
+
+
+def _attended(architecture: LanguageArchitecture, layer: int, options: LlamaOptions) -> int:
+    """Elements of K and V that one query head multiplies for each cached token."""
+    block = architecture.blocks[layer]
+    if architecture.latent is None:
+        return block.key_length + block.value_length if block.attention else 0
+    keys, _ = cache_elements(architecture, layer, options)
+    latent = architecture.latent
+    if keys == latent.rank + latent.rope:
+        return keys + latent.rank
+    return latent.key_length + latent.value_length
