@@ -1,7 +1,7 @@
 """Predicted against published tokens per second of llama.cpp, each row's card left out of the fit.
 
-``scripts/fit_tokens.py`` keeps, for every row, the rate and the half-width that come from all other cards' rows; what is
-shown here is therefore never tested on itself.
+``scripts/fit_tokens.py`` keeps, for every row, the rate and the half-width that come from all other cards' rows; what
+is shown here is therefore never tested on itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Seconds of llama.cpp on a device from work, published rates and the fitted constants of ``data/llamacpp_tokens.json``.
+"""Seconds of llama.cpp on a device: work, published rates and the constants of ``data/llamacpp_tokens.json``.
 
 Generation reads memory: bytes over the share of the published bandwidth that a backend and a generation of cards
 achieve, plus launches. A prompt computes: FLOP over the share of a card's matrix rate, plus the passes over its
@@ -158,7 +158,7 @@ def generation_seconds(work: Work, card: Card, backend: str, constants: Constant
 def prompt_seconds(
     work: Work, card: Card, backend: str, batch: int, width: int, constants: Constants, *, flash: bool = True
 ) -> float | None:
-    """Seconds of one micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``."""
+    """Seconds of a micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``."""
     peak, reading = peak_of(card), reading_rate(card, backend, constants)
     if peak is None or reading is None:
         return None
@@ -167,7 +167,7 @@ def prompt_seconds(
     packed = peak.packed * constants.get(f"prompt/{backend}", constants["prompt/new"]) * generation
     half = peak.half * constants.get(f"half/{backend}", constants["half/new"]) * generation
     fill = tile_fill(batch, work.expert_share, backend) if work.experts else 1.0
-    seconds = 0.0
+    seconds: float = 0.0
     for flops, factor in (
         (work.flops, 1.0),
         (work.expert_flops, constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) / fill),
@@ -176,7 +176,7 @@ def prompt_seconds(
             rate = half if kind == "float" else packed / constants.get(f"prompt {kind}", 1.0)
             seconds += factor * amount / rate
     attention = half * constants.get(f"attention/{backend}", constants["attention/new"])
-    attention /= constants["latent attention"] if work.latent else 1.0
+    attention /= float(constants["latent attention"]) if work.latent else 1.0
     seconds += work.attention_flops * (1.0 if flash else constants["no flash attention"]) / attention
     seconds += constants["activation passes"] * _FLOAT_BYTES * width * work.layers / peak.bandwidth
     arithmetic, passed = batch * seconds, passed_bytes(work, batch) / reading

@@ -1,7 +1,7 @@
 """How far a prediction may be off: as far as rows of other cards were when nobody had told the fit about theirs.
 
-``data/llamacpp_tokens.json`` holds, by regime, the half-width of log(rate) for each maker and backend, from rows left out
-card by card, and larger ones where a generation or a maker with this backend has no row at all.
+``data/llamacpp_tokens.json`` holds, by regime, the half-width of log(rate) for each maker and backend, from rows
+left out card by card, and larger ones where a generation or a maker with this backend has no row at all.
 """
 
 from __future__ import annotations
