@@ -179,18 +179,26 @@ def build(documents: Iterable[dict[str, Any]]) -> Index:
 
 def _sound(row: R) -> R:
     """``row``, whose values are what their fields say. Raises ValueError when a file of unknown origin held others."""
-    for one in fields(row):  # type: ignore[arg-type]
-        value = getattr(row, one.name)
-        fits = _FITS.get(str(one.type).removesuffix(" | None"))
-        optional = str(one.type).endswith("| None") and value is None
-        if fits is not None and not optional and not fits(value):
-            raise ValueError(f"{one.name} is not {one.type}")
+    for name, fits, optional in _checks(type(row)):  # type: ignore[arg-type]
+        value = getattr(row, name)
+        if not (optional and value is None) and not fits(value):
+            raise ValueError(f"{name} is of another kind")
     if isinstance(row, Run):
         _sound(row.cell)
-        hash(row.cell)
         if not all(_is_size(value) for _, value in row.cell.sizes):
             raise ValueError("a size is no number")
     return row
+
+
+@cache
+def _checks(kind: type) -> tuple[tuple[str, Callable[[Any], bool], bool], ...]:
+    """(field, what its values have to be, whether it may be None) of the fields that have a plain type."""
+    plain = ((one.name, str(one.type)) for one in fields(kind))
+    return tuple(
+        (name, _FITS[kind_name], stated != kind_name)
+        for name, stated in plain
+        if (kind_name := stated.removesuffix(" | None")) in _FITS
+    )
 
 
 def _is_whole(value: Any) -> bool:

@@ -3,6 +3,7 @@ and soon. `FITCHECK_HOSTILE=40 pytest …` runs a thousand records."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -59,7 +60,7 @@ def damaged(chance: random.Random) -> bytes:
         if isinstance(at, dict) and chance.random() < 0.2:
             at.pop(last)
         else:
-            at[last] = chance.choice(VALUES)
+            at[last] = copy.deepcopy(chance.choice(VALUES))
     try:
         if chance.random() < 0.8:
             document["id"] = store.document_id(document)
