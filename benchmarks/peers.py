@@ -33,7 +33,7 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.gguf import read_gguf
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp import LlamaOptions, parse_build
-from fitcheck.runtimes.llamacpp import buffers as estimate
+from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.units import GIB, MIB
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def captured() -> list[Truth]:
 
 
 def published() -> list[Truth]:
-    data = resources.files("fitcheck.memory").joinpath("data/published")
+    data = resources.files("fitcheck.runtimes.llamacpp").joinpath("data/published")
     readings = json.loads(data.joinpath("llamacpp_rows.json").read_text())["rows"]
     rows = list(csv.DictReader(data.joinpath("llamacpp.csv").read_text().splitlines()))
     found = []

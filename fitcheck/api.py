@@ -33,8 +33,8 @@ def check(
     ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a URL.
     ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs on; what
     is said of memory (bytes), display and slot (PCIe generation and lanes) counts on top of any of them. ``tier`` names
-    tiers, ``gguf`` is a local file that stands for the tier of a catalog model. ``options`` are those of the runtimes by
-    name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384`` (``fitcheck check --help`` lists them). Records
+    tiers, ``gguf`` is a local file that stands for the tier of a catalog model. ``options`` are those of the runtimes
+    by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384`` (``fitcheck check --help`` lists them). Records
     that this installation or this user holds for the card are taken in.
 
     Raises ``fitcheck.errors.InputError``, or a kind of it, for names and values that cannot be.
@@ -51,7 +51,7 @@ def check(
 def answer(
     target: str, machine: Machine, wanted: Any, *, gguf: str | Path | None = None, offline: bool = False
 ) -> tuple[Report, tuple[int, int] | None]:
-    """The report, and what was fetched for it (bytes, requests; ``None`` where nothing had to be). Raises InputError."""
+    """The report, and what was fetched for it (bytes, requests; ``None`` where nothing was). Raises InputError."""
     from dataclasses import replace
 
     from fitcheck.hardware.budget import budgets_of

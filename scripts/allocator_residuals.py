@@ -1,7 +1,7 @@
 """How far replays of the caching allocator are off on published rows and on the pass records under ``results/``.
 
-Nothing is fitted: predicted reserved bytes come from ``fitcheck.runtimes.sensenova.replay``. What they were off widens the interval
-of every estimate, so the 2.5th and 97.5th percentile and all rows go into ``fitcheck/memory/data/allocator.json``; its
+Nothing is fitted: predicted reserved bytes come from ``fitcheck.runtimes.sensenova.replay``. What they were off widens the
+interval of every estimate, so the 2.5th and 97.5th percentile and all rows go into ``fitcheck/memory/data/allocator.json``; its
 other blocks (context, launch queue, error of allocated) stay as they are. Rows under a cap are left out: there the
 allocator gives cache back.
 
@@ -14,9 +14,10 @@ import json
 from pathlib import Path
 from statistics import median, quantiles
 
+from fitcheck.verdict.measured import published_cells, recorded_cells
+
 from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.units import GIB
-from fitcheck.verdict.measured import published_cells, recorded_cells
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "fitcheck/memory/data/allocator.json"

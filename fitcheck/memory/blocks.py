@@ -1,4 +1,4 @@
-"""Bytes that torch really takes for one tensor: on the card as stored, rounded to allocator blocks, pinned on the host."""
+"""Bytes that torch really takes for one tensor: as stored on the card, in allocator blocks, pinned on the host."""
 
 from __future__ import annotations
 

@@ -15,6 +15,11 @@ def slugs() -> tuple[str, ...]:
     return tuple(slug for family in registry.every() for slug in family.slugs())
 
 
+def published() -> tuple[str, ...]:
+    """Names of the models whose tiers are published files one by one: those that pages are made of."""
+    return tuple(slug for family in registry.every() if not family.by_rule for slug in family.slugs())
+
+
 @cache
 def get(slug: str) -> Model:
     """The catalog model of that slug. Raises ModelError naming the nearest slugs."""

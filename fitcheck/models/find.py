@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from fitcheck.errors import InputError, ModelError, OptionError
+from fitcheck.errors import FileError, InputError, ModelError, OptionError
 from fitcheck.models import catalog
 from fitcheck.models.candidates import Candidate
 from fitcheck.models.families import registry
@@ -51,6 +51,9 @@ def find_model(
     if target.lower() in catalog.slugs():
         model = catalog.get(target)
         return Identified(model, _known(model, tiers, gguf))
+    named = None if _is_place(target) else _named(target)
+    if named is not None:
+        return Identified(named, _known(named, tiers, gguf))
     if gguf is not None:
         raise OptionError(
             f"--gguf goes with a catalog model; to check that file itself, write `fitcheck check {gguf}`."
@@ -84,7 +87,7 @@ def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None
     A tier that cannot be read is left out with a note, unless it is the only one.
     """
     chosen, notes = _chosen(found, tiers, size)
-    read, problems = _read(found, chosen)
+    read, problems = _models(*_read(found, chosen))
     place = Found(found.name, tuple(read), found.repository, found.pipeline, found.config, found.projectors)
     model = next(one for family in registry.every() if (one := family.recognize(place)) is not None)
     return model, [*notes, *(f"Left out: {problem}" for problem in problems)]
@@ -119,6 +122,37 @@ def _read(found: Resolved, candidates: Sequence[Candidate]) -> tuple[list[ReadTi
     return read, problems
 
 
+def _models(read: Sequence[ReadTier], problems: list[InputError]) -> tuple[list[ReadTier], list[InputError]]:
+    """Without adapters, projectors and the like, which are no tier. Raises FileError when there is nothing else."""
+    models = []
+    for one in read:
+        why = next((why for family in registry.every() if (why := family.refuses(one)) is not None), None)
+        if why is None:
+            models.append(one)
+        else:
+            problems.append(FileError(f"{one.candidate.files[0]}: {why}."))
+    if not models:
+        raise problems[-1]
+    return models, problems
+
+
+def _named(text: str) -> Model | None:
+    """The catalog model that a person means by ``text``. Raises ModelError when it could be several."""
+    return next((model for family in registry.every() if (model := family.named(text)) is not None), None)
+
+
+def _is_place(target: str) -> bool:
+    """Whether ``target`` is a path that exists, written as a path, a hub name or an address."""
+    from fitcheck.models.hub import parse_hub_name
+
+    if target.startswith(("http://", "https://", ".", "/", "~")) or "\\" in target or not target.isprintable():
+        return True
+    with suppress(OSError, RuntimeError, ValueError):
+        if Path(target).expanduser().exists():
+            return True
+    return target.lower().endswith((".gguf", ".safetensors")) or parse_hub_name(target) is not None
+
+
 def _refuse_what_names_nothing(target: str) -> None:
     """A word that is neither a path nor a hub name is most often a slip; say what it may have been meant to be."""
     from fitcheck.models.hub import parse_hub_name
@@ -131,7 +165,7 @@ def _refuse_what_names_nothing(target: str) -> None:
         is_path = target.startswith((".", "/", "~")) or "\\" in target
         if not is_path and parse_hub_name(target) is not None:
             return
-        near = difflib.get_close_matches(target.lower(), catalog.slugs(), n=2, cutoff=0.5) or _files_like(target)
+        near = [name for family in registry.every() for name in family.near(target)][:3] or _files_like(target)
         meant = f"; did you mean {', '.join(near)}?" if near else "."
         raise ModelError(
             f"{target!r} is neither a catalog model, nor a file or folder, nor a hub name like org/repo or "

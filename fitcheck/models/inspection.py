@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from fitcheck.models.candidates import quant_label
-from fitcheck.models.families.language.mixture import ALIASES, BASE
+from fitcheck.models.families import registry
 from fitcheck.models.gguf import GgufArray, GgufHeader
-from fitcheck.models.quant import TYPES
+from fitcheck.models.quant import ALIASES, BASE, TYPES
 from fitcheck.models.safetensors import SafetensorsHeader
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.units import format_percent
@@ -72,7 +72,7 @@ def inspect_header(
     tier: str, files: Sequence[str], header: GgufHeader | SafetensorsHeader, config: Mapping[str, object] | None = None
 ) -> Inspection:
     """Sums, names and contradictions of one candidate. ``config`` is its config.json, where there is one."""
-    table = header.tensors
+    table = _with_roles(header.tensors)
     if isinstance(header, GgufHeader):
         kind, architecture, facts = f"GGUF v{header.version}", header.architecture, _gguf_facts(header)
         mismatches = _mismatches(files[0], header)
@@ -98,6 +98,12 @@ def inspect_header(
         unquantized=_shares(kept, lambda tensor: tensor.role),
         mismatches=mismatches,
     )
+
+
+def _with_roles(table: TensorTable) -> TensorTable:
+    """Roles by the names of the family whose table it is, else as the reader found them."""
+    found = (family.classify(table) for family in registry.every())
+    return next((own for own in found if own is not None), table)
 
 
 def _shares(tensors: Iterable[Tensor], key: Callable[[Tensor], str]) -> dict[str, Share]:

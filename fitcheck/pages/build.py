@@ -30,7 +30,7 @@ from fitcheck.pages.render import static
 from fitcheck.pages.view import neighbours
 from fitcheck.records import evidence
 from fitcheck.records.evidence import Index
-from fitcheck.verdict.accuracy import Row
+from fitcheck.verdict.accuracy import AccuracyRow
 from fitcheck.verdict.evidence import calibration_for
 from fitcheck.verdict.usual_machine import ask
 
@@ -63,7 +63,7 @@ class _Job:
     card: Card
     records: list[dict[str, Any]]
     index: Index
-    accuracy: tuple[Row, ...]
+    accuracy: tuple[AccuracyRow, ...]
 
 
 def _compute(job: _Job) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -176,7 +176,7 @@ def _documents(inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None) ->
             own, index = inputs.records_of(card.slug, model.slug), indices[card.slug]
             accuracy = inputs.accuracy_of(model, card.slug)
             # records of other models count only through the rates that they lend this one
-            lent = [calibration_for(card, tier, index) for tier in model.tiers]
+            lent = [calibration_for(card, tier.name, index) for tier in model.tiers]
             key = digest([inputs.engine, model.slug, card.slug, digest_json(own), repr(lent), repr(accuracy)])
             address = f"check/{model.slug}/{card.slug}/"
             entry = known.get(address)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from fitcheck.hardware.budget import budget
 from fitcheck.hardware.card import Card, Sourced
+from fitcheck.memory.weighing import Verdict
 from fitcheck.models.workload import Task
 from fitcheck.pages.view import RUNS, focus
 from fitcheck.units import GIB
-from fitcheck.verdict.accuracy import Row
-from fitcheck.verdict.check import order
-from fitcheck.verdict.judge import Verdict, judge
+from fitcheck.verdict.accuracy import AccuracyRow
+from fitcheck.verdict.check import rejudged
+from fitcheck.verdict.order import order
 from fitcheck.verdict.report import Cell, Report, cell_json
 from fitcheck.verdict.usual_machine import Asked
 
@@ -28,13 +28,13 @@ RAM_STEPS = tuple(size * GIB for size in (16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
 def check_document(
-    asked: Asked, records: Sequence[Mapping[str, Any]] = (), accuracy: Sequence[Row] = ()
+    asked: Asked, records: Sequence[Mapping[str, Any]] = (), accuracy: Sequence[AccuracyRow] = ()
 ) -> dict[str, Any]:
     """Everything the page about ``asked`` says. ``records`` are JSON documents of this model on this card."""
     report = asked.report()
     tasks = []
     for task in asked.model.tasks:
-        cell = report.cells[focus(report.to_json())] if task is Task.T2I else closest(asked, task)
+        cell = report.cells[report.headline] if task is asked.model.tasks[0] else closest(asked, task)
         shown = {name: value for name, value in cell_json(cell).items() if name in TASK_CELL}
         tasks.append({"task": str(task), "command": asked.command(task), "cell": shown})
     return {
@@ -47,25 +47,26 @@ def check_document(
 def closest(asked: Asked, task: Task) -> Cell:
     """The best cell of a task, with its advice; where none runs, the published one that is least short."""
     report = asked.report(task, advise=False)
-    cell = report.cells[focus(report.to_json())]
+    cell = report.cells[report.headline]
     if cell.verdict is Verdict.FITS:
         return cell
-    return asked.report(task, tiers=(cell.tier,), modes=(cell.placement.mode,)).best
+    advised = asked.report(task, tiers=(cell.tier,))
+    return next((one for one in advised.cells if one.placement == cell.placement), cell)
 
 
 def report_document(
     report: Report,
     command: str | None = None,
     records: Sequence[Mapping[str, Any]] = (),
-    accuracy: Sequence[Row] = (),
+    accuracy: Sequence[AccuracyRow] = (),
 ) -> dict[str, Any]:
     """The document of any report, also of one that no page of the site is about."""
-    model, gpu = report.model, report.machine.gpus[0]
+    model, gpu = report.model, report.gpu
     return {
         "schema": SCHEMA,
         "address": None,
         "command": command,
-        "card": card_facts(gpu.card),
+        "card": None if gpu is None else card_facts(gpu.card),
         "report": report.to_json(),
         "tasks": [],
         "system_memory": system_memory(report),
@@ -108,21 +109,16 @@ def system_memory(report: Report) -> list[dict[str, Any]]:
     Empty where memory is shared, and for language models, whose layers move with the memory there is.
     """
     rows: list[dict[str, Any]] = []
-    if report.machine.gpus[0].card.unified_memory or report.workload.task is Task.CHAT:
+    if report.workload.task.read_along or any(gpu.card.unified_memory for gpu in report.machine.gpus):
         return rows
     for size in RAM_STEPS:
         machine = replace(report.machine, ram_total=size, ram_available=None)
-        have = replace(report.budget, ram=budget(machine).ram)
-        cells = [
-            replace(cell, judgement=judge(cell.footprint, have, machine.gpus[0].card, cell.placement))
-            for cell in report.cells
-        ]
-        best = order(cells)[0]
+        best = order([rejudged(cell, machine) for cell in report.cells])[0]
         rows.append({"ram": size, "verdict": str(best.verdict), "tier": best.tier.name, "mode": best.placement.mode})
     return rows
 
 
-def accuracy_of(rows: Sequence[Row]) -> dict[str, Any] | None:
+def accuracy_of(rows: Sequence[AccuracyRow]) -> dict[str, Any] | None:
     """How the estimator did on the measurements in ``rows``; ``None`` when there are none."""
     if not rows:
         return None
@@ -135,7 +131,7 @@ def accuracy_of(rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def accuracy_row(row: Row) -> dict[str, Any]:
+def accuracy_row(row: AccuracyRow) -> dict[str, Any]:
     return {**asdict(row), "error": row.error, "covered": row.covered}
 
 

@@ -14,7 +14,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
-from fitcheck.verdict.accuracy import Row, published_rows, recorded_rows
+from fitcheck.verdict.accuracy import AccuracyRow, published_rows, recorded_rows
 
 DEFAULT_BASE_URL = "https://fitcheck.example/"
 _PACKAGE = Path(__file__).parents[1]
@@ -23,12 +23,13 @@ _ENGINE = (
     "units.py",
     "hardware",
     "models",
+    "data_files.py",
     "memory",
     "speed",
+    "runtimes",
     "verdict",
     "records",
     "pages/document.py",
-    "pages/question.py",
 )
 _PAGES = ("units.py", "pages")
 _NOT_CODE = {"results.json"}
@@ -42,7 +43,7 @@ class Inputs:
     models: tuple[Model, ...]
     cards: tuple[Card, ...]
     records: tuple[dict[str, Any], ...]
-    accuracy: tuple[Row, ...]
+    accuracy: tuple[AccuracyRow, ...]
     base_url: str
     engine: str
     pages: str
@@ -59,14 +60,13 @@ class Inputs:
             found = [record for record in found if (record.get("model") or {}).get("slug") == model]
         return newest_first(found)
 
-    def accuracy_of(self, model: Model, card: str) -> tuple[Row, ...]:
+    def accuracy_of(self, model: Model, card: str) -> tuple[AccuracyRow, ...]:
         """What others published about the model, and its records on this card."""
-        short = f"{model.name.removeprefix('SenseNova-')} "
         here = {record["id"] for record in self.records_of(card, model.slug)}
         return tuple(
             row
             for row in self.accuracy
-            if row.cell.startswith(short) and (row.origin == "published" or row.source in here)
+            if row.model == model.slug and (row.origin == "published" or row.source in here)
         )
 
 
@@ -83,7 +83,7 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
     if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
         raise InputError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
     return Inputs(
-        models=tuple(catalog.get(slug) for slug in catalog.slugs()),
+        models=tuple(catalog.get(slug) for slug in catalog.published()),
         cards=_chosen(cards),
         records=tuple(_records(results)),
         accuracy=tuple(published_rows() + (recorded_rows(results) if results is not None and results.is_dir() else [])),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from fitcheck.models.catalog import bfloat16_compute_capability, minimum_compute_capability
+import fitcheck
 from fitcheck.models.model import Model
 from fitcheck.pages import view, words
 from fitcheck.pages.document import accuracy_row, card_facts
 from fitcheck.pages.formats import VERDICTS, write
 from fitcheck.pages.inputs import Inputs, digest, digest_json, newest_first
 from fitcheck.pages.view import Crumb
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.torch_platform import minimum_compute_capability
+from fitcheck.speed.rates import bfloat16_compute_capability
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import summarize
 
@@ -135,7 +140,7 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
         "slug": model.slug,
         "name": model.name,
         "licence": model.licence,
-        "task": "t2i",
+        "task": str(model.tasks[0]),
         "width": 2048,
         "height": 2048,
         "counts": counts,
@@ -346,7 +351,7 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
         "method.html",
         "Method: from a model’s tensors to a verdict",
         "How memory, time and the verdict are computed, what each word means, and how it is checked.",
-        document={"schema": LIST_SCHEMA, "address": "method/", "sources": sources()},
+        document={"schema": LIST_SCHEMA, "address": "method/", "sources": sources(), "modes": modes_of(inputs)},
         preview=_plain("fitcheck", "Method", "from a model’s tensors to a verdict"),
         section="method/",
     )
@@ -363,13 +368,20 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
     )
 
 
-def sources() -> list[list[str]]:
-    """Where the constants of the estimator come from, as their data files say: place and source."""
-    from fitcheck.data_files import load
-    from fitcheck.speed.rates import data
+def modes_of(inputs: Inputs) -> dict[str, str]:
+    """What the modes mean of the runtimes that the site's models are asked about."""
+    names = dict.fromkeys(runtime.name for model in inputs.models for runtime in registry.serving(model))
+    return {mode: words_ for name in names for mode, words_ in registry.get(name).modes.items()}
 
-    files = {name: load(name) for name in ("sensenova", "allocator", "host")} | {"rates": data()}
-    return [[place, text] for name, content in files.items() for place, text in _stated(name, content)]
+
+def sources() -> list[list[str]]:
+    """Where the constants of the estimator come from, as the data files of its rooms say: place and source."""
+    root = Path(fitcheck.__file__).parent
+    found = []
+    for path in sorted(file for room in ("memory", "speed", "runtimes") for file in (root / room).rglob("data/*.json")):
+        content = json.loads(path.read_bytes())
+        found += [[place, text] for place, text in _stated(path.stem, content)]
+    return found
 
 
 def _stated(place: str, value: Any) -> Iterator[tuple[str, str]]:

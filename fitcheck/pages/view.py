@@ -24,7 +24,7 @@ def visible(text: str) -> str:
 def matrix(report: Mapping[str, Any]) -> tuple[list[str], list[tuple[int, list[int | None]]]]:
     """Modes, and for each tier the index of a cell that names it and the cell index by mode. Smallest files first."""
     cells = report["cells"]
-    modes = [mode for mode in ("full", "fast", "balanced", "low") if any(cell["mode"] == mode for cell in cells)]
+    modes = list(report["modes"])
     modes += sorted({cell["mode"] for cell in cells} - set(modes))
     place = {(cell["tier"], cell["mode"]): index for index, cell in enumerate(cells)}
     sizes = {cell["tier"]: cell["disk"] for cell in cells}
@@ -51,18 +51,8 @@ def pick(report: Mapping[str, Any], indices: Sequence[int]) -> list[Mapping[str,
 
 
 def focus(report: Mapping[str, Any]) -> int:
-    """The cell a page speaks about: the best one, or, where none runs, the published one that is least short."""
-    cells = report["cells"]
-    if cells[0]["verdict"] != "no":
-        return 0
-    published = [index for index, cell in enumerate(cells) if cell["published"]]
-    return min(published, key=lambda index: _lack(cells[index]), default=0)
-
-
-def _lack(cell: Mapping[str, Any]) -> float:
-    """By how much the scarcest resource is exceeded, as a share of what is there; negative when nothing is short."""
-    shares = [-margin["left"] / max(margin["available"], 1) for margin in cell["margins"].values()]
-    return max(shares, default=0.0)
+    """The cell a page speaks about, as the verdict chose it."""
+    return int(report["headline"])
 
 
 def bindings(report: Mapping[str, Any]) -> list[list[int]]:
@@ -138,9 +128,9 @@ def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> lis
         and (record["model"]["tier"], record["runtime"].get("mode"), record["runtime"].get("revision"))
         == (cell["tier"], cell["mode"], cell["revision"])
         and record["workload"]["task"] == work["task"]
-        and (record["runtime"].get("policy") or cell["policy"]) == cell["policy"]
-        and all(record["workload"].get(name) == work[name] for name in ("width", "height"))
-        and record["workload"].get("cfg") == cell["cfg"]
+        and (record["runtime"].get("policy") or cell["settings"].get("policy")) == cell["settings"].get("policy")
+        and all(record["workload"].get(name) == work.get(name) for name in ("width", "height"))
+        and record["workload"].get("cfg") == cell["workload"].get("cfg")
     ]
 
 

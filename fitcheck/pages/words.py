@@ -19,12 +19,6 @@ EVIDENCE = {
     "calibrated": "computed, with rates measured on this card",
     "measured": "measured on this card",
 }
-MODES = {
-    "full": "all weights on the card",
-    "fast": "streams layers, keeps as many as fit",
-    "balanced": "streams layers, two ahead",
-    "low": "one layer at a time",
-}
 TASKS = {
     "t2i": "Make an image from text",
     "editing": "Edit an image",

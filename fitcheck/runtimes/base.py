@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Budget, Gpu, Machine
@@ -113,8 +113,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What no amount of memory changes: the verdict that software and card allow at best, and why. ``decides`` says that
-    amounts count for nothing beside it."""
+    """What no amount of memory changes: the verdict that software and card allow at best, and why. ``decides`` says
+    that amounts count for nothing beside it."""
 
     verdict: Verdict
     constraint: Constraint
@@ -144,7 +144,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One predicted number beside a published one, in ``unit``; without an interval ``low`` and ``high`` are ``None``."""
+    """One predicted number beside a published one, in ``unit``; ``low`` and ``high`` are ``None`` without an interval."""
 
     source: str
     name: str
@@ -169,7 +169,7 @@ class Runtime(Protocol):
     families: tuple[str, ...]
     options: type
     offered: bool = True
-    modes: Mapping[str, str] = {}
+    modes: ClassVar[Mapping[str, str]] = {}
     times: bool = True
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterable[Ask]:

@@ -1,4 +1,4 @@
-"""Amounts and platform together: the verdict without its words. A runtime that searches for a placement asks this too."""
+"""Amounts and platform together: the verdict without its words. A runtime that looks for a placement asks this too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a runtime declares its options: once, as fields of a frozen dataclass that commands, API, JSON and records read."""
+"""How a runtime declares its options: once, as fields of a frozen dataclass that commands, API and records read."""
 
 from __future__ import annotations
 

@@ -26,6 +26,10 @@ class Duration:
         """Seconds of a part; 0 where there is none of that name."""
         return dict(self.parts).get(name, 0.0)
 
+    def amount(self, name: str) -> int:
+        """Bytes that moved; 0 where nothing of that name did."""
+        return dict(self.amounts).get(name, 0)
+
     def rate(self, name: str) -> Interval[float] | None:
         """A rate by name; ``None`` where it is unknown or means nothing for the workload."""
         return dict(self.rates).get(name)

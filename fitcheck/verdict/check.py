@@ -1,4 +1,4 @@
-"""The check: every runtime in play, every tier and placement of a model on a machine, judged, timed and put in order."""
+"""The check: every runtime in play, every tier and placement of a model, judged, timed and put in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.order import order
+from fitcheck.verdict.order import headline, order
 from fitcheck.verdict.report import Cell, Evidence, Report, unjudged
 
 
@@ -46,7 +46,8 @@ def check(
     if not cells:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
     ordered = tuple(order(cells))
-    return Report(model, machine, ordered[0].ask.budgets, ordered, _notes(model, ordered[0], wanted))
+    notes = _notes(model, ordered[0], wanted)
+    return Report(model, machine, ordered[0].ask.budgets, ordered, notes, headline(ordered))
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:

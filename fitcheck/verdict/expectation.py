@@ -12,7 +12,8 @@ from fitcheck.units import Interval, format_gib, format_seconds
 from fitcheck.verdict.evidence import ask_of
 
 # How far outside the estimate's own interval a measurement may lie before it surprises: a little more than replays and
-# sizes have ever been off for memory, a factor for seconds because cards of one name differ by cooling and power limits.
+# sizes have ever been off for memory, a factor
+# for seconds because cards of one name differ by cooling and power limits.
 _MEMORY_SLACK = 1.15
 _TIME_SLACK = 2.0
 _TINY = "tiny"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fitcheck.memory.weighing import Verdict
 from fitcheck.verdict.report import Cell
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
@@ -22,6 +23,20 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
     if not cells:
         return []
     return by_reading(cells) if cells[0].workload.task.read_along else by_waiting(cells)
+
+
+def headline(cells: Sequence[Cell]) -> int:
+    """Which of ordered cells an answer speaks of: the best one, or, where none runs, the published one that is least
+    short."""
+    if cells[0].verdict is not Verdict.NO:
+        return 0
+    published = [index for index, cell in enumerate(cells) if cell.tier.published]
+    return min(published, key=lambda index: _lack(cells[index]), default=0)
+
+
+def _lack(cell: Cell) -> float:
+    """By how much the scarcest resource is exceeded, as a share of what is there; negative when nothing is short."""
+    return max((-margin.left / max(margin.available, 1) for margin in cell.judgement.margins), default=0.0)
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:

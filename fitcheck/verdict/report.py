@@ -12,6 +12,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Workload
 from fitcheck.records.sizes import USED
+from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Placement
 from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval
@@ -98,18 +99,29 @@ NO_CARD = CardMemory((), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``cells`` are ordered best first; ``budgets`` are the cards' in the machine's order."""
+    """``cells`` are ordered best first, ``headline`` is the index of the one to speak of where none runs; ``budgets``
+    are the cards' in the machine's order."""
 
     model: Model
     machine: Machine
     budgets: tuple[Budget, ...]
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    headline: int = 0
 
     @property
     def best(self) -> Cell:
         """The cell that headlines speak of."""
         return self.cells[0]
+
+    @property
+    def modes(self) -> dict[str, str]:
+        """What the modes of the cells mean, in the order from most card memory to least, of the runtimes that gloss
+        theirs."""
+        names = dict.fromkeys(cell.placement.runtime for cell in self.cells)
+        glossed = {mode: words for name in names for mode, words in registry.get(name).modes.items()}
+        shown = {cell.placement.mode for cell in self.cells}
+        return {mode: words for mode, words in glossed.items() if mode in shown}
 
     @property
     def workload(self) -> Workload:
@@ -148,6 +160,8 @@ class Report:
                 "repository": self.model.repository,
             },
             "workload": workload_json(self.workload),
+            "headline": self.headline,
+            "modes": self.modes,
             "cells": [cell_json(cell) for cell in self.cells],
             "notes": list(self.notes),
         }

@@ -54,7 +54,7 @@ def test_exit_codes_tell_the_best_verdict(run: Run, words: tuple[str, ...], code
     done = run("check", U1, "--gpu", "RTX 4070", *words, "--json")
     assert done.code == code
     document = json.loads(done.out)
-    assert document["schema"] == "fitcheck.check/1"
+    assert document["schema"] == "fitcheck.check/2"
     assert document["cells"][0]["verdict"] == verdict
 
 
@@ -199,16 +199,17 @@ def test_a_real_file_is_checked_as_it_is(run: Run, smollm2: Path, tmp_path: Path
     done = run("check", "small.gguf", "--gpu", "RTX 3060 12GB", "--ctx", "4096", "--ram", "16GB", "--json")
     assert done.code == 0
     cell = json.loads(done.out)["cells"][0]
-    assert (cell["runtime"], cell["verdict"], cell["context"]) == ("llama.cpp", "fits", 4096)
-    weights = cell["buffers"]["cards"][0]["weights"] + cell["buffers"]["host"]["weights"]
+    assert (cell["runtime"], cell["verdict"], cell["workload"]["context"]) == ("llama.cpp", "fits", 4096)
+    buffers = cell["details"]["buffers"]
+    weights = sum(one["weights"] for one in (buffers["cards"][0], buffers["host"]))
     assert weights >= 90 * 2**20
     assert cell["commands"][0].startswith("llama-server -m small.gguf -c 4096")
 
 
 @pytest.mark.parametrize(("low", "written"), [(9.0, "11.5 (9.0 – 20.0)"), (10.0, "12 (10 – 20)")])
 def test_tokens_a_second_keep_a_decimal_where_they_are_few(low: float, written: str) -> None:
-    speed = SimpleNamespace(generation=Interval(low, 11.5, 20.0))
-    assert output._tokens(cast(Any, SimpleNamespace(speed=speed))) == written
+    rates = {"generation": Interval(low, 11.5, 20.0)}
+    assert output._tokens(cast(Any, SimpleNamespace(rate=rates.get))) == written
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "..", "missing.gguf"])
@@ -222,7 +223,7 @@ def test_a_tier_is_a_file(run: Run, path: str) -> None:
 def test_types_of_keys_and_values_are_told_apart(run: Run, smollm2: Path) -> None:
     def cache(types: str) -> int:
         words = ("check", smollm2, "--gpu", "RTX 3060 12GB", "--ngl", "99", "--cache-type", types, "--json")
-        return int(json.loads(run(*words).out)["cells"][0]["buffers"]["cards"][0]["kv_cache"])
+        return int(json.loads(run(*words).out)["cells"][0]["details"]["buffers"]["cards"][0]["kv_cache"])
 
     assert cache("q8_0") < cache("q8_0,f16") == cache("f16,q8_0") < cache("f16")
 

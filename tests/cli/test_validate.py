@@ -55,9 +55,9 @@ def test_what_does_not_exist_is_exit_code_2(run: Run) -> None:
 
 def test_what_the_estimator_did_not_expect_is_flagged(run: Run, record: Path, tmp_path: Path) -> None:
     """The sample's memory and time are made up: with a tier that the catalog knows, both are doubted, not refused."""
-    from fitcheck.verdict.expectation import _expected
     from fitcheck.records import schema
-    from fitcheck.runtimes.sensenova.streaming import upstream
+    from fitcheck.records.evidence import build
+    from fitcheck.runtimes.sensenova.runtime import RUNTIME
 
     made_up = store.read(record)
     assert isinstance(made_up, schema.PassRecord)
@@ -67,10 +67,13 @@ def test_what_the_estimator_did_not_expect_is_flagged(run: Run, record: Path, tm
     ran = run("validate", "doubted")
     assert ran.code == 0
     assert [line.split("[")[-1] for line in ran.out.decode().splitlines()] == ["memory-estimate]", "time-estimate]"]
-    memory, seconds = _expected(
-        known.model.slug, "Q4_K_S", upstream("low", "pr243"), known.workload.workload(), made_up.card, None
-    )
-    assert seconds is not None
+    ask = RUNTIME.ask_of(build([known.model_dump(mode="json", exclude_none=True)]).rows[0])
+    assert ask is not None
+    footprint = RUNTIME.footprint(ask)
+    duration = RUNTIME.duration(ask, footprint)
+    assert duration is not None
+    assert duration.seconds is not None
+    memory, seconds = footprint.cards[0].allocated, duration.seconds
     likely = known.model_copy(
         update={
             "memory": schema.Memory(allocated=memory.best, reserved=memory.high),

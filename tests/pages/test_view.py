@@ -55,16 +55,6 @@ def test_nothing_is_left_to_try_below_the_leanest() -> None:
     assert tried(cell("Q4_K_S", "low", 3, disk=14), cell("Q4_K_S", "full", 15, disk=14), cell("Q8_0", "low", 2)) == []
 
 
-def test_where_nothing_runs_the_published_cell_least_short_is_shown() -> None:
-    def short(name: str, left: int, **changes: Any) -> dict[str, Any]:
-        margins = {"VRAM": {"left": 5, "available": 10}, "host RAM": {"left": left, "available": 10}}
-        return cell(name, "low", 3, verdict="no", margins=margins, **changes)
-
-    cells = [short("a", -9), short("b", -2, published=False), short("c", -4), short("d", -6)]
-    assert view.focus({"cells": cells}) == 2
-    assert view.focus({"cells": [cell("a", "low", 3, verdict="tight"), *cells]}) == 0
-
-
 @pytest.mark.parametrize(
     ("verdict", "binding", "left", "expected"),
     [

@@ -14,9 +14,11 @@ from record_samples import NOW
 from fitcheck.errors import InputError
 from fitcheck.records import schema, store
 from fitcheck.records.findings import Rank
-from fitcheck.records.importers import llama_bench, optimum_benchmark, sensenova_profile
+from fitcheck.records.importers import optimum_benchmark
 from fitcheck.records.importers.common import Given, Imported, model_slug, tier_in
 from fitcheck.records.validate import check_record
+from fitcheck.runtimes.llamacpp import llama_bench
+from fitcheck.runtimes.sensenova import profile_text as sensenova_profile
 from fitcheck.units import GIB
 
 CAPTURES = Path(__file__).parent / "data" / "captures"

@@ -7,16 +7,28 @@ from pathlib import Path
 import pytest
 
 from fitcheck.records import store
+from fitcheck.records.evidence import build
+from fitcheck.records.run import Run
 from fitcheck.records.schema import PassRecord
+from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.sensenova.passes import passes_of
-from fitcheck.verdict.accuracy import Summary, published_rows, recorded_rows, summarize
-from fitcheck.verdict.measured import published_cells, recorded_cells
+from fitcheck.runtimes.sensenova.published import published_rows as measured_rows
+from fitcheck.runtimes.sensenova.runtime import architecture_of
+from fitcheck.runtimes.sensenova.streaming import streaming_of
+from fitcheck.verdict.accuracy import AccuracySummary, published_rows, recorded_rows, summarize
+from fitcheck.verdict.evidence import ask_of
 
 RESULTS = Path(__file__).parents[2] / "results"
 
 
+def recorded() -> list[tuple[Run, Ask]]:
+    """Every finished record with the ask that it measured."""
+    runs = build(record.model_dump(mode="json", exclude_none=True) for record in store.load(RESULTS)).rows
+    return [(run, ask) for run in runs if run.outcome == "ok" and (ask := ask_of(run)) is not None]
+
+
 @pytest.fixture(scope="module")
-def summaries() -> dict[tuple[str, str, bool], Summary]:
+def summaries() -> dict[tuple[str, str, bool], AccuracySummary]:
     rows = published_rows() + recorded_rows(RESULTS)
     return {(one.origin, one.quantity, one.fitted): one for one in summarize(rows)}
 
@@ -36,7 +48,7 @@ def summaries() -> dict[tuple[str, str, bool], Summary]:
     ],
 )
 def test_errors_do_not_grow(
-    summaries: dict[tuple[str, str, bool], Summary], key: tuple[str, str, bool], median: float, worst: float
+    summaries: dict[tuple[str, str, bool], AccuracySummary], key: tuple[str, str, bool], median: float, worst: float
 ) -> None:
     found = summaries[key]
     assert found.median <= median
@@ -44,20 +56,20 @@ def test_errors_do_not_grow(
 
 
 def test_every_unfitted_published_peak_lies_inside_its_interval(
-    summaries: dict[tuple[str, str, bool], Summary],
+    summaries: dict[tuple[str, str, bool], AccuracySummary],
 ) -> None:
     found = summaries["published", "allocated", False]
     assert (found.rows, found.covered) == (22, 22)
 
 
-def test_every_smallest_card_lies_inside_its_interval(summaries: dict[tuple[str, str, bool], Summary]) -> None:
+def test_every_smallest_card_lies_inside_its_interval(summaries: dict[tuple[str, str, bool], AccuracySummary]) -> None:
     found = summaries["record", "smallest card", True]
     assert found.covered == found.rows
     assert found.rows >= 3
 
 
 def test_nine_of_ten_recorded_seconds_lie_inside_their_interval(
-    summaries: dict[tuple[str, str, bool], Summary],
+    summaries: dict[tuple[str, str, bool], AccuracySummary],
 ) -> None:
     found = summaries["record", "seconds", False]
     assert found.covered is not None
@@ -67,8 +79,8 @@ def test_nine_of_ten_recorded_seconds_lie_inside_their_interval(
 def test_no_recorded_second_is_predicted_from_itself() -> None:
     """A run in mode full calibrates its tier; it is fitted where no other run does, else the others predict it."""
     rows = [row for row in recorded_rows(RESULTS) if row.quantity == "seconds"]
-    timed = [cell for cell in recorded_cells(RESULTS) if cell.seconds is not None and not cell.capped]
-    assert sorted(row.source for row in rows) == sorted(cell.source for cell in timed)
+    timed = [run for run, _ in recorded() if run.seconds is not None and run.cap is None]
+    assert sorted(row.source for row in rows) == sorted(run.id for run in timed)
     assert {row.cell.split()[-1] for row in rows if row.fitted} <= {"full"}
     assert all(row.predicted == pytest.approx(row.published, rel=1e-9) for row in rows if row.fitted)
     full = [row for row in rows if row.cell.endswith("full") and not row.fitted]
@@ -90,17 +102,17 @@ def test_offload_host_memory_of_pr_241_within_three_per_cent() -> None:
 
 
 def test_rows_whose_inputs_were_inferred_never_test_the_estimator() -> None:
-    inferred = {cell.name for cell in published_cells() if cell.inferred}
+    inferred = {one.name for one in measured_rows() if one.fitted}
     assert inferred
     assert all(row.fitted for row in published_rows() if row.cell in inferred and row.quantity == "allocated")
 
 
 def test_records_are_read_back_as_the_cells_they_measured() -> None:
-    cells = list(recorded_cells(RESULTS))
+    cells = recorded()
     assert len(cells) >= 54
-    assert {cell.tier.name for cell in cells} == {"BF16", "Q8_0", "Q6_K", "Q4_K_S"}
-    assert all(cell.device.total and cell.allocated and cell.process == "bench" for cell in cells)
-    assert sum(cell.limit is not None for cell in cells) >= 3
+    assert {ask.tier.name for _, ask in cells} == {"BF16", "Q8_0", "Q6_K", "Q4_K_S"}
+    assert all(ask.card.vram_override and run.allocated and ask.process.bench for run, ask in cells)
+    assert sum(run.works is not None and run.fails is not None for run, _ in cells) >= 3
 
 
 def test_the_bytes_that_a_run_streams_are_counted_exactly() -> None:
@@ -111,12 +123,13 @@ def test_the_bytes_that_a_run_streams_are_counted_exactly() -> None:
         if isinstance(record, PassRecord) and record.transfer is not None
     }
     checked = 0
-    for cell in recorded_cells(RESULTS):
-        transfer = counted.get(cell.source)
-        if transfer is None or cell.capped or cell.seconds is None:
+    for run, ask in recorded():
+        transfer = counted.get(run.id)
+        if transfer is None or run.cap is not None or run.seconds is None:
             continue
-        kept = (transfer.resident_layers or 0) / cell.architecture.layers
-        passes = passes_of(cell.architecture, cell.tier.tensors, cell.workload, cell.placement, kept)
+        architecture = architecture_of(ask)
+        kept = (transfer.resident_layers or 0) / architecture.layers
+        passes = passes_of(architecture, ask.tier.tensors, ask.workload, streaming_of(ask.placement), kept)
         streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in passes)
         # a ring aligns tensors to 512 bytes, and rotary frequencies travel with a layer
         assert streamed == pytest.approx(transfer.bytes_streamed, rel=1e-4)

@@ -15,8 +15,8 @@ import fitcheck
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, find_card
 from fitcheck.hardware.machine import Machine, machine_for
+from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.units import GIB
-from fitcheck.verdict.judge import Constraint, Verdict
 from fitcheck.verdict.report import Report
 
 SLUG = "sensenova-u1-8b-mot"
@@ -49,7 +49,7 @@ def test_more_system_memory_never_worsens_a_verdict(memory: int, ram: int, more:
 @given(st.integers(4, 48), st.booleans())
 def test_less_vram_with_a_display_and_more_offload_need_less_of_the_card(memory: int, display: bool) -> None:
     report = fitcheck.check(SLUG, machine(memory, 64, display))
-    cards = {(cell.tier.name, cell.placement.mode): cell.footprint.card.best for cell in report.cells}
+    cards = {(cell.tier.name, cell.placement.mode): cell.need for cell in report.cells}
     for tier in {name for name, _ in cards}:
         assert cards[tier, "low"] <= cards[tier, "balanced"] <= cards[tier, "full"]
 
@@ -58,8 +58,8 @@ def test_one_memory_for_host_and_card_must_hold_both() -> None:
     """A GB10's 128 GB hold the pinned copy and what the GPU takes; a card of its own leaves the host's part alone."""
     pooled = fitcheck.check(SLUG, "GB10", tier="BF16", mode="low").best.footprint
     apart = fitcheck.check(SLUG, "RTX 4090", tier="BF16", mode="low", ram=128 * GIB).best.footprint
-    assert pooled.host.total.best == apart.host.total.best + pooled.required.best
-    assert pooled.host.total.high == apart.host.total.high + pooled.card.high
+    assert pooled.host.total.best == apart.host.total.best + pooled.cards[0].required.best
+    assert pooled.host.total.high == apart.host.total.high + pooled.cards[0].card.high
     machines = [machine_for(find_card("Radeon 780M"), ram=size * GIB) for size in (27, 64)]
     verdicts = [fitcheck.check(SLUG, one, tier="Q4_K_S", mode="low").best for one in machines]
     assert [one.verdict for one in verdicts] == [Verdict.NO, Verdict.UNKNOWN]
@@ -121,7 +121,14 @@ def test_every_field_of_the_json_is_documented() -> None:
     document = fitcheck.check(SLUG, "RTX 4070").to_json()
     names = set(document) | set(document["machine"]) | set(document["model"]) | set(document["workload"])
     for cell in document["cells"]:
-        names |= set(cell) | set(cell["time"] or {}) | set(cell["evidence"]) | set(cell["flip"] or {})
+        names |= (
+            set(cell)
+            | set(cell["settings"])
+            | set(cell["workload"])
+            | set(cell["time"] or {})
+            | set(cell["evidence"])
+            | set(cell["flip"] or {})
+        )
         for part in (*cell["phases"], *cell["margins"].values(), cell["host"]):
             names |= set(part)
     assert names <= documented | {"low", "best", "high"}, names - documented

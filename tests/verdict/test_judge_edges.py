@@ -12,38 +12,39 @@ import fitcheck
 from fitcheck.hardware.budget import visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, machine_for
-from fitcheck.memory.footprint import Footprint, HostMemory, Phase
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
+from fitcheck.memory.weighing import Constraint, Verdict, weigh
 from fitcheck.models import catalog
-from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.streaming import upstream
+from fitcheck.runtimes.base import Ask
+from fitcheck.runtimes.sensenova.runtime import RUNTIME, view_of
+from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
 from fitcheck.units import GIB, MIB, Interval
-from fitcheck.verdict.cells import Setting, duration_of
-from fitcheck.verdict.check import order
-from fitcheck.verdict.judge import Constraint, Verdict, judge
+from fitcheck.verdict.judge import judge
+from fitcheck.verdict.order import headline, order
 from fitcheck.verdict.report import Cell
-
-CARD = find_card("RTX 4070")
-FULL = upstream("full")
 
 
 def footprint(
     card: int = 100, required: int = 80, host: tuple[int, int, int] = (50, 60, 70), disk: int = 10
 ) -> Footprint:
     exact = Interval.exactly
-    return Footprint(
+    memory = CardMemory(
         phases=(Phase("denoise", card, 0, 0, 0, 0),),
         allocated=exact(required),
         reserved=exact(card),
         card=Interval(card - 5, card, card + 5),
         required=Interval(required - 5, required, required + 5),
+    )
+    return Footprint(
+        cards=(memory,),
         host=HostMemory(0, 0, host[1], Interval(*host)),
         disk=disk,
     )  # fmt: skip
 
 
 def verdict(need: Footprint, have: Budget) -> Verdict:
-    return judge(need, have, CARD, FULL).verdict
+    return weigh(need, (have,)).verdict
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ def test_disk_at_the_byte(disk: int, expected: Verdict) -> None:
 def test_what_binds_is_what_has_least_to_spare() -> None:
     need = footprint(card=100, host=(50, 60, 60))
     for vram, ram, binding in ((110, 200, Constraint.VRAM), (1000, 61, Constraint.RAM)):
-        found = judge(need, Budget(Interval.exactly(vram), Interval.exactly(ram), None, ""), CARD, FULL)
-        assert (found.verdict, found.binding) == (Verdict.FITS, binding)
+        found = weigh(need, (Budget(Interval.exactly(vram), Interval.exactly(ram), None, ""),))
+        assert (found.verdict, found.binding.constraint) == (Verdict.FITS, binding)
 
 
 def test_unknown_ranks_between_tight_and_no() -> None:
@@ -93,8 +94,8 @@ def test_unknown_ranks_between_tight_and_no() -> None:
     ("card", "allowed"), [("GTX 1080 Ti", False), ("V100 16GB PCIe", True), ("RTX 2080 Ti", True), ("RTX 3090", True)]
 )
 def test_the_wheels_minimum_compute_capability_runs(card: str, allowed: bool) -> None:
-    roomy = Budget(Interval.exactly(1000), None, None, "")
-    found = judge(footprint(), roomy, find_card(card), FULL)
+    one = asked(card, "full", vram=1000 * GIB)
+    found = judge(RUNTIME, one, RUNTIME.footprint(one))
     assert (found.verdict is not Verdict.NO) == allowed
     slow = found.binding is Constraint.DTYPE
     assert slow == (card in ("V100 16GB PCIe", "RTX 2080 Ti"))
@@ -108,9 +109,9 @@ def cell(
         name=name,
         verdict=verdict,
         tier=SimpleNamespace(published=published, tensors=SimpleNamespace(nbytes=bits * 1000 / 8, elements=1000)),
-        duration=None if seconds is None else SimpleNamespace(seconds=Interval.exactly(seconds)),
+        seconds=None if seconds is None else Interval.exactly(seconds),
         workload=Workload(Task.T2I, steps=steps, cfg=1.0),
-        footprint=SimpleNamespace(card=Interval.exactly(memory)),
+        need=memory,
     )
     return cast(Cell, made)
 
@@ -139,6 +140,17 @@ def test_without_seconds_fewer_steps_come_first() -> None:
     assert names(cell("many", None, 16, steps=50), cell("few", None, 4.5)) == ["few", "many"]
 
 
+def test_where_nothing_runs_the_published_cell_least_short_is_spoken_of() -> None:
+    def short(name: str, left: int, *, published: bool = True) -> Cell:
+        made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
+        made.judgement = SimpleNamespace(margins=tuple(SimpleNamespace(left=one, available=10) for one in (5, left)))
+        return cast(Cell, made)
+
+    cells = [short("a", -9), short("b", -2, published=False), short("c", -4), short("d", -6)]
+    assert headline(cells) == 2
+    assert headline([cell("tight", 1.0, 4, verdict=Verdict.TIGHT), *cells]) == 0
+
+
 def test_changes_that_are_offered_give_a_better_verdict_with_a_tier_that_exists() -> None:
     for slug in ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot"):
         published = {tier.name for tier in catalog.get(slug).tiers if tier.published}
@@ -152,20 +164,23 @@ def test_changes_that_are_offered_give_a_better_verdict_with_a_tier_that_exists(
                     assert flip.change.removeprefix("tier ") in published
 
 
-def setting(card: str, mode: str = "fast", vram: int | None = None) -> Setting:
+def asked(card: str, mode: str = "fast", vram: int | None = None) -> Ask:
     model = catalog.get("sensenova-u1-8b-mot")
-    tier = model.tier("BF16")
-    assert tier is not None
-    assert isinstance(model.architecture, SenseNovaArchitecture)
     machine = machine_for(find_card(card), ram=64 * GIB, vram_override=vram)
-    have = Budget(Interval(18 * GIB, 20 * GIB, 22 * GIB), None, None, "")
-    return Setting(model, model.architecture, tier, upstream(mode), Workload(Task.T2I), machine, have)
+    return Ask(model, model.tier_named("BF16"), placement_of(upstream(mode)), Workload(Task.T2I), machine)
+
+
+def with_free(one: Ask, free: int) -> Ask:
+    """The same card with ``free`` GiB to give."""
+    gpu = replace(one.machine.gpus[0], usable=Interval.exactly(free * GIB))
+    return replace(one, machine=replace(one.machine, gpus=(gpu,)))
 
 
 def test_a_program_sees_less_than_the_box_says() -> None:
-    device = setting("RTX 4090").device
-    assert (device.total, device.free) == ((24564 - 400) * MIB, 20 * GIB)
-    assert visible_total(setting("RTX 4090", vram=10 * GIB).machine.gpus[0]) == 10 * GIB
+    one = with_free(asked("RTX 4090"), 20)
+    view = view_of(one, streaming_of(one.placement))
+    assert (view.total, view.free) == ((24564 - 400) * MIB, 20 * GIB)
+    assert visible_total(asked("RTX 4090", vram=10 * GIB).card) == 10 * GIB
     assert visible_total(machine_for(find_card("M2 Max"), ram=64 * GIB).gpus[0]) == 64 * GIB
     assert visible_total(machine_for(find_card("M2 Max")).gpus[0]) is None
 
@@ -174,11 +189,13 @@ def test_layers_that_fast_keeps_are_not_streamed_again() -> None:
     """PCIe 3.0 x4 hides behind nothing: seconds fall with the layers that stay."""
     took = []
     for free in (10, 14, 18, 22):
-        one = setting("RTX 4090")
-        slow = replace(one.machine.gpus[0], link=replace(one.machine.gpus[0].link, pcie_generation=3, pcie_lanes=4))
-        have = replace(one.budget, vram=Interval.exactly(free * GIB))
-        found = duration_of(replace(one, machine=replace(one.machine, gpus=(slow,)), budget=have))
+        one = with_free(asked("RTX 4090"), free)
+        gpu = one.card
+        slow = replace(gpu, link=replace(gpu.link, pcie_generation=3, pcie_lanes=4))
+        one = replace(one, machine=replace(one.machine, gpus=(slow,)))
+        found = RUNTIME.duration(one, RUNTIME.footprint(one))
         assert found is not None
+        assert found.seconds is not None
         took.append(found.seconds.best)
     assert took == sorted(took, reverse=True)
     assert took[0] > 1.5 * took[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,12 @@ class Recognized:
 
 
 class Family(Protocol):
-    """Models that share an architecture's meaning. ``tasks`` are what they are asked to do."""
+    """Models that share an architecture's meaning. ``tasks`` are what they are asked to do;
+    ``by_rule`` says that the tiers of its catalog follow a tool's rules and are not published files one by one."""
 
     name: str
     tasks: tuple[Task, ...]
+    by_rule: bool = False
 
     def recognize(self, found: Found) -> Recognized | None:
         """The model, if it is of this family, and which of its tiers lie there; ``None`` for what it does not know."""
@@ -70,6 +73,19 @@ class Family(Protocol):
     def tier_of_file(self, model: Model, path: str | Path) -> Tier:
         """A local GGUF file as a tier of the catalog model. Raises InputError when it is not one."""
         raise ModelError(f"--gguf: a file cannot stand for a tier of {model.name}; check it by itself.")
+
+    def named(self, text: str) -> Model | None:
+        """The catalog model that a person means by ``text``; ``None`` when none is. Raises ModelError listing the
+        candidates when it could be several."""
+        return None
+
+    def near(self, text: str) -> Sequence[str]:
+        """Names of the catalog that ``text`` may be a slip of."""
+        return difflib.get_close_matches(text.lower(), self.slugs(), n=3, cutoff=0.5)
+
+    def refuses(self, one: ReadTier) -> str | None:
+        """Why a file that was read is no model by itself, in a clause; ``None`` where it may be one."""
+        return None
 
     def classify(self, table: TensorTable) -> TensorTable | None:
         """The table with roles, layers and branches by the family's own names; ``None`` when they are not its."""

@@ -2,7 +2,7 @@
 
 The way in::
 
-    from fitcheck.runtimes.llamacpp import buffers as estimate
+    from fitcheck.runtimes.llamacpp.buffers import estimate
     from fitcheck.runtimes.llamacpp import LlamaOptions
     from fitcheck.models.families.language.metadata import architecture_from_gguf
 

@@ -25,6 +25,8 @@ def server(tier: Tier, options: LlamaOptions, layers: int) -> str:
 def _source(tier: Tier) -> str:
     if tier.local_path is None and tier.repository and tier.file:
         return f"--hf-repo {shlex.quote(tier.repository)} --hf-file {shlex.quote(tier.file)}"
+    if tier.local_path is None and tier.repository:  # llama-server picks the repository's file of that tier
+        return f"-hf {shlex.quote(f'{tier.repository}:{tier.name}')}"
     return f"-m {shlex.quote(tier.local_path or tier.file or f'{tier.name}.gguf')}"
 
 

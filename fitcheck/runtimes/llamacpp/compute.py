@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.tensors import TensorTable
+from fitcheck.models.families.language.kinds import NotModelledError
+from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
@@ -46,7 +47,7 @@ def compute_buffers(
     places = {
         tensor.name: host if place == HOST else place for tensor, place in zip(tensors, weights.placed, strict=True)
     }
-    names = {tensor.name: tensor for tensor in tensors}
+    names = _Tensors({tensor.name: tensor for tensor in tensors})
     plan = Plan(
         architecture=architecture,
         options=options,
@@ -64,6 +65,13 @@ def compute_buffers(
     sizes = allocate(nodes, leaves, [options.alignment] * host + [HOST_ALIGNMENT])
     output = architecture.vocabulary * options.slots * 4
     return ComputeBuffers(tuple(sizes[:host]), sizes[host], output)
+
+
+class _Tensors(dict[str, Tensor]):
+    """The file's tensors by name. A graph that asks for one that is not there is not the graph of this file."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise NotModelledError(f"the file has no tensor {name}, so its graph is not the one that is modelled here")
 
 
 def _overridden(options: LlamaOptions) -> bool:

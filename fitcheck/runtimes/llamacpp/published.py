@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from io import StringIO
@@ -20,8 +20,9 @@ from typing import Any
 from fitcheck.data_files import read_text
 from fitcheck.errors import InputError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_from_gguf
-from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.families.language.mixture import header_bytes, mixture_table
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.base import Figure
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
@@ -166,7 +167,7 @@ def file_size_accuracy() -> tuple[list[PrintedFigure], list[str]]:
             continue
         architecture = _shape_of(row)
         table = mixture_table(architecture, row["quant"])
-        predicted = table.nbytes + tokenizer_bytes(architecture.vocabulary)
+        predicted = table.nbytes + header_bytes(architecture)
         engine = "file" if row["size_exact"] == "1" else "file, rounded"
         found.append(
             PrintedFigure(str(index), engine, f"{row['model']} {row['quant']}", "file size", predicted,
@@ -175,36 +176,30 @@ def file_size_accuracy() -> tuple[list[PrintedFigure], list[str]]:
     return found, skipped
 
 
-def tokenizer_bytes(vocabulary: int) -> int:
-    """What a GGUF header takes, nearly all of it the tokenizer: 23 bytes a token in small ones, 60 in large ones."""
-    return vocabulary * (23 if vocabulary < 33_000 else 40 if vocabulary < 100_000 else 60)
+_COLUMNS = {
+    "block_count": "n_layer",
+    "embedding_length": "n_embd",
+    "attention.head_count": "n_head",
+    "attention.head_count_kv": "n_head_kv",
+    "feed_forward_length": "n_ff",
+    "vocab_size": "n_vocab",
+}
 
 
 def _shape_of(row: dict[str, str]) -> LanguageArchitecture:
+    """The row's numbers, and from the known model of that shape those that a row does not state: length of a head,
+    experts, window. A shape that nobody knows has heads of width by count, as llama.cpp assumes."""
     name = row["arch"]
-    known = {
-        "gemma": {"attention.key_length": 256, "attention.value_length": 256},
-        "gemma2": {"attention.key_length": 128, "attention.value_length": 128},
-        "gpt-oss": {
-            "attention.key_length": 64,
-            "attention.value_length": 64,
-            "expert_count": 32,
-            "expert_used_count": 4,
-            "expert_feed_forward_length": 2880,
-        },
-    }.get(name, {})
-    columns = {
-        "block_count": "n_layer",
-        "embedding_length": "n_embd",
-        "attention.head_count": "n_head",
-        "attention.head_count_kv": "n_head_kv",
-        "feed_forward_length": "n_ff",
-        "vocab_size": "n_vocab",
-    }
-    metadata: dict[str, Any] = {f"{name}.{key}": int(row[column]) for key, column in columns.items()}
-    metadata |= {f"{name}.{key}": value for key, value in known.items()}
-    architecture = architecture_from_gguf({"general.architecture": name, **metadata})
+    metadata: dict[str, Any] = {f"{name}.{key}": int(row[column]) for key, column in _COLUMNS.items()}
+    entries = map(language_entry, known_language_models())
+    known = next((entry.metadata for entry in entries if _same_shape(entry, metadata)), {})
+    architecture = architecture_from_gguf({**known, "general.architecture": name, **metadata})
     return replace(architecture, tied_embeddings=row["tied_embeddings"] == "1")
+
+
+def _same_shape(entry: LanguageEntry, metadata: Mapping[str, Any]) -> bool:
+    """Whether all numbers but the vocabulary, which tuned versions extend, are the entry's."""
+    return all(entry.metadata.get(key) == value for key, value in metadata.items() if not key.endswith("vocab_size"))
 
 
 _ENGINES = {"mainline": "llama.cpp", "fork": "ik_llama.cpp", "file": "GGUF", "file, rounded": "GGUF (rounded)"}

@@ -140,7 +140,7 @@ class LlamaCpp(Runtime):
             notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
         if len(ask.machine.gpus) > 1:
             notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
-        reads_host = duration is not None and duration.seconds is not None and dict(duration.amounts).get("host")
+        reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
         if reads_host and not wanted.has("host_bandwidth"):
             notes.append(
                 "The host's memory bandwidth was not given; a wide range for desktops stands in (--host-bandwidth)."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from fitcheck.data_files import load
+from fitcheck.data_files import load as data
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Gpu
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -69,7 +69,7 @@ class _Load:
 
 
 def _data() -> dict[str, Any]:
-    return load("runtimes.llamacpp", "llamacpp")
+    return data("runtimes.llamacpp", "llamacpp")
 
 
 def token_speed(

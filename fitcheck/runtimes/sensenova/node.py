@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 from fitcheck.runtimes.sensenova.options import NodeOptions, PictureOptions
 from fitcheck.runtimes.sensenova.runtime import PictureRuntime
@@ -17,7 +18,7 @@ class Node(PictureRuntime):
     name = NODE
     options = NodeOptions
     offered = False
-    modes = {
+    modes: ClassVar[Mapping[str, str]] = {
         f"prefetch-{count}": "all weights on the card" if not count else f"streams layers, {count} ahead"
         for count in USUAL_COUNTS
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from fitcheck.data_files import load
 from fitcheck.errors import InputError
@@ -139,7 +139,7 @@ class Upstream(PictureRuntime):
 
     name = UPSTREAM
     options = UpstreamOptions
-    modes = {
+    modes: ClassVar[Mapping[str, str]] = {
         "full": "all weights on the card",
         "fast": "streams layers, keeps as many as fit",
         "balanced": "streams layers, two ahead",

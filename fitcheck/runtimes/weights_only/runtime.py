@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, peak
@@ -18,7 +19,7 @@ from fitcheck.speed.rates import Calibration
 from fitcheck.units import Interval, format_gib, parse_size
 
 NAME = "weights only"
-WHOLE, BY_COMPONENT = "full", "model offload"
+WHOLE, BY_COMPONENT, SPREAD = "full", "model offload", "spread"
 USUAL_CONTEXT = 8192
 _MISSING = "activations and the allocator's share are not counted"
 _NOTHING = Interval.exactly(0)
@@ -45,7 +46,11 @@ class WeightsOnly(Runtime):
     families = ("unknown", "language")
     options = BoundOptions
     times = False
-    modes = {WHOLE: "all weights on the card", BY_COMPONENT: "one component on the card at a time"}
+    modes: ClassVar[Mapping[str, str]] = {
+        WHOLE: "all weights on the card",
+        BY_COMPONENT: "one component on the card at a time",
+        SPREAD: "the card filled, the rest in system memory",
+    }
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
         options, others = read(BoundOptions, wanted), set(model.runtimes) - {NAME}
@@ -53,7 +58,7 @@ class WeightsOnly(Runtime):
             if others and tier.format == "gguf":  # another runtime takes these files
                 continue
             workload = _workload(model, tier, options)
-            for mode in (WHOLE, BY_COMPONENT) if tier.components else (WHOLE,):
+            for mode in _modes(tier, workload):
                 settings = (("program", _program(tier, workload)),)
                 yield Ask(model, tier, Placement(NAME, "any", mode, settings), workload, machine)
 
@@ -70,20 +75,29 @@ class WeightsOnly(Runtime):
         return None
 
     def platform(self, ask: Ask) -> Support:
-        phases, _ = _phases(ask)
-        reason = (
-            f"The weights alone take {format_gib(peak(phases).allocated)} of "
-            f"{format_gib(ask.budgets[ask.gpu].vram.best)} card memory; what a run needs besides is not modelled."
-        )
+        phases, host = _phases(ask)
+        most, why = peak(phases).allocated, getattr(ask.architecture, "why", None)
+        taken = f"{format_gib(most)} of {format_gib(ask.budgets[ask.gpu].vram.best)} card memory"
+        if ask.placement.mode == SPREAD and host:
+            taken = f"{format_gib(most + host)} of card and system memory"
+        because = "" if why is None else f"{why[:1].upper()}{why[1:]}. "
+        reason = f"{because}The weights alone take {taken}; what a run needs besides is not modelled."
         return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)
 
     def ask_of(self, run: Run) -> Ask | None:
         return None
 
 
+def _modes(tier: Tier, workload: Workload) -> tuple[str, ...]:
+    """A GGUF file may be spread over card and system memory, a pipeline be moved by component."""
+    if tier.components:
+        return (WHOLE, BY_COMPONENT)
+    return (SPREAD,) if tier.format == "gguf" and workload.task is Task.CHAT else (WHOLE,)
+
+
 def _workload(model: Model, tier: Tier, options: BoundOptions) -> Workload:
     architecture = tier.architecture or model.architecture
-    if not architecture.cache_bytes(1):
+    if model.tasks[0] is not Task.CHAT:
         return Workload(Task.T2I, width=options.size[0], height=options.size[1])
     context = options.ctx or min(architecture.context_length or USUAL_CONTEXT, USUAL_CONTEXT)
     return Workload(
@@ -100,6 +114,9 @@ def _program(tier: Tier, workload: Workload) -> str:
 def _phases(ask: Ask) -> tuple[tuple[Phase, ...], int]:
     """The phases on the card, and the bytes that wait on the host."""
     tier, table = ask.tier, ask.tier.tensors
+    if ask.placement.mode == SPREAD:
+        on_card = min(table.nbytes, ask.budgets[ask.gpu].vram.best)
+        return (Phase("load", on_card, 0, 0, 0, 0),), table.nbytes - on_card
     if not tier.components:
         cache = ask.architecture.cache_bytes(ask.workload.context) if ask.workload.task is Task.CHAT else 0
         return (Phase("decode" if cache else "load", table.nbytes, 0, cache, 0, 0),), 0
@@ -114,6 +131,8 @@ def _phases(ask: Ask) -> tuple[tuple[Phase, ...], int]:
 def _note(ask: Ask) -> str:
     if ask.placement.mode == BY_COMPONENT:
         return f"enable_model_cpu_offload: one component on the card at a time, the others in system memory; {_MISSING}"
+    if ask.placement.mode == SPREAD:
+        return "Weights on the card, the rest in system memory; caches and compute buffers are not counted"
     if ask.tier.components:
         return f"Weights of all components on the card; {_MISSING}"
     if ask.workload.task is Task.CHAT:

@@ -7,10 +7,15 @@ from dataclasses import replace
 
 from fitcheck.errors import InputError
 from fitcheck.models.families.base import Family, Found, ReadTier, Recognized, printable
+from fitcheck.models.families.language import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.config import architecture_from_config
+from fitcheck.models.families.language.kinds import NotModelledError, kind_of_file
+from fitcheck.models.families.language.known import known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.families.language.names import AmbiguousNameError
+from fitcheck.models.families.unknown import UnknownArchitecture
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
@@ -26,6 +31,27 @@ class Language(Family):
 
     name = "language"
     tasks = (Task.CHAT,)
+    by_rule = True
+
+    def slugs(self) -> tuple[str, ...]:
+        return known_language_models()
+
+    def get(self, slug: str) -> Model:
+        return catalog.model_of(language_entry(slug))
+
+    def named(self, text: str) -> Model | None:
+        try:
+            return catalog.language_model(text)
+        except AmbiguousNameError:
+            raise
+        except InputError:
+            return None
+
+    def refuses(self, one: ReadTier) -> str | None:
+        if not isinstance(one.header, GgufHeader):
+            return None
+        kind = kind_of_file(one.header)
+        return None if kind.model else f"this is {kind.says}"
 
     def recognize(self, found: Found) -> Recognized | None:
         model = self._files(found) or self._checkpoint(found)
@@ -39,16 +65,23 @@ class Language(Family):
     def _files(self, found: Found) -> Model | None:
         """GGUF files; each tier keeps its own shape, because a folder may hold several models."""
         tiers: list[Tier] = []
-        name = licence = None
+        name = licence = reason = None
         for one in found.tiers:
-            architecture = _architecture(one)
-            if architecture is None or not isinstance(one.header, GgufHeader):
+            if not isinstance(one.header, GgufHeader):
+                continue
+            try:
+                architecture = architecture_of_header(one.header)
+            except NotModelledError as problem:
+                reason = reason or str(problem)
+                continue
+            except InputError:
                 continue
             tiers.append(replace(one.tier, architecture=architecture))
             name = name or one.header.metadata.get("general.name")
             licence = licence or one.header.metadata.get("general.license")
-        if not tiers or tiers[0].architecture is None:
-            return None
+        if not tiers:
+            return None if reason is None else self._unmodelled(found, reason)
+        assert tiers[0].architecture is not None
         return Model(
             slug=found.repository or found.name,
             name=printable(name) or found.name,
@@ -58,6 +91,24 @@ class Language(Family):
             runtimes=("llama.cpp",),
             repository=found.repository,
             licence=printable(licence) or "unknown",
+        )
+
+    def _unmodelled(self, found: Found, reason: str) -> Model | None:
+        """Files that llama.cpp runs, or once ran, and whose run is not modelled: their weights can still be judged."""
+        kinds = {kind_of_file(one.header).name for one in found.tiers if isinstance(one.header, GgufHeader)}
+        if kinds == {"image denoiser"}:
+            return None
+        header = found.tiers[0].header
+        kind = printable(getattr(header, "architecture", None)) or "unknown"
+        return Model(
+            slug=found.repository or found.name,
+            name=found.name,
+            architecture=UnknownArchitecture(kind, reason),
+            tiers=tuple(one.tier for one in found.tiers),
+            tasks=self.tasks,
+            runtimes=("weights only",),
+            repository=found.repository,
+            notes=(f"The run of this model ({kind}) is not modelled: only its weights are judged.",),
         )
 
     def _checkpoint(self, found: Found) -> Model | None:
@@ -80,15 +131,6 @@ class Language(Family):
             repository=found.repository,
             notes=tuple(_conversion_notes(config, architecture, stored[0])),
         )
-
-
-def _architecture(one: ReadTier) -> LanguageArchitecture | None:
-    if not isinstance(one.header, GgufHeader):
-        return None
-    try:
-        return architecture_of_header(one.header)
-    except InputError:
-        return None
 
 
 def _converted(architecture: LanguageArchitecture, name: str, stored: Tier) -> list[Tier]:

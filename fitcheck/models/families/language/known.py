@@ -1,14 +1,48 @@
-"""Shapes of well-known language models, for when there is no file to read."""
+"""Language models known by name, for when there is no file to read: ``data/language_models.json``.
+
+Every entry is a published ``config.json`` in GGUF's own key names, with where it was read and when. An entry may be
+``like`` another one: the same shape under another name, with the keys that differ.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.errors import InputError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.metadata import architecture_from_gguf
+
+
+@dataclass(frozen=True)
+class LanguageEntry:
+    """One model of the catalog.
+
+    ``repository`` holds the original weights and ``gguf`` a repository of GGUF files (None where none was found);
+    ``parameters`` is the hub's own count of the language model (of its text-only sibling where the repository holds a
+    vision tower or prediction layers too), ``projector`` says that an mmproj file goes with it for images or sound.
+    """
+
+    slug: str
+    name: str
+    metadata: dict[str, Any]
+    tied_embeddings: bool | None = None
+    repository: str | None = None
+    gguf: str | None = None
+    licence: str = "unknown"
+    released: str | None = None
+    source: str = ""
+    looked_up: str = ""
+    parameters: int | None = None
+    projector: bool = False
+    aliases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata["general.architecture"])
 
 
 def _data() -> dict[str, Any]:
@@ -19,14 +53,30 @@ def known_language_models() -> tuple[str, ...]:
     return tuple(_data()["models"])
 
 
+@cache
+def language_entry(slug: str) -> LanguageEntry:
+    """The catalog's entry of exactly that short name. Raises InputError with the names there are."""
+    row = _data()["models"].get(slug)
+    if row is None:
+        raise InputError(
+            f"language model {slug!r} is not in the catalog; known are {', '.join(known_language_models())}."
+        )
+    own = {key: value for key, value in row.items() if key not in ("like", "metadata")}
+    metadata = row["metadata"]
+    if "like" in row:
+        base = language_entry(row["like"])
+        metadata = {**base.metadata, **metadata}
+        own.setdefault("tied_embeddings", base.tied_embeddings)
+        own.setdefault("projector", base.projector)
+    own |= {key: tuple(own[key]) for key in ("aliases", "notes") if key in own}
+    return LanguageEntry(slug=slug, metadata=metadata, **own)
+
+
+@cache
 def known_language_model(name: str) -> LanguageArchitecture:
     """The architecture of a model by its short name. Raises InputError with the names there are."""
-    entry = _data()["models"].get(name)
-    if entry is None:
-        raise InputError(
-            f"language model {name!r} is not in the catalog; known are {', '.join(known_language_models())}."
-        )
-    architecture = architecture_from_gguf(entry["metadata"])
-    if "tied_embeddings" in entry:
-        return replace(architecture, tied_embeddings=bool(entry["tied_embeddings"]))
-    return architecture
+    entry = language_entry(name)
+    architecture = architecture_from_gguf(entry.metadata)
+    if entry.tied_embeddings is None:
+        return architecture
+    return replace(architecture, tied_embeddings=entry.tied_embeddings)

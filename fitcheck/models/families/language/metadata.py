@@ -19,19 +19,20 @@ from fitcheck.models.families.language.architecture import (
     defaults,
     traits,
 )
+from fitcheck.models.families.language.kinds import require_language_model
 from fitcheck.models.gguf import GgufArray, GgufHeader
 from fitcheck.models.tensors import Tensor, TensorTable
 
 MAX_BLOCKS = 1024
 MAX_DIMENSION = 1 << 31
-# architectures of GGUF files that hold something else than a language model
-_OTHERS = frozenset({"flux", "sd1", "sd3", "sdxl", "wan", "hunyuan_video", "qwen_image", "lumina2", "clip", "mmproj"})
 
 
 def architecture_of_header(header: GgufHeader) -> LanguageArchitecture:
-    """The language model's shape in a GGUF header. Raises InputError for a file that holds something else."""
-    if header.architecture in _OTHERS:
-        raise InputError(f"{header.name}: this file holds a {header.architecture} model, which llama.cpp cannot run.")
+    """The language model's shape in a GGUF header.
+
+    Raises InputError for a file that holds something else, NotModelledError where only its weights can be judged.
+    """
+    require_language_model(header)
     return architecture_from_gguf(header.metadata, header.tensors)
 
 
@@ -141,6 +142,8 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     for layer in range(count):
         slides = sliding[layer]
         mixture = experts > 0 and _is_mixture(layer, dense_lead, keys, names)
+        if known.get("recurrent") == "no_kv_heads_no_ffn" and not feed_forward[layer]:
+            mixture = False  # Nemotron-H: a layer is a mixer, an attention or a feed-forward, never two of them
         attends = (both or not recurrent[layer]) and kv_heads[layer] > 0
         blocks.append(
             Block(

@@ -8,25 +8,20 @@ November 2026, and give a file's size from a model's shape and a tier's name. A 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from math import prod
 
 from fitcheck.errors import InputError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.tables import tensor_shapes
-from fitcheck.models.quant import TYPES
+from fitcheck.models.quant import ALIASES, BASE, TYPES
 from fitcheck.models.roles import classify
 from fitcheck.models.tensors import Tensor, TensorTable
 
 # tier name -> the type of most matrices
-BASE = {
-    "F32": "F32", "F16": "F16", "BF16": "BF16", "Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q5_0",
-    "Q5_1": "Q5_1", "Q2_K": "Q2_K", "Q2_K_S": "Q2_K", "Q3_K_S": "Q3_K", "Q3_K_M": "Q3_K", "Q3_K_L": "Q3_K",
-    "Q4_K_S": "Q4_K", "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K", "Q6_K": "Q6_K", "IQ1_S": "IQ1_S",
-    "IQ1_M": "IQ1_M", "IQ2_XXS": "IQ2_XXS", "IQ2_XS": "IQ2_XS", "IQ2_S": "IQ2_XS", "IQ2_M": "IQ2_S",
-    "IQ3_XXS": "IQ3_XXS", "IQ3_XS": "IQ3_S", "IQ3_S": "IQ3_S", "IQ3_M": "IQ3_S", "IQ4_NL": "IQ4_NL",
-    "IQ4_XS": "IQ4_XS", "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0", "MXFP4": "MXFP4", "MXFP4_MOE": "MXFP4",
-}  # fmt: skip
-ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16", "FP32": "F32"}
 _LOW = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"})
 _FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "Q2_K": "Q4_0", "Q3_K": "Q4_0", "TQ1_0": "Q4_0"} | {
     "TQ2_0": "Q4_0"
@@ -35,6 +30,8 @@ _KEPT = re.compile(
     r"_norm\.weight|ffn_gate_inp\.weight|ffn_gate_inp_shexp|altup|laurel|per_layer_model_proj|ssm_conv1d|shortconv\.conv"
     r"|attn_rel_b|position_embd|token_types|time_mix_(first|w\d|v\d|a\d|g\d|decay_w\d|lerp_fused)|indexer\.[kq]_proj"
 )
+# kinds whose type depends on the layer
+_BY_LAYER = frozenset({"attn_v", "ffn_down", "ffn_gate", "ffn_up"})
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EIGHT_EXPERT_OUTPUT = frozenset(
     {"Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M", "IQ4_XS"}
@@ -57,11 +54,101 @@ def mixture_table(architecture: LanguageArchitecture, tier: str, imatrix: bool =
 
     ``imatrix`` is whether the publisher used an importance matrix, which changes a few ``ffn_down`` tensors.
     """
-    name = tier_name(tier)
-    rules = _Rules(architecture, name, imatrix)
-    shapes = tensor_shapes(architecture)
-    rules.count(shapes)
-    return classify(Tensor(tensor, shape, rules.type_of(tensor, shape)) for tensor, shape in rules.ordered(shapes))
+    rows = _rows(architecture)
+    roles = _roles(architecture)
+    rules = _Rules(architecture, tier_name(tier), imatrix, _totals(rows))
+    return TensorTable(
+        Tensor(row.name, row.shape, rules.type_of(row), role, layer)
+        for row, (role, layer) in zip(rows, roles, strict=True)
+    )
+
+
+def mixture_sizes(architecture: LanguageArchitecture, tiers: Iterable[str]) -> dict[str, int]:
+    """Bytes of the tensors of each tier's ``mixture_table``, without making them. Raises InputError."""
+    rows = _rows(architecture)
+    totals = _totals(rows)
+    kept = sum(row.elements for row in rows if row.kept) * TYPES["F32"].block_bytes
+    matrices = _alike([row for row in rows if not row.kept])
+    sizes = {}
+    for tier in tiers:
+        rules = _Rules(architecture, tier_name(tier), usual_imatrix(tier), totals)
+        counts: Counter[str] = Counter()
+        for row in matrices:
+            counts[rules.type_of(row)] += row.elements
+        sizes[tier] = kept + sum(n // TYPES[t].block * TYPES[t].block_bytes for t, n in counts.items())
+    return sizes
+
+
+def _alike(rows: Iterable[_Row]) -> list[_Row]:
+    """One row for all tensors of a kind and shape whose type does not depend on which layer they are of."""
+    found: list[_Row] = []
+    same: dict[tuple[str, tuple[int, ...]], int] = {}
+    for row in rows:
+        if row.kind in _BY_LAYER:
+            found.append(row)
+        elif (row.kind, row.shape) in same:
+            first = found[same[row.kind, row.shape]]
+            found[same[row.kind, row.shape]] = replace(first, elements=first.elements + row.elements)
+        else:
+            same[row.kind, row.shape] = len(found)
+            found.append(row)
+    return found
+
+
+def usual_imatrix(tier: str) -> bool:
+    """IQ tiers are made with an importance matrix: llama-quantize refuses the small ones without."""
+    return tier.upper().startswith("IQ")
+
+
+def header_bytes(architecture: LanguageArchitecture) -> int:
+    """What a GGUF header takes, nearly all of it the tokenizer: by token a text, a type and a score or a merge.
+
+    A SentencePiece vocabulary (Gemma, and all small ones) stores 8 bytes of length, 4 of score, 4 of type and about 7
+    of text a token; one with merges stores each of them as text, the longer the larger the vocabulary is.
+    """
+    size = architecture.vocabulary
+    if size < 33_000 or architecture.name.startswith("gemma"):
+        return size * 23
+    return size * (40 if size < 100_000 else 60)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A tensor as the rules see it. ``kept`` is whether llama-quantize leaves it in float32."""
+
+    name: str
+    shape: tuple[int, ...]
+    elements: int
+    kind: str
+    layer: int | None
+    kept: bool
+
+
+def _row(name: str, shape: tuple[int, ...]) -> _Row:
+    found = _LAYER.match(name)
+    kept = len(shape) < 2 or not name.endswith("weight") or _KEPT.search(name) is not None
+    return _Row(name, shape, prod(shape), _kind(name), int(found.group(1)) if found else None, kept)
+
+
+@lru_cache(maxsize=8)
+def _rows(architecture: LanguageArchitecture) -> tuple[_Row, ...]:
+    """llama-quant walks tensors by layer; those outside layers come first."""
+    rows = [_row(name, shape) for name, shape in tensor_shapes(architecture)]
+    return tuple(sorted(rows, key=lambda row: -1 if row.layer is None else row.layer))
+
+
+@lru_cache(maxsize=8)
+def _roles(architecture: LanguageArchitecture) -> tuple[tuple[str, int | None], ...]:
+    table = classify(Tensor(row.name, row.shape, "F32") for row in _rows(architecture))
+    return tuple((tensor.role, tensor.layer) for tensor in table)
+
+
+def _totals(rows: tuple[_Row, ...]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for row in rows:
+        if row.name.endswith(".weight"):
+            totals[row.kind] = totals.get(row.kind, 0) + 1
+    return totals
 
 
 @dataclass
@@ -71,33 +158,22 @@ class _Rules:
     architecture: LanguageArchitecture
     tier: str
     imatrix: bool
-    totals: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, int]
     seen: dict[str, int] = field(default_factory=dict)
 
-    def ordered(self, shapes: list[tuple[str, tuple[int, ...]]]) -> list[tuple[str, tuple[int, ...]]]:
-        """llama-quant walks tensors by layer; those outside layers come first."""
-        return sorted(shapes, key=lambda row: int(found.group(1)) if (found := _LAYER.match(row[0])) else -1)
-
-    def count(self, shapes: list[tuple[str, tuple[int, ...]]]) -> None:
-        for name, _ in shapes:
-            kind = _kind(name)
-            if name.endswith(".weight"):
-                self.totals[kind] = self.totals.get(kind, 0) + 1
-
-    def type_of(self, name: str, shape: tuple[int, ...]) -> str:
+    def type_of(self, row: _Row) -> str:
         base = BASE[self.tier]
-        if len(shape) < 2 or not name.endswith("weight") or _KEPT.search(name):
+        if row.kept:
             return "F32"
         if not TYPES[base].quantized:
             return base
-        kind = _kind(name)
-        index = self.seen.get(kind, 0)
-        found = _LAYER.match(name)
-        if self.architecture.experts > 1 and found and kind.startswith("ffn"):
-            index = int(found.group(1))
-        chosen = self._choose(kind, index, self._total(kind), base, shape)
-        self.seen[kind] = self.seen.get(kind, 0) + 1
-        return _fit(chosen, shape[-1])
+        kind = row.kind
+        index = seen = self.seen.get(kind, 0)
+        if self.architecture.experts > 1 and row.layer is not None and kind.startswith("ffn"):
+            index = row.layer
+        chosen = self._choose(kind, index, self._total(kind), base, row.shape)
+        self.seen[kind] = seen + 1
+        return _fit(chosen, row.shape[-1])
 
     def _total(self, kind: str) -> int:
         """llama-quant counts ffn tensors by layers and attn_v by those it saw."""
@@ -137,7 +213,7 @@ class _Rules:
     def _eight(self) -> bool:
         return self.architecture.experts == 8
 
-    @property
+    @cached_property
     def _grouped(self) -> int:
         block = next((b for b in self.architecture.blocks if b.kv_heads), None)
         return block.heads // block.kv_heads if block else 0

@@ -64,16 +64,22 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
     if block.recurrent:
         yield from _mixer(architecture, known)
     if block.attention and (not block.recurrent or known.get("attention_and_recurrent")):
-        yield from _latent(architecture, block) if architecture.latent else _attention(block, width, known)
+        yield from _latent(architecture, block) if architecture.latent else _attention(architecture, block, known)
     if known.get("post_norms") or known.get("post_attention_only"):
         yield from _norm("post_attention_norm", width, known)
     has_feed_forward = bool(block.feed_forward or block.experts_used)
     second_norm = known.get("pre_norm", True) and not known.get("parallel") and not known.get("post_attention_only")
     if has_feed_forward and second_norm:
         yield from [("ffn_norm", (width,))] if known.get("bare_ffn_norm") else _norm("ffn_norm", width, known)
+    beside = bool(known.get("dense_beside_experts"))
     if block.experts_used:
         yield from _experts(architecture, block, known)
-    elif block.feed_forward:
+    if block.experts_used and beside:
+        yield "ffn_gate_inp.scale", (width,)
+        yield "ffn_down_exps.scale", (architecture.experts,)
+        for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
+            yield f"{name}.weight", (width,)
+    if block.feed_forward and (beside or not block.experts_used):
         yield from _feed_forward(block, width, known)
     if known.get("post_norms"):
         yield from _norm("post_ffw_norm", width, known)
@@ -91,15 +97,19 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
         yield "nextn.hnorm.weight", (width,)
 
 
-def _attention(block: Block, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _attention(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    width = architecture.embedding
+    # Gemma 4 E2B and E4B: layers that read another layer's cache keep K and V weights in the file, and V is its own
+    stored = block.cached or bool(known.get("shared_layers_keep_kv"))
+    one_for_both = bool(known.get("value_is_key_where_dense")) and not architecture.per_layer_embedding
     output = block.heads * (block.value_length or block.key_length)
     query = block.heads * block.key_length * (2 if known.get("gated_query") else 1)
     key, value = block.kv_heads * block.key_length, block.kv_heads * block.value_length
     if known.get("qkv") == "fused":
         parts = [("attn_qkv", query + key + value)]
-    elif not block.cached:
+    elif not stored:
         parts = [("attn_q", query)]
-    elif known.get("value_is_key_where_dense") and not block.sliding and block.key_length != width // block.heads:
+    elif one_for_both and not block.sliding and block.key_length != width // block.heads:
         parts = [("attn_q", query), ("attn_k", key)]
     else:
         parts = [("attn_q", query), ("attn_k", key), ("attn_v", value)]
@@ -112,7 +122,7 @@ def _attention(block: Block, width: int, known: dict[str, Any]) -> Iterator[tupl
         yield "attn_output.bias", (width,)
     if known.get("qk_norm") == "head":
         yield "attn_q_norm.weight", (block.key_length,)
-        if block.cached:
+        if stored:
             yield "attn_k_norm.weight", (block.key_length,)
     elif known.get("qk_norm") == "full":
         yield "attn_q_norm.weight", (block.heads * block.key_length,)
@@ -165,13 +175,14 @@ def _experts(architecture: LanguageArchitecture, block: Block, known: dict[str, 
         yield "ffn_gate_exps.bias", (count, rows)
         yield "ffn_up_exps.bias", (count, rows)
         yield "ffn_down_exps.bias", (count, width)
-    if architecture.latent:
+    if architecture.latent or known.get("expert_correction"):
         yield "exp_probs_b.bias", (count,)
     shared = architecture.shared_feed_forward
     if shared:
         if known.get("shared_gate"):
             yield "ffn_gate_inp_shexp.weight", (width,)
-        yield "ffn_gate_shexp.weight", (shared, width)
+        if known.get("gate", "separate") != "none":
+            yield "ffn_gate_shexp.weight", (shared, width)
         yield "ffn_up_shexp.weight", (shared, width)
         yield "ffn_down_shexp.weight", (width, shared)
 

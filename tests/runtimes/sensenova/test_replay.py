@@ -12,11 +12,12 @@ from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.options import UpstreamOptions
 from fitcheck.runtimes.sensenova.replay.peaks import Question, peak, replay
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
 from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
-from fitcheck.runtimes.sensenova.workloads import Request, workload_for
+from fitcheck.runtimes.sensenova.workloads import workload_for
 
 GIB = 1 << 30
 WORKSPACE = 8_519_680
@@ -76,7 +77,7 @@ def test_kept_answers_are_what_comes_out() -> None:
     for name, placement, more in cases:
         tier = MODEL.tier(name)
         assert tier is not None
-        table, asked = question(name, workload_for(MODEL, tier, Request()), placement, **more)
+        table, asked = question(name, workload_for(Task.T2I, tier, UpstreamOptions()), placement, **more)
         assert packed[asked.key(table)] == replay(table, asked) == peak(table, asked)
 
 

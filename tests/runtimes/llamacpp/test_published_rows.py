@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fitcheck.errors import InputError
-from fitcheck.runtimes.llamacpp.published import AccuracyRow, file_size_accuracy, llamacpp_accuracy, summarize
+from fitcheck.runtimes.llamacpp.published import PrintedFigure, file_size_accuracy, llamacpp_accuracy, summarize
 
 
-def rows_of(engine: str, quantity: str) -> list[AccuracyRow]:
+def rows_of(engine: str, quantity: str) -> list[PrintedFigure]:
     return [row for row in llamacpp_accuracy()[0] if row.engine == engine and row.quantity.startswith(quantity)]
 
 
@@ -64,8 +64,8 @@ def test_numbers_that_chose_a_build_are_marked() -> None:
 
 def test_summary_groups_by_engine_and_quantity() -> None:
     rows = [
-        AccuracyRow("0", "mainline", "m", "KV cache", 110, 100),
-        AccuracyRow("1", "mainline", "m", "KV cache", 100, 100),
+        PrintedFigure("0", "mainline", "m", "KV cache", 110, 100),
+        PrintedFigure("1", "mainline", "m", "KV cache", 100, 100),
     ]
     (summary,) = summarize(rows)
     assert (summary.count, summary.worst) == (2, 0.10000000000000009)
@@ -73,7 +73,7 @@ def test_summary_groups_by_engine_and_quantity() -> None:
 
 def test_a_file_of_rows_is_read_from_its_columns_alone(tmp_path: Path) -> None:
     """The same rows without their readings: caches stay exact, nothing is known but the columns and notes."""
-    text = resources.files("fitcheck.memory").joinpath("data/published/llamacpp.csv").read_text()
+    text = resources.files("fitcheck.runtimes.llamacpp").joinpath("data/published/llamacpp.csv").read_text()
     file = tmp_path / "rows.csv"
     file.write_text(text)
     rows, _ = llamacpp_accuracy(file)

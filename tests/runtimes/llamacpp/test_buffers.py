@@ -13,7 +13,7 @@ from fitcheck.errors import InputError
 from fitcheck.models.families.language.known import known_language_model, known_language_models
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, parse_build, parse_overrides
-from fitcheck.runtimes.llamacpp import buffers as estimate
+from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.caches import layer_caches, sliding_cells
 from fitcheck.runtimes.llamacpp.graph_allocator import Arena
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices
@@ -231,10 +231,10 @@ def test_a_mapped_file_may_be_absent_and_a_locked_or_copied_one_may_not() -> Non
     assert host.best == locked.footprint.host.total.best
 
 
-def test_the_fullest_card_speaks_for_all() -> None:
+def test_every_card_holds_its_own_share() -> None:
     result = estimate(LLAMA, TABLE, LlamaOptions(sequences=1, tensor_split=(1.0, 5.0)), vram=[24 * GIB] * 2)
     assert result.cards[1].total > result.cards[0].total
-    assert result.footprint.card == result.card_totals[1]
+    assert tuple(card.card for card in result.footprint.cards) == result.card_totals
 
 
 def test_the_fork_reads_files_that_hold_the_up_projections_apart() -> None:

@@ -12,7 +12,7 @@ from fitcheck.hardware.machine import Gpu, Link
 from fitcheck.models.families.language.known import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp import LlamaOptions
-from fitcheck.runtimes.llamacpp import buffers as estimate
+from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.seconds import LlamaCalibration, TokenSpeed, host_rate, integer_rate, token_speed
 from fitcheck.units import GIB
 

@@ -12,17 +12,24 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
-from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.families.language.known import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.workload import Task, Workload
+from fitcheck.models.workload import Task
+from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.llamacpp import LlamaOptions
-from fitcheck.runtimes.llamacpp.asks import TextRequest, check_language
-from fitcheck.runtimes.llamacpp.proposals import Proposal, assess, command, propose
-from fitcheck.runtimes.weights_only.bounds import bound_cell, checkpoint_placement
+from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
+from fitcheck.runtimes.llamacpp.commands import server
+from fitcheck.runtimes.llamacpp.options import TextOptions
+from fitcheck.runtimes.llamacpp.placement import arguments_of
+from fitcheck.runtimes.llamacpp.proposals import Proposal, Search
+from fitcheck.runtimes.llamacpp.runtime import RUNTIME
+from fitcheck.runtimes.weights_only.runtime import RUNTIME as BOUNDS
 from fitcheck.units import GIB
-from fitcheck.verdict.judge import Constraint, Verdict
+from fitcheck.verdict.check import check
+from fitcheck.verdict.report import Report
 
 
 def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
@@ -34,17 +41,35 @@ def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
     return Machine((gpu,) * cards, ram_total=None if ram is None else ram * GIB)
 
 
+def search(model: str, tier: str, have: Machine, **options: object) -> Search:
+    asked = TextOptions(**{"sequences": 1, "ctx": 8192, **options})  # type: ignore[arg-type]
+    made = model_of(model, tier)
+    return Search(RUNTIME, made, made.tiers[0], have, asked, asked.workload(8192))
+
+
 def best(model: str, tier: str, have: Machine, **options: object) -> Proposal:
-    architecture = known_language_model(model)
-    wanted = LlamaOptions(**{"sequences": 1, "context": 8192, **options})  # type: ignore[arg-type]
-    return propose(architecture, Tier(tier, mixture_table(architecture, tier), "gguf"), have, wanted)[0]
+    return search(model, tier, have, **options).best()
+
+
+def layout(proposal: Proposal) -> LlamaEstimate:
+    found = RUNTIME.footprint(proposal.ask).layout
+    assert isinstance(found, LlamaEstimate)
+    return found
+
+
+def vram(proposal: Proposal) -> Margin:
+    return next(one for one in proposal.level.weighed.margins if one.constraint is Constraint.VRAM)
+
+
+def check_language(model: Model, have: Machine) -> Report:
+    return check(model, have)
 
 
 def test_a_model_that_fits_goes_to_the_card_whole() -> None:
     proposal = best("llama-3.1-8b", "Q4_K_M", machine(12))
     assert proposal.options.gpu_layers == 33
     assert proposal.options.cache_type_k == "f16"
-    assert proposal.judgement.verdict is Verdict.FITS
+    assert proposal.level.verdict is Verdict.FITS
 
 
 def test_experts_move_to_the_host_before_layers_do() -> None:
@@ -56,9 +81,6 @@ def test_experts_move_to_the_host_before_layers_do() -> None:
 def test_one_layer_less_on_the_host_would_not_fit() -> None:
     proposal = best("qwen3-30b-a3b", "Q4_K_M", machine(12))
     fewer = proposal.options.with_(cpu_moe_layers=proposal.options.cpu_moe_layers - 1)
-    from fitcheck.hardware.budget import budget
-    from fitcheck.runtimes.llamacpp import buffers as estimate
-
     have = budget(machine(12))
     architecture = known_language_model("qwen3-30b-a3b")
     result = estimate(architecture, mixture_table(architecture, "Q4_K_M"), fewer, vram=[have.vram.best])
@@ -78,30 +100,28 @@ def test_a_split_leaves_the_card_with_room_not_just_enough(model: str) -> None:
         more = options.with_(cpu_moe_layers=options.cpu_moe_layers - 1)
     else:
         more = options.with_(gpu_layers=options.gpu_layers + 1)
-    architecture = known_language_model(model)
-    tier = Tier("Q4_K_M", mixture_table(architecture, "Q4_K_M"), "gguf")
-    found = [assess(architecture, tier, have, one).judgement.margin(Constraint.VRAM) for one in (options, more)]
-    assert [None if margin is None else margin.verdict for margin in found] == [Verdict.FITS, Verdict.TIGHT]
+    found = [vram(search(model, "Q4_K_M", have).assess(one)).verdict for one in (options, more)]
+    assert found == [Verdict.FITS, Verdict.TIGHT]
 
 
 def test_a_dense_model_too_large_for_the_card_is_split() -> None:
     proposal = best("llama-3.3-70b", "Q4_K_M", machine(24))
     assert 10 < (proposal.options.gpu_layers or 0) < 60
-    assert proposal.judgement.verdict is Verdict.FITS
+    assert proposal.level.verdict is Verdict.FITS
 
 
 def test_too_little_memory_anywhere_is_no() -> None:
     proposal = best("llama-3.3-70b", "Q8_0", machine(8, ram=16))
-    assert proposal.judgement.verdict is Verdict.NO
-    assert proposal.judgement.binding in (Constraint.VRAM, Constraint.RAM)
+    assert proposal.level.verdict is Verdict.NO
+    assert proposal.level.binding in (Constraint.VRAM, Constraint.RAM)
 
 
 def test_two_cards_hold_what_one_cannot() -> None:
-    assert best("qwen2.5-32b", "Q8_0", machine(24, ram=16)).result.host.layers > 0
+    assert layout(best("qwen2.5-32b", "Q8_0", machine(24, ram=16))).host.layers > 0
     proposal = best("qwen2.5-32b", "Q8_0", machine(24, ram=16, cards=2))
-    assert proposal.result.host.layers == 0
-    assert proposal.judgement.verdict is Verdict.FITS
-    assert [card.layers > 20 for card in proposal.result.cards] == [True, True]
+    assert layout(proposal).host.layers == 0
+    assert proposal.level.verdict is Verdict.FITS
+    assert [card.layers > 20 for card in layout(proposal).cards] == [True, True]
 
 
 def test_the_command_says_what_was_judged() -> None:
@@ -111,7 +131,7 @@ def test_the_command_says_what_was_judged() -> None:
         context=16384, gpu_layers=49, cpu_moe_layers=10, cache_type_k="q8_0", cache_type_v="q8_0", sequences=1,
         micro_batch=1024, tensor_split=(3, 1), mmap=False, cache_on_host=True, full_sliding_cache=True, mlock=True,
     )  # fmt: skip
-    line = command(tier, options, architecture)
+    line = server(tier, options, architecture.layers)
     assert line.startswith(
         "llama-server --hf-repo org/repo --hf-file 'a b.gguf' -c 16384 -ngl 99 --n-cpu-moe 10 -fa on"
     )
@@ -126,7 +146,7 @@ def test_the_command_says_what_was_judged() -> None:
         "--no-mmap",
     ):
         assert part in line
-    assert "--cpu-moe" in command(tier, options.with_(cpu_moe_layers=48), architecture)
+    assert "--cpu-moe" in server(tier, options.with_(cpu_moe_layers=48), architecture.layers)
 
 
 def model_of(name: str, *tiers: str) -> Model:
@@ -151,8 +171,8 @@ def test_a_report_holds_every_tier_and_json_numbers() -> None:
 def test_other_models_are_refused() -> None:
     from fitcheck.models import catalog
 
-    with pytest.raises(InputError):
-        check_language(catalog.get("sensenova-u1-8b-mot"), machine(12))
+    with pytest.raises(InputError, match="does not run"):
+        check(catalog.get("sensenova-u1-8b-mot"), machine(12), Wanted(runtime="llama.cpp"))
 
 
 @settings(max_examples=25)
@@ -162,14 +182,8 @@ def test_other_models_are_refused() -> None:
     st.integers(8, 96),
 )
 def test_more_memory_never_worsens_the_verdict(model: str, vram: int, ram: int) -> None:
-    architecture: LanguageArchitecture = known_language_model(model)
-    tier = Tier("Q4_K_M", mixture_table(architecture, "Q4_K_M"), "gguf")
-    wanted = LlamaOptions(context=8192, sequences=1)
-
     def rank(card: int, host: int) -> int:
-        return propose(architecture, tier, machine(card, host), wanted, cache_types=(("f16", "f16"),))[
-            0
-        ].judgement.verdict.rank
+        return best(model, "Q4_K_M", machine(card, host), cache_type=("f16", "f16")).level.verdict.rank
 
     here = rank(vram, ram)
     assert rank(vram + 8, ram) <= here
@@ -180,31 +194,30 @@ def test_one_memory_must_hold_the_hosts_part_too() -> None:
     card = replace(machine(24).gpus[0].card, unified_memory=True, memory=24 * GIB)
     pooled = Machine((Gpu(card, Link(), 24 * GIB, vram_override=24 * GIB),), ram_total=24 * GIB)
     apart, together = best("llama-3.1-8b", "Q4_K_M", machine(24)), best("llama-3.1-8b", "Q4_K_M", pooled)
-    assert together.footprint.host.total.best == apart.footprint.host.total.best + apart.footprint.card.best
+    one, both = (RUNTIME.footprint(found.ask) for found in (apart, together))
+    assert both.host.total.best == one.host.total.best + one.cards[0].card.best
 
 
 def test_the_card_that_is_shortest_speaks_for_all() -> None:
     have = machine(24, cards=2)
     small = replace(have.gpus[1], vram_override=4 * GIB)
     uneven = replace(have, gpus=(have.gpus[0], small))
-    architecture = known_language_model("llama-3.1-8b")
-    tier = Tier("Q8_0", mixture_table(architecture, "Q8_0"), "gguf")
     options = LlamaOptions(context=8192, sequences=1, gpu_layers=99, tensor_split=(1.0, 1.0))
-    found = assess(architecture, tier, uneven, options)
-    assert found.judgement.verdict is Verdict.NO
-    margin = found.judgement.margin(Constraint.VRAM)
-    assert margin is not None
-    assert margin.available == 4 * GIB
+    found = search("llama-3.1-8b", "Q8_0", uneven).assess(options)
+    assert found.level.verdict is Verdict.NO
+    assert (vram(found).available, vram(found).gpu) == (4 * GIB, 1)
+    report = check(model_of("llama-3.1-8b", "Q8_0"), uneven, Wanted().with_(ngl=99))
+    document = report.to_json()
+    assert {len(one["cards"]) for one in document["cells"]} == {2}
+    assert document["machine"]["gpus"] == len(document["machine"]["cards"]) == 2
 
 
 def test_layers_move_to_the_host_until_the_card_is_not_even_tight() -> None:
     have = machine(12)
     exact = replace(have, gpus=(replace(have.gpus[0], vram_override=None, vram_total=12 * GIB, display=True),))
     found = best("qwen2.5-14b", "Q5_K_M", exact)
-    margin = found.judgement.margin(Constraint.VRAM)
-    assert margin is not None
-    assert margin.verdict is Verdict.FITS
-    assert found.footprint.card.best <= budget(exact).vram.low
+    assert vram(found).verdict is Verdict.FITS
+    assert RUNTIME.footprint(found.ask).cards[0].card.best <= budget(exact).vram.low
     assert found.options.gpu_layers is not None
     assert 0 < found.options.gpu_layers < 49
 
@@ -220,15 +233,33 @@ def test_a_report_prefers_what_reads_fluently_then_the_finer_tier() -> None:
 
 def test_a_model_trained_on_less_gets_less_context() -> None:
     short = replace(known_language_model("llama-3.1-8b"), context_length=2048)
-    assert TextRequest().context_of(short) == 2048
-    assert TextRequest().context_of(known_language_model("llama-3.1-8b")) == 8192
-    assert TextRequest(context=9000).context_of(short) == 9000
+    assert TextOptions().context_of(short) == 2048
+    assert TextOptions().context_of(known_language_model("llama-3.1-8b")) == 8192
+    assert TextOptions(ctx=9000).context_of(short) == 9000
+
+
+def bound(name: str, have: Machine, **options: object) -> tuple[Ask, Footprint]:
+    """The first ask of a BF16 checkpoint of a shape, and its bound."""
+    architecture = known_language_model(name)
+    tier = Tier("BF16", mixture_table(architecture, "BF16"), "safetensors")
+    model = Model(name, name, architecture, (tier,), (Task.CHAT,), ("weights only",))
+    ask = next(iter(BOUNDS.asks(model, model.tiers, Wanted().with_(**options), have)))
+    return ask, BOUNDS.footprint(ask)
+
+
+def test_the_placement_says_what_differs_from_the_defaults_and_reads_back() -> None:
+    found = search("qwen3-30b-a3b", "Q4_K_M", machine(12), cache_type=("q8_0", "f16"), ubatch=256).best()
+    settings = dict(found.ask.placement.settings)
+    assert settings["micro_batch"] == 256
+    assert (settings["cache_type_k"], "cache_type_v" in settings) == ("q8_0", False)
+    assert arguments_of(found.ask.placement, found.ask.workload) == found.options
 
 
 def test_a_bound_counts_no_more_than_a_window_of_the_cache() -> None:
     architecture = known_language_model("gemma-3-12b")
     tier = Tier("BF16", mixture_table(architecture, "BF16"), "safetensors")
-    phase = checkpoint_placement(tier, architecture, 32768).phases[0]
+    _, footprint = bound("gemma-3-12b", machine(48), ctx=32768)
+    phase = footprint.cards[0].phases[0]
     block, layers = architecture.blocks[0], architecture.layers
     dense = sum(not one.sliding for one in architecture.blocks)
     tokens = dense * 32768 + (layers - dense) * architecture.window
@@ -237,9 +268,7 @@ def test_a_bound_counts_no_more_than_a_window_of_the_cache() -> None:
 
 
 def test_a_bound_says_no_or_nothing() -> None:
-    architecture = known_language_model("llama-3.1-8b")
-    tier = Tier("BF16", mixture_table(architecture, "BF16"), "safetensors")
-    placement, workload = checkpoint_placement(tier, architecture, 4096), Workload(Task.CHAT)
-    for vram, verdict, binding in ((12, Verdict.NO, Constraint.VRAM), (48, Verdict.UNKNOWN, Constraint.MODEL)):
-        found = bound_cell(tier, placement, workload, machine(vram), budget(machine(vram)))
+    for size, verdict, binding in ((12, Verdict.NO, Constraint.VRAM), (48, Verdict.UNKNOWN, Constraint.MODEL)):
+        ask, _ = bound("llama-3.1-8b", machine(size), ctx=4096)
+        found = check(ask.model, machine(size)).best
         assert (found.verdict, found.judgement.binding) == (verdict, binding)

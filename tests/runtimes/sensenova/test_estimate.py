@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fitcheck.memory.blocks import device_block
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import Phase, peak
 from fitcheck.models import catalog
@@ -17,7 +18,6 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.estimate import estimate
-from fitcheck.memory.blocks import device_block
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.phases import CardView, branches, lay_out, phases
 from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, comfyui, upstream
@@ -106,9 +106,14 @@ def weights_scratch(workload: Workload) -> int:
 @given(workloads, st.sampled_from(MODES), st.sampled_from(TIERS))
 def test_the_three_numbers_are_ordered(workload: Workload, mode: str, name: str) -> None:
     found = estimate(ARCH, tier(name), workload, upstream(mode), H100)
-    assert found.allocated.best <= found.reserved.best <= found.card.best
-    assert found.allocated.low <= found.required.low <= found.required.best <= found.required.high
-    assert found.required.best <= found.card.best
+    assert found.cards[0].allocated.best <= found.cards[0].reserved.best <= found.cards[0].card.best
+    assert (
+        found.cards[0].allocated.low
+        <= found.cards[0].required.low
+        <= found.cards[0].required.best
+        <= found.cards[0].required.high
+    )
+    assert found.cards[0].required.best <= found.cards[0].card.best
 
 
 @given(st.integers(8, 90), st.integers(8, 90), st.sampled_from(MODES))
@@ -124,7 +129,7 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
     workload = Workload(Task.T2I)
     placement = upstream("fast")
     shares = [
-        estimate(ARCH, tier("BF16"), workload, placement, CardView((8, 9), size * GIB)).kept_share
+        estimate(ARCH, tier("BF16"), workload, placement, CardView((8, 9), size * GIB)).layout
         for size in (total, total + more)
     ]
     assert 0 <= shares[0] <= shares[1] <= 1
@@ -152,7 +157,7 @@ def test_fast_keeps_what_upstreams_two_limits_allow(total: float, free: float, p
     sampler = (3 + 3) * 4096 * 3 * 32 * 32 * 2 + 3 * hidden
     base = alone.resident + alone.kv_cache + sampler + 2 * hidden
     layer = weights.layers["generation"][0]
-    beside = context((8, 9), streamed).best
+    beside = context((8, 9), second_stream=bool(streamed.prefetch)).best
     room = min(0.9 * total * GIB - 4 * GIB, (total - 6) * GIB, (free - 6) * GIB - beside) - base - 2 * layer
     assert kept == max(0, min(42, int(room // layer)))
     denoise = next(one for one in laid_out if one.name == "denoise")
@@ -183,7 +188,7 @@ def test_few_streamed_layers_hold_back_few_units() -> None:
         estimate(ARCH, tier("BF16"), Workload(Task.T2I), upstream("fast"), CardView((8, 9), 80 * GIB, free))
         for free in range(21 * GIB, 26 * GIB, GIB // 8)
     ]
-    slacks = [one.reserved.best - one.allocated.best for one in found]
+    slacks = [one.cards[0].reserved.best - one.cards[0].allocated.best for one in found]
     assert slacks == sorted(slacks, reverse=True)
     assert slacks[0] - slacks[-1] > 2 * GIB
     assert max(a - b for a, b in pairwise(slacks)) < 1.2 * GIB  # three layers at most
@@ -232,7 +237,7 @@ def test_the_comfyui_node_streams_both_branches_unpinned() -> None:
     assert found.host.pinned == 0
     assert found.host.pageable > 10 * GIB
     one_layer = weights_of(tier("Q4_K_S").tensors).window_both(1)
-    assert found.peak.window == 3 * one_layer
+    assert found.cards[0].peak.window == 3 * one_layer
 
 
 def test_pinning_rounds_to_powers_of_two() -> None:

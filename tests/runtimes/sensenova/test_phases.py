@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.data_files import load
+from fitcheck.memory.blocks import runtime_bytes
 from fitcheck.memory.context import context
-from fitcheck.memory.dequantization import cost
+from fitcheck.memory.dequantization import Linear, cost
 from fitcheck.memory.footprint import Phase
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
@@ -20,8 +21,6 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import activations
 from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.runtimes.sensenova.host import host_memory
-from fitcheck.memory.dequantization import Linear
-from fitcheck.memory.blocks import runtime_bytes
 from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
 from fitcheck.runtimes.sensenova.phases import (
     CardView,
@@ -284,17 +283,21 @@ def test_a_checkpoint_passes_through_host_memory_and_a_mapped_file_does_not() ->
 
 def test_the_context_comes_on_top_of_what_is_reserved_and_of_what_is_required() -> None:
     found = estimate(ARCH, tier("BF16"), Workload(Task.T2I), upstream("balanced"), DEVICE)
-    beside = context((8, 9), upstream("balanced"))
-    assert found.card == found.reserved + beside
-    assert found.allocated.best + beside.best <= found.required.best <= found.card.best - 2 * GIB
-    assert found.required.low >= found.allocated.low + beside.low
-    assert found.reserved.best % (2 << 20) == 0
+    beside = context((8, 9), second_stream=True)
+    assert found.cards[0].card == found.cards[0].reserved + beside
+    assert (
+        found.cards[0].allocated.best + beside.best
+        <= found.cards[0].required.best
+        <= found.cards[0].card.best - 2 * GIB
+    )
+    assert found.cards[0].required.low >= found.cards[0].allocated.low + beside.low
+    assert found.cards[0].reserved.best % (2 << 20) == 0
 
 
 def test_an_untested_family_has_a_wider_interval() -> None:
     sparse = catalog.get("sensenova-u1-a3b-mot")
     assert isinstance(sparse.architecture, SenseNovaArchitecture)
     for arch, one, width in ((ARCH, tier("BF16"), 0.01), (sparse.architecture, sparse.tiers[0], 0.08)):
-        allocated = estimate(arch, one, Workload(Task.T2I), upstream("low"), DEVICE).allocated
+        allocated = estimate(arch, one, Workload(Task.T2I), upstream("low"), DEVICE).cards[0].allocated
         assert allocated.high / allocated.best == pytest.approx(1 + width)
         assert allocated.low / allocated.best == pytest.approx(1 - width)

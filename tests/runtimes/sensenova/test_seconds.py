@@ -67,13 +67,17 @@ def test_streaming_is_never_faster_than_staying(tier: str) -> None:
 
 
 def test_k_quants_pay_for_dequantization_and_q8_pays_less() -> None:
-    assert took("BF16").dequantization == 0
-    assert took("Q8_0").dequantization < took("Q4_K_S").dequantization < took("Q6_K").dequantization
+    assert took("BF16").part("dequantization") == 0
+    assert (
+        took("Q8_0").part("dequantization")
+        < took("Q4_K_S").part("dequantization")
+        < took("Q6_K").part("dequantization")
+    )
 
 
 def test_dequantization_can_cost_more_than_the_matrix_products_of_a_small_image() -> None:
     small = took("Q6_K", workload=replace(T2I, width=512, height=512))
-    assert small.dequantization > small.compute
+    assert small.part("dequantization") > small.part("compute")
 
 
 @given(st.integers(3, 5), st.sampled_from([4, 8, 16]), st.sampled_from(["low", "balanced", "fast"]))
@@ -126,8 +130,8 @@ def test_calibration_scales_compute_and_takes_the_measured_link() -> None:
         ARCH, tier.tensors, T2I, upstream("low"), CARD, LINK, calibration=Calibration(pinned=(SLOW,), records=1)
     )
     assert slow is not None
-    assert slow.stream == pytest.approx((9 * LAYERS + ENDS) / 1e9)
-    assert slow.seconds.best == pytest.approx(took("BF16").seconds.best + slow.stream, rel=0.01)
+    assert slow.part("streaming") == pytest.approx((9 * LAYERS + ENDS) / 1e9)
+    assert slow.seconds.best == pytest.approx(took("BF16").seconds.best + slow.part("streaming"), rel=0.01)
 
 
 def test_a_calibrated_card_may_sit_in_any_host() -> None:
@@ -149,8 +153,8 @@ def test_a_calibrated_card_may_sit_in_any_host() -> None:
 
 def test_answers_in_offload_modes_stream_the_branch_for_every_token() -> None:
     answer = Workload(Task.VQA, references=((1024, 1024),), new_tokens=100)
-    streamed = took(mode="low", workload=answer).streamed_bytes
-    one_branch = took(mode="low", workload=replace(answer, new_tokens=1)).streamed_bytes // 2
+    streamed = took(mode="low", workload=answer).amount("streamed")
+    one_branch = took(mode="low", workload=replace(answer, new_tokens=1)).amount("streamed") // 2
     assert streamed == 101 * one_branch
 
 
@@ -180,54 +184,56 @@ def test_every_pass_streams_its_branch_and_fast_only_what_does_not_stay() -> Non
     """2 prefixes and 10 steps of 2 branches; the first pass of mode fast brings everything. Two layers copied ahead are
     dropped when denoising begins, and two when the next picture does, unless they stay."""
     ahead = 2 * LAYERS // 42
-    assert parts(SMALL, "full").streamed_bytes == 0
-    assert parts(SMALL, "low").streamed_bytes == (2 + 20) * LAYERS
-    assert parts(SMALL, "balanced").streamed_bytes == (2 + 20) * LAYERS + 2 * ahead
-    assert parts(SMALL, "fast").streamed_bytes == (2 + 1) * LAYERS + ahead
-    quarter = parts(SMALL, "fast", kept=0.25).streamed_bytes
+    assert parts(SMALL, "full").amount("streamed") == 0
+    assert parts(SMALL, "low").amount("streamed") == (2 + 20) * LAYERS
+    assert parts(SMALL, "balanced").amount("streamed") == (2 + 20) * LAYERS + 2 * ahead
+    assert parts(SMALL, "fast").amount("streamed") == (2 + 1) * LAYERS + ahead
+    quarter = parts(SMALL, "fast", kept=0.25).amount("streamed")
     assert quarter == pytest.approx((2 + 1 + 19 * 0.75) * LAYERS + ahead, rel=1e-9)
-    one = parts(replace(SMALL, steps=1, cfg=1.0), "fast", kept=0.25).streamed_bytes
+    one = parts(replace(SMALL, steps=1, cfg=1.0), "fast", kept=0.25).amount("streamed")
     assert one == 2 * LAYERS + ahead
 
 
 def test_v0_never_changes_what_it_streams() -> None:
     """Both branches of a layer travel together, so nothing that was copied ahead is dropped."""
-    assert parts(SMALL, "balanced", revision="v0").streamed_bytes == (2 + 20) * 2 * LAYERS
+    assert parts(SMALL, "balanced", revision="v0").amount("streamed") == (2 + 20) * 2 * LAYERS
 
 
 def test_embedding_and_head_return_for_each_picture_and_the_card_waits_for_them() -> None:
     for mode in ("low", "balanced"):
         resident, moving = (parts(SMALL, mode, revision=revision) for revision in ("pr241", "phase-aware"))
-        assert moving.streamed_bytes == resident.streamed_bytes + ENDS
+        assert moving.amount("streamed") == resident.amount("streamed") + ENDS
         assert moving.seconds.best == pytest.approx(resident.seconds.best + ENDS / 25e9, abs=1e-4)
-    assert parts(SMALL, "full", revision="phase-aware").streamed_bytes == 0
+    assert parts(SMALL, "full", revision="phase-aware").amount("streamed") == 0
     answer = Workload(Task.VQA, references=((256, 256),), new_tokens=3)
-    assert parts(answer, "low", revision="phase-aware").streamed_bytes == 4 * LAYERS
-    own = parts(answer, "low", revision="pr243").streamed_bytes
+    assert parts(answer, "low", revision="phase-aware").amount("streamed") == 4 * LAYERS
+    own = parts(answer, "low", revision="pr243").amount("streamed")
     assert own == 4 * (LAYERS + ENDS)
-    assert parts(SMALL, "low", revision="pr243").streamed_bytes == 22 * LAYERS + 2 * ENDS // 2
+    assert parts(SMALL, "low", revision="pr243").amount("streamed") == 22 * LAYERS + 2 * ENDS // 2
     # 3 prefixes and 10 tokens need both, each of 2 pictures is read back twice through the head
     story = Workload(Task.INTERLEAVE, 256, 256, steps=7, cfg=1.0, images=2, new_tokens=10)
-    own = parts(story, "low", revision="pr243").streamed_bytes
+    own = parts(story, "low", revision="pr243").amount("streamed")
     assert own == (3 + 10 + 2 * 7 + 2 * 2) * LAYERS + (3 + 10) * ENDS + 2 * 2 * ENDS // 2
 
 
 def test_interleaved_answers_run_one_velocity_branch_without_guidance() -> None:
     """3 prefixes, 2 images: a step each, text token by token, and each image read back into two caches."""
     workload = Workload(Task.INTERLEAVE, 256, 256, steps=7, cfg=1.0, images=2, new_tokens=10)
-    assert parts(workload, "low").streamed_bytes == (3 + 10 + 2 * 7 + 2 * 2) * LAYERS
-    assert parts(replace(workload, cfg=4.0), "low").streamed_bytes == (3 + 10 + 2 * 14 + 2 * 2) * LAYERS
+    assert parts(workload, "low").amount("streamed") == (3 + 10 + 2 * 7 + 2 * 2) * LAYERS
+    assert parts(replace(workload, cfg=4.0), "low").amount("streamed") == (3 + 10 + 2 * 14 + 2 * 2) * LAYERS
     # text to image and back, twice
-    assert parts(workload, "balanced").streamed_bytes == (3 + 10 + 2 * 7 + 2 * 2) * LAYERS + 4 * 2 * LAYERS // 42
+    assert parts(workload, "balanced").amount("streamed") == (3 + 10 + 2 * 7 + 2 * 2) * LAYERS + 4 * 2 * LAYERS // 42
 
 
 def test_every_copy_is_set_up() -> None:
     """13 tensors a layer travel one by one upstream, as one in a ring; the copies alone take 16.2 GB at 25 GB/s."""
     passes, plain = 22, 22 * LAYERS / 25e9
-    assert parts(SMALL, "low").stream == pytest.approx(plain + passes * 42 * 13 * 5e-6, rel=1e-9)
-    assert parts(SMALL, "low", policy="ring").stream == pytest.approx(plain + passes * 42 * 5e-6, rel=1e-9)
+    assert parts(SMALL, "low").part("streaming") == pytest.approx(plain + passes * 42 * 13 * 5e-6, rel=1e-9)
+    assert parts(SMALL, "low", policy="ring").part("streaming") == pytest.approx(plain + passes * 42 * 5e-6, rel=1e-9)
     dropped = 2 * 2 * (LAYERS / 42 / 25e9 + 13 * 5e-6)
-    assert parts(SMALL, "balanced").stream == pytest.approx(plain + passes * 42 * 13 * 5e-6 + dropped, rel=1e-9)
+    assert parts(SMALL, "balanced").part("streaming") == pytest.approx(
+        plain + passes * 42 * 13 * 5e-6 + dropped, rel=1e-9
+    )
 
 
 def test_the_ends_of_seconds_take_the_ends_of_the_link() -> None:
@@ -272,7 +278,9 @@ def test_what_binds_is_the_largest_part() -> None:
 
 def test_an_answers_tokens_attend_to_half_of_it_on_average() -> None:
     def each(new: int, prompt: int) -> float:
-        return parts(Workload(Task.VQA, references=((512, 512),), prompt_tokens=prompt, new_tokens=new), "full").compute
+        return parts(Workload(Task.VQA, references=((512, 512),), prompt_tokens=prompt, new_tokens=new), "full").part(
+            "compute"
+        )
 
     long, short = each(2000, 1000), each(1, 1000)
     shifted = each(2000, 2000) - each(1, 2000)
@@ -323,11 +331,11 @@ def test_link_records_take_the_place_of_the_links_rate() -> None:
     )
     assert pinned is not None
     assert pageable is not None
-    assert pinned.stream == pytest.approx(44 * LAYERS / 1e9)
-    assert pageable.stream == pytest.approx(44 * LAYERS / 0.5e9)
+    assert pinned.part("streaming") == pytest.approx(44 * LAYERS / 1e9)
+    assert pageable.part("streaming") == pytest.approx(44 * LAYERS / 0.5e9)
     by_rate = seconds(ARCH, tier.tensors, SMALL, upstream("low", "v0"), CARD, wide, calibration=Calibration())
     assert by_rate is not None
-    assert by_rate.stream < pinned.stream / 40
+    assert by_rate.part("streaming") < pinned.part("streaming") / 40
     assert seconds(ARCH, tier.tensors, SMALL, upstream("low"), CARD, unknown, calibration=Calibration()) is None
 
 

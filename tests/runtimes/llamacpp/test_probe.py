@@ -17,7 +17,7 @@ from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.gguf import read_gguf
 from fitcheck.runtimes.llamacpp import LlamaOptions, TensorOverride, parse_build
-from fitcheck.runtimes.llamacpp import buffers as estimate
+from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.units import GIB, MIB
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitcheck.data_files import load
+from fitcheck.memory.blocks import device_block
 from fitcheck.memory.context import context
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.memory.blocks import device_block
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
 from fitcheck.runtimes.sensenova.reserved import ReplayedCell, keep_nodes, required, reserved
@@ -133,11 +133,11 @@ def test_the_least_that_works_is_far_below_what_a_launch_queue_reserves() -> Non
 
 
 def test_the_context_of_an_unknown_card_is_wider_than_that_of_a_measured_one() -> None:
-    low = upstream("low")
-    hopper, other = context((9, 0), low), context((8, 9), low)
+    upstream("low")
+    hopper, other = context((9, 0), second_stream=False), context((8, 9), second_stream=False)
     assert other.low < hopper.low
     assert other.high - other.low > hopper.high - hopper.low
-    assert context((9, 0), upstream("balanced")).best > hopper.best
+    assert context((9, 0), second_stream=True).best > hopper.best
 
 
 def test_what_replays_were_off_names_its_rows() -> None:
@@ -146,5 +146,5 @@ def test_what_replays_were_off_names_its_rows() -> None:
     errors = sorted(abs(row["off"]) for row in data["rows"])
     assert errors[len(errors) // 2] < 0.01
     assert data["low"] < 0 < data["high"]
-    text = Path(__file__).parents[2].joinpath("fitcheck/memory/data/allocator.json").read_text("utf-8")
+    text = Path(__file__).parents[3].joinpath("fitcheck/memory/data/allocator.json").read_text("utf-8")
     assert json.loads(text)["residuals"] == data

@@ -1,0 +1,96 @@
+"""Language models as catalog models: every tier of llama.cpp's own mixtures, with its size, from a name alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.known import LanguageEntry, known_language_model, language_entry
+from fitcheck.models.families.language.mixture import header_bytes, mixture_sizes, mixture_table, usual_imatrix
+from fitcheck.models.families.language.names import find_language_model
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.quant import BASE
+from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.workload import Task
+
+# F32 is what nobody publishes, and MXFP4 is the older name of MXFP4_MOE
+_LEFT_OUT = frozenset({"F32", "MXFP4"})
+# gpt-oss is trained in MXFP4 and its rows of 2880 are no whole number of 256-blocks
+_NATIVE = {"gpt-oss": ("MXFP4", "F16")}
+_MIXTURE = "from the model's shape by the rules of llama-quantize"
+
+
+class MixtureTable(TensorTable):
+    """The table of a tier that is made when somebody asks for its tensors; its size in bytes comes without it."""
+
+    def __init__(self, architecture: LanguageArchitecture, tier: str, nbytes: int) -> None:
+        self.architecture, self.tier = architecture, tier
+        self.nbytes = nbytes
+
+    def __getattr__(self, name: str) -> tuple[Tensor, ...]:
+        """Called for what is not there yet: the tensors, the first time."""
+        if name != "tensors":
+            raise AttributeError(name)
+        self.tensors = mixture_table(self.architecture, self.tier, usual_imatrix(self.tier)).tensors
+        return self.tensors
+
+
+def language_model(text: str) -> Model:
+    """The catalog model that ``text`` names. Raises InputError when it names none, or several."""
+    return model_of(find_language_model(text))
+
+
+def model_of(entry: LanguageEntry) -> Model:
+    """The entry as a model: its tiers, smallest last, whose tensor tables are made when they are needed."""
+    return _model(entry.slug)
+
+
+@lru_cache(maxsize=256)
+def _model(slug: str) -> Model:
+    entry = language_entry(slug)
+    architecture = known_language_model(entry.slug)
+    sizes = mixture_sizes(architecture, tier_names(architecture))
+    tiers = (_tier(entry, architecture, name, size) for name, size in sizes.items())
+    return Model(
+        slug=entry.slug,
+        name=entry.name,
+        architecture=architecture,
+        tiers=tuple(sorted(tiers, key=lambda tier: -tier.disk_bytes)),
+        tasks=(Task.CHAT,),
+        runtimes=("llama.cpp",),
+        repository=entry.repository,
+        licence=entry.licence,
+        notes=(*entry.notes, *_notes(entry)),
+        sources=(f"{entry.source}, looked up {entry.looked_up}",),
+    )
+
+
+def tier_names(architecture: LanguageArchitecture) -> tuple[str, ...]:
+    """The tiers that llama-quantize makes of such a model. MXFP4 needs experts."""
+    if architecture.name in _NATIVE:
+        return _NATIVE[architecture.name]
+    return tuple(
+        name for name in BASE if name not in _LEFT_OUT and (architecture.experts > 1 or not name.startswith("MXFP4"))
+    )
+
+
+def _tier(entry: LanguageEntry, architecture: LanguageArchitecture, name: str, size: int) -> Tier:
+    table = MixtureTable(architecture, name, size)
+    return Tier(
+        name=name,
+        tensors=table,
+        format="gguf",
+        repository=entry.gguf,
+        disk_bytes=size + header_bytes(architecture),
+        source=_MIXTURE,
+        published=entry.gguf is not None,
+    )
+
+
+def _notes(entry: LanguageEntry) -> list[str]:
+    found = ["tiers are llama.cpp's own mixtures; a publisher's file may differ (UD- files do): point fitcheck at it"]
+    if entry.projector:
+        found.append("takes images with an mmproj file beside it, which is not counted here")
+    if entry.gguf is None:
+        found.append("no repository of GGUF files is recorded for it")
+    return found

@@ -1,0 +1,90 @@
+"""Language models by name: their numbers against the hub's parameter counts, their tiers against published files."""
+
+from __future__ import annotations
+
+from math import prod
+from statistics import median
+
+import pytest
+
+from fitcheck.models.families.language.catalog import language_model, model_of, tier_names
+from fitcheck.models.families.language.kinds import kind_of_architecture
+from fitcheck.models.families.language.known import known_language_model, known_language_models, language_entry
+from fitcheck.models.families.language.mixture import mixture_sizes, mixture_table, usual_imatrix
+from fitcheck.models.families.language.tables import tensor_shapes
+from fitcheck.models.workload import Task
+from fitcheck.runtimes.llamacpp.published import _shape_of, file_size_accuracy
+
+COUNTED = [slug for slug in known_language_models() if language_entry(slug).parameters]
+
+
+def test_there_are_the_models_that_people_run() -> None:
+    assert len(known_language_models()) >= 120
+    assert len(COUNTED) >= 120
+
+
+@pytest.mark.parametrize("slug", known_language_models())
+def test_entries_say_where_their_numbers_are_from(slug: str) -> None:
+    entry = language_entry(slug)
+    assert entry.source
+    assert entry.looked_up >= "2026-11-22"
+    assert entry.repository is not None
+    assert "/" in entry.repository
+    assert kind_of_architecture(entry.architecture).modelled
+    assert not known_language_model(slug).unknown
+
+
+@pytest.mark.parametrize("slug", COUNTED)
+def test_shapes_have_the_parameters_that_the_hub_counts(slug: str) -> None:
+    """Independent of the shape: the hub counts the elements of the published checkpoint."""
+    elements = sum(prod(shape) for _, shape in tensor_shapes(known_language_model(slug)))
+    assert elements == pytest.approx(language_entry(slug).parameters, rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    "slug", ["llama-3.1-8b", "mixtral-8x7b", "gpt-oss-20b", "deepseek-v3", "gemma-4-e4b", "lfm2-350m"]
+)
+def test_sizes_are_those_of_the_tables(slug: str) -> None:
+    architecture = known_language_model(slug)
+    names = tier_names(architecture)
+    for name, size in mixture_sizes(architecture, names).items():
+        assert size == mixture_table(architecture, name, usual_imatrix(name)).nbytes, name
+
+
+def test_a_catalog_model_makes_its_tables_when_asked() -> None:
+    model = language_model("qwen3 30b")
+    tier = model.tier("q4_k_m")
+    assert tier is not None
+    assert "tensors" not in vars(tier.tensors)
+    assert tier.tensors.nbytes == sum(tensor.nbytes for tensor in tier.tensors)
+    assert 0 < tier.disk_bytes - tier.tensors.nbytes < 20_000_000
+    assert model.tasks == (Task.CHAT,)
+    assert model.licence == "apache-2.0"
+    assert tier.repository == "unsloth/Qwen3-30B-A3B-GGUF"
+    assert [t.disk_bytes for t in model.tiers] == sorted((t.disk_bytes for t in model.tiers), reverse=True)
+    assert model_of(language_entry("qwen3-30b-a3b")) is model
+
+
+def test_file_sizes_from_shape_and_tier() -> None:
+    rows, _ = file_size_accuracy()
+    errors = [abs(row.error) for row in rows]
+    assert len(errors) >= 22
+    assert median(errors) <= 0.0005
+    assert max(errors) <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("model", "arch", "shape", "head"),
+    [
+        ("gemma-2-9b-it", "gemma2", (42, 3584, 16, 8, 14336, 256000), 256),
+        ("gemma-2-27b-it", "gemma2", (46, 4608, 32, 16, 36864, 256000), 128),
+        ("Qwen3-4B", "qwen3", (36, 2560, 32, 8, 9728, 151936), 128),
+        ("nobody's", "llama", (4, 512, 8, 8, 1024, 32000), 64),
+    ],
+)
+def test_a_row_of_file_sizes_gets_the_head_length_of_its_model(
+    model: str, arch: str, shape: tuple[int, ...], head: int
+) -> None:
+    columns = ("n_layer", "n_embd", "n_head", "n_head_kv", "n_ff", "n_vocab")
+    row = {"model": model, "arch": arch, "tied_embeddings": "1"} | dict(zip(columns, map(str, shape), strict=True))
+    assert _shape_of(row).blocks[0].key_length == head
