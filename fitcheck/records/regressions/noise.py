@@ -86,9 +86,10 @@ class Spread:
     def of(self, counts: Sequence[int]) -> float:
         """Standard deviation of the runs of a side whose medians are over ``counts`` values."""
         mine = fmean(median_variance(count) for count in counts)
-        own = self.run.sd**2 + self.value.sd**2 * (mine - self.factor)
-        # more values a run never help against what differs from run to run; fewer may hurt
-        return max(math.sqrt(max(own, 0.0)), self.value.sd * math.sqrt(mine), _LEAST_SD)
+        own = math.sqrt(max(self.run.sd**2 + self.value.sd**2 * (mine - self.factor), 0.0))
+        if mine < self.factor:  # more values a run: that helps down to what is known of values, no further
+            own = min(self.run.sd, max(own, self.value.sd * math.sqrt(mine)))
+        return max(own, _LEAST_SD)
 
     def below(self, found: Squares) -> Spread:
         """This spread as the prior of what was ``found`` on the level below."""

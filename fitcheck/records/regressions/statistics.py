@@ -50,6 +50,8 @@ class Scale:
     def pooled(self, squares: float, df: float, weight: float) -> Scale:
         """This one as a prior that counts at most ``weight`` degrees of freedom, and a sum of squares with ``df``."""
         own = min(self.df, weight)
+        if own + df == 0:
+            return self
         return Scale(math.sqrt((own * self.sd**2 + squares) / (own + df)), own + df)
 
 
