@@ -124,9 +124,9 @@ class Bisection:
                 break
         return sorted(chosen)
 
-    def sides(self) -> tuple[list[float], list[float]]:
-        """Logarithms measured before the likeliest change and after it."""
+    def medians(self) -> tuple[float, float]:
+        """The levels before the likeliest change and after it, in the metric's unit."""
         place = self.found()[0]
-        before: Sequence[float] = [value for index, value in self.measured if index < place]
-        after: Sequence[float] = [value for index, value in self.measured if index >= place]
-        return list(before), list(after)
+        before = median(value for index, value in self.measured if index < place)
+        after = median(value for index, value in self.measured if index >= place)
+        return math.exp(before), math.exp(after)

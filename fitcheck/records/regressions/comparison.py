@@ -221,7 +221,9 @@ def _oddities(old: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
     for side, runs in (("baseline", old), ("candidate", new)):
         if len({run.state.versions for run in runs}) > 1:
             yield f"the {side} holds runs of several versions"
-    digests = [{output.digest for run in runs if (output := getattr(run.record, "output", None))} for runs in (old, new)]
+    digests = [
+        {output.digest for run in runs if (output := getattr(run.record, "output", None))} for runs in (old, new)
+    ]
     if digests[0] and digests[1] and not digests[0] & digests[1]:
         yield "the output is another one: the two sides do not compute the same"
 

@@ -33,9 +33,7 @@ class Explanation:
 
 def explain(before: Sequence[Run], after: Sequence[Run], slowdown: float) -> tuple[Explanation, ...]:
     """What the slower side ran under that the other did not. ``slowdown`` is the logarithm of how much slower."""
-    return tuple(
-        [*_clock(before, after, slowdown), *_throttling(before, after), *_link(before, after), *_load(before, after)]
-    )
+    return (*_clock(before, after, slowdown), *_throttling(before, after), *_link(before, after), *_load(before, after))
 
 
 def _powers(runs: Sequence[Run]) -> list[Power]:

@@ -97,7 +97,9 @@ def _settled(found: Sequence[Track], limits: Limits) -> list[Track]:
     judged = settle([judgement for track in found for _, judgement in track.changes], limits)
     left = iter(judged)
     return [
-        Track(track.series, track.metric, track.points, tuple((cut, next(left)) for cut, _ in track.changes), track.notes)
+        Track(
+            track.series, track.metric, track.points, tuple((cut, next(left)) for cut, _ in track.changes), track.notes
+        )
         for track in found
     ]
 

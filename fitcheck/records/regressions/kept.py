@@ -1,16 +1,16 @@
 """What a project keeps beside its records: pinned baselines and acknowledged changes, in one TOML file.
 
-    [[pinned]]
-    series = "3f2a9c0d1b7e"              # as `fitcheck regress` prints it; or "*"
-    records = ["03e33515a2df"]           # ids or their first digits: these are the baseline, and nothing else
-    reason = "release 1.4"
+[[pinned]]
+series = "3f2a9c0d1b7e"              # as `fitcheck regress` prints it; or "*"
+records = ["03e33515a2df"]           # ids or their first digits: these are the baseline, and nothing else
+reason = "release 1.4"
 
-    [[acknowledged]]
-    series = "3f2a9c0d1b7e"
-    metric = "seconds"                   # or "*"
-    ratio = 1.08                         # up to here it is accepted; for rates that fell, down to here, like 0.92
-    reason = "exact attention is worth it"
-    until = 2027-06-30                   # optional, the last day
+[[acknowledged]]
+series = "3f2a9c0d1b7e"
+metric = "seconds"                   # or "*"
+ratio = 1.08                         # up to here it is accepted; for rates that fell, down to here, like 0.92
+reason = "exact attention is worth it"
+until = 2027-06-30                   # optional, the last day
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Kept:
     acknowledged: tuple[Acknowledged, ...] = ()
 
     def baseline(self, runs: Sequence[Run]) -> list[Run]:
-        """``runs`` without those whose series is pinned to others. Raises InputError when a pinned record is missing.
-        """
+        """``runs`` less those whose series is pinned to others. Raises InputError when a pinned record is missing."""
         chosen = list(runs)
         for pin in self.pinned:
             mine = [run for run in chosen if _names(pin.series, run.series)]
@@ -121,8 +120,8 @@ def _acknowledged(entry: dict[str, Any], path: Path) -> Acknowledged:
         raise InputError(f"{path}: acknowledged.ratio is how far it may go, candidate to baseline, like 1.08.")
     if until is not None and type(until) is not datetime.date:
         raise InputError(f"{path}: acknowledged.until is a date without quotes, like 2027-06-30.")
-    words = (_word(entry, name, kind, path) for name in ("series", "metric"))
-    return Acknowledged(*words, float(ratio), _word(entry, "reason", kind, path), until)
+    series, metric = _word(entry, "series", kind, path), _word(entry, "metric", kind, path)
+    return Acknowledged(series, metric, float(ratio), _word(entry, "reason", kind, path), until)
 
 
 def _only(entry: dict[str, Any], known: set[str], kind: str, path: Path) -> None:

@@ -96,7 +96,12 @@ def _step(sample: Sample) -> float | None:
 def _tokens(record: LlmRecord) -> Iterator[tuple[Metric, tuple[float, ...]]]:
     for rate in record.rates or ():
         test = "+".join(
-            part for part, count in ((f"pp{rate.prompt_tokens}", rate.prompt_tokens), (f"tg{rate.new_tokens}", rate.new_tokens)) if count
+            part
+            for part, count in (
+                (f"pp{rate.prompt_tokens}", rate.prompt_tokens),
+                (f"tg{rate.new_tokens}", rate.new_tokens),
+            )
+            if count
         )
         name = f"tokens_per_second {test}" + (f" @{rate.depth}" if rate.depth else "")
         yield Metric(name, "tokens/s", higher=True), rate.samples or (rate.mean,)
@@ -118,9 +123,15 @@ def _link(record: LinkRecord) -> Iterator[tuple[Metric, tuple[float, ...]]]:
         kind = "pinned" if copy.pinned else "pageable"
         yield Metric(f"{copy.direction} {kind} {copy.bytes}", "B/s", higher=True), (copy.bytes_per_second,)
     for product in record.matmul or ():
-        yield Metric(f"matmul {product.dtype} {product.m}x{product.n}x{product.k}", "FLOP/s", higher=True), (product.flops,)
+        yield (
+            Metric(f"matmul {product.dtype} {product.m}x{product.n}x{product.k}", "FLOP/s", higher=True),
+            (product.flops,),
+        )
     for rate in record.dequantization or ():
-        yield Metric(f"dequantization {rate.type} {rate.dtype} {rate.bytes}", "B/s", higher=True), (rate.bytes_per_second,)
+        yield (
+            Metric(f"dequantization {rate.type} {rate.dtype} {rate.bytes}", "B/s", higher=True),
+            (rate.bytes_per_second,),
+        )
     if record.memory_bytes_per_second is not None:
         yield Metric("memory_bytes_per_second", "B/s", higher=True), (record.memory_bytes_per_second,)
     if record.context_bytes is not None:

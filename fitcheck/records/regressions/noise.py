@@ -155,6 +155,4 @@ def default(unit: str) -> Spread:
     seconds stands in for units that none of them has."""
     scales = json.loads(DATA.read_bytes())["units"]
     found = scales.get(unit, scales["s"])
-    return Spread(
-        Scale(found["run_sd"], found["run_df"]), Scale(found["value_sd"], found["value_df"]), found["factor"]
-    )
+    return Spread(Scale(found["run_sd"], found["run_df"]), Scale(found["value_sd"], found["value_df"]), found["factor"])

@@ -118,7 +118,7 @@ def page_document(found: Sequence[Track], notes: Sequence[str]) -> dict[str, Any
     """What the page under ``/regressions/`` shows: every history with its changes, the latest change first, and the
     same changes as entries of a feed (id, title, date, text)."""
     listed = sorted(found, key=lambda track: (-_latest(track), track.series.title, track.metric.name))
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "id": f"{track.series.id}/{track.metric.name}/{track.points[cut].id}",
             "title": f"{one.verdict.value}: {track.series.title}, {track.metric.name} {percent(one.ratio)}",
@@ -129,7 +129,7 @@ def page_document(found: Sequence[Track], notes: Sequence[str]) -> dict[str, Any
         for cut, one in track.changes
     ]
     entries.sort(key=lambda entry: str(entry["id"]))
-    entries.sort(key=lambda entry: -int(entry["updated"]))
+    entries.sort(key=lambda entry: -entry["updated"])
     return {"format": FORMAT, "notes": list(notes), "tracks": [track_document(t) for t in listed], "entries": entries}
 
 
@@ -142,7 +142,10 @@ def markdown(found: Sequence[Judgement], notes: Sequence[str]) -> str:
     lines = [f"**{_plain(sentence(found))}**", ""]
     shown = [one for one in ordered(found) if one.verdict is not Verdict.UNCHANGED]
     if shown:
-        lines += ["| verdict | series | metric | baseline | candidate | change | why |", "|---|---|---|---|---|---|---|"]
+        lines += [
+            "| verdict | series | metric | baseline | candidate | change | why |",
+            "|---|---|---|---|---|---|---|",
+        ]
         lines += ["| " + " | ".join(_plain(cell) for cell in row(one)) + " |" for one in shown]
     unchanged = len(found) - len(shown)
     if unchanged:
