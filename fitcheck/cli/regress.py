@@ -15,8 +15,8 @@ from fitcheck.cli.printable import json_text, one_line
 from fitcheck.errors import InputError
 
 if TYPE_CHECKING:
-    from fitcheck.records.regressions.judgement import Judgement, Limits
     from fitcheck.records.regressions.history import Track
+    from fitcheck.records.regressions.judgement import Judgement, Limits
     from fitcheck.records.regressions.kept import Kept
     from fitcheck.records.regressions.runs import Expectation, Run
 

@@ -56,12 +56,24 @@ def judge_series(
     for metric in _metrics(new):
         before, after = _with(old, metric), _with(new, metric)
         if before:
-            judge = _exactly if metric.exact else _statistically
-            found = judge(series, metric, before, after, noise, limits)
-            notes = (*found.notes, *_oddities(before, after))
-            yield replace(found, notes=notes, expected=_expected(metric, before, after, expectation))
+            yield judge(series, metric, before, after, noise, limits, expectation)
         else:
             yield _unclear(series, metric, after, "the baseline did not measure it")
+
+
+def judge(
+    series: Series,
+    metric: Metric,
+    old: Sequence[Run],
+    new: Sequence[Run],
+    noise: Noise,
+    limits: Limits,
+    expectation: Expectation | None = None,
+) -> Judgement:
+    """One metric that all runs of both sides measured, before p values are adjusted."""
+    found = (_exactly if metric.exact else _statistically)(series, metric, old, new, noise, limits)
+    notes = (*found.notes, *_oddities(old, new))
+    return replace(found, notes=notes, expected=_expected(metric, old, new, expectation))
 
 
 def settle(found: Sequence[Judgement], limits: Limits) -> list[Judgement]:

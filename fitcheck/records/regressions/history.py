@@ -1,8 +1,8 @@
 """Change points of a series over time: when it changed, by how much, and what changed with it.
 
 Optimal partitioning by penalized least squares (ruptures' KernelCPD with the linear kernel), on logarithms whose lone
-outliers were pulled in, and a second look at each change found. In a history of seven points or more a change has to
-last for two of them: a lone last point is for ``comparison`` to judge.
+outliers were pulled in; then each change found is judged like any comparison. There a change has to last for two
+points: a lone last one is for ``comparison``. In a history of fewer than seven points each change of versions is judged.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import median
 from typing import Any
 
-from fitcheck.records.regressions.comparison import judge_series, settle
-from fitcheck.records.regressions.judgement import Judgement, Limits
+from fitcheck.records.regressions.comparison import judge, settle
+from fitcheck.records.regressions.judgement import Judgement, Limits, Verdict
 from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.noise import Noise
 from fitcheck.records.regressions.runs import Expectation, Run, by_series
@@ -27,7 +27,7 @@ _WINDOW = 7
 _PULLED = 3.0
 # what a scale from differences of neighbours is worth beside one from repeats, as a share of the points
 _DIFFERENCE_SHARE = 0.5
-# steps of this many standard deviations hide in differences of neighbours no more than a lone outlier does
+# median absolute deviation of a normal distribution -> standard deviation
 _NORMAL_MAD = 1.4826
 
 
@@ -79,6 +79,8 @@ def _track(
     values = [run.measured[metric.name].value for run in runs]
     if metric.exact:
         cuts = exact_changes(values, noise.tolerance(series, metric))
+    elif len(runs) < _WINDOW:
+        cuts = [at for at in range(1, len(runs)) if runs[at].state.versions != runs[at - 1].state.versions]
     else:
         spread = noise.spread(series, metric)
         counts = [len(run.measured[metric.name].values) for run in runs]
@@ -87,20 +89,19 @@ def _track(
     bounds = [0, *cuts, len(runs)]
     changes = []
     for start, cut, end in zip(bounds, bounds[1:], bounds[2:], strict=False):
-        judged = judge_series(series, runs[start:cut], runs[cut:end], noise, limits, expectation)
-        changes += [(cut, judgement) for judgement in judged if judgement.metric == metric]
+        changes.append((cut, judge(series, metric, runs[start:cut], runs[cut:end], noise, limits, expectation)))
     return Track(series, metric, points, tuple(changes), notes)
 
 
 def _settled(found: Sequence[Track], limits: Limits) -> list[Track]:
-    """All changes of all tracks adjusted together; those that no alarm would be raised for stay, as such."""
+    """All changes of all tracks adjusted together; what turns out to be none, or too unsure, is dropped."""
     judged = settle([judgement for track in found for _, judgement in track.changes], limits)
     left = iter(judged)
+    none = (Verdict.UNCLEAR, Verdict.UNCHANGED)
     return [
-        Track(
-            track.series, track.metric, track.points, tuple((cut, next(left)) for cut, _ in track.changes), track.notes
-        )
+        replace(track, changes=tuple((cut, one) for cut, one in changes if one.verdict not in none))
         for track in found
+        for changes in [[(cut, next(left)) for cut, _ in track.changes]]
     ]
 
 
@@ -116,8 +117,9 @@ def exact_changes(values: Sequence[float], tolerance: float) -> list[int]:
 
 def change_points(logs: Sequence[float], prior: Scale) -> list[int]:
     """Indices at which a new level begins. ``logs``: logarithms, oldest first; ``prior``: what is known of one point's
-    standard deviation. Points of a series of their own also tell their scatter, by the differences of neighbours."""
-    if len(logs) < 2:
+    standard deviation. The points themselves tell theirs too, by the differences of neighbours. None for fewer than seven
+    points."""
+    if len(logs) < _WINDOW:
         return []
     import numpy as np
     from ruptures.detection.kernelcpd import KernelCPD
@@ -127,15 +129,13 @@ def change_points(logs: Sequence[float], prior: Scale) -> list[int]:
     signal = _pull_in(signal, scale.sd)
     # a split lowers the squares by the variance times the square of its own test statistic
     penalty = (_threshold(len(signal), round(scale.df, 1)) * scale.sd) ** 2
-    fitted = KernelCPD(kernel="linear", min_size=2 if len(signal) >= _WINDOW else 1).fit(signal.reshape(-1, 1))
+    fitted = KernelCPD(kernel="linear", min_size=2).fit(signal.reshape(-1, 1))
     return [int(cut) for cut in fitted.predict(pen=penalty)[:-1]]
 
 
 def _scale(signal: Any, prior: Scale) -> Scale:
     import numpy as np
 
-    if len(signal) < _WINDOW:
-        return prior
     differences = np.diff(signal)
     own = _NORMAL_MAD * float(np.median(np.abs(differences))) / math.sqrt(2)
     df = _DIFFERENCE_SHARE * len(signal)
@@ -147,8 +147,6 @@ def _pull_in(signal: Any, sd: float) -> Any:
     """Lone outliers at three standard deviations from the median of the seven points around them."""
     import numpy as np
 
-    if len(signal) < _WINDOW:
-        return signal
     half = _WINDOW // 2
     padded = np.pad(signal, half, mode="edge")
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, _WINDOW), axis=1)
