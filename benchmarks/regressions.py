@@ -2,7 +2,7 @@
 
     python benchmarks/regressions.py [--only simulation points published scale bisect] [--rounds 1000] [--json]
 
-simulation  5 repeats a side, 2 % spread: false alarms at most 1 % a series, slowdowns of 5 % found in 80 %, 10 % in 99 %
+simulation  5 repeats a side, 2 % spread: false alarms at most 1 % a series, slowdowns of 5 % found in 80 %, 10 % 99 %
 points      50-point histories with a 6 % step: its place within one point in 95 %
 published   SenseNova-U1's PR 241 and PR 243 are found, sized and dated; reversed, they raise the alarm
 scale       10,000 series of 200 points in 60 s on 2 cores with at most 2 GB

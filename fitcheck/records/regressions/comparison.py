@@ -88,7 +88,7 @@ def settle(found: Sequence[Judgement], limits: Limits) -> list[Judgement]:
 
 def _settled(judgement: Judgement, limits: Limits) -> Judgement:
     changing = judgement.verdict in (Verdict.REGRESSION, Verdict.EXPLAINED, Verdict.IMPROVEMENT)
-    if changing and (judgement.q or 0.0) > limits.level:
+    if changing and (judgement.q or 0.0) > limits.discovery:
         reason = f"looks like a change, but not among so many comparisons (adjusted p {judgement.q:.2g})"
         return replace(judgement, verdict=Verdict.UNCLEAR, reason=_and_repeats(reason, judgement.repeats, limits))
     return judgement

@@ -2,7 +2,8 @@
 
 Optimal partitioning by penalized least squares (ruptures' KernelCPD with the linear kernel), on logarithms whose lone
 outliers were pulled in; then each change found is judged like any comparison. There a change has to last for two
-points: a lone last one is for ``comparison``. In a history of fewer than seven points each change of versions is judged.
+points: a lone last one is for ``comparison``. In a history of fewer than seven points each change of versions is judged
+instead.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def exact_changes(values: Sequence[float], tolerance: float) -> list[int]:
 
 def change_points(logs: Sequence[float], prior: Scale) -> list[int]:
     """Indices at which a new level begins. ``logs``: logarithms, oldest first; ``prior``: what is known of one point's
-    standard deviation. The points themselves tell theirs too, by the differences of neighbours. None for fewer than seven
-    points."""
+    standard deviation. The points themselves tell theirs too, by the differences of neighbours. None are found in
+    fewer than seven points."""
     if len(logs) < _WINDOW:
         return []
     import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fitcheck.records.regressions.history import Track
@@ -44,7 +45,7 @@ def document(found: Sequence[Judgement], notes: Sequence[str], limits: Limits) -
         "format": FORMAT,
         "regression": any(one.alarm for one in found),
         "summary": summary(found),
-        "limits": {"effect": limits.effect, "least": limits.least, "level": limits.level},
+        "limits": asdict(limits),
         "notes": list(notes),
         "judgements": [judgement_document(one) for one in ordered(found)],
     }
