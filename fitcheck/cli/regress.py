@@ -78,8 +78,8 @@ def compare(
     if shared:
         raise InputError(f"{len(shared)} records are on both sides; a record cannot be compared with itself.")
     _refuse_other_cells(old, new)
-    everything = _beside([*old, *new], sources, across, flagged)
-    _judge(old, new, everything, limits, _kept(kept), notes, as_json, as_markdown, summary, show_all)
+    others = _beside([*old, *new], sources, across, flagged)
+    _judge(old, new, others, limits, _kept(kept), notes, as_json, as_markdown, summary, show_all)
 
 
 def watch(
@@ -102,7 +102,19 @@ def watch(
     ids = {run.id for run in fresh}
     known = [run for run in _take([against], across, flagged, notes) if run.id not in ids]
     old = [run for runs in _latest(pins.baseline(known), pins) for run in runs]
-    _judge(old, fresh, [*known, *fresh], limits, pins, notes, as_json, as_markdown, summary, show_all)
+    used = {run.id for run in old}
+    _judge(
+        old,
+        fresh,
+        [run for run in known if run.id not in used],
+        limits,
+        pins,
+        notes,
+        as_json,
+        as_markdown,
+        summary,
+        show_all,
+    )
 
 
 def history(
@@ -242,14 +254,15 @@ def _select(runs: Sequence[Run], query: str) -> list[Run]:
 
 
 def _beside(sides: Sequence[Run], sources: list[Path] | None, across: str, flagged: bool) -> list[Run]:
-    """Both sides, and what else there is to learn noise from."""
+    """What there is besides the two sides to learn noise from."""
     try:
         more = _take(_sources(sources), across, flagged, _Notes())
     except InputError:
         if sources:
             raise
         more = []
-    return list({run.id: run for run in (*sides, *more)}.values())
+    known = {run.id for run in sides}
+    return [run for run in more if run.id not in known]
 
 
 def _refuse_other_cells(old: Sequence[Run], new: Sequence[Run]) -> None:
@@ -275,7 +288,7 @@ def _latest(known: Sequence[Run], pins: Kept) -> list[list[Run]]:
 def _judge(
     old: Sequence[Run],
     new: Sequence[Run],
-    everything: Sequence[Run],
+    others: Sequence[Run],
     limits: Limits,
     pins: Kept,
     notes: _Notes,
@@ -288,7 +301,7 @@ def _judge(
     from fitcheck.records.regressions.comparison import compare as judge
     from fitcheck.records.regressions.noise import Noise
 
-    found = judge(pins.baseline(old), new, Noise(everything), limits, EXPECTATION)
+    found = judge(pins.baseline(old), new, Noise(old, new, others), limits, EXPECTATION)
     found = pins.settle(found, datetime.datetime.now(datetime.UTC).date())
     if summary is not None:
         with summary.open("a", encoding="utf-8") as file:

@@ -25,8 +25,8 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``effect``: the smallest ratio - 1 that matters, what "unchanged" and the wanted repeats refer to. ``least``: no
-    alarm for less than this, however sure. ``level``: the one-sided error of one comparison. ``discovery``: the share of
-    false ones among all changes found together (Benjamini-Hochberg)."""
+    alarm for less than this, however sure. ``level``: the one-sided error of one comparison. ``discovery``: the share
+    of false ones among all changes found together (Benjamini-Hochberg)."""
 
     effect: float = 0.05
     least: float = 0.02

@@ -106,14 +106,18 @@ def _pool(residuals: Sequence[float]) -> tuple[float, ...]:
 
 
 class Noise:
-    """What was learnt from ``runs``: any runs, of all series, states and cards that there are."""
+    """What was learnt from groups of runs, of all series, states and cards that there are. Runs of one state are repeats
+    within a group only: two sides that nothing tells apart must not explain their own difference away."""
 
-    def __init__(self, runs: Iterable[Run] = ()) -> None:
+    def __init__(self, *groups: Iterable[Run]) -> None:
         self._cards: dict[tuple[str, str], Squares] = defaultdict(Squares)
         self._groups: dict[Group, Squares] = defaultdict(Squares)
         self._ranges: dict[tuple[str, ...], float] = defaultdict(float)
         self._known: dict[tuple[Series, str], Spread] = {}
-        self._learn(runs)
+        for runs in groups:
+            self._learn(runs)
+        for (card, _, name), squares in self._groups.items():
+            self._cards[card, name].merge(squares)
 
     def _learn(self, runs: Iterable[Run]) -> None:
         repeats: dict[tuple[Series, State, Metric], list[tuple[float, ...]]] = defaultdict(list)
@@ -125,8 +129,6 @@ class Noise:
                 self._learn_range(series, metric, [value for run in values for value in run])
             else:
                 self._groups[series.card, series.workload, metric.name].add(values)
-        for (card, _, name), squares in self._groups.items():
-            self._cards[card, name].merge(squares)
 
     def _learn_range(self, series: Series, metric: Metric, values: Sequence[float]) -> None:
         width = max(values) - min(values)
