@@ -9,6 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from record_samples import NOW, common, make_pass, samples
+from record_samples import model as a_model
 
 from fitcheck.records import schema
 from fitcheck.records.regressions.runs import Run, run_of
@@ -41,4 +42,4 @@ def memory(**values: int) -> schema.Memory:
     return schema.Memory(**values)
 
 
-__all__ = ["DAY", "NOW", "a_record", "a_run", "common", "memory", "steady"]
+__all__ = ["DAY", "NOW", "a_model", "a_record", "a_run", "common", "memory", "steady"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from regression_runs import a_run, common
+from regression_runs import a_model, a_run, common
 
 from fitcheck.records import schema
 from fitcheck.records.regressions.series import causes, changed
 from fitcheck.units import GIB
+
+CAP = schema.Cap(bytes=GIB, enforced_by="mig")
 
 
 def software(**changes: str) -> schema.Software:
@@ -31,7 +33,7 @@ def test_versions_do_not_make_another_series() -> None:
         },
         {"workload": schema.WorkloadSizes(task="t2i", width=1024, height=1024, steps=50, cfg=4.0)},
         {"card": None},
-        {"model": schema.ModelRef(slug="sensenova-u1-8b-mot", tier="Q4_K_M", weights="real", tensor_digest="cd" * 32)},
+        {"model": a_model(tensor_digest="cd" * 32)},
         {
             "model": schema.ModelRef(
                 slug="sensenova-u1-8b-mot", tier="Q4_K_M", weights="synthetic", tensor_digest="ab" * 32
