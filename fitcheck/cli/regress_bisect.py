@@ -23,7 +23,7 @@ from fitcheck.records.regressions.statistics import Scale
 
 MOST_REVISIONS = 100_000
 # where every run says the same, like memory: still no division by nothing
-_EXACT = Scale(1e-6, 4.0)
+_EXACT = Scale(1e-9, 4.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,11 @@ from statistics import fmean
 from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.runs import Run
 from fitcheck.records.regressions.series import Series, State
-from fitcheck.records.regressions.statistics import Scale, median_variance
+from fitcheck.records.regressions.statistics import LEAST_SD, Scale, median_variance
 
 DATA = Path(__file__).parents[1] / "data" / "timing_noise.json"
 # a level above counts at most as much as this many repeats: a choice, no fit
 _PRIOR_WEIGHT = 4.0
-# no clock and no machine is steadier than this, and a scale of nothing would call everything a change
-_LEAST_SD = 1e-4
 _MOST_RESIDUALS = 2000
 
 Group = tuple[str, str, str]
@@ -89,7 +87,7 @@ class Spread:
         own = math.sqrt(max(self.run.sd**2 + self.value.sd**2 * (mine - self.factor), 0.0))
         if mine < self.factor:  # more values a run: that helps down to what is known of values, no further
             own = min(self.run.sd, max(own, self.value.sd * math.sqrt(mine)))
-        return max(own, _LEAST_SD)
+        return max(own, LEAST_SD)
 
     def below(self, found: Squares) -> Spread:
         """This spread as the prior of what was ``found`` on the level below."""
@@ -106,7 +104,7 @@ def _pool(residuals: Sequence[float]) -> tuple[float, ...]:
 
 
 class Noise:
-    """What was learnt from groups of runs, of all series, states and cards that there are. Runs of one state are repeats
+    """What was learnt from groups of runs of any series, states and cards. Runs of one state are repeats
     within a group only: two sides that nothing tells apart must not explain their own difference away."""
 
     def __init__(self, *groups: Iterable[Run]) -> None:

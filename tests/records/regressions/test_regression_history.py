@@ -105,3 +105,11 @@ def test_two_revisions_need_no_search() -> None:
     while (index := bisection.next()) is not None:
         bisection.add(index, [1.0 + index])
     assert bisection.found() == (1, 1.0)
+
+
+def test_bisection_of_memory_sees_a_single_block() -> None:
+    bisection = Bisection(64, Scale(1e-9, 4))
+    while (index := bisection.next()) is not None:
+        bisection.add(index, [6 * GIB + (512 if index >= 21 else 0)])
+    assert bisection.found()[0] == 21
+    assert bisection.steps <= 12
