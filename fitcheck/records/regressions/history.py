@@ -138,7 +138,9 @@ def _scale(signal: Any, prior: Scale) -> Scale:
     import numpy as np
 
     differences = np.diff(signal)
-    own = _NORMAL_MAD * float(np.median(np.abs(differences))) / math.sqrt(2)
+    bound = _PULLED * _NORMAL_MAD * float(np.median(np.abs(differences)))
+    # pulled in, a step counts no more than any outlier; the median alone would miss that noise has long tails
+    own = math.sqrt(float(np.mean(np.clip(differences, -bound, bound) ** 2)) / 2)
     df = _DIFFERENCE_SHARE * len(signal)
     pooled = prior.pooled(df * own**2, df, max(4.0, min(prior.df, df)))
     return Scale(max(pooled.sd, 1e-6), pooled.df)
