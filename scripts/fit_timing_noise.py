@@ -14,7 +14,6 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from statistics import fmean
 
 from fitcheck.records.regressions.intake import read_records
 from fitcheck.records.regressions.noise import DATA, Squares
@@ -49,7 +48,7 @@ def main() -> int:
                 # a metric with one value a run scatters from run to run only
                 "value_sd": round(math.sqrt(found.values / found.values_df), 6) if found.values_df else 0.0,
                 "value_df": found.values_df,
-                "factor": round(fmean(found.factors), 4),
+                "factor": round(found.factor, 4),
                 "repeated_records": sorted(fitted_on[unit]),
             }
             for unit, found in sorted(units.items())

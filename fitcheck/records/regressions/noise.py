@@ -38,7 +38,8 @@ class Squares:
     runs_df: int = 0
     values: float = 0.0
     values_df: int = 0
-    factors: list[float] = field(default_factory=list)
+    factors: float = 0.0
+    repeated: int = 0
     residuals: list[float] = field(default_factory=list)
 
     def add(self, runs: Sequence[tuple[float, ...]]) -> None:
@@ -54,7 +55,8 @@ class Squares:
             mean, stretch = fmean(middles), math.sqrt(len(middles) / (len(middles) - 1))
             self.runs += sum((log - mean) ** 2 for log in middles)
             self.runs_df += len(middles) - 1
-            self.factors += [median_variance(len(values)) for values in runs]
+            self.factors += sum(median_variance(len(values)) for values in runs)
+            self.repeated += len(runs)
             self.residuals += [(log - mean) * stretch for log in middles]
 
     def merge(self, other: Squares) -> None:
@@ -63,6 +65,12 @@ class Squares:
         self.values += other.values
         self.values_df += other.values_df
         self.factors += other.factors
+        self.repeated += other.repeated
+
+    @property
+    def factor(self) -> float:
+        """Mean variance of a run's median in units of a value's, over the repeated runs."""
+        return self.factors / self.repeated if self.repeated else 0.0
 
 
 def _median(values: Sequence[float]) -> float:
@@ -93,7 +101,7 @@ class Spread:
         """This spread as the prior of what was ``found`` on the level below."""
         run = self.run.pooled(found.runs, found.runs_df, _PRIOR_WEIGHT)
         weight = min(self.run.df, _PRIOR_WEIGHT)
-        factor = (weight * self.factor + found.runs_df * fmean(found.factors or [0.0])) / (weight + found.runs_df)
+        factor = (weight * self.factor + found.runs_df * found.factor) / (weight + found.runs_df)
         value = self.value.pooled(found.values, found.values_df, _PRIOR_WEIGHT)
         return Spread(run, value, factor, found.runs_df, _pool(found.residuals) or self.pool)
 

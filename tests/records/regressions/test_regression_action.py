@@ -18,7 +18,10 @@ def test_scripts_take_inputs_from_the_environment_only() -> None:
 
 def test_other_actions_are_pinned_by_their_hash() -> None:
     used = re.findall(r"uses: (\S+)", ACTION + EXAMPLE)
-    assert used == ["actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683", "OWNER/fitcheck/actions/regress@COMMIT"]
+    assert used == [
+        "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683",
+        "OWNER/fitcheck/actions/regress@COMMIT",
+    ]
 
 
 def test_the_example_may_only_read() -> None:
