@@ -31,6 +31,7 @@ COMMANDS = (
     "submit",
     "import_",
     "results",
+    "regress",
     "site",
 )
 

@@ -1,0 +1,211 @@
+"""Judgements as JSON, as Markdown for a pull request and as the document of a page. Versions of the JSON only grow."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fitcheck.records.regressions.history import Track
+from fitcheck.records.regressions.judgement import Judgement, Limits, Side, Verdict
+from fitcheck.records.regressions.metrics import Metric
+from fitcheck.records.regressions.series import Change, causes
+from fitcheck.units import format_gib, format_seconds
+
+FORMAT = 1
+_ORDER = list(Verdict)
+# Markdown and HTML that a name or a version could carry
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|~"})
+
+
+def ordered(found: Sequence[Judgement]) -> list[Judgement]:
+    """The worst first."""
+    return sorted(found, key=lambda one: (_ORDER.index(one.verdict), one.series.title, one.metric.name))
+
+
+def summary(found: Sequence[Judgement]) -> dict[str, int]:
+    return {verdict.value: sum(one.verdict is verdict for one in found) for verdict in Verdict}
+
+
+def sentence(found: Sequence[Judgement]) -> str:
+    """The outcome in one sentence."""
+    counts = {name: count for name, count in summary(found).items() if count}
+    if not counts:
+        return "Nothing was compared."
+    listed = ", ".join(f"{count} {name}" for name, count in counts.items())
+    cells = len({one.series for one in found})
+    first = "REGRESSION" if counts.get(Verdict.REGRESSION) else "No regression"
+    return f"{first}: {listed}, in {cells} {'series' if cells != 1 else 'one series'}."
+
+
+def document(found: Sequence[Judgement], notes: Sequence[str], limits: Limits) -> dict[str, Any]:
+    """The comparison as JSON values; see docs/regressions.md."""
+    return {
+        "format": FORMAT,
+        "regression": any(one.alarm for one in found),
+        "summary": summary(found),
+        "limits": asdict(limits),
+        "notes": list(notes),
+        "judgements": [judgement_document(one) for one in ordered(found)],
+    }
+
+
+def judgement_document(one: Judgement) -> dict[str, Any]:
+    expected = one.expected
+    values: dict[str, Any] = {
+        "series": {"id": one.series.id, "title": one.series.title, "parts": dict(one.series.parts)},
+        "metric": one.metric.name,
+        "unit": one.metric.unit,
+        "exact": one.metric.exact,
+        "higher_is_better": one.metric.higher,
+        "verdict": one.verdict.value,
+        "reason": one.reason,
+        "baseline": _side(one.baseline),
+        "candidate": _side(one.candidate),
+        "ratio": one.ratio,
+        "low": one.low,
+        "high": one.high,
+        "p": one.p,
+        "q": one.q,
+        "rank_p": one.rank,
+        "repeats_needed": one.repeats,
+        "changes": [_change(change) for change in one.changes],
+        "causes": list(causes(one.changes)),
+        "confounded": one.confounded,
+        "explanations": [{"text": reason.text, "covers": reason.covers} for reason in one.explanations],
+        "notes": list(one.notes),
+    }
+    if expected is not None:
+        bounds = {"low": expected.low, "best": expected.best, "high": expected.high}
+        values["expected"] = bounds | {"ratio": expected.ratio}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _side(side: Side | None) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    return {
+        "runs": side.runs,
+        "values": side.values,
+        "value": side.value,
+        "first": side.first,
+        "last": side.last,
+        "ids": list(side.ids),
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    kind = "version" if change.version else "condition"
+    return {"name": change.name, "kind": kind, "before": list(change.before), "after": list(change.after)}
+
+
+def track_document(track: Track) -> dict[str, Any]:
+    """A metric's history as JSON values."""
+    return {
+        "series": {"id": track.series.id, "title": track.series.title, "parts": dict(track.series.parts)},
+        "metric": track.metric.name,
+        "unit": track.metric.unit,
+        "points": [{"created": p.created, "value": p.value, "id": p.id} for p in track.points],
+        "changes": [
+            {"index": cut, "date": day(track.points[cut].created), "judgement": judgement_document(one)}
+            for cut, one in track.changes
+        ],
+        "notes": list(track.notes),
+    }
+
+
+def page_document(found: Sequence[Track], notes: Sequence[str]) -> dict[str, Any]:
+    """What the page under ``/regressions/`` shows: every history with its changes, the latest change first, and the
+    same changes as entries of a feed (id, title, date, text)."""
+    listed = sorted(found, key=lambda track: (-_latest(track), track.series.title, track.metric.name))
+    entries: list[dict[str, Any]] = [
+        {
+            "id": f"{track.series.id}/{track.metric.name}/{track.points[cut].id}",
+            "title": f"{one.verdict.value}: {track.series.title}, {track.metric.name} {percent(one.ratio)}",
+            "updated": track.points[cut].created,
+            "text": one.reason,
+        }
+        for track in listed
+        for cut, one in track.changes
+    ]
+    entries.sort(key=lambda entry: str(entry["id"]))
+    entries.sort(key=lambda entry: -entry["updated"])
+    return {"format": FORMAT, "notes": list(notes), "tracks": [track_document(t) for t in listed], "entries": entries}
+
+
+def _latest(track: Track) -> int:
+    return max((track.points[cut].created for cut, _ in track.changes), default=0)
+
+
+def markdown(found: Sequence[Judgement], notes: Sequence[str]) -> str:
+    """For a pull request: one sentence, a table of what is not plainly unchanged, the notes."""
+    lines = [f"**{_plain(sentence(found))}**", ""]
+    shown = [one for one in ordered(found) if one.verdict is not Verdict.UNCHANGED]
+    if shown:
+        lines += [
+            "| verdict | series | metric | baseline | candidate | change | why |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += ["| " + " | ".join(_plain(cell) for cell in row(one)) + " |" for one in shown]
+    unchanged = len(found) - len(shown)
+    if unchanged:
+        lines += ["", f"{unchanged} unchanged."]
+    if notes:
+        lines += ["", *(f"- {_plain(note)}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).translate(_MARKS).replace("@", "@\u200b")
+
+
+COLUMNS = ("verdict", "series", "metric", "baseline", "candidate", "change", "why")
+
+
+def row(one: Judgement) -> list[str]:
+    """The cells of one line, in the order of ``COLUMNS``."""
+    interval = ""
+    if one.low is not None and one.high is not None and one.low != one.high:
+        interval = f" ({percent(one.low)} to {percent(one.high)})"
+    return [
+        one.verdict.value,
+        f"{one.series.title} [{one.series.id}]",
+        one.metric.name,
+        _amount(one.metric, one.baseline),
+        _amount(one.metric, one.candidate),
+        "" if one.ratio is None else f"{percent(one.ratio)}{interval}",
+        "; ".join([one.reason, *(why.text for why in one.explanations), *one.notes, *_expectation(one)]),
+    ]
+
+
+def _expectation(one: Judgement) -> list[str]:
+    expected = one.expected
+    if expected is None:
+        return []
+    change = "" if expected.ratio is None else f", a change of {percent(expected.ratio)}"
+    span = f"{amount(one.metric, expected.low)} to {amount(one.metric, expected.high)}"
+    return [f"expected: {span}{change}"]
+
+
+def _amount(metric: Metric, side: Side | None) -> str:
+    if side is None or not side.values:
+        return "" if side is None else f"n={side.runs}"
+    return f"{amount(metric, side.value)} (n={side.runs})"
+
+
+def amount(metric: Metric, value: float) -> str:
+    """A value of the metric as people read it."""
+    if metric.unit == "bytes":
+        return format_gib(value, 2)
+    return format_seconds(value) if metric.unit == "s" else f"{value:.4g} {metric.unit}"
+
+
+def percent(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}x" if ratio >= 2 else f"{100 * (ratio - 1):+.1f} %"
+
+
+def day(created: int) -> str:
+    return datetime.datetime.fromtimestamp(created, datetime.UTC).date().isoformat()

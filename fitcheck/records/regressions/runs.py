@@ -1,0 +1,44 @@
+"""A record as regression tracking sees it: its series, its state and what it measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fitcheck.records.regressions.metrics import Measured, measured
+from fitcheck.records.regressions.series import Series, State, series_of, state_of
+from fitcheck.records.schema import AnyRecord
+from fitcheck.records.store import document_id, document_of
+from fitcheck.units import Interval
+
+# What the estimator says a record's metric should be, in the metric's unit; None where it has nothing to say. Records
+# know no estimator: whoever calls hands one in.
+Expectation = Callable[[AnyRecord, str], Interval[float] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    record: AnyRecord
+    id: str
+    series: Series
+    state: State
+    measured: Mapping[str, Measured]
+
+    @property
+    def created(self) -> int:
+        return self.record.created
+
+
+def run_of(record: AnyRecord, across: Sequence[str] = ()) -> Run:
+    """``record`` as a run of its series; see ``series_of`` for ``across``."""
+    name = record.id or document_id(document_of(record))
+    return Run(record, name, series_of(record, across), state_of(record, across), measured(record))
+
+
+def by_series(runs: Iterable[Run]) -> dict[Series, list[Run]]:
+    """Each series' runs, oldest first."""
+    found: dict[Series, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.created, run.id)):
+        found[run.series].append(run)
+    return dict(found)
