@@ -27,6 +27,10 @@ class ModelError(InputError):
     """A model, tier or task that does not exist, or that nothing here runs."""
 
 
+class NotModelledError(ModelError):
+    """A model whose run cannot be modelled; only its weights can be judged."""
+
+
 class FileError(InputError):
     """A model file or folder that is missing, damaged or of another kind."""
 

@@ -109,7 +109,11 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(Parameter("age of reading", 1.05, 0.05, "cost of reading weights by year of the build's age before 2026"))
     add(Parameter("age of expert reading", 1.15, 0.1, "cost of reading experts by year of the build's age before 2026"))
-    add(Parameter("latent cache", 2.0, 0.5, "cost of a byte of a latent cache against a plain one: every head computes on it"))
+    add(
+        Parameter(
+            "latent cache", 2.0, 0.5, "cost of a byte of a latent cache against a plain one: every head computes on it"
+        )
+    )
     add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
     add(Parameter("recurrent layer", 1.0, 0.5, "launches that a recurrent mixer adds, in layers"))
     add(Parameter("token", 2e-4, 0.5, "seconds a token costs besides: graph, sampling, synchronisation"))

@@ -87,6 +87,7 @@ class Model:
     requirements: tuple[Requirement, ...] = ()
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = field(default=())
+    unmodelled: str | None = None
 
     def __hash__(self) -> int:
         return hash(self.slug)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fitcheck.errors import ModelError
+from fitcheck.errors import ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.evidence import Index
@@ -32,9 +32,20 @@ def check(
 
     ``tiers`` are those to look at, by default the ones that ``wanted`` names or all of the model. ``index`` holds the
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
-    costs a few re-checks. Raises InputError for names, sizes and options that cannot be.
+    costs a few re-checks. A model that turns out not to be modelled is judged by its weights, in the last runtime of the
+    registry. Raises InputError for names, sizes and options that cannot be.
     """
     wanted = wanted or Wanted()
+    try:
+        return _checked(model, machine, wanted, tiers, index, advise=advise)
+    except NotModelledError as problem:
+        bounded = replace(model, runtimes=(registry.names()[-1],), unmodelled=str(problem))
+        return _checked(bounded, machine, replace(wanted, runtime=None), tiers, index, advise=advise)
+
+
+def _checked(
+    model: Model, machine: Machine, wanted: Wanted, tiers: Sequence[Tier] | None, index: Index | None, *, advise: bool
+) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = in_play(model, wanted)
     known = known_of(index, machine)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
+from fitcheck.models.model import Model
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import level_of
 from fitcheck.units import format_gb, format_gib
@@ -34,8 +35,15 @@ def judge(runtime: Runtime, ask: Ask, footprint: Footprint) -> Judgement:
     if level.support is not None:
         return Judgement(level.verdict, level.binding, level.support.reason, weighed.margins, weighed.gpu)
     peak = footprint.cards[weighed.gpu].peak.name if footprint.cards else "on the host"
-    reason = _explain(weighed.binding, peak)
+    reason = because(ask.model) + _explain(weighed.binding, peak)
     return Judgement(level.verdict, level.binding, reason, weighed.margins, weighed.gpu)
+
+
+def because(model: Model) -> str:
+    """Why only the weights of ``model`` are judged, as a sentence with a space after it; empty where its run is
+    modelled."""
+    why = model.unmodelled
+    return "" if why is None else f"{why[:1].upper()}{why[1:]}. "
 
 
 def _explain(margin: Margin, peak: str) -> str:

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fitcheck.verdict.target import check_target
 from gguf import MODEL_ARCH_NAMES
 from gguf_files import STRING, U32, gguf, pair
 
+import fitcheck
 from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.models.families.language.kinds import architectures, kind_of_architecture
-from fitcheck.models.resolve import resolve
 from fitcheck.models.workload import Task
 from fitcheck.units import GIB
 from fitcheck.verdict.judge import Verdict
@@ -57,8 +56,7 @@ def check(folder: Path, architecture: str, tensors: Tensors = PLAIN, keys: bool 
     pairs += [pair(f"general.{key}", STRING, value) for key, value in general.items()]
     pairs += [pair(f"{architecture}.{key}", U32, value) for key, value in KEYS.items() if keys]
     path = gguf(pairs, tensors).write(folder / "model-F16.gguf")
-    with resolve(str(path)) as found:
-        return check_target(found, MACHINE)
+    return fitcheck.check(str(path), MACHINE)
 
 
 def test_the_table_has_every_architecture_of_the_gguf_package() -> None:
@@ -124,7 +122,7 @@ def test_files_that_llamacpp_does_not_load_are_unknown_with_the_reason(
     report = check(tmp_path, "llama", [*PLAIN, extra])
     assert {cell.verdict for cell in report.cells} == {Verdict.UNKNOWN}
     assert says in report.cells[0].judgement.reason
-    assert report.workload.task is Task.CHAT
+    assert report.cells[0].ask.workload.task is Task.CHAT
 
 
 def test_a_file_without_a_tensor_that_the_graph_needs_is_unknown(tmp_path: Path) -> None:
@@ -146,7 +144,6 @@ def test_an_adapter_beside_a_model_is_no_tier(tmp_path: Path) -> None:
     pairs = [pair("general.architecture", STRING, "llama"), *(pair(f"llama.{k}", U32, v) for k, v in KEYS.items())]
     gguf(pairs, PLAIN).write(folder / "model-F16.gguf")
     gguf([*pairs, pair("general.type", STRING, "adapter")], LORA).write(folder / "style-F32.gguf")
-    with resolve(str(folder)) as found:
-        report = check_target(found, MACHINE)
+    report = fitcheck.check(str(folder), MACHINE)
     assert {cell.tier.name for cell in report.cells} == {"F16"}
     assert any("LoRA adapter" in note for note in report.notes)

@@ -12,10 +12,9 @@ from fitcheck.units import format_gb
 
 @dataclass(frozen=True, slots=True)
 class UnknownArchitecture:
-    """A model of which only the tensor table is known; ``why`` its run is not modelled, in a clause."""
+    """A model of which only the tensor table is known."""
 
     name: str
-    why: str | None = None
 
     @property
     def family(self) -> str:

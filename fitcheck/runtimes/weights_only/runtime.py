@@ -76,7 +76,7 @@ class WeightsOnly(Runtime):
 
     def platform(self, ask: Ask) -> Support:
         phases, host = _phases(ask)
-        most, why = peak(phases).allocated, getattr(ask.architecture, "why", None)
+        most, why = peak(phases).allocated, ask.model.unmodelled
         taken = f"{format_gib(most)} of {format_gib(ask.budgets[ask.gpu].vram.best)} card memory"
         if ask.placement.mode == SPREAD and host:
             taken = f"{format_gib(most + host)} of card and system memory"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, NotModelledError
 from fitcheck.models.families.base import Family, Found, ReadTier, Recognized, printable
 from fitcheck.models.families.language import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.config import architecture_from_config
-from fitcheck.models.families.language.kinds import NotModelledError, kind_of_file
+from fitcheck.models.families.language.kinds import kind_of_file
 from fitcheck.models.families.language.known import known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.families.language.mixture import mixture_table
@@ -103,7 +103,8 @@ class Language(Family):
         return Model(
             slug=found.repository or found.name,
             name=found.name,
-            architecture=UnknownArchitecture(kind, reason),
+            architecture=UnknownArchitecture(kind),
+            unmodelled=reason,
             tiers=tuple(one.tier for one in found.tiers),
             tasks=self.tasks,
             runtimes=("weights only",),

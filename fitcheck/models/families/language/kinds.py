@@ -10,16 +10,12 @@ from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, NotModelledError
 from fitcheck.models.families.language.architecture import defaults
 from fitcheck.models.gguf import GgufHeader
 
 _TYPES = {"adapter": "adapter", "mmproj": "projector", "imatrix": "importance matrix"}
 _SEPARATE_EXPERT = "blk.0.ffn_gate.0.weight"
-
-
-class NotModelledError(InputError):
-    """A file whose run cannot be modelled; only its weights can be judged."""
 
 
 @dataclass(frozen=True, slots=True)
