@@ -14,9 +14,10 @@ import statistics
 import sys
 from dataclasses import replace
 
-from bench.engines.sensenova.plan import Request, cells_of, label
 from rich.console import Console
 
+from bench.job import Request
+from bench.plan import jobs_of, label
 from bench.runner import Protocol, run_cell
 from bench.suite import bench_card
 from fitcheck.errors import InputError
@@ -25,7 +26,7 @@ from fitcheck.units import parse_size
 
 def measure(request: Request, pairs: int, repeats: int) -> dict[str, object]:
     """Medians of all passes with meters and without, and the overhead in percent with the noise of either side."""
-    (cell,) = cells_of(request)
+    (cell,) = jobs_of(request)
     protocol = Protocol(repeats=repeats, warmup=1)
     seconds: dict[bool, list[float]] = {True: [], False: []}
     with bench_card(request.device, Console(stderr=True)) as card:
@@ -61,10 +62,10 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     given = parser.parse_args()
     try:
-        request = Request(
-            given.model, tiers=(given.tier,), modes=(given.mode,), policies=(given.policy,), steps=given.steps,
-            size=parse_size(given.size, "--size") if given.size else None, tiny=given.tiny, device=given.device,
-        )  # fmt: skip
+        options = {"mode": given.mode, "policy": given.policy, "steps": given.steps, "cfg": 1.0}
+        if given.size:
+            options["size"] = parse_size(given.size, "--size")
+        request = Request.of(given.model, tiers=(given.tier,), tiny=given.tiny, device=given.device, **options)
         print(json.dumps(measure(request, given.pairs, given.repeats)))
     except InputError as error:
         print(error, file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from pages.records import link, passed
+from tests.pages.records import link, passed
 from typer.testing import CliRunner
 
 from fitcheck.cli.site import register
