@@ -49,10 +49,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from tests.pages.records import passed
-
     from fitcheck.pages.inputs import gather
     from fitcheck.records import store
+    from tests.pages.records import passed
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -43,6 +43,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.metered = False  # timing copies would put events of its own into the profile
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
