@@ -36,12 +36,19 @@ def main() -> int:
         empty = size_of(place)
         programs = place / "bin"
         start = time.perf_counter()
-        install = [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        install: list[str | Path] = [
+            programs / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*install, Path(__file__).parents[1]], check=True)
         took = time.perf_counter() - start
         packages = [found.name for found in place.glob("lib/python*/site-packages/*") if found.is_dir()]
         heavy = [name for name in HEAVY if name in packages]
-        question = [programs / "fitcheck", "check", "sensenova-u1-8b-mot", "--gpu", "RTX 4070"]
+        question: list[str | Path] = [programs / "fitcheck", "check", "sensenova-u1-8b-mot", "--gpu", "RTX 4070"]
         answered = subprocess.run(question, capture_output=True, cwd=place, check=False).returncode in (0, 3, 4, 5)
         whole = size_of(place)
         result = {

@@ -48,11 +48,10 @@ def main() -> None:
     parser.add_argument("--cards", type=int, default=300)
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "tests"))
-    from pages.records import passed
-
+    sys.path.insert(0, str(ROOT))
     from fitcheck.pages.inputs import gather
     from fitcheck.records import store
+    from tests.pages.records import passed
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -61,6 +60,7 @@ def main() -> None:
         build(folder, asked.cards, asked.jobs, "nothing changed")
         card = gather(None, str(asked.cards)).cards[asked.cards // 2]
         record = passed()
+        assert record.card is not None
         here = record.model_copy(update={"card": record.card.model_copy(update={"slug": card.slug}), "id": None})
         store.write(folder / "results", store.seal(here))
         build(folder, asked.cards, asked.jobs, "after one new record")

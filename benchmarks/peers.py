@@ -70,7 +70,7 @@ class Answer:
 def captured() -> list[Truth]:
     """Cases of the newest capture that run on one card without overrides, and hold one sequence."""
     found = []
-    for case in json.loads((ROOT / "tests/memory/fixtures/llamacpp_probe_2026-11.json").read_text()):
+    for case in json.loads((ROOT / "tests/runtimes/llamacpp/fixtures/llamacpp_probe_2026-11.json").read_text()):
         options, _, cards = options_of(case)
         plain = not (options.overrides or options.gpu_layers is not None or options.cache_on_host)
         if cards != 1 or not plain or options.slots != 1 or options.full_sliding_cache:

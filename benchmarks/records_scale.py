@@ -72,7 +72,7 @@ def template() -> schema.PassRecord:
 def documents(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     """``count`` documents spread over all cells, times and memory scattered around the cell's own."""
     chance = random.Random(seed)
-    base = store.document_of(template())
+    base: dict[str, Any] = store.document_of(template())
     for number in range(count):
         (slug, name, memory), model, tier, mode, (width, height) = CELLS[number % len(CELLS)]
         seconds = 40 + 7 * (number % 31) + chance.uniform(-2, 2)

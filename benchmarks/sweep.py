@@ -41,23 +41,23 @@ def every_card(question: tuple[str, str]) -> Part:
     from fitcheck.hardware.database import database
     from fitcheck.hardware.machine import machine_for
     from fitcheck.models import catalog
-    from fitcheck.runtimes.sensenova.workloads import Request
+    from fitcheck.runtimes.base import Wanted
     from fitcheck.verdict.check import check
 
     slug, task = question
-    model, request, source = catalog.get(slug), Request(task=task), database()
+    model, wanted, source = catalog.get(slug), Wanted(task=task), database()
     verdicts: Counter[str] = Counter()
     timed = cards = unknown_memory = 0
     for index in range(len(source.rows)):
         try:
-            report = check(model, machine_for(source.card(index), ram=RAM), request=request, advise=False)
+            report = check(model, machine_for(source.card(index), ram=RAM), wanted, advise=False)
         except InputError:
             unknown_memory += 1
             continue
         cards += 1
         for cell in report.cells:
             verdicts[str(cell.verdict)] += 1
-            timed += cell.duration is not None
+            timed += cell.seconds is not None
     return Part(sum(verdicts.values()), dict(verdicts), timed, cards, unknown_memory)
 
 

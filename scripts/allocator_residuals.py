@@ -11,25 +11,44 @@ Run: python scripts/allocator_residuals.py   (needs the extra ``results``)
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 
-from fitcheck.verdict.measured import published_cells, recorded_cells
-
-from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.records.evidence import build
+from fitcheck.records.store import record_files
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Ask, Runtime
+from fitcheck.runtimes.sensenova.streaming import UPSTREAM
 from fitcheck.units import GIB
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "fitcheck/memory/data/allocator.json"
 
 
+def measured(runtime: Runtime) -> Iterator[tuple[str, Ask, int]]:
+    """Name, ask and reserved bytes of every published row, then of every record that ended well without a cap."""
+    for one in runtime.published():
+        if one.reserved is not None:
+            yield f"published: {one.name}", one.ask, one.reserved
+    index = build(json.loads(path.read_bytes()) for path in record_files(ROOT / "results"))
+    for run in index.rows:
+        ask = runtime.ask_of(run) if run.cell.runtime == runtime.name else None
+        if run.outcome == "ok" and run.cap is None and run.reserved is not None and ask is not None:
+            yield f"record: {_name(ask)}", ask, run.reserved
+
+
+def _name(ask: Ask) -> str:
+    work, mode = ask.workload, ask.placement.mode + ("/ring" if ask.placement.get("policy") == "ring" else "")
+    parts = (ask.model.name.removeprefix("SenseNova-"), ask.tier.name, ask.placement.revision, str(work.task))
+    return " ".join((*parts, f"{work.width}x{work.height} cfg {work.cfg:g}", mode))
+
+
 def main() -> None:
     rows = []
-    for cell in (*published_cells(), *recorded_cells(ROOT / "results")):
-        if cell.reserved is None or cell.capped:
-            continue
-        found = estimate(cell.architecture, cell.tier, cell.workload, cell.placement, cell.device)
-        rows.append((f"{cell.origin}: {cell.name}", cell.reserved, found.reserved.best))
+    runtime = registry.get(UPSTREAM)
+    for name, ask, reserved in measured(runtime):
+        rows.append((name, reserved, runtime.footprint(ask).cards[ask.gpu].reserved.best))
     ratios = [measured / predicted - 1 for _, measured, predicted in rows]
     cuts = quantiles(ratios, n=40, method="inclusive")
     data = json.loads(TARGET.read_text("utf-8"))

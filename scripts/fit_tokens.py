@@ -24,11 +24,11 @@ import numpy as np
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 
+from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
 from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name
-from fitcheck.speed import llamacpp_predict, llamacpp_rates
 
-TARGET = Path(llamacpp_rates.__file__).parent / "data" / "llamacpp_tokens.json"
+TARGET = Path(token_rates.__file__).parent / "data" / "llamacpp_tokens.json"
 HUBER = 0.15  # residuals beyond this, in log, count linearly
 DEVIATION = 0.20  # prior sd of a generation's deviation
 STEP = 1e-4
@@ -244,12 +244,12 @@ STAGES = (generation_stage, prompt_stage, host_stage, host_prompt_stage)
 
 
 def generations(rows: Iterable[BenchRow]) -> list[str]:
-    return sorted({llamacpp_rates.generation_of(gpu.card) for row in rows for gpu in row.gpus})
+    return sorted({token_rates.generation_of(gpu.card) for row in rows for gpu in row.gpus})
 
 
 def residuals(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarray:
     """log(predicted seconds / measured seconds) of each row."""
-    return np.array([math.log(llamacpp_predict.seconds_of(row, constants) * row.measured) for row in rows])
+    return np.array([math.log(token_predict.seconds_of(row, constants) * row.measured) for row in rows])
 
 
 def weights(rows: Sequence[BenchRow]) -> np.ndarray:
@@ -363,7 +363,7 @@ def pool_of(row: BenchRow) -> str:
 
 
 def generation_key(row: BenchRow) -> str:
-    return llamacpp_rates.generation_of(row.gpus[0].card) if row.gpus else row.card
+    return token_rates.generation_of(row.gpus[0].card) if row.gpus else row.card
 
 
 def every_fold(
@@ -407,7 +407,7 @@ def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, L
 
 def usable(rows: Sequence[BenchRow]) -> list[BenchRow]:
     """Rows whose card has the rates that the model needs."""
-    return [row for row in rows if not row.gpus or llamacpp_rates.peak_of(row.gpus[0].card) is not None]
+    return [row for row in rows if not row.gpus or token_rates.peak_of(row.gpus[0].card) is not None]
 
 
 def widths(outs: dict[str, LeftOut], leave: str | None = None) -> dict[str, Any]:

@@ -5,17 +5,17 @@ Run after results/ changed: `python scripts/pack_results.py`. A test holds the t
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from fitcheck.records import evidence, store
+from fitcheck.records.validate import publishable
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def packed(root: Path) -> bytes:
-    """The index of every record below ``root``."""
-    return evidence.pack(evidence.build(json.loads(path.read_bytes()) for path in store.record_files(root)))
+    """The index of every record below ``root`` that may be published."""
+    return evidence.pack(evidence.build(store.document_of(record) for record in publishable(root)))
 
 
 def main() -> None:

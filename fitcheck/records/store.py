@@ -158,19 +158,11 @@ def record_files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def load(root: Path) -> Iterator[AnyRecord]:
-    """Every record under ``root`` that may be published: none that ``validate`` rejects, no measurement twice."""
-    from fitcheck.records.validate import accepted
-
-    yield from accepted(root)[0]
-
-
 __all__ = [
     "canonical",
     "document_id",
     "document_of",
     "encode",
-    "load",
     "local_root",
     "read",
     "record_files",

@@ -93,6 +93,11 @@ def accepted(root: Path, now: float | None = None) -> tuple[list[AnyRecord], lis
     return seen.records, left_out
 
 
+def publishable(root: Path) -> list[AnyRecord]:
+    """Every record under ``root`` that may be published: none that ``validate`` rejects, no measurement twice."""
+    return accepted(root)[0]
+
+
 def _validated(paths: list[Path], now: float | None, doubt: Doubt | None) -> tuple[Report, _Seen]:
     report, seen = Report(), _Seen()
     now = time.time() if now is None else now

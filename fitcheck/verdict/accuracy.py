@@ -214,6 +214,6 @@ def _recorded_times(cells: Sequence[tuple[Run, Ask]], index: Index) -> list[Accu
 
 
 def _index(root: Path) -> Index:
-    from fitcheck.records import store
+    from fitcheck.records.validate import publishable
 
-    return build(record.model_dump(mode="json", exclude_none=True) for record in store.load(root))
+    return build(record.model_dump(mode="json", exclude_none=True) for record in publishable(root))

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bench.llamacpp import _buffers
-from bench.llamacpp_log import PrintedBuffer, parse_log
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from bench import external
+from bench.engines.llamacpp.log import PrintedBuffer, parse_log
+from bench.engines.llamacpp.run import _buffers
 from bench.external import run_external
 from bench.unfinished import FOLDER, Draft, kept_raw, recover
 from fitcheck.errors import InputError
-from fitcheck.records import store
 from fitcheck.records.fields import MAX_ITEMS, Slug, slugify
+from fitcheck.records.validate import publishable
 
 COMMAND = (
     "import sys; from pathlib import Path; from bench.external import run_external; from fitcheck.records import store;"
@@ -60,7 +60,7 @@ def test_whatever_ends_the_bench_its_record_is_kept_and_the_program_ends(
     wait_for(lambda: not psutil.pid_exists(int(note.read_text())))
     recovered = recover(tmp_path / "own")
     assert len(recovered) == (number == signal.SIGKILL)
-    (record,) = store.load(tmp_path / "own")
+    (record,) = publishable(tmp_path / "own")
     assert record.outcome.result == "killed"
     assert record.memory is not None
     assert record.memory.rss is not None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from pages.records import link, passed
 from typer.testing import CliRunner
 
 from fitcheck.cli.site import register
@@ -18,6 +17,7 @@ from fitcheck.pages import single
 from fitcheck.pages.inputs import gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
+from tests.pages.records import link, passed
 
 CARDS = "rtx-4070,rtx-4090,rtx-3050-8gb"
 

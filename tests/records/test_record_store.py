@@ -43,7 +43,7 @@ def test_a_record_is_written_once_at_its_place(tmp_path: Path) -> None:
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
     assert store.read(path) == store.seal(record)
-    assert list(store.load(tmp_path)) == [store.seal(record)]
+    assert list(publishable(tmp_path)) == [store.seal(record)]
 
 
 def test_a_stale_id_is_replaced_on_writing(tmp_path: Path) -> None:

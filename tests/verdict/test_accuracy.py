@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fitcheck.records import store
 from fitcheck.records.evidence import build
 from fitcheck.records.run import Run
 from fitcheck.records.schema import PassRecord
+from fitcheck.records.validate import publishable
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.sensenova.passes import passes_of
 from fitcheck.runtimes.sensenova.published import published_rows as measured_rows
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 def recorded() -> list[tuple[Run, Ask]]:
     """Every finished record with the ask that it measured."""
-    runs = build(record.model_dump(mode="json", exclude_none=True) for record in store.load(RESULTS)).rows
+    runs = build(record.model_dump(mode="json", exclude_none=True) for record in publishable(RESULTS)).rows
     return [(run, ask) for run in runs if run.outcome == "ok" and (ask := ask_of(run)) is not None]
 
 
@@ -119,7 +119,7 @@ def test_the_bytes_that_a_run_streams_are_counted_exactly() -> None:
     """Passes, layers copied ahead and dropped, embedding and head: as many bytes as the bench counted at its copies."""
     counted = {
         record.id: record.transfer
-        for record in store.load(RESULTS)
+        for record in publishable(RESULTS)
         if isinstance(record, PassRecord) and record.transfer is not None
     }
     checked = 0
