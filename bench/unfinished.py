@@ -58,15 +58,15 @@ class Draft:
 
 
 @contextmanager
-def kept_raw(output: bytes, root: Path | None) -> Iterator[None]:
-    """Holds a tool's output below ``root`` while a record is made of it, and says where it lies when that fails.
+def kept_raw(output: bytes, root: Path | None, tool: str) -> Iterator[None]:
+    """Holds the output of ``tool`` below ``root`` while a record is made of it, and says where it lies when that fails.
 
     Raises InputError, the tool's time is not lost with it.
     """
     if root is None:
         yield
         return
-    path = root / FOLDER / f"llama-bench-{time.time():.0f}-{secrets.token_hex(4)}.txt"
+    path = root / FOLDER / f"{tool}-{time.time():.0f}-{secrets.token_hex(4)}.txt"
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(output)
@@ -74,8 +74,8 @@ def kept_raw(output: bytes, root: Path | None) -> Iterator[None]:
         yield
     except (InputError, ValueError) as error:  # pydantic's errors are ValueErrors
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        hint = f"; what it printed is kept in {path}, give that to `fitcheck import llama-bench`"
-        raise InputError(f"llama.cpp: no record can be made ({reason}){hint if path.exists() else ''}.") from error
+        hint = f"; what it printed is kept in {path}, give that to `fitcheck import {tool}`"
+        raise InputError(f"{tool}: no record can be made ({reason}){hint if path.exists() else ''}.") from error
     path.unlink(missing_ok=True)
     with suppress(OSError):
         path.parent.rmdir()

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -167,8 +167,12 @@ def _published(row: dict[str, str], reverse: bool) -> Run:
         runtime=schema.Runtime(
             name="sensenova", revision=revision, mode=row["vram_mode"], attention=row["attn_backend"]
         ),
-        workload=schema.WorkloadSizes(task=row["task"], width=2048, height=2048, steps=50, cfg=float(row["cfg"])),
-        memory=schema.Memory(**{name: round(float(gib) * 2**30) for name, gib in memory.items() if gib}),
+        workload=schema.WorkloadSizes(
+            task=cast("Any", row["task"]), width=2048, height=2048, steps=50, cfg=float(row["cfg"])
+        ),
+        memory=schema.Memory(
+            **cast("dict[str, Any]", {name: round(float(gib) * 2**30) for name, gib in memory.items() if gib})
+        ),
     )
     return run_of(made)
 

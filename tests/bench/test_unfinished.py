@@ -120,11 +120,11 @@ def test_any_log_is_read(text: str) -> None:
 
 
 def test_raw_output_stays_where_no_record_can_be_made_of_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is kept in"), kept_raw(b"[1]", tmp_path):
+    with pytest.raises(InputError, match="is kept in"), kept_raw(b"[1]", tmp_path, "llama-bench"):
         raise ValueError("odd")
     (kept,) = (tmp_path / FOLDER).iterdir()
     assert kept.read_bytes() == b"[1]"
     kept.unlink()
-    with kept_raw(b"[1]", tmp_path):
+    with kept_raw(b"[1]", tmp_path, "llama-bench"):
         pass
     assert not (tmp_path / FOLDER).exists()

@@ -17,6 +17,7 @@ from record_samples import make_link, make_pass
 
 from fitcheck.errors import InputError
 from fitcheck.records import places, schema, store
+from fitcheck.records.validate import publishable
 
 NUMBERS = st.one_of(
     st.integers(-(2**53) + 1, 2**53 - 1),

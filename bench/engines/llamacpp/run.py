@@ -105,7 +105,7 @@ def run_llamacpp(
     wanted = options or LlamaOptions()
     argv = [*find_program(program), *arguments(path, wanted, prompt, new, repeats)]
     measured = _measure(argv, card, timeout)
-    with kept_raw(measured.output, root):
+    with kept_raw(measured.output, root, "llama-bench"):
         contexts = parse_log(measured.log)
         slug, tier = model_slug(path.name), _tier(header, path)
         given = Given(file_time=int(time.time()), created=measured.created, model=slug, tier=tier)

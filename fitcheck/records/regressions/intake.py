@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fitcheck.errors import InputError
 from fitcheck.records import store
+from fitcheck.records.blocks import Software
 from fitcheck.records.findings import Rank
 from fitcheck.records.reading import read_bounded
 from fitcheck.records.schema import SCHEMA_VERSION, AnyRecord
@@ -33,10 +34,7 @@ _FIELDS = {
     "mode": "runtime.mode",
     "policy": "runtime.policy",
     "task": "workload.task",
-    "torch": "software.torch",
-    "cuda": "software.cuda",
-    "diffusers": "software.diffusers",
-    "llama_cpp": "software.llama_cpp",
+    **{name: f"software.{name}" for name in Software.model_fields},
 }
 
 
