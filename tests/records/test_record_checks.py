@@ -365,3 +365,10 @@ def test_a_forged_record_needs_more_than_a_fitting_id() -> None:
     forged["memory"]["device"] = 99 * GIB
     _, found = check_record(resealed(forged), "x", NOW)
     assert [finding.code for finding in found] == ["peak-over-card"]
+
+
+@pytest.mark.parametrize(("task", "refused"), [("interleave", False), ("editing", True)])
+def test_only_an_interleaved_answer_may_start_from_no_image(task: str, refused: bool) -> None:
+    record = make_pass()
+    sizes = record.workload.model_copy(update={"task": task, "images": 1, "references": ()})
+    assert ("empty-workload" in findings(record.model_copy(update={"workload": sizes}))) is refused
