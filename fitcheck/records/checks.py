@@ -157,7 +157,7 @@ def _memory(memory: Memory, record: AnyRecord) -> Iterator[Finding]:
 def _nothing(record: PassRecord) -> Iterator[Finding]:
     """Sizes and peaks of nothing: a run that finished made something and took memory."""
     sizes, memory, protocol = record.workload, record.memory, record.protocol
-    asked = {"steps": sizes.steps, "steps_run": protocol.steps_run}
+    asked: dict[str, object] = {"steps": sizes.steps, "steps_run": protocol.steps_run}
     if sizes.task == "interleave":  # text alone may be handed in, so an empty list of references is a run
         asked["images"] = sizes.images
     else:
