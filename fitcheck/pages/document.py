@@ -14,9 +14,10 @@ from fitcheck.hardware.card import Card, Sourced
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.workload import Task
 from fitcheck.pages.view import RUNS, focus
+from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.check import rejudged
+from fitcheck.verdict.check import advised, rejudged
 from fitcheck.verdict.order import order
 from fitcheck.verdict.report import Cell, Report, cell_json
 from fitcheck.verdict.usual_machine import Asked
@@ -24,6 +25,8 @@ from fitcheck.verdict.usual_machine import Asked
 SCHEMA = "fitcheck.page/1"
 # of the other tasks a page shows the answer, not the whole table
 TASK_CELL = ("tier", "published", "mode", "verdict", "reason", "flip", "card", "host", "seconds", "commands")
+# what a list says was asked; a task without pictures has no width
+ASKED = ("task", "width", "height")
 RAM_STEPS = tuple(size * GIB for size in (16, 24, 32, 48, 64, 96, 128, 192, 256))
 
 
@@ -50,8 +53,7 @@ def closest(asked: Asked, task: Task) -> Cell:
     cell = report.cells[report.headline]
     if cell.verdict is Verdict.FITS:
         return cell
-    advised = asked.report(task, tiers=(cell.tier,))
-    return next((one for one in advised.cells if one.placement == cell.placement), cell)
+    return advised(cell, Wanted(task=str(task)))
 
 
 def report_document(
@@ -143,6 +145,7 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "address": document["address"],
         "model": report["model"]["slug"],
         "model_name": report["model"]["name"],
+        **{name: report["workload"].get(name) for name in ASKED},
         "card": card["slug"],
         "name": card["name"],
         "vendor": card["vendor"],

@@ -11,7 +11,7 @@ from typing import Any
 import fitcheck
 from fitcheck.models.model import Model
 from fitcheck.pages import view, words
-from fitcheck.pages.document import accuracy_row, card_facts
+from fitcheck.pages.document import ASKED, accuracy_row, card_facts
 from fitcheck.pages.formats import VERDICTS, write
 from fitcheck.pages.inputs import Inputs, digest, digest_json, newest_first
 from fitcheck.pages.view import Crumb
@@ -140,9 +140,7 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
         "slug": model.slug,
         "name": model.name,
         "licence": model.licence,
-        "task": str(model.tasks[0]),
-        "width": 2048,
-        "height": 2048,
+        **{name: rows[0][name] for name in ASKED},
         "counts": counts,
         "best_value": min(running, key=lambda row: (row["price"], row["card"]), default=None),
         "vendors": sorted({row["vendor"] for row in rows}),
@@ -187,6 +185,12 @@ def _model_rows(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]
     ]
 
 
+def _asked(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The different questions of a table, each once."""
+    found = {tuple(row[name] for name in ASKED): None for row in rows.values()}
+    return [dict(zip(ASKED, one, strict=True)) for one in found]
+
+
 _CELL = ("address", "model", "model_name", "verdict", "tier", "mode", "seconds", "way_out")
 
 
@@ -226,7 +230,14 @@ def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
         "models.html",
         "Every model on every card: what fits, what is tight, what does not run",
         f"{len(models)} models × {len(table)} cards: the best files and offload mode of each, with time for an image.",
-        document={"schema": LIST_SCHEMA, "address": "check/", "vendors": vendors, "models": models, "rows": table},
+        document={
+            "schema": LIST_SCHEMA,
+            "address": "check/",
+            "asked": _asked(rows),
+            "vendors": vendors,
+            "models": models,
+            "rows": table,
+        },
         preview=_plain("fitcheck", "Every model on every card", f"{len(models)} models × {len(table)} cards"),
         section="check/",
     )
@@ -362,10 +373,22 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
         "contribute.html",
         "Contribute a measurement of your card",
         "Three commands: measure, look at every byte, send. Nothing is sent unless you say so.",
-        document={"schema": LIST_SCHEMA, "address": "contribute/", "wanted": wanted[:120]},
+        document={
+            "schema": LIST_SCHEMA,
+            "address": "contribute/",
+            "wanted": wanted[:120],
+            "example": _example(inputs.models[0]),
+        },
         preview=_plain("fitcheck", "Contribute a measurement", "measure, look, send"),
         section="contribute/",
     )
+
+
+def _example(model: Model) -> dict[str, Any]:
+    """The cell that most people can measure: the smallest published files in the mode that needs least of the card."""
+    tier = min(model.tiers, key=lambda tier: (not tier.published, tier.disk_bytes))
+    modes = [mode for runtime in registry.serving(model)[:1] for mode in runtime.modes]
+    return {"model": model.slug, "tier": tier.name, "mode": modes[-1] if modes else None}
 
 
 def modes_of(inputs: Inputs) -> dict[str, str]:
@@ -380,7 +403,8 @@ def sources() -> list[list[str]]:
     found = []
     for path in sorted(file for room in ("memory", "speed", "runtimes") for file in (root / room).rglob("data/*.json")):
         content = json.loads(path.read_bytes())
-        found += [[place, text] for place, text in _stated(path.stem, content)]
+        room = ", ".join(path.parent.parent.relative_to(root).parts)
+        found += [[place, text] for place, text in _stated(f"{room}: {path.stem}", content)]
     return found
 
 

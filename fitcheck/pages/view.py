@@ -9,6 +9,8 @@ from statistics import median
 from typing import Any
 
 from fitcheck.pages.formats import write
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.options import usual
 
 # what a foreign text must not do to the page around it: change its direction, hide, control
 _INVISIBLE = re.compile(r"[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -170,6 +172,11 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _short(value) if isinstance(value, str) else value for name, value in facts.items()}
 
 
+def _usual_policy(runtime: Any) -> Any:
+    """The policy that goes without saying; ``None`` for a runtime that this release does not know."""
+    return usual(registry.get(runtime).options, "policy") if runtime in registry.names() else None
+
+
 def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
     """What tells runs of one tier, mode and task apart: "2048 × 2048, 8 steps, cfg 4, policy ring, pr241"."""
     width, height = workload.get("width"), workload.get("height")
@@ -178,7 +185,9 @@ def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
         f"{workload['steps']} steps" if workload.get("steps") else "",
         f"{workload['images']} images" if workload.get("images") not in (None, 1) else "",
         f"cfg {workload['cfg']:g}" if isinstance(workload.get("cfg"), int | float) else "",
-        f"policy {runtime['policy']}" if runtime.get("policy") not in (None, "upstream") else "",
+        f"policy {runtime['policy']}"
+        if runtime.get("policy") not in (None, _usual_policy(runtime.get("name")))
+        else "",
         str(runtime.get("revision") or ""),
     ]
     return ", ".join(part for part in parts if part)

@@ -54,6 +54,11 @@ def declared(options: type) -> dict[str, Option]:
     return {one.name: one.metadata["option"] for one in fields(options)}
 
 
+def usual(options: type, name: str) -> Any:
+    """The default of an option; ``None`` where there is no such option."""
+    return next((one.default for one in fields(options) if one.name == name), None)
+
+
 def flag(name: str) -> str:
     """``"n_cpu_moe"`` → ``"--n-cpu-moe"``."""
     return f"--{name.replace('_', '-')}"

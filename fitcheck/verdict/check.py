@@ -94,6 +94,12 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
     )
 
 
+def advised(cell: Cell, wanted: Wanted) -> Cell:
+    """The same cell with the smallest change that would better it, for a check that was made without advice."""
+    runtime = registry.get(cell.ask.placement.runtime)
+    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement))
+
+
 def rejudged(cell: Cell, machine: Machine) -> Cell:
     """The same cell on another machine with the same cards: amounts alone differ."""
     ask = replace(cell.ask, machine=machine)

@@ -223,3 +223,18 @@ def test_one_file_pages_stand_alone(tmp_path: Path) -> None:
         single.write_records([], tmp_path / "none.html")
     with pytest.raises(InputError, match="cannot be written"):
         single.write(asked.report(), tmp_path / "no" / "folder.html")
+
+
+def test_lists_say_what_was_asked_and_the_example_can_be_measured(built: Path) -> None:
+    """No page repeats a default that the model or its runtime may change: it says what its own answers were asked."""
+    page = json.loads((built / "out/check/sensenova-u1-8b-mot/rtx-4070/index.json").read_bytes())
+    asked = {name: page["report"]["workload"][name] for name in ("task", "width", "height")}
+    listed = json.loads((built / "out/check/sensenova-u1-8b-mot/index.json").read_bytes())
+    assert {name: listed[name] for name in asked} == asked
+    assert json.loads((built / "out/check/index.json").read_bytes())["asked"] == [asked]
+    assert "for an image of 2048 × 2048 pixels" in (built / "out/check/index.html").read_text()
+    example = json.loads((built / "out/contribute/index.json").read_bytes())["example"]
+    cells = [cell for cell in page["report"]["cells"] if cell["published"]]
+    assert example["tier"] == min(cells, key=lambda cell: cell["disk"])["tier"]
+    assert example["mode"] in {cell["mode"] for cell in cells}
+    assert f"--tier {example['tier']} --mode {example['mode']}" in (built / "out/contribute/index.html").read_text()
