@@ -86,7 +86,8 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
             "share with error correction",
             0.95,
             0.05,
-            "what the share of workstation and datacenter cards with GDDR is of others': their memory corrects errors in band",
+            "what the share of workstation and datacenter cards with GDDR is of others': their memory corrects "
+            "errors in band",
         )
     )
     add(
@@ -198,7 +199,8 @@ PROMPT_PRIORS = {
     "Metal": (0.65, 0.7, 0.4),
 }
 GENERATION_PRIORS = {
-    "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"), "sm 7.0": (0.5, "no integer matrix units"),
+    "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"),
+    "sm 7.0": (0.5, "no integer matrix units"),
 }  # fmt: skip
 
 
@@ -339,7 +341,8 @@ ASSUMED: dict[str, Any] = {
             "best": 2.0, "either_way": 2.0,
             "meaning": "prompts on the neural accelerators in the GPU's cores: between the M4's rate a core and the "
             "four times of it that the maker names; no row has run on them",
-            "source": "https://the-decoder.com/apples-m5-chip-brings-faster-ai-to-macbook-ipad-and-vision-pro/ (read 2026-11-26)",
+            "source": "https://the-decoder.com/apples-m5-chip-brings-faster-ai-to-macbook-ipad-and-vision-pro/ "
+            "(read 2026-11-26)",
         }
     },
 }  # fmt: skip
@@ -497,8 +500,8 @@ def new_generation(pool: str, rows: Sequence[BenchRow], errors: np.ndarray, half
 
 
 def few_cards(count: int) -> float:
-    """What Student's t is of the normal distribution at 80 %: widths from few cards are uncertain themselves. One or two left out against
-    each other already differ by more than they do from their mean."""
+    """What Student's t is of the normal distribution at 80 %: widths from few cards are uncertain
+    themselves. One or two left out against each other already differ by more than they do from their mean."""
     return 1.0 if count < 3 else float(student.ppf(0.9, count - 1) / normal.ppf(0.9))
 
 
@@ -573,7 +576,8 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
             }  # fmt: skip
         errors = out.card
         entries[f"_{name}"] = {
-            "value": 1.0, "meaning": "no constant: residuals of the stage, log(predicted / measured seconds), cards left out",
+            "value": 1.0,
+            "meaning": "no constant: residuals of the stage, log(predicted / measured seconds), cards left out",
             "rows": len(errors), "cards": cards, "median": round(float(np.median(errors)), 4),
             "median_absolute": round(float(np.median(np.abs(errors))), 4),
         }  # fmt: skip

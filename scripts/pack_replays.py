@@ -1,8 +1,8 @@
 """Replays the allocator for the catalog's models at their usual workloads and for measured rows, and keeps the answers.
 
 A replay is a pure function that takes tens of milliseconds; a check asks for dozens. What this writes to
-``fitcheck/runtimes/sensenova/data/replays.json`` only saves that time: an answer that is not there is worked out when it
-is asked for, and a test holds some of what is there to what comes out.
+``fitcheck/runtimes/sensenova/data/replays.json`` only saves that time: an answer that is not there is worked out
+when it is asked for, and a test holds some of what is there to what comes out.
 
 Run: python scripts/pack_replays.py   (some four minutes on two cores)
 """

@@ -144,7 +144,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One predicted number beside a published one, in ``unit``; ``low`` and ``high`` are ``None`` without an interval."""
+    """One predicted number beside a published one, in ``unit``; without an interval ``low`` and ``high`` are None."""
 
     source: str
     name: str

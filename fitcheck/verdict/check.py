@@ -32,8 +32,8 @@ def check(
 
     ``tiers`` are those to look at, by default the ones that ``wanted`` names or all of the model. ``index`` holds the
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
-    costs a few re-checks. A model that turns out not to be modelled is judged by its weights, in the last runtime of the
-    registry. Raises InputError for names, sizes and options that cannot be.
+    costs a few re-checks. A model that turns out not to be modelled is judged by its weights, in the last runtime of
+    the registry. Raises InputError for names, sizes and options that cannot be.
     """
     wanted = wanted or Wanted()
     try:
