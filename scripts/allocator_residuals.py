@@ -1,9 +1,9 @@
 """How far replays of the caching allocator are off on published rows and on the pass records under ``results/``.
 
-Nothing is fitted: predicted reserved bytes come from ``fitcheck.runtimes.sensenova.replay``. What they were
-off widens the interval of every estimate, so the 2.5th and 97.5th percentile and all rows go into
-``fitcheck/memory/data/allocator.json``; its other blocks (context, launch queue, error of allocated) stay as they are. Rows under a cap are left out: there the
-allocator gives cache back.
+Nothing is fitted: predicted reserved bytes come from ``fitcheck.runtimes.sensenova.replay``. What they were off
+widens the interval of every estimate, so the 2.5th and 97.5th percentile and all rows go into
+``fitcheck/memory/data/allocator.json``; its other blocks (context, launch queue, error of allocated) stay as they
+are. Rows under a cap are left out: there the allocator gives cache back.
 
 Run: python scripts/allocator_residuals.py   (needs the extra ``results``)
 """

@@ -29,9 +29,9 @@ class Work:
 
     ``read`` and ``experts`` are bytes a generated token reads of dense and of expert weights; ``cache`` bytes of
     attention cache and recurrent state, ``cache_cost`` the same with quantized types counted as 16 bits: no row shows
-    that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops`` and
-    ``expert_flops`` are multiply-adds × 2 of a prompt's token,
-    ``attention_flops`` those on the cache. ``held`` is bytes of all weights there, ``experts_held`` the experts of it,
+    that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops``
+    and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache. ``held``
+    is bytes of all weights there, ``experts_held`` the experts of it,
     ``expert_share`` the part of its experts that a token uses.
     """
 

@@ -1,8 +1,8 @@
 """From allocated bytes to what the process reserves and what the card must hold.
 
 torch's caching allocator keeps freed blocks, so a process reserves more than it allocates; the CUDA context and the
-libraries come on top. What it reserves comes from replaying the cell's tensors (the folder ``replay``
-beside this file), without fitted coefficients; how far replays were off on measured rows stands in ``data/allocator.json``
+libraries come on top. What it reserves comes from replaying the cell's tensors (the folder ``replay`` beside this
+file), without fitted coefficients; how far replays were off on measured rows stands in ``data/allocator.json``
 (``scripts/allocator_residuals.py``) and widens the interval. Under pressure the allocator gives cached blocks back
 before it fails, so a card smaller than ``reserved + context`` may do.
 """
