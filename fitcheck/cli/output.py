@@ -72,7 +72,9 @@ def _text_headline(report: Report) -> str:
 
 
 def _unit(cell: Cell) -> str:
-    return {"vqa": "an answer", "interleave": "an answer with images"}.get(str(cell.workload.task), "an image")
+    """What the seconds make: a batch's images come out together."""
+    one = {"vqa": "an answer", "interleave": "an answer with images"}.get(str(cell.workload.task), "an image")
+    return one if cell.workload.batch == 1 else f"a batch of {cell.workload.batch}"
 
 
 def row(report: Report, cell: Cell) -> list[str]:

@@ -41,6 +41,11 @@ def test_the_question_the_project_starts_from(run: Run) -> None:
     assert len(lines) == 2 + 2 + 16  # headline, blank, header, rule, a row for each tier and mode
 
 
+def test_the_seconds_of_a_batch_are_not_called_those_of_an_image(run: Run) -> None:
+    done = run("check", U1, "--gpu", "RTX 4090", "--ram", "64GB", "--batch", "4", "--markdown")
+    assert " a batch of 4 (" in done.out.decode().splitlines()[0]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "verdict"),
     [
