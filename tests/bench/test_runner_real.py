@@ -11,6 +11,7 @@ from bench.job import Request
 from bench.plan import jobs_of
 from bench.runner import Protocol
 from bench.suite import CPU_NOTICE, Setting, run_suite
+from fitcheck.records import store
 from fitcheck.records.schema import PassRecord
 
 
