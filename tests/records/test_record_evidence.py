@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -197,22 +198,29 @@ def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, mon
     assert evidence.find(KEY, "rtx-4070").level == "measured"
 
 
-def test_looking_up_is_light(tmp_path: Path) -> None:
-    """A cold process with 300 own records finds them all and imports neither pydantic nor duckdb."""
+def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
+    """A cold process, 300 own records: under 30 ms of its own work (best of three), and neither pydantic nor duckdb."""
     for number in range(300):
         store.write(tmp_path, make_pass(created=NOW - 5000 - number))
     code = (
-        "import json, sys\n"
+        "import json, sys, time\n"
         "from pathlib import Path\n"
         "from fitcheck.models.workload import Task, Workload\n"
         "from fitcheck.records import evidence\n"
+        "start = time.process_time()\n"
         f"index = evidence.accepted() + evidence.local('rtx-4070', Path({str(tmp_path)!r}))\n"
         "names = ('sensenova', 'pr243', 'upstream', 'low')\n"
         "key = evidence.CellKey.of('sensenova-u1-8b-mot', 'Q4_K_M', Workload(Task.T2I), *names)\n"
         "found = evidence.find(key, 'rtx-4070', index)\n"
+        "seconds = time.process_time() - start\n"
         "heavy = [n for n in ('pydantic', 'duckdb', 'rfc8785', 'httpx') if n in sys.modules]\n"
-        "print(json.dumps([len(found.exact), heavy]))\n"
+        "print(json.dumps([len(found.exact), seconds, heavy]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    count, heavy = json.loads(done.stdout)
-    assert (count, heavy) == (300, [])
+    best = 1.0
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+        count, seconds, heavy = json.loads(done.stdout)
+        assert (count, heavy) == (300, [])
+        best = min(best, seconds)
+        time.sleep(0.05)
+    assert best < 0.03
