@@ -151,9 +151,13 @@ def _memory_rows(runtime: Runtime, one: Measured, origin: str) -> Iterator[Accur
 
 
 def _limit_row(runtime: Runtime, run: Run, ask: Ask) -> AccuracyRow:
-    """The smallest cap that works; it is known to the resolution of its bisection."""
+    """The smallest cap that works lies between the largest that failed and the smallest that did: of those sizes the
+    one nearest to the prediction stands beside it, so that a row's error is what no resolution of a bisection excuses.
+    """
     required = runtime.footprint(ask).cards[ask.gpu].required
-    return _row(_measured(run, ask), "record", "smallest card", "GiB", required, run.works or 0, True)
+    fails, works = run.fails or 0, run.works or 0
+    nearest = min(max(required.best, fails), works)
+    return _row(_measured(run, ask), "record", "smallest card", "GiB", required, nearest, True)
 
 
 def _duration(
