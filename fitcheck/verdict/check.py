@@ -88,9 +88,7 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
         judgement=judgement,
         evidence=known.evidence(runtime, ask) if known is not None else Evidence(),
         flip=smallest_change(runtime, ask, wanted, judgement) if advise else None,
-        commands=runtime.commands(ask),
         loss=runtime.loss(ask),
-        details=runtime.details(ask, footprint),
     )
 
 

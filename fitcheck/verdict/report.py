@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.hardware.machine import Budget, Gpu, Machine
@@ -41,7 +40,8 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One tier in one placement on the asked machine. ``loss`` is how much faster the placement must be to be worth
-    what it costs in quality; ``details`` is what only its runtime can say, as JSON values."""
+    what it costs in quality. What only a reader of this one cell wants, its commands and details, is worked out when it
+    is asked for: a sweep over cards asks for none."""
 
     ask: Ask
     footprint: Footprint
@@ -49,9 +49,17 @@ class Cell:
     judgement: Judgement
     evidence: Evidence
     flip: Flip | None
-    commands: tuple[str, ...]
     loss: float = 1.0
-    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What to type, in order: what gets the files, what runs them."""
+        return registry.get(self.placement.runtime).commands(self.ask)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What only the runtime can say, as JSON values."""
+        return registry.get(self.placement.runtime).details(self.ask, self.footprint)
 
     @property
     def tier(self) -> Tier:
@@ -287,7 +295,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "disk": footprint.disk,
         "seconds": interval_json(cell.seconds),
         "time": _time_json(cell.duration),
-        "details": dict(cell.details),
+        "details": cell.details,
         "commands": list(cell.commands),
         "assumptions": list(footprint.assumptions),
     }
