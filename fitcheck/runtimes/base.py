@@ -156,6 +156,18 @@ class Figure:
     high: float | None = None
     fitted: bool = False
 
+    @property
+    def error(self) -> float:
+        """Relative error of the prediction."""
+        return self.predicted / self.published - 1
+
+    @property
+    def covered(self) -> bool | None:
+        """Whether the published number lies inside the interval; ``None`` where there is none."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low <= self.published <= self.high
+
 
 class Runtime(Protocol):
     """What every runtime offers. A class that inherits from this gets the defaults that are written out here.

@@ -15,7 +15,7 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.records.evidence import Index, build
 from fitcheck.records.run import Run
 from fitcheck.runtimes import registry
-from fitcheck.runtimes.base import Ask, Measured, Runtime
+from fitcheck.runtimes.base import Ask, Figure, Measured, Runtime
 from fitcheck.speed.rates import Calibration, calibrated_spread
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.evidence import ask_of, calibration_for, compute_factor
@@ -74,15 +74,19 @@ def summarize(rows: Sequence[AccuracyRow]) -> list[AccuracySummary]:
 
 
 def figure_summaries() -> list[AccuracySummary]:
-    """Published exact figures beside the runtimes' own, which have no interval."""
-    groups: dict[tuple[str, bool], list[float]] = {}
+    """Published figures beside the runtimes' own; exact ones have no interval."""
+    groups: dict[tuple[str, bool], list[Figure]] = {}
     for runtime in registry.every():
         for one in runtime.figures():
-            groups.setdefault((one.quantity, one.fitted), []).append(abs(one.predicted / one.published - 1))
-    return [
-        AccuracySummary("published", quantity, len(errors), median(errors), max(errors), None, fitted)
-        for (quantity, fitted), errors in groups.items()
-    ]
+            groups.setdefault((one.quantity, one.fitted), []).append(one)
+    return [_figure_summary(*key, part) for key, part in groups.items()]
+
+
+def _figure_summary(quantity: str, fitted: bool, part: Sequence[Figure]) -> AccuracySummary:
+    errors = [abs(one.error) for one in part]
+    covered = [one.covered for one in part if one.covered is not None]
+    inside = sum(covered) if covered else None
+    return AccuracySummary("published", quantity, len(errors), median(errors), max(errors), inside, fitted)
 
 
 def published_rows() -> list[AccuracyRow]:

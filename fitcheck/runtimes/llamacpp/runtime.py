@@ -152,8 +152,9 @@ class LlamaCpp(Runtime):
 
     def figures(self) -> Iterable[Figure]:
         from fitcheck.runtimes.llamacpp.published import figures
+        from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 
-        return figures()
+        return [*figures(), *token_figures()]
 
 
 def architecture_of(ask: Ask) -> LanguageArchitecture:

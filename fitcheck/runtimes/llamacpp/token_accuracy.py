@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import exp
 from statistics import median
 
+from fitcheck.runtimes.base import Figure
 from fitcheck.runtimes.llamacpp.token_rates import data
 from fitcheck.runtimes.llamacpp.token_rows import bench_rows
 from fitcheck.units import Interval
@@ -70,6 +71,25 @@ def token_accuracy() -> tuple[list[TokenAccuracyRow], list[str]]:
                              row.measured)
         )  # fmt: skip
     return found, list(skipped)
+
+
+def token_figures() -> list[Figure]:
+    """The rows by regime, as the table of all published figures shows them."""
+    rows = sorted(token_accuracy()[0], key=lambda row: row.regime)
+    return [
+        Figure(
+            source=row.source,
+            name=f"{row.model} on {row.card}",
+            quantity=f"tokens/s, {row.regime}, card left out",
+            unit="tokens/s",
+            predicted=row.predicted.best,
+            published=row.measured,
+            low=row.predicted.low,
+            high=row.predicted.high,
+            fitted=row.fitted,
+        )
+        for row in rows
+    ]
 
 
 def summarize_tokens(rows: Iterable[TokenAccuracyRow]) -> list[TokenAccuracySummary]:
