@@ -107,6 +107,8 @@ def recorded_rows(root: Path) -> list[AccuracyRow]:
     for run, ask in cells:
         if run.cap is None:
             rows += list(_memory_rows(registry.get(ask.placement.runtime), _measured(run, ask), "record"))
+        elif run.works is None and run.allocated is not None:
+            rows.append(_capped_row(registry.get(ask.placement.runtime), run, ask))
     for run, ask in cells:
         if run.works and run.fails:
             rows.append(_limit_row(registry.get(ask.placement.runtime), run, ask))
@@ -152,6 +154,13 @@ def _memory_rows(runtime: Runtime, one: Measured, origin: str) -> Iterator[Accur
         yield _row(one, origin, "on the card", "GiB", memory.card, one.on_card, True)
     if one.host is not None:
         yield _row(one, origin, "host RSS", "GiB", footprint.host.total, one.host, True)
+
+
+def _capped_row(runtime: Runtime, run: Run, ask: Ask) -> AccuracyRow:
+    """Tensors under a cap; what is reserved there says little, because the allocator gives cache back. The capped runs
+    set how many layers more than its rule says mode ``fast`` may keep."""
+    allocated = runtime.footprint(ask).cards[ask.gpu].allocated
+    return _row(_measured(run, ask), "record", "allocated under a cap", "GiB", allocated, run.allocated or 0, True)
 
 
 def _limit_row(runtime: Runtime, run: Run, ask: Ask) -> AccuracyRow:

@@ -37,7 +37,8 @@ def estimate(
     highest = max(phase.allocated for phase in laid_out)
     error = load("memory", "allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]
-    allocated = Interval(round(highest * (1 - widening)), highest, round(highest * (1 + widening)))
+    most = highest + _further_layers(weights, kept)
+    allocated = Interval(round(highest * (1 - widening)), highest, round(most * (1 + widening)))
     cell = allocator.ReplayedCell(
         arch,
         tier.tensors,
@@ -62,6 +63,16 @@ def estimate(
         assumptions=_assumptions(arch, tier, workload, placement, device),
         layout=weights.kept(kept) / weights.kept(arch.layers) if kept else 0.0,
     )
+
+
+def _further_layers(weights: Weights, kept: int) -> int:
+    """Bytes of the layers that mode ``fast`` may keep beyond the ``kept`` ones that its rule says: what is allocated
+    when it asks is known less well than the peak. Nothing where it keeps none or all."""
+    layers = len(weights.layers[GENERATION])
+    if not 0 < kept < layers:
+        return 0
+    more: int = load("memory", "allocator")["kept_layers"]["more"]
+    return weights.kept(min(layers, kept + more)) - weights.kept(kept)
 
 
 def _dequantizing_kernels(weights: Weights) -> int:
