@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,10 @@ from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine, machine_for, slot
+
+# more than any server board takes; every card is judged, so it also bounds the work of an answer
+MOST_CARDS = 16
+_COUNT = re.compile(r"\s*(?P<count>\d{1,4})\s*[x×*]\s+(?P<name>\S.*)", re.IGNORECASE)
 
 Slot = tuple[int | None, int | None]
 
@@ -29,7 +34,9 @@ def asked_machine(
     if card is None or isinstance(card, Machine):
         return _with(_detected() if card is None else card, ram, disk, vram, display, pcie)
     named = [card] if isinstance(card, str | Card) else list(card)
-    cards = [find_card(one) if isinstance(one, str) else one for one in named]
+    cards = [card for one in named for card in (_counted(one) if isinstance(one, str) else [one])]
+    if len(cards) > MOST_CARDS:
+        raise CardError(f"--gpu: {len(cards)} cards are more than one machine holds; name at most {MOST_CARDS}.")
     machines = [
         machine_for(
             one,
@@ -44,6 +51,17 @@ def asked_machine(
     ]
     gpus = tuple(replace(one.gpus[0], index=position) for position, one in enumerate(machines))
     return replace(machines[0], gpus=gpus)
+
+
+def _counted(text: str) -> list[Card]:
+    """The cards of a name that may have a count before it, like ``2x RTX 3090``."""
+    found = _COUNT.fullmatch(text)
+    if found is None:
+        return [find_card(text)]
+    count = int(found["count"])
+    if not 1 <= count <= MOST_CARDS:
+        raise CardError(f"--gpu: {count} cards are not what one machine holds; give 1 to {MOST_CARDS}.")
+    return [find_card(found["name"])] * count
 
 
 def _detected() -> Machine:
