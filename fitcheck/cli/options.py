@@ -38,7 +38,7 @@ class Question:
     ]
     gpu: Annotated[
         list[str] | None,
-        typer.Option("--gpu", "-g", help="Card, like 'RTX 4070' or '2x RTX 3090'; repeatable; default: this machine's."),
+        typer.Option("--gpu", "-g", help="Card, like 'RTX 4070' or '2x RTX 3090'; repeatable; default: the one here."),
     ] = None
     tier: Annotated[str | None, typer.Option("--tier", "-t", help="Tiers, comma separated, like Q4_K_S,Q6_K.")] = None
     gguf: Annotated[Path | None, typer.Option("--gguf", help="A local GGUF file as the tier.")] = None
