@@ -111,6 +111,13 @@ class _Layout:
         used = int(self.reads_images) + int(generates and (self.device.warm or phase not in ("embed", "prefix")))
         return (2 if self.placement.revision == "v0" else used) * self.arch.vision_rope_bytes
 
+    @property
+    def own_forward(self) -> bool:
+        """Embedding and head are on the card for their own forward alone."""
+        return (
+            self.placement.prefix_weights is PrefixWeights.OWN_FORWARD and self.placement.stream is not Stream.NOTHING
+        )
+
     def prefix_weights(self, *, denoising: bool) -> int:
         both = self.weights.embedding + self.weights.head
         if self.placement.stream is Stream.NOTHING:
@@ -199,7 +206,7 @@ def _prefix(layout: _Layout) -> tuple[Phase, ...]:
         if workload.task is Task.INTERLEAVE:  # runs the head over the whole prefix and keeps its output
             inputs += activations.logits_bytes(arch, branch.prefix)
     highest = max(made, key=lambda phase: phase.allocated)
-    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+    if layout.own_forward:
         embed = activations.Moment(activations.hidden_bytes(arch, max(branch.prefix for branch in found)), 0)
         return (
             layout.phase("embed", UNDERSTANDING, embed, prefix_weights=layout.weights.embedding, streams=False),
@@ -241,7 +248,7 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
     sampler = activations.sampler_bytes(arch, image, velocity_branches(workload))
     finished = activations.pixel_bytes(arch, image) * workload.images
     weights_on_card = layout.prefix_weights(denoising=False)
-    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+    if layout.own_forward:
         weights_on_card = layout.weights.head
     unconditional = found[1].prefix + earlier
     logits = activations.logits_bytes(arch, image + 1)
@@ -290,7 +297,7 @@ def _decode(layout: _Layout, cached: int, held: int = 0) -> Phase:
     arch = layout.arch
     per_layer = arch.kv_bytes_per_token * cached // arch.layers
     weights_on_card = layout.prefix_weights(denoising=False)
-    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+    if layout.own_forward:
         weights_on_card = max(layout.weights.embedding, layout.weights.head)
     moment = activations.understanding_pass(arch, layout.weights, 1, cached)
     return layout.phase(
