@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -63,17 +63,17 @@ class TensorTable:
 
     @cached_property
     def bytes_by_type(self) -> dict[str, int]:
-        counts: Counter[str] = Counter()
-        for tensor in self.tensors:
-            counts[tensor.type] += tensor.nbytes
-        return dict(counts.most_common())
+        return self._bytes_by(lambda tensor: tensor.type)
 
     @cached_property
     def bytes_by_branch(self) -> dict[str, int]:
         """Bytes by branch, a pipeline's components among them; largest first."""
+        return self._bytes_by(lambda tensor: tensor.branch)
+
+    def _bytes_by(self, group: Callable[[Tensor], str]) -> dict[str, int]:
         counts: Counter[str] = Counter()
         for tensor in self.tensors:
-            counts[tensor.branch] += tensor.nbytes
+            counts[group(tensor)] += tensor.nbytes
         return dict(counts.most_common())
 
     @cached_property

@@ -24,6 +24,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
 from fitcheck.pages import feed, plan
 from fitcheck.pages.charts import share
+from fitcheck.pages.check_page import check_page, texts_of
 from fitcheck.pages.document import check_document, summary, way_out
 from fitcheck.pages.inputs import Inputs, digest, digest_json
 from fitcheck.pages.page import files_of
@@ -70,7 +71,7 @@ class _Job:
 def _compute(job: _Job) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """(document, summary, texts) of one model on one card."""
     document = check_document(ask(catalog.get(job.model), job.card, job.index), job.records, job.accuracy)
-    return document, summary(document), plan.texts_of(document, way_out(document))
+    return document, summary(document), texts_of(document, way_out(document))
 
 
 def _draw(page: plan.Page, base_url: str) -> dict[str, bytes]:
@@ -219,10 +220,10 @@ def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]],
         for card in inputs.cards:
             entry = entries[model.slug, card.slug]
             near = neighbours(own, card.slug)
-            page = plan.check_page(inputs, entry["summary"], near, entry.get("document"), entry["key"], entry["texts"])
+            page = check_page(inputs, entry["summary"], near, entry.get("document"), entry["key"], entry["texts"])
             if page.document is None and not old.holds(page):
                 document = json.loads((old.root / f"{page.address}index.json").read_bytes())
-                page = plan.check_page(inputs, entry["summary"], near, document, entry["key"], entry["texts"])
+                page = check_page(inputs, entry["summary"], near, document, entry["key"], entry["texts"])
             yield page
     yield from plan.list_pages(inputs, rows)
     yield from plan.card_pages(inputs, rows)

@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 from fitcheck.errors import InputError
 from fitcheck.pages import words
+from fitcheck.pages.check_page import capabilities
 from fitcheck.pages.document import report_document, way_out
 from fitcheck.pages.page import Head
-from fitcheck.pages.plan import LIST_SCHEMA, capabilities
+from fitcheck.pages.plan import LIST_SCHEMA
 from fitcheck.pages.render import compact, policy, render, static
 from fitcheck.records.schema import AnyRecord
 from fitcheck.verdict.report import Report

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bench_fakes import GIB, FakeNvml
 
-from bench.engines.llamacpp.log import Comparison
+from bench.engines.base import Compared
 from bench.engines.llamacpp.run import LlamaRun
 from bench.lock import card_lock
 from fitcheck.cli.main import application
@@ -105,7 +105,7 @@ def test_a_language_models_options_reach_its_program(
 
     def run(file: Path, options: Any, **others: Any) -> Any:
         given.update(others, file=file, options=options)
-        return LlamaRun((), (), (Comparison("kv", 100.0, 101.0),))
+        return LlamaRun((), (), (Compared("kv", 100.0, 101.0),))
 
     monkeypatch.setattr("bench.engines.llamacpp.run.run_llamacpp", run)
     options = ("--ngl", "7", "--cache-type", "q8_0,f16", "--prompt-tokens", "64", "--repeats", "2")

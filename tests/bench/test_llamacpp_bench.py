@@ -72,7 +72,7 @@ def test_a_run_is_recorded_with_buffers_and_compared(tmp_path: Path) -> None:
     assert {buffer.kind for buffer in record.buffers} == {"model", "kv", "compute", "output"}
     assert record.rates is not None
     assert record.rates[0].mean == 158.7
-    assert {c.kind: abs(c.error) < 0.01 for c in run.comparisons if c.kind != "output"} == {
+    assert {c.name: abs(c.error) < 0.01 for c in run.comparisons if c.name != "output"} == {
         "model": True,
         "kv": True,
         "compute": True,

@@ -17,7 +17,7 @@ from bench.trace import StorageTracker
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.phases import branches
+from fitcheck.runtimes.sensenova.guidance import branches
 
 ARCH = catalog.get("sensenova-u1-8b-mot").architecture
 assert isinstance(ARCH, SenseNovaArchitecture)

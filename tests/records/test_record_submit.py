@@ -1,28 +1,25 @@
-"""Submission: identical bytes at every target, exactly one copy, and nothing lost when it is cut short."""
+"""Submission to a folder and a repository: identical bytes, exactly one copy, and nothing lost when it is cut short."""
 
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import random
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from dataset_standin import DATASET, TOKEN, DatasetHub
 from record_samples import NOW, make_llm, make_pass, samples
+from submitting import payloads, prepared, record_file, round_trip
 
 from fitcheck.errors import InputError
-from fitcheck.records import query, schema, store
+from fitcheck.records import schema, store
 from fitcheck.records.findings import Rank
-from fitcheck.records.submit import Prepared, prepare, save_locally
-from fitcheck.records.targets import Payload, batch_name, batch_title, folder, hub, repo
+from fitcheck.records.submit import prepare, save_locally
+from fitcheck.records.targets import batch_name, batch_title, folder, repo
 from fitcheck.records.validate import accepted, validate
 
 GIT = {
@@ -42,20 +39,6 @@ def git(where: Path, *arguments: str) -> str:
     return done.stdout.decode()
 
 
-def record_file(where: Path, record: Any) -> Path:
-    file = where / f"{record.kind}-{record.created}.json"
-    file.write_bytes(store.encode(record))
-    return file
-
-
-def prepared(where: Path, *records: Any) -> list[Prepared]:
-    return [prepare(record_file(where, record), NOW, identity={}) for record in records]
-
-
-def payloads(items: list[Prepared]) -> list[Payload]:
-    return [payload for item in items for payload in item.payloads]
-
-
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone of a bare repository that has a results/ folder."""
@@ -72,21 +55,6 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(made, "push", "--quiet", "-u", "origin", "main")
     git(made, "remote", "set-head", "origin", "main")
     return made
-
-
-@pytest.fixture
-def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The suite runs with HF_HUB_OFFLINE; these tests talk to 127.0.0.1."""
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-
-
-def api_of(standin: DatasetHub) -> Any:
-    from huggingface_hub import HfApi
-
-    return HfApi(endpoint=standin.address, token=TOKEN)
 
 
 def test_preparing_keeps_the_bytes_of_a_stored_record(tmp_path: Path) -> None:
@@ -141,18 +109,6 @@ def test_a_batch_has_one_name_in_any_order(tmp_path: Path) -> None:
     assert batch_name(sent) == batch_name(sent[::-1])
     assert batch_name(sent) != batch_name(sent[:1])
     assert batch_title(sent).startswith("Add 2 results (")
-
-
-def round_trip(root: Path, sent: list[Payload]) -> None:
-    """Validate clean, and query back the identical bytes."""
-    report = validate([root], NOW)
-    assert (report.valid, report.problems) == (len(sent), [])
-    found = query.rows(query.run(query.open_records(root), "SELECT id, document FROM records"))
-    assert {row["document"].encode() for row in found} == {payload.content for payload in sent}
-    parquet = root.parent / "compact.parquet"
-    assert query.compact([root], parquet) == len(sent)
-    found = query.rows(query.run(query.open_records(parquet), "SELECT document FROM records"))
-    assert {row["document"].encode() for row in found} == {payload.content for payload in sent}
 
 
 def test_round_trip_through_a_folder(tmp_path: Path) -> None:
@@ -307,113 +263,6 @@ def test_a_lock_left_by_a_killed_git_is_removed_when_stale(tmp_path: Path, clone
     assert not lock.exists()
 
 
-def test_round_trip_through_a_hub(tmp_path: Path, online: None) -> None:
-    sent = payloads(prepared(tmp_path, make_pass(), make_llm()))
-    with DatasetHub() as standin:
-        receipt = hub.submit(sent, DATASET, api_of(standin), "ann")
-        assert receipt.sent == tuple(payload.path for payload in sent)
-        assert receipt.place == f"{standin.address}/datasets/{DATASET}/discussions/1"
-        assert standin.everything() == [(f"results/{payload.path}", payload.content) for payload in sent]
-        again = hub.submit(sent, DATASET, api_of(standin), "ann")
-        assert (again.sent, len(again.kept)) == ((), 2)
-        assert again.place == receipt.place
-        more = payloads(prepared(tmp_path, make_pass(), make_pass(samples=samples(80.0, 81.0, 82.0), notes="new")))
-        assert len(hub.submit(more, DATASET, api_of(standin), "ann").sent) == 1, "only what is new is sent"
-        assert len(standin.everything()) == 3
-        standin.main |= dict(standin.everything())
-        standin.pull_requests.clear()
-        assert hub.submit(sent, DATASET, api_of(standin), "ann").sent == ()
-        merged = tmp_path / "merged"
-        for path, content in standin.main.items():
-            (merged / path).parent.mkdir(parents=True, exist_ok=True)
-            (merged / path).write_bytes(content)
-        assert standin.unknown == []
-    round_trip(merged / "results", [*sent, more[1]])
-
-
-@pytest.mark.parametrize("fault", ["lose_answers", "fail_commits"])
-def test_a_lost_connection_leaves_exactly_one_copy(tmp_path: Path, online: None, fault: str) -> None:
-    sent = payloads(prepared(tmp_path, make_pass()))
-    with DatasetHub(**{fault: 1}) as standin:
-        receipt = hub.submit(sent, DATASET, api_of(standin), "ann")
-        assert standin.everything() == [(f"results/{sent[0].path}", sent[0].content)]
-        assert receipt.place.endswith("/discussions/1")
-
-
-def test_a_hub_that_stays_away_is_one_sentence(tmp_path: Path, online: None) -> None:
-    sent = payloads(prepared(tmp_path, make_pass()))
-    with DatasetHub() as standin:
-        api = api_of(standin)
-    with pytest.raises(InputError, match="submit again to retry"):
-        hub.submit(sent, DATASET, api, "ann")
-
-
-def test_other_content_on_the_hub_is_not_touched(tmp_path: Path, online: None) -> None:
-    sent = payloads(prepared(tmp_path, make_pass()))
-    with DatasetHub(main={f"results/{sent[0].path}": b"other"}) as standin:
-        with pytest.raises(InputError, match="other content"):
-            hub.submit(sent, DATASET, api_of(standin), "ann")
-        assert standin.pull_requests == []
-
-
-def key_pair(where: Path, name: str) -> Path:
-    where.mkdir(exist_ok=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(where / name)], check=True)
-    return where / name
-
-
-@pytest.mark.skipif(os.system("command -v ssh-keygen > /dev/null") != 0, reason="needs ssh-keygen")
-def test_signatures_are_made_sent_and_verified(tmp_path: Path) -> None:
-    ann, bob = key_pair(tmp_path / "keys", "ann"), key_pair(tmp_path / "keys", "bob")
-    file = record_file(tmp_path, make_pass())
-    item = prepare(file, NOW, submitter="ann", key=ann, identity={})
-    assert [payload.path.endswith(".json.sig") for payload in item.payloads] == [False, True]
-    root = tmp_path / "results"
-    folder.submit(item.payloads, root)
-
-    def finding() -> tuple[Rank, str]:
-        (problem,) = validate([root], NOW).problems
-        return problem.finding.rank, problem.finding.message
-
-    assert finding() == (Rank.NOTE, "signed with some key; no list of signers says whose")
-    signers = root / "allowed_signers"
-    signers.write_text(f"ann {ann.with_suffix('.pub').read_text()}")
-    assert finding() == (Rank.NOTE, "signed by ann")
-    signers.write_text(f"bob {bob.with_suffix('.pub').read_text()}")
-    assert finding() == (Rank.FLAG, "signed with a key that allowed_signers does not list: nobody vouches for it")
-    signers.write_text(f"bob {ann.with_suffix('.pub').read_text()}")
-    assert finding()[0] is Rank.REJECT
-    signature = root / item.payloads[1].path
-    forged = prepare(file, NOW, submitter="eve", key=bob, identity={})
-    signature.write_bytes(forged.payloads[1].content)
-    assert finding()[0] is Rank.REJECT
-    signature.write_bytes(b"-----BEGIN SSH SIGNATURE-----\nnonsense\n-----END SSH SIGNATURE-----\n")
-    assert finding()[0] is Rank.REJECT
-    with pytest.raises(InputError, match="not a key file"):
-        prepare(file, NOW, key=tmp_path / "nothing", identity={})
-    (tmp_path / "text").write_text("not a key")
-    with pytest.raises(InputError, match="could not sign"):
-        prepare(file, NOW, key=tmp_path / "text", identity={})
-
-
-@pytest.mark.skipif(os.system("command -v ssh-keygen > /dev/null") != 0, reason="needs ssh-keygen")
-def test_a_signature_is_neither_stripped_nor_taken_over(tmp_path: Path) -> None:
-    ann = key_pair(tmp_path / "keys", "ann")
-    item = prepare(record_file(tmp_path, make_pass()), NOW, submitter="ann", key=ann, identity={})
-    root = tmp_path / "results"
-    folder.submit(item.payloads, root)
-    (root / "allowed_signers").write_text(f"# signers\nann,anna {ann.with_suffix('.pub').read_text()}")
-    stored = root / item.payloads[0].path
-    assert prepare(stored, NOW, identity={}).payloads == item.payloads, "sent again, it keeps its signature"
-    with pytest.raises(InputError, match="credited to ann"):
-        prepare(stored, NOW, submitter="eve", identity={})
-    (root / item.payloads[1].path).unlink()
-    (problem,) = validate([root], NOW).problems
-    assert (problem.finding.rank, problem.finding.code) == (Rank.FLAG, "signature-missing")
-    with pytest.raises(InputError, match="credited to ann"):
-        prepare(stored, NOW, submitter="eve", identity={})
-
-
 def test_the_same_measurement_is_a_duplicate_however_it_is_credited_or_dated(tmp_path: Path) -> None:
     for change in ({}, {"created": NOW - 86_399}, {"submitter": "eve"}, {"notes": "mine"}):
         store.write(tmp_path, make_pass(**change))
@@ -433,34 +282,3 @@ def test_an_oom_record_is_first_class(tmp_path: Path) -> None:
     folder.submit(item.payloads, tmp_path / "results")
     assert [(finding.rank, finding.code) for finding in item.findings] == [(Rank.NOTE, "failed")]
     assert validate([tmp_path / "results"], NOW).valid == 1
-
-
-@pytest.mark.parametrize("body", [b"<html>login</html>", b"[]", b'{"name":5}', b"null", b"", b"\xff"])
-def test_a_hub_that_answers_with_something_else_is_one_sentence(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import HfApi
-
-    class Page(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        api = HfApi(endpoint=f"http://127.0.0.1:{server.server_address[1]}", token=TOKEN)
-        monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
-        said: list[str] = []
-        for step in (lambda: hub.connect(DATASET), lambda: hub.submit([Payload("x/y", b"{}")], DATASET, api, "ann")):
-            try:
-                step()
-            except InputError as problem:
-                said.append(str(problem))
-        server.shutdown()
-    assert said
-    assert all("\n" not in one and one.startswith("--to hub") for one in said)

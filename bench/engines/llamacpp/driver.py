@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.engines.base import Compared, Driver, Engine, FromOutside
+from bench.engines.base import Driver, Engine, FromOutside
 from bench.job import Job, Request
 from fitcheck.errors import MeasurementError
 from fitcheck.runtimes.base import Wanted
@@ -44,8 +44,7 @@ class TextDriver(Driver):
         done = run_llamacpp(
             target, _arguments(asked), prompt=(prompt,), new=(new,), repeats=repeats, card=card, root=root
         )
-        compared = tuple(Compared(one.kind, one.printed, one.predicted) for one in done.comparisons)
-        return FromOutside(done.records, compared)
+        return FromOutside(done.records, done.comparisons)
 
     def jobs(self, request: Request) -> tuple[Job, ...]:
         raise MeasurementError(f"model: {request.target} is run from its file; give the path of a GGUF file of it.")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.engines.base import Compared
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, estimate
@@ -36,19 +37,6 @@ class PrintedContext:
     def total(self, kind: str) -> float:
         """MiB of all buffers of a kind."""
         return sum(buffer.size for buffer in self.buffers if buffer.kind == kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One kind of buffer, printed and predicted, in MiB."""
-
-    kind: str
-    printed: float
-    predicted: float
-
-    @property
-    def error(self) -> float:
-        return self.predicted / self.printed - 1
 
 
 def parse_log(text: str) -> tuple[PrintedContext, ...]:
@@ -82,8 +70,8 @@ def parse_log(text: str) -> tuple[PrintedContext, ...]:
     )
 
 
-def compare(header: GgufHeader, options: LlamaOptions, contexts: Sequence[PrintedContext]) -> tuple[Comparison, ...]:
-    """The estimate beside the printed buffers of the largest context; empty when nothing was printed."""
+def compare(header: GgufHeader, options: LlamaOptions, contexts: Sequence[PrintedContext]) -> tuple[Compared, ...]:
+    """The estimate beside the printed buffers of the largest context by kind; empty when nothing was printed."""
     if not contexts:
         return ()
     largest = max(contexts, key=lambda context: (context.tokens, context.total("compute")))
@@ -94,7 +82,7 @@ def compare(header: GgufHeader, options: LlamaOptions, contexts: Sequence[Printe
     result = estimate(architecture_of_header(header), header.tensors, wanted, vram=[1 << 34] * cards)
     predicted = _predicted(result)
     return tuple(
-        Comparison(kind, printed, predicted[kind])
+        Compared(kind, printed, predicted[kind])
         for kind in _KINDS.values()
         if (printed := largest.total(kind)) and predicted[kind]
     )

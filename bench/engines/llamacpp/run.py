@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.assemble import SOURCE, as_int, available_drop, card_info, file_sha256, power_of
-from bench.engines.llamacpp.log import Comparison, PrintedBuffer, PrintedContext, compare, parse_log
+from bench.engines.base import Compared
+from bench.engines.llamacpp.log import PrintedBuffer, PrintedContext, compare, parse_log
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
 from bench.process import end_tree
@@ -43,7 +44,7 @@ class LlamaRun:
 
     records: tuple[schema.LlmRecord, ...]
     contexts: tuple[PrintedContext, ...]
-    comparisons: tuple[Comparison, ...] = field(default=())
+    comparisons: tuple[Compared, ...] = field(default=())
 
 
 def find_program(program: str | None = None) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fitcheck.errors import InputError
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.phases import branches, reference_grids
+from fitcheck.runtimes.sensenova.guidance import branches, reference_grids
 
 # an image stands behind the user turn's opening tokens
 _IMAGE_AT = 4

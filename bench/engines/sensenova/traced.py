@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from bench.engines.sensenova import inputs
 from bench.engines.sensenova import tasks as workloads
 from bench.engines.sensenova.placing import Placing
 from bench.engines.sensenova.scaled_down import architecture_of, tensor_table_of
-from bench.engines.sensenova.streaming.device import MemoryState
+from bench.engines.sensenova.streaming.device import InOrder, MemoryState
 from bench.job import Job
 from bench.trace import StorageTracker
 from fitcheck.errors import InputError
@@ -26,53 +25,22 @@ class _NoSource:
     def read(self, tensor: Tensor, into: torch.Tensor) -> None: ...
 
 
-class _Nothing:
-    """Streams and events of a run that does nothing."""
-
-    def record(self, stream: object = None) -> None: ...
-
-    def wait_event(self, event: object) -> None: ...
-
-
-class MetaAccelerator:
+class MetaAccelerator(InOrder):
     device = torch.device("meta")
 
     def __init__(self, tracker: StorageTracker, total: int, workspace: int) -> None:
         self._tracker, self._total, self._workspace = tracker, total, workspace
-
-    def synchronize(self) -> None: ...
 
     def upload(self, host: torch.Tensor, non_blocking: bool) -> torch.Tensor:
         return torch.empty_like(host, device="meta")
 
     def copy(self, destination: torch.Tensor, host: torch.Tensor) -> None: ...
 
-    def stream(self) -> Any:
-        return _Nothing()
-
-    def on(self, stream: Any) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def event(self) -> Any:
-        return _Nothing()
-
-    def timer(self) -> Any:
-        return _Nothing()
-
-    def compute_stream(self) -> Any:
-        return _Nothing()
-
-    def record_stream(self, tensor: torch.Tensor) -> None: ...
-
     def pinned(self, nbytes: int) -> torch.Tensor:
         return self._tracker.host(nbytes)
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
         return self._tracker.host(nbytes)
-
-    def register(self, buffer: torch.Tensor) -> None: ...
-
-    def unregister(self, buffer: torch.Tensor) -> None: ...
 
     def memory(self) -> Any:
         held = self._tracker.live + self._workspace

@@ -11,9 +11,10 @@ from fitcheck.models.families.sensenova.architecture import GENERATION, SenseNov
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova import reserved as allocator
+from fitcheck.runtimes.sensenova.guidance import branches, reference_grids
 from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, branches, lay_out, reference_grids
+from fitcheck.runtimes.sensenova.phases import CardView, lay_out
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval
 

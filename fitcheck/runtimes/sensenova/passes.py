@@ -10,7 +10,7 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import forward as work
 from fitcheck.runtimes.sensenova.branch_sums import branch_weights, role_bytes
-from fitcheck.runtimes.sensenova.phases import Branch, branches, grown, guiding
+from fitcheck.runtimes.sensenova.guidance import Branch, branches, grown, guiding
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work

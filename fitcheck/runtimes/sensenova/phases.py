@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
@@ -13,6 +10,7 @@ from fitcheck.memory.footprint import Phase
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import activations
+from fitcheck.runtimes.sensenova.guidance import Branch, branches, grown, reference_tokens, velocity_branches
 from fitcheck.runtimes.sensenova.layer_weights import Weights
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
@@ -23,16 +21,6 @@ from fitcheck.runtimes.sensenova.streaming import (
     fast_limit,
 )
 from fitcheck.runtimes.sensenova.token_counts import tokens
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One guidance branch: its cached prefix in tokens."""
-
-    name: str
-    prefix: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,89 +40,6 @@ class CardView:
     flash_attention: bool = False
     warm: bool = False
     host_bound: bool = False
-
-
-def reference_grid(
-    arch: SenseNovaArchitecture, size: tuple[int, int], count: int = 1, *, task: Task = Task.EDITING
-) -> tuple[int, int]:
-    """(rows, columns) of tokens that an image of ``size`` (width, height in pixels) handed in with ``count`` images
-    becomes.
-
-    Upstream's smart_resize keeps proportions and rounds both sides to whole tokens, or down or up where the area leaves
-    the allowed range; many images share a budget of pixels (it2i_generate, interleave_gen). Questions about an image
-    use load_image_native's own range.
-    """
-    width, height = size
-    side = arch.pixels_per_token
-    most = min(tokens("reference_maximum") * side**2, tokens("reference_total") * side**2 // max(count, 1))
-    least = tokens("vqa_reference_minimum" if task is Task.VQA else "reference_minimum") * side**2
-    rows, columns = max(1, round(height / side)), max(1, round(width / side))
-    if rows * columns * side**2 > most:
-        shrink = math.sqrt(height * width / most)
-        rows, columns = max(1, math.floor(height / shrink / side)), max(1, math.floor(width / shrink / side))
-    elif rows * columns * side**2 < least:
-        grow = math.sqrt(least / (height * width))
-        rows, columns = math.ceil(height * grow / side), math.ceil(width * grow / side)
-    return rows, columns
-
-
-def reference_grids(arch: SenseNovaArchitecture, workload: Workload) -> tuple[tuple[int, int], ...]:
-    """(rows, columns) of tokens of each image handed in."""
-    count = len(workload.references)
-    return tuple(reference_grid(arch, size, count, task=workload.task) for size in workload.references)
-
-
-def reference_tokens(arch: SenseNovaArchitecture, workload: Workload) -> int:
-    """Tokens of all images handed in."""
-    return sum(rows * columns for rows, columns in reference_grids(arch, workload))
-
-
-def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, ...]:
-    """The prefixes that are computed and cached before denoising, in upstream's order."""
-    unconditional = tokens("unconditional")
-    references = reference_tokens(arch, workload)
-    guided = workload.cfg > 1
-    if workload.task is Task.T2I:
-        prompt = workload.prompt_tokens or tokens("t2i_prompt")
-        condition = Branch("condition", prompt)
-        return (condition, Branch("unconditional", unconditional)) if guided else (condition,)
-    if workload.task is Task.EDITING:
-        prompt = workload.prompt_tokens or tokens("editing_prompt")
-        found = [Branch("condition", prompt + references)]
-        image_guided = workload.image_cfg != 1
-        if (guided or image_guided) and (not image_guided or workload.cfg != workload.image_cfg):
-            # upstream's template around nothing but the images, each between its start and end token
-            found.append(Branch("image condition", unconditional + 2 * len(workload.references) + references))
-        if image_guided:
-            found.append(Branch("unconditional", unconditional))
-        return tuple(found)
-    if workload.task is Task.INTERLEAVE:
-        prompt = workload.prompt_tokens or tokens("interleave_text_per_image")
-        return (
-            Branch("condition", prompt + references),
-            Branch("text unconditional", unconditional + references),
-            Branch("unconditional", unconditional),
-        )
-    prompt = workload.prompt_tokens or tokens("vqa_prompt")
-    return (Branch("condition", prompt + references),)
-
-
-def guiding(found: Sequence[T], workload: Workload) -> tuple[T, ...]:
-    """Of the branches in upstream's order those whose velocities one step mixes: with equal guidance of text and images
-    the plain one stands for both (_guided_velocity of modeling_neo_chat.py)."""
-    count = velocity_branches(workload)
-    if count == 2 and len(found) == 3 and workload.image_cfg != 1:
-        return found[0], found[2]
-    return tuple(found[:count])
-
-
-def velocity_branches(workload: Workload) -> int:
-    """How many velocities one step of the sampler works out."""
-    if workload.cfg == 1 and workload.image_cfg == 1:
-        return 1
-    if workload.image_cfg == 1 or workload.cfg == workload.image_cfg or workload.task is Task.T2I:
-        return 2
-    return 3
 
 
 def _keeps_prefix_weights(workload: Workload) -> bool:
@@ -205,6 +110,13 @@ class _Layout:
         generates = self.workload.task is not Task.VQA
         used = int(self.reads_images) + int(generates and (self.device.warm or phase not in ("embed", "prefix")))
         return (2 if self.placement.revision == "v0" else used) * self.arch.vision_rope_bytes
+
+    @property
+    def own_forward(self) -> bool:
+        """Embedding and head are on the card for their own forward alone."""
+        return (
+            self.placement.prefix_weights is PrefixWeights.OWN_FORWARD and self.placement.stream is not Stream.NOTHING
+        )
 
     def prefix_weights(self, *, denoising: bool) -> int:
         both = self.weights.embedding + self.weights.head
@@ -294,20 +206,13 @@ def _prefix(layout: _Layout) -> tuple[Phase, ...]:
         if workload.task is Task.INTERLEAVE:  # runs the head over the whole prefix and keeps its output
             inputs += activations.logits_bytes(arch, branch.prefix)
     highest = max(made, key=lambda phase: phase.allocated)
-    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+    if layout.own_forward:
         embed = activations.Moment(activations.hidden_bytes(arch, max(branch.prefix for branch in found)), 0)
         return (
             layout.phase("embed", UNDERSTANDING, embed, prefix_weights=layout.weights.embedding, streams=False),
             highest,
         )
     return (highest,)
-
-
-def grown(found: tuple[Branch, ...], text: int, images: int) -> tuple[Branch, ...]:
-    """Prefixes of an interleaved answer after ``text`` tokens of it and images of ``images`` tokens were added: images
-    are read back into two caches, text into the condition's alone."""
-    more = {"condition": text + images, "text unconditional": images}
-    return tuple(Branch(branch.name, branch.prefix + more.get(branch.name, 0)) for branch in found)
 
 
 def _denoise(layout: _Layout, found: tuple[Branch, ...], held: int = 0) -> Phase:
@@ -343,7 +248,7 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
     sampler = activations.sampler_bytes(arch, image, velocity_branches(workload))
     finished = activations.pixel_bytes(arch, image) * workload.images
     weights_on_card = layout.prefix_weights(denoising=False)
-    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+    if layout.own_forward:
         weights_on_card = layout.weights.head
     unconditional = found[1].prefix + earlier
     logits = activations.logits_bytes(arch, image + 1)
@@ -392,7 +297,7 @@ def _decode(layout: _Layout, cached: int, held: int = 0) -> Phase:
     arch = layout.arch
     per_layer = arch.kv_bytes_per_token * cached // arch.layers
     weights_on_card = layout.prefix_weights(denoising=False)
-    if layout.placement.prefix_weights is PrefixWeights.OWN_FORWARD and layout.placement.stream is not Stream.NOTHING:
+    if layout.own_forward:
         weights_on_card = max(layout.weights.embedding, layout.weights.head)
     moment = activations.understanding_pass(arch, layout.weights, 1, cached)
     return layout.phase(

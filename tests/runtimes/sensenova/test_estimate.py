@@ -18,8 +18,9 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.guidance import branches
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, branches, lay_out, phases
+from fitcheck.runtimes.sensenova.phases import CardView, lay_out, phases
 from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, comfyui, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import published_rows

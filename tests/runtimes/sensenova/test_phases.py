@@ -20,17 +20,16 @@ from fitcheck.models.tensors import Tensor
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import activations
 from fitcheck.runtimes.sensenova.estimate import estimate
-from fitcheck.runtimes.sensenova.host import host_memory
-from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
-from fitcheck.runtimes.sensenova.phases import (
-    CardView,
+from fitcheck.runtimes.sensenova.guidance import (
     branches,
-    phases,
     reference_grid,
     reference_grids,
     reference_tokens,
     velocity_branches,
 )
+from fitcheck.runtimes.sensenova.host import host_memory
+from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
+from fitcheck.runtimes.sensenova.phases import CardView, phases
 from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB
 

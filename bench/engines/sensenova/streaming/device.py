@@ -157,19 +157,10 @@ class _HostTimer(_NoStream):
         return 1000 * (end.at - self.at)
 
 
-class HostAccelerator:
-    """The CPU playing the card: copies are real, streams and events are not needed because everything runs in order."""
-
-    def __init__(self, device: torch.device, total: int = 1 << 40) -> None:
-        self.device, self.total = device, total
+class InOrder:
+    """The half of an accelerator that has nothing to do where everything runs in order: no streams, events or pins."""
 
     def synchronize(self) -> None: ...
-
-    def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
-        return host.clone()
-
-    def copy(self, destination: Tensor, host: Tensor) -> None:
-        destination.copy_(host)
 
     def stream(self) -> Any:
         return _NoStream()
@@ -181,22 +172,38 @@ class HostAccelerator:
         return _NoStream()
 
     def timer(self) -> Any:
-        return _HostTimer()
+        return _NoStream()
 
     def compute_stream(self) -> Any:
         return _NoStream()
 
     def record_stream(self, tensor: Tensor) -> None: ...
 
+    def register(self, buffer: Tensor) -> None: ...
+
+    def unregister(self, buffer: Tensor) -> None: ...
+
+
+class HostAccelerator(InOrder):
+    """The CPU playing the card: copies are real."""
+
+    def __init__(self, device: torch.device, total: int = 1 << 40) -> None:
+        self.device, self.total = device, total
+
+    def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
+        return host.clone()
+
+    def copy(self, destination: Tensor, host: Tensor) -> None:
+        destination.copy_(host)
+
+    def timer(self) -> Any:
+        return _HostTimer()
+
     def pinned(self, nbytes: int) -> Tensor:
         return torch.empty(nbytes, dtype=torch.uint8)
 
     def host_buffer(self, nbytes: int) -> Tensor:
         return _mapped(nbytes)
-
-    def register(self, buffer: Tensor) -> None: ...
-
-    def unregister(self, buffer: Tensor) -> None: ...
 
     def memory(self) -> MemoryState:
         return MemoryState(0, 0, self.total, self.total)

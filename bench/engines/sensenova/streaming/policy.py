@@ -191,8 +191,18 @@ def moved_in(store: PrefixStore, name: str) -> Iterator[None]:
 class MovesPrefixWeights:
     """When embedding and head come and go is the same under every streaming policy: the placement says it."""
 
+    traffic: Traffic
     _placement: Streaming
+    _accelerator: Accelerator
     _prefix: PrefixStore
+
+    def _take_prefix(self, tensors: dict[str, StreamedTensor]) -> None:
+        """Embedding and head for the placement to move; they start on the card where only the prefix needs them."""
+        self._prefix = PrefixStore(self._accelerator, self.traffic)
+        for name, tensor in tensors.items():
+            self._prefix.add(name, tensor)
+        if self._placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
+            self._prefix.all_in()
 
     def prefix_weights(self, name: str) -> AbstractContextManager[None]:
         if self._placement.prefix_weights is PrefixWeights.OWN_FORWARD:

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from bench.engines.sensenova.streaming.device import Accelerator
-from bench.engines.sensenova.streaming.policy import MovesPrefixWeights, PrefixStore, StreamedTensor, Traffic
+from bench.engines.sensenova.streaming.policy import MovesPrefixWeights, StreamedTensor, Traffic
 from fitcheck.models.families.sensenova.architecture import GENERATION
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
-    PrefixWeights,
     Stream,
     Streaming,
     fast_limit,
@@ -120,11 +119,7 @@ class RingPolicy(MovesPrefixWeights):
         self._resident: dict[Unit, Slot] = {}
         self._branch: str | None = None
         self._order: list[int] = list(range(layers))
-        self._prefix = PrefixStore(accelerator, self.traffic)
-        for name, tensor in prefix_tensors.items():
-            self._prefix.add(name, tensor)
-        if placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
-            self._prefix.all_in()
+        self._take_prefix(prefix_tensors)
         self.most_in_flight = 0
 
     def _make_slots(self) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from bench.engines.sensenova.streaming.device import Accelerator, MemoryState
 from bench.engines.sensenova.streaming.policy import (
     MovesPrefixWeights,
-    PrefixStore,
     StreamedLayer,
     StreamedTensor,
     Traffic,
@@ -21,7 +20,6 @@ from fitcheck.models.families.sensenova.architecture import GENERATION, SHARED, 
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
-    PrefixWeights,
     Stream,
     Streaming,
     fast_limit,
@@ -54,11 +52,7 @@ class UpstreamPolicy(MovesPrefixWeights):
         self._on_device: list[set[str]] = [set() for _ in layers]
         self._active: Groups | None = None
         self._kept: set[int] = set()
-        self._prefix = PrefixStore(accelerator, self.traffic)
-        for name, tensor in prefix_tensors.items():
-            self._prefix.add(name, tensor)
-        if placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
-            self._prefix.all_in()
+        self._take_prefix(prefix_tensors)
         self.most_in_flight = 0
 
     @property

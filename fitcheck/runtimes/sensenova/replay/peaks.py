@@ -16,7 +16,7 @@ from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.sensenova.phases import branches, reference_grids, velocity_branches
+from fitcheck.runtimes.sensenova.guidance import branches, reference_grids, velocity_branches
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
 from fitcheck.runtimes.sensenova.streaming import Stream, Streaming

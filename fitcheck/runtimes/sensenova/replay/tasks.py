@@ -12,7 +12,7 @@ from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes, logits_bytes, pixel_bytes
-from fitcheck.runtimes.sensenova.phases import branches, guiding, reference_grids, velocity_branches
+from fitcheck.runtimes.sensenova.guidance import branches, guiding, reference_grids, velocity_branches
 from fitcheck.runtimes.sensenova.replay import image
 from fitcheck.runtimes.sensenova.replay.decoder import Layer, LayerCache, Maybe, norm
 from fitcheck.runtimes.sensenova.replay.policies import Resident, Ring, Table, Upstream

@@ -1,0 +1,257 @@
+"""The constants of llama.cpp's tokens per second before any row: each with its prior, its meaning and the stage of
+rows that it is fitted on, and those that no row can tell and that are assumed.
+
+``fit_tokens.py`` fits them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fitcheck.runtimes.llamacpp import token_rates
+from fitcheck.runtimes.llamacpp.token_rows import BenchRow
+
+DEVIATION = 0.20  # prior sd of a generation's deviation
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """``prior`` and ``sd`` (of its logarithm) are what is believed before any row."""
+
+    name: str
+    prior: float
+    sd: float
+    meaning: str
+
+
+@dataclass
+class Stage:
+    """Parameters fitted together on the rows that ``wants`` takes."""
+
+    name: str
+    wants: Callable[[BenchRow], bool]
+    parameters: list[Parameter] = field(default_factory=list)
+
+
+def generation_stage(rows: Sequence[BenchRow]) -> Stage:
+    stage = Stage("generation", lambda row: not row.prompt and row.placement == "card")
+    add = stage.parameters.append
+    mine = [row for row in rows if stage.wants(row)]
+    backends = sorted({row.backend for row in mine})
+    add(Parameter("share/new", 0.72, 0.25, "share of the published bandwidth, backend without rows"))
+    add(Parameter("layer/new", 2e-5, 0.7, "seconds of a layer's launches and small kernels, backend without rows"))
+    add(Parameter("cache/new", 1.6, 0.4, "cost of a byte of cache against a byte of weights, backend without rows"))
+    for backend in backends:
+        add(
+            Parameter(
+                f"share/{backend}", 0.78, 0.15, "share of the published bandwidth that 4-bit weights are read with"
+            )
+        )
+        add(Parameter(f"layer/{backend}", 2e-5, 0.6, "seconds of one layer's launches and small kernels"))
+        add(Parameter(f"cache/{backend}", 1.5, 0.4, "cost of a byte of cache against a byte of 4-bit weights"))
+        add(Parameter(f"read float/{backend}", 0.92, 0.15, "cost of a byte of 16-bit weights against 4-bit ones"))
+    for kind, prior in (
+        ("Q8_0", 0.92),
+        ("Q6_K", 1.0),
+        ("Q5", 1.0),
+        ("Q3", 1.15),
+        ("Q2", 1.25),
+        ("IQ", 1.3),
+        ("MXFP4", 1.0),
+    ):
+        add(Parameter(f"read {kind}", prior, 0.10, f"cost of a byte of {kind} against 4-bit ones"))
+    add(Parameter("share of HBM", 0.75, 0.15, "what HBM's share is of GDDR's: more bytes have to be in flight"))
+    add(
+        Parameter(
+            "share with error correction",
+            0.95,
+            0.05,
+            "what the share of workstation and datacenter cards with GDDR is of others': their memory corrects "
+            "errors in band",
+        )
+    )
+    add(
+        Parameter(
+            "share of two dies", 0.92, 0.08, "what the share of Apple's Ultra chips, two dies joined, is of one die's"
+        )
+    )
+    add(
+        Parameter(
+            "reading by power", 0.1, 0.6, "exponent of the share in the power a maker allows for each TFLOP/s of peak"
+        )
+    )
+    add(
+        Parameter(
+            "expert read",
+            1.25,
+            0.25,
+            "cost of a byte of a chosen expert against a dense one: small, scattered matrices",
+        )
+    )
+    add(Parameter("age of reading", 1.05, 0.05, "cost of reading weights by year of the build's age before 2026"))
+    add(Parameter("age of expert reading", 1.15, 0.1, "cost of reading experts by year of the build's age before 2026"))
+    add(
+        Parameter(
+            "latent cache", 2.0, 0.5, "cost of a byte of a latent cache against a plain one: every head computes on it"
+        )
+    )
+    add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
+    add(Parameter("recurrent layer", 1.0, 0.5, "launches that a recurrent mixer adds, in layers"))
+    add(Parameter("token", 2e-4, 0.5, "seconds a token costs besides: graph, sampling, synchronisation"))
+    add(Parameter("served", 1.03, 0.015, "seconds of a token in a server's short chat against llama-bench"))
+    add(Parameter("card boundary", 1.5e-4, 0.6, "seconds of passing a token from one card to the next"))
+    for generation in generations(mine):
+        add(Parameter(f"share of {generation}", 1.0, DEVIATION * 0.6, "deviation of the generation's share"))
+    return stage
+
+
+def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
+    stage = Stage("prompt", lambda row: row.prompt and row.placement == "card")
+    add = stage.parameters.append
+    mine = [row for row in rows if stage.wants(row)]
+    for backend in [*sorted({row.backend for row in mine}), "new"]:
+        quant, half, attention = PROMPT_PRIORS.get(backend, (0.35, 0.35, 0.3))
+        add(
+            Parameter(
+                f"prompt/{backend}", quant, 0.5, "share of the packed rate that products of quantized weights achieve"
+            )
+        )
+        add(
+            Parameter(
+                f"half/{backend}", half, 0.5, "share of the half-precision rate that products of 16-bit weights achieve"
+            )
+        )
+        add(Parameter(f"attention/{backend}", attention, 0.6, "rate of attention against products of 16-bit weights"))
+        add(
+            Parameter(
+                f"expert prompt/{backend}", 1.2, 0.4, "cost of products of experts against dense ones, full tiles"
+            )
+        )
+        add(Parameter(f"age/{backend}", 1.12, 0.15, "seconds of a prompt by year of the build's age, factor"))
+    for kind, prior in (
+        ("Q8_0", 1.0),
+        ("Q6_K", 1.15),
+        ("Q5", 1.1),
+        ("Q3", 1.15),
+        ("Q2", 1.25),
+        ("IQ", 1.2),
+        ("MXFP4", 1.0),
+    ):
+        add(Parameter(f"prompt {kind}", prior, 0.12, f"cost of a product of {kind} against 4-bit ones"))
+    add(
+        Parameter(
+            "activation passes", 20.0, 0.5, "times a layer's activations (tokens × width, f32) cross the card's memory"
+        )
+    )
+    add(
+        Parameter("latent attention", 1.3, 0.4, "cost of attention on a latent cache against plain attention, per FLOP")
+    )
+    add(
+        Parameter(
+            "prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"
+        )
+    )
+    add(Parameter("no flash attention", 1.5, 0.3, "cost of attention without flash attention"))
+    add(
+        Parameter(
+            "before integer tiles", 1.25, 0.3, "seconds of quantized prompts on CUDA before June 2024 against later"
+        )
+    )
+    add(
+        Parameter(
+            "overlap of cards",
+            0.5,
+            0.4,
+            "part of the ideal speed-up that micro-batches in flight on several cards give",
+        )
+    )
+    for generation in generations(mine):
+        prior = GENERATION_PRIORS.get(generation, (1.0, ""))[0]
+        add(Parameter(f"prompt of {generation}", prior, DEVIATION * 1.5, "deviation of the generation's rate"))
+    return stage
+
+
+# quantized, half, attention relative to half: order of magnitude from the makers' rates and what kernels usually reach
+PROMPT_PRIORS = {
+    "CUDA": (0.33, 0.45, 0.5),
+    "ROCm": (0.35, 0.4, 0.3),
+    "Vulkan": (0.3, 0.3, 0.3),
+    "Metal": (0.65, 0.7, 0.4),
+}
+GENERATION_PRIORS = {
+    "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"),
+    "sm 7.0": (0.5, "no integer matrix units"),
+}  # fmt: skip
+
+
+def host_stage(rows: Sequence[BenchRow]) -> Stage:
+    stage = Stage("host generation", lambda row: not row.prompt and row.placement in ("host", "cpu"))
+    add = stage.parameters.append
+    add(Parameter("host share", 0.65, 0.2, "share of the host memory's rated bandwidth that CPU kernels read with"))
+    add(Parameter("host expert read", 1.05, 0.05, "cost of a byte of a chosen expert against a dense one on the host"))
+    add(Parameter("host layer", 1.5e-4, 0.7, "seconds of handing a layer to the host and back"))
+    for kind, prior in (
+        ("float", 25e9),
+        ("Q8_0", 20e9),
+        ("Q6_K", 20e9),
+        ("Q5", 18e9),
+        ("Q4", 20e9),
+        ("Q3", 15e9),
+        ("Q2", 15e9),
+        ("IQ", 6e9),
+        ("MXFP4", 15e9),
+    ):
+        add(Parameter(f"thread {kind}", prior, 0.4, f"B/s of {kind} weights that one thread decodes"))
+    return stage
+
+
+def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
+    stage = Stage("host prompt", lambda row: row.prompt and row.placement in ("host", "cpu"))
+    add = stage.parameters.append
+    add(Parameter("host flops a thread", 6e10, 0.5, "FLOP/s of one thread in products of 4-bit weights"))
+    for kind in ("float", "Q8_0", "Q6_K", "Q5", "Q3", "Q2", "IQ"):
+        add(
+            Parameter(
+                f"host prompt {kind}",
+                {"IQ": 2.5, "float": 1.5}.get(kind, 1.2),
+                0.4,
+                f"cost of a product of {kind} against 4-bit ones on the host",
+            )
+        )
+    add(Parameter("carried", 1.0, 0.25, "seconds of carrying host weights over the link against the link's own rate"))
+    return stage
+
+
+STAGES = (generation_stage, prompt_stage, host_stage, host_prompt_stage)
+
+
+def generations(rows: Iterable[BenchRow]) -> list[str]:
+    return sorted({token_rates.generation_of(gpu.card) for row in rows for gpu in row.gpus})
+
+
+ASSUMED: dict[str, Any] = {
+    "tile": {
+        "columns": {"CUDA": 128, "ROCm": 128, "other": 32},
+        "meaning": "most tokens that one tile of a product with experts takes",
+        "source": "ggml-cuda/mmq.cuh get_mmq_x_max_host; ggml-metal kernel_mul_mm, 64 × 32 tiles (read 2026-11)",
+    },
+    "host_usual": {
+        "desktop": {"low": 3.8e10, "best": 6.0e10, "high": 1.02e11},
+        "server": {"low": 8.5e10, "best": 2.0e11, "high": 4.6e11},
+        "threads": {"low": 4, "best": 8, "high": 24},
+        "meaning": "rated B/s of a host's memory and its threads where nobody said: assumed, not fitted",
+        "source": "JEDEC rates, 8 bytes a transfer and channel: two channels of DDR4-2400 to DDR5-6400; servers four "
+        "of DDR4-2666 to twelve of DDR5-4800",
+    },
+    "unmeasured_units": {
+        "Apple M5": {
+            "best": 2.0, "either_way": 2.0,
+            "meaning": "prompts on the neural accelerators in the GPU's cores: between the M4's rate a core and the "
+            "four times of it that the maker names; no row has run on them",
+            "source": "https://the-decoder.com/apples-m5-chip-brings-faster-ai-to-macbook-ipad-and-vision-pro/ "
+            "(read 2026-11-26)",
+        }
+    },
+}  # fmt: skip
