@@ -13,7 +13,7 @@ from bench.meters import NvmlCard, Trace
 from bench.meters.nvml import reason_names
 from bench.runner import MEMORY_HZ, PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, CellRun
 from fitcheck import __version__
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.models import catalog
 from fitcheck.records import schema
 from fitcheck.records.fields import MAX_STEPS, clean_text, slugify
@@ -141,7 +141,7 @@ def file_sha256(path: str) -> str:
         status = Path(path).stat()
         return _sha256(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise InputError(f"--gguf: {path} cannot be read ({error.strerror}).") from error
+        raise FileError(f"--gguf: {path} cannot be read ({error.strerror}).") from error
 
 
 def _runtime(run: CellRun) -> schema.Runtime:

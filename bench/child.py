@@ -22,7 +22,7 @@ from bench.meters.host import peak_rss, resident
 from bench.meters.nvml import NvmlCard, visible_selector
 from bench.meters.torch_memory import TorchMemory
 from bench.torch_build import import_torch, software_versions
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import InputError, MeasurementError, MissingExtraError, extra
 
 _REQUESTED = re.compile(r"tried to allocate ([\d.]+) (KiB|MiB|GiB|bytes)", re.IGNORECASE)
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -133,7 +133,7 @@ def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
     )
     if protocol["cap"] is not None:
         if context is None:
-            raise InputError(
+            raise MeasurementError(
                 "--vram: NVML does not tell the card's memory, so the process cannot be capped with its context."
             )
         channel.send("capped", **cap_memory(torch, protocol["cap"], context))
@@ -146,7 +146,7 @@ def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
     except InputError:
         raise
     except ModuleNotFoundError as error:
-        raise InputError(f"the bench needs {error.name or error} for this; {extra('bench')}.") from error
+        raise MissingExtraError(f"the bench needs {error.name or error} for this; {extra('bench')}.") from error
     except Exception as error:
         state = card.memory() if card is not None else None
         outcome, requested = classify(error, None if state is None else state[2])

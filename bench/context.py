@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.meters.nvml import NvmlCard
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 from fitcheck.units import format_gib
 
 
@@ -78,9 +78,9 @@ def cap_memory(torch: Any, cap: int, context: Context) -> dict[str, Any]:
     _, total = torch.cuda.mem_get_info()
     room = cap - context.after_matmul
     if cap > total:
-        raise InputError(f"--vram: {format_gib(cap)} is more than the card's {format_gib(total)}; give a smaller cap.")
+        raise OptionError(f"--vram: {format_gib(cap)} is more than the card's {format_gib(total)}; give a smaller cap.")
     if room <= 0:
-        raise InputError(
+        raise OptionError(
             f"--vram: {format_gib(cap)} does not even hold the CUDA context of {format_gib(context.after_matmul, 2)}."
         )
     torch.cuda.set_per_process_memory_fraction(room / total)

@@ -26,7 +26,7 @@ from bench.process import descendants, describe_exit, end_tree, new_group
 from bench.runner import MEMORY_HZ, PROTOCOL_VERSION, STATE_HZ
 from bench.unfinished import Draft
 from fitcheck import __version__
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError, OptionError
 from fitcheck.records import schema
 from fitcheck.records.fields import slugify
 
@@ -53,10 +53,10 @@ class ExternalRun:
 def resolve(command: Sequence[str]) -> list[str]:
     """The command with its program looked up on PATH; no shell is involved. Raises InputError when there is none."""
     if not command:
-        raise InputError("bench exec needs a command after --, like: fitcheck bench exec -- python inference.py.")
+        raise OptionError("bench exec needs a command after --, like: fitcheck bench exec -- python inference.py.")
     found = shutil.which(command[0])
     if found is None:
-        raise InputError(f"bench exec: {command[0]!r} is not a program on PATH; give the path of an executable file.")
+        raise OptionError(f"bench exec: {command[0]!r} is not a program on PATH; give the path of an executable file.")
     return [found, *command[1:]]
 
 
@@ -83,9 +83,9 @@ def run_external(
                 argv, **({"preexec_fn": _die_with_parent} if os.name == "posix" else new_group())
             )
         except OSError as error:
-            raise InputError(f"bench exec: {argv[0]} cannot be started ({error.strerror or error}).") from error
+            raise MeasurementError(f"bench exec: {argv[0]} cannot be started ({error.strerror or error}).") from error
         except subprocess.SubprocessError as error:
-            raise InputError(f"bench exec: {argv[0]} cannot be started (no process could be set up).") from error
+            raise MeasurementError(f"bench exec: {argv[0]} cannot be started (no process could be set up).") from error
         interrupted = False
         host = HostProbe(process.pid, period=1 / MEMORY_HZ)
         probes: list[object] = [host]

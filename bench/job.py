@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from fitcheck.errors import InputError, OptionError
+from fitcheck.errors import MeasurementError, OptionError
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Placement, Settings
 from fitcheck.runtimes.options import flag, names
@@ -108,7 +108,7 @@ class Job:
             workload["references"] = tuple((int(width), int(height)) for width, height in workload["references"])
             return cls(placement=placement, workload=Workload(**workload), **_checked(data))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
-            raise InputError(f"job: not a job's JSON ({error}); write it with Job.to_json.") from error
+            raise MeasurementError(f"job: not a job's JSON ({error}); write it with Job.to_json.") from error
 
 
 def _placement(data: dict[str, Any]) -> Placement:

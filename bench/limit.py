@@ -10,7 +10,7 @@ from bench.job import Job
 from bench.meters import NvmlCard
 from bench.report import on_card
 from bench.runner import CellRun, Listener, Protocol, run_cell
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError
 from fitcheck.records import schema
 from fitcheck.units import MIB
 
@@ -48,7 +48,7 @@ def bracket(run: CellRun, process: int | None) -> tuple[int, int]:
     allocated, reserved = run.end.get("allocated"), run.end.get("reserved")
     context = run.end.get("context") or (run.ready.get("context") or {}).get("after_matmul")
     if allocated is None or reserved is None or context is None:
-        raise InputError(
+        raise MeasurementError(
             "bench limit needs a GPU whose memory NVML and PyTorch both report; this run gave no such numbers."
         )
     return allocated + context, max(reserved + context, process or 0)
@@ -110,7 +110,7 @@ def find_limit(cell: Job, base: Protocol, card: NvmlCard | None, run: Runner, re
     if first.outcome == "oom-gpu":
         return Search(first, None, None, ())
     if first.outcome != "ok":
-        raise InputError(f"the cell does not run at all: {first.outcome}; {first.message}")
+        raise MeasurementError(f"the cell does not run at all: {first.outcome}; {first.message}")
     memory = card.memory() if card else None
     low, high = bracket(first, _process_bytes(first))
     runs: dict[int, CellRun] = {}
@@ -118,7 +118,7 @@ def find_limit(cell: Job, base: Protocol, card: NvmlCard | None, run: Runner, re
     def works(cap: int) -> bool:
         runs[cap] = run(cell, replace(probe, cap=cap))
         if runs[cap].outcome not in ("ok", "oom-gpu"):
-            raise InputError(f"a probe ended otherwise than by memory: {runs[cap].outcome}; {runs[cap].message}")
+            raise MeasurementError(f"a probe ended otherwise than by memory: {runs[cap].outcome}; {runs[cap].message}")
         return runs[cap].outcome == "ok"
 
     best, fails, probes = search(low, high, works, resolution, memory[0] if memory else None)

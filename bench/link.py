@@ -20,7 +20,7 @@ from bench.meters.nvml import visible_selector
 from bench.process import Child, Hang, describe_exit
 from bench.runner import PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, median
 from bench.torch_build import software_versions
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import MeasurementError, extra
 from fitcheck.models.quant import TYPES, tensor_bytes
 from fitcheck.records import schema
 from fitcheck.units import GIB, MIB
@@ -213,7 +213,7 @@ def run_link(
             for event in child.events():
                 kind = event["event"]
                 if kind == "refused":
-                    raise InputError(event["message"])
+                    raise MeasurementError(event["message"])
                 if kind == "ready":
                     ready = event
                 elif kind == "measured":

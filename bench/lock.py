@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError
 
 
 def _path(card: str) -> Path:
@@ -46,12 +46,12 @@ def card_lock(card: str, name: str) -> Iterator[None]:
         except PermissionError:  # another user's bench made it and may be long gone; a lock needs no right to write
             descriptor = os.open(path, flags | os.O_RDONLY)
     except OSError as error:
-        raise InputError(
+        raise MeasurementError(
             f"{path}: the lock of {name} cannot be opened ({error.strerror}); another user's bench may hold it."
         ) from error
     try:
         if not _try_lock(descriptor):
-            raise InputError(
+            raise MeasurementError(
                 f"another fitcheck bench is running on {name}{_holder(descriptor)}; wait for it or end it, "
                 "two would measure each other."
             )

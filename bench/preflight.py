@@ -14,7 +14,7 @@ from typing import Literal
 import psutil
 
 from bench.meters.nvml import THROTTLING, NvmlCard, reason_names
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import MeasurementError, MissingExtraError, OptionError, RecordError, extra
 from fitcheck.memory.footprint import Footprint
 from fitcheck.units import MIB, format_gib
 
@@ -34,7 +34,7 @@ class Finding:
 def require_torch() -> None:
     """Raises InputError that names the extra to install; looks without importing."""
     if importlib.util.find_spec("torch") is None:
-        raise InputError(f"the bench needs PyTorch, which is not installed; {extra('bench')}.")
+        raise MissingExtraError(f"the bench needs PyTorch, which is not installed; {extra('bench')}.")
 
 
 def require_card(card: NvmlCard | None) -> None:
@@ -42,10 +42,10 @@ def require_card(card: NvmlCard | None) -> None:
     if card is not None or Path("/dev/kfd").exists():
         return
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        raise InputError(
+        raise MeasurementError(
             "CUDA_VISIBLE_DEVICES hides every GPU; unset it, or try the bench on the CPU with --tiny --device cpu."
         )
-    raise InputError(
+    raise MeasurementError(
         "no GPU was found: NVML (the NVIDIA driver's library) reports none; install the driver, "
         "or try the bench on the CPU with --tiny --device cpu."
     )
@@ -61,11 +61,11 @@ def require_folder(folder: Path) -> None:
             os.fsync(probe.fileno())
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise InputError(
+        raise RecordError(
             f"--out: {folder} cannot be written ({error.strerror or error}); choose another folder."
         ) from error
     if free < OUTPUT_NEED:
-        raise InputError(
+        raise RecordError(
             f"--out: the disk of {folder} has {free / MIB:.0f} MiB left and results need "
             f"{OUTPUT_NEED / MIB:.0f} MiB; make room or choose another folder."
         )
@@ -75,7 +75,7 @@ def require_cap(cap: int | None, card: NvmlCard | None) -> None:
     """Raises InputError for a cap above the card's memory."""
     memory = None if card is None else card.memory()
     if cap is not None and memory is not None and cap > memory[0]:
-        raise InputError(
+        raise OptionError(
             f"--vram: {format_gib(cap)} is more than the {format_gib(memory[0])} of {card.name if card else 'it'}; "
             "give a smaller cap."
         )

@@ -13,7 +13,7 @@ from bench.job import Job
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
 from bench.meters.host import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError
 
 PROTOCOL_NAME = "fitcheck-bench"
 PROTOCOL_VERSION = 1
@@ -182,7 +182,7 @@ def _take(run: CellRun, event: Event) -> None:
         run.failed = event
         run.outcome, run.message = event["outcome"], event["message"]
     elif kind == "refused":
-        raise InputError(event["message"])
+        raise MeasurementError(event["message"])
 
 
 def _explain_death(run: CellRun, code: int | None, kills: int | None = None) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from bench.predict import machine_seen, predict
 from bench.report import Row, error_percent, on_card, print_table
 from bench.runner import Protocol, Stopped
 from bench.suite import Setting, bench_card, require_room, run_suite
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, OptionError
 from fitcheck.records import store
 from fitcheck.records.schema import AnyRecord
 from fitcheck.runtimes import registry as runtimes
@@ -83,7 +83,7 @@ class Series:
         known = _KEYS | set(runtime_options())
         unknown = set(entry) - known
         if unknown:
-            raise InputError(
+            raise OptionError(
                 f"plan: unknown option(s) {', '.join(sorted(unknown))} in {json.dumps(entry)}; "
                 f"choose from {', '.join(sorted(known))}."
             )
@@ -93,7 +93,7 @@ class Series:
         doing = {"run": self._run, "limit": self._limit, "link": self._link}
         do = str(entry.get("do", "run"))
         if do not in doing:
-            raise InputError(f"plan: do: {do!r} is not a measurement; choose from {', '.join(doing)}.")
+            raise OptionError(f"plan: do: {do!r} is not a measurement; choose from {', '.join(doing)}.")
         doing[do](entry)
 
     def _protocol(self, entry: dict[str, Any]) -> Protocol:
@@ -215,7 +215,7 @@ def _number(entry: dict[str, Any], key: str, default: _Number, least: int = 0) -
     except (TypeError, ValueError, OverflowError):
         value = type(default)(-1)
     if not least <= value < 1 << 40:
-        raise InputError(
+        raise OptionError(
             f"plan: {key}: {json.dumps(entry.get(key))} is no number of this option in {json.dumps(entry)}."
         )
     return value
@@ -252,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = json.loads(given.plan.read_text("utf-8"))
         if not isinstance(plan, list) or not all(isinstance(entry, dict) for entry in plan):
-            raise InputError(f"{given.plan}: a plan is a JSON list of objects.")
+            raise OptionError(f"{given.plan}: a plan is a JSON list of objects.")
         given.out.mkdir(parents=True, exist_ok=True)
         ram = parse_memory(given.ram, "--ram") if given.ram else None
     except (OSError, ValueError) as error:

@@ -30,7 +30,7 @@ from bench.preflight import (
 from bench.progress import Display
 from bench.report import Row, line
 from bench.runner import CellRun, Protocol, Stopped, run_cell
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, MeasurementError, RecordError
 from fitcheck.records import store
 
 CPU_NOTICE = (
@@ -81,7 +81,7 @@ def default_out(tiny: bool, out: Path | None) -> Path | None:
     """Where records go: ``--out``, else this user's record folder. Scaled-down cells are kept only where asked, and
     never among accepted results. Raises InputError for that."""
     if tiny and out is not None and "results" in out.resolve().parts:
-        raise InputError("--out: records of the scaled-down model never go into results/; choose another folder.")
+        raise RecordError("--out: records of the scaled-down model never go into results/; choose another folder.")
     if out is not None:
         return out
     return None if tiny else store.local_root()
@@ -155,7 +155,7 @@ def run_suite(
                 display.note(f"stopped: {lost} What was measured stands in the table; the rest would be lost too.")
                 break
     if not summary.rows and summary.skipped and not summary.interrupted:
-        raise InputError(f"no cell could run; {label(summary.skipped[0][0])}: {summary.skipped[0][1]}")
+        raise MeasurementError(f"no cell could run; {label(summary.skipped[0][0])}: {summary.skipped[0][1]}")
     return summary
 
 
@@ -198,7 +198,7 @@ def _preflight(cell: Job, setting: Setting, card: NvmlCard | None, display: Disp
         if finding is None:
             continue
         if finding.level == "refuse" and not setting.force:
-            raise InputError(finding.text)
+            raise MeasurementError(finding.text)
         _say(display, [finding])
 
 
@@ -208,7 +208,7 @@ def require_room(cell: Job, card: NvmlCard | None, ram: int | None, force: bool)
     footprint = predict(cell, machine_seen(card, None), warm=False)
     finding = None if footprint is None else ram_finding(footprint, ram)
     if finding is not None and finding.level == "refuse" and not force:
-        raise InputError(f"{label(cell)}: {finding.text}")
+        raise MeasurementError(f"{label(cell)}: {finding.text}")
 
 
 def _say(display: Display, findings: Iterator[Finding] | Sequence[Finding]) -> None:

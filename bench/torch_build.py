@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import MeasurementError, MissingExtraError, extra
 
 PACKAGES = ("diffusers", "transformers", "accelerate", "gguf", "triton", "flash_attn")
 
@@ -29,10 +29,10 @@ def import_torch(device: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise InputError(f"the bench needs PyTorch ({error}); {extra('bench')}.") from error
+        raise MissingExtraError(f"the bench needs PyTorch ({error}); {extra('bench')}.") from error
     if device == "cuda" and not torch.cuda.is_available():
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-        raise InputError(
+        raise MeasurementError(
             f"PyTorch {torch.__version__} (built with {built}) sees no GPU; install a CUDA build of PyTorch "
             "and a driver that is new enough for it, "
             "or try the bench on the CPU with --tiny --device cpu."

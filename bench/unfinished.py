@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, RecordError
 from fitcheck.records import store
 from fitcheck.records.schema import AnyRecord
 
@@ -75,7 +75,7 @@ def kept_raw(output: bytes, root: Path | None, tool: str) -> Iterator[None]:
     except (InputError, ValueError) as error:  # pydantic's errors are ValueErrors
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         hint = f"; what it printed is kept in {path}, give that to `fitcheck import {tool}`"
-        raise InputError(f"{tool}: no record can be made ({reason}){hint if path.exists() else ''}.") from error
+        raise RecordError(f"{tool}: no record can be made ({reason}){hint if path.exists() else ''}.") from error
     path.unlink(missing_ok=True)
     with suppress(OSError):
         path.parent.rmdir()

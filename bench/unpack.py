@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, RecordError
 from fitcheck.records import store
 from fitcheck.records.reading import parse
 from fitcheck.units import MIB
@@ -20,13 +20,13 @@ def unpack(source: Path, folder: Path) -> list[Path]:
     """
     try:
         if source.stat().st_size > LARGEST:
-            raise InputError(f"{source}: larger than {LARGEST // MIB} MiB; this is not the output of a series.")
+            raise RecordError(f"{source}: larger than {LARGEST // MIB} MiB; this is not the output of a series.")
         lines = [line for line in source.read_bytes().splitlines() if line.strip()]
     except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}).") from error
+        raise RecordError(f"{source}: cannot be read ({error.strerror}).") from error
     records = [parse(line, f"{source}:{number}").record for number, line in enumerate(lines, 1)]
     if any("tiny" in (record.tags or ()) for record in records):
-        raise InputError(f"{source}: holds records of the scaled-down model; they measure nothing about a card.")
+        raise RecordError(f"{source}: holds records of the scaled-down model; they measure nothing about a card.")
     return [store.write(folder, record) for record in records]
 
 

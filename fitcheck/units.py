@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -56,12 +56,12 @@ def parse_memory(text: str, what: str) -> int:
     """
     match = _MEMORY.fullmatch(text)
     if match is None:
-        raise InputError(f"{what}: {text!r} is not an amount of memory; write it like 12GB or 11.5GiB.")
+        raise OptionError(f"{what}: {text!r} is not an amount of memory; write it like 12GB or 11.5GiB.")
     number, prefix, binary = match.groups()
     bare = not prefix and not binary and "b" not in text.lower()
     value = round(float(number) * (1 << 10 * _POWERS["g" if bare else prefix.lower()]))
     if not 0 < value <= 1 << 50:
-        raise InputError(f"{what}: {text!r} is outside the range from 1 byte to 1 PiB; write it like 12GB.")
+        raise OptionError(f"{what}: {text!r} is outside the range from 1 byte to 1 PiB; write it like 12GB.")
     return value
 
 
@@ -69,7 +69,7 @@ def parse_size(text: str, what: str) -> tuple[int, int]:
     """``"2048x1536"`` -> (width, height) in pixels. Raises InputError naming ``what`` otherwise."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise InputError(f"{what}: {text!r} is not a size; write it as WIDTHxHEIGHT, like 2048x2048.")
+        raise OptionError(f"{what}: {text!r} is not a size; write it as WIDTHxHEIGHT, like 2048x2048.")
     return int(match.group(1)), int(match.group(2))
 
 

@@ -128,7 +128,7 @@ def _register_limit(bench: typer.Typer) -> None:
         available = cells.available
         console, shown = Console(stderr=True, highlight=False), stdout()
         paths: list[Path] = []
-        failed = []
+        failed: list[InputError] = []
         with bench_card(device, console) as card:
             if folder is not None:  # behind the other refusals, so that none of them leaves an empty folder
                 require_folder(folder)
@@ -140,7 +140,7 @@ def _register_limit(bench: typer.Typer) -> None:
                     console.print(f"{label(job)}:", markup=False)
                     found = find_limit(job, protocol, card, _probing(card, console), step)
                 except InputError as error:  # one cell that does not run says nothing about the others
-                    failed.append(str(error))
+                    failed.append(error)
                     if len(jobs) > 1:
                         console.print(f"{label(job)}: not searched; {error}", markup=False, soft_wrap=True)
                     continue
@@ -156,7 +156,7 @@ def _register_limit(bench: typer.Typer) -> None:
                     paths.append(store.write(folder, store.seal(record_of(found.run, card, found.limit))))
         say_where(console, paths)
         if len(failed) == len(jobs):
-            raise InputError(failed[0])
+            raise failed[0]
         raise typer.Exit(1 if failed else 0)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 
 if TYPE_CHECKING:
     from fitcheck.hardware.card import Card
@@ -34,7 +34,7 @@ def runs_on(model: str, cards: Sequence[Card], ram: int | None, under: float | N
     from fitcheck.verdict.usual_machine import ask
 
     if under is not None and not (math.isfinite(under) and under > 0):
-        raise InputError(f"--under: {under:g} is not a price; give US dollars, like 600.")
+        raise OptionError(f"--under: {under:g} is not a price; give US dollars, like 600.")
     known, index = catalog.get(model), accepted()
     found = []
     for card in cards:

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
         The tensor rate is dense bf16/fp16 with f32 accumulation; ? is unknown.
         """
-        from fitcheck.errors import InputError
+        from fitcheck.errors import OptionError
         from fitcheck.hardware.catalog import all_cards, common_cards
 
         if filter_ is not None and filter_.strip():
@@ -51,7 +51,9 @@ def register(app: typer.Typer) -> None:
                 print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)
         if fits is not None:
             if json_:
-                raise InputError("--json does not go with --fits; `fitcheck check MODEL --gpu CARD --json` has it all.")
+                raise OptionError(
+                    "--json does not go with --fits; `fitcheck check MODEL --gpu CARD --json` has it all."
+                )
             from fitcheck.cli.buying import runs_on, show
             from fitcheck.units import parse_memory
 
@@ -59,7 +61,7 @@ def register(app: typer.Typer) -> None:
             show(runs_on(fits, found, memory, under), len(found))
             return
         if under is not None or ram is not None:
-            raise InputError("--under and --ram go with --fits, like `fitcheck cards --fits MODEL`.")
+            raise OptionError("--under and --ram go with --fits, like `fitcheck cards --fits MODEL`.")
         if json_:
             print(
                 json.dumps({"schema": SCHEMA, "cards": [to_json(card) for card in found]}, indent=2, ensure_ascii=False)
@@ -74,14 +76,12 @@ def register(app: typer.Typer) -> None:
 
 def _matching(text: str, cards: tuple[Card, ...]) -> list[Card]:
     """Cards whose name, slug, vendor, form, architecture or chip hold every word. Raises InputError when none does."""
-    from fitcheck.errors import InputError
+    from fitcheck.errors import CardError
 
     words = text[:_LONGEST_FILTER].lower().split()
     found = [card for card in cards if all(word in _searched(card) for word in words)]
     if not found:
-        raise InputError(
-            f"FILTER: no card matches {text[:_LONGEST_FILTER]!r}; use fewer or shorter words, like '4070'."
-        )
+        raise CardError(f"FILTER: no card matches {text[:_LONGEST_FILTER]!r}; use fewer or shorter words, like '4070'.")
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import MissingExtraError, extra
 
 if TYPE_CHECKING:
     from fitcheck.records.schema import AnyRecord
@@ -17,7 +17,7 @@ def _single() -> Any:
     try:
         from fitcheck.pages import single
     except ImportError as error:
-        raise InputError(f"--html needs {error.name}; {extra('site')}.") from error
+        raise MissingExtraError(f"--html needs {error.name}; {extra('site')}.") from error
     return single
 
 

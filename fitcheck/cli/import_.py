@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError, RecordError
 from fitcheck.runtimes.registry import IMPORTERS, importer
 
 Tool = StrEnum("Tool", {name.upper().replace("-", "_"): name for name in IMPORTERS})  # type: ignore[misc]
@@ -95,7 +95,7 @@ def _utc(date: str | None) -> int | None:
     try:
         day = datetime.datetime.fromisoformat(date)
     except ValueError as error:
-        raise InputError(f"--date: {date!r} is not a date; write it like 2026-05-31.") from error
+        raise OptionError(f"--date: {date!r} is not a date; write it like 2026-05-31.") from error
     return int(day.replace(tzinfo=day.tzinfo or datetime.UTC).timestamp())
 
 
@@ -104,4 +104,4 @@ def _modified(file: Path) -> int:
     try:
         return int(file.stat().st_mtime)
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}).") from error
+        raise RecordError(f"{file}: cannot be read ({error.strerror}).") from error

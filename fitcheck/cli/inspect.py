@@ -64,7 +64,8 @@ def _inspect(found: Resolved, chosen: list[Candidate]) -> tuple[list[Inspection]
     from fitcheck.models.inspection import inspect_header
 
     found.preload(chosen)
-    inspections, problems = [], []
+    inspections: list[Inspection] = []
+    problems: list[InputError] = []
     for candidate in chosen:
         try:
             config = None if candidate.format == "gguf" else found.config() or found.pipeline
@@ -73,10 +74,10 @@ def _inspect(found: Resolved, chosen: list[Candidate]) -> tuple[list[Inspection]
         except InputError as problem:
             if len(chosen) == 1:
                 raise
-            problems.append(str(problem))
+            problems.append(problem)
     if not inspections:
-        raise InputError(problems[0])
-    return inspections, problems
+        raise problems[0]
+    return inspections, [str(problem) for problem in problems]
 
 
 def _print_one(out: Console, found: Resolved, seen: Inspection) -> None:

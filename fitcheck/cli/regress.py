@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fitcheck.cli.printable import json_text, one_line
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, OptionError, RecordError
 
 if TYPE_CHECKING:
     from fitcheck.records.regressions.history import Track
@@ -76,7 +76,7 @@ def compare(
     new = _runs(candidate, sources, across, flagged, notes)
     shared = {run.id for run in old} & {run.id for run in new}
     if shared:
-        raise InputError(f"{len(shared)} records are on both sides; a record cannot be compared with itself.")
+        raise RecordError(f"{len(shared)} records are on both sides; a record cannot be compared with itself.")
     _refuse_other_cells(old, new)
     others = _beside([*old, *new], sources, across, flagged)
     _judge(old, new, others, limits, _kept(kept), notes, as_json, as_markdown, summary, show_all)
@@ -149,7 +149,7 @@ def history(
         if metric is None or track.metric.name == metric
     ]
     if not found:
-        raise InputError(f"--metric {metric}: no record measured it; see the metrics of `fitcheck regress history`.")
+        raise OptionError(f"--metric {metric}: no record measured it; see the metrics of `fitcheck regress history`.")
     found = [_acknowledge(track, pins) for track in found]
     _print_history(found, notes, as_json)
     if any(track.changes and track.changes[-1][1].alarm for track in found):
@@ -180,7 +180,7 @@ def bisect(
 
     _require()
     if revisions is None and not (good and bad):
-        raise InputError("say which revisions are known: --good A --bad B, or --revisions FILE with the row of them.")
+        raise OptionError("say which revisions are known: --good A --bad B, or --revisions FILE with the row of them.")
     row = revisions_in(revisions) if revisions else revisions_between(repository, good or "", bad or "")
     print_outcome(search(row, command, metric, steps, runs, timeout), as_json)
 
@@ -203,7 +203,7 @@ def _limits(effect: float, least: float) -> Limits:
 
     for name, value in (("--effect", effect), ("--least", least)):
         if not 0 < value <= 1000:
-            raise InputError(f"{name} {value:g}: is a percentage above 0, like 5.")
+            raise OptionError(f"{name} {value:g}: is a percentage above 0, like 5.")
     return Limits(effect / 100, least / 100)
 
 
@@ -220,7 +220,7 @@ def _sources(given: list[Path] | None) -> list[Path]:
 
     found = given or [path for path in (Path("results"), local_root()) if path.is_dir()]
     if not found:
-        raise InputError("there is no folder results/ here and you have no records yet; say where with --from.")
+        raise RecordError("there is no folder results/ here and you have no records yet; say where with --from.")
     return found
 
 
@@ -240,7 +240,7 @@ def _take(paths: Sequence[Path], across: str, flagged: bool, notes: _Notes) -> l
 def _runs(side: str, sources: list[Path] | None, across: str, flagged: bool, notes: _Notes) -> list[Run]:
     """A side as typed: a file, a folder, or a query over the sources."""
     if not side.strip():
-        raise InputError("an empty query selects nothing; give a record, a folder, or NAME=VALUE like revision=pr241.")
+        raise OptionError("an empty query selects nothing; give a record, a folder, or NAME=VALUE like revision=pr241.")
     if "=" in side and not Path(side).exists():
         return _select(_take(_sources(sources), across, flagged, notes), side)
     return _take([Path(side)], across, flagged, notes)
@@ -271,7 +271,7 @@ def _refuse_other_cells(old: Sequence[Run], new: Sequence[Run]) -> None:
     known = list(dict.fromkeys(run.series for run in old))
     if not {run.series for run in new} & set(known):
         why = nearest(new[0].series, known)
-        raise InputError(f"the baseline has no run of the candidate's cell: {why}. --across compares across settings.")
+        raise RecordError(f"the baseline has no run of the candidate's cell: {why}. --across compares across settings.")
 
 
 def _latest(known: Sequence[Run], pins: Kept) -> list[list[Run]]:

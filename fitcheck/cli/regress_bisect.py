@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fitcheck.cli.printable import json_text, one_line
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, MeasurementError, OptionError, RecordError
 from fitcheck.records.reading import read_bounded
 from fitcheck.records.regressions.bisection import SURE, Bisection
 from fitcheck.records.regressions.intake import read_records
@@ -48,18 +48,18 @@ def revisions_in(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in read_bounded(path).decode("utf-8").splitlines()]
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not a text file; write one revision a line, oldest first.") from error
+        raise OptionError(f"{path}: is not a text file; write one revision a line, oldest first.") from error
     return _checked([line for line in lines if line and not line.startswith("#")], str(path))
 
 
 def revisions_between(repository: Path, good: str, bad: str) -> list[str]:
     """Commits from ``good`` to ``bad``, both included, oldest first along the first parents."""
     if good.startswith("-") or bad.startswith("-"):
-        raise InputError("a revision does not begin with a dash; give tags, branches or commits.")
+        raise OptionError("a revision does not begin with a dash; give tags, branches or commits.")
     first = _git(repository, "rev-parse", "--verify", f"{good}^{{commit}}")
     listed = _git(repository, "rev-list", "--first-parent", "--ancestry-path", "--reverse", f"{good}..{bad}")
     if not listed:
-        raise InputError(f"{repository}: no commit lies between {good} and {bad}; the good one has to be the older.")
+        raise OptionError(f"{repository}: no commit lies between {good} and {bad}; the good one has to be the older.")
     return _checked([first[0], *listed], str(repository))
 
 
@@ -67,15 +67,15 @@ def _git(repository: Path, *arguments: str) -> list[str]:
     done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["git failed"])[-1]
-        raise InputError(f"{repository}: {why}; give the runtime's repository with --repository.")
+        raise OptionError(f"{repository}: {why}; give the runtime's repository with --repository.")
     return done.stdout.split()
 
 
 def _checked(row: list[str], where: str) -> list[str]:
     if not 2 <= len(row) <= MOST_REVISIONS:
-        raise InputError(f"{where}: has {len(row)} revisions; a bisection needs from 2 to {MOST_REVISIONS}.")
+        raise OptionError(f"{where}: has {len(row)} revisions; a bisection needs from 2 to {MOST_REVISIONS}.")
     if len(set(row)) != len(row):
-        raise InputError(f"{where}: names a revision twice; each is listed once, oldest first.")
+        raise OptionError(f"{where}: names a revision twice; each is listed once, oldest first.")
     return row
 
 
@@ -89,7 +89,9 @@ def search(row: Sequence[str], command: Sequence[str], metric: str, steps: int, 
         found = _measure(row[index], command, metric, timeout)
         if found is None:
             if bisection is None or index in (0, len(row) - 1):
-                raise InputError(f"{row[index]}: the command gave no record with {metric}; both ends have to run.")
+                raise MeasurementError(
+                    f"{row[index]}: the command gave no record with {metric}; both ends have to run."
+                )
             bisection.skip(index)
             skipped.append(index)
         else:
@@ -101,7 +103,7 @@ def search(row: Sequence[str], command: Sequence[str], metric: str, steps: int, 
             print(f"{one_line(row[index])}: {_shown(values)} {kind.unit}", file=sys.stderr)
         index = bisection.next()
     if bisection is None or kind is None:
-        raise InputError("nothing was measured.")
+        raise MeasurementError("nothing was measured.")
     return _outcome(row, bisection, kind, skipped)
 
 
@@ -136,7 +138,7 @@ def _measure(revision: str, command: Sequence[str], metric: str, timeout: float)
         except subprocess.TimeoutExpired:
             return None
         except OSError as error:
-            raise InputError(f"{words[0]}: cannot be run ({error.strerror or error}).") from error
+            raise MeasurementError(f"{words[0]}: cannot be run ({error.strerror or error}).") from error
         if done.returncode != 0:
             return None
         try:
@@ -148,7 +150,7 @@ def _measure(revision: str, command: Sequence[str], metric: str, timeout: float)
     if not found:
         return None
     if len({run_of(record).series for record in records}) > 1:
-        raise InputError(f"{revision}: the command wrote records of several cells; bisect one cell at a time.")
+        raise RecordError(f"{revision}: the command wrote records of several cells; bisect one cell at a time.")
     return found[0].metric, [value for one in found for value in one.values]
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fitcheck.cli.printable import json_text, one_line, printable
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, OptionError, RecordError
 
 Text = str | None
 File = Path | None
@@ -93,7 +93,7 @@ def register(app: typer.Typer) -> None:
         )
         if len(found) != 1:
             problem = "no record has an id that begins so" if not found else "several ids begin so, give more digits"
-            raise InputError(f"{record!r}: {problem}; see `fitcheck results list`.")
+            raise RecordError(f"{record!r}: {problem}; see `fitcheck results list`.")
         document = found[0]["document"]
         if raw:
             sys.stdout.buffer.write(document.encode())
@@ -144,7 +144,7 @@ def _sources(given: list[Path] | None) -> list[Path]:
         return given
     found = [path for path in (Path("results"), local_root()) if path.is_dir()]
     if not found:
-        raise InputError("there is no folder results/ here and you have no records yet; say where with --from.")
+        raise RecordError("there is no folder results/ here and you have no records yet; say where with --from.")
     return found
 
 
@@ -166,7 +166,7 @@ def _date(text: str | None, option: str) -> str | None:
     try:
         return datetime.date.fromisoformat(text).isoformat()
     except ValueError as error:
-        raise InputError(f"{option}: {text!r} is not a date; write it like 2026-05-31.") from error
+        raise OptionError(f"{option}: {text!r} is not a date; write it like 2026-05-31.") from error
 
 
 def _flags(document: str, now: float) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from fitcheck.cli.printable import one_line
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import MissingExtraError, RecordError, extra
 
 site = typer.Typer(no_args_is_help=True, help="The site: a page for every model on every card, with a JSON twin each.")
 
@@ -43,9 +43,9 @@ def build(
         from fitcheck.pages import build as builder
         from fitcheck.pages.inputs import DEFAULT_BASE_URL, gather
     except ImportError as error:
-        raise InputError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
+        raise MissingExtraError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
     if results is not None and not results.is_dir():
-        raise InputError(f"--results: {results} is not a folder.")
+        raise RecordError(f"--results: {results} is not a folder.")
     inputs = gather(results or Path("results"), cards, base_url or builder.base_url_of(out) or DEFAULT_BASE_URL)
     for reason in inputs.left_out[:20]:
         print(f"left out: {one_line(reason)}", file=sys.stderr)

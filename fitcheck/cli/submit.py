@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fitcheck.cli.printable import one_line
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from fitcheck.records.submit import Prepared
@@ -141,12 +141,12 @@ def _send(to: str, payloads: list[Payload], clone: Path, remote: str, push: bool
 
 def _dataset(name: str | None) -> str:
     if not name:
-        raise InputError(f"--to hub needs --dataset owner/name (or {DATASET_VARIABLE}).")
+        raise OptionError(f"--to hub needs --dataset owner/name (or {DATASET_VARIABLE}).")
     return name
 
 
 def _folder(to: str) -> Path:
     path = Path(to).expanduser()
     if not to.strip() or not path.is_dir() or not os.access(path, os.W_OK):
-        raise InputError(f"--to: {to!r} is not `repo`, `hub` or a folder that can be written to.")
+        raise OptionError(f"--to: {to!r} is not `repo`, `hub` or a folder that can be written to.")
     return path

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
         reject: cannot be, the file is not accepted. flag: surprises, kept and shown as flagged. note: good to know.
         """
-        from fitcheck.errors import InputError
+        from fitcheck.errors import RecordError
         from fitcheck.records.findings import Rank
         from fitcheck.records.validate import validate as check
         from fitcheck.verdict.expectation import doubt
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         chosen = paths or [DEFAULT_ROOT]
         for path in chosen:
             if not path.exists() and not path.is_symlink():
-                raise InputError(f"{path}: there is no such file or folder; give records or a folder of them.")
+                raise RecordError(f"{path}: there is no such file or folder; give records or a folder of them.")
         report = check(chosen, doubt=doubt)
         shown = [problem for problem in report.problems if not (quiet and problem.finding.rank is Rank.NOTE)]
         if as_json:

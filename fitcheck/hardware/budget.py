@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.units import GIB, MIB, Interval, format_gib
@@ -31,7 +31,7 @@ def budget(machine: Machine, gpu: int = 0) -> Budget:
     if not 0 <= gpu < len(machine.gpus):
         count = len(machine.gpus)
         cards = "no card" if count == 0 else "1 card" if count == 1 else f"{count} cards"
-        raise InputError(f"--gpu: this machine has {cards}, there is no card at position {gpu}.")
+        raise CardError(f"--gpu: this machine has {cards}, there is no card at position {gpu}.")
     chosen = machine.gpus[gpu]
     vram, basis = (chosen.usable, "a card of another size") if chosen.usable else _vram(chosen, machine)
     return Budget(vram=vram, ram=ram_budget(machine), disk=machine.disk_free, basis=basis)
@@ -89,10 +89,10 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
         return free, f"{format_gib(gpu.vram_free)} free now, as the driver reports it{words}"
     if gpu.vram_total == 0:
         if gpu.card.unified_memory:
-            raise InputError(
+            raise CardError(
                 f"--gpu: {gpu.card.name} shares the host's memory; say how much the machine has with --ram or --vram."
             )
-        raise InputError(f"--gpu: how much memory {gpu.card.name} has is not known; say it with --vram.")
+        raise CardError(f"--gpu: how much memory {gpu.card.name} has is not known; say it with --vram.")
     return _shared(gpu, machine) if gpu.card.unified_memory else _discrete(gpu)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.database import Database, database, slug
 from fitcheck.hardware.names import VARIANT_STEP, Name, is_variant, loosened, parse, without_variant
@@ -52,13 +52,13 @@ def find_card(query: str) -> Card:
     text = query.strip()[:_LONGEST_QUERY]
     name = parse(text)
     if not name.stem:
-        raise InputError(f"--gpu: {query[:_LONGEST_QUERY]!r} is not a card name; write it like 'RTX 4070'.")
+        raise CardError(f"--gpu: {query[:_LONGEST_QUERY]!r} is not a card name; write it like 'RTX 4070'.")
     candidates = _identifier(text, source) or _alias(name, source) or _named(name, source)
     if not candidates:
-        raise InputError(f"--gpu: no card is called {text!r}{_nearest(name, text, source)}")
+        raise CardError(f"--gpu: no card is called {text!r}{_nearest(name, text, source)}")
     if len(candidates) > 1:
         listed = ", ".join(repr(label) for label in _labels(candidates, source))
-        raise InputError(f"--gpu: {text!r} is ambiguous; choose one of {listed}.")
+        raise CardError(f"--gpu: {text!r} is ambiguous; choose one of {listed}.")
     return source.card(candidates[0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fitcheck.errors import InputError
+from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.units import Interval
 
@@ -88,7 +88,7 @@ def machine_for(
         ("--gpu-count", count, 1, MOST_GPUS),
     ):
         if value is not None and not least <= value <= most:
-            raise InputError(f"{flag}: {value} is out of range; give {least} to {most}.")
+            raise CardError(f"{flag}: {value} is out of range; give {least} to {most}.")
     asked = slot(pcie_generation, pcie_lanes)
     link = Link(
         _smaller(asked.pcie_generation, card.pcie_generation),
@@ -113,9 +113,9 @@ def machine_for(
 def slot(generation: int | None, lanes: int | None) -> Link:
     """A slot as it was typed. Raises InputError for one that is not made."""
     if generation is not None and not 1 <= generation <= 7:
-        raise InputError(f"--pcie: there is no PCIe generation {generation}; give 1 to 7.")
+        raise CardError(f"--pcie: there is no PCIe generation {generation}; give 1 to 7.")
     if lanes is not None and lanes not in (1, 2, 4, 8, 16):
-        raise InputError(f"--pcie: {lanes} lanes are no PCIe width; choose from 1, 2, 4, 8, 16.")
+        raise CardError(f"--pcie: {lanes} lanes are no PCIe width; choose from 1, 2, 4, 8, 16.")
     return Link(generation, lanes)
 
 

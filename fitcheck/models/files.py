@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.models.source import ByteSource, LocalFile
 
 MODEL_SUFFIXES = (".gguf", ".safetensors", ".json")
@@ -45,7 +45,7 @@ def read_whole(files: ModelFiles, path: str, limit: int) -> bytes:
     with files.open(path) as source:
         data = source.read(0, limit + 1)
     if len(data) > limit:
-        raise InputError(f"{files.name}: {path} is larger than {limit:,} bytes, which no such file needs.")
+        raise FileError(f"{files.name}: {path} is larger than {limit:,} bytes, which no such file needs.")
     return data
 
 
@@ -67,7 +67,7 @@ class LocalFolder:
             folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
             seen += len(names)
             if seen > _MAX_ENTRIES:
-                raise InputError(
+                raise FileError(
                     f"{self.name}: more than {_MAX_ENTRIES:,} files are in it; name the model's own folder."
                 )
             for name in sorted(names):

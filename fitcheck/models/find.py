@@ -167,7 +167,8 @@ def _refuse_what_names_nothing(target: str) -> None:
             return
         near = [name for family in registry.every() for name in family.near(target)][:3] or _files_like(target)
         meant = f"; did you mean {', '.join(near)}?" if near else "."
-        raise ModelError(
+        kind = FileError if _is_place(target) else ModelError
+        raise kind(
             f"{target!r} is neither a catalog model, nor a file or folder, nor a hub name like org/repo or "
             f"org/repo:file.gguf{meant} `fitcheck models` lists the catalog."
         )

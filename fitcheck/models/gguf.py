@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.models.quant import BY_GGML_ID
 from fitcheck.models.roles import classify
 from fitcheck.models.source import ByteSource, FormatError, LocalFile, Window
@@ -327,7 +327,7 @@ def shard_names(name: str) -> tuple[str, ...]:
         return (name,)
     count = int(match["count"])
     if not 1 <= int(match["number"]) <= count <= _MAX_SHARDS:
-        raise InputError(f"{name}: shard {match['number']} of {match['count']} cannot exist; check the file's name.")
+        raise FileError(f"{name}: shard {match['number']} of {match['count']} cannot exist; check the file's name.")
     return tuple(f"{match['stem']}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1))
 
 
@@ -338,21 +338,21 @@ def join_shards(headers: Sequence[GgufHeader]) -> GgufHeader:
     if len(headers) == 1 and count in (0, 1):
         return first
     if count != len(headers):
-        raise InputError(
+        raise FileError(
             f"{first.name}: it says that the model has {count} shards, and {len(headers)} are named; "
             "keep the names -00001-of-0000N.gguf that the publisher gave."
         )
     names: set[str] = set()
     for number, header in enumerate(headers):
         if (header.metadata.get("split.no"), header.metadata.get("split.count")) != (number, count):
-            raise InputError(f"{header.name}: its contents are not shard {number + 1} of {count}; download it again.")
+            raise FileError(f"{header.name}: its contents are not shard {number + 1} of {count}; download it again.")
         for tensor in header.tensors:
             if tensor.name in names:
-                raise InputError(f"{header.name}: {tensor.name!r} is in an earlier shard too; download the set again.")
+                raise FileError(f"{header.name}: {tensor.name!r} is in an earlier shard too; download the set again.")
             names.add(tensor.name)
     total = first.metadata.get("split.tensors.count", len(names))
     if total != len(names):
-        raise InputError(
+        raise FileError(
             f"{first.name}: the shards hold {len(names)} tensors and should hold {total}; download the set again."
         )
     sizes = [header.file_bytes for header in headers if header.file_bytes is not None]

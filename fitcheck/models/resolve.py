@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError, InputError, ModelError, NetworkError
 from fitcheck.models.candidates import Candidate, WeightSet, find_candidates, projectors, quant_label
 from fitcheck.models.files import LocalFolder, ModelFiles, read_whole
 from fitcheck.models.gguf import MAGIC, GgufHeader, join_shards, parse_gguf, shard_names
@@ -89,7 +89,7 @@ class Resolved:
                 return candidate
         names = [candidate.name for candidate in self.candidates]
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:8]
-        raise InputError(f"{self.name}: there is no tier {name!r}; choose from {', '.join(near)}.")
+        raise ModelError(f"{self.name}: there is no tier {name!r}; choose from {', '.join(near)}.")
 
     def header(self, candidate: Candidate) -> Header:
         """The header of all the candidate's files together. Raises InputError.
@@ -186,7 +186,7 @@ class Resolved:
             index = parse_index(read_whole(self.files, weights.index, HEADER_LIMIT), name)
             absent = sorted(set(index.values()) - headers.keys())
             if absent:
-                raise InputError(f"{name}: the shard {absent[0]} is missing; download it into the same folder.")
+                raise FileError(f"{name}: the shard {absent[0]} is missing; download it into the same folder.")
             return join_files(name, {file: headers[file] for file in sorted(set(index.values()))}, index)
         if len(headers) == 1:
             return next(iter(headers.values()))
@@ -207,7 +207,7 @@ def resolve(target: str, *, offline: bool = False, settings: HubSettings | None 
     Raises InputError when it names nothing that can be read. ``settings`` default to the environment's.
     """
     if not target.strip() or not target.isprintable():
-        raise InputError("the model is not named; give a file, a folder, org/repo, org/repo:file.gguf or a URL.")
+        raise ModelError("the model is not named; give a file, a folder, org/repo, org/repo:file.gguf or a URL.")
     if target.startswith(("http://", "https://")):
         return _resolve_remote(target, offline, settings)
     try:
@@ -220,7 +220,7 @@ def resolve(target: str, *, offline: bool = False, settings: HubSettings | None 
     from fitcheck.models.hub import parse_hub_name
 
     if target.startswith((".", "/", "~")) or "\\" in target or parse_hub_name(target) is None:
-        raise InputError(
+        raise FileError(
             f"{target}: there is no such file or folder, and it is not a hub name like org/repo or org/repo:file.gguf."
         )
     return _resolve_remote(target, offline, settings)
@@ -236,13 +236,13 @@ def _resolve_file(path: Path) -> Resolved:
     if path.name.endswith(".safetensors"):
         return _resolve_checkpoint_file(path)
     if path.name.endswith(_PICKLES):
-        raise InputError(
+        raise FileError(
             f"{path}: this is a pickle, which can run code when read; use the model's .safetensors or .gguf."
         )
     if not path.name.endswith(".gguf"):
         with open_regular(path, "a .gguf or .safetensors file") as file:
             if file.read(4) != MAGIC:
-                raise InputError(f"{path}: this is neither a .gguf nor a .safetensors file; name the model's own file.")
+                raise FileError(f"{path}: this is neither a .gguf nor a .safetensors file; name the model's own file.")
     return _single(Resolved(str(path), "file", LocalFolder(path.parent, shard_names(path.name)), ()), path.name)
 
 
@@ -270,7 +270,7 @@ def _with_candidates(resolved: Resolved) -> Resolved:
     components = tuple(key for key, value in (resolved.pipeline or {}).items() if isinstance(value, list))
     resolved.candidates = find_candidates(resolved.files.sizes, components)
     if not resolved.candidates:
-        raise InputError(
+        raise FileError(
             f"{resolved.name}: it holds no .gguf or .safetensors weights; name a repository or folder that does."
         )
     return resolved
@@ -286,7 +286,7 @@ def _resolve_remote(target: str, offline: bool, settings: HubSettings | None) ->
             is_url = target.startswith(("http://", "https://"))
             where = hub.parse_hub_url(target, settings.endpoint) if is_url else hub.parse_hub_name(target)
         except ValueError:
-            raise InputError("the address cannot be read; check it.") from None
+            raise NetworkError("the address cannot be read; check it.") from None
         if where is None:
             return _resolve_url(target, transport, cache)
         repository = hub.HubRepository(transport, cache, where)
@@ -309,7 +309,7 @@ def _hub_file(resolved: Resolved, file: str) -> Resolved:
     names = [path for path in resolved.files.sizes if path.endswith((".gguf", ".safetensors"))]
     near = difflib.get_close_matches(file, names, n=3, cutoff=0.3) or names[:3]
     hint = f"it has {', '.join(near)}" if near else "it holds no weights that can be read"
-    raise InputError(f"{resolved.repository}: there is no file or tier {file!r}; {hint}.")
+    raise FileError(f"{resolved.repository}: there is no file or tier {file!r}; {hint}.")
 
 
 def _resolve_url(target: str, transport: Transport, cache: Any) -> Resolved:
@@ -317,7 +317,7 @@ def _resolve_url(target: str, transport: Transport, cache: Any) -> Resolved:
 
     file = hub.file_name_of(target)
     if not file.endswith((".gguf", ".safetensors")):
-        raise InputError(f"{target.partition('?')[0]}: the address must end in .gguf or .safetensors.")
+        raise FileError(f"{target.partition('?')[0]}: the address must end in .gguf or .safetensors.")
     files = shard_names(file) if file.endswith(".gguf") else (file,)
     listed = hub.UrlFiles(transport, cache, target, files)
     return _single(Resolved(target.partition("?")[0], "url", listed, (), _transport=transport), file)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.models.quant import SAFETENSORS_DTYPES, tensor_bytes
 from fitcheck.models.roles import classify
 from fitcheck.models.source import ByteSource, FormatError, LocalFile, Window
@@ -58,15 +58,15 @@ def parse_json_object(raw: bytes, name: str) -> dict[str, Any]:
     """A JSON object without duplicate keys, NaN or absurd nesting. Raises InputError naming ``name``."""
     # brackets bound what the parser can allocate: nothing in these files nests more than a few a tensor
     if raw.count(b"[") + raw.count(b"{") > 4 * _MAX_TENSORS:
-        raise InputError(f"{name}: it holds more entries than any model has; the file is damaged or hostile.")
+        raise FileError(f"{name}: it holds more entries than any model has; the file is damaged or hostile.")
     try:
         value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
     except _DuplicateKeyError:
-        raise InputError(f"{name}: the same key stands there twice; {_DAMAGED}.") from None
+        raise FileError(f"{name}: the same key stands there twice; {_DAMAGED}.") from None
     except (ValueError, RecursionError):
-        raise InputError(f"{name}: this is not readable JSON; {_DAMAGED}.") from None
+        raise FileError(f"{name}: this is not readable JSON; {_DAMAGED}.") from None
     if not isinstance(value, dict):
-        raise InputError(f"{name}: this is JSON but not an object; {_DAMAGED}.")
+        raise FileError(f"{name}: this is JSON but not an object; {_DAMAGED}.")
     return value
 
 
@@ -82,31 +82,31 @@ def parse_safetensors(source: ByteSource) -> SafetensorsHeader:
         )
     raw = window.take(length)
     if not raw.startswith(b"{"):
-        raise InputError(f"{name}: this is not a safetensors file (no JSON header); check what was downloaded.")
+        raise FileError(f"{name}: this is not a safetensors file (no JSON header); check what was downloaded.")
     entries = parse_json_object(raw, name)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise InputError(f"{name}: its __metadata__ is not a table of texts; {_DAMAGED}.")
+        raise FileError(f"{name}: its __metadata__ is not a table of texts; {_DAMAGED}.")
     if len(entries) > _MAX_TENSORS:
-        raise InputError(f"{name}: it claims {len(entries):,} tensors; the file is damaged or hostile.")
+        raise FileError(f"{name}: it claims {len(entries):,} tensors; the file is damaged or hostile.")
     rows = [_tensor(name, key, entry) for key, entry in entries.items()]
     end = 0
     for tensor, begin, stop in sorted(rows, key=lambda row: row[1:]):
         if begin != end:
-            raise InputError(f"{name}: the bytes of {tensor.name!r} overlap others or leave a hole; {_DAMAGED}.")
+            raise FileError(f"{name}: the bytes of {tensor.name!r} overlap others or leave a hole; {_DAMAGED}.")
         end = stop
     if size is not None and 8 + length + end != size:
-        raise InputError(f"{name}: its tensors need {8 + length + end:,} bytes and the file has {size:,}; {_DAMAGED}.")
+        raise FileError(f"{name}: its tensors need {8 + length + end:,} bytes and the file has {size:,}; {_DAMAGED}.")
     tensors = classify(tensor for tensor, _, _ in rows)
     return SafetensorsHeader(name, metadata, tensors, size, (name,))
 
 
 def _tensor(file: str, name: str, entry: object) -> tuple[Tensor, int, int]:
     def fail(problem: str) -> NoReturn:
-        raise InputError(f"{file}: the entry {name!r} {problem}; {_DAMAGED}.")
+        raise FileError(f"{file}: the entry {name!r} {problem}; {_DAMAGED}.")
 
     if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
-        raise InputError(f"{file}: a tensor's name is not readable text of at most 1,024 letters; {_DAMAGED}.")
+        raise FileError(f"{file}: a tensor's name is not readable text of at most 1,024 letters; {_DAMAGED}.")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         fail("does not have exactly dtype, shape and data_offsets")
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
@@ -134,13 +134,13 @@ def parse_index(raw: bytes, name: str) -> dict[str, str]:
     """
     weight_map = parse_json_object(raw, name).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or len(weight_map) > 8 * _MAX_TENSORS:
-        raise InputError(f"{name}: it has no usable weight_map; {_DAMAGED}.")
+        raise FileError(f"{name}: it has no usable weight_map; {_DAMAGED}.")
     for file in set(map(str, weight_map.values())):
         plain = PurePosixPath(file).name == file and file.isprintable() and "\\" not in file
         if not plain or not file.endswith(".safetensors"):
-            raise InputError(f"{name}: it names {file[:80]!r}, which is not a safetensors file beside it; {_DAMAGED}.")
+            raise FileError(f"{name}: it names {file[:80]!r}, which is not a safetensors file beside it; {_DAMAGED}.")
     if len(set(weight_map.values())) > _MAX_SHARDS:
-        raise InputError(f"{name}: it names more than {_MAX_SHARDS:,} files; the file is damaged or hostile.")
+        raise FileError(f"{name}: it names more than {_MAX_SHARDS:,} files; the file is damaged or hostile.")
     return {key: str(file) for key, file in weight_map.items()}
 
 
@@ -153,7 +153,7 @@ def join_files(name: str, headers: Mapping[str, SafetensorsHeader], index: Mappi
     if len(tensors) != len(index):
         held = {tensor.name for tensor in tensors}
         missing = next(key for key in index if key not in held)
-        raise InputError(
+        raise FileError(
             f"{name}: {index[missing]} does not hold {missing[:120]!r} as the index says; download the set again."
         )
     sizes = [header.file_bytes for header in headers.values() if header.file_bytes is not None]
@@ -184,7 +184,7 @@ def read_safetensors(path: str | Path) -> SafetensorsHeader:
     if path.name.endswith(".index.json"):
         with LocalFile(path, "a .safetensors file") as source:
             if source.size > HEADER_LIMIT:
-                raise InputError(f"{path}: {source.size:,} bytes are too many for an index; the file is damaged.")
+                raise FileError(f"{path}: {source.size:,} bytes are too many for an index; the file is damaged.")
             raw = source.read(0, source.size)
         return read_sharded(str(path), raw, lambda files: [read_safetensors(path.with_name(file)) for file in files])
     with LocalFile(path, "a .safetensors file") as source:

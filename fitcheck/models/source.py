@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.units import KIB, MIB
 
 HEADER_LIMIT = 64 * MIB
@@ -21,7 +21,7 @@ _MOST_AHEAD = MIB // 2
 _U64 = struct.Struct("<Q")
 
 
-class FormatError(InputError):
+class FormatError(FileError):
     """The bytes are there and are not what the format says."""
 
 
@@ -44,15 +44,15 @@ def open_regular(path: Path, what: str) -> BinaryIO:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise InputError(f"{path}: this is a folder; name {what}.")
+            raise FileError(f"{path}: this is a folder; name {what}.")
         if not stat.S_ISREG(mode):
-            raise InputError(f"{path}: this is not a regular file; name {what}.")
+            raise FileError(f"{path}: this is not a regular file; name {what}.")
         return path.open("rb")
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; check the path.") from None
+        raise FileError(f"{path}: there is no such file; check the path.") from None
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-        raise InputError(f"{path}: cannot be read ({reason}); check the path and its permissions.") from None
+        raise FileError(f"{path}: cannot be read ({reason}); check the path and its permissions.") from None
 
 
 class LocalFile:
@@ -68,7 +68,7 @@ class LocalFile:
             self._file.seek(offset)
             return self._file.read(length)
         except OSError as problem:
-            raise InputError(f"{self.name}: reading failed ({problem.strerror}); check the disk.") from None
+            raise FileError(f"{self.name}: reading failed ({problem.strerror}); check the disk.") from None
 
     def __enter__(self) -> LocalFile:
         return self

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
 from fitcheck.pages import feed, plan
@@ -296,9 +296,9 @@ def base_url_of(out: Path) -> str | None:
 
 def _refuse_foreign(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out: {out} is not a folder.")
+        raise OptionError(f"--out: {out} is not a folder.")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise InputError(f"--out: {out} holds other files and no site; give an empty folder, or one built before.")
+        raise OptionError(f"--out: {out} holds other files and no site; give an empty folder, or one built before.")
 
 
 def _read(path: Path) -> bytes | None:
@@ -323,14 +323,14 @@ def _write(root: Path, name: str, content: bytes, outcome: Outcome) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(root.resolve()):
-            raise InputError(f"{path.parent}: is a link out of {root}; take it away, a site is written to one folder.")
+            raise OptionError(f"{path.parent}: is a link out of {root}; take it away, a site is written to one folder.")
         temporary.unlink(missing_ok=True)  # never through a link that somebody left there
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        raise OptionError(f"{path}: cannot be written ({error.strerror or error}).") from error
     outcome.written += 1
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import CardError, InputError, OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
@@ -84,7 +84,7 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
     address that is none.
     """
     if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
-        raise InputError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
+        raise OptionError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
     records, left_out = _records(results)
     return Inputs(
         models=tuple(catalog.get(slug) for slug in catalog.published()),
@@ -100,7 +100,7 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
 
 def _chosen(cards: str) -> tuple[Card, ...]:
     if cards.isdecimal() and len(cards) > _MOST_DIGITS:
-        raise InputError(f"--cards: a number of {len(cards)} digits is more cards than there are; give `all`.")
+        raise OptionError(f"--cards: a number of {len(cards)} digits is more cards than there are; give `all`.")
     if cards == "common":
         return common_cards()
     if cards == "all" or cards.isdecimal():
@@ -110,9 +110,9 @@ def _chosen(cards: str) -> tuple[Card, ...]:
         try:
             chosen = [find_card(name) for name in cards.split(",") if name.strip()]
         except InputError as error:
-            raise InputError(str(error).replace("--gpu:", "--cards:", 1)) from error
+            raise CardError(str(error).replace("--gpu:", "--cards:", 1)) from error
     if not chosen:
-        raise InputError("--cards: no card is named; give names like 'RTX 4070,RTX 4090', a number, common or all.")
+        raise OptionError("--cards: no card is named; give names like 'RTX 4070,RTX 4090', a number, common or all.")
     return tuple(dict.fromkeys(chosen))
 
 

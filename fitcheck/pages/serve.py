@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 
 _MOST_CLIENTS = 512
 # names under which a browser on this machine asks; any other is a page from elsewhere that points its name here
@@ -79,9 +79,9 @@ class _Server(ThreadingHTTPServer):
 def server_for(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """A server of ``folder`` on 127.0.0.1; port 0 takes a free one. Raises InputError for no site or a taken port."""
     if not (folder / "index.html").is_file():
-        raise InputError(f"--out: there is no site in {folder}; run `fitcheck site build` first.")
+        raise OptionError(f"--out: there is no site in {folder}; run `fitcheck site build` first.")
     handler = partial(_Handler, directory=str(folder))
     try:
         return _Server(("127.0.0.1", port), handler)
     except OSError as error:
-        raise InputError(f"--port: {port} cannot be used ({error.strerror or error}); give another.") from error
+        raise OptionError(f"--port: {port} cannot be used ({error.strerror or error}); give another.") from error

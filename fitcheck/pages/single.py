@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError, RecordError
 from fitcheck.pages import words
 from fitcheck.pages.check_page import capabilities
 from fitcheck.pages.document import report_document, way_out
@@ -52,7 +52,7 @@ def page_of_records(records: Sequence[AnyRecord]) -> str:
     from fitcheck.records import store
 
     if not records:
-        raise InputError("--html: there is no finished record to show.")
+        raise RecordError("--html: there is no finished record to show.")
     documents = [store.document_of(store.seal(record)) for record in records]
     document = {"schema": LIST_SCHEMA, "address": None, "records": documents, "pages": [None] * len(documents)}
     name = getattr(getattr(records[0], "card", None), "name", "CPU")
@@ -75,7 +75,7 @@ def _alone(template: str, document: Mapping[str, object], title: str, descriptio
 def _put(named: Path, html: str) -> Path:
     path = Path(os.path.realpath(named))  # a link stays, what it leads to is written
     if path.exists() and not path.is_file():
-        raise InputError(f"--html: {named} is not a file that can be replaced; name one, like page.html.")
+        raise OptionError(f"--html: {named} is not a file that can be replaced; name one, like page.html.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -85,5 +85,5 @@ def _put(named: Path, html: str) -> Path:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"--html: {named} cannot be written ({error.strerror or error}).") from error
+        raise OptionError(f"--html: {named} cannot be written ({error.strerror or error}).") from error
     return named

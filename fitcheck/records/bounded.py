@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import RecordError
 
 MAX_FILE_BYTES = 1 << 20
 # a results tree has two levels of folders; what lies deeper is no record, whoever put it there
@@ -20,17 +20,17 @@ def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if path.is_symlink():
-            raise InputError(f"{path}: is a symbolic link; give the file itself.")
+            raise RecordError(f"{path}: is a symbolic link; give the file itself.")
         handle = os.open(path, flags)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+        raise RecordError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise InputError(f"{path}: cannot be read (it is not a regular file).")
+        raise RecordError(f"{path}: cannot be read (it is not a regular file).")
     with os.fdopen(handle, "rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise InputError(f"{path}: is larger than {limit} bytes; no record is that large.")
+        raise RecordError(f"{path}: is larger than {limit} bytes; no record is that large.")
     return content
 
 
@@ -51,7 +51,7 @@ def walk(root: Path, most: int = MAX_DEPTH) -> Iterator[Path]:
                 entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
         except OSError as error:
             if folder == root:
-                raise InputError(f"{root}: cannot be read ({error.strerror or error}).") from error
+                raise RecordError(f"{root}: cannot be read ({error.strerror or error}).") from error
             yield folder
             continue
         yield from (folder / name for name, is_folder in entries if not is_folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fitcheck.errors import InputError
+from fitcheck.errors import RecordError
 from fitcheck.records.schema import SCHEMA_VERSION
 
 Document = dict[str, object]
@@ -28,13 +28,17 @@ def migrate(
     """
     version = document.get("schema_version")
     if isinstance(version, bool) or not isinstance(version, int):
-        raise InputError(f"{where}: schema_version is missing or not a whole number, so this is not a fitcheck record.")
+        raise RecordError(
+            f"{where}: schema_version is missing or not a whole number, so this is not a fitcheck record."
+        )
     if version > newest:
-        raise InputError(f"{where}: has schema version {version}, this fitcheck knows up to {newest}; update fitcheck.")
+        raise RecordError(
+            f"{where}: has schema version {version}, this fitcheck knows up to {newest}; update fitcheck."
+        )
     while version < newest:
         step = steps.get(version)
         if step is None:
-            raise InputError(f"{where}: schema version {version} was never published; this is not a fitcheck record.")
+            raise RecordError(f"{where}: schema version {version} was never published; this is not a fitcheck record.")
         document = step(dict(document))
         version += 1
     return document

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import InputError, MissingExtraError, OptionError, RecordError, extra
 from fitcheck.records.bounded import read_bounded
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _connect() -> duckdb.DuckDBPyConnection:
     try:
         import duckdb
     except ImportError as error:
-        raise InputError(f"this needs duckdb; {extra('results')}.") from error
+        raise MissingExtraError(f"this needs duckdb; {extra('results')}.") from error
     connection = duckdb.connect()
     settings = {
         "enable_progress_bar": "false",
@@ -197,10 +197,10 @@ def _union(connection: duckdb.DuckDBPyConnection, sources: Sequence[Path], refus
 def _selection(connection: duckdb.DuckDBPyConnection, number: int, source: Path, refused: Refused | None) -> str:
     if source.is_file():
         if source.suffix != ".parquet":
-            raise InputError(f"{source}: is not a Parquet file; make one with `fitcheck results compact`.")
+            raise RecordError(f"{source}: is not a Parquet file; make one with `fitcheck results compact`.")
         return f"SELECT * FROM read_parquet({_quoted(_literal(source))})"
     if not source.is_dir():
-        raise InputError(f"{source}: there is no such folder or Parquet file.")
+        raise RecordError(f"{source}: there is no such folder or Parquet file.")
     for texts in _batches(source, refused):
         connection.execute("INSERT INTO texts SELECT ?, unnest(?::VARCHAR[])", [number, texts])
     _refuse_what_is_no_record(connection, number, source, refused)
@@ -278,7 +278,7 @@ def _as_input_errors() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     except duckdb.Error as error:
-        raise InputError(f"the records cannot be queried: {str(error).strip().splitlines()[0][:300]}") from error
+        raise RecordError(f"the records cannot be queried: {str(error).strip().splitlines()[0][:300]}") from error
 
 
 def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> Result:
@@ -288,7 +288,7 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[ob
     with _as_input_errors():
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise InputError(
+            raise OptionError(
                 "give one SQL query that reads, like SELECT card, median(seconds) FROM records GROUP BY card."
             )
         given = list(parameters) or None
@@ -329,7 +329,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
             found += [dict(zip(names, row, strict=True)) for row in part]
             size += sum(len(value) for row in part for value in row if isinstance(value, str | bytes))
             if len(found) > _MOST_ROWS or size > _MOST_CELLS_BYTES:
-                raise InputError("the result is too large to be shown; narrow the query or write it with --parquet.")
+                raise OptionError("the result is too large to be shown; narrow the query or write it with --parquet.")
     return found
 
 
@@ -363,11 +363,11 @@ def _parquet(out: Path) -> Iterator[Path]:
     import duckdb
 
     if out.suffix != ".parquet":
-        raise InputError(f"{out}: give the file a name that ends in .parquet.")
+        raise OptionError(f"{out}: give the file a name that ends in .parquet.")
     if out.exists() and not out.is_file():
-        raise InputError(f"{out}: is not a file that can be replaced.")
+        raise OptionError(f"{out}: is not a file that can be replaced.")
     if not out.absolute().parent.is_dir():
-        raise InputError(f"{out.absolute().parent}: there is no such folder to write {out.name} to.")
+        raise OptionError(f"{out.absolute().parent}: there is no such folder to write {out.name} to.")
     try:
         handle, name = tempfile.mkstemp(dir=out.absolute().parent, prefix=f".{out.name}.", suffix=".tmp")
         os.close(handle)
@@ -378,7 +378,7 @@ def _parquet(out: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error}).") from error
+        raise RecordError(f"{out}: cannot be written ({error.strerror or error}).") from error
     except duckdb.Error as error:
         problem = "cannot be written" if isinstance(error, duckdb.IOException) else "its rows cannot be read"
-        raise InputError(f"{out}: {problem} ({str(error).splitlines()[0][:300]}).") from error
+        raise RecordError(f"{out}: {problem} ({str(error).splitlines()[0][:300]}).") from error

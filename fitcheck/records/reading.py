@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from fitcheck.errors import InputError
+from fitcheck.errors import RecordError
 from fitcheck.records.bounded import MAX_FILE_BYTES, read_bounded
 from fitcheck.records.migrate import migrate
 from fitcheck.records.schema import ADAPTER, AnyRecord
@@ -30,7 +30,7 @@ def parse_json(content: bytes, where: str) -> object:
         text = content.decode("utf-8")
         return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is not valid JSON ({str(error)[:200]}).") from error
+        raise RecordError(f"{where}: is not valid JSON ({str(error)[:200]}).") from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -55,14 +55,14 @@ def parse(content: bytes, where: str) -> Parsed:
     """The record in ``content``. Raises InputError naming ``where`` and the first problems."""
     document = parse_json(content, where)
     if not isinstance(document, dict):
-        raise InputError(f"{where}: is not a record (a JSON object is expected).")
+        raise RecordError(f"{where}: is not a record (a JSON object is expected).")
     upgraded = migrate(document, where)
     if upgraded is not document:
         content = json.dumps(upgraded).encode()
     try:
         return Parsed(ADAPTER.validate_json(content), document)
     except ValidationError as error:
-        raise InputError(f"{where}: {describe(error)}.") from error
+        raise RecordError(f"{where}: {describe(error)}.") from error
 
 
 def describe(error: ValidationError, most: int = 3) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, OptionError, RecordError
 from fitcheck.records.bounded import read_bounded
 from fitcheck.records.findings import Finding, flag, note, reject
 
@@ -29,10 +29,10 @@ def sign(content: bytes, key: Path) -> bytes:
     Raises InputError when ssh-keygen is missing or cannot use the key.
     """
     if not key.is_file():
-        raise InputError(f"--sign: {key} is not a key file; give the path of an SSH key, like ~/.ssh/id_ed25519.pub.")
+        raise OptionError(f"--sign: {key} is not a key file; give the path of an SSH key, like ~/.ssh/id_ed25519.pub.")
     result = _keygen("sign", "-f", str(key), content=content)
     if result.returncode:
-        raise InputError(f"--sign: ssh-keygen could not sign with {key} ({_reason(result)}).")
+        raise RecordError(f"--sign: ssh-keygen could not sign with {key} ({_reason(result)}).")
     return result.stdout
 
 
@@ -92,9 +92,9 @@ def _keygen(action: str, *arguments: str, content: bytes) -> subprocess.Complete
     try:
         return subprocess.run(command, input=content, capture_output=True, timeout=_TIMEOUT, check=False)
     except FileNotFoundError as error:
-        raise InputError("ssh-keygen is not installed; install OpenSSH 8.1 or newer to sign records.") from error
+        raise RecordError("ssh-keygen is not installed; install OpenSSH 8.1 or newer to sign records.") from error
     except subprocess.TimeoutExpired as error:
-        raise InputError("ssh-keygen did not answer; unlock the key with ssh-add first.") from error
+        raise RecordError("ssh-keygen did not answer; unlock the key with ssh-add first.") from error
 
 
 def _reason(result: subprocess.CompletedProcess[bytes]) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import rfc8785
 
-from fitcheck.errors import InputError
+from fitcheck.errors import RecordError
 from fitcheck.records.bounded import read_bounded, walk
 from fitcheck.records.places import local_root
 from fitcheck.records.reading import parse
@@ -85,7 +85,7 @@ def write_bytes(root: Path, relative: Path, content: bytes) -> Path:
     try:
         _create(root, path, content)
     except OSError as error:
-        raise InputError(f"{path}: the record cannot be written ({error.strerror or error}).") from error
+        raise RecordError(f"{path}: the record cannot be written ({error.strerror or error}).") from error
     return path
 
 
@@ -93,7 +93,7 @@ def _create(root: Path, path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder in (path.parent, path.parent.parent):
         if folder != root and folder.is_symlink():
-            raise InputError(f"{folder}: is a symbolic link; records are written to real folders only.")
+            raise RecordError(f"{folder}: is a symbolic link; records are written to real folders only.")
     _sweep(path)
     if not path.exists():
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{_PROCESS}-{threading.get_ident()}.tmp")
@@ -107,7 +107,7 @@ def _create(root: Path, path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     if path.is_symlink() or read_bounded(path) != content:
-        raise InputError(f"{path}: exists with other content; it was left as it is. Move it away and write again.")
+        raise RecordError(f"{path}: exists with other content; it was left as it is. Move it away and write again.")
 
 
 def _publish(temporary: Path, path: Path) -> None:

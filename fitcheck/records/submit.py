@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import RecordError
 from fitcheck.records import privacy, store
 from fitcheck.records.findings import Finding, Rank
 from fitcheck.records.reading import parse, read_bounded
@@ -70,7 +70,7 @@ def _sealed(path: Path, content: bytes, submitter: str | None) -> AnyRecord:
     document = dict(parse(content, str(path)).document)
     stated = document.pop("id", None)
     if stated is not None and stated != store.document_id(document):
-        raise InputError(
+        raise RecordError(
             f"{path}: was changed after it was written (its id is not that of its content); "
             "take the field `id` out to submit it as a new record."
         )
@@ -78,7 +78,7 @@ def _sealed(path: Path, content: bytes, submitter: str | None) -> AnyRecord:
     if submitter is not None and submitter != credited:
         if credited is not None or _signature_of(path) is not None:
             whose = f"is credited to {credited}" if credited is not None else "is signed as nobody's"
-            raise InputError(
+            raise RecordError(
                 f"{path}: {whose}, so --as {submitter} would put another name on a measurement; leave --as out, or "
                 "measure it yourself."
             )

@@ -27,7 +27,7 @@ from bench.process import end_tree
 from bench.runner import MEMORY_HZ, STATE_HZ
 from bench.unfinished import kept_raw
 from fitcheck import __version__
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError, OptionError
 from fitcheck.models.gguf import GgufHeader, read_gguf
 from fitcheck.records import schema
 from fitcheck.records.fields import MAX_BYTES, MAX_COUNT, MAX_ITEMS, clean_text
@@ -56,10 +56,10 @@ def find_program(program: str | None = None) -> list[str]:
     if found:
         return [found]
     if program:
-        raise InputError(f"--llama-bench: {program!r} is not an executable file; give the path of llama-bench.")
+        raise OptionError(f"--llama-bench: {program!r} is not an executable file; give the path of llama-bench.")
     if find_spec("llama_cpp") is not None:
         return [sys.executable, "-m", "bench.engines.llamacpp.child"]
-    raise InputError(
+    raise MeasurementError(
         "no llama.cpp was found: put llama-bench on PATH (from llama.cpp's releases) or install llama-cpp-python."
     )
 
@@ -100,7 +100,7 @@ def run_llamacpp(
     Raises InputError when the file is no language model, no llama.cpp is there, or the run fails.
     """
     if not prompt or not new or min(*prompt, *new) < 0 or max(*prompt, *new) > 1 << 20 or not 1 <= repeats <= 100:
-        raise InputError("llama.cpp bench: give prompt and new token counts from 0 to 1048576 and 1 to 100 repeats.")
+        raise OptionError("llama.cpp bench: give prompt and new token counts from 0 to 1048576 and 1 to 100 repeats.")
     path = Path(file)
     header = read_gguf(path)
     wanted = options or LlamaOptions()
@@ -134,7 +134,7 @@ def _measure(argv: list[str], card: NvmlCard | None, timeout: float) -> _Measure
     try:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError as problem:
-        raise InputError(f"llama.cpp: {argv[0]} cannot be started ({problem.strerror or problem}).") from problem
+        raise MeasurementError(f"llama.cpp: {argv[0]} cannot be started ({problem.strerror or problem}).") from problem
     host = HostProbe(process.pid, period=1 / MEMORY_HZ)
     probes: list[Any] = [host]
     if card is not None:
@@ -145,14 +145,14 @@ def _measure(argv: list[str], card: NvmlCard | None, timeout: float) -> _Measure
             try:
                 code = process.wait(timeout)
             except subprocess.TimeoutExpired:
-                raise InputError(f"llama.cpp: the run took longer than {timeout:.0f} s and was ended.") from None
+                raise MeasurementError(f"llama.cpp: the run took longer than {timeout:.0f} s and was ended.") from None
     finally:
         if process.poll() is None:
             end_tree(process)
     output, log = out.text(), err.text().decode("utf-8", "replace")
     if code:
         told = [line.strip() for line in log.splitlines() if "error" in line.lower()][-1:] or [f"exit code {code}"]
-        raise InputError(f"llama.cpp: the run failed ({told[0][:300]}).")
+        raise MeasurementError(f"llama.cpp: the run failed ({told[0][:300]}).")
     trace = sampler.trace
     memory = schema.Memory(
         process=as_int(trace.peak("card_process")),

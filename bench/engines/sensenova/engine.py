@@ -22,7 +22,7 @@ from bench.engines.sensenova.streaming.policy import Policy
 from bench.engines.sensenova.weight_sources import GgufSource, Source, SyntheticSource
 from bench.job import Job
 from bench.reports import LoadReport, Observer, PassReport
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError
 from fitcheck.runtimes.sensenova.streaming import UPSTREAM, streaming_of
 
 
@@ -79,7 +79,7 @@ class PictureEngine:
         inputs.check(self.architecture, cell.workload)
         inputs.prefixes(self.architecture, cell.workload)
         if cell.placement.runtime != UPSTREAM:
-            raise InputError(f"runtime: the engine runs upstream's modes, not {cell.placement.runtime!r}.")
+            raise MeasurementError(f"runtime: the engine runs upstream's modes, not {cell.placement.runtime!r}.")
         self.streaming = streaming_of(cell.placement)
         self._accelerator = accelerator(cell.device)
         self._placing: Placing | None = None

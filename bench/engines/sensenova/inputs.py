@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fitcheck.errors import InputError
+from fitcheck.errors import ModelError, OptionError
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.guidance import branches, reference_grids
@@ -72,7 +72,7 @@ def prefixes(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Prefix, .
         prefix = Prefix(branch.name, branch.prefix, grids if with_images else ())
         if prefix.length < prefix.image_tokens + 2 * len(prefix.images):
             least = 2 * len(prefix.images)
-            raise InputError(f"--prompt-tokens: {branch.name} needs at least {least} text tokens around its images.")
+            raise OptionError(f"--prompt-tokens: {branch.name} needs at least {least} text tokens around its images.")
         found.append(prefix)
     return tuple(found)
 
@@ -81,17 +81,17 @@ def check(arch: SenseNovaArchitecture, workload: Workload) -> None:
     """Raises InputError for a workload that the engine cannot run as asked."""
     side = arch.pixels_per_token
     if workload.task is Task.CHAT:
-        raise InputError("task: SenseNova-U1 has t2i, editing, interleave and vqa; choose one of them.")
+        raise ModelError("task: SenseNova-U1 has t2i, editing, interleave and vqa; choose one of them.")
     if workload.batch != 1:
-        raise InputError(f"batch: {workload.batch} images at once are not measured; use a batch of 1.")
+        raise OptionError(f"batch: {workload.batch} images at once are not measured; use a batch of 1.")
     if workload.task is not Task.VQA:
         if workload.width % side or workload.height % side or min(workload.width, workload.height) < side:
             size = f"{workload.width}x{workload.height}"
-            raise InputError(f"--size: {size} is not a multiple of {side} pixels on both sides; round it.")
+            raise OptionError(f"--size: {size} is not a multiple of {side} pixels on both sides; round it.")
         if workload.steps < 1:
-            raise InputError(f"--steps: {workload.steps} is not a number of steps; give at least 1.")
+            raise OptionError(f"--steps: {workload.steps} is not a number of steps; give at least 1.")
     if workload.task in (Task.EDITING, Task.VQA) and not workload.references:
         task = workload.task.value
-        raise InputError(f"task: {task} needs a reference image; give its size with --reference WIDTHxHEIGHT.")
+        raise OptionError(f"task: {task} needs a reference image; give its size with --reference WIDTHxHEIGHT.")
     if workload.task is Task.INTERLEAVE and workload.images < 1:
-        raise InputError("images: an interleaved answer needs at least one image.")
+        raise OptionError("images: an interleaved answer needs at least one image.")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.job import Job
-from fitcheck.errors import InputError
+from fitcheck.errors import ModelError
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.families.sensenova.catalog import recipe_table
@@ -32,7 +32,7 @@ def architecture_of(cell: Job) -> SenseNovaArchitecture:
     """The numbers that size the model. Raises InputError for a model of another family."""
     architecture = catalog.get(cell.model).architecture
     if not isinstance(architecture, SenseNovaArchitecture):
-        raise InputError(
+        raise ModelError(
             f"model: {cell.model!r} is no SenseNova-U1 model, the only family the bench runs; choose one of those."
         )
     if not cell.tiny:
@@ -47,5 +47,5 @@ def tensor_table_of(cell: Job) -> TensorTable:
     tier = model.tier(cell.tier)
     if tier is None:
         names = ", ".join(tier.name for tier in model.tiers)
-        raise InputError(f"tier: {cell.model} has no tier {cell.tier!r}; choose from {names}.")
+        raise ModelError(f"tier: {cell.model} has no tier {cell.tier!r}; choose from {names}.")
     return recipe_table(tier.name, architecture_of(cell)) if cell.tiny else tier.tensors

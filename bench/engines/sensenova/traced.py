@@ -13,7 +13,7 @@ from bench.engines.sensenova.scaled_down import architecture_of, tensor_table_of
 from bench.engines.sensenova.streaming.device import InOrder, MemoryState
 from bench.job import Job
 from bench.trace import StorageTracker
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.models.tensors import Tensor
 from fitcheck.runtimes.sensenova.streaming import streaming_of
@@ -64,7 +64,9 @@ def trace_peak(
     """
     architecture = architecture_of(cell)
     if architecture.experts:
-        raise InputError(f"trace: {cell.model} routes tokens to experts, so its shapes are not known before it runs.")
+        raise MeasurementError(
+            f"trace: {cell.model} routes tokens to experts, so its shapes are not known before it runs."
+        )
     workload = cell.workload.with_(steps=min(cell.workload.steps, 2))
     inputs.check(architecture, workload)
     workspace = cublas_workspace(compute_capability)

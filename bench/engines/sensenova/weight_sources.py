@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError, MeasurementError
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import Tensor, TensorTable
 
@@ -117,7 +117,7 @@ def _block_template(name: str, count: int, generator: torch.Generator) -> Bytes:
 
     layout = SYNTHETIC_BLOCKS.get(name)
     if layout is None:
-        raise InputError(f"tier: no synthetic weights for the type {name}; give a real file with --gguf.")
+        raise MeasurementError(f"tier: no synthetic weights for the type {name}; give a real file with --gguf.")
     blocks = torch.randint(0, 256, (count, TYPES[name].block_bytes), dtype=torch.uint8, generator=generator).numpy()
     probe = 2.0**-6
     _set_scales(blocks, layout, probe)
@@ -147,14 +147,14 @@ class GgufSource:
         # our reader judges the file first: the gguf package trusts what it reads
         header = read_gguf(path)
         if len(header.shards) > 1:
-            raise InputError(f"{path}: the file is one of {len(header.shards)} shards; join them with gguf-split.")
+            raise FileError(f"{path}: the file is one of {len(header.shards)} shards; join them with gguf-split.")
         stored = {entry.name: entry for entry in header.tensors}
         missing = next((tensor.name for tensor in expected if tensor.name not in stored), None)
         if missing is not None:
-            raise InputError(f"{path}: not this model's weights, it has no tensor {missing}; choose the right model.")
+            raise FileError(f"{path}: not this model's weights, it has no tensor {missing}; choose the right model.")
         for tensor in expected:
             if stored[tensor.name].shape != tensor.shape:
-                raise InputError(
+                raise FileError(
                     f"{path}: {tensor.name} has the shape {stored[tensor.name].shape} and this model needs "
                     f"{tensor.shape}; choose the model the file was made from."
                 )
@@ -175,7 +175,7 @@ class GgufSource:
             return
         source = {"F32": torch.float32, "F16": torch.float16, "F64": torch.float64}.get(tensor.type)
         if source is None:
-            raise InputError(f"{self._path}: {tensor.name} is stored as {tensor.type}, which the runtime cannot load.")
+            raise FileError(f"{self._path}: {tensor.name} is stored as {tensor.type}, which the runtime cannot load.")
         target = into.view(torch.bfloat16)
         width = source.itemsize
         step = self._CHUNK // width
@@ -190,7 +190,7 @@ class GgufSource:
         while done < len(view):
             count = os.preadv(self._file, [view[done : done + self._CHUNK]], offset + done)
             if count == 0:
-                raise InputError(f"{self._path}: the file ends inside a tensor; download it again.")
+                raise FileError(f"{self._path}: the file ends inside a tensor; download it again.")
             done += count
 
 
@@ -219,7 +219,9 @@ def quantize_linears(model: nn.Module, table: Iterable[Tensor]) -> int:
         owner = model.get_submodule(owner_name)
         old = owner.get_submodule(leaf)
         if not isinstance(old, nn.Linear):
-            raise InputError(f"tier: {name} is quantized and no linear layer's matrix, which the runtime cannot load.")
+            raise MeasurementError(
+                f"tier: {name} is quantized and no linear layer's matrix, which the runtime cannot load."
+            )
         sizes = (old.in_features, old.out_features, old.bias is not None)
         new = GGUFLinear(*sizes, compute_dtype=torch.bfloat16, device="meta")
         shape, dtype = runtime_shape(tensor)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.engines.sensenova.scaled_down import tensor_table_of
 from bench.job import Job
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.models.gguf import read_gguf
 from fitcheck.models.model import Model
 from fitcheck.models.tensors import Tensor, TensorTable
@@ -20,7 +20,7 @@ SAME_TIER = 0.005
 def file_types(path: str) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and type of every tensor of a file, by name. Raises InputError when it is no GGUF file."""
     if not Path(path).is_file():
-        raise InputError(f"--gguf: {path} is not a file; give the path of a GGUF file.")
+        raise FileError(f"--gguf: {path} is not a file; give the path of a GGUF file.")
     return {tensor.name: (tensor.shape, tensor.type) for tensor in read_gguf(path).tensors}
 
 
@@ -30,10 +30,10 @@ def table_of_file(path: str, expected: TensorTable) -> TensorTable:
     tensors = []
     for tensor in expected:
         if tensor.name not in stored:
-            raise InputError(f"--gguf: {path} is not this model's file, it has no tensor {tensor.name}; check MODEL.")
+            raise FileError(f"--gguf: {path} is not this model's file, it has no tensor {tensor.name}; check MODEL.")
         shape, kind = stored[tensor.name]
         if shape != tensor.shape:
-            raise InputError(
+            raise FileError(
                 f"--gguf: {path} is another model's file: {tensor.name} is {shape}, not {tensor.shape}; check MODEL."
             )
         tensors.append(Tensor(tensor.name, shape, kind, tensor.role, tensor.layer, tensor.branch))
@@ -54,7 +54,7 @@ def tier_of_file(path: str, model: Model) -> str:
     table = table_of_file(path, model.tiers[0].tensors)
     nearest = min(model.tiers, key=lambda tier: abs(tier.tensors.nbytes - table.nbytes))
     if abs(nearest.tensors.nbytes - table.nbytes) > SAME_TIER * table.nbytes:
-        raise InputError(
+        raise FileError(
             f"--gguf: {path} ({table.nbytes / 1e9:.2f} GB of tensors) is none of {model.slug}'s tiers; "
             f"say which one to count it as with --tier, the nearest is {nearest.name}."
         )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError, NetworkError
 
 if TYPE_CHECKING:
     import httpx
@@ -30,11 +30,11 @@ def check_status(response: httpx.Response, what: str, *, had_token: bool) -> Non
         return
     code = response.headers.get("X-Error-Code", "")
     if code == "GatedRepo":
-        raise InputError(
+        raise NetworkError(
             f"{what}: the repository is gated; accept its terms on its page and set HF_TOKEN to that account's token."
         )
     if status in (401, 403):
-        raise InputError(
+        raise NetworkError(
             f"{what}: the hub refuses (HTTP {status}): "
             + (
                 "the token in use may not read it; check the name and the token's rights."
@@ -44,12 +44,12 @@ def check_status(response: httpx.Response, what: str, *, had_token: bool) -> Non
         )
     if status == 404:
         missing = {"RevisionNotFound": "revision", "EntryNotFound": "file"}.get(code, "repository or file")
-        raise InputError(f"{what}: the hub knows no such {missing} (HTTP 404); check the name.")
+        raise FileError(f"{what}: the hub knows no such {missing} (HTTP 404); check the name.")
     if status == 429:
         raise RetryableError(f"{what}: the hub limits the rate of requests (HTTP 429).", _retry_after(response))
     if status >= 500 or status == 408:
         raise RetryableError(f"{what}: the server fails (HTTP {status}).", _retry_after(response))
-    raise InputError(f"{what}: the server answers HTTP {status}, which is no file; check the address.")
+    raise NetworkError(f"{what}: the server answers HTTP {status}, which is no file; check the address.")
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -68,9 +68,9 @@ def _retry_after(response: httpx.Response) -> float | None:
 def check_is_data(response: httpx.Response, what: str) -> None:
     """Raises InputError for a web page or a compressed body where the file's own bytes were asked for."""
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise InputError(f"{what}: the server answers with a web page instead of the file; check the address.")
+        raise NetworkError(f"{what}: the server answers with a web page instead of the file; check the address.")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise InputError(
+        raise NetworkError(
             f"{what}: the server sends the file compressed, so that parts of it cannot be read; use another."
         )
 
@@ -79,7 +79,9 @@ def check_range(response: httpx.Response, start: int, what: str) -> None:
     """Raises InputError when a partial answer is not the part that was asked for."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if match is None or match[1] is None or int(match[1]) != start:
-        raise InputError(f"{what}: the server sends another part of the file than was asked for; try another address.")
+        raise NetworkError(
+            f"{what}: the server sends another part of the file than was asked for; try another address."
+        )
 
 
 def total_size(response: httpx.Response) -> int | None:

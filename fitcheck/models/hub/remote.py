@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import NetworkError
 from fitcheck.models.hub.cache import DiskCache
 from fitcheck.models.hub.transport import Transport
 from fitcheck.models.source import HEADER_LIMIT
@@ -74,7 +74,7 @@ class RemoteFile:
     def _fetch(self, first: int, count: int) -> None:
         """Gets blocks ``first`` to ``first + count``, in several pieces when the server sends less than asked."""
         if self._transport.settings.offline:
-            raise InputError(f"{self.name}: it is not in the cache; run this once without --offline.")
+            raise NetworkError(f"{self.name}: it is not in the cache; run this once without --offline.")
         start, end = first * BLOCK, (first + count) * BLOCK
         if not self._ranged:  # the server always starts over: ask for twice as much, so that it starts over seldom
             end = min(max(end, 2 * BLOCK * len(self._blocks)), HEADER_LIMIT + BLOCK)
@@ -90,21 +90,23 @@ class RemoteFile:
                 if self.size is None and (part.ranged or not part.data):
                     self.size = at  # the server does not tell the size and has no more to give
                     break
-                raise InputError(f"{self.name}: the server stops sending at byte {at:,}; try later or another address.")
+                raise NetworkError(
+                    f"{self.name}: the server stops sending at byte {at:,}; try later or another address."
+                )
             self._store.seek(part.start)
             self._store.write(part.data)
             at = part.start + len(part.data)
             if not part.ranged:
                 first = 0
         else:
-            raise InputError(f"{self.name}: the server sends the file in too small pieces; try another address.")
+            raise NetworkError(f"{self.name}: the server sends the file in too small pieces; try another address.")
         self._fetched = True
         whole = at if at == self.size else at - at % BLOCK
         self._blocks.update(range(first, -(-whole // BLOCK)))
 
     def _learn(self, size: int | None, etag: str | None) -> None:
         if size is not None and self.size is not None and size != self.size:
-            raise InputError(
+            raise NetworkError(
                 f"{self.name}: the server says {size:,} bytes where {self.size:,} were announced; try again later."
             )
         self.size = self.size if size is None else size

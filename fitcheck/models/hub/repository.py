@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError, ModelError, NetworkError
 from fitcheck.models.files import MODEL_SUFFIXES
 from fitcheck.models.hub.cache import DiskCache
 from fitcheck.models.hub.remote import Address, RemoteFile
@@ -52,7 +52,7 @@ def parse_hub_name(text: str) -> HubName | None:
     if not _REPOSITORY.fullmatch(repository) or repository.endswith((".gguf", ".safetensors", ".json")):
         return None
     if (at and not _is_path(revision)) or (colon and not _is_path(file)):
-        raise InputError(
+        raise ModelError(
             f"{text[:200]!r}: the revision or file is not usable; write org/repo@revision:folder/file.gguf."
         )
     return HubName(repository, revision or "main", file or None)
@@ -114,7 +114,7 @@ class HubRepository(_Remote):
 
     def open(self, path: str) -> AbstractContextManager[ByteSource]:
         if path not in self.sizes:
-            raise InputError(f"{self.name}: it holds no file {path!r}; look at its list of files.")
+            raise FileError(f"{self.name}: it holds no file {path!r}; look at its list of files.")
         where = self._where.repository
         url = f"{self._endpoint}/{where}/resolve/{self.commit}/{quote(path)}"
         key = ("file", self._endpoint, where, path, self._hashes[path])
@@ -138,12 +138,12 @@ class HubRepository(_Remote):
         if self._transport.settings.offline:
             saved = self._cache.load(key)
             if saved is None or not _COMMIT.fullmatch(saved.decode(errors="replace")):
-                raise InputError(f"{self.name}: it is not in the cache; run this once without --offline.")
+                raise NetworkError(f"{self.name}: it is not in the cache; run this once without --offline.")
             return saved.decode()
         answer, _ = self._transport.get_json(f"{self._api}/revision/{quote(revision, safe='')}?expand[]=sha", self.name)
         commit = answer.get("sha") if isinstance(answer, dict) else None
         if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
-            raise InputError(f"{self.name}: the hub's answer names no commit; check HF_ENDPOINT.")
+            raise NetworkError(f"{self.name}: the hub's answer names no commit; check HF_ENDPOINT.")
         self._cache.store(key, commit.encode())
         return commit
 
@@ -159,21 +159,21 @@ class HubRepository(_Remote):
     def _fetch_rows(self) -> list[tuple[str, int, str]]:
         """(path, size in bytes, hash of the contents) of every model file, over all pages of the listing."""
         if self._transport.settings.offline:
-            raise InputError(f"{self.name}: its list of files is not in the cache; run this once without --offline.")
+            raise NetworkError(f"{self.name}: its list of files is not in the cache; run this once without --offline.")
         rows: list[tuple[str, int, str]] = []
         url: str | None = f"{self._api}/tree/{self.commit}?recursive=true"
         for _ in range(_MAX_PAGES):
             if url is None:
                 return rows
             if origin(url) != origin(self._endpoint):
-                raise InputError(f"{self.name}: the hub's listing goes on at another server, which is refused.")
+                raise NetworkError(f"{self.name}: the hub's listing goes on at another server, which is refused.")
             page, url = self._transport.get_json(url, self.name)
             if not isinstance(page, list):
-                raise InputError(f"{self.name}: the hub's answer is not a list of files; check HF_ENDPOINT.")
+                raise NetworkError(f"{self.name}: the hub's answer is not a list of files; check HF_ENDPOINT.")
             rows += [row for row in map(_row, page) if row is not None]
             if len(rows) > _MAX_FILES:
                 break
-        raise InputError(f"{self.name}: the repository's listing does not end; name one file as {self.name}:FILE.")
+        raise NetworkError(f"{self.name}: the repository's listing does not end; name one file as {self.name}:FILE.")
 
 
 def _row(entry: Any) -> tuple[str, int, str] | None:
@@ -210,7 +210,7 @@ class UrlFiles(_Remote):
         super().__init__(transport, cache)
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
-            raise InputError("the address holds a user name or password; leave it out.")
+            raise NetworkError("the address holds a user name or password; leave it out.")
         self._folder = url.partition("?")[0].rpartition("/")[0]
         self._query = f"?{parts.query}" if parts.query else ""
         self.sizes: Mapping[str, int | None] = dict.fromkeys(names)

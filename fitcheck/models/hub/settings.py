@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, NetworkError
 from fitcheck.models.source import open_regular
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -46,7 +46,7 @@ class HubSettings:
         env = os.environ if environment is None else environment
         endpoint = env.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
         if not _is_endpoint(endpoint):
-            raise InputError("HF_ENDPOINT is not an address like https://huggingface.co; correct it or unset it.")
+            raise NetworkError("HF_ENDPOINT is not an address like https://huggingface.co; correct it or unset it.")
         return cls(
             endpoint=endpoint,
             token=_token(env),
@@ -83,5 +83,5 @@ def _token(env: Mapping[str, str]) -> str | None:
     if not token:
         return None
     if not _TOKEN.fullmatch(token):
-        raise InputError(f"{where} holds characters that no hub token has; log in again or unset it.")
+        raise NetworkError(f"{where} holds characters that no hub token has; log in again or unset it.")
     return token

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from fitcheck.errors import InputError
+from fitcheck.errors import NetworkError
 from fitcheck.models.hub.answers import RetryableError, check_is_data, check_range, check_status, total_size
 from fitcheck.models.hub.settings import HubSettings
 from fitcheck.units import KIB, MIB
@@ -94,11 +94,11 @@ class Transport:
                 body = self._body(response, _JSON_LIMIT + 1, what)
                 following = response.links.get("next", {}).get("url")
             if len(body) > _JSON_LIMIT:
-                raise InputError(f"{what}: the hub's answer does not end within {_JSON_LIMIT // MIB} MiB; try later.")
+                raise NetworkError(f"{what}: the hub's answer does not end within {_JSON_LIMIT // MIB} MiB; try later.")
             try:
                 return json.loads(body), urljoin(url, following) if following else None
             except (ValueError, RecursionError):
-                raise InputError(
+                raise NetworkError(
                     f"{what}: the hub answers with something that is not its JSON, perhaps a login page; "
                     "check HF_ENDPOINT and the network."
                 ) from None
@@ -167,7 +167,7 @@ class Transport:
                     return
             finally:
                 response.close()
-        raise InputError(f"{what}: the server redirects in circles; check the address.")
+        raise NetworkError(f"{what}: the server redirects in circles; check the address.")
 
     def _send(self, url: str, headers: dict[str, str], what: str) -> httpx.Response:
         sent = dict(headers)
@@ -202,7 +202,7 @@ class Transport:
             problem = state.outcome.exception() if state.outcome else None
             asked = problem.wait if isinstance(problem, RetryableError) else None
             if asked is not None and asked > settings.longest_wait:
-                raise InputError(f"{problem} It asks to wait {asked:.0f} s; try again then.")
+                raise NetworkError(f"{problem} It asks to wait {asked:.0f} s; try again then.")
             if asked is not None:
                 return asked
             backoff = settings.first_wait * float(2 ** (state.attempt_number - 1))
@@ -224,7 +224,7 @@ class Transport:
         except RetryableError as problem:
             with self._lock:
                 self._given_up += 1
-            raise InputError(f"{problem} Tried {tries} {'times' if tries > 1 else 'time'}; try later.") from None
+            raise NetworkError(f"{problem} Tried {tries} {'times' if tries > 1 else 'time'}; try later.") from None
         return result
 
 
@@ -238,7 +238,7 @@ def _network_problems(what: str) -> Iterator[None]:
     try:
         yield
     except DeadlineError:
-        raise InputError(f"{what}: the server sends too slowly; try later.") from None
+        raise NetworkError(f"{what}: the server sends too slowly; try later.") from None
     except httpx.TimeoutException:
         raise RetryableError(f"{what}: the server does not answer in time.") from None
     except httpx.ConnectError:
@@ -249,8 +249,8 @@ def _network_problems(what: str) -> Iterator[None]:
         raise RetryableError(f"{what}: the connection broke before the answer was complete.") from None
 
 
-def _bad_address(what: str) -> InputError:
-    return InputError(f"{what}: this is not an address that can be fetched; check it.")
+def _bad_address(what: str) -> NetworkError:
+    return NetworkError(f"{what}: this is not an address that can be fetched; check it.")
 
 
 def _redirected(url: str, location: str, what: str) -> str:
@@ -260,7 +260,9 @@ def _redirected(url: str, location: str, what: str) -> str:
     except ValueError:
         raise _bad_address(what) from None
     if not location or scheme not in ("http", "https") or not host:
-        raise InputError(f"{what}: the server redirects to nowhere; check the address.")
+        raise NetworkError(f"{what}: the server redirects to nowhere; check the address.")
     if scheme == "http" and origin(url)[0] == "https":
-        raise InputError(f"{what}: the server redirects from https to plain http, which is refused; check the address.")
+        raise NetworkError(
+            f"{what}: the server redirects from https to plain http, which is refused; check the address."
+        )
     return target

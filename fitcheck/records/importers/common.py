@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from fitcheck.errors import InputError
+from fitcheck.errors import CardError, InputError, OptionError, RecordError
 from fitcheck.hardware import catalog
 from fitcheck.records.fields import clean_text, slugify
 from fitcheck.records.reading import describe
@@ -73,7 +73,7 @@ class Imported:
 def need(value: str | None, option: str, why: str) -> str:
     """``value``, or an InputError that asks for ``option``."""
     if not value:
-        raise InputError(f"{option} is needed: {why}.")
+        raise OptionError(f"{option} is needed: {why}.")
     return value
 
 
@@ -91,7 +91,7 @@ def finish(document: dict[str, object], unmapped: tuple[str, ...], where: str, g
         source = Source.model_validate({**record.source.model_dump(), "missing": missing or None})
         return Imported(record.model_copy(update={"source": source}), missing, unmapped)
     except ValidationError as error:
-        raise InputError(f"{where}: does not give a valid record ({describe(error)}).") from error
+        raise RecordError(f"{where}: does not give a valid record ({describe(error)}).") from error
 
 
 def _without_none(value: object) -> object:
@@ -134,7 +134,7 @@ def card_named(text: str) -> dict[str, object]:
     try:
         known = catalog.find_card(text)
     except InputError as error:
-        raise InputError(str(error).replace("--gpu", "--card")) from error
+        raise CardError(str(error).replace("--gpu", "--card")) from error
     return {"slug": known.slug, "name": safe_name(known.name), "vendor": slugify(known.vendor), "count": 1}
 
 

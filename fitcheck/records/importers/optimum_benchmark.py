@@ -9,7 +9,7 @@ import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import CardError, RecordError
 from fitcheck.records.fields import MAX_SAMPLES, slugify
 from fitcheck.records.importers.common import (
     Given,
@@ -43,10 +43,10 @@ def read(content: bytes, where: str, given: Given) -> list[Imported]:
     data = parse_json(content, where)
     config, report = (data.get("config"), data.get("report")) if isinstance(data, dict) else (None, None)
     if not isinstance(config, dict) or not isinstance(report, dict):
-        raise InputError(f"{where}: is not optimum-benchmark's benchmark.json (keys `config` and `report` expected).")
+        raise RecordError(f"{where}: is not optimum-benchmark's benchmark.json (keys `config` and `report` expected).")
     target = next((name for name in _TARGETS if _values(report, name)), None)
     if target is None:
-        raise InputError(f"{where}: has no latency of generate, call or forward; run the benchmark with latency=True.")
+        raise RecordError(f"{where}: has no latency of generate, call or forward; run the benchmark with latency=True.")
     first, task = _TARGETS[target]
     backend, environment, scenario = (_block(config, name) for name in ("backend", "environment", "scenario"))
     values = _values(report, target)
@@ -161,7 +161,7 @@ def _card(backend: dict[str, Any], environment: dict[str, Any], given: Given) ->
     names = environment.get("gpu")
     names = names if isinstance(names, list) else [names] if isinstance(names, str) else []
     if not names:
-        raise InputError("--card is needed: the benchmark ran on a GPU and does not name it.")
+        raise CardError("--card is needed: the benchmark ran on a GPU and does not name it.")
     total = _whole(environment.get("gpu_vram_mb"))
     memory = None if total is None else (total if total > 1 << 30 else total * 10**6) // len(names)
     used = backend.get("device_ids")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, OptionError, RecordError
 from fitcheck.records import store
 from fitcheck.records.blocks import Software
 from fitcheck.records.findings import Rank
@@ -114,7 +114,7 @@ def read_records(paths: Iterable[Path], now: float, flagged: bool = False) -> Ta
     if not taken.records:
         names = ", ".join(str(path) for path in given) or "nothing"
         why = " ".join(taken.notes) or "There is no record file."
-        raise InputError(f"{names}: no record to work with. {why}")
+        raise RecordError(f"{names}: no record to work with. {why}")
     return taken
 
 
@@ -122,7 +122,7 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_dir() and not path.is_symlink():
         return store.record_files(path)
     if not path.exists():
-        raise InputError(f"{path}: there is no such file or folder; give records, a folder of them, or NAME=VALUE,…")
+        raise RecordError(f"{path}: there is no such file or folder; give records, a folder of them, or NAME=VALUE,…")
     return iter((path,))
 
 
@@ -133,7 +133,7 @@ def parse_query(text: str) -> dict[str, str]:
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in {*_FIELDS, "id", "since", "until"}:
             known = ", ".join((*_FIELDS, "id", "since", "until"))
-            raise InputError(f"{text!r}: {name!r} is nothing to ask for; names are {known}, like revision=pr241.")
+            raise OptionError(f"{text!r}: {name!r} is nothing to ask for; names are {known}, like revision=pr241.")
         if name in ("since", "until"):
             _day(value, name)
         wanted[name] = value
@@ -145,7 +145,9 @@ def select(records: Sequence[AnyRecord], query: dict[str, str]) -> list[AnyRecor
     found = [record for record in records if all(_matches(record, name, value) for name, value in query.items())]
     if not found:
         asked = ",".join(f"{name}={value}" for name, value in query.items())
-        raise InputError(f"{asked}: none of {len(records)} records is so; `fitcheck results list` shows what there is.")
+        raise RecordError(
+            f"{asked}: none of {len(records)} records is so; `fitcheck results list` shows what there is."
+        )
     return found
 
 
@@ -165,4 +167,4 @@ def _day(text: str, name: str) -> datetime.date:
     try:
         return datetime.date.fromisoformat(text)
     except ValueError as error:
-        raise InputError(f"{name}={text}: is not a date; write it like 2026-05-31.") from error
+        raise OptionError(f"{name}={text}: is not a date; write it like 2026-05-31.") from error

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import RecordError
 from fitcheck.records.reading import read_bounded
 from fitcheck.records.regressions.judgement import Judgement, Verdict
 from fitcheck.records.regressions.runs import Run
@@ -59,7 +59,9 @@ class Kept:
             mine = [run for run in chosen if _names(pin.series, run.series)]
             keep = [run for run in mine if any(run.id.startswith(name) for name in pin.records)]
             if mine and not keep:
-                raise InputError(f"{NAME}: none of the records pinned for series {pin.series} is among the baseline's.")
+                raise RecordError(
+                    f"{NAME}: none of the records pinned for series {pin.series} is among the baseline's."
+                )
             chosen = [run for run in chosen if run not in mine or run in keep]
         return chosen
 
@@ -88,10 +90,10 @@ def read_kept(path: Path) -> Kept:
     try:
         document = tomllib.loads(read_bounded(path).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid TOML ({str(error)[:200]}).") from error
+        raise RecordError(f"{path}: is not valid TOML ({str(error)[:200]}).") from error
     unknown = sorted(set(document) - {"pinned", "acknowledged"})
     if unknown:
-        raise InputError(f"{path}: {unknown[0]!r} is unknown; [[pinned]] and [[acknowledged]] are what it holds.")
+        raise RecordError(f"{path}: {unknown[0]!r} is unknown; [[pinned]] and [[acknowledged]] are what it holds.")
     pins = tuple(_pinned(entry, path) for entry in _tables(document, "pinned", path))
     notes = tuple(_acknowledged(entry, path) for entry in _tables(document, "acknowledged", path))
     return Kept(pins, notes)
@@ -100,7 +102,7 @@ def read_kept(path: Path) -> Kept:
 def _tables(document: Mapping[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
     found = document.get(name, [])
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise InputError(f"{path}: {name} is a list of tables; write [[{name}]].")
+        raise RecordError(f"{path}: {name} is a list of tables; write [[{name}]].")
     return found
 
 
@@ -108,7 +110,7 @@ def _pinned(entry: dict[str, Any], path: Path) -> Pinned:
     _only(entry, {"series", "records", "reason"}, "pinned", path)
     records = entry.get("records")
     if not isinstance(records, list) or not records or not all(isinstance(name, str) and name for name in records):
-        raise InputError(f'{path}: pinned.records is a list of record ids, like ["03e33515a2df"].')
+        raise RecordError(f'{path}: pinned.records is a list of record ids, like ["03e33515a2df"].')
     return Pinned(_word(entry, "series", "pinned", path), tuple(records), _word(entry, "reason", "pinned", path))
 
 
@@ -117,9 +119,9 @@ def _acknowledged(entry: dict[str, Any], path: Path) -> Acknowledged:
     _only(entry, {"series", "metric", "ratio", "reason", "until"}, kind, path)
     ratio, until = entry.get("ratio"), entry.get("until")
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio < 1e6:
-        raise InputError(f"{path}: acknowledged.ratio is how far it may go, candidate to baseline, like 1.08.")
+        raise RecordError(f"{path}: acknowledged.ratio is how far it may go, candidate to baseline, like 1.08.")
     if until is not None and type(until) is not datetime.date:
-        raise InputError(f"{path}: acknowledged.until is a date without quotes, like 2027-06-30.")
+        raise RecordError(f"{path}: acknowledged.until is a date without quotes, like 2027-06-30.")
     series, metric = _word(entry, "series", kind, path), _word(entry, "metric", kind, path)
     return Acknowledged(series, metric, float(ratio), _word(entry, "reason", kind, path), until)
 
@@ -127,11 +129,11 @@ def _acknowledged(entry: dict[str, Any], path: Path) -> Acknowledged:
 def _only(entry: dict[str, Any], known: set[str], kind: str, path: Path) -> None:
     unknown = sorted(set(entry) - known)
     if unknown:
-        raise InputError(f"{path}: {kind}.{unknown[0]} is unknown; it has {', '.join(sorted(known))}.")
+        raise RecordError(f"{path}: {kind}.{unknown[0]} is unknown; it has {', '.join(sorted(known))}.")
 
 
 def _word(entry: dict[str, Any], name: str, kind: str, path: Path) -> str:
     value = entry.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{path}: {kind}.{name} is missing; every entry of [[{kind}]] states it as text.")
+        raise RecordError(f"{path}: {kind}.{name} is missing; every entry of [[{kind}]] states it as text.")
     return value

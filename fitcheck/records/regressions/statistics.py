@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import MissingExtraError, extra
 
 SEED = 20_150_915
 _DRAWS = 4000
@@ -33,7 +33,7 @@ def require() -> None:
         import ruptures  # noqa: F401
         import scipy.stats  # noqa: F401
     except ImportError as error:
-        raise InputError(f"regression tracking needs scipy and ruptures; {extra('results')}.") from error
+        raise MissingExtraError(f"regression tracking needs scipy and ruptures; {extra('results')}.") from error
 
 
 def median_variance(count: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fitcheck.errors import InputError, extra
+from fitcheck.errors import MissingExtraError, NetworkError, OptionError, RecordError, extra
 from fitcheck.records.targets import Payload, Receipt, batch_title
 
 if TYPE_CHECKING:
@@ -27,25 +27,25 @@ def connect(dataset: str) -> tuple[HfApi, str]:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     except ImportError as error:
-        raise InputError(f"--to hub needs huggingface_hub; {extra('results')}.") from error
+        raise MissingExtraError(f"--to hub needs huggingface_hub; {extra('results')}.") from error
     api = HfApi()
     try:
         account = str(api.whoami()["name"])
         api.repo_info(dataset, repo_type="dataset")
     except LocalTokenNotFoundError as error:
-        raise InputError("--to hub: you are not logged in; run `hf auth login` first.") from error
+        raise NetworkError("--to hub: you are not logged in; run `hf auth login` first.") from error
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, HFValidationError):
-            raise InputError(f"--to hub: the dataset {dataset!r} is refused ({_first_line(error)}).") from error
-        raise InputError(f"--to hub: {api.endpoint} {_NO_HUB}") from error
+            raise OptionError(f"--to hub: the dataset {dataset!r} is refused ({_first_line(error)}).") from error
+        raise NetworkError(f"--to hub: {api.endpoint} {_NO_HUB}") from error
     except HfHubHTTPError as error:
-        raise InputError(
+        raise NetworkError(
             f"--to hub: the login or the dataset {dataset!r} is refused ({_first_line(error)})."
         ) from error
     except Exception as error:
         if not _unreachable(error):
             raise
-        raise InputError(
+        raise NetworkError(
             f"--to hub: {api.endpoint} cannot be reached ({_first_line(error)}); try again later."
         ) from error
     return api, account
@@ -69,11 +69,11 @@ def submit(payloads: Sequence[Payload], dataset: str, api: HfApi, account: str) 
         return retrying(_submit_once, payloads, dataset, api, account)
     except Exception as error:
         if isinstance(error, ValueError | KeyError | TypeError) and not isinstance(error, HfHubHTTPError):
-            raise InputError(f"--to hub: {api.endpoint} {_NO_HUB}; the record is saved.") from error
+            raise NetworkError(f"--to hub: {api.endpoint} {_NO_HUB}; the record is saved.") from error
         if not (isinstance(error, HfHubHTTPError) or _unreachable(error)):
             raise
         message = f"--to hub: {dataset} was not reached or refused ({_first_line(error)})"
-        raise InputError(f"{message}; the record is saved, submit again to retry.") from error
+        raise NetworkError(f"{message}; the record is saved, submit again to retry.") from error
 
 
 def _passing(error: BaseException) -> bool:
@@ -121,7 +121,7 @@ def _missing(payloads: Sequence[Payload], dataset: str, api: HfApi, revision: st
     }
     for payload, path in zip(payloads, paths, strict=True):
         if there.get(path, payload.git_blob) != payload.git_blob:
-            raise InputError(f"{path}: the dataset has this file with other content.")
+            raise RecordError(f"{path}: the dataset has this file with other content.")
     return [payload for payload, path in zip(payloads, paths, strict=True) if path not in there]
 
 

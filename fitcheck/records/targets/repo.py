@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, NetworkError, RecordError
 from fitcheck.records.targets import Payload, Receipt, batch_name, batch_title
 
 FOLDER = "results"
@@ -47,7 +47,7 @@ def open_clone(path: Path, remote: str = "origin", fetch: bool = True) -> Clone:
     root = Path(_git(path, "rev-parse", "--show-toplevel", why=f"--clone: {path} is not a git clone").strip())
     remotes = _git(root, "remote").split()
     if fetch and remote not in remotes:
-        raise InputError(f"--clone: {root} has no remote {remote!r}; add one with `git remote add`, or use --no-push.")
+        raise RecordError(f"--clone: {root} has no remote {remote!r}; add one with `git remote add`, or use --no-push.")
     if fetch:
         _git(root, "fetch", "--quiet", remote, why=f"the remote {remote!r} cannot be reached or does not let you in")
     for name in (f"refs/remotes/{remote}/HEAD", f"refs/remotes/{remote}/main", f"refs/remotes/{remote}/master", "HEAD"):
@@ -57,9 +57,9 @@ def open_clone(path: Path, remote: str = "origin", fetch: bool = True) -> Clone:
             base_branch = target.strip().removeprefix("refs/remotes/").removeprefix(f"{remote}/")
             break
     else:
-        raise InputError(f"--clone: {root} has no commit yet; clone fitcheck's repository first.")
+        raise RecordError(f"--clone: {root} has no commit yet; clone fitcheck's repository first.")
     if _try(root, "rev-parse", "--verify", "--quiet", f"{found.strip()}:{FOLDER}") is None:
-        raise InputError(f"--clone: {root} has no folder {FOLDER}/; give a clone of fitcheck's repository.")
+        raise RecordError(f"--clone: {root} has no folder {FOLDER}/; give a clone of fitcheck's repository.")
     return Clone(root, remote, found.strip(), base_branch)
 
 
@@ -127,7 +127,7 @@ def _missing(payloads: Sequence[Payload], root: Path, commit: str) -> list[Paylo
         if there is None:
             missing.append(payload)
         elif there.strip() != payload.git_blob:
-            raise InputError(f"{FOLDER}/{payload.path}: the repository has this file with other content.")
+            raise RecordError(f"{FOLDER}/{payload.path}: the repository has this file with other content.")
     return missing
 
 
@@ -172,6 +172,11 @@ def pull_request_address(remote: str, base: str, branch: str) -> str | None:
     return _HOSTS[match[1]].format(path=match[2], base=base, branch=branch)
 
 
+def _kind(arguments: Sequence[str]) -> type[InputError]:
+    """What a failure of this git command is about: the remote, or the clone."""
+    return NetworkError if arguments[0] in ("fetch", "push") else RecordError
+
+
 def _run(
     root: Path, arguments: Sequence[str], content: bytes, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
@@ -180,9 +185,9 @@ def _run(
         command = ["git", "-C", str(root), *arguments]
         return subprocess.run(command, input=content, env=settings, capture_output=True, timeout=_TIMEOUT, check=False)
     except FileNotFoundError as error:
-        raise InputError("git is not installed; install it, or submit with --to FOLDER.") from error
+        raise RecordError("git is not installed; install it, or submit with --to FOLDER.") from error
     except subprocess.TimeoutExpired as error:
-        raise InputError(
+        raise _kind(arguments)(
             f"git {arguments[0]} did not finish in {_TIMEOUT} s; the record is saved, submit again."
         ) from error
 
@@ -193,7 +198,7 @@ def _git(
     result = _run(root, arguments, content, environment or {})
     if result.returncode:
         lines = result.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise InputError(f"{why or f'git {arguments[0]} failed'} ({_public(lines[-1])[:200]}).")
+        raise _kind(arguments)(f"{why or f'git {arguments[0]} failed'} ({_public(lines[-1])[:200]}).")
     return result.stdout.decode("utf-8", "replace")
 
 

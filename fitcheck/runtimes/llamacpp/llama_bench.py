@@ -13,7 +13,7 @@ import json
 import re
 from pathlib import PurePosixPath, PureWindowsPath
 
-from fitcheck.errors import InputError
+from fitcheck.errors import CardError, RecordError
 from fitcheck.records.fields import MAX_ITEMS
 from fitcheck.records.importers.common import (
     Given,
@@ -60,7 +60,7 @@ def read(content: bytes, where: str, given: Given) -> list[Imported]:
     """The records in a llama-bench output of any of its formats. Raises InputError when it is none."""
     rows = _rows(content, where)
     if not rows:
-        raise InputError(f"{where}: holds no llama-bench result; save one with `llama-bench -m FILE -o json`.")
+        raise RecordError(f"{where}: holds no llama-bench result; save one with `llama-bench -m FILE -o json`.")
     groups: dict[str, list[Row]] = {}
     for row in rows:
         key = json.dumps({name: value for name, value in sorted(row.items()) if name not in _TEST})
@@ -84,7 +84,7 @@ def _rows(content: bytes, where: str) -> list[Row]:
     else:
         rows = _comma_separated(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "avg_ts" in row for row in rows):
-        raise InputError(f"{where}: is not llama-bench output (JSON, JSONL, CSV or its Markdown table is expected).")
+        raise RecordError(f"{where}: is not llama-bench output (JSON, JSONL, CSV or its Markdown table is expected).")
     return rows
 
 
@@ -101,7 +101,7 @@ def _markdown(text: str, where: str) -> list[Row]:
     lines = [line.strip().strip("|") for line in text.splitlines() if line.strip().startswith("|")]
     header = [cell.strip() for cell in lines[0].split("|")]
     if "t/s" not in header or "test" not in header:
-        raise InputError(f"{where}: the Markdown table is not llama-bench's (no columns `test` and `t/s`).")
+        raise RecordError(f"{where}: the Markdown table is not llama-bench's (no columns `test` and `t/s`).")
     build = _BUILD.search(text)
     rows = []
     for line in lines[2:]:
@@ -109,7 +109,7 @@ def _markdown(text: str, where: str) -> list[Row]:
         test = _TEST_NAME.fullmatch(cells.pop("test", ""))
         rate = re.fullmatch(r"([\d.]+)\s*±\s*([\d.]+)", cells.pop("t/s", ""))
         if test is None or rate is None:
-            raise InputError(f"{where}: the row {line.strip()[:80]!r} has no test or rate that can be read.")
+            raise RecordError(f"{where}: the row {line.strip()[:80]!r} has no test or rate that can be read.")
         row: Row = {_COLUMNS.get(name, name): value for name, value in cells.items() if name not in ("size", "params")}
         row |= {"n_prompt": test.group(1) or 0, "n_gen": test.group(2) or 0, "n_depth": test.group(3) or 0}
         row |= {"avg_ts": rate.group(1), "stddev_ts": rate.group(2)}
@@ -189,7 +189,7 @@ def _card(row: Row, where: str, given: Given) -> dict[str, object] | None:
         return card_info(names[0], count=len(names))
     backend = str(row.get("backends") or "")
     if backend and backend not in ("CPU", "BLAS", "CPU,BLAS", "BLAS,CPU"):
-        raise InputError(f"{where}: ran on {backend} and does not name the card; add --card, like --card 'RTX 4070'.")
+        raise CardError(f"{where}: ran on {backend} and does not name the card; add --card, like --card 'RTX 4070'.")
     return None
 
 
@@ -222,7 +222,9 @@ def _rate(row: Row, where: str) -> dict[str, object]:
             "samples": tuple(float(value) for value in samples) if isinstance(samples, list) and samples else None,
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: a llama-bench row has no readable n_prompt, n_gen and avg_ts ({error}).") from error
+        raise RecordError(
+            f"{where}: a llama-bench row has no readable n_prompt, n_gen and avg_ts ({error})."
+        ) from error
 
 
 def _repeats(rows: list[Row]) -> int:

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from fitcheck.data_files import read_text
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, RecordError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_from_gguf
@@ -90,7 +90,7 @@ def llamacpp_accuracy(path: Path | None = None) -> tuple[list[PrintedFigure], li
         try:
             text, readings = path.read_text("utf-8"), {}
         except (OSError, UnicodeDecodeError) as problem:
-            raise InputError(f"{path}: the rows cannot be read ({problem}).") from problem
+            raise RecordError(f"{path}: the rows cannot be read ({problem}).") from problem
     found: list[PrintedFigure] = []
     skipped: list[str] = []
     for index, row in enumerate(csv.DictReader(StringIO(text))):

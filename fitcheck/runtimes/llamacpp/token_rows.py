@@ -16,7 +16,7 @@ from functools import cache
 from io import StringIO
 
 from fitcheck.data_files import read_text
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, ModelError, RecordError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, machine_for
@@ -106,7 +106,7 @@ def bench_rows() -> tuple[tuple[BenchRow, ...], tuple[str, ...]]:
 def _read(index: int, row: dict[str, str]) -> BenchRow:
     row = {**row, "model_key": row["model_key"] or _shape(row["model"])}
     if row["card_key"].startswith("Apple") and row["backend"] == "Vulkan":
-        raise InputError("Vulkan on Apple's chips is a translation layer")
+        raise RecordError("Vulkan on Apple's chips is a translation layer")
     architecture = known_language_model(row["model_key"])
     tensors, scale = _table(architecture, row)
     prompt, tokens, depth = _test(row["test"])
@@ -140,7 +140,7 @@ def _shape(model: str) -> str:
     """The catalog's slug of a printed model name. Raises InputError where there is none."""
     found = next((slug for name, slug in _SHAPES.items() if model.startswith(name)), "")
     if found not in known_language_models():
-        raise InputError("the catalog lacks the model's shape")
+        raise ModelError("the catalog lacks the model's shape")
     return found
 
 
@@ -165,7 +165,7 @@ def _test(text: str) -> tuple[bool, int, int]:
         return False, _SERVED_TOKENS, 0
     found = _TEST.fullmatch(text)
     if found is None:
-        raise InputError(f"the test {text!r} is not one of llama-bench's")
+        raise RecordError(f"the test {text!r} is not one of llama-bench's")
     return found[1] == "pp", int(found[2]), int(found[3] or 0)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError, RecordError
 from fitcheck.records.importers.common import Given, Imported, card_named, finish, gguf_identity, need
 from fitcheck.units import GIB
 
@@ -30,7 +30,7 @@ def read(content: bytes, where: str, given: Given) -> list[Imported]:
     text = content.decode("utf-8", "replace")
     load, count = _LOAD.search(text), _COUNT.search(text)
     if load is None or count is None:
-        raise InputError(f"{where}: is no SenseNova-U1 profile summary (it has lines `model load` and `generations`).")
+        raise RecordError(f"{where}: is no SenseNova-U1 profile summary (it has lines `model load` and `generations`).")
     calls, images, total = int(count[1]), int(count[2]), float(count[3])
     width, height, batch, seconds = _calls(text, where, given, calls, images, total)
     peak = _peak(_PEAK, text)
@@ -82,14 +82,14 @@ def _calls(
     listed = [(int(w), int(h), int(batch), float(s)) for w, h, batch, s in _CALL.findall(text)]
     if listed:
         if len({row[:3] for row in listed}) > 1:
-            raise InputError(f"{where}: its calls have different sizes; profile one size at a time to import it.")
+            raise RecordError(f"{where}: its calls have different sizes; profile one size at a time to import it.")
         width, height, batch, _ = listed[0]
         return width, height, batch, tuple(row[3] for row in listed)
     if given.width is None or given.height is None:
-        raise InputError(f"{where}: a summary of one call does not state the size; add --size, like --size 2048x2048.")
+        raise OptionError(f"{where}: a summary of one call does not state the size; add --size, like --size 2048x2048.")
     tokens = _TOKENS.search(text)
     if tokens is not None:
         patch, stated = int(tokens[1]), int(tokens[2])
         if patch and (given.width // patch) * (given.height // patch) != stated:
-            raise InputError(f"{where}: --size {given.width}x{given.height} is not the size of {stated} image tokens.")
+            raise OptionError(f"{where}: --size {given.width}x{given.height} is not the size of {stated} image tokens.")
     return given.width, given.height, max(images // max(calls, 1), 1), (total / calls,) * calls if calls else ()

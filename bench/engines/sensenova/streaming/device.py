@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fitcheck.errors import InputError
+from fitcheck.errors import MeasurementError, OptionError
 from fitcheck.units import format_gib
 
 PAGE = 4096
@@ -72,7 +72,9 @@ class CudaAccelerator:
 
     def __init__(self, device: torch.device) -> None:
         if not torch.cuda.is_available():
-            raise InputError(f"device: torch sees no CUDA card for {device}; use --device cpu --tiny for a dry run.")
+            raise MeasurementError(
+                f"device: torch sees no CUDA card for {device}; use --device cpu --tiny for a dry run."
+            )
         self.device = torch.device("cuda", device.index if device.index is not None else torch.cuda.current_device())
         torch.cuda.set_device(self.device)
 
@@ -113,7 +115,7 @@ class CudaAccelerator:
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
         status = runtime.cudaHostRegister(buffer.data_ptr(), buffer.numel(), _PORTABLE)
         if int(status) != 0:
-            raise InputError(
+            raise MeasurementError(
                 f"host memory: the driver refused to pin {format_gib(buffer.numel(), 2)} (cudaHostRegister: {status}); "
                 "free host memory or choose --policy upstream."
             )
@@ -214,9 +216,9 @@ def accelerator(name: str) -> Accelerator:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"device: {name!r} is not a device; choose cuda, cuda:N or cpu.") from error
+        raise OptionError(f"device: {name!r} is not a device; choose cuda, cuda:N or cpu.") from error
     if device.type == "cuda":
         return CudaAccelerator(device)
     if device.type == "cpu":
         return HostAccelerator(device)
-    raise InputError(f"device: the bench drives cuda and cpu, not {device.type!r}.")
+    raise OptionError(f"device: the bench drives cuda and cpu, not {device.type!r}.")

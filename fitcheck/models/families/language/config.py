@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.models.families.language.architecture import LanguageArchitecture, defaults, traits
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 
@@ -60,7 +60,7 @@ def architecture_from_config(config: Mapping[str, Any]) -> LanguageArchitecture:
             metadata[f"{name}.{key}"] = value
     for key in ("block_count", "embedding_length"):
         if f"{name}.{key}" not in metadata:
-            raise InputError(f"config.json: {_KEYS[key][0]} is missing, so the model's shape is unknown.")
+            raise FileError(f"config.json: {_KEYS[key][0]} is missing, so the model's shape is unknown.")
     _latent(name, told, metadata)
     _per_layer(name, told, metadata)
     _state(name, told, metadata)
@@ -77,7 +77,7 @@ def _name(config: Mapping[str, Any], told: Mapping[str, Any]) -> str:
             return str(types[kind])
     kind = told.get("model_type")
     if not isinstance(kind, str) or not kind:
-        raise InputError("config.json: model_type is missing, so this is not a transformers model.")
+        raise FileError("config.json: model_type is missing, so this is not a transformers model.")
     return kind
 
 

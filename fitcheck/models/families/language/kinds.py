@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import InputError, NotModelledError
+from fitcheck.errors import FileError, NotModelledError
 from fitcheck.models.families.language.architecture import defaults
 from fitcheck.models.gguf import GgufHeader
 
@@ -65,7 +65,7 @@ def require_language_model(header: GgufHeader) -> None:
     """Raises InputError for a file that is no model by itself, NotModelledError for one whose run is not modelled."""
     kind = kind_of_file(header)
     if not kind.model:
-        raise InputError(f"{header.name}: this is {kind.says}.")
+        raise FileError(f"{header.name}: this is {kind.says}.")
     if kind.name not in ("language", "diffusion language", "unknown"):
         raise NotModelledError(f"this is {kind.says} ({header.architecture})")
     if kind.name != "unknown" and not kind.modelled:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import InputError
+from fitcheck.errors import ModelError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 
@@ -58,7 +58,7 @@ def language_entry(slug: str) -> LanguageEntry:
     """The catalog's entry of exactly that short name. Raises InputError with the names there are."""
     row = _data()["models"].get(slug)
     if row is None:
-        raise InputError(
+        raise ModelError(
             f"language model {slug!r} is not in the catalog; known are {', '.join(known_language_models())}."
         )
     own = {key: value for key, value in row.items() if key not in ("like", "metadata")}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fitcheck.errors import InputError
+from fitcheck.errors import FileError
 from fitcheck.models.families.language.architecture import (
     Block,
     LanguageArchitecture,
@@ -59,7 +59,7 @@ class Keys:
     def required(self, key: str) -> int:
         value = self.integer(key)
         if value is None:
-            raise InputError(f"GGUF metadata: {self.architecture}.{key} is missing, so the model's shape is unknown.")
+            raise FileError(f"GGUF metadata: {self.architecture}.{key} is missing, so the model's shape is unknown.")
         return value
 
     def each(self, key: str, blocks: int, default: int) -> list[int]:
@@ -69,7 +69,7 @@ class Keys:
             return [default] * blocks
         if isinstance(value, list | tuple):
             if len(value) < blocks:
-                raise InputError(
+                raise FileError(
                     f"GGUF metadata: {self.architecture}.{key} lists {len(value)} layers, block_count says {blocks}."
                 )
             return [self._checked(key, item) for item in value[:blocks]]
@@ -80,7 +80,7 @@ class Keys:
         if not isinstance(value, list | tuple):
             return None
         if len(value) < blocks:
-            raise InputError(
+            raise FileError(
                 f"GGUF metadata: {self.architecture}.{key} lists {len(value)} layers, block_count says {blocks}."
             )
         return [bool(item) for item in value[:blocks]]
@@ -88,9 +88,9 @@ class Keys:
     def _checked(self, key: str, value: Any) -> int:
         # NaN and infinity are no whole numbers either
         if not (type(value) is int or (isinstance(value, float) and value.is_integer())):
-            raise InputError(f"GGUF metadata: {self.architecture}.{key} is {value!r}, not a whole number.")
+            raise FileError(f"GGUF metadata: {self.architecture}.{key} is {value!r}, not a whole number.")
         if not 0 <= int(value) <= MAX_DIMENSION:
-            raise InputError(f"GGUF metadata: {self.architecture}.{key} = {value} is out of range.")
+            raise FileError(f"GGUF metadata: {self.architecture}.{key} = {value} is out of range.")
         return int(value)
 
 
@@ -101,7 +101,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     """
     name = metadata.get("general.architecture")
     if not isinstance(name, str) or not name:
-        raise InputError("GGUF metadata: general.architecture is missing, so this is not a model llama.cpp can load.")
+        raise FileError("GGUF metadata: general.architecture is missing, so this is not a model llama.cpp can load.")
     keys = Keys(metadata, name)
     known = traits(name)
     unknown: list[str] = []
@@ -110,7 +110,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
 
     count = keys.required("block_count")
     if not 0 < count <= MAX_BLOCKS:
-        raise InputError(f"GGUF metadata: {name}.block_count = {count} is outside 1 to {MAX_BLOCKS}.")
+        raise FileError(f"GGUF metadata: {name}.block_count = {count} is outside 1 to {MAX_BLOCKS}.")
     embedding = keys.required("embedding_length")
     names = {} if tensors is None else {tensor.name: tensor for tensor in tensors}
     prediction = min(keys.integer("nextn_predict_layers", 0) or 0, count)
@@ -195,10 +195,10 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
 def _require_widths(name: str, embedding: int, blocks: Sequence[Block]) -> None:
     """Raises InputError for layers that attend with no heads, or with heads of no width."""
     if embedding == 0:
-        raise InputError(f"GGUF metadata: {name}.embedding_length is 0, so the model has no width.")
+        raise FileError(f"GGUF metadata: {name}.embedding_length is 0, so the model has no width.")
     for layer, block in enumerate(blocks):
         if block.attention and 0 in (block.heads, block.key_length, block.value_length):
-            raise InputError(
+            raise FileError(
                 f"GGUF metadata: layer {layer} of {name} attends with {block.heads} heads of {block.key_length} and "
                 f"{block.value_length} values; the file is damaged, download it again."
             )

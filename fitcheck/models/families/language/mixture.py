@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
 
-from fitcheck.errors import InputError
+from fitcheck.errors import ModelError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.tables import tensor_shapes
 from fitcheck.models.quant import ALIASES, BASE, TYPES
@@ -42,7 +42,7 @@ def tier_name(text: str) -> str:
     """The tier as llama.cpp calls it. Raises InputError for one whose mixture is not a rule of llama-quant."""
     name = ALIASES.get(text.strip().upper(), text.strip().upper())
     if name not in BASE:
-        raise InputError(
+        raise ModelError(
             f"quant tier {text!r} is not one of llama.cpp's own mixtures, so its size is only known from the file's "
             f"header; choose from {', '.join(BASE)} or point fitcheck at the file."
         )

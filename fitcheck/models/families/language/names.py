@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from fitcheck.errors import InputError, ModelError
+from fitcheck.errors import ModelError
 from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
 
 LONGEST_NAME = 200
@@ -31,14 +31,14 @@ def find_language_model(text: str) -> LanguageEntry:
     """The model that ``text`` names. Raises InputError listing the candidates of an ambiguous name, else near names."""
     words = _words(text)
     if not words:
-        raise InputError("the language model is not named; give a name like qwen3-30b-a3b.")
+        raise ModelError("the language model is not named; give a name like qwen3-30b-a3b.")
     exact = [slug for slug, names in _names().items() if words in names]
     if exact:
         return language_entry(exact[0])
     found = {slug: _beyond(words, names) for slug, names in _names().items() if any(words <= name for name in names)}
     if not found:
         near = _near(text)
-        raise InputError(f"language model {text.strip()!r} is not in the catalog; near it are {', '.join(near)}.")
+        raise ModelError(f"language model {text.strip()!r} is not in the catalog; near it are {', '.join(near)}.")
     plain = [slug for slug, rest in found.items() if all(_SIZE.fullmatch(word) for word in rest)]
     meant = plain if len(plain) == 1 else list(found)
     if len(meant) == 1:
@@ -75,7 +75,7 @@ def _names_of(entry: LanguageEntry, owners: Mapping[str | None, str]) -> Iterabl
 def _words(text: str) -> frozenset[str]:
     """The words of a name: ``Qwen/Qwen3-30B-A3B`` is qwen, 3, 30b and a3b. The owner before a slash is left out."""
     if len(text) > LONGEST_NAME:
-        raise InputError(f"the model's name has {len(text)} characters; give at most {LONGEST_NAME}.")
+        raise ModelError(f"the model's name has {len(text)} characters; give at most {LONGEST_NAME}.")
     found: list[str] = []
     for word in _SPLIT.split(text.lower().rpartition("/")[2]):
         glued = _GLUED.fullmatch(word)
