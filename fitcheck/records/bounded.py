@@ -3,6 +3,7 @@ load the schema."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,27 +12,44 @@ from pathlib import Path
 from fitcheck.errors import RecordError
 
 MAX_FILE_BYTES = 1 << 20
+_PIECE = 1 << 16
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_LINK = "{}: is a symbolic link; give the file itself."
 # a results tree has two levels of folders; what lies deeper is no record, whoever put it there
 MAX_DEPTH = 8
 
 
 def read_bounded(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """A regular file's bytes. Raises InputError for links, devices, folders, and more than ``limit`` bytes."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        if path.is_symlink():
-            raise RecordError(f"{path}: is a symbolic link; give the file itself.")
-        handle = os.open(path, flags)
+        if not _NOFOLLOW and path.is_symlink():
+            raise RecordError(_LINK.format(path))
+        handle = os.open(path, _FLAGS)
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ELOOP and path.is_symlink():
+            raise RecordError(_LINK.format(path)) from error
         raise RecordError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise RecordError(f"{path}: cannot be read (it is not a regular file).")
+        content = _read(handle, limit + 1)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    finally:
         os.close(handle)
-        raise RecordError(f"{path}: cannot be read (it is not a regular file).")
-    with os.fdopen(handle, "rb") as file:
-        content = file.read(limit + 1)
     if len(content) > limit:
         raise RecordError(f"{path}: is larger than {limit} bytes; no record is that large.")
     return content
+
+
+def _read(handle: int, most: int) -> bytes:
+    """At most that many bytes; records are small, so the first piece is usually all of it."""
+    pieces, left = [], most
+    while left and (piece := os.read(handle, min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def walk(root: Path, most: int = MAX_DEPTH) -> Iterator[Path]:

@@ -199,7 +199,8 @@ def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, mon
 
 
 def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
-    """A cold process, 300 own records: under 30 ms of its own work (best of three), and neither pydantic nor duckdb."""
+    """A cold process, 300 own records: less than 3.5 times what parsing their JSON takes (best of three), and neither
+    pydantic nor duckdb. That was 30 ms on the quiet machine where the bound was set; as a ratio it holds on any."""
     for number in range(300):
         store.write(tmp_path, make_pass(created=NOW - 5000 - number))
     code = (
@@ -213,14 +214,18 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         "key = evidence.CellKey.of('sensenova-u1-8b-mot', 'Q4_K_M', Workload(Task.T2I), *names)\n"
         "found = evidence.find(key, 'rtx-4070', index)\n"
         "seconds = time.process_time() - start\n"
+        f"texts = [path.read_bytes() for path in Path({str(tmp_path)!r}).glob('*/*/*.json')]\n"
+        "start = time.process_time()\n"
+        "for text in texts: json.loads(text)\n"
+        "parsing = time.process_time() - start\n"
         "heavy = [n for n in ('pydantic', 'duckdb', 'rfc8785', 'httpx') if n in sys.modules]\n"
-        "print(json.dumps([len(found.exact), seconds, heavy]))\n"
+        "print(json.dumps([len(found.exact), seconds / parsing, heavy]))\n"
     )
-    best = 1.0
+    best = float("inf")
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
-        count, seconds, heavy = json.loads(done.stdout)
+        count, ratio, heavy = json.loads(done.stdout)
         assert (count, heavy) == (300, [])
-        best = min(best, seconds)
+        best = min(best, ratio)
         time.sleep(0.05)
-    assert best < 0.03
+    assert best < 3.5
