@@ -72,10 +72,15 @@ class Question:
 Declared = Mapping[str, tuple[Option, tuple[str, ...]]]
 
 
-@cache
 def runtime_options() -> Declared:
     """Every option that a runtime declares, with the runtimes that have it, in the registry's order."""
-    return options_of((runtime.name, declared(runtime.options)) for runtime in registry.every())
+    return _options_of_all(registry.names())
+
+
+@cache
+def _options_of_all(names: tuple[str, ...]) -> Declared:
+    """Kept by the names, so that a runtime that registers later is heard too."""
+    return options_of((name, declared(registry.get(name).options)) for name in names)
 
 
 def options_of(runtimes: Iterable[tuple[str, Mapping[str, Option]]]) -> Declared:

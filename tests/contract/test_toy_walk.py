@@ -17,6 +17,7 @@ from bench.engines import registry as drivers
 from bench.job import Job, Request
 from bench.runner import Protocol, run_cell
 from fitcheck.cli.main import application
+from fitcheck.cli.options import runtime_options
 from fitcheck.records import store
 from fitcheck.records.evidence import build
 from fitcheck.runtimes import registry
@@ -48,6 +49,13 @@ def test_check_and_explain_speak_of_it_like_of_any_other() -> None:
     assert "denoise ← peak" in out
     code, out = run("models")
     assert toy.SLUG in out
+
+
+def test_a_runtime_that_registers_after_the_options_were_asked_for_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.delitem(registry.MODULES, toy.RUNTIME.name)
+        assert "toy_ahead" not in runtime_options()
+    assert "toy_ahead" in runtime_options()
 
 
 def test_the_library_takes_its_options_and_refuses_others() -> None:
