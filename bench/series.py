@@ -16,7 +16,6 @@ import os
 import sys
 import time
 import traceback
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,7 +171,6 @@ def facts_of(row: Row) -> dict[str, Any]:
     return values
 
 
-@cache
 def runtime_options() -> dict[str, Option]:
     """The options of the runtimes that the bench measures, by name."""
     return {name: one for runtime in registry.names() for name, one in declared(runtimes.get(runtime).options).items()}
