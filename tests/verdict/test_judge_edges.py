@@ -208,7 +208,7 @@ def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> No
     assert names(worse, better) == names(better, worse) == ["better", "worse"]
 
 
-class Fixed(Runtime):
+class _Fixed:
     """A runtime that needs the same everywhere and knows these changes."""
 
     def __init__(self, need: Footprint, *changes: Change):
@@ -224,8 +224,12 @@ class Fixed(Runtime):
         yield from self.known
 
 
+def fixed(need: Footprint, *changes: Change) -> Runtime:
+    return cast(Runtime, _Fixed(need, *changes))
+
+
 def flipped(need: Footprint, one: Ask, *changes: Change) -> Flip | None:
-    runtime = Fixed(need, *changes)
+    runtime = fixed(need, *changes)
     return smallest_change(runtime, one, Wanted(), judge(runtime, one, need))
 
 
@@ -251,7 +255,7 @@ def on_card(best: int, required: int | None = None, host: int = 1, disk: int = 1
 )
 def test_the_reason_says_by_how_much(best: int, required: int, reason: str) -> None:
     need = on_card(best, required)
-    assert judge(Fixed(need), with_free(asked("RTX 4090"), 20), need).reason == reason
+    assert judge(fixed(need), with_free(asked("RTX 4090"), 20), need).reason == reason
 
 
 def test_of_two_cards_the_shorter_one_is_spoken_of() -> None:
@@ -260,7 +264,7 @@ def test_of_two_cards_the_shorter_one_is_spoken_of() -> None:
     need = replace(small, cards=(small.cards[0], replace(large.cards[0], phases=phases)))
     one = with_free(asked("RTX 4090"), 20)
     one = replace(one, machine=replace(one.machine, gpus=one.machine.gpus * 2))
-    found = judge(Fixed(need), one, need)
+    found = judge(fixed(need), one, need)
     assert (found.verdict, found.gpu) == (Verdict.NO, 1)
     assert found.reason.startswith("The card must hold 30.0 GiB at the peak (decode);")
     assert flipped(need, one) is None  # which of them would be another one is not said

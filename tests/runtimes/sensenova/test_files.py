@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_distilled_files_take_their_steps_without_guidance_and_others_upstreams_
     """By itself and as the tier of a catalog model; what is asked for goes first."""
     path = write(file)
 
-    def asked(**options: object) -> Report:
+    def asked(**options: Any) -> Report:
         if named:
             return fitcheck.check(SLUG, "RTX 4070", gguf=path, mode="low", **options)
         return fitcheck.check(str(path), "RTX 4070", mode="low", **options)
