@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,20 +10,21 @@ from typing import Any, cast
 import pytest
 
 import fitcheck
-from fitcheck.hardware.budget import visible_total
+from fitcheck.hardware.budget import ram_budget, visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.memory.weighing import Constraint, Verdict, weigh
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.base import Ask
+from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
 from fitcheck.runtimes.sensenova.runtime import RUNTIME, view_of
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
 from fitcheck.units import GIB, MIB, Interval
+from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.order import headline, order
-from fitcheck.verdict.report import Cell
+from fitcheck.verdict.report import Cell, Flip
 
 
 def footprint(
@@ -162,6 +164,153 @@ def test_changes_that_are_offered_give_a_better_verdict_with_a_tier_that_exists(
                 assert flip.verdict.rank < one.verdict.rank
                 if flip.change.startswith("tier "):
                     assert flip.change.removeprefix("tier ") in published
+
+
+def waiting(name: str, steps: int, cfg: float = 1.0, images: int = 1, need: int = 100) -> Cell:
+    """A cell of unknown seconds."""
+    made: Any = cell(name, None, 8, need)
+    made.workload = Workload(Task.T2I, steps=steps, cfg=cfg, images=images)
+    return cast(Cell, made)
+
+
+def test_without_seconds_guidance_doubles_the_steps_and_each_picture_counts() -> None:
+    assert names(waiting("guided", 8, cfg=4.0), waiting("plain", 12)) == ["plain", "guided"]
+    assert names(waiting("guided", 8, cfg=4.0), waiting("plain", 20)) == ["guided", "plain"]
+    assert names(waiting("three", 8, images=3), waiting("one", 20)) == ["one", "three"]
+    assert names(waiting("large", 8, need=200), waiting("small", 8, need=100)) == ["small", "large"]
+
+
+def reading(
+    name: str, pace: float | None, bits: float = 4.0, *, context: int = 8192, loss: float = 1.0, need: int = 100
+) -> Cell:
+    """A cell of an answer that is read while it is written, at so many tokens a second."""
+    made: Any = cell(name, None, bits, need)
+    made.workload = Workload(Task.CHAT, context=context)
+    made.rate = lambda what: None if pace is None or what != "generation" else Interval.exactly(pace)
+    made.loss = loss
+    return cast(Cell, made)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (reading("better", 3.0), reading("worse", 80.0, 16, context=4096)),  # the context that was asked for
+        (reading("better", 9.0, 2), reading("worse", 4.0, 16)),  # who reads along waits for the slower one
+        (reading("better", 12.0, 8), reading("worse", 90.0, 4)),  # beyond reading speed the finer tier
+        (reading("better", 40.0, 8.5), reading("worse", 20.0, 16)),  # beyond Q8_0 nothing is seen but speed
+        (reading("better", 20.0, 4), reading("worse", 21.0, 4, loss=1.2)),  # a quantized cache must be worth it
+        (reading("better", 25.0, 4, loss=1.2), reading("worse", 20.0, 4)),
+        (reading("better", 20.0, 4, need=100), reading("worse", 20.0, 4, need=200)),
+        (reading("better", 1.0, 2), reading("worse", None, 16)),
+    ],
+)
+def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> None:
+    assert names(worse, better) == names(better, worse) == ["better", "worse"]
+
+
+class _Fixed:
+    """A runtime that needs the same everywhere and knows these changes."""
+
+    def __init__(self, need: Footprint, *changes: Change):
+        self.need, self.known = need, changes
+
+    def footprint(self, ask: Ask) -> Footprint:
+        return self.need
+
+    def platform(self, ask: Ask) -> Support | None:
+        return None
+
+    def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+        yield from self.known
+
+
+def fixed(need: Footprint, *changes: Change) -> Runtime:
+    return cast(Runtime, _Fixed(need, *changes))
+
+
+def flipped(need: Footprint, one: Ask, *changes: Change) -> Flip | None:
+    runtime = fixed(need, *changes)
+    return smallest_change(runtime, one, Wanted(), judge(runtime, one, need))
+
+
+def on_card(best: int, required: int | None = None, host: int = 1, disk: int = 10) -> Footprint:
+    """Amounts in GiB, the disk's in bytes."""
+    least = best if required is None else required
+    return footprint(best * GIB, least * GIB, (host * GIB, host * GIB, host * GIB), disk)
+
+
+@pytest.mark.parametrize(
+    ("best", "required", "reason"),
+    [
+        (15, 15, "The card must hold 15.0 GiB at the peak (denoise) of 20.0 GiB: 5.0 GiB to spare."),
+        (20, 20, "The card must hold 20.0 GiB at the peak (denoise) of 20.0 GiB: 0.0 GiB to spare."),
+        (
+            22,
+            18,
+            "The card must hold 22.0 GiB at the peak (denoise) of 20.0 GiB: 2.0 GiB over, absorbed by giving cache "
+            "back.",
+        ),
+        (30, 25, "The card must hold 25.0 GiB at the peak (denoise); 20.0 GiB can be used: short by 5.0 GiB."),
+    ],
+)
+def test_the_reason_says_by_how_much(best: int, required: int, reason: str) -> None:
+    need = on_card(best, required)
+    assert judge(fixed(need), with_free(asked("RTX 4090"), 20), need).reason == reason
+
+
+def test_of_two_cards_the_shorter_one_is_spoken_of() -> None:
+    small, large = on_card(4), on_card(30)
+    phases = (replace(large.cards[0].phases[0], name="decode"),)
+    need = replace(small, cards=(small.cards[0], replace(large.cards[0], phases=phases)))
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, gpus=one.machine.gpus * 2))
+    found = judge(fixed(need), one, need)
+    assert (found.verdict, found.gpu) == (Verdict.NO, 1)
+    assert found.reason.startswith("The card must hold 30.0 GiB at the peak (decode);")
+    assert flipped(need, one) is None  # which of them would be another one is not said
+
+
+def test_a_change_that_betters_nothing_is_passed_over_and_the_next_size_sold_is_named() -> None:
+    """An RTX 4090 that gives 12 of its 24 GB gives half of any size: 20 GiB need 40 GB, 12 GiB need no change."""
+    one = with_free(asked("RTX 4090"), 12)
+    nothing, other = Change("nothing", one), Change("another card", with_free(one, 30))
+    assert flipped(on_card(20), one, nothing) == Flip("a card with 40 GB", Verdict.FITS)
+    assert flipped(on_card(20), one, nothing, other) == Flip("another card", Verdict.FITS)
+    assert flipped(on_card(21), one) == Flip("a card with 48 GB", Verdict.FITS)
+    assert flipped(on_card(145), one) is None  # half of 288
+    assert flipped(on_card(12), one) is None
+    assert flipped(on_card(14, 11), one, nothing) == Flip("a card with 32 GB", Verdict.FITS)
+
+
+@pytest.mark.parametrize("available", [None, 8 * GIB])
+def test_the_smallest_amount_of_system_memory_that_is_enough_is_named(available: int | None) -> None:
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, ram_total=32 * GIB, ram_available=available))
+    for host, size in ((40, 48), (55, 64), (100, 128)):
+        budget = ram_budget(replace(one.machine, ram_total=size * GIB, ram_available=None))
+        assert budget is not None
+        assert budget.best >= host * GIB
+        found = flipped(on_card(4, host=host), one)
+        assert found is not None
+        assert found.change == f"{size} GB of system memory"
+        assert found.verdict in (Verdict.FITS, Verdict.TIGHT)
+    assert flipped(on_card(4, host=600), one) is None
+
+
+def test_where_card_and_host_share_one_memory_both_grow() -> None:
+    one = asked("M2 Max")
+    machine = machine_for(find_card("M2 Max"), ram=32 * GIB)
+    one = replace(one, machine=machine)
+    found = flipped(on_card(40), one)
+    assert found is not None
+    assert found.change == "64 GB of shared memory"
+
+
+def test_missing_disk_is_rounded_up() -> None:
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, disk_free=9 * 10**9))
+    for disk, change in ((10 * 10**9, 1), (10 * 10**9 + 1, 2), (9 * 10**9 + 1, 1)):
+        assert flipped(on_card(4, disk=disk), one) == Flip(f"{change} GB more free disk", Verdict.FITS)
 
 
 def asked(card: str, mode: str = "fast", vram: int | None = None) -> Ask:

@@ -231,6 +231,24 @@ def test_a_mapped_file_may_be_absent_and_a_locked_or_copied_one_may_not() -> Non
     assert host.best == locked.footprint.host.total.best
 
 
+@pytest.mark.parametrize("layers", [0, 16, 99])
+def test_system_memory_may_be_a_twentieth_more_than_expected(layers: int) -> None:
+    """A twentieth of all that the host holds: buffers, weights that are read there, and the process."""
+    result = estimate(LLAMA, TABLE, LlamaOptions(gpu_layers=layers, sequences=1), vram=[24 * GIB])
+    total, host = result.footprint.host.total, result.host
+    held = host.kv_cache + host.recurrent + host.compute + host.output + result.host_weights_used + 500 * MIB
+    assert total.best == held
+    assert total.high - total.best == pytest.approx(held / 20, abs=1)
+
+
+def test_where_no_file_says_its_size_the_vocabulary_comes_on_top_of_the_tensors() -> None:
+    """GGUF: a token's length (8 bytes), text (7), score (4) and type (4), a merge's length (8) and text (9)."""
+    entry = (8 + 7) + 4 + 4 + (8 + 9)
+    assert estimate(LLAMA, TABLE, LlamaOptions(), vram=[24 * GIB]).disk == TABLE.nbytes + entry * 128_256
+    known = estimate(LLAMA, TABLE, LlamaOptions(), vram=[24 * GIB], disk=5_000_000_000)
+    assert (known.disk, known.footprint.disk) == (5_000_000_000, 5_000_000_000)
+
+
 def test_every_card_holds_its_own_share() -> None:
     result = estimate(LLAMA, TABLE, LlamaOptions(sequences=1, tensor_split=(1.0, 5.0)), vram=[24 * GIB] * 2)
     assert result.cards[1].total > result.cards[0].total

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
-from fitcheck.hardware.budget import budget
+from fitcheck.hardware.budget import budget, ram_budget
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.memory.footprint import Footprint
@@ -27,7 +27,7 @@ from fitcheck.runtimes.llamacpp.placement import arguments_of
 from fitcheck.runtimes.llamacpp.proposals import Proposal, Search
 from fitcheck.runtimes.llamacpp.runtime import RUNTIME
 from fitcheck.runtimes.weights_only.runtime import RUNTIME as BOUNDS
-from fitcheck.units import GIB
+from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.check import check
 from fitcheck.verdict.report import Report
 
@@ -272,3 +272,51 @@ def test_a_bound_says_no_or_nothing() -> None:
         ask, _ = bound("llama-3.1-8b", machine(size), ctx=4096)
         found = check(ask.model, machine(size)).best
         assert (found.verdict, found.judgement.binding) == (verdict, binding)
+
+
+def novel(layers: int, have: Machine) -> Report:
+    """A file of an architecture that nobody knows, with so many layers asked onto the card."""
+    architecture = replace(known_language_model("llama-3.1-8b"), unknown=("its kind of layer is not known",))
+    table = mixture_table(architecture, "Q8_0")
+    tier = Tier("Q8_0", table, "gguf", file="m.gguf", repository="org/repo", disk_bytes=table.nbytes)
+    model = Model("org/novel", "novel", architecture, (tier,), (Task.CHAT,), ("llama.cpp",), "org/repo")
+    return check(model, have, Wanted().with_(ngl=layers, sequences=1), advise=False)
+
+
+@pytest.mark.parametrize(
+    ("short", "expected"),
+    [(1, Verdict.NO), (0, Verdict.UNKNOWN), (-(2 * GIB), Verdict.UNKNOWN), (-(40 * GIB), Verdict.UNKNOWN)],
+)
+def test_of_an_unknown_architecture_only_weights_beyond_all_that_a_card_may_have_are_a_sure_no(
+    short: int, expected: Verdict
+) -> None:
+    """The card may give as much as the high end of what it has; below that nothing is sure, however much is left."""
+    weights = next(iter(novel(99, machine(80)).cells)).footprint.cards[0].phases[0].resident
+    roomy = machine(80)
+    usable = (
+        Interval(weights // 2, weights // 2 + 1, weights - short) if short >= 0 else Interval.exactly(weights - short)
+    )
+    have = replace(roomy, gpus=(replace(roomy.gpus[0], vram_override=None, usable=usable),))
+    cells = [cell for cell in novel(99, have).cells if cell.footprint.cards[0].phases[0].resident == weights]
+    assert {cell.verdict for cell in cells} == {expected}
+    if expected is Verdict.NO:
+        assert {cell.judgement.binding for cell in cells} == {Constraint.VRAM}
+
+
+def test_of_an_unknown_architecture_only_weights_beyond_all_host_memory_are_a_sure_no() -> None:
+    free = replace(machine(80), ram_total=64 * GIB)
+    (cell, *_) = novel(0, free).cells
+    layout_ = cell.footprint.layout
+    assert isinstance(layout_, LlamaEstimate)
+    used = layout_.host_weights_used
+    found = {}
+    for total in range(used, used + 8 * GIB, 128 * MIB):
+        ram = ram_budget(replace(free, ram_total=total))
+        assert ram is not None
+        have = replace(free, ram_total=total)
+        found[(used > ram.high, used > ram.best)] = {one.verdict for one in novel(0, have).cells}
+    assert found == {
+        (True, True): {Verdict.NO},
+        (False, True): {Verdict.UNKNOWN},
+        (False, False): {Verdict.UNKNOWN},
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,17 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp import LlamaOptions, estimate
 from fitcheck.runtimes.llamacpp.seconds import LlamaCalibration, TokenSpeed, token_speed
 from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
-from fitcheck.runtimes.llamacpp.token_rates import backend_of, data, fitted, generation_of, peak_of
+from fitcheck.runtimes.llamacpp.token_rates import (
+    Host,
+    backend_of,
+    data,
+    fitted,
+    generation_of,
+    host_generation_seconds,
+    host_prompt_seconds,
+    peak_of,
+)
+from fitcheck.runtimes.llamacpp.token_work import Work
 from fitcheck.units import GIB
 
 CARD = Card(
@@ -149,6 +160,57 @@ def test_prompts_over_weights_on_the_host_are_carried_or_computed_there() -> Non
     assert at(8, 16) == at(8, 4)
     assert at(512, 16) > at(512, 4)
     assert at(512, 16, mmap=False) > at(512, 16)
+
+
+@pytest.mark.parametrize("what", ["read", "experts", "cache_cost"])
+def test_twice_the_bytes_from_host_memory_take_twice_as_long(what: str) -> None:
+    """A run without a card has nothing else to wait for: bytes over what a host reaches of its memory's rating."""
+
+    def took(amount: float, bandwidth: float = 60e9) -> float:
+        given = {what: amount if what == "cache_cost" else defaultdict(float, {"Q4": amount})}
+        return host_generation_seconds(Work(**given), Host(bandwidth), fitted(), alone=True)  # type: ignore[arg-type]
+
+    assert took(8e9) == pytest.approx(2 * took(4e9))
+    assert took(4e9, 120e9) == pytest.approx(took(4e9) / 2)
+    factor = fitted()["host expert read"] if what == "experts" else 1.0
+    assert took(4e9) == pytest.approx(factor * 4e9 / (60e9 * fitted()["host share"]))
+    assert took(4e9) > 4e9 / 60e9  # no host reads faster than its memory
+
+
+def test_a_token_waits_for_the_host_as_long_as_its_bytes_there_take() -> None:
+    """The same layers moved off the card, at two rates of host memory: what differs is their bytes over the rates."""
+    architecture = known_language_model("llama-3.1-8b")
+    table = mixture_table(architecture, "Q8_0")
+    result = estimate(architecture, table, LlamaOptions(sequences=1, gpu_layers=17), vram=[24 * GIB])
+    layer = sum(tensor.nbytes for tensor in table if tensor.layer == 0)
+    took = []
+    for rate in (30e9, 60e9):
+        found = token_speed(architecture, table, result, [GPU], 0, host_bandwidth=rate)
+        assert found.generation is not None
+        assert found.host_bytes_per_token == 16 * layer
+        took.append(1 / found.generation.best)
+    assert took[0] - took[1] == pytest.approx(16 * layer * (1 / 30e9 - 1 / 60e9) / fitted()["host share"])
+
+
+def test_few_tokens_of_a_prompt_wait_for_host_memory_and_many_for_its_cores() -> None:
+    work = Work(flops=defaultdict(float, {"Q4": 1e6}), held=4 * 10**9)
+    share = fitted()["host share"]
+    for batch, bandwidth in ((1, 60e9), (8, 60e9), (8, 30e9)):
+        found = host_prompt_seconds(work, Host(bandwidth, 8), batch, fitted())
+        assert found == pytest.approx(4e9 / (bandwidth * share))
+    busy = replace(work, flops=defaultdict(float, {"Q4": 1e12}))
+    one, two = (host_prompt_seconds(busy, Host(60e9, 8), batch, fitted()) for batch in (1, 2))
+    assert two == pytest.approx(2 * one)
+    assert one > 4e9 / (60e9 * share)
+
+
+@pytest.mark.parametrize(("on_host", "binding"), [(1, "card memory"), (2, "card memory"), (5, "host memory")])
+def test_the_host_binds_where_it_reads_a_tenth_of_what_the_card_reads(on_host: int, binding: str) -> None:
+    """Cards read ten times as fast as hosts. Of 32 layers and the head 2 are a 16th of the rest, 5 more than a 6th."""
+    found = speed_of("llama-3.1-8b", context=512, gpu_layers=33 - on_host)
+    assert found.host_bytes_per_token > 0
+    assert (found.host_bytes_per_token > found.card_bytes_per_token / 10) == (binding == "host memory")
+    assert found.binding == binding
 
 
 def test_a_known_host_narrows_what_is_on_the_host() -> None:

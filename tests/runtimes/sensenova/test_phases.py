@@ -22,6 +22,7 @@ from fitcheck.runtimes.sensenova import activations
 from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.runtimes.sensenova.guidance import (
     branches,
+    guiding,
     reference_grid,
     reference_grids,
     reference_tokens,
@@ -76,6 +77,31 @@ def test_guidance_decides_what_is_cached_and_how_many_velocities_are_kept(
     workload = Workload(task, cfg=cfg, image_cfg=image_cfg)
     assert [branch.name for branch in branches(ARCH, workload)] == names
     assert velocity_branches(workload) == velocities
+
+
+@pytest.mark.parametrize(
+    ("task", "cfg", "image_cfg", "names"),
+    [
+        (Task.T2I, 1.0, 1.0, ["condition"]),
+        (Task.T2I, 4.0, 1.0, ["condition", "unconditional"]),
+        (Task.EDITING, 4.0, 1.0, ["condition", "image condition"]),
+        (Task.EDITING, 4.0, 4.0, ["condition", "unconditional"]),
+        (Task.EDITING, 4.0, 2.0, ["condition", "image condition", "unconditional"]),
+        (Task.EDITING, 1.0, 2.0, ["condition", "image condition", "unconditional"]),
+        (Task.INTERLEAVE, 1.0, 1.0, ["condition"]),
+        (Task.INTERLEAVE, 4.0, 1.0, ["condition", "text unconditional"]),
+        (Task.INTERLEAVE, 4.0, 4.0, ["condition", "unconditional"]),
+        (Task.INTERLEAVE, 4.0, 2.0, ["condition", "text unconditional", "unconditional"]),
+        (Task.INTERLEAVE, 1.0, 2.0, ["condition", "text unconditional", "unconditional"]),
+    ],
+)
+def test_a_step_mixes_the_branches_that_its_guidance_names(
+    task: Task, cfg: float, image_cfg: float, names: list[str]
+) -> None:
+    """Upstream: plain + cfg (full - images) + image_cfg (images - plain). Without guidance of images the plain one
+    drops out, with equal guidance of both the one of images does."""
+    workload = Workload(task, cfg=cfg, image_cfg=image_cfg)
+    assert [branch.name for branch in guiding(branches(ARCH, workload), workload)] == names
 
 
 @pytest.mark.parametrize(

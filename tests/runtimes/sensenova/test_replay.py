@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.options import UpstreamOptions
 from fitcheck.runtimes.sensenova.replay.peaks import Question, peak, replay
 from fitcheck.runtimes.sensenova.replay.policies import table_of
-from fitcheck.runtimes.sensenova.replay.tasks import Process
+from fitcheck.runtimes.sensenova.replay.tasks import Process, Sampler
 from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
 from fitcheck.runtimes.sensenova.workloads import workload_for
 
@@ -63,6 +64,25 @@ def test_skipped_layers_and_strides_of_text_change_next_to_nothing(
     whole.run(2)
     assert replay(table, asked) == pytest.approx(first, rel=0.006)
     assert replay(table, replace(asked, images=2)) == pytest.approx(allocator.peak_reserved, rel=0.006)
+
+
+@pytest.mark.parametrize(
+    ("image_cfg", "mixed"), [(1.0, ["both", "images"]), (4.0, ["both", "plain"]), (2.0, ["both", "images", "plain"])]
+)
+def test_a_replayed_step_mixes_the_branches_that_guide(
+    image_cfg: float, mixed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream: plain + cfg (both - images) + image_cfg (images - plain), where what cancels out is not computed."""
+    workload = Workload(Task.INTERLEAVE, 64, 64, steps=3, cfg=4.0, image_cfg=image_cfg)
+    table, asked = question("BF16", workload, upstream("full"))
+    card = ReplayedCard(CachingAllocator(), 0)
+    process = Process(asked.arch, table_of(table), workload, asked.placement, card, workspace=WORKSPACE)
+    seen: list[object] = []
+    monkeypatch.setattr(Process, "_prepare", lambda self, cache, tokens: None)
+    monkeypatch.setattr(Process, "_velocity", lambda self, embeds, tokens, cache: seen.extend(cache))
+    caches = [[SimpleNamespace(name=name)] for name in ("both", "images", "plain")]
+    process._sample(Sampler(), caches, 1)  # type: ignore[arg-type]
+    assert [one.name for one in seen] == mixed  # type: ignore[attr-defined]
 
 
 def test_kept_answers_are_what_comes_out() -> None:

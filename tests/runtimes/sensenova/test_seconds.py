@@ -15,6 +15,8 @@ from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import forward as work
+from fitcheck.runtimes.sensenova.passes import denoising_pass, passes_of
+from fitcheck.runtimes.sensenova.phases import branches
 from fitcheck.runtimes.sensenova.seconds import Duration, seconds
 from fitcheck.runtimes.sensenova.streaming import comfyui, upstream
 from fitcheck.speed.rates import Calibration, link_rate, rates_of
@@ -58,6 +60,52 @@ def test_images_of_a_batch_do_not_attend_to_each_other() -> None:
     assert four.traffic - weights == pytest.approx(4 * (one.traffic - weights), rel=1e-3)
     alone, together = (took(workload=replace(T2I, batch=batch)).seconds.best for batch in (1, 4))
     assert 2 * alone < together < 4 * alone
+
+
+def test_a_denoising_pass_computes_every_image_of_a_batch() -> None:
+    """What tells whether the host keeps up: 8 images are 8 times the FLOP, weights are read and kernels issued once."""
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    for cfg in (1.0, 4.0):
+        workload = Workload(Task.T2I, 1024, 1024, steps=8, cfg=cfg)
+        one, eight = (
+            denoising_pass(ARCH, tier.tensors, replace(workload, batch=batch), upstream("low")) for batch in (1, 8)
+        )
+        assert eight.work.matrix_flops == 8 * one.work.matrix_flops
+        assert eight.work.attention_flops == 8 * one.work.attention_flops
+        weights = LAYERS + 42 * 4096 * 2  # in bfloat16, and little besides
+        assert eight.work.traffic - weights == pytest.approx(8 * (one.work.traffic - weights), rel=1e-2)
+        assert eight.work.kernels == one.work.kernels
+        assert (eight.ahead, eight.waited) == (one.ahead, one.waited)
+        assert passes_of(ARCH, tier.tensors, replace(workload, batch=8), upstream("low"), 1.0)[-1].work == eight.work
+
+
+@pytest.mark.parametrize(
+    ("task", "cfg", "image_cfg", "prefixes"),
+    [
+        (Task.INTERLEAVE, 4.0, 1.0, ["condition", "text unconditional"]),
+        (Task.INTERLEAVE, 4.0, 4.0, ["condition", "unconditional"]),
+        (Task.INTERLEAVE, 4.0, 2.0, ["condition", "text unconditional", "unconditional"]),
+        (Task.EDITING, 4.0, 4.0, ["condition", "unconditional"]),
+    ],
+)
+def test_a_step_attends_to_the_caches_of_the_branches_that_guide(
+    task: Task, cfg: float, image_cfg: float, prefixes: list[str]
+) -> None:
+    """4 FLOP for each of heads x head length x key: the image itself, and the branch's own prefix."""
+    tier = MODEL.tier("BF16")
+    assert tier is not None
+    workload = Workload(task, 512, 512, steps=3, cfg=cfg, image_cfg=image_cfg, references=((1024, 1024),), new_tokens=1)
+    image = 16 * 16
+    known = {branch.name: branch.prefix for branch in branches(ARCH, workload)}
+    plan = passes_of(ARCH, tier.tensors, workload, upstream("full"), 1.0)
+    keys = [
+        one.work.attention_flops / (4.0 * image * ARCH.heads * ARCH.head_dim * ARCH.layers)
+        for one in plan
+        if one.branch == "generation"
+    ]
+    text = {"condition": 1} if task is Task.INTERLEAVE else {}  # what it wrote before the picture
+    assert keys == [image + known[name] + text.get(name, 0) for name in prefixes]
 
 
 @pytest.mark.parametrize("tier", ["BF16", "Q8_0", "Q6_K", "Q4_K_S"])
