@@ -37,7 +37,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 @pytest.mark.parametrize(
     ("file", "steps"),
-    [(DISTILLED, 8), (DISTILLED.upper(), 8), (PLAIN, None), ("model-18b-steps.gguf", None)],
+    [(DISTILLED, 8), (DISTILLED.upper(), 8), (PLAIN, None), ("model-18step-Q4_K_S.gguf", None)],
 )
 def test_a_name_says_how_many_steps_its_weights_are_distilled_to(file: str, steps: int | None) -> None:
     assert distilled_steps(file) == steps

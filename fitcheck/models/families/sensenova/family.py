@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -79,7 +80,8 @@ class SenseNova(Family):
 
 def distilled_steps(file: str) -> int | None:
     """The sampling steps that a file's name says its weights are distilled to: "…-8step-Q4_K_S.gguf"."""
-    return _DISTILLED_STEPS if f"{_DISTILLED_STEPS}step" in file.lower() else None
+    named = re.search(rf"(?<!\d){_DISTILLED_STEPS}step", file.lower())  # "18step" is another number
+    return None if named is None else _DISTILLED_STEPS
 
 
 @cache
