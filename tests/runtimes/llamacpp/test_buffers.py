@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
@@ -16,6 +16,7 @@ from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, parse_build,
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.caches import layer_caches, sliding_cells
 from fitcheck.runtimes.llamacpp.graph_allocator import Arena
+from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices
 from fitcheck.units import GIB, MIB
 
@@ -284,6 +285,8 @@ def test_the_fork_reads_files_that_hold_the_up_projections_apart() -> None:
     st.sampled_from([None, 1, 4]),
     st.integers(1, 3),
 )
+@example("qwen3-vl-235b-a22b", "2025-04", 4096, 1, 0, "f16", 32, True, None, 1)
+@example("qwen3-vl-235b-a22b", "2025-04", 4096, None, 0, "f16", 32, True, None, 3)
 def test_every_option_moves_memory_the_right_way(
     model: str, build: str, context: int, layers: int | None, experts: int, cache: str, micro: int, flash: bool,
     sequences: int | None, cards: int,
@@ -314,9 +317,12 @@ def test_every_option_moves_memory_the_right_way(
         here.kv_cache + here.recurrent
     )
     wider = at(micro_batch=2 * micro)
+    # ggml's graph allocator packs by best fit, which is not monotone: where weights of the host are copied to a card for
+    # a batch, slightly larger activations may let one such copy fall into a gap that it missed before
+    copied = max(tensor.nbytes for tensor in table) if here.host_weights_used and 2 * micro >= OFFLOAD_MIN_ROWS else 0
     assert (
         sum(c.compute for c in wider.cards) + wider.host.compute
-        >= sum(c.compute for c in here.cards) + here.host.compute - MIB
+        >= sum(c.compute for c in here.cards) + here.host.compute - copied - MIB
     )
 
 
