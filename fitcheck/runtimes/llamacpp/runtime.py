@@ -10,7 +10,7 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
@@ -93,8 +93,7 @@ class LlamaCpp(Runtime):
         architecture = architecture_of(ask)
         if architecture.unknown:
             reason = _sentence(architecture.unknown[0])
-            sure = _weights_alone_too_much(estimate_of(ask), ask)
-            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, decides=not sure)
+            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=_weights_alone(estimate_of(ask)))
         found = [one for gpu in ask.machine.gpus if (one := _vendor_support(gpu.card)) is not None]
         return found[0] if found else None
 
@@ -171,12 +170,14 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     return _estimate(architecture_of(ask), ask.tier.tensors, options, vram=free, disk=ask.tier.disk_bytes or None)
 
 
-def _weights_alone_too_much(result: LlamaEstimate, ask: Ask) -> bool:
-    """Whether not even the weights fit: the one thing that is sure of an architecture that is not known."""
-    budgets = ask.budgets
-    on_cards = any(card.weights > have.vram.high for card, have in zip(result.cards, budgets, strict=False))
-    ram = budgets[0].ram
-    return on_cards or (ram is not None and result.host_weights_used > ram.high)
+def _weights_alone(result: LlamaEstimate) -> Footprint:
+    """The one thing that is sure of an architecture that is not known."""
+    cards = tuple(
+        CardMemory((Phase("load", card.weights, 0, 0, 0, 0),), *(Interval.exactly(card.weights),) * 4)
+        for card in result.cards
+    )
+    used = result.host_weights_used
+    return Footprint(cards, HostMemory(0, used, 0, Interval.exactly(used)), result.disk)
 
 
 def _vendor_support(card: Card) -> Support | None:
