@@ -6,6 +6,7 @@ printed number says which.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,7 +73,7 @@ def _parse(text: str, what: str, kind: str, *, binary: bool) -> int:
         raise OptionError(f"{what}: {text!r} is not an amount of {kind}; write it like 12GB or 11.5GiB.")
     number, prefix, i = match.groups()
     bare = not prefix and not i and "b" not in text.lower()
-    base = 1024 if binary or i else 1000
+    base = 1024.0 if binary or i else 1000.0
     value = round(float(number) * base ** _POWERS["g" if bare else prefix.lower()])
     if not 0 < value <= 1 << 50:
         raise OptionError(f"{what}: {text!r} is outside the range from 1 byte to 1 PiB; write it like 12GB.")
@@ -108,9 +109,11 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def format_speed(rate: float) -> str:
-    """A rate that people read, like tokens a second: two figures below ten, whole numbers above, and never zero."""
-    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}" if rate >= 1 else f"{rate:.1g}"
+def format_speeds(rate: Interval[float]) -> tuple[str, str, str]:
+    """Low, best and high of a rate that people read, like tokens a second: whole numbers from ten on, below it as many
+    decimals as keep the low end from reading zero."""
+    digits = 0 if rate.low >= 10 else max(1, -math.floor(math.log10(rate.low))) if rate.low > 0 else 1
+    return f"{rate.low:.{digits}f}", f"{rate.best:.{digits}f}", f"{rate.high:.{digits}f}"
 
 
 def format_span(low: str, high: str) -> str:

@@ -64,7 +64,8 @@ class Question:
         str | None, typer.Option("--pcie", help="Slot of the card, generation x lanes, like 4x16 or 3.0x4.")
     ] = None
     min_speed: Annotated[
-        float | None, typer.Option("--min-speed", help="Tokens a second below which text is too slow to use; default 5.")
+        float | None,
+        typer.Option("--min-speed", help="Tokens a second below which text is too slow to use; default 5."),
     ] = None
     max_seconds: Annotated[
         float | None,

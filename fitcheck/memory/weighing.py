@@ -68,9 +68,9 @@ class Margin:
         return self.available - self.need
 
     @property
-    def shortness(self) -> tuple[int, float]:
-        """Larger is worse: the verdict's rank, then the share of the need that is missing."""
-        return self.verdict.rank, -self.left / max(self.need, 1)
+    def shortness(self) -> tuple[int, bool, float]:
+        """Larger is worse: the verdict's rank, whether it is certain, then the share of the need that is missing."""
+        return self.verdict.rank, self.sure, -self.left / max(self.need, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,6 @@ class Weighed:
     def verdict(self) -> Verdict:
         """That of the resource that binds."""
         return self.binding.verdict
-
-    @property
-    def sure(self) -> Margin | None:
-        """The shortest resource of those that are certainly too little; ``None`` where nothing is certain."""
-        return max((one for one in self.margins if one.sure), key=lambda margin: margin.shortness, default=None)
 
 
 def weigh(footprint: Footprint, budgets: Sequence[Budget]) -> Weighed:

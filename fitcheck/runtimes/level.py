@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict, Weighed, weigh
@@ -37,8 +37,8 @@ def level_of(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
         return Level(weighed.verdict, weighed.binding.constraint, weighed)
     if support.least is not None:
         least = weigh(support.least, ask.budgets)
-        if least.sure is not None:
-            return Level(Verdict.NO, least.sure.constraint, replace(least, binding=least.sure))
+        if least.binding.sure:
+            return Level(Verdict.NO, least.binding.constraint, least)
         return Level(support.verdict, support.constraint, weighed, support)
     if support.verdict.rank > weighed.verdict.rank:
         return Level(support.verdict, support.constraint, weighed, support)

@@ -15,11 +15,12 @@ from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate
+from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
@@ -115,6 +116,10 @@ class LlamaCpp(Runtime):
         for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
             if tier.format == GGUF and tier.tensors.nbytes < size:
                 yield Change(f"tier {tier.name}", search.with_tier(tier).best().ask)
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        asked = read(TextOptions, wanted)
+        return defaults(ask, wanted, self._search(ask.model, ask.tier, ask.machine, asked))
 
     def loss(self, ask: Ask) -> float:
         return 1.0 if arguments_of(ask.placement, ask.workload).cache_type_k in UNQUANTIZED else WORTH

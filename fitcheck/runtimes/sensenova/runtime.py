@@ -18,12 +18,13 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Measured, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Measured, Placement, Runtime, Support, Wanted
 from fitcheck.runtimes.downloads import download
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
+from fitcheck.runtimes.sensenova.defaults import defaults
 from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
 from fitcheck.runtimes.sensenova.phases import CardView
@@ -107,6 +108,9 @@ class PictureRuntime(Runtime):
         for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
             if tier.published and tier.tensors.nbytes < current:
                 yield Change(f"tier {tier.name}", replace(ask, tier=tier))
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        return defaults(ask, wanted)
 
     def lighter_modes(self, ask: Ask) -> Iterator[Change]:
         """Modes that keep less on the card."""

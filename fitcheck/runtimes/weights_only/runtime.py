@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fitcheck.hardware.machine import Machine
@@ -12,7 +12,7 @@ from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Default, Placement, Runtime, Support, Wanted
 from fitcheck.runtimes.options import option, read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
@@ -84,6 +84,13 @@ class WeightsOnly(Runtime):
         because = "" if why is None else f"{why[:1].upper()}{why[1:]}. "
         reason = f"{because}The weights alone take {taken}; what a run needs besides is not modelled."
         return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=self.footprint(ask))
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """The context of a checkpoint's cache."""
+        context = ask.workload.context
+        if ask.workload.task is Task.CHAT and ask.placement.mode != SPREAD and not wanted.has("ctx"):
+            other = replace(ask, workload=ask.workload.with_(context=2 * context))
+            yield Default(f"a context of {context} tokens", f"--ctx {2 * context}", other)
 
     def ask_of(self, run: Run) -> Ask | None:
         return None
