@@ -63,7 +63,12 @@ def test_a_spread_file_fills_what_the_card_is_expected_to_give() -> None:
     ("least", "usual", "most", "expected"),
     [
         (WEIGHTS // 4, WEIGHTS // 2, WEIGHTS - 1, Verdict.NO),  # not even the most that the card may give holds them
-        (WEIGHTS // 4, WEIGHTS // 2, WEIGHTS, Verdict.UNKNOWN),  # they are beyond what is expected, and that is not sure
+        (
+            WEIGHTS // 4,
+            WEIGHTS // 2,
+            WEIGHTS,
+            Verdict.UNKNOWN,
+        ),  # they are beyond what is expected, and that is not sure
         (WEIGHTS, WEIGHTS, WEIGHTS, Verdict.UNKNOWN),
     ],
 )
