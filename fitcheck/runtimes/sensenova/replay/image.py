@@ -21,6 +21,7 @@ class Vision:
         self.rope: list[Storage] = []
 
     def build_rope(self) -> None:
+        """Makes the table of rotations if it is not there: four storages stay, the angles go."""
         if not self.rope:
             size = self.arch.vision_rope_bytes // 4
             angles = self.device.keep(size)
