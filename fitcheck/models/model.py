@@ -77,8 +77,8 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Model:
-    """A model and its tiers: the tasks it can be asked, the runtimes that take it, what they require, and the sources of
-    all that. ``unmodelled`` says in a clause why its run is not modelled; ``None`` where it is."""
+    """A model and its tiers: the tasks it can be asked, the runtimes that take it, what they require, and where all
+    that is from. ``unmodelled`` says in a clause why its run is not modelled; ``None`` where it is."""
 
     slug: str
     name: str

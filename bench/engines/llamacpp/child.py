@@ -18,6 +18,7 @@ WARMUP_TOKENS = 8
 
 
 def main() -> None:
+    """Prints the rows as one JSON list and ends the process with 0; arguments it cannot serve end it with 2."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("-p", "512"), ("-n", "128"), ("-ctk", "f16"), ("-ctv", "f16"), ("-o", "json"), ("-fa", "")):
         parser.add_argument(name, default=default)
