@@ -81,7 +81,7 @@ class Flags:
     read: bool = True
 
     def start(self, indicators: Tensor) -> Callable[[], None]:
-        """Reads the flags once a forward; hands back what reads them in each layer, nothing unless ``every_layer``."""
+        """Reads the flags at once, or with ``every_layer`` hands back what does it twice a layer; dry runs do not."""
         understanding, generation = (~indicators).any(), indicators.any()
         if not self.read:
             return lambda: None

@@ -102,7 +102,7 @@ class LlamaCpp(Runtime):
         return found[0] if found else None
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
-        """A smaller KV cache, the placement of its own choice, half the context and so on down, smaller tiers."""
+        """A q8_0 KV cache, the best free placement, half the context and so on, a free display, smaller tiers."""
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
         search = self._search(ask.model, ask.tier, ask.machine, asked)
         if asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:

@@ -38,11 +38,11 @@ class Language(Family):
         return known_language_models()
 
     def get(self, slug: str) -> Model:
-        """The model from its published config. Raises for a slug that the catalog lacks."""
+        """The model from its published config. Raises ModelError for a slug that the catalog lacks."""
         return catalog.model_of(language_entry(slug))
 
     def named(self, text: str) -> Model | None:
-        """Also understands names with a quant tier or a repository, as ``catalog.language_model`` does."""
+        """By words of a model's names, in any order. Raises AmbiguousNameError where several models have them."""
         try:
             return catalog.language_model(text)
         except AmbiguousNameError:

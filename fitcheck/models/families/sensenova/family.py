@@ -35,7 +35,7 @@ class SenseNova(Family):
         return catalog.slugs()
 
     def get(self, slug: str) -> Model:
-        """The model with the tiers that the catalog lists or derives by rule."""
+        """The model with the tiers that its catalog entry lists."""
         return catalog.get(slug)
 
     def classify(self, table: TensorTable) -> TensorTable | None:
