@@ -1,6 +1,6 @@
 """llama-bench's rows from the package llama-cpp-python, for machines that have that and no llama-bench.
 
-Understands the arguments bench/llamacpp.py gives. Rows go to stdout as JSON, llama.cpp's own log to stderr.
+Understands the arguments driver.py gives. Rows go to stdout as JSON, llama.cpp's own log to stderr.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Storages outside the layers: the vision tower, the embedders, the generation head and the sampling loop's own.
 
-Mirrors bench/vision.py and bench/sampler.py, which follow upstream's modeling_neo_chat.py. Sizes in bytes.
+Mirrors vision.py and denoising.py in bench/engines/sensenova/, which follow upstream's modeling_neo_chat.py. Sizes in
+bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Text to image and editing as a sequence of storages, pass after pass in one process.
 
-Mirrors bench/workloads.py, which follows upstream's order of operations and lifetimes. Sizes in bytes.
+Mirrors bench/engines/sensenova/tasks.py, which follows upstream's order of operations and lifetimes. Sizes in bytes.
 """
 
 from __future__ import annotations
