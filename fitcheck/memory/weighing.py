@@ -64,7 +64,7 @@ class Margin:
 
     @property
     def left(self) -> int:
-        """Bytes left in the expected case."""
+        """Bytes that stay free; negative by as many as are missing."""
         return self.available - self.need
 
     @property
@@ -83,7 +83,7 @@ class Weighed:
 
     @property
     def verdict(self) -> Verdict:
-        """That of the resource that binds."""
+        """The verdict of the binding margin, which is the cell's as far as amounts go."""
         return self.binding.verdict
 
 
