@@ -110,10 +110,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something a person could change, in words, and the ask it leads to."""
+    """Something a person could change, in words, and the ask it leads to. ``eases`` are the only constraints that it
+    can better, ``None`` where it may better any: what hangs on another one is not worked out again."""
 
     words: str
     ask: Ask
+    eases: frozenset[Constraint] | None = None
 
 
 @dataclass(frozen=True, slots=True)

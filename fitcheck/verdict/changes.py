@@ -16,6 +16,7 @@ from fitcheck.verdict.usual_memory import RAM_SIZES
 VRAM_SIZES = tuple(
     size * GIB for size in (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 180, 192, 288)
 )
+SHARED = frozenset({Constraint.VRAM, Constraint.RAM})
 # what no change of settings or amounts mends
 _FIXED = (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME, Constraint.MODEL)
 
@@ -29,7 +30,10 @@ def smallest_change(
     """
     if judgement.verdict is Verdict.FITS or judgement.binding in _FIXED:
         return None
+    hangs_on = {one.constraint for one in judgement.margins if one.verdict is judgement.verdict} | {judgement.binding}
     for change in _candidates(runtime, ask, wanted, judgement):
+        if change.eases is not None and not hangs_on <= change.eases:
+            continue
         footprint = runtime.footprint(change.ask)
         duration = runtime.duration(change.ask, footprint) if floor != NO_FLOOR else None
         better = judge(runtime, change.ask, footprint, duration, floor).verdict
@@ -53,7 +57,7 @@ def _more_disk(ask: Ask, short: Margin) -> Change:
     """What is missing of free disk, in whole GB."""
     more = -(short.left // GB)
     machine = replace(ask.machine, disk_free=short.available + more * GB)
-    return Change(f"{more} GB more free disk", replace(ask, machine=machine))
+    return Change(f"{more} GB more free disk", replace(ask, machine=machine), frozenset({Constraint.DISK}))
 
 
 def _anew_on_larger_cards(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:
@@ -74,11 +78,12 @@ def _more_memory(ask: Ask) -> Iterator[Change]:
         for size in (size for size in RAM_SIZES if size > machine.ram_total):
             gpus = tuple(replace(one, vram_total=size) if one.card.unified_memory else one for one in machine.gpus)
             larger = replace(machine, ram_total=size, ram_available=None, gpus=gpus)
-            yield Change(f"{size // GIB} GB of {'shared' if shared else 'system'} memory", replace(ask, machine=larger))
+            words = f"{size // GIB} GB of {'shared' if shared else 'system'} memory"
+            yield Change(words, replace(ask, machine=larger), SHARED if shared else frozenset({Constraint.RAM}))
     if not _one_card_of_its_own(ask):
         return
     for size in (size for size in VRAM_SIZES if size > gpu.vram_total):
-        yield Change(f"a card with {size // GIB} GB", _with_card(ask, size))
+        yield Change(f"a card with {size // GIB} GB", _with_card(ask, size), frozenset({Constraint.VRAM}))
 
 
 def _one_card_of_its_own(ask: Ask) -> bool:

@@ -23,12 +23,12 @@ def usual_ram(card: Card, count: int = 1) -> int | None:
     """Bytes of system memory beside ``count`` such cards; ``None`` where the card shares it."""
     if card.unified_memory:
         return None
-    if card.form in ("workstation", "datacenter"):
-        form = _forms()[card.form]
-        if "times_card" in form:
-            return _sold(form["times_card"] * card.memory * count)
-        return _row(form["rows"], card.memory) * count
-    return _row(_forms()["consumer"]["rows"], card.memory)
+    consumer, form = _row(_forms()["consumer"]["rows"], card.memory), _forms().get(card.form)
+    if form is None:
+        return consumer
+    if "times_card" in form:
+        return max(consumer, _sold(form["times_card"] * card.memory * count))
+    return _row(form["rows"], card.memory) * count
 
 
 def completed(machine: Machine) -> Machine:

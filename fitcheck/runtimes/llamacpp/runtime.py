@@ -122,6 +122,7 @@ class LlamaCpp(Runtime):
                 yield Change(f"tier {tier.name}", search.with_tier(tier).best().ask)
 
     def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """The context, and how fast the host's memory is read."""
         asked = read(TextOptions, wanted)
         return defaults(ask, wanted, self._search(ask.model, ask.tier, ask.machine, asked))
 
