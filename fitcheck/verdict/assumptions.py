@@ -15,9 +15,9 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Default, Runtime, Wanted
 from fitcheck.runtimes.imagined import without_display
+from fitcheck.speed.floor import Floor
 from fitcheck.units import GIB, format_gb
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.pace import Floor
 from fitcheck.verdict.report import Assumption, Cell
 from fitcheck.verdict.usual_memory import RAM, RAM_SIZES
 
