@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+import torch
 from tiny_engine import MODEL, T2I, Watch, run
 
 from bench.engines.sensenova.engine import PictureEngine

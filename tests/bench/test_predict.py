@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from bench_fakes import GIB, FakeNvml
+from bench_fakes import FakeNvml
 from test_suite import fake_runner
 
 from bench.assemble import record_of
@@ -22,6 +22,7 @@ from fitcheck.records import store
 from fitcheck.records.evidence import build
 from fitcheck.runtimes import registry as runtimes
 from fitcheck.runtimes.base import Ask
+from fitcheck.units import GIB
 
 MODEL = "sensenova-u1-8b-mot"
 CARD = NvmlCard(FakeNvml(), "card")

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from bench import external
 from bench.engines.llamacpp.log import PrintedBuffer, parse_log
 from bench.engines.llamacpp.run import _buffers
 from bench.external import run_external
 from bench.unfinished import FOLDER, Draft, kept_raw, recover
 from fitcheck.errors import InputError
 from fitcheck.records.fields import MAX_ITEMS, Slug, slugify
+from fitcheck.records.schema import ExternalRecord
 from fitcheck.records.validate import publishable
 
 COMMAND = (
@@ -61,6 +61,7 @@ def test_whatever_ends_the_bench_its_record_is_kept_and_the_program_ends(
     recovered = recover(tmp_path / "own")
     assert len(recovered) == (number == signal.SIGKILL)
     (record,) = publishable(tmp_path / "own")
+    assert isinstance(record, ExternalRecord)
     assert record.outcome.result == "killed"
     assert record.memory is not None
     assert record.memory.rss is not None
@@ -83,7 +84,7 @@ def test_a_running_benchs_draft_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_never_set_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external.time, "time", lambda: 12.0)
+    monkeypatch.setattr(time, "time", lambda: 12.0)
     record = run_external([sys.executable, "-c", "pass"]).record
     assert record.notes is not None
     assert "clock was not set" in record.notes

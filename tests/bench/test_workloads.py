@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from bench.engines.sensenova.attention import Cache, RotaryEmbedding, causal_block_mask, eager, grouped_sdpa, torch_sdpa
 from bench.engines.sensenova.denoising import Sampler
@@ -19,8 +21,9 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.guidance import branches
 
-ARCH = catalog.get("sensenova-u1-8b-mot").architecture
-assert isinstance(ARCH, SenseNovaArchitecture)
+SHAPE = catalog.get("sensenova-u1-8b-mot").architecture
+assert isinstance(SHAPE, SenseNovaArchitecture)
+ARCH: SenseNovaArchitecture = SHAPE
 
 
 def test_positions_of_an_image_inside_text() -> None:

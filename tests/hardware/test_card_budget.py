@@ -226,7 +226,7 @@ def test_every_usual_card_has_most_of_its_memory_to_give(card: Card) -> None:
         {"count": 0},
     ],
 )
-def test_a_machine_that_cannot_be(values: dict[str, int]) -> None:
+def test_a_machine_that_cannot_be(values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="--"):
         machine_for(find_card("RTX 4070"), **values)
 

@@ -33,7 +33,7 @@ def drm(sysfs: Path, index: int, address: str, connectors: dict[str, str] | None
     return device
 
 
-RX_7900_XTX = {
+RX_7900_XTX: dict[str, Any] = {
     "vendor": "0x1002",
     "device": "0x744c",
     "revision": "0xc8",

@@ -14,10 +14,10 @@ import fitcheck
 from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
+from fitcheck.memory.weighing import Verdict
 from fitcheck.models.families.language.kinds import architectures, kind_of_architecture
 from fitcheck.models.workload import Task
 from fitcheck.units import GIB
-from fitcheck.verdict.judge import Verdict
 from fitcheck.verdict.report import Report
 
 KEYS = {

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from record_samples import NOW, card, document, make_link, make_llm, make_pass, 
 
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records import evidence, schema, store
-from fitcheck.records.evidence import CellKey, Index, Summary
+from fitcheck.records.evidence import Index, Summary
+from fitcheck.records.run import CellKey
 from fitcheck.units import GIB
 
 REPOSITORY = Path(__file__).parents[2]
@@ -140,7 +142,7 @@ def test_rates_that_cannot_be_are_left_out(rate: float) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in ("bytes", "bytes_per_second") for value in ("fast", None, [])),
+        *product(("bytes", "bytes_per_second"), ("fast", None, list[int]())),
         ("bytes", float("inf")),
         ("bytes_per_second", 10**400),
     ],

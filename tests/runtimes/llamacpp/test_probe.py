@@ -66,7 +66,7 @@ def test_buffers_are_those_that_llama_cpp_reserves(build: str, case: dict[str, A
     result = estimate(architecture, mixture_table(architecture, case["tier"]), options, vram=[24 * GIB] * cards)
     compute = APPROXIMATE.get((build, case["name"]), 0.005)
     weights = 0.18 if case["name"].startswith("lfm2") and build == "2025-08" else 0.001
-    predicted = {}
+    predicted: dict[str, tuple[int, float]] = {}
     for index, card in enumerate(result.cards):
         predicted |= {
             f"CUDA{index} model": (card.weights, weights),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -37,10 +38,10 @@ CARD = Card(
 GPU = Gpu(CARD, Link(4, 16), 24 * GIB)
 
 
-def speed_of(model: str, tier: str = "Q4_K_M", gpu: Gpu = GPU, **options: object) -> TokenSpeed:
+def speed_of(model: str, tier: str = "Q4_K_M", gpu: Gpu = GPU, **options: Any) -> TokenSpeed:
     architecture = known_language_model(model)
     table = mixture_table(architecture, tier)
-    result = estimate(architecture, table, LlamaOptions(sequences=1, **options), vram=[24 * GIB])  # type: ignore[arg-type]
+    result = estimate(architecture, table, LlamaOptions(sequences=1, **options), vram=[24 * GIB])
     return token_speed(architecture, table, result, [gpu])
 
 
@@ -153,7 +154,7 @@ def test_a_prompt_deep_in_the_context_pays_for_attention() -> None:
 def test_prompts_over_weights_on_the_host_are_carried_or_computed_there() -> None:
     """From 32 tokens on the card takes them over the link; without a card, or below, the host reads them."""
 
-    def at(micro: int, lanes: int = 16, **options: object) -> float:
+    def at(micro: int, lanes: int = 16, **options: Any) -> float:
         gpu = replace(GPU, link=Link(4, lanes))
         return prompt(speed_of("llama-3.1-8b", gpu=gpu, gpu_layers=0, micro_batch=micro, **options))
 
