@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from bench.engines.sensenova.streaming.ring import RingPolicy
+from bench.engines.sensenova.streaming.upstream import UpstreamPolicy
+
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
@@ -125,7 +128,8 @@ def test_no_more_layers_in_flight_than_the_placement_says(placement: Streaming) 
     *_, engine = run(placement)
     assert engine._model is not None
     policy = engine._model.language_model.model.policy
-    assert policy.most_in_flight == placement.in_flight  # type: ignore[attr-defined]
+    assert isinstance(policy, UpstreamPolicy | RingPolicy)
+    assert policy.most_in_flight == placement.in_flight
 
 
 class SmallCard(HostAccelerator):

@@ -91,8 +91,9 @@ def rows() -> Iterator[list[dict[str, Any]]]:
         patch.setattr(link, "SECONDS_EACH", 0.001)
         patch.setattr(link, "REPEATS", 2)
         patch.setattr(NvmlCard, "open", lambda selector: None)
-        collector = Collector()
-        link.measure(collector, CpuAsCard(), {})  # type: ignore[arg-type]
+        collector: Any = Collector()
+        cpu: Any = CpuAsCard()
+        link.measure(collector, cpu, {})
         yield collector.sent
     real_torch.set_num_threads(threads)
 

@@ -46,8 +46,8 @@ class Timers:
 
 
 def test_copies_beside_the_computation_waits_and_both_at_once() -> None:
-    card = Timers()
-    traffic = Traffic(card)  # type: ignore[arg-type]
+    card: Any = Timers()
+    traffic = Traffic(card)
     traffic.timed = True
     with traffic.copying("side"):
         card.now += 9
@@ -124,7 +124,8 @@ def test_a_step_ends_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch)
             steps.append(seconds)
 
     any_model: Any = None
-    context = workloads.Context(any_model, CELL.workload, any_model, 0, Clock())  # type: ignore[arg-type]
+    observer: Any = Clock()
+    context = workloads.Context(any_model, CELL.workload, any_model, 0, observer)
     for queued in (1, 3):
         with context.timed_step():
             now[0] += queued

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from bench_fakes import FakeNvml
@@ -28,8 +29,8 @@ MODEL = "sensenova-u1-8b-mot"
 CARD = NvmlCard(FakeNvml(), "card")
 
 
-def jobs(**options: object) -> tuple[Job, ...]:
-    return jobs_of(Request.of(MODEL, **{"tiers": ("Q4_K_S",), "steps": 2, **options}))  # type: ignore[arg-type]
+def jobs(**options: Any) -> tuple[Job, ...]:
+    return jobs_of(Request.of(MODEL, **{"tiers": ("Q4_K_S",), "steps": 2, **options}))
 
 
 def asked(job: Job, cap: int | None = None, warm: bool = True) -> Ask:

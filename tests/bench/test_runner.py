@@ -36,14 +36,14 @@ def cell(mode: str = "full", **options: object) -> Job:
     return jobs_of(Request.of(given.pop("model", "sensenova-u1-8b-mot"), **given))[0]
 
 
-def card(**options: object) -> NvmlCard:
-    found = NvmlCard.open(0, FakeNvml(**options))  # type: ignore[arg-type]
+def card(**options: Any) -> NvmlCard:
+    found = NvmlCard.open(0, FakeNvml(**options))
     assert found is not None
     return found
 
 
-def run(protocol: Protocol = QUICK, what: Job | None = None, **options: object) -> CellRun:
-    return run_cell(what or cell(), protocol, card(), argv=ARGV, **options)  # type: ignore[arg-type]
+def run(protocol: Protocol = QUICK, what: Job | None = None, **options: Any) -> CellRun:
+    return run_cell(what or cell(), protocol, card(), argv=ARGV, **options)
 
 
 def test_a_cell_that_runs_leaves_every_sample_and_every_meter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -39,9 +40,9 @@ def started(root: Path, note: Path) -> subprocess.Popen[bytes]:
     return bench
 
 
-def wait_for(condition: object, seconds: float = 15) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
     end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 

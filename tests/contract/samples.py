@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
@@ -61,9 +62,9 @@ def _unknown() -> Model:
     return Model("org/odd", "odd", UnknownArchitecture("OddModel"), (tier,), (Task.T2I,), ("weights only",))
 
 
-def card(vendor: str = "NVIDIA", **changes: object) -> Card:
+def card(vendor: str = "NVIDIA", **changes: Any) -> Card:
     """A card like an RTX 4090 that no catalog has."""
-    known: dict[str, object] = {
+    known: dict[str, Any] = {
         "memory": 24 * GIB,
         "memory_bandwidth": 1e12,
         "tensor_flops": Sourced(165e12, "test", "2026-11-26"),
@@ -72,7 +73,7 @@ def card(vendor: str = "NVIDIA", **changes: object) -> Card:
         "pcie_generation": 4,
         "pcie_lanes": 16,
     }
-    return Card("test-card", "Test Card", vendor, **{**known, **changes})  # type: ignore[arg-type]
+    return Card("test-card", "Test Card", vendor, **{**known, **changes})
 
 
 def machine(vram: int = 24, ram: int | None = 64, link: Link | None = None, of: Card | None = None) -> Machine:

@@ -192,7 +192,7 @@ class ToyDriver(Driver):
     name = NAME
     dtype = "BF16"
 
-    def tasks(self, request: object, model: Model) -> Iterable[str]:  # type: ignore[override]
+    def tasks(self, request: object, model: Model) -> tuple[str, ...]:
         return ("t2i",)
 
     def build(self, job: Job) -> ToyEngine:

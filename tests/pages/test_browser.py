@@ -217,4 +217,6 @@ def test_an_answer_on_the_front_page_is_one_line_of_words(site: Site, page: Page
     line = page.locator(".ans > span").first
     assert line.inner_text().rsplit(" ", 1)[-1] in ("estimated", "calibrated", "measured")
     assert "\n" not in line.inner_text()
-    assert line.bounding_box()["height"] < 40  # type: ignore[index]
+    box = line.bounding_box()
+    assert box is not None
+    assert box["height"] < 40

@@ -9,6 +9,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from record_samples import NOW, card, document, make_link, make_llm, make_pass, model, protocol, samples
@@ -24,6 +25,8 @@ KEY = CellKey.of("sensenova-u1-8b-mot", "Q4_K_M", Workload(Task.T2I), "sensenova
 CAP = schema.Cap(bytes=8 * GIB, enforced_by="allocator-fraction")
 OTHER_MODE = schema.Runtime(name="sensenova", revision="pr243", mode="full", policy="upstream", prefetch=0)
 OTHER_REVISION = schema.Runtime(name="sensenova", revision="v0", mode="full", policy="upstream")
+
+Direction = Literal["host-to-device", "device-to-host"]
 
 
 def index(*records: object) -> Index:
@@ -98,8 +101,8 @@ def test_a_probe_counts_for_memory_not_for_time() -> None:
     assert found.exact[0].step_seconds == 3.0
 
 
-def copy(size: int, rate: float, *, pinned: bool = True, direction: str = "host-to-device") -> schema.CopyRate:
-    return schema.CopyRate(direction=direction, pinned=pinned, bytes=size, bytes_per_second=rate)  # type: ignore[arg-type]
+def copy(size: int, rate: float, *, pinned: bool = True, direction: Direction = "host-to-device") -> schema.CopyRate:
+    return schema.CopyRate(direction=direction, pinned=pinned, bytes=size, bytes_per_second=rate)
 
 
 COPIES = (

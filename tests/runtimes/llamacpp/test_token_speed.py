@@ -168,8 +168,8 @@ def test_twice_the_bytes_from_host_memory_take_twice_as_long(what: str) -> None:
     """A run without a card has nothing else to wait for: bytes over what a host reaches of its memory's rating."""
 
     def took(amount: float, bandwidth: float = 60e9) -> float:
-        given = {what: amount if what == "cache_cost" else defaultdict(float, {"Q4": amount})}
-        return host_generation_seconds(Work(**given), Host(bandwidth), fitted(), alone=True)  # type: ignore[arg-type]
+        given: dict[str, Any] = {what: amount if what == "cache_cost" else defaultdict(float, {"Q4": amount})}
+        return host_generation_seconds(Work(**given), Host(bandwidth), fitted(), alone=True)
 
     assert took(8e9) == pytest.approx(2 * took(4e9))
     assert took(4e9, 120e9) == pytest.approx(took(4e9) / 2)
@@ -219,8 +219,8 @@ def test_a_known_host_narrows_what_is_on_the_host() -> None:
     table = mixture_table(architecture, "Q4_K_M")
     result = estimate(architecture, table, LlamaOptions(sequences=1, gpu_layers=8), vram=[24 * GIB])
 
-    def width(**known: float) -> float:
-        found = token_speed(architecture, table, result, [GPU], **known).generation  # type: ignore[arg-type]
+    def width(**known: Any) -> float:
+        found = token_speed(architecture, table, result, [GPU], **known).generation
         assert found is not None
         return found.high / found.low
 

@@ -79,12 +79,12 @@ def test_a_replayed_step_mixes_the_branches_that_guide(
     table, asked = question("BF16", workload, upstream("full"))
     card = ReplayedCard(CachingAllocator(), 0)
     process = Process(asked.arch, table_of(table), workload, asked.placement, card, workspace=WORKSPACE)
-    seen: list[object] = []
+    seen: list[SimpleNamespace] = []
     monkeypatch.setattr(Process, "_prepare", lambda self, cache, tokens: None)
     monkeypatch.setattr(Process, "_velocity", lambda self, embeds, tokens, cache: seen.extend(cache))
-    caches = [[SimpleNamespace(name=name)] for name in ("both", "images", "plain")]
-    process._sample(Sampler(), caches, 1)  # type: ignore[arg-type]
-    assert [one.name for one in seen] == mixed  # type: ignore[attr-defined]
+    caches: Any = [[SimpleNamespace(name=name)] for name in ("both", "images", "plain")]
+    process._sample(Sampler(), caches, 1)
+    assert [one.name for one in seen] == mixed
 
 
 def test_kept_answers_are_what_comes_out() -> None:
