@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.hardware.card import Card, Sourced
@@ -21,31 +21,33 @@ from tests.contract import toy
 
 @dataclass(frozen=True)
 class Sample:
-    """A question to one runtime. ``foreign`` is an option that it does not have; ``recorded`` says that records of its
-    model can be read back."""
+    """A question to one runtime. ``foreign`` is an option that it does not have; ``helped`` is a machine (GiB of card
+    memory, GiB beside it) that is too small and where a change helps, ``None`` where the runtime proposes none."""
 
     model: Model
     wanted: Wanted
     foreign: tuple[str, object]
-    recorded: bool = True
-    batch: bool = True
-    tiers: tuple[str, ...] = field(default=())
+    helped: tuple[int, int] | None
 
 
 def sample(name: str) -> Sample:
     """What the suite asks of the runtime of that name."""
     return {
         "sensenova": lambda: Sample(
-            catalog.get("sensenova-u1-8b-mot"), Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)), ("ctx", 4096)
+            catalog.get("sensenova-u1-8b-mot"),
+            Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)),
+            ("ctx", 4096),
+            (4, 16),
         ),
         "comfyui": lambda: Sample(
             catalog.get("sensenova-u1-8b-mot"),
             Wanted(tiers=("Q4_K_S",), runtime="comfyui").with_(size=(1024, 1024), prefetch_count=2),
             ("mode", ("low",)),
+            (8, 16),
         ),
-        "llama.cpp": lambda: Sample(_language(), Wanted().with_(ctx=4096, ngl=99), ("steps", 8), batch=False),
-        "weights only": lambda: Sample(_unknown(), Wanted(), ("steps", 8), recorded=False, batch=False),
-        toy.NAME: lambda: Sample(catalog.get(toy.SLUG), Wanted(), ("ctx", 4096)),
+        "llama.cpp": lambda: Sample(_language(), Wanted().with_(ctx=4096, ngl=99), ("steps", 8), (1, 8)),
+        "weights only": lambda: Sample(_unknown(), Wanted(), ("steps", 8), None),
+        toy.NAME: lambda: Sample(catalog.get(toy.SLUG), Wanted(), ("ctx", 4096), (1, 8)),
     }[name]()
 
 

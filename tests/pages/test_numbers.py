@@ -95,6 +95,7 @@ def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
     for model in ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot", "sensenova-u1-a3b-mot"):
         path = site.root / "check" / model / "index.html"
         twin = json.loads(path.with_name("index.json").read_bytes())
+        assert twin["rows"]
         for row in twin["rows"]:
             page = json.loads((site.root / row["address"] / "index.json").read_bytes())
             cells = page["report"]["cells"]
