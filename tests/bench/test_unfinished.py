@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -118,7 +119,9 @@ def test_any_printed_buffers_fit_a_record(printed: list[PrintedBuffer]) -> None:
 
 @given(st.text(max_size=200) | st.from_regex(r"x: \S{1,9} (model|KV|compute) buffer size = +[0-9.]{1,30} MiB\n"))
 def test_any_log_is_read(text: str) -> None:
-    assert isinstance(parse_log(f"llama_context: n_ctx = 512\n{text}\nllama_context: n_ctx = {'9' * 40}\n"), tuple)
+    found = parse_log(f"llama_context: n_ctx = 512\n{text}\nllama_context: n_ctx = {'9' * 40}\n")
+    assert [one.tokens for one in found] in ([], [512]), "a length of forty digits is none"
+    assert all(0 < buffer.size < math.inf for one in found for buffer in one.buffers)
 
 
 def test_raw_output_stays_where_no_record_can_be_made_of_it(tmp_path: Path) -> None:
