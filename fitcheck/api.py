@@ -59,7 +59,9 @@ def answer(
     from fitcheck.records.evidence import accepted, local
     from fitcheck.verdict.check import check as judge_all
 
-    size = max(one.vram.best for one in budgets_of(machine))
+    budgets = budgets_of(machine)
+    ram = budgets[0].ram
+    size = max(one.vram.best for one in budgets) or (0 if ram is None else ram.best)
     found = find_model(target, tiers=wanted.tiers, gguf=gguf, size=size, offline=offline)
     index = accepted()
     for slug in dict.fromkeys(gpu.card.slug for gpu in machine.gpus):

@@ -63,11 +63,11 @@ def _text_headline(report: Report) -> str:
     word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
     speed = cell.rate("generation")
     pace = "" if speed is None else f", {speed.low:.0f} to {speed.high:.0f} tokens a second"
+    on_card = f"{format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory and "
     return (
         f"{report.model.name} {word} {report.place}: {cell.tier.name} with {cell.placement.mode} at "
-        f"{cell.workload.context} tokens of context takes {format_gib(cell.need)} of "
-        f"{format_gib(report.budget.vram.best)} card memory and {format_gib(cell.footprint.host.total.best)} of system "
-        f"memory{pace} ({cell.evidence.level})."
+        f"{cell.workload.context} tokens of context takes {on_card if report.machine.gpus else ''}"
+        f"{format_gib(cell.footprint.host.total.best)} of system memory{pace} ({cell.evidence.level})."
     )
 
 

@@ -40,22 +40,21 @@ def smallest_change(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judge
 
 def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:
     yield from runtime.changes(ask, wanted)
-    if ask.machine.gpus:
-        yield from _more_memory(ask)
+    yield from _more_memory(ask)
 
 
 def _more_memory(ask: Ask) -> Iterator[Change]:
     """More memory in the next sizes that are sold, cheapest kind first."""
-    machine, gpu = ask.machine, ask.card
-    shared = gpu.card.unified_memory
+    machine = ask.machine
+    shared = bool(machine.gpus) and ask.card.card.unified_memory and not ask.card.carved
     if machine.ram_total is not None:
         for size in (size for size in RAM_SIZES if size > machine.ram_total):
             gpus = tuple(replace(one, vram_total=size) if one.card.unified_memory else one for one in machine.gpus)
             larger = replace(machine, ram_total=size, ram_available=None, gpus=gpus)
             yield Change(f"{size // GIB} GB of {'shared' if shared else 'system'} memory", replace(ask, machine=larger))
-    if shared or len(machine.gpus) > 1 or not gpu.vram_total:
+    if shared or len(machine.gpus) != 1 or not ask.card.vram_total or ask.card.card.unified_memory:
         return
-    for size in (size for size in VRAM_SIZES if size > gpu.vram_total):
+    for size in (size for size in VRAM_SIZES if size > ask.card.vram_total):
         yield Change(f"a card with {size // GIB} GB", _with_card(ask, size))
 
 

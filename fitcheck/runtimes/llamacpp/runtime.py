@@ -10,7 +10,7 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import Footprint, drawn_from_host
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
@@ -58,8 +58,9 @@ class LlamaCpp(Runtime):
         result = estimate_of(ask)
         found = replace(result.footprint, layout=result)
         for gpu, total in zip(ask.machine.gpus, result.card_totals, strict=True):
-            if gpu.card.unified_memory:  # one memory: the host holds both
-                found = replace(found, host=replace(found.host, total=found.host.total + total))
+            if gpu.card.unified_memory:  # one memory: the host holds both, but for what the firmware set aside
+                both = found.host.total + drawn_from_host(total, gpu.carved)
+                found = replace(found, host=replace(found.host, total=both))
         return found
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
