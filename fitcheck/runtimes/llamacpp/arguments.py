@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fitcheck.errors import OptionError
@@ -10,7 +11,9 @@ from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+SPLIT_MODES = ("layer", "none")
 PROGRAMS = ("server", "bench", "library")
+MAX_CARDS = 64  # llama.cpp's own limit
 MAX_OVERRIDES = 64
 MAX_PATTERN = 256
 # a quantified group that is quantified again, the shape whose matching time explodes
@@ -35,7 +38,7 @@ class LlamaOptions:
     ``flash_attention`` None is llama.cpp's ``auto`` (on where the card can). ``program`` is "server" (llama-server and
     llama-cli of late), "bench" (llama-bench, which computes logits for no row it does not need but reserves for all)
     or "library" (llama-cpp-python, embeddings). ``latent_mode`` is ik_llama.cpp's ``-mla``. ``alignment`` in bytes is
-    the card's buffer alignment.
+    the card's buffer alignment. With ``split_mode`` "none" the card ``main_gpu`` is the only one.
     """
 
     context: int = 4096
@@ -43,6 +46,8 @@ class LlamaOptions:
     cpu_moe_layers: int = 0
     overrides: tuple[TensorOverride, ...] = ()
     tensor_split: tuple[float, ...] = ()
+    split_mode: str = "layer"
+    main_gpu: int = 0
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     sequences: int | None = None
@@ -145,6 +150,11 @@ def parse_overrides(text: str, cards: int) -> tuple[TensorOverride, ...]:
             raise OptionError(f"--override-tensor: {pattern!r} is not a regular expression ({problem}).") from None
         found.append(TensorOverride(pattern, _device(buffer, cards)))
     return tuple(found)
+
+
+def override_text(overrides: Sequence[TensorOverride]) -> str:
+    """The overrides as ``parse_overrides`` reads them."""
+    return ",".join(f"{one.pattern}={'CPU' if one.device is None else f'CUDA{one.device}'}" for one in overrides)
 
 
 def _device(buffer: str, cards: int) -> int | None:

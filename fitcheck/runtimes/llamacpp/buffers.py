@@ -11,13 +11,11 @@ from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import layer_caches
 from fitcheck.runtimes.llamacpp.compute import compute_buffers
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
-
-MAX_CARDS = 64
 
 
 @dataclass(frozen=True, slots=True)

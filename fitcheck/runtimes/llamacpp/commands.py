@@ -6,7 +6,7 @@ import shlex
 
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.downloads import FOLDER
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, override_text
 from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
 
 
@@ -38,6 +38,10 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (options.micro_batch != 512, f"-ub {options.micro_batch}"),
         (options.batch != 2048, f"-b {options.batch}"),
         (options.sequences is not None, f"-np {options.sequences}"),
+        (options.unified is True, "--kv-unified"),
+        (options.split_mode != "layer", f"-sm {options.split_mode}"),
+        (options.main_gpu != 0, f"-mg {options.main_gpu}"),
+        (bool(options.overrides), f"-ot {shlex.quote(override_text(options.overrides))}"),
         (any(options.tensor_split), "-ts " + ",".join(f"{share:g}" for share in options.tensor_split)),
         (options.full_sliding_cache, "--swa-full"),
         (options.cache_on_host, "--no-kv-offload"),

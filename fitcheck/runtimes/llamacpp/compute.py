@@ -59,7 +59,13 @@ def compute_buffers(
         caches=caches,
         head=names.get("output.weight") or tied_copy(architecture, tensors),
     )
-    pipelined = devices.cards > 1 and devices.full_offload and not options.cache_on_host and not _overridden(options)
+    pipelined = (
+        devices.cards > 1
+        and options.split_mode == "layer"
+        and devices.full_offload
+        and not options.cache_on_host
+        and not _overridden(options)
+    )
     graph = Builder(plan).build_graph(_kept_layers(plan))
     nodes, leaves = schedule(graph, host + 1, options.op_offload, PIPELINE_COPIES if pipelined else 1)
     sizes = allocate(nodes, leaves, [options.alignment] * host + [HOST_ALIGNMENT])

@@ -63,7 +63,7 @@ class Search:
     @property
     def wanted(self) -> LlamaOptions:
         """The options that are not up for choice."""
-        return self.asked.arguments(self.architecture)
+        return self.asked.arguments(self.architecture, len(self.machine.gpus))
 
     @property
     def cache_types(self) -> tuple[CacheTypes, ...]:

@@ -20,7 +20,7 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate
-from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
+from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
 from fitcheck.runtimes.llamacpp.seconds import token_speed
@@ -139,7 +139,10 @@ class LlamaCpp(Runtime):
             notes.append(f"A context of {context} tokens was taken; --ctx asks for another{trained}.")
         elif limit is not None and context > limit:
             notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
-        if len(ask.machine.gpus) > 1:
+        options = arguments_of(ask.placement, ask.workload)
+        if not wanted.has("batch_size") and options.batch > USUAL_BATCH:
+            notes.append(f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch.")
+        if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
             notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
         reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
         if reads_host and not wanted.has("host_bandwidth"):
@@ -204,6 +207,7 @@ def _options_json(options: LlamaOptions) -> dict[str, Any]:
         "n_cpu_moe": options.cpu_moe_layers,
         "cache_type_k": options.cache_type_k,
         "cache_type_v": options.cache_type_v,
+        "batch": options.batch,
         "ubatch": options.micro_batch,
         "sequences": options.slots,
         "flash_attention": options.flash,

@@ -55,10 +55,7 @@ def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, fre
     on_cards = min(wanted, count + 1) if cards else 0
     # builds before December 2025, and the fork, moved the output layer last instead of first
     start = max(count + (1 if options.build.has("head_first") else 0) - wanted, 0)
-    shares = [float(share) for share in options.tensor_split[:cards]]
-    if not any(shares):
-        shares = [float(max(amount, 1)) for amount in free]
-    shares += [0.0] * (cards - len(shares))
+    shares = card_shares(options, free)
     total = sum(shares)
     points, reached = [], 0.0
     for share in shares:
@@ -71,6 +68,17 @@ def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, fre
         return min(bisect_right(points, (layer - start) / on_cards), cards - 1)
 
     return Devices(tuple(device(layer) for layer in range(count)), device(count), cards)
+
+
+def card_shares(options: LlamaOptions, free: Sequence[int]) -> list[float]:
+    """Each card's share of the layers: the main one's alone, as told, or its free memory."""
+    cards = len(free)
+    if options.split_mode == "none":
+        return [float(index == options.main_gpu) for index in range(cards)]
+    shares = [float(share) for share in options.tensor_split[:cards]]
+    if not any(shares):
+        shares = [float(max(amount, 1)) for amount in free]
+    return shares + [0.0] * (cards - len(shares))
 
 
 def place_weights(
