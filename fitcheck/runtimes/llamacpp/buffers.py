@@ -128,7 +128,18 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
         slack = round(_constants()["compute_slack_unknown"] * card.compute)
     if options.build.fork:
         slack = round(_constants()["compute_slack_fork"] * card.compute)
-    return Interval(card.total - slack + low, card.total + best, card.total + slack + high)
+    least, most = card.compute - slack, card.compute + slack
+    if not_modelled(architecture, options):
+        least, most = (round(times * card.compute) for times in _constants()["compute_fork_latent"])
+    rest = card.total - card.compute
+    return Interval(rest + least + low, card.total + best, rest + most + high)
+
+
+def not_modelled(architecture: LanguageArchitecture, options: LlamaOptions) -> str | None:
+    """Why the compute buffers of such a run are only bounded, in a clause; ``None`` where they are predicted."""
+    if options.build.fork and architecture.latent is not None:
+        return "ik_llama.cpp's compute buffers for latent attention are not modelled, logs print up to 24 times these"
+    return None
 
 
 def _footprint(

@@ -14,10 +14,10 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.errors import OptionError
+from fitcheck.models.quant import FORK
 
 _NUMBER = re.compile(r"b?(\d{3,6})")
 _DATE = re.compile(r"(20\d\d)-(\d\d)(?:-(\d\d))?")
-FORK = "ik_llama.cpp"
 
 
 def _data() -> dict[str, Any]:

@@ -14,12 +14,13 @@ from fitcheck.memory.footprint import Footprint, drawn_from_host
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
+from fitcheck.models.quant import FORK
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate
+from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
@@ -92,10 +93,14 @@ class LlamaCpp(Runtime):
 
     def platform(self, ask: Ask) -> Support | None:
         architecture = architecture_of(ask)
-        if architecture.unknown:
-            reason = _sentence(architecture.unknown[0])
+        why = architecture.unknown or not_modelled(architecture, arguments_of(ask.placement, ask.workload))
+        if why:
+            reason = _sentence(why if isinstance(why, str) else why[0])
             sure = _weights_alone_too_much(estimate_of(ask), ask)
             return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, decides=not sure)
+        foreign = _foreign_types(ask)
+        if foreign is not None:
+            return foreign
         found = [one for gpu in ask.machine.gpus if (one := _vendor_support(gpu.card)) is not None]
         return found[0] if found else None
 
@@ -173,6 +178,23 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
     options = arguments_of(ask.placement, ask.workload)
     return _estimate(architecture_of(ask), ask.tier.tensors, options, vram=free, disk=ask.tier.disk_bytes or None)
+
+
+def _foreign_types(ask: Ask) -> Support | None:
+    """What stands against a file whose types the build does not read."""
+    types = ask.tier.tensors.foreign_types
+    build = arguments_of(ask.placement, ask.workload).build
+    unread = {name: reads for name, reads in types.items() if not (build.fork and reads == FORK)}
+    if not unread:
+        return None
+    names = ", ".join(sorted(unread))
+    hint = (
+        f"{FORK} does: give --build {FORK}"
+        if set(unread.values()) == {FORK}
+        else "llama.cpp once repacked Q4_0 on disk and now does so when it loads: take the Q4_0 file"
+    )
+    reason = f"The file holds tensors of type {names}, which this build does not read; {hint}."
+    return Support(Verdict.NO, Constraint.RUNTIME, reason, decides=True)
 
 
 def _weights_alone_too_much(result: LlamaEstimate, ask: Ask) -> bool:

@@ -6,6 +6,7 @@ a few hundred groups by device.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from fitcheck.runtimes.llamacpp.caches import cache_elements, layer_caches
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, tensor_device, tied_copy
 
 _NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight")
+_REPACKED = re.compile(r"_R\d+$")  # the fork's rows interleaved: the same blocks
+_LIKE = {"Q6_0": "Q6_K", "Q8_KV": "Q8_0", "Q8_K": "Q8_0", "I2_S": "Q2", "Q1_0": "IQ"}
 _FLOATS = ("F32", "F16", "BF16")
 
 
@@ -73,8 +76,11 @@ _groups: WeakKeyDictionary[TensorTable, tuple[_Group, ...]] = WeakKeyDictionary(
 
 def kind_of(type_name: str) -> str:
     """Types that share their kernels' cost: "float", "Q8_0", "Q6_K", "Q5", "Q4", "Q3", "Q2", "IQ", "MXFP4"."""
+    type_name = _REPACKED.sub("", type_name)
     if type_name in _FLOATS:
         return "float"
+    if type_name in _LIKE:
+        return _LIKE[type_name]
     if type_name in ("Q8_0", "Q6_K", "MXFP4"):
         return type_name
     if type_name.startswith(("IQ4", "Q4", "NVFP4")):
