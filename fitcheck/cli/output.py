@@ -63,6 +63,8 @@ def _text_headline(report: Report) -> str:
     word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
     speed = cell.rate("generation")
     pace = "" if speed is None else f", {speed.low:.0f} to {speed.high:.0f} tokens a second"
+    if cell.workload.task is Task.EMBED and (reading := cell.rate("prompt")) is not None:
+        pace = f", reading {reading.low:.0f} to {reading.high:.0f} tokens a second"
     on_card = f"{format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory and "
     return (
         f"{report.model.name} {word} {report.place}: {cell.tier.name} with {cell.placement.mode} at "
@@ -108,8 +110,8 @@ def _seconds(cell: Cell) -> str:
 
 
 def _tokens(cell: Cell) -> str:
-    """Tokens generated a second."""
-    span = cell.rate("generation")
+    """Tokens generated a second, or read where none are."""
+    span = cell.rate("prompt" if cell.workload.task is Task.EMBED else "generation")
     if span is None:
         return "unknown"
     digits = 0 if span.low >= 10 else 1
@@ -199,7 +201,8 @@ def narrate(report: Report) -> None:
     if work.task is Task.VQA:
         size = ""
     elif work.task.read_along:
-        size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}, an answer of {work.new_tokens};"
+        answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
+        size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
     err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
     for note in (*report.machine.notes, *report.notes, *report.best.footprint.assumptions):
         err.print(f"· {note}", style="dim", markup=False)

@@ -25,6 +25,7 @@ TASKS = {
     "interleave": "Write an answer with images",
     "vqa": "Answer a question about an image",
     "chat": "Chat",
+    "embed": "Embed or rank a text",
 }
 NOUNS = {
     "t2i": "an image made from text",
@@ -32,6 +33,7 @@ NOUNS = {
     "interleave": "an answer with images",
     "vqa": "an answer about an image",
     "chat": "an answer",
+    "embed": "a text embedded or ranked",
 }
 CATEGORIES = {
     "resident": "weights that stay",
@@ -68,7 +70,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def unit_of(task: str) -> str:
-    return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer"}.get(task, "an image")
+    return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer", "embed": "a text"}.get(
+        task, "an image"
+    )
 
 
 def subject(document: Mapping[str, Any]) -> str:

@@ -124,7 +124,7 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
     context = _constants()["card_overhead_mib"]
     low, best, high = (round(context[key] * MIB) for key in ("low", "best", "high"))
     slack = round(_constants()["compute_slack"] * card.compute)
-    if architecture.unknown or any(block.recurrent for block in architecture.blocks):
+    if architecture.unknown or architecture.encoder or any(block.recurrent for block in architecture.blocks):
         slack = round(_constants()["compute_slack_unknown"] * card.compute)
     if options.build.fork:
         slack = round(_constants()["compute_slack_fork"] * card.compute)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import shlex
 
+from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.downloads import FOLDER
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, override_text
 from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
 
 
-def server(tier: Tier, options: LlamaOptions, layers: int) -> str:
-    """The ``llama-server`` command line that means the same as ``options`` for a model of ``layers`` layers."""
+def server(tier: Tier, options: LlamaOptions, architecture: LanguageArchitecture) -> str:
+    """The ``llama-server`` command line that means the same as ``options`` for such a model."""
+    layers = architecture.layers
     parts = ["llama-server", _source(tier), f"-c {options.context}", f"-ngl {gpu_layers_flag(options, layers)}"]
     if options.cpu_moe_layers:
         everything = options.cpu_moe_layers >= layers
         parts.append("--cpu-moe" if everything else f"--n-cpu-moe {options.cpu_moe_layers}")
     if options.flash_attention is not None or options.cache_type_v != "f16":
         parts.append("-fa on" if options.flash else "-fa off")
+    if architecture.embeds:
+        parts.append("--reranking" if architecture.reranks else "--embeddings")
     parts += [text for wanted, text in _switches(options) if wanted]
     return " ".join(parts)
 

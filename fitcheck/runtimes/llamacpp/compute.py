@@ -14,6 +14,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import LayerCache
+from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
 from fitcheck.runtimes.llamacpp.graph_layers import Builder, Plan
 from fitcheck.runtimes.llamacpp.schedule import schedule
@@ -66,10 +67,13 @@ def compute_buffers(
         and not options.cache_on_host
         and not _overridden(options)
     )
-    graph = Builder(plan).build_graph(_kept_layers(plan))
+    builder = Builder(plan)
+    kept = _kept_layers(plan)
+    graph = encoder_graph(builder, kept) if architecture.encoder else builder.build_graph(kept)
     nodes, leaves = schedule(graph, host + 1, options.op_offload, PIPELINE_COPIES if pipelined else 1)
     sizes = allocate(nodes, leaves, [options.alignment] * host + [HOST_ALIGNMENT])
-    output = architecture.vocabulary * options.slots * 4
+    row = architecture.embedding if architecture.encoder else architecture.vocabulary
+    output = row * options.slots * 4
     return ComputeBuffers(tuple(sizes[:host]), sizes[host], output)
 
 

@@ -283,18 +283,18 @@ class Builder:
                     flat_values = self.linear(f"{prefix}attn_v", current, kv_heads * value)
                     values = graph.reshape(flat_values, (value, kv_heads, tokens))
         if f"{prefix}attn_q_norm.weight" in names:
-            query = self._head_norm(query, f"{prefix}attn_q_norm")
+            query = self.head_norm(query, f"{prefix}attn_q_norm")
         query = graph.op("rope", query.shape, query, self.positions)
         if own:
             if f"{prefix}attn_k_norm.weight" in names:
-                keys = self._head_norm(keys, f"{prefix}attn_k_norm")
+                keys = self.head_norm(keys, f"{prefix}attn_k_norm")
             keys = graph.op("rope", keys.shape, keys, self.positions)
         output = self.attend(index, block, query, keys if own else None, values if own else None, value)
         if gate is not None:
             output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
         return self.linear(f"{prefix}attn_output", output, self.plan.architecture.embedding)
 
-    def _head_norm(self, node: Node, name: str) -> Node:
+    def head_norm(self, node: Node, name: str) -> Node:
         normed = self.graph.op("rms_norm", node.shape, node)
         return self.graph.op("mul", node.shape, normed, self.weight(f"{name}.weight"))
 

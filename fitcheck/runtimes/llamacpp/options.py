@@ -87,6 +87,8 @@ class TextOptions:
         """
         keys, values = self.cache_type or ("f16", "f16")
         micro = 512 if self.ubatch is None else self.ubatch
+        if architecture.embeds and self.ubatch is None:  # such a text must go through in one piece
+            micro = max(micro, self.prompt_tokens or 0)
         self._check_cards(cards)
         return LlamaOptions(
             context=self.context_of(architecture),
@@ -126,9 +128,16 @@ class TextOptions:
             return self.ctx
         return min(architecture.context_length or USUAL_CONTEXT, USUAL_CONTEXT)
 
-    def workload(self, context: int) -> Workload:
-        """The answer that seconds are given for. Raises OptionError when the context cannot hold it."""
+    def workload(self, context: int, *, embeds: bool = False) -> Workload:
+        """The answer that seconds are given for, or the text to embed. Raises OptionError when the context cannot hold
+        it."""
         prompt = self.prompt_tokens if self.prompt_tokens is not None else min(PROMPT_TOKENS, max(context // 2, 1))
+        if embeds:
+            if self.new_tokens:
+                raise OptionError("--new-tokens: a model for embeddings writes none; leave it out.")
+            if not 1 <= prompt <= context:
+                raise OptionError(f"--prompt-tokens: {prompt} is out of range; give 1 to {context}, the context.")
+            return Workload(task=Task.EMBED, prompt_tokens=prompt, new_tokens=0, context=context)
         new = self.new_tokens if self.new_tokens is not None else min(NEW_TOKENS, max(context - prompt, 1))
         for flag, count in (("--prompt-tokens", prompt), ("--new-tokens", new)):
             if count < 1:

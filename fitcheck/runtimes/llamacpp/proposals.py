@@ -67,6 +67,8 @@ class Search:
 
     @property
     def cache_types(self) -> tuple[CacheTypes, ...]:
+        if self.architecture.encoder:  # nothing is cached
+            return CACHE_TYPES[:1]
         return (self.asked.cache_type,) if self.asked.cache_type else CACHE_TYPES
 
     def ask(self, options: LlamaOptions) -> Ask:

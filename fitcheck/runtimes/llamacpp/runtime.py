@@ -15,6 +15,7 @@ from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK
+from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
@@ -24,7 +25,7 @@ from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, esti
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
-from fitcheck.runtimes.llamacpp.seconds import token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.options import read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
@@ -53,7 +54,14 @@ class LlamaCpp(Runtime):
     def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions) -> Search:
         architecture = tier.architecture or model.architecture
         assert isinstance(architecture, LanguageArchitecture)
-        return Search(self, model, tier, machine, asked, asked.workload(asked.context_of(architecture)))
+        return Search(
+            self,
+            model,
+            tier,
+            machine,
+            asked,
+            asked.workload(asked.context_of(architecture), embeds=architecture.embeds),
+        )
 
     def footprint(self, ask: Ask) -> Footprint:
         result = estimate_of(ask)
@@ -79,6 +87,8 @@ class LlamaCpp(Runtime):
         rates = tuple(
             (name, rate) for name, rate in (("prompt", speed.prompt), ("generation", speed.generation)) if rate
         )
+        if ask.workload.task is Task.EMBED:
+            return _reading(speed, prompt)
         amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
         waits = f"reading weights from {speed.binding}"
         if speed.prompt is None or speed.generation is None:
@@ -107,7 +117,8 @@ class LlamaCpp(Runtime):
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
         search = self._search(ask.model, ask.tier, ask.machine, asked)
-        if asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
+        cached = not architecture_of(ask).encoder
+        if cached and asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
         free = options.with_(gpu_layers=None, cpu_moe_layers=0)
@@ -128,7 +139,7 @@ class LlamaCpp(Runtime):
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
         options = arguments_of(ask.placement, ask.workload)
-        run = (commands.server(ask.tier, options, architecture_of(ask).layers),)
+        run = (commands.server(ask.tier, options, architecture_of(ask)),)
         return run if ask.tier.published else (*commands.convert(ask.model, ask.tier), *run)
 
     def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
@@ -164,6 +175,16 @@ class LlamaCpp(Runtime):
         from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 
         return [*figures(), *token_figures()]
+
+
+def _reading(speed: TokenSpeed, prompt: int) -> Duration:
+    """The seconds of a text that is read and not answered."""
+    rate, words = speed.prompt, "reading the text"
+    amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
+    if rate is None:
+        return Duration(None, words, amounts=amounts)
+    seconds = Interval(prompt / rate.high, prompt / rate.best, prompt / rate.low)
+    return Duration(seconds, words, (("prompt", seconds.best),), (("prompt", rate),), amounts)
 
 
 def architecture_of(ask: Ask) -> LanguageArchitecture:

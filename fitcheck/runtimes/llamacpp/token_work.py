@@ -20,7 +20,7 @@ from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.caches import cache_elements, layer_caches
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, tensor_device, tied_copy
 
-_NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight")
+_NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight")
 _REPACKED = re.compile(r"_R\d+$")  # the fork's rows interleaved: the same blocks
 _LIKE = {"Q6_0": "Q6_K", "Q8_KV": "Q8_0", "Q8_K": "Q8_0", "I2_S": "Q2", "Q1_0": "IQ"}
 _FLOATS = ("F32", "F16", "BF16")

@@ -119,6 +119,8 @@ def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: L
         if override.matches(tensor.name):
             return HOST if override.device is None else override.device
     if tensor.layer is None or not tensor.name.startswith("blk."):
+        if tensor.name.startswith("token_embd_norm."):
+            return devices.layers[0] if devices.layers else devices.output
         if tensor.name.startswith("rope_"):
             # the frequencies belong to the layers that use them
             return next((device for device in devices.layers if device != HOST), HOST)

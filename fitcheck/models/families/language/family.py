@@ -17,7 +17,7 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.families.language.names import AmbiguousNameError
 from fitcheck.models.families.unknown import UnknownArchitecture
 from fitcheck.models.gguf import GgufHeader
-from fitcheck.models.model import Model, Tier
+from fitcheck.models.model import Architecture, Model, Tier
 from fitcheck.models.workload import Task
 
 # what a checkpoint is usually converted to, by llama.cpp's own tools
@@ -30,7 +30,7 @@ class Language(Family):
     """See ``fitcheck.models.families.base.Family``."""
 
     name = "language"
-    tasks = (Task.CHAT,)
+    tasks = (Task.CHAT, Task.EMBED)
     by_rule = True
 
     def slugs(self) -> tuple[str, ...]:
@@ -87,7 +87,7 @@ class Language(Family):
             name=printable(name) or found.name,
             architecture=tiers[0].architecture,
             tiers=tuple(tiers),
-            tasks=self.tasks,
+            tasks=_tasks(tiers[0].architecture),
             runtimes=("llama.cpp",),
             repository=found.repository,
             licence=printable(licence) or "unknown",
@@ -106,7 +106,7 @@ class Language(Family):
             architecture=UnknownArchitecture(kind),
             unmodelled=reason,
             tiers=tuple(one.tier for one in found.tiers),
-            tasks=self.tasks,
+            tasks=(Task.CHAT,),
             runtimes=("weights only",),
             repository=found.repository,
             notes=(f"The run of this model ({kind}) is not modelled: only its weights are judged.",),
@@ -127,11 +127,16 @@ class Language(Family):
             name=found.name,
             architecture=architecture,
             tiers=(*stored, *_converted(architecture, found.name, stored[0])),
-            tasks=self.tasks,
+            tasks=(Task.CHAT,),
             runtimes=("llama.cpp", "weights only"),
             repository=found.repository,
             notes=tuple(_conversion_notes(config, architecture, stored[0])),
         )
+
+
+def _tasks(architecture: Architecture) -> tuple[Task, ...]:
+    assert isinstance(architecture, LanguageArchitecture)
+    return (Task.EMBED,) if architecture.embeds else (Task.CHAT,)
 
 
 def _converted(architecture: LanguageArchitecture, name: str, stored: Tier) -> list[Tier]:
