@@ -11,6 +11,8 @@ from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+SPECULATIVE = ("draft-mtp",)
+DRAFT_TOKENS = 3  # common/common.h, speculative.draft.n_max
 SPLIT_MODES = ("layer", "none")
 PROGRAMS = ("server", "bench", "library")
 MAX_CARDS = 64  # llama.cpp's own limit
@@ -46,6 +48,8 @@ class LlamaOptions:
     cpu_moe_layers: int = 0
     overrides: tuple[TensorOverride, ...] = ()
     tensor_split: tuple[float, ...] = ()
+    speculative: str | None = None
+    draft_tokens: int = DRAFT_TOKENS
     split_mode: str = "layer"
     main_gpu: int = 0
     cache_type_k: str = "f16"
@@ -72,6 +76,7 @@ class LlamaOptions:
         _within("--ctx-size", self.context, 1, 1 << 27)
         _within("--ubatch-size", self.micro_batch, 1, 1 << 17)
         _within("--batch-size", self.batch, 1, 1 << 20)
+        _within("--spec-draft-n-max", self.draft_tokens, 0, 64)
         _within("--parallel", self.sequences if self.sequences is not None else 1, 1, 256)
         _within("--n-gpu-layers", self.gpu_layers if self.gpu_layers is not None else 0, 0, 10_000)
         _within("--n-cpu-moe", self.cpu_moe_layers, 0, 10_000)
@@ -122,10 +127,15 @@ class LlamaOptions:
         return min(self.micro_batch, self.batch, self.context)
 
     @property
+    def drafted(self) -> int:
+        """Tokens drafted ahead, each of which the model checks: it keeps its recurrent state for every one."""
+        return self.draft_tokens if self.speculative else 0
+
+    @property
     def outputs(self) -> int:
         """Rows of logits the compute buffer is reserved for."""
         if self.program == "server" and self.build.has("outputs_limited"):
-            return min(self.micro, self.slots)
+            return min(self.micro, self.slots * (1 + self.drafted))
         return self.micro
 
     def with_(self, **changes: object) -> LlamaOptions:

@@ -12,9 +12,10 @@ from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions
-from fitcheck.runtimes.llamacpp.caches import layer_caches
-from fitcheck.runtimes.llamacpp.compute import compute_buffers
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
+from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers
+from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, WeightBuffers, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
 
 
@@ -87,10 +88,13 @@ def estimate(
     weights = place_weights(architecture, tensors, options, devices)
     caches = layer_caches(architecture, options)
     buffers = compute_buffers(architecture, tensors, options, devices, weights, caches)
+    ahead = _ahead(architecture, tensors, options, devices, weights)
     owners = [HOST if options.cache_on_host else device for device in devices.layers]
+    held = [*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)]
+    buffers = buffers.with_(ahead.buffers)
 
     def share(device: int) -> tuple[int, int, int]:
-        mine = [layer for layer, owner in zip(caches, owners, strict=True) if owner == device]
+        mine = [layer for layer, owner in held if owner == device]
         return sum(c.attention for c in mine), sum(c.recurrent for c in mine), devices.layers.count(device)
 
     cards = []
@@ -115,6 +119,28 @@ def estimate(
         disk=file_size,
         assumptions=assumptions,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What the context that drafts holds beside the model's."""
+
+    caches: tuple[LayerCache, ...] = ()
+    buffers: ComputeBuffers | None = None
+
+
+def _ahead(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    devices: Devices,
+    weights: WeightBuffers,
+) -> _Ahead:
+    if not options.speculative:
+        return _Ahead()
+    drafting, how = predicting(architecture), predicting_options(options)
+    caches = layer_caches(drafting, how)
+    return _Ahead(caches, compute_buffers(drafting, tensors, how, devices, weights, caches, predicts=True))
 
 
 def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options: LlamaOptions) -> Interval[int]:

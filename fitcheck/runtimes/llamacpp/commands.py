@@ -7,7 +7,7 @@ import shlex
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.downloads import FOLDER
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, override_text
+from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, LlamaOptions, override_text
 from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
 
 
@@ -43,6 +43,8 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (options.batch != 2048, f"-b {options.batch}"),
         (options.sequences is not None, f"-np {options.sequences}"),
         (options.unified is True, "--kv-unified"),
+        (options.speculative is not None, f"--spec-type {options.speculative}"),
+        (options.drafted not in (0, DRAFT_TOKENS), f"--spec-draft-n-max {options.drafted}"),
         (options.split_mode != "layer", f"-sm {options.split_mode}"),
         (options.main_gpu != 0, f"-mg {options.main_gpu}"),
         (bool(options.overrides), f"-ot {shlex.quote(override_text(options.overrides))}"),

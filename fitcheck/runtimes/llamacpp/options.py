@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.llamacpp.arguments import SPLIT_MODES, LlamaOptions, parse_overrides
+from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, SPECULATIVE, SPLIT_MODES, LlamaOptions, parse_overrides
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
 from fitcheck.runtimes.options import names, option, tokens
 
@@ -37,6 +37,14 @@ def _split(text: str) -> str:
     if text.strip().lower() not in SPLIT_MODES:
         raise OptionError(f"--split-mode: {text[:40]!r} is not modelled; choose {' or '.join(SPLIT_MODES)}.")
     return text.strip().lower()
+
+
+def _speculative(text: str) -> str:
+    """How tokens are drafted."""
+    name = {"mtp": "draft-mtp"}.get(text.strip().lower(), text.strip().lower())
+    if name not in SPECULATIVE:
+        raise OptionError(f"--spec-type: {text[:40]!r} is not modelled; choose {' or '.join(SPECULATIVE)}.")
+    return name
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -67,6 +75,8 @@ class TextOptions:
     ubatch: int | None = option(None, "Tokens of a micro-batch; default 512.", type=int, short="-ub")
     sequences: int | None = option(None, "Parallel sequences; default: the server's own.", type=int)
     build: Build | None = option(None, "Build: b9272, 2026-03 or ik_llama.cpp; default: newest.", parse=parse_build)
+    spec_type: str | None = option(None, "Drafting: draft-mtp, by the model's own layers.", parse=_speculative)
+    spec_draft_n_max: int | None = option(None, "Tokens drafted ahead; default 3.", type=int)
     split_mode: str | None = option(None, "Several cards: layer (default) or none.", parse=_split, short="-sm")
     tensor_split: tuple[float, ...] | None = option(
         None, "Each card's share, like 3,1; default: by free memory.", parse=_shares, short="-ts"
@@ -100,6 +110,8 @@ class TextOptions:
             micro_batch=micro,
             sequences=self.sequences,
             build=self.build or newest_build(),
+            speculative=self.spec_type,
+            draft_tokens=DRAFT_TOKENS if self.spec_draft_n_max is None else self.spec_draft_n_max,
             split_mode=self.split_mode or "layer",
             tensor_split=self.tensor_split or (),
             main_gpu=self.main_gpu or 0,

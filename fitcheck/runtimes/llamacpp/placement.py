@@ -72,6 +72,8 @@ def mode_of(options: LlamaOptions, layers: int) -> str:
         parts.append(f"cache {options.cache_type_k}")
     elif options.cache_type_k != options.cache_type_v:
         parts.append(f"cache {options.cache_type_k}/{options.cache_type_v}")
+    if options.speculative:
+        parts.append(options.speculative)
     if options.split_mode != "layer":
         parts.append(f"split {options.split_mode}")
     return ", ".join(parts)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import Footprint, drawn_from_host
@@ -20,16 +21,16 @@ from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
-from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
+from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.options import read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
-from fitcheck.units import Interval
+from fitcheck.units import Interval, format_gib
 
 GGUF = "gguf"
 _estimate = lru_cache(maxsize=2048)(estimate)
@@ -158,6 +159,10 @@ class LlamaCpp(Runtime):
         options = arguments_of(ask.placement, ask.workload)
         if not wanted.has("batch_size") and options.batch > USUAL_BATCH:
             notes.append(f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch.")
+        if (more := _drafting_takes(ask, options)) is not None:
+            notes.append(f"Its own prediction layers are not used; --spec-type draft-mtp does and takes {more} more.")
+        if options.speculative:
+            notes.append("Tokens a second are those without drafting; how many drafts are accepted is not known.")
         if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
             notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
         reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
@@ -175,6 +180,20 @@ class LlamaCpp(Runtime):
         from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 
         return [*figures(), *token_figures()]
+
+
+def _drafting_takes(ask: Ask, options: LlamaOptions) -> str | None:
+    """What drafting with the model's own layers would take besides; ``None`` where it has none, or does."""
+    architecture = architecture_of(ask)
+    if options.speculative or not any(block.prediction for block in architecture.blocks):
+        return None
+    drafting = placement_of(options.with_(speculative=SPECULATIVE[0]), architecture.layers, bandwidth_of(ask.placement))
+    try:
+        with_, without = estimate_of(replace(ask, placement=drafting)), estimate_of(ask)
+    except InputError:  # a layer that is not the usual one
+        return None
+    cards = zip(with_.card_totals, without.card_totals, strict=True)
+    return format_gib(sum(more.best - less.best for more, less in cards) + with_.host.total - without.host.total)
 
 
 def _reading(speed: TokenSpeed, prompt: int) -> Duration:

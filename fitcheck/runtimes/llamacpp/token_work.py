@@ -18,7 +18,7 @@ from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.caches import cache_elements, layer_caches
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, tensor_device, tied_copy
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, LEFT_OUT, tensor_device, tied_copy
 
 _NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight")
 _REPACKED = re.compile(r"_R\d+$")  # the fork's rows interleaved: the same blocks
@@ -98,7 +98,10 @@ def work_of(
     options = result.options
     moving = set()
     for group in _grouped(architecture, tensors, split=bool(options.overrides)):
-        work = found[tensor_device(group.first, architecture, options, result.devices)]
+        device = tensor_device(group.first, architecture, options, result.devices)
+        if device == LEFT_OUT or _predicts(group.first, architecture):  # rates are those without drafting
+            continue
+        work = found[device]
         _add(work, group)
         if group.expert and group.first.layer not in moving:
             moving.add(group.first.layer)
@@ -110,6 +113,11 @@ def work_of(
         work.held += head.nbytes
     _add_caches(found, architecture, result, depth)
     return dict(found)
+
+
+def _predicts(tensor: Tensor, architecture: LanguageArchitecture) -> bool:
+    layer = tensor.layer
+    return layer is not None and layer < architecture.layers and architecture.blocks[layer].prediction
 
 
 def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split: bool) -> Sequence[_Group]:

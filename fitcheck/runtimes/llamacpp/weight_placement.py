@@ -16,6 +16,7 @@ from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 
 HOST = -1
+LEFT_OUT = -2
 # tensors of the input layer: src/llama-arch.cpp, LLM_TENSOR_LAYER_INPUT
 _INPUT = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
 _MATRIX_ROW_PADDING = 512
@@ -96,6 +97,8 @@ def place_weights(
         placed.append(place)
         positions.append(offset)
         offset += -(-tensor.nbytes // 32) * 32
+        if place == LEFT_OUT:
+            continue
         if place == HOST:
             host_total += -(-tensor.nbytes // 32) * 32
             last_host = offset
@@ -112,7 +115,10 @@ def place_weights(
 
 
 def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:
-    """The device of one tensor: overrides first, as they are matched in order, then by layer."""
+    """The device of one tensor: overrides first, as they are matched in order, then by layer. Prediction layers are
+    not loaded where nothing is drafted with them."""
+    if not options.speculative and tensor.layer is not None and _predicts(tensor.layer, architecture):
+        return LEFT_OUT
     if tensor.name in _INPUT:
         return HOST
     for override in options.overrides:
@@ -128,6 +134,10 @@ def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: L
     if tensor.role == "expert" and tensor.layer < options.cpu_moe_layers:
         return HOST
     return devices.layers[tensor.layer] if tensor.layer < len(devices.layers) else devices.output
+
+
+def _predicts(layer: int, architecture: LanguageArchitecture) -> bool:
+    return layer < architecture.layers and architecture.blocks[layer].prediction
 
 
 def tied_copy(architecture: LanguageArchitecture, tensors: TensorTable) -> Tensor | None:
