@@ -66,16 +66,18 @@ USUAL_MEMORY = (
 
 
 def counted(number: int, noun: str) -> str:
+    """A number with its noun in the plural unless it is 1: "1 card", "1,200 cards"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def unit_of(task: str) -> str:
-    return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer", "embed": "a text"}.get(
-        task, "an image"
-    )
+    """What one run of a task makes: "an image", "an answer" or "an answer with images"."""
+    units = {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer", "embed": "a text"}
+    return units.get(task, "an image")
 
 
 def subject(document: Mapping[str, Any]) -> str:
+    """What the page is about: "MODEL on MACHINE"."""
     report = document["report"]
     return f"{report['model']['name']} on {report['machine']['name']}"
 
