@@ -70,8 +70,8 @@ _GGML = [
     ("NVFP4", 64, 36, 40),
     ("Q1_0", 128, 18, 41),
 ]
-FORK = "ik_llama.cpp"
-NOTHING = "nothing of today"
+FORK = "a fork"
+NOTHING = "nothing"
 _FORK = [
     ("I2_S", 1, 1, 36), ("Q6_0", 32, 26, 133), ("IQ1_BN", 64, 13, 134), ("IQ2_BN", 64, 16, 135),
     ("IQ2_K", 256, 76, 137), ("IQ3_K", 256, 110, 138), ("IQ4_K", 256, 144, 139), ("IQ5_K", 256, 176, 140),

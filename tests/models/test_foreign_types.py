@@ -10,7 +10,9 @@ from gguf_files import STRING, U32, gguf, pair
 import fitcheck
 from fitcheck.errors import FileError
 from fitcheck.memory.weighing import Constraint, Verdict
-from fitcheck.models.quant import BY_GGML_ID, FORK, TYPES
+from fitcheck.models.quant import BY_GGML_ID, TYPES
+from fitcheck.models.quant import FORK as FORK_READS
+from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.verdict.report import Cell
 
 WIDTH, ROWS, VOCABULARY = 1024, 2048, 2048
@@ -43,7 +45,7 @@ def checked(kind: str, folder: Path, **options: str) -> Cell:
     return fitcheck.check(str(file_of(kind, folder)), "RTX 3060 12GB", ram=32 << 30, **options).best
 
 
-FORKS = [name for name, one in TYPES.items() if one.reads == FORK]
+FORKS = [name for name, one in TYPES.items() if one.reads == FORK_READS]
 
 
 def test_the_forks_types_are_many_and_apart_from_llama_cpps() -> None:

@@ -23,10 +23,10 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import header_bytes, mixture_table
-from fitcheck.models.quant import FORK
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.base import Figure
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
+from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.published_rows import architecture_of, number, options_of, reading_of, table_of
 from fitcheck.units import GIB, MIB
 

@@ -16,10 +16,9 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known import known_language_model, known_language_models
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table, tier_name
-from fitcheck.models.quant import FORK
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.builds import parse_build
+from fitcheck.runtimes.llamacpp.builds import FORK, parse_build
 
 _SHAPE = {
     "block_count": "n_layer",

@@ -15,7 +15,7 @@ from fitcheck.memory.footprint import Footprint, drawn_from_host
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.quant import FORK
+from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
@@ -23,6 +23,7 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
+from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
@@ -235,13 +236,13 @@ def _foreign_types(ask: Ask) -> Support | None:
     """What stands against a file whose types the build does not read."""
     types = ask.tier.tensors.foreign_types
     build = arguments_of(ask.placement, ask.workload).build
-    unread = {name: reads for name, reads in types.items() if not (build.fork and reads == FORK)}
+    unread = {name: reads for name, reads in types.items() if not (build.fork and reads == FORK_READS)}
     if not unread:
         return None
     names = ", ".join(sorted(unread))
     hint = (
         f"{FORK} does: give --build {FORK}"
-        if set(unread.values()) == {FORK}
+        if set(unread.values()) == {FORK_READS}
         else "llama.cpp once repacked Q4_0 on disk and now does so when it loads: take the Q4_0 file"
     )
     reason = f"The file holds tensors of type {names}, which this build does not read; {hint}."
