@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "models"))
+from gguf_files import F32, STRING, U32, gguf, pair
 
 import fitcheck
 from fitcheck.errors import OptionError
@@ -92,8 +96,6 @@ def test_context_does_not_matter_to_what_keeps_no_cache() -> None:
 
 
 def write(path: Path, **changes: Any) -> Path:
-    from gguf_files import F32, STRING, U32, gguf, pair
-
     pairs = []
     for key, value in {**METADATA, **changes}.items():
         kind = STRING if isinstance(value, str) else F32 if isinstance(value, float) else U32
