@@ -16,13 +16,15 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
-    takes; ``many`` that it may be repeated."""
+    takes; ``many`` that it may be repeated. ``role`` says that it names a file that goes beside the model, and as
+    what: whoever asks the runtime reads it before."""
 
     help: str
     type: type = str
     parse: Callable[[Any], Any] | None = None
     many: bool = False
     short: str | None = None
+    role: str | None = None
 
     def read(self, value: Any) -> Any:
         """The value of what was typed or handed in; typed values of the API pass as they are."""
@@ -45,9 +47,10 @@ def option(
     parse: Callable[[Any], Any] | None = None,
     many: bool = False,
     short: str | None = None,
+    role: str | None = None,
 ) -> Any:
     """A field of an options dataclass. ``help`` ends with the default where it is not ``None``."""
-    return field(default=default, metadata={"option": Option(help, type, parse, many, short)})
+    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role)})
 
 
 def declared(options: type) -> dict[str, Option]:

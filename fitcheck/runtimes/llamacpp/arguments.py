@@ -41,7 +41,8 @@ class LlamaOptions:
     ``flash_attention`` None is llama.cpp's ``auto`` (on where the card can). ``program`` is "server" (llama-server and
     llama-cli of late), "bench" (llama-bench, which computes logits for no row it does not need but reserves for all)
     or "library" (llama-cpp-python, embeddings). ``latent_mode`` is ik_llama.cpp's ``-mla``. ``alignment`` in bytes is
-    the card's buffer alignment. With ``split_mode`` "none" the card ``main_gpu`` is the only one.
+    the card's buffer alignment. ``projector`` False leaves the one beside the model out. With
+    ``split_mode`` "none" the card ``main_gpu`` is the only one.
     """
 
     context: int = 4096
@@ -49,6 +50,7 @@ class LlamaOptions:
     cpu_moe_layers: int = 0
     overrides: tuple[TensorOverride, ...] = ()
     tensor_split: tuple[float, ...] = ()
+    projector: bool = True
     speculative: str | None = None
     draft_tokens: int = DRAFT_TOKENS
     split_mode: str = "layer"

@@ -22,6 +22,7 @@ def server(tier: Tier, options: LlamaOptions, architecture: LanguageArchitecture
         parts.append("-fa on" if options.flash else "-fa off")
     if architecture.embeds:
         parts.append("--reranking" if architecture.reranks else "--embeddings")
+    parts += _beside(tier, options)
     parts += [text for wanted, text in _switches(options) if wanted]
     return " ".join(parts)
 
@@ -32,6 +33,18 @@ def _source(tier: Tier) -> str:
     if tier.local_path is None and tier.repository:  # llama-server picks the repository's file of that tier
         return f"-hf {shlex.quote(f'{tier.repository}:{tier.name}')}"
     return f"-m {shlex.quote(tier.local_path or tier.file or f'{tier.name}.gguf')}"
+
+
+def _beside(tier: Tier, options: LlamaOptions) -> list[str]:
+    """The files beside the model's. A projector of the same repository is found without a word."""
+    flags = {"projector": "--mmproj", "adapter": "--lora", "control vector": "--control-vector"}
+    found = []
+    for one in tier.companions:
+        if one.role == "projector" and not options.projector:
+            found.append("--no-mmproj")
+        elif one.path is not None or one.role != "projector":
+            found.append(f"{flags[one.role]} {shlex.quote(one.path or one.file)}")
+    return found
 
 
 def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:

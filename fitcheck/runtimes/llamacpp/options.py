@@ -75,6 +75,10 @@ class TextOptions:
     ubatch: int | None = option(None, "Tokens of a micro-batch; default 512.", type=int, short="-ub")
     sequences: int | None = option(None, "Parallel sequences; default: the server's own.", type=int)
     build: Build | None = option(None, "Build: b9272, 2026-03 or ik_llama.cpp; default: newest.", parse=parse_build)
+    mmproj: str | None = option(None, "Projector file, instead of the one beside the model.", role="projector")
+    no_mmproj: bool | None = option(None, "Leave the projector out.", type=bool)
+    lora: str | None = option(None, "Adapter file (LoRA).", role="adapter")
+    control_vector: str | None = option(None, "Control vector file.", role="control vector")
     spec_type: str | None = option(None, "Drafting: draft-mtp, by the model's own layers.", parse=_speculative)
     spec_draft_n_max: int | None = option(None, "Tokens drafted ahead; default 3.", type=int)
     split_mode: str | None = option(None, "Several cards: layer (default) or none.", parse=_split, short="-sm")
@@ -110,6 +114,7 @@ class TextOptions:
             micro_batch=micro,
             sequences=self.sequences,
             build=self.build or newest_build(),
+            projector=not self.no_mmproj,
             speculative=self.spec_type,
             draft_tokens=DRAFT_TOKENS if self.spec_draft_n_max is None else self.spec_draft_n_max,
             split_mode=self.split_mode or "layer",

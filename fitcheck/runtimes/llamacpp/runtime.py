@@ -229,7 +229,14 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
     free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
     options = arguments_of(ask.placement, ask.workload)
-    return _estimate(architecture_of(ask), ask.tier.tensors, options, vram=free, disk=ask.tier.disk_bytes or None)
+    return _estimate(
+        architecture_of(ask),
+        ask.tier.tensors,
+        options,
+        vram=free,
+        disk=ask.tier.disk_bytes or None,
+        companions=ask.tier.companions,
+    )
 
 
 def _foreign_types(ask: Ask) -> Support | None:
@@ -292,7 +299,7 @@ def _options_json(options: LlamaOptions) -> dict[str, Any]:
 
 def _buffers_json(result: LlamaEstimate) -> dict[str, Any]:
     def device(memory: DeviceMemory) -> dict[str, int]:
-        kinds = ("weights", "kv_cache", "recurrent", "compute", "output", "layers")
+        kinds = ("weights", "kv_cache", "recurrent", "compute", "output", "beside", "layers")
         return {kind: getattr(memory, kind) for kind in kinds}
 
     return {"cards": [device(card) for card in result.cards], "host": device(result.host)}
