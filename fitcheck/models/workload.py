@@ -21,6 +21,11 @@ class Task(StrEnum):
         """Whether tokens are read or written one after the other, so that a rate says more than seconds."""
         return self in (Task.CHAT, Task.EMBED)
 
+    @property
+    def answers(self) -> bool:
+        """Whether what comes out is text alone, so that seconds are those of an answer and not of an image."""
+        return self in (Task.CHAT, Task.VQA)
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf_files import STRING, U32, gguf, pair
@@ -41,7 +42,7 @@ def file_of(kind: str, folder: Path) -> Path:
     return gguf(pairs, tensors).write(folder / f"model-{kind}.gguf")
 
 
-def checked(kind: str, folder: Path, **options: str) -> Cell:
+def checked(kind: str, folder: Path, **options: Any) -> Cell:
     return fitcheck.check(str(file_of(kind, folder)), "RTX 3060 12GB", ram=32 << 30, **options).best
 
 

@@ -16,11 +16,12 @@ from xml.etree import ElementTree
 import pytest
 
 from fitcheck.cli.main import application
+from fitcheck.hardware.catalog import find_card
 from fitcheck.pages import view, words
 from fitcheck.pages.formats import raw, resolve, write
 from fitcheck.records import evidence, store
 from fitcheck.units import GIB
-from fitcheck.verdict.usual_machine import USUAL_RAM, USUAL_RAM_ELSEWHERE
+from fitcheck.verdict.usual_memory import usual_ram
 
 from .conftest import Site
 from .records import link, passed
@@ -95,6 +96,7 @@ def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
     for model in ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot", "sensenova-u1-a3b-mot"):
         path = site.root / "check" / model / "index.html"
         twin = json.loads(path.with_name("index.json").read_bytes())
+        assert twin["rows"]
         for row in twin["rows"]:
             page = json.loads((site.root / row["address"] / "index.json").read_bytes())
             cells = page["report"]["cells"]
@@ -144,14 +146,20 @@ def test_an_unknown_time_is_written_as_unknown() -> None:
 
 
 def test_what_ran_tells_records_of_one_mode_apart() -> None:
-    document = store.document_of(passed())
+    document: dict[str, Any] = store.document_of(passed())
     assert view.record_facts(document)["details"] == "2048 × 2048, 8 steps, cfg 1, phase-aware"
-    document["runtime"] = {**document["runtime"], "policy": "ring", "revision": None}  # type: ignore[dict-item]
+    document["runtime"] = {**document["runtime"], "policy": "ring", "revision": None}
     document["workload"] = {"task": "interleave", "images": 3, "cfg": 4.5}
     assert view.record_facts(document)["details"] == "3 images, cfg 4.5, policy ring"
     assert view.record_facts(store.document_of(link()))["details"] == ""
 
 
 def test_pages_name_the_system_memory_that_they_ask_with() -> None:
-    for ram in {USUAL_RAM_ELSEWHERE, *USUAL_RAM.values()}:
-        assert f"{ram // GIB} GB" in words.USUAL_MEMORY
+    """What pages say of the usual machine is what the check assumes of it."""
+    for card, said in (("RTX 4060", "16 GB"), ("RTX 4070", "32 GB"), ("L4", "32"), ("H200 SXM 141GB", "192 GB")):
+        ram = usual_ram(find_card(card))
+        assert ram is not None
+        assert said.removesuffix(" GB") == str(ram // GIB)
+        assert said in words.USUAL_MEMORY
+    assert usual_ram(find_card("RTX 6000 Ada Generation")) == 96 * GIB
+    assert "twice the card's memory in workstations" in words.USUAL_MEMORY

@@ -11,19 +11,20 @@ from fitcheck.data_files import load
 from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.footprint import Footprint, drawn_from_host
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, drawn_from_host
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
 from fitcheck.runtimes.llamacpp.builds import FORK
+from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
@@ -49,21 +50,15 @@ class LlamaCpp(Runtime):
         asked = read(TextOptions, wanted)
         ready = [tier for tier in tiers if tier.format == GGUF]
         for tier in ready:
-            search = self._search(model, tier, machine, asked)
+            search = self._search(model, tier, machine, asked, wanted)
             found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
 
-    def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions) -> Search:
+    def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted) -> Search:
         architecture = tier.architecture or model.architecture
         assert isinstance(architecture, LanguageArchitecture)
-        return Search(
-            self,
-            model,
-            tier,
-            machine,
-            asked,
-            asked.workload(asked.context_of(architecture), embeds=architecture.embeds),
-        )
+        workload = asked.workload(asked.context_of(architecture), embeds=architecture.embeds)
+        return Search(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
 
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
@@ -111,8 +106,7 @@ class LlamaCpp(Runtime):
         why = architecture.unknown or not_modelled(architecture, arguments_of(ask.placement, ask.workload))
         if why:
             reason = _sentence(why if isinstance(why, str) else why[0])
-            sure = _weights_alone_too_much(estimate_of(ask), ask)
-            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, decides=not sure)
+            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=_weights_alone(estimate_of(ask)))
         foreign = _foreign_types(ask)
         if foreign is not None:
             return foreign
@@ -122,7 +116,7 @@ class LlamaCpp(Runtime):
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """A q8_0 KV cache, the best free placement, half the context and so on, a free display, smaller tiers."""
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
-        search = self._search(ask.model, ask.tier, ask.machine, asked)
+        search = self._search(ask.model, ask.tier, ask.machine, asked, wanted)
         cached = not architecture_of(ask).encoder
         if cached and asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
@@ -139,6 +133,11 @@ class LlamaCpp(Runtime):
         for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
             if tier.format == GGUF and tier.tensors.nbytes < size:
                 yield Change(f"tier {tier.name}", search.with_tier(tier).best().ask)
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """The context, and how fast the host's memory is read."""
+        asked = read(TextOptions, wanted)
+        return defaults(ask, wanted, self._search(ask.model, ask.tier, ask.machine, asked, wanted))
 
     def loss(self, ask: Ask) -> float:
         """1 for a KV cache in 16 bits, ``WORTH`` for a quantized one."""
@@ -253,15 +252,17 @@ def _foreign_types(ask: Ask) -> Support | None:
         else "llama.cpp once repacked Q4_0 on disk and now does so when it loads: take the Q4_0 file"
     )
     reason = f"The file holds tensors of type {names}, which this build does not read; {hint}."
-    return Support(Verdict.NO, Constraint.RUNTIME, reason, decides=True)
+    return Support(Verdict.NO, Constraint.RUNTIME, reason)
 
 
-def _weights_alone_too_much(result: LlamaEstimate, ask: Ask) -> bool:
-    """Whether not even the weights fit: the one thing that is sure of an architecture that is not known."""
-    budgets = ask.budgets
-    on_cards = any(card.weights > have.vram.high for card, have in zip(result.cards, budgets, strict=False))
-    ram = budgets[0].ram
-    return on_cards or (ram is not None and result.host_weights_used > ram.high)
+def _weights_alone(result: LlamaEstimate) -> Footprint:
+    """The one thing that is sure of an architecture that is not known."""
+    cards = tuple(
+        CardMemory((Phase("load", card.weights, 0, 0, 0, 0),), *(Interval.exactly(card.weights),) * 4)
+        for card in result.cards
+    )
+    used = result.host_weights_used
+    return Footprint(cards, HostMemory(0, used, 0, Interval.exactly(used)), result.disk)
 
 
 def _vendor_support(card: Card) -> Support | None:

@@ -1,4 +1,4 @@
-"""Files beside a model: projectors counted where they lie with it, adapters and control vectors where they are given."""
+"""Files beside a model: projectors counted where they lie with it, adapters where they are given."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_the_size_tried_at_the_start_is_the_kinds_own() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"image_size": 0}, {"image_size": 1 << 30}, {"attention.head_count": 0}])
-def test_what_cannot_be_is_no_graph(changes: dict[str, int]) -> None:
+def test_what_cannot_be_is_no_graph(changes: dict[str, Any]) -> None:
     assert projector_memory(companion(**changes)).compute is None
 
 
