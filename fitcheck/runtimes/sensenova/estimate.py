@@ -62,8 +62,20 @@ def estimate(
         host=host_memory(weights, placement, quantized=tier.quantized, bench=bench),
         disk=tier.disk_bytes,
         assumptions=_assumptions(arch, tier, workload, placement, device),
-        layout=weights.kept(kept) / weights.kept(arch.layers) if kept else 0.0,
+        layout=_share(weights, kept, arch.layers),
     )
+
+
+def kept_share(
+    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, device: CardView
+) -> float:
+    """The share of the generation weights that stay on the card while denoising, without the rest of the estimate."""
+    weights = weights_of(tier.tensors)
+    return _share(weights, lay_out(arch, weights, workload, placement, device)[1], arch.layers)
+
+
+def _share(weights: Weights, kept: int, layers: int) -> float:
+    return weights.kept(kept) / weights.kept(layers) if kept else 0.0
 
 
 def _further_layers(weights: Weights, kept: int) -> int:

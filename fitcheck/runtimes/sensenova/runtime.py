@@ -24,8 +24,9 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
-from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.estimate import estimate, kept_share
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
+from fitcheck.runtimes.sensenova.passes import passes_of
 from fitcheck.runtimes.sensenova.phases import CardView
 from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host
 from fitcheck.runtimes.sensenova.streaming import (
@@ -42,7 +43,10 @@ from fitcheck.runtimes.sensenova.streaming import (
 from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
 from fitcheck.runtimes.torch_platform import torch_support
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.overlap import timing_of
+from fitcheck.speed.passes import Pass
 from fitcheck.speed.rates import Calibration, rates_of
+from fitcheck.speed.timing import WHOLE, Observation, Timing
 from fitcheck.units import Interval
 
 SMALL_SIDE = 1024  # pixels of a picture that needs a quarter of the usual one's tokens
@@ -92,6 +96,22 @@ class PictureRuntime(Runtime):
             kept_share=footprint.layout if streaming.keep_generation else 0.0,
             calibration=calibration,
         )
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        pinned, plan = streaming_of(ask.placement).pinned, _plan(ask)
+        found = timing_of(plan, ask.card.card, ask.card.link, pinned=pinned, calibration=links)
+        return {} if found is None else {WHOLE: found}
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterator[Observation]:
+        """Its seconds, and those of its copies alone where the bench has seen their rate."""
+        timing = self.timings(ask, links).get(WHOLE)
+        if timing is None:
+            return
+        if run.seconds:
+            yield Observation(WHOLE, timing, run.seconds)
+        streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in _plan(ask))
+        if run.link_rate and streamed:
+            yield Observation("copies", timing.copies, streamed / run.link_rate)
 
     def platform(self, ask: Ask) -> Support | None:
         vendors = load("runtimes.sensenova", "support")["vendors"]
@@ -181,6 +201,15 @@ def _recorded_placement(name: str, run: Run) -> Placement:
 def _recorded_attention(run: Run) -> str:
     """What attends decides what a pass keeps alive; torch's own kernels, flash among them, all count as SDPA."""
     return "flash" if run.attention == "flash-attn" else "sdpa"
+
+
+def _plan(ask: Ask) -> tuple[Pass, ...]:
+    """The passes of a cell; what stays on the card is all that they need of its memory."""
+    streaming, arch = streaming_of(ask.placement), architecture_of(ask)
+    share = 0.0
+    if streaming.keep_generation:
+        share = kept_share(arch, ask.tier, ask.workload, streaming, view_of(ask, streaming))
+    return passes_of(arch, ask.tier.tensors, ask.workload, streaming, share)
 
 
 def architecture_of(ask: Ask) -> SenseNovaArchitecture:

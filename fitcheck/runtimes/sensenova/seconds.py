@@ -19,7 +19,7 @@ def waits_for_host(
 ) -> bool | None:
     """Whether a slow host needs longer to issue a denoising pass than the card to run it and the link to bring its
     weights; ``None`` without rates."""
-    prices = prices_of(card, calibrated=False)
+    prices = prices_of(card)
     if prices is None:
         return None
     _, best, slow = prices
@@ -43,7 +43,7 @@ def seconds(
     """Seconds of a workload without loading, in a process that makes one picture or answer after the other; ``None``
     when a rate that it needs is unknown. ``kept_share`` is the share of generation layers that mode ``fast`` keeps on
     the card."""
-    if prices_of(card, calibrated=False) is None:
+    if prices_of(card) is None:
         return None
     plan = passes_of(arch, table, workload, placement, kept_share)
     return duration_of(plan, card, link, pinned=placement.pinned, calibration=calibration)
