@@ -54,7 +54,7 @@ class TokenTest:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pass or token test in short. Bytes and seconds; ``seconds`` is the median of the timed runs and ``None`` for a
+    """One pass or token test in short. Bytes and seconds; ``seconds`` is the median of the timed runs, ``None`` for a
     probe, which ran fewer steps than its workload. ``cap`` is the memory limit that a larger card was given, in bytes;
     ``works`` and ``fails`` the caps between which a search ended; ``warm`` says that passes came before the measured
     ones, ``bench`` that fitcheck's own bench ran it.

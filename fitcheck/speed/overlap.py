@@ -78,9 +78,7 @@ def duration_of(
     made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
     nbytes = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan)
     binding = _binding(compute, dequantization, stream)
-    return Duration(
-        _seconds(plan, prices, transfer, known), binding, made_of, amounts=(("streamed", nbytes),)
-    )
+    return Duration(_seconds(plan, prices, transfer, known), binding, made_of, amounts=(("streamed", nbytes),))
 
 
 def timing_of(
