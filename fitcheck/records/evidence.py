@@ -261,6 +261,7 @@ def _row(document: dict[str, Any]) -> Run:
         fails=(document.get("limit") or {}).get("fails"),
         cards=card.get("count", 1),
         before=memory.get("device_before"),
+        ram=(document.get("machine") or {}).get("ram"),
         requested=document["outcome"].get("requested"),
         machine=_machine(document),
     )
@@ -289,6 +290,7 @@ def _token_row(document: dict[str, Any]) -> Run:
         bench=False,
         cards=card.get("count", 1),
         before=memory.get("device_before"),
+        ram=(document.get("machine") or {}).get("ram"),
         machine=_machine(document),
         tests=tuple(_test(rate) for rate in document.get("rates") or ()),
         settings=tuple(sorted(settings.items())),

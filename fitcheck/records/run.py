@@ -60,8 +60,8 @@ class Run:
     ones, ``bench`` that fitcheck's own bench ran it.
 
     ``cards`` of the kind took part; ``before`` is what the card held before the run, ``requested`` what an allocation
-    asked for that failed. ``machine`` tells machines apart without naming any; ``own`` marks runs of this user.
-    ``tests`` and ``settings`` are those of a program that reports tokens a second.
+    asked for that failed; ``ram`` the system memory in all. ``machine`` tells machines apart without naming any;
+    ``own`` marks runs of this user. ``tests`` and ``settings`` are those of a program that reports tokens a second.
     """
 
     id: str
@@ -95,6 +95,7 @@ class Run:
     cards: int = 1
     before: int | None = None
     requested: int | None = None
+    ram: int | None = None
     machine: str | None = None
     own: bool = False
     tests: tuple[TokenTest, ...] = ()
@@ -114,6 +115,13 @@ class Run:
     def setting(self, name: str, default: Any = None) -> Any:
         """One of the program's settings; ``default`` where the record does not state it."""
         return next((value for key, value in self.settings if key == name and value is not None), default)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """All that decides which cell it is a run of, and nothing of what came of it."""
+        tests = tuple((test.prompt, test.new, test.depth) for test in self.tests)
+        software = (self.attention, self.compute_capability, self.settings, self.warm, self.bench)
+        return self.cell, self.card, self.card_memory, self.cap, self.cards, self.prompt_tokens, software, tests
 
     @property
     def on_card(self) -> int | None:

@@ -245,6 +245,10 @@ class Runtime(Protocol):
             if timing is not None:
                 yield Observation(WHOLE, timing, run.seconds)
 
+    def host_bytes(self, run: Run) -> int | None:
+        """What a record says of system memory, in bytes; ``None`` where its meter also counts what can be dropped."""
+        return run.rss or None
+
     def recorded(self, placement: Placement) -> dict[str, Any]:
         """How a record's ``runtime`` block names ``placement``: name, revision, mode, policy, prefetch."""
         return {"name": self.name, "revision": placement.revision, "mode": placement.mode, "policy": None}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import exp, inf, log, pi, sqrt
 from typing import Any
 
@@ -22,6 +23,8 @@ _ROUNDS = 6
 _ENOUGH = 2e-3  # change of any part's logarithm that ends the rounds
 _FARTHEST = 4.0  # no part is believed to be off by more than a factor of 55
 _MAJORITY = 3  # agreeing records that it takes for each that is called wrong
+
+_COMMON = "common"
 
 Matrix = list[list[float]]
 
@@ -48,7 +51,7 @@ class Traits:
     name: str
     model: str
     tier: str
-    mode: str
+    mode: object
     cell: object
 
 
@@ -65,17 +68,19 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Measured over predicted seconds: best, and its logarithm's standard deviation. ``doubt`` are ratios that records
-    without a clear majority against them say instead."""
+    """Measured over predicted seconds: best, its logarithm's standard deviation, and the share of its variance that
+    records explain. ``doubt`` are ratios that records without a clear majority against them say instead."""
 
     ratio: float
     deviation: float
+    explained: float
     doubt: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a set of groups says. ``wrong`` are positions of groups that the others contradict."""
+    """What a set of groups says. ``wrong`` are positions of groups that the others contradict; ``torn`` that there is
+    no majority for anything."""
 
     groups: tuple[Group, ...]
     shares: tuple[Mapping[str, float], ...]
@@ -83,6 +88,7 @@ class Fit:
     inverse: Matrix = field(repr=False)
     wrong: frozenset[int] = frozenset()
     errors: tuple[float, ...] = ()
+    torn: bool = False
 
     def factors(self, place: Place) -> dict[str, float]:
         """Seconds measured over predicted by part, on a card in a machine."""
@@ -104,7 +110,14 @@ class Fit:
             a * sum(b * c for b, c in zip(row, reach, strict=True)) for a, row in zip(reach, self.inverse, strict=True)
         )
         ratio = timing.seconds(factors) / timing.seconds({}) * exp(residual)
-        return Estimate(ratio, sqrt(max(own - known, _run_variance(1))) * self._misfit, self._doubt(place, ratio))
+        deviation = sqrt(max(own - known, _run_variance(1))) * self._misfit
+        return Estimate(ratio, deviation, known / own, self._doubt(place, ratio))
+
+    def doubts(self, card: str) -> tuple[int, ...]:
+        """Positions of the card's groups that are called wrong by too few others."""
+        here = [index for index, group in enumerate(self.groups) if group.place.card == card]
+        wrong = tuple(index for index in here if index in self.wrong)
+        return () if len(here) - len(wrong) >= _MAJORITY * len(wrong) else wrong
 
     @property
     def _misfit(self) -> float:
@@ -114,11 +127,8 @@ class Fit:
 
     def _doubt(self, place: Place, ratio: float) -> tuple[float, ...]:
         """What the records called wrong say, where those that contradict them are too few."""
-        here = [index for index, group in enumerate(self.groups) if group.place.card == place.card]
-        wrong = [index for index in here if index in self.wrong]
-        if len(here) - len(wrong) >= _MAJORITY * len(wrong):
-            return ()
-        return tuple(ratio * exp(_prediction_error(self.inverse, self.weights, index)) for index in wrong)
+        wrong = self.doubts(place.card)
+        return tuple(ratio * exp(self.weights[index] / self.inverse[index][index]) for index in wrong)
 
 
 def fit(groups: Sequence[Group]) -> Fit:
@@ -163,11 +173,12 @@ def _solved(groups: tuple[Group, ...], shares: tuple[Mapping[str, float], ...], 
         matrix[i][i] += _run_variance(group.count)
     inverse = inverted(matrix)
     wrong = _without_wrong(inverse, seen)
-    if wrong and len(groups) - len(wrong) <= len(wrong):  # as many against as for: all of them are as far off
+    torn = bool(wrong) and len(groups) - len(wrong) <= len(wrong)
+    if torn:  # as many against as for: all of them are as far off
         inverse, wrong = _contradicting(matrix, seen), set()
     weights = tuple(_products(inverse, seen))
     errors = tuple(weights[i] / sqrt(inverse[i][i]) for i in range(count))
-    return Fit(groups, shares, weights, inverse, frozenset(wrong), errors)
+    return Fit(groups, shares, weights, inverse, frozenset(wrong), errors, torn)
 
 
 def _without_wrong(inverse: Matrix, seen: Sequence[float]) -> set[int]:
@@ -211,26 +222,20 @@ def _contradicting(matrix: Matrix, seen: Sequence[float]) -> Matrix:
     )
 
 
-def _prediction_error(inverse: Matrix, weights: Sequence[float], index: int) -> float:
-    """How far a record lies from what the others say."""
-    return weights[index] / inverse[index][index]
-
-
 def _logs(
     place: Place, groups: Sequence[Group], shares: Sequence[Mapping[str, float]], weights: Sequence[float]
 ) -> dict[str, float]:
     """Logarithms of the parts' factors in a place."""
     found: dict[str, float] = {}
-    common = 0.0
-    shared = set(_data()["common"]["parts"])
+    common, shared = 0.0, _shared()
     for group, share, weight in zip(groups, shares, weights, strict=True):
         of_card = 0.0
         for name, amount in share.items():
             found[name] = found.get(name, 0.0) + _scatter(name, place, group.place) * amount * weight
             of_card += amount if name in shared else 0.0
-        common += _level(_data()["common"], place, group.place) * of_card * weight
+        common += _variances()[_COMMON][_bond(place, group.place)] * of_card * weight
     moved = {name: value + (common if name in shared else 0.0) for name, value in found.items()}
-    moved |= {name: common for name in shared - moved.keys()}
+    moved |= dict.fromkeys(shared - moved.keys(), common)
     return {name: min(max(value, -_FARTHEST), _FARTHEST) for name, value in moved.items()}
 
 
@@ -243,36 +248,55 @@ def _covariance(
     their: Mapping[str, float],
 ) -> float:
     """Of two logarithms of measured over predicted seconds."""
-    common = _data()["common"]
-    total = sum(amount * their[name] * _scatter(name, place, other) for name, amount in shares.items() if name in their)
-    mine = sum(shares.get(name, 0.0) for name in common["parts"])
-    yours = sum(their.get(name, 0.0) for name in common["parts"])
-    return float(total + mine * yours * _level(common, place, other) + _similar(traits, others))
+    total = _similar(traits, others)
+    mine = yours = 0.0
+    for name, amount in shares.items():
+        if name in their:
+            total += amount * their[name] * _scatter(name, place, other)
+        mine += amount if name in _shared() else 0.0
+    for name, amount in their.items():
+        yours += amount if name in _shared() else 0.0
+    return total + mine * yours * _variances()[_COMMON][_bond(place, other)]
 
 
 def _scatter(part: str, place: Place, other: Place) -> float:
-    parts = _data()["parts"]
-    found = _level(parts.get(part, parts["other"]), place, other)
-    if part.endswith("copies") and place.linked and other.linked:
+    """The variance of a part's error that two places share."""
+    known = _variances()
+    found = known.get(part, known["other"])[_bond(place, other)]
+    if place.linked and other.linked and part.endswith("copies"):
         found *= _data()["linked"]["share"] ** 2
     return found
 
 
-def _level(scatter: Mapping[str, Any], place: Place, other: Place) -> float:
-    """The variance that two places share: their architecture's, their card's, their machine's."""
-    found = scatter["architecture"] ** 2
-    if place.card == other.card:
-        found += scatter["card"] ** 2
-        if place is other or (place.machine is not None and place.machine == other.machine):
-            found += scatter["machine"] ** 2
-    return float(found)
+def _bond(place: Place, other: Place) -> int:
+    """What two places share: 0 the architecture, 1 the card as well, 2 the machine as well."""
+    if place.card != other.card:
+        return 0
+    return 2 if place is other or (place.machine is not None and place.machine == other.machine) else 1
+
+
+@cache
+def _variances() -> dict[str, tuple[float, float, float]]:
+    """By part, and for what all work on the card has in common: the variance that is shared at each bond."""
+    rows = {**_data()["parts"], _COMMON: _data()["common"]}
+    found = {}
+    for name, row in rows.items():
+        architecture, card, machine = (row[level] ** 2 for level in ("architecture", "card", "machine"))
+        found[name] = (architecture, architecture + card, architecture + card + machine)
+    return found
+
+
+@cache
+def _shared() -> frozenset[str]:
+    return frozenset(_data()["common"]["parts"])
 
 
 def _similar(traits: Traits, other: Traits) -> float:
     """The variance of what the estimator has wrong about both."""
     if traits.name != other.name or traits.model != other.model:
         return 0.0
-    scatter = _data()["alike"]
+    alike = _data()["alike"]
+    scatter = alike.get(traits.name, alike["other"])
     found = scatter["model"] ** 2
     found += scatter["tier"] ** 2 if traits.tier == other.tier else 0.0
     found += scatter["mode"] ** 2 if traits.mode == other.mode else 0.0

@@ -103,7 +103,7 @@ def alike(ask: Ask, layers: int) -> Hashable:
 
 
 def timings(ask: Ask, result: LlamaEstimate) -> dict[str, Timing]:
-    """The asked prompt and answer; empty where a rate of the card is unknown."""
+    """Seconds a token of the asked prompt and answer; empty where a rate of the card is unknown."""
     prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
     depth = prompt + new // 2  # half way through the answer
     found = {PROMPT: _timing(ask, result, TokenTest(prompt, 0, depth - prompt // 2, 1.0))}
@@ -116,8 +116,7 @@ def observed(run: Run, ask: Ask, result: LlamaEstimate) -> Iterator[Observation]
     for test in run.tests:
         timing = _timing(ask, result, test, run.setting("threads"))
         if timing is not None and test.rate > 0:
-            name, count = (PROMPT, test.prompt) if test.prompt else (GENERATION, test.new)
-            yield Observation(name, timing, count / test.rate)
+            yield Observation(PROMPT if test.prompt else GENERATION, timing, 1 / test.rate)
 
 
 def _timing(ask: Ask, result: LlamaEstimate, test: TokenTest, threads: int | None = None) -> Timing | None:
@@ -128,4 +127,4 @@ def _timing(ask: Ask, result: LlamaEstimate, test: TokenTest, threads: int | Non
     half_way = test.depth + (test.prompt + test.new) // 2
     bandwidth = bandwidth_of(ask.placement)
     run = run_of(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, bandwidth, threads=threads)
-    return prompt_timing(run, test.prompt) if test.prompt else generation_timing(run, test.new)
+    return prompt_timing(run) if test.prompt else generation_timing(run)

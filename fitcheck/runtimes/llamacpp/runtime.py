@@ -157,6 +157,10 @@ class LlamaCpp(Runtime):
     def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
         return recorded.observed(run, ask, estimate_of(ask))
 
+    def host_bytes(self, run: Run) -> int | None:
+        """Pages of a mapped file count as the process's until something else needs them."""
+        return None if run.setting("mmap", True) else run.rss or None
+
     def figures(self) -> Iterable[Figure]:
         from fitcheck.runtimes.llamacpp.published import figures
         from fitcheck.runtimes.llamacpp.token_accuracy import token_figures

@@ -15,21 +15,21 @@ _PROMPT_PARTS = ("prompts on the card", "prompts with the host")
 _GENERATION_PARTS = ("reading on the card", "reading on the host")
 
 
-def generation_timing(run: Run, new: int) -> Timing | None:
-    """Seconds of ``new`` tokens one after the other; ``None`` without the card's bandwidth."""
+def generation_timing(run: Run) -> Timing | None:
+    """Seconds of a generated token; ``None`` without the card's bandwidth."""
     seconds = token_seconds(run, fitted())
     alone = token_seconds(_without_host(run), fitted()) if run.gpus else 0.0
-    return None if seconds is None or alone is None else _timing(_GENERATION_PARTS, new, alone, seconds)
+    return None if seconds is None or alone is None else _timing(_GENERATION_PARTS, 1.0, alone, seconds)
 
 
-def prompt_timing(run: Run, prompt: int) -> Timing | None:
-    """Seconds of ``prompt`` tokens in micro-batches; ``None`` without a rate for them."""
+def prompt_timing(run: Run) -> Timing | None:
+    """Seconds of a prompt's token, read in micro-batches; ``None`` without a rate for them."""
     batch = max(run.options.micro, 1)
     seconds = batch_seconds(run, batch, fitted())
     alone = batch_seconds(_without_host(run), batch, fitted()) if run.gpus else 0.0
     if seconds is None or alone is None:
         return None
-    return _timing(_PROMPT_PARTS, prompt / batch / best_units(run), alone, seconds)
+    return _timing(_PROMPT_PARTS, 1 / (batch * best_units(run)), alone, seconds)
 
 
 def _without_host(run: Run) -> Run:
