@@ -52,7 +52,7 @@ class LinkRow:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Runs and link records of any cards."""
+    """Runs and link records of any cards; ``+`` counts a record in both once."""
 
     rows: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
