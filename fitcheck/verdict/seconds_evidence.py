@@ -125,7 +125,7 @@ class Seconds:
     def _borrowed(self, name: str, estimate: Estimate, footprint: Footprint) -> tuple[Interval[float] | None, Quantity]:
         """What cards of the same architecture say: the best estimate moves, the interval stays as wide as it was."""
         assert self.said is not None
-        span = _relative(self.runtime.duration(self.ask, footprint, self.links), name)
+        span = relative(self.runtime.duration(self.ask, footprint, self.links), name)
         if span is None:
             return None, Quantity()
         runs = self.said.behind(range(len(self.said.runs)))
@@ -148,7 +148,7 @@ class Seconds:
         return bool(mine) and all(index in fit.wrong for index in mine) and not fit.doubts(self.said.place.card)
 
 
-def _relative(duration: Duration | None, name: str) -> Interval[float] | None:
+def relative(duration: Duration | None, name: str) -> Interval[float] | None:
     """The interval of a timing's seconds over their best estimate."""
     if duration is None:
         return None
