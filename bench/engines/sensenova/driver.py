@@ -25,10 +25,11 @@ PROBE_STEPS = 2
 
 
 class PictureDriver(Driver):
-    """See ``bench.engines.base.Driver``. What attends is torch's choice, so ``--attention`` is not heard."""
+    """See ``bench.engines.base.Driver``. What attends is torch's choice, so ``--attention`` is not heard; nor is
+    ``--think``: the bench does not think."""
 
     name = UPSTREAM
-    unheard = frozenset({"attention"})
+    unheard = frozenset({"attention", "think"})
     several = ("mode", "policy")
     dtype = "BF16"
 

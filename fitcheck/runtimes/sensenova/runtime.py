@@ -24,10 +24,13 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
-from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.estimate import Kept, estimate
+from fitcheck.runtimes.sensenova.guidance import text_ends, written
+from fitcheck.runtimes.sensenova.host import pinnable_bytes
+from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
 from fitcheck.runtimes.sensenova.phases import CardView
-from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host
+from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
     MODES,
     POLICIES,
@@ -42,6 +45,7 @@ from fitcheck.runtimes.sensenova.streaming import (
 from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
 from fitcheck.runtimes.torch_platform import torch_support
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.generations import is_measured
 from fitcheck.speed.rates import Calibration, rates_of
 from fitcheck.units import Interval
 
@@ -75,23 +79,31 @@ class PictureRuntime(Runtime):
         found = _estimate(
             architecture_of(ask), ask.tier, ask.workload, streaming, view_of(ask, streaming), bench=ask.process.bench
         )
+        if ask.workload.text_assumed:
+            found = _with_text_ends(found, architecture_of(ask), ask.workload)
         if ask.card.card.unified_memory:
             found = _in_one_memory(found)
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         streaming, gpu = streaming_of(ask.placement), ask.card
-        assert isinstance(footprint.layout, float)
-        return seconds(
+        kept = footprint.layout
+        assert isinstance(kept, Kept)
+        found = seconds(
             architecture_of(ask),
             ask.tier.tensors,
             ask.workload,
             streaming,
             gpu.card,
             gpu.link,
-            kept_share=footprint.layout if streaming.keep_generation else 0.0,
+            kept_share=kept.denoising,
+            thinking_share=kept.thinking,
             calibration=calibration,
         )
+        if found is None or ask.process.bench:
+            return found
+        pinned = pinnable_bytes(weights_of(ask.tier.tensors), streaming)
+        return with_pinning(found, pinned, gpu.card, first=ask.process.first)
 
     def platform(self, ask: Ask) -> Support | None:
         vendors = load("runtimes.sensenova", "support")["vendors"]
@@ -201,7 +213,31 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
         flash_attention=ask.placement.get("attention") == "flash",
         warm=ask.process.warm,
         host_bound=host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, gpu.card),
+        driver=_driver(ask) if streaming.prefetch else "NVIDIA",
+        left_out=ask.process.left_out,
     )
+
+
+def _driver(ask: Ask) -> str:
+    """The entry of the launch queues that fits the card and the system."""
+    card, known = ask.card.card, load("memory", "allocator")["launch_queue"]["drivers"]
+    if card.vendor not in known or not is_measured(card):
+        return "other"
+    windows = (ask.machine.operating_system or "").lower().startswith("windows")
+    return "Windows" if windows and card.vendor == "NVIDIA" else card.vendor
+
+
+def _with_text_ends(found: Footprint, arch: SenseNovaArchitecture, workload: Workload) -> Footprint:
+    """Intervals as wide as the caches of much less and much more text than is assumed."""
+    each = arch.kv_bytes_per_token * (1 + workload.batch)
+    less, more = (each * (written(end) - written(workload)) for end in text_ends(workload))
+    memory = found.cards[0]
+
+    def wider(span: Interval[int]) -> Interval[int]:
+        return Interval(max(0, span.low + less), span.best, span.high + more)
+
+    wide = {name: wider(getattr(memory, name)) for name in ("allocated", "reserved", "card", "required")}
+    return replace(found, cards=(replace(memory, **wide),))
 
 
 def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, card: Card) -> bool:
