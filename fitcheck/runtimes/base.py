@@ -130,8 +130,9 @@ class Measured:
     """A published measurement as the estimator sees it: bytes and seconds, ``None`` where nothing was measured.
 
     ``fitted`` names the quantities (``allocated``, ``reserved``, ``host``, ``seconds``) that a constant was fitted on
-    or an input inferred from in this row, ``widens`` those that set the width of an interval; ``machine`` tells rows of
-    one machine from those of another. ``inferred_text`` says that how much text the run wrote is not known.
+    or an input inferred from in this row, ``levels`` those whose level of this vendor's or generation's cards was (it
+    can be left out with the machine), ``widens`` those that set the width of an interval; ``machine`` tells rows of one
+    machine from those of another. ``inferred_text`` says that how much text the run wrote is not known.
     """
 
     source: str
@@ -143,6 +144,7 @@ class Measured:
     host: int | None = None
     seconds: float | None = None
     fitted: frozenset[str] = frozenset()
+    levels: frozenset[str] = frozenset()
     widens: frozenset[str] = frozenset()
     machine: str = ""
     inferred_text: bool = False

@@ -14,6 +14,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
 from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION, UPSTREAM, Stream, streaming_of
+from fitcheck.runtimes.sensenova.token_counts import tokens
 
 # what an answer takes when nobody says: a few sentences; an interleaved answer writes about as much around each image
 NEW_TOKENS = 128
@@ -50,6 +51,7 @@ class PictureDriver(Driver):
             found["new_tokens"] = NEW_TOKENS
         if task == Task.INTERLEAVE:
             found["new_tokens"] = NEW_TOKENS * request.get("images", 1)
+            found["prompt_tokens"] = tokens("interleave_prompt")
         return found
 
     def check(self, job: Job) -> None:

@@ -50,7 +50,8 @@ def estimate(
     highest = max(phase.allocated for phase in laid_out)
     error = load("memory", "allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]
-    allocated = Interval(round(highest * (1 - widening)), highest, round(highest * (1 + widening)))
+    most = highest + _one_layer_more(weights, kept)
+    allocated = Interval(round(highest * (1 - widening)), highest, round(most * (1 + widening)))
     cell = allocator.ReplayedCell(
         arch,
         tier.tensors,
@@ -79,6 +80,14 @@ def estimate(
         assumptions=_assumptions(arch, tier, workload, placement, device),
         layout=Kept(kept / arch.layers, found.thinking / arch.layers),
     )
+
+
+def _one_layer_more(weights: Weights, kept: int) -> int:
+    """Bytes of the layer that mode ``fast`` may keep beyond the ``kept`` ones: its rule compares what is allocated with
+    a limit, and which of the last layers still goes under it hangs on a few per mille. Nothing where it keeps none or
+    all."""
+    layers = len(weights.layers[GENERATION])
+    return weights.kept(kept + 1) - weights.kept(kept) if 0 < kept < layers else 0
 
 
 def _dequantizing_kernels(weights: Weights) -> int:

@@ -31,7 +31,8 @@ def published_rows() -> Iterator[Measured]:
         if ask is None:
             continue
         size = f"{raw['width']}x{raw['height']} {raw['steps']} steps cfg {raw['cfg']}"
-        name = (raw["model"].removeprefix("SenseNova-"), raw["gpu"], _revision(raw), raw["task"], size, raw["vram_mode"])
+        model = raw["model"].removeprefix("SenseNova-")
+        name = (raw["gpu"], model, _revision(raw), raw["task"], size, raw["attn_backend"], raw["vram_mode"])
         yield Measured(
             source=raw["source"],
             name=" ".join(name),
@@ -41,6 +42,7 @@ def published_rows() -> Iterator[Measured]:
             host=_gib(raw["host_rss_gib"]),
             seconds=float(raw["seconds"]) if raw["seconds"] else None,
             fitted=_named(raw["note"], "fits"),
+            levels=_named(raw["note"], "levels"),
             widens=_named(raw["note"], "widens"),
             machine=raw["gpu"],
             inferred_text="fit." in raw["note"],

@@ -42,6 +42,7 @@ from fitcheck.runtimes.sensenova.streaming import (
     streaming_of,
     upstream,
 )
+from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
 from fitcheck.runtimes.torch_platform import torch_support
 from fitcheck.speed.duration import Duration
@@ -132,7 +133,10 @@ class PictureRuntime(Runtime):
             streaming = streaming_of(_recorded_placement(self.name, run))
         except InputError:
             return None
-        return ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
+        ask = ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
+        if ask is None or ask.workload.task is not Task.INTERLEAVE or ask.workload.prompt_tokens:
+            return ask
+        return replace(ask, workload=ask.workload.with_(prompt_tokens=tokens("interleave_prompt_unsaid")))
 
     def recorded(self, placement: Placement) -> dict[str, Any]:
         streaming = streaming_of(placement)
