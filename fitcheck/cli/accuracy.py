@@ -20,6 +20,8 @@ HEADER = ("measured", "quantity", "left out", "rows", "median error", "worst err
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck accuracy``; the command raises RecordError when ``--results`` is no folder."""
+
     @app.command()
     def accuracy(
         results: Annotated[

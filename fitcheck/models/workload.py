@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class Task(StrEnum):
+    """What a model is asked to do, by the names of options and records."""
+
     T2I = "t2i"
     EDITING = "editing"
     INTERLEAVE = "interleave"
@@ -51,4 +53,5 @@ class Workload:
         return self.task in (Task.T2I, Task.EDITING)
 
     def with_(self, **changes: object) -> Workload:
+        """The same workload with these fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
