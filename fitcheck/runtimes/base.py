@@ -44,11 +44,14 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """How the run is made: by the runtime's own program or by fitcheck's bench, and whether the process has made an
-    image or answer before (``warm``)."""
+    """How the run is made: by the runtime's own program or by fitcheck's bench, whether the process has made an
+    image or answer before (``warm``), and whether its seconds hold what happens once in a process (``first``).
+    ``left_out`` names a measured cell whose own rows may not enter the answer, where it is tested."""
 
     bench: bool = False
     warm: bool = False
+    first: bool = False
+    left_out: str = ""
 
 
 OWN_PROGRAM = Process()
@@ -128,8 +131,10 @@ class Support:
 class Measured:
     """A published measurement as the estimator sees it: bytes and seconds, ``None`` where nothing was measured.
 
-    ``fitted`` says that a constant was fitted on the row or an input inferred from it, ``calibrates`` that other rows'
-    seconds are calibrated on it.
+    ``fitted`` names the quantities (``allocated``, ``reserved``, ``host``, ``seconds``) that a constant was fitted on
+    or an input inferred from in this row, ``levels`` those whose level of this vendor's or generation's cards was (it
+    can be left out with the machine), ``widens`` those that set the width of an interval; ``machine`` tells rows of one
+    machine from those of another. ``inferred_text`` says that how much text the run wrote is not known.
     """
 
     source: str
@@ -140,8 +145,11 @@ class Measured:
     on_card: int | None = None
     host: int | None = None
     seconds: float | None = None
-    fitted: bool = False
-    calibrates: bool = False
+    fitted: frozenset[str] = frozenset()
+    levels: frozenset[str] = frozenset()
+    widens: frozenset[str] = frozenset()
+    machine: str = ""
+    inferred_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

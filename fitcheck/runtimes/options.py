@@ -10,18 +10,20 @@ from fitcheck.errors import OptionError
 from fitcheck.runtimes.base import Wanted
 
 T = TypeVar("T")
+BARE = "usual"  # what an option that was named without a value stands for
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
-    takes; ``many`` that it may be repeated."""
+    takes; ``many`` that it may be repeated, ``bare`` that it may be named without a value."""
 
     help: str
     type: type = str
     parse: Callable[[Any], Any] | None = None
     many: bool = False
     short: str | None = None
+    bare: bool = False
 
     def read(self, value: Any) -> Any:
         """The value of what was typed or handed in; typed values of the API pass as they are."""
@@ -44,9 +46,10 @@ def option(
     parse: Callable[[Any], Any] | None = None,
     many: bool = False,
     short: str | None = None,
+    bare: bool = False,
 ) -> Any:
     """A field of an options dataclass. ``help`` ends with the default where it is not ``None``."""
-    return field(default=default, metadata={"option": Option(help, type, parse, many, short)})
+    return field(default=default, metadata={"option": Option(help, type, parse, many, short, bare)})
 
 
 def declared(options: type) -> dict[str, Option]:

@@ -9,6 +9,7 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
+from fitcheck.speed.generations import slowness
 from fitcheck.units import Interval
 
 # (bytes of a block, B/s of its copies) of one link record, blocks ascending
@@ -106,15 +107,25 @@ def rates_of(card: Card) -> Rates | None:
         return None
     efficiency, host = data()["efficiency"], data()["host"]
     bandwidth, clocks = _scaled(card.memory_bandwidth, efficiency["memory"]), _processor_clocks(card)
+    peak, factor = card.tensor_flops.value, slowness(card)
     return Rates(
-        matrix=_scaled(card.tensor_flops.value, efficiency["matrix"]),
-        attention=_scaled(card.tensor_flops.value, efficiency["attention"]),
-        elementwise=_traffic_rate(bandwidth, clocks, "elementwise"),
-        dequantization=_traffic_rate(bandwidth, clocks, "dequantization"),
+        matrix=_slowed(_scaled(peak, efficiency["matrix"]), factor, peak),
+        attention=_slowed(_scaled(peak, efficiency["attention"]), factor, peak),
+        elementwise=_slowed(_traffic_rate(bandwidth, clocks, "elementwise"), factor, card.memory_bandwidth),
+        dequantization=_slowed(_traffic_rate(bandwidth, clocks, "dequantization"), factor, card.memory_bandwidth),
         kernel=_scaled(1.0, host["kernel"]),
         gguf_kernel=_scaled(1.0, host["gguf_kernel"]),
         streamed_tensor=_scaled(1.0, host["streamed_tensor"]),
     )
+
+
+def _slowed(rate: Interval[float], factor: Interval[float], peak: float) -> Interval[float]:
+    """A rate of the reference's kind for a card that takes ``factor`` as long: as wide as either of the two is, and
+    never more than the card's published ``peak``."""
+    best = min(rate.best / factor.best, peak)
+    low = best * min(rate.low / rate.best, factor.best / factor.high)
+    high = best * max(rate.high / rate.best, factor.best / factor.low)
+    return Interval(low, best, max(best, min(high, peak)))
 
 
 def link_rate(link: Link, *, pinned: bool) -> Interval[float] | None:

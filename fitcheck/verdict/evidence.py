@@ -13,6 +13,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import Footprint
+from fitcheck.models.model import Model
 from fitcheck.records.evidence import Index, LinkRow
 from fitcheck.records.run import Run
 from fitcheck.runtimes import registry
@@ -181,6 +182,20 @@ def known_of(index: Index | None, machine: Machine) -> Known | None:
         return None
     here = max((run for run in own.rows if run.own), key=lambda run: (run.created, run.id), default=None)
     return Known(card, own, here.machine if machine.detected and here is not None else None, borrowed)
+
+
+def concerning(index: Index, card: Card, model: Model) -> Index:
+    """The records that can say anything of ``model`` on ``card``: those of runtimes that run it, on this card and on
+    others of its architecture."""
+    own, borrowed = index.of(card.slug), _relatives(index, card)
+    rows = tuple(run for run in (*own.rows, *borrowed) if run.cell.runtime in model.runtimes)
+    return Index(rows, own.links)
+
+
+def calibration_of(ask: Ask, index: Index) -> Calibration:
+    """What the records of an index change in the predicted seconds of one cell."""
+    known, runtime = known_of(index, ask.machine), registry.get(ask.placement.runtime)
+    return Calibration() if known is None else known.of(runtime, ask, runtime.footprint(ask))[1]
 
 
 def links_of(links: Iterable[LinkRow]) -> Calibration:

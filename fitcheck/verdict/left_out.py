@@ -105,7 +105,7 @@ def _rows(index: Index, mine: Sequence[tuple[Run, Ask]], *, same_machine: bool) 
 
 
 def _changed(calibration: Calibration, name: str, linked: Timing, plain: Timing) -> float:
-    """How many times as long as without any record a cell takes: by what link records say of copies, and by the rest."""
+    """How many times as long as without any record a cell takes, by what link records say of copies and by the rest."""
     ratio = calibration.ratio(name)
     return (1.0 if ratio is None else ratio.best) * linked.seconds({}) / plain.seconds({})
 

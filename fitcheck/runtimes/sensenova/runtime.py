@@ -24,11 +24,14 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
-from fitcheck.runtimes.sensenova.estimate import estimate, kept_share
+from fitcheck.runtimes.sensenova.estimate import Kept, estimate, kept_shares
+from fitcheck.runtimes.sensenova.guidance import text_ends, written
+from fitcheck.runtimes.sensenova.host import pinnable_bytes
+from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
 from fitcheck.runtimes.sensenova.passes import passes_of
 from fitcheck.runtimes.sensenova.phases import CardView
-from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host
+from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
     MODES,
     POLICIES,
@@ -40,9 +43,11 @@ from fitcheck.runtimes.sensenova.streaming import (
     streaming_of,
     upstream,
 )
+from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
 from fitcheck.runtimes.torch_platform import torch_support
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.generations import is_measured
 from fitcheck.speed.overlap import timing_of
 from fitcheck.speed.passes import Pass
 from fitcheck.speed.rates import Calibration, rates_of
@@ -81,6 +86,8 @@ class PictureRuntime(Runtime):
         found = _estimate(
             architecture_of(ask), ask.tier, ask.workload, streaming, view_of(ask, streaming), bench=ask.process.bench
         )
+        if ask.workload.text_assumed:
+            found = _with_text_ends(found, architecture_of(ask), ask.workload)
         if ask.card.card.unified_memory:
             found = _in_one_memory(found)
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
@@ -88,17 +95,24 @@ class PictureRuntime(Runtime):
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of one picture or answer on the one card, over its own PCIe link."""
         streaming, gpu = streaming_of(ask.placement), ask.card
-        assert isinstance(footprint.layout, float)
-        return seconds(
+        kept = footprint.layout
+        assert isinstance(kept, Kept)
+        found = seconds(
             architecture_of(ask),
             ask.tier.tensors,
             ask.workload,
             streaming,
             gpu.card,
             gpu.link,
-            kept_share=footprint.layout if streaming.keep_generation else 0.0,
+            kept_share=kept.denoising,
+            thinking_share=kept.thinking,
             calibration=calibration,
         )
+        known = calibration is not None and calibration.ratio(WHOLE) is not None
+        if found is None or ask.process.bench or (known and not ask.process.first):
+            return found
+        pinned = pinnable_bytes(weights_of(ask.tier.tensors), streaming)
+        return with_pinning(found, pinned, gpu.card, first=ask.process.first)
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Passes by what they compute, dequantize, launch and copy."""
@@ -148,7 +162,10 @@ class PictureRuntime(Runtime):
             streaming = streaming_of(_recorded_placement(self.name, run))
         except InputError:
             return None
-        return ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
+        ask = ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
+        if ask is None or ask.workload.task is not Task.INTERLEAVE or ask.workload.prompt_tokens:
+            return ask
+        return replace(ask, workload=ask.workload.with_(prompt_tokens=tokens("interleave_prompt_unsaid")))
 
     def recorded(self, placement: Placement) -> dict[str, Any]:
         """Policy and prefetch are ``None`` where everything is on the card."""
@@ -217,12 +234,12 @@ def _recorded_attention(run: Run) -> str:
 
 
 def _plan(ask: Ask) -> tuple[Pass, ...]:
-    """The passes of a cell; what stays on the card is all that they need of its memory."""
+    """The passes of a cell; which layers stay on the card is all that they need of its memory."""
     streaming, arch = streaming_of(ask.placement), architecture_of(ask)
-    share = 0.0
+    kept = Kept()
     if streaming.keep_generation:
-        share = kept_share(arch, ask.tier, ask.workload, streaming, view_of(ask, streaming))
-    return passes_of(arch, ask.tier.tensors, ask.workload, streaming, share)
+        kept = kept_shares(arch, ask.tier, ask.workload, streaming, view_of(ask, streaming))
+    return passes_of(arch, ask.tier.tensors, ask.workload, streaming, kept.denoising, kept.thinking)
 
 
 def architecture_of(ask: Ask) -> SenseNovaArchitecture:
@@ -243,7 +260,31 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
         flash_attention=ask.placement.get("attention") == "flash",
         warm=ask.process.warm,
         host_bound=host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, gpu.card),
+        driver=_driver(ask) if streaming.prefetch else "NVIDIA",
+        left_out=ask.process.left_out,
     )
+
+
+def _driver(ask: Ask) -> str:
+    """The entry of the launch queues that fits the card and the system."""
+    card, known = ask.card.card, load("memory", "allocator")["launch_queue"]["drivers"]
+    if card.vendor not in known or not is_measured(card):
+        return "other"
+    windows = (ask.machine.operating_system or "").lower().startswith("windows")
+    return "Windows" if windows and card.vendor == "NVIDIA" else card.vendor
+
+
+def _with_text_ends(found: Footprint, arch: SenseNovaArchitecture, workload: Workload) -> Footprint:
+    """Intervals as wide as the caches of much less and much more text than is assumed."""
+    each = arch.kv_bytes_per_token * (1 + workload.batch)
+    less, more = (each * (written(end) - written(workload)) for end in text_ends(workload))
+    memory = found.cards[0]
+
+    def wider(span: Interval[int]) -> Interval[int]:
+        return Interval(max(0, span.low + less), span.best, span.high + more)
+
+    wide = {name: wider(getattr(memory, name)) for name in ("allocated", "reserved", "card", "required")}
+    return replace(found, cards=(replace(memory, **wide),))
 
 
 def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, card: Card) -> bool:
