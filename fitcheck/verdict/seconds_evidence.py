@@ -118,7 +118,7 @@ class Seconds:
         wrong = self.said.behind([index for index in here if index in self.said.fit.wrong])
         note = f"model corrected by {counted(len(runs), 'record')} of this card"
         note += f", {len(wrong)} of which the others contradict" if wrong else ""
-        if estimate.doubt or self.said.fit.torn:
+        if estimate.doubt:
             note += "; they contradict each other, which widens the range"
         return Interval(min(ends), estimate.ratio, max(ends)), quantity(CALIBRATED, runs, note)
 
