@@ -93,7 +93,7 @@ class Seconds:
         for run, ask in self.exact:
             for one in self.runtime.observed(run, ask, self.links):
                 there = one.timing.seconds({})
-                if one.name == name and abs(log(there / predicted)) <= _data()["same"]["difference"]:
+                if one.name == name and one.sound and abs(log(there / predicted)) <= _data()["same"]["difference"]:
                     found.append((run, one.seconds / there))
         return found
 

