@@ -253,6 +253,11 @@ class Runtime(Protocol):
             if timing is not None:
                 yield Observation(WHOLE, timing, run.seconds)
 
+    def stated(self, ask: Ask) -> Settings:
+        """The ``settings`` block of a record of ``ask``, from which ``ask_of`` reads it back; empty where the
+        ``runtime`` block says it all."""
+        return ()
+
     def host_bytes(self, run: Run) -> int | None:
         """What a record says of system memory, in bytes; ``None`` where its meter also counts what can be dropped."""
         return run.rss or None

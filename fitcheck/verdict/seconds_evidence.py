@@ -80,9 +80,10 @@ class Seconds:
                 factor = max(said / ratio.best, ratio.best / said)
                 note = f"{how.note}; the one record of this cell says {factor:.1f} times as much or as little"
                 return wider, replace(how, note=note)
-        ratio = span([ratio for _, ratio in own], _data()["confidence"]["value"] * _data()["run"]["value"])
+        seen = [ratio for _, ratio in own]
+        ratio = span(seen, _data()["confidence"]["value"] * _data()["run"]["value"])
         runs = [run for run, _ in own]
-        note = f"{counted(len(runs), 'record')} of this cell on this card{apart(ratio)}"
+        note = f"{counted(len(runs), 'record')} of this cell on this card{apart(seen)}"
         return ratio, quantity(MEASURED, runs, note)
 
     def _own(self, name: str, timing: Timing) -> list[tuple[Run, float]]:

@@ -13,7 +13,7 @@ from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.records.evidence import Index, LinkRow, accepted
-from fitcheck.records.run import CellKey, Run
+from fitcheck.records.run import CellKey, Run, TokenTest
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
@@ -229,6 +229,90 @@ def test_a_limit_of_a_cell_that_keeps_other_layers_bounds_nothing() -> None:
 
 
 # 4: records of a program that reports tokens a second
+
+TEXT = catalog.get("llama-3.1-8b")
+
+
+def answer(index: Index | None, *options: tuple[str, object], card: str = CARD) -> Cell:
+    wanted = Wanted(tiers=("Q4_K_M",), options=tuple(sorted(options)))
+    return check(TEXT, machine_for(find_card(card)), wanted, index=index, advise=False).cells[0]
+
+
+def tokens(prompt: float | None = 2000.0, new: float | None = 70.0, number: int = 0, **changes: object) -> Run:
+    """A llama-bench record of all layers on an RTX 4070, with its usual tests."""
+    tests = [TokenTest(512, 0, 0, prompt)] if prompt else []
+    tests += [TokenTest(0, 128, 0, new)] if new else []
+    key = CellKey(TEXT.slug, "Q4_K_M", "chat", (), "llama.cpp", None, None, None)
+    settings = (("backend", "CUDA"), ("flash_attention", "on"), ("gpu_layers", 99))
+    found = Run(f"t{number}", SLUG, 12 * GIB, key, "real", "ok", number, bench=False, machine=f"m{number}")
+    return replace(found, **{"tests": tuple(tests), "settings": settings, **changes})  # type: ignore[arg-type]
+
+
+def rate(one: Cell, name: str) -> float:
+    found = one.rate(name)
+    assert found is not None
+    return found.best
+
+
+def test_tokens_a_second_of_the_cell_are_the_answer() -> None:
+    """The prompt's as measured; those of the answer as at the depth of an answer to it, which is a little slower."""
+    found = answer(Index((tokens(),)), ("ngl", 99))
+    assert rate(found, "prompt") == pytest.approx(2000.0, rel=0.01)
+    assert 0.95 * 70 < rate(found, "generation") < 70
+    assert found.evidence.seconds.level == "measured"
+    assert {name for name, one in found.evidence.rates if one.level == "measured"} == {"prompt", "generation"}
+    assert best(found) == pytest.approx(512 / rate(found, "prompt") + 128 / rate(found, "generation"))
+
+
+def test_a_rate_alone_is_measured_and_the_other_is_not() -> None:
+    found = answer(Index((tokens(prompt=None),)), ("ngl", 99))
+    levels = {name: one.level for name, one in found.evidence.rates}
+    assert levels == {"prompt": "estimated", "generation": "measured"}
+    assert found.evidence.seconds.level == "estimated"
+    assert rate(found, "prompt") == rate(answer(None, ("ngl", 99)), "prompt")
+
+
+def test_token_records_of_the_card_correct_its_other_placements_and_contexts() -> None:
+    plain = answer(None, ("ngl", 99))
+    slow = tuple(tokens(rate(plain, "prompt") / 2, rate(plain, "generation") / 2, n) for n in range(3))
+    other = ("cache_type", ("q8_0", "q8_0"))
+    before, after = (answer(index, ("ngl", 99), other) for index in (None, Index(slow)))
+    for name in ("prompt", "generation"):
+        assert rate(after, name) == pytest.approx(rate(before, name) / 2, rel=0.25)
+    assert after.evidence.seconds.level == "calibrated"
+    # what one machine's host reads a second says less of another's
+    before, after = (answer(index, ("ngl", 0)) for index in (None, Index(slow)))
+    assert rate(after, "generation") == pytest.approx(rate(before, "generation"), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (("gpu_layers", 99), ("split_mode", "row")),
+        (("gpu_layers", 99), ("tags", "tensor-overrides")),
+        (("backend", "Vulkan"), ("gpu_layers", 99)),
+        (("gpu_layers", "many"),),
+        (("gpu_layers", 99), ("type_k", "q1_9")),
+        (("gpu_layers", 99), ("ubatch", 0)),
+    ],
+)
+def test_token_records_of_what_is_not_modelled_change_nothing(settings: tuple[tuple[str, object], ...]) -> None:
+    index = Index((tokens(settings=settings),))
+    assert answer(index, ("ngl", 99)).duration == answer(None, ("ngl", 99)).duration
+
+
+def test_two_cards_are_not_one() -> None:
+    two = tokens(cards=2)
+    assert ask_of(two) is not None
+    found = answer(Index((two,)), ("ngl", 99))
+    assert found.evidence.seconds.level == "calibrated"
+    assert rate(found, "generation") != pytest.approx(70.0, rel=0.03)
+
+
+def test_files_that_are_mapped_do_not_count_as_system_memory() -> None:
+    mapped, read = (tokens(rss=6 * GIB, settings=(("gpu_layers", 99), ("mmap", mmap))) for mmap in (True, False))
+    assert answer(Index((mapped,)), ("ngl", 99)).evidence.host.level == "estimated"
+    assert answer(Index((read,)), ("ngl", 99)).footprint.host.total.best == 6 * GIB
 
 
 # 5: link records alone

@@ -15,7 +15,7 @@ from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
@@ -157,6 +157,10 @@ class LlamaCpp(Runtime):
         """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
         another backend ran."""
         return recorded.ask_of(run, self.families)
+
+    def stated(self, ask: Ask) -> Settings:
+        """The options under the names of a record."""
+        return recorded.stated(arguments_of(ask.placement, ask.workload))
 
     def alike(self, ask: Ask) -> Hashable:
         """Model, tier, era of the build and the options that decide seconds."""
