@@ -87,15 +87,15 @@ class Seconds:
         return ratio, quantity(MEASURED, runs, note)
 
     def _own(self, name: str, timing: Timing) -> list[tuple[Run, float]]:
-        """Measured over predicted seconds of this very cell, by run. What lies at another depth counts where that
-        makes little difference."""
+        """Measured over predicted seconds of this very cell, by run. What was measured a little differently (at another
+        depth) counts as it is where that makes little difference."""
         predicted = timing.seconds({})
         found = []
         for run, ask in self.exact:
             for one in self.runtime.observed(run, ask, self.links):
                 there = one.timing.seconds({})
                 if one.name == name and one.sound and abs(log(there / predicted)) <= _data()["same"]["difference"]:
-                    found.append((run, one.seconds / there))
+                    found.append((run, one.seconds / predicted))
         return found
 
     def _estimate(self, name: str, timing: Timing) -> Estimate | None:
