@@ -135,7 +135,8 @@ def residual(left_out: str = "") -> float:
     if not left_out:
         return float(table["share"])
     rows = [row for row in table["rows"] if not f"{row['row']} ".startswith(f"{left_out} ")]
-    return quantiles([abs(row["reserved_gib"] / row["replayed_gib"] - 1) for row in rows], n=40, method="inclusive")[-1]
+    off = [abs(float(row["reserved_gib"]) / float(row["replayed_gib"]) - 1) for row in rows]
+    return quantiles(off, n=40, method="inclusive")[-1]
 
 
 def reserved(allocated: Interval[int], cell: ReplayedCell) -> Interval[int]:
