@@ -49,6 +49,10 @@ class Interval(Generic[N]):
         """All three bounds moved by ``amount``, which is in the interval's own unit."""
         return Interval(self.low + amount, self.best + amount, self.high + amount)
 
+    def scaled(self: Interval[float], factor: float) -> Interval[float]:
+        """Every end times a positive factor."""
+        return Interval(self.low * factor, self.best * factor, self.high * factor)
+
 
 _MEMORY = re.compile(r"\s*(\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}

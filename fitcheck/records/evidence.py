@@ -1,4 +1,4 @@
-"""What the records say about one cell: measured there, measured on the same card, measured with the same runtime.
+"""The index of records that a check reads: runs and link records in short.
 
 No pydantic and no database here, because a fit check must stay fast: it reads one index of the accepted records
 (``data/results.json``, made by ``scripts/pack_results.py``) and this user's own records of the asked card.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task
 from fitcheck.records.bounded import read_bounded
-from fitcheck.records.run import CellKey, Run, sizes_of, tuples
+from fitcheck.records.run import CellKey, Run, TokenTest, sizes_of, tuples
 
 BENCH = "fitcheck-bench"
 INDEX = Path(__file__).parent / "data" / "results.json"
@@ -50,49 +51,8 @@ class LinkRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """``n`` values: their median and range."""
-
-    n: int
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Summary | None:
-        """Of the values that are known; ``None`` where none is."""
-        known = [value for value in values if value is not None]
-        return cls(len(known), median(known), min(known), max(known)) if known else None
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """``exact``: finished runs of this very cell on the real card with real weights. ``simulated``: the same cell on
-    the card under a cap, or with synthetic weights. ``failed``: runs of the cell that did not finish. ``same_card`` and
-    ``same_runtime``: other runs to calibrate on. ``links``: the card's measured rates."""
-
-    exact: tuple[Run, ...] = ()
-    simulated: tuple[Run, ...] = ()
-    failed: tuple[Run, ...] = ()
-    same_card: tuple[Run, ...] = ()
-    same_runtime: tuple[Run, ...] = ()
-    links: tuple[LinkRow, ...] = ()
-
-    @property
-    def level(self) -> str:
-        """``measured``, ``calibrated`` or ``estimated``."""
-        if self.exact:
-            return "measured"
-        return "calibrated" if self.simulated or self.same_card or self.same_runtime or self.links else "estimated"
-
-    def summary(self, name: str) -> Summary | None:
-        """n, median and range of a ``Run`` field (``seconds``, ``allocated``…) over ``exact``."""
-        return Summary.of(getattr(row, name) for row in self.exact)
-
-
-@dataclass(frozen=True, slots=True)
 class Index:
-    """Runs and link rates to look evidence up in; ``+`` counts a record in both once."""
+    """Runs and link records of any cards; ``+`` counts a record in both once."""
 
     rows: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
@@ -106,26 +66,15 @@ class Index:
         )
 
 
-def find(key: CellKey, card: str, index: Index | None = None) -> Evidence:
-    """The evidence for a cell on the card of that catalog slug. Without ``index``: accepted records and this user's."""
-    index = accepted() + local(card) if index is None else index
-    here = [row for row in index.rows if row.card == card]
-    cell = [row for row in here if row.cell == key]
-    done = [row for row in cell if row.outcome == "ok"]
-    return Evidence(
-        exact=tuple(row for row in done if row.genuine),
-        simulated=tuple(row for row in done if not row.genuine),
-        failed=tuple(row for row in cell if row.outcome != "ok"),
-        same_card=tuple(row for row in here if row.cell != key and row.outcome == "ok"),
-        same_runtime=tuple(
-            row
-            for row in index.rows
-            if row.card != card
-            and row.outcome == "ok"
-            and (row.cell.runtime, row.cell.revision) == (key.runtime, key.revision)
-        ),
-        links=tuple(link for link in index.links if link.card == card),
-    )
+    @property
+    def cards(self) -> set[str]:
+        """Slugs of the cards that any record is of."""
+        return {row.card for row in self.rows} | {link.card for link in self.links}
+
+    def of(self, card: str) -> Index:
+        """The records of one card."""
+        rows, links = ([one for one in part if one.card == card] for part in (self.rows, self.links))
+        return Index(tuple(rows), tuple(links))  # type: ignore[arg-type]
 
 
 @cache
@@ -146,7 +95,8 @@ def local(card: str, root: Path | None = None) -> Index:
     folder = (root or local_root()) / card
     if not folder.is_dir():
         return Index()
-    return build(_documents(sorted(folder.glob("*/*.json"), key=_age)[:_MOST_LOCAL]))
+    found = build(_documents(sorted(folder.glob("*/*.json"), key=_age)[:_MOST_LOCAL]))
+    return Index(tuple(replace(row, own=True) for row in found.rows), found.links)
 
 
 def _age(path: Path) -> float:
@@ -167,13 +117,14 @@ def _documents(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 def build(documents: Iterable[dict[str, Any]]) -> Index:
-    """The index of records given as JSON documents; what is neither a pass nor a link record is left out."""
+    """The index of records given as JSON documents; what is neither a run on a card nor a link record is left out."""
     rows, links = [], []
     for document in documents:
         try:
-            if document.get("kind") == "pass" and document.get("card"):
-                rows.append(_sound(_row(document)))
-            elif document.get("kind") == "link":
+            kind = document.get("kind")
+            if kind in _READERS and document.get("card"):
+                rows.append(_sound(_READERS[kind](document)))
+            elif kind == "link":
                 links.append(_sound(_link(document)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
@@ -190,6 +141,10 @@ def _sound(row: R) -> R:
         _sound(row.cell)
         if not all(_is_size(value) for _, value in row.cell.sizes):
             raise ValueError("a size is no number")
+        if not all(isinstance(value, _PLAIN) for _, value in row.settings):
+            raise ValueError("a setting is neither text nor number")
+        for test in row.tests:
+            _sound(test)
     return row
 
 
@@ -220,6 +175,9 @@ def _is_rates(value: Any) -> bool:
     return all(isinstance(name, str) and _is_number(rate) for name, rate in value.items())
 
 
+# what a record may leave out, beside what is None
+_USUAL = {"cards": 1, "own": False, "tests": (), "settings": ()}
+_PLAIN = (str, int, float, bool, type(None))
 _FITS: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str),
     "int": _is_whole,
@@ -239,12 +197,15 @@ def pack(index: Index) -> bytes:
 
 
 def _sparse(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+    """Without what every reader takes to be so."""
+    return {name: value for name, value in values.items() if value is not None and _USUAL.get(name, ...) != value}
 
 
 def _row_of(values: dict[str, Any]) -> Run:
     cell = values.pop("cell")
     cell["sizes"] = tuple((name, tuples(value)) for name, value in cell["sizes"])
+    values["tests"] = tuple(TokenTest(**test) for test in values.get("tests", ()))
+    values["settings"] = tuple((name, value) for name, value in values.get("settings", ()))
     return Run(cell=CellKey(**cell), **values)
 
 
@@ -298,7 +259,57 @@ def _row(document: dict[str, Any]) -> Run:
         bench=document["source"]["tool"] == BENCH,
         works=(document.get("limit") or {}).get("works"),
         fails=(document.get("limit") or {}).get("fails"),
+        cards=card.get("count", 1),
+        before=memory.get("device_before"),
+        ram=(document.get("machine") or {}).get("ram"),
+        requested=document["outcome"].get("requested"),
+        machine=_machine(document),
     )
+
+
+def _token_row(document: dict[str, Any]) -> Run:
+    """A run of a program that reports tokens a second. Its workload is in its tests."""
+    card, model, runtime = document["card"], document["model"], document["runtime"]
+    memory, tags = document.get("memory") or {}, document.get("tags") or ()
+    settings = dict(document["settings"]) | ({"tags": ",".join(sorted(tags))} if tags else {})
+    return Run(
+        id=document["id"],
+        card=card["slug"],
+        card_memory=card.get("memory"),
+        cell=CellKey(
+            model["slug"], model["tier"], Task.CHAT.value, (), runtime["name"], runtime.get("version"), None, None
+        ),
+        weights=model["weights"],
+        outcome=document["outcome"]["result"],
+        created=document["created"],
+        samples=document["protocol"].get("repeats", 0),
+        process=memory.get("process"),
+        device=memory.get("device"),
+        rss=memory.get("rss"),
+        compute_capability=card.get("compute_capability"),
+        bench=False,
+        cards=card.get("count", 1),
+        before=memory.get("device_before"),
+        ram=(document.get("machine") or {}).get("ram"),
+        machine=_machine(document),
+        tests=tuple(_test(rate) for rate in document.get("rates") or ()),
+        settings=tuple(sorted(settings.items())),
+    )
+
+
+def _test(rate: Mapping[str, Any]) -> TokenTest:
+    return TokenTest(rate["prompt_tokens"], rate["new_tokens"], rate.get("depth", 0), float(rate["mean"]))
+
+
+# kind of record → what reads a run from it
+_READERS: dict[str, Callable[[dict[str, Any]], Run]] = {"pass": _row, "llm": _token_row}
+
+
+def _machine(document: Mapping[str, Any]) -> str:
+    """Eight digits that tell machines apart as far as records describe them; they name nobody."""
+    told = document.get("machine") or {}
+    facts = [document.get("submitter"), *(told.get(name) for name in ("cpu", "ram", "os", "os_version"))]
+    return sha256(json.dumps(facts).encode()).hexdigest()[:8]
 
 
 def _link(document: dict[str, Any]) -> LinkRow:

@@ -6,7 +6,7 @@ into memory, seconds, support, changes and commands. All of it is pure: no I/O, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,8 +16,10 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Architecture, Model, Tier
 from fitcheck.models.workload import Workload
+from fitcheck.records.sizes import used_sizes
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import WHOLE, Observation, Timing, whole
 
 if TYPE_CHECKING:
     from fitcheck.records.run import Run
@@ -232,6 +234,28 @@ class Runtime(Protocol):
     def ask_of(self, run: Run) -> Ask | None:
         """The cell that a record measured; ``None`` for one that this release does not know."""
         ...
+
+    def alike(self, ask: Ask) -> Hashable:
+        """What two runs share that are runs of the same cell, on whichever machine."""
+        sizes = tuple(used_sizes(ask.workload).items())
+        return ask.model.slug, ask.tier.name, ask.workload.task, sizes, ask.placement
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """What the seconds are made of at the best estimate: one timing, or one for each rate by its name. Of records
+        those of the link are in it. Empty where nothing is known of the card's rates."""
+        found = self.duration(ask, self.footprint(ask), links)
+        return {} if found is None or found.seconds is None else {WHOLE: whole(self.name, found.seconds.best)}
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
+        """The seconds that a record of ``ask`` holds beside what they are predicted from."""
+        if run.seconds:
+            timing = self.timings(ask, links).get(WHOLE)
+            if timing is not None:
+                yield Observation(WHOLE, timing, run.seconds)
+
+    def host_bytes(self, run: Run) -> int | None:
+        """What a record says of system memory, in bytes; ``None`` where its meter also counts what can be dropped."""
+        return run.rss or None
 
     def recorded(self, placement: Placement) -> dict[str, Any]:
         """How a record's ``runtime`` block names ``placement``: name, revision, mode, policy, prefetch."""

@@ -41,18 +41,29 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Corrections from records of this very card.
+    """What records change in the predicted seconds of one cell.
 
-    ``compute`` multiplies predicted compute seconds (measured over predicted in mode ``full``), ``spread`` is the
-    relative half-width left. ``pinned`` and ``pageable`` hold, for each link record, (bytes, B/s) of host-to-device
-    copies by block size. ``records`` counts what all of it rests on.
+    ``factors`` are seconds measured over predicted by part ("compute", "dequantization", …), ``ratios`` the same for
+    what a duration is made of as a whole ("seconds", or "prompt" and "generation"), as intervals. ``pinned`` and
+    ``pageable`` hold, for each link record, (bytes, B/s) of host-to-device copies by block size.
     """
 
-    compute: float = 1.0
-    spread: float | None = None
+    factors: tuple[tuple[str, float], ...] = ()
+    ratios: tuple[tuple[str, Interval[float]], ...] = ()
     pinned: tuple[Blocks, ...] = ()
     pageable: tuple[Blocks, ...] = ()
-    records: int = 0
+
+    def factor(self, part: str) -> float:
+        """How much longer a part takes than predicted; 1 where nothing is known."""
+        return dict(self.factors).get(part, 1.0)
+
+    def ratio(self, name: str) -> Interval[float] | None:
+        """How much longer the whole takes than predicted; ``None`` where records say nothing of it."""
+        return dict(self.ratios).get(name)
+
+    def copies(self, *, pinned: bool) -> tuple[Blocks, ...]:
+        """The link records' copies from that kind of memory."""
+        return self.pinned if pinned else self.pageable
 
 
 def _processor_clocks(card: Card) -> float | None:
@@ -75,17 +86,6 @@ def _traffic_rate(bandwidth: Interval[float], clocks: float | None, kind: str) -
 
 def _ends(interval: Interval[float]) -> tuple[float, float, float]:
     return interval.low, interval.best, interval.high
-
-
-def calibrated_spread() -> float:
-    """Relative half-width of seconds that stays on a calibrated card."""
-    return float(data()["calibrated_spread"]["value"])
-
-
-def student_t(degrees: int) -> float:
-    """The 95th percentile of Student's t distribution, which bounds a two-sided interval of 90 %."""
-    table: dict[str, float] = data()["student_t"]["percentile_95"]
-    return table[str(max(known for known in map(int, table) if known <= degrees))]
 
 
 def bfloat16_compute_capability() -> tuple[int, int]:

@@ -21,8 +21,9 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Measured
 from fitcheck.speed.generations import left_out
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import WHOLE
 from fitcheck.units import GIB, Interval
-from fitcheck.verdict.evidence import ask_of, calibration_for, compute_factor
+from fitcheck.verdict.evidence import ask_of, calibration_of
 
 
 class Leave(StrEnum):
@@ -89,10 +90,11 @@ def published_rows(leave: Leave = Leave.CELL) -> list[AccuracyRow]:
 
 
 def recorded_rows(root: Path, leave: Leave = Leave.CELL) -> list[AccuracyRow]:
-    """Every pass record under ``root``, beside the estimate; seconds calibrated on ``link`` records and on runs that no
-    streaming slowed, where the machine is not left out."""
+    """Every pass record under ``root``, beside the estimate; seconds calibrated on the records of other cells of the
+    card, where the machine is not left out."""
     index = _index(root)
-    cells = [(run, ask) for run in index.rows if run.outcome == "ok" and (ask := ask_of(run)) is not None]
+    passes = [run for run in index.rows if run.outcome == "ok" and not run.tests]
+    cells = [(run, ask) for run in passes if (ask := ask_of(run)) is not None]
     rows: list[AccuracyRow] = []
     for run, ask in cells:
         one = _measured(run, ask, leave)
@@ -255,21 +257,17 @@ def _duration(ask: Ask, calibration: Calibration | None) -> Interval[float] | No
 
 
 def _recorded_time(run: Run, one: Measured, index: Index, leave: Leave) -> Iterator[AccuracyRow]:
-    """Seconds as a check would say them who knows the card's link records and its runs of other cells; without the
-    machine, as it would say them of a card that nobody sent records of. A run without which its tier has no
-    calibration is fitted."""
-    calibration, alone = None, False
+    """Seconds as a check would say them who knows the card's records of other cells; without the machine, as it would
+    say them of a card that nobody sent records of."""
+    calibration = None
     if leave is Leave.CELL:
         others = Index(tuple(other for other in index.rows if other.cell != run.cell), index.links)
-        siblings = [other for other in others.rows if (other.card, other.cell.tier) == (run.card, run.cell.tier)]
-        alone = compute_factor(run) is not None and not any(compute_factor(other) is not None for other in siblings)
-        calibration = calibration_for(one.ask.card.card, one.ask.tier.name, index if alone else others)
-        if calibration is None or calibration.spread is None:
+        calibration = calibration_of(one.ask, others)
+        if calibration.ratio(WHOLE) is None:
             return
     span = _duration(one.ask, calibration)
     if span is not None and run.seconds is not None:
-        known = replace(one, fitted=one.fitted | {"seconds"}) if alone else one
-        yield _row(known, "record", ("seconds", "seconds"), "s", span, run.seconds, leave)
+        yield _row(one, "record", ("seconds", "seconds"), "s", span, run.seconds, leave)
 
 
 def _index(root: Path) -> Index:

@@ -9,6 +9,7 @@ from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
 from fitcheck.runtimes.level import level_of
 from fitcheck.units import GB, GIB, Interval
+from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import Judgement
 from fitcheck.verdict.report import Flip
 
@@ -20,8 +21,10 @@ VRAM_SIZES = tuple(
 _FIXED = (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME, Constraint.MODEL)
 
 
-def smallest_change(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement) -> Flip | None:
-    """The first change that gives a better verdict; ``None`` when none does.
+def smallest_change(
+    runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement, known: Known | None = None
+) -> Flip | None:
+    """The first change that gives a better verdict; ``None`` when none does. ``known`` are records of the card.
 
     Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs.
     """
@@ -32,7 +35,8 @@ def smallest_change(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judge
         missing = 0 if short is None else -short.left
         return Flip(f"{-(-missing // GB)} GB more free disk", Verdict.FITS)
     for change in _candidates(runtime, ask, wanted):
-        better = level_of(runtime, change.ask, runtime.footprint(change.ask)).verdict
+        footprint = runtime.footprint(change.ask) if known is None else known.footprint(runtime, change.ask)
+        better = level_of(runtime, change.ask, footprint).verdict
         if better.rank < judgement.verdict.rank:
             return Flip(change.words, better)
     return None

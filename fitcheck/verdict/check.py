@@ -16,7 +16,8 @@ from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.order import headline, order
-from fitcheck.verdict.report import Cell, Evidence, Report, unjudged
+from fitcheck.verdict.quantities import Evidence
+from fitcheck.verdict.report import Cell, Report, unjudged
 
 
 def check(
@@ -78,16 +79,17 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
-    footprint = runtime.footprint(ask)
-    calibration = known.calibration(ask) if known is not None else None
+    footprint, calibration, evidence = runtime.footprint(ask), None, Evidence(timed=runtime.times)
+    if known is not None:
+        footprint, calibration, evidence = known.of(runtime, ask, footprint)
     judgement = judge(runtime, ask, footprint)
     return Cell(
         ask=ask,
         footprint=footprint,
         duration=runtime.duration(ask, footprint, calibration),
         judgement=judgement,
-        evidence=known.evidence(runtime, ask) if known is not None else Evidence(),
-        flip=smallest_change(runtime, ask, wanted, judgement) if advise else None,
+        evidence=evidence,
+        flip=smallest_change(runtime, ask, wanted, judgement, known) if advise else None,
         loss=runtime.loss(ask),
     )
 

@@ -16,6 +16,7 @@ from fitcheck.runtimes.base import Ask, Placement
 from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval
 from fitcheck.verdict.judge import Judgement
+from fitcheck.verdict.quantities import Evidence, Quantity
 
 SCHEMA = "fitcheck.check/2"
 
@@ -26,15 +27,6 @@ class Flip:
 
     change: str
     verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """How we know. ``level`` is estimated, calibrated or measured; ``records`` counts what it rests on."""
-
-    level: str = "estimated"
-    records: int = 0
-    note: str = "model only, no record of this card"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +256,23 @@ def _memory_json(memory: CardMemory) -> dict[str, Any]:
     }
 
 
+def evidence_json(evidence: Evidence) -> dict[str, Any]:
+    """The weaker of memory and seconds at the top, then each quantity."""
+    return {
+        "level": evidence.level,
+        "records": evidence.records,
+        "note": evidence.note,
+        "memory": _quantity_json(evidence.memory),
+        "host": _quantity_json(evidence.host),
+        "seconds": _quantity_json(evidence.seconds),
+        "rates": {name: _quantity_json(one) for name, one in evidence.rates},
+    }
+
+
+def _quantity_json(one: Quantity) -> dict[str, Any]:
+    return {"level": one.level, "records": one.records, "note": one.note, "ids": list(one.ids)}
+
+
 def cell_json(cell: Cell) -> dict[str, Any]:
     """One cell; memory on the shortest card stands at the top, on each card under ``cards``."""
     footprint, workload = cell.footprint, cell.workload
@@ -284,7 +293,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
             for margin in cell.judgement.margins
         },
         "flip": None if cell.flip is None else {"change": cell.flip.change, "verdict": str(cell.flip.verdict)},
-        "evidence": {"level": cell.evidence.level, "records": cell.evidence.records, "note": cell.evidence.note},
+        "evidence": evidence_json(cell.evidence),
         **_memory_json(cell.memory),
         "cards": [_memory_json(memory) for memory in footprint.cards],
         "host": {

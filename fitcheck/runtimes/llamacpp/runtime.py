@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -17,16 +17,18 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
-from fitcheck.runtimes.llamacpp import commands
+from fitcheck.runtimes.llamacpp import commands, recorded
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
 from fitcheck.runtimes.llamacpp.seconds import token_speed
+from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
 from fitcheck.runtimes.options import read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import Observation, Timing
 from fitcheck.units import Interval
 
 GGUF = "gguf"
@@ -75,18 +77,14 @@ class LlamaCpp(Runtime):
             depth=prompt + new // 2,  # half way through the answer
             host_bandwidth=bandwidth_of(ask.placement),
         )
-        rates = tuple(
-            (name, rate) for name, rate in (("prompt", speed.prompt), ("generation", speed.generation)) if rate
-        )
+        reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
+        rates = tuple((name, rate) for name, rate in ((PROMPT, reading), (GENERATION, writing)) if rate)
         amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
         waits = f"reading weights from {speed.binding}"
-        if speed.prompt is None or speed.generation is None:
+        if reading is None or writing is None:
             return Duration(None, waits, rates=rates, amounts=amounts)
-        ends = [
-            prompt / getattr(speed.prompt, end) + new / getattr(speed.generation, end)
-            for end in ("high", "best", "low")
-        ]
-        parts = (("prompt", prompt / speed.prompt.best), ("generation", new / speed.generation.best))
+        ends = [prompt / getattr(reading, end) + new / getattr(writing, end) for end in ("high", "best", "low")]
+        parts = ((PROMPT, prompt / reading.best), (GENERATION, new / writing.best))
         binding = "reading the prompt" if parts[0][1] > parts[1][1] else waits
         return Duration(Interval(*ends), binding, parts, rates, amounts)
 
@@ -156,8 +154,25 @@ class LlamaCpp(Runtime):
         return tuple(notes)
 
     def ask_of(self, run: Run) -> Ask | None:
-        """Always ``None``: no record of a language model is compared with a cell yet."""
-        return None
+        """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
+        another backend ran."""
+        return recorded.ask_of(run, self.families)
+
+    def alike(self, ask: Ask) -> Hashable:
+        """Model, tier, era of the build and the options that decide seconds."""
+        return recorded.alike(ask, architecture_of(ask).layers)
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """Seconds a token of the prompt and of the answer."""
+        return recorded.timings(ask, estimate_of(ask))
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
+        """Each test of a record."""
+        return recorded.observed(run, ask, estimate_of(ask))
+
+    def host_bytes(self, run: Run) -> int | None:
+        """Pages of a mapped file count as the process's until something else needs them."""
+        return None if run.setting("mmap", True) else run.rss or None
 
     def figures(self) -> Iterable[Figure]:
         """llama.cpp's printed buffers, sizes of published GGUF files and published tokens a second, each beside
@@ -180,6 +195,14 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
     options = arguments_of(ask.placement, ask.workload)
     return _estimate(architecture_of(ask), ask.tier.tensors, options, vram=free, disk=ask.tier.disk_bytes or None)
+
+
+def _known(rate: Interval[float] | None, name: str, calibration: Calibration | None) -> Interval[float] | None:
+    """A rate as records of the card say it, where they do: as many times slower as the seconds are longer."""
+    longer = None if calibration is None else calibration.ratio(name)
+    if rate is None or longer is None:
+        return rate
+    return Interval(rate.best / longer.high, rate.best / longer.best, rate.best / longer.low)
 
 
 def _weights_alone_too_much(result: LlamaEstimate, ask: Ask) -> bool:

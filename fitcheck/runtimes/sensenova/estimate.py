@@ -16,7 +16,7 @@ from fitcheck.runtimes.sensenova import reserved as allocator
 from fitcheck.runtimes.sensenova.guidance import branches, reference_grids
 from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, lay_out
+from fitcheck.runtimes.sensenova.phases import CardView, LaidOut, lay_out
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval
 
@@ -78,8 +78,19 @@ def estimate(
         host=host_memory(weights, placement, quantized=tier.quantized, bench=bench),
         disk=tier.disk_bytes,
         assumptions=_assumptions(arch, tier, workload, placement, device),
-        layout=Kept(kept / arch.layers, found.thinking / arch.layers),
+        layout=_shares(found, arch),
     )
+
+
+def kept_shares(
+    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, device: CardView
+) -> Kept:
+    """The shares of the layers that stay on the card, without the rest of the estimate."""
+    return _shares(lay_out(arch, weights_of(tier.tensors), workload, placement, device), arch)
+
+
+def _shares(found: LaidOut, arch: SenseNovaArchitecture) -> Kept:
+    return Kept(found.kept / arch.layers, found.thinking / arch.layers)
 
 
 def _one_layer_more(weights: Weights, kept: int) -> int:

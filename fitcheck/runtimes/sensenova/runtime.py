@@ -25,11 +25,12 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
-from fitcheck.runtimes.sensenova.estimate import Kept, estimate
+from fitcheck.runtimes.sensenova.estimate import Kept, estimate, kept_shares
 from fitcheck.runtimes.sensenova.guidance import text_ends, written
 from fitcheck.runtimes.sensenova.host import pinnable_bytes
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
+from fitcheck.runtimes.sensenova.passes import passes_of
 from fitcheck.runtimes.sensenova.phases import CardView
 from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
@@ -48,7 +49,10 @@ from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
 from fitcheck.runtimes.torch_platform import torch_support
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.generations import is_measured
+from fitcheck.speed.overlap import timing_of
+from fitcheck.speed.passes import Pass
 from fitcheck.speed.rates import Calibration, rates_of
+from fitcheck.speed.timing import WHOLE, Observation, Timing
 from fitcheck.units import Interval, format_gib, format_seconds
 
 SMALL_SIDE = 1024  # pixels of a picture that needs a quarter of the usual one's tokens
@@ -107,10 +111,28 @@ class PictureRuntime(Runtime):
             thinking_share=kept.thinking,
             calibration=calibration,
         )
-        if found is None or ask.process.bench:
+        known = calibration is not None and calibration.ratio(WHOLE) is not None
+        if found is None or ask.process.bench or (known and not ask.process.first):
             return found
         pinned = pinnable_bytes(weights_of(ask.tier.tensors), streaming)
         return with_pinning(found, pinned, gpu.card, first=ask.process.first)
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """Passes by what they compute, dequantize, launch and copy."""
+        pinned, plan = streaming_of(ask.placement).pinned, _plan(ask)
+        found = timing_of(plan, ask.card.card, ask.card.link, pinned=pinned, calibration=links)
+        return {} if found is None else {WHOLE: found}
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterator[Observation]:
+        """Its seconds, and those of its copies alone where the bench has seen their rate."""
+        timing = self.timings(ask, links).get(WHOLE)
+        if timing is None:
+            return
+        if run.seconds:
+            yield Observation(WHOLE, timing, run.seconds)
+        streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in _plan(ask))
+        if run.link_rate and streamed:
+            yield Observation("copies", timing.copies, streamed / run.link_rate)
 
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch on the card's vendor and generation allows, and whether streaming works there."""
@@ -230,6 +252,15 @@ def _recorded_placement(name: str, run: Run) -> Placement:
 def _recorded_attention(run: Run) -> str:
     """What attends decides what a pass keeps alive; torch's own kernels, flash among them, all count as SDPA."""
     return "flash" if run.attention == "flash-attn" else "sdpa"
+
+
+def _plan(ask: Ask) -> tuple[Pass, ...]:
+    """The passes of a cell; which layers stay on the card is all that they need of its memory."""
+    streaming, arch = streaming_of(ask.placement), architecture_of(ask)
+    kept = Kept()
+    if streaming.keep_generation:
+        kept = kept_shares(arch, ask.tier, ask.workload, streaming, view_of(ask, streaming))
+    return passes_of(arch, ask.tier.tensors, ask.workload, streaming, kept.denoising, kept.thinking)
 
 
 def architecture_of(ask: Ask) -> SenseNovaArchitecture:

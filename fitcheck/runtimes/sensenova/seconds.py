@@ -24,7 +24,7 @@ def waits_for_host(
 ) -> bool | None:
     """Whether a slow host needs longer to issue a denoising pass than the card to run it and the link to bring its
     weights; ``None`` without rates."""
-    prices = prices_of(card, calibrated=False)
+    prices = prices_of(card)
     if prices is None:
         return None
     _, best, slow = prices
@@ -52,7 +52,7 @@ def seconds(
 
     Where nobody gave the length of text that the model writes, the ends are those of much less and much more of it.
     """
-    if prices_of(card, calibrated=False) is None:
+    if prices_of(card) is None:
         return None
 
     def took(asked: Workload) -> Duration | None:
