@@ -70,7 +70,7 @@ def test_the_host_runs_a_launch_queue_ahead() -> None:
 
 def test_how_far_the_host_runs_ahead_is_as_uncertain_as_driver_and_program() -> None:
     own = cell("BF16", "balanced")
-    assert own.queue == Interval(1, 11, 13), "upstream's newest code launches fewer kernels than the bench"
+    assert own.queue == Interval(1, 11, 11), "upstream's newest code launches fewer kernels than the bench"
     assert replace(own, placement=upstream("balanced", "pr241")).queue == Interval(1, 8, 8)
     assert replace(own, driver="AMD").queue.best == 49
     for driver in ("AMD", "other"):
