@@ -41,6 +41,10 @@ class Interval(Generic[N]):
     def __add__(self, other: Interval[N]) -> Interval[N]:
         return Interval(self.low + other.low, self.best + other.best, self.high + other.high)
 
+    def at_most(self, limit: N) -> Interval[N]:
+        """The same with no end above ``limit``."""
+        return Interval(min(self.low, limit), min(self.best, limit), min(self.high, limit))
+
     def shift(self, amount: N) -> Interval[N]:
         """All three bounds moved by ``amount``, which is in the interval's own unit."""
         return Interval(self.low + amount, self.best + amount, self.high + amount)

@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from fitcheck.runtimes.sensenova.streaming import UPSTREAM
-from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import AccuracyRow, Part, published_rows, recorded_rows
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +37,7 @@ def main() -> None:
     data["residuals"] = {
         "share": round(share, 4),
         "constant": data["residuals"]["constant"],
-        "meaning": "97.5th percentile of how far measured reserved bytes lie from replayed ones, as a share of these and"
+        "meaning": "97.5th percentile of how far measured reserved bytes lie from replayed ones, as a share of these,"
         " to either side; the constant in bytes covers temporaries of the small pool and workspaces of libraries, which"
         " no replay sees",
         "made_by": "scripts/allocator_residuals.py",

@@ -64,7 +64,8 @@ def _predicted(one: Measured) -> float:
     """Seconds of the compute alone with the reference's shares."""
     runtime = registry.get(one.ask.placement.runtime)
     found = runtime.duration(one.ask, runtime.footprint(one.ask))
-    assert found is not None and found.seconds is not None
+    assert found is not None
+    assert found.seconds is not None
     return found.seconds.best
 
 
@@ -101,7 +102,7 @@ def main() -> None:
 
     for cached in (load, generations._expected, rates.rates_of, overlap.prices_of):
         cached.cache_clear()
-    # with the reference alone every other card asks with its shares; what it asks with is divided out again
+    # beside the reference alone every other card is asked about with its shares
     measured = [_reference(data)]
     for (vendor, generation), (ratio, rows) in sorted(step_seconds().items()):
         measured.append(_row(vendor, generation, ratio, rows))
@@ -109,7 +110,7 @@ def main() -> None:
     prompts = [_row(*key, 1 / share, rows) for key, (share, rows) in sorted(shares.items())]
     TARGET.write_text(json.dumps(data | {"measured": measured, "prompts": prompts}, indent=1) + "\n", "utf-8")
     for row in measured + prompts:
-        print(row["vendor"], row["architecture"], row["slowness"], len(row["rows"]))
+        print(row["vendor"], row["architecture"], row["slowness"])
 
 
 def _row(vendor: str, generation: str, slowness: float, rows: list[str]) -> dict[str, object]:

@@ -146,8 +146,7 @@ def _runtime_parameters(options: Declared) -> list[inspect.Parameter]:
     """Options nobody gave stay ``None``, so that each runtime fills in its own default."""
     found = []
     for name, (one, owners) in options.items():
-        typed = str if one.bare else one.type
-        kind = (list[typed] if one.many else typed) | None  # type: ignore[name-defined]
+        kind = (list[one.type] if one.many else one.type) | None  # type: ignore[name-defined]
         flags = (flag(name),) if one.short is None else (flag(name), one.short)
         shown = typer.Option(
             *flags,

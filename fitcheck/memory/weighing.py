@@ -116,6 +116,8 @@ def weigh_card(memory: CardMemory, vram: Interval[int], gpu: int = 0) -> Margin:
         verdict = Verdict.TIGHT
     else:
         verdict = Verdict.NO
+    if verdict is Verdict.FITS and memory.crowded:  # the card has no more, whatever the amount says
+        verdict = Verdict.TIGHT
     need = memory.card.best if verdict is not Verdict.NO else memory.required.best
     return Margin(Constraint.VRAM, need, vram.best, verdict, gpu)
 

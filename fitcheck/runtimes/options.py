@@ -16,7 +16,8 @@ BARE = "usual"  # what an option that was named without a value stands for
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
-    takes; ``many`` that it may be repeated, ``bare`` that it may be named without a value."""
+    takes; ``many`` that it may be repeated, ``bare`` that it may be named without a value,
+    which then is ``BARE``."""
 
     help: str
     type: type = str

@@ -238,6 +238,7 @@ def _time_json(duration: Duration | None) -> dict[str, Any] | None:
         "rates": {name: interval_json(rate) for name, rate in duration.rates},
         "amounts": dict(duration.amounts),
         "binding": duration.binding,
+        "first": interval_json(duration.first),
     }
 
 

@@ -103,14 +103,14 @@ class _Layout:
         elif stream is Stream.LAYER:
             window = self.weights.window_both(in_flight)
         elif branch == GENERATION and self.placement.keep_generation:
-            kept, most = self._stay(GENERATION, resident + kv_cache + held + between, FAST_RESERVE)
-            self.kept_layers = len(kept)
-            resident, window = resident + sum(kept), most - sum(kept)
+            stay, most = self._stay(GENERATION, resident + kv_cache + held + between, FAST_RESERVE)
+            self.kept_layers = len(stay)
+            resident, window = resident + sum(stay), most - sum(stay)
         elif thinks and self.placement.keeps_thinking:
             scores = THINKING_BYTES_PER_SCORE * self.arch.heads * self._prompt() ** 2
-            kept, most = self._stay(UNDERSTANDING, resident + kv_cache + held, max(FAST_RESERVE, scores))
-            self.thinking_layers = len(kept)
-            resident, window = resident + sum(kept), most - sum(kept)
+            stay, most = self._stay(UNDERSTANDING, resident + kv_cache + held, max(FAST_RESERVE, scores))
+            self.thinking_layers = len(stay)
+            resident, window = resident + sum(stay), most - sum(stay)
         else:
             window = self.weights.window(branch, in_flight)
         return Phase(name, resident, window, kv_cache, held + moment.activations, moment.scratch)
@@ -129,7 +129,9 @@ class _Layout:
     def _rope_tables(self, phase: str) -> int:
         """A vision tower builds its table at its first use; v0 moved both to the card when loading."""
         generates = self.workload.task is not Task.VQA
-        used = int(self.reads_images) + int(generates and (self.device.warm or phase not in ("embed", "prefix", "think")))
+        used = int(self.reads_images) + int(
+            generates and (self.device.warm or phase not in ("embed", "prefix", "think"))
+        )
         return (2 if self.placement.revision == "v0" else used) * self.arch.vision_rope_bytes
 
     @property
@@ -163,7 +165,7 @@ class _Layout:
         total, free = self.device.total, self.device.free
         if total is None:
             return None
-        beside = context(self.device.compute_capability, second_stream=False).best
+        beside = context(self.device.compute_capability, second_stream=bool(self.placement.prefetch)).best
         return min(fast_limit(total), (total if free is None else free) - beside - FAST_HEADROOM) - reserve
 
     def _stay(self, branch: str, base: int, reserve: int) -> tuple[tuple[int, ...], int]:
@@ -175,7 +177,9 @@ class _Layout:
         """Generation layers that the ring keeps: decided once, before the first of them comes."""
         sizes, limit = self.weights.layers[GENERATION], self._limit(FAST_RESERVE)
         kept = 0
-        while kept < len(sizes) and (limit is None or base + sum(sizes[kept : kept + 1 + self.placement.prefetch]) <= limit):
+        while kept < len(sizes) and (
+            limit is None or base + sum(sizes[kept : kept + 1 + self.placement.prefetch]) <= limit
+        ):
             base += sizes[kept]
             kept += 1
         self.kept_layers = kept

@@ -62,12 +62,9 @@ class ReplayedCell:
             return Interval.exactly(0)
         table = load("memory", "allocator")["launch_queue"]
         low, best, high = table["drivers"][self.driver]["launches"]
-        most = least = table["kernels_a_layer"]
-        if not self.bench and self.placement.revision == table["newest"]["revision"]:
-            most, least = table["newest"]["kernels_a_layer"], table["newest"]["fewest"]
-        more = self.dequantizing_kernels
-        behind = ceil(best / (most + more))
-        return Interval(min(behind, ceil(low / (most + more))), behind, max(behind, ceil(high / (least + more))))
+        newest = not self.bench and self.placement.revision == table["newest"]["revision"]
+        kernels = (table["newest"] if newest else table)["kernels_a_layer"] + self.dequantizing_kernels
+        return Interval(*(ceil(launches / kernels) for launches in (low, best, high)))
 
     @property
     def beyond(self) -> Interval[int]:
@@ -135,7 +132,8 @@ def residual(left_out: str = "") -> float:
     if not left_out:
         return float(table["share"])
     rows = [row for row in table["rows"] if not f"{row['row']} ".startswith(f"{left_out} ")]
-    return quantiles([abs(row["reserved_gib"] / row["replayed_gib"] - 1) for row in rows], n=40, method="inclusive")[-1]
+    off = [abs(float(row["reserved_gib"]) / float(row["replayed_gib"]) - 1) for row in rows]
+    return quantiles(off, n=40, method="inclusive")[-1]
 
 
 def reserved(allocated: Interval[int], cell: ReplayedCell) -> Interval[int]:

@@ -13,6 +13,7 @@ from fitcheck.hardware.budget import budget, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
+from fitcheck.memory.context import context
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
@@ -52,7 +53,7 @@ from fitcheck.speed.overlap import timing_of
 from fitcheck.speed.passes import Pass
 from fitcheck.speed.rates import Calibration, rates_of
 from fitcheck.speed.timing import WHOLE, Observation, Timing
-from fitcheck.units import Interval
+from fitcheck.units import Interval, format_gib, format_seconds
 
 SMALL_SIDE = 1024  # pixels of a picture that needs a quarter of the usual one's tokens
 
@@ -90,6 +91,8 @@ class PictureRuntime(Runtime):
             found = _with_text_ends(found, architecture_of(ask), ask.workload)
         if ask.card.card.unified_memory:
             found = _in_one_memory(found)
+        elif (total := visible_total(ask.card)) is not None:
+            found = replace(found, cards=tuple(memory.within(total) for memory in found.cards))
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
@@ -151,6 +154,24 @@ class PictureRuntime(Runtime):
     def lighter_modes(self, ask: Ask) -> Iterator[Change]:
         """Modes that keep less on the card."""
         yield from ()
+
+    def notes(self, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
+        """What happens once in a process, and what was assumed of the text that the model writes."""
+        found: list[str] = []
+        workload, streaming = ask.workload, streaming_of(ask.placement)
+        if duration is not None and duration.first is not None and duration.seconds is not None:
+            once = format_seconds(duration.first.best - duration.seconds.best)
+            pinned = format_gib(pinnable_bytes(weights_of(ask.tier.tensors), streaming))
+            found.append(f"The first image of a process takes about {once} more, while {pinned} of weights are pinned.")
+        if workload.text_assumed:
+            what = "thinks" if workload.makes_one_picture else "writes"
+            found.append(
+                f"How much the model {what} is not known before it does: {written(workload)} tokens are assumed, and "
+                "the intervals hold a quarter and four times as many; --think and --new-tokens say it."
+            )
+        if workload.task is Task.INTERLEAVE and not wanted.has("images"):
+            found.append("An answer with one image is assumed; the model decides itself, up to ten: --images says it.")
+        return tuple(found)
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """How to download the tier."""
@@ -256,13 +277,23 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
     return CardView(
         measured_capability(gpu.card.compute_capability),
         total=visible_total(gpu) if keeps else None,
-        free=budget(ask.machine, ask.gpu).vram.best if keeps else None,
+        free=_free(ask, streaming) if keeps else None,
         flash_attention=ask.placement.get("attention") == "flash",
         warm=ask.process.warm,
         host_bound=host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, gpu.card),
         driver=_driver(ask) if streaming.prefetch else "NVIDIA",
         left_out=ask.process.left_out,
     )
+
+
+def _free(ask: Ask, streaming: Streaming) -> int:
+    """Bytes that others leave of the card. A cap of the bench leaves room for the context that it measured before a
+    second stream was there (bench/context.py)."""
+    free = budget(ask.machine, ask.gpu).vram.best
+    if not ask.process.bench or not streaming.prefetch:
+        return free
+    ends = (context(ask.card.card.compute_capability, second_stream=second).best for second in (False, True))
+    return free - next(ends) + next(ends)
 
 
 def _driver(ask: Ask) -> str:
@@ -283,8 +314,15 @@ def _with_text_ends(found: Footprint, arch: SenseNovaArchitecture, workload: Wor
     def wider(span: Interval[int]) -> Interval[int]:
         return Interval(max(0, span.low + less), span.best, span.high + more)
 
-    wide = {name: wider(getattr(memory, name)) for name in ("allocated", "reserved", "card", "required")}
-    return replace(found, cards=(replace(memory, **wide),))
+    wide = CardMemory(
+        memory.phases,
+        wider(memory.allocated),
+        wider(memory.reserved),
+        wider(memory.card),
+        wider(memory.required),
+        memory.crowded,
+    )
+    return replace(found, cards=(wide,))
 
 
 def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, card: Card) -> bool:

@@ -63,7 +63,8 @@ def seconds(
     if found is None or found.seconds is None or not workload.text_assumed:
         return found
     less, more = (took(one) for one in text_ends(workload))
-    assert less is not None and less.seconds is not None and more is not None and more.seconds is not None
+    if less is None or less.seconds is None or more is None or more.seconds is None:
+        return found
     return replace(found, seconds=Interval(less.seconds.low, found.seconds.best, more.seconds.high))
 
 

@@ -28,8 +28,9 @@ AT_ONCE = 0  # a card that is never behind
 class Question:
     """What a replay depends on, without the tensor table: ``late`` is how many layers the card is behind the host,
     ``keeps`` how many generation layers stay, ``flash`` whether flash-attn attends, ``workspace`` the bytes kept for
-    cuBLAS, ``thinking_keeps`` how many understanding layers stay while the model thinks, ``frugal`` whether the allocator gives back what it can at each growth, ``images`` how many the process
-    makes one after the other: a second one meets everything that the first left behind."""
+    cuBLAS, ``frugal`` whether the allocator gives back what it can at each growth, ``images`` how many the process
+    makes one after the other: a second one meets everything that the first left behind; ``thinking_keeps`` how many
+    understanding layers stay while the model thinks."""
 
     arch: SenseNovaArchitecture
     workload: Workload
