@@ -85,9 +85,7 @@ class Known:
             return footprint, Calibration(), Evidence(timed=runtime.times)
         own = self._own(runtime, ask, footprint)
         left, card, host = self._memory(runtime, ask, own).known(footprint)
-        links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
-        said = self._say(runtime, ask, links)
-        calibration, rates = Seconds(runtime, ask, links, ids, tuple(own.exact), said).known(footprint)
+        calibration, rates = self._seconds(runtime, ask, own).known(footprint)
         seconds = weakest(rates.values()) if rates else Quantity()
         named = tuple(rates.items()) if len(rates) > 1 else ()
         return left, calibration, Evidence(card, host, seconds, named, timed=runtime.times)
@@ -98,6 +96,14 @@ class Known:
         if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
             return found
         return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]
+
+    def calibration(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Calibration:
+        """The corrections of a cell's seconds."""
+        return self._seconds(runtime, ask, self._own(runtime, ask, footprint)).known(footprint)[0]
+
+    def _seconds(self, runtime: Runtime, ask: Ask, own: _Own) -> Seconds:
+        links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
+        return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> Memory:
         exact = tuple(run for run, _ in own.exact)

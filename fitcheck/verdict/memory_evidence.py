@@ -164,7 +164,7 @@ def _measured(memory: CardMemory, exact: Sequence[Run]) -> CardMemory:
     more = allocated.best - memory.allocated.best if seen["allocated"] else card.best - memory.card.best
     reserved = span_of_bytes(seen["reserved"]) if seen["reserved"] else _shifted(memory.reserved, more)
     required = _most(_shifted(memory.required, more), card)
-    return replace(memory, allocated=allocated, reserved=reserved, card=card, required=required)
+    return replace(memory, allocated=allocated, reserved=reserved, card=card, required=required, crowded=False)
 
 
 def _bound(capped: Sequence[Run]) -> Bound:
