@@ -33,7 +33,9 @@ class Workload:
 
     Image tasks use ``width``, ``height``, ``steps``, ``cfg``, ``references`` (sizes of the images handed in, width by
     height) and ``images`` (pictures made in an interleaved answer); language tasks use ``context``, ``prompt_tokens``
-    and ``new_tokens``. ``prompt_tokens`` counts text with its system message, without reference images.
+    and ``new_tokens``. ``prompt_tokens`` counts text with its system message, without reference images. ``think``
+    counts tokens that are thought before a picture, ``None`` where the model does not think; ``text_assumed`` says that
+    nobody gave the lengths of text that the model writes, so that they are as uncertain as answers differ.
     """
 
     task: Task
@@ -48,6 +50,13 @@ class Workload:
     new_tokens: int = 0
     context: int = 4096
     batch: int = 1
+    think: int | None = None
+    text_assumed: bool = False
+
+    @property
+    def makes_one_picture(self) -> bool:
+        """Whether the task makes a picture and does not return to text after it."""
+        return self.task in (Task.T2I, Task.EDITING)
 
     def with_(self, **changes: object) -> Workload:
         """The same workload with these fields changed."""

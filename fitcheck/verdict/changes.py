@@ -9,6 +9,7 @@ from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
+from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import Judgement, judge
 from fitcheck.verdict.report import Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
@@ -22,9 +23,14 @@ _FIXED = (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME, Constraint.MODEL)
 
 
 def smallest_change(
-    runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement, floor: Floor = NO_FLOOR
+    runtime: Runtime,
+    ask: Ask,
+    wanted: Wanted,
+    judgement: Judgement,
+    floor: Floor = NO_FLOOR,
+    known: Known | None = None,
 ) -> Flip | None:
-    """The first change that gives a better verdict; ``None`` when none does.
+    """The first change that gives a better verdict; ``None`` when none does. ``known`` are records of the card.
 
     Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs.
     """
@@ -34,8 +40,11 @@ def smallest_change(
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
-        footprint = runtime.footprint(change.ask)
-        duration = runtime.duration(change.ask, footprint) if floor != NO_FLOOR else None
+        footprint = runtime.footprint(change.ask) if known is None else known.footprint(runtime, change.ask)
+        duration = None
+        if floor != NO_FLOOR:
+            calibration = None if known is None else known.calibration(runtime, change.ask, footprint)
+            duration = runtime.duration(change.ask, footprint, calibration)
         better = judge(runtime, change.ask, footprint, duration, floor).verdict
         if better.rank < judgement.verdict.rank:
             return Flip(change.words, better)

@@ -19,7 +19,8 @@ from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.order import order
-from fitcheck.verdict.report import Cell, Evidence, Report
+from fitcheck.verdict.quantities import Evidence
+from fitcheck.verdict.report import Cell, Report
 from fitcheck.verdict.usual_memory import completed
 
 
@@ -103,8 +104,9 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
-    footprint = runtime.footprint(ask)
-    calibration = known.calibration(ask) if known is not None else None
+    footprint, calibration, evidence = runtime.footprint(ask), None, Evidence(timed=runtime.times)
+    if known is not None:
+        footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)
     judgement = judge(runtime, ask, footprint, duration, floor)
@@ -115,8 +117,8 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
         footprint=footprint,
         duration=duration,
         judgement=judgement,
-        evidence=known.evidence(runtime, ask) if known is not None else Evidence(),
-        flip=smallest_change(runtime, ask, wanted, judgement, floor) if advise else None,
+        evidence=evidence,
+        flip=smallest_change(runtime, ask, wanted, judgement, floor, known) if advise else None,
         loss=runtime.loss(ask),
     )
 

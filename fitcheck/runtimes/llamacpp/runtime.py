@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -18,9 +18,9 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
-from fitcheck.runtimes.llamacpp import commands
+from fitcheck.runtimes.llamacpp import commands, recorded
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
 from fitcheck.runtimes.llamacpp.builds import FORK
@@ -29,9 +29,11 @@ from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextO
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
+from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
 from fitcheck.runtimes.options import read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import Observation, Timing
 from fitcheck.units import Interval, format_gib
 
 GGUF = "gguf"
@@ -82,20 +84,16 @@ class LlamaCpp(Runtime):
             depth=prompt + new // 2,  # half way through the answer
             host_bandwidth=bandwidth_of(ask.placement),
         )
-        rates = tuple(
-            (name, rate) for name, rate in (("prompt", speed.prompt), ("generation", speed.generation)) if rate
-        )
+        reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
+        rates = tuple((name, rate) for name, rate in ((PROMPT, reading), (GENERATION, writing)) if rate)
         if ask.workload.task is Task.EMBED:
-            return _reading(speed, prompt)
+            return _reading(reading, prompt, speed)
         amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
         waits = f"reading weights from {speed.binding}"
-        if speed.prompt is None or speed.generation is None:
+        if reading is None or writing is None:
             return Duration(None, waits, rates=rates, amounts=amounts)
-        ends = [
-            prompt / getattr(speed.prompt, end) + new / getattr(speed.generation, end)
-            for end in ("high", "best", "low")
-        ]
-        parts = (("prompt", prompt / speed.prompt.best), ("generation", new / speed.generation.best))
+        ends = [prompt / getattr(reading, end) + new / getattr(writing, end) for end in ("high", "best", "low")]
+        parts = ((PROMPT, prompt / reading.best), (GENERATION, new / writing.best))
         binding = "reading the prompt" if parts[0][1] > parts[1][1] else waits
         return Duration(Interval(*ends), binding, parts, rates, amounts)
 
@@ -183,8 +181,29 @@ class LlamaCpp(Runtime):
         return tuple(notes)
 
     def ask_of(self, run: Run) -> Ask | None:
-        """Always ``None``: no record of a language model is compared with a cell yet."""
-        return None
+        """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
+        another backend ran."""
+        return recorded.ask_of(run, self.families)
+
+    def stated(self, ask: Ask) -> Settings:
+        """The options under the names of a record."""
+        return recorded.stated(arguments_of(ask.placement, ask.workload))
+
+    def alike(self, ask: Ask) -> Hashable:
+        """Model, tier, era of the build and the options that decide seconds."""
+        return recorded.alike(ask, architecture_of(ask).layers)
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """Seconds a token of the prompt and of the answer."""
+        return recorded.timings(ask, estimate_of(ask))
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
+        """Each test of a record."""
+        return recorded.observed(run, ask, estimate_of(ask))
+
+    def host_bytes(self, run: Run) -> int | None:
+        """Pages of a mapped file count as the process's until something else needs them."""
+        return None if run.setting("mmap", True) else run.rss or None
 
     def figures(self) -> Iterable[Figure]:
         """llama.cpp's printed buffers, sizes of published GGUF files and published tokens a second, each beside
@@ -209,14 +228,14 @@ def _drafting_takes(ask: Ask, options: LlamaOptions) -> str | None:
     return format_gib(sum(more.best - less.best for more, less in cards) + with_.host.total - without.host.total)
 
 
-def _reading(speed: TokenSpeed, prompt: int) -> Duration:
-    """The seconds of a text that is read and not answered."""
-    rate, words = speed.prompt, "reading the text"
+def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Duration:
+    """The seconds of a text of ``prompt`` tokens that is read, at ``rate`` a second, and not answered."""
+    words = "reading the text"
     amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
     if rate is None:
         return Duration(None, words, amounts=amounts)
     seconds = Interval(prompt / rate.high, prompt / rate.best, prompt / rate.low)
-    return Duration(seconds, words, (("prompt", seconds.best),), (("prompt", rate),), amounts)
+    return Duration(seconds, words, ((PROMPT, seconds.best),), ((PROMPT, rate),), amounts)
 
 
 def architecture_of(ask: Ask) -> LanguageArchitecture:
@@ -255,6 +274,14 @@ def _foreign_types(ask: Ask) -> Support | None:
     )
     reason = f"The file holds tensors of type {names}, which this build does not read; {hint}."
     return Support(Verdict.NO, Constraint.RUNTIME, reason)
+
+
+def _known(rate: Interval[float] | None, name: str, calibration: Calibration | None) -> Interval[float] | None:
+    """A rate as records of the card say it, where they do: as many times slower as the seconds are longer."""
+    longer = None if calibration is None else calibration.ratio(name)
+    if rate is None or longer is None:
+        return rate
+    return Interval(rate.best / longer.high, rate.best / longer.best, rate.best / longer.low)
 
 
 def _weights_alone(result: LlamaEstimate) -> Footprint:
