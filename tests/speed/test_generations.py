@@ -73,5 +73,6 @@ def test_no_rate_passes_what_is_published(card: Card) -> None:
     assert rates is not None
     assert card.tensor_flops is not None
     assert rates.matrix.low <= rates.matrix.best <= rates.matrix.high <= card.tensor_flops.value
-    assert rates.elementwise.high <= card.memory_bandwidth  # type: ignore[attr-defined]
-    assert log(rates.matrix.best / rates.matrix.low) >= log(slowness(card).high / slowness(card).best) - 1e-9  # type: ignore[arg-type]
+    assert card.memory_bandwidth is not None
+    assert rates.elementwise.high <= card.memory_bandwidth
+    assert log(rates.matrix.best / rates.matrix.low) >= log(slowness(card).high / slowness(card).best) - 1e-9
