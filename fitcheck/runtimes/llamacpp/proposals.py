@@ -65,11 +65,13 @@ class Search:
     @property
     def wanted(self) -> LlamaOptions:
         """The options that are not up for choice."""
-        return self.asked.arguments(self.architecture)
+        return self.asked.arguments(self.architecture, len(self.machine.gpus))
 
     @property
     def cache_types(self) -> tuple[CacheTypes, ...]:
         """The (K, V) cache types to try in order: those asked for alone, else f16 before q8_0."""
+        if self.architecture.encoder:  # nothing is cached
+            return CACHE_TYPES[:1]
         return (self.asked.cache_type,) if self.asked.cache_type else CACHE_TYPES
 
     def ask(self, options: LlamaOptions) -> Ask:
@@ -96,7 +98,7 @@ class Search:
             if values not in UNQUANTIZED and not wanted.flash:
                 continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
-            found += _placements(self.architecture, candidate, self.assess)
+            found += _placements(self.architecture, candidate, self.assess, cards=bool(self.machine.gpus))
 
         def key(proposal: Proposal) -> tuple[int, float]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
@@ -131,7 +133,7 @@ class Search:
     def alternatives(self) -> list[Proposal]:
         """The best placement, then others that someone might prefer: all on the card, a smaller cache, less context."""
         found = list(self.proposals())
-        if self.asked.ngl is not None:
+        if self.asked.ngl is not None or not self.machine.gpus:
             return found
         best = found[0]
         on_host = best.options.gpu_layers is not None and best.options.gpu_layers <= self.architecture.layers
@@ -162,11 +164,18 @@ class Search:
 
 
 def _placements(
-    architecture: LanguageArchitecture, options: LlamaOptions, judged: Callable[[LlamaOptions], Proposal]
+    architecture: LanguageArchitecture,
+    options: LlamaOptions,
+    judged: Callable[[LlamaOptions], Proposal],
+    *,
+    cards: bool,
 ) -> Iterator[Proposal]:
     """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
     if options.gpu_layers is not None:
         yield judged(options)
+        return
+    if not cards:
+        yield judged(options.with_(gpu_layers=0))
         return
     everything = architecture.layers + 1
     full = judged(options.with_(gpu_layers=everything))
