@@ -32,8 +32,8 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
 
 def _distance(cell: Cell) -> tuple[object, ...]:
     """How far a cell is from running: published first, then what one resource alone would mend, system memory or disk
-    before a larger card, then what lacks several, then what nothing mends; then the share by which the scarcest resource is exceeded, in quarters, because
-    memory is sold in steps; then time."""
+    before a larger card, then what lacks several, then what nothing mends; then the share by which the scarcest
+    resource is exceeded, in quarters, because memory is sold in steps; then time."""
     judgement = cell.judgement
     short = [margin for margin in judgement.margins if margin.verdict is Verdict.NO]
     fixed = judgement.binding not in RESOURCES
