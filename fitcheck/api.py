@@ -25,6 +25,8 @@ def check(
     vram: int | None = None,
     display: bool | None = None,
     pcie: tuple[int | None, int | None] = (None, None),
+    min_speed: float | None = None,
+    max_seconds: float | None = None,
     offline: bool = False,
     **options: Any,
 ) -> Report:
@@ -32,8 +34,10 @@ def check(
 
     ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a URL.
     ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs on; what
-    is said of memory (bytes), display and slot (PCIe generation and lanes) counts on top of any of them. ``tier`` names
-    tiers, ``gguf`` is a local file that stands for the tier of a catalog model. ``options`` are those of the runtimes
+    is said of memory (bytes), display and slot (PCIe generation and lanes) counts on top of any of them; what nobody
+    said is assumed, and the report's ``assumed`` says so. ``tier`` names tiers, ``gguf`` is a local file that stands
+    for the tier of a catalog model. ``min_speed`` (tokens a second) and ``max_seconds`` (an image or answer) are what
+    is fast enough to be of use; without them the usual floors hold. ``options`` are those of the runtimes
     by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384`` (``fitcheck check --help`` lists them). Records
     that this installation or this user holds for the card are taken in.
 
@@ -45,7 +49,8 @@ def check(
     machine = asked_machine(card, ram=ram, disk=disk, vram=vram, display=display, pcie=pcie)
     names = () if tier is None else (tier,) if isinstance(tier, str) else tuple(tier)
     given = tuple(sorted((name, value) for name, value in options.items() if value is not None))
-    return answer(target, machine, Wanted(task, names, runtime, given), gguf=gguf, offline=offline)[0]
+    wanted = Wanted(task, names, runtime, given, min_speed, max_seconds)
+    return answer(target, machine, wanted, gguf=gguf, offline=offline)[0]
 
 
 def answer(

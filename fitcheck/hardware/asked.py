@@ -96,5 +96,6 @@ def _card_with(gpu: Gpu, vram: int | None, display: bool | None, asked: Link) ->
         gpu.link,
         pcie_generation=asked.pcie_generation or gpu.link.pcie_generation,
         pcie_lanes=asked.pcie_lanes or gpu.link.pcie_lanes,
+        assumed=gpu.link.assumed and asked.pcie_generation is None and asked.pcie_lanes is None,
     )
     return replace(gpu, link=link)

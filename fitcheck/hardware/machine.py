@@ -13,12 +13,14 @@ MOST_GPUS = 64
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The connection between host and card: PCIe generation and lanes, or a measured pinned rate in B/s."""
+    """The connection between host and card: PCIe generation and lanes, or a measured pinned rate in B/s. ``assumed``
+    says that nobody named the slot and the card's own end stands in for it."""
 
     pcie_generation: int | None = None
     pcie_lanes: int | None = None
     measured_pinned: float | None = None
     measured_pageable: float | None = None
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Memory and disk in bytes; ``None`` is unknown. ``detected`` says whether this is the machine fitcheck runs on."""
+    """Memory and disk in bytes; ``None`` is unknown. ``detected`` says whether this is the machine fitcheck runs on,
+    ``assumed`` which values nobody gave and something usual stands in for, by name."""
 
     gpus: tuple[Gpu, ...]
     ram_total: int | None = None
@@ -53,6 +56,7 @@ class Machine:
     operating_system: str | None = None
     detected: bool = False
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ def machine_for(
     link = Link(
         _smaller(asked.pcie_generation, card.pcie_generation),
         _smaller(asked.pcie_lanes, card.pcie_lanes),
+        assumed=pcie_generation is None and pcie_lanes is None,
     )
     total = card.memory or (ram or 0 if card.unified_memory else 0)
     gpus = tuple(

@@ -20,6 +20,11 @@ class Task(StrEnum):
         """Whether a person reads the answer while it is written, so that a rate says more than seconds."""
         return self is Task.CHAT
 
+    @property
+    def answers(self) -> bool:
+        """Whether what comes out is text alone, so that seconds are those of an answer and not of an image."""
+        return self in (Task.CHAT, Task.VQA)
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:

@@ -7,10 +7,11 @@ from typing import Any
 
 from fitcheck.pages.formats import VERDICTS, write
 from fitcheck.pages.view import focus
+from fitcheck.verdict.usual_memory import described
 
 MEANINGS = {
-    "fits": "runs with room to spare on what such a machine usually has free",
-    "tight": "should run, with little to spare: close other programs first",
+    "fits": "runs, also where it takes the most it may and the machine gives the least",
+    "tight": "should run, but something is scarce, which the answer names: memory, number formats or speed",
     "no": "does not run like this",
     "unknown": "nobody has shown it either way; do not buy on it",
 }
@@ -48,6 +49,7 @@ CONSTRAINTS = {
     "dtype": "number formats of the card",
     "runtime support": "software support",
     "unknown model": "an unknown model",
+    "speed": "speed",
 }
 PHASES = {
     "load": "loading",
@@ -57,10 +59,8 @@ PHASES = {
     "understand": "looking at images",
 }
 
-# what question.ask takes where nothing is said
-USUAL_MEMORY = (
-    "the usual system memory (32 GB in desktops and laptops, 128 GB in workstations, 256 GB in a data center)"
-)
+# what an answer assumes where nobody says it
+USUAL_MEMORY = f"the usual system memory ({described()})"
 
 
 def counted(number: int, noun: str) -> str:
@@ -80,7 +80,7 @@ def subject(document: Mapping[str, Any]) -> str:
 
 
 def lead(document: Mapping[str, Any], way_out: str | None) -> str:
-    """The answer in the fewest words: what stands under the verdict and in the title."""
+    """The answer in the fewest words: what stands under the verdict and in the title. What binds is named in it."""
     report = document["report"]
     cell = report["cells"][focus(report)]
     if cell["verdict"] in ("fits", "tight") and not cell["published"]:
@@ -88,11 +88,11 @@ def lead(document: Mapping[str, Any], way_out: str | None) -> str:
     if cell["verdict"] == "fits":
         return f"Yes, it runs: take the {cell['tier']} files in mode {cell['mode']}"
     if cell["verdict"] == "tight":
-        return f"It should run, with little to spare: {cell['tier']} files in mode {cell['mode']}"
+        return f"It {cell['gist']}: {cell['tier']} files in mode {cell['mode']}"
     if cell["verdict"] == "unknown":
         return "Nobody has shown whether it runs"
     if way_out is None:
-        return "It does not run on this card"
+        return f"It {cell['gist']}"
     if way_out.startswith("a card with "):
         return f"It does not fit: needs {way_out}"
     return f"Not like this: needs {way_out}" if "memory" in way_out else f"Not like this, but it runs with {way_out}"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
+from zlib import crc32
 
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task
@@ -65,7 +66,6 @@ class Index:
             self.links + tuple(link for link in other.links if link.id not in seen),
         )
 
-
     @property
     def cards(self) -> set[str]:
         """Slugs of the cards that any record is of."""
@@ -95,8 +95,7 @@ def local(card: str, root: Path | None = None) -> Index:
     folder = (root or local_root()) / card
     if not folder.is_dir():
         return Index()
-    found = build(_documents(sorted(folder.glob("*/*.json"), key=_age)[:_MOST_LOCAL]))
-    return Index(tuple(replace(row, own=True) for row in found.rows), found.links)
+    return build(_documents(sorted(folder.glob("*/*.json"), key=_age)[:_MOST_LOCAL]), own=True)
 
 
 def _age(path: Path) -> float:
@@ -116,14 +115,15 @@ def _documents(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
             yield document
 
 
-def build(documents: Iterable[dict[str, Any]]) -> Index:
-    """The index of records given as JSON documents; what is neither a run on a card nor a link record is left out."""
+def build(documents: Iterable[dict[str, Any]], *, own: bool = False) -> Index:
+    """The index of records given as JSON documents, this user's ``own`` or others'; what is neither a run on a card nor
+    a link record is left out."""
     rows, links = [], []
     for document in documents:
         try:
             kind = document.get("kind")
             if kind in _READERS and document.get("card"):
-                rows.append(_sound(_READERS[kind](document)))
+                rows.append(_sound(_READERS[kind](document, own)))
             elif kind == "link":
                 links.append(_sound(_link(document)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -133,11 +133,15 @@ def build(documents: Iterable[dict[str, Any]]) -> Index:
 
 def _sound(row: R) -> R:
     """``row``, whose values are what their fields say. Raises ValueError when a file of unknown origin held others."""
-    for name, fits, optional in _checks(type(row)):  # type: ignore[arg-type]
-        value = getattr(row, name)
-        if not (optional and value is None) and not fits(value):
-            raise ValueError(f"{name} is of another kind")
-    if isinstance(row, Run):
+    values_of, kinds = _checks(type(row))  # type: ignore[arg-type]
+    for value, allowed in zip(values_of(row), kinds, strict=True):
+        kind = type(value)
+        if kind not in allowed or (kind in _NUMBERS and not 0 <= value < _HIGHEST):
+            raise ValueError("a field is of another kind")
+    if isinstance(row, LinkRow):
+        if not (_is_rates(row.matmul) and _is_rates(row.dequantization)):
+            raise ValueError("a rate is no number")
+    elif isinstance(row, Run):
         _sound(row.cell)
         if not all(_is_size(value) for _, value in row.cell.sizes):
             raise ValueError("a size is no number")
@@ -149,22 +153,19 @@ def _sound(row: R) -> R:
 
 
 @cache
-def _checks(kind: type) -> tuple[tuple[str, Callable[[Any], bool], bool], ...]:
-    """(field, what its values have to be, whether it may be None) of the fields that have a plain type."""
-    plain = ((one.name, str(one.type)) for one in fields(kind))
-    return tuple(
-        (name, _FITS[kind_name], stated != kind_name)
-        for name, stated in plain
-        if (kind_name := stated.removesuffix(" | None")) in _FITS
+def _checks(kind: type) -> tuple[Callable[[Any], tuple[Any, ...]], tuple[frozenset[type], ...]]:
+    """What reads the fields that have a plain type, and the types of their values."""
+    plain = {one.name: str(one.type) for one in fields(kind)}
+    stated = {name: text for name, text in plain.items() if text.removesuffix(" | None") in _KINDS}
+    none = {type(None)}
+    kinds = (
+        _KINDS[text.removesuffix(" | None")] | (none if text.endswith(" | None") else set()) for text in stated.values()
     )
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _HIGHEST
+    return attrgetter(*stated), tuple(kinds)
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < _HIGHEST
+    return type(value) in _NUMBERS and 0 <= value < _HIGHEST
 
 
 def _is_size(value: Any) -> bool:
@@ -178,12 +179,8 @@ def _is_rates(value: Any) -> bool:
 # what a record may leave out, beside what is None
 _USUAL = {"cards": 1, "own": False, "tests": (), "settings": ()}
 _PLAIN = (str, int, float, bool, type(None))
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "str": lambda value: isinstance(value, str),
-    "int": _is_whole,
-    "float": _is_number,
-    "Mapping[str, float]": _is_rates,
-}
+_NUMBERS = frozenset((int, float))
+_KINDS: dict[str, frozenset[type]] = {"str": frozenset((str,)), "int": frozenset((int,)), "float": _NUMBERS}
 
 
 def pack(index: Index) -> bytes:
@@ -213,7 +210,7 @@ def _link_of(values: dict[str, Any]) -> LinkRow:
     return LinkRow(**values | {name: tuples(values.get(name, ())) for name in ("pinned", "pageable")})
 
 
-def _row(document: dict[str, Any]) -> Run:
+def _row(document: dict[str, Any], own: bool) -> Run:
     card, model, runtime = document["card"], document["model"], document["runtime"]
     protocol, memory, workload = document["protocol"], document["memory"], document["workload"]
     transfer, power = document.get("transfer", {}), document.get("power", {})
@@ -264,10 +261,11 @@ def _row(document: dict[str, Any]) -> Run:
         ram=(document.get("machine") or {}).get("ram"),
         requested=document["outcome"].get("requested"),
         machine=_machine(document),
+        own=own,
     )
 
 
-def _token_row(document: dict[str, Any]) -> Run:
+def _token_row(document: dict[str, Any], own: bool) -> Run:
     """A run of a program that reports tokens a second. Its workload is in its tests."""
     card, model, runtime = document["card"], document["model"], document["runtime"]
     memory, tags = document.get("memory") or {}, document.get("tags") or ()
@@ -292,6 +290,7 @@ def _token_row(document: dict[str, Any]) -> Run:
         before=memory.get("device_before"),
         ram=(document.get("machine") or {}).get("ram"),
         machine=_machine(document),
+        own=own,
         tests=tuple(_test(rate) for rate in document.get("rates") or ()),
         settings=tuple(sorted(settings.items())),
     )
@@ -302,14 +301,14 @@ def _test(rate: Mapping[str, Any]) -> TokenTest:
 
 
 # kind of record → what reads a run from it
-_READERS: dict[str, Callable[[dict[str, Any]], Run]] = {"pass": _row, "llm": _token_row}
+_READERS: dict[str, Callable[[dict[str, Any], bool], Run]] = {"pass": _row, "llm": _token_row}
 
 
 def _machine(document: Mapping[str, Any]) -> str:
     """Eight digits that tell machines apart as far as records describe them; they name nobody."""
     told = document.get("machine") or {}
-    facts = [document.get("submitter"), *(told.get(name) for name in ("cpu", "ram", "os", "os_version"))]
-    return sha256(json.dumps(facts).encode()).hexdigest()[:8]
+    facts = document.get("submitter"), *(told.get(name) for name in ("cpu", "ram", "os", "os_version"))
+    return f"{crc32(repr(facts).encode()):08x}"
 
 
 def _link(document: dict[str, Any]) -> LinkRow:

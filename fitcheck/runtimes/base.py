@@ -92,12 +92,17 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A question apart from model and machine: the task, tiers by name, the runtime if one was named, and the options
-    that were given, by name. What was not given is not here."""
+    that were given, by name. What was not given is not here.
+
+    ``min_speed`` in tokens a second and ``max_seconds`` an image or answer are what it must do to be of use.
+    """
 
     task: str | None = None
     tiers: tuple[str, ...] = ()
     runtime: str | None = None
     options: Settings = ()
+    min_speed: float | None = None
+    max_seconds: float | None = None
 
     def has(self, name: str) -> bool:
         """Whether the option was given."""
@@ -110,21 +115,36 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something a person could change, in words, and the ask it leads to."""
+    """Something a person could change, in words, and the ask it leads to. ``eases`` are the only constraints that it
+    can better, ``None`` where it may better any: what hangs on another one is not worked out again."""
 
     words: str
     ask: Ask
+    eases: frozenset[Constraint] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A value that nobody gave and a runtime filled in: in words, and another one that somebody may have meant, as it
+    would be typed (``"--size 1024x1024"``), with the ask it leads to."""
+
+    words: str
+    typed: str
+    other: Ask
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What no amount of memory changes: the verdict that software and card allow at best, and why. ``decides`` says
-    that amounts count for nothing beside it."""
+    """What no amount of memory changes: the verdict that software and card allow at best, and why.
+
+    ``least`` stands where the run is not modelled: what it needs at the very least. Then amounts speak only where even
+    that is certainly too much.
+    """
 
     verdict: Verdict
     constraint: Constraint
     reason: str
-    decides: bool = False
+    least: Footprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +235,11 @@ class Runtime(Protocol):
         """What a person could change for free, smallest loss first."""
         return ()
 
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterable[Default]:
+        """What was filled in of the question because nobody said it, one entry a value. Whether it decides anything is
+        not asked here; what the tier or the program itself prescribes is no default."""
+        return ()
+
     def loss(self, ask: Ask) -> float:
         """How much faster this placement must be to be worth what it loses in quality beside the tier; 1 for none."""
         return 1.0
@@ -252,6 +277,11 @@ class Runtime(Protocol):
             timing = self.timings(ask, links).get(WHOLE)
             if timing is not None:
                 yield Observation(WHOLE, timing, run.seconds)
+
+    def stated(self, ask: Ask) -> Settings:
+        """The ``settings`` block of a record of ``ask``, from which ``ask_of`` reads it back; empty where the
+        ``runtime`` block says it all."""
+        return ()
 
     def host_bytes(self, run: Run) -> int | None:
         """What a record says of system memory, in bytes; ``None`` where its meter also counts what can be dropped."""

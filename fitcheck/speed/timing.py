@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 
 LAUNCHES = "launches"
 WHOLE = "seconds"  # the name of a duration that is not made of rates
@@ -90,6 +91,11 @@ class Observation:
     name: str
     timing: Timing
     seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether both are times that something can take."""
+        return isfinite(self.seconds) and self.seconds > 0 and self.timing.seconds({}) > 0
 
 
 def whole(name: str, seconds: float) -> Timing:

@@ -7,17 +7,21 @@ from dataclasses import replace
 
 from fitcheck.errors import ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
+from fitcheck.memory.weighing import Constraint
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.evidence import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
+from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.order import headline, order
+from fitcheck.verdict.order import order
+from fitcheck.verdict.pace import Floor, check_floor, floor_of
 from fitcheck.verdict.quantities import Evidence
-from fitcheck.verdict.report import Cell, Report, unjudged
+from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.usual_memory import completed
 
 
 def check(
@@ -49,6 +53,7 @@ def _checked(
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = in_play(model, wanted)
+    machine = completed(machine)
     known = known_of(index, machine)
     cells = [
         cell_of(runtime, ask, wanted, known, advise=advise)
@@ -57,9 +62,13 @@ def _checked(
     ]
     if not cells:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
-    ordered = tuple(order(cells))
+    ordered = order(cells)
+    floor = floor_of(wanted, ordered[0].workload.task.read_along)
+    if advise and ordered[0].judgement.binding is Constraint.SPEED:
+        ordered[0] = advised(ordered[0], wanted)
+    assumed = assumptions_of(ordered[0], wanted, floor) if advise else ()
     notes = _notes(model, ordered[0], wanted)
-    return Report(model, machine, ordered[0].ask.budgets, ordered, notes, headline(ordered))
+    return Report(model, machine, ordered[0].ask.budgets, tuple(ordered), notes, floor, assumed)
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
@@ -67,6 +76,7 @@ def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
     if wanted.task is not None and wanted.task not in map(str, model.tasks):
         known = ", ".join(map(str, model.tasks))
         raise ModelError(f"--task: {wanted.task!r} is not a task of {model.name}; choose from {known}.")
+    check_floor(wanted, model)
     runtimes = registry.serving(model, wanted.runtime)
     if wanted.options:
         refuse_foreign(wanted, runtimes, registry.every(), model.name)
@@ -82,14 +92,18 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
     footprint, calibration, evidence = runtime.footprint(ask), None, Evidence(timed=runtime.times)
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
-    judgement = judge(runtime, ask, footprint)
+    duration = runtime.duration(ask, footprint, calibration)
+    floor = floor_of(wanted, ask.workload.task.read_along)
+    judgement = judge(runtime, ask, footprint, duration, floor)
+    # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
+    advise = advise and judgement.binding is not Constraint.SPEED
     return Cell(
         ask=ask,
         footprint=footprint,
-        duration=runtime.duration(ask, footprint, calibration),
+        duration=duration,
         judgement=judgement,
         evidence=evidence,
-        flip=smallest_change(runtime, ask, wanted, judgement, known) if advise else None,
+        flip=smallest_change(runtime, ask, wanted, judgement, floor, known) if advise else None,
         loss=runtime.loss(ask),
     )
 
@@ -97,19 +111,20 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
 def advised(cell: Cell, wanted: Wanted) -> Cell:
     """The same cell with the smallest change that would better it, for a check that was made without advice."""
     runtime = registry.get(cell.ask.placement.runtime)
-    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement))
+    floor = floor_of(wanted, cell.workload.task.read_along)
+    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor))
 
 
-def rejudged(cell: Cell, machine: Machine) -> Cell:
+def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:
     """The same cell on another machine with the same cards: amounts alone differ."""
     ask = replace(cell.ask, machine=machine)
     runtime = registry.get(ask.placement.runtime)
-    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint))
+    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint, cell.duration, floor))
 
 
 def _notes(model: Model, best: Cell, wanted: Wanted) -> tuple[str, ...]:
     runtime = registry.get(best.ask.placement.runtime)
-    notes = [*model.notes, *unjudged(best.ask.machine), *runtime.notes(best.ask, wanted, best.duration)]
+    notes = [*model.notes, *runtime.notes(best.ask, wanted, best.duration)]
     if best.seconds is None and runtime.times:
         notes.append("Seconds are unknown because the card's matrix rate, its bandwidth or the link is not known.")
     return tuple(notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite, log
+from math import log
 from statistics import median
 
 from fitcheck.errors import FitcheckError, InputError
@@ -20,7 +20,6 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
-from fitcheck.speed.timing import Timing
 from fitcheck.verdict.memory_evidence import Beside, Memory
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import Said, Seconds, traits_of
@@ -31,6 +30,10 @@ _OUT_OF_MEMORY = "oom-gpu"
 _MOST_ALIKE, _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE = 12, 40, 16, 6
 
 
+# what a record that anybody may have written can make of a calculation
+_SENSELESS = (FitcheckError, ArithmeticError, ValueError, TypeError, KeyError, AssertionError)
+
+
 def ask_of(run: Run) -> Ask | None:
     """The cell that a record measured, by the runtime that it names; ``None`` for what this release does not know."""
     name = run.cell.runtime
@@ -38,8 +41,21 @@ def ask_of(run: Run) -> Ask | None:
         return None
     try:
         return registry.get(name).ask_of(run)
-    except (FitcheckError, ArithmeticError, ValueError, TypeError, KeyError):
-        return None  # a record that anybody may have written
+    except _SENSELESS:
+        return None
+
+
+def _identified(run: Run) -> tuple[Ask, object] | None:
+    """The cell and what it is alike in; ``None`` too for sizes that make no sense, like no images."""
+    ask = ask_of(run)
+    if ask is None:
+        return None
+    runtime = registry.get(ask.placement.runtime)
+    try:
+        runtime.timings(ask)
+        return ask, runtime.alike(ask)
+    except _SENSELESS:
+        return None
 
 
 @dataclass
@@ -69,9 +85,7 @@ class Known:
             return footprint, Calibration(), Evidence(timed=runtime.times)
         own = self._own(runtime, ask, footprint)
         left, card, host = self._memory(runtime, ask, own).known(footprint)
-        links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
-        said = self._say(runtime, ask, links)
-        calibration, rates = Seconds(runtime, ask, links, ids, tuple(own.exact), said).known(footprint)
+        calibration, rates = self._seconds(runtime, ask, own).known(footprint)
         seconds = weakest(rates.values()) if rates else Quantity()
         named = tuple(rates.items()) if len(rates) > 1 else ()
         return left, calibration, Evidence(card, host, seconds, named, timed=runtime.times)
@@ -82,6 +96,14 @@ class Known:
         if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
             return found
         return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]
+
+    def calibration(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Calibration:
+        """The corrections of a cell's seconds."""
+        return self._seconds(runtime, ask, self._own(runtime, ask, footprint)).known(footprint)[0]
+
+    def _seconds(self, runtime: Runtime, ask: Ask, own: _Own) -> Seconds:
+        links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
+        return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> Memory:
         exact = tuple(run for run, _ in own.exact)
@@ -111,8 +133,7 @@ class Known:
         """The ask that a run measured and what it is alike in, looked up once for runs of a kind."""
         kind = run.kind
         if kind not in self._asks:
-            ask = ask_of(run)
-            self._asks[kind] = None if ask is None else (ask, registry.get(ask.placement.runtime).alike(ask))
+            self._asks[kind] = _identified(run)
         return self._asks[kind]
 
     def _others(self, runtime: Runtime) -> tuple[Beside, ...]:
@@ -158,7 +179,7 @@ class Known:
                 continue
             runtime, place = registry.get(run.cell.runtime), Place(run.card, run.machine or run.id, linked)
             for one in runtime.observed(run, there[0], links):
-                if parts.isdisjoint(one.timing.parts) or not _sound(one.seconds, one.timing):
+                if parts.isdisjoint(one.timing.parts) or not one.sound:
                     continue
                 traits = traits_of(runtime, there[0], one.name)
                 group = Group(place, traits, one.timing, 0.0)
@@ -244,7 +265,3 @@ def _varied(runs: Sequence[Run], most: int) -> list[Run]:
             ranked.append((rank, run))
     ranked.sort(key=lambda pair: pair[0])
     return [run for _, run in ranked[:most]]
-
-
-def _sound(seconds: float, timing: Timing) -> bool:
-    return isfinite(seconds) and seconds > 0 and timing.seconds({}) > 0

@@ -81,7 +81,8 @@ class Memory:
         held = [run for run in self.exact if run.on_card]
         if held and not self._contradicted(memory, held):
             found = _measured(memory, self.exact)
-            note = f"{counted(len(held), 'record')} of this cell on this card{apart(found.card)}"
+            seen = [run.on_card or 0 for run in held]
+            note = f"{counted(len(held), 'record')} of this cell on this card{apart(seen)}"
             how = quantity(MEASURED, held, note)
         else:
             found, how = self._calibrated(memory)
@@ -139,11 +140,12 @@ class Memory:
         host = footprint.host
         own = [(run, held) for run in self.exact if not run.bench and (held := self.runtime.host_bytes(run))]
         if own:
-            total = span_of_bytes([held for _, held in own])
-            note = f"{counted(len(own), 'record')} of this cell on this card{apart(total)}"
+            sizes = [held for _, held in own]
+            total = span_of_bytes(sizes)
+            note = f"{counted(len(own), 'record')} of this cell on this card{apart(sizes)}"
             return replace(host, total=total), quantity(MEASURED, [run for run, _ in own], note)
-        seen = [(one.run, one.process) for one in self.others]
-        known = [(run, value) for run, value in seen if value is not None]
+        beside = [(one.run, one.process) for one in self.others]
+        known = [(run, value) for run, value in beside if value is not None]
         if not known or not host.process:
             return host, Quantity()
         relative = [(run, value / host.process) for run, value in known]
@@ -162,7 +164,7 @@ def _measured(memory: CardMemory, exact: Sequence[Run]) -> CardMemory:
     more = allocated.best - memory.allocated.best if seen["allocated"] else card.best - memory.card.best
     reserved = span_of_bytes(seen["reserved"]) if seen["reserved"] else _shifted(memory.reserved, more)
     required = _most(_shifted(memory.required, more), card)
-    return replace(memory, allocated=allocated, reserved=reserved, card=card, required=required)
+    return replace(memory, allocated=allocated, reserved=reserved, card=card, required=required, crowded=False)
 
 
 def _bound(capped: Sequence[Run]) -> Bound:

@@ -94,10 +94,12 @@ def span_of_bytes(values: Sequence[int]) -> Interval[int]:
     return Interval(int(found.low), round(found.best), round(found.high))
 
 
-def apart(interval: Interval[N]) -> str:
+def apart(values: Sequence[float]) -> str:
     """That records contradict each other, as the end of a note; empty where they do not."""
-    factor = interval.high / interval.low if interval.low > 0 else float("inf")
-    return f"; they contradict each other by a factor of {factor:.1f}" if factor > _contradiction() ** 2 else ""
+    least, middle, most = min(values), median(values), max(values)
+    if least <= 0 or max(most / middle, middle / least) <= _contradiction():
+        return ""
+    return f"; they contradict each other by a factor of {most / least:.1f}"
 
 
 def _contradiction() -> float:

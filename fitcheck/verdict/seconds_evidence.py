@@ -80,21 +80,22 @@ class Seconds:
                 factor = max(said / ratio.best, ratio.best / said)
                 note = f"{how.note}; the one record of this cell says {factor:.1f} times as much or as little"
                 return wider, replace(how, note=note)
-        ratio = span([ratio for _, ratio in own], _data()["confidence"]["value"] * _data()["run"]["value"])
+        seen = [ratio for _, ratio in own]
+        ratio = span(seen, _data()["confidence"]["value"] * _data()["run"]["value"])
         runs = [run for run, _ in own]
-        note = f"{counted(len(runs), 'record')} of this cell on this card{apart(ratio)}"
+        note = f"{counted(len(runs), 'record')} of this cell on this card{apart(seen)}"
         return ratio, quantity(MEASURED, runs, note)
 
     def _own(self, name: str, timing: Timing) -> list[tuple[Run, float]]:
-        """Measured over predicted seconds of this very cell, by run. What lies at another depth counts where that
-        makes little difference."""
+        """Measured over predicted seconds of this very cell, by run. What was measured a little differently (at another
+        depth) counts as it is where that makes little difference."""
         predicted = timing.seconds({})
         found = []
         for run, ask in self.exact:
             for one in self.runtime.observed(run, ask, self.links):
                 there = one.timing.seconds({})
-                if one.name == name and abs(log(there / predicted)) <= _data()["same"]["difference"]:
-                    found.append((run, one.seconds / there))
+                if one.name == name and one.sound and abs(log(there / predicted)) <= _data()["same"]["difference"]:
+                    found.append((run, one.seconds / predicted))
         return found
 
     def _estimate(self, name: str, timing: Timing) -> Estimate | None:
@@ -118,7 +119,7 @@ class Seconds:
         wrong = self.said.behind([index for index in here if index in self.said.fit.wrong])
         note = f"model corrected by {counted(len(runs), 'record')} of this card"
         note += f", {len(wrong)} of which the others contradict" if wrong else ""
-        if estimate.doubt or self.said.fit.torn:
+        if estimate.doubt:
             note += "; they contradict each other, which widens the range"
         return Interval(min(ends), estimate.ratio, max(ends)), quantity(CALIBRATED, runs, note)
 

@@ -114,9 +114,12 @@ class Fit:
         return Estimate(ratio, deviation, known / own, self._doubt(place, ratio))
 
     def doubts(self, card: str) -> tuple[int, ...]:
-        """Positions of the card's groups that are called wrong by too few others."""
+        """Positions of the card's groups that are called wrong by too few others; all of them where nothing has a
+        majority."""
         here = [index for index, group in enumerate(self.groups) if group.place.card == card]
         wrong = tuple(index for index in here if index in self.wrong)
+        if self.torn:
+            return tuple(here)
         return () if len(here) - len(wrong) >= _MAJORITY * len(wrong) else wrong
 
     @property
@@ -126,9 +129,9 @@ class Fit:
         return min(max(1.0, sqrt(sum(one * one for one in kept) / len(kept))), 3.0) if len(kept) > 2 else 1.0
 
     def _doubt(self, place: Place, ratio: float) -> tuple[float, ...]:
-        """What the records called wrong say, where those that contradict them are too few."""
-        wrong = self.doubts(place.card)
-        return tuple(ratio * exp(self.weights[index] / self.inverse[index][index]) for index in wrong)
+        """What the records say that nobody can call right or wrong."""
+        errors = (self.weights[index] / self.inverse[index][index] for index in self.doubts(place.card))
+        return tuple(ratio * exp(error) for error in errors)
 
 
 def fit(groups: Sequence[Group]) -> Fit:

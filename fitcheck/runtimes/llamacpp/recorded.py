@@ -12,7 +12,7 @@ from fitcheck.models import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run, TokenTest
-from fitcheck.runtimes.base import Ask
+from fitcheck.runtimes.base import Ask, Settings
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.builds import parse_build
@@ -80,6 +80,24 @@ def _options(run: Run) -> LlamaOptions:
         mmap=run.setting("mmap", True),
         cache_on_host=run.setting("kv_offload") is False,
     )
+
+
+def stated(options: LlamaOptions) -> Settings:
+    """What ``_options`` reads, as a record states it."""
+    flash = {True: "on", False: "off", None: "auto"}[options.flash_attention]
+    settings: dict[str, Any] = {
+        "context": options.context,
+        "gpu_layers": -1 if options.gpu_layers is None else options.gpu_layers,
+        "cpu_moe_layers": options.cpu_moe_layers,
+        "type_k": options.cache_type_k,
+        "type_v": options.cache_type_v,
+        "batch": options.batch,
+        "ubatch": options.micro_batch,
+        "flash_attention": flash,
+        "mmap": options.mmap,
+        "kv_offload": not options.cache_on_host,
+    }
+    return tuple(sorted(settings.items()))
 
 
 def alike(ask: Ask, layers: int) -> Hashable:

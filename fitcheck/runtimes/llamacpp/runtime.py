@@ -10,16 +10,17 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate
+from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
@@ -94,8 +95,7 @@ class LlamaCpp(Runtime):
         architecture = architecture_of(ask)
         if architecture.unknown:
             reason = _sentence(architecture.unknown[0])
-            sure = _weights_alone_too_much(estimate_of(ask), ask)
-            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, decides=not sure)
+            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=_weights_alone(estimate_of(ask)))
         found = [one for gpu in ask.machine.gpus if (one := _vendor_support(gpu.card)) is not None]
         return found[0] if found else None
 
@@ -118,6 +118,11 @@ class LlamaCpp(Runtime):
         for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
             if tier.format == GGUF and tier.tensors.nbytes < size:
                 yield Change(f"tier {tier.name}", search.with_tier(tier).best().ask)
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """The context, and how fast the host's memory is read."""
+        asked = read(TextOptions, wanted)
+        return defaults(ask, wanted, self._search(ask.model, ask.tier, ask.machine, asked))
 
     def loss(self, ask: Ask) -> float:
         """1 for a KV cache in 16 bits, ``WORTH`` for a quantized one."""
@@ -157,6 +162,10 @@ class LlamaCpp(Runtime):
         """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
         another backend ran."""
         return recorded.ask_of(run, self.families)
+
+    def stated(self, ask: Ask) -> Settings:
+        """The options under the names of a record."""
+        return recorded.stated(arguments_of(ask.placement, ask.workload))
 
     def alike(self, ask: Ask) -> Hashable:
         """Model, tier, era of the build and the options that decide seconds."""
@@ -205,12 +214,14 @@ def _known(rate: Interval[float] | None, name: str, calibration: Calibration | N
     return Interval(rate.best / longer.high, rate.best / longer.best, rate.best / longer.low)
 
 
-def _weights_alone_too_much(result: LlamaEstimate, ask: Ask) -> bool:
-    """Whether not even the weights fit: the one thing that is sure of an architecture that is not known."""
-    budgets = ask.budgets
-    on_cards = any(card.weights > have.vram.high for card, have in zip(result.cards, budgets, strict=False))
-    ram = budgets[0].ram
-    return on_cards or (ram is not None and result.host_weights_used > ram.high)
+def _weights_alone(result: LlamaEstimate) -> Footprint:
+    """The one thing that is sure of an architecture that is not known."""
+    cards = tuple(
+        CardMemory((Phase("load", card.weights, 0, 0, 0, 0),), *(Interval.exactly(card.weights),) * 4)
+        for card in result.cards
+    )
+    used = result.host_weights_used
+    return Footprint(cards, HostMemory(0, used, 0, Interval.exactly(used)), result.disk)
 
 
 def _vendor_support(card: Card) -> Support | None:
