@@ -15,9 +15,10 @@ from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Architecture, Model, Tier
-from fitcheck.models.workload import Workload
+from fitcheck.models.workload import Task, Workload
 from fitcheck.records.sizes import used_sizes
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import Floor, floor_of
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Observation, Timing, whole
 
@@ -103,6 +104,10 @@ class Wanted:
     options: Settings = ()
     min_speed: float | None = None
     max_seconds: float | None = None
+
+    def floor(self, task: Task) -> Floor:
+        """What is fast enough to be of use for a task: as given, else what is usual."""
+        return floor_of(self.min_speed, self.max_seconds, task)
 
     def has(self, name: str) -> bool:
         """Whether the option was given."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
+from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
 from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import Judgement, judge
-from fitcheck.verdict.pace import NO_FLOOR, Floor
 from fitcheck.verdict.report import Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
 

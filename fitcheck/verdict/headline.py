@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.speed.floor import speed_words
 from fitcheck.units import format_gib, format_seconds
-from fitcheck.verdict.pace import speed_words
 
 if TYPE_CHECKING:
     from fitcheck.verdict.report import Cell, Report

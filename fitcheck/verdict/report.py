@@ -14,10 +14,10 @@ from fitcheck.records.sizes import USED
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Placement
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import Interval
 from fitcheck.verdict.headline import headline
 from fitcheck.verdict.judge import Judgement
-from fitcheck.verdict.pace import NO_FLOOR, Floor
 from fitcheck.verdict.quantities import Evidence, Quantity
 
 SCHEMA = "fitcheck.check/2"

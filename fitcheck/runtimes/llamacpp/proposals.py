@@ -53,6 +53,7 @@ class Search:
     machine: Machine
     asked: TextOptions
     workload: Workload
+    min_speed: float | None = None
 
     @property
     def architecture(self) -> LanguageArchitecture:
@@ -99,7 +100,10 @@ class Search:
 
         def key(proposal: Proposal) -> tuple[int, float]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
-            return proposal.level.verdict.rank, -proposal.rate / loss
+            slow = self.min_speed is not None and 0 < proposal.rate < self.min_speed
+            # what is too slow to use is no better than what is tight
+            rank = max(proposal.level.verdict.rank, Verdict.TIGHT.rank if slow else 0)
+            return rank, -proposal.rate / loss
 
         return tuple(sorted(found, key=key))
 

@@ -48,14 +48,15 @@ class LlamaCpp(Runtime):
         asked = read(TextOptions, wanted)
         ready = [tier for tier in tiers if tier.format == GGUF]
         for tier in ready:
-            search = self._search(model, tier, machine, asked)
+            search = self._search(model, tier, machine, asked, wanted)
             found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
 
-    def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions) -> Search:
+    def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted) -> Search:
         architecture = tier.architecture or model.architecture
         assert isinstance(architecture, LanguageArchitecture)
-        return Search(self, model, tier, machine, asked, asked.workload(asked.context_of(architecture)))
+        workload = asked.workload(asked.context_of(architecture))
+        return Search(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
 
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
@@ -102,7 +103,7 @@ class LlamaCpp(Runtime):
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """A q8_0 KV cache, the best free placement, half the context and so on, a free display, smaller tiers."""
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
-        search = self._search(ask.model, ask.tier, ask.machine, asked)
+        search = self._search(ask.model, ask.tier, ask.machine, asked, wanted)
         if asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
@@ -122,7 +123,7 @@ class LlamaCpp(Runtime):
     def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
         """The context, and how fast the host's memory is read."""
         asked = read(TextOptions, wanted)
-        return defaults(ask, wanted, self._search(ask.model, ask.tier, ask.machine, asked))
+        return defaults(ask, wanted, self._search(ask.model, ask.tier, ask.machine, asked, wanted))
 
     def loss(self, ask: Ask) -> float:
         """1 for a KV cache in 16 bits, ``WORTH`` for a quantized one."""
