@@ -15,6 +15,7 @@ from fitcheck.errors import RecordError
 if TYPE_CHECKING:
     from fitcheck.verdict.accuracy import AccuracyRow
     from fitcheck.verdict.accuracy_summary import AccuracySummary
+    from fitcheck.verdict.left_out import Worth
 
 HEADER = ("measured", "quantity", "left out", "rows", "median error", "worst error", "inside", "median width")
 
@@ -44,11 +45,12 @@ def register(app: typer.Typer) -> None:
         if check is not None:
             _check(check, summaries)
         elif json_:
-            _print_json(rows, summaries, by_cell_kind(rows))
+            _print_json(rows, summaries, by_cell_kind(rows), _worth(results))
         elif markdown:
             _print_markdown([_line(one) for one in summaries])
         else:
             _print_tables(rows, summaries, by_cell_kind(rows))
+            _print_worth(_worth(results))
 
 
 def _rows(results: Path | None) -> list[AccuracyRow]:
@@ -59,6 +61,45 @@ def _rows(results: Path | None) -> list[AccuracyRow]:
         raise RecordError(f"--results: {results} is not a folder.")
     found = [row for leave in Leave for row in published_rows(leave)]
     return found if results is None else found + [row for leave in Leave for row in recorded_rows(results, leave)]
+
+
+def _worth(results: Path | None) -> list[tuple[str, Worth]]:
+    """What calibration is worth on the given or the accepted records, for another machine and for the same one."""
+    from fitcheck.records.evidence import accepted
+    from fitcheck.verdict.accuracy import index_of
+    from fitcheck.verdict.left_out import left_out, worth
+
+    index = accepted() if results is None else index_of(results)
+    kinds = (("another", False), ("the same", True))
+    return [(name, one) for name, same in kinds for one in worth(left_out(index, same_machine=same))]
+
+
+def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
+    from rich.table import Table
+
+    from fitcheck.cli.output import console
+
+    header = (
+        "runtime",
+        "seconds of",
+        "machine",
+        "cells",
+        "median error without",
+        "with",
+        "worst without",
+        "with",
+        "inside",
+    )
+    title = "What calibration is worth: every measured cell predicted without records and with all but its own"
+    table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for machine, one in lines:
+        errors = (one.without, one.with_others, one.worst_without, one.worst_with)
+        name = "the whole" if one.name == "seconds" else one.name
+        inside = f"{one.covered} of {one.rows}"
+        table.add_row(one.runtime, name, machine, str(one.rows), *(f"{error:.1%}" for error in errors), inside)
+    out = console()
+    out.print()
+    out.print(table)
 
 
 def _check(path: Path, summaries: Sequence[AccuracySummary]) -> None:
@@ -104,13 +145,17 @@ def _line(one: AccuracySummary) -> tuple[str, ...]:
 
 
 def _print_json(
-    rows: Sequence[AccuracyRow], summaries: Sequence[AccuracySummary], kinds: Sequence[AccuracySummary]
+    rows: Sequence[AccuracyRow],
+    summaries: Sequence[AccuracySummary],
+    kinds: Sequence[AccuracySummary],
+    calibration: Sequence[tuple[str, Worth]],
 ) -> None:
     document = {
         "schema": "fitcheck.accuracy/2",
         "rows": [asdict(row) | {"error": row.error, "covered": row.covered, "width": row.width} for row in rows],
         "summary": [asdict(summary) for summary in summaries],
         "by_cell_kind": [asdict(summary) for summary in kinds],
+        "calibration": [{"machine": machine} | asdict(one) for machine, one in calibration],
     }
     print(json.dumps(document, indent=2))
 

@@ -92,7 +92,7 @@ def published_rows(leave: Leave = Leave.CELL) -> list[AccuracyRow]:
 def recorded_rows(root: Path, leave: Leave = Leave.CELL) -> list[AccuracyRow]:
     """Every pass record under ``root``, beside the estimate; seconds calibrated on the records of other cells of the
     card, where the machine is not left out."""
-    index = _index(root)
+    index = index_of(root)
     passes = [run for run in index.rows if run.outcome == "ok" and not run.tests]
     cells = [(run, ask) for run in passes if (ask := ask_of(run)) is not None]
     rows: list[AccuracyRow] = []
@@ -270,7 +270,8 @@ def _recorded_time(run: Run, one: Measured, index: Index, leave: Leave) -> Itera
         yield _row(one, "record", ("seconds", "seconds"), "s", span, run.seconds, leave)
 
 
-def _index(root: Path) -> Index:
+def index_of(root: Path) -> Index:
+    """The records below a results folder that may be published."""
     from fitcheck.records.validate import publishable
 
     return build(record.model_dump(mode="json", exclude_none=True) for record in publishable(root))

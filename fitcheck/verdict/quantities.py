@@ -46,6 +46,12 @@ class Evidence:
         return weakest((self.seconds, self.memory) if self.timed else (self.memory,))
 
     @property
+    def named(self) -> tuple[tuple[str, Quantity], ...]:
+        """Every quantity under the name that people read: seconds in one, or the rates that they are made of."""
+        timed = (self.rates or (("seconds", self.seconds),)) if self.timed else ()
+        return ("card memory", self.memory), ("system memory", self.host), *timed
+
+    @property
     def level(self) -> str:
         """Estimated, calibrated or measured."""
         return self.weakest.level
