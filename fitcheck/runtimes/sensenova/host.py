@@ -51,6 +51,6 @@ def host_memory(weights: Weights, placement: Streaming, *, quantized: bool, benc
         sizes += weights.pinnable["prefix"]
     if not bench and placement.revision in table["mapped_shard"]["revisions"]:
         least, usual, most = table["mapped_shard"]["bytes"]
-        shard = Interval(least, 0 if quantized else usual, most)
+        shard = Interval(least, 0, usual) if quantized else Interval(least, usual, most)
     pinned = pinned_bytes(sizes, placement.policy)
     return HostMemory(pinned, shard.best, best, Interval(low, best, high).shift(pinned) + shard)
