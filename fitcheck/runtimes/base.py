@@ -209,7 +209,8 @@ class Runtime(Protocol):
 
     ``families`` are the model families it runs; ``options`` is one frozen dataclass whose fields are declared with
     ``fitcheck.runtimes.options.option``; ``offered`` says whether it is asked when nobody names a runtime; ``modes``
-    glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds.
+    glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds;
+    ``needs_card`` that it runs on no machine without a graphics card.
     """
 
     name: str
@@ -218,6 +219,7 @@ class Runtime(Protocol):
     offered: bool = True
     modes: ClassVar[Mapping[str, str]] = {}
     times: bool = True
+    needs_card: bool = False
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterable[Ask]:
         """The cells worth looking at: defaults filled in, placements chosen. With one tier alone alternatives may be

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fitcheck.errors import ModelError, NotModelledError
+from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Constraint
 from fitcheck.models.model import Model, Tier
@@ -52,7 +52,7 @@ def _checked(
     model: Model, machine: Machine, wanted: Wanted, tiers: Sequence[Tier] | None, index: Index | None, *, advise: bool
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
-    runtimes = in_play(model, wanted)
+    runtimes = _that_run_on(machine, in_play(model, wanted), model)
     machine = completed(machine)
     known = known_of(index, machine)
     cells = [
@@ -82,6 +82,20 @@ def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
     if wanted.options:
         refuse_foreign(wanted, runtimes, registry.every(), model.name)
     return runtimes
+
+
+def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) -> tuple[Runtime, ...]:
+    """Those that do without a card, where there is none. Raises CardError when that leaves nobody."""
+    if machine.gpus:
+        return runtimes
+    found = tuple(runtime for runtime in runtimes if not runtime.needs_card)
+    if not found:
+        why = f" ({machine.notes[0].rstrip('.')})" if machine.notes else ""
+        raise CardError(
+            f"{model.name} runs on a graphics card, and this machine has none{why}; name one with --gpu, like "
+            "--gpu 'RTX 4070'."
+        )
+    return found
 
 
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:

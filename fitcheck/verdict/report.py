@@ -164,7 +164,7 @@ class Report:
     @property
     def place(self) -> str:
         """The machine in words: its card, "2 × GeForce RTX 3090", or "the processor"."""
-        names = [gpu.card.name for gpu in self.machine.gpus]
+        names = [gpu.card.name + (f", slice {gpu.mig}" if gpu.mig else "") for gpu in self.machine.gpus]
         if not names:
             return "the processor"
         counts = {name: names.count(name) for name in names}
