@@ -66,15 +66,10 @@ class Index:
             self.links + tuple(link for link in other.links if link.id not in seen),
         )
 
-    @property
-    def cards(self) -> set[str]:
-        """Slugs of the cards that any record is of."""
-        return {row.card for row in self.rows} | {link.card for link in self.links}
-
     def of(self, card: str) -> Index:
         """The records of one card."""
-        rows, links = ([one for one in part if one.card == card] for part in (self.rows, self.links))
-        return Index(tuple(rows), tuple(links))  # type: ignore[arg-type]
+        rows, links = [row for row in self.rows if row.card == card], [link for link in self.links if link.card == card]
+        return Index(tuple(rows), tuple(links))
 
 
 @cache

@@ -81,8 +81,9 @@ def duration_of(
     return Duration(_seconds(plan, prices, transfer, known), binding, made_of, amounts=(("streamed", nbytes),))
 
 
+@lru_cache(maxsize=1024)
 def timing_of(
-    plan: Sequence[Pass], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
+    plan: tuple[Pass, ...], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
 ) -> Timing | None:
     """The best estimate of ``duration_of`` by part; what link records say is in it, what other records say is not."""
     prices, transfer = prices_of(card), _transfer(plan, link, calibration or Calibration(), pinned=pinned)

@@ -27,7 +27,7 @@ from fitcheck.verdict.shrinkage import Group, Place, fit
 
 _OUT_OF_MEMORY = "oom-gpu"
 # As many records as change anything: the rest says the same again.
-_MOST_ALIKE, _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE = 12, 40, 16, 6
+_MOST_ALIKE, _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE, _MOST_LOOKED_AT = 12, 36, 12, 6, 1000
 
 
 # what a record that anybody may have written can make of a calculation
@@ -141,7 +141,7 @@ class Known:
         if runtime.name not in self._beside:
             mine = [run for run in self.index.rows if run.cell.runtime == runtime.name and _tells_memory(run)]
             found = []
-            for run in _varied(mine, _MOST_BESIDE):
+            for run in _varied(_spread(mine), _MOST_BESIDE):
                 there = self._cell(run)
                 if there is not None:
                     found.append(Beside(run, runtime, there[0], runtime.footprint(there[0])))
@@ -161,7 +161,7 @@ class Known:
         mine, others = (
             [run for run in rows if run.cell.runtime in runtimes] for rows in (self.index.rows, self.borrowed)
         )
-        grouped = self._grouped(_varied(mine, _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
+        grouped = self._grouped(_varied(_spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
         grouped += self._grouped(others, parts, Calibration(), linked=False)[:_MOST_BORROWED]
         if not grouped:
             return None
@@ -230,11 +230,17 @@ def links_of(links: Iterable[LinkRow]) -> Calibration:
 
 def _relatives(index: Index, card: Card) -> tuple[Run, ...]:
     """Some finished runs of other cards of the same architecture."""
-    found: list[Run] = []
-    for slug in sorted(index.cards - {card.slug}):
-        if _related(slug, card):
-            found += _varied(index.of(slug).rows, _MOST_BORROWED)
-    return tuple(_varied(found, _MOST_BORROWED * 4))
+    found: dict[str, list[Run]] = {}
+    for run in _spread(index.rows, _MOST_LOOKED_AT * 20):
+        found.setdefault(run.card, []).append(run)
+    related = [slug for slug in sorted(found) if slug != card.slug and _related(slug, card)]
+    chosen = [run for slug in related for run in _varied(_spread(found[slug]), _MOST_BORROWED)]
+    return tuple(_varied(chosen, _MOST_BORROWED * 4))
+
+
+def _spread(runs: Sequence[Run], most: int = _MOST_LOOKED_AT) -> Sequence[Run]:
+    """Some of very many, evenly."""
+    return runs[:: max(-(-len(runs) // most), 1)]
 
 
 def _related(slug: str, card: Card) -> bool:

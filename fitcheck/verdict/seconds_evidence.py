@@ -70,9 +70,11 @@ class Seconds:
     def _of(self, name: str, timing: Timing, footprint: Footprint) -> tuple[Interval[float] | None, Quantity]:
         """Measured over predicted seconds of one timing, and how that is known."""
         own, estimate = self._own(name, timing), self._estimate(name, timing)
+        odd = self._contradicted(name)
+        right = [(run, ratio) for run, ratio in own if run.id not in odd]
         if not own:
             return self._calibrated(name, estimate, footprint)
-        if self._contradicted(name, [run for run, _ in own]):
+        if not right and len(own) == 1:
             ratio, how = self._calibrated(name, estimate, footprint)
             said = own[0][1]
             if ratio is not None:
@@ -80,11 +82,11 @@ class Seconds:
                 factor = max(said / ratio.best, ratio.best / said)
                 note = f"{how.note}; the one record of this cell says {factor:.1f} times as much or as little"
                 return wider, replace(how, note=note)
-        seen = [ratio for _, ratio in own]
-        ratio = span(seen, _data()["confidence"]["value"] * _data()["run"]["value"])
-        runs = [run for run, _ in own]
-        note = f"{counted(len(runs), 'record')} of this cell on this card{apart(seen)}"
-        return ratio, quantity(MEASURED, runs, note)
+        seen = [ratio for _, ratio in right or own]
+        left = f", {len(own) - len(seen)} more contradicted by the card's others" if len(seen) < len(own) else ""
+        note = f"{counted(len(seen), 'record')} of this cell on this card{left}{apart(seen)}"
+        least = _data()["confidence"]["value"] * _data()["run"]["value"]
+        return span(seen, least), quantity(MEASURED, [run for run, _ in right or own], note)
 
     def _own(self, name: str, timing: Timing) -> list[tuple[Run, float]]:
         """Measured over predicted seconds of this very cell, by run. What was measured a little differently (at another
@@ -136,17 +138,14 @@ class Seconds:
         )
         return span.scaled(estimate.ratio), quantity(CALIBRATED, runs, note)
 
-    def _contradicted(self, name: str, runs: Sequence[Run]) -> bool:
-        """Whether a single record of the cell stands against a clear majority of the card's other records."""
-        if len(runs) != 1 or self.said is None:
-            return False
-        fit, cell = self.said.fit, self.runtime.alike(self.ask)
-        mine = [
-            index
-            for index, group in enumerate(fit.groups)
-            if (group.place.card, group.traits.name, group.traits.cell) == (self.said.place.card, name, cell)
-        ]
-        return bool(mine) and all(index in fit.wrong for index in mine) and not fit.doubts(self.said.place.card)
+    def _contradicted(self, name: str) -> set[str]:
+        """Records that a clear majority of the card's others stands against."""
+        if self.said is None or self.said.fit.doubts(self.said.place.card):
+            return set()
+        fit, card = self.said.fit, self.said.place.card
+        groups = ((index, fit.groups[index]) for index in fit.wrong)
+        wrong = [index for index, group in groups if (group.place.card, group.traits.name) == (card, name)]
+        return {run.id for run in self.said.behind(wrong)}
 
 
 def relative(duration: Duration | None, name: str) -> Interval[float] | None:

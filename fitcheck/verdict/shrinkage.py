@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import exp, inf, log, pi, sqrt
+from operator import mul
 from typing import Any
 
 from fitcheck.data_files import load
@@ -92,7 +93,12 @@ class Fit:
 
     def factors(self, place: Place) -> dict[str, float]:
         """Seconds measured over predicted by part, on a card in a machine."""
-        return {name: exp(value) for name, value in _logs(place, self.groups, self.shares, self.weights).items()}
+        return {name: exp(value) for name, value in _logs(place, self.sums).items()}
+
+    @property
+    def sums(self) -> dict[tuple[object, ...], float]:
+        """What the groups say of each part, added up."""
+        return _sums(self.groups, self.shares, self.weights)
 
     def of(self, place: Place, traits: Traits, timing: Timing) -> Estimate:
         """What a cell there takes, measured over predicted."""
@@ -140,7 +146,8 @@ def fit(groups: Sequence[Group]) -> Fit:
     found = None
     for _ in range(_ROUNDS):
         found = _round(groups, logs)
-        moved = [_logs(group.place, found.groups, found.shares, found.weights) for group in groups]
+        sums = found.sums
+        moved = [_logs(group.place, sums) for group in groups]
         change = max(
             (abs(new - old.get(name, 0.0)) for old, now in zip(logs, moved, strict=True) for name, new in now.items()),
             default=0.0,
@@ -225,21 +232,52 @@ def _contradicting(matrix: Matrix, seen: Sequence[float]) -> Matrix:
     )
 
 
-def _logs(
-    place: Place, groups: Sequence[Group], shares: Sequence[Mapping[str, float]], weights: Sequence[float]
-) -> dict[str, float]:
-    """Logarithms of the parts' factors in a place."""
-    found: dict[str, float] = {}
-    common, shared = 0.0, _shared()
+def _sums(
+    groups: Sequence[Group], shares: Sequence[Mapping[str, float]], weights: Sequence[float]
+) -> dict[tuple[object, ...], float]:
+    """What groups say of each part, by what they ran on: all of them, by card, by machine, each with and without link
+    records."""
+    found: dict[tuple[object, ...], float] = {}
+    shared = _shared()
     for group, share, weight in zip(groups, shares, weights, strict=True):
-        of_card = 0.0
-        for name, amount in share.items():
-            found[name] = found.get(name, 0.0) + _scatter(name, place, group.place) * amount * weight
-            of_card += amount if name in shared else 0.0
-        common += _variances()[_COMMON][_bond(place, group.place)] * of_card * weight
-    moved = {name: value + (common if name in shared else 0.0) for name, value in found.items()}
-    moved |= dict.fromkeys(shared - moved.keys(), common)
-    return {name: min(max(value, -_FARTHEST), _FARTHEST) for name, value in moved.items()}
+        place = group.place
+        said = [(name, amount * weight) for name, amount in share.items()]
+        said.append((_COMMON, sum(amount for name, amount in said if name in shared)))
+        for name, amount in said:
+            for key in (
+                (name, place.linked),
+                (name, place.linked, place.card),
+                (name, place.linked, place.card, place.machine),
+            ):
+                found[key] = found.get(key, 0.0) + amount
+    return found
+
+
+def _logs(place: Place, sums: Mapping[tuple[object, ...], float]) -> dict[str, float]:
+    """Logarithms of the parts' factors in a place."""
+    names = {str(key[0]) for key in sums} | _shared()
+    moved = {name: _moved(name, place, sums) for name in names}
+    common = moved.pop(_COMMON, 0.0)
+    found = {name: value + (common if name in _shared() else 0.0) for name, value in moved.items()}
+    return {name: min(max(value, -_FARTHEST), _FARTHEST) for name, value in found.items()}
+
+
+def _moved(part: str, place: Place, sums: Mapping[tuple[object, ...], float]) -> float:
+    known = _variances()
+    architecture, card, machine = known.get(part, known["other"])
+    total = 0.0
+    for linked in (False, True):
+        seen = architecture * sums.get((part, linked), 0.0)
+        seen += (card - architecture) * sums.get((part, linked, place.card), 0.0)
+        if place.machine is not None:
+            seen += (machine - card) * sums.get((part, linked, place.card, place.machine), 0.0)
+        total += seen * _left_by_links(part, place.linked and linked)
+    return total
+
+
+def _left_by_links(part: str, linked: bool) -> float:
+    """The share of a variance that is left where both predictions have link records in them."""
+    return float(_data()["linked"]["share"] ** 2) if linked and part.endswith("copies") else 1.0
 
 
 def _covariance(
@@ -251,24 +289,15 @@ def _covariance(
     their: Mapping[str, float],
 ) -> float:
     """Of two logarithms of measured over predicted seconds."""
-    total = _similar(traits, others)
-    mine = yours = 0.0
+    known, shared, bond, linked = _variances(), _shared(), _bond(place, other), place.linked and other.linked
+    total, mine = _similar(traits, others), 0.0
     for name, amount in shares.items():
         if name in their:
-            total += amount * their[name] * _scatter(name, place, other)
-        mine += amount if name in _shared() else 0.0
-    for name, amount in their.items():
-        yours += amount if name in _shared() else 0.0
-    return total + mine * yours * _variances()[_COMMON][_bond(place, other)]
-
-
-def _scatter(part: str, place: Place, other: Place) -> float:
-    """The variance of a part's error that two places share."""
-    known = _variances()
-    found = known.get(part, known["other"])[_bond(place, other)]
-    if place.linked and other.linked and part.endswith("copies"):
-        found *= _data()["linked"]["share"] ** 2
-    return found
+            found = amount * their[name] * known.get(name, known["other"])[bond]
+            total += found * _left_by_links(name, linked) if linked else found
+        mine += amount if name in shared else 0.0
+    yours = sum(amount for name, amount in their.items() if name in shared)
+    return total + mine * yours * known[_COMMON][bond]
 
 
 def _bond(place: Place, other: Place) -> int:
@@ -313,31 +342,43 @@ def _run_variance(count: int) -> float:
 def inverted(matrix: Matrix) -> Matrix:
     """The inverse of a symmetric positive definite matrix, by Cholesky's factors."""
     size = len(matrix)
-    lower = [[0.0] * size for _ in range(size)]
+    lower: Matrix = []
     for i in range(size):
-        row = lower[i]
-        for j in range(i + 1):
-            other = lower[j]
-            left = matrix[i][j] - sum(row[k] * other[k] for k in range(j))
-            row[j] = sqrt(left) if i == j else left / other[j]
-    columns = [_solve(lower, index) for index in range(size)]
-    return [[columns[j][i] for j in range(size)] for i in range(size)]
+        row: list[float] = []
+        for j in range(i):
+            row.append((matrix[i][j] - _dot(row, lower[j])) / lower[j][j])
+        row.append(sqrt(matrix[i][i] - _dot(row, row)))
+        lower.append(row)
+    columns = [[lower[i][j] for i in range(j, size)] for j in range(size)]
+    return _symmetric([_solve(lower, columns, index) for index in range(size)])
 
 
-def _solve(lower: Matrix, index: int) -> list[float]:
-    """One column of the inverse from the lower factor: forwards, then backwards."""
+def _solve(lower: Matrix, columns: Matrix, index: int) -> list[float]:
+    """One column of the inverse from its diagonal on: forwards, then backwards."""
     size = len(lower)
-    found = [0.0] * size
+    found: list[float] = []
     for i in range(index, size):
-        left = (1.0 if i == index else 0.0) - sum(lower[i][k] * found[k] for k in range(index, i))
-        found[i] = left / lower[i][i]
-    for i in reversed(range(size)):
-        found[i] = (found[i] - sum(lower[k][i] * found[k] for k in range(i + 1, size))) / lower[i][i]
+        left = (1.0 if i == index else 0.0) - _dot(lower[i][index:i], found)
+        found.append(left / lower[i][i])
+    for i in reversed(range(index, size)):
+        below = found[i - index + 1 :]
+        found[i - index] = (found[i - index] - _dot(columns[i][1:], below)) / lower[i][i]
     return found
 
 
+def _symmetric(halves: Matrix) -> Matrix:
+    """The whole of a matrix of which each column is given from its diagonal on."""
+    size = len(halves)
+    return [[halves[min(i, j)][abs(i - j)] for j in range(size)] for i in range(size)]
+
+
+def _dot(one: Sequence[float], other: Sequence[float]) -> float:
+    """The sum of products, as far as the shorter goes."""
+    return sum(map(mul, one, other))
+
+
 def _products(matrix: Matrix, vector: Sequence[float]) -> list[float]:
-    return [sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
+    return [_dot(row, vector) for row in matrix]
 
 
 def _add_variance(inverse: Matrix, index: int, extra: float) -> None:
@@ -346,5 +387,4 @@ def _add_variance(inverse: Matrix, index: int, extra: float) -> None:
     scale = extra / (1 + extra * column[index])
     for i, row in enumerate(inverse):
         step = scale * column[i]
-        for j, value in enumerate(column):
-            row[j] -= step * value
+        inverse[i] = [value - step * other for value, other in zip(row, column, strict=True)]

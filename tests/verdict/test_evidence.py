@@ -124,7 +124,7 @@ def test_of_several_records_the_median_and_their_range_count() -> None:
     records = [run("low", number=n, seconds=a, process=b) for n, (a, b) in enumerate(zip(took, held, strict=True))]
     found = cell(report(Index(tuple(records))), "low")
     assert found.seconds is not None
-    assert (found.seconds.low, found.seconds.best, found.seconds.high) == pytest.approx((9.55, 11.0, 30.0), rel=0.01)
+    assert (found.seconds.low, found.seconds.best, found.seconds.high) == pytest.approx((9.19, 11.0, 30.0), rel=0.01)
     assert (found.memory.card.low, found.memory.card.best, found.memory.card.high) == (5 * GIB, 6 * GIB, 7 * GIB)
     assert "contradict each other by a factor of 3.0" in found.evidence.seconds.note
     assert "contradict" not in found.evidence.memory.note
@@ -448,8 +448,6 @@ def test_one_wrong_record_among_five_moves_no_answer_by_a_tenth(modes: list[str]
     before, after = (report(Index(tuple(found))) for found in (honest, [*honest, odd]))
     for one in before.cells:
         same = cell(after, one.placement.mode, one.tier.name)
-        if len([mode for n, mode in enumerate(modes) if (mode, TIERS[n % 2]) == ("low", "Q8_0")]) == 1:
-            continue  # two records of one cell that contradict each other: their median
         assert best(same) == pytest.approx(best(one), rel=0.1)
 
 
