@@ -289,21 +289,15 @@ def _covariance(
     their: Mapping[str, float],
 ) -> float:
     """Of two logarithms of measured over predicted seconds."""
-    total = _similar(traits, others)
-    mine = yours = 0.0
+    known, shared, bond, linked = _variances(), _shared(), _bond(place, other), place.linked and other.linked
+    total, mine = _similar(traits, others), 0.0
     for name, amount in shares.items():
         if name in their:
-            total += amount * their[name] * _scatter(name, place, other)
-        mine += amount if name in _shared() else 0.0
-    for name, amount in their.items():
-        yours += amount if name in _shared() else 0.0
-    return total + mine * yours * _variances()[_COMMON][_bond(place, other)]
-
-
-def _scatter(part: str, place: Place, other: Place) -> float:
-    """The variance of a part's error that two places share."""
-    known = _variances()
-    return known.get(part, known["other"])[_bond(place, other)] * _left_by_links(part, place.linked and other.linked)
+            found = amount * their[name] * known.get(name, known["other"])[bond]
+            total += found * _left_by_links(name, linked) if linked else found
+        mine += amount if name in shared else 0.0
+    yours = sum(amount for name, amount in their.items() if name in shared)
+    return total + mine * yours * known[_COMMON][bond]
 
 
 def _bond(place: Place, other: Place) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +30,8 @@ NOTHING = "model only, no record of this card"
 
 
 def report(index: Index | None, card: str = CARD, tiers: tuple[str, ...] = TIERS) -> Report:
-    return check(MODEL, machine_for(find_card(card)), Wanted(tiers=tiers), index=index, advise=False)
+    machine = machine_for(find_card(card), ram=64 << 30)
+    return check(MODEL, machine, Wanted(tiers=tiers), index=index, advise=False)
 
 
 def cell(found: Report, mode: str, tier: str = "Q4_K_S") -> Cell:
