@@ -60,14 +60,41 @@ def answer(
     from dataclasses import replace
 
     from fitcheck.hardware.budget import budgets_of
-    from fitcheck.models.find import find_model
+    from fitcheck.models.companions import with_companion
+    from fitcheck.models.find import find_model, read_companion
     from fitcheck.records.evidence import accepted, local
     from fitcheck.verdict.check import check as judge_all
 
-    size = max(one.vram.best for one in budgets_of(machine))
+    budgets = budgets_of(machine)
+    ram = budgets[0].ram
+    size = max(one.vram.best for one in budgets) or (0 if ram is None else ram.best)
     found = find_model(target, tiers=wanted.tiers, gguf=gguf, size=size, offline=offline)
+    tiers, model = found.tiers, found.model
+    for place, role in files_of(wanted):
+        companion = read_companion(place, role, offline=offline)
+        tiers = tuple(replace(one, companions=with_companion(one.companions, companion)) for one in tiers)
+        model = replace(
+            model,
+            tiers=tuple(replace(one, companions=with_companion(one.companions, companion)) for one in model.tiers),
+        )
     index = accepted()
     for slug in dict.fromkeys(gpu.card.slug for gpu in machine.gpus):
         index += local(slug)
-    report = judge_all(found.model, machine, wanted, tiers=found.tiers, index=index)
+    report = judge_all(model, machine, wanted, tiers=tiers, index=index)
     return replace(report, notes=(*report.notes, *found.notes)), found.fetched
+
+
+def files_of(wanted: Any) -> list[tuple[str, str]]:
+    """The files that were named to go beside the model, each with its role, by the runtimes' declarations."""
+    from fitcheck.runtimes import registry
+    from fitcheck.runtimes.options import declared
+
+    if not wanted.options:
+        return []
+    roles = {
+        name: one.role
+        for runtime in registry.names()
+        for name, one in declared(registry.get(runtime).options).items()
+        if one.role is not None
+    }
+    return [(str(value), role) for name, value in wanted.options if (role := roles.get(name)) is not None]

@@ -68,8 +68,8 @@ def _seconds(cell: Cell) -> str:
 
 
 def _tokens(cell: Cell) -> str:
-    """Tokens generated a second."""
-    span = cell.rate("generation")
+    """Tokens generated a second, or read where none are."""
+    span = cell.rate("prompt" if cell.workload.task is Task.EMBED else "generation")
     if span is None:
         return "unknown"
     low, best, high = format_speeds(span)
@@ -168,7 +168,8 @@ def narrate(report: Report) -> None:
     if work.task is Task.VQA:
         size = ""
     elif work.task.read_along:
-        size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}, an answer of {work.new_tokens};"
+        answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
+        size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
     err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
     known = [f"{name} {how.level}: {how.note}" for name, how in report.best.evidence.named if how.records]
     for note in (*report.machine.notes, *report.notes, *known, *report.best.footprint.assumptions):

@@ -14,11 +14,12 @@ class Task(StrEnum):
     INTERLEAVE = "interleave"
     VQA = "vqa"
     CHAT = "chat"
+    EMBED = "embed"
 
     @property
     def read_along(self) -> bool:
-        """Whether a person reads the answer while it is written, so that a rate says more than seconds."""
-        return self is Task.CHAT
+        """Whether tokens are read or written one after the other, so that a rate says more than seconds."""
+        return self in (Task.CHAT, Task.EMBED)
 
     @property
     def answers(self) -> bool:

@@ -26,6 +26,7 @@ TASKS = {
     "interleave": "Write an answer with images",
     "vqa": "Answer a question about an image",
     "chat": "Chat",
+    "embed": "Embed or rank a text",
 }
 NOUNS = {
     "t2i": "an image made from text",
@@ -33,6 +34,7 @@ NOUNS = {
     "interleave": "an answer with images",
     "vqa": "an answer about an image",
     "chat": "an answer",
+    "embed": "a text embedded or ranked",
 }
 CATEGORIES = {
     "resident": "weights that stay",
@@ -70,7 +72,8 @@ def counted(number: int, noun: str) -> str:
 
 def unit_of(task: str) -> str:
     """What one run of a task makes: "an image", "an answer" or "an answer with images"."""
-    return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer"}.get(task, "an image")
+    units = {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer", "embed": "a text"}
+    return units.get(task, "an image")
 
 
 def subject(document: Mapping[str, Any]) -> str:
@@ -103,7 +106,8 @@ def title(document: Mapping[str, Any], way_out: str | None) -> str:
     cell = document["report"]["cells"][focus(document["report"])]
     if cell["verdict"] in ("fits", "tight"):
         file = "" if cell["published"] else " (no published file)"
-        rest = f"{VERDICTS[cell['verdict']].lower()}, {cell['tier']} {cell['mode']}{file}"
+        word = "too slow" if cell["binding"] == "speed" else VERDICTS[cell["verdict"]].lower()
+        rest = f"{word}, {cell['tier']} {cell['mode']}{file}"
     elif cell["verdict"] == "unknown":
         rest = "unknown"
     else:

@@ -15,9 +15,10 @@ from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Architecture, Model, Tier
-from fitcheck.models.workload import Workload
+from fitcheck.models.workload import Task, Workload
 from fitcheck.records.sizes import used_sizes
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import Floor, floor_of
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Observation, Timing, whole
 
@@ -103,6 +104,10 @@ class Wanted:
     options: Settings = ()
     min_speed: float | None = None
     max_seconds: float | None = None
+
+    def floor(self, task: Task) -> Floor:
+        """What is fast enough to be of use for a task: as given, else what is usual."""
+        return floor_of(self.min_speed, self.max_seconds, task)
 
     def has(self, name: str) -> bool:
         """Whether the option was given."""
@@ -204,7 +209,8 @@ class Runtime(Protocol):
 
     ``families`` are the model families it runs; ``options`` is one frozen dataclass whose fields are declared with
     ``fitcheck.runtimes.options.option``; ``offered`` says whether it is asked when nobody names a runtime; ``modes``
-    glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds.
+    glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds;
+    ``needs_card`` that it runs on no machine without a graphics card.
     """
 
     name: str
@@ -213,6 +219,7 @@ class Runtime(Protocol):
     offered: bool = True
     modes: ClassVar[Mapping[str, str]] = {}
     times: bool = True
+    needs_card: bool = False
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterable[Ask]:
         """The cells worth looking at: defaults filled in, placements chosen. With one tier alone alternatives may be

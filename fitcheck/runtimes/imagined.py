@@ -18,6 +18,8 @@ def eased_by_less(ask: Ask) -> frozenset[Constraint]:
 def without_display(ask: Ask) -> Iterator[Change]:
     """The same run with no screen on the card, where that is not known to be so and nothing measured says what is
     free."""
+    if not ask.machine.gpus:
+        return
     gpu = ask.card
     if gpu.display is False or gpu.vram_free is not None or gpu.vram_override is not None or gpu.card.unified_memory:
         return

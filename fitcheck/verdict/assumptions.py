@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fitcheck.hardware.machine import Machine
+from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Default, Runtime, Wanted
 from fitcheck.runtimes.imagined import without_display
+from fitcheck.speed.floor import Floor
 from fitcheck.units import GIB, format_gb
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.pace import Floor
 from fitcheck.verdict.report import Assumption, Cell
 from fitcheck.verdict.usual_memory import RAM, RAM_SIZES
 
+_MEMORY = ("card memory", "system memory")
 DECIDES = 0.1  # a smaller change of memory or time is not worth a word in a headline
 
 
@@ -96,10 +98,8 @@ def _outcome(runtime: Runtime, ask: Ask, floor: Floor) -> _Outcome:
     footprint = runtime.footprint(ask)
     duration = runtime.duration(ask, footprint)
     judged = judge(runtime, ask, footprint, duration, floor)
-    amounts: dict[str, float] = {
-        "card memory": footprint.cards[judged.gpu].card.best if footprint.cards else 0,
-        "system memory": footprint.host.total.best,
-    }
+    on_card = footprint.cards[judged.gpu].card.best if footprint.cards else 0
+    amounts: dict[str, float] = dict(zip(_MEMORY, (on_card, footprint.host.total.best), strict=True))
     rate, seconds = (None, None) if duration is None else (duration.rate("generation"), duration.seconds)
     if ask.workload.task.read_along:
         amounts |= {} if rate is None else {"tokens a second": rate.best}
@@ -119,7 +119,8 @@ def _effect(before: _Outcome, after: _Outcome) -> str | None:
     if after.verdict != before.verdict:
         return after.verdict
     both = [(name, value, after.amounts[name]) for name, value in before.amounts.items() if name in after.amounts]
-    changes = {name: other / value - 1 for name, value, other in both if value}
+    runs = before.verdict != Verdict.NO  # of what does not run, no speed is told
+    changes = {name: other / value - 1 for name, value, other in both if value and (runs or name in _MEMORY)}
     name, change = max(changes.items(), key=lambda item: abs(item[1]), default=("", 0.0))
     if abs(change) <= DECIDES:
         return None

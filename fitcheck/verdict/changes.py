@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
+from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
 from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import Judgement, judge
-from fitcheck.verdict.pace import NO_FLOOR, Floor
 from fitcheck.verdict.report import Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
 
@@ -58,7 +58,7 @@ def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement
     yield from runtime.changes(ask, wanted)
     if judgement.binding is Constraint.SPEED:
         yield from _anew_on_larger_cards(runtime, ask, wanted)
-    elif ask.machine.gpus:
+    else:
         yield from _more_memory(ask)
 
 
@@ -81,8 +81,8 @@ def _anew_on_larger_cards(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterato
 
 def _more_memory(ask: Ask) -> Iterator[Change]:
     """More memory in the next sizes that are sold, cheapest kind first."""
-    machine, gpu = ask.machine, ask.card
-    shared = gpu.card.unified_memory
+    machine = ask.machine
+    shared = bool(machine.gpus) and ask.card.card.unified_memory and not ask.card.carved
     if machine.ram_total is not None:
         for size in (size for size in RAM_SIZES if size > machine.ram_total):
             gpus = tuple(replace(one, vram_total=size) if one.card.unified_memory else one for one in machine.gpus)
@@ -91,7 +91,7 @@ def _more_memory(ask: Ask) -> Iterator[Change]:
             yield Change(words, replace(ask, machine=larger), SHARED if shared else frozenset({Constraint.RAM}))
     if not _one_card_of_its_own(ask):
         return
-    for size in (size for size in VRAM_SIZES if size > gpu.vram_total):
+    for size in (size for size in VRAM_SIZES if size > ask.card.vram_total):
         yield Change(f"a card with {size // GIB} GB", _with_card(ask, size), frozenset({Constraint.VRAM}))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fitcheck.errors import ModelError, NotModelledError
+from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Constraint
 from fitcheck.models.model import Model, Tier
@@ -13,12 +13,12 @@ from fitcheck.records.evidence import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
+from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.order import order
-from fitcheck.verdict.pace import Floor, check_floor, floor_of
 from fitcheck.verdict.quantities import Evidence
 from fitcheck.verdict.report import Cell, Report
 from fitcheck.verdict.usual_memory import completed
@@ -52,7 +52,7 @@ def _checked(
     model: Model, machine: Machine, wanted: Wanted, tiers: Sequence[Tier] | None, index: Index | None, *, advise: bool
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
-    runtimes = in_play(model, wanted)
+    runtimes = _that_run_on(machine, in_play(model, wanted), model)
     machine = completed(machine)
     known = known_of(index, machine)
     cells = [
@@ -63,7 +63,7 @@ def _checked(
     if not cells:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
     ordered = order(cells)
-    floor = floor_of(wanted, ordered[0].workload.task.read_along)
+    floor = wanted.floor(ordered[0].workload.task)
     if advise and ordered[0].judgement.binding is Constraint.SPEED:
         ordered[0] = advised(ordered[0], wanted)
     assumed = assumptions_of(ordered[0], wanted, floor) if advise else ()
@@ -76,11 +76,26 @@ def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
     if wanted.task is not None and wanted.task not in map(str, model.tasks):
         known = ", ".join(map(str, model.tasks))
         raise ModelError(f"--task: {wanted.task!r} is not a task of {model.name}; choose from {known}.")
-    check_floor(wanted, model)
+    task = next((task for task in model.tasks if str(task) == wanted.task), model.tasks[0])
+    check_floor(wanted.min_speed, wanted.max_seconds, task)
     runtimes = registry.serving(model, wanted.runtime)
     if wanted.options:
         refuse_foreign(wanted, runtimes, registry.every(), model.name)
     return runtimes
+
+
+def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) -> tuple[Runtime, ...]:
+    """Those that do without a card, where there is none. Raises CardError when that leaves nobody."""
+    if machine.gpus:
+        return runtimes
+    found = tuple(runtime for runtime in runtimes if not runtime.needs_card)
+    if not found:
+        why = f" ({machine.notes[0].rstrip('.')})" if machine.notes else ""
+        raise CardError(
+            f"{model.name} runs on a graphics card, and this machine has none{why}; name one with --gpu, like "
+            "--gpu 'RTX 4070'."
+        )
+    return found
 
 
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
@@ -93,7 +108,7 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)
-    floor = floor_of(wanted, ask.workload.task.read_along)
+    floor = wanted.floor(ask.workload.task)
     judgement = judge(runtime, ask, footprint, duration, floor)
     # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
     advise = advise and judgement.binding is not Constraint.SPEED
@@ -111,7 +126,7 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
 def advised(cell: Cell, wanted: Wanted) -> Cell:
     """The same cell with the smallest change that would better it, for a check that was made without advice."""
     runtime = registry.get(cell.ask.placement.runtime)
-    floor = floor_of(wanted, cell.workload.task.read_along)
+    floor = wanted.floor(cell.workload.task)
     return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor))
 
 

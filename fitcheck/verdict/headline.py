@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.models.workload import Task
+from fitcheck.speed.floor import speed_words
 from fitcheck.units import format_gib, format_seconds
-from fitcheck.verdict.pace import speed_words
 
 if TYPE_CHECKING:
     from fitcheck.verdict.report import Cell, Report
@@ -33,15 +34,19 @@ def _taken(report: Report, cell: Cell) -> str:
     how = f"in mode {cell.placement.mode}"
     if cell.workload.task.read_along:
         how = f"with {cell.placement.mode} at {cell.workload.context} tokens of context"
+    card = f"{format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory and "
     return (
-        f"{cell.tier.name} {how} takes {format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory "
-        f"and {format_gib(cell.footprint.host.total.best)} of system memory"
+        f"{cell.tier.name} {how} takes {card if report.machine.gpus else ''}"
+        f"{format_gib(cell.footprint.host.total.best)} of system memory"
     )
 
 
 def _time(cell: Cell) -> str:
     """The speed in the unit that a person reads; empty where it is unknown."""
     rate, span = cell.rate("generation"), cell.seconds
+    if cell.workload.task is Task.EMBED:
+        read = cell.rate("prompt")
+        return "" if read is None else f", reading {speed_words(read)}"
     if cell.workload.task.read_along:
         return "" if rate is None else f", {speed_words(rate)}"
     return "" if span is None else f", {format_seconds(span.low)} to {format_seconds(span.high)} {unit(cell)}"

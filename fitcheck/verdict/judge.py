@@ -13,8 +13,8 @@ from fitcheck.models.model import Model
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import level_of
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
 from fitcheck.units import format_gb, format_gib
-from fitcheck.verdict.pace import NO_FLOOR, Floor, too_slow
 
 RESOURCES = {Constraint.VRAM: "card memory", Constraint.RAM: "system memory", Constraint.DISK: "free disk"}
 

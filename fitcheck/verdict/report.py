@@ -14,10 +14,10 @@ from fitcheck.records.sizes import USED
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Placement
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import Interval
 from fitcheck.verdict.headline import headline
 from fitcheck.verdict.judge import Judgement
-from fitcheck.verdict.pace import NO_FLOOR, Floor
 from fitcheck.verdict.quantities import Evidence, Quantity
 
 SCHEMA = "fitcheck.check/2"
@@ -164,7 +164,7 @@ class Report:
     @property
     def place(self) -> str:
         """The machine in words: its card, "2 × GeForce RTX 3090", or "the processor"."""
-        names = [gpu.card.name for gpu in self.machine.gpus]
+        names = [gpu.card.name + (f", slice {gpu.mig}" if gpu.mig else "") for gpu in self.machine.gpus]
         if not names:
             return "the processor"
         counts = {name: names.count(name) for name in names}

@@ -56,16 +56,20 @@ def test_nothing_is_left_to_try_below_the_leanest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "binding", "left", "expected"),
+    ("verdict", "binding", "left", "worst", "expected"),
     [
-        ("no", "host RAM", -1, "no"),  # short as well, though another resource binds
-        ("no", "host RAM", 1, "fits"),
-        ("tight", "VRAM", 1, "tight"),
-        ("unknown", "runtime support", -1, "unknown"),
+        ("no", "host RAM", -1, -2, "no"),  # short as well, though another resource binds
+        ("no", "host RAM", 2, 1, "fits"),
+        ("tight", "host RAM", 1, -1, "tight"),  # short in the worst case, though another resource binds
+        ("tight", "speed", 2, 1, "fits"),
+        ("tight", "VRAM", 1, 1, "tight"),
+        ("unknown", "runtime support", -1, -1, "unknown"),
     ],
 )
-def test_a_bar_has_the_colour_of_its_own_resource(verdict: str, binding: str, left: int, expected: str) -> None:
-    margins = {"VRAM": {"left": left, "available": 10}}
+def test_a_bar_has_the_colour_of_its_own_resource(
+    verdict: str, binding: str, left: int, worst: int, expected: str
+) -> None:
+    margins = {"VRAM": {"left": left, "worst": worst, "available": 10}}
     assert view.bar(cell("a", "low", 3, verdict=verdict, binding=binding, margins=margins), "VRAM") == expected
 
 
@@ -98,9 +102,9 @@ def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
 
 
 def test_a_probe_has_no_time_of_an_image() -> None:
-    document = store.document_of(passed(seconds=21.5))
+    document: dict[str, Any] = store.document_of(passed(seconds=21.5))
     assert view.record_facts(document)["seconds"] == 21.5
-    document["protocol"] = {**document["protocol"], "steps_run": 2}  # type: ignore[dict-item]
+    document["protocol"] = {**document["protocol"], "steps_run": 2}
     assert view.record_facts(document)["seconds"] is None
 
 

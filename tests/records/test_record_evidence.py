@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from record_samples import NOW, card, document, make_link, make_llm, make_pass, model, protocol, samples
@@ -22,6 +24,8 @@ REPOSITORY = Path(__file__).parents[2]
 KEY = CellKey.of("sensenova-u1-8b-mot", "Q4_K_M", Workload(Task.T2I), "sensenova", "pr243", "upstream", "low")
 CAP = schema.Cap(bytes=8 * GIB, enforced_by="allocator-fraction")
 OTHER_MODE = schema.Runtime(name="sensenova", revision="pr243", mode="full", policy="upstream", prefetch=0)
+
+Direction = Literal["host-to-device", "device-to-host"]
 
 
 def index(*records: object) -> Index:
@@ -119,8 +123,8 @@ def test_settings_of_another_kind_are_passed_over(value: object) -> None:
     assert evidence.build([damaged]).rows == ()
 
 
-def copy(size: int, rate: float, *, pinned: bool = True, direction: str = "host-to-device") -> schema.CopyRate:
-    return schema.CopyRate(direction=direction, pinned=pinned, bytes=size, bytes_per_second=rate)  # type: ignore[arg-type]
+def copy(size: int, rate: float, *, pinned: bool = True, direction: Direction = "host-to-device") -> schema.CopyRate:
+    return schema.CopyRate(direction=direction, pinned=pinned, bytes=size, bytes_per_second=rate)
 
 
 COPIES = (
@@ -162,7 +166,7 @@ def test_rates_that_cannot_be_are_left_out(rate: float) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in ("bytes", "bytes_per_second") for value in ("fast", None, [])),
+        *product(("bytes", "bytes_per_second"), ("fast", None, list[int]())),
         ("bytes", float("inf")),
         ("bytes_per_second", 10**400),
     ],

@@ -16,8 +16,8 @@ from fitcheck.errors import OptionError
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.workload import Task, Workload
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import Floor, speed_words, too_slow
 from fitcheck.units import GIB, Interval, format_speeds
-from fitcheck.verdict.pace import Floor, speed_words, too_slow
 from fitcheck.verdict.report import Report
 
 U1 = "sensenova-u1-8b-mot"
@@ -118,7 +118,7 @@ def test_tokens_a_second_of_a_picture_are_refused_with_what_to_give_instead() ->
 
 
 def test_the_usual_floors_say_where_they_come_from() -> None:
-    data = load("verdict", "speed_floor")
+    data = load("speed", "floor")
     assert "MLPerf" in data["text"]["source"]
     assert data["pictures"]["reason"]
     assert all(data[kind]["read"] for kind in ("text", "pictures"))

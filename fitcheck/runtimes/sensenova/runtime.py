@@ -14,7 +14,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.context import context
-from fitcheck.memory.footprint import CardMemory, Footprint, Phase
+from fitcheck.memory.footprint import CardMemory, Footprint, Phase, drawn_from_host
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
@@ -66,6 +66,7 @@ class PictureRuntime(Runtime):
     """What upstream's programs and the ComfyUI node share: memory, seconds and platform of one card."""
 
     families = ("sensenova-u1",)
+    needs_card = True
 
     def streamings(self, options: PictureOptions) -> Iterable[Streaming]:
         """The offload modes to look at. Raises OptionError."""
@@ -91,7 +92,7 @@ class PictureRuntime(Runtime):
         if ask.workload.text_assumed:
             found = _with_text_ends(found, architecture_of(ask), ask.workload)
         if ask.card.card.unified_memory:
-            found = _in_one_memory(found)
+            found = _in_one_memory(found, ask.card.carved)
         elif (total := visible_total(ask.card)) is not None:
             found = replace(found, cards=tuple(memory.within(total) for memory in found.cards))
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
@@ -342,10 +343,11 @@ def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, plac
     return bool(waits_for_host(arch, tier.tensors, workload, placement, card))
 
 
-def _in_one_memory(found: Footprint) -> Footprint:
-    """Where host and card share one memory, the host holds the card's part as well."""
+def _in_one_memory(found: Footprint, carved: int) -> Footprint:
+    """Where host and card share one memory, the host holds the card's part as well, but for what is ``carved`` out."""
     memory = found.cards[0]
-    both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
+    held = Interval(memory.required.low, memory.required.best, memory.card.high)
+    both = found.host.total + drawn_from_host(held, carved)
     return replace(found, host=replace(found.host, total=both))
 
 

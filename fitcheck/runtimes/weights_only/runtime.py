@@ -13,7 +13,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Default, Placement, Runtime, Support, Wanted
-from fitcheck.runtimes.options import option, read
+from fitcheck.runtimes.options import option, read, tokens
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.units import Interval, format_gib, parse_size
@@ -33,7 +33,7 @@ def _size(text: str) -> tuple[int, int]:
 class BoundOptions:
     """What a bound can take into account: the context of a checkpoint's cache in tokens."""
 
-    ctx: int | None = option(None, "Tokens of context; default: 8192 or the model's own.", type=int)
+    ctx: int | None = option(None, "Tokens of context, like 32k; default: 8192 or the model's own.", parse=tokens)
     prompt_tokens: int | None = option(None, "Tokens of the prompt; default 512.", type=int)
     new_tokens: int | None = option(None, "Tokens of the answer; default 128.", type=int)
     size: tuple[int, int] = option((2048, 2048), "Output size, WIDTHxHEIGHT; default 2048x2048.", parse=_size)

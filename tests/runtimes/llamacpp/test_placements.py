@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,8 +42,8 @@ def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
     return Machine((gpu,) * cards, ram_total=None if ram is None else ram * GIB)
 
 
-def search(model: str, tier: str, have: Machine, **options: object) -> Search:
-    asked = TextOptions(**{"sequences": 1, "ctx": 8192, **options})  # type: ignore[arg-type]
+def search(model: str, tier: str, have: Machine, **options: Any) -> Search:
+    asked = TextOptions(**{"sequences": 1, "ctx": 8192, **options})
     made = model_of(model, tier)
     return Search(RUNTIME, made, made.tiers[0], have, asked, asked.workload(8192))
 
@@ -131,7 +132,7 @@ def test_the_command_says_what_was_judged() -> None:
         context=16384, gpu_layers=49, cpu_moe_layers=10, cache_type_k="q8_0", cache_type_v="q8_0", sequences=1,
         micro_batch=1024, tensor_split=(3, 1), mmap=False, cache_on_host=True, full_sliding_cache=True, mlock=True,
     )  # fmt: skip
-    line = server(tier, options, architecture.layers)
+    line = server(tier, options, architecture)
     assert line.startswith(
         "llama-server --hf-repo org/repo --hf-file 'a b.gguf' -c 16384 -ngl 99 --n-cpu-moe 10 -fa on"
     )
@@ -146,7 +147,7 @@ def test_the_command_says_what_was_judged() -> None:
         "--no-mmap",
     ):
         assert part in line
-    assert "--cpu-moe" in server(tier, options.with_(cpu_moe_layers=48), architecture.layers)
+    assert "--cpu-moe" in server(tier, options.with_(cpu_moe_layers=48), architecture)
 
 
 def model_of(name: str, *tiers: str) -> Model:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from fitcheck.data_files import load
 from fitcheck.errors import OptionError
-from fitcheck.models.model import Model
-from fitcheck.models.workload import Workload
-from fitcheck.runtimes.base import Wanted
+from fitcheck.models.workload import Task, Workload
 from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval, format_seconds, format_speeds
 
@@ -29,24 +27,21 @@ class Floor:
 NO_FLOOR = Floor()
 
 
-def floor_of(wanted: Wanted, read_along: bool) -> Floor:
+def floor_of(min_speed: float | None, max_seconds: float | None, task: Task) -> Floor:
     """The floor of a question: what was given, else the usual one of text that is read along, or of pictures."""
-    if wanted.min_speed is not None or wanted.max_seconds is not None:
-        return Floor(wanted.min_speed, wanted.max_seconds)
-    usual = load("verdict", "speed_floor")["text" if read_along else "pictures"]
+    if min_speed is not None or max_seconds is not None:
+        return Floor(min_speed, max_seconds)
+    usual = load("speed", "floor")["text" if task.read_along else "pictures"]
     return Floor(usual.get("min_speed"), usual.get("max_seconds"), usual=True)
 
 
-def check_floor(wanted: Wanted, model: Model) -> None:
+def check_floor(min_speed: float | None, max_seconds: float | None, task: Task) -> None:
     """Raises OptionError for a floor that is no number, or in a unit that the task has not."""
-    for flag, value in (("--min-speed", wanted.min_speed), ("--max-seconds", wanted.max_seconds)):
+    for flag, value in (("--min-speed", min_speed), ("--max-seconds", max_seconds)):
         if value is not None and not (math.isfinite(value) and 0 < value <= _MOST):
             raise OptionError(f"{flag}: {value:g} is out of range; give a number above 0, like 20.")
-    task = next((task for task in model.tasks if str(task) == wanted.task), model.tasks[0])
-    if wanted.min_speed is not None and not task.read_along:
-        raise OptionError(
-            f"--min-speed is in tokens a second, and {task} of {model.name} is timed in seconds; give --max-seconds."
-        )
+    if min_speed is not None and not task.read_along:
+        raise OptionError(f"--min-speed is in tokens a second, and {task} is timed in seconds; give --max-seconds.")
 
 
 def too_slow(workload: Workload, duration: Duration | None, floor: Floor) -> str | None:
