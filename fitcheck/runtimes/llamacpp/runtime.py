@@ -36,7 +36,7 @@ from fitcheck.speed.rates import Calibration
 from fitcheck.units import Interval, format_gib
 
 GGUF = "gguf"
-_estimate = lru_cache(maxsize=2048)(estimate)
+_estimate = lru_cache(maxsize=16384)(estimate)
 
 
 class LlamaCpp(Runtime):
@@ -243,6 +243,8 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
     free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
+    if len(free) == 1:  # amounts decide how cards share a model: one card's layout is the same on every card
+        free = (1,)
     options = arguments_of(ask.placement, ask.workload)
     return _estimate(
         architecture_of(ask),
