@@ -42,7 +42,8 @@ class DeviceMemory:
 
 @dataclass(frozen=True, eq=False)
 class LlamaEstimate:
-    """Memory of one run; each is its own, so that what follows from it can be kept beside it. ``card_totals`` adds what the process takes besides its buffers, as an interval a card."""
+    """Memory of one run; each is its own, so that what follows from it can be kept beside it. ``card_totals`` adds what
+    the process takes besides its buffers, as an interval a card."""
 
     cards: tuple[DeviceMemory, ...]
     host: DeviceMemory
