@@ -106,7 +106,8 @@ def title(document: Mapping[str, Any], way_out: str | None) -> str:
     cell = document["report"]["cells"][focus(document["report"])]
     if cell["verdict"] in ("fits", "tight"):
         file = "" if cell["published"] else " (no published file)"
-        rest = f"{VERDICTS[cell['verdict']].lower()}, {cell['tier']} {cell['mode']}{file}"
+        word = "too slow" if cell["binding"] == "speed" else VERDICTS[cell["verdict"]].lower()
+        rest = f"{word}, {cell['tier']} {cell['mode']}{file}"
     elif cell["verdict"] == "unknown":
         rest = "unknown"
     else:

@@ -147,7 +147,7 @@ def test_a_default_that_decides_is_in_the_headline() -> None:
 
 
 def test_images_steps_and_context_are_named_where_they_decide() -> None:
-    several = fitcheck.check(U1, "RTX 4090", task="interleave", tier="BF16", mode="low", ram=128 * GIB)
+    several = fitcheck.check(U1, "H100 SXM5 80GB", task="interleave", tier="BF16", mode="low")
     assert of(several, "--images") is not None
     assert of(several, "--steps") is not None
     distilled = fitcheck.check(U1, "RTX 4090", tier="Q4_K_S", ram=128 * GIB)

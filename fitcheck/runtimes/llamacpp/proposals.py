@@ -113,12 +113,29 @@ class Search:
 
         def key(proposal: Proposal) -> tuple[int, float]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
-            slow = self.min_speed is not None and 0 < proposal.rate < self.min_speed
-            # what is too slow to use is no better than what is tight
-            rank = max(proposal.level.verdict.rank, Verdict.TIGHT.rank if slow else 0)
-            return rank, -proposal.rate / loss
+            return self.rank(proposal), -proposal.rate / loss
 
         return tuple(sorted(found, key=key))
+
+    def rank(self, proposal: Proposal) -> int:
+        """0 for the best verdict; what is too slow to use is no better than what is tight."""
+        slow = self.min_speed is not None and 0 < proposal.rate < self.min_speed
+        return max(proposal.level.verdict.rank, Verdict.TIGHT.rank if slow else 0)
+
+    def largest_that_betters(self, tiers: Sequence[Tier], rank: int) -> Proposal | None:
+        """The best placement of the largest of ``tiers``, which stand from large to small, with a better verdict than
+        ``rank``; ``None`` where not even the smallest has one. By bisection: a smaller file is seldom worse."""
+        if not tiers or self.rank(found := self.with_tier(tiers[-1]).best()) >= rank:
+            return None
+        low, high = 0, len(tiers) - 1
+        while low < high:
+            middle = (low + high) // 2
+            proposal = self.with_tier(tiers[middle]).best()
+            if self.rank(proposal) < rank:
+                high, found = middle, proposal
+            else:
+                low = middle + 1
+        return found
 
     def best(self) -> Proposal:
         """The placement that leads."""

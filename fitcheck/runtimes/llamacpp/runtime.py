@@ -134,9 +134,11 @@ class LlamaCpp(Runtime):
             context //= 2
         yield from without_display(ask)
         size = ask.tier.tensors.nbytes
-        for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
-            if tier.format == GGUF and tier.tensors.nbytes < size:
-                yield Change(f"tier {tier.name}", search.with_tier(tier).best().ask)
+        tiers = [tier for tier in ask.model.tiers if tier.format == GGUF and tier.tensors.nbytes < size]
+        tiers.sort(key=lambda tier: -tier.tensors.nbytes)
+        better = search.largest_that_betters(tiers, search.rank(search.assess(options)))
+        if better is not None:
+            yield Change(f"tier {better.ask.tier.name}", better.ask)
 
     def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
         """The context, and how fast the host's memory is read."""
