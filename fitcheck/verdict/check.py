@@ -103,7 +103,7 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
-    footprint = runtime.footprint(ask)
+    footprint = runtime.spread(ask, runtime.footprint(ask))
     calibration = known.calibration(ask) if known is not None else None
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)

@@ -23,8 +23,8 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp import commands
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
-from fitcheck.runtimes.llamacpp.builds import FORK
+from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled, over_builds
+from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
@@ -73,6 +73,12 @@ class LlamaCpp(Runtime):
                 both = found.host.total + drawn_from_host(total, gpu.carved)
                 found = replace(found, host=replace(found.host, total=both))
         return found
+
+    def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
+        """Where nobody says which build, the cards' intervals span those that people run."""
+        if ask.placement.get("build") is not None or not ask.machine.gpus:
+            return footprint
+        return over_builds(footprint, [estimate_of(other) for other in _in_other_builds(ask)])
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of the asked answer; none where the rate of prompt or generation is unknown."""
@@ -256,6 +262,14 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
         disk=ask.tier.disk_bytes or None,
         companions=ask.tier.companions,
     )
+
+
+def _in_other_builds(ask: Ask) -> Iterator[Ask]:
+    """The same run in older builds that are still in use."""
+    options, layers = arguments_of(ask.placement, ask.workload), architecture_of(ask).layers
+    for build in builds_in_use():
+        placement = placement_of(options.with_(build=build), layers, bandwidth_of(ask.placement))
+        yield replace(ask, placement=placement)
 
 
 def _foreign_types(ask: Ask) -> Support | None:
