@@ -111,6 +111,10 @@ class PipelineEngine:
             attention_backend="sdpa",
         )
 
+    def resize(self, workload: Workload) -> None:
+        """The next passes run another size."""
+        self.workload = workload
+
     def close(self) -> None:
         """Give memory back; the engine cannot run again."""
         self._pipeline = None
@@ -121,7 +125,7 @@ def arguments(call: Any, work: Workload, video: bool) -> dict[str, Any]:
     """What the call of a pipeline takes beside sizes and steps."""
     found = dict(call)
     if video:
-        found["num_frames"] = getattr(work, "frames", None) or work.images
+        found["num_frames"] = work.frames
     return found
 
 
