@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
+
+
+class Product(Enum):
+    """What a run makes."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    TEXT = "text"
 
 
 class Task(StrEnum):
@@ -11,6 +19,8 @@ class Task(StrEnum):
 
     T2I = "t2i"
     EDITING = "editing"
+    T2V = "t2v"
+    I2V = "i2v"
     INTERLEAVE = "interleave"
     VQA = "vqa"
     CHAT = "chat"
@@ -20,6 +30,19 @@ class Task(StrEnum):
         """Whether a person reads the answer while it is written, so that a rate says more than seconds."""
         return self is Task.CHAT
 
+    @property
+    def produces(self) -> Product:
+        """What comes out; an interleaved answer is counted by its pictures."""
+        return _PRODUCTS.get(self, Product.IMAGE)
+
+
+_PRODUCTS = {
+    Task.T2V: Product.VIDEO,
+    Task.I2V: Product.VIDEO,
+    Task.VQA: Product.TEXT,
+    Task.CHAT: Product.TEXT,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -27,7 +50,8 @@ class Workload:
 
     Image tasks use ``width``, ``height``, ``steps``, ``cfg``, ``references`` (sizes of the images handed in, width by
     height) and ``images`` (pictures made in an interleaved answer); language tasks use ``context``, ``prompt_tokens``
-    and ``new_tokens``. ``prompt_tokens`` counts text with its system message, without reference images.
+    and ``new_tokens``; video tasks use ``frames`` too.
+    ``prompt_tokens`` counts text with its system message, without reference images.
     """
 
     task: Task
@@ -42,6 +66,7 @@ class Workload:
     new_tokens: int = 0
     context: int = 4096
     batch: int = 1
+    frames: int = 1
 
     def with_(self, **changes: object) -> Workload:
         """The same workload with these fields changed."""

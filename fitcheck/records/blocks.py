@@ -86,6 +86,7 @@ class WorkloadSizes(Block):
     image_cfg: Annotated[float, Field(ge=0, le=1000)] | None = None
     references: Annotated[tuple[tuple[Pixels, Pixels], ...], Field(max_length=MAX_ITEMS)] | None = None
     images: Small | None = None
+    frames: Small | None = None
     prompt_tokens: Count | None = None
     new_tokens: Count | None = None
     context: Count | None = None

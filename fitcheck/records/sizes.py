@@ -8,6 +8,8 @@ _PICTURE = ("width", "height", "steps", "cfg")
 USED: dict[Task, tuple[str, ...]] = {
     Task.T2I: (*_PICTURE, "batch"),
     Task.EDITING: (*_PICTURE, "image_cfg", "references", "batch"),
+    Task.T2V: (*_PICTURE, "frames", "batch"),
+    Task.I2V: (*_PICTURE, "frames", "references", "batch"),
     Task.INTERLEAVE: (*_PICTURE, "image_cfg", "references", "images", "new_tokens", "batch"),
     Task.VQA: ("references", "prompt_tokens", "new_tokens", "batch"),
     Task.CHAT: ("prompt_tokens", "new_tokens", "context", "batch"),

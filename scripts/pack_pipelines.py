@@ -1,0 +1,142 @@
+"""Pack the tensor tables of every pipeline component: each real class is built on the meta device.
+
+Reads fitcheck/models/families/pipeline/data/components.json (class and config, with source and date) and writes
+tables.json beside it: full config, lists that block-level offload cuts, class attributes, tensors by runs.
+Run with the bench extra installed: ``python scripts/pack_pipelines.py [KEY ...]``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DATA = Path(__file__).parent.parent / "fitcheck/models/families/pipeline/data"
+# as diffusers/hooks/_common.py lists them; what a leaf group holds and what layerwise casting stores in fp8
+_KINDS = {
+    "l": (torch.nn.Linear,),
+    "c": (
+        torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d,
+        torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d,
+    ),
+    "e": (torch.nn.Embedding,),
+}  # fmt: skip
+Leaf = tuple[str, list[int], str]
+
+
+def build(entry: dict[str, Any]) -> torch.nn.Module:
+    """The component on the meta device, with the precision that a checkpoint has."""
+    with torch.device("meta"):
+        cls = getattr(import_module(entry["library"]), entry["class"])
+        if entry["library"] == "diffusers":
+            module: torch.nn.Module = cls(**entry["config"])
+            return module
+        config = cls.config_class(**entry["config"])
+        built: torch.nn.Module = cls(config)
+        return built
+
+
+def full_config(module: torch.nn.Module, entry: dict[str, Any]) -> dict[str, Any]:
+    """Every number that the module was built with: diffusers' own record, else what was given."""
+    if entry["library"] != "diffusers":
+        return dict(entry["config"])
+    values: Any = module.config
+    return {key: value for key, value in dict(values).items() if not key.startswith("_")}
+
+
+def leaves(module: torch.nn.Module) -> Iterator[Leaf]:
+    """(path, shape, kind) in the order of the state dict; a "b" says that a bias lies beside it."""
+    modules = dict(module.named_modules())
+    stored = dict(module.named_parameters())
+    persistent = set(module.state_dict())
+    stored |= {name: value for name, value in module.named_buffers() if name in persistent}
+    for path, names in groupby(stored, key=lambda name: name.rpartition(".")[0]):
+        tensors = {name.rpartition(".")[2]: list(stored[name].shape) for name in names}
+        kind = kind_of(modules[path])
+        for part, shape in tensors.items():
+            if kind == "p" or part not in ("weight", "bias"):
+                yield (f"{path}.{part}".lstrip("."), shape, "n" if "norm" in path.rpartition(".")[2].lower() else "p")
+            elif part == "weight":
+                yield (path, shape, kind + ("b" if "bias" in tensors else ""))
+
+
+def kind_of(module: torch.nn.Module) -> str:
+    """Its letter among ``_KINDS``; "p" for a module that none of the hooks treats as a leaf."""
+    return next((letter for letter, classes in _KINDS.items() if isinstance(module, classes)), "p")
+
+
+def packed(items: list[Leaf]) -> list[Any]:
+    """Runs of equal blocks as ``[prefix, [first, count], items]``, everything else as it is."""
+    result: list[Any] = []
+    for place, group in groupby(items, key=lambda item: _numbered(item[0])):
+        members = list(group)
+        if place is None:
+            result += [list(item) for item in members]
+            continue
+        prefix, index = place
+        cut = len(f"{prefix}.{index}.")
+        bare = [item for item in members if len(item[0]) < cut]  # a leaf that is itself a list's member
+        inner = packed([(item[0][cut:], item[1], item[2]) for item in members]) if not bare else None
+        if inner is None:
+            result += [list(item) for item in members]
+            continue
+        last = result[-1] if result else None
+        if last and isinstance(last[2], list) and last[0] == prefix and sum(last[1]) == index and last[2] == inner:
+            last[1][1] += 1
+        else:
+            result.append([prefix, [index, 1], inner])
+    return result
+
+
+def _numbered(path: str) -> tuple[str, int] | None:
+    parts = path.split(".")
+    at = next((position for position, part in enumerate(parts) if part.isdigit()), None)
+    return None if at is None or at == 0 else (".".join(parts[:at]), int(parts[at]))
+
+
+def table(key: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """All that the shipped data says of one component."""
+    module = build(entry)
+    persistent = set(module.state_dict())
+    lists = [
+        name for name, child in module.named_children() if isinstance(child, (torch.nn.ModuleList, torch.nn.Sequential))
+    ]
+    items = list(leaves(module))
+    # transformers keeps these in fp32 beside fp16 alone, and the strict ones beside bf16 too; diffusers knows one list
+    kept = sorted(getattr(module, "_keep_in_fp32_modules", None) or ())
+    strict = sorted(getattr(module, "_keep_in_fp32_modules_strict", None) or ())
+    row: dict[str, Any] = {
+        "config": full_config(module, entry),
+        "lists": lists,
+        "recursed": list(getattr(module, "_group_offload_block_modules", None) or ()),
+        "uncast": list(getattr(module, "_skip_layerwise_casting_patterns", None) or ()),
+        "single_precision": strict if entry["library"] == "transformers" else kept,
+        "single_precision_fp16": kept if entry["library"] == "transformers" else [],
+        "buffers": sum(b.nbytes for name, b in module.named_buffers() if name not in persistent),
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "tensors": packed(items),
+    }
+    print(f"{key}: {row['parameters']:,} parameters, {len(items)} leaves, lists {lists}", file=sys.stderr)
+    return {name: value for name, value in row.items() if value not in ([], 0)}
+
+
+def main() -> None:
+    """Rewrite tables.json; only the named keys when some are named."""
+    entries = json.loads((DATA / "components.json").read_text())
+    target = DATA / "tables.json"
+    kept = json.loads(target.read_text()) if target.exists() else {}
+    wanted = sys.argv[1:] or list(entries)
+    tables = {key: table(key, entry) if key in wanted else kept[key] for key, entry in entries.items()}
+    lines = (f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in tables.items())
+    target.write_text("{" + ",\n".join(lines) + "}\n")
+    print(f"{len(tables)} tables, {target.stat().st_size:,} bytes", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
