@@ -255,6 +255,8 @@ def _transfer(run: CellRun) -> schema.Transfer | None:
     if not run.timed:
         return None
     report = run.timed[-1]["report"]
+    if report["streamed_bytes"] is None:
+        return None
     since, until = _timed_window(run)
     streamed = sum(report["streamed_bytes"].values())
     copying, waiting = (sum((report.get(name) or {}).values()) for name in ("copy_seconds", "wait_seconds"))

@@ -45,13 +45,14 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True)
 class PassReport:
-    """One pass. ``streamed_bytes`` and ``copies`` are host-to-device weight traffic by phase; ``copy_seconds`` how long
+    """One pass. ``streamed_bytes`` and ``copies`` are host-to-device weight traffic by phase (``None`` where the runtime
+    moves weights itself and nobody counts); ``copy_seconds`` how long
     its copies ran and ``wait_seconds`` how long the computation stood still for them, ``None`` when not metered.
     ``output_digest`` is the sha256 of the output tensor's bytes, or of the token ids for a text answer."""
 
     seconds: dict[str, float]
     step_seconds: tuple[float, ...]
-    streamed_bytes: dict[str, int]
+    streamed_bytes: dict[str, int] | None
     copies: dict[str, int]
     copy_seconds: dict[str, float] | None
     wait_seconds: dict[str, float] | None

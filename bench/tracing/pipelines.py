@@ -1,0 +1,130 @@
+"""Traces of a pipeline's modules with the inputs that the pipeline itself hands them.
+
+The pipeline runs for real on the CPU, tokenizer, scheduler and latents included; each module runs on fake tensors,
+recorded, and hands zeros of the right shape back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
+from bench.engines.diffusers.recipes import Part, Recipe
+from bench.tracing.recorder import Recorder, Recording
+
+
+class Done(Exception):
+    """Everything asked for has been recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One recorded call of a module: ``shapes`` of the tensors handed in, in order."""
+
+    component: str
+    method: str
+    shapes: tuple[tuple[int, ...], ...]
+    recording: Recording
+
+
+@dataclass(slots=True)
+class Traced:
+    """Modules on fake tensors, kept between calls of the pipeline at several sizes."""
+
+    recipe: Recipe
+    mode: FakeTensorMode = field(default_factory=lambda: FakeTensorMode(allow_non_fake_inputs=True))
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, part in self.recipe.parts.items():
+            self.modules[name] = self._fake(part)
+
+    def _fake(self, part: Part) -> nn.Module:
+        module = empty_module(part)
+
+        def fill(_: str, parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+            with self.mode:
+                return torch.empty(parameter.shape, dtype=dtype, device="cpu")
+
+        materialize(part, module, fill)
+        return module
+
+    def calls(self, until: str = "", **arguments: Any) -> list[Call]:
+        """Runs the pipeline and returns what its modules did, each component and method once; ends after the component
+        ``until`` has been called."""
+        found: list[Call] = []
+        pipeline = pipeline_of(self.recipe, self.modules)
+        pipeline.set_progress_bar_config(disable=True)
+        with torch.no_grad(), self._stubs(found, until):
+            try:
+                pipeline(**arguments)
+            except Done:
+                pass
+        return found
+
+    @contextmanager
+    def _stubs(self, found: list[Call], until: str) -> Iterator[None]:
+        patched = []
+        for name, module in self.modules.items():
+            for method in ("forward", "decode", "encode"):
+                # a transformer's forward, an autoencoder's two halves
+                original = getattr(module, method, None)
+                if original is None or (method == "forward") == hasattr(module, "decode"):
+                    continue
+                stub = _Stub(self.mode, module, name, method, original, found, until)
+                module.__dict__[method] = stub
+                patched.append((module, method))
+        try:
+            yield
+        finally:
+            for module, method in patched:
+                del module.__dict__[method]
+
+
+class _Stub:
+    """Stands in for a method of a module."""
+
+    def __init__(self, mode: FakeTensorMode, module: nn.Module, name: str, method: str, original: Callable[..., Any],
+                 found: list[Call], until: str) -> None:  # fmt: skip
+        self._mode, self._module, self._name, self._method = mode, module, name, method
+        self._original, self._found, self._until = original, found, until
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = tree_map(self._fake, (args, kwargs))
+        handed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        known = [*self._module.parameters(), *self._module.buffers(), *handed]
+        recorder = Recorder(known)
+        with self._mode, recorder, recorder.modules(self._module):
+            result = self._original(*args, **kwargs)
+        del args, kwargs
+        recorder.close()
+        self._keep(recorder.recording, handed, result)
+        if self._name == self._until:
+            raise Done
+        return tree_map(_real, result)
+
+    def _fake(self, leaf: Any) -> Any:
+        return self._mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
+
+    def _keep(self, recording: Recording, handed: list[torch.Tensor], result: Any) -> None:
+        recording.inputs = _bytes(handed)
+        recording.outputs = _bytes([leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)])
+        shapes = tuple(tuple(leaf.shape) for leaf in handed)
+        if not any((one.component, one.method) == (self._name, self._method) for one in self._found):
+            self._found.append(Call(self._name, self._method, shapes, recording))
+
+
+def _bytes(tensors: list[torch.Tensor]) -> int:
+    return sum({tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+
+
+def _real(leaf: Any) -> Any:
+    return torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, FakeTensor) else leaf
