@@ -68,7 +68,7 @@ class PipelineEngine:
         module = empty_module(part)
         denoiser = name in self.recipe.denoisers
         shapes = {full: tuple(one.shape) for _, _, full, one, _ in parameters_of(part, module)}
-        types = quantized_types(self.cell.tier, shapes, module) if denoiser else {}
+        types = quantized_types(self.cell.model, self.cell.tier, name, shapes, module) if denoiser else {}
         for full, kind in types.items():
             self.tensors.append(Tensor(f"{name}.{full}", shapes[full], kind, branch=name))
             module.get_submodule(full.rpartition(".")[0])._parameters["weight"] = None

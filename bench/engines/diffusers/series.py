@@ -14,7 +14,7 @@ import json
 import sys
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rich.console import Console
 
 from bench.assemble import card_info
 from bench.job import Job
+from bench.link import run_link
 from bench.machine_info import machine_info
 from bench.meters import NvmlCard
 from bench.plan import label
@@ -30,8 +31,9 @@ from bench.several import run_sizes
 from bench.suite import bench_card
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task, Workload
+from fitcheck.records import store
 from fitcheck.runtimes.base import Placement
-from fitcheck.units import GIB
+from fitcheck.units import GIB, parse_memory
 
 REVISION = "0.42.1"
 RAW, SUMMARY = "runs.jsonl.gz", "summary.json"
@@ -39,16 +41,28 @@ RAW, SUMMARY = "runs.jsonl.gz", "summary.json"
 MARGIN = 8.0
 
 
-def jobs(plan: list[dict[str, Any]], device: str, tiny: bool) -> list[tuple[Job, tuple[Workload, ...], float]]:
-    """(job of the first size, the other sizes, seconds that it should take) for every mode of every entry."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One process: the job of its first size, how it is measured, and the seconds that it should take."""
+
+    job: Job
+    protocol: Protocol
+    seconds: float
+
+
+def jobs(plan: list[dict[str, Any]], device: str, tiny: bool) -> list[Planned]:
+    """A process for every mode of every entry. Raises InputError for a cap that is none."""
     found = []
     for entry in plan:
         works = [_workload(entry, size, tiny) for size in entry["sizes"]]
+        cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry and device == "cuda" else None
+        protocol = Protocol(int(entry.get("repeats", 1)), int(entry.get("warmup", 0)), cap, hang_seconds=150.0,
+                            sizes=tuple(works[1:]))  # fmt: skip
         for mode in entry["modes"]:
             settings = tuple(sorted((name, value) for name, value in entry.get("settings", {}).items()))
             placement = Placement("diffusers", REVISION, mode, settings)
             job = Job(entry["model"], entry["tier"], placement, works[0], device, tiny=tiny)
-            found.append((job, tuple(works[1:]), float(entry.get("seconds", 60))))
+            found.append(Planned(job, protocol, float(entry.get("seconds", 60))))
     return found
 
 
@@ -84,6 +98,13 @@ class Series:
         if run.outcome not in ("ok", "oom-gpu"):
             self._console.print("\n".join(run.output[-25:]), markup=False, highlight=False)
 
+    def link(self) -> None:
+        """Measures the link quickly; its record needs nothing else."""
+        record = run_link(self._card, quick=True)
+        with (self._out / "link.jsonl").open("ab") as file:
+            file.write(store.encode(record))
+        self.note("link", outcome=record.outcome.result, message=record.outcome.message)
+
     def note(self, name: str, **facts: Any) -> None:
         """A line of the summary."""
         self._rows.append({"cell": name, **facts})
@@ -112,29 +133,23 @@ def figures(run: CellRun) -> dict[str, Any]:
     return found
 
 
-def run_series(plan: list[tuple[Job, tuple[Workload, ...], float]], series: Series, card: NvmlCard | None,
-               protocol: Protocol, deadline: float) -> None:  # fmt: skip
-    """Every job in order while its time is left."""
-    for job, sizes, seconds in plan:
-        if time.monotonic() + seconds >= deadline:
-            series.note(label(job), outcome="not run", message=f"less than {seconds:.0f} s left")
-            continue
+def run_series(plan: list[Planned], start: int, series: Series, card: NvmlCard | None, deadline: float) -> int:
+    """Processes in order from ``start`` while there is time for the next; returns where the next series begins."""
+    for position, one in enumerate(plan[start:], start):
+        if time.monotonic() + one.seconds >= deadline:
+            return position
         try:
-            measured = run_sizes(job, Protocol(**{**asdict_flat(protocol), "sizes": sizes}), card, deadline=deadline)
+            measured = run_sizes(one.job, one.protocol, card, deadline=deadline)
         except (InputError, Stopped) as error:
-            series.note(label(job), outcome="not run", message=str(error))
+            series.note(label(one.job), outcome="not run", message=str(error))
             continue
         except Exception as error:  # a fault in one job must not cost the time of the others
             traceback.print_exc()
-            series.note(label(job), outcome="not run", message=f"{type(error).__name__}: {error}")
+            series.note(label(one.job), outcome="not run", message=f"{type(error).__name__}: {error}")
             continue
-        for position, run in enumerate(measured):
-            series.keep(run, position)
-
-
-def asdict_flat(protocol: Protocol) -> dict[str, Any]:
-    """The fields of a protocol, not copied in depth."""
-    return {name: getattr(protocol, name) for name in protocol.__dataclass_fields__}
+        for size, run in enumerate(measured):
+            series.keep(run, size)
+    return len(plan)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,18 +160,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, required=True, help="seconds for everything")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--warmup", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--from", dest="start", type=int, default=0, help="process to begin with, counted from 0")
     parser.add_argument("--only", default="", help="run cells whose label holds this text")
+    parser.add_argument("--link", action="store_true", help="measure the card's link first")
     given = parser.parse_args(arguments)
     deadline = time.monotonic() + given.budget - MARGIN
     console = Console(stderr=True, width=240)
     given.out.mkdir(parents=True, exist_ok=True)
     plan = jobs(json.loads(given.plan.read_text("utf-8")), given.device, given.tiny)
-    plan = [one for one in plan if given.only in label(one[0])]
-    protocol = Protocol(given.repeats, given.warmup, hang_seconds=150.0)
+    plan = [one for one in plan if given.only in label(one.job)]
     with bench_card(given.device, console) as card:
-        run_series(plan, Series(given.out, console, card), card, protocol, deadline)
+        series = Series(given.out, console, card)
+        if given.link:
+            series.link()
+        after = run_series(plan, given.start, series, card, deadline)
+    console.print(f"next: --from {after} of {len(plan)}", highlight=False)
     return 0
 
 

@@ -74,7 +74,6 @@ def _copy(target: Any, template: Any, start: int) -> None:
         done, start = done + part, 0
 
 
-
 def quantize(module: nn.Module, types: dict[str, str], source: Synthetic, prefix: str, dtype: torch.dtype) -> None:
     """Replaces linears whose weight ``types`` names by diffusers' GGUFLinear with synthetic blocks."""
     import gguf
