@@ -1,1 +1,1 @@
-"""diffusers: image and video pipelines, whole on the card or moved by its own offload switches."""
+"""Image and video pipelines under diffusers."""
