@@ -34,7 +34,7 @@ def build(entry: dict[str, Any]) -> torch.nn.Module:
     """The component on the meta device, with the precision that a checkpoint has."""
     with torch.device("meta"):
         cls = getattr(import_module(entry["library"]), entry["class"])
-        if entry["library"] == "diffusers":
+        if entry["library"] != "transformers":
             module: torch.nn.Module = cls(**entry["config"])
             return module
         config = cls.config_class(**entry["config"])
@@ -44,7 +44,7 @@ def build(entry: dict[str, Any]) -> torch.nn.Module:
 
 def full_config(module: torch.nn.Module, entry: dict[str, Any]) -> dict[str, Any]:
     """Every number that the module was built with: diffusers' own record, else what was given."""
-    if entry["library"] != "diffusers":
+    if entry["library"] == "transformers":
         return dict(entry["config"])
     values: Any = module.config
     return {key: value for key, value in dict(values).items() if not key.startswith("_")}
@@ -53,7 +53,7 @@ def full_config(module: torch.nn.Module, entry: dict[str, Any]) -> dict[str, Any
 def leaves(module: torch.nn.Module) -> Iterator[Leaf]:
     """(path, shape, kind) in the order of the state dict; a "b" says that a bias lies beside it."""
     modules = dict(module.named_modules())
-    stored = dict(module.named_parameters())
+    stored: dict[str, torch.Tensor] = dict(module.named_parameters())
     persistent = set(module.state_dict())
     stored |= {name: value for name, value in module.named_buffers() if name in persistent}
     for path, names in groupby(stored, key=lambda name: name.rpartition(".")[0]):
@@ -131,11 +131,28 @@ def main() -> None:
     entries = json.loads((DATA / "components.json").read_text())
     target = DATA / "tables.json"
     kept = json.loads(target.read_text()) if target.exists() else {}
-    wanted = sys.argv[1:] or list(entries)
-    tables = {key: table(key, entry) if key in wanted else kept[key] for key, entry in entries.items()}
+    own = {key: entry for key, entry in entries.items() if "trace" not in entry}
+    wanted = sys.argv[1:] or list(own)
+    tables = {key: table(key, entry) if key in wanted else kept[key] for key, entry in own.items()}
     lines = (f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in tables.items())
     target.write_text("{" + ",\n".join(lines) + "}\n")
     print(f"{len(tables)} tables, {target.stat().st_size:,} bytes", file=sys.stderr)
+    (DATA / "sizes.json").write_text(json.dumps(sizes(), separators=(",", ":")).replace("},", "},\n") + "\n")
+
+
+def sizes() -> dict[str, dict[str, int]]:
+    """Bytes of every component of the catalog in every scheme that a tier stores it in."""
+    from fitcheck.models.families.pipeline import catalog
+    from fitcheck.models.families.pipeline.tiers import component_table, size_key
+
+    found: dict[str, dict[str, int]] = {}
+    for slug in catalog.slugs():
+        for tier in catalog.get(slug).tiers:
+            for component, how in getattr(tier.tensors, "parts"):  # noqa: B009
+                key = size_key(component, how)
+                if key not in found.setdefault(component.trace, {}):
+                    found[component.trace][key] = component_table(component, how).nbytes
+    return found
 
 
 if __name__ == "__main__":

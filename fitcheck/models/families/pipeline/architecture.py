@@ -9,13 +9,8 @@ from typing import Any
 
 from fitcheck.models.workload import Task
 
-DENOISER, TEXT_ENCODER, VAE, IMAGE_ENCODER, CONTROLNET = (
-    "denoiser",
-    "text_encoder",
-    "vae",
-    "image_encoder",
-    "controlnet",
-)
+DENOISER, TEXT_ENCODER, VAE = "denoiser", "text_encoder", "vae"
+IMAGE_ENCODER, CONNECTOR, AUDIO, CONTROLNET = "image_encoder", "connector", "audio", "controlnet"
 # how guidance costs: not at all, one call over a doubled batch, two calls, or the pipeline's guider (two calls)
 GUIDANCE = ("none", "batched", "twice", "guider")
 
@@ -56,12 +51,14 @@ class Component:
     the class or its shapes are in no catalog, so that activations are unknown. ``lists`` are the direct children that
     block-level group offload cuts, in order; ``recursed`` the children that it looks into (the class attribute
     ``_group_offload_block_modules``). ``uncast`` are the patterns that layerwise casting skips beside its defaults,
-    ``single_precision`` those of ``_keep_in_fp32_modules``. ``dtype`` is what it computes in: "bf16", "fp16" or "fp32".
+    ``single_precision`` those of ``_keep_in_fp32_modules``. ``dtype`` is what it computes in: "bf16", "fp16" or "fp32";
+    ``stored`` what its weights lie in between, which differs for a VAE that is upcast for the decode. ``tokens`` is the
+    length of a text encoder's input with its template (padded, or what a prompt usually has), 0 for other components.
     ``buffers`` counts the bytes of tables that are made at load time and stand in no file.
     """
 
     name: str
-    role: str
+    role: str  # "denoiser", "text_encoder", "vae", "image_encoder", "connector", "audio" or "controlnet"
     library: str
     cls: str
     trace: str | None
@@ -71,6 +68,8 @@ class Component:
     uncast: tuple[str, ...] = ()
     single_precision: tuple[str, ...] = ()
     dtype: str = "bf16"
+    stored: str = "bf16"
+    tokens: int = 0
     buffers: int = 0
 
 
@@ -92,11 +91,13 @@ class PipelineArchitecture:
 
     ``offload_sequence`` and ``excluded_from_offload`` are the class attributes ``model_cpu_offload_seq`` and
     ``_exclude_from_cpu_offload``; a component in neither has a hook of its own. A latent is ``latent_channels`` of
-    (frames − 1) / ``vae_scale_temporal`` + 1 by height / ``vae_scale_spatial`` by width / ``vae_scale_spatial``, and a
+    (frames − 1) // ``vae_scale_temporal`` + 1 by height / ``vae_scale_spatial`` by width / ``vae_scale_spatial``, and a
     token of the denoiser is ``patch`` by ``patch`` latent pixels. ``size_multiple`` is what width and height must
     divide by, ``text_tokens`` the length that prompts are padded to (or an usual one where they are not padded, then
     ``text_padded`` is false). ``experts`` are two denoisers that share the steps, with the share of the noise schedule
-    at which the second takes over.
+    at which the second takes over. ``frame_chunk`` (frames, latents, rest) replaces the rule above where a video is
+    ``frames`` n + ``latents`` frames and its latent ``latents`` n + ``rest``. ``timestep_per_token`` says that the
+    denoiser gets one timestep for every token and not one for all.
     """
 
     pipeline: str
@@ -114,6 +115,8 @@ class PipelineArchitecture:
     defaults: Defaults
     text_padded: bool = True
     experts: tuple[tuple[str, str], float] | None = None
+    frame_chunk: tuple[int, int, int] | None = None
+    timestep_per_token: bool = False
 
     @property
     def family(self) -> str:
@@ -143,6 +146,9 @@ class PipelineArchitecture:
 
     def latent_frames(self, frames: int) -> int:
         """Frames of the latent for ``frames`` of the video."""
+        if self.frame_chunk is not None:
+            chunk, latents, rest = self.frame_chunk
+            return (frames - latents) // chunk * latents + rest
         return (frames - 1) // self.vae_scale_temporal + 1
 
     def image_tokens(self, width: int, height: int, frames: int = 1) -> int:

@@ -13,6 +13,8 @@ from fitcheck.models.model import Model
 from fitcheck.models.workload import Task
 
 RUNTIMES = ("diffusers", "weights only")
+# what an entry does not take over from the one that it is like
+_OWN: dict[str, Any] = {"notes": [], "published": {}, "aliases": [], "comfy": {}, "gguf_repository": None}
 
 
 def _entries() -> dict[str, Any]:
@@ -29,7 +31,7 @@ def entry_of(slug: str) -> dict[str, Any]:
     """The catalog's row, with what it takes over from the one it is ``like``. Raises KeyError."""
     row = dict(_entries()[slug])
     base = row.pop("like", None)
-    return {**entry_of(base), "notes": [], "published": {}, "aliases": [], **row} if base else row
+    return {**entry_of(base), **_OWN, **row} if base else row
 
 
 @cache
@@ -55,7 +57,7 @@ def get(slug: str) -> Model:
 def architecture_of(slug: str) -> PipelineArchitecture:
     """The architecture of one of ``slugs``. Raises KeyError."""
     entry = entry_of(slug)
-    experts = entry.get("experts")
+    experts, chunk = entry.get("experts"), entry.get("frame_chunk")
     return PipelineArchitecture(
         pipeline=entry["pipeline"],
         components=tuple(component_of(name, *row) for name, row in entry["components"].items()),
@@ -72,19 +74,23 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         guidance=entry["guidance"],
         defaults=Defaults(**entry["defaults"]),
         experts=None if experts is None else ((experts[0], experts[1]), experts[2]),
+        frame_chunk=None if chunk is None else (chunk[0], chunk[1], chunk[2]),
+        timestep_per_token=entry.get("timestep_per_token", False),
     )
 
 
-def component_of(name: str, role: str, key: str, dtype: str) -> Component:
+def component_of(name: str, role: str, key: str, dtype: str, tokens: int = 0, stored: str | None = None) -> Component:
     """The component whose tables stand under ``key``, under the name that a pipeline gives it. Raises KeyError."""
-    described, packed = load(tables.ROOM, "components")[key], tables.data()[key]
+    described = load(tables.ROOM, "components")[key]
+    trace = described.get("trace", key)
+    packed = tables.data()[trace]
     return Component(
         name=name,
         role=role,
         library=described["library"],
         cls=described["class"],
-        trace=key,
-        config=Config(packed["config"]),
+        trace=trace,
+        config=Config({**packed["config"], **described["config"]}),
         lists=tuple(packed.get("lists", ())),
         recursed=tuple(packed.get("recursed", ())),
         uncast=tuple(packed.get("uncast", ())),
@@ -93,5 +99,7 @@ def component_of(name: str, role: str, key: str, dtype: str) -> Component:
             *(packed.get("single_precision_fp16", ()) if dtype == "fp16" else ()),
         ),
         dtype=dtype,
+        stored=stored or dtype,
+        tokens=tokens,
         buffers=packed.get("buffers", 0),
     )
