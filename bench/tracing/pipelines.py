@@ -7,7 +7,7 @@ recorded, and hands zeros of the right shape back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +64,8 @@ class Traced:
         pipeline = pipeline_of(self.recipe, self.modules)
         pipeline.set_progress_bar_config(disable=True)
         with torch.no_grad(), self._stubs(found, until):
-            try:
+            with suppress(Done):
                 pipeline(**arguments)
-            except Done:
-                pass
         return found
 
     @contextmanager

@@ -62,6 +62,7 @@ class PipelineEngine:
             pageable_bytes=_bytes(modules, "cpu"),
             device_bytes=device,
             seconds=time.perf_counter() - started,
+            type_bytes=table.bytes_by_type,
         )
 
     def _module(self, name: str, part: Part, source: Synthetic) -> nn.Module:

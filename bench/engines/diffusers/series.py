@@ -126,11 +126,13 @@ def figures(run: CellRun) -> dict[str, Any]:
     }
     if run.passes:
         found["finite"] = run.passes[-1]["report"]["finite"]
-        found["phases"] = {
-            row["name"]: [round(row["seconds"], 2), *(round((row[name] or 0) / GIB, 3) for name in ("allocated", "reserved"))]
-            for row in run.passes[-1]["phases"]
-        }  # fmt: skip
+        found["phases"] = {row["name"]: _phase(row) for row in run.passes[-1]["phases"]}
     return found
+
+
+def _phase(row: dict[str, Any]) -> list[float]:
+    """Seconds, allocated and reserved."""
+    return [round(row["seconds"], 2), *(round((row[name] or 0) / GIB, 3) for name in ("allocated", "reserved"))]
 
 
 def run_series(plan: list[Planned], start: int, series: Series, card: NvmlCard | None, deadline: float) -> int:

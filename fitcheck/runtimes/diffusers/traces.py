@@ -63,7 +63,9 @@ class Call:
         """Bytes of every distinct allocation at these sizes. Raises KeyError for a variable without a value."""
         given = {**_DEFAULTS, **sizes, "step": step}
         terms = [_power(term, self.variables, given) for term in self._terms]
-        return [sum(c * terms[i] for i, c in zip(row[1::2], row[2::2], strict=True)) // row[0] for row in self._polynomials]
+        return [
+            sum(c * terms[i] for i, c in zip(row[1::2], row[2::2], strict=True)) // row[0] for row in self._polynomials
+        ]
 
     def total(self, name: str, sizes: Mapping[str, int]) -> int:
         """``flops``, ``moved``, ``inputs`` or ``outputs`` of the whole call."""
