@@ -18,6 +18,10 @@ from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, Trace, trace
 from fitcheck.units import Interval
 
+Sizes = tuple[tuple[str, int], ...]
+Linears = tuple[tuple[str, tuple[str, int]], ...]
+_OTHER = {"flux-transformer-guidance": "flux-guidance", "t5-xxl-encoder": "t5-xxl", "clip-l-text": "clip-l"}
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -48,9 +52,13 @@ def made_by(stage: Stage, quantized: Mapping[str, tuple[str, int]]) -> Made | No
 
 @lru_cache(maxsize=2048)
 def _made(
-    key: str, call: str, sizes: tuple[tuple[str, int], ...], quantized: tuple[tuple[str, tuple[str, int]], ...], vae: bool
+    key: str,
+    call: str,
+    sizes: tuple[tuple[str, int], ...],
+    quantized: tuple[tuple[str, tuple[str, int]], ...],
+    vae: bool,
 ) -> Made | None:
-    found = trace(key)
+    found = trace(key) or trace(_OTHER.get(key, ""))
     if found is None:
         return None
     name = _call(found, call)
@@ -60,7 +68,7 @@ def _made(
     activations = found.activations(name, given, dict(quantized))
     return Made(
         peak=activations.peak,
-        scratch=_workspace(key, activations.peak) if vae else Interval.exactly(0),
+        scratch=_workspace(key, activations.peak, given.get("batch", 1)) if vae else Interval.exactly(0),
         outputs=activations.outputs,
         inputs=activations.inputs,
         flops=activations.flops,
@@ -76,14 +84,13 @@ def _call(found: Trace, call: str) -> str | None:
 
 
 @lru_cache(maxsize=512)
-def _kernels(found: Trace, call: str, sizes: tuple[tuple[str, int], ...]) -> int:
+def _kernels(found: Trace, call: str, sizes: Sizes) -> int:
     """Allocations stand for kernels: nearly each kernel makes one tensor."""
     return sum(event.kind == ALLOCATE for event in found.calls[call].events(dict(sizes)))
 
 
-def _workspace(key: str, peak: int) -> Interval[int]:
+def _workspace(key: str, peak: int, batch: int) -> Interval[int]:
     """Bytes that convolutions take beside ``peak`` traced ones."""
     table: dict[str, Any] = load(ROOM, "workspaces")["components"]
     row = table.get(key) or table["elsewhere"]
-    return Interval(*(round(share * peak) for share in row["share"]))
-
+    return Interval(*(round(share * peak) for share in row["single" if batch == 1 else "several"]))

@@ -43,7 +43,9 @@ def _tiling(ask: Ask) -> Iterator[Change]:
     if any(tile is not None and max(work.width, work.height) > tile[0] for tile in tiles):
         settings = dict(ask.placement.settings)
         vae = [word for word in str(settings.get("vae") or "").split(",") if word]
-        yield Change(f"--vae {TILING}", _with(ask, ask.placement.mode, {**settings, "vae": ",".join(sorted([*vae, TILING]))}))
+        yield Change(
+            f"--vae {TILING}", _with(ask, ask.placement.mode, {**settings, "vae": ",".join(sorted([*vae, TILING]))})
+        )
 
 
 def _lighter_modes(ask: Ask) -> Iterator[Change]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture
@@ -24,11 +25,11 @@ def script(ask: Ask) -> str:
     if model.repository is None or tier.quantized or tier.format != "safetensors":
         return ""
     offload, work = offload_of(ask.placement), ask.workload
-    whole = ", device_map='cuda'" if offload.mode == NONE else ""
+    whole = ', device_map="cuda"' if offload.mode == NONE else ""
     lines = [
         "import torch",
         f"from diffusers import {arch.pipeline}",
-        f"pipe = {arch.pipeline}.from_pretrained({model.repository!r}, torch_dtype={_dtype(arch)}{whole})",
+        f"pipe = {arch.pipeline}.from_pretrained({_quoted(model.repository)}, torch_dtype={_dtype(arch)}{whole})",
         *placing(offload),
     ]
     if work.references:
@@ -36,11 +37,16 @@ def script(ask: Ask) -> str:
     video = work.task.produces is Product.VIDEO
     frames = f", num_frames={work.frames}" if video else ""
     lines.append(
-        f"out = pipe('A poster of a lighthouse', width={work.width}, height={work.height}, "
+        f'out = pipe("A poster of a lighthouse", width={work.width}, height={work.height}, '
         f"num_inference_steps={work.steps}, guidance_scale={work.cfg:g}{frames})"
     )
-    lines.append("out.images[0].save('output.png')" if not video else _save_video(arch))
+    lines.append('out.images[0].save("output.png")' if not video else _save_video(arch))
     return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """A name in double quotes, which a shell's single quotes leave alone."""
+    return json.dumps(text)
 
 
 def _dtype(arch: PipelineArchitecture) -> str:
@@ -50,7 +56,7 @@ def _dtype(arch: PipelineArchitecture) -> str:
 
 def _save_video(arch: PipelineArchitecture) -> str:
     fps = arch.defaults.fps or 24
-    return f"from diffusers.utils import export_to_video; export_to_video(out.frames[0], 'output.mp4', fps={fps})"
+    return f'from diffusers.utils import export_to_video; export_to_video(out.frames[0], "output.mp4", fps={fps})'
 
 
 def placing(offload: Offload) -> list[str]:
@@ -70,7 +76,7 @@ def placing(offload: Offload) -> list[str]:
 
 
 def _arguments(offload: Offload) -> list[str]:
-    words = ["onload_device=torch.device('cuda')", f"offload_type='{offload.level}_level'"]
+    words = ['onload_device=torch.device("cuda")', f'offload_type="{offload.level}_level"']
     if offload.level == BLOCK:
         words.append(f"num_blocks_per_group={offload.blocks}")
     if offload.stream:
@@ -80,5 +86,3 @@ def _arguments(offload: Offload) -> list[str]:
     if offload.low_cpu_mem:
         words.append("low_cpu_mem_usage=True")
     return words
-
-

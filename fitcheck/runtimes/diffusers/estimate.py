@@ -115,7 +115,9 @@ def _phase(one: Laid, scratch: int) -> Phase:
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
-def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], table: dict[str, dict[str, list[float]]]) -> Interval[int]:
+def _reserved(
+    allocated: Interval[int], laid: tuple[Laid, ...], table: dict[str, dict[str, list[float]]]
+) -> Interval[int]:
     """What the allocator keeps beside: blocks of every phase's activations that others do not fit into."""
     moving = max(one.allocated("best") - one.held.resident for one in laid)
     shares = table["reserved_over_activations"]["share"]

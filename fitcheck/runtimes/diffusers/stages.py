@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fitcheck.models.families.pipeline.architecture import (
+    AUDIO,
+    CONNECTOR,
     DENOISER,
     IMAGE_ENCODER,
     TEXT_ENCODER,
@@ -55,7 +57,7 @@ def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> I
     """Prompt and negative prompt, each through every text encoder; then the images handed in."""
     for _ in range(2 if guided else 1):
         for component in arch.components:
-            if component.role == TEXT_ENCODER:
+            if component.role in (TEXT_ENCODER, CONNECTOR):
                 yield Stage(ENCODE, component, FORWARD, {"text": _text(arch, workload, component), "batch": 1})
     if not workload.references:
         return
@@ -71,16 +73,16 @@ def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> I
 
 
 def _text(arch: PipelineArchitecture, workload: Workload, component: Component) -> int:
-    """Tokens of a prompt: padded to the pipeline's length, and no longer than the encoder has positions for."""
-    length = workload.prompt_tokens if workload.prompt_tokens and not arch.text_padded else arch.text_tokens
-    return min(length, int(component.config.get("max_position_embeddings", length)))
+    """Tokens that an encoder sees: the pipeline's padding or, where it does not pad, what was asked."""
+    usual = component.tokens or arch.text_tokens
+    return workload.prompt_tokens if workload.prompt_tokens and not arch.text_padded else usual
 
 
 def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> Iterator[Stage]:
     batched = guided and arch.guidance == BATCHED
     sizes = {
         **_pixels(arch, workload.width, workload.height, workload.frames, workload.batch * (2 if batched else 1)),
-        "tokens": arch.image_tokens(workload.width, workload.height, workload.frames) + _reference_tokens(arch, workload),
+        "tokens": _image_tokens(arch, workload),
         "text": arch.text_tokens if arch.text_padded else workload.prompt_tokens or arch.text_tokens,
     }
     calls = 2 if guided and not batched else 1
@@ -90,11 +92,13 @@ def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> 
             yield Stage(DENOISE, component, FORWARD, sizes, steps * calls)
 
 
-def _reference_tokens(arch: PipelineArchitecture, workload: Workload) -> int:
-    """Editing pipelines append the latents of every image handed in to the picture's own."""
+def _image_tokens(arch: PipelineArchitecture, workload: Workload) -> int:
+    """Tokens that the denoiser sees. Editing pipelines append the latents of every image handed in to the picture's
+    own."""
+    own = arch.image_tokens(workload.width, workload.height, workload.frames)
     if workload.task is not Task.EDITING:
-        return 0
-    return sum(arch.image_tokens(width, height) for width, height in workload.references)
+        return own
+    return own + sum(arch.image_tokens(width, height) for width, height in workload.references)
 
 
 def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int, ...]:
@@ -108,6 +112,8 @@ def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int,
 
 def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
     for component in arch.components:
+        if component.role == AUDIO:
+            yield Stage(DECODE, component, "decode", {"frames": workload.frames, "batch": workload.batch})
         if component.role != VAE:
             continue
         batch, times = (1, workload.batch) if offload.slicing else (workload.batch, 1)
@@ -117,15 +123,6 @@ def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) 
 
 
 def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:
-    """Sizes of a picture or video in pixels and in the latent's cells."""
+    """The latent of a picture or video of that many pixels and frames."""
     scale = arch.vae_scale_spatial
-    return {
-        "width": width,
-        "height": height,
-        "latent_width": width // scale,
-        "latent_height": height // scale,
-        "pixels": (width // scale) * (height // scale),
-        "frames": arch.latent_frames(frames),
-        "video_frames": frames,
-        "batch": batch,
-    }
+    return {"width": width // scale, "height": height // scale, "frames": arch.latent_frames(frames), "batch": batch}

@@ -29,8 +29,8 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
         return None
     if offload.level == BLOCK and not vae.recursed:
         reason = (
-            f"Group offload by block does not reach {vae.cls}: its decode does not pass through forward, so its weights "
-            "stay on the host and the run fails with tensors on two devices; offload by leaf works."
+            f"Group offload by block does not reach {vae.cls}: its decode does not pass through forward, so its "
+            "weights stay on the host and the run fails with tensors on two devices; offload by leaf works."
         )
         return Support(Verdict.NO, Constraint.RUNTIME, reason, decides=True)
     if offload.tiling and tile_of(vae) is None:

@@ -92,7 +92,7 @@ def _table(table: TensorTable, branch: str) -> TensorTable:
 
 
 def module_path(name: str) -> str:
-    """``"blocks.0.attn.to_q.weight"`` → ``"blocks.0.attn.to_q"``; what quantization adds to a weight is its module's."""
+    """``"blocks.0.attn.to_q.weight"`` → ``"blocks.0.attn.to_q"``; what packing adds to a weight is its module's."""
     match = _PARAMETER.fullmatch(name)
     return match.group(1) if match else name.rpartition(".")[0]
 

@@ -22,7 +22,7 @@ def modes_of(options: PipelineOptions, usual: tuple[str, ...]) -> tuple[str, ...
         mode = NEAREST.get(name, name)
         if mode == "layerwise":
             raise OptionError(
-                "--mode layerwise: layerwise casting is how weights are stored; ask for --tier fp8-layerwise "
+                "--mode layerwise: layerwise casting is how weights are stored; ask for --tier fp8 "
                 "with --mode none or model."
             )
         if mode not in MODES:
@@ -85,11 +85,8 @@ def workload_for(task: Task, arch: PipelineArchitecture, tier: Tier, options: Pi
     usual = arch.defaults
     width, height = options.size or (usual.width, usual.height)
     video = task.produces is Product.VIDEO
-    references = options.reference
-    if task in (Task.EDITING, Task.I2V):
-        references = references or ((width, height),)
-    else:
-        references = ()
+    takes = task in (Task.EDITING, Task.I2V)
+    references = (options.reference or ((width, height),)) if takes else ()
     distilled = tier.distilled_steps
     return Workload(
         task=task,
