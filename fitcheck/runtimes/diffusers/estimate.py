@@ -30,11 +30,19 @@ class Laid:
     held: Held
     made: Made | None
     kept: int
+    tier: Tier
 
     @property
     def stage(self) -> Stage:
         """The calls."""
         return self.held.stage
+
+    @property
+    def alone(self) -> int:
+        """Bytes with this component's weights alone on the card: what a program takes that runs nothing else."""
+        made, weights = self.made, weights_of(self.tier, self.stage.component)
+        there = weights.on_card if self.held.resident else self.held.window
+        return there + (0 if made is None else made.peak + made.inputs)
 
     def allocated(self, end: str) -> int:
         """Bytes at one end of the interval."""
@@ -97,7 +105,7 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tupl
     kept = 0
     for one in held(arch, tier, offload, stages):
         made = made_by(one.stage, weights_of(tier, one.stage.component).linears)
-        yield Laid(one, made, kept)
+        yield Laid(one, made, kept, tier)
         if one.stage.phase == ENCODE and made is not None:
             kept += made.outputs
 

@@ -15,7 +15,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Runtime, Support, Wanted
 from fitcheck.runtimes.diffusers import changes, commands, support
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
 from fitcheck.runtimes.diffusers.estimate import Layout, estimate
@@ -141,6 +141,18 @@ class Diffusers(Runtime):
             "mode": placement.mode,
             "policy": policy_of(placement),
         }
+
+    def published(self) -> Iterator[Measured]:
+        """Others' measurements whose metric is stated, of pipelines that have been traced."""
+        from fitcheck.runtimes.diffusers.published import measured
+
+        return measured()
+
+    def figures(self) -> Iterator[Figure]:
+        """Others' measurements of denoisers alone, and their seconds beside uncalibrated ones."""
+        from fitcheck.runtimes.diffusers.published import figures
+
+        return figures()
 
 
 def _architecture(model: Model, tier: Tier) -> PipelineArchitecture:
