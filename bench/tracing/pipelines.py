@@ -57,11 +57,11 @@ class Traced:
         materialize(part, module, fill)
         return module
 
-    def calls(self, until: str = "", **arguments: Any) -> list[Call]:
-        """Runs the pipeline and returns what its modules did, each component and method once; ends after the component
-        ``until`` has been called."""
+    def calls(self, text: int, until: str = "", **arguments: Any) -> list[Call]:
+        """Runs the pipeline for a prompt of ``text`` tokens and returns what its modules did, each component and method
+        once; ends after the component ``until`` has been called."""
         found: list[Call] = []
-        pipeline = pipeline_of(self.recipe, self.modules)
+        pipeline = pipeline_of(self.recipe, self.modules, text)
         pipeline.set_progress_bar_config(disable=True)
         with torch.no_grad(), self._stubs(found, until):
             with suppress(Done):

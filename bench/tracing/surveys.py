@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -64,20 +64,15 @@ class Survey:
         traced = Traced(self.recipe)
         # the first call may fill caches that later ones read, a table of rotations for one: it is not kept
         for position, request in enumerate([requests[0], *requests]):
-            traced.recipe = replace(
-                self.recipe, tokenizers={name: min(request.text, length) if length <= 77 else request.text
-                                         for name, length in self.recipe.tokenizers.items()})  # fmt: skip
             last = wanted[-1]
-            for call in traced.calls(until=last, **self._arguments(request)):
+            for call in traced.calls(request.text, last, **self._arguments(request)):
                 sizes = self.sizes(call.component, request)
                 rows = self.found.setdefault((call.component, call.method), [])
                 if position and call.component in wanted and all(sizes != other for other, _ in rows):
                     rows.append((sizes, call.recording))
 
     def _arguments(self, request: Request) -> dict[str, Any]:
-        call = dict(self.recipe.call)
-        if "max_sequence_length" in call or self.scales.padded_text:
-            call["max_sequence_length"] = request.text
+        call = self.recipe.call(request.text)
         if "negative_prompt" in call:
             call["negative_prompt"] = [call["negative_prompt"]] * request.batch
         if self.recipe.video:

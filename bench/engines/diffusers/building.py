@@ -104,15 +104,15 @@ class FixedTokenizer:
         return [""] * len(ids)
 
 
-def pipeline_of(recipe: Recipe, modules: dict[str, nn.Module]) -> Any:
-    """The pipeline's class around these modules."""
+def pipeline_of(recipe: Recipe, modules: dict[str, nn.Module], text: int) -> Any:
+    """The pipeline's class around these modules; prompts have ``text`` tokens."""
     import diffusers
 
-    name, config = recipe.scheduler
+    name, config = recipe.style.scheduler
     cls = getattr(diffusers, recipe.pipeline)
-    arguments: dict[str, Any] = {**modules, **recipe.extras}
+    arguments: dict[str, Any] = {**modules, **recipe.style.extras, **recipe.extras}
     arguments["scheduler"] = getattr(diffusers, name)(**config)
-    arguments |= {name: FixedTokenizer(length) for name, length in recipe.tokenizers.items()}
+    arguments |= {name: FixedTokenizer(length) for name, length in recipe.tokenizers(text).items()}
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if name != "self" and name not in arguments and parameter.default is not inspect.Parameter.empty:
             arguments[name] = parameter.default

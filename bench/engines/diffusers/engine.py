@@ -14,13 +14,12 @@ from torch import nn
 
 from bench.engines.diffusers.building import empty_module, materialize, parameters_of, pipeline_of
 from bench.engines.diffusers.placing import place
-from bench.engines.diffusers.recipes import RECIPES, Part
+from bench.engines.diffusers.recipes import Part, recipe
 from bench.engines.diffusers.tiers import LAYERWISE, quantized_types
 from bench.engines.diffusers.tiny import tiny
 from bench.engines.diffusers.weights import Synthetic, quantize
 from bench.job import Job
 from bench.reports import LoadReport, Observer, PassReport
-from fitcheck.errors import MeasurementError
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.models.workload import Workload
 
@@ -31,11 +30,8 @@ class PipelineEngine:
     """Raises InputError for a cell that cannot run: an unknown pipeline, tier or mode."""
 
     def __init__(self, cell: Job) -> None:
-        if cell.model not in RECIPES:
-            raise MeasurementError(f"model: the bench builds no pipeline {cell.model!r}.")
         self.cell, self.workload = cell, cell.workload
-        recipe = RECIPES[cell.model]
-        self.recipe = tiny(recipe) if cell.tiny else recipe
+        self.recipe = tiny(recipe(cell.model)) if cell.tiny else recipe(cell.model)
         self._pipeline: Any = None
         self.tensors: list[Tensor] = []
 
@@ -47,7 +43,7 @@ class PipelineEngine:
             modules = {name: self._module(name, part, source) for name, part in self.recipe.parts.items()}
             source.finish()
             table = TensorTable(self.tensors)
-            self._pipeline = pipeline_of(self.recipe, modules)
+            self._pipeline = pipeline_of(self.recipe, modules, self.recipe.text)
             self._pipeline.set_progress_bar_config(disable=True)
             place(self._pipeline, self.cell.placement, self.cell.device)
             gc.collect()
@@ -96,7 +92,8 @@ class PipelineEngine:
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
                 generator=generator, output_type="pt", return_dict=False, callback_on_step_end=clock.step,
-                **arguments(self.recipe.call, work, self.recipe.video),
+                **({"num_frames": work.frames} if self.recipe.video else {}),
+                **self.recipe.call(self.recipe.text),
             )  # fmt: skip
         output = result[0].detach().to("cpu")
         return PassReport(
@@ -120,14 +117,6 @@ class PipelineEngine:
         """Give memory back; the engine cannot run again."""
         self._pipeline = None
         gc.collect()
-
-
-def arguments(call: Any, work: Workload, video: bool) -> dict[str, Any]:
-    """What the call of a pipeline takes beside sizes and steps."""
-    found = dict(call)
-    if video:
-        found["num_frames"] = work.frames
-    return found
 
 
 def _bytes(modules: dict[str, nn.Module], device: str) -> int:

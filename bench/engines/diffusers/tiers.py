@@ -8,7 +8,7 @@ from fitcheck.errors import InputError
 from fitcheck.models import catalog
 from fitcheck.models.quant import TYPES
 
-LAYERWISE = "fp8-layerwise"
+LAYERWISE = "fp8"
 DENSE = ("bf16", "fp16", LAYERWISE)
 
 
