@@ -20,7 +20,6 @@ from fitcheck.units import Interval
 
 Sizes = tuple[tuple[str, int], ...]
 Linears = tuple[tuple[str, tuple[str, int]], ...]
-_OTHER = {"flux-transformer-guidance": "flux-guidance", "t5-xxl-encoder": "t5-xxl", "clip-l-text": "clip-l"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def _made(
     quantized: tuple[tuple[str, tuple[str, int]], ...],
     vae: bool,
 ) -> Made | None:
-    found = trace(key) or trace(_OTHER.get(key, ""))
+    found = trace(key)
     if found is None:
         return None
     name = _call(found, call)
