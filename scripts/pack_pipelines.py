@@ -137,7 +137,25 @@ def main() -> None:
     lines = (f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in tables.items())
     target.write_text("{" + ",\n".join(lines) + "}\n")
     print(f"{len(tables)} tables, {target.stat().st_size:,} bytes", file=sys.stderr)
+    (DATA / "classes.json").write_text(json.dumps(classes(), separators=(",", ":")) + "\n")
     (DATA / "sizes.json").write_text(json.dumps(sizes(), separators=(",", ":")).replace("},", "},\n") + "\n")
+
+
+def classes() -> dict[str, Any]:
+    """The names of all pipelines and models of the installed diffusers, which is what a model_index.json may name."""
+    import diffusers
+
+    names = [name for name in dir(diffusers) if name[:1].isupper()]
+    models = [name for name in names if isinstance(found := getattr(diffusers, name), type) and _is_model(found)]
+    return {
+        "diffusers": diffusers.__version__,
+        "pipelines": [name for name in names if name.endswith("Pipeline")],
+        "models": models,
+    }
+
+
+def _is_model(found: type) -> bool:
+    return issubclass(found, torch.nn.Module)
 
 
 def sizes() -> dict[str, dict[str, int]]:

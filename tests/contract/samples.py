@@ -43,6 +43,9 @@ def sample(name: str) -> Sample:
             ("mode", ("low",)),
         ),
         "llama.cpp": lambda: Sample(_language(), Wanted().with_(ctx=4096, ngl=99), ("steps", 8), batch=False),
+        "diffusers": lambda: Sample(
+            catalog.get("flux.1-dev"), Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)), ("ctx", 4096)
+        ),
         "weights only": lambda: Sample(_unknown(), Wanted(), ("steps", 8), recorded=False, batch=False),
         toy.NAME: lambda: Sample(catalog.get(toy.SLUG), Wanted(), ("ctx", 4096)),
     }[name]()

@@ -317,8 +317,8 @@ def test_every_option_moves_memory_the_right_way(
         here.kv_cache + here.recurrent
     )
     wider = at(micro_batch=2 * micro)
-    # ggml's graph allocator packs by best fit, which is not monotone: where weights of the host are copied to a card for
-    # a batch, slightly larger activations may let one such copy fall into a gap that it missed before
+    # ggml's graph allocator packs by best fit, which is not monotone: where weights of the host are copied to a card
+    # for a batch, slightly larger activations may let one such copy fall into a gap that it missed before
     copied = max(tensor.nbytes for tensor in table) if here.host_weights_used and 2 * micro >= OFFLOAD_MIN_ROWS else 0
     assert (
         sum(c.compute for c in wider.cards) + wider.host.compute

@@ -12,7 +12,7 @@ from fitcheck.models.families.pipeline.tiers import tiers_of
 from fitcheck.models.model import Model
 from fitcheck.models.workload import Task
 
-RUNTIMES = ("diffusers", "weights only")
+RUNTIMES = ("diffusers",)
 # what an entry does not take over from the one that it is like
 _OWN: dict[str, Any] = {"notes": [], "published": {}, "aliases": [], "comfy": {}, "gguf_repository": None}
 

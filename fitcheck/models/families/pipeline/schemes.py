@@ -1,7 +1,7 @@
 """How weights are stored: one scheme for each way of quantizing, with the tensors that a parameter becomes.
 
-A scheme's ``format`` says who reads it: "safetensors" and "gguf" files, "bitsandbytes", "torchao" and "modelopt" weights
-that diffusers' quantizers make, "layerwise" for its own casting of stored weights, and "comfy" for files of ComfyUI.
+A scheme's ``format`` says who reads it: "safetensors" and "gguf" files, "bitsandbytes", "torchao" and "modelopt"
+weights that diffusers' quantizers make, "layerwise" for its own casting of stored weights, "comfy" for ComfyUI's files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ _UNCAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
 _NF4_BLOCK, _NF4_CODE = 64, 16
 _INT4_GROUP = 128
 _NVFP4_BLOCK = 16
-FORMATS_OF_DIFFUSERS = ("safetensors", "gguf", "bitsandbytes", "torchao", "modelopt", "layerwise")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Scheme:
 
 
 def plain(component: Component, entry: Entry) -> str:
-    """The type of a parameter that is not quantized: what the component is stored in, or F32 where its class says so."""
+    """The type of a parameter that is not quantized: the component's own, or F32 where its class says so."""
     return "F32" if _single_precision(component, entry) else PLAIN[component.stored]
 
 

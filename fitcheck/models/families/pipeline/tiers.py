@@ -46,7 +46,7 @@ class PipelineTable(TensorTable):
 
     def scheme_of(self, component: str) -> Scheme:
         """How a component is stored. Raises KeyError."""
-        return dict((one.name, how) for one, how in self.parts)[component]
+        return {one.name: how for one, how in self.parts}[component]
 
     def of(self, component: str) -> TensorTable:
         """The tensors of one component. Raises KeyError."""
@@ -68,7 +68,7 @@ def component_table(component: Component, how: Scheme) -> TensorTable:
 @cache
 def component_bytes(component: Component, how: Scheme) -> int:
     """Bytes of ``component_table``: packed with the shapes for the catalog's components, so that no table is made."""
-    packed = load(tables.ROOM, "sizes").get(component.trace, {}).get(size_key(component, how))
+    packed = load(tables.ROOM, "sizes").get(component.trace or "", {}).get(size_key(component, how))
     return component_table(component, how).nbytes if packed is None else int(packed)
 
 
@@ -115,7 +115,7 @@ def largest_encoder(architecture: PipelineArchitecture) -> Component | None:
 def short_name(component: Component) -> str:
     """What people call a text encoder: "t5", "qwen", ..."""
     described = load(tables.ROOM, "components")
-    return str(described.get(component.trace, {}).get("short", component.name))
+    return str(described.get(component.trace or "", {}).get("short", component.name))
 
 
 def table_of(architecture: PipelineArchitecture, denoiser: str, encoder: str | None = None) -> PipelineTable:

@@ -1,0 +1,146 @@
+"""A pipeline's memory by phases: the weights that each stage holds and what its call makes. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fitcheck.data_files import load
+from fitcheck.memory.constants import cublas_workspace
+from fitcheck.memory.context import context
+from fitcheck.memory.footprint import CardMemory, Footprint, Phase
+from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.model import Tier
+from fitcheck.models.workload import Workload
+from fitcheck.runtimes.diffusers.activations import Made, made_by
+from fitcheck.runtimes.diffusers.host import host_memory
+from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.residency import Held, held
+from fitcheck.runtimes.diffusers.stages import ENCODE, Stage, stages_of
+from fitcheck.runtimes.diffusers.tiling import ROOM
+from fitcheck.runtimes.diffusers.weights import weights_of
+from fitcheck.units import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
+    earlier stages."""
+
+    held: Held
+    made: Made | None
+    kept: int
+    tier: Tier
+
+    @property
+    def stage(self) -> Stage:
+        """The calls."""
+        return self.held.stage
+
+    @property
+    def alone(self) -> int:
+        """Bytes with this component's weights alone on the card: what a program takes that runs nothing else."""
+        made, weights = self.made, weights_of(self.tier, self.stage.component)
+        there = weights.on_card if self.held.resident else self.held.window
+        return there + (0 if made is None else made.peak + made.inputs)
+
+    def allocated(self, end: str) -> int:
+        """Bytes at one end of the interval."""
+        made = self.made
+        beside = 0 if made is None else made.peak + made.inputs + int(getattr(made.scratch, end))
+        return self.held.resident + self.held.window + self.kept + beside
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the estimate laid out, for the duration and the details."""
+
+    stages: tuple[Laid, ...]
+
+    @property
+    def untraced(self) -> tuple[str, ...]:
+        """Components of which no call was traced."""
+        return tuple(dict.fromkeys(one.stage.component.name for one in self.stages if one.made is None))
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """Components whose call another one stands in for."""
+        return tuple(
+            dict.fromkeys(one.stage.component.name for one in self.stages if one.made is not None and one.made.bounded)
+        )
+
+
+def estimate(
+    arch: PipelineArchitecture,
+    tier: Tier,
+    workload: Workload,
+    offload: Offload,
+    capability: tuple[int, int] | None,
+    *,
+    bench: bool = False,
+) -> Footprint:
+    """Memory of one cell on a card of that compute capability, in bytes."""
+    stages = tuple(stages_of(arch, workload, offload))
+    laid = tuple(_laid(arch, tier, offload, stages))
+    scratch = cublas_workspace(capability)
+    phases = tuple(_phase(one, scratch) for one in _widest(laid))
+    table = load(ROOM, "allocator")
+    error = table["allocated_error"]["value"]
+    ends = [max(one.allocated(end) for one in laid) + scratch for end in ("low", "best", "high")]
+    allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
+    reserved = _reserved(allocated, laid, table)
+    beside = context(capability, second_stream=offload.stream)
+    required = Interval(allocated.low, allocated.best, round(allocated.high * (1 + table["required_over"]["value"])))
+    memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
+    return Footprint(
+        cards=(memory,),
+        host=host_memory(arch, tier, offload, workload, bench=bench),
+        disk=tier.disk_bytes,
+        assumptions=_assumptions(arch, workload, laid),
+        layout=Layout(laid),
+    )
+
+
+def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
+    kept = 0
+    for one in held(arch, tier, offload, stages):
+        made = made_by(one.stage, weights_of(tier, one.stage.component).linears)
+        yield Laid(one, made, kept, tier)
+        if one.stage.phase == ENCODE and made is not None:
+            kept += made.outputs
+
+
+def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:
+    """Of each phase the stage that allocates most, in order."""
+    for name in dict.fromkeys(one.stage.phase for one in laid):
+        yield max((one for one in laid if one.stage.phase == name), key=lambda one: one.allocated("best"))
+
+
+def _phase(one: Laid, scratch: int) -> Phase:
+    made = one.made
+    activations = one.kept + (0 if made is None else made.peak + made.inputs)
+    workspace = 0 if made is None else made.scratch.best
+    return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
+
+
+def _reserved(
+    allocated: Interval[int], laid: tuple[Laid, ...], table: dict[str, dict[str, list[float]]]
+) -> Interval[int]:
+    """What the allocator keeps beside: blocks of every phase's activations that others do not fit into."""
+    moving = max(one.allocated("best") - one.held.resident for one in laid)
+    shares = table["reserved_over_activations"]["share"]
+    low, best, high = (round(share * moving) for share in shares)
+    return Interval(allocated.low + low, allocated.best + best, allocated.high + high)
+
+
+def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:
+    denoise = next((one.stage for one in laid if "tokens" in one.stage.sizes), None)
+    notes = []
+    if denoise is not None:
+        notes.append(f"the denoiser sees {denoise.sizes['tokens']} image tokens and {denoise.sizes['text']} of text")
+    bounded = Layout(laid).bounded
+    if bounded:
+        notes.append(f"encoding by {', '.join(bounded)} is bounded by its decoder, which is larger")
+    if arch.experts is not None:
+        notes.append("two denoisers share the steps; half of them each is assumed")
+    return tuple(notes)

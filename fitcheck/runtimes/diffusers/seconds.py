@@ -1,0 +1,99 @@
+"""Seconds of a pipeline from traced operations and bytes, and from the weights that travel in each mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fitcheck.data_files import load
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.machine import Link
+from fitcheck.memory import dequantization
+from fitcheck.models.model import Tier
+from fitcheck.runtimes.diffusers.activations import Made
+from fitcheck.runtimes.diffusers.estimate import Laid, Layout
+from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.residency import ahead, groups_of
+from fitcheck.runtimes.diffusers.tiling import ROOM
+from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.overlap import duration_of
+from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
+from fitcheck.speed.rates import Calibration
+from fitcheck.units import Interval
+
+
+def seconds(
+    layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, calibration: Calibration | None = None
+) -> Duration | None:
+    """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced."""
+    if layout.untraced:
+        return None
+    plan = tuple(passes(layout, tier, offload))
+    pinned = offload.stream and not offload.low_cpu_mem
+    found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
+    if found is None or found.seconds is None or (calibration is not None and calibration.spread is not None):
+        return found
+    wide = load(ROOM, "seconds")["unfitted"]
+    spread = found.seconds
+    return replace(found, seconds=Interval(spread.low * wide["low"], spread.best, spread.high * wide["high"]))
+
+
+def passes(layout: Layout, tier: Tier, offload: Offload) -> Iterator[Pass]:
+    """Every call with what travels for it."""
+    arrived: set[str] = set()
+    for one in layout.stages:
+        assert one.made is not None
+        stage = one.stage
+        weights = weights_of(tier, stage.component)
+        work = _work(one.made, weights, stage.component.dtype)
+        if offload.by_component:
+            # there and, when the next one comes, back
+            moved = NOTHING if stage.component.name in arrived else _whole(weights, 2)
+            arrived = {stage.component.name}
+            yield Pass(work, 1, stage.component.name, waited=moved)
+            if stage.count > 1:
+                yield Pass(work, stage.count - 1, stage.component.name)
+        elif offload.resident:
+            yield Pass(work, stage.count, stage.component.name)
+        else:
+            yield from _streamed(one, work, tier, weights, offload)
+
+
+def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offload) -> Iterator[Pass]:
+    stage = one.stage
+    found = groups_of(tier, offload, stage)
+    groups = found.whole, sum(found.moving)
+    if not ahead(offload, stage):
+        # without a stream diffusers copies back what it brought; accelerate and streams drop it
+        ways = 2 if offload.level and not offload.stream else 1
+        yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
+        return
+    yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
+    whole, moving = groups
+    rest = Streamed(moving, weights.tensors, weights.tensors)
+    blocking = Streamed(whole, 0, 1) if whole else NOTHING
+    if offload.low_cpu_mem:  # pinned on the way, which no stream hides
+        yield Pass(work, stage.count - 1, stage.component.name, waited=rest + blocking)
+    else:
+        yield Pass(work, stage.count - 1, stage.component.name, ahead=rest, waited=blocking)
+
+
+def _scaled(groups: tuple[int, int], weights: Weights, ways: int) -> Streamed:
+    return Streamed(ways * sum(groups), weights.tensors, ways * weights.tensors)
+
+
+def _whole(weights: Weights, ways: int) -> Streamed:
+    return Streamed(ways * weights.stored, weights.tensors, ways * weights.tensors)
+
+
+def _work(made: Made, weights: Weights, dtype: str) -> Work:
+    """The call's work; each quantized weight is dequantized once in it."""
+    traffic = kernels = 0
+    for kind, elements in weights.linears.values():
+        cost = dequantization.cost(kind)
+        traffic += round(cost.traffic_bytes * elements)
+        kernels += cost.kernels
+    # single precision multiplies at half the rate of 16 bit (TF32), which cuDNN's convolutions use by default
+    flops = made.flops * (2 if dtype == "fp32" else 1)
+    return Work(flops, 0, made.traffic, traffic, made.kernels, kernels)
