@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
 from bench.engines.diffusers.recipes import Part, Recipe
-from bench.tracing.recorder import Recorder, Recording
+from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 
 
 class Done(Exception):
@@ -116,8 +116,13 @@ class _Stub:
         handed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         known = [*self._module.parameters(), *self._module.buffers(), *handed]
         recorder = Recorder(known)
+        events = recorder.recording.events
+        if self._method == "forward":  # the hooks of the whole module lie around this stub
+            events.append((ENTER, ""))
         with self._mode, recorder, recorder.modules(self._module):
             result = self._original(*args, **kwargs)
+        if self._method == "forward":
+            events.append((LEAVE, ""))
         del args, kwargs
         recorder.close()
         self._keep(recorder.recording, handed, result)
