@@ -21,7 +21,6 @@ from bench.engines.diffusers.building import empty_module, materialize, pipeline
 from bench.engines.diffusers.recipes import Part, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 
-
 # whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
 # held 141 MiB more than with fused attention, which the plain one accounts for
 _PLAIN_ATTENTION = ("T5EncoderModel", "UMT5EncoderModel")
