@@ -12,10 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import VAE
 from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, Trace, trace
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Trace, rounded, trace
+from fitcheck.runtimes.diffusers.weights import Weights
 from fitcheck.units import Interval
 
 Sizes = tuple[tuple[str, int], ...]
@@ -38,41 +40,29 @@ class Made:
     bounded: bool = False
 
 
-def made_by(stage: Stage, quantized: Mapping[str, tuple[str, int]]) -> Made | None:
+def made_by(stage: Stage, weights: Weights) -> Made | None:
     """Activations of one call of the stage; ``None`` where its component has no trace."""
-    return _made(
-        stage.component.trace or "",
-        stage.call,
-        tuple(sorted(stage.sizes.items())),
-        tuple(sorted(quantized.items())),
-        stage.component.role == VAE,
-    )
+    sizes = tuple(sorted(stage.sizes.items()))
+    return _made(stage.component.trace or "", stage.call, sizes, weights, stage.component.role == VAE)
 
 
 @lru_cache(maxsize=2048)
-def _made(
-    key: str,
-    call: str,
-    sizes: tuple[tuple[str, int], ...],
-    quantized: tuple[tuple[str, tuple[str, int]], ...],
-    vae: bool,
-) -> Made | None:
+def _made(key: str, call: str, sizes: Sizes, weights: Weights, vae: bool) -> Made | None:
     found = trace(key)
-    if found is None:
+    name = None if found is None else _call(found, call)
+    if found is None or name is None:
         return None
-    name = _call(found, call)
-    if name is None:
-        return None
-    given = dict(sizes)
-    activations = found.activations(name, given, dict(quantized))
+    given, one = dict(sizes), found.calls[name]
+    watched = _watched(key, name, sizes)
+    peak = watched.peak_with(weights.linears)
     return Made(
-        peak=activations.peak,
-        scratch=_workspace(key, activations.peak, given.get("batch", 1)) if vae else Interval.exactly(0),
-        outputs=activations.outputs,
-        inputs=activations.inputs,
-        flops=activations.flops,
-        traffic=activations.nbytes,
-        kernels=_kernels(found, name, sizes),
+        peak=peak,
+        scratch=_workspace(key, peak, given.get("batch", 1)) if vae else _cast(weights),
+        outputs=one.total("outputs", given),
+        inputs=one.total("inputs", given),
+        flops=one.total("flops", given),
+        traffic=one.total("moved", given),
+        kernels=watched.allocations,
         bounded=name != call,
     )
 
@@ -82,10 +72,61 @@ def _call(found: Trace, call: str) -> str | None:
     return call if call in found.calls else "decode" if call == "encode" and "decode" in found.calls else None
 
 
-@lru_cache(maxsize=512)
-def _kernels(found: Trace, call: str, sizes: Sizes) -> int:
-    """Allocations stand for kernels: nearly each kernel makes one tensor."""
-    return sum(event.kind == ALLOCATE for event in found.calls[call].events(dict(sizes)))
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One call watched once: most bytes alive, and for every module the bytes alive when it is entered and most of them
+    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor."""
+
+    peak: int
+    entered: Mapping[str, int]
+    inside: Mapping[str, int]
+    allocations: int
+
+    def peak_with(self, quantized: Linears) -> int:
+        """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
+        leaves, so no two of them are dequantized at a time."""
+        top = self.peak
+        for path, (kind, elements) in quantized:
+            if path not in self.entered:
+                continue
+            cost = dequantization.cost(kind)
+            top = max(
+                top,
+                self.entered[path] + round(cost.peak_bytes * elements),
+                self.inside[path] + rounded(round(cost.linear_bytes * elements)),
+            )
+        return top
+
+
+@lru_cache(maxsize=256)
+def _watched(key: str, call: str, sizes: Sizes) -> Watched:
+    found = trace(key)
+    assert found is not None
+    alive: list[int] = []
+    entered: dict[str, int] = {}
+    inside: dict[str, int] = {}
+    live = top = since = 0
+    for event in found.calls[call].events(dict(sizes)):
+        if event.kind == ALLOCATE:
+            alive.append(rounded(event.value))
+            live += alive[-1]
+            since = max(since, live)
+        elif event.kind == FREE:
+            live -= alive[event.value]
+        elif event.kind == ENTER:
+            top, since = max(top, since), live
+            entered[event.path] = max(entered.get(event.path, 0), live)
+        else:
+            # of a leaf this is all that happened since it was entered
+            inside[event.path] = max(inside.get(event.path, 0), since)
+            top = max(top, since)
+    return Watched(max(top, since), entered, inside, len(alive))
+
+
+def _cast(weights: Weights) -> Interval[int]:
+    """Bytes of the largest weight in 16 bit, which may or may not lie there while most activations do."""
+    most = rounded(2 * weights.largest_cast)
+    return Interval(0, most, most)
 
 
 def _workspace(key: str, peak: int, batch: int) -> Interval[int]:

@@ -104,7 +104,7 @@ def estimate(
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
     kept = 0
     for one in held(arch, tier, offload, stages):
-        made = made_by(one.stage, weights_of(tier, one.stage.component).linears)
+        made = made_by(one.stage, weights_of(tier, one.stage.component))
         yield Laid(one, made, kept, tier)
         if one.stage.phase == ENCODE and made is not None:
             kept += made.outputs

@@ -22,6 +22,9 @@ from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 from fitcheck.speed.rates import Calibration
 from fitcheck.units import Interval
 
+# bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
+_CAST_TRAFFIC = 5
+
 
 def seconds(
     layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, calibration: Calibration | None = None
@@ -90,10 +93,11 @@ def _whole(weights: Weights, ways: int) -> Streamed:
 def _work(made: Made, weights: Weights, dtype: str) -> Work:
     """The call's work; each quantized weight is dequantized once in it."""
     traffic = kernels = 0
-    for kind, elements in weights.linears.values():
+    for _, (kind, elements) in weights.linears:
         cost = dequantization.cost(kind)
         traffic += round(cost.traffic_bytes * elements)
         kernels += cost.kernels
+    traffic += _CAST_TRAFFIC * weights.cast
     # single precision multiplies at half the rate of 16 bit (TF32), which cuDNN's convolutions use by default
     flops = made.flops * (2 if dtype == "fp32" else 1)
     return Work(flops, 0, made.traffic, traffic, made.kernels, kernels)
