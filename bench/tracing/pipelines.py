@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
 from bench.engines.diffusers.recipes import Part, Recipe
-from bench.tracing.recorder import Recorder, Recording
+from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 
 
 class Done(Exception):
@@ -55,17 +55,33 @@ class Traced:
                 return torch.empty(parameter.shape, dtype=dtype, device="cpu")
 
         materialize(part, module, fill)
+        # torch cannot swap fake parameters in place, and the pipeline may upcast its autoencoder
+        module.__dict__["to"] = lambda *args, **kwargs: self._cast(part, module, *args, **kwargs)
+        return module
+
+    def _cast(self, part: Part, module: nn.Module, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> nn.Module:
+        """``module.to``, of which only the dtype means anything here."""
+        wanted = dtype or next((one for one in args if isinstance(one, torch.dtype)), None)
+        if wanted is not None:
+
+            def fill(_: str, parameter: torch.Tensor, __: torch.dtype) -> torch.Tensor:
+                with self.mode:
+                    return torch.empty(parameter.shape, dtype=wanted, device="cpu")
+
+            materialize(part, module, fill)
         return module
 
     def calls(self, text: int, until: str = "", **arguments: Any) -> list[Call]:
         """Runs the pipeline for a prompt of ``text`` tokens and returns what its modules did, each component and method
         once; ends after the component ``until`` has been called."""
         found: list[Call] = []
+        for name, part in self.recipe.parts.items():
+            if part.computes != part.dtype:
+                self._cast(part, self.modules[name], getattr(torch, part.dtype))
         pipeline = pipeline_of(self.recipe, self.modules, text)
         pipeline.set_progress_bar_config(disable=True)
-        with torch.no_grad(), self._stubs(found, until):
-            with suppress(Done):
-                pipeline(**arguments)
+        with torch.no_grad(), self._stubs(found, until), suppress(Done):
+            pipeline(**arguments)
         return found
 
     @contextmanager
@@ -100,8 +116,13 @@ class _Stub:
         handed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         known = [*self._module.parameters(), *self._module.buffers(), *handed]
         recorder = Recorder(known)
+        events = recorder.recording.events
+        if self._method == "forward":  # the hooks of the whole module lie around this stub
+            events.append((ENTER, ""))
         with self._mode, recorder, recorder.modules(self._module):
             result = self._original(*args, **kwargs)
+        if self._method == "forward":
+            events.append((LEAVE, ""))
         del args, kwargs
         recorder.close()
         self._keep(recorder.recording, handed, result)

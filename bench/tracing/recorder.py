@@ -108,10 +108,17 @@ class Recorder(TorchDispatchMode):
 
     @contextmanager
     def modules(self, root: nn.Module, name: str = "") -> Iterator[None]:
-        """Enter and leave events of every module below ``root``, with its path."""
+        """Enter and leave events of every module below ``root``, with its path; a module that shares an earlier one's
+        parameter goes by that one's path, under which tables of tensors have it."""
         handles = []
         events = self.recording.events
-        for path, module in root.named_modules(prefix=name):
+        owners: dict[int, str] = {}
+        for own, module in root.named_modules(prefix=name):
+            path = own
+            for parameter in module._parameters.values():
+                path = owners.setdefault(id(parameter), own) if parameter is not None else path
+            if not own:
+                continue
             handles.append(module.register_forward_pre_hook(lambda *_, path=path: events.append((ENTER, path))))
             handles.append(module.register_forward_hook(lambda *_, path=path: events.append((LEAVE, path))))
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 from bench.engines.diffusers.recipes import Recipe
@@ -28,21 +27,8 @@ PIXEL_TERMS: list[Term] = [
 
 
 @dataclass(frozen=True, slots=True)
-class Scales:
-    """Pixels of a latent pixel and of a token, frames of a latent frame; ``hidden`` are tokens of the prompt's template
-    that the denoiser does not see, ``doubled`` says that guidance doubles the batch."""
-
-    latent: int = 8
-    token: int = 16
-    temporal: int = 4
-    hidden: int = 0
-    doubled: bool = False
-    padded_text: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
-    """One call of the pipeline."""
+    """One call of the pipeline; ``text`` counts the prompt's tokens with its template."""
 
     width: int
     height: int
@@ -56,15 +42,14 @@ class Survey:
     """A pipeline at several requests: recordings by component and method, with their sizes."""
 
     recipe: Recipe
-    scales: Scales
     found: dict[tuple[str, str], list[tuple[dict[str, int], Recording]]] = field(default_factory=dict)
 
     def run(self, requests: list[Request], wanted: tuple[str, ...]) -> None:
         """Traces every request; what has been traced at the same sizes is not kept twice."""
         traced = Traced(self.recipe)
+        last = wanted[-1]
         # the first call may fill caches that later ones read, a table of rotations for one: it is not kept
         for position, request in enumerate([requests[0], *requests]):
-            last = wanted[-1]
             for call in traced.calls(request.text, last, **self._arguments(request)):
                 sizes = self.sizes(call.component, request)
                 rows = self.found.setdefault((call.component, call.method), [])
@@ -82,54 +67,52 @@ class Survey:
 
     def sizes(self, component: str, request: Request) -> dict[str, int]:
         """The variables of a component for a request."""
-        latent, token = self.scales.latent, self.scales.token
-        frames = (request.frames - 1) // self.scales.temporal + 1
+        shape = self.recipe.architecture
         if component.startswith("text_encoder"):
             return {"batch": request.batch, "text": request.text}
-        pixels = {"height": request.height // latent, "width": request.width // latent}
+        frames = shape.latent_frames(request.frames)
+        pixels = {
+            "height": request.height // shape.vae_scale_spatial,
+            "width": request.width // shape.vae_scale_spatial,
+            "frames": frames,
+        }
         if component == "vae":
-            return {"batch": request.batch, "frames": frames, **pixels}
-        batch = request.batch * (2 if self.scales.doubled else 1)
-        tokens = (request.width // token) * (request.height // token) * frames
-        return {"batch": batch, "tokens": tokens, "text": request.text - self.scales.hidden, "frames": frames, **pixels}
+            return {"batch": request.batch, **pixels}
+        doubled = shape.guidance == "batched" and float(self.recipe.style.call.get("guidance_scale", 1.0)) > 1
+        return {
+            "batch": request.batch * (2 if doubled else 1),
+            "tokens": shape.image_tokens(request.width, request.height, request.frames),
+            "text": request.text - self.hidden,
+            **pixels,
+        }
+
+    @property
+    def hidden(self) -> int:
+        """Tokens of the template that the denoiser does not see."""
+        return max(0, self.recipe.text - self.recipe.architecture.text_tokens)
 
 
-def requests_of(video: bool, texts: tuple[int, ...], unit: int = 64) -> list[Request]:
+_SIDES = ((8, 8), (12, 8), (16, 12), (8, 20), (20, 12), (16, 16), (24, 8), (12, 24))
+
+
+def requests_of(recipe: Recipe) -> list[Request]:
     """Enough sizes to tell every term apart, and more to check with."""
-    small, middle, large, last = (
-        (8 * unit, 8 * unit),
-        (12 * unit, 8 * unit),
-        (16 * unit, 12 * unit),
-        (8 * unit, 20 * unit),
-    )
-    if video:
-        return list(_video(texts, unit))
-    one, two, three = (*texts, *texts[-1:] * 2)[:3]
-    return [
-        Request(*small, text=one), Request(*middle, text=one), Request(*large, text=one), Request(*last, text=one),
-        Request(*small, text=two), Request(*middle, text=three), Request(*last, text=two),
-        Request(*small, text=one, batch=2), Request(*middle, text=two, batch=2), Request(*large, text=three, batch=2),
-        Request(*last, text=one, batch=2), Request(*small, text=three, batch=3), Request(*large, text=two, batch=3),
-    ]  # fmt: skip
+    shape = recipe.architecture
+    unit = max(64, shape.size_multiple) if shape.vae_scale_spatial <= 8 else 128
+    lengths = tuple(recipe.text - cut for cut in ((0, 32, 64, 128, 96) if recipe.text > 128 else (0,)))
+    if recipe.video:
+        return list(_videos(lengths, unit, shape.vae_scale_temporal))
+    found = [Request(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)]
+    if shape.guidance == "batched":
+        found += [Request(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])]
+    return found
 
 
-def _video(texts: tuple[int, ...], unit: int) -> Iterator[Request]:
-    for index, (size, frames) in enumerate(product(((4, 4), (6, 4), (4, 8), (8, 6)), (17, 25))):
-        yield Request(size[0] * unit, size[1] * unit, frames, 1, texts[index % len(texts)])
-    for index, (size, frames) in enumerate(product(((4, 4), (6, 4)), (17, 25))):
-        yield Request(size[0] * unit, size[1] * unit, frames, 2, texts[index % len(texts)])
+def _videos(lengths: tuple[int, ...], unit: int, temporal: int) -> Iterator[Request]:
+    sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10))
+    for index, (width, height) in enumerate(sides):
+        frames = temporal * (4 + index % 3) + 1
+        yield Request(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 
 
-LOOPS: Mapping[str, Loop] = {
-    "AutoencoderKLWan": Loop("decoder", "frames"),
-}
-SCALES: Mapping[str, Scales] = {
-    "flux.1-dev": Scales(),
-    "sdxl": Scales(token=8, doubled=True),
-    "qwen-image": Scales(hidden=34),
-    "z-image-turbo": Scales(padded_text=512),
-    "wan2.2-ti2v-5b": Scales(latent=16, token=32),
-    "wan2.2-t2v-a14b": Scales(),
-    "flux.2-klein-4b": Scales(padded_text=512),
-    "flux.2-klein-9b": Scales(padded_text=512),
-}
+LOOPS: Mapping[str, Loop] = {"AutoencoderKLWan": Loop("decoder", "frames")}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 from fitcheck.memory import dequantization
@@ -25,6 +26,7 @@ _DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1}
 
 # module path → ggml type and elements of the linear's weight there
 Quantized = Mapping[str, tuple[str, int]]
+_NOTHING: Quantized = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +130,17 @@ class Trace:
         self.software: Mapping[str, str] = packed["software"]
         self.calls = {name: Call(one) for name, one in packed["calls"].items()}
 
-    def activations(self, call: str, sizes: Mapping[str, int], quantized: Quantized = {}) -> Activations:
+    def call(self, name: str, sizes: Mapping[str, int]) -> Call:
+        """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators. Where
+        only one picture was traced, bytes count once for each. Raises KeyError."""
+        if sizes.get("batch", 1) > 1 and f"{name}@batched" in self.calls:
+            return self.calls[f"{name}@batched"]
+        return self.calls[name] if name in self.calls else self.calls[f"{name}@batched"]
+
+    def activations(self, call: str, sizes: Mapping[str, int], quantized: Quantized = _NOTHING) -> Activations:
         """One call at these sizes (variables: ``calls[call].variables``), linears of ``quantized`` dequantized on the
         way. Raises KeyError for a call or a size that the trace does not have."""
-        found = self.calls[call]
+        found = self.call(call, sizes)
         return Activations(
             peak=_peak(found.events(sizes), quantized),
             flops=found.total("flops", sizes),
@@ -168,9 +177,14 @@ def _peak(events: Iterator[Event], quantized: Quantized) -> int:
     return top
 
 
+def trace_of(key: str | None, dtype: str = "bf16") -> Trace | None:
+    """The packed trace of a component of that key that computes in ``dtype``; ``None`` where there is none."""
+    return None if key is None else trace(key + (".fp32" if dtype == "fp32" else ""))
+
+
 @cache
 def trace(key: str) -> Trace | None:
-    """The packed trace of that key; ``None`` where there is none."""
+    """The packed trace of that name; ``None`` where there is none."""
     if not key or not key.replace("-", "").replace(".", "").replace("_", "").isalnum():
         return None
     file = resources.files("fitcheck.runtimes.diffusers").joinpath(f"data/traces/{key}.json.gz")
