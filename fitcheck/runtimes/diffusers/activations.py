@@ -13,15 +13,15 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.memory import dequantization
-from fitcheck.models.families.pipeline.architecture import VAE
+from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Trace, rounded, trace
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import Weights
 from fitcheck.units import Interval
 
 Sizes = tuple[tuple[str, int], ...]
-Linears = tuple[tuple[str, tuple[str, int]], ...]
+Linears = Mapping[str, tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,22 @@ class Made:
 def made_by(stage: Stage, weights: Weights) -> Made | None:
     """Activations of one call of the stage; ``None`` where its component has no trace."""
     sizes = tuple(sorted(stage.sizes.items()))
-    return _made(stage.component.trace or "", stage.call, sizes, weights, stage.component.role == VAE)
+    return _made(stage.component, stage.call, sizes, weights)
 
 
 @lru_cache(maxsize=2048)
-def _made(key: str, call: str, sizes: Sizes, weights: Weights, vae: bool) -> Made | None:
-    found = trace(key)
+def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Made | None:
+    found = trace_of(component.trace, component.dtype)
     name = None if found is None else _call(found, call)
     if found is None or name is None:
         return None
-    given, one = dict(sizes), found.calls[name]
-    watched = _watched(key, name, sizes)
+    given = dict(sizes)
+    one = found.call(name, given)
+    watched = _watched(found, name, sizes)
     peak = watched.peak_with(weights.linears)
     return Made(
         peak=peak,
-        scratch=_workspace(key, peak, given.get("batch", 1)) if vae else _cast(weights),
+        scratch=_workspace(component, peak, given.get("batch", 1)) if component.role == VAE else _cast(weights),
         outputs=one.total("outputs", given),
         inputs=one.total("inputs", given),
         flops=one.total("flops", given),
@@ -69,7 +70,12 @@ def _made(key: str, call: str, sizes: Sizes, weights: Weights, vae: bool) -> Mad
 
 def _call(found: Trace, call: str) -> str | None:
     """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder."""
-    return call if call in found.calls else "decode" if call == "encode" and "decode" in found.calls else None
+    return call if has_call(found, call) else "decode" if call == "encode" and has_call(found, "decode") else None
+
+
+def has_call(found: Trace, call: str) -> bool:
+    """Whether the call was traced, for one picture or several."""
+    return call in found.calls or f"{call}@batched" in found.calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Watched:
         """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
         leaves, so no two of them are dequantized at a time."""
         top = self.peak
-        for path, (kind, elements) in quantized:
+        for path, (kind, elements) in quantized.items():
             if path not in self.entered:
                 continue
             cost = dequantization.cost(kind)
@@ -99,14 +105,12 @@ class Watched:
 
 
 @lru_cache(maxsize=256)
-def _watched(key: str, call: str, sizes: Sizes) -> Watched:
-    found = trace(key)
-    assert found is not None
+def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     alive: list[int] = []
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
     live = top = since = 0
-    for event in found.calls[call].events(dict(sizes)):
+    for event in found.call(call, dict(sizes)).events(dict(sizes)):
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
             live += alive[-1]
@@ -129,8 +133,8 @@ def _cast(weights: Weights) -> Interval[int]:
     return Interval(0, most, most)
 
 
-def _workspace(key: str, peak: int, batch: int) -> Interval[int]:
+def _workspace(component: Component, peak: int, batch: int) -> Interval[int]:
     """Bytes that convolutions take beside ``peak`` traced ones."""
     table: dict[str, Any] = load(ROOM, "workspaces")["components"]
-    row = table.get(key) or table["elsewhere"]
+    row = table.get(component.trace) or table["elsewhere"]
     return Interval(*(round(share * peak) for share in row["single" if batch == 1 else "several"]))

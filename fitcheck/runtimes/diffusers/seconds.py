@@ -93,7 +93,7 @@ def _whole(weights: Weights, ways: int) -> Streamed:
 def _work(made: Made, weights: Weights, dtype: str) -> Work:
     """The call's work; each quantized weight is dequantized once in it."""
     traffic = kernels = 0
-    for _, (kind, elements) in weights.linears:
+    for kind, elements in weights.linears.values():
         cost = dequantization.cost(kind)
         traffic += round(cost.traffic_bytes * elements)
         kernels += cost.kernels

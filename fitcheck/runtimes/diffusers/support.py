@@ -8,7 +8,7 @@ from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Pipeli
 from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
-from fitcheck.runtimes.diffusers.traces import trace
+from fitcheck.runtimes.diffusers.traces import trace_of
 from fitcheck.runtimes.torch_platform import torch_support
 
 
@@ -40,7 +40,7 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
 
 
 def _untraced(ask: Ask, arch: PipelineArchitecture) -> Support | None:
-    missing = [one.name for one in arch.components if one.role in (DENOISER, VAE) and trace(one.trace or "") is None]
+    missing = [one.name for one in arch.components if one.role in (DENOISER, VAE) and trace_of(one.trace, one.dtype) is None]
     if not missing:
         return None
     reason = (

@@ -72,9 +72,9 @@ class Weights:
         return self.buffers + sum(pinned_block(size) for leaf in self.leaves for size in leaf.sizes)
 
     @cached_property
-    def linears(self) -> tuple[tuple[str, tuple[str, int]], ...]:
-        """(module path, (type, elements)) of every GGUF weight that is dequantized when its module runs."""
-        return tuple((leaf.path, leaf.linear) for leaf in self.leaves if leaf.linear is not None)
+    def linears(self) -> dict[str, tuple[str, int]]:
+        """Module path → (type, elements) of every GGUF weight that is dequantized when its module runs."""
+        return {leaf.path: leaf.linear for leaf in self.leaves if leaf.linear is not None}
 
     @cached_property
     def cast(self) -> int:
