@@ -13,13 +13,16 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.memory import dequantization
-from fitcheck.models.families.pipeline.architecture import VAE, Component
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
+from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import Weights
 from fitcheck.units import Interval
 
+# tokens of an encoder of images or sound, whose number is not in the question
+_TOKENS = 1024
 Sizes = tuple[tuple[str, int], ...]
 Linears = Mapping[str, tuple[str, int]]
 
@@ -28,7 +31,7 @@ Linears = Mapping[str, tuple[str, int]]
 class Made:
     """One call's activations: ``peak`` bytes alive at once without workspaces, ``scratch`` bytes of workspaces beside
     them, ``outputs`` bytes that stay for what follows, ``flops`` and ``traffic`` (bytes) of the whole call, ``kernels``
-    that it launches. ``bounded`` says that another call stands in for one that was not traced."""
+    that it launches. ``reserved`` are bytes that the caching allocator takes for the call alone. ``bounded`` says that another call stands in for one that was not traced."""
 
     peak: int
     scratch: Interval[int]
@@ -37,13 +40,18 @@ class Made:
     flops: int
     traffic: int
     kernels: int
+    reserved: int = 0
     bounded: bool = False
 
 
 def made_by(stage: Stage, weights: Weights) -> Made | None:
-    """Activations of one call of the stage; ``None`` where its component has no trace."""
+    """Activations of one call of the stage; ``None`` where its component has no trace and none can stand in: what a
+    text encoder makes is small beside its weights, so that a bound by its tokens says enough."""
     sizes = tuple(sorted(stage.sizes.items()))
-    return _made(stage.component, stage.call, sizes, weights)
+    found = _made(stage.component, stage.call, sizes, weights)
+    if found is None and stage.component.role not in (DENOISER, VAE):
+        return _by_tokens(stage.sizes.get("text", _TOKENS), weights)
+    return found
 
 
 @lru_cache(maxsize=2048)
@@ -64,6 +72,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Ma
         flops=one.total("flops", given),
         traffic=one.total("moved", given),
         kernels=watched.allocations,
+        reserved=watched.reserved + peak - watched.peak,
         bounded=name != call,
     )
 
@@ -71,6 +80,22 @@ def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Ma
 def _call(found: Trace, call: str) -> str | None:
     """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder."""
     return call if has_call(found, call) else "decode" if call == "encode" and has_call(found, "decode") else None
+
+
+def _by_tokens(tokens: int, weights: Weights) -> Made:
+    """A bound for an encoder that was not traced: bytes a token, and two operations for each weight and token."""
+    low, best, high = (tokens * one for one in load(ROOM, "bounds")["encoder_bytes_a_token"]["bytes"])
+    parameters = weights.stored // 2
+    return Made(
+        peak=low,
+        scratch=Interval(0, best - low, high - low),
+        outputs=best // 4,
+        inputs=0,
+        flops=2 * parameters * tokens,
+        traffic=weights.stored + 20 * best,
+        kernels=2 * weights.tensors,
+        bounded=True,
+    )
 
 
 def has_call(found: Trace, call: str) -> bool:
@@ -87,6 +112,7 @@ class Watched:
     entered: Mapping[str, int]
     inside: Mapping[str, int]
     allocations: int
+    reserved: int
 
     def peak_with(self, quantized: Linears) -> int:
         """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
@@ -107,6 +133,8 @@ class Watched:
 @lru_cache(maxsize=256)
 def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     alive: list[int] = []
+    blocks: list[CachedBlock | None] = []
+    allocator = CachingAllocator()
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
     live = top = since = 0
@@ -115,8 +143,11 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             alive.append(rounded(event.value))
             live += alive[-1]
             since = max(since, live)
+            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
         elif event.kind == FREE:
             live -= alive[event.value]
+            if (block := blocks[event.value]) is not None:
+                allocator.release(block)
         elif event.kind == ENTER:
             top, since = max(top, since), live
             entered[event.path] = max(entered.get(event.path, 0), live)
@@ -124,7 +155,36 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             # of a leaf this is all that happened since it was entered
             inside[event.path] = max(inside.get(event.path, 0), since)
             top = max(top, since)
-    return Watched(max(top, since), entered, inside, len(alive))
+    return Watched(max(top, since), entered, inside, len(alive), allocator.peak_reserved)
+
+
+@lru_cache(maxsize=256)
+def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple[int, ...]:
+    """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
+    back; the last of each says whether what the call hands out stays."""
+    allocator, found = CachingAllocator(), []
+    kept: list[CachedBlock] = []
+    for trace, call, sizes, stays in calls:
+        blocks: list[CachedBlock | None] = []
+        for event in trace.call(call, dict(sizes)).events(dict(sizes)):
+            if event.kind == ALLOCATE:
+                blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
+            elif event.kind == FREE and (block := blocks[event.value]) is not None:
+                allocator.release(block)
+                blocks[event.value] = None
+        left = [block for block in blocks if block is not None]
+        kept += left if stays else []
+        for block in () if stays else left:
+            allocator.release(block)
+        found.append(allocator.peak_reserved)
+    return tuple(found)
+
+
+def traced_call(stage: Stage) -> tuple[Trace, str, Sizes] | None:
+    """The trace, the name of the call in it and its sizes; ``None`` without one."""
+    found = trace_of(stage.component.trace, stage.component.dtype)
+    name = None if found is None else _call(found, stage.call)
+    return None if found is None or name is None else (found, name, tuple(sorted(stage.sizes.items())))
 
 
 def _cast(weights: Weights) -> Interval[int]:

@@ -72,9 +72,7 @@ def replay(
         card.stage(stage, found)
         before = result.phases.get(stage.phase, Peak(0, 0))
         peak = card.measured()
-        result.phases[stage.phase] = Peak(
-            max(before.allocated, peak.allocated), max(before.reserved, peak.reserved)
-        )
+        result.phases[stage.phase] = Peak(max(before.allocated, peak.allocated), max(before.reserved, peak.reserved))
     return result
 
 
@@ -85,9 +83,7 @@ def _has(found: Trace, call: str) -> bool:
 class _Card:
     """Blocks in use, by what they are for."""
 
-    def __init__(
-        self, allocator: CachingAllocator, tier: Tier, arch: PipelineArchitecture, offload: Offload
-    ) -> None:
+    def __init__(self, allocator: CachingAllocator, tier: Tier, arch: PipelineArchitecture, offload: Offload) -> None:
         self._allocator, self._tier, self._arch, self._offload = allocator, tier, arch, offload
         self._components: dict[str, list[CachedBlock]] = {}
         self._kept: list[CachedBlock] = []
@@ -100,9 +96,7 @@ class _Card:
     def start(self) -> None:
         """What is on the card before the first call."""
         for one in self._arch.components:
-            if self._offload.resident or (
-                self._offload.by_component and one.name in self._arch.excluded_from_offload
-            ):
+            if self._offload.resident or (self._offload.by_component and one.name in self._arch.excluded_from_offload):
                 self._bring(one.name)
 
     def measure(self) -> None:

@@ -6,18 +6,21 @@ group offload by block moves the entries of the lists that are direct children o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 
 from fitcheck.memory.blocks import device_block, pinned_block
+from fitcheck.memory.caching_allocator import LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.models.families.pipeline.architecture import Component
 from fitcheck.models.families.pipeline.schemes import Scheme, Stored
 from fitcheck.models.families.pipeline.tables import entries
 from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.models.quant import TYPES, tensor_bytes
+from fitcheck.runtimes.diffusers.traces import rounded
 
 # (format, stored type) → weights in each element of a stored tensor that become 16 bit for their product: 4 bit of
 # bitsandbytes and torchao's weights are dequantized, layerwise casting casts; int8 of bitsandbytes and int4 of torchao
@@ -65,6 +68,15 @@ class Weights:
     def on_card(self) -> int:
         """Bytes that the card's allocator hands out for all of it."""
         return self.buffers + sum(leaf.nbytes for leaf in self.leaves)
+
+    @cached_property
+    def segments(self) -> int:
+        """Bytes of the segments that the card's allocator takes for all of it: blocks of one size share segments of
+        their own, which is what the replica finds to a few per mille."""
+        counts = Counter(rounded(size) for leaf in self.leaves for size in leaf.sizes)
+        small = sum(size * count for size, count in counts.items() if size <= SMALL)
+        large = sum(_segments(size, count) for size, count in counts.items() if size > SMALL)
+        return self.buffers + large + rounded(small)
 
     @cached_property
     def pinned(self) -> int:
@@ -129,6 +141,14 @@ def _weights(tensors: Iterable[Stored], component: Component, form: str) -> Weig
     return Weights(leaves, component.buffers)
 
 
+def _segments(size: int, count: int) -> int:
+    """Bytes of the segments that hold ``count`` blocks of more than 1 MiB."""
+    if size >= LARGE:
+        return -(-size // _MULTIPLE) * _MULTIPLE * count
+    return -(-count // (MIDDLE_SEGMENT // size)) * MIDDLE_SEGMENT
+
+
+_MULTIPLE = 2 << 20
 _block = lru_cache(maxsize=4096)(device_block)
 
 
