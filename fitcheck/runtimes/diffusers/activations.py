@@ -31,7 +31,8 @@ Linears = Mapping[str, tuple[str, int]]
 class Made:
     """One call's activations: ``peak`` bytes alive at once without workspaces, ``scratch`` bytes of workspaces beside
     them, ``outputs`` bytes that stay for what follows, ``flops`` and ``traffic`` (bytes) of the whole call, ``kernels``
-    that it launches. ``reserved`` are bytes that the caching allocator takes for the call alone. ``bounded`` says that another call stands in for one that was not traced."""
+    that it launches. ``reserved`` are bytes that the caching allocator takes for the call alone. ``bounded`` says that
+    another call or a bound stands in for one that was not traced."""
 
     peak: int
     scratch: Interval[int]
@@ -196,5 +197,5 @@ def _cast(weights: Weights) -> Interval[int]:
 def _workspace(component: Component, peak: int, batch: int) -> Interval[int]:
     """Bytes that convolutions take beside ``peak`` traced ones."""
     table: dict[str, Any] = load(ROOM, "workspaces")["components"]
-    row = table.get(component.trace) or table["elsewhere"]
+    row = table.get(component.trace or "") or table["elsewhere"]
     return Interval(*(round(share * peak) for share in row["single" if batch == 1 else "several"]))

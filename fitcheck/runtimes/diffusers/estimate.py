@@ -50,6 +50,10 @@ class Laid:
         beside = 0 if made is None else made.peak + made.inputs + int(getattr(made.scratch, end))
         return self.held.resident + self.held.window + self.kept + beside
 
+    def least(self, end: str) -> int:
+        """Bytes that the allocator cannot do without: whole segments of the weights that stay."""
+        return self.allocated(end) + self.held.segments - self.held.resident
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -37,7 +37,8 @@ def seconds(
     found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
     if found is None or found.seconds is None or (calibration is not None and calibration.spread is not None):
         return found
-    wide = load(ROOM, "seconds")["unfitted"]
+    table = load(ROOM, "seconds")
+    wide = table["formats"].get(tier.format, table["unfitted"])
     spread = found.seconds
     return replace(found, seconds=Interval(spread.low * wide["low"], spread.best, spread.high * wide["high"]))
 
