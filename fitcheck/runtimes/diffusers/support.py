@@ -6,11 +6,11 @@ from fitcheck.data_files import load
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import unreadable
-from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
 from fitcheck.runtimes.diffusers.traces import trace_of
+from fitcheck.runtimes.diffusers.weights import weights_of
 from fitcheck.runtimes.torch_platform import torch_support
 
 
@@ -22,17 +22,18 @@ def platform(ask: Ask, arch: PipelineArchitecture, offload: Offload) -> Support 
     found = torch_support(card, row, streams=offload.mode != NONE)
     if found is not None and found.verdict is Verdict.NO:
         return found
-    return _file(ask) or _hooks(arch, offload) or _quantizer(ask, offload) or _untraced(ask, arch) or found
+    return _file(ask, arch) or _hooks(arch, offload) or _quantizer(ask, offload) or _untraced(ask, arch) or found
 
 
-def _file(ask: Ask) -> Support | None:
+def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
     """Files that diffusers does not read."""
     if (why := unreadable(ask.tier)) is not None:
         return Support(Verdict.NO, Constraint.RUNTIME, f"Tier {ask.tier.name}: {why}.", decides=True)
     if ask.tier.format != "gguf":
         return None
     known = set(load(ROOM, "support")["gguf_types"]["names"])
-    refused = sorted(name for name in ask.tier.tensors.bytes_by_type if TYPES[name].quantized and name not in known)
+    used = {kind for one in arch.components for kind, _ in weights_of(ask.tier, one).linears.values()}
+    refused = sorted(used - known)
     if not refused:
         return None
     reason = f"diffusers 0.42.1 does not dequantize {', '.join(refused)} (quantizers/gguf/utils.py)."

@@ -121,24 +121,37 @@ def _tier_weights(tier: Tier, component: Component) -> Weights:
 
 
 def _weights(tensors: Iterable[Stored], component: Component, form: str) -> Weights:
-    found: dict[str, list[int]] = {}
+    sizes: dict[str, list[int]] = {}
+    blocks: dict[str, int] = {}
     linears: dict[str, tuple[str, int]] = {}
     casts: dict[str, int] = {}
     for name, shape, kind in tensors:
         path = module_path(name)
-        size = _bytes(name, shape, kind, component, form) if kind == "F32" else _stored_bytes(shape, kind)
-        found.setdefault(path, []).append(size)
-        if len(shape) < 2:
-            continue
-        if TYPES[kind].quantized:
-            linears[path] = (kind, prod(shape))
-        elif (per_byte := _CAST.get((form, kind))) is not None:
-            casts[path] = per_byte * prod(shape)
+        if kind == "F32" and _is_narrowed(name, component, form):
+            kind = "BF16"
+        size, block, linear, cast = _kept_as(shape, kind, form)
+        if path in sizes:
+            sizes[path].append(size)
+            blocks[path] += block
+        else:
+            sizes[path], blocks[path] = [size], block
+        if linear is not None:
+            linears[path] = linear
+        elif cast:
+            casts[path] = cast
     leaves = tuple(
-        Leaf(path, tuple(sizes), sum(map(_block, sizes)), linears.get(path), casts.get(path, 0))
-        for path, sizes in found.items()
+        Leaf(path, tuple(one), blocks[path], linears.get(path), casts.get(path, 0)) for path, one in sizes.items()
     )
     return Weights(leaves, component.buffers)
+
+
+@lru_cache(maxsize=4096)
+def _kept_as(shape: tuple[int, ...], kind: str, form: str) -> tuple[int, int, tuple[str, int] | None, int]:
+    """Bytes, bytes of the allocator's block, (type, elements) of a GGUF weight, elements of another packed one."""
+    size = tensor_bytes(shape, TYPES[kind])
+    elements = prod(shape) if len(shape) > 1 else 0
+    linear = (kind, elements) if elements and TYPES[kind].quantized else None
+    return size, device_block(size), linear, _CAST.get((form, kind), 0) * elements
 
 
 def _segments(size: int, count: int) -> int:
@@ -149,27 +162,20 @@ def _segments(size: int, count: int) -> int:
 
 
 _MULTIPLE = 2 << 20
-_block = lru_cache(maxsize=4096)(device_block)
 
 
-@lru_cache(maxsize=4096)
-def _stored_bytes(shape: tuple[int, ...], kind: str) -> int:
-    return tensor_bytes(shape, TYPES[kind])
-
-
+@lru_cache(maxsize=65536)
 def module_path(name: str) -> str:
     """``"blocks.0.attn.to_q.weight"`` → ``"blocks.0.attn.to_q"``; what packing adds to a weight is its module's."""
     path, found, _ = name.partition(".weight")
     return path if found else name.rpartition(".")[0]
 
 
-def _bytes(name: str, shape: tuple[int, ...], kind: str, component: Component, form: str) -> int:
-    """Bytes once loaded: diffusers casts what a GGUF file keeps in F32 to the compute dtype, except for the parts that
-    a class keeps in single precision (models/model_loading_utils.py, load_model_dict_into_meta)."""
+def _is_narrowed(name: str, component: Component, form: str) -> bool:
+    """Whether diffusers casts an F32 tensor to 16 bit: it does so for what a GGUF file keeps in F32, except for the
+    parts that a class keeps in single precision (models/model_loading_utils.py, load_model_dict_into_meta)."""
     parts = name.split(".")
-    if form != "gguf" or component.dtype == "fp32" or any(one in parts for one in component.single_precision):
-        return _stored_bytes(shape, kind)
-    return 2 * prod(shape)
+    return form == "gguf" and component.dtype != "fp32" and not any(one in parts for one in component.single_precision)
 
 
 @dataclass(frozen=True, slots=True)
