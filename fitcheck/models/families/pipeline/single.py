@@ -29,7 +29,7 @@ ARCHITECTURES = frozenset(
 # tensors that no language model has, one for each layout of a denoiser
 _PROBES = re.compile(
     r"(double_blocks|single_blocks|joint_blocks|double_stream_blocks|transformer_blocks|single_transformer_blocks)\.0\."
-    r"|noise_refiner\.0\.|blocks\.0\.(self_attn|cross_attn)\.|layers\.0\.adaLN_modulation|input_blocks\.0\.0\."
+    r"|noise_refiner\.0\.|blocks\.0\.(self_attn|cross_attn|attn1)\.|layers\.0\.adaLN_modulation|input_blocks\.0\.0\."
 )
 _WRAPPERS = ("model.diffusion_model.", "diffusion_model.", "net.")
 # scales beside quantized weights, which are no parameters of the model
