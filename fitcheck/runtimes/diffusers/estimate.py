@@ -18,7 +18,7 @@ from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import weights_of
+from fitcheck.runtimes.diffusers.weights import Weights, weights_of
 from fitcheck.units import Interval
 
 
@@ -113,10 +113,22 @@ def estimate(
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
     kept = 0
     for one in held(arch, tier, offload, stages):
-        made = made_by(one.stage, weights_of(tier, one.stage.component))
-        yield Laid(one, made, kept, tier)
+        weights = weights_of(tier, one.stage.component)
+        made = made_by(one.stage, weights)
+        yield Laid(one, made, kept + _joined(one.stage, made) + _upcast(one.stage, weights), tier)
         if one.stage.phase == ENCODE and made is not None:
             kept += made.outputs
+
+
+def _joined(stage: Stage, made: Made | None) -> int:
+    """Bytes of all decoded tiles, and of the picture that they are joined to."""
+    return 0 if made is None or stage.tiles == 1 else 2 * stage.tiles * made.outputs
+
+
+def _upcast(stage: Stage, weights: Weights) -> int:
+    """Bytes by which an autoencoder stored in 16 bit grows when it is upcast for the decode."""
+    component = stage.component
+    return weights.on_card if stage.child and component.dtype == "fp32" != component.stored else 0
 
 
 def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:

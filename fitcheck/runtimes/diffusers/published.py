@@ -154,6 +154,8 @@ def _workload(architecture: object, tier: Tier, row: Mapping[str, str]) -> Workl
         frames=int(row["frames"]) if row["frames"] else None,
         steps=int(row["steps"]) if row["steps"] else None,
         batch=int(row["batch"] or 1),
+        # one forward of a denoiser alone was measured with one sample, without guidance's second
+        cfg=None if row["component_scope"] == _PIPELINE else 1.0,
     )
     return workload_for(architecture.tasks[0], architecture, tier, usual)
 
