@@ -119,9 +119,11 @@ def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) 
         if component.role != VAE:
             continue
         batch, times = (1, workload.batch) if offload.slicing else (workload.batch, 1)
-        width, height, tiles = decoded(component, workload.width, workload.height) if offload.tiling else (
-            workload.width, workload.height, 1)  # fmt: skip
-        yield Stage(DECODE, component, "decode", _pixels(arch, width, height, workload.frames, batch), times * tiles, tiles)
+        width, height, tiles = workload.width, workload.height, 1
+        if offload.tiling:
+            width, height, tiles = decoded(component, width, height)
+        sizes = _pixels(arch, width, height, workload.frames, batch)
+        yield Stage(DECODE, component, "decode", sizes, times * tiles, tiles)
 
 
 def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:
