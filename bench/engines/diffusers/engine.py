@@ -93,7 +93,7 @@ class PipelineEngine:
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
                 generator=generator, output_type="pt", return_dict=False, callback_on_step_end=clock.step,
                 **({"num_frames": work.frames} if self.recipe.video else {}),
-                **self.recipe.call(self.recipe.text),
+                **self.recipe.call(self.recipe.text, work.cfg),
             )  # fmt: skip
         output = result[0].detach().to("cpu")
         return PassReport(

@@ -57,11 +57,23 @@ class Recipe:
         return {name: length or text for name, length in self.style.tokenizers.items()}
 
     def call(self, text: int, cfg: float | None = None) -> dict[str, Any]:
-        """Arguments of the call beside prompt, sizes and steps."""
+        """Arguments of the call beside prompt, sizes and steps; without ``cfg`` the guidance is the style's."""
         found = dict(self.style.call)
         if self.style.sequence:
             found[self.style.sequence] = text
+        if cfg is not None and self.guided_by is not None:
+            found[self.guided_by] = cfg
         return found
+
+    @property
+    def guided_by(self) -> str | None:
+        """The argument that holds the guidance's scale."""
+        return next((name for name in ("true_cfg_scale", "guidance_scale") if name in self.style.call), None)
+
+    @property
+    def cfg(self) -> float:
+        """The guidance's scale when nobody says."""
+        return float(self.style.call[self.guided_by]) if self.guided_by else 1.0
 
 
 _FLOW = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})

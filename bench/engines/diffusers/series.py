@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.assemble import card_info
+from bench.engines.diffusers.recipes import recipe
 from bench.job import Job
 from bench.link import run_link
 from bench.machine_info import machine_info
@@ -71,7 +72,7 @@ def _workload(entry: dict[str, Any], size: list[int], tiny: bool) -> Workload:
     if tiny:
         width, height, frames = 128 + 64 * (width > 1024), 128, [5] * len(frames)
     task = Task.T2V if frames else Task.T2I
-    return Workload(task, width, height, int(entry.get("steps", 4)), float(entry.get("cfg", 1.0)),
+    return Workload(task, width, height, int(entry.get("steps", 4)), float(entry.get("cfg", recipe(entry["model"]).cfg)),
                     frames=frames[0] if frames else 1)  # fmt: skip
 
 
