@@ -17,6 +17,7 @@ from fitcheck.models.families.pipeline.tiers import (
     PipelineTable,
     component_bytes,
     component_table,
+    component_types,
     table_of,
     unreadable,
 )
@@ -165,6 +166,7 @@ def test_packed_sizes_are_those_of_the_tables(slug: str) -> None:
         table = tier.tensors
         assert isinstance(table, PipelineTable)
         for component, how in table.parts:
+            assert component_types(component, how) == component_table(component, how).bytes_by_type
             assert component_bytes(component, how) == component_table(component, how).nbytes
 
 
