@@ -141,7 +141,7 @@ def main() -> None:
     target.write_text("{" + ",\n".join(lines) + "}\n")
     print(f"{len(tables)} tables, {target.stat().st_size:,} bytes", file=sys.stderr)
     (DATA / "classes.json").write_text(json.dumps(classes(), separators=(",", ":")) + "\n")
-    (DATA / "sizes.json").write_text(json.dumps(sizes(), separators=(",", ":")).replace("},", "},\n") + "\n")
+    (DATA / "sizes.json").write_text(json.dumps(sizes(), separators=(",", ":")).replace("}},", "}},\n") + "\n")
 
 
 def classes() -> dict[str, Any]:
@@ -161,18 +161,18 @@ def _is_model(found: type) -> bool:
     return issubclass(found, torch.nn.Module)
 
 
-def sizes() -> dict[str, dict[str, int]]:
-    """Bytes of every component of the catalog in every scheme that a tier stores it in."""
+def sizes() -> dict[str, dict[str, dict[str, int]]]:
+    """Bytes by storage type of every component of the catalog in every scheme that a tier stores it in."""
     from fitcheck.models.families.pipeline import catalog
     from fitcheck.models.families.pipeline.tiers import component_table, size_key
 
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, dict[str, int]]] = {}
     for slug in catalog.slugs():
         for tier in catalog.get(slug).tiers:
             for component, how in getattr(tier.tensors, "parts"):  # noqa: B009
                 key = size_key(component, how)
                 if key not in found.setdefault(component.trace, {}):
-                    found[component.trace][key] = component_table(component, how).nbytes
+                    found[component.trace][key] = component_table(component, how).bytes_by_type
     return found
 
 

@@ -17,11 +17,13 @@ from fitcheck.models.families.pipeline.tiers import (
     PipelineTable,
     component_bytes,
     component_table,
+    component_types,
     table_of,
     unreadable,
 )
 from fitcheck.models.find import find_model
 from fitcheck.models.workload import Product, Task
+from fitcheck.units import GIB
 
 # billions of parameters of denoisers and other parts, as published or counted by others (image_models.csv, 2026-11-26)
 PARAMETERS = {
@@ -73,6 +75,15 @@ FILES_16_BIT = {
     "clip-g-text-projection": 1_389_382_176,
     "clip-l-text": 246_144_152,
 }
+FILES_32_BIT = {
+    "autoencoder-kl-16": 335_304_388,
+    "autoencoder-kl-4-sdxl": 334_643_268,
+    "sd15-unet": 3_438_167_540,
+    "clip-g-text-projection": 2_778_702_264,
+    "clip-l-text": 492_265_168,
+}
+# sizes that a user listed in GiB (image_models.csv): the file's bytes a weight
+FILES_IN_GIB = {"autoencoder-kl-minimax-h3": (4.85, 2), "autoencoder-kl-minimax-h3-audio": (0.56, 4)}
 # published GGUF files: bytes on the hub, and how far the mixture's table may be from them
 GGUF_FILES = [
     ("flux.1-krea-dev", "Q8_0", 12_714_452_256, 1e-5),
@@ -123,11 +134,26 @@ def test_unpacked_table_has_the_parameters_that_the_class_has(trace: str) -> Non
     assert plain(trace) == tables.data()[trace]["elements"] >= tables.parameters(trace)
 
 
-@pytest.mark.parametrize(("trace", "published"), FILES_16_BIT.items())
-def test_published_files_hold_these_tensors(trace: str, published: int) -> None:
+@pytest.mark.parametrize(
+    ("trace", "width", "published"),
+    [(trace, 2, size) for trace, size in FILES_16_BIT.items()]
+    + [(trace, 4, size) for trace, size in FILES_32_BIT.items()],
+)
+def test_published_files_hold_these_tensors(trace: str, width: int, published: int) -> None:
     """What a file has beyond its tensors is its header: under 0.1 %, or 60 kB of a small file."""
-    header = published - 2 * plain(trace)
+    header = published - width * plain(trace)
     assert 0 < header < max(60_000, published / 1000)
+
+
+def test_the_published_text_encoder_holds_its_embedding_twice() -> None:
+    """t5xxl_fp16.safetensors, 9,787,841,024 bytes: tied in memory, stored once more in the file."""
+    twice = 2 * (plain("t5-xxl-encoder") + 32128 * 4096)
+    assert 0 < 9_787_841_024 - twice < 60_000
+
+
+@pytest.mark.parametrize(("trace", "gib", "width"), [(trace, *row) for trace, row in FILES_IN_GIB.items()])
+def test_sizes_that_users_list(trace: str, gib: float, width: int) -> None:
+    assert width * plain(trace) / GIB == pytest.approx(gib, abs=0.005)
 
 
 @pytest.mark.parametrize(("slug", "tier", "published", "tolerance"), GGUF_FILES)
@@ -165,6 +191,7 @@ def test_packed_sizes_are_those_of_the_tables(slug: str) -> None:
         table = tier.tensors
         assert isinstance(table, PipelineTable)
         for component, how in table.parts:
+            assert component_types(component, how) == component_table(component, how).bytes_by_type
             assert component_bytes(component, how) == component_table(component, how).nbytes
 
 

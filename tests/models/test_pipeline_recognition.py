@@ -212,6 +212,23 @@ def test_a_gguf_denoiser_brings_the_rest_of_its_pipeline(
     assert mine.tensors.bytes_by_branch == catalog.get(slug).tier_named(tier).tensors.bytes_by_branch
 
 
+def test_two_experts_files_are_one_tier(tmp_path: Path) -> None:
+    """A repository has a folder for each expert; a file alone stands for both."""
+    for expert in ("High", "Low"):
+        (tmp_path / f"{expert}Noise").mkdir()
+        for tier in ("Q4_K_S", "Q2_K"):
+            file = tmp_path / f"{expert}Noise" / f"Wan2.2-T2V-A14B-{expert}Noise-{tier}.gguf"
+            if (expert, tier) != ("Low", "Q2_K"):
+                write_gguf(file, "wan2.2-t2v-a14b", tier, architecture="wan")
+    identified = found(tmp_path)
+    assert identified.model.slug == "wan2.2-t2v-a14b"
+    assert sorted(tier.name for tier in identified.tiers) == ["Q2_K", "Q4_K_S"]
+    for tier in identified.tiers:
+        sizes = tier.tensors.bytes_by_branch
+        assert sizes["transformer"] == sizes["transformer_2"]
+        assert tier.disk_bytes == pytest.approx(tier.tensors.nbytes, rel=1e-3)
+
+
 def test_a_single_safetensors_denoiser(tmp_path: Path) -> None:
     """ComfyUI's files carry a wrapper's prefix and scales, and call the blocks by their publisher's names."""
     rows = []
