@@ -19,14 +19,12 @@ import torch
 
 DATA = Path(__file__).parent.parent / "fitcheck/models/families/pipeline/data"
 # as diffusers/hooks/_common.py lists them; what a leaf group holds and what layerwise casting stores in fp8
-_KINDS = {
+_KINDS: dict[str, tuple[type[torch.nn.Module], ...]] = {
     "l": (torch.nn.Linear,),
-    "c": (
-        torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d,
-        torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d,
-    ),
+    "c": (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d),
+    "t": (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d),
     "e": (torch.nn.Embedding,),
-}  # fmt: skip
+}
 Leaf = tuple[str, list[int], str]
 
 
@@ -52,18 +50,22 @@ def full_config(module: torch.nn.Module, entry: dict[str, Any]) -> dict[str, Any
 
 def leaves(module: torch.nn.Module) -> Iterator[Leaf]:
     """(path, shape, kind) in the order of the state dict; a "b" says that a bias lies beside it."""
-    modules = dict(module.named_modules())
-    stored: dict[str, torch.Tensor] = dict(module.named_parameters())
-    persistent = set(module.state_dict())
-    stored |= {name: value for name, value in module.named_buffers() if name in persistent}
+    modules, stored = dict(module.named_modules()), _stored(module)
     for path, names in groupby(stored, key=lambda name: name.rpartition(".")[0]):
         tensors = {name.rpartition(".")[2]: list(stored[name].shape) for name in names}
         kind = kind_of(modules[path])
         for part, shape in tensors.items():
-            if kind == "p" or part not in ("weight", "bias"):
+            if kind == "p" or part not in ("weight", "bias") or "weight" not in tensors:
                 yield (f"{path}.{part}".lstrip("."), shape, "n" if "norm" in path.rpartition(".")[2].lower() else "p")
             elif part == "weight":
                 yield (path, shape, kind + ("b" if "bias" in tensors else ""))
+
+
+def _stored(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds: parameters, tied ones once, and persistent buffers."""
+    stored: dict[str, torch.Tensor] = dict(module.named_parameters())
+    persistent = set(module.state_dict())
+    return stored | {name: value for name, value in module.named_buffers() if name in persistent}
 
 
 def kind_of(module: torch.nn.Module) -> str:
@@ -120,6 +122,7 @@ def table(key: str, entry: dict[str, Any]) -> dict[str, Any]:
         "single_precision_fp16": kept if entry["library"] == "transformers" else [],
         "buffers": sum(b.nbytes for name, b in module.named_buffers() if name not in persistent),
         "parameters": sum(p.numel() for p in module.parameters()),
+        "elements": sum(value.numel() for value in _stored(module).values()),
         "tensors": packed(items),
     }
     print(f"{key}: {row['parameters']:,} parameters, {len(items)} leaves, lists {lists}", file=sys.stderr)
@@ -138,7 +141,7 @@ def main() -> None:
     target.write_text("{" + ",\n".join(lines) + "}\n")
     print(f"{len(tables)} tables, {target.stat().st_size:,} bytes", file=sys.stderr)
     (DATA / "classes.json").write_text(json.dumps(classes(), separators=(",", ":")) + "\n")
-    (DATA / "sizes.json").write_text(json.dumps(sizes(), separators=(",", ":")).replace("},", "},\n") + "\n")
+    (DATA / "sizes.json").write_text(json.dumps(sizes(), separators=(",", ":")).replace("}},", "}},\n") + "\n")
 
 
 def classes() -> dict[str, Any]:
@@ -158,18 +161,18 @@ def _is_model(found: type) -> bool:
     return issubclass(found, torch.nn.Module)
 
 
-def sizes() -> dict[str, dict[str, int]]:
-    """Bytes of every component of the catalog in every scheme that a tier stores it in."""
+def sizes() -> dict[str, dict[str, dict[str, int]]]:
+    """Bytes by storage type of every component of the catalog in every scheme that a tier stores it in."""
     from fitcheck.models.families.pipeline import catalog
     from fitcheck.models.families.pipeline.tiers import component_table, size_key
 
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, dict[str, int]]] = {}
     for slug in catalog.slugs():
         for tier in catalog.get(slug).tiers:
             for component, how in getattr(tier.tensors, "parts"):  # noqa: B009
                 key = size_key(component, how)
                 if key not in found.setdefault(component.trace, {}):
-                    found[component.trace][key] = component_table(component, how).nbytes
+                    found[component.trace][key] = component_table(component, how).bytes_by_type
     return found
 
 

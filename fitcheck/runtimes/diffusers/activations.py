@@ -12,21 +12,27 @@ from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.models.families.pipeline.architecture import VAE
+from fitcheck.memory import dequantization
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
+from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, Trace, trace
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Trace, rounded, trace_of
+from fitcheck.runtimes.diffusers.weights import Weights
 from fitcheck.units import Interval
 
+# tokens of an encoder of images or sound, whose number is not in the question
+_TOKENS = 1024
 Sizes = tuple[tuple[str, int], ...]
-Linears = tuple[tuple[str, tuple[str, int]], ...]
+Linears = Mapping[str, tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
     """One call's activations: ``peak`` bytes alive at once without workspaces, ``scratch`` bytes of workspaces beside
     them, ``outputs`` bytes that stay for what follows, ``flops`` and ``traffic`` (bytes) of the whole call, ``kernels``
-    that it launches. ``bounded`` says that another call stands in for one that was not traced."""
+    that it launches. ``reserved`` are bytes that the caching allocator takes for the call alone. ``bounded`` says that
+    another call or a bound stands in for one that was not traced."""
 
     peak: int
     scratch: Interval[int]
@@ -35,61 +41,161 @@ class Made:
     flops: int
     traffic: int
     kernels: int
+    reserved: int = 0
     bounded: bool = False
 
 
-def made_by(stage: Stage, quantized: Mapping[str, tuple[str, int]]) -> Made | None:
-    """Activations of one call of the stage; ``None`` where its component has no trace."""
-    return _made(
-        stage.component.trace or "",
-        stage.call,
-        tuple(sorted(stage.sizes.items())),
-        tuple(sorted(quantized.items())),
-        stage.component.role == VAE,
-    )
+def made_by(stage: Stage, weights: Weights) -> Made | None:
+    """Activations of one call of the stage; ``None`` where its component has no trace and none can stand in: what a
+    text encoder makes is small beside its weights, so that a bound by its tokens says enough."""
+    sizes = tuple(sorted(stage.sizes.items()))
+    found = _made(stage.component, stage.call, sizes, weights)
+    if found is None and stage.component.role not in (DENOISER, VAE):
+        return _by_tokens(stage.sizes.get("text", _TOKENS), weights)
+    return found
 
 
 @lru_cache(maxsize=2048)
-def _made(
-    key: str,
-    call: str,
-    sizes: tuple[tuple[str, int], ...],
-    quantized: tuple[tuple[str, tuple[str, int]], ...],
-    vae: bool,
-) -> Made | None:
-    found = trace(key)
-    if found is None:
-        return None
-    name = _call(found, call)
-    if name is None:
+def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Made | None:
+    found = trace_of(component.trace, component.dtype)
+    name = None if found is None else _call(found, call)
+    if found is None or name is None:
         return None
     given = dict(sizes)
-    activations = found.activations(name, given, dict(quantized))
+    one = found.call(name, given)
+    watched = _watched(found, name, sizes)
+    peak = watched.peak_with(weights.linears)
     return Made(
-        peak=activations.peak,
-        scratch=_workspace(key, activations.peak, given.get("batch", 1)) if vae else Interval.exactly(0),
-        outputs=activations.outputs,
-        inputs=activations.inputs,
-        flops=activations.flops,
-        traffic=activations.nbytes,
-        kernels=_kernels(found, name, sizes),
+        peak=peak,
+        scratch=_workspace(component, peak, given.get("batch", 1)) if component.role == VAE else _cast(weights),
+        outputs=one.total("outputs", given),
+        inputs=one.total("inputs", given),
+        flops=one.total("flops", given),
+        traffic=one.total("moved", given),
+        kernels=watched.allocations,
+        reserved=watched.reserved + peak - watched.peak,
         bounded=name != call,
     )
 
 
 def _call(found: Trace, call: str) -> str | None:
     """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder."""
-    return call if call in found.calls else "decode" if call == "encode" and "decode" in found.calls else None
+    return call if has_call(found, call) else "decode" if call == "encode" and has_call(found, "decode") else None
 
 
-@lru_cache(maxsize=512)
-def _kernels(found: Trace, call: str, sizes: Sizes) -> int:
-    """Allocations stand for kernels: nearly each kernel makes one tensor."""
-    return sum(event.kind == ALLOCATE for event in found.calls[call].events(dict(sizes)))
+def _by_tokens(tokens: int, weights: Weights) -> Made:
+    """A bound for an encoder that was not traced: bytes a token, and two operations for each weight and token."""
+    low, best, high = (tokens * one for one in load(ROOM, "bounds")["encoder_bytes_a_token"]["bytes"])
+    parameters = weights.stored // 2
+    return Made(
+        peak=low,
+        scratch=Interval(0, best - low, high - low),
+        outputs=best // 4,
+        inputs=0,
+        flops=2 * parameters * tokens,
+        traffic=weights.stored + 20 * best,
+        kernels=2 * weights.tensors,
+        bounded=True,
+    )
 
 
-def _workspace(key: str, peak: int, batch: int) -> Interval[int]:
+def has_call(found: Trace, call: str) -> bool:
+    """Whether the call was traced, for one picture or several."""
+    return call in found.calls or f"{call}@batched" in found.calls
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One call watched once: most bytes alive, and for every module the bytes alive when it is entered and most of them
+    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor."""
+
+    peak: int
+    entered: Mapping[str, int]
+    inside: Mapping[str, int]
+    allocations: int
+    reserved: int
+
+    def peak_with(self, quantized: Linears) -> int:
+        """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
+        leaves, so no two of them are dequantized at a time."""
+        top = self.peak
+        for path, (kind, elements) in quantized.items():
+            if path not in self.entered:
+                continue
+            cost = dequantization.cost(kind)
+            top = max(
+                top,
+                self.entered[path] + round(cost.peak_bytes * elements),
+                self.inside[path] + rounded(round(cost.linear_bytes * elements)),
+            )
+        return top
+
+
+@lru_cache(maxsize=256)
+def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
+    alive: list[int] = []
+    blocks: list[CachedBlock | None] = []
+    allocator = CachingAllocator()
+    entered: dict[str, int] = {}
+    inside: dict[str, int] = {}
+    live = top = since = 0
+    for event in found.call(call, dict(sizes)).events(dict(sizes)):
+        if event.kind == ALLOCATE:
+            alive.append(rounded(event.value))
+            live += alive[-1]
+            since = max(since, live)
+            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
+        elif event.kind == FREE:
+            live -= alive[event.value]
+            if (block := blocks[event.value]) is not None:
+                allocator.release(block)
+        elif event.kind == ENTER:
+            top, since = max(top, since), live
+            entered[event.path] = max(entered.get(event.path, 0), live)
+        else:
+            # of a leaf this is all that happened since it was entered
+            inside[event.path] = max(inside.get(event.path, 0), since)
+            top = max(top, since)
+    return Watched(max(top, since), entered, inside, len(alive), allocator.peak_reserved)
+
+
+@lru_cache(maxsize=256)
+def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple[int, ...]:
+    """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
+    back; the last of each says whether what the call hands out stays."""
+    allocator, found = CachingAllocator(), []
+    kept: list[CachedBlock] = []
+    for trace, call, sizes, stays in calls:
+        blocks: list[CachedBlock | None] = []
+        for event in trace.call(call, dict(sizes)).events(dict(sizes)):
+            if event.kind == ALLOCATE:
+                blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
+            elif event.kind == FREE and (block := blocks[event.value]) is not None:
+                allocator.release(block)
+                blocks[event.value] = None
+        left = [block for block in blocks if block is not None]
+        kept += left if stays else []
+        for block in () if stays else left:
+            allocator.release(block)
+        found.append(allocator.peak_reserved)
+    return tuple(found)
+
+
+def traced_call(stage: Stage) -> tuple[Trace, str, Sizes] | None:
+    """The trace, the name of the call in it and its sizes; ``None`` without one."""
+    found = trace_of(stage.component.trace, stage.component.dtype)
+    name = None if found is None else _call(found, stage.call)
+    return None if found is None or name is None else (found, name, tuple(sorted(stage.sizes.items())))
+
+
+def _cast(weights: Weights) -> Interval[int]:
+    """Bytes of the largest weight in 16 bit, which may or may not lie there while most activations do."""
+    most = rounded(2 * weights.largest_cast)
+    return Interval(0, most, most)
+
+
+def _workspace(component: Component, peak: int, batch: int) -> Interval[int]:
     """Bytes that convolutions take beside ``peak`` traced ones."""
     table: dict[str, Any] = load(ROOM, "workspaces")["components"]
-    row = table.get(key) or table["elsewhere"]
+    row = table.get(component.trace or "") or table["elsewhere"]
     return Interval(*(round(share * peak) for share in row["single" if batch == 1 else "several"]))

@@ -12,13 +12,13 @@ from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.diffusers.activations import Made, made_by
+from fitcheck.runtimes.diffusers.activations import Made, made_by, reserved_in_turn, traced_call
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import weights_of
+from fitcheck.runtimes.diffusers.weights import Weights, weights_of
 from fitcheck.units import Interval
 
 
@@ -49,6 +49,10 @@ class Laid:
         made = self.made
         beside = 0 if made is None else made.peak + made.inputs + int(getattr(made.scratch, end))
         return self.held.resident + self.held.window + self.kept + beside
+
+    def least(self, end: str) -> int:
+        """Bytes that the allocator cannot do without: whole segments of the weights that stay."""
+        return self.allocated(end) + self.held.segments - self.held.resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,14 @@ def estimate(
     error = table["allocated_error"]["value"]
     ends = [max(one.allocated(end) for one in laid) + scratch for end in ("low", "best", "high")]
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
-    reserved = _reserved(allocated, laid, table)
+    reserved = _reserved(allocated, laid, offload, scratch)
     beside = context(capability, second_stream=offload.stream)
-    required = Interval(allocated.low, allocated.best, round(allocated.high * (1 + table["required_over"]["value"])))
+    least = [
+        max(one.allocated(end) + one.held.segments - one.held.resident for one in laid) for end in ("best", "high")
+    ]
+    best = min(max(allocated.best, least[0] + scratch), reserved.best)
+    high = round(max(best, least[1] + scratch) * (1 + table["required_over"]["value"]))
+    required = Interval(min(allocated.low, best), best, max(high, allocated.high))
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
     return Footprint(
         cards=(memory,),
@@ -104,10 +113,22 @@ def estimate(
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
     kept = 0
     for one in held(arch, tier, offload, stages):
-        made = made_by(one.stage, weights_of(tier, one.stage.component).linears)
-        yield Laid(one, made, kept, tier)
+        weights = weights_of(tier, one.stage.component)
+        made = made_by(one.stage, weights)
+        yield Laid(one, made, kept + _joined(one.stage, made) + _upcast(one.stage, weights), tier)
         if one.stage.phase == ENCODE and made is not None:
             kept += made.outputs
+
+
+def _joined(stage: Stage, made: Made | None) -> int:
+    """Bytes of all decoded tiles, and of the picture that they are joined to."""
+    return 0 if made is None or stage.tiles == 1 else 2 * stage.tiles * made.outputs
+
+
+def _upcast(stage: Stage, weights: Weights) -> int:
+    """Bytes by which an autoencoder stored in 16 bit grows when it is upcast for the decode."""
+    component = stage.component
+    return weights.on_card if stage.child and component.dtype == "fp32" != component.stored else 0
 
 
 def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:
@@ -123,14 +144,41 @@ def _phase(one: Laid, scratch: int) -> Phase:
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
-def _reserved(
-    allocated: Interval[int], laid: tuple[Laid, ...], table: dict[str, dict[str, list[float]]]
-) -> Interval[int]:
-    """What the allocator keeps beside: blocks of every phase's activations that others do not fit into."""
-    moving = max(one.allocated("best") - one.held.resident for one in laid)
-    shares = table["reserved_over_activations"]["share"]
-    low, best, high = (round(share * moving) for share in shares)
-    return Interval(allocated.low + low, allocated.best + best, allocated.high + high)
+def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], offload: Offload, workspace: int) -> Interval[int]:
+    """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
+    comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside."""
+    table = load(ROOM, "allocator")
+    in_turn = _in_turn(laid)
+    ends = []
+    for end, share in enumerate(table["reserved_workspaces"]["share"]):
+        streamed = table["streamed_windows"]["share"][end] if offload.stream else 1.0
+        most = 0
+        for one, cached in zip(laid, in_turn, strict=True):
+            made = one.made
+            alone = 0 if made is None else made.reserved + made.inputs
+            scratch = 0 if made is None else round(share * _end(made.scratch, end))
+            beside = alone if one.held.fresh else max(alone, cached)
+            most = max(most, one.held.segments + round(streamed * one.held.window) + beside + scratch + one.kept)
+        ends.append(most + workspace)
+    off = table["reserved_error"]["value"]
+    low, best, high = max(allocated.low, round(ends[0] * (1 - off))), ends[1], round(ends[2] * (1 + off))
+    best = max(best, allocated.best)
+    return Interval(min(low, best), best, max(high, best, allocated.high))
+
+
+def _end(interval: Interval[int], end: int) -> int:
+    return (interval.low, interval.best, interval.high)[end]
+
+
+def _in_turn(laid: tuple[Laid, ...]) -> tuple[int, ...]:
+    """Bytes held after each stage where the cache is never emptied."""
+    calls = [traced_call(one.stage) for one in laid]
+    found = iter(
+        reserved_in_turn(
+            tuple((*call, one.stage.phase == ENCODE) for one, call in zip(laid, calls, strict=True) if call is not None)
+        )
+    )
+    return tuple(0 if call is None else next(found) for call in calls)
 
 
 def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:
@@ -140,7 +188,7 @@ def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Lai
         notes.append(f"the denoiser sees {denoise.sizes['tokens']} image tokens and {denoise.sizes['text']} of text")
     bounded = Layout(laid).bounded
     if bounded:
-        notes.append(f"encoding by {', '.join(bounded)} is bounded by its decoder, which is larger")
+        notes.append(f"what {', '.join(bounded)} makes was not traced for every call: a bound stands in")
     if arch.experts is not None:
         notes.append("two denoisers share the steps; half of them each is assumed")
     return tuple(notes)

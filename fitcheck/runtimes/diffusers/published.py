@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from fitcheck.data_files import read_text
 from fitcheck.hardware.card import Card
@@ -16,6 +17,7 @@ from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import Ask, Figure, Measured
@@ -30,7 +32,7 @@ from fitcheck.units import GIB
 
 USES = ("scored", "fitted")
 _CARDS = {"H100 80GB": "h100-sxm5-80gb", "L40S 48GB (CI runner group aws-g6e-4xlarge)": "l40s"}
-_PIPELINE = "pipeline"
+_PIPELINE, _BITSANDBYTES = "pipeline", ("bitsandbytes", "bnb")
 
 
 def rows() -> Iterator[dict[str, str]]:
@@ -119,6 +121,8 @@ def _ask(row: Mapping[str, str]) -> Ask | None:
     tier = model.tier(row["tier_key"])
     if tier is None:
         return None
+    if row["precision_quant"].startswith(_BITSANDBYTES):
+        tier = _as_loaded_then(tier, model.architecture)
     placement = placement_of(row["mode_key"], PipelineOptions())
     ask = Ask(model, tier, placement, _workload(model.architecture, tier, row), _machine(find_card(card)))
     layout = _estimate(ask).layout
@@ -128,6 +132,21 @@ def _ask(row: Mapping[str, str]) -> Ask | None:
     return None if missing else ask
 
 
+def _as_loaded_then(tier: Tier, architecture: object) -> Tier:
+    """The tier as transformers 4 loaded it: its bitsandbytes quantizers kept a T5's ``wo`` in single precision
+    (``use_keep_in_fp32_modules`` in quantizers/quantizer_bnb_4bit.py), later ones leave it in 16 bit."""
+    assert isinstance(architecture, PipelineArchitecture)
+    assert isinstance(tier.tensors, PipelineTable)
+    older = {
+        one.name: replace(one, single_precision=(*one.single_precision, "wo"))
+        for one in architecture.components
+        if one.cls == "T5EncoderModel"
+    }
+    parts = tuple((older.get(one.name, one), how) for one, how in tier.tensors.parts)
+    components = tuple(older.get(one.name, one) for one in architecture.components)
+    return replace(tier, tensors=PipelineTable(parts), architecture=replace(architecture, components=components))
+
+
 def _workload(architecture: object, tier: Tier, row: Mapping[str, str]) -> Workload:
     assert isinstance(architecture, PipelineArchitecture)
     usual = PipelineOptions(
@@ -135,6 +154,8 @@ def _workload(architecture: object, tier: Tier, row: Mapping[str, str]) -> Workl
         frames=int(row["frames"]) if row["frames"] else None,
         steps=int(row["steps"]) if row["steps"] else None,
         batch=int(row["batch"] or 1),
+        # one forward of a denoiser alone was measured with one sample, without guidance's second
+        cfg=None if row["component_scope"] == _PIPELINE else 1.0,
     )
     return workload_for(architecture.tasks[0], architecture, tier, usual)
 

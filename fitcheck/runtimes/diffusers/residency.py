@@ -9,17 +9,19 @@ from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER, Pipelin
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
-from fitcheck.runtimes.diffusers.weights import Groups, block_groups, leaf_groups, weights_of
+from fitcheck.runtimes.diffusers.weights import Groups, Weights, block_groups, leaf_groups, weights_of
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Bytes of weights on the card during a stage: ``resident`` for all of it, ``window`` at the widest moment of what
-    moves."""
+    """Bytes of weights on the card during a stage: ``resident`` for all of it in ``segments`` of the allocator,
+    ``window`` at the widest moment of what moves. ``fresh`` says that the cache was emptied before."""
 
     stage: Stage
     resident: int
     window: int = 0
+    segments: int = 0
+    fresh: bool = False
 
 
 def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Held]:
@@ -32,11 +34,12 @@ def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple
 
 
 def _all(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Held]:
-    sizes = {one.name: weights_of(tier, one).on_card for one in arch.components}
+    parts = {one.name: weights_of(tier, one) for one in arch.components}
     encoders = {one.name for one in arch.components if one.role == TEXT_ENCODER}
     for stage in stages:
         gone = offload.free_text_encoder and stage.phase != ENCODE
-        yield Held(stage, sum(size for name, size in sizes.items() if not (gone and name in encoders)))
+        there = [one for name, one in parts.items() if not (gone and name in encoders)]
+        yield _held(stage, there, fresh=False)
 
 
 def _one_after_the_other(
@@ -53,12 +56,16 @@ def _one_after_the_other(
             before = sequence.index(name) - 1
             present.discard(sequence[before] if before >= 0 else "")
         present.add(name)
-        yield Held(stage, sum(weights_of(tier, there[one]).on_card for one in sorted(present)))
+        yield _held(stage, [weights_of(tier, there[one]) for one in sorted(present)], fresh=True)
+
+
+def _held(stage: Stage, there: list[Weights], *, fresh: bool) -> Held:
+    return Held(stage, sum(one.on_card for one in there), 0, sum(one.segments for one in there), fresh)
 
 
 def _moving(tier: Tier, offload: Offload, stage: Stage) -> Held:
     groups = groups_of(tier, offload, stage)
-    return Held(stage, groups.whole, groups.neighbours if ahead(offload, stage) else groups.largest)
+    return Held(stage, groups.whole, groups.neighbours if ahead(offload, stage) else groups.largest, groups.whole)
 
 
 def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:

@@ -69,6 +69,8 @@ class Diffusers(Runtime):
         task = Task(wanted.task) if wanted.task else model.tasks[0]
         modes = modes_of(options, MODES if len(tiers) == 1 else _FEW)
         for tier in tiers:
+            if len(tiers) > 1 and not tier.published and not wanted.tiers:
+                continue  # nobody offers the file; asked for by name it is judged
             arch = _architecture(model, tier)
             check_options(options, arch, task)
             workload = workload_for(task, arch, tier, options)

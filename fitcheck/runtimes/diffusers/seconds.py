@@ -22,6 +22,9 @@ from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 from fitcheck.speed.rates import Calibration
 from fitcheck.units import Interval
 
+# bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
+_CAST_TRAFFIC = 5
+
 
 def seconds(
     layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, calibration: Calibration | None = None
@@ -34,7 +37,8 @@ def seconds(
     found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
     if found is None or found.seconds is None or (calibration is not None and calibration.spread is not None):
         return found
-    wide = load(ROOM, "seconds")["unfitted"]
+    table = load(ROOM, "seconds")
+    wide = table["formats"].get(tier.format, table["unfitted"])
     spread = found.seconds
     return replace(found, seconds=Interval(spread.low * wide["low"], spread.best, spread.high * wide["high"]))
 
@@ -94,6 +98,7 @@ def _work(made: Made, weights: Weights, dtype: str) -> Work:
         cost = dequantization.cost(kind)
         traffic += round(cost.traffic_bytes * elements)
         kernels += cost.kernels
+    traffic += _CAST_TRAFFIC * weights.cast
     # single precision multiplies at half the rate of 16 bit (TF32), which cuDNN's convolutions use by default
     flops = made.flops * (2 if dtype == "fp32" else 1)
     return Work(flops, 0, made.traffic, traffic, made.kernels, kernels)

@@ -26,13 +26,15 @@ FORWARD = "forward"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``count`` calls of a component's method, one after the other, at ``sizes``."""
+    """``count`` calls of a component's method, one after the other, at ``sizes``; ``tiles`` of them make one picture,
+    each from a part of the latent."""
 
     phase: str
     component: Component
     call: str
     sizes: Mapping[str, int] = field(hash=False)
     count: int = 1
+    tiles: int = 1
 
     @property
     def child(self) -> str:
@@ -117,9 +119,11 @@ def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) 
         if component.role != VAE:
             continue
         batch, times = (1, workload.batch) if offload.slicing else (workload.batch, 1)
-        width, height, tiles = decoded(component, workload.width, workload.height) if offload.tiling else (
-            workload.width, workload.height, 1)  # fmt: skip
-        yield Stage(DECODE, component, "decode", _pixels(arch, width, height, workload.frames, batch), times * tiles)
+        width, height, tiles = workload.width, workload.height, 1
+        if offload.tiling:
+            width, height, tiles = decoded(component, width, height)
+        sizes = _pixels(arch, width, height, workload.frames, batch)
+        yield Stage(DECODE, component, "decode", sizes, times * tiles, tiles)
 
 
 def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fitcheck.data_files import load
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
+from fitcheck.models.families.pipeline.tiers import unreadable
 from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
-from fitcheck.runtimes.diffusers.traces import trace
+from fitcheck.runtimes.diffusers.traces import trace_of
+from fitcheck.runtimes.diffusers.weights import weights_of
 from fitcheck.runtimes.torch_platform import torch_support
 
 
@@ -20,7 +22,37 @@ def platform(ask: Ask, arch: PipelineArchitecture, offload: Offload) -> Support 
     found = torch_support(card, row, streams=offload.mode != NONE)
     if found is not None and found.verdict is Verdict.NO:
         return found
-    return _hooks(arch, offload) or _untraced(ask, arch) or found
+    return _file(ask, arch) or _hooks(arch, offload) or _quantizer(ask, offload) or _untraced(ask, arch) or found
+
+
+def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
+    """Files that diffusers does not read."""
+    if (why := unreadable(ask.tier)) is not None:
+        return Support(Verdict.NO, Constraint.RUNTIME, f"Tier {ask.tier.name}: {why}.", decides=True)
+    if ask.tier.format != "gguf":
+        return None
+    known = set(load(ROOM, "support")["gguf_types"]["names"])
+    used = {kind for one in arch.components for kind, _ in weights_of(ask.tier, one).linears.values()}
+    refused = sorted(used - known)
+    if not refused:
+        return None
+    reason = f"diffusers 0.42.1 does not dequantize {', '.join(refused)} (quantizers/gguf/utils.py)."
+    return Support(Verdict.NO, Constraint.DTYPE, reason, decides=True)
+
+
+def _quantizer(ask: Ask, offload: Offload) -> Support | None:
+    """Weights that a quantizer made, in modes that move them layer by layer, and formats ahead of the card."""
+    row = load(ROOM, "support")["formats"].get(ask.tier.format)
+    if row is None:
+        return None
+    if ask.placement.mode in row["unproven_modes"]:
+        reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
+        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, reason)
+    least, have = row.get("compute_capability"), ask.card.card.compute_capability
+    if least is not None and have is not None and have < tuple(least):
+        reason = f"Compute capability {have[0]}.{have[1]}: {row['below']}."
+        return Support(Verdict.UNKNOWN, Constraint.DTYPE, reason)
+    return None
 
 
 def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
@@ -40,11 +72,12 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
 
 
 def _untraced(ask: Ask, arch: PipelineArchitecture) -> Support | None:
-    missing = [one.name for one in arch.components if one.role in (DENOISER, VAE) and trace(one.trace or "") is None]
+    missing = [
+        one.name for one in arch.components if one.role in (DENOISER, VAE) and trace_of(one.trace, one.dtype) is None
+    ]
     if not missing:
         return None
-    reason = (
-        f"What {' and '.join(missing)} of {ask.model.name} make beside their weights has not been traced: the sizes "
-        "are lower bounds."
-    )
+    what = " and ".join(f"the {one}" for one in missing)
+    verb = "makes beside its" if len(missing) == 1 else "make beside their"
+    reason = f"What {what} of {ask.model.name} {verb} weights has not been traced: the sizes are lower bounds."
     return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)

@@ -19,6 +19,8 @@ from fitcheck.models.quant import TYPES
 
 # tensors up to this many elements stay F32 (QUANTIZATION_THRESHOLD of convert.py)
 _SMALL = 1024
+# keys_hiprec of convert.py, as diffusers names them
+_PRECISE = ("scale_shift_table", ".ff_i.gate.weight")
 _BETTER = ("value", "fused", "down")
 
 
@@ -79,7 +81,7 @@ def types_of(key: str, cls: str, tier: str) -> dict[str, str]:
 
 def _unquantized(entry: Entry, keep: re.Pattern[str]) -> str | None:
     """The plain type of a tensor that is not quantized, ``None`` for one that is."""
-    if len(entry.shape) == 1 or prod(entry.shape) <= _SMALL or not entry.name.endswith(".weight"):
+    if len(entry.shape) == 1 or prod(entry.shape) <= _SMALL or entry.name.endswith(_PRECISE):
         return "F32"
     if entry.role != LINEAR or len(entry.shape) != 2 or keep.search(entry.name):
         return "BF16"

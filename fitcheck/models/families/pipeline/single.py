@@ -7,7 +7,8 @@ several have the same shape, from the file's name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -29,7 +30,7 @@ ARCHITECTURES = frozenset(
 # tensors that no language model has, one for each layout of a denoiser
 _PROBES = re.compile(
     r"(double_blocks|single_blocks|joint_blocks|double_stream_blocks|transformer_blocks|single_transformer_blocks)\.0\."
-    r"|noise_refiner\.0\.|blocks\.0\.(self_attn|cross_attn)\.|layers\.0\.adaLN_modulation|input_blocks\.0\.0\."
+    r"|noise_refiner\.0\.|blocks\.0\.(self_attn|cross_attn|attn1)\.|layers\.0\.adaLN_modulation|input_blocks\.0\.0\."
 )
 _WRAPPERS = ("model.diffusion_model.", "diffusion_model.", "net.")
 # scales beside quantized weights, which are no parameters of the model
@@ -42,6 +43,7 @@ _LISTS = {
     "joint_blocks.": "transformer_blocks.",
 }
 _HIGH_OR_LOW = re.compile(r"high|low|2[._]2", re.IGNORECASE)
+_LOW = re.compile(r"low[ _-]?noise", re.IGNORECASE)
 
 
 def recognize(found: Found) -> Recognized | None:
@@ -52,7 +54,7 @@ def recognize(found: Found) -> Recognized | None:
     slug = fits[0][1][0]
     model = catalog.get(slug)
     same = [one for one, slugs in fits if slug in slugs]
-    tiers = tuple(tier_of(model, one) for one in same)
+    tiers = _told_apart([tier_of(model, *files) for files in _experts(model, same)])
     return Recognized(replace(model, notes=(*_notes(model, fits[0][1]), *model.notes)), tiers)
 
 
@@ -76,26 +78,47 @@ def denoiser_tensors(table: TensorTable) -> list[Tensor]:
     ]
 
 
-def tier_of(model: Model, one: ReadTier) -> Tier:
-    """The file as a tier of the pipeline: its own tensors for the denoisers, the catalog's for the rest."""
+def tier_of(model: Model, *files: ReadTier) -> Tier:
+    """The files as a tier of the pipeline: their own tensors for the denoisers, the catalog's for the rest. One file
+    stands for every denoiser, several for one each."""
     architecture = model.architecture
     assert isinstance(architecture, PipelineArchitecture)
     plain = scheme("plain")
+    denoisers = architecture.of_role_or_name(DENOISER)
+    own = {each.name: files[min(place, len(files) - 1)] for place, each in enumerate(denoisers)}
     parts: list[Iterable[Tensor]] = []
     for component in architecture.components:
-        own = component.role == DENOISER
-        parts.append(_as_component(one.tier.tensors, component) if own else component_table(component, plain))
+        file = own.get(component.name)
+        parts.append(component_table(component, plain) if file is None else _as_component(file.tier.tensors, component))
     table = TensorTable(tensor for part in parts for tensor in part)
-    denoisers = architecture.of_role_or_name(DENOISER)
     others = table.nbytes - sum(table.bytes_by_branch[each.name] for each in denoisers)
     return replace(
-        one.tier,
-        name=_name(one),
+        files[0].tier,
+        name=_name(files[0]),
         tensors=table,
-        disk_bytes=one.tier.disk_bytes * len(denoisers) + others,
+        disk_bytes=sum(file.tier.disk_bytes for file in own.values()) + others,
         source="the file's own tensor table; the pipeline's other components from the catalog",
         components=tuple(component.name for component in architecture.components),
     )
+
+
+def _experts(model: Model, files: list[ReadTier]) -> Iterator[tuple[ReadTier, ...]]:
+    """The files of one tier together: of two experts the one for high noise and the one for low."""
+    architecture = model.architecture
+    assert isinstance(architecture, PipelineArchitecture)
+    low = {_name(one): one for one in files if _LOW.search(one.candidate.files[0])}
+    if architecture.experts is None or len(low) == len(files):
+        yield from ((one,) for one in files)
+        return
+    for one in files:
+        if not _LOW.search(one.candidate.files[0]):
+            yield (one, low[_name(one)]) if _name(one) in low else (one,)
+
+
+def _told_apart(tiers: list[Tier]) -> tuple[Tier, ...]:
+    """Two tiers of one name are called after their files."""
+    names = Counter(tier.name for tier in tiers)
+    return tuple(replace(tier, name=str(tier.file)) if names[tier.name] > 1 else tier for tier in tiers)
 
 
 def lora(table: TensorTable) -> bool:

@@ -10,7 +10,9 @@ from fitcheck.data_files import load
 
 ROOM = "models.families.pipeline"
 LINEAR, CONVOLUTION, EMBEDDING, NORM, PARAMETER = "linear", "convolution", "embedding", "norm", "parameter"
-_ROLES = {"l": LINEAR, "c": CONVOLUTION, "e": EMBEDDING, "n": NORM, "p": PARAMETER}
+_ROLES = {"l": LINEAR, "c": CONVOLUTION, "t": CONVOLUTION, "e": EMBEDDING, "n": NORM, "p": PARAMETER}
+# a transposed convolution's weight has its inputs first
+_TRANSPOSED = "t"
 
 
 class Entry(NamedTuple):
@@ -54,4 +56,5 @@ def _unpacked(items: list[Any], prefix: str, layer: int | None) -> Iterator[Entr
             continue
         yield Entry(f"{prefix}{name}.weight", shape, role, layer)
         if third.endswith("b"):
-            yield Entry(f"{prefix}{name}.bias", shape[:1], role, layer)
+            outputs = shape[1:2] if third[0] == _TRANSPOSED else shape[:1]
+            yield Entry(f"{prefix}{name}.bias", outputs, role, layer)

@@ -6,8 +6,9 @@ A tier's name is the denoiser's scheme ("Q4_K_S"), with the encoder's behind it 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from fitcheck.data_files import load
@@ -37,6 +38,14 @@ class PipelineTable(TensorTable):
         self.bytes_by_branch = dict(sorted(sizes.items(), key=lambda item: -item[1]))
         self.elements = sum(tables.parameters(component.trace) for component, _ in parts if component.trace)
 
+    @cached_property
+    def bytes_by_type(self) -> dict[str, int]:
+        """Bytes by storage type, largest first, without making the tensors."""
+        counts: Counter[str] = Counter()
+        for component, how in self.parts:
+            counts.update(component_types(component, how))
+        return dict(counts.most_common())
+
     def __getattr__(self, name: str) -> tuple[Tensor, ...]:
         """Called for what is not there yet: the tensors, the first time."""
         if name != "tensors":
@@ -65,11 +74,19 @@ def component_table(component: Component, how: Scheme) -> TensorTable:
     )
 
 
-@cache
 def component_bytes(component: Component, how: Scheme) -> int:
-    """Bytes of ``component_table``: packed with the shapes for the catalog's components, so that no table is made."""
+    """Bytes of ``component_table``."""
+    return sum(component_types(component, how).values())
+
+
+@cache
+def component_types(component: Component, how: Scheme) -> dict[str, int]:
+    """Bytes of ``component_table`` by storage type: packed with the shapes for the catalog's components, so that no
+    table is made."""
     packed = load(tables.ROOM, "sizes").get(component.trace or "", {}).get(size_key(component, how))
-    return component_table(component, how).nbytes if packed is None else int(packed)
+    if packed is not None:
+        return dict(packed)
+    return component_table(component, how).bytes_by_type
 
 
 def size_key(component: Component, how: Scheme) -> str:
