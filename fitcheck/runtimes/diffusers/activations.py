@@ -1,7 +1,7 @@
 """What a call makes beside its weights: from the packed traces, with what no trace sees as a widening interval.
 
-Traces say what convolutions need beside their input and output where cuDNN copies both into its own order;
-``data/workspaces.json`` says what share of it cards took, with the rows.
+A trace on fake tensors misses the workspaces that cuDNN takes for convolutions. ``data/workspaces.json`` says how much
+more the card took than the trace, by component, with the rows it was read from.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.memory import dequantization
@@ -16,7 +17,7 @@ from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocat
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Trace, rounded, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import Weights
 from fitcheck.units import Interval
 
@@ -66,7 +67,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Ma
     peak = watched.peak_with(weights.linears)
     return Made(
         peak=peak,
-        scratch=_workspace(watched, given.get("batch", 1)) if component.role == VAE else _cast(weights),
+        scratch=_workspace(component, peak, given.get("batch", 1)) if component.role == VAE else _cast(weights),
         outputs=one.total("outputs", given),
         inputs=one.total("inputs", given),
         flops=one.total("flops", given),
@@ -106,15 +107,13 @@ def has_call(found: Trace, call: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Watched:
     """One call watched once: most bytes alive, and for every module the bytes alive when it is entered and most of them
-    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor. ``workspace`` is how far
-    convolutions rise above the peak."""
+    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor."""
 
     peak: int
     entered: Mapping[str, int]
     inside: Mapping[str, int]
     allocations: int
     reserved: int
-    workspace: int
 
     def peak_with(self, quantized: Linears) -> int:
         """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
@@ -139,7 +138,7 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     allocator = CachingAllocator()
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
-    live = top = since = highest = 0
+    live = top = since = 0
     for event in found.call(call, dict(sizes)).events(dict(sizes)):
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
@@ -153,15 +152,11 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
         elif event.kind == ENTER:
             top, since = max(top, since), live
             entered[event.path] = max(entered.get(event.path, 0), live)
-        elif event.kind == WORKSPACE:
-            highest = max(highest, live + rounded(event.value))
-            allocator.release(allocator.allocate(event.value))
         else:
             # of a leaf this is all that happened since it was entered
             inside[event.path] = max(inside.get(event.path, 0), since)
             top = max(top, since)
-    top = max(top, since)
-    return Watched(top, entered, inside, len(alive), allocator.peak_reserved, max(0, highest - top))
+    return Watched(max(top, since), entered, inside, len(alive), allocator.peak_reserved)
 
 
 @lru_cache(maxsize=256)
@@ -175,8 +170,6 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple
         for event in trace.call(call, dict(sizes)).events(dict(sizes)):
             if event.kind == ALLOCATE:
                 blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
-            elif event.kind == WORKSPACE:
-                allocator.release(allocator.allocate(event.value))
             elif event.kind == FREE and (block := blocks[event.value]) is not None:
                 allocator.release(block)
                 blocks[event.value] = None
@@ -201,7 +194,8 @@ def _cast(weights: Weights) -> Interval[int]:
     return Interval(0, most, most)
 
 
-def _workspace(watched: Watched, batch: int) -> Interval[int]:
-    """Bytes that convolutions take beside the traced peak: the share of what the trace says that cards took."""
-    shares = load(ROOM, "workspaces")["single" if batch == 1 else "several"]["share"]
-    return Interval(*(round(share * watched.workspace) for share in shares))
+def _workspace(component: Component, peak: int, batch: int) -> Interval[int]:
+    """Bytes that convolutions take beside ``peak`` traced ones."""
+    table: dict[str, Any] = load(ROOM, "workspaces")["components"]
+    row = table.get(component.trace or "") or table["elsewhere"]
+    return Interval(*(round(share * peak) for share in row["single" if batch == 1 else "several"]))
