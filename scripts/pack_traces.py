@@ -21,7 +21,7 @@ import transformers
 
 from bench.engines.diffusers.recipes import Part, recipe
 from bench.tracing import surveys
-from bench.tracing.packing import Unpackable, pack
+from bench.tracing.packing import Unpackable, pack, pack_whole
 
 SLUGS = (
     "flux.1-dev", "sdxl", "wan2.2-ti2v-5b", "z-image-turbo", "flux.2-klein-9b", "qwen-image", "wan2.2-t2v-a14b",
@@ -43,7 +43,8 @@ def pack_pipeline(slug: str, done: set[str]) -> None:
     for (name, method), recordings in survey.found.items():
         part = found.parts[name]
         if name in wanted and key_of(part) not in done:
-            packed = packed_of(f"{slug} {name} {method}", name, part, method, recordings)
+            whole = survey.whole.get((name, method))
+            packed = packed_of(f"{slug} {name} {method}", name, part, method, recordings, whole)
             calls.setdefault(key_of(part), {}).update(packed)
     for key, methods in calls.items():
         if methods:
@@ -56,7 +57,9 @@ def key_of(part: Part) -> str:
     return part.trace + (".fp32" if part.computes == "float32" else "")
 
 
-def packed_of(label: str, name: str, part: Part, method: str, recordings: list[Any]) -> dict[str, Any]:
+def packed_of(
+    label: str, name: str, part: Part, method: str, recordings: list[Any], whole: list[Any] | None
+) -> dict[str, Any]:
     """The method for one picture, and for several at once where enough was traced."""
     variables, terms = variables_of(name, part)
     loop = surveys.LOOPS.get(part.cls) if method == "decode" else None
@@ -66,7 +69,7 @@ def packed_of(label: str, name: str, part: Part, method: str, recordings: list[A
         if not rows:
             continue
         try:
-            packed = pack(rows, variables, terms, loop)
+            packed = pack(rows, variables, terms, loop) if whole is None else pack_whole(rows, whole, variables, terms)
         except Unpackable as error:
             print(f"{label} {variant}: {error}", flush=True)
             continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -27,6 +28,82 @@ class Loop:
     path: str
     variable: str
     first: int = 2
+
+
+def pack_whole(
+    few: Sequence[tuple[Sizes, Recording]], whole: Sequence[tuple[Sizes, Recording]], variables: Sequence[str],
+    terms: Sequence[Term],
+) -> dict[str, Any]:  # fmt: skip
+    """The packed call of ``whole``, whose blocks are those of ``few`` repeated: polynomials are fitted on ``few``, and
+    found again by their values at the sizes of ``whole``. Raises Unpackable."""
+    skeleton = _skeleton(few[0][1])
+    for sizes, recording in few[1:]:
+        _require_same(skeleton, _skeleton(recording), sizes)
+    for sizes, recording in whole[1:]:
+        _require_same(_skeleton(whole[0][1]), _skeleton(recording), sizes)
+    at = [next(i for i, (sizes, _) in enumerate(few) if sizes == wanted) for wanted, _ in whole]
+    fit = Fit(variables, terms, [sizes for sizes, _ in few])
+    table = _Table(fit)
+    known = _by_ends(list(zip(*(_values(one) for _, one in few), strict=True)), at)
+    columns = list(zip(*(_values(one) for _, one in whole), strict=True))
+    numbers = [table.number(_found(known, column)) for column in columns]
+    events, paths = _encoded(whole[0][1], numbers)
+    totals = {name: [_summed(few, whole, at, table, which)] for which, name in ((1, "flops"), (2, "moved"))}
+    totals["inputs"] = [table.number([one.inputs for _, one in few])]
+    totals["outputs"] = _left(whole[0][1], numbers)
+    return {
+        "variables": list(variables), "terms": [list(term) for term in terms], "polynomials": table.rows,
+        "events": events, "paths": paths, "totals": totals, "checks": fit.checks,
+        "sizes": [dict(sizes) for sizes, _ in few], "whole": [dict(sizes) for sizes, _ in whole],
+    }  # fmt: skip
+
+
+Columns = Mapping[tuple[int, ...], tuple[int, ...] | None]
+
+
+def _by_ends(columns: Sequence[tuple[int, ...]], at: Sequence[int]) -> Columns:
+    """Values at all sizes by those at the positions ``at``; ``None`` where two have the same ends."""
+    found: dict[tuple[int, ...], tuple[int, ...] | None] = {}
+    for column in columns:
+        ends = tuple(column[i] for i in at)
+        found[ends] = column if found.get(ends, column) == column else None
+    return found
+
+
+def _found(known: Columns, ends: tuple[int, ...]) -> tuple[int, ...]:
+    column = known.get(ends)
+    if column is None:
+        raise Unpackable(f"{ends} is of no block, or of several")
+    return column
+
+
+def _summed(
+    few: Sequence[tuple[Sizes, Recording]], whole: Sequence[tuple[Sizes, Recording]], at: Sequence[int], table: _Table,
+    which: int,
+) -> int:  # fmt: skip
+    """The polynomial of all work: the sum of those of its pieces."""
+    known = _by_ends(list(zip(*([row[which] for row in one.work] for _, one in few), strict=True)), at)
+    ends = Counter(zip(*([row[which] for row in one.work] for _, one in whole), strict=True))
+    totals = [0] * len(few)
+    for one, count in ends.items():
+        for position, value in enumerate(_found(known, one)):
+            totals[position] += count * value
+    return table.number(totals)
+
+
+def _left(recording: Recording, numbers: Sequence[int]) -> list[int]:
+    """Polynomials of what is alive at the end."""
+    alive: dict[int, int] = {}
+    left, made = iter(numbers), 0
+    for kind, value in recording.events:
+        if kind in _SIZED:
+            number = next(left)
+            if kind == ALLOCATE:
+                alive[made] = number
+                made += 1
+        elif kind == FREE:
+            del alive[value]
+    return list(alive.values())
 
 
 def pack(

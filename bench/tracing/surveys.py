@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.engines.diffusers.recipes import Recipe
+from bench.engines.diffusers.recipes import Part, Recipe
 from bench.tracing.packing import Loop
 from bench.tracing.pipelines import Traced
 from bench.tracing.recorder import Recording
@@ -25,6 +25,29 @@ PIXEL_TERMS: list[Term] = [
 ] + [(1, 2, 2, 0), (1, 2, 2, 1), (1, 2, 2, 2), (1, 1, 1, 2)]  # fmt: skip
 
 
+Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
+# settings that count blocks of a kind; two of each are enough to see what each size takes
+_DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers")
+# whose calls ask for layers by their number, or whose settings of blocks hang together
+_WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "CLIPTextModel",
+          "CLIPTextModelWithProjection", "Qwen3VLModel")  # fmt: skip
+FEW = 2
+
+
+def shallow(part: Part) -> Part:
+    """The component with few blocks of each kind."""
+    return part if part.cls in _WHOLE else replace(part, config=_cut(part.config))
+
+
+def _cut(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: FEW if name in _DEPTHS and isinstance(value, int)
+        else _cut(value) if name == "text_config" and isinstance(value, Mapping)
+        else value
+        for name, value in config.items()
+    }  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call of the pipeline; ``text`` counts the prompt's tokens with its template."""
@@ -38,22 +61,29 @@ class Request:
 
 @dataclass(slots=True)
 class Survey:
-    """A pipeline at several requests: recordings by component and method, with their sizes."""
+    """A pipeline at several requests: recordings by component and method, with their sizes; ``whole`` are those of all
+    blocks, where ``found`` has few."""
 
     recipe: Recipe
-    found: dict[tuple[str, str], list[tuple[dict[str, int], Recording]]] = field(default_factory=dict)
+    found: Found = field(default_factory=dict)
+    whole: Found = field(default_factory=dict)
 
     def run(self, requests: list[Request], wanted: tuple[str, ...]) -> None:
-        """Traces every request; what has been traced at the same sizes is not kept twice."""
-        traced = Traced(self.recipe)
-        last = wanted[-1]
-        # the first call may fill caches that later ones read, a table of rotations for one: it is not kept
-        for position, request in enumerate([requests[0], *requests]):
-            for call in traced.calls(request.text, last, **self._arguments(request)):
-                sizes = self.sizes(call.component, request)
-                rows = self.found.setdefault((call.component, call.method), [])
-                if position and call.component in wanted and all(sizes != other for other, _ in rows):
-                    rows.append((sizes, call.recording))
+        """Traces every request with few blocks of each kind, and two of them with all: what blocks repeat need not be
+        traced at every size."""
+        few = {name: shallow(part) for name, part in self.recipe.parts.items()}
+        cut = tuple(name for name in wanted if few[name] != self.recipe.parts[name])
+        self._trace(Traced(replace(self.recipe, parts=few)), requests, wanted, self.found)
+        if cut:
+            other = next((one for one in reversed(requests) if one.text != requests[0].text), requests[-1])
+            self._trace(Traced(self.recipe), [requests[0], other], cut, self.whole)
+
+    def _trace(self, traced: Traced, requests: list[Request], wanted: tuple[str, ...], found: Found) -> None:
+        for request in requests:
+            for call in traced.calls(request.text, wanted[-1], **self._arguments(request)):
+                if call.component in wanted:
+                    sizes = self.sizes(call.component, request)
+                    found.setdefault((call.component, call.method), []).append((sizes, call.recording))
 
     def _arguments(self, request: Request) -> dict[str, Any]:
         call = self.recipe.call(request.text)
@@ -112,8 +142,8 @@ def requests_of(recipe: Recipe) -> list[Request]:
 def _videos(lengths: tuple[int, ...], unit: int, temporal: int) -> Iterator[Request]:
     sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10))
     for index, (width, height) in enumerate(sides):
-        frames = temporal * (4 + index % 3) + 1
+        frames = temporal * (5 + index % 3) + 1
         yield Request(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 
 
-LOOPS: Mapping[str, Loop] = {"AutoencoderKLWan": Loop("decoder", "frames")}
+LOOPS: Mapping[str, Loop] = {"AutoencoderKLWan": Loop("decoder", "frames", first=3)}

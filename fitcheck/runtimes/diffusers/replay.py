@@ -16,7 +16,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
-from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
+from fitcheck.runtimes.diffusers.stages import DENOISE, Stage
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
 from fitcheck.runtimes.diffusers.weights import Weights, weights_of
 
@@ -116,15 +116,16 @@ class _Card:
         moving = _Moving(self._allocator, self._offload, stage, weights)
         call = found.call(stage.call, stage.sizes)
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
-        for turn in range(min(stage.count, _CALLS)):
+        if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
+            self._kept.append(inputs)
+        for _ in range(min(stage.count, _CALLS)):
             left = self._call(call.events(stage.sizes), moving, weights.linears)
-            if stage.phase == ENCODE and not turn:
-                self._kept += left
-            else:
-                for block in left:
-                    self._allocator.release(block)
+            # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
+            for block in left:
+                self._allocator.release(block)
             moving.order_known()
-        self._allocator.release(inputs)
+        if stage.phase != DENOISE:
+            self._allocator.release(inputs)
 
     def _call(
         self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]]
