@@ -8,9 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from bench.tracing.fitting import Fit, Inexact, Sizes, Term
-from bench.tracing.recorder import ALLOCATE, ENTER, FREE, LEAVE, Recording
+from bench.tracing.recorder import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Recording
 
+# a workspace is written as a leave with a number behind it
 _TAGS = {ALLOCATE: 0, FREE: 1, ENTER: 2, LEAVE: 3}
+_SIZED = (ALLOCATE, WORKSPACE)
 
 
 class Unpackable(Exception):
@@ -81,11 +83,16 @@ class _Table:
 
 
 def _values(recording: Recording) -> list[int]:
-    return [value for kind, value in recording.events if kind == ALLOCATE]
+    return [value for kind, value in recording.events if kind in _SIZED]
 
 
 def _skeleton(recording: Recording) -> list[Any]:
-    return [None if kind == ALLOCATE else (kind, value) for kind, value in recording.events]
+    return [kind if kind in _SIZED else (kind, value) for kind, value in recording.events]
+
+
+def _sized(kind: str, number: int) -> int:
+    """The code of an allocation or of a workspace with the polynomial of that number."""
+    return number * 4 + _TAGS[ALLOCATE] if kind == ALLOCATE else (number + 1) * 4 + _TAGS[LEAVE]
 
 
 def _require_same(one: list[Any], other: list[Any], sizes: Sizes) -> None:
@@ -100,24 +107,26 @@ def _encoded(recording: Recording, numbers: Sequence[int], absolute_before: int 
     """Events as integers: frees count back from the newest allocation, those of allocations up to ``absolute_before``
     from the first (below zero)."""
     paths: dict[str, int] = {}
-    events, made = [], 0
+    events: list[int] = []
+    left, made = iter(numbers), 0
     for kind, value in recording.events:
-        if kind == ALLOCATE:
-            code = numbers[made]
-            made += 1
+        if kind in _SIZED:
+            events.append(_sized(kind, next(left)))
+            made += kind == ALLOCATE
         elif kind == FREE:
-            code = -1 - value if value <= absolute_before else made - 1 - value
+            back = -1 - value if value <= absolute_before else made - 1 - value
+            events.append(back * 4 + _TAGS[FREE])
         else:
-            code = paths.setdefault(value, len(paths)) if kind == ENTER else 0
-        events.append(code * 4 + _TAGS[kind])
+            events.append((paths.setdefault(value, len(paths)) if kind == ENTER else 0) * 4 + _TAGS[kind])
     return events, list(paths)
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A recording's events before, in and after the repeats, allocations as ``None``, and the bytes of these."""
+    """A recording's events before, in and after the repeats, allocations and workspaces by their kind, and the bytes of
+    these."""
 
-    parts: tuple[tuple[int | None, ...], ...]
+    parts: tuple[tuple[int | str, ...], ...]
     values: tuple[tuple[int, ...], ...]
     work: tuple[tuple[int, int], ...]
     paths: list[str]
@@ -142,8 +151,9 @@ def _cut(recording: Recording, loop: Loop) -> _Cut:
     sizes, values, parts = _values(recording), [], []
     made = 0
     for since, until in pairwise(edges):
-        part = tuple(None if code & 3 == 0 else code for code in codes[since:until])
-        count = part.count(None)
+        kinds = [kind for kind, _ in recording.events[since:until]]
+        part = tuple(k if k in _SIZED else code for k, code in zip(kinds, codes[since:until], strict=True))
+        count = sum(k in _SIZED for k in kinds)
         parts.append(part)
         values.append(tuple(sizes[made : made + count]))
         made += count
@@ -201,7 +211,7 @@ def _pack_loop(
     }  # fmt: skip
 
 
-def _filled(part: Sequence[int | None], numbers: Sequence[int]) -> list[int]:
-    """The events with the polynomials of their allocations."""
+def _filled(part: Sequence[int | str], numbers: Sequence[int]) -> list[int]:
+    """The events with the polynomials of their allocations and workspaces."""
     left = iter(numbers)
-    return [next(left) * 4 if code is None else code for code in part]
+    return [_sized(code, next(left)) if isinstance(code, str) else code for code in part]

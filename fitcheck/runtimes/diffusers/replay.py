@@ -1,8 +1,8 @@
 """A run replayed through torch's caching allocator: weights coming and going as diffusers places them, and between
 them what each call makes and drops, event by event.
 
-``allocated`` and ``reserved`` come out of one sequence, phase by phase. Not in it: workspaces of cuDNN, and inputs
-apart from their bytes. A component is called twice at most: later calls of the same sizes find the same blocks.
+``allocated`` and ``reserved`` come out of one sequence, phase by phase. Inputs are in it as one block. A component is
+called twice at most: later calls of the same sizes find the same blocks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Event, Trace, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
 from fitcheck.runtimes.diffusers.weights import Weights, weights_of
 
 _COMPUTING, _COPYING = 0, 1  # streams
@@ -141,6 +141,8 @@ class _Card:
                 if block is not None:
                     self._allocator.release(block)
                     made[event.value] = None
+            elif event.kind == WORKSPACE:
+                self._allocator.release(self._allocator.allocate(event.value))
             elif event.kind == ENTER:
                 moving.enter(event.path)
                 if event.path in linears:

@@ -2,7 +2,7 @@
 
 ``data/traces/<key>.json.gz`` holds the sequence of events of each call, and the bytes of each allocation as a
 polynomial in the size variables, fitted exactly (``scripts/pack_traces.py``, which runs the modules on fake tensors).
-Convolution workspaces and what fused attention keeps beside its output are no part of it.
+Convolutions' workspaces are events of their own; what fused attention keeps beside its output is no part of it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import ALIGNMENT
 
-# kinds of events, as the lowest two bits of a packed one
-ALLOCATE, FREE, ENTER, LEAVE = range(4)
+# kinds of events, the first four as the lowest two bits of a packed one
+ALLOCATE, FREE, ENTER, LEAVE, WORKSPACE = range(5)
 # variables that a call may leave out
 _DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1}
 
@@ -32,19 +32,21 @@ _NOTHING: Quantized = MappingProxyType({})
 @dataclass(frozen=True, slots=True)
 class Activations:
     """One call: most bytes alive at once of what it makes, rounded as torch's allocator rounds; its floating point
-    operations; bytes that its kernels read and write; bytes of its outputs and of the inputs that it was handed."""
+    operations; bytes that its kernels read and write; bytes of its outputs and of the inputs that it was handed;
+    ``workspace`` is how far convolutions rise above that peak, copies of input and output in cuDNN's order."""
 
     peak: int
     flops: int
     nbytes: int
     outputs: int
     inputs: int
+    workspace: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``ALLOCATE`` with bytes, ``FREE`` with the number of the allocation (from 0), ``ENTER`` with a module's path,
-    ``LEAVE`` with its path."""
+    """``ALLOCATE`` with bytes, ``WORKSPACE`` with bytes that are there for a moment, ``FREE`` with the number of the
+    allocation (from 0), ``ENTER`` and ``LEAVE`` with a module's path."""
 
     kind: int
     value: int = 0
@@ -111,6 +113,8 @@ class Call:
                 elif kind == ENTER:
                     stack.append(self._paths[value])
                     yield Event(ENTER, path=stack[-1])
+                elif value:  # a leave has no value of its own
+                    yield Event(WORKSPACE, values[value - 1])
                 else:
                     yield Event(LEAVE, path=stack.pop())
 
@@ -141,12 +145,14 @@ class Trace:
         """One call at these sizes (variables: ``calls[call].variables``), linears of ``quantized`` dequantized on the
         way. Raises KeyError for a call or a size that the trace does not have."""
         found = self.call(call, sizes)
+        peak, highest = _peaks(found.events(sizes), quantized)
         return Activations(
-            peak=_peak(found.events(sizes), quantized),
+            peak=peak,
             flops=found.total("flops", sizes),
             nbytes=found.total("moved", sizes),
             outputs=found.total("outputs", sizes),
             inputs=found.total("inputs", sizes),
+            workspace=highest - peak,
         )
 
 
@@ -155,9 +161,10 @@ def rounded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def _peak(events: Iterator[Event], quantized: Quantized) -> int:
+def _peaks(events: Iterator[Event], quantized: Quantized) -> tuple[int, int]:
+    """Most bytes alive without workspaces, and with them."""
     alive: list[int] = []
-    live = top = 0
+    live = top = highest = 0
     for event in events:
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
@@ -165,6 +172,8 @@ def _peak(events: Iterator[Event], quantized: Quantized) -> int:
             top = max(top, live)
         elif event.kind == FREE:
             live -= alive[event.value]
+        elif event.kind == WORKSPACE:
+            highest = max(highest, live + rounded(event.value))
         elif event.path in quantized:
             kind, elements = quantized[event.path]
             cost = dequantization.cost(kind)
@@ -174,7 +183,7 @@ def _peak(events: Iterator[Event], quantized: Quantized) -> int:
                 live += held
             else:
                 live -= held
-    return top
+    return top, max(top, highest)
 
 
 def trace_of(key: str | None, dtype: str = "bf16") -> Trace | None:
