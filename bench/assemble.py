@@ -77,6 +77,7 @@ def card_info(card: NvmlCard | None, ready: dict[str, Any]) -> schema.CardInfo:
 
 
 def software_of(ready: dict[str, Any]) -> schema.Software:
+    """fitcheck's version and those that the measured process reported when it was ready."""
     return schema.Software(fitcheck=__version__, **ready.get("software", {}))
 
 
@@ -200,6 +201,7 @@ def _memory(run: CellRun) -> schema.Memory:
 
 
 def as_int(value: float | None) -> int | None:
+    """A reading as records hold it: cut to a whole number; ``None`` stays ``None``."""
     return None if value is None else int(value)
 
 

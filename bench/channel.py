@@ -29,12 +29,15 @@ class Channel:
 
     @classmethod
     def claim_stdout(cls) -> Channel:
+        """A channel on what was standard output; what is printed from now on goes to standard error."""
         sys.stdout.flush()
         private = os.dup(1)
         os.dup2(2, 1)
         return cls(private)
 
     def send(self, event: str, **values: Any) -> None:
+        """One line with the event, its values and ``at`` (monotonic seconds). Raises ValueError for NaN and
+        infinity."""
         line = json.dumps({"event": event, "at": time.monotonic(), **values}, allow_nan=False).encode() + b"\n"
         with self._lock:
             try:

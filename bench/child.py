@@ -40,6 +40,7 @@ class Reporter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Reports both edges; the peaks in between are metered unless the protocol runs without meters."""
         self._channel.send("phase", name=name, edge="begin")
         self.open.append(name)
         try:
@@ -56,6 +57,7 @@ class Reporter:
             self._channel.send("phase", name=name, edge="end")
 
     def step(self, seconds: float) -> None:
+        """Reports one denoising step or token, in seconds."""
         self._channel.send("step", seconds=seconds)
 
 
@@ -115,6 +117,8 @@ def choose_allocator(cell: Job) -> str | None:
 
 
 def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
+    """Loads and runs the job and sends its events, failures among them; a failed run ends the process with 1. Raises
+    InputError for a job that cannot run."""
     allocator = choose_allocator(cell)
     torch = import_torch(cell.device)
     cuda = cell.device == "cuda"
@@ -216,6 +220,7 @@ def _message(error: BaseException) -> str:
 
 
 def main() -> int:
+    """Runs the job that standard input gives; 0, or 2 for one that is refused."""
     channel = Channel.claim_stdout()
     job = json.loads(sys.stdin.buffer.readline())
     die_with_parent()

@@ -32,6 +32,7 @@ class ContextMeter:
         self.method = "card"
 
     def read(self) -> int | None:
+        """Bytes outside torch's allocator at this moment, after a synchronize; ``None`` where NVML tells none."""
         self._torch.cuda.synchronize()
         reserved = int(self._torch.cuda.memory_reserved())
         held = self._card.process_bytes({os.getpid()})

@@ -37,6 +37,7 @@ class Search:
 
     @property
     def limit(self) -> schema.Limit:
+        """As a record holds it; ``attempts`` counts the uncapped run too."""
         return schema.Limit(works=self.works, fails=self.fails, attempts=len(self.probes) + 1)
 
 
@@ -132,4 +133,5 @@ def _process_bytes(run: CellRun) -> int | None:
 
 
 def default_runner(card: NvmlCard | None, listener: Listener, deadline: float | None) -> Runner:
+    """Runs each probe in a fresh process on ``card``; raises Stopped at ``deadline`` (monotonic seconds)."""
     return lambda cell, protocol: run_cell(cell, protocol, card, listener, deadline)

@@ -13,6 +13,7 @@ from fitcheck.records.schema import MachineInfo
 
 
 def machine_info() -> MachineInfo:
+    """CPU, cores, memory in bytes and system of this host; ``None`` for what the system does not tell."""
     cpu, virtualised = _cpu()
     return MachineInfo(
         cpu=fit_name(cpu),

@@ -27,6 +27,8 @@ RAM_RESERVE = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """A sentence for the user; "refuse" stops the run unless it is forced."""
+
     level: Level
     text: str
 

@@ -82,6 +82,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """The process id, as meters and the process tree know it."""
         return self.process.pid
 
     def events(self, deadline: float | None = None) -> Iterator[Event]:

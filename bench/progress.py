@@ -26,9 +26,11 @@ class Clock:
         self._pass_began: float | None = None
 
     def begin(self, now: float) -> None:
+        """A cell starts at ``now`` (monotonic seconds)."""
         self._began, self._load, self._durations, self._pass_began = now, None, [], None
 
     def take(self, event: Event) -> None:
+        """Learns the time of loading and of each pass, warm-ups among them."""
         if event["event"] == "loaded":
             self._load = event["at"] - self._began
         elif event["event"] == "pass" and event["edge"] == "begin":
@@ -37,6 +39,7 @@ class Clock:
             self._durations.append(event["seconds"])
 
     def finish(self, now: float) -> None:
+        """The cell ends at ``now`` (monotonic seconds)."""
         self._walls.append(now - self._began)
 
     def skip(self) -> None:
@@ -90,11 +93,13 @@ class Display:
             self._live.stop()
 
     def begin(self, label: str) -> None:
+        """A cell starts; ``label`` stands in the live line until it ends."""
         self._label = label
         self._clock.begin(time.monotonic())
         self._show("starting")
 
     def event(self, event: Event) -> None:
+        """Shows what the measured process reports: pass, phase or step."""
         self._clock.take(event)
         kind = event["event"]
         if kind == "pass" and event["edge"] == "begin":
@@ -109,6 +114,7 @@ class Display:
             self._show(None)
 
     def finish(self, line: str) -> None:
+        """The cell ends; ``line`` stays on the screen behind its number of the series."""
         self._finished += 1
         self._clock.finish(time.monotonic())
         self._console.print(f"[{self._finished}/{self._cells}] {line}", markup=False, highlight=False, soft_wrap=True)
@@ -121,6 +127,7 @@ class Display:
         self._console.print(f"[{self._finished}/{self._cells}] {line}", markup=False, highlight=False, soft_wrap=True)
 
     def note(self, line: str) -> None:
+        """A line that stays on the screen, between cells or during one."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, what: str | None) -> None:

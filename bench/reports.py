@@ -17,7 +17,8 @@ class Observer(Protocol):
     def metered(self) -> bool:
         """Whether copies and waits are timed too."""
 
-    def phase(self, name: str) -> AbstractContextManager[None]: ...
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Around one phase, entered and left with the device idle."""
 
     def step(self, seconds: float) -> None:
         """One denoising step (all CFG branches) or one decoded token, device synchronized at both ends."""

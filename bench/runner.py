@@ -64,14 +64,17 @@ class CellRun:
 
     @property
     def timed(self) -> list[Event]:
+        """The "pass" events of the finished passes that count, without warm-ups."""
         return [event for event in self.passes if not event["warmup"]]
 
     @property
     def seconds(self) -> list[float]:
+        """Seconds of each finished pass that counts, in order."""
         return [event["seconds"] for event in self.timed]
 
     @property
     def median(self) -> float | None:
+        """Median seconds of a pass; ``None`` where none has finished."""
         return median(self.seconds)
 
     @property
@@ -82,10 +85,12 @@ class CellRun:
 
     @property
     def flags(self) -> list[str]:
+        """What a record marks in the run: ``FLAG_SPREAD`` when its passes differ by more than ``SPREAD_LIMIT``."""
         return [FLAG_SPREAD] if (self.spread or 0) > SPREAD_LIMIT else []
 
 
 def median(values: list[float]) -> float | None:
+    """The middle value, or the mean of the two middle ones; ``None`` for none."""
     if not values:
         return None
     ordered = sorted(values)

@@ -49,6 +49,8 @@ NOT_RUN = "not run"
 
 
 class Series:
+    """One series as it goes: what was done, the rows of its table, and the moment (monotonic seconds) it must end."""
+
     def __init__(self, out: Path, budget: float, ram: int | None, force: bool, console: Console) -> None:
         self.out = out
         self.ram = ram
@@ -69,16 +71,19 @@ class Series:
         self.summarize()
 
     def summarize(self) -> None:
+        """Writes summary.json in one step, so that a killed series leaves a whole one."""
         temporary = self.out / ".summary.json"
         content = {"seconds": round(time.monotonic() - self.started, 1), "entries": self.done}
         temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
         temporary.replace(self.out / "summary.json")
 
     def leave(self, label: str, why: str) -> None:
+        """Notes that a cell was not run, and why."""
         self.done.append({"cell": label, "outcome": NOT_RUN, "message": why})
         self.summarize()
 
     def entry(self, entry: dict[str, Any]) -> None:
+        """Measures the cells of one entry. Raises InputError for unknown options or an unknown ``do``."""
         known = _KEYS | set(runtime_options())
         unknown = set(entry) - known
         if unknown:
@@ -236,6 +241,7 @@ def run_series(plan: list[dict[str, Any]], series: Series) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """0 when every cell left its record, 1 when one did not, 2 for a plan that cannot be used."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.series", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -65,6 +65,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Around one phase: what lives when it begins counts, and a phase entered again keeps the higher peak."""
         self.peaks[name] = max(self.peaks.get(name, 0), self.live)
         self._open.append(name)
         try:
@@ -72,6 +73,8 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._open.remove(name)
 
-    def step(self, seconds: float) -> None: ...
+    def step(self, seconds: float) -> None:
+        """Nothing to note: no time passes on meta tensors."""
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        """Nothing to wait for."""

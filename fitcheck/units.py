@@ -35,12 +35,14 @@ class Interval(Generic[N]):
 
     @classmethod
     def exactly(cls, value: N) -> Interval[N]:
+        """An interval without width: low, best and high are ``value``."""
         return cls(value, value, value)
 
     def __add__(self, other: Interval[N]) -> Interval[N]:
         return Interval(self.low + other.low, self.best + other.best, self.high + other.high)
 
     def shift(self, amount: N) -> Interval[N]:
+        """All three bounds moved by ``amount``, which is in the interval's own unit."""
         return Interval(self.low + amount, self.best + amount, self.high + amount)
 
 
@@ -74,10 +76,12 @@ def parse_size(text: str, what: str) -> tuple[int, int]:
 
 
 def format_gib(count: float, digits: int = 1) -> str:
+    """Bytes as binary gigabytes with the unit, for memory: "11.5 GiB"."""
     return f"{count / GIB:.{digits}f} GiB"
 
 
 def format_gb(count: float, digits: int = 2) -> str:
+    """Bytes as decimal gigabytes with the unit, for files and disks: "9.36 GB"."""
     return f"{count / GB:.{digits}f} GB"
 
 
@@ -105,6 +109,7 @@ def format_span(low: str, high: str) -> str:
 
 
 def format_percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
+    """A share of 1 as per cent, "12.3%"; ``signed`` writes the plus of a gain too."""
     return f"{share:{'+' if signed else ''}.{digits}%}"
 
 
@@ -128,4 +133,5 @@ def format_rate(per_second: float, what: str) -> str:
 
 
 def format_dollars(amount: float) -> str:
+    """US dollars without cents, thousands apart: "$1,599"."""
     return f"${amount:,.0f}"

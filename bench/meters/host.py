@@ -26,6 +26,7 @@ class HostProbe:
         return {process.pid for process in self._tree}
 
     def read(self) -> Mapping[str, float]:
+        """Bytes; ``host_rss`` is missing once the process is gone. Children are looked for twice a second at most."""
         now = time.monotonic()
         if now - self._looked >= _TREE_REFRESH:  # walking /proc costs milliseconds; children rarely come and go
             self._looked = now

@@ -26,6 +26,7 @@ THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
 
 
 def reason_names(bits: int) -> list[str]:
+    """Words for the bits that are set, of those that NVML documents."""
     return [name for bit, name in EVENT_REASONS.items() if bits & bit]
 
 
@@ -74,6 +75,7 @@ class NvmlCard:
 
     @property
     def name(self) -> str | None:
+        """The card's name as its driver writes it."""
         return self._text("nvmlDeviceGetName")
 
     @property
@@ -83,6 +85,7 @@ class NvmlCard:
 
     @property
     def driver(self) -> str | None:
+        """The driver's version, like "550.54"."""
         with suppress(Exception):
             value = self._nvml.nvmlSystemGetDriverVersion()
             return value.decode() if isinstance(value, bytes) else str(value)
@@ -98,6 +101,7 @@ class NvmlCard:
 
     @property
     def compute_capability(self) -> tuple[int, int] | None:
+        """(major, minor)."""
         value = self._ask("nvmlDeviceGetCudaComputeCapability")
         return None if value is None else (int(value[0]), int(value[1]))
 
@@ -137,6 +141,7 @@ class NvmlCard:
         return sum(found) if found else None
 
     def event_reasons(self) -> int | None:
+        """Why clocks are not higher, as bits of ``EVENT_REASONS``; older drivers' name for it is asked second."""
         for function in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
             value = self._ask(function)
             if value is not None:
@@ -196,6 +201,7 @@ class NvmlMemoryProbe:
         self._pids = pids
 
     def read(self) -> Mapping[str, float]:
+        """Keys are missing where the driver does not tell, as ``card_process`` on Windows."""
         values: dict[str, float] = {}
         memory = self._card.memory()
         if memory is not None:
@@ -215,6 +221,7 @@ class NvmlStateProbe:
         self._counted = self._last = 0.0
 
     def read(self) -> Mapping[str, float]:
+        """What ``NvmlCard.state`` reads; the joules go on counting when the driver is loaded again."""
         state = self._card.state()
         energy = state.get("energy_joules")
         if energy is not None:

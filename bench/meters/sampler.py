@@ -21,11 +21,14 @@ class Probe(Protocol):
 
     period: float
 
-    def read(self) -> Mapping[str, float]: ...
+    def read(self) -> Mapping[str, float]:
+        """The quantities at this moment; an exception ends the probe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
+    """Values of one probe by name, at ``at`` (monotonic seconds)."""
+
     at: float
     values: Mapping[str, float]
 
@@ -37,25 +40,31 @@ class Trace:
         self._readings: list[Reading] = []
 
     def add(self, at: float, values: Mapping[str, float]) -> None:
+        """Appends a reading of ``at`` (monotonic seconds); readings come in order of time."""
         self._readings.append(Reading(at, values))
 
     def __len__(self) -> int:
         return len(self._readings)
 
     def values(self, name: str, since: float = float("-inf"), until: float = float("inf")) -> Iterator[float]:
+        """Values of ``name`` from ``since`` to ``until`` (monotonic seconds, both included), in order of time."""
         return (r.values[name] for r in self._readings if since <= r.at <= until and name in r.values)
 
     def peak(self, name: str, since: float = float("-inf"), until: float = float("inf")) -> float | None:
+        """The largest value from ``since`` to ``until``."""
         return max(self.values(name, since, until), default=None)
 
     def lowest(self, name: str, since: float = float("-inf"), until: float = float("inf")) -> float | None:
+        """The smallest value from ``since`` to ``until``."""
         return min(self.values(name, since, until), default=None)
 
     def mean(self, name: str, since: float = float("-inf"), until: float = float("inf")) -> float | None:
+        """The plain mean of the values from ``since`` to ``until``, not weighted by time."""
         values = list(self.values(name, since, until))
         return sum(values) / len(values) if values else None
 
     def first(self, name: str) -> float | None:
+        """The earliest value."""
         return next(self.values(name), None)
 
     def at_or_before(self, name: str, moment: float) -> float | None:

@@ -33,6 +33,7 @@ class TorchMemory:
         self.reserved_peak: int | None = None
 
     def synchronize(self) -> None:
+        """Returns when the card has done all that was queued; nothing without a card."""
         if self._cuda:
             self._torch.cuda.synchronize()
 
@@ -51,6 +52,7 @@ class TorchMemory:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[PhaseReading]:
+        """Meters the block: its reading is complete, and in ``finished``, when the block has been left."""
         self.synchronize()
         self.fold()
         now = time.monotonic()

@@ -13,6 +13,8 @@ from fitcheck.errors import RecordError
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck accuracy``; the command raises RecordError when ``--results`` is no folder."""
+
     @app.command()
     def accuracy(
         results: Annotated[

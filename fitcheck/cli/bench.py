@@ -22,6 +22,7 @@ _FROM_OUTSIDE = {"model", "repeats", "out", "html"}
 
 
 def register(app: typer.Typer) -> None:
+    """Adds the group ``fitcheck bench`` with ``run``, ``limit``, ``link`` and ``exec``."""
     bench = typer.Typer(
         no_args_is_help=True, help="Measure on this machine: timed passes, the smallest card, link rates, any program."
     )

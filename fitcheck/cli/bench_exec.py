@@ -10,6 +10,8 @@ from fitcheck.cli.bench_options import Out, say_where
 
 
 def register(bench: typer.Typer) -> None:
+    """Adds ``exec`` to the group ``fitcheck bench``; it ends with the exit code of the program it measured."""
+
     @bench.command("exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     def execute(
         command: Annotated[

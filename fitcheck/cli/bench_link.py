@@ -10,6 +10,8 @@ from fitcheck.cli.bench_options import Out, say_where, stdout
 
 
 def register(bench: typer.Typer) -> None:
+    """Adds ``link`` to the group ``fitcheck bench``; it ends with 1 when the measurement did not finish."""
+
     @bench.command()
     def link(
         quick: Annotated[bool, typer.Option("--quick", help="Fewer sizes and types.")] = False,

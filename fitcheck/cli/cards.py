@@ -19,6 +19,8 @@ _WIDE = 120
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck cards``; the command raises InputError for a filter or options that name no card."""
+
     @app.command()
     def cards(
         filter_: Annotated[

@@ -17,6 +17,8 @@ EXIT_CODES = {Verdict.FITS: 0, Verdict.TIGHT: 3, Verdict.NO: 4, Verdict.UNKNOWN:
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck check``, whose exit code is the verdict of the best cell."""
+
     @question_command(app)
     def check(
         question: Question,

@@ -29,6 +29,8 @@ def _took(duration: Duration) -> str:
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck explain``, which takes the options of ``fitcheck check`` and shows the best cell alone."""
+
     @question_command(app)
     def explain(question: Question) -> None:
         """What is on the card in each phase and what is on the host, for the best cell of the options."""

@@ -17,6 +17,8 @@ _UNKNOWN = "unknown"
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck gpu``; the report goes to standard output, notes on what is missing to standard error."""
+
     @app.command()
     def gpu(
         raw: Annotated[

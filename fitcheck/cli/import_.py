@@ -17,6 +17,8 @@ Tool = StrEnum("Tool", {name.upper().replace("-", "_"): name for name in IMPORTE
 
 
 class Weights(StrEnum):
+    """Where the weights of an imported measurement came from, as records say it."""
+
     REAL = "real"
     SYNTHETIC = "synthetic"
 
@@ -25,6 +27,8 @@ Text = str | None
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck import``, which writes records and prints the path of each."""
+
     @app.command(name="import")
     def import_(
         tool: Annotated[Tool, typer.Argument(help="What wrote the file.")],

@@ -20,6 +20,8 @@ SCHEMA = "fitcheck.inspect/1"
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck inspect``; a repository of many tiers is read up to ``MOST_TIERS`` of them."""
+
     @app.command()
     def inspect(
         target: Annotated[

@@ -9,6 +9,8 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck models``."""
+
     @app.command()
     def models(json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
         """The models that fitcheck knows by name, with their tiers."""

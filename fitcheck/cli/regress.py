@@ -47,6 +47,7 @@ All = Annotated[bool, typer.Option("--all", help="Show unchanged metrics too.")]
 
 
 def register(app: typer.Typer) -> None:
+    """Adds the group ``fitcheck regress`` with ``compare``, ``watch``, ``history`` and ``bisect``."""
     regress = typer.Typer(no_args_is_help=True, help="Track regressions: compare, history, watch, bisect.")
     app.add_typer(regress, name="regress")
     regress.command()(compare)

@@ -155,6 +155,7 @@ def _measure(revision: str, command: Sequence[str], metric: str, timeout: float)
 
 
 def print_outcome(outcome: Outcome, as_json: bool) -> None:
+    """The first bad revision, the change and its probability on standard output; what was skipped on standard error."""
     from fitcheck.records.regressions.report import amount, percent
 
     ratio = outcome.after / outcome.before

@@ -35,6 +35,7 @@ _LISTED = (
 
 
 def register(app: typer.Typer) -> None:
+    """Adds the group ``fitcheck results`` with ``list``, ``show``, ``query`` and ``compact``."""
     results = typer.Typer(no_args_is_help=True, help="Look at measurements: list, show, query, compact.")
     app.add_typer(results, name="results")
 

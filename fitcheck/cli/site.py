@@ -86,4 +86,5 @@ def serve(
 
 
 def register(app: typer.Typer) -> None:
+    """Adds the group ``fitcheck site``, whose commands stand in this module."""
     app.add_typer(site, name="site")

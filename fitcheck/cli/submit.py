@@ -21,6 +21,8 @@ DATASET_VARIABLE = "FITCHECK_DATASET"
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck submit``; nothing is sent before every record has been checked and saved locally."""
+
     @app.command()
     def submit(
         files: Annotated[list[Path], typer.Argument(help="Record files, as `fitcheck bench` and `import` write them.")],

@@ -15,6 +15,8 @@ DEFAULT_ROOT = Path("results")
 
 
 def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck validate``, which ends with 1 when a record is rejected."""
+
     @app.command()
     def validate(
         paths: Annotated[

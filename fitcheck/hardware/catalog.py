@@ -164,6 +164,7 @@ def _labels(candidates: list[int], source: Database) -> list[str]:
 
 
 def with_memory(name: str, memory: int) -> str:
+    """A card's name with its memory (bytes) behind it: "RTX 4060 Ti 16 GB", below 1 GiB in MB."""
     return f"{name} {memory / GIB:g} GB" if memory >= GIB else f"{name} {memory // MIB} MB"
 
 

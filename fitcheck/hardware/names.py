@@ -41,6 +41,7 @@ class Name:
 
     @property
     def stem(self) -> str:
+        """The tokens without anything between them, as names are compared: "rtx4070"."""
         return "".join(self.tokens)
 
 

@@ -61,6 +61,7 @@ def _row(type_name: str) -> dict[str, Any]:
 
 
 def is_traced(type_name: str) -> bool:
+    """Whether the costs of this type are known: it was traced, or is plain and needs no dequantization."""
     return not TYPES[type_name].quantized or type_name in load("memory", "dequantization")["types"]
 
 

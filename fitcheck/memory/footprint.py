@@ -59,6 +59,7 @@ class CardMemory:
 
     @property
     def peak(self) -> Phase:
+        """The phase that allocates most."""
         return peak(self.phases)
 
 

@@ -47,4 +47,5 @@ class ReplayedCard:
         self.allocator.reach(self.moment - self.late - 1)
 
     def synchronize(self) -> None:
+        """The host waits for the card, and every block whose release was pending is free."""
         self.allocator.settle()

@@ -57,6 +57,7 @@ class Margin:
 
     @property
     def left(self) -> int:
+        """Bytes that stay free; negative by as many as are missing."""
         return self.available - self.need
 
     @property
@@ -75,6 +76,7 @@ class Weighed:
 
     @property
     def verdict(self) -> Verdict:
+        """The verdict of the binding margin, which is the cell's as far as amounts go."""
         return self.binding.verdict
 
 

@@ -51,10 +51,12 @@ class Candidate:
 
     @property
     def files(self) -> tuple[str, ...]:
+        """Paths of all its weight files inside the folder or repository, set after set."""
         return tuple(file for weights in self.sets for file in weights.files)
 
     @property
     def components(self) -> tuple[str, ...]:
+        """Names of a pipeline's parts in order; empty for a model that lies in one place."""
         return tuple(weights.component for weights in self.sets if weights.component)
 
 

@@ -22,10 +22,12 @@ class ModelFiles(Protocol):
     """Files by their path inside the set, with "/" between folders, and their sizes in bytes."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The place in messages: a path, or a repository's name."""
 
     @property
-    def sizes(self) -> Mapping[str, int | None]: ...
+    def sizes(self) -> Mapping[str, int | None]:
+        """Bytes of each file by its path; ``None`` for a size that nobody has told yet."""
 
     def open(self, path: str) -> AbstractContextManager[ByteSource]:
         """The file's bytes. Raises InputError when it cannot be had."""
@@ -77,10 +79,13 @@ class LocalFolder:
         return found
 
     def open(self, path: str) -> AbstractContextManager[ByteSource]:
+        """The file as it lies on disk. Raises InputError when it is missing or no regular file."""
         return LocalFile(self._folder / path, "a model file")
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """One item after the other: there is no network to wait for."""
         return [work(item) for item in items]
 
     def local_path(self, path: str) -> Path | None:
+        """The path under the folder, whether or not a file is there."""
         return self._folder / path

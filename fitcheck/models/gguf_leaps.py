@@ -38,9 +38,11 @@ class KnownLists:
         self._bytes: dict[tuple[str, int], int] = {}
 
     def get(self, key: str, count: int) -> int | None:
+        """Bytes of the list of that key and count; ``None`` while no sibling has told."""
         return self._bytes.get((key, count))
 
     def learn(self, lengths: dict[tuple[str, int], int]) -> None:
+        """Keeps bytes by (key, count), in place of what was known of them."""
         self._bytes.update(lengths)
 
 

@@ -65,6 +65,7 @@ class Inspection:
 
     @property
     def bits_per_weight(self) -> float | None:
+        """Bits of storage for each element of the table; ``None`` for a file without tensors."""
         return 8 * self.tensor_bytes / self.parameters if self.parameters else None
 
 

@@ -61,6 +61,7 @@ class Tier:
 
     @cached_property
     def quantized(self) -> bool:
+        """Whether any tensor is stored in a block-quantized type."""
         return any(TYPES[name].quantized for name in self.tensors.bytes_by_type)
 
 
@@ -76,6 +77,9 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Model:
+    """A model and its tiers: the tasks it can be asked, the runtimes that take it, what they require, and where all
+    that is from. ``unmodelled`` says in a clause why its run is not modelled; ``None`` where it is."""
+
     slug: str
     name: str
     architecture: Architecture

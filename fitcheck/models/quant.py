@@ -20,10 +20,12 @@ class QuantType:
 
     @property
     def bits_per_weight(self) -> float:
+        """Bits of storage for each element, block scales included."""
         return 8 * self.block_bytes / self.block
 
     @property
     def quantized(self) -> bool:
+        """Whether elements share a block with a scale; plain dtypes stand alone."""
         return self.block > 1
 
 

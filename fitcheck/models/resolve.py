@@ -60,6 +60,7 @@ class Resolved:
         self.close()
 
     def close(self) -> None:
+        """Closes the network connections, where there are any."""
         if self._transport is not None:
             self._transport.close()
 

@@ -29,10 +29,12 @@ class ByteSource(Protocol):
     """Random access to the bytes of one file; ``size`` is None while nobody has told it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The file in messages: a path or an address without its query."""
 
     @property
-    def size(self) -> int | None: ...
+    def size(self) -> int | None:
+        """Bytes of the whole file; ``None`` while nobody has told it."""
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``, fewer only where the file ends."""
@@ -64,6 +66,7 @@ class LocalFile:
         self.size = path.stat().st_size
 
     def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``, fewer only at the end of the file. Raises FileError when the disk fails."""
         try:
             self._file.seek(offset)
             return self._file.read(length)
@@ -96,6 +99,7 @@ class Window:
 
     @property
     def position(self) -> int:
+        """Bytes from the start of the file to the next one that will be read."""
         return self._base + self._at
 
     def peek(self, count: int) -> bytes:
@@ -110,12 +114,14 @@ class Window:
         return taken
 
     def unpack(self, layout: struct.Struct) -> tuple[int | float | bool, ...]:
+        """The values of ``layout`` at the position, which moves behind them."""
         self.need(layout.size)
         values = layout.unpack_from(self._buffer, self._at)
         self._at += layout.size
         return values
 
     def u64(self) -> int:
+        """A little-endian unsigned 64-bit integer, as GGUF stores counts and lengths."""
         self.need(8)
         value: int = _U64.unpack_from(self._buffer, self._at)[0]
         self._at += 8

@@ -30,14 +30,17 @@ class Tensor:
 
     @property
     def quant(self) -> QuantType:
+        """The storage type with its block sizes."""
         return TYPES[self.type]
 
     @property
     def elements(self) -> int:
+        """Elements of the shape, however they are stored."""
         return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes as stored, rows of a quantized tensor in whole blocks."""
         return tensor_bytes(self.shape, self.quant)
 
 
@@ -55,14 +58,17 @@ class TensorTable:
 
     @cached_property
     def nbytes(self) -> int:
+        """Bytes of all tensors as stored."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
     @cached_property
     def elements(self) -> int:
+        """Elements of all tensors: the parameter count."""
         return sum(tensor.elements for tensor in self.tensors)
 
     @cached_property
     def bytes_by_type(self) -> dict[str, int]:
+        """Bytes by storage type; largest first."""
         return self._bytes_by(lambda tensor: tensor.type)
 
     @cached_property
@@ -83,6 +89,7 @@ class TensorTable:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def where(self, *, branch: str | None = None, layer: int | None = None, role: str | None = None) -> TensorTable:
+        """The tensors that have every property given; ``None`` takes any."""
         return TensorTable(
             t
             for t in self.tensors

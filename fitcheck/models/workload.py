@@ -15,6 +15,8 @@ class Product(Enum):
 
 
 class Task(StrEnum):
+    """What a model is asked to do, by the names of options and records."""
+
     T2I = "t2i"
     EDITING = "editing"
     T2V = "t2v"
@@ -67,4 +69,5 @@ class Workload:
     frames: int = 1
 
     def with_(self, **changes: object) -> Workload:
+        """The same workload with these fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]

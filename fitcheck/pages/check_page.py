@@ -48,6 +48,7 @@ def check_page(
 
 
 def capabilities() -> dict[str, str]:
+    """NVIDIA compute capabilities that the page's words name, like "7.5": PyTorch's least, and bfloat16's first."""
     return {
         "minimum_capability": "{}.{}".format(*minimum_compute_capability()),
         "bfloat16_capability": "{}.{}".format(*bfloat16_compute_capability()),

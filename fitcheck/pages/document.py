@@ -134,6 +134,7 @@ def accuracy_of(rows: Sequence[AccuracyRow]) -> dict[str, Any] | None:
 
 
 def accuracy_row(row: AccuracyRow) -> dict[str, Any]:
+    """A row as JSON values, with its relative error and whether the interval covers what was measured."""
     return {**asdict(row), "error": row.error, "covered": row.covered}
 
 

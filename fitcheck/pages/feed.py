@@ -44,6 +44,7 @@ def _newest_fact(inputs: Inputs) -> str:
 
 
 def sitemap(base_url: str, addresses: Sequence[str]) -> bytes:
+    """sitemap.xml of absolute URLs in the order of their addresses, without dates."""
     root = ElementTree.Element("urlset", xmlns="http://www.sitemaps.org/schemas/sitemap/0.9")
     for address in sorted(addresses):
         _add(ElementTree.SubElement(root, "url"), "loc", base_url + address)

@@ -74,6 +74,7 @@ class Inputs:
 
 
 def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records by ``created``, the latest first; those of one second by ascending id."""
     return sorted(records, key=lambda record: (-record["created"], record["id"]))
 
 
@@ -139,6 +140,7 @@ def digest(parts: Iterable[bytes | str]) -> str:
 
 
 def digest_json(value: object) -> str:
+    """The ``digest`` of a JSON value, the same whatever the order of its keys."""
     return digest([json.dumps(value, sort_keys=True, separators=(",", ":"))])
 
 

@@ -29,6 +29,7 @@ class Head:
 
 
 def encode(document: Any) -> bytes:
+    """UTF-8 JSON on one line. Raises ValueError for NaN and infinity, which JSON does not have."""
     return (json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 

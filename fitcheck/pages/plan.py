@@ -43,10 +43,12 @@ class Page:
 
     @property
     def depth(self) -> int:
+        """Folders between the page and the site's root: how many "../" a relative link needs."""
         return self.address.count("/")
 
     @property
     def files(self) -> tuple[str, ...]:
+        """Paths of the page, its JSON twin and its picture under the site's folder."""
         return tuple(f"{self.address}{name}" for name in ("index.html", "index.json", "share.png"))
 
 
@@ -62,6 +64,7 @@ def _plain(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
 
 
 def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) -> Page:
+    """The page of one model on every card; ``rows`` are its facts, one a card."""
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
     published = {tier.name for tier in model.tiers if tier.published}
     running = [row for row in rows if row["verdict"] == "fits" and row["tier"] in published and row["price"]]
@@ -193,6 +196,7 @@ def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def card_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[Page]:
+    """A page for each card with every model on it; ``rows`` by (model slug, card slug)."""
     for card in inputs.cards:
         own = [rows[model.slug, card.slug] for model in inputs.models]
         fits = [row["model_name"] for row in own if row["verdict"] == "fits"]
@@ -220,6 +224,7 @@ def card_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
+    """A page for each record; it links to the page of its model and card where ``addresses`` has that."""
     for record in inputs.records:
         facts = view.record_facts(record)
         about = f"check/{facts['model']}/{facts['card']}/"
@@ -243,6 +248,7 @@ def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
 
 
 def other_pages(inputs: Inputs) -> Iterator[Page]:
+    """The pages that stand once: results, accuracy, method and contribute."""
     records = newest_first(inputs.records)
     yield _page(
         inputs,

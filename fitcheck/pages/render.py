@@ -21,6 +21,7 @@ LONGEST_TEXT = 600
 
 
 def static(name: str) -> str:
+    """Text of a file of ``static/``: the stylesheet or the script."""
     return resources.files("fitcheck.pages").joinpath(f"static/{name}").read_text("utf-8")
 
 
@@ -52,6 +53,7 @@ def number(document: Mapping[str, Any], path: str, kind: str, scope: str = "", *
 
 @cache
 def environment() -> jinja2.Environment:
+    """The one Jinja environment of the process, with the words and charts that templates call."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("fitcheck.pages", "templates"),
         autoescape=True,

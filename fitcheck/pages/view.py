@@ -49,6 +49,7 @@ def siblings(report: Mapping[str, Any]) -> list[int]:
 
 
 def pick(report: Mapping[str, Any], indices: Sequence[int]) -> list[Mapping[str, Any]]:
+    """The report's cells at these positions, in the order of ``indices``."""
     return [report["cells"][index] for index in indices]
 
 
@@ -138,6 +139,8 @@ def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Crumb:
+    """One step of the way from the start page; ``address`` is ``None`` on the page itself."""
+
     name: str
     address: str | None
 

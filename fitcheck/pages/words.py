@@ -64,14 +64,17 @@ USUAL_MEMORY = (
 
 
 def counted(number: int, noun: str) -> str:
+    """A number with its noun in the plural unless it is 1: "1 card", "1,200 cards"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def unit_of(task: str) -> str:
+    """What one run of a task makes: "an image", "an answer" or "an answer with images"."""
     return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer"}.get(task, "an image")
 
 
 def subject(document: Mapping[str, Any]) -> str:
+    """What the page is about: "MODEL on MACHINE"."""
     report = document["report"]
     return f"{report['model']['name']} on {report['machine']['name']}"
 

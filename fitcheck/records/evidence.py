@@ -60,6 +60,7 @@ class Summary:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Summary | None:
+        """Of the values that are known; ``None`` where none is."""
         known = [value for value in values if value is not None]
         return cls(len(known), median(known), min(known), max(known)) if known else None
 
@@ -91,6 +92,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """Runs and link rates to look evidence up in; ``+`` counts a record in both once."""
+
     rows: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class Rank(StrEnum):
+    """What a finding means for its record: not accepted, kept and shown as flagged, or good to know."""
+
     REJECT = "reject"
     FLAG = "flag"
     NOTE = "note"
@@ -22,12 +24,15 @@ class Finding:
 
 
 def reject(code: str, message: str) -> Finding:
+    """A finding for which the record is not accepted."""
     return Finding(Rank.REJECT, code, message)
 
 
 def flag(code: str, message: str) -> Finding:
+    """A finding with which the record is kept and shown as flagged."""
     return Finding(Rank.FLAG, code, message)
 
 
 def note(code: str, message: str) -> Finding:
+    """A finding that changes nothing for the record."""
     return Finding(Rank.NOTE, code, message)

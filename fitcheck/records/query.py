@@ -129,6 +129,7 @@ class Result:
     columns: list[str]
 
     def relation(self) -> duckdb.DuckDBPyRelation:
+        """A relation that has not run yet, made anew at each call with the parameters bound."""
         return self.connection.sql(self.sql, params=self.parameters)
 
 

@@ -66,6 +66,7 @@ def relative_path(record: AnyRecord) -> Path:
 
 
 def folder_of(record: AnyRecord) -> Path:
+    """The folder of a record below the results: card (``NO_CARD`` without one), then model, or kind without a model."""
     card = getattr(record, "card", None)
     model = getattr(record, "model", None)
     return Path(card.slug if card else NO_CARD, model.slug if model else record.kind)

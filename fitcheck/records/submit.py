@@ -29,6 +29,7 @@ class Prepared:
 
     @property
     def rejected(self) -> bool:
+        """Whether any finding bars the record from being sent."""
         return any(finding.rank is Rank.REJECT for finding in self.findings)
 
 

@@ -52,10 +52,12 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
     def of(self, rank: Rank) -> list[Problem]:
+        """The problems of one rank, in the report's order."""
         return [problem for problem in self.problems if problem.finding.rank is rank]
 
     @property
     def rejected(self) -> bool:
+        """Whether any file is not accepted, which is when validation fails."""
         return any(problem.finding.rank is Rank.REJECT for problem in self.problems)
 
 

@@ -18,6 +18,7 @@ class CopyLine:
     each: float
 
     def seconds(self, copies: float, nbytes: float) -> float:
+        """Seconds of ``copies`` copies that move ``nbytes`` bytes in all."""
         return self.latency * copies + self.each * nbytes
 
 

@@ -37,6 +37,7 @@ class Streamed:
     copies: int
 
     def scaled(self, share: float) -> Streamed:
+        """The same traffic times ``share`` (0 to 1), each count rounded to a whole."""
         return Streamed(round(self.nbytes * share), round(self.tensors * share), round(self.copies * share))
 
     def __add__(self, other: Streamed) -> Streamed:

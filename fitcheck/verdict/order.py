@@ -45,21 +45,17 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
     Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
     """
     ranked = sorted(
-        cells,
-        key=lambda cell: (cell.verdict.rank, not cell.tier.published, _wait(cell), -_bits(cell), cell.need),
+        ((cell.verdict.rank, not cell.tier.published, _wait(cell), -_bits(cell), cell.need, cell) for cell in cells),
+        key=lambda row: row[:5],
     )
-    first = ranked[0]
-    rivals = [
-        cell
-        for cell in ranked
-        if (cell.verdict, cell.tier.published) == (first.verdict, first.tier.published)
-        and _wait(cell) <= NEAR * _wait(first)
-    ]
-    finest = max(_bits(cell) for cell in rivals)
-    quickest = min(_wait(cell) for cell in rivals if _bits(cell) == finest)
-    alike = [cell for cell in rivals if _bits(cell) == finest and _wait(cell) <= SAME * quickest]
-    best = min(alike, key=lambda cell: (cell.need, _wait(cell)))
-    return [best, *(cell for cell in ranked if cell is not best)]
+    shortest = ranked[0][2]
+    rivals = [row for row in ranked if row[:2] == ranked[0][:2] and row[2] <= NEAR * shortest]
+    finest = min(coarseness for _, _, _, coarseness, _, _ in rivals)
+    fine = [(need, wait, cell) for _, _, wait, coarseness, need, cell in rivals if coarseness == finest]
+    quickest = min(wait for _, wait, _ in fine)
+    best = min((row for row in fine if row[1] <= SAME * quickest), key=lambda row: row[:2])[2]
+    ordered = [row[5] for row in ranked]
+    return [best, *(cell for cell in ordered if cell is not best)]
 
 
 def by_reading(cells: Sequence[Cell]) -> list[Cell]:

@@ -1,6 +1,6 @@
 """llama-bench's rows from the package llama-cpp-python, for machines that have that and no llama-bench.
 
-Understands the arguments bench/llamacpp.py gives. Rows go to stdout as JSON, llama.cpp's own log to stderr.
+Understands the arguments driver.py gives. Rows go to stdout as JSON, llama.cpp's own log to stderr.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ WARMUP_TOKENS = 8
 
 
 def main() -> None:
+    """Prints the rows as one JSON list and ends the process with 0; arguments it cannot serve end it with 2."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("-p", "512"), ("-n", "128"), ("-ctk", "f16"), ("-ctv", "f16"), ("-o", "json"), ("-fa", "")):
         parser.add_argument(name, default=default)

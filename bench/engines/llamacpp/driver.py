@@ -30,11 +30,13 @@ class TextDriver(Driver):
     alone = "a GGUF file of a language model is run as llama.cpp chooses"
 
     def takes(self, target: str) -> bool:
+        """A file name that ends in ".gguf", whatever its case."""
         return target.lower().endswith(".gguf")
 
     def measure(
         self, target: Path, request: Request, repeats: int, card: NvmlCard | None, root: Path | None = None
     ) -> FromOutside:
+        """By llama-bench: one prompt length and one answer length, ``repeats`` times each. Raises InputError."""
         from bench.engines.llamacpp.run import run_llamacpp
 
         asked = read(TextOptions, Wanted(options=request.options))
@@ -47,9 +49,11 @@ class TextDriver(Driver):
         return FromOutside(done.records, done.comparisons)
 
     def jobs(self, request: Request) -> tuple[Job, ...]:
+        """Always raises MeasurementError: a model of the catalog is run from its file."""
         raise MeasurementError(f"model: {request.target} is run from its file; give the path of a GGUF file of it.")
 
     def build(self, job: Job) -> Engine:
+        """Always raises MeasurementError: llama.cpp runs in a process of its own."""
         raise MeasurementError(f"{self.name} is measured from outside, never inside the bench's own process.")
 
 

@@ -37,6 +37,7 @@ class LayerCache:
         self.prefix = 0
 
     def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Appends keys and values [B, H, S, D] of S new tokens; all that are cached then, [B, H, P + S, D]."""
         if self.keys is None or self.values is None:
             self.keys, self.values = keys.new_empty(0), values.new_empty(0)
         self.keys = torch.cat([self.keys, keys], dim=-2)
@@ -52,6 +53,7 @@ class Cache:
 
     @property
     def length(self) -> int:
+        """Tokens in the prefix; 0 while it is empty."""
         keys = self.layers[0].keys
         return 0 if keys is None else int(keys.shape[-2])
 
@@ -70,6 +72,7 @@ class Cache:
             layer.prefix, layer.flash_keys, layer.flash_values = prefix, flash_keys, flash_values
 
     def drop_denoise(self) -> None:
+        """Frees the buffers of ``prepare_denoise``; the prefix stays."""
         for layer in self.layers:
             layer.flash_keys = layer.flash_values = None
 
@@ -85,10 +88,12 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("inverse_frequencies", torch.empty(dim // 2, dtype=torch.float32), persistent=False)
 
     def frequencies(self) -> Tensor:
+        """f32 [dim / 2] on the host."""
         exponents = torch.arange(0, 2 * self.dim, 2, dtype=torch.int64).float() / (2 * self.dim)
         return (1.0 / self.base**exponents)[::2].contiguous()
 
     def forward(self, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin [1, S, dim] in the dtype of ``like``, computed in f32."""
         expanded = self.inverse_frequencies[None, :, None].float().expand(positions.shape[0], -1, 1)
         frequencies = (expanded @ positions[:, None, :].float()).transpose(1, 2)
         embedding = torch.cat((frequencies, frequencies), dim=-1)
@@ -127,6 +132,7 @@ def eager(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float)
 
 
 def torch_sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Attention without a mask over [B, H, S, D] tensors, by the backend that torch chooses."""
     return functional.scaled_dot_product_attention(query, key, value, scale=scale)
 
 

@@ -29,6 +29,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm_mot_gen = RMSNorm(arch.hidden_size)
 
     def understand(self, x: Tensor, positions: Tensor, mask: Tensor, cache: LayerCache) -> Tensor:
+        """[B, S, hidden] after the understanding branch; the layer's cache grows by S tokens."""
         residual = x
         x = self.input_layernorm(x)
         # upstream binds the attention weights to a name it never uses, which keeps them alive through the MLP
@@ -40,6 +41,7 @@ class DecoderLayer(nn.Module):
         return residual + x
 
     def generate(self, x: Tensor, positions: Tensor, cache: LayerCache) -> Tensor:
+        """[B, S, hidden] after the generation branch; the cached prefix is read and left as it is."""
         residual = x
         x = self.input_layernorm_mot_gen(x)
         x = self.self_attn.generate(x, positions, cache)

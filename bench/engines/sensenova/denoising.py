@@ -60,6 +60,7 @@ class Sampler:
         self.times = 1 - shift * sigma / (1 + (shift - 1) * sigma)
 
     def step(self, index: int, branches: dict[str, GuidanceBranch]) -> None:
+        """One Euler step from ``times[index]`` to the next; ``image`` [1, 3, height, width] holds what comes of it."""
         t, following = self.times[index], self.times[index + 1]
         arch, modules = self._model.arch, self._model.fm_modules
         self.z = patchify(self.image, self.side)

@@ -33,6 +33,7 @@ class PictureDriver(Driver):
     dtype = "BF16"
 
     def tiers(self, request: Request, model: Model) -> Sequence[Tier]:
+        """With ``--gguf`` alone the tier that the file is. Raises OptionError for one file and several tiers."""
         if request.gguf is not None and len(request.tiers) > 1:
             raise OptionError("--gguf is one file, so --tier takes one name: the tier to count it as.")
         if request.gguf is not None and not request.tiers and not request.tiny:
@@ -40,6 +41,8 @@ class PictureDriver(Driver):
         return super().tiers(request, model)
 
     def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
+        """``STEPS`` steps without guidance in mode ``full``, or ``low`` for a search; answers of ``NEW_TOKENS``
+        tokens."""
         found: dict[str, Any] = {"mode": "low" if request.search else "full", "steps": STEPS, "cfg": CFG, "images": 1}
         if request.tiny:
             found["size"] = TINY_SIZE
@@ -52,6 +55,7 @@ class PictureDriver(Driver):
         return found
 
     def check(self, job: Job) -> None:
+        """Raises InputError for a batch, for sides that are no multiples of 32, and for another model's file."""
         work = job.workload
         if work.batch != 1:
             raise OptionError(f"--batch: {work.batch} images at once are not measured yet; use a batch of 1.")
@@ -84,14 +88,17 @@ class PictureDriver(Driver):
         return ("tiny " if job.tiny else "") + " ".join(parts)
 
     def probe_steps(self, job: Job) -> int | None:
+        """``PROBE_STEPS`` where the job has more; ``None`` for answers, which have no steps to leave out."""
         shortened = job.workload.task is not Task.VQA and job.workload.steps > PROBE_STEPS
         return PROBE_STEPS if shortened else None
 
     def tier(self, job: Job) -> Tier | None:
+        """With the tensors of the given GGUF file in place of the catalog's."""
         found = super().tier(job)
         return found if found is None or job.gguf is None else replace(found, tensors=table_of(job))
 
     def table(self, job: Job) -> TensorTable:
+        """The table of the job's file, of its tier, or of the tiny model."""
         return table_of(job)
 
     def environment(self, job: Job) -> dict[str, str]:
@@ -101,6 +108,7 @@ class PictureDriver(Driver):
         return {}
 
     def build(self, job: Job) -> Engine:
+        """The engine on the job's device; torch is imported here and not before."""
         from bench.engines.sensenova.engine import PictureEngine
 
         return PictureEngine(job)

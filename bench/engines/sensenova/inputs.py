@@ -26,6 +26,7 @@ class Prefix:
 
     @property
     def image_tokens(self) -> int:
+        """Image tokens of all images, without the start and end tokens around each."""
         return sum(rows * columns for rows, columns in self.images)
 
     @property

@@ -20,6 +20,7 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
+        """[.., width] for [.., width]."""
         dtype = x.dtype
         x = x.to(torch.float32)
         variance = x.pow(2).mean(-1, keepdim=True)
@@ -37,6 +38,7 @@ class MLP(nn.Module):
         self.down_proj = linear(wide, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[.., hidden] for [.., hidden]; both products [.., wide] live at once."""
         output: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
         return output
 
@@ -51,6 +53,7 @@ class SparseMLP(nn.Module):
         self.experts = nn.ModuleList(MLP(hidden, wide, linear) for _ in range(experts))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, S, hidden] for [B, S, hidden]; the weights of the ``top_k`` experts of a token add up to 1."""
         flat = x.view(-1, x.shape[-1])
         logits = self.gate(flat)
         weights = functional.softmax(logits, dim=1, dtype=torch.float32)

@@ -39,11 +39,13 @@ class Decoder(nn.Module):
         self.policy: Policy = AlwaysResident()
 
     def embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings [B, S, hidden] of token ids [B, S]."""
         with self.policy.prefix_weights("embed_tokens"):
             embeddings: Tensor = self.embed_tokens(tokens)
         return embeddings
 
     def understand(self, inputs_embeds: Tensor, positions: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+        """Normed hidden states [B, S, hidden] of the understanding branch; every layer's cache grows by S tokens."""
         hidden_states = inputs_embeds
         for index, layer in enumerate(self.layers):
             self.policy.before_layer(index, UNDERSTANDING)
@@ -55,6 +57,7 @@ class Decoder(nn.Module):
     def generate(
         self, inputs_embeds: Tensor, positions: Tensor, cache: Cache, indicators: Tensor, flags: Flags
     ) -> Tensor:
+        """Normed hidden states [B, S, hidden] of the generation branch; prefixes in the cache stay as they are."""
         per_layer = flags.start(indicators)
         hidden_states = inputs_embeds
         for index, layer in enumerate(self.layers):
@@ -78,6 +81,7 @@ class Flags:
     read: bool = True
 
     def start(self, indicators: Tensor) -> Callable[[], None]:
+        """Reads the flags at once, or with ``every_layer`` hands back what does it twice a layer; dry runs do not."""
         understanding, generation = (~indicators).any(), indicators.any()
         if not self.read:
             return lambda: None
@@ -97,6 +101,8 @@ def _host_bool(flag: Tensor) -> bool:
 
 
 class LanguageModel(nn.Module):
+    """The decoder with its head, as upstream nests them, so that tensors keep their names."""
+
     def __init__(self, arch: SenseNovaArchitecture, linear: Linear) -> None:
         super().__init__()
         self.model = Decoder(arch, linear)
@@ -143,6 +149,7 @@ class SenseNova(nn.Module):
 
     @property
     def noise_scale_limit(self) -> float:
+        """The largest ``noise_scale``: 16 with U1.5's convolutional head, 8 with U1's."""
         return 16.0 if self.arch.head == "conv" else 8.0
 
     def noise_scale(self, tokens: int) -> float:
@@ -150,6 +157,7 @@ class SenseNova(nn.Module):
         return min(float((tokens / NOISE_SCALE_BASE_TOKENS) ** 0.5), self.noise_scale_limit)
 
     def new_cache(self) -> Cache:
+        """An empty cache for one guidance branch."""
         return Cache(self.arch.layers)
 
     def prefix(self, inputs_embeds: Tensor, positions: Tensor, mask: Tensor) -> tuple[Cache, Tensor]:
@@ -181,6 +189,7 @@ class SenseNova(nn.Module):
         return velocity
 
     def attention_modules(self) -> list[Attention]:
+        """The attention of every layer, in the order of the layers."""
         return [module for module in self.modules() if isinstance(module, Attention)]
 
 

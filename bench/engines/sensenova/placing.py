@@ -49,6 +49,8 @@ class Pinned:
 
 
 class Placing:
+    """Places one model: builds its skeleton, fills it from ``source`` and puts each tensor where ``placement`` says."""
+
     def __init__(
         self,
         arch: SenseNovaArchitecture,
@@ -89,6 +91,7 @@ class Placing:
         return model
 
     def load(self) -> tuple[SenseNova, LoadReport]:
+        """The model, ready to run, and where its bytes went; returns when all copies are done."""
         started = time.perf_counter()
         model = self.place(self.skeleton())
         self.accelerator.synchronize()
@@ -106,6 +109,7 @@ class Placing:
         return model, report
 
     def release(self) -> None:
+        """Unpins the host memory that was pinned in place; the model cannot stream after it."""
         for buffer in self.pinned.registered:
             self.accelerator.unregister(buffer)
         self.pinned.registered.clear()

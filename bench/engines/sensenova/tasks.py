@@ -27,11 +27,14 @@ from fitcheck.runtimes.sensenova.token_counts import tokens
 class Clock(Protocol):
     """Phases and steps of one pass."""
 
-    def phase(self, name: str) -> AbstractContextManager[None]: ...
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Around one phase of the pass: "prefix", "denoise" or "decode"."""
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        """Returns when the device has done all that was queued, so that a time can be read."""
 
-    def step(self, seconds: float) -> None: ...
+    def step(self, seconds: float) -> None:
+        """Takes one denoising step or generated token of ``seconds``."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,7 @@ class Context:
     clock: Clock
 
     def generator(self) -> torch.Generator | None:
+        """Random numbers of ``seed`` on the device; ``None`` on meta, which has no generator."""
         if self.device.type == "meta":
             return None
         return torch.Generator(self.device).manual_seed(self.seed)
@@ -67,6 +71,7 @@ class Context:
         return torch.randn(shape, generator=source).to(self.device).to(torch.bfloat16)
 
     def positions(self, prefix: Prefix) -> Tensor:
+        """int64 [3, length] (time, row, column) of the prefix on the device."""
         if self.device.type == "meta":
             return torch.empty((3, prefix.length), dtype=torch.long, device=self.device)
         return prefix.positions().to(self.device)
@@ -80,6 +85,7 @@ class Context:
 
     @contextmanager
     def timed_step(self) -> Iterator[None]:
+        """Around one step; its seconds go to the clock after a synchronize, not when it fails."""
         started = time.perf_counter()
         yield
         self.clock.synchronize()
@@ -88,11 +94,14 @@ class Context:
 
 @dataclass(slots=True)
 class Result:
+    """What a pass made: an image [1, 3, height, width], images stacked, or token ids; ``tokens`` are counts by part."""
+
     output: Tensor
     tokens: dict[str, int]
 
 
 def run(context: Context) -> Result:
+    """The pass of the workload's task."""
     task = {Task.T2I: _t2i, Task.EDITING: _editing, Task.INTERLEAVE: _interleave, Task.VQA: _vqa}[context.workload.task]
     return task(context)
 

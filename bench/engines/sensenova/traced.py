@@ -26,23 +26,30 @@ class _NoSource:
 
 
 class MetaAccelerator(InOrder):
+    """A card of ``total`` bytes whose tensors have shapes and no memory; host memory is not counted."""
+
     device = torch.device("meta")
 
     def __init__(self, tracker: StorageTracker, total: int, workspace: int) -> None:
         self._tracker, self._total, self._workspace = tracker, total, workspace
 
     def upload(self, host: torch.Tensor, non_blocking: bool) -> torch.Tensor:
+        """A meta tensor like ``host``, counted as device memory while it lives."""
         return torch.empty_like(host, device="meta")
 
-    def copy(self, destination: torch.Tensor, host: torch.Tensor) -> None: ...
+    def copy(self, destination: torch.Tensor, host: torch.Tensor) -> None:
+        """Nothing is moved."""
 
     def pinned(self, nbytes: int) -> torch.Tensor:
+        """A meta tensor of ``nbytes`` that is not counted."""
         return self._tracker.host(nbytes)
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
+        """A meta tensor of ``nbytes`` that is not counted."""
         return self._tracker.host(nbytes)
 
     def memory(self) -> Any:
+        """Live bytes with cuBLAS's workspace as both allocated and reserved; the rest is free."""
         held = self._tracker.live + self._workspace
         return MemoryState(held, held, self._total - held, self._total)
 

@@ -75,11 +75,14 @@ def grid_positions(grid: tuple[int, int], device: torch.device) -> tuple[Tensor,
 
 
 class VisionModel(nn.Module):
+    """``VisionEmbeddings`` under the name that upstream's tensors have."""
+
     def __init__(self, arch: SenseNovaArchitecture) -> None:
         super().__init__()
         self.embeddings = VisionEmbeddings(arch)
 
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens [patches / merge², hidden] of one image; ``grid`` is (rows, columns) of patches."""
         tokens: Tensor = self.embeddings(pixels, grid)
         return tokens
 
@@ -93,6 +96,7 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(frequencies, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
 
     def forward(self, t: Tensor) -> Tensor:
+        """Embeddings in the dtype of the MLP's weights; the sinusoids are f32."""
         half = self.frequencies // 2
         exponents = torch.arange(0, half, dtype=torch.float32, device=t.device)
         frequencies = torch.exp(-math.log(10000.0) * exponents / half)
@@ -111,11 +115,13 @@ class ConvDecoder(nn.Module):
         self.conv2 = nn.Conv2d(256, 192, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pixels in the dtype of ``x``."""
         x = functional.gelu(self.conv1(functional.pixel_shuffle(x, 2)))
         return functional.pixel_shuffle(self.conv2(functional.pixel_shuffle(x, 2)), 8)
 
 
 def generation_head(arch: SenseNovaArchitecture) -> nn.Module:
+    """U1.5's ``ConvDecoder``, or U1's MLP: tokens [.., hidden] -> [.., 3·pixels²] of one token's square."""
     if arch.head == "conv":
         return ConvDecoder(arch.hidden_size)
     pixels = 3 * arch.pixels_per_token**2

@@ -63,10 +63,13 @@ def runtime_shape(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
 
 
 def runtime_bytes(tensor: Tensor) -> int:
+    """Bytes as the runtime holds the tensor: its blocks when quantized, else bf16."""
     return tensor.nbytes if tensor.quant.quantized else 2 * tensor.elements
 
 
 class Source(Protocol):
+    """Where the bytes of weights come from; ``kind`` is what records call it: "real" or "synthetic"."""
+
     kind: str
 
     def read(self, tensor: Tensor, into: torch.Tensor) -> None:
@@ -92,6 +95,7 @@ class SyntheticSource:
             self._templates[name] = _block_template(name, min(_TEMPLATE_BLOCKS, most), generator)
 
     def read(self, tensor: Tensor, into: torch.Tensor) -> None:
+        """The same bytes for the same seed, name and type in every run."""
         target: Bytes = into.numpy()
         if tensor.quant.quantized:
             template, step = self._templates[tensor.type], tensor.quant.block_bytes
@@ -166,9 +170,11 @@ class GgufSource:
         self._path = path
 
     def close(self) -> None:
+        """Closes the file; ``read`` fails after it."""
         os.close(self._file)
 
     def read(self, tensor: Tensor, into: torch.Tensor) -> None:
+        """Blocks and bf16 as stored, F16, F32 and F64 cast to bf16. Raises FileError for other types."""
         offset = self._offsets[tensor.name]
         if tensor.quant.quantized or tensor.type == "BF16":
             self._fill(into.numpy(), offset)

@@ -40,6 +40,7 @@ class Readings(dict[str, Reading]):
         return value
 
     def value(self, name: str) -> Any:
+        """The value that was read; ``None`` where the reading failed or was never taken."""
         found = self.get(name)
         return None if found is None else found.value
 

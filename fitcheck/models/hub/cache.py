@@ -32,6 +32,7 @@ class DiskCache:
         return self._folder / hashlib.sha256("\0".join(key).encode()).hexdigest()
 
     def load(self, key: tuple[str, ...]) -> bytes | None:
+        """The bytes kept under ``key``; ``None`` when they are not there or not what was written."""
         path = self._path(key)
         if path is None:
             return None

@@ -52,6 +52,7 @@ class Deadline:
         return left
 
     def shortened(self, timeout: float | None) -> float | None:
+        """``timeout`` in seconds, or what is left where that is less. Raises DeadlineError when nothing is."""
         left = self.left()
         return timeout if left is None else max(_LEAST, min(left, left if timeout is None else timeout))
 

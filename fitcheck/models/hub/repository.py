@@ -113,6 +113,7 @@ class HubRepository(_Remote):
         self.sizes: Mapping[str, int | None] = self._list()
 
     def open(self, path: str) -> AbstractContextManager[ByteSource]:
+        """The file at the repository's commit, read by ranges. Raises FileError when the list lacks it."""
         if path not in self.sizes:
             raise FileError(f"{self.name}: it holds no file {path!r}; look at its list of files.")
         where = self._where.repository
@@ -217,6 +218,7 @@ class UrlFiles(_Remote):
         self.name = self._folder
 
     def open(self, path: str) -> AbstractContextManager[ByteSource]:
+        """The file beside the address under the same query, read by ranges."""
         url = f"{self._folder}/{quote(path)}"
         # a signed query changes from day to day; what it points to is told by the etag
         key = ("url", url)

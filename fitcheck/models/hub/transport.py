@@ -80,6 +80,7 @@ class Transport:
         self.close()
 
     def close(self) -> None:
+        """Closes the connections; a later request opens new ones."""
         with self._lock:
             if self._client is not None:
                 self._client.close()

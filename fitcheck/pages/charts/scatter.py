@@ -34,6 +34,7 @@ _MARKERS = "osD^v"
 
 
 def key_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """24 hex digits that change with the rows and with how they are drawn (``VERSION``)."""
     return hashlib.sha256(json.dumps([VERSION, rows]).encode()).hexdigest()[:24]
 
 

@@ -46,6 +46,7 @@ class Preview:
 
 
 def content_key(preview: Preview) -> str:
+    """64 hex digits that change with what the picture says and with how it is drawn (``VERSION``)."""
     return hashlib.sha256(json.dumps([VERSION, asdict(preview)]).encode()).hexdigest()
 
 

@@ -83,8 +83,10 @@ class Judgement:
 
     @property
     def confounded(self) -> bool:
+        """Whether more than one thing that could be the cause changed between the sides."""
         return len(causes(self.changes)) > 1
 
     @property
     def alarm(self) -> bool:
+        """Whether it is a regression that nothing explains and nobody acknowledged."""
         return self.verdict is Verdict.REGRESSION

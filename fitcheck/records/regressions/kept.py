@@ -33,6 +33,8 @@ NAME = "regressions.toml"
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
+    """A change that was accepted: candidate to baseline up to ``ratio`` (for rates down to it), through ``until``."""
+
     series: str
     metric: str
     ratio: float
@@ -42,6 +44,8 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
+    """Records, by the beginnings of their ids, that alone are the baseline of a series ("*" for all)."""
+
     series: str
     records: tuple[str, ...]
     reason: str
@@ -49,6 +53,8 @@ class Pinned:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
+    """What the file says: pins and acknowledgements in its order. Without a file it is empty and changes nothing."""
+
     pinned: tuple[Pinned, ...] = ()
     acknowledged: tuple[Acknowledged, ...] = ()
 

@@ -27,6 +27,7 @@ class Metric:
 
     @property
     def exact(self) -> bool:
+        """Whether equal runs give the same number within ``step`` bytes, unlike times."""
         return self.step is not None
 
 
@@ -39,6 +40,7 @@ class Measured:
 
     @property
     def value(self) -> float:
+        """The median of the timed runs, in the metric's unit."""
         return float(median(self.values))
 
 

@@ -60,6 +60,7 @@ class Squares:
             self.residuals += [(log - mean) * stretch for log in middles]
 
     def merge(self, other: Squares) -> None:
+        """Adds the other's sums, degrees of freedom and counts to this one in place."""
         self.runs += other.runs
         self.runs_df += other.runs_df
         self.values += other.values

@@ -25,6 +25,7 @@ def ordered(found: Sequence[Judgement]) -> list[Judgement]:
 
 
 def summary(found: Sequence[Judgement]) -> dict[str, int]:
+    """How many judgements there are of each verdict, zeros included."""
     return {verdict.value: sum(one.verdict is verdict for one in found) for verdict in Verdict}
 
 
@@ -52,6 +53,7 @@ def document(found: Sequence[Judgement], notes: Sequence[str], limits: Limits) -
 
 
 def judgement_document(one: Judgement) -> dict[str, Any]:
+    """One judgement as JSON values; what is unknown is left out."""
     expected = one.expected
     values: dict[str, Any] = {
         "series": {"id": one.series.id, "title": one.series.title, "parts": dict(one.series.parts)},
@@ -202,10 +204,12 @@ def amount(metric: Metric, value: float) -> str:
 
 
 def percent(ratio: float | None) -> str:
+    """A ratio as a signed change, "+4.2 %", from a doubling on as "2.10x"; empty for ``None``."""
     if ratio is None:
         return ""
     return f"{ratio:.2f}x" if ratio >= 2 else f"{100 * (ratio - 1):+.1f} %"
 
 
 def day(created: int) -> str:
+    """The UTC date of ``created`` (seconds since 1970) as YYYY-MM-DD."""
     return datetime.datetime.fromtimestamp(created, datetime.UTC).date().isoformat()

@@ -19,6 +19,8 @@ Expectation = Callable[[AnyRecord, str], Interval[float] | None]
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    """One record in regression tracking; ``measured`` holds its metrics by name."""
+
     record: AnyRecord
     id: str
     series: Series
@@ -27,6 +29,7 @@ class Run:
 
     @property
     def created(self) -> int:
+        """When it was measured, in UTC seconds since 1970."""
         return self.record.created
 
 

@@ -35,10 +35,12 @@ class Series:
         return hashlib.sha256(json.dumps(self.parts, separators=(",", ":")).encode()).hexdigest()[:12]
 
     def get(self, name: str) -> str | None:
+        """The value of one part of the ask, like ``card``; ``None`` where the ask does not have it."""
         return dict(self.parts).get(name)
 
     @property
     def card(self) -> str:
+        """The card's name, or ``NO_CARD`` for what ran without one."""
         return self.get("card") or NO_CARD
 
     @property
@@ -129,6 +131,7 @@ class State:
 
 
 def state_of(record: AnyRecord, across: Sequence[str] = ()) -> State:
+    """Versions and conditions of a record; the parts of the ask named in ``across`` count as versions."""
     runtime, card = getattr(record, "runtime", None), record.card
     versions = dict(_named("", record.software.model_dump()))
     if runtime is not None:

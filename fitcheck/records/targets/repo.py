@@ -72,6 +72,7 @@ def author(clone: Clone) -> str:
 
 
 def branch_of(payloads: Sequence[Payload]) -> str:
+    """The branch of a batch, "results/" and 12 hex digits: the same files go to the same branch."""
     return f"results/{batch_name(payloads)}"
 
 

@@ -25,6 +25,7 @@ class TensorOverride:
     device: int | None
 
     def matches(self, name: str) -> bool:
+        """Whether the pattern, a regular expression, is found anywhere in the tensor's name."""
         return re.search(self.pattern, name) is not None
 
 
@@ -124,6 +125,7 @@ class LlamaOptions:
         return self.micro
 
     def with_(self, **changes: object) -> LlamaOptions:
+        """The same options with these fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
 

@@ -33,6 +33,7 @@ class DeviceMemory:
 
     @property
     def total(self) -> int:
+        """Bytes of all buffers on the device, without what the process takes besides."""
         return self.weights + self.kv_cache + self.recurrent + self.compute + self.output
 
 
@@ -57,6 +58,7 @@ class LlamaEstimate:
 
     @property
     def recurrent(self) -> int:
+        """Bytes of recurrent state on cards and host together."""
         return sum(card.recurrent for card in self.cards) + self.host.recurrent
 
     def fits(self, vram: Sequence[int], ram: int | None = None) -> bool:

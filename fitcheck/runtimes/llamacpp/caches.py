@@ -25,10 +25,12 @@ class LayerCache:
 
     @property
     def attention(self) -> int:
+        """Bytes of keys and values, all sequences together."""
         return self.keys + self.values
 
     @property
     def total(self) -> int:
+        """Bytes of keys, values and recurrent state, all sequences together."""
         return self.keys + self.values + self.recurrent
 
 

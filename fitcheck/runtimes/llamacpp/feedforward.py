@@ -62,6 +62,8 @@ def per_layer_inputs(builder: Builder, stream: Node) -> Node:
 
 
 def add_per_layer(builder: Builder, index: int, current: Node, extra: Node, last: bool) -> Node:
+    """``current`` with the layer's share of ``extra`` gated and added; as it is where the layer has none of the
+    tensors. Of the last layer only the output rows of ``extra`` are read."""
     graph, prefix = builder.graph, f"blk.{index}."
     width = builder.plan.architecture.per_layer_embedding
     if f"{prefix}inp_gate.weight" not in builder.plan.names:

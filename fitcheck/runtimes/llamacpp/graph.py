@@ -55,6 +55,7 @@ class Node:
 
     @property
     def is_view(self) -> bool:
+        """Whether it lies in another tensor's memory."""
         return self.view_of is not None
 
 
@@ -67,11 +68,13 @@ class Graph:
     _seen: set[int] = field(default_factory=set)
 
     def input(self, nbytes: int, *shape: int) -> Node:
+        """A tensor of ``nbytes`` bytes that is filled from outside before the graph runs, like token ids."""
         node = Node("input", shape or (nbytes,), nbytes, is_input=True)
         node.layout = ("input", id(node))
         return node
 
     def weight(self, nbytes: int, device: int) -> Node:
+        """A weight of ``nbytes`` bytes that lies on ``device`` already; its operation is drawn there."""
         return Node("weight", (), nbytes, device=device, external=True, weight=True)
 
     def cache(self, device: int, nbytes: int = 0) -> Node:
@@ -79,6 +82,7 @@ class Graph:
         return Node("cache", (), nbytes, device=device, external=True)
 
     def op(self, name: str, shape: tuple[int, ...], *sources: Node, element: int = F32, rows: int = 0) -> Node:
+        """The result of an operation, ``shape`` elements of ``element`` bytes each (f32 unless said otherwise)."""
         node = Node(name, shape, prod(shape) * element, tuple(sources), rows=rows or self._rows(name, shape))
         node.layout = (shape, element)
         return node
@@ -109,6 +113,7 @@ class Graph:
         return node
 
     def expand(self, node: Node) -> None:
+        """Puts the node and all it is made from at the end of the order, each once, sources first."""
         stack: list[tuple[Node, int]] = [(node, 0)]
         while stack:
             current, position = stack.pop()

@@ -23,9 +23,11 @@ class Arena:
         self.high = 0
 
     def padded(self, size: int) -> int:
+        """``size`` bytes rounded up to the buffer's alignment."""
         return -(-size // self.alignment) * self.alignment
 
     def take(self, size: int) -> int:
+        """The offset in bytes of a block of ``size``: the smallest free one that holds it, else the end grows."""
         size = self.padded(size)
         best, best_size = len(self.blocks) - 1, _ENDLESS
         for index in range(len(self.blocks) - 1):
@@ -42,6 +44,7 @@ class Arena:
         return offset
 
     def give(self, offset: int, size: int) -> None:
+        """Frees ``size`` bytes at ``offset``, merged with the free blocks that touch them."""
         size = self.padded(size)
         if not size:
             return

@@ -35,11 +35,13 @@ class Plan:
 
     @property
     def tokens(self) -> int:
+        """Tokens of the largest micro-batch, rounded up to a multiple of the sequences."""
         slots = self.options.slots
         return -(-self.options.micro // slots) * slots
 
     @property
     def full_offload(self) -> bool:
+        """Whether every layer and the output run on cards."""
         return self.host not in self.layers and self.output != self.host
 
 
@@ -92,6 +94,7 @@ class Builder:
         return graph
 
     def weight(self, name: str) -> Node:
+        """The weight of that name where the plan puts it: one node however often it is read."""
         if name not in self.weights:
             tensor = self.plan.names[name]
             self.weights[name] = self.graph.weight(tensor.nbytes, self.plan.places[name])
@@ -228,11 +231,15 @@ class Builder:
         return f"{prefix}ffn_up.weight" in names or f"{prefix}ffn_down_exps.weight" in names
 
     def select(self, node: Node, rows: int) -> Node:
+        """The columns of ``rows`` output tokens; the node itself when that is all, but for builds that always
+        select."""
         if rows == self.tokens and not self.build.has("outputs_always_selected"):
             return node
         return self.graph.op("get_rows", (node.shape[0], rows), node, self.output_ids)
 
     def norm(self, node: Node, name: str, device: int) -> Node:
+        """The node normalized, with what the file has of weight and bias; held on ``device`` when all layers are on
+        cards and in batches of less than 32 tokens."""
         graph = self.graph
         normed = graph.op("norm" if self.plan.architecture.layer_norm else "rms_norm", node.shape, node)
         if self.plan.full_offload or self.tokens < 32:
@@ -245,6 +252,7 @@ class Builder:
         return normed
 
     def linear(self, name: str, node: Node, rows: int, bias: bool = True) -> Node:
+        """``name``.weight times the node, with its bias where the file has one: ``rows`` elements a token."""
         tokens = node.shape[-1]
         found = self.graph.op("mul_mat", (rows, tokens), self.weight(f"{name}.weight"), node, rows=tokens)
         if bias and f"{name}.bias" in self.plan.names:

@@ -56,6 +56,7 @@ class Search:
 
     @property
     def architecture(self) -> LanguageArchitecture:
+        """The shape that is sized: the tier's own where it has one, else the model's."""
         found = self.tier.architecture or self.model.architecture
         assert isinstance(found, LanguageArchitecture)
         return found
@@ -67,6 +68,7 @@ class Search:
 
     @property
     def cache_types(self) -> tuple[CacheTypes, ...]:
+        """The (K, V) cache types to try in order: those asked for alone, else f16 before q8_0."""
         return (self.asked.cache_type,) if self.asked.cache_type else CACHE_TYPES
 
     def ask(self, options: LlamaOptions) -> Ask:

@@ -46,6 +46,7 @@ class PrintedFigure:
 
     @property
     def error(self) -> float:
+        """(predicted - published) / published."""
         return self.predicted / self.published - 1
 
 

@@ -55,6 +55,7 @@ class LlamaCpp(Runtime):
         return Search(self, model, tier, machine, asked, asked.workload(asked.context_of(architecture)))
 
     def footprint(self, ask: Ask) -> Footprint:
+        """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
         result = estimate_of(ask)
         found = replace(result.footprint, layout=result)
         for gpu, total in zip(ask.machine.gpus, result.card_totals, strict=True):
@@ -90,6 +91,8 @@ class LlamaCpp(Runtime):
         return Duration(Interval(*ends), binding, parts, rates, amounts)
 
     def platform(self, ask: Ask) -> Support | None:
+        """``unknown`` for a shape that is not fully known, which decides unless the weights alone are too much; else
+        what llama.cpp's backend for the card's vendor lacks."""
         architecture = architecture_of(ask)
         if architecture.unknown:
             reason = _sentence(architecture.unknown[0])
@@ -99,6 +102,7 @@ class LlamaCpp(Runtime):
         return found[0] if found else None
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+        """A q8_0 KV cache, the best free placement, half the context and so on, a free display, smaller tiers."""
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
         search = self._search(ask.model, ask.tier, ask.machine, asked)
         if asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
@@ -118,19 +122,23 @@ class LlamaCpp(Runtime):
                 yield Change(f"tier {tier.name}", search.with_tier(tier).best().ask)
 
     def loss(self, ask: Ask) -> float:
+        """1 for a KV cache in 16 bits, ``WORTH`` for a quantized one."""
         return 1.0 if arguments_of(ask.placement, ask.workload).cache_type_k in UNQUANTIZED else WORTH
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
+        """How to run llama-server with these options, and first how to make the file where nobody publishes it."""
         options = arguments_of(ask.placement, ask.workload)
         run = (commands.server(ask.tier, options, architecture_of(ask).layers),)
         return run if ask.tier.published else (*commands.convert(ask.model, ask.tier), *run)
 
     def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
+        """The options in llama.cpp's names and the bytes of each buffer by device."""
         assert isinstance(footprint.layout, LlamaEstimate)
         options = footprint.layout.options
         return {"options": _options_json(options), "buffers": _buffers_json(footprint.layout)}
 
     def notes(self, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
+        """The context that was taken or is too long, the split over cards, and a host bandwidth that was assumed."""
         notes = []
         limit, context = architecture_of(ask).context_length, ask.workload.context
         if not wanted.has("ctx"):
@@ -148,9 +156,12 @@ class LlamaCpp(Runtime):
         return tuple(notes)
 
     def ask_of(self, run: Run) -> Ask | None:
+        """Always ``None``: no record of a language model is compared with a cell yet."""
         return None
 
     def figures(self) -> Iterable[Figure]:
+        """llama.cpp's printed buffers, sizes of published GGUF files and published tokens a second, each beside
+        ours."""
         from fitcheck.runtimes.llamacpp.published import figures
         from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 

@@ -37,10 +37,12 @@ class TokenAccuracyRow:
 
     @property
     def error(self) -> float:
+        """(predicted - measured) / measured, of the interval's best value."""
         return self.predicted.best / self.measured - 1
 
     @property
     def inside(self) -> bool:
+        """Whether the measured rate lies in the predicted interval."""
         return self.predicted.low <= self.measured <= self.predicted.high
 
 

@@ -83,6 +83,7 @@ class BenchRow:
 
     @property
     def regime(self) -> str:
+        """The group in which the row is summed up: phase, placement, number of cards, dense or MoE."""
         kind = "prompt" if self.prompt else "generation"
         if self.placement != "card":
             return f"{kind}, {self.placement}"
@@ -170,6 +171,7 @@ def _test(text: str) -> tuple[bool, int, int]:
 
 
 def card_named(name: str) -> Card:
+    """The card of a row. Raises InputError when no card, or several, are called that."""
     return find_card(_SIZED.get(name, name))
 
 

@@ -52,6 +52,7 @@ class Work:
 
     @property
     def bytes_per_token(self) -> float:
+        """Bytes that a generated token reads on the device: weights, experts in use and cache."""
         return sum(self.read.values()) + sum(self.experts.values()) + self.cache
 
 

@@ -31,6 +31,7 @@ class Devices:
 
     @property
     def full_offload(self) -> bool:
+        """Whether every layer and the output are on cards; token embeddings stay on the host even then."""
         return self.output != HOST and HOST not in self.layers
 
 

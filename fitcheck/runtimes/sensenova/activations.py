@@ -27,6 +27,7 @@ class Moment:
 
     @property
     def total(self) -> int:
+        """Bytes live at this point, scratch included."""
         return self.activations + self.scratch
 
 
@@ -35,6 +36,7 @@ def _highest(moments: list[Moment]) -> Moment:
 
 
 def hidden_bytes(arch: SenseNovaArchitecture, tokens: int) -> int:
+    """Bytes of one hidden-state tensor of ``tokens`` tokens, in bf16."""
     return tokens * arch.hidden_size * BF16
 
 
@@ -132,4 +134,5 @@ def sampler_bytes(arch: SenseNovaArchitecture, tokens: int, velocity_branches: i
 
 
 def logits_bytes(arch: SenseNovaArchitecture, tokens: int) -> int:
+    """Bytes of the logits of ``tokens`` positions over the whole vocabulary, in bf16."""
     return tokens * arch.vocab_size * BF16

@@ -25,6 +25,7 @@ class BranchWeights:
 
     @property
     def streamed_bytes(self) -> float:
+        """Run-time bytes of all layers of the branch, which travel once a pass when none stays."""
         return self.attention_bytes + self.mlp_bytes
 
 

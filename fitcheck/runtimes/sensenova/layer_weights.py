@@ -27,6 +27,7 @@ class Weights:
 
     @property
     def all_layers(self) -> int:
+        """Bytes of the layers of both branches as the allocator counts them."""
         return sum(sum(sizes) for sizes in self.layers.values())
 
     def window(self, branch: str, in_flight: int) -> int:

@@ -24,6 +24,7 @@ class Node(PictureRuntime):
     }
 
     def streamings(self, options: PictureOptions) -> Iterator[Streaming]:
+        """One placement for each count of prefetched layers, the usual ones when none was asked for."""
         assert isinstance(options, NodeOptions)
         counts = USUAL_COUNTS if options.prefetch_count is None else (options.prefetch_count,)
         return (comfyui(count) for count in counts)

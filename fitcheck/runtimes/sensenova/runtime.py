@@ -61,6 +61,7 @@ class PictureRuntime(Runtime):
         raise NotImplementedError
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        """Every tier in every placement of the options, for the task asked or the model's first. Raises InputError."""
         options: PictureOptions = read(self.options, wanted)
         check_options(options)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
@@ -71,6 +72,7 @@ class PictureRuntime(Runtime):
                 yield Ask(model, tier, placement, workload, machine)
 
     def footprint(self, ask: Ask) -> Footprint:
+        """The bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
         streaming = streaming_of(ask.placement)
         found = _estimate(
             architecture_of(ask), ask.tier, ask.workload, streaming, view_of(ask, streaming), bench=ask.process.bench
@@ -80,6 +82,7 @@ class PictureRuntime(Runtime):
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
+        """Seconds of one picture or answer on the one card, over its own PCIe link."""
         streaming, gpu = streaming_of(ask.placement), ask.card
         assert isinstance(footprint.layout, float)
         return seconds(
@@ -94,12 +97,14 @@ class PictureRuntime(Runtime):
         )
 
     def platform(self, ask: Ask) -> Support | None:
+        """What PyTorch on the card's vendor and generation allows, and whether streaming works there."""
         vendors = load("runtimes.sensenova", "support")["vendors"]
         row = vendors.get(ask.card.card.vendor, vendors["other"])
         streams = streaming_of(ask.placement).stream is not Stream.NOTHING
         return torch_support(ask.card.card, row, streams=streams)
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+        """Lighter modes, the display elsewhere, less guidance, smaller pictures, smaller published tiers."""
         yield from self.lighter_modes(ask)
         yield from without_display(ask)
         yield from _lighter_work(ask)
@@ -113,9 +118,11 @@ class PictureRuntime(Runtime):
         yield from ()
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
+        """How to download the tier."""
         return download(ask.tier)
 
     def ask_of(self, run: Run) -> Ask | None:
+        """``None`` for a record whose mode, policy or revision this release does not know."""
         try:
             streaming = streaming_of(_recorded_placement(self.name, run))
         except InputError:
@@ -123,6 +130,7 @@ class PictureRuntime(Runtime):
         return ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
 
     def recorded(self, placement: Placement) -> dict[str, Any]:
+        """Policy and prefetch are ``None`` where everything is on the card."""
         streaming = streaming_of(placement)
         streams = streaming.stream is not Stream.NOTHING
         return {
@@ -147,11 +155,13 @@ class Upstream(PictureRuntime):
     }
 
     def streamings(self, options: PictureOptions) -> Iterator[Streaming]:
+        """The modes asked for, else all that the revision has. Raises OptionError for one that it lacks."""
         assert isinstance(options, UpstreamOptions)
         chosen = options.mode or _modes_of(options.revision)
         return (upstream(mode, options.revision, options.policy) for mode in chosen)
 
     def lighter_modes(self, ask: Ask) -> Iterator[Change]:
+        """The revision's modes that take less card memory than this one, from most to least."""
         streaming = streaming_of(ask.placement)
         known = _modes_of(streaming.revision)
         for mode in known[known.index(streaming.mode) + 1 :]:
@@ -160,9 +170,11 @@ class Upstream(PictureRuntime):
             yield Change(f"--vram_mode {mode}", replace(ask, placement=placement))
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
+        """How to download the tier and run upstream's program on it."""
         return download(ask.tier) + commands.run(ask)
 
     def published(self) -> Iterator[Measured]:
+        """Others' measurements of SenseNova-U1, in the modes that are modelled."""
         from fitcheck.runtimes.sensenova.published import published_rows
 
         return published_rows()

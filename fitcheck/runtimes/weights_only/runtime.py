@@ -53,6 +53,7 @@ class WeightsOnly(Runtime):
     }
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        """Each tier in the modes that its parts allow; GGUF files that another runtime takes are left to it."""
         options, others = read(BoundOptions, wanted), set(model.runtimes) - {NAME}
         for tier in tiers:
             if others and tier.format == "gguf":  # another runtime takes these files
@@ -63,6 +64,7 @@ class WeightsOnly(Runtime):
                 yield Ask(model, tier, Placement(NAME, "any", mode, settings), workload, machine)
 
     def footprint(self, ask: Ask) -> Footprint:
+        """The least that a run needs: the weights, and with them a checkpoint's 16-bit attention cache."""
         phases, host = _phases(ask)
         most = Interval.exactly(peak(phases).allocated)
         used = CardMemory(phases, most, most, most, most)
@@ -72,9 +74,11 @@ class WeightsOnly(Runtime):
         return Footprint(cards, memory, ask.tier.disk_bytes, (_note(ask), "All sizes are lower bounds"))
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
+        """Always ``None``: nothing is known of the work."""
         return None
 
     def platform(self, ask: Ask) -> Support:
+        """Always at most ``unknown``, with how much of the memory the weights alone take."""
         phases, host = _phases(ask)
         most, why = peak(phases).allocated, ask.model.unmodelled
         taken = f"{format_gib(most)} of {format_gib(ask.budgets[ask.gpu].vram.best)} card memory"
@@ -85,6 +89,7 @@ class WeightsOnly(Runtime):
         return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)
 
     def ask_of(self, run: Run) -> Ask | None:
+        """Always ``None``: nothing is measured under this name."""
         return None
 
 

@@ -220,9 +220,10 @@ def test_what_a_card_holds_besides_buffers_widens_with_what_is_not_known() -> No
 
 
 def test_a_mapped_file_may_be_absent_and_a_locked_or_copied_one_may_not() -> None:
+    plain = LlamaOptions(gpu_layers=0, sequences=1)
     mapped, locked, copied = (
-        estimate(LLAMA, TABLE, LlamaOptions(gpu_layers=0, sequences=1, **options), vram=[24 * GIB])
-        for options in ({}, {"mlock": True}, {"mmap": False})
+        estimate(LLAMA, TABLE, replace(plain, mmap=mmap, mlock=mlock), vram=[24 * GIB])
+        for mmap, mlock in ((True, False), (True, True), (False, False))
     )
     for found in (locked, copied):
         total = found.footprint.host.total
@@ -317,8 +318,8 @@ def test_every_option_moves_memory_the_right_way(
         here.kv_cache + here.recurrent
     )
     wider = at(micro_batch=2 * micro)
-    # ggml's graph allocator packs by best fit, which is not monotone: where weights of the host are copied to a card for
-    # a batch, slightly larger activations may let one such copy fall into a gap that it missed before
+    # ggml's graph allocator packs by best fit, which is not monotone: where weights of the host are copied to a card
+    # for a batch, slightly larger activations may let one such copy fall into a gap that it missed before
     copied = max(tensor.nbytes for tensor in table) if here.host_weights_used and 2 * micro >= OFFLOAD_MIN_ROWS else 0
     assert (
         sum(c.compute for c in wider.cards) + wider.host.compute

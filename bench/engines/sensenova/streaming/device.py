@@ -30,9 +30,12 @@ class MemoryState:
 
 
 class Accelerator(Protocol):
+    """What a streaming policy needs of a device. Streams and events are opaque: each accelerator takes its own."""
+
     device: torch.device
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        """Returns when all work queued on the device is done."""
 
     def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
         """A new device tensor with the bytes of ``host``, on the current stream."""
@@ -40,18 +43,23 @@ class Accelerator(Protocol):
     def copy(self, destination: Tensor, host: Tensor) -> None:
         """Copy into existing device memory on the current stream without waiting."""
 
-    def stream(self) -> Any: ...
+    def stream(self) -> Any:
+        """A new stream, whose work runs beside that of the others."""
 
-    def on(self, stream: Any) -> AbstractContextManager[Any]: ...
+    def on(self, stream: Any) -> AbstractContextManager[Any]:
+        """Inside the block the stream is the current one."""
 
-    def event(self) -> Any: ...
+    def event(self) -> Any:
+        """An event that streams can wait for; it tells no time."""
 
     def timer(self) -> Any:
         """An event that notes when it is reached; ``begin.elapsed_time(end)`` is milliseconds."""
 
-    def compute_stream(self) -> Any: ...
+    def compute_stream(self) -> Any:
+        """The current stream, on which the model computes."""
 
-    def record_stream(self, tensor: Tensor) -> None: ...
+    def record_stream(self, tensor: Tensor) -> None:
+        """Keeps the tensor's memory from being reused before the compute stream's work so far is done."""
 
     def pinned(self, nbytes: int) -> Tensor:
         """uint8 host memory through torch's pinned allocator, which rounds up to a power of two."""
@@ -62,9 +70,11 @@ class Accelerator(Protocol):
     def register(self, buffer: Tensor) -> None:
         """Pin a ``host_buffer`` in place."""
 
-    def unregister(self, buffer: Tensor) -> None: ...
+    def unregister(self, buffer: Tensor) -> None:
+        """Unpin what ``register`` pinned; the memory itself stays."""
 
-    def memory(self) -> MemoryState: ...
+    def memory(self) -> MemoryState:
+        """What is held and free at this moment."""
 
 
 class CudaAccelerator:
@@ -79,39 +89,51 @@ class CudaAccelerator:
         torch.cuda.set_device(self.device)
 
     def synchronize(self) -> None:
+        """Waits for all streams of the card."""
         torch.cuda.synchronize(self.device)
 
     def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
+        """From torch's caching allocator; ``non_blocking`` copies run ahead of the host only from pinned memory."""
         return host.to(self.device, non_blocking=non_blocking)
 
     def copy(self, destination: Tensor, host: Tensor) -> None:
+        """The host may run ahead only where ``host`` is pinned."""
         destination.copy_(host, non_blocking=True)
 
     def stream(self) -> Any:
+        """A stream of this card."""
         return torch.cuda.Stream(device=self.device)  # type: ignore[no-untyped-call]
 
     def on(self, stream: Any) -> AbstractContextManager[Any]:
+        """torch's own context manager for the stream."""
         return torch.cuda.stream(stream)
 
     def event(self) -> Any:
+        """A CUDA event without timing, the cheaper kind."""
         return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def timer(self) -> Any:
+        """A CUDA event with timing; reading it needs the card to be past it."""
         return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
     def compute_stream(self) -> Any:
+        """torch's current stream of this card."""
         return torch.cuda.current_stream(self.device)
 
     def record_stream(self, tensor: Tensor) -> None:
+        """Tells torch's caching allocator that the compute stream uses the tensor."""
         tensor.record_stream(self.compute_stream())
 
     def pinned(self, nbytes: int) -> Tensor:
+        """Freed blocks stay in torch's cache and are not given back to the system."""
         return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
 
     def host_buffer(self, nbytes: int) -> Tensor:
+        """An anonymous mapping; pages come into being on first touch."""
         return _mapped(nbytes)
 
     def register(self, buffer: Tensor) -> None:
+        """Raises MeasurementError when the driver refuses, as it does when host memory is short."""
         runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
         status = runtime.cudaHostRegister(buffer.data_ptr(), buffer.numel(), _PORTABLE)
         if int(status) != 0:
@@ -121,9 +143,11 @@ class CudaAccelerator:
             )
 
     def unregister(self, buffer: Tensor) -> None:
+        """By cudaHostUnregister; what the driver answers is not looked at."""
         torch.cuda.cudart().cudaHostUnregister(buffer.data_ptr())  # type: ignore[no-untyped-call]
 
     def memory(self) -> MemoryState:
+        """The driver's free counts what other programs hold as taken."""
         free, total = torch.cuda.mem_get_info(self.device)
         allocated, reserved = torch.cuda.memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
         return MemoryState(allocated, reserved, free, total)
@@ -162,28 +186,37 @@ class _HostTimer(_NoStream):
 class InOrder:
     """The half of an accelerator that has nothing to do where everything runs in order: no streams, events or pins."""
 
-    def synchronize(self) -> None: ...
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
 
     def stream(self) -> Any:
+        """A stand-in that takes events and does nothing."""
         return _NoStream()
 
     def on(self, stream: Any) -> AbstractContextManager[Any]:
+        """A block that changes nothing."""
         return nullcontext()
 
     def event(self) -> Any:
+        """A stand-in that is always reached."""
         return _NoStream()
 
     def timer(self) -> Any:
+        """A stand-in that notes no time."""
         return _NoStream()
 
     def compute_stream(self) -> Any:
+        """A stand-in for the only order there is."""
         return _NoStream()
 
-    def record_stream(self, tensor: Tensor) -> None: ...
+    def record_stream(self, tensor: Tensor) -> None:
+        """Nothing to keep: no memory is reused before its reader is done."""
 
-    def register(self, buffer: Tensor) -> None: ...
+    def register(self, buffer: Tensor) -> None:
+        """Nothing to pin."""
 
-    def unregister(self, buffer: Tensor) -> None: ...
+    def unregister(self, buffer: Tensor) -> None:
+        """Nothing to unpin."""
 
 
 class HostAccelerator(InOrder):
@@ -193,21 +226,27 @@ class HostAccelerator(InOrder):
         self.device, self.total = device, total
 
     def upload(self, host: Tensor, non_blocking: bool) -> Tensor:
+        """A copy in host memory; ``non_blocking`` is not heard."""
         return host.clone()
 
     def copy(self, destination: Tensor, host: Tensor) -> None:
+        """Returns when the bytes are there."""
         destination.copy_(host)
 
     def timer(self) -> Any:
+        """The host's clock at the moment of recording."""
         return _HostTimer()
 
     def pinned(self, nbytes: int) -> Tensor:
+        """Pageable memory of exactly ``nbytes``: nothing is pinned or rounded up."""
         return torch.empty(nbytes, dtype=torch.uint8)
 
     def host_buffer(self, nbytes: int) -> Tensor:
+        """The same mapping as with a card."""
         return _mapped(nbytes)
 
     def memory(self) -> MemoryState:
+        """``total`` bytes, all of them free whatever is held."""
         return MemoryState(0, 0, self.total, self.total)
 
 

@@ -32,6 +32,7 @@ class Traffic:
         self._waiting: list[tuple[Any, Any]] = []
 
     def add(self, count: int) -> None:
+        """Counts one copy of ``count`` bytes."""
         self.streamed_bytes += count
         self.copies += 1
 
@@ -73,6 +74,8 @@ def _seconds(spans: list[tuple[Any, Any]]) -> float:
 
 
 class Policy(Protocol):
+    """When weights come and go. The model calls it around each layer, embedding and head, in the order of the pass."""
+
     traffic: Traffic
 
     @property
@@ -91,7 +94,8 @@ class Policy(Protocol):
     def phase(self, name: str) -> None:
         """ "prefix" or "denoise", announced by the tasks whose upstream code announces it."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Gives back the device memory that the policy holds; it cannot run again."""
 
 
 class AlwaysResident:
@@ -101,16 +105,21 @@ class AlwaysResident:
         self.traffic = Traffic()
         self.resident_layers = 0
 
-    def before_layer(self, index: int, branch: str) -> None: ...
+    def before_layer(self, index: int, branch: str) -> None:
+        """Nothing to bring: the weights are on the card."""
 
-    def after_layer(self, index: int, branch: str) -> None: ...
+    def after_layer(self, index: int, branch: str) -> None:
+        """Nothing to take away."""
 
     def prefix_weights(self, name: str) -> AbstractContextManager[None]:
+        """A block that changes nothing: embedding and head are on the card."""
         return nullcontext()
 
-    def phase(self, name: str) -> None: ...
+    def phase(self, name: str) -> None:
+        """Nothing changes between phases."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing to give back: the weights go with the model."""
 
 
 @dataclass(slots=True)
@@ -123,13 +132,16 @@ class StreamedTensor:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the host copy, which are what a copy to the card moves."""
         return self.host.numel() * self.host.element_size()
 
     def on_host(self) -> None:
+        """Point at the host copy and let the device memory go."""
         self.tensor.data = self.host
         self.device = None
 
     def on_device(self, data: Tensor) -> None:
+        """Point at ``data``, device memory with the same bytes."""
         self.tensor.data = data
         self.device = data
 
@@ -152,9 +164,11 @@ class PrefixStore:
         self._inside: set[str] = set()
 
     def add(self, name: str, tensor: StreamedTensor) -> None:
+        """Take over the tensor, to be moved under ``name``."""
         self._tensors[name] = tensor
 
     def move_in(self, name: str) -> None:
+        """Copies the tensor to the card on the compute stream; nothing where it is there already."""
         streamed = self._tensors[name]
         if name in self._inside:
             return
@@ -164,14 +178,17 @@ class PrefixStore:
         self._inside.add(name)
 
     def move_out(self, name: str) -> None:
+        """Points the tensor back at its host copy, whether or not it was on the card."""
         self._tensors[name].on_host()
         self._inside.discard(name)
 
     def all_in(self) -> None:
+        """Copies what is not on the card yet."""
         for name in self._tensors:
             self.move_in(name)
 
     def all_out(self) -> None:
+        """Waits for the device first, so that no work still reads what leaves."""
         if self._tensors:
             self._accelerator.synchronize()
         for name in self._tensors:
@@ -205,11 +222,13 @@ class MovesPrefixWeights:
             self._prefix.all_in()
 
     def prefix_weights(self, name: str) -> AbstractContextManager[None]:
+        """Moves the tensor in for the block alone where the placement says ``OWN_FORWARD``."""
         if self._placement.prefix_weights is PrefixWeights.OWN_FORWARD:
             return moved_in(self._prefix, name)
         return nullcontext()
 
     def phase(self, name: str) -> None:
+        """Both are on the card for "prefix" and off it for "denoise" where the placement says ``PREFIX_PHASE``."""
         if self._placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
             if name == "prefix":
                 self._prefix.all_in()

@@ -38,6 +38,7 @@ class Place:
     shape: tuple[int, ...]
 
     def of(self, buffer: Tensor) -> Tensor:
+        """A view of the tensor's bytes in ``buffer`` (uint8), with its dtype and shape."""
         return buffer[self.offset : self.offset + self.nbytes].view(self.dtype).view(self.shape)
 
 
@@ -52,6 +53,7 @@ class StreamedUnit:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the host buffer, which one copy moves."""
         return self.host.numel()
 
     def attach(self, slot: Slot) -> None:
@@ -72,6 +74,9 @@ class StreamedUnit:
 
 @dataclass(slots=True)
 class Slot:
+    """Device memory for one unit at a time. ``ready`` is recorded when its bytes have come, ``free`` when they were
+    read."""
+
     buffer: Tensor
     ready: Any
     free: Any
@@ -79,6 +84,7 @@ class Slot:
     views: dict[tuple[Place, ...], list[Tensor]] = field(default_factory=dict)
 
     def views_of(self, layout: tuple[Place, ...]) -> list[Tensor]:
+        """The slot's bytes as the tensors of ``layout``, made once for each layout."""
         if layout not in self.views:
             self.views[layout] = [place.of(self.buffer) for place in layout]
         return self.views[layout]
@@ -100,6 +106,9 @@ def spread(layers: int, streamed: int) -> list[int]:
 
 
 class RingPolicy(MovesPrefixWeights):
+    """Streams units through ``prefetch`` + 1 slots of the largest unit's size; ``fast`` keeps some layers in slots of
+    their own. ``most_in_flight`` is the largest number of slots that were filled at once."""
+
     def __init__(
         self,
         placement: Streaming,
@@ -141,9 +150,11 @@ class RingPolicy(MovesPrefixWeights):
 
     @property
     def resident_layers(self) -> int:
+        """Chosen when denoising begins; 0 before it and after the next prefix began."""
         return len(self._resident)
 
     def phase(self, name: str) -> None:
+        """A new prefix frees the layers kept for the last image."""
         if name == "prefix":  # a next image: what was kept for the last one leaves before embedding and head come
             self._release_residents()
         super().phase(name)
@@ -152,6 +163,8 @@ class RingPolicy(MovesPrefixWeights):
         return (index, "layer" if self._placement.stream is Stream.LAYER else branch)
 
     def before_layer(self, index: int, branch: str) -> None:
+        """Computation waits for the unit's copy, and copies of the next ones are queued. Raises RuntimeError when a
+        slot would be overwritten before its unit ran."""
         if branch != self._branch:
             self._switch(branch)
         unit = self._unit(index, branch)
@@ -166,6 +179,7 @@ class RingPolicy(MovesPrefixWeights):
         self.most_in_flight = max(self.most_in_flight, sum(slot.unit is not None for slot in self._slots))
 
     def after_layer(self, index: int, branch: str) -> None:
+        """Hands the slot back once the work queued so far is done; residents keep theirs."""
         unit = self._unit(index, branch)
         if unit in self._resident:
             return
@@ -243,6 +257,7 @@ class RingPolicy(MovesPrefixWeights):
         self._make_slots()
 
     def close(self) -> None:
+        """Waits for the device, then frees residents and ring; embedding and head go back to the host."""
         self._accelerator.synchronize()
         self._where.clear()
         self._release_residents()

@@ -37,6 +37,9 @@ def may_stay(memory: MemoryState) -> bool:
 
 
 class UpstreamPolicy(MovesPrefixWeights):
+    """Streams layers tensor by tensor, ``prefetch`` of them ahead; ``fast`` keeps generation layers while upstream's
+    rule lets them stay. ``most_in_flight`` is the largest number of layers on the card at once."""
+
     def __init__(
         self,
         placement: Streaming,
@@ -57,12 +60,14 @@ class UpstreamPolicy(MovesPrefixWeights):
 
     @property
     def resident_layers(self) -> int:
+        """Those that the rule let stay when it was last asked."""
         return len(self._kept)
 
     def _groups(self, branch: str) -> Groups:
         return _ALL if self._placement.stream is Stream.LAYER else frozenset((SHARED, branch))
 
     def before_layer(self, index: int, branch: str) -> None:
+        """Copies the layer, or waits for its prefetched copy and queues the next ones, wrapping around."""
         groups = self._groups(branch)
         compute = self._accelerator.compute_stream()
         if not self._prefetch:
@@ -87,6 +92,7 @@ class UpstreamPolicy(MovesPrefixWeights):
         self._count_in_flight()
 
     def after_layer(self, index: int, branch: str) -> None:
+        """Points the layer back at its host copies; generation layers stay while ``may_stay`` says so."""
         groups = self._groups(branch)
         if self._placement.keep_generation and GENERATION in groups:
             if may_stay(self._accelerator.memory()):
@@ -138,6 +144,7 @@ class UpstreamPolicy(MovesPrefixWeights):
         self.most_in_flight = max(self.most_in_flight, held)
 
     def close(self) -> None:
+        """Evicts all layers, embedding and head, and lets the side stream go."""
         self._evict_all()
         self._prefix.all_out()
         self._side = None

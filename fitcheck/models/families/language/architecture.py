@@ -37,6 +37,7 @@ class Block:
 
     @property
     def value_elements(self) -> int:
+        """Elements of V that one token adds to this layer's own cache; 0 where it keeps none."""
         return self.kv_heads * self.value_length if self.attention and self.cached else 0
 
 
@@ -70,6 +71,7 @@ class Recurrent:
 
     @property
     def elements(self) -> int:
+        """float32 elements that one sequence keeps in one layer."""
         return self.convolution + self.state
 
 
@@ -99,6 +101,7 @@ class LanguageArchitecture:
 
     @property
     def family(self) -> str:
+        """The family's name, by which runtimes say what they run."""
         return "language"
 
     @property
@@ -108,6 +111,7 @@ class LanguageArchitecture:
 
     @property
     def main_blocks(self) -> tuple[Block, ...]:
+        """The layers that the main pass runs, without those for multi-token prediction."""
         return tuple(block for block in self.blocks if not block.prediction)
 
     def cache_bytes(self, context: int) -> int:

@@ -34,12 +34,15 @@ class Language(Family):
     by_rule = True
 
     def slugs(self) -> tuple[str, ...]:
+        """The slugs of ``data/language_models.json``, in its order."""
         return known_language_models()
 
     def get(self, slug: str) -> Model:
+        """The model from its published config. Raises ModelError for a slug that the catalog lacks."""
         return catalog.model_of(language_entry(slug))
 
     def named(self, text: str) -> Model | None:
+        """By words of a model's names, in any order. Raises AmbiguousNameError where several models have them."""
         try:
             return catalog.language_model(text)
         except AmbiguousNameError:
@@ -48,12 +51,14 @@ class Language(Family):
             return None
 
     def refuses(self, one: ReadTier) -> str | None:
+        """A GGUF file whose header says that it is no model: a projector, an adapter, a vocabulary."""
         if not isinstance(one.header, GgufHeader):
             return None
         kind = kind_of_file(one.header)
         return None if kind.model else f"this is {kind.says}"
 
     def recognize(self, found: Found) -> Recognized | None:
+        """By the GGUF header's architecture, else by config.json; notes a projector that lies beside."""
         model = self._files(found) or self._checkpoint(found)
         if model is None:
             return None

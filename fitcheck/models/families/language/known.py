@@ -42,6 +42,7 @@ class LanguageEntry:
 
     @property
     def architecture(self) -> str:
+        """llama.cpp's name of the architecture, as ``general.architecture`` of its GGUF files holds it."""
         return str(self.metadata["general.architecture"])
 
 
@@ -50,6 +51,7 @@ def _data() -> dict[str, Any]:
 
 
 def known_language_models() -> tuple[str, ...]:
+    """Slugs of the language models known by name, in the data file's order."""
     return tuple(_data()["models"])
 
 

@@ -49,6 +49,7 @@ class Keys:
         return value.values if isinstance(value, GgufArray) else value
 
     def integer(self, key: str, default: int | None = None) -> int | None:
+        """A count of at least 0, the first of an array; ``default`` where the key is missing."""
         value = self.raw(key)
         if isinstance(value, list | tuple) and value:
             value = value[0]
@@ -57,6 +58,7 @@ class Keys:
         return self._checked(key, value)
 
     def required(self, key: str) -> int:
+        """A count without which nothing can be said. Raises FileError where the key is missing."""
         value = self.integer(key)
         if value is None:
             raise FileError(f"GGUF metadata: {self.architecture}.{key} is missing, so the model's shape is unknown.")
@@ -76,6 +78,7 @@ class Keys:
         return [self._checked(key, value)] * blocks
 
     def flags(self, key: str, blocks: int) -> list[bool] | None:
+        """One truth a layer for the first ``blocks`` layers; ``None`` where the key holds no array."""
         value = self.raw(key)
         if not isinstance(value, list | tuple):
             return None

@@ -48,6 +48,7 @@ class SenseNovaArchitecture:
         return self.patch_size * self.merge
 
     def image_tokens(self, width: int, height: int) -> int:
+        """Tokens of an image of ``width`` by ``height`` pixels; what does not fill a token is cut off."""
         return (width // self.pixels_per_token) * (height // self.pixels_per_token)
 
     @property
@@ -164,6 +165,7 @@ def tensor_table(arch: SenseNovaArchitecture, type_of: Callable[[str, str], str]
 
 
 def bf16(_name: str, _role: str) -> str:
+    """The storage type of an unquantized checkpoint, whatever the tensor: "BF16"."""
     return "BF16"
 
 

@@ -31,12 +31,15 @@ class SenseNova(Family):
     tasks = catalog.TASKS
 
     def slugs(self) -> tuple[str, ...]:
+        """The slugs of the picture models' catalog."""
         return catalog.slugs()
 
     def get(self, slug: str) -> Model:
+        """The model with the tiers that its catalog entry lists."""
         return catalog.get(slug)
 
     def classify(self, table: TensorTable) -> TensorTable | None:
+        """By upstream's tensor names; ``None`` unless the table has the two branches."""
         return TensorTable(map(classify, table)) if is_sensenova(table) else None
 
     def recognize(self, found: Found) -> Recognized | None:

@@ -1,6 +1,7 @@
 """Storages outside the layers: the vision tower, the embedders, the generation head and the sampling loop's own.
 
-Mirrors bench/vision.py and bench/sampler.py, which follow upstream's modeling_neo_chat.py. Sizes in bytes.
+Mirrors vision.py and denoising.py in bench/engines/sensenova/, which follow upstream's modeling_neo_chat.py. Sizes in
+bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Vision:
         self.rope: list[Storage] = []
 
     def build_rope(self) -> None:
+        """Makes the table of rotations if it is not there: four storages stay, the angles go."""
         if not self.rope:
             size = self.arch.vision_rope_bytes // 4
             angles = self.device.keep(size)

@@ -118,9 +118,11 @@ class Resident:
         own = self._moves and self.placement.prefix_weights is PrefixWeights.OWN_FORWARD
         return self.device.keep(size) if own else None
 
-    def before_layer(self, index: int, branch: str) -> None: ...
+    def before_layer(self, index: int, branch: str) -> None:
+        """Nothing to bring: the weights lie there."""
 
-    def after_layer(self, index: int, branch: str) -> None: ...
+    def after_layer(self, index: int, branch: str) -> None:
+        """Nothing to drop."""
 
 
 class Upstream(Resident):
@@ -146,6 +148,8 @@ class Upstream(Resident):
                 self.here[index, name] = [self.device.keep(size, stream) for size in sizes]
 
     def before_layer(self, index: int, branch: str) -> None:
+        """Brings the layer and the ``prefetch`` ones after it; a change of branch drops what was brought for the
+        other."""
         if not self.prefetch:
             self._bring(index, branch, 0)
             return
@@ -161,6 +165,7 @@ class Upstream(Resident):
             self._bring((index + ahead) % self.count, branch, 1)
 
     def after_layer(self, index: int, branch: str) -> None:
+        """Drops the layer, unless it is one of the generation layers that stay."""
         for name in self._branches(branch):
             if name != GENERATION or index >= self.keeps:
                 del self.here[index, name]
@@ -196,11 +201,13 @@ class Ring(Resident):
         self._make_slots()
 
     def phase(self, name: str) -> None:
+        """A new prefix frees the layers that were kept, before embedding and head come back."""
         if name == "prefix":
             self._release()
         super().phase(name)
 
     def before_layer(self, index: int, branch: str) -> None:
+        """Storages change with the branch alone: kept layers get theirs when denoising begins."""
         if branch == self.active:
             return
         self.active = branch

@@ -1,6 +1,6 @@
 """Text to image and editing as a sequence of storages, pass after pass in one process.
 
-Mirrors bench/workloads.py, which follows upstream's order of operations and lifetimes. Sizes in bytes.
+Mirrors bench/engines/sensenova/tasks.py, which follows upstream's order of operations and lifetimes. Sizes in bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _LONGEST_PERIOD = 16
 
 
 def policy_of(device: ReplayedCard, table: Table, placement: Streaming, keeps: int) -> Resident:
+    """The replayed policy of a placement, with ``keeps`` generation layers that stay on the card."""
     if placement.stream is Stream.NOTHING:
         return Resident(device, table, placement)
     return (Ring if placement.policy == "ring" else Upstream)(device, table, placement, keeps)
