@@ -119,8 +119,9 @@ class _Stub:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = tree_map(self._fake, (args, kwargs))
         handed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        known = [*self._module.parameters(), *self._module.buffers(), *handed]
-        recorder = Recorder(known)
+        # buffers are real, and stand in the graph as their fake images, which live as long as these
+        buffers = [self._mode.from_tensor(one) for one in self._module.buffers()]
+        recorder = Recorder([*self._module.parameters(), *buffers, *handed])
         events = recorder.recording.events
         if self._method == "forward":  # the hooks of the whole module lie around this stub
             events.append((ENTER, ""))

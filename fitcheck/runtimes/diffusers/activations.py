@@ -106,7 +106,8 @@ def has_call(found: Trace, call: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Watched:
     """One call watched once: most bytes alive, and for every module the bytes alive when it is entered and most of them
-    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor."""
+    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor. ``workspace`` is how far
+    convolutions rise above the peak where each copies all that it may."""
 
     peak: int
     workspace: int
@@ -208,5 +209,5 @@ def _workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
 
 
 def _shares(sizes: Mapping[str, int]) -> tuple[float, float, float]:
-    low, best, high = load(ROOM, "workspaces")["single" if sizes.get("batch", 1) == 1 else "several"]
+    low, best, high = load(ROOM, "workspaces")["single" if sizes.get("batch", 1) == 1 else "several"]["share"]
     return low, best, high

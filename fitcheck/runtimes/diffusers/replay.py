@@ -14,7 +14,7 @@ from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
-from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
+from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
@@ -189,6 +189,8 @@ class _Moving:
     def __init__(self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: Weights) -> None:
         self._allocator = allocator
         self._stream = _COPYING if offload.stream else _COMPUTING
+        # accelerate's set_module_tensor_to_device empties torch's cache behind every tensor that it moves
+        self._empties = offload.mode == SEQUENTIAL
         self._ahead = ahead(offload, stage)
         self._groups: dict[str, list[int]] = {}
         if not (offload.resident or offload.by_component):
@@ -210,6 +212,8 @@ class _Moving:
         """The group goes."""
         for block in self._loaded.pop(path, ()):
             self._allocator.release(block)
+        if self._empties and path in self._groups:
+            self._allocator.empty_cache()
 
     def order_known(self) -> None:
         """From the second forward on groups are copied ahead."""
@@ -220,6 +224,8 @@ class _Moving:
     def _load(self, path: str) -> None:
         if path not in self._loaded:
             self._loaded[path] = [self._allocator.allocate(size, self._stream) for size in self._groups[path]]
+            if self._empties:
+                self._allocator.empty_cache()
 
 
 def _groups(offload: Offload, stage: Stage, weights: Weights) -> dict[str, list[int]]:
