@@ -12,12 +12,11 @@ from bench.tracing.pipelines import Traced
 from bench.tracing.recorder import Recording
 
 Term = tuple[int, ...]
-# a denoiser of tokens: fused attention makes bytes linear in them, its operations quadratic
-TOKENS = ("batch", "tokens", "text")
-_PLAIN = [(0, 0, 0), (0, 1, 0), (0, 0, 1)]
-TOKEN_TERMS: list[Term] = [
-    *((1, *rest) for _, *rest in _PLAIN), *_PLAIN, (1, 2, 0), (1, 1, 1), (1, 0, 2), (0, 2, 0), (0, 1, 1), (0, 0, 2),
-]  # fmt: skip
+# a denoiser of tokens: fused attention makes bytes linear in them, its operations quadratic; positions are made by side
+TOKENS = ("batch", "tokens", "text", "height", "width", "frames")
+_LINEAR = [(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1)]
+_SQUARE = [(2, 0, 0, 0, 0), (1, 1, 0, 0, 0), (0, 2, 0, 0, 0)]
+TOKEN_TERMS: list[Term] = [(batch, *term) for batch in (1, 0) for term in _LINEAR + _SQUARE]
 TEXT = ("batch", "text")
 TEXT_TERMS: list[Term] = [(1, 0), (1, 1), (1, 2), (0, 0), (0, 1), (0, 2)]
 PIXELS = ("batch", "height", "width", "frames")
@@ -92,7 +91,9 @@ class Survey:
         return max(0, self.recipe.text - self.recipe.architecture.text_tokens)
 
 
-_SIDES = ((8, 8), (12, 8), (16, 12), (8, 20), (20, 12), (16, 16), (24, 8), (12, 24))
+_SIDES = (
+    (8, 8), (12, 8), (16, 12), (8, 20), (20, 12), (16, 16), (24, 8), (12, 24), (10, 14), (28, 10), (14, 18),
+)  # fmt: skip
 
 
 def requests_of(recipe: Recipe) -> list[Request]:
@@ -109,7 +110,7 @@ def requests_of(recipe: Recipe) -> list[Request]:
 
 
 def _videos(lengths: tuple[int, ...], unit: int, temporal: int) -> Iterator[Request]:
-    sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10))
+    sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10))
     for index, (width, height) in enumerate(sides):
         frames = temporal * (4 + index % 3) + 1
         yield Request(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])

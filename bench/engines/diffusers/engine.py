@@ -91,7 +91,7 @@ class PipelineEngine:
         with torch.no_grad(), clock.watching(pipeline, self.recipe.denoisers):
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
-                generator=generator, output_type="pt", return_dict=False, callback_on_step_end=clock.step,
+                generator=generator, output_type="pt", return_dict=False, **_several(work), callback_on_step_end=clock.step,
                 **({"num_frames": work.frames} if self.recipe.video else {}),
                 **self.recipe.call(self.recipe.text, work.cfg),
             )  # fmt: skip
@@ -117,6 +117,13 @@ class PipelineEngine:
         """Give memory back; the engine cannot run again."""
         self._pipeline = None
         gc.collect()
+
+
+def _several(work: Workload) -> dict[str, int]:
+    """The argument for more than one picture or video; pipelines call it differently, and one is the default."""
+    if work.batch == 1:
+        return {}
+    return {"num_videos_per_prompt" if work.frames > 1 else "num_images_per_prompt": work.batch}
 
 
 def _bytes(modules: dict[str, nn.Module], device: str) -> int:

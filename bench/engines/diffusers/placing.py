@@ -42,7 +42,7 @@ def _group(pipeline: Any, mode: str, placement: Placement, device: str) -> None:
         onload_device=torch.device(device),
         offload_device=torch.device("cpu"),
         offload_type=f"{level}_level",
-        num_blocks_per_group=1 if level == "block" else None,
+        num_blocks_per_group=int(placement.get("blocks_per_group") or 1) if level == "block" else None,
         use_stream=stream,
         record_stream=bool(placement.get("record_stream")) and stream,
         low_cpu_mem_usage=bool(placement.get("low_cpu_mem")),
