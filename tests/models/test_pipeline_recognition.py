@@ -238,10 +238,10 @@ def test_two_experts_files_are_one_tier(tmp_path: Path) -> None:
     """A repository has a folder for each expert; a file alone stands for both."""
     for expert in ("High", "Low"):
         (tmp_path / f"{expert}Noise").mkdir()
-        for tier in ("Q4_K_S", "Q2_K"):
-            file = tmp_path / f"{expert}Noise" / f"Wan2.2-T2V-A14B-{expert}Noise-{tier}.gguf"
-            if (expert, tier) != ("Low", "Q2_K"):
-                write_gguf(file, "wan2.2-t2v-a14b", tier, architecture="wan")
+        for label in ("Q4_K_S", "Q2_K"):
+            file = tmp_path / f"{expert}Noise" / f"Wan2.2-T2V-A14B-{expert}Noise-{label}.gguf"
+            if (expert, label) != ("Low", "Q2_K"):
+                write_gguf(file, "wan2.2-t2v-a14b", label, architecture="wan")
     identified = found(tmp_path)
     assert identified.model.slug == "wan2.2-t2v-a14b"
     assert sorted(tier.name for tier in identified.tiers) == ["Q2_K", "Q4_K_S"]
