@@ -3,6 +3,8 @@ shape, a list of blocks, or an attribute that the hooks read changes."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +13,14 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
 import diffusers
 from diffusers.hooks import layerwise_casting
+from pack_pipelines import build, classes, table
 
 from fitcheck.data_files import load
 from fitcheck.models.families.pipeline import catalog, schemes, tables
-from scripts.pack_pipelines import build, classes, table
 
 # one of each kind, small enough to build in a second
 KEYS = (

@@ -14,7 +14,8 @@ from fitcheck.data_files import load
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
-from fitcheck.runtimes.diffusers.stages import Stage
+from fitcheck.runtimes.diffusers.attention import attention_flops
+from fitcheck.runtimes.diffusers.stages import CHILDREN, Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import Weights
@@ -29,15 +30,17 @@ Linears = Mapping[str, tuple[str, int]]
 @dataclass(frozen=True, slots=True)
 class Made:
     """One call's activations: ``peak`` bytes alive at once without workspaces, ``scratch`` bytes of workspaces beside
-    them, ``outputs`` bytes that stay for what follows, ``flops`` and ``traffic`` (bytes) of the whole call, ``kernels``
-    that it launches. ``reserved`` are bytes that the caching allocator takes for the call alone. ``bounded`` says that
-    another call or a bound stands in for one that was not traced."""
+    them, ``outputs`` bytes that stay for what follows, ``flops`` (``attention`` of them in attention) and
+    ``traffic`` (bytes) of the whole call, ``kernels`` that it launches. ``reserved`` are bytes that the caching
+    allocator takes for the call alone. ``bounded`` says that another call or a bound stands in for one that was not
+    traced."""
 
     peak: int
     scratch: Interval[int]
     outputs: int
     inputs: int
     flops: int
+    attention: int
     traffic: int
     kernels: int
     reserved: int = 0
@@ -64,12 +67,14 @@ def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Ma
     one = found.call(name, given)
     watched = _watched(found, name, sizes)
     peak = watched.peak_with(weights.linears)
+    attention = attention_flops(component, given, CHILDREN.get(call, ""))
     return Made(
         peak=peak,
         scratch=_workspace(watched.workspace, given) + _cast(weights),
         outputs=one.total("outputs", given),
         inputs=one.total("inputs", given),
-        flops=one.total("flops", given),
+        flops=one.total("flops", given) + attention,
+        attention=attention,
         traffic=one.total("moved", given),
         kernels=watched.allocations,
         reserved=watched.reserved + peak - watched.peak,
@@ -92,6 +97,7 @@ def _by_tokens(tokens: int, weights: Weights) -> Made:
         outputs=best // 4,
         inputs=0,
         flops=2 * parameters * tokens,
+        attention=0,
         traffic=weights.stored + 20 * best,
         kernels=2 * weights.tensors,
         bounded=True,
