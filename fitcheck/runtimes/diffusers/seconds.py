@@ -35,10 +35,15 @@ def seconds(
     """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced."""
     if layout.untraced:
         return None
-    plan = tuple(passes(layout, tier, offload))
+    plan = tuple(passes(layout, tier, offload, _back()))
     pinned = offload.stream and not offload.low_cpu_mem
     found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
-    if found is None or found.seconds is None or (calibration is not None and calibration.spread is not None):
+    if found is None:
+        return None
+    # there a byte that comes back counts as several; what moved is told in bytes
+    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in passes(layout, tier, offload, 1.0))
+    found = replace(found, amounts=(("streamed", moved),))
+    if found.seconds is None or (calibration is not None and calibration.spread is not None):
         return found
     table = load(ROOM, "seconds")
     wide = table["formats"].get(tier.format, table["unfitted"])
@@ -46,8 +51,8 @@ def seconds(
     return replace(found, seconds=Interval(spread.low * wide["low"], spread.best, spread.high * wide["high"]))
 
 
-def passes(layout: Layout, tier: Tier, offload: Offload) -> Iterator[Pass]:
-    """Every call with what travels for it."""
+def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterator[Pass]:
+    """Every call with what travels for it; a byte that comes back counts as ``back`` that go."""
     arrived: set[str] = set()
     for one in layout.stages:
         assert one.made is not None
@@ -56,7 +61,7 @@ def passes(layout: Layout, tier: Tier, offload: Offload) -> Iterator[Pass]:
         hooked = 0 if offload.resident or offload.by_component else len(groups_of(tier, offload, stage).moving)
         work = _work(one.made, weights, stage.component, hooked)
         if offload.by_component:
-            moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + _back())
+            moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back)
             arrived = {stage.component.name}
             yield Pass(work, 1, stage.component.name, waited=moved)
             if stage.count > 1:
@@ -64,16 +69,16 @@ def passes(layout: Layout, tier: Tier, offload: Offload) -> Iterator[Pass]:
         elif offload.resident:
             yield Pass(work, stage.count, stage.component.name)
         else:
-            yield from _streamed(one, work, tier, weights, offload)
+            yield from _streamed(one, work, tier, weights, offload, back)
 
 
-def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offload) -> Iterator[Pass]:
+def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offload, back: float) -> Iterator[Pass]:
     stage = one.stage
     found = groups_of(tier, offload, stage)
     groups = found.whole, sum(found.moving)
     if not ahead(offload, stage):
         # without a stream diffusers copies back what it brought; accelerate and streams drop it
-        ways = 1 + _back() if offload.level and not offload.stream else 1.0
+        ways = 1 + back if offload.level and not offload.stream else 1.0
         yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
         return
     yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
