@@ -43,12 +43,25 @@ def seconds(
     # there a byte that comes back counts as several; what moved is told in bytes
     moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in passes(layout, tier, offload, 1.0))
     found = replace(found, amounts=(("streamed", moved),))
-    if found.seconds is None or (calibration is not None and calibration.spread is not None):
+    if found.seconds is None:
         return found
+    return replace(found, seconds=_widened(found.seconds, tier, offload, calibrated=_is_calibrated(calibration)))
+
+
+def _is_calibrated(calibration: Calibration | None) -> bool:
+    return calibration is not None and calibration.spread is not None
+
+
+def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:
+    """The interval of the card's rates with what else is not known."""
     table = load(ROOM, "seconds")
-    wide = table["formats"].get(tier.format, table["unfitted"])
-    spread = found.seconds
-    return replace(found, seconds=Interval(spread.low * wide["low"], spread.best, spread.high * wide["high"]))
+    wide = [] if calibrated else [table["formats"].get(tier.format, table["unfitted"])]
+    if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
+        wide.append(table["travelling"])
+    low, high = span.low, span.high
+    for one in wide:
+        low, high = low * one["low"], high * one["high"]
+    return Interval(low, span.best, high)
 
 
 def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterator[Pass]:
