@@ -6,6 +6,7 @@ import doctest
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,6 @@ def test_a_card_and_a_machine_are_taken_as_well_as_a_name() -> None:
         ({"ram": -1}, "--ram"),
     ],
 )
-def test_impossible_values_are_one_sentence(changes: dict[str, object], words: str) -> None:
+def test_impossible_values_are_one_sentence(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        fitcheck.check("sensenova-u1-8b-mot", "RTX 4070", **changes)  # type: ignore[arg-type]
+        fitcheck.check("sensenova-u1-8b-mot", "RTX 4070", **changes)

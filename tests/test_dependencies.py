@@ -45,9 +45,11 @@ def installed() -> dict[str, metadata.Distribution]:
 
 
 def licence(distribution: metadata.Distribution) -> str:
-    stated = distribution.metadata.get("License-Expression")
-    classified = [c for c in distribution.metadata.get_all("Classifier") or [] if c.startswith("License ::")]
-    return stated or "; ".join(classified) or (distribution.metadata.get("License") or "").strip()[:200]
+    def stated(field: str) -> list[str]:
+        return distribution.metadata.get_all(field) or []
+
+    classified = [c for c in stated("Classifier") if c.startswith("License ::")]
+    return "; ".join(stated("License-Expression") or classified) or "".join(stated("License")).strip()[:200]
 
 
 def test_every_licence_is_one_that_allows_it() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from fitcheck.cli.main import application
 from tests.answers import ask
@@ -40,7 +41,8 @@ def test_the_questions_reach_every_option() -> None:
     assert len(set(asked)) == len(asked) >= 300
     assert sum("exit" in answer and answer["exit"] == ask.REFUSED for answer in ask.kept_answers().values()) >= 30
     command = typer.main.get_command(application(("check",)))
-    options = {name for one in command.commands["check"].params for name in one.opts + one.secondary_opts}  # type: ignore[attr-defined]
+    assert isinstance(command, TyperGroup)
+    options = {name for one in command.commands["check"].params for name in one.opts + one.secondary_opts}
     long = {name for name in options if name.startswith("--")} - {"--json", "--markdown", "--html", "--help"}
     words = {word for question in asked for word in question.split()}
     assert long - words == set()

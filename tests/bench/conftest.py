@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from bench_fakes import FakeNvml
 
-from bench import suite
 from bench.meters import NvmlCard
 
 
@@ -17,7 +16,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Puts a fake card into the parent."""
 
     def place(**options: Any) -> None:
-        monkeypatch.setattr(suite.NvmlCard, "open", lambda selector: NvmlCard(FakeNvml(**options), "card"))
+        monkeypatch.setattr(NvmlCard, "open", lambda selector: NvmlCard(FakeNvml(**options), "card"))
 
     place()
     return place

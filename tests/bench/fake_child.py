@@ -94,7 +94,7 @@ def _touch(torch: Any) -> None:
 
 if __name__ == "__main__":
     sys.modules["torch"] = fake_torch(ALLOCATOR, cuda="FAKE_NO_GPU" not in os.environ)
-    sys.modules["pynvml"] = FakeNvml(ALLOCATOR)  # type: ignore[assignment]
+    sys.modules["pynvml"] = FakeNvml(ALLOCATOR)  # type: ignore[assignment]  # stands in for a module
     engine: Any = types.ModuleType("bench.engines.sensenova.engine")
     engine.PictureEngine = Engine
     sys.modules["bench.engines.sensenova.engine"] = engine

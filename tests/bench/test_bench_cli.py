@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_fakes import GIB, FakeNvml
+from bench_fakes import FakeNvml
 
 from bench.engines.base import Compared
 from bench.engines.llamacpp.run import LlamaRun
 from bench.lock import card_lock
 from fitcheck.cli.main import application
 from fitcheck.errors import InputError
+from fitcheck.units import GIB
 
 
 def fitcheck(*arguments: str) -> object:

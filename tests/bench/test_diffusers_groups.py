@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ hooks = pytest.importorskip("diffusers.hooks")
 offloading = pytest.importorskip("diffusers.hooks.group_offloading")
 
 
-def flux() -> nn.Module:
+def flux() -> Any:
     torch.manual_seed(0)
     return diffusers.FluxTransformer2DModel(
         num_layers=3, num_single_layers=4, attention_head_dim=16, num_attention_heads=2, in_channels=8,
@@ -24,7 +26,7 @@ def flux() -> nn.Module:
     )  # fmt: skip
 
 
-def decoder() -> nn.Module:
+def decoder() -> Any:
     return diffusers.AutoencoderKL(
         block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, layers_per_block=1,

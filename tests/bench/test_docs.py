@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from fitcheck.cli.main import application
 
@@ -36,7 +37,9 @@ def test_what_needs_a_card_names_options_that_exist(command: str) -> None:
     words = shlex.split(command)[1:]
     ours = words[: words.index("--")] if "--" in words else words
     group = typer.main.get_command(application(("bench",)))
-    bench = group.commands["bench"]  # type: ignore[attr-defined]
+    assert isinstance(group, TyperGroup)
+    bench = group.commands["bench"]
+    assert isinstance(bench, TyperGroup)
     known = {name for option in bench.commands[ours[1]].params for name in option.opts}
     assert {word for word in ours if word.startswith("--")} <= known
 

@@ -7,9 +7,13 @@ from contextlib import contextmanager
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from bench.engines.sensenova.streaming.ring import RingPolicy
+from bench.engines.sensenova.streaming.upstream import UpstreamPolicy
+
+pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+import torch
 from tiny_engine import MODEL, T2I, Watch, run
 
 from bench.engines.sensenova.engine import PictureEngine
@@ -124,7 +128,8 @@ def test_no_more_layers_in_flight_than_the_placement_says(placement: Streaming) 
     *_, engine = run(placement)
     assert engine._model is not None
     policy = engine._model.language_model.model.policy
-    assert policy.most_in_flight == placement.in_flight  # type: ignore[attr-defined]
+    assert isinstance(policy, UpstreamPolicy | RingPolicy)
+    assert policy.most_in_flight == placement.in_flight
 
 
 class SmallCard(HostAccelerator):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+import torch
 from tiny_engine import MODEL, T2I, run
 
 from bench.engines.sensenova.traced import trace_peak

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bench_fakes import GIB, FakeNvml
+from bench_fakes import FakeNvml
 
 from bench import external
 from bench.external import resolve, run_external
@@ -18,7 +18,7 @@ from bench.report import external_line
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.reading import parse
-from fitcheck.units import MIB
+from fitcheck.units import GIB, MIB
 
 GROW = "import time; block = bytearray(80 << 20); block[::4096] = b'1' * len(block[::4096]); time.sleep(0.7)"
 NEST = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {GROW!r}])"

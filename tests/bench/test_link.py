@@ -90,9 +90,10 @@ def rows() -> Iterator[list[dict[str, Any]]]:
         patch.setattr(link, "MATRICES", ((512, 256), (256, 512), (256, 256), (64, 256)))
         patch.setattr(link, "SECONDS_EACH", 0.001)
         patch.setattr(link, "REPEATS", 2)
-        patch.setattr(link.NvmlCard, "open", lambda selector: None)
-        collector = Collector()
-        link.measure(collector, CpuAsCard(), {})  # type: ignore[arg-type]
+        patch.setattr(NvmlCard, "open", lambda selector: None)
+        collector: Any = Collector()
+        cpu: Any = CpuAsCard()
+        link.measure(collector, cpu, {})
         yield collector.sent
     real_torch.set_num_threads(threads)
 
@@ -167,7 +168,7 @@ def test_seconds_of_work_are_the_median_of_repeats_by_the_cards_own_events(monke
         return made
 
     torch: Any = types.SimpleNamespace(cuda=types.SimpleNamespace(synchronize=lambda: None, Event=event))
-    monkeypatch.setattr(link.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(link, "SECONDS_EACH", 0.5)
     monkeypatch.setattr(link, "REPEATS", 5)
     # the second call took 0.02 s, so a tenth of a second is five calls; of 0.01 to 0.9 s each the median is 0.02

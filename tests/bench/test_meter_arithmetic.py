@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from bench_fakes import CONTEXT, GIB, LIBRARIES, TOTAL, Allocator, FakeNvml, fake_torch
+from bench_fakes import CONTEXT, LIBRARIES, TOTAL, Allocator, FakeNvml, fake_torch
 
 from bench import child
 from bench.context import Context, ContextMeter, cap_memory
@@ -20,9 +21,10 @@ from bench.engines.sensenova import engine
 from bench.engines.sensenova import tasks as workloads
 from bench.engines.sensenova.streaming.policy import Traffic
 from bench.job import Job, Request
-from bench.meters import HostProbe, NvmlCard, Sampler, host, sampler, torch_memory
+from bench.meters import HostProbe, NvmlCard, Sampler, host
 from bench.meters.torch_memory import TorchMemory
 from bench.plan import jobs_of
+from fitcheck.units import GIB
 
 CELL = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("low",), steps=2))[0]
 
@@ -44,8 +46,8 @@ class Timers:
 
 
 def test_copies_beside_the_computation_waits_and_both_at_once() -> None:
-    card = Timers()
-    traffic = Traffic(card)  # type: ignore[arg-type]
+    card: Any = Timers()
+    traffic = Traffic(card)
     traffic.timed = True
     with traffic.copying("side"):
         card.now += 9
@@ -71,7 +73,7 @@ def test_copies_beside_the_computation_waits_and_both_at_once() -> None:
 
 def test_the_clock_of_a_pass_books_traffic_to_phases_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(engine.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     traffic = types.SimpleNamespace(
         timed=False, streamed_bytes=0, copies=0, copy_seconds=0.0, wait_seconds=0.0, settle=lambda: settled.append(1)
     )
@@ -112,7 +114,7 @@ def test_the_clock_of_a_pass_books_traffic_to_phases_that_come_again(monkeypatch
 
 def test_a_step_ends_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     now, steps = [0.0], []
-    monkeypatch.setattr(workloads.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     class Clock:
         def synchronize(self) -> None:
@@ -122,7 +124,8 @@ def test_a_step_ends_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch)
             steps.append(seconds)
 
     any_model: Any = None
-    context = workloads.Context(any_model, CELL.workload, any_model, 0, Clock())  # type: ignore[arg-type]
+    observer: Any = Clock()
+    context = workloads.Context(any_model, CELL.workload, any_model, 0, observer)
     for queued in (1, 3):
         with context.timed_step():
             now[0] += queued
@@ -177,7 +180,7 @@ def test_a_phase_that_breaks_is_kept_and_does_not_ask_the_card_again() -> None:
 
 def test_seconds_of_a_phase_end_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(torch_memory.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     torch = fake_torch(Allocator())
 
     def drain() -> None:
@@ -244,7 +247,7 @@ def test_the_allocator_of_the_ring_is_chosen_before_torch_is_there(monkeypatch: 
 
 def test_a_pass_ends_when_the_card_has_finished_and_warm_ups_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(child.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     @dataclass
     class Report:
@@ -319,9 +322,9 @@ def test_resident_bytes_are_the_trees_and_available_is_the_systems(monkeypatch: 
             return types.SimpleNamespace(rss=self.pid * 100)
 
     now = [1000.0]
-    monkeypatch.setattr(host.psutil, "Process", Process)
-    monkeypatch.setattr(host.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(host.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5, total=9))
+    monkeypatch.setattr(psutil, "Process", Process)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=5, total=9))
     probe = HostProbe(1)
     assert probe.read() == {"host_available": 5, "host_total": 9, "host_rss": 700}
     assert probe.pids == {1, 2, 3, 4}
@@ -364,7 +367,7 @@ def test_a_slow_probe_does_not_queue_up(monkeypatch: pytest.MonkeyPatch) -> None
         return False
 
     reader = Sampler([Slow(), Quick()])
-    monkeypatch.setattr(sampler.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(reader._stop, "wait", sleep)
     reader._loop()
     assert at == [100, 103, 106, 109, 112]

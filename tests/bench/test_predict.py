@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
-from bench_fakes import GIB, FakeNvml
+from bench_fakes import FakeNvml
 from test_suite import fake_runner
 
 from bench.assemble import record_of
@@ -22,13 +23,14 @@ from fitcheck.records import store
 from fitcheck.records.evidence import build
 from fitcheck.runtimes import registry as runtimes
 from fitcheck.runtimes.base import Ask
+from fitcheck.units import GIB
 
 MODEL = "sensenova-u1-8b-mot"
 CARD = NvmlCard(FakeNvml(), "card")
 
 
-def jobs(**options: object) -> tuple[Job, ...]:
-    return jobs_of(Request.of(MODEL, **{"tiers": ("Q4_K_S",), "steps": 2, **options}))  # type: ignore[arg-type]
+def jobs(**options: Any) -> tuple[Job, ...]:
+    return jobs_of(Request.of(MODEL, **{"tiers": ("Q4_K_S",), "steps": 2, **options}))
 
 
 def asked(job: Job, cap: int | None = None, warm: bool = True) -> Ask:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_fakes import GIB, FakeNvml
+from bench_fakes import FakeNvml
 from rich.console import Console
 from test_suite import CELLS, fake_runner
 
@@ -24,7 +26,7 @@ from bench.runner import CellRun, Protocol
 from bench.suite import Setting, run_suite
 from fitcheck.errors import InputError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
-from fitcheck.units import MIB, Interval
+from fitcheck.units import GIB, MIB, Interval
 
 
 def test_a_card_too_small_is_only_warned_about_because_its_failure_is_data(nvml: object) -> None:
@@ -102,8 +104,8 @@ def test_a_folder_that_cannot_be_written_is_refused_first(nvml: object, tmp_path
 
 
 def test_a_full_disk_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = preflight.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(InputError, match="make room"):
         preflight.require_folder(tmp_path)
 
@@ -133,7 +135,7 @@ def test_a_containers_limit_counts(tmp_path: Path) -> None:
 
 
 def test_missing_torch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install '\.\[bench\]'"):
         preflight.require_torch()
 
@@ -209,7 +211,7 @@ def test_a_cap_as_large_as_the_card_is_one() -> None:
 
 
 def test_a_disk_needs_room_for_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = preflight.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage._replace(free=64 * MIB))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=64 * MIB))
     preflight.require_folder(tmp_path / "made" / "here")
     assert list((tmp_path / "made" / "here").iterdir()) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bench_fakes import GIB, MIB, FakeNvml
+from bench_fakes import FakeNvml
 
 from bench import runner
 from bench.assemble import available_drop, power_of, record_of
@@ -14,6 +14,7 @@ from bench.meters import NvmlCard, NvmlStateProbe, Trace
 from bench.plan import jobs_of
 from bench.report import error_percent, line, on_card
 from bench.runner import CellRun, Protocol
+from fitcheck.units import GIB, MIB
 
 CELL = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("low",), steps=2))[0]
 Event = dict[str, Any]

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("diffusers")
+
+import torch
 
 from bench.engines.sensenova import tasks as workloads
 from bench.engines.sensenova import traced as meta
@@ -66,14 +68,18 @@ class Recorder(StorageTracker):
 
 
 class Accelerator(meta.MetaAccelerator):
+    def __init__(self, recorder: Recorder, total: int, workspace: int) -> None:
+        super().__init__(recorder, total, workspace)
+        self._recorder = recorder
+
     def stream(self) -> Any:
         return "side"
 
     @contextmanager
-    def on(self, stream: Any) -> Iterator[None]:  # type: ignore[override]
-        self._tracker.stream = int(stream == "side")  # type: ignore[attr-defined]
+    def on(self, stream: Any) -> Iterator[None]:
+        self._recorder.stream = int(stream == "side")
         yield
-        self._tracker.stream = 0  # type: ignore[attr-defined]
+        self._recorder.stream = 0
 
 
 class Recording(CachingAllocator):

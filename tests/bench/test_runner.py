@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from bench_fakes import CONTEXT, LIBRARIES, MIB, FakeNvml
+from bench_fakes import CONTEXT, LIBRARIES, FakeNvml
 
 from bench.assemble import record_of
 from bench.child import classify
@@ -24,7 +24,7 @@ from bench.runner import CellRun, Protocol, Stopped, median, run_cell
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.reading import parse
-from fitcheck.units import GIB
+from fitcheck.units import GIB, MIB
 
 ARGV = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
 QUICK = Protocol(repeats=1, warmup=0)
@@ -36,14 +36,14 @@ def cell(mode: str = "full", **options: object) -> Job:
     return jobs_of(Request.of(given.pop("model", "sensenova-u1-8b-mot"), **given))[0]
 
 
-def card(**options: object) -> NvmlCard:
-    found = NvmlCard.open(0, FakeNvml(**options))  # type: ignore[arg-type]
+def card(**options: Any) -> NvmlCard:
+    found = NvmlCard.open(0, FakeNvml(**options))
     assert found is not None
     return found
 
 
-def run(protocol: Protocol = QUICK, what: Job | None = None, **options: object) -> CellRun:
-    return run_cell(what or cell(), protocol, card(), argv=ARGV, **options)  # type: ignore[arg-type]
+def run(protocol: Protocol = QUICK, what: Job | None = None, **options: Any) -> CellRun:
+    return run_cell(what or cell(), protocol, card(), argv=ARGV, **options)
 
 
 def test_a_cell_that_runs_leaves_every_sample_and_every_meter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +63,7 @@ def test_a_cell_that_runs_leaves_every_sample_and_every_meter(monkeypatch: pytes
     assert record.card.pci_id == "10de:2330"
     assert record.power is not None
     assert record.power.watts_max == 123
+    assert record.power.seconds is not None
     assert record.power.joules == pytest.approx(123 * record.power.seconds, rel=0.35)
     assert record.transfer is not None
     assert record.transfer.bytes_streamed == 1000
@@ -341,7 +342,7 @@ def test_cells_of_a_request_are_each_once() -> None:
         ({"revision": "pr9"}, "--revision: 'pr9'"),
     ],
 )
-def test_bad_requests_are_one_sentence(options: dict[str, object], words: str) -> None:
+def test_bad_requests_are_one_sentence(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         cell(**options)
     assert "\n" not in str(caught.value)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from rich.console import Console
 from test_suite import fake_runner
 
 from bench import series
-from bench.suite import Summary, run_suite
+from bench.job import Job
+from bench.suite import Finished, Setting, Summary, run_suite
 from bench.unpack import unpack
 from fitcheck.errors import InputError
 from fitcheck.records import store
@@ -20,8 +22,8 @@ from fitcheck.records.schema import PassRecord
 def test_a_series_leaves_records_a_summary_and_says_what_did_not_run(
     tmp_path: Path, nvml: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def quick_suite(*arguments: Any) -> Summary:
-        return run_suite(*arguments, runner=fake_runner)
+    def quick_suite(cells: Sequence[Job], setting: Setting, console: Console, finished: Finished) -> Summary:
+        return run_suite(cells, setting, console, finished, fake_runner)
 
     monkeypatch.setattr(series, "run_suite", quick_suite)
     model = "sensenova-u1-8b-mot"

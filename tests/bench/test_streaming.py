@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState, accelerator
 from bench.engines.sensenova.streaming.ring import Place, RingPolicy, StreamedUnit, Unit, resident_count, spread

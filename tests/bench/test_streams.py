@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from lazy_card import LazyCard
 
 from bench.engines.sensenova.streaming.device import MemoryState
@@ -20,20 +23,22 @@ Policies = tuple[UpstreamPolicy | RingPolicy, dict[tuple[int, str], torch.Tensor
 
 
 def upstream_policy(card: LazyCard, mode: str) -> Policies:
-    layers, parameters = [], {}
+    layers: list[StreamedLayer] = []
+    parameters: dict[tuple[int, str], torch.Tensor] = {}
     for index in range(LAYERS):
         layer = StreamedLayer()
         for branch, base in BRANCHES.items():
             host = torch.full((8,), base + index, dtype=torch.uint8)
-            parameters[(index, branch)] = torch.nn.Parameter(host, requires_grad=False)
-            layer.groups[branch].append(StreamedTensor(parameters[(index, branch)], host))
+            parameter = torch.nn.Parameter(host, requires_grad=False)
+            parameters[(index, branch)] = parameter
+            layer.groups[branch].append(StreamedTensor(parameter, host))
         layers.append(layer)
-    return UpstreamPolicy(upstream(mode, "pr241"), card, layers, {}), parameters  # type: ignore[return-value]
+    return UpstreamPolicy(upstream(mode, "pr241"), card, layers, {}), parameters
 
 
 def ring_policy(card: LazyCard, mode: str) -> Policies:
     units: dict[Unit, StreamedUnit] = {}
-    parameters = {}
+    parameters: dict[tuple[int, str], torch.Tensor] = {}
     for index in range(LAYERS):
         for branch, base in BRANCHES.items():
             host = torch.full((512,), base + index, dtype=torch.uint8)
@@ -41,7 +46,7 @@ def ring_policy(card: LazyCard, mode: str) -> Policies:
             units[(index, branch)] = StreamedUnit(
                 host, [parameters[(index, branch)]], (Place(0, 8, torch.uint8, (8,)),)
             )
-    return RingPolicy(upstream(mode, "pr241", "ring"), card, units, LAYERS, {}), parameters  # type: ignore[return-value]
+    return RingPolicy(upstream(mode, "pr241", "ring"), card, units, LAYERS, {}), parameters
 
 
 def forward(card: LazyCard, made: Policies, branch: str) -> None:
@@ -55,9 +60,11 @@ def forward(card: LazyCard, made: Policies, branch: str) -> None:
 @pytest.mark.parametrize("first", ["compute", "side"])
 @pytest.mark.parametrize("mode", ["low", "balanced", "fast"])
 @pytest.mark.parametrize("make", [upstream_policy, ring_policy])
-def test_every_layer_reads_its_own_bytes_however_late_the_streams_run(make: object, mode: str, first: str) -> None:
+def test_every_layer_reads_its_own_bytes_however_late_the_streams_run(
+    make: Callable[[LazyCard, str], Policies], mode: str, first: str
+) -> None:
     card = LazyCard(first)
-    made = make(card, mode)  # type: ignore[operator]
+    made = make(card, mode)
     for branch in ("understanding", "understanding", "generation", "generation", "understanding", "generation"):
         forward(card, made, branch)
     card.run()
@@ -80,7 +87,8 @@ def test_the_ring_reads_right_where_it_keeps_some_layers_and_streams_others(firs
     card.run()
     assert card.wrong == []
     assert made[0].resident_layers == 2
-    assert made[0]._order == [0, 1, 2, 4, 5]  # type: ignore[union-attr]  # evenly apart
+    assert isinstance(made[0], RingPolicy)
+    assert made[0]._order == [0, 1, 2, 4, 5], "evenly apart"
 
 
 def test_low_copies_on_the_computations_stream_without_waiting() -> None:
@@ -154,8 +162,8 @@ def test_upstreams_fast_keeps_a_layer_until_the_card_is_full() -> None:
 
 def test_embedding_and_head_leave_after_the_card_has_used_them_and_are_counted() -> None:
     card = LazyCard("compute")
-    traffic = Traffic(card)  # type: ignore[arg-type]
-    store = PrefixStore(card, traffic)  # type: ignore[arg-type]
+    traffic = Traffic(card)
+    store = PrefixStore(card, traffic)
     store.all_out()
     assert card.synchronized == 0, "nothing to move, nothing to wait for"
     weights = {name: torch.nn.Parameter(torch.full((8,), 7, dtype=torch.uint8), False) for name in ("embed", "head")}

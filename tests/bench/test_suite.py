@@ -11,28 +11,36 @@ from typing import Any
 
 import psutil
 import pytest
-from bench_fakes import GIB, FakeNvml
+from bench_fakes import FakeNvml
 from rich.console import Console
 from test_runner import ARGV
 
 from bench import preflight, suite
 from bench.job import Job, Request
 from bench.lock import card_lock
+from bench.meters import NvmlCard
 from bench.plan import jobs_of
 from bench.predict import machine_seen, predict
 from bench.progress import Clock
 from bench.report import print_plan, print_table
-from bench.runner import CellRun, Protocol, Stopped, run_cell
+from bench.runner import CellRun, Listener, Protocol, Stopped, run_cell
 from bench.suite import Setting, Summary, run_suite
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.schema import PassRecord
+from fitcheck.units import GIB
 
 CELLS = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("full", "low", "balanced"), steps=2))
 
 
-def fake_runner(*arguments: Any) -> CellRun:
-    return run_cell(*arguments, argv=ARGV)
+def fake_runner(
+    cell: Job,
+    protocol: Protocol,
+    card: NvmlCard | None = None,
+    listener: Listener = lambda event: None,
+    deadline: float | None = None,
+) -> CellRun:
+    return run_cell(cell, protocol, card, listener, deadline, ARGV)
 
 
 class Series:
@@ -116,7 +124,7 @@ def test_a_folder_that_fills_up_ends_the_series_and_keeps_its_table(
             raise InputError("x.json: the record cannot be written (No space left on device).")
         return real(root, record)
 
-    monkeypatch.setattr(suite.store, "write", full)
+    monkeypatch.setattr(store, "write", full)
     summary = bench.run()
     assert summary.exit_code == 1
     assert [row.record.runtime.mode for row in summary.rows] == ["full", "low"]
@@ -129,7 +137,7 @@ def test_a_last_record_that_cannot_be_written_is_no_success(bench: Series, monke
     def full(root: Path, record: PassRecord) -> Path:
         raise InputError("no room")
 
-    monkeypatch.setattr(suite.store, "write", full)
+    monkeypatch.setattr(store, "write", full)
     assert bench.run(CELLS[:1]).exit_code == 1
 
 
@@ -203,7 +211,7 @@ def test_a_refusal_leaves_no_empty_folder(why: str, bench: Series, monkeypatch: 
     assert bench.out is not None
     setting = Setting(bench.out, Protocol(cap=90 * GIB if why == "cap" else None))
     if why == "no card":
-        monkeypatch.setattr(suite.NvmlCard, "open", lambda selector: None)
+        monkeypatch.setattr(NvmlCard, "open", lambda selector: None)
         monkeypatch.setattr(preflight, "Path", lambda path: Path("/nonexistent"))
     holds = card_lock(FakeNvml().nvmlDeviceGetUUID("card") if why == "lock" else "GPU-another", "x")
     with holds, pytest.raises(InputError):

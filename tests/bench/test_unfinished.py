@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from bench import external
 from bench.engines.llamacpp.log import PrintedBuffer, parse_log
 from bench.engines.llamacpp.run import _buffers
 from bench.external import run_external
 from bench.unfinished import FOLDER, Draft, kept_raw, recover
 from fitcheck.errors import InputError
 from fitcheck.records.fields import MAX_ITEMS, Slug, slugify
+from fitcheck.records.schema import ExternalRecord
 from fitcheck.records.validate import publishable
 
 COMMAND = (
@@ -39,9 +41,9 @@ def started(root: Path, note: Path) -> subprocess.Popen[bytes]:
     return bench
 
 
-def wait_for(condition: object, seconds: float = 15) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
     end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -61,6 +63,7 @@ def test_whatever_ends_the_bench_its_record_is_kept_and_the_program_ends(
     recovered = recover(tmp_path / "own")
     assert len(recovered) == (number == signal.SIGKILL)
     (record,) = publishable(tmp_path / "own")
+    assert isinstance(record, ExternalRecord)
     assert record.outcome.result == "killed"
     assert record.memory is not None
     assert record.memory.rss is not None
@@ -83,7 +86,7 @@ def test_a_running_benchs_draft_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_never_set_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external.time, "time", lambda: 12.0)
+    monkeypatch.setattr(time, "time", lambda: 12.0)
     record = run_external([sys.executable, "-c", "pass"]).record
     assert record.notes is not None
     assert "clock was not set" in record.notes
@@ -116,7 +119,9 @@ def test_any_printed_buffers_fit_a_record(printed: list[PrintedBuffer]) -> None:
 
 @given(st.text(max_size=200) | st.from_regex(r"x: \S{1,9} (model|KV|compute) buffer size = +[0-9.]{1,30} MiB\n"))
 def test_any_log_is_read(text: str) -> None:
-    assert isinstance(parse_log(f"llama_context: n_ctx = 512\n{text}\nllama_context: n_ctx = {'9' * 40}\n"), tuple)
+    found = parse_log(f"llama_context: n_ctx = 512\n{text}\nllama_context: n_ctx = {'9' * 40}\n")
+    assert [one.tokens for one in found] in ([], [512]), "a length of forty digits is none"
+    assert all(0 < buffer.size < math.inf for one in found for buffer in one.buffers)
 
 
 def test_raw_output_stays_where_no_record_can_be_made_of_it(tmp_path: Path) -> None:

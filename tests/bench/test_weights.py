@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("diffusers")
 
+import torch
 from tiny_engine import MODEL, T2I, Watch, run
 
 from bench.engines.sensenova.scaled_down import tensor_table_of

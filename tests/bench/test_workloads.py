@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from bench.engines.sensenova.attention import Cache, RotaryEmbedding, causal_block_mask, eager, grouped_sdpa, torch_sdpa
 from bench.engines.sensenova.denoising import Sampler
@@ -19,8 +23,9 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.guidance import branches
 
-ARCH = catalog.get("sensenova-u1-8b-mot").architecture
-assert isinstance(ARCH, SenseNovaArchitecture)
+SHAPE = catalog.get("sensenova-u1-8b-mot").architecture
+assert isinstance(SHAPE, SenseNovaArchitecture)
+ARCH: SenseNovaArchitecture = SHAPE
 
 
 def test_positions_of_an_image_inside_text() -> None:
@@ -142,8 +147,8 @@ def test_guidance_combines_the_branches_that_each_task_runs(
     workload = Workload(task, 64, 64, cfg=cfg, image_cfg=image_cfg)
     sampler = Sampler(model, workload, None, torch.device("cpu"))
     sampler.condition = torch.tensor(7.0)
-    named = {name: name for name in ("condition", *values)}
-    assert float(sampler._guided(named, torch.tensor(0.0))) == velocity  # type: ignore[arg-type]
+    named: dict[str, Any] = {name: name for name in ("condition", *values)}
+    assert float(sampler._guided(named, torch.tensor(0.0))) == velocity
     assert ran == forwards
     # no branch runs whose prefix was not computed
     assert {"condition", *forwards} <= {branch.name for branch in branches(ARCH, workload)} or task is Task.INTERLEAVE

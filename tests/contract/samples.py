@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
@@ -20,34 +21,36 @@ from tests.contract import toy
 
 @dataclass(frozen=True)
 class Sample:
-    """A question to one runtime. ``foreign`` is an option that it does not have; ``recorded`` says that records of its
-    model can be read back."""
+    """A question to one runtime. ``foreign`` is an option that it does not have; ``helped`` is a machine (GiB of card
+    memory, GiB beside it) that is too small and where a change helps, ``None`` where the runtime proposes none."""
 
     model: Model
     wanted: Wanted
     foreign: tuple[str, object]
-    recorded: bool = True
-    batch: bool = True
-    tiers: tuple[str, ...] = field(default=())
+    helped: tuple[int, int] | None
 
 
 def sample(name: str) -> Sample:
     """What the suite asks of the runtime of that name."""
     return {
         "sensenova": lambda: Sample(
-            catalog.get("sensenova-u1-8b-mot"), Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)), ("ctx", 4096)
+            catalog.get("sensenova-u1-8b-mot"),
+            Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)),
+            ("ctx", 4096),
+            (4, 16),
         ),
         "comfyui": lambda: Sample(
             catalog.get("sensenova-u1-8b-mot"),
             Wanted(tiers=("Q4_K_S",), runtime="comfyui").with_(size=(1024, 1024), prefetch_count=2),
             ("mode", ("low",)),
+            (8, 16),
         ),
-        "llama.cpp": lambda: Sample(_language(), Wanted().with_(ctx=4096, ngl=99), ("steps", 8), batch=False),
+        "llama.cpp": lambda: Sample(_language(), Wanted().with_(ctx=4096, ngl=99), ("steps", 8), (1, 8)),
         "diffusers": lambda: Sample(
-            catalog.get("flux.1-dev"), Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)), ("ctx", 4096)
+            catalog.get("flux.1-dev"), Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)), ("ctx", 4096), (4, 64)
         ),
-        "weights only": lambda: Sample(_unknown(), Wanted(), ("steps", 8), recorded=False, batch=False),
-        toy.NAME: lambda: Sample(catalog.get(toy.SLUG), Wanted(), ("ctx", 4096)),
+        "weights only": lambda: Sample(_unknown(), Wanted(), ("steps", 8), None),
+        toy.NAME: lambda: Sample(catalog.get(toy.SLUG), Wanted(), ("ctx", 4096), (1, 8)),
     }[name]()
 
 
@@ -64,9 +67,9 @@ def _unknown() -> Model:
     return Model("org/odd", "odd", UnknownArchitecture("OddModel"), (tier,), (Task.T2I,), ("weights only",))
 
 
-def card(vendor: str = "NVIDIA", **changes: object) -> Card:
+def card(vendor: str = "NVIDIA", **changes: Any) -> Card:
     """A card like an RTX 4090 that no catalog has."""
-    known: dict[str, object] = {
+    known: dict[str, Any] = {
         "memory": 24 * GIB,
         "memory_bandwidth": 1e12,
         "tensor_flops": Sourced(165e12, "test", "2026-11-26"),
@@ -75,7 +78,7 @@ def card(vendor: str = "NVIDIA", **changes: object) -> Card:
         "pcie_generation": 4,
         "pcie_lanes": 16,
     }
-    return Card("test-card", "Test Card", vendor, **{**known, **changes})  # type: ignore[arg-type]
+    return Card("test-card", "Test Card", vendor, **{**known, **changes})
 
 
 def machine(vram: int = 24, ram: int | None = 64, link: Link | None = None, of: Card | None = None) -> Machine:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,9 +32,11 @@ NAMES = (*registry.names(), toy.NAME)
 CARD = "RTX 4090"
 
 
-def asked(name: str, **changes: object) -> Report:
+def asked(name: str, **changes: Any) -> Report:
     one = sample(name)
-    return check(one.model, machine(**changes), one.wanted, advise=False)  # type: ignore[arg-type]
+    report = check(one.model, machine(**changes), one.wanted, advise=False)
+    assert report.cells, "without cells the loops over them would check nothing"
+    return report
 
 
 def ranks(report: Report) -> dict[tuple[str, str], int]:
@@ -43,7 +46,9 @@ def ranks(report: Report) -> dict[tuple[str, str], int]:
 def asks_of(name: str) -> tuple[Runtime, Sequence[Ask]]:
     one, runtime = sample(name), registry.get(name)
     tiers = tuple(one.model.tier_named(tier) for tier in one.wanted.tiers) or one.model.tiers
-    return runtime, list(runtime.asks(one.model, tiers, one.wanted, machine_for(find_card(CARD), ram=64 * GIB)))
+    asks = list(runtime.asks(one.model, tiers, one.wanted, machine_for(find_card(CARD), ram=64 * GIB)))
+    assert asks
+    return runtime, asks
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,8 +69,10 @@ def test_memory_is_ordered_and_every_card_is_accounted_for(name: str) -> None:
 @given(vram=st.integers(2, 40), more=st.integers(1, 40), ram=st.integers(8, 96), further=st.integers(0, 64))
 def test_more_memory_never_worsens_a_verdict(name: str, vram: int, more: int, ram: int, further: int) -> None:
     less, larger = ranks(asked(name, vram=vram, ram=ram)), ranks(asked(name, vram=vram, ram=ram + further))
+    assert less.keys() & larger.keys()
     assert all(larger[cell] <= rank for cell, rank in less.items() if cell in larger)
     roomy = ranks(asked(name, vram=vram + more, ram=ram))
+    assert less.keys() & roomy.keys()
     growing = {cell for cell in less if cell[1] == "fast"}  # takes what it is given, on card and host
     assert all(roomy[cell] <= rank for cell, rank in less.items() if cell in roomy and cell not in growing)
 
@@ -76,6 +83,7 @@ def test_a_wider_link_is_never_slower(name: str) -> None:
     for slow in narrow.cells:
         same = next(one for one in wide.cells if (one.tier.name, one.placement) == (slow.tier.name, slow.placement))
         assert (slow.seconds is None) == (same.seconds is None)
+        assert (slow.seconds is None) == (name == "weights only")
         if slow.seconds is not None and same.seconds is not None:
             assert same.seconds.best <= slow.seconds.best
             assert same.seconds.high <= slow.seconds.high
@@ -111,20 +119,21 @@ def test_the_report_is_json_and_says_what_the_cells_say(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_are_words_that_a_shell_reads(name: str) -> None:
     for cell in asked(name).cells:
+        assert bool(cell.commands) == (name != "weights only")
         for command in cell.commands:
             words = shlex.split(command)
             assert len(words) > 1
             assert shlex.split(shlex.join(words)) == words
 
 
-def recorded(runtime: Runtime, ask: Ask, **changes: object) -> Run:
+def recorded(runtime: Runtime, ask: Ask, **changes: Any) -> Run:
     """The record of a finished run of ``ask`` with real weights."""
     card_, named = ask.card.card, runtime.recorded(ask.placement)
     key = CellKey.of(
         ask.model.slug, ask.tier.name, ask.workload, named["name"], named["revision"], named["policy"], named["mode"]
     )
     run = Run("a" * 64, card_.slug, card_.memory, key, "real", "ok", 1, samples=3, bench=False)
-    return replace(run, **changes)  # type: ignore[arg-type]
+    return replace(run, **changes)
 
 
 @pytest.mark.parametrize("name", [one for one in NAMES if one not in ("llama.cpp", "weights only")])
@@ -203,7 +212,10 @@ def test_options_are_declared_once_with_words_and_read_back(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_advised_change_keeps_its_word(name: str) -> None:
     one = sample(name)
-    report = check(one.model, machine(4, 16), one.wanted)
-    for cell in report.cells:
-        if cell.flip is not None:
-            assert cell.flip.verdict.rank < cell.verdict.rank
+    helped = [
+        cell for cell in check(one.model, machine(*(one.helped or (4, 16))), one.wanted).cells if cell.flip is not None
+    ]
+    assert bool(helped) == (one.helped is not None)
+    for cell in helped:
+        assert cell.flip is not None
+        assert cell.flip.verdict.rank < cell.verdict.rank

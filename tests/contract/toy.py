@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -192,7 +192,7 @@ class ToyDriver(Driver):
     name = NAME
     dtype = "BF16"
 
-    def tasks(self, request: object, model: Model) -> Iterable[str]:  # type: ignore[override]
+    def tasks(self, request: object, model: Model) -> tuple[str, ...]:
         return ("t2i",)
 
     def build(self, job: Job) -> ToyEngine:

@@ -44,7 +44,9 @@ def test_every_constant_names_a_source_of_the_file() -> None:
 
 def test_reported_totals_are_of_cards_and_a_little_below_the_nominal_size() -> None:
     slugs = {card.slug: card for card in all_cards()}
-    for slug, (mebibytes, _) in DATA["reported_total_mib"].items():
+    reported = DATA["reported_total_mib"]
+    assert len(reported) > 5
+    for slug, (mebibytes, _) in reported.items():
         assert 0.9 < mebibytes * MIB / slugs[slug].memory <= 1, slug
 
 
@@ -226,7 +228,7 @@ def test_every_usual_card_has_most_of_its_memory_to_give(card: Card) -> None:
         {"count": 0},
     ],
 )
-def test_a_machine_that_cannot_be(values: dict[str, int]) -> None:
+def test_a_machine_that_cannot_be(values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="--"):
         machine_for(find_card("RTX 4070"), **values)
 

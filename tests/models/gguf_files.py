@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fitcheck.models.quant import TYPES, tensor_bytes
 
@@ -20,15 +21,15 @@ def text(value: str | bytes) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def pair(key: str, kind: int, value: object) -> bytes:
-    payload = text(value) if kind == STRING else struct.pack(f"<{_FORMATS[kind]}", value)  # type: ignore[arg-type]
+def pair(key: str, kind: int, value: Any) -> bytes:
+    payload = text(value) if kind == STRING else struct.pack(f"<{_FORMATS[kind]}", value)
     return text(key) + struct.pack("<I", kind) + payload
 
 
-def array(key: str, kind: int, values: Sequence[object]) -> bytes:
+def array(key: str, kind: int, values: Sequence[Any]) -> bytes:
     head = text(key) + struct.pack("<IIQ", ARRAY, kind, len(values))
     if kind == STRING:
-        return head + b"".join(text(value) for value in values)  # type: ignore[arg-type]
+        return head + b"".join(text(value) for value in values)
     return head + struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -13,7 +14,7 @@ from gguf_files import gguf as make
 
 from fitcheck.errors import InputError
 from fitcheck.models import catalog
-from fitcheck.models.families.sensenova.architecture import bf16, tensor_table
+from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture, bf16, tensor_table
 from fitcheck.models.families.sensenova.family import FAMILY
 from fitcheck.models.gguf import GgufArray, GgufHeader, GgufLongText, join_shards, parse_gguf, read_gguf, shard_names
 from fitcheck.models.quant import TYPES
@@ -183,8 +184,7 @@ def test_renamed_shard_says_what_is_missing(tmp_path: Path) -> None:
 def test_shard_total_is_checked(tmp_path: Path) -> None:
     paths = write_shards(tmp_path, count=2)
     headers = [_alone(path) for path in paths]
-    first = headers[0]
-    first.metadata["split.tensors.count"] = 9  # type: ignore[index]
+    headers[0] = replace(headers[0], metadata={**headers[0].metadata, "split.tensors.count": 9})
     with pytest.raises(InputError, match="should hold 9"):
         join_shards(headers)
 
@@ -211,6 +211,7 @@ def test_names_alone_classify_unknown_tensors_as_other(tmp_path: Path) -> None:
 
 def test_sensenova_bf16_table_round_trips(tmp_path: Path) -> None:
     model = catalog.get("sensenova-u1-8b-mot")
-    table = tensor_table(model.architecture, bf16)  # type: ignore[arg-type]
+    assert isinstance(model.architecture, SenseNovaArchitecture)
+    table = tensor_table(model.architecture, bf16)
     path = make([], [(t.name, t.shape, t.type) for t in table]).write(tmp_path / "bf16.gguf")
     assert list(FAMILY.classify(read_gguf(path).tensors) or ()) == list(table)

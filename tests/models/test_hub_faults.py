@@ -213,4 +213,5 @@ def test_file_shorter_than_announced(hub: StandInHub, settings: HubSettings) -> 
     with StandInHub({"org/repo": {"model.Q4_K_M.gguf": Blob(HEAD.data, HEAD.size - 4096)}}) as storage:
         hub.redirect = storage.url
         assert "were announced" in complaint(settings)
-    assert not any(HEAD.data[:24] in path.read_bytes() for path in settings.cache.rglob("*") if path.is_file())  # type: ignore[union-attr]
+    assert settings.cache is not None
+    assert not any(HEAD.data[:24] in path.read_bytes() for path in settings.cache.rglob("*") if path.is_file())

@@ -313,6 +313,12 @@ def test_every_component_says_where_its_shape_is_from(key: str) -> None:
     assert row["date"] == "2026-11-26"
 
 
+@pytest.mark.parametrize("slug", catalog.slugs())
+def test_a_licence_is_stated_with_its_source_or_unknown(slug: str) -> None:
+    entry = catalog.entry_of(slug)
+    assert (catalog.get(slug).licence == "unknown") == (not entry.get("licence_source"))
+
+
 @pytest.mark.parametrize(
     ("typed", "slug"),
     [

@@ -12,15 +12,18 @@ from gguf_files import STRING, gguf, pair
 from hypothesis import given
 from hypothesis import strategies as st
 from pipeline_files import denoiser_of, rows_of, safetensors, write_folder, write_gguf
+from standin_hub import Blob, StandInHub
 
 from fitcheck.errors import FileError, InputError, ModelError
 from fitcheck.models.candidates import Candidate, WeightSet
 from fitcheck.models.families.base import ReadTier
 from fitcheck.models.families.pipeline import catalog, single
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
-from fitcheck.models.find import Identified, find_model
+from fitcheck.models.find import Identified, find_model, identify
 from fitcheck.models.gguf import read_gguf
+from fitcheck.models.hub import HubSettings
 from fitcheck.models.model import Tier
+from fitcheck.models.resolve import resolve
 
 
 def found(path: Path) -> Identified:
@@ -66,6 +69,25 @@ def test_a_folder_is_the_pipeline_of_the_catalog(tmp_path: Path, slug: str) -> N
         "parameter",
     }
     assert model.runtimes == catalog.RUNTIMES
+
+
+def test_a_repository_on_the_hub_is_read_by_its_headers(lumina: Path, tmp_path: Path) -> None:
+    """Nothing but headers and configs is fetched: a hundredth of a per mille of the weights."""
+    files = {}
+    for path in lumina.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                files[path.relative_to(lumina).as_posix()] = Blob(file.read(1 << 20).rstrip(b"\0"), path.stat().st_size)
+    with StandInHub({"some/lumina": files}) as hub:
+        settings = HubSettings(endpoint=hub.url, cache=tmp_path / "cache")
+        with resolve("some/lumina", settings=settings) as place:
+            recognized, _ = identify(place)
+            assert place.traffic is not None
+            assert place.traffic.fetched_bytes < 3e-4 * recognized.tiers[0].disk_bytes
+    assert recognized.model.slug == "some/lumina"
+    assert recognized.model.licence == "unknown"
+    assert isinstance(recognized.model.architecture, PipelineArchitecture)
+    assert recognized.model.architecture.component("transformer").trace == "lumina2-transformer"
 
 
 def test_one_class_in_two_sizes_is_told_by_shapes(tmp_path: Path) -> None:
@@ -216,10 +238,10 @@ def test_two_experts_files_are_one_tier(tmp_path: Path) -> None:
     """A repository has a folder for each expert; a file alone stands for both."""
     for expert in ("High", "Low"):
         (tmp_path / f"{expert}Noise").mkdir()
-        for tier in ("Q4_K_S", "Q2_K"):
-            file = tmp_path / f"{expert}Noise" / f"Wan2.2-T2V-A14B-{expert}Noise-{tier}.gguf"
-            if (expert, tier) != ("Low", "Q2_K"):
-                write_gguf(file, "wan2.2-t2v-a14b", tier, architecture="wan")
+        for label in ("Q4_K_S", "Q2_K"):
+            file = tmp_path / f"{expert}Noise" / f"Wan2.2-T2V-A14B-{expert}Noise-{label}.gguf"
+            if (expert, label) != ("Low", "Q2_K"):
+                write_gguf(file, "wan2.2-t2v-a14b", label, architecture="wan")
     identified = found(tmp_path)
     assert identified.model.slug == "wan2.2-t2v-a14b"
     assert sorted(tier.name for tier in identified.tiers) == ["Q2_K", "Q4_K_S"]

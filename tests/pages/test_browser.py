@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -109,7 +109,7 @@ def test_without_javascript_everything_is_there(site: Site, browser: Browser) ->
 
 def test_dark_follows_the_system(site: Site, page: Page) -> None:
     def light() -> float:
-        colours = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        colours: list[int] = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         return sum(colours) / 3
 
     page.goto(site.url + KINDS["fits"])
@@ -131,7 +131,7 @@ def test_print_leaves_out_what_paper_cannot_use(site: Site, page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_any_kind_of_page(site: Site, browser: Browser, scheme: str) -> None:
+def test_axe_finds_nothing_on_any_kind_of_page(site: Site, browser: Browser, scheme: Literal["light", "dark"]) -> None:
     # axe is put in by the test, past the page's own policy; the policy itself is tested below
     context = browser.new_context(bypass_csp=True, color_scheme=scheme, viewport={"width": 1400, "height": 900})
     page = context.new_page()
@@ -217,4 +217,6 @@ def test_an_answer_on_the_front_page_is_one_line_of_words(site: Site, page: Page
     line = page.locator(".ans > span").first
     assert line.inner_text().rsplit(" ", 1)[-1] in ("estimated", "calibrated", "measured")
     assert "\n" not in line.inner_text()
-    assert line.bounding_box()["height"] < 40  # type: ignore[index]
+    box = line.bounding_box()
+    assert box is not None
+    assert box["height"] < 40

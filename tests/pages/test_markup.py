@@ -22,7 +22,10 @@ REFERENCES = ("aria-labelledby", "aria-describedby", "for", "data-filter")
 
 def parse(path: Path) -> ElementTree.Element:
     """Raises html5lib's ParseError for anything that the HTML standard calls a parse error."""
-    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(path.read_text("utf-8"))
+    tree: ElementTree.Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(
+        path.read_text("utf-8")
+    )
+    return tree
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,7 @@ def test_no_link_is_broken(site: Site, trees: dict[Path, ElementTree.Element]) -
 def test_every_page_has_a_twin_a_canonical_address_and_a_preview(
     site: Site, trees: dict[Path, ElementTree.Element]
 ) -> None:
-    titles = Counter()
+    titles: Counter[str | None] = Counter()
     for path, tree in trees.items():
         if path.name == "alone.html":
             continue

@@ -95,6 +95,7 @@ def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
     for model in ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot", "sensenova-u1-a3b-mot"):
         path = site.root / "check" / model / "index.html"
         twin = json.loads(path.with_name("index.json").read_bytes())
+        assert twin["rows"]
         for row in twin["rows"]:
             page = json.loads((site.root / row["address"] / "index.json").read_bytes())
             cells = page["report"]["cells"]
@@ -144,9 +145,9 @@ def test_an_unknown_time_is_written_as_unknown() -> None:
 
 
 def test_what_ran_tells_records_of_one_mode_apart() -> None:
-    document = store.document_of(passed())
+    document: dict[str, Any] = store.document_of(passed())
     assert view.record_facts(document)["details"] == "2048 × 2048, 8 steps, cfg 1, phase-aware"
-    document["runtime"] = {**document["runtime"], "policy": "ring", "revision": None}  # type: ignore[dict-item]
+    document["runtime"] = {**document["runtime"], "policy": "ring", "revision": None}
     document["workload"] = {"task": "interleave", "images": 3, "cfg": 4.5}
     assert view.record_facts(document)["details"] == "3 images, cfg 4.5, policy ring"
     assert view.record_facts(store.document_of(link()))["details"] == ""

@@ -98,9 +98,9 @@ def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
 
 
 def test_a_probe_has_no_time_of_an_image() -> None:
-    document = store.document_of(passed(seconds=21.5))
+    document: dict[str, Any] = store.document_of(passed(seconds=21.5))
     assert view.record_facts(document)["seconds"] == 21.5
-    document["protocol"] = {**document["protocol"], "steps_run": 2}  # type: ignore[dict-item]
+    document["protocol"] = {**document["protocol"], "steps_run": 2}
     assert view.record_facts(document)["seconds"] is None
 
 

@@ -39,7 +39,7 @@ def test_a_believable_record_has_no_findings(maker: Any) -> None:
     assert findings(maker()) == {}
 
 
-def memory(**changes: int | None) -> schema.Memory:
+def memory(**changes: int | tuple[schema.PhaseMemory, ...] | None) -> schema.Memory:
     return MEMORY.model_copy(update=changes)
 
 

@@ -7,14 +7,17 @@ import json
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from record_samples import NOW, card, document, make_link, make_llm, make_pass, model, protocol, samples
 
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records import evidence, schema, store
-from fitcheck.records.evidence import CellKey, Index, Summary
+from fitcheck.records.evidence import Index, Summary
+from fitcheck.records.run import CellKey
 from fitcheck.units import GIB
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,6 +25,8 @@ KEY = CellKey.of("sensenova-u1-8b-mot", "Q4_K_M", Workload(Task.T2I), "sensenova
 CAP = schema.Cap(bytes=8 * GIB, enforced_by="allocator-fraction")
 OTHER_MODE = schema.Runtime(name="sensenova", revision="pr243", mode="full", policy="upstream", prefetch=0)
 OTHER_REVISION = schema.Runtime(name="sensenova", revision="v0", mode="full", policy="upstream")
+
+Direction = Literal["host-to-device", "device-to-host"]
 
 
 def index(*records: object) -> Index:
@@ -96,8 +101,8 @@ def test_a_probe_counts_for_memory_not_for_time() -> None:
     assert found.exact[0].step_seconds == 3.0
 
 
-def copy(size: int, rate: float, *, pinned: bool = True, direction: str = "host-to-device") -> schema.CopyRate:
-    return schema.CopyRate(direction=direction, pinned=pinned, bytes=size, bytes_per_second=rate)  # type: ignore[arg-type]
+def copy(size: int, rate: float, *, pinned: bool = True, direction: Direction = "host-to-device") -> schema.CopyRate:
+    return schema.CopyRate(direction=direction, pinned=pinned, bytes=size, bytes_per_second=rate)
 
 
 COPIES = (
@@ -140,7 +145,7 @@ def test_rates_that_cannot_be_are_left_out(rate: float) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in ("bytes", "bytes_per_second") for value in ("fast", None, [])),
+        *product(("bytes", "bytes_per_second"), ("fast", None, list[int]())),
         ("bytes", float("inf")),
         ("bytes_per_second", 10**400),
     ],

@@ -112,6 +112,7 @@ def test_every_mutation_is_refused_unless_it_is_a_possible_value_of_the_same_typ
     assert accepted < len(MUTATIONS) * 0.06
 
 
+ID: str = document(make_pass())["id"]
 HAND_MADE: dict[str, bytes] = {
     "empty": b"",
     "white space": b" \n\t",
@@ -160,9 +161,7 @@ HAND_MADE: dict[str, bytes] = {
     "id of another": store.encode(make_pass()).replace(b'"created":', b'"created":1'),
     "edited after sealing": store.encode(make_pass()).replace(b'"seconds":100.5', b'"seconds":10.5'),
     "no id": store.canonical({k: v for k, v in document(make_pass()).items() if k != "id"}) + b"\n",
-    "id in capitals": store.encode(make_pass()).replace(
-        *[i(document(make_pass())["id"]).encode() for i in (str, str.upper)]
-    ),
+    "id in capitals": store.encode(make_pass()).replace(ID.encode(), ID.upper().encode()),
     "a million samples": resealed(document(make_pass()) | {"samples": [{"total": 1.5, "warmup": False}] * 20_000}),
     "many phases": resealed(
         changed(document(make_pass()), ("samples", 1, "phases"), {f"p{i}": 0.5 for i in range(99)})

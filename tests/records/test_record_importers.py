@@ -182,8 +182,9 @@ def test_a_profile_without_cuda_has_no_memory_rather_than_zero() -> None:
 
 @pytest.mark.parametrize("option", ["model", "tier", "card", "task"])
 def test_the_profile_asks_for_what_it_does_not_state(option: str) -> None:
+    without: dict[str, Any] = {option: None}
     with pytest.raises(InputError, match=f"--{option}"):
-        sensenova_profile.read(*capture("sensenova-profile-three-calls.txt"), replace(PROFILE, **{option: None}))
+        sensenova_profile.read(*capture("sensenova-profile-three-calls.txt"), replace(PROFILE, **without))
 
 
 def test_optimum_benchmark() -> None:

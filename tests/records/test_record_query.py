@@ -12,7 +12,7 @@ from fitcheck.errors import InputError
 from fitcheck.records import query, schema, store
 from fitcheck.units import GIB, format_date
 
-RECORDS = [
+RECORDS: list[schema.AnyRecord] = [
     make_pass(),
     make_pass(created=NOW - 40 * 86400, samples=samples(90.0, 80.0, 85.0)),
     make_pass(protocol=protocol(steps_run=4)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ from fitcheck.records.reading import parse
 
 REPOSITORY = Path(__file__).parents[2]
 STORED = Path(__file__).parent / "data" / "v1"
-MAKERS = {"pass": make_pass, "link": make_link, "llm": make_llm, "external": make_external}
+MAKERS: dict[str, Callable[..., schema.AnyRecord]] = {
+    "pass": make_pass,
+    "link": make_link,
+    "llm": make_llm,
+    "external": make_external,
+}
 
 
 def test_the_exported_json_schema_is_the_models() -> None:
@@ -109,7 +115,7 @@ def test_lists_and_numbers_of_the_wrong_type_are_refused_in_python_too() -> None
 
 def test_records_are_immutable() -> None:
     with pytest.raises(ValidationError):
-        make_pass().created = 1  # type: ignore[misc]
+        make_pass().created = 1
 
 
 def test_an_absent_meter_is_absent_from_the_file_not_zero() -> None:
@@ -120,11 +126,11 @@ def test_an_absent_meter_is_absent_from_the_file_not_zero() -> None:
 
 
 def test_a_document_of_an_older_version_is_migrated_step_by_step() -> None:
-    steps = {
+    steps: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
         7: lambda d: {"schema_version": 8, "b": d.pop("a")},
         8: lambda d: d | {"schema_version": 9, "c": d["b"] + 1},
     }
-    old = {"schema_version": 7, "a": 1}
+    old: dict[str, object] = {"schema_version": 7, "a": 1}
     new = migrate(old, "x", steps, newest=9)
     assert new == {"schema_version": 9, "b": 1, "c": 2}
     assert old == {"schema_version": 7, "a": 1}, "the stored document is left as it is"

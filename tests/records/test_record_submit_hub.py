@@ -59,7 +59,8 @@ def test_round_trip_through_a_hub(tmp_path: Path, online: None) -> None:
 @pytest.mark.parametrize("fault", ["lose_answers", "fail_commits"])
 def test_a_lost_connection_leaves_exactly_one_copy(tmp_path: Path, online: None, fault: str) -> None:
     sent = payloads(prepared(tmp_path, make_pass()))
-    with DatasetHub(**{fault: 1}) as standin:
+    faults: dict[str, Any] = {fault: 1}
+    with DatasetHub(**faults) as standin:
         receipt = hub.submit(sent, DATASET, api_of(standin), "ann")
         assert standin.everything() == [(f"results/{sent[0].path}", sent[0].content)]
         assert receipt.place.endswith("/discussions/1")

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,13 @@ def pull_request(root: Path, change: str, body: str) -> tuple[int, str]:
     git("add", "-A")
     git("commit", "-q", "-m", "accepted")
     git("checkout", "-q", "-b", "pull")
-    {
+    does: dict[str, Callable[[], object]] = {
         "add": lambda: record.with_name("b" * 64 + ".json").write_text("{}"),
         "edit": lambda: record.write_text("{ }"),
         "delete": record.unlink,
         "rename": lambda: record.rename(record.with_name("b" * 64 + ".json")),
-    }[change]()
+    }
+    does[change]()
     (root / "other").write_text("x")
     git("add", "-A")
     git("commit", "-q", "-m", "change")

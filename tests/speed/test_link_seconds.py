@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitcheck.speed.link import CopyLine, from_memory, line_of, measured_seconds
+from fitcheck.speed.link import from_memory, line_of, measured_seconds
 from fitcheck.speed.rates import Blocks, student_t
 
 MIB = 1 << 20
@@ -30,11 +30,14 @@ def test_the_line_through_exact_times_is_their_latency_and_rate() -> None:
 
 
 def test_one_block_or_a_rate_that_falls_with_size_has_no_latency() -> None:
-    assert line_of(((MIB, 20e9),)) == CopyLine(0.0, pytest.approx(1 / 20e9))
+    one = line_of(((MIB, 20e9),))
+    assert one.latency == 0.0
+    assert one.each == pytest.approx(1 / 20e9)
     assert line_of(((MIB, 20e9), (MIB * 2, 20e9))).latency == pytest.approx(0, abs=1e-12)
     # 1 / 40 and 1 / 20 s a GB: least squares of relative errors weighs by rate, (40 + 20) / (40² + 20²)
     falling = line_of(((MIB, 40e9), (1024 * MIB, 20e9)))
-    assert falling == CopyLine(0.0, pytest.approx(60e9 / 2000e18))
+    assert falling.latency == 0.0
+    assert falling.each == pytest.approx(60e9 / 2000e18)
 
 
 def test_machines_count_by_their_median_and_reach_from_the_fastest_copies_to_the_slowest() -> None:

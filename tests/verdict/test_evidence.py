@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,11 +27,11 @@ def cell(found: Report, tier: str, mode: str) -> Cell:
     return next(one for one in found.cells if (one.tier.name, one.placement.mode) == (tier, mode))
 
 
-def record(tier: str, mode: str = "full", **changes: object) -> Run:
+def record(tier: str, mode: str = "full", **changes: Any) -> Run:
     """An accepted run of plain t2i at 2048x2048 on the H100, changed; which of several is the same on every day."""
     found = [row for row in accepted().rows if (row.cell.tier, row.cell.mode, row.cell.task) == (tier, mode, "t2i")]
     usual = [row for row in found if ("width", 2048) in row.cell.sizes and row.outcome == "ok"]
-    return replace(min(usual, key=lambda row: row.id), cap=None, **changes)  # type: ignore[arg-type]
+    return replace(min(usual, key=lambda row: row.id), cap=None, **changes)
 
 
 def link(number: int, rate: float) -> LinkRow:

@@ -1,7 +1,7 @@
 """What a call makes beside its weights: from the packed traces, with what no trace sees as a widening interval.
 
-A trace on fake tensors misses the workspaces that cuDNN takes for convolutions. ``data/workspaces.json`` says how much
-more the card took than the trace, by component, with the rows it was read from.
+What cuDNN takes for a convolution is an upper bound in the trace: copies of its tensors. ``data/workspaces.json`` says
+which share of them a card took, with the rows it was read from.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
-from fitcheck.runtimes.diffusers.stages import Stage
+from fitcheck.runtimes.diffusers.attention import attention_flops
+from fitcheck.runtimes.diffusers.stages import CHILDREN, Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, Trace, rounded, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import Weights
 from fitcheck.units import Interval
 
@@ -30,15 +30,17 @@ Linears = Mapping[str, tuple[str, int]]
 @dataclass(frozen=True, slots=True)
 class Made:
     """One call's activations: ``peak`` bytes alive at once without workspaces, ``scratch`` bytes of workspaces beside
-    them, ``outputs`` bytes that stay for what follows, ``flops`` and ``traffic`` (bytes) of the whole call, ``kernels``
-    that it launches. ``reserved`` are bytes that the caching allocator takes for the call alone. ``bounded`` says that
-    another call or a bound stands in for one that was not traced."""
+    them, ``outputs`` bytes that stay for what follows, ``flops`` (``attention`` of them in attention) and
+    ``traffic`` (bytes) of the whole call, ``kernels`` that it launches. ``reserved`` are bytes that the caching
+    allocator takes for the call alone. ``bounded`` says that another call or a bound stands in for one that was not
+    traced."""
 
     peak: int
     scratch: Interval[int]
     outputs: int
     inputs: int
     flops: int
+    attention: int
     traffic: int
     kernels: int
     reserved: int = 0
@@ -65,12 +67,14 @@ def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Ma
     one = found.call(name, given)
     watched = _watched(found, name, sizes)
     peak = watched.peak_with(weights.linears)
+    attention = attention_flops(component, given, CHILDREN.get(call, ""))
     return Made(
         peak=peak,
-        scratch=_workspace(component, peak, given.get("batch", 1)) if component.role == VAE else _cast(weights),
+        scratch=_workspace(watched.workspace, given) + _cast(weights),
         outputs=one.total("outputs", given),
         inputs=one.total("inputs", given),
-        flops=one.total("flops", given),
+        flops=one.total("flops", given) + attention,
+        attention=attention,
         traffic=one.total("moved", given),
         kernels=watched.allocations,
         reserved=watched.reserved + peak - watched.peak,
@@ -93,6 +97,7 @@ def _by_tokens(tokens: int, weights: Weights) -> Made:
         outputs=best // 4,
         inputs=0,
         flops=2 * parameters * tokens,
+        attention=0,
         traffic=weights.stored + 20 * best,
         kernels=2 * weights.tensors,
         bounded=True,
@@ -107,9 +112,11 @@ def has_call(found: Trace, call: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Watched:
     """One call watched once: most bytes alive, and for every module the bytes alive when it is entered and most of them
-    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor."""
+    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor. ``workspace`` is how far
+    convolutions rise above the peak where each copies all that it may."""
 
     peak: int
+    workspace: int
     entered: Mapping[str, int]
     inside: Mapping[str, int]
     allocations: int
@@ -138,7 +145,8 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     allocator = CachingAllocator()
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
-    live = top = since = 0
+    live = top = since = highest = 0
+    share = _shares(dict(sizes))[1]
     for event in found.call(call, dict(sizes)).events(dict(sizes)):
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
@@ -149,6 +157,9 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             live -= alive[event.value]
             if (block := blocks[event.value]) is not None:
                 allocator.release(block)
+        elif event.kind == WORKSPACE:
+            highest = max(highest, live + rounded(event.value))
+            allocator.release(allocator.allocate(round(share * event.value)))
         elif event.kind == ENTER:
             top, since = max(top, since), live
             entered[event.path] = max(entered.get(event.path, 0), live)
@@ -156,7 +167,8 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             # of a leaf this is all that happened since it was entered
             inside[event.path] = max(inside.get(event.path, 0), since)
             top = max(top, since)
-    return Watched(max(top, since), entered, inside, len(alive), allocator.peak_reserved)
+    top = max(top, since)
+    return Watched(top, max(highest - top, 0), entered, inside, len(alive), allocator.peak_reserved)
 
 
 @lru_cache(maxsize=256)
@@ -167,9 +179,12 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple
     kept: list[CachedBlock] = []
     for trace, call, sizes, stays in calls:
         blocks: list[CachedBlock | None] = []
+        share = _shares(dict(sizes))[1]
         for event in trace.call(call, dict(sizes)).events(dict(sizes)):
             if event.kind == ALLOCATE:
                 blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
+            elif event.kind == WORKSPACE:
+                allocator.release(allocator.allocate(round(share * event.value)))
             elif event.kind == FREE and (block := blocks[event.value]) is not None:
                 allocator.release(block)
                 blocks[event.value] = None
@@ -194,8 +209,11 @@ def _cast(weights: Weights) -> Interval[int]:
     return Interval(0, most, most)
 
 
-def _workspace(component: Component, peak: int, batch: int) -> Interval[int]:
-    """Bytes that convolutions take beside ``peak`` traced ones."""
-    table: dict[str, Any] = load(ROOM, "workspaces")["components"]
-    row = table.get(component.trace or "") or table["elsewhere"]
-    return Interval(*(round(share * peak) for share in row["single" if batch == 1 else "several"]))
+def _workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
+    """Bytes that convolutions take beside the peak, of ``copies`` traced ones."""
+    return Interval(*(round(share * copies) for share in _shares(sizes)))
+
+
+def _shares(sizes: Mapping[str, int]) -> tuple[float, float, float]:
+    low, best, high = load(ROOM, "workspaces")["single" if sizes.get("batch", 1) == 1 else "several"]["share"]
+    return low, best, high

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
@@ -148,26 +149,35 @@ def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], offload: Offload
     """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
     comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside."""
     table = load(ROOM, "allocator")
-    in_turn = _in_turn(laid)
-    ends = []
-    for end, share in enumerate(table["reserved_workspaces"]["share"]):
-        streamed = table["streamed_windows"]["share"][end] if offload.stream else 1.0
-        most = 0
-        for one, cached in zip(laid, in_turn, strict=True):
-            made = one.made
-            alone = 0 if made is None else made.reserved + made.inputs
-            scratch = 0 if made is None else round(share * _end(made.scratch, end))
-            beside = alone if one.held.fresh else max(alone, cached)
-            most = max(most, one.held.segments + round(streamed * one.held.window) + beside + scratch + one.kept)
-        ends.append(most + workspace)
-    off = table["reserved_error"]["value"]
-    low, best, high = max(allocated.low, round(ends[0] * (1 - off))), ends[1], round(ends[2] * (1 + off))
-    best = max(best, allocated.best)
-    return Interval(min(low, best), best, max(high, best, allocated.high))
+    if offload.empties:
+        ends = (allocated.low, allocated.best, allocated.high)
+        return Interval(*(round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True)))
+    in_turn, widest = _in_turn(laid), _widest_windows(laid)
+    held = []
+    for streamed in table["streamed_windows"]["share"]:
+        moving = streamed if offload.stream else 1.0
+        beside = zip(laid, in_turn, widest, strict=True)
+        held.append(workspace + max(_held_back(one, cached) + round(moving * window) for one, cached, window in beside))
+    off, factor = table["reserved_error"]["value"], table["reserved_workspaces"]["factor"]
+    scratch = [Interval.exactly(0) if one.made is None else one.made.scratch for one in laid]
+    more = max(one.high - one.best for one in scratch)
+    best = max(held[1], allocated.best)
+    low = min(best, max(allocated.low, round(held[0] * (1 - off))))
+    return Interval(low, best, max(best, allocated.high, round(held[2] * (1 + off) + factor * more)))
 
 
-def _end(interval: Interval[int], end: int) -> int:
-    return (interval.low, interval.best, interval.high)[end]
+def _widest_windows(laid: tuple[Laid, ...]) -> tuple[int, ...]:
+    """Bytes of the widest window up to each stage: its segments stay cached."""
+    return tuple(accumulate((one.held.window for one in laid), max))
+
+
+def _held_back(one: Laid, cached: int) -> int:
+    """Bytes of the allocator's segments at the end of a stage, ``cached`` where it never gave any back."""
+    made = one.made
+    alone = 0 if made is None else made.reserved
+    inputs = 0 if made is None else made.inputs
+    beside = alone if one.held.fresh else max(alone, cached)
+    return one.held.segments + beside + inputs + one.kept
 
 
 def _in_turn(laid: tuple[Laid, ...]) -> tuple[int, ...]:

@@ -21,6 +21,8 @@ def host_memory(
     output = workload.batch * workload.frames * workload.width * workload.height * 3 * 4  # f32 RGB
     parts = [weights_of(tier, one) for one in arch.components]
     largest = max((one.stored for one in parts), default=0)
+    if offload.resident and bench:  # built on the host, then moved
+        return _memory(0, sum(one.stored for one in parts), (low, best, high), output)
     if offload.resident:
         # device_map loads component by component: the largest passes through
         return _memory(0, 0, (low, best, high + largest), output)
@@ -29,6 +31,9 @@ def host_memory(
         # while a group is pinned its original is still there
         return _memory(pinned, 0, (low, best, high + _largest_leaf(parts)), output)
     pageable = sum(one.stored for one in parts)
+    if offload.by_component:
+        behind = load(ROOM, "host")["moved"]["share"]
+        low, best, high = (one + round(share * pageable) for one, share in zip((low, best, high), behind, strict=True))
     return _memory(0, pageable, (low, best, high + (_largest_leaf(parts) if offload.stream else 0)), output)
 
 

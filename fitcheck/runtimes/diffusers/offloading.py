@@ -57,6 +57,11 @@ class Offload:
         return self.mode == MODEL
 
     @property
+    def empties(self) -> bool:
+        """Whether the allocator's cache is emptied behind every tensor that comes or goes."""
+        return self.mode == SEQUENTIAL
+
+    @property
     def pinned(self) -> bool:
         """Whether copies come from pinned memory."""
         return self.stream

@@ -17,8 +17,8 @@ from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
-from fitcheck.models.families.pipeline.tiers import PipelineTable
-from fitcheck.models.model import Tier
+from fitcheck.models.families.pipeline.tiers import PipelineTable, table_of
+from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import Ask, Figure, Measured
 from fitcheck.runtimes.diffusers.estimate import Layout, estimate
@@ -31,7 +31,11 @@ from fitcheck.runtimes.diffusers.workloads import workload_for
 from fitcheck.units import GIB
 
 USES = ("scored", "fitted")
-_CARDS = {"H100 80GB": "h100-sxm5-80gb", "L40S 48GB (CI runner group aws-g6e-4xlarge)": "l40s"}
+_CARDS = {
+    "H100 80GB": "h100-sxm5-80gb",
+    "L40S 48GB (CI runner group aws-g6e-4xlarge)": "l40s",
+    "A100 80GB": "a100-sxm4-80gb",
+}
 _PIPELINE, _BITSANDBYTES = "pipeline", ("bitsandbytes", "bnb")
 
 
@@ -118,7 +122,7 @@ def _ask(row: Mapping[str, str]) -> Ask | None:
     if card is None or row["model_key"] not in catalog.slugs():
         return None
     model = catalog.get(row["model_key"])
-    tier = model.tier(row["tier_key"])
+    tier = _tier(model, row["tier_key"])
     if tier is None:
         return None
     if row["precision_quant"].startswith(_BITSANDBYTES):
@@ -130,6 +134,18 @@ def _ask(row: Mapping[str, str]) -> Ask | None:
     wanted = {one.stage.component.name for one in layout.stages if one.stage.phase == DENOISE}
     missing = set(layout.untraced) if row["component_scope"] == _PIPELINE else wanted & set(layout.untraced)
     return None if missing else ask
+
+
+def _tier(model: Model, key: str) -> Tier | None:
+    """A tier of the catalog, or one with denoiser and text encoder in the two schemes that the key names."""
+    found, (denoiser, _, encoder) = model.tier(key), key.partition("+")
+    if found is not None or not encoder:
+        return found
+    beside = model.tier(denoiser)
+    assert isinstance(model.architecture, PipelineArchitecture)
+    return (
+        None if beside is None else replace(beside, name=key, tensors=table_of(model.architecture, denoiser, encoder))
+    )
 
 
 def _as_loaded_then(tier: Tier, architecture: object) -> Tier:

@@ -9,6 +9,7 @@ from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
 from fitcheck.memory import dequantization
+from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.activations import Made
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
@@ -24,6 +25,8 @@ from fitcheck.units import Interval
 
 # bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
 _CAST_TRAFFIC = 5
+# single precision multiplies at half the rate of 16 bit (TF32), which cuDNN takes by default
+_PRECISION = {"bf16": 1, "fp16": 1, "fp32": 2}
 
 
 def seconds(
@@ -32,28 +35,46 @@ def seconds(
     """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced."""
     if layout.untraced:
         return None
-    plan = tuple(passes(layout, tier, offload))
+    plan = tuple(passes(layout, tier, offload, _back()))
     pinned = offload.stream and not offload.low_cpu_mem
     found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
-    if found is None or found.seconds is None or (calibration is not None and calibration.spread is not None):
+    if found is None:
+        return None
+    # there a byte that comes back counts as several; what moved is told in bytes
+    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in passes(layout, tier, offload, 1.0))
+    found = replace(found, amounts=(("streamed", moved),))
+    if found.seconds is None:
         return found
+    return replace(found, seconds=_widened(found.seconds, tier, offload, calibrated=_is_calibrated(calibration)))
+
+
+def _is_calibrated(calibration: Calibration | None) -> bool:
+    return calibration is not None and calibration.spread is not None
+
+
+def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:
+    """The interval of the card's rates with what else is not known."""
     table = load(ROOM, "seconds")
-    wide = table["formats"].get(tier.format, table["unfitted"])
-    spread = found.seconds
-    return replace(found, seconds=Interval(spread.low * wide["low"], spread.best, spread.high * wide["high"]))
+    wide = [] if calibrated else [table["formats"].get(tier.format, table["unfitted"])]
+    if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
+        wide.append(table["travelling"])
+    low, high = span.low, span.high
+    for one in wide:
+        low, high = low * one["low"], high * one["high"]
+    return Interval(low, span.best, high)
 
 
-def passes(layout: Layout, tier: Tier, offload: Offload) -> Iterator[Pass]:
-    """Every call with what travels for it."""
+def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterator[Pass]:
+    """Every call with what travels for it; a byte that comes back counts as ``back`` that go."""
     arrived: set[str] = set()
     for one in layout.stages:
         assert one.made is not None
         stage = one.stage
         weights = weights_of(tier, stage.component)
-        work = _work(one.made, weights, stage.component.dtype)
+        hooked = 0 if offload.resident or offload.by_component else len(groups_of(tier, offload, stage).moving)
+        work = _work(one.made, weights, stage.component, hooked)
         if offload.by_component:
-            # there and, when the next one comes, back
-            moved = NOTHING if stage.component.name in arrived else _whole(weights, 2)
+            moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back)
             arrived = {stage.component.name}
             yield Pass(work, 1, stage.component.name, waited=moved)
             if stage.count > 1:
@@ -61,16 +82,16 @@ def passes(layout: Layout, tier: Tier, offload: Offload) -> Iterator[Pass]:
         elif offload.resident:
             yield Pass(work, stage.count, stage.component.name)
         else:
-            yield from _streamed(one, work, tier, weights, offload)
+            yield from _streamed(one, work, tier, weights, offload, back)
 
 
-def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offload) -> Iterator[Pass]:
+def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offload, back: float) -> Iterator[Pass]:
     stage = one.stage
     found = groups_of(tier, offload, stage)
     groups = found.whole, sum(found.moving)
     if not ahead(offload, stage):
         # without a stream diffusers copies back what it brought; accelerate and streams drop it
-        ways = 2 if offload.level and not offload.stream else 1
+        ways = 1 + back if offload.level and not offload.stream else 1.0
         yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
         return
     yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
@@ -83,22 +104,29 @@ def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offl
         yield Pass(work, stage.count - 1, stage.component.name, ahead=rest, waited=blocking)
 
 
-def _scaled(groups: tuple[int, int], weights: Weights, ways: int) -> Streamed:
-    return Streamed(ways * sum(groups), weights.tensors, ways * weights.tensors)
+def _back() -> float:
+    """A byte that comes back into pageable memory takes as long as so many that go."""
+    return float(load(ROOM, "seconds")["back"]["value"])
 
 
-def _whole(weights: Weights, ways: int) -> Streamed:
-    return Streamed(ways * weights.stored, weights.tensors, ways * weights.tensors)
+def _scaled(groups: tuple[int, int], weights: Weights, ways: float) -> Streamed:
+    return Streamed(round(ways * sum(groups)), weights.tensors, weights.tensors)
 
 
-def _work(made: Made, weights: Weights, dtype: str) -> Work:
-    """The call's work; each quantized weight is dequantized once in it."""
-    traffic = kernels = 0
+def _whole(weights: Weights, ways: float) -> Streamed:
+    return Streamed(round(ways * weights.stored), weights.tensors, weights.tensors)
+
+
+def _work(made: Made, weights: Weights, component: Component, groups: int) -> Work:
+    """The call's work; each quantized weight is dequantized once in it, and ``groups`` have hooks of their own."""
+    traffic = packed = 0
     for kind, elements in weights.linears.values():
         cost = dequantization.cost(kind)
         traffic += round(cost.traffic_bytes * elements)
-        kernels += cost.kernels
+        packed += cost.kernels
     traffic += _CAST_TRAFFIC * weights.cast
-    # single precision multiplies at half the rate of 16 bit (TF32), which cuDNN's convolutions use by default
-    flops = made.flops * (2 if dtype == "fp32" else 1)
-    return Work(flops, 0, made.traffic, traffic, made.kernels, kernels)
+    table = load(ROOM, "seconds")
+    slower = table["convolutions"]["factor"][component.dtype] if component.role == VAE else _PRECISION[component.dtype]
+    matrix, attention = slower * (made.flops - made.attention), _PRECISION[component.dtype] * made.attention
+    kernels = made.kernels + table["group"]["kernels"] * groups
+    return Work(matrix, attention, table["elementwise"]["share"] * made.traffic, traffic, kernels, packed)

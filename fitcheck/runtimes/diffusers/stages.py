@@ -22,6 +22,8 @@ from fitcheck.runtimes.diffusers.tiling import decoded
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 BATCHED = "batched"
 FORWARD = "forward"
+# methods of an autoencoder → the child that they run
+CHILDREN = {"encode": "encoder", "decode": "decoder"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Stage:
     @property
     def child(self) -> str:
         """The child of an autoencoder that the call runs; empty where it runs all."""
-        return {"encode": "encoder", "decode": "decoder"}.get(self.call, "")
+        return CHILDREN.get(self.call, "")
 
 
 def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:

@@ -45,6 +45,9 @@ def _quantizer(ask: Ask, offload: Offload) -> Support | None:
     row = load(ROOM, "support")["formats"].get(ask.tier.format)
     if row is None:
         return None
+    if ask.placement.mode in row.get("refused_modes", ()):
+        reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
+        return Support(Verdict.NO, Constraint.RUNTIME, reason, decides=True)
     if ask.placement.mode in row["unproven_modes"]:
         reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
         return Support(Verdict.UNKNOWN, Constraint.RUNTIME, reason)

@@ -38,7 +38,7 @@ def steady(revision: str, slower: float = 1.0, count: int = 5, day: int = -100, 
     ]
 
 
-def memory(**values: int) -> schema.Memory:
+def memory(**values: Any) -> schema.Memory:
     return schema.Memory(**values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from regression_runs import a_run, common, memory, steady
@@ -127,8 +128,12 @@ def test_a_clock_that_is_hardly_lower_explains_nothing() -> None:
         ({"transfer": schema.Transfer(pcie_generation=3)}, "PCIe generation"),
     ],
 )
-def test_other_explanations(changes: dict[str, object], word: str) -> None:
-    calm = {"power": power(1980), "memory": memory(allocated=6 * GIB), "transfer": schema.Transfer(pcie_generation=4)}
+def test_other_explanations(changes: dict[str, Any], word: str) -> None:
+    calm: dict[str, Any] = {
+        "power": power(1980),
+        "memory": memory(allocated=6 * GIB),
+        "transfer": schema.Transfer(pcie_generation=4),
+    }
     one = judged(steady("v1", **calm), steady("v2", 1.15, day=-50, **(calm | changes)))
     assert one.verdict is Verdict.EXPLAINED
     assert word in one.reason
@@ -164,7 +169,7 @@ def test_a_candidate_older_than_its_baseline_is_said() -> None:
 
 
 def test_a_release_is_held_to_its_promise_without_a_baseline() -> None:
-    def promise(record: object, metric: str) -> Interval[float] | None:
+    def promise(record: schema.AnyRecord, metric: str) -> Interval[float] | None:
         return Interval(30.0, 31.5, 33.0) if metric == "seconds" else None
 
     found = compare([], [a_run(61.4)], Noise(), expectation=promise)
@@ -174,7 +179,8 @@ def test_a_release_is_held_to_its_promise_without_a_baseline() -> None:
 
 
 def test_expectation_and_measurement_stand_side_by_side() -> None:
-    def promise(record: schema.PassRecord, metric: str) -> Interval[float] | None:
+    def promise(record: schema.AnyRecord, metric: str) -> Interval[float] | None:
+        assert isinstance(record, schema.PassRecord)
         return Interval.exactly(100.0 if record.runtime.revision == "v1" else 50.0)
 
     found = compare(steady("v1"), steady("v2", 0.5, day=-50), Noise(PAST), expectation=promise)

@@ -13,20 +13,21 @@ from fitcheck.records.regressions.history import backwards, change_points, track
 from fitcheck.records.regressions.judgement import Verdict
 from fitcheck.records.regressions.noise import Noise
 from fitcheck.records.regressions.report import page_document
+from fitcheck.records.regressions.runs import Run
 from fitcheck.records.regressions.statistics import Scale
 from fitcheck.units import GIB
 
 PRIOR = Scale(0.02, 40)
 
 
-def noise(count: int) -> np.ndarray:
-    return np.random.default_rng(7).normal(0, 0.02, count)
+def noise(count: int) -> list[float]:
+    made: list[float] = np.random.default_rng(7).normal(0, 0.02, count).tolist()
+    return made
 
 
 @pytest.mark.parametrize("place", [5, 20, 44])
 def test_a_step_is_found_where_it_is(place: int) -> None:
-    logs = noise(50)
-    logs[place:] += math.log(1.08)
+    logs = [value + (math.log(1.08) if at >= place else 0.0) for at, value in enumerate(noise(50))]
     (found,) = change_points(logs, PRIOR)
     assert abs(found - place) <= 1
 
@@ -66,7 +67,7 @@ def test_memory_changes_where_it_leaves_its_value() -> None:
 
 
 def test_a_version_that_goes_back_is_told() -> None:
-    def torch(version: str, day: int) -> object:
+    def torch(version: str, day: int) -> Run:
         return a_run(day=day, software=common()["software"].model_copy(update={"torch": version}))
 
     assert list(backwards([torch("2.9.1", -3), torch("2.11.0", -2)])) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from regression_runs import a_model, a_run, common
 
@@ -13,7 +15,8 @@ CAP = schema.Cap(bytes=GIB, enforced_by="mig")
 
 
 def software(**changes: str) -> schema.Software:
-    return common()["software"].model_copy(update=changes)
+    software: schema.Software = common()["software"]
+    return software.model_copy(update=changes)
 
 
 def test_versions_do_not_make_another_series() -> None:
@@ -41,7 +44,7 @@ def test_versions_do_not_make_another_series() -> None:
         },
     ],
 )
-def test_another_ask_is_another_series(changes: dict[str, object]) -> None:
+def test_another_ask_is_another_series(changes: dict[str, Any]) -> None:
     assert a_run(**changes).series != a_run().series
     assert a_run(**changes).series.id != a_run().series.id
 

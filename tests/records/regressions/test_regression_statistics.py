@@ -46,7 +46,7 @@ def test_a_known_scale_is_drawn_towards_its_prior() -> None:
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     generator, inside, rounds = np.random.default_rng(4), 0, 600
     for _ in range(rounds):
-        before, after = generator.normal(0, 0.02, 5), generator.normal(0.05, 0.02, 5)
+        before, after = (generator.normal(mean, 0.02, 5).tolist() for mean in (0, 0.05))
         found = shift(before, after, (0.02, 0.02), 200.0)
         inside += found.low <= 0.05 <= found.high
     assert inside / rounds == pytest.approx(0.98, abs=0.015)

@@ -220,9 +220,10 @@ def test_what_a_card_holds_besides_buffers_widens_with_what_is_not_known() -> No
 
 
 def test_a_mapped_file_may_be_absent_and_a_locked_or_copied_one_may_not() -> None:
+    plain = LlamaOptions(gpu_layers=0, sequences=1)
     mapped, locked, copied = (
-        estimate(LLAMA, TABLE, LlamaOptions(gpu_layers=0, sequences=1, **options), vram=[24 * GIB])
-        for options in ({}, {"mlock": True}, {"mmap": False})
+        estimate(LLAMA, TABLE, replace(plain, mmap=mmap, mlock=mlock), vram=[24 * GIB])
+        for mmap, mlock in ((True, False), (True, True), (False, False))
     )
     for found in (locked, copied):
         total = found.footprint.host.total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,8 +42,8 @@ def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
     return Machine((gpu,) * cards, ram_total=None if ram is None else ram * GIB)
 
 
-def search(model: str, tier: str, have: Machine, **options: object) -> Search:
-    asked = TextOptions(**{"sequences": 1, "ctx": 8192, **options})  # type: ignore[arg-type]
+def search(model: str, tier: str, have: Machine, **options: Any) -> Search:
+    asked = TextOptions(**{"sequences": 1, "ctx": 8192, **options})
     made = model_of(model, tier)
     return Search(RUNTIME, made, made.tiers[0], have, asked, asked.workload(8192))
 

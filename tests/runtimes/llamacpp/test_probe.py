@@ -66,7 +66,7 @@ def test_buffers_are_those_that_llama_cpp_reserves(build: str, case: dict[str, A
     result = estimate(architecture, mixture_table(architecture, case["tier"]), options, vram=[24 * GIB] * cards)
     compute = APPROXIMATE.get((build, case["name"]), 0.005)
     weights = 0.18 if case["name"].startswith("lfm2") and build == "2025-08" else 0.001
-    predicted = {}
+    predicted: dict[str, tuple[int, float]] = {}
     for index, card in enumerate(result.cards):
         predicted |= {
             f"CUDA{index} model": (card.weights, weights),
@@ -86,7 +86,7 @@ def test_buffers_are_those_that_llama_cpp_reserves(build: str, case: dict[str, A
     assert compared >= 3
 
 
-SMOLLM2 = {
+SMOLLM2: dict[str, dict[str, Any]] = {
     "c1000": {"context": 1000},
     "c2048": {"context": 2048},
     "c8192": {"context": 8192},
@@ -111,7 +111,7 @@ def test_a_real_file_run_through_llama_cpp_on_the_cpu(name: str) -> None:
     file = Path(package.submodule_search_locations[0], "SmolLM2-135M-Instruct.Q4_1.gguf")
     header = read_gguf(Path(str(file)))
     architecture = architecture_from_gguf(header.metadata, header.tensors)
-    options = LlamaOptions(sequences=1, program="library", **SMOLLM2[name])  # type: ignore[arg-type]
+    options = LlamaOptions(sequences=1, program="library", **SMOLLM2[name])
     host = estimate(architecture, header.tensors, options, disk=header.file_bytes).host
     assert host.weights / MIB == pytest.approx(printed["model"], rel=0.01)
     assert host.kv_cache / MIB == pytest.approx(printed["KV"], rel=0.01)

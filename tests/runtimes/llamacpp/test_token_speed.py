@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -37,10 +38,10 @@ CARD = Card(
 GPU = Gpu(CARD, Link(4, 16), 24 * GIB)
 
 
-def speed_of(model: str, tier: str = "Q4_K_M", gpu: Gpu = GPU, **options: object) -> TokenSpeed:
+def speed_of(model: str, tier: str = "Q4_K_M", gpu: Gpu = GPU, **options: Any) -> TokenSpeed:
     architecture = known_language_model(model)
     table = mixture_table(architecture, tier)
-    result = estimate(architecture, table, LlamaOptions(sequences=1, **options), vram=[24 * GIB])  # type: ignore[arg-type]
+    result = estimate(architecture, table, LlamaOptions(sequences=1, **options), vram=[24 * GIB])
     return token_speed(architecture, table, result, [gpu])
 
 
@@ -153,7 +154,7 @@ def test_a_prompt_deep_in_the_context_pays_for_attention() -> None:
 def test_prompts_over_weights_on_the_host_are_carried_or_computed_there() -> None:
     """From 32 tokens on the card takes them over the link; without a card, or below, the host reads them."""
 
-    def at(micro: int, lanes: int = 16, **options: object) -> float:
+    def at(micro: int, lanes: int = 16, **options: Any) -> float:
         gpu = replace(GPU, link=Link(4, lanes))
         return prompt(speed_of("llama-3.1-8b", gpu=gpu, gpu_layers=0, micro_batch=micro, **options))
 
@@ -167,8 +168,8 @@ def test_twice_the_bytes_from_host_memory_take_twice_as_long(what: str) -> None:
     """A run without a card has nothing else to wait for: bytes over what a host reaches of its memory's rating."""
 
     def took(amount: float, bandwidth: float = 60e9) -> float:
-        given = {what: amount if what == "cache_cost" else defaultdict(float, {"Q4": amount})}
-        return host_generation_seconds(Work(**given), Host(bandwidth), fitted(), alone=True)  # type: ignore[arg-type]
+        given: dict[str, Any] = {what: amount if what == "cache_cost" else defaultdict(float, {"Q4": amount})}
+        return host_generation_seconds(Work(**given), Host(bandwidth), fitted(), alone=True)
 
     assert took(8e9) == pytest.approx(2 * took(4e9))
     assert took(4e9, 120e9) == pytest.approx(took(4e9) / 2)
@@ -218,8 +219,8 @@ def test_a_known_host_narrows_what_is_on_the_host() -> None:
     table = mixture_table(architecture, "Q4_K_M")
     result = estimate(architecture, table, LlamaOptions(sequences=1, gpu_layers=8), vram=[24 * GIB])
 
-    def width(**known: float) -> float:
-        found = token_speed(architecture, table, result, [GPU], **known).generation  # type: ignore[arg-type]
+    def width(**known: Any) -> float:
+        found = token_speed(architecture, table, result, [GPU], **known).generation
         assert found is not None
         return found.high / found.low
 

@@ -9,12 +9,12 @@ from statistics import median
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sensenova_shapes import shape_of
 
 from fitcheck.memory.blocks import device_block
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import Phase, peak
 from fitcheck.models import catalog
-from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.estimate import estimate
@@ -26,8 +26,7 @@ from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import published_rows
 
 MODEL = catalog.get("sensenova-u1-8b-mot")
-ARCH = MODEL.architecture
-assert isinstance(ARCH, SenseNovaArchitecture)
+ARCH = shape_of(MODEL)
 H100 = CardView((9, 0), 80 * GIB)
 TIERS = ("Q4_K_S", "Q6_K", "Q8_0", "BF16")  # smallest first
 
@@ -129,12 +128,14 @@ def test_larger_images_never_take_less(width: int, height: int, mode: str) -> No
 def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: int) -> None:
     workload = Workload(Task.T2I)
     placement = upstream("fast")
-    shares = [
+    fewer, most = (
         estimate(ARCH, tier("BF16"), workload, placement, CardView((8, 9), size * GIB)).layout
         for size in (total, total + more)
-    ]
-    assert 0 <= shares[0] <= shares[1] <= 1
-    if shares[0] > 0:
+    )
+    assert isinstance(fewer, float)
+    assert isinstance(most, float)
+    assert 0 <= fewer <= most <= 1
+    if fewer > 0:
         denoise = next(
             phase
             for phase in phases(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sensenova_shapes import shape_of
 
 from fitcheck.data_files import load
 from fitcheck.memory.blocks import runtime_bytes
@@ -14,7 +15,7 @@ from fitcheck.memory.context import context
 from fitcheck.memory.dequantization import Linear, cost
 from fitcheck.memory.footprint import Phase
 from fitcheck.models import catalog
-from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
+from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING
 from fitcheck.models.model import Tier
 from fitcheck.models.tensors import Tensor
 from fitcheck.models.workload import Task, Workload
@@ -35,8 +36,7 @@ from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB
 
 MODEL = catalog.get("sensenova-u1-8b-mot")
-ARCH = MODEL.architecture
-assert isinstance(ARCH, SenseNovaArchitecture)
+ARCH = shape_of(MODEL)
 DEVICE = CardView((8, 9), 24 * GIB, 23 * GIB)
 HIDDEN, KV, VOCABULARY = 4096 * 2, 172_032, 151_936 * 2  # bytes a token
 PIXELS = 3 * 32 * 32 * 2
@@ -251,8 +251,7 @@ def test_the_mlp_of_a_long_pass_takes_twelve_hidden_tensors() -> None:
 
 def test_experts_are_routed_within_their_branch() -> None:
     sparse = catalog.get("sensenova-u1-a3b-mot")
-    arch, weights = sparse.architecture, weights_of(sparse.tiers[0].tensors)
-    assert isinstance(arch, SenseNovaArchitecture)
+    arch, weights = shape_of(sparse), weights_of(sparse.tiers[0].tensors)
     tokens, hidden = 64, 64 * 2048 * 2
     expert = tokens * (2 * 2048 + 3 * 768) * 2 + 4 * hidden
     routing = tokens * 32 * 6 + tokens * 8 * 32 * 8
@@ -321,8 +320,7 @@ def test_the_context_comes_on_top_of_what_is_reserved_and_of_what_is_required() 
 
 def test_an_untested_family_has_a_wider_interval() -> None:
     sparse = catalog.get("sensenova-u1-a3b-mot")
-    assert isinstance(sparse.architecture, SenseNovaArchitecture)
-    for arch, one, width in ((ARCH, tier("BF16"), 0.01), (sparse.architecture, sparse.tiers[0], 0.08)):
+    for arch, one, width in ((ARCH, tier("BF16"), 0.01), (shape_of(sparse), sparse.tiers[0], 0.08)):
         allocated = estimate(arch, one, Workload(Task.T2I), upstream("low"), DEVICE).cards[0].allocated
         assert allocated.high / allocated.best == pytest.approx(1 + width)
         assert allocated.low / allocated.best == pytest.approx(1 - width)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from sensenova_shapes import shape_of
 
 from fitcheck.data_files import load
 from fitcheck.memory.caching_allocator import CachingAllocator, OutOfMemory
 from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models import catalog
-from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
+from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.options import UpstreamOptions
 from fitcheck.runtimes.sensenova.replay.peaks import Question, peak, replay
@@ -26,12 +28,12 @@ MODEL = catalog.get("sensenova-u1-8b-mot")
 T2I = Workload(Task.T2I, 2048, 2048, steps=8, cfg=1.0)
 
 
-def question(tier: str, workload: Workload, placement: Streaming, slug: str = MODEL.slug, **more: int) -> tuple:  # type: ignore[type-arg]
+def question(
+    tier: str, workload: Workload, placement: Streaming, slug: str = MODEL.slug, **more: Any
+) -> tuple[TensorTable, Question]:
     model = catalog.get(slug)
-    table, arch = model.tier(tier), model.architecture
-    assert table is not None
-    assert isinstance(arch, SenseNovaArchitecture)
-    return table.tensors, Question(arch, workload, placement, workspace=WORKSPACE, **more)
+    found = model.tier_named(tier).tensors
+    return found, Question(shape_of(model), workload, placement, workspace=WORKSPACE, **more)
 
 
 @pytest.mark.parametrize(
@@ -77,18 +79,18 @@ def test_a_replayed_step_mixes_the_branches_that_guide(
     table, asked = question("BF16", workload, upstream("full"))
     card = ReplayedCard(CachingAllocator(), 0)
     process = Process(asked.arch, table_of(table), workload, asked.placement, card, workspace=WORKSPACE)
-    seen: list[object] = []
+    seen: list[SimpleNamespace] = []
     monkeypatch.setattr(Process, "_prepare", lambda self, cache, tokens: None)
     monkeypatch.setattr(Process, "_velocity", lambda self, embeds, tokens, cache: seen.extend(cache))
-    caches = [[SimpleNamespace(name=name)] for name in ("both", "images", "plain")]
-    process._sample(Sampler(), caches, 1)  # type: ignore[arg-type]
-    assert [one.name for one in seen] == mixed  # type: ignore[attr-defined]
+    caches: Any = [[SimpleNamespace(name=name)] for name in ("both", "images", "plain")]
+    process._sample(Sampler(), caches, 1)
+    assert [one.name for one in seen] == mixed
 
 
 def test_kept_answers_are_what_comes_out() -> None:
     packed = load("runtimes.sensenova", "replays")["reserved"]
     assert len(packed) > 1000
-    cases = [
+    cases: list[tuple[str, Streaming, dict[str, Any]]] = [
         ("BF16", upstream("full"), {}),
         ("Q4_K_S", upstream("low"), {"frugal": True}),
         ("Q6_K", upstream("balanced"), {"late": 1}),

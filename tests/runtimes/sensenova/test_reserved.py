@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sensenova_shapes import shape_of
 
 from fitcheck.data_files import load
 from fitcheck.memory.blocks import device_block
 from fitcheck.memory.context import context
 from fitcheck.models import catalog
-from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
@@ -29,13 +30,13 @@ SPARSE = catalog.get("sensenova-u1-a3b-mot")
 EMBEDDING = 151_936 * 4096 * 2
 
 
-def cell(tier: str, mode: str, policy: str = "upstream", size: int = 2048, **changes: object) -> ReplayedCell:
-    table, arch = MODEL.tier(tier), MODEL.architecture
-    assert table is not None
-    assert isinstance(arch, SenseNovaArchitecture)
+def cell(tier: str, mode: str, policy: str = "upstream", size: int = 2048, **changes: Any) -> ReplayedCell:
+    table = MODEL.tier_named(tier)
     workload = Workload(Task.T2I, size, size, steps=8, cfg=1.0)
-    made = ReplayedCell(arch, table.tensors, weights_of(table.tensors), workload, upstream(mode, policy=policy))
-    return replace(made, workspace=WORKSPACE, **changes)  # type: ignore[arg-type]
+    made = ReplayedCell(
+        shape_of(MODEL), table.tensors, weights_of(table.tensors), workload, upstream(mode, policy=policy)
+    )
+    return replace(made, workspace=WORKSPACE, **changes)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +65,9 @@ def test_the_host_runs_a_launch_queue_ahead() -> None:
     assert cell("Q4_K_S", "balanced", dequantizing_kernels=93).queue == 5
     assert cell("BF16", "low").queue == 0
     assert cell("BF16", "balanced", "ring").queue == 0
-    sparse = SPARSE.architecture
-    assert isinstance(sparse, SenseNovaArchitecture)
-    assert replace(cell("BF16", "balanced"), arch=sparse).queue == 0, "routing waits for the card in every layer"
+    assert replace(cell("BF16", "balanced"), arch=shape_of(SPARSE)).queue == 0, (
+        "routing waits for the card in every layer"
+    )
 
 
 def test_layers_that_return_late_cost_the_caching_policy_their_weights_and_ring_nothing() -> None:

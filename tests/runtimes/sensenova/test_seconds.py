@@ -7,29 +7,37 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sensenova_shapes import shape_of
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Link
 from fitcheck.models import catalog
-from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import forward as work
+from fitcheck.runtimes.sensenova.guidance import branches
 from fitcheck.runtimes.sensenova.passes import denoising_pass, passes_of
-from fitcheck.runtimes.sensenova.phases import branches
-from fitcheck.runtimes.sensenova.seconds import Duration, seconds
+from fitcheck.runtimes.sensenova.seconds import seconds
 from fitcheck.runtimes.sensenova.streaming import comfyui, upstream
+from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration, link_rate, rates_of
+from fitcheck.units import Interval
 
 MODEL = catalog.get("sensenova-u1-8b-mot")
-ARCH = MODEL.architecture
-assert isinstance(ARCH, SenseNovaArchitecture)
+ARCH = shape_of(MODEL)
 CARD = find_card("RTX 4070")
 LINK = Link(4, 16)
 T2I = Workload(Task.T2I, steps=8, cfg=1.0)
 LAYERS = 42 * 385_892_864  # bytes of one branch in bfloat16
 ENDS = 2 * 151_936 * 4096 * 2  # embedding and head
 SLOW = ((1 << 20, 1e9), (1 << 30, 1e9))
+
+
+def known(duration: Duration | None) -> Interval[float]:
+    """The seconds of an estimate that has them."""
+    assert duration is not None
+    assert duration.seconds is not None
+    return duration.seconds
 
 
 def took(
@@ -58,7 +66,7 @@ def test_images_of_a_batch_do_not_attend_to_each_other() -> None:
     assert four.matrix_flops == 4 * one.matrix_flops
     weights = 2.0 * one.matrix_flops / 2 / 1024  # bf16, read once a pass whatever the batch
     assert four.traffic - weights == pytest.approx(4 * (one.traffic - weights), rel=1e-3)
-    alone, together = (took(workload=replace(T2I, batch=batch)).seconds.best for batch in (1, 4))
+    alone, together = (known(took(workload=replace(T2I, batch=batch))).best for batch in (1, 4))
     assert 2 * alone < together < 4 * alone
 
 
@@ -110,7 +118,7 @@ def test_a_step_attends_to_the_caches_of_the_branches_that_guide(
 
 @pytest.mark.parametrize("tier", ["BF16", "Q8_0", "Q6_K", "Q4_K_S"])
 def test_streaming_is_never_faster_than_staying(tier: str) -> None:
-    full, balanced, low = (took(tier, mode).seconds.best for mode in ("full", "balanced", "low"))
+    full, balanced, low = (known(took(tier, mode)).best for mode in ("full", "balanced", "low"))
     assert full <= balanced <= low
 
 
@@ -131,17 +139,17 @@ def test_dequantization_can_cost_more_than_the_matrix_products_of_a_small_image(
 @given(st.integers(3, 5), st.sampled_from([4, 8, 16]), st.sampled_from(["low", "balanced", "fast"]))
 def test_a_wider_link_is_never_slower(generation: int, lanes: int, mode: str) -> None:
     narrow, wide = took(mode=mode, link=Link(generation, lanes)), took(mode=mode, link=Link(generation, lanes * 2))
-    assert wide.seconds.best <= narrow.seconds.best
-    assert wide.seconds.high <= narrow.seconds.high
+    assert known(wide).best <= known(narrow).best
+    assert known(wide).high <= known(narrow).high
 
 
 @given(st.integers(1, 60), st.sampled_from([1.0, 4.0]), st.integers(16, 64))
 def test_more_work_takes_longer(steps: int, cfg: float, side: int) -> None:
     workload = Workload(Task.T2I, 32 * side, 32 * side, steps, cfg)
-    base = took(workload=workload).seconds
+    base = known(took(workload=workload))
     assert base.low <= base.best <= base.high
-    assert took(workload=replace(workload, steps=steps + 1)).seconds.best > base.best
-    assert took(workload=replace(workload, width=workload.width + 32)).seconds.best > base.best
+    assert known(took(workload=replace(workload, steps=steps + 1))).best > base.best
+    assert known(took(workload=replace(workload, width=workload.width + 32))).best > base.best
 
 
 def test_a_card_without_rates_or_a_link_without_width_gives_no_seconds() -> None:
@@ -162,24 +170,22 @@ def test_pageable_copies_are_slower_than_pinned_ones() -> None:
     tier = MODEL.tier("Q4_K_S")
     assert tier is not None
     node = seconds(ARCH, tier.tensors, T2I, comfyui(2), CARD, LINK)
-    assert node is not None
-    assert node.seconds.best > took(mode="balanced").seconds.best
+    assert known(node).best > known(took(mode="balanced")).best
 
 
 def test_calibration_scales_compute_and_takes_the_measured_link() -> None:
     tier = MODEL.tier("BF16")
     assert tier is not None
-    base = took("BF16").seconds.best
+    base = known(took("BF16")).best
     twice = seconds(ARCH, tier.tensors, T2I, upstream("full"), CARD, LINK, calibration=Calibration(2.0, 0.1, records=1))
-    assert twice is not None
-    assert twice.seconds.best == pytest.approx(2 * base)
-    assert twice.seconds.low == pytest.approx(1.8 * base, rel=1e-3)  # the card decides, any host keeps up
+    assert known(twice).best == pytest.approx(2 * base)
+    assert known(twice).low == pytest.approx(1.8 * base, rel=1e-3)  # the card decides, any host keeps up
     slow = seconds(
         ARCH, tier.tensors, T2I, upstream("low"), CARD, LINK, calibration=Calibration(pinned=(SLOW,), records=1)
     )
     assert slow is not None
     assert slow.part("streaming") == pytest.approx((9 * LAYERS + ENDS) / 1e9)
-    assert slow.seconds.best == pytest.approx(took("BF16").seconds.best + slow.part("streaming"), rel=0.01)
+    assert known(slow).best == pytest.approx(known(took("BF16")).best + slow.part("streaming"), rel=0.01)
 
 
 def test_a_calibrated_card_may_sit_in_any_host() -> None:
@@ -188,15 +194,13 @@ def test_a_calibrated_card_may_sit_in_any_host() -> None:
     assert tier is not None
     card, exact = find_card("H100 SXM"), Calibration(1.0, 0.0, records=2)
     small = replace(T2I, width=256, height=256)  # the card waits for the host
-    base = took(workload=small, card=card).seconds
+    base = known(took(workload=small, card=card))
     found = seconds(ARCH, tier.tensors, small, upstream("full"), card, LINK, calibration=exact)
-    assert found is not None
-    assert found.seconds.best == base.best
-    assert base.low < found.seconds.low < 0.75 * base.best
-    assert 1.5 * base.best < found.seconds.high <= base.high
+    assert known(found).best == base.best
+    assert base.low < known(found).low < 0.75 * base.best
+    assert 1.5 * base.best < known(found).high <= base.high
     large = seconds(ARCH, tier.tensors, T2I, upstream("full"), CARD, LINK, calibration=exact)
-    assert large is not None
-    assert 0.98 * large.seconds.best < large.seconds.low < large.seconds.high < 1.05 * large.seconds.best
+    assert 0.98 * known(large).best < known(large).low < known(large).high < 1.05 * known(large).best
 
 
 def test_answers_in_offload_modes_stream_the_branch_for_every_token() -> None:
@@ -251,7 +255,7 @@ def test_embedding_and_head_return_for_each_picture_and_the_card_waits_for_them(
     for mode in ("low", "balanced"):
         resident, moving = (parts(SMALL, mode, revision=revision) for revision in ("pr241", "phase-aware"))
         assert moving.amount("streamed") == resident.amount("streamed") + ENDS
-        assert moving.seconds.best == pytest.approx(resident.seconds.best + ENDS / 25e9, abs=1e-4)
+        assert known(moving).best == pytest.approx(known(resident).best + ENDS / 25e9, abs=1e-4)
     assert parts(SMALL, "full", revision="phase-aware").amount("streamed") == 0
     answer = Workload(Task.VQA, references=((256, 256),), new_tokens=3)
     assert parts(answer, "low", revision="phase-aware").amount("streamed") == 4 * LAYERS
@@ -292,8 +296,7 @@ def test_the_ends_of_seconds_take_the_ends_of_the_link() -> None:
     for rate, policy in ((25e9, "upstream"), (12.5e9, "upstream"), (25e9, "ring")):
         link, placement = Link(measured_pinned=rate), upstream("low", "pr241", policy)
         found = seconds(ARCH, tier.tensors, SMALL, placement, CARD, link)
-        assert found is not None
-        ends.append((found.seconds.low, found.seconds.best, found.seconds.high))
+        ends.append((known(found).low, known(found).best, known(found).high))
     fast, slow, ring = ends
     for end, factor in enumerate((1.05, 1.0, 0.95)):
         assert slow[end] - fast[end] == pytest.approx(nbytes / 25e9 / factor)
@@ -314,7 +317,7 @@ def test_tensors_that_are_pointed_anew_cost_the_host_time() -> None:
     assert low is not None
     assert balanced is not None
     for streamed in (low, balanced):
-        added = streamed.seconds.best - full.seconds.best - 22 * 42 * 13 * 5e-6 * (streamed is low)
+        added = known(streamed).best - known(full).best - 22 * 42 * 13 * 5e-6 * (streamed is low)
         assert added == pytest.approx(22 * 42 * 13 * 6e-5, rel=0.1)
 
 
@@ -389,8 +392,7 @@ def test_link_records_take_the_place_of_the_links_rate() -> None:
 
 def test_sparse_passes_compute_the_chosen_experts_and_read_those_that_are_touched() -> None:
     sparse = catalog.get("sensenova-u1-a3b-mot")
-    arch, table = sparse.architecture, sparse.tiers[0].tensors
-    assert isinstance(arch, SenseNovaArchitecture)
+    arch, table = shape_of(sparse), sparse.tiers[0].tensors
     expert, attention = 3 * 768 * 2048, 2 * 2048 * 4096 + 2 * 2048 * 512
     one = work.forward(arch, table, "understanding", 1, 0, eager=True)
     assert one.matrix_flops == pytest.approx(2 * 48 * (attention + 8 * expert), rel=0.01)

@@ -14,7 +14,15 @@ from fitcheck.models.workload import Task
 
 RUNTIMES = ("diffusers",)
 # what an entry does not take over from the one that it is like
-_OWN: dict[str, Any] = {"notes": [], "published": {}, "aliases": [], "comfy": {}, "gguf_repository": None}
+_OWN: dict[str, Any] = {
+    "notes": [],
+    "published": {},
+    "aliases": [],
+    "comfy": {},
+    "gguf_repository": None,
+    "licence": "unknown",
+    "licence_source": None,
+}
 
 
 def _entries() -> dict[str, Any]:

@@ -21,19 +21,25 @@ class Pipeline(Family):
     by_rule = True
 
     def slugs(self) -> tuple[str, ...]:
+        """The slugs of ``data/pipelines.json``, by demand."""
         return catalog.slugs()
 
     def get(self, slug: str) -> Model:
+        """The pipeline with every tier. Raises KeyError for a slug that the catalog lacks."""
         return catalog.get(slug)
 
     def named(self, text: str) -> Model | None:
+        """By a name, an alias, or words that fit one pipeline alone. Raises ModelError listing several."""
         slug = names.find_pipeline(text)
         return None if slug is None else catalog.get(slug)
 
     def recognize(self, found: Found) -> Recognized | None:
+        """A folder by model_index.json and shapes, a file by the number of its weights. Raises InputError for a folder
+        that diffusers could not load."""
         return folder.recognize(found) if found.pipeline is not None else single.recognize(found)
 
     def refuses(self, one: ReadTier) -> str | None:
+        """A safetensors file of low-rank pairs."""
         if isinstance(one.header, GgufHeader) or one.candidate.components or not single.lora(one.tier.tensors):
             return None
         return "this is a LoRA, which is loaded beside a model; check the model"

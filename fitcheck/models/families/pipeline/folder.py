@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -46,8 +46,9 @@ def recognize(found: Found) -> Recognized | None:
         return None
     for one in read:
         _require_weights(found, index, one)
-    nearest = max(slugs, key=lambda slug: _agreement(catalog.architecture_of(slug), read[0].tier))
-    architecture = _architecture(found, index, catalog.architecture_of(nearest), read[0].tier)
+    tensors = _by_component(read[0].tier.tensors)
+    nearest = max(slugs, key=lambda slug: _agreement(catalog.architecture_of(slug), tensors))
+    architecture = _architecture(found, index, catalog.architecture_of(nearest), tensors)
     tiers = tuple(replace(one.tier, tensors=_with_roles(one.tier, architecture)) for one in read)
     return Recognized(_model(found, nearest, architecture, tiers), tiers)
 
@@ -100,9 +101,8 @@ def _require_weights(found: Found, index: Mapping[str, Any], one: ReadTier) -> N
             )
 
 
-def _agreement(architecture: PipelineArchitecture, tier: Tier) -> int:
-    """Parameters of the components of a catalog pipeline that a tier holds, in the same shapes."""
-    tensors = _by_component(tier.tensors)
+def _agreement(architecture: PipelineArchitecture, tensors: Mapping[str, Mapping[str, Tensor]]) -> int:
+    """Parameters of the components of a catalog pipeline that lie there, in the same shapes."""
     return sum(
         tables.parameters(one.trace)
         for one in architecture.components
@@ -138,12 +138,14 @@ def _packed(tensor: Tensor) -> bool:
 
 
 def _architecture(
-    found: Found, index: Mapping[str, Any], like: PipelineArchitecture, tier: Tier
+    found: Found,
+    index: Mapping[str, Any],
+    like: PipelineArchitecture,
+    tensors: Mapping[str, Mapping[str, Tensor]],
 ) -> PipelineArchitecture:
     """The catalog's architecture with the components that lie there; one with other shapes has no trace."""
-    tensors, parts = _by_component(tier.tensors), _parts(index)
-    components = []
-    for name in _in_order(tier.components, like):
+    parts, components = _parts(index), []
+    for name in _in_order(tensors, like):
         known = next((one for one in like.components if one.name == name), None)
         library, cls = parts.get(name, ("unknown", "unknown"))
         config = _config(found, name, known)
@@ -155,7 +157,7 @@ def _architecture(
     return replace(like, components=tuple(components))
 
 
-def _in_order(names: tuple[str, ...], like: PipelineArchitecture) -> list[str]:
+def _in_order(names: Iterable[str], like: PipelineArchitecture) -> list[str]:
     order = {name: place for place, name in enumerate(like.offload_sequence)}
     return sorted(names, key=lambda name: order.get(name, len(order)))
 

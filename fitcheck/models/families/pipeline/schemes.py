@@ -21,7 +21,7 @@ Stored = tuple[str, tuple[int, ...], str]
 Pack = Callable[[Entry], Iterator[Stored]]
 PLAIN = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 # DEFAULT_SKIP_MODULES_PATTERN of diffusers 0.42.1, hooks/layerwise_casting.py
-_UNCAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
+UNCAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
 _NF4_BLOCK, _NF4_CODE = 64, 16
 _INT4_GROUP = 128
 _NVFP4_BLOCK = 16
@@ -75,7 +75,7 @@ def _is_cast(component: Component, entry: Entry) -> bool:
     if entry.role not in (LINEAR, CONVOLUTION, EMBEDDING):
         return False
     module = entry.name.rpartition(".")[0]
-    return not any(re.search(pattern, module) for pattern in (*_UNCAST, *component.uncast, *component.single_precision))
+    return not any(re.search(pattern, module) for pattern in (*UNCAST, *component.uncast, *component.single_precision))
 
 
 def _int8(entry: Entry) -> Iterator[Stored]:

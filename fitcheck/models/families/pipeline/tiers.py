@@ -23,7 +23,7 @@ _USUAL = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_
 # denoiser and text encoder that people quantize together
 _PAIRS = (("fp8", "fp8"), ("int8", "int8"), ("nf4", "nf4"), ("Q8_0", "fp8"), ("Q4_K_M", "fp8"), ("Q4_K_S", "nf4"))
 _SMALLEST_PAIRED = 1_000_000_000
-_COMFY = {"int8_convrot": "comfy-int8", "fp8_scaled": "comfy-fp8", "fp8mixed": "comfy-fp8", "fp8": "comfy-fp8"}
+_COMFY = {"int8_convrot": "comfy-int8"} | dict.fromkeys(("fp8_scaled", "fp8_e4m3fn", "fp8mixed", "fp8"), "comfy-fp8")
 _COMFY_SUFFIX = " (ComfyUI)"
 
 

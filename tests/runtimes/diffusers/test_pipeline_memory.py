@@ -25,7 +25,7 @@ from fitcheck.runtimes.diffusers.tiling import decoded, tile_of
 from fitcheck.runtimes.diffusers.workloads import workload_for
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
-from tests.runtimes.diffusers.test_placement import pipeline, plain
+from tests.runtimes.diffusers.test_pipeline_placement import pipeline, plain
 
 FLUX = "flux.1-dev"
 
