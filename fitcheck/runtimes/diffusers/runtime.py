@@ -74,7 +74,7 @@ class Diffusers(Runtime):
             arch = _architecture(model, tier)
             check_options(options, arch, task)
             workload = workload_for(task, arch, tier, options)
-            for mode in modes:
+            for mode in modes if options.mode or len(tiers) == 1 else support.proven(tier, modes):
                 yield Ask(model, tier, placement_of(mode, options), workload, machine)
 
     def footprint(self, ask: Ask) -> Footprint:

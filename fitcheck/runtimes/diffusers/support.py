@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from fitcheck.data_files import load
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import unreadable
+from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
@@ -38,6 +41,13 @@ def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
         return None
     reason = f"diffusers 0.42.1 does not dequantize {', '.join(refused)} (quantizers/gguf/utils.py)."
     return Support(Verdict.NO, Constraint.DTYPE, reason, decides=True)
+
+
+def proven(tier: Tier, modes: Sequence[str]) -> Iterator[str]:
+    """The modes of which it is known that they move such weights."""
+    row = load(ROOM, "support")["formats"].get(tier.format, {})
+    out = {*row.get("unproven_modes", ()), *row.get("refused_modes", ())}
+    return (mode for mode in modes if mode not in out)
 
 
 def _quantizer(ask: Ask, offload: Offload) -> Support | None:
