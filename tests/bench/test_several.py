@@ -23,7 +23,9 @@ def passed(at: float) -> Event:
 def played(events: list[Event], outcome: str, **fields: Any) -> list[CellRun]:
     """What ``run_sizes`` makes of a process that sends ``events``."""
 
-    def runner(job: Job, protocol: Protocol, card: NvmlCard | None, listener: Listener, deadline: float | None) -> CellRun:
+    def runner(
+        job: Job, protocol: Protocol, card: NvmlCard | None, listener: Listener, deadline: float | None
+    ) -> CellRun:
         for event in events:
             listener(event)
         trace = Trace()
