@@ -24,11 +24,17 @@ class Task(StrEnum):
     INTERLEAVE = "interleave"
     VQA = "vqa"
     CHAT = "chat"
+    EMBED = "embed"
 
     @property
     def read_along(self) -> bool:
-        """Whether a person reads the answer while it is written, so that a rate says more than seconds."""
-        return self is Task.CHAT
+        """Whether tokens are read or written one after the other, so that a rate says more than seconds."""
+        return self in (Task.CHAT, Task.EMBED)
+
+    @property
+    def answers(self) -> bool:
+        """Whether what comes out is text alone, so that seconds are those of an answer and not of an image."""
+        return self in (Task.CHAT, Task.VQA)
 
     @property
     def produces(self) -> Product:
