@@ -107,7 +107,7 @@ class Diffusers(Runtime):
 
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch, diffusers and the card allow of the placement and the tier."""
-        return support.platform(ask, architecture_of(ask), offload_of(ask.placement))
+        return support.platform(ask, architecture_of(ask), offload_of(ask.placement), self.footprint(ask))
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""
