@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bench.tracing.fitting import Fit, Inexact  # noqa: E402
-from bench.tracing.packing import Loop, Unpackable, pack  # noqa: E402
-from bench.tracing.recorder import Recorder, Recording  # noqa: E402
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Event, Trace  # noqa: E402
+from bench.tracing.fitting import Fit, Inexact
+from bench.tracing.packing import Loop, Unpackable, pack
+from bench.tracing.recorder import Recorder, Recording
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Event, Trace
 
 
 def recorded(module: Any, *inputs: Any) -> Recording:
