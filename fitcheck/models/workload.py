@@ -12,6 +12,7 @@ class Product(Enum):
     IMAGE = "image"
     VIDEO = "video"
     TEXT = "text"
+    VECTOR = "vector"
 
 
 class Task(StrEnum):
@@ -47,6 +48,7 @@ _PRODUCTS = {
     Task.I2V: Product.VIDEO,
     Task.VQA: Product.TEXT,
     Task.CHAT: Product.TEXT,
+    Task.EMBED: Product.VECTOR,
 }
 
 
