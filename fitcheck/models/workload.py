@@ -12,6 +12,7 @@ class Product(Enum):
     IMAGE = "image"
     VIDEO = "video"
     TEXT = "text"
+    VECTOR = "vector"
 
 
 class Task(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from fitcheck.data_files import load
@@ -109,6 +109,17 @@ def estimate(
         assumptions=_assumptions(arch, workload, laid),
         layout=Layout(laid),
     )
+
+
+def least_of(footprint: Footprint) -> Footprint:
+    """What is certain where calls were not traced: the weights that a stage holds, and the least of the host."""
+    cards = []
+    for one in footprint.cards:
+        phases = tuple(Phase(phase.name, phase.resident, phase.window, 0, 0, 0) for phase in one.phases)
+        most = Interval.exactly(max(phase.allocated for phase in phases))
+        cards.append(CardMemory(phases, most, most, most, most))
+    host = footprint.host
+    return replace(footprint, cards=tuple(cards), host=replace(host, total=Interval.exactly(host.total.low)))
 
 
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
