@@ -12,7 +12,6 @@ class Product(Enum):
     IMAGE = "image"
     VIDEO = "video"
     TEXT = "text"
-    VECTOR = "vector"
 
 
 class Task(StrEnum):

@@ -72,7 +72,8 @@ def _workload(entry: dict[str, Any], size: list[int], tiny: bool) -> Workload:
     if tiny:
         width, height, frames = 128 + 64 * (width > 1024), 128, [5] * len(frames)
     task = Task.T2V if frames else Task.T2I
-    return Workload(task, width, height, int(entry.get("steps", 4)), float(entry.get("cfg", recipe(entry["model"]).cfg)),
+    steps, cfg = int(entry.get("steps", 4)), float(entry.get("cfg", recipe(entry["model"]).cfg))
+    return Workload(task, width, height, steps, cfg,
                     frames=frames[0] if frames else 1)  # fmt: skip
 
 

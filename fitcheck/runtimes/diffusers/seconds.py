@@ -49,7 +49,7 @@ def seconds(
 
 
 def _is_calibrated(calibration: Calibration | None) -> bool:
-    return calibration is not None and calibration.spread is not None
+    return calibration is not None and calibration.ratio("seconds") is not None
 
 
 def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:
