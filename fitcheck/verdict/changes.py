@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
+from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
 from fitcheck.verdict.evidence import Known
@@ -40,15 +42,20 @@ def smallest_change(
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
-        footprint = runtime.footprint(change.ask) if known is None else known.footprint(runtime, change.ask)
-        duration = None
-        if floor != NO_FLOOR:
-            calibration = None if known is None else known.calibration(runtime, change.ask, footprint)
-            duration = runtime.duration(change.ask, footprint, calibration)
+        footprint, duration = expected(runtime, change.ask, known)
         better = judge(runtime, change.ask, footprint, duration, floor).verdict
         if better.rank < judgement.verdict.rank:
             return Flip(change.words, better)
     return None
+
+
+def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Footprint, Duration | None]:
+    """Memory and time of an ask as its cell would show them, with what records say of the card."""
+    if known is None:
+        footprint = runtime.spread(ask, runtime.footprint(ask))
+        return footprint, runtime.duration(ask, footprint)
+    footprint = known.footprint(runtime, ask)
+    return footprint, runtime.duration(ask, footprint, known.calibration(runtime, ask, footprint))
 
 
 def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement) -> Iterator[Change]:
