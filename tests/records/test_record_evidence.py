@@ -106,7 +106,7 @@ def test_records_of_one_machine_are_told_from_those_of_another_and_name_nobody()
     ],
 )
 def test_what_a_run_took_of_its_card(memory: dict[str, int], bytes_: int | None) -> None:
-    assert index(make_pass(memory=schema.Memory(**memory))).rows[0].on_card == bytes_
+    assert index(make_pass(memory=schema.Memory.model_validate(memory))).rows[0].on_card == bytes_
 
 
 def test_the_index_of_a_card_holds_its_records_alone() -> None:
