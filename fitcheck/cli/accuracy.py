@@ -103,12 +103,16 @@ def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
 
 
 def _check(path: Path, summaries: Sequence[AccuracySummary]) -> None:
-    """Exit code 1 where something is worse than in the baseline. Raises RecordError for one that cannot be read."""
-    from fitcheck.verdict.accuracy_summary import worse
+    """Before and after of what changed; exit code 1 where something is worse than in the baseline. Raises RecordError
+    for one that cannot be read."""
+    from fitcheck.verdict.accuracy_summary import before_and_after, worse
 
-    faults = worse(summaries, _baseline(path))
+    baseline = _baseline(path)
+    for line in before_and_after(summaries, baseline):
+        print(line)
+    faults = worse(summaries, baseline)
     for fault in faults:
-        print(fault)
+        print(f"worse: {fault}")
     if faults:
         raise typer.Exit(1)
     print(f"{len(summaries)} lines, none worse than in {path}.")

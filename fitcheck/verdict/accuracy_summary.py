@@ -131,6 +131,25 @@ def worse(found: Iterable[AccuracySummary], baseline: Mapping[str, Mapping[str, 
     return faults
 
 
+def before_and_after(found: Iterable[AccuracySummary], baseline: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line for each summary that differs from the baseline, for better or worse, and for each new one."""
+    lines = []
+    for key, now in kept(found).items():
+        before = baseline.get(key)
+        if before is None or any(now[name] != before[name] for name in _COMPARED):
+            lines.append(f"{key}: {'new' if before is None else _written(before)} -> {_written(now)}")
+    return lines
+
+
+_COMPARED = ("rows", "median", "worst", "covered", "width")
+
+
+def _written(one: Mapping[str, Any]) -> str:
+    inside = "" if one["covered"] is None else f", {one['covered']} of {one['rows']} inside"
+    width = "" if one["width"] is None else f", width {one['width']:.2f}"
+    return f"{one['rows']} rows, median {one['median']:.2%}, worst {one['worst']:.2%}{inside}{width}"
+
+
 def _faults(one: AccuracySummary, before: Mapping[str, Any]) -> Iterable[str]:
     if one.rows < before["rows"]:
         yield f"{one.rows} rows, {before['rows']} before"

@@ -25,8 +25,10 @@ def test_what_was_kept_is_not_worse_and_a_better_baseline_fails_by_name(run: Run
     path.write_text(json.dumps(baseline), "utf-8")
     worse = run("accuracy", "--check", str(path))
     assert worse.code == 1
-    assert worse.out.decode().startswith(f"{KEY}: median error")
-    assert len(worse.out.splitlines()) == 1
+    changed, fault = worse.out.decode().splitlines()
+    assert changed.startswith(f"{KEY}: ")
+    assert " -> " in changed
+    assert fault.startswith(f"worse: {KEY}: median error")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"rows": 1}}', "not json"])

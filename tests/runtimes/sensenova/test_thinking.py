@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitcheck.errors import OptionError
+from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
@@ -29,13 +30,13 @@ RUNTIME = registry.get("sensenova")
 KV = 172_032  # bytes of a token's keys and values
 
 
-def cell(mode: str, card: object = H100, revision: str = "phase-aware", **options: object) -> Ask:
+def cell(mode: str, card: Card = H100, revision: str = "phase-aware", **options: object) -> Ask:
     """One cell in BF16."""
     asked = {"mode": (mode,), "revision": revision, **options}
     wanted = Wanted(str(asked.pop("task", "t2i")), options=tuple(sorted(asked.items())))
     tier = MODEL.tier("BF16")
     assert tier is not None
-    (found,) = RUNTIME.asks(MODEL, [tier], wanted, machine_for(card))  # type: ignore[arg-type]
+    (found,) = RUNTIME.asks(MODEL, [tier], wanted, machine_for(card))
     return found
 
 
