@@ -31,7 +31,7 @@ NOTHING = "model only, no record of this card"
 
 
 def report(index: Index | None, card: str = CARD, tiers: tuple[str, ...] = TIERS) -> Report:
-    return check(MODEL, machine_for(find_card(card)), Wanted(tiers=tiers), index=index, advise=False)
+    return check(MODEL, machine_for(find_card(card), ram=128 * GIB), Wanted(tiers=tiers), index=index, advise=False)
 
 
 def cell(found: Report, mode: str, tier: str = "Q4_K_S") -> Cell:
