@@ -374,7 +374,8 @@ def _symmetric(halves: Matrix) -> Matrix:
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:
     """The sum of products, as far as the shorter goes."""
-    return sum(map(mul, one, other))
+    total: float = sum(map(mul, one, other))
+    return total
 
 
 def _products(matrix: Matrix, vector: Sequence[float]) -> list[float]:

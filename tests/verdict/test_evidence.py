@@ -371,7 +371,7 @@ def test_the_context_of_a_card_is_what_its_records_say() -> None:
 # Whatever anybody sends
 
 
-STRANGE = (
+STRANGE: tuple[dict[str, Any], ...] = (
     {"card": "card-of-nobody"},
     {"cell": replace(run("low").cell, runtime="program-of-nobody")},
     {"cell": replace(run("low").cell, mode="mode-of-nobody")},
@@ -395,7 +395,7 @@ STRANGE = (
 
 
 @pytest.mark.parametrize("changes", STRANGE, ids=[" ".join(map(str, one)) + f" {n}" for n, one in enumerate(STRANGE)])
-def test_no_record_takes_an_answer_down(changes: dict[str, object]) -> None:
+def test_no_record_takes_an_answer_down(changes: dict[str, Any]) -> None:
     found = report(Index((run("low", **changes), run("balanced", times=1.1, number=5))))
     assert len(found.cells) == len(PLAIN.cells)
     assert found.to_json()["cells"]

@@ -87,7 +87,7 @@ class LlamaCpp(Runtime):
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
         rates = tuple((name, rate) for name, rate in ((PROMPT, reading), (GENERATION, writing)) if rate)
         if ask.workload.task is Task.EMBED:
-            return _reading(speed, prompt)
+            return _reading(reading, prompt, speed)
         amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
         waits = f"reading weights from {speed.binding}"
         if reading is None or writing is None:
@@ -228,14 +228,14 @@ def _drafting_takes(ask: Ask, options: LlamaOptions) -> str | None:
     return format_gib(sum(more.best - less.best for more, less in cards) + with_.host.total - without.host.total)
 
 
-def _reading(speed: TokenSpeed, prompt: int) -> Duration:
-    """The seconds of a text that is read and not answered."""
-    rate, words = speed.prompt, "reading the text"
+def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Duration:
+    """The seconds of a text of ``prompt`` tokens that is read, at ``rate`` a second, and not answered."""
+    words = "reading the text"
     amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
     if rate is None:
         return Duration(None, words, amounts=amounts)
     seconds = Interval(prompt / rate.high, prompt / rate.best, prompt / rate.low)
-    return Duration(seconds, words, (("prompt", seconds.best),), (("prompt", rate),), amounts)
+    return Duration(seconds, words, ((PROMPT, seconds.best),), ((PROMPT, rate),), amounts)
 
 
 def architecture_of(ask: Ask) -> LanguageArchitecture:
