@@ -24,7 +24,7 @@ class Task(StrEnum):
     @property
     def answers(self) -> bool:
         """Whether what comes out is text alone, so that seconds are those of an answer and not of an image."""
-        return self in (Task.CHAT, Task.VQA)
+        return self in (Task.CHAT, Task.VQA, Task.EMBED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,6 +230,11 @@ class Runtime(Protocol):
         """Memory of the cell on every card of the machine and on its host."""
         ...
 
+    def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
+        """The footprint of a cell that is shown, its intervals as wide as what nobody said of the program leaves them.
+        Best estimates and the host's amounts, on which the verdict hangs, stay."""
+        return footprint
+
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """How long it takes; ``None`` where nothing is known of the card's rates."""
         ...

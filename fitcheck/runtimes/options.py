@@ -119,6 +119,14 @@ def tokens(text: str) -> int:
     return int(count)
 
 
+LONGEST = -1  # a context as long as fits
+
+
+def context_tokens(text: str) -> int:
+    """Tokens of context, or ``LONGEST`` for "max"."""
+    return LONGEST if text.strip().lower() in ("max", "longest") else tokens(text)
+
+
 def lower(text: str) -> str:
     """A name without capitals of its own: "ComfyUI" and "PR243" are what people write."""
     return text.lower()

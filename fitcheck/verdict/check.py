@@ -104,7 +104,8 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
-    footprint, calibration, evidence = runtime.footprint(ask), None, Evidence(timed=runtime.times)
+    footprint, calibration = runtime.spread(ask, runtime.footprint(ask)), None
+    evidence = Evidence(timed=runtime.times)
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)

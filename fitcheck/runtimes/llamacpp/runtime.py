@@ -20,24 +20,25 @@ from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
+from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp import commands, recorded
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
-from fitcheck.runtimes.llamacpp.builds import FORK
+from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled, over_builds
+from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
 from fitcheck.runtimes.llamacpp.defaults import defaults
-from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
+from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
-from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
+from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP, UNQUANTIZED, WORTH, Search
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
-from fitcheck.runtimes.options import read
+from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import Observation, Timing
 from fitcheck.units import Interval, format_gib
 
 GGUF = "gguf"
-_estimate = lru_cache(maxsize=2048)(estimate)
+_estimate = lru_cache(maxsize=16384)(estimate)
 
 
 class LlamaCpp(Runtime):
@@ -53,7 +54,10 @@ class LlamaCpp(Runtime):
         ready = [tier for tier in tiers if tier.format == GGUF]
         for tier in ready:
             search = self._search(model, tier, machine, asked, wanted)
-            found = search.alternatives() if len(ready) == 1 else [search.best()]
+            if asked.ctx == LONGEST:
+                found = search.longest() or [search.best()]
+            else:
+                found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
 
     def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted) -> Search:
@@ -71,6 +75,12 @@ class LlamaCpp(Runtime):
                 both = found.host.total + drawn_from_host(total, gpu.carved)
                 found = replace(found, host=replace(found.host, total=both))
         return found
+
+    def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
+        """Where nobody says which build, the cards' intervals span those that people run."""
+        if ask.placement.get("build") is not None or not ask.machine.gpus:
+            return footprint
+        return over_builds(footprint, [estimate_of(other) for other in _in_other_builds(ask)])
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of the asked answer; none where the rate of prompt or generation is unknown."""
@@ -162,6 +172,8 @@ class LlamaCpp(Runtime):
         if not wanted.has("ctx"):
             trained = f"; it was trained on {limit}" if limit else ""
             notes.append(f"A context of {context} tokens was taken; --ctx asks for another{trained}.")
+        elif read(TextOptions, wanted).ctx == LONGEST:
+            notes.append(self._longest_words(ask, limit))
         elif limit is not None and context > limit:
             notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
         options = arguments_of(ask.placement, ask.workload)
@@ -174,11 +186,21 @@ class LlamaCpp(Runtime):
         if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
             notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
         reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
-        if reads_host and not wanted.has("host_bandwidth"):
+        if wanted.has("ram_speed") and bandwidth_of(ask.placement) is not None:
+            rate = (bandwidth_of(ask.placement) or 0.0) / GIGA
+            notes.append(f"System memory is read at {rate:.1f} GB/s: its transfers × its channels of 64 bits.")
+        if reads_host and bandwidth_of(ask.placement) is None:
             notes.append(
                 "The host's memory bandwidth was not given; a wide range for desktops stands in (--host-bandwidth)."
             )
         return tuple(notes)
+
+    def _longest_words(self, ask: Ask, limit: int | None) -> str:
+        context = ask.workload.context
+        if level_of(self, ask, self.footprint(ask)).verdict is not Verdict.FITS:
+            return f"No context of {LEAST_CONTEXT} tokens or more fits; {context} were looked at."
+        words = ", the length it was trained on" if limit is not None and limit - context < CONTEXT_STEP else ""
+        return f"The longest context that fits with this cache: {context} tokens{words}."
 
     def ask_of(self, run: Run) -> Ask | None:
         """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
@@ -248,6 +270,8 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
     free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
+    if len(free) == 1:  # amounts decide how cards share a model: one card's layout is the same on every card
+        free = (1,)
     options = arguments_of(ask.placement, ask.workload)
     return _estimate(
         architecture_of(ask),
@@ -257,6 +281,14 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
         disk=ask.tier.disk_bytes or None,
         companions=ask.tier.companions,
     )
+
+
+def _in_other_builds(ask: Ask) -> Iterator[Ask]:
+    """The same run in older builds that are still in use."""
+    options, layers = arguments_of(ask.placement, ask.workload), architecture_of(ask).layers
+    for build in builds_in_use():
+        placement = placement_of(options.with_(build=build), layers, bandwidth_of(ask.placement))
+        yield replace(ask, placement=placement)
 
 
 def _foreign_types(ask: Ask) -> Support | None:

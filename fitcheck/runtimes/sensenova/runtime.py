@@ -132,8 +132,8 @@ class PictureRuntime(Runtime):
             return
         if run.seconds:
             yield Observation(WHOLE, timing, run.seconds)
-        streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in _plan(ask))
-        if run.link_rate and streamed:
+        if run.link_rate and timing.copies.names:
+            streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in _plan(ask))
             yield Observation("copies", timing.copies, streamed / run.link_rate)
 
     def platform(self, ask: Ask) -> Support | None:

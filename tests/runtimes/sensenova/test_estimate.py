@@ -128,11 +128,12 @@ def test_larger_images_never_take_less(width: int, height: int, mode: str) -> No
 def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: int) -> None:
     workload = Workload(Task.T2I)
     placement = upstream("fast")
-    kept = [
+    found = [
         estimate(ARCH, tier("BF16"), workload, placement, CardView((8, 9), size * GIB)).layout
         for size in (total, total + more)
     ]
-    fewer, most = (one.denoising for one in kept if isinstance(one, Kept))
+    assert all(isinstance(one, Kept) for one in found)
+    fewer, most = (one.denoising for one in found if isinstance(one, Kept))
     assert 0 <= fewer <= most <= 1
     if fewer > 0:
         denoise = next(

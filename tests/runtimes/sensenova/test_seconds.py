@@ -180,11 +180,13 @@ def test_calibration_scales_compute_and_takes_the_measured_link() -> None:
     base = known(took("BF16")).best
     said = Calibration((("compute", 2.0),), (("seconds", Interval(1.8, 2.0, 2.3)),))
     twice = seconds(ARCH, tier.tensors, T2I, upstream("full"), CARD, LINK, calibration=said)
+    ends = (known(twice).low, known(twice).best, known(twice).high)
+    assert ends == pytest.approx((1.8 * base, 2 * base, 2.3 * base))
     assert twice is not None
-    found = known(twice)
-    assert (found.low, found.best, found.high) == pytest.approx((1.8 * base, 2 * base, 2.3 * base))
     assert twice.part("compute") == pytest.approx(2 * took("BF16").part("compute"))
-    slow = seconds(ARCH, tier.tensors, T2I, upstream("low"), CARD, LINK, calibration=Calibration(pinned=(SLOW,)))
+    slow = seconds(
+        ARCH, tier.tensors, T2I, upstream("low"), CARD, LINK, calibration=Calibration(pinned=(SLOW,))
+    )
     assert slow is not None
     assert slow.part("streaming") == pytest.approx((9 * LAYERS + ENDS) / 1e9)
     assert known(slow).best == pytest.approx(known(took("BF16")).best + slow.part("streaming"), rel=0.01)
