@@ -74,10 +74,10 @@ class Call:
     def total(self, name: str, sizes: Mapping[str, int]) -> int:
         """``flops``, ``moved``, ``inputs`` or ``outputs`` of the whole call."""
         values = self.values(sizes)
-        once = sum(values[i] for i in self._totals[name])
+        once: int = sum(values[i] for i in self._totals[name])
         if self._repeat is None or name not in self._repeat["totals"]:
             return once
-        chosen = self._repeat["totals"][name]
+        chosen: list[int] = self._repeat["totals"][name]
         return once + sum(self.values(sizes, step)[i] for step in self._steps(sizes) for i in chosen)
 
     def _steps(self, sizes: Mapping[str, int]) -> range:
