@@ -25,6 +25,8 @@ def check(
     vram: int | None = None,
     display: bool | None = None,
     pcie: tuple[int | None, int | None] = (None, None),
+    min_speed: float | None = None,
+    max_seconds: float | None = None,
     offline: bool = False,
     **options: Any,
 ) -> Report:
@@ -32,8 +34,10 @@ def check(
 
     ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a URL.
     ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs on; what
-    is said of memory (bytes), display and slot (PCIe generation and lanes) counts on top of any of them. ``tier`` names
-    tiers, ``gguf`` is a local file that stands for the tier of a catalog model. ``options`` are those of the runtimes
+    is said of memory (bytes), display and slot (PCIe generation and lanes) counts on top of any of them; what nobody
+    said is assumed, and the report's ``assumed`` says so. ``tier`` names tiers, ``gguf`` is a local file that stands
+    for the tier of a catalog model. ``min_speed`` (tokens a second) and ``max_seconds`` (an image or answer) are what
+    is fast enough to be of use; without them the usual floors hold. ``options`` are those of the runtimes
     by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384`` (``fitcheck check --help`` lists them). Records
     that this installation or this user holds for the card are taken in.
 
@@ -45,7 +49,8 @@ def check(
     machine = asked_machine(card, ram=ram, disk=disk, vram=vram, display=display, pcie=pcie)
     names = () if tier is None else (tier,) if isinstance(tier, str) else tuple(tier)
     given = tuple(sorted((name, value) for name, value in options.items() if value is not None))
-    return answer(target, machine, Wanted(task, names, runtime, given), gguf=gguf, offline=offline)[0]
+    wanted = Wanted(task, names, runtime, given, min_speed, max_seconds)
+    return answer(target, machine, wanted, gguf=gguf, offline=offline)[0]
 
 
 def answer(
@@ -55,14 +60,41 @@ def answer(
     from dataclasses import replace
 
     from fitcheck.hardware.budget import budgets_of
-    from fitcheck.models.find import find_model
+    from fitcheck.models.companions import with_companion
+    from fitcheck.models.find import find_model, read_companion
     from fitcheck.records.evidence import accepted, local
     from fitcheck.verdict.check import check as judge_all
 
-    size = max(one.vram.best for one in budgets_of(machine))
+    budgets = budgets_of(machine)
+    ram = budgets[0].ram
+    size = max(one.vram.best for one in budgets) or (0 if ram is None else ram.best)
     found = find_model(target, tiers=wanted.tiers, gguf=gguf, size=size, offline=offline)
+    tiers, model = found.tiers, found.model
+    for place, role in files_of(wanted):
+        companion = read_companion(place, role, offline=offline)
+        tiers = tuple(replace(one, companions=with_companion(one.companions, companion)) for one in tiers)
+        model = replace(
+            model,
+            tiers=tuple(replace(one, companions=with_companion(one.companions, companion)) for one in model.tiers),
+        )
     index = accepted()
     for slug in dict.fromkeys(gpu.card.slug for gpu in machine.gpus):
         index += local(slug)
-    report = judge_all(found.model, machine, wanted, tiers=found.tiers, index=index)
+    report = judge_all(model, machine, wanted, tiers=tiers, index=index)
     return replace(report, notes=(*report.notes, *found.notes)), found.fetched
+
+
+def files_of(wanted: Any) -> list[tuple[str, str]]:
+    """The files that were named to go beside the model, each with its role, by the runtimes' declarations."""
+    from fitcheck.runtimes import registry
+    from fitcheck.runtimes.options import declared
+
+    if not wanted.options:
+        return []
+    roles = {
+        name: one.role
+        for runtime in registry.names()
+        for name, one in declared(registry.get(runtime).options).items()
+        if one.role is not None
+    }
+    return [(str(value), role) for name, value in wanted.options if (role := roles.get(name)) is not None]

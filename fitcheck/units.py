@@ -6,6 +6,7 @@ printed number says which.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,12 +57,26 @@ def parse_memory(text: str, what: str) -> int:
 
     A number without a unit means GiB. Raises InputError naming ``what`` otherwise, also for zero and beyond 1 PiB.
     """
+    return _parse(text, what, "memory", binary=True)
+
+
+def parse_disk(text: str, what: str) -> int:
+    """``"13GB"`` or ``"13"`` -> 13,000,000,000 bytes: files and disks are sold and listed in powers of ten, so only
+    ``"13GiB"`` is binary.
+
+    A number without a unit means GB. Raises InputError naming ``what`` otherwise, also for zero and beyond 1 PiB.
+    """
+    return _parse(text, what, "disk space", binary=False)
+
+
+def _parse(text: str, what: str, kind: str, *, binary: bool) -> int:
     match = _MEMORY.fullmatch(text)
     if match is None:
-        raise OptionError(f"{what}: {text!r} is not an amount of memory; write it like 12GB or 11.5GiB.")
-    number, prefix, binary = match.groups()
-    bare = not prefix and not binary and "b" not in text.lower()
-    value = round(float(number) * (1 << 10 * _POWERS["g" if bare else prefix.lower()]))
+        raise OptionError(f"{what}: {text!r} is not an amount of {kind}; write it like 12GB or 11.5GiB.")
+    number, prefix, i = match.groups()
+    bare = not prefix and not i and "b" not in text.lower()
+    base = 1024.0 if binary or i else 1000.0
+    value = round(float(number) * base ** _POWERS["g" if bare else prefix.lower()])
     if not 0 < value <= 1 << 50:
         raise OptionError(f"{what}: {text!r} is outside the range from 1 byte to 1 PiB; write it like 12GB.")
     return value
@@ -96,6 +111,13 @@ def format_seconds(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def format_speeds(rate: Interval[float]) -> tuple[str, str, str]:
+    """Low, best and high of a rate that people read, like tokens a second: whole numbers from ten on, below it as many
+    decimals as keep the low end from reading zero."""
+    digits = 0 if rate.low >= 10 else max(1, -math.floor(math.log10(rate.low))) if rate.low > 0 else 1
+    return f"{rate.low:.{digits}f}", f"{rate.best:.{digits}f}", f"{rate.high:.{digits}f}"
 
 
 def format_span(low: str, high: str) -> str:

@@ -97,8 +97,10 @@ def show(found: Sequence[tuple[Card, Report]], asked: int) -> None:
         print("\t".join(COLUMNS))
         for card, report in found:
             print("\t".join(row(card, report)))
+    from fitcheck.verdict.usual_memory import described
+
     print(
         f"{len(found)} of {asked} cards. Prices are what was asked at launch. Without --ram each card is asked with "
-        "the system memory that such a machine usually has, 32 GB in a desktop.",
+        f"the system memory that such a machine usually has: {described()}.",
         file=sys.stderr,
     )

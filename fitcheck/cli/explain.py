@@ -37,13 +37,13 @@ def register(app: typer.Typer) -> None:
         from rich.markup import escape
         from rich.table import Table
 
-        from fitcheck.cli.output import console, headline
+        from fitcheck.cli.output import console, say
         from fitcheck.units import format_gb, format_gib
 
         report = answer(question)
         cell, out = report.best, console()
         footprint, memory = cell.footprint, cell.memory
-        out.print(headline(report), style="bold", markup=False)
+        say(out, report)
         table = Table(
             box=None,
             pad_edge=False,

@@ -16,7 +16,7 @@ from fitcheck.cli.pcie import parse_pcie
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.runtimes.options import Option, declared, flag, lower
-from fitcheck.units import parse_memory
+from fitcheck.units import parse_disk, parse_memory
 
 if TYPE_CHECKING:
     from fitcheck.hardware.machine import Machine
@@ -48,8 +48,12 @@ class Question:
     runtime: Annotated[
         str | None, typer.Option("--runtime", help="The program that runs it; default: the model's own.")
     ] = None
-    ram: Annotated[str | None, typer.Option("--ram", help="System memory, like 32GB.")] = None
-    disk: Annotated[str | None, typer.Option("--disk", help="Free disk space, like 100GB.")] = None
+    ram: Annotated[
+        str | None, typer.Option("--ram", help="System memory, like 32GB; default: what is usual beside such a card.")
+    ] = None
+    disk: Annotated[
+        str | None, typer.Option("--disk", help="Free disk space, like 100GB (decimal); default: enough for the files.")
+    ] = None
     vram: Annotated[
         str | None, typer.Option("--vram", help="Usable card memory, instead of what the card implies.")
     ] = None
@@ -59,6 +63,14 @@ class Question:
     pcie: Annotated[
         str | None, typer.Option("--pcie", help="Slot of the card, generation x lanes, like 4x16 or 3.0x4.")
     ] = None
+    min_speed: Annotated[
+        float | None,
+        typer.Option("--min-speed", help="Tokens a second below which text is too slow to use; default 5."),
+    ] = None
+    max_seconds: Annotated[
+        float | None,
+        typer.Option("--max-seconds", help="Seconds an image or answer above which it is too slow; images: 600."),
+    ] = None
     offline: Annotated[bool, typer.Option("--offline", help="Use what was fetched before and no network.")] = False
     options: tuple[tuple[str, Any], ...] = field(default=(), metadata={"typed": False})
 
@@ -66,7 +78,7 @@ class Question:
     def wanted(self) -> Wanted:
         """The question apart from model and machine."""
         task, runtime = (None if text is None else lower(text) for text in (self.task, self.runtime))
-        return Wanted(task, split(self.tier), runtime, self.options)
+        return Wanted(task, split(self.tier), runtime, self.options, self.min_speed, self.max_seconds)
 
 
 Declared = Mapping[str, tuple[Option, tuple[str, ...]]]
@@ -166,7 +178,7 @@ def machine_of(question: Question) -> Machine:
     return asked_machine(
         question.gpu or None,
         ram=None if question.ram is None else parse_memory(question.ram, "--ram"),
-        disk=None if question.disk is None else parse_memory(question.disk, "--disk"),
+        disk=None if question.disk is None else parse_disk(question.disk, "--disk"),
         vram=None if question.vram is None else parse_memory(question.vram, "--vram"),
         display=question.display,
         pcie=(None, None) if question.pcie is None else parse_pcie(question.pcie),

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.workload import Task
-from fitcheck.units import format_gib, format_seconds, format_span
+from fitcheck.units import format_seconds, format_span, format_speeds
 from fitcheck.verdict.report import Cell, Report
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
@@ -35,46 +35,6 @@ def console(stderr: bool = False) -> Console:
     """A console that never wraps inside a pipe."""
     width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
     return Console(stderr=stderr, width=width, highlight=False)
-
-
-def headline(report: Report) -> str:
-    """The answer in one sentence."""
-    cell, where = report.best, report.place
-    if cell.verdict is Verdict.NO:
-        return f"{report.model.name} does not run on {where}: {cell.judgement.reason}"
-    if cell.verdict is Verdict.UNKNOWN:
-        return f"Whether {report.model.name} runs on {where} is unknown: {cell.judgement.reason}"
-    if _is_text(report):
-        return _text_headline(report)
-    word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
-    time = ""
-    span = cell.seconds
-    if span is not None:
-        time = f", {format_seconds(span.low)} to {format_seconds(span.high)} {_unit(cell)}"
-    return (
-        f"{report.model.name} {word} {where}: {cell.tier.name} in mode {cell.placement.mode} takes "
-        f"{format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory and "
-        f"{format_gib(cell.footprint.host.total.best)} of system memory{time} ({cell.evidence.level})."
-    )
-
-
-def _text_headline(report: Report) -> str:
-    cell = report.best
-    word = "fits" if cell.verdict is Verdict.FITS else "is a tight fit on"
-    speed = cell.rate("generation")
-    pace = "" if speed is None else f", {speed.low:.0f} to {speed.high:.0f} tokens a second"
-    return (
-        f"{report.model.name} {word} {report.place}: {cell.tier.name} with {cell.placement.mode} at "
-        f"{cell.workload.context} tokens of context takes {format_gib(cell.need)} of "
-        f"{format_gib(report.budget.vram.best)} card memory and {format_gib(cell.footprint.host.total.best)} of system "
-        f"memory{pace} ({cell.evidence.level})."
-    )
-
-
-def _unit(cell: Cell) -> str:
-    """What the seconds make: a batch's images come out together."""
-    one = {"vqa": "an answer", "interleave": "an answer with images"}.get(str(cell.workload.task), "an image")
-    return one if cell.workload.batch == 1 else f"a batch of {cell.workload.batch}"
 
 
 def row(report: Report, cell: Cell) -> list[str]:
@@ -108,12 +68,12 @@ def _seconds(cell: Cell) -> str:
 
 
 def _tokens(cell: Cell) -> str:
-    """Tokens generated a second."""
-    span = cell.rate("generation")
+    """Tokens generated a second, or read where none are."""
+    span = cell.rate("prompt" if cell.workload.task is Task.EMBED else "generation")
     if span is None:
         return "unknown"
-    digits = 0 if span.low >= 10 else 1
-    return f"{span.best:.{digits}f} ({span.low:.{digits}f} – {span.high:.{digits}f})"
+    low, best, high = format_speeds(span)
+    return f"{best} ({low} – {high})"
 
 
 def _span(low: float, best: float, high: float) -> str:
@@ -127,7 +87,9 @@ def emit(report: Report, style: str) -> None:
         print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
         return
     if style == "markdown":
-        print(f"**{headline(report)}**\n")
+        print(f"**{report.answer}**\n")
+        if report.assumed:
+            print(f"{report.assumed_line}\n")
         names = columns(report)
         print("| " + " | ".join(names) + " |")
         print("|" + " --- |" * len(names))
@@ -135,11 +97,18 @@ def emit(report: Report, style: str) -> None:
             print("| " + " | ".join(text.replace("|", "\\|") for text in row(report, cell)) + " |")
         return
     out = console()
-    out.print(headline(report), style="bold", markup=False)
+    say(out, report)
     out.print(_fitting(out, report))
     for command in report.best.commands:
         out.print(f"  {command}", soft_wrap=True, markup=False)
     narrate(report)
+
+
+def say(out: Console, report: Report) -> None:
+    """The answer, and under it what it assumes."""
+    out.print(report.answer, style="bold", markup=False)
+    if report.assumed:
+        out.print(report.assumed_line, markup=False)
 
 
 def _fitting(out: Console, report: Report) -> Table:
@@ -199,7 +168,8 @@ def narrate(report: Report) -> None:
     if work.task is Task.VQA:
         size = ""
     elif work.task.read_along:
-        size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}, an answer of {work.new_tokens};"
+        answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
+        size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
     err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
     for note in (*report.machine.notes, *report.notes, *report.best.footprint.assumptions):
         err.print(f"· {note}", style="dim", markup=False)

@@ -9,12 +9,14 @@ from dataclasses import replace
 
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.catalog import find_card
-from fitcheck.hardware.machine import Gpu, Link, Machine, machine_for, slot
+from fitcheck.hardware.machine import Gpu, Link, Machine, cardless, machine_for, slot
+from fitcheck.hardware.typed import TypedCard, typed_card
 
 # more than any server board takes; every card is judged, so it also bounds the work of an answer
 MOST_CARDS = 16
 _COUNT = re.compile(r"\s*(?P<count>\d{1,4})\s*[x×*]\s+(?P<name>\S.*)", re.IGNORECASE)
+# how people say that a machine has no card
+NO_CARD = ("none", "no", "cpu")
 
 Slot = tuple[int | None, int | None]
 
@@ -29,17 +31,20 @@ def asked_machine(
     pcie: Slot = (None, None),
 ) -> Machine:
     """The machine, with ``ram``, ``disk`` and ``vram`` in bytes, a ``display`` and the slot's PCIe generation and lanes
-    where they were given. Raises CardError when no card was named and none is found, and InputError for values that
-    cannot be."""
+    where they were given; "none" is a machine without a card. Raises InputError for values that cannot be."""
     if card is None or isinstance(card, Machine):
         return _with(_detected() if card is None else card, ram, disk, vram, display, pcie)
     named = [card] if isinstance(card, str | Card) else list(card)
-    cards = [card for one in named for card in (_counted(one) if isinstance(one, str) else [one])]
+    if any(isinstance(one, str) and one.strip().lower() in NO_CARD for one in named):
+        return _without_cards(named, ram, disk, vram)
+    cards = [card for one in named for card in (_counted(one) if isinstance(one, str) else [TypedCard(one)])]
     if len(cards) > MOST_CARDS:
         raise CardError(f"--gpu: {len(cards)} cards are more than one machine holds; name at most {MOST_CARDS}.")
+    if ram is None:  # the size beside the name of a chip that shares memory is the machine's
+        ram = next((one.memory for one in cards if one.card.unified_memory and one.memory), None)
     machines = [
         machine_for(
-            one,
+            one.card,
             ram=ram,
             disk=disk,
             display=display if position == 0 else False,
@@ -49,29 +54,44 @@ def asked_machine(
         )
         for position, one in enumerate(cards)
     ]
-    gpus = tuple(replace(one.gpus[0], index=position) for position, one in enumerate(machines))
-    return replace(machines[0], gpus=gpus)
+    gpus = tuple(
+        replace(
+            machine.gpus[0],
+            index=position,
+            vram_total=one.memory or machine.gpus[0].vram_total,
+            mig=one.mig,
+        )
+        for position, (one, machine) in enumerate(zip(cards, machines, strict=True))
+    )
+    notes = dict.fromkeys(one.note for one in cards if one.note is not None)
+    return replace(machines[0], gpus=gpus, notes=tuple(notes))
 
 
-def _counted(text: str) -> list[Card]:
+def _without_cards(named: Sequence[str | Card], ram: int | None, disk: int | None, vram: int | None) -> Machine:
+    """A machine that somebody says has no card."""
+    if len(named) > 1:
+        raise CardError(f"--gpu: {named[0]} and {named[1]} exclude each other; name cards, or none alone.")
+    if vram is not None:
+        raise CardError("--vram: a machine without a card has no card memory; leave it out, or name the card.")
+    return cardless(ram=ram, disk=disk)
+
+
+def _counted(text: str) -> list[TypedCard]:
     """The cards of a name that may have a count before it, like ``2x RTX 3090``."""
     found = _COUNT.fullmatch(text)
     if found is None:
-        return [find_card(text)]
+        return [typed_card(text)]
     count = int(found["count"])
     if not 1 <= count <= MOST_CARDS:
         raise CardError(f"--gpu: {count} cards are not what one machine holds; give 1 to {MOST_CARDS}.")
-    return [find_card(found["name"])] * count
+    return [typed_card(found["name"])] * count
 
 
 def _detected() -> Machine:
+    """This machine. Without a card it may still run what runs on a processor; what it found says why there is none."""
     from fitcheck.hardware.detect import detect
 
-    machine = detect()
-    if not machine.gpus:
-        why = f" ({machine.notes[0].rstrip('.')})" if machine.notes else ""
-        raise CardError(f"no graphics card was found here{why}; name one with --gpu, like --gpu 'RTX 4070'.")
-    return machine
+    return detect()
 
 
 def _with(
@@ -96,5 +116,6 @@ def _card_with(gpu: Gpu, vram: int | None, display: bool | None, asked: Link) ->
         gpu.link,
         pcie_generation=asked.pcie_generation or gpu.link.pcie_generation,
         pcie_lanes=asked.pcie_lanes or gpu.link.pcie_lanes,
+        assumed=gpu.link.assumed and asked.pcie_generation is None and asked.pcie_lanes is None,
     )
     return replace(gpu, link=link)

@@ -15,6 +15,7 @@ from typing import Any
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Gpu, Machine
+from fitcheck.hardware.slices import slice_share
 from fitcheck.units import GIB, MIB, Interval, format_gib
 
 _DATA = Path(__file__).parent / "data" / "budget.json"
@@ -99,6 +100,10 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
         words = ", and a display on the card may take a little more" if swing else ""
         free = Interval(max(0, gpu.vram_free - swing), gpu.vram_free, gpu.vram_free)
         return free, f"{format_gib(gpu.vram_free)} free now, as the driver reports it{words}"
+    if gpu.mig is not None:
+        parts = tuple(int(gpu.vram_total * share) for share in slice_share())
+        words = f"what a MIG slice {gpu.mig} of {gpu.card.name} shows of its {format_gib(gpu.vram_total)}"
+        return Interval(*parts), words
     if gpu.vram_total == 0:
         if gpu.card.unified_memory:
             raise CardError(
@@ -113,7 +118,7 @@ def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
     pool = gpu.vram_total
     shares = _share_limit(gpu.card, pool)
     if shares is None:
-        found = _without_system(pool)
+        found = _without_system(pool, _known_total(gpu.card, pool))
         words = f"{format_gib(pool)} shared memory less what the operating system takes"
     else:
         low, best, high = (int(pool * share) for share in shares)
@@ -124,6 +129,12 @@ def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
         found = Interval(min(found.low, free), min(found.best, free), min(found.high, free))
         words += f", and no more than the {format_gib(free)} that are free now"
     return found, words
+
+
+def _known_total(card: Card, pool: int) -> int | None:
+    """What the operating system has of a shared memory of ``pool`` bytes, where that was read on such a machine."""
+    published = _data()["reported_total_mib"].get(card.slug) if card.unified_memory else None
+    return int(published[0]) * MIB if published is not None and pool == card.memory else None
 
 
 def _share_limit(card: Card, pool: int) -> list[float] | None:
@@ -173,14 +184,19 @@ def ram_budget(machine: Machine) -> Interval[int] | None:
     """Host memory that a process may take, in bytes; None where nothing is known of it."""
     if machine.ram_available is not None:
         return Interval.exactly(machine.ram_available)
-    return None if machine.ram_total is None else _without_system(machine.ram_total)
+    total = machine.ram_total
+    if total is None:
+        return None
+    known = (_known_total(gpu.card, total) for gpu in machine.gpus)
+    return _without_system(total, next((one for one in known if one is not None), None))
 
 
-def _without_system(total: int) -> Interval[int]:
-    """Host memory of a machine at rest: less the firmware's and kernel's part, less what a running system uses."""
+def _without_system(total: int, known: int | None = None) -> Interval[int]:
+    """Host memory of a machine at rest: less the firmware's and kernel's part (``known`` is what is left of it where
+    that was read), less what a running system uses."""
     ram = _data()["ram"]
     low, best, high = (
-        max(0, int(total * (1 - share)) - used * MIB)
+        max(0, (int(total * (1 - share)) if known is None else known) - used * MIB)
         for share, used in zip(reversed(ram["firmware_share"]), reversed(ram["system_mib"]), strict=True)
     )
     return Interval(low, best, high)

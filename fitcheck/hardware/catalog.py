@@ -16,11 +16,11 @@ from pathlib import Path
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.database import Database, database, slug
-from fitcheck.hardware.names import VARIANT_STEP, Name, is_variant, loosened, parse, without_variant
+from fitcheck.hardware.names import VARIANT_STEP, Name, alternatives, is_variant, loosened, parse, without_variant
 from fitcheck.units import GIB, MIB
 
 _COMMON = Path(__file__).parent / "data" / "common_cards.json"
-_LONGEST_QUERY = 120
+_LONGEST_QUERY = 200  # a line of lspci
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 _SIZE = re.compile(r"-\d+gb$")
 _DIGITS = re.compile(r"\d+")
@@ -52,13 +52,13 @@ def find_card(query: str) -> Card:
     text = query.strip()[:_LONGEST_QUERY]
     name = parse(text)
     if not name.stem:
-        raise CardError(f"--gpu: {query[:_LONGEST_QUERY]!r} is not a card name; write it like 'RTX 4070'.")
-    candidates = _identifier(text, source) or _alias(name, source) or _named(name, source)
+        raise CardError(f"--gpu: {query[:120]!r} is not a card name; write it like 'RTX 4070'.")
+    candidates = _identifier(text, source) or _printed(text, source)
     if not candidates:
-        raise CardError(f"--gpu: no card is called {text!r}{_nearest(name, text, source)}")
+        raise CardError(f"--gpu: no card is called {text[:120]!r}{_nearest(text, source)}")
     if len(candidates) > 1:
         listed = ", ".join(repr(label) for label in _labels(candidates, source))
-        raise CardError(f"--gpu: {text!r} is ambiguous; choose one of {listed}.")
+        raise CardError(f"--gpu: {text[:120]!r} is ambiguous; choose one of {listed}.")
     return source.card(candidates[0])
 
 
@@ -66,13 +66,35 @@ def find_card(query: str) -> Card:
 def match_detected(name: str, memory: int | None) -> Card | None:
     """The card that a driver's ``name`` means, ``memory`` in bytes telling variants apart; None if it is unknown."""
     source = database()
-    parsed = parse(name)
-    found = _alias(parsed, source) or _named(parsed, source) if parsed.stem else []
+    found = _printed(name, source)
     if len(found) > 1 and memory is not None:
         # a driver reports a little less than the nominal size, never more than a rounding above it
         near = [index for index in found if 0.90 <= memory / max(1, source.card(index).memory) <= 1.02]
         found = near or found
     return source.card(found[0]) if len(found) == 1 else None
+
+
+@cache
+def find_resized(query: str) -> tuple[Card, int] | None:
+    """The card that ``query`` means apart from a memory size that no such card is sold with, and that size in bytes.
+    ``None`` where the name has no size, or does not mean one card without it."""
+    source = database()
+    names = [parse(one) for one in alternatives(query.strip()[:_LONGEST_QUERY])]
+    if len(names) != 1 or names[0].memory is None or not names[0].stem:
+        return None
+    bare = replace(names[0], memory=None)
+    found = _alias(bare, source) or _named(bare, source)
+    return (source.card(found[0]), names[0].memory * MIB) if len(found) == 1 else None
+
+
+def _printed(text: str, source: Database) -> list[int]:
+    """The cards of all names that a tool's line can mean."""
+    found: dict[int, None] = {}
+    for one in alternatives(text):
+        name = parse(one)
+        if name.stem:
+            found |= dict.fromkeys(_alias(name, source) or _named(name, source))
+    return list(found)
 
 
 def _alias(name: Name, source: Database) -> list[int]:
@@ -168,10 +190,12 @@ def with_memory(name: str, memory: int) -> str:
     return f"{name} {memory / GIB:g} GB" if memory >= GIB else f"{name} {memory // MIB} MB"
 
 
-def _nearest(query: Name, text: str, source: Database) -> str:
-    """Suggestions for a name that fits nothing: the same card in another size or form first, then similar spelling."""
+def _nearest(text: str, source: Database) -> str:
+    """Suggestions for a name that fits nothing: the same card in another size or form first, then similar spelling.
+    For a laptop's name only laptop parts."""
     import difflib
 
+    query = parse(text)
     if query.memory is not None:
         same = _named(replace(query, memory=None), source)
         if same:
@@ -179,7 +203,10 @@ def _nearest(query: Name, text: str, source: Database) -> str:
     slugs = _slug_index()
     wanted = slug(text)
     longer = [one for one in slugs if f"-{wanted}-" in f"-{one}-"]
-    near = (longer or _within(wanted) or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6))[:3]
+    near = longer or _within(wanted) or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6)
+    if query.markers:
+        near = [one for one in near if source.card(slugs[one]).form == "laptop"]
+    near = near[:3]
     if not near:
         return "; look for it with `fitcheck cards`, like `fitcheck cards 4070`."
     return "; did you mean " + " or ".join(repr(source.rows[slugs[one]][1]) for one in near) + "?"

@@ -31,6 +31,17 @@ _VARIANT = re.compile(
 )
 
 
+# what tools print around a name: "AD103M [GeForce RTX 4090 Laptop GPU] (rev a1)", "… (RADV GFX1151)"
+_BRACKETED = re.compile(r"(?P<chip>[^\[]*(?:\[[^\]]*\][^\[]*)*)\[(?P<name>[^\[\]]+)\]")
+_DRIVER = re.compile(
+    r"\((?=[^()]*(?:gfx\d|radv|radeonsi|llvm|nvk|anv|mesa|drm|dg2|bmg|\brev\b))[^()]*\)", re.IGNORECASE
+)
+_LAPTOP_CHIP = re.compile(r"\b(?:AD|GA|TU|GP|GM|GK|GB)\d{3}[A-Z]*M\b")
+_EITHER_LAPTOP = re.compile(r"\bmobile\s*/\s*max-?q\b|\bmax-?q\s*/\s*mobile\b", re.IGNORECASE)
+_SIZES = re.compile(r"\d+ ?GB(?: ?/ ?\d+ ?GB)+", re.IGNORECASE)
+_MOST_ALTERNATIVES = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """A parsed card name. ``memory`` is in MiB; ``markers`` holds "laptop" and "max-q"."""
@@ -62,6 +73,36 @@ def parse(text: str) -> Name:
     if count and "max-q" not in markers:  # makers write "with Max-Q Design" for laptops only
         markers.add("laptop")
     return Name(tuple(_WORD.findall(lowered)), memory, frozenset(markers))
+
+
+def alternatives(text: str) -> tuple[str, ...]:
+    """The names that a line of lspci, vulkaninfo or a driver can mean: brackets and the driver's own remarks taken
+    off, a list with slashes taken apart. A chip made for laptops makes its names laptop parts."""
+    plain = _DRIVER.sub(" ", text).strip()
+    held = _BRACKETED.fullmatch(plain)
+    names = [held["name"] if held is not None else plain]
+    names = [one for name in names for one in _each(_SIZES, r" ?/ ?", name)]
+    names = [one for name in names for one in _each(_EITHER_LAPTOP, r"\s*/\s*", name)]
+    names = [one for name in names for one in _listed(name)][:_MOST_ALTERNATIVES]
+    if held is not None and _LAPTOP_CHIP.search(held["chip"]):
+        names = [name if parse(name).markers else f"{name} Mobile" for name in names]
+    return tuple(dict.fromkeys(names))
+
+
+def _each(pattern: re.Pattern[str], separator: str, name: str) -> list[str]:
+    """The name once for each part of what ``pattern`` finds in it: "Max-Q / Mobile", "8GB/16GB"."""
+    found = pattern.search(name)
+    if found is None:
+        return [name]
+    return [name[: found.start()] + one + name[found.end() :] for one in re.split(separator, found[0])]
+
+
+def _listed(name: str) -> list[str]:
+    """ "Radeon RX 7900 XT/7900 XTX" → both, the second with the words that it leaves out."""
+    first, *others = [part.strip() for part in name.split("/")]
+    words = first.split()
+    line = " ".join(words[: next((i for i, word in enumerate(words) if any(map(str.isdigit, word))), 0)])
+    return [first, *(other if other[:1].isalpha() else f"{line} {other}" for other in others if other)]
 
 
 VARIANT_STEP = 2

@@ -42,6 +42,11 @@ class HostMemory:
     total: Interval[int]
 
 
+def drawn_from_host(held: Interval[int], carved: int) -> Interval[int]:
+    """What a chip that shares the host's memory takes of it: ``held`` bytes but for the ``carved`` ones of its own."""
+    return Interval(max(0, held.low - carved), max(0, held.best - carved), max(0, held.high - carved))
+
+
 @dataclass(frozen=True, slots=True)
 class CardMemory:
     """Memory of one cell on one card, in bytes.

@@ -42,18 +42,25 @@ class Constraint(StrEnum):
     DTYPE = "dtype"
     RUNTIME = "runtime support"
     MODEL = "unknown model"
+    SPEED = "speed"
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """What is left of one resource in bytes after the expected need; negative when it is short. ``gpu`` is the card's
-    position, 0 for what belongs to the host."""
+    """What is left of one resource in bytes after the expected need; negative when it is short.
+
+    ``worst`` is what is left in the pessimistic case, of the largest need and the smallest amount; ``sure`` says that
+    not even the smallest need goes into the largest amount. ``gpu`` is the card's position, 0 for what belongs to the
+    host.
+    """
 
     constraint: Constraint
     need: int
     available: int
     verdict: Verdict
     gpu: int = 0
+    worst: int = 0
+    sure: bool = False
 
     @property
     def left(self) -> int:
@@ -61,9 +68,9 @@ class Margin:
         return self.available - self.need
 
     @property
-    def shortness(self) -> tuple[int, float]:
-        """Larger is worse: the verdict's rank, then the share of the need that is missing."""
-        return self.verdict.rank, -self.left / max(self.need, 1)
+    def shortness(self) -> tuple[int, bool, float]:
+        """Larger is worse: the verdict's rank, whether it is certain, then the share of the need that is missing."""
+        return self.verdict.rank, self.sure, -self.left / max(self.need, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,8 @@ def weigh(footprint: Footprint, budgets: Sequence[Budget]) -> Weighed:
     """The margins of ``footprint`` on cards with ``budgets``, in the same order. At least one budget is needed: on a
     machine without a card it holds the host's amounts."""
     first = budgets[0]
-    return _weigh(footprint, tuple(one.vram for one in budgets), first.ram, first.disk)
+    vram = tuple(one.vram for one in budgets) if footprint.cards else ()
+    return _weigh(footprint, vram, first.ram, first.disk)
 
 
 @lru_cache(maxsize=8192)
@@ -100,33 +108,36 @@ def _weigh(
     if ram is not None:
         margins.append(weigh_host(footprint.host, ram))
     if disk is not None:
-        enough = Verdict.FITS if footprint.disk <= disk else Verdict.NO
-        margins.append(Margin(Constraint.DISK, footprint.disk, disk, enough))
+        margins.append(weigh_disk(footprint.disk, disk))
     if not margins:  # no card, and nothing known of the host: nothing speaks against it
         margins.append(Margin(Constraint.RAM, footprint.host.total.best, footprint.host.total.best, Verdict.UNKNOWN))
     return Weighed(tuple(margins), max(margins, key=lambda margin: margin.shortness), gpu)
 
 
 def weigh_card(memory: CardMemory, vram: Interval[int], gpu: int = 0) -> Margin:
-    """Fits when the usual footprint, caches included, goes into the pessimistic budget; tight when it should still run
-    because the allocator gives its cache back, or because the budget may be larger than that."""
-    if memory.card.best <= vram.low:
-        verdict = Verdict.FITS
-    elif memory.required.best <= vram.best:
-        verdict = Verdict.TIGHT
-    else:
-        verdict = Verdict.NO
+    """Fits when the largest footprint, caches included, goes into the smallest budget; tight when it should still run
+    because the allocator gives its cache back, because the footprint may be smaller or the budget larger."""
+    verdict = _verdict(memory.card, memory.required, vram)
     need = memory.card.best if verdict is not Verdict.NO else memory.required.best
-    return Margin(Constraint.VRAM, need, vram.best, verdict, gpu)
+    worst, sure = vram.low - memory.card.high, memory.required.low > vram.high
+    return Margin(Constraint.VRAM, need, vram.best, verdict, gpu, worst, sure)
 
 
 def weigh_host(host: HostMemory, ram: Interval[int]) -> Margin:
-    """Fits when the expected need goes into the pessimistic amount and the pessimistic need into the largest."""
+    """Fits when the largest need goes into the smallest amount, tight when the expected ones go together."""
     need = host.total
-    if need.best <= ram.low and need.high <= ram.high:
-        verdict = Verdict.FITS
-    elif need.best <= ram.best:
-        verdict = Verdict.TIGHT
-    else:
-        verdict = Verdict.NO
-    return Margin(Constraint.RAM, need.best, ram.best, verdict)
+    worst, sure = ram.low - need.high, need.low > ram.high
+    return Margin(Constraint.RAM, need.best, ram.best, _verdict(need, need, ram), worst=worst, sure=sure)
+
+
+def weigh_disk(files: int, free: int) -> Margin:
+    """Fits to the byte: both are known."""
+    verdict = Verdict.FITS if files <= free else Verdict.NO
+    return Margin(Constraint.DISK, files, free, verdict, worst=free - files, sure=files > free)
+
+
+def _verdict(usual: Interval[int], least: Interval[int], have: Interval[int]) -> Verdict:
+    """The one rule for amounts: ``usual`` is what is taken when there is plenty, ``least`` what is enough to run."""
+    if usual.high <= have.low:
+        return Verdict.FITS
+    return Verdict.TIGHT if least.best <= have.best else Verdict.NO

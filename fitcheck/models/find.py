@@ -15,8 +15,10 @@ from pathlib import Path
 from fitcheck.errors import FileError, InputError, ModelError, OptionError
 from fitcheck.models import catalog
 from fitcheck.models.candidates import Candidate
+from fitcheck.models.companions import Companion, best_projector
 from fitcheck.models.families import registry
 from fitcheck.models.families.base import Found, ReadTier, Recognized
+from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.resolve import Resolved, resolve
 
@@ -88,7 +90,16 @@ def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None
     """
     chosen, notes = _chosen(found, tiers, size)
     read, problems = _models(*_read(found, chosen))
-    place = Found(found.name, tuple(read), found.repository, found.pipeline, found.config, found.projectors)
+    projector = best_projector(found.projectors) if chosen[0].format == "gguf" else None
+    place = Found(
+        found.name,
+        tuple(read),
+        found.repository,
+        found.pipeline,
+        found.config,
+        found.projectors,
+        None if projector is None else _projector(found, projector, problems),
+    )
     model = next(one for family in registry.every() if (one := family.recognize(place)) is not None)
     return model, [*notes, *(f"Left out: {problem}" for problem in problems)]
 
@@ -120,6 +131,30 @@ def _read(found: Resolved, candidates: Sequence[Candidate]) -> tuple[list[ReadTi
     if not read:
         raise problems[0]
     return read, problems
+
+
+def _projector(found: Resolved, path: str, problems: list[InputError]) -> GgufHeader | None:
+    """The header of a projector beside the model; ``None``, and a problem more, where it cannot be read."""
+    try:
+        return found.beside(path)
+    except InputError as problem:
+        problems.append(problem)
+        return None
+
+
+def read_companion(place: str, role: str, *, offline: bool = False) -> Companion:
+    """The file at ``place`` as what goes beside a model. Raises InputError where it is not of that role."""
+    with resolve(place, offline=offline) as found:
+        header = found.header(found.candidates[0])
+        local = found.files.local_path(found.candidates[0].files[0])
+    path = None if local is None else str(local)
+    read = None
+    if isinstance(header, GgufHeader):
+        read = next((one for family in registry.every() if (one := family.companion(header, path)) is not None), None)
+    if read is None or read.role != role:
+        what = "a model" if read is None else f"one of the kind {read.role}"
+        raise FileError(f"{place}: this is {what} and no {role}; name the {role}'s own file.")
+    return read
 
 
 def _models(read: Sequence[ReadTier], problems: list[InputError]) -> tuple[list[ReadTier], list[InputError]]:

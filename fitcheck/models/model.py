@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Protocol
 
 from fitcheck.errors import ModelError
+from fitcheck.models.companions import Companion
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
@@ -37,7 +38,7 @@ class Tier:
     ``disk_bytes`` is what the download takes; ``published_bytes`` what the repository states, when it does, to the
     precision in ``source``. ``published`` says whether someone can get these weights. ``distilled_steps`` is set when
     the weights are distilled to that many sampling steps; ``architecture`` where the tier's shape is not the model's;
-    ``components`` are a pipeline's parts in order.
+    ``components`` are a pipeline's parts in order, ``companions`` files that are loaded beside this one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Tier:
     distilled_steps: int | None = None
     architecture: Architecture | None = None
     components: tuple[str, ...] = ()
+    companions: tuple[Companion, ...] = ()
 
     def __hash__(self) -> int:
         # The table is compared by identity, so its hash says all; one over every field

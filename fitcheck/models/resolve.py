@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,14 @@ class Resolved:
             sum(sizes) if len(sizes) == len(parts) else None,
             candidate.files,
         )
+
+    def beside(self, path: str) -> GgufHeader:
+        """The header of one GGUF file that is no candidate. Raises InputError."""
+        if path not in self._headers:
+            self._headers[path] = self._read_one(path)
+        header = self._gguf(path)
+        local = self.files.local_path(path)
+        return header if local is None else replace(header, name=str(local))
 
     def tier(self, candidate: Candidate) -> Tier:
         """The candidate as a tier with its real tensor table. Raises InputError."""

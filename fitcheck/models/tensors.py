@@ -72,6 +72,11 @@ class TensorTable:
         return self._bytes_by(lambda tensor: tensor.type)
 
     @cached_property
+    def foreign_types(self) -> dict[str, str]:
+        """Types that llama.cpp does not read, with what does; empty for what it reads."""
+        return {name: TYPES[name].reads for name in self.bytes_by_type if TYPES[name].reads}
+
+    @cached_property
     def bytes_by_branch(self) -> dict[str, int]:
         """Bytes by branch, a pipeline's components among them; largest first."""
         return self._bytes_by(lambda tensor: tensor.branch)

@@ -12,6 +12,7 @@ class Product(Enum):
     IMAGE = "image"
     VIDEO = "video"
     TEXT = "text"
+    VECTOR = "vector"
 
 
 class Task(StrEnum):
@@ -24,11 +25,17 @@ class Task(StrEnum):
     INTERLEAVE = "interleave"
     VQA = "vqa"
     CHAT = "chat"
+    EMBED = "embed"
 
     @property
     def read_along(self) -> bool:
-        """Whether a person reads the answer while it is written, so that a rate says more than seconds."""
-        return self is Task.CHAT
+        """Whether tokens are read or written one after the other, so that a rate says more than seconds."""
+        return self in (Task.CHAT, Task.EMBED)
+
+    @property
+    def answers(self) -> bool:
+        """Whether what comes out is text alone, so that seconds are those of an answer and not of an image."""
+        return self in (Task.CHAT, Task.VQA)
 
     @property
     def produces(self) -> Product:
@@ -41,6 +48,7 @@ _PRODUCTS = {
     Task.I2V: Product.VIDEO,
     Task.VQA: Product.TEXT,
     Task.CHAT: Product.TEXT,
+    Task.EMBED: Product.VECTOR,
 }
 
 

@@ -37,7 +37,7 @@ def check_document(
     report = asked.report()
     tasks = []
     for task in asked.model.tasks:
-        cell = report.cells[report.headline] if task is asked.model.tasks[0] else closest(asked, task)
+        cell = report.best if task is asked.model.tasks[0] else closest(asked, task)
         shown = {name: value for name, value in cell_json(cell).items() if name in TASK_CELL}
         tasks.append({"task": str(task), "command": asked.command(task), "cell": shown})
     return {
@@ -50,7 +50,7 @@ def check_document(
 def closest(asked: Asked, task: Task) -> Cell:
     """The best cell of a task, with its advice; where none runs, the published one that is least short."""
     report = asked.report(task, advise=False)
-    cell = report.cells[report.headline]
+    cell = report.best
     if cell.verdict is Verdict.FITS:
         return cell
     return advised(cell, Wanted(task=str(task)))
@@ -115,7 +115,7 @@ def system_memory(report: Report) -> list[dict[str, Any]]:
         return rows
     for size in RAM_STEPS:
         machine = replace(report.machine, ram_total=size, ram_available=None)
-        best = order([rejudged(cell, machine) for cell in report.cells])[0]
+        best = order([rejudged(cell, machine, report.floor) for cell in report.cells])[0]
         rows.append({"ram": size, "verdict": str(best.verdict), "tier": best.tier.name, "mode": best.placement.mode})
     return rows
 
@@ -170,15 +170,12 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def way_out(document: Mapping[str, Any]) -> str | None:
-    """What would make it run, in a few words, when the best cell does not: system memory first, then its own flip."""
+    """What would make the cell run that the answer speaks of, in a few words; ``None`` where it runs or nothing
+    would."""
     report = document["report"]
     cell = report["cells"][focus(report)]
-    if cell["verdict"] in RUNS:
+    if cell["verdict"] in RUNS or cell["flip"] is None:
         return None
-    enough = next((row for row in document["system_memory"] if row["verdict"] != "no"), None)
-    have = report["machine"]["ram"]
-    if cell["verdict"] == "no" and enough is not None and have is not None and enough["ram"] > have:
-        # more memory alone may leave open whether the software runs there
-        least = "at least " if enough["verdict"] == "unknown" else ""
-        return f"{least}{enough['ram'] // GIB} GB of system memory"
-    return None if cell["flip"] is None else str(cell["flip"]["change"])
+    # more of something alone may leave open whether the software runs there
+    least = "at least " if cell["flip"]["verdict"] == "unknown" else ""
+    return f"{least}{cell['flip']['change']}"

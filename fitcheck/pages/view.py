@@ -94,7 +94,7 @@ def bar(cell: Mapping[str, Any], constraint: str) -> str:
     margin = cell["margins"].get(constraint)
     if margin is None or cell["binding"] == constraint or cell["verdict"] == "unknown":
         return str(cell["verdict"])
-    return "no" if margin["left"] < 0 else "fits"
+    return "no" if margin["left"] < 0 else "tight" if margin["worst"] < 0 else "fits"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from typing import Any
 
 from fitcheck.pages.formats import VERDICTS, write
 from fitcheck.pages.view import focus
+from fitcheck.verdict.usual_memory import described
 
 MEANINGS = {
-    "fits": "runs with room to spare on what such a machine usually has free",
-    "tight": "should run, with little to spare: close other programs first",
+    "fits": "runs, also where it takes the most it may and the machine gives the least",
+    "tight": "should run, but something is scarce, which the answer names: memory, number formats or speed",
     "no": "does not run like this",
     "unknown": "nobody has shown it either way; do not buy on it",
 }
@@ -25,6 +26,7 @@ TASKS = {
     "interleave": "Write an answer with images",
     "vqa": "Answer a question about an image",
     "chat": "Chat",
+    "embed": "Embed or rank a text",
 }
 NOUNS = {
     "t2i": "an image made from text",
@@ -32,6 +34,7 @@ NOUNS = {
     "interleave": "an answer with images",
     "vqa": "an answer about an image",
     "chat": "an answer",
+    "embed": "a text embedded or ranked",
 }
 CATEGORIES = {
     "resident": "weights that stay",
@@ -48,6 +51,7 @@ CONSTRAINTS = {
     "dtype": "number formats of the card",
     "runtime support": "software support",
     "unknown model": "an unknown model",
+    "speed": "speed",
 }
 PHASES = {
     "load": "loading",
@@ -57,10 +61,8 @@ PHASES = {
     "understand": "looking at images",
 }
 
-# what question.ask takes where nothing is said
-USUAL_MEMORY = (
-    "the usual system memory (32 GB in desktops and laptops, 128 GB in workstations, 256 GB in a data center)"
-)
+# what an answer assumes where nobody says it
+USUAL_MEMORY = f"the usual system memory ({described()})"
 
 
 def counted(number: int, noun: str) -> str:
@@ -70,7 +72,8 @@ def counted(number: int, noun: str) -> str:
 
 def unit_of(task: str) -> str:
     """What one run of a task makes: "an image", "an answer" or "an answer with images"."""
-    return {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer"}.get(task, "an image")
+    units = {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer", "embed": "a text"}
+    return units.get(task, "an image")
 
 
 def subject(document: Mapping[str, Any]) -> str:
@@ -80,7 +83,7 @@ def subject(document: Mapping[str, Any]) -> str:
 
 
 def lead(document: Mapping[str, Any], way_out: str | None) -> str:
-    """The answer in the fewest words: what stands under the verdict and in the title."""
+    """The answer in the fewest words: what stands under the verdict and in the title. What binds is named in it."""
     report = document["report"]
     cell = report["cells"][focus(report)]
     if cell["verdict"] in ("fits", "tight") and not cell["published"]:
@@ -88,11 +91,11 @@ def lead(document: Mapping[str, Any], way_out: str | None) -> str:
     if cell["verdict"] == "fits":
         return f"Yes, it runs: take the {cell['tier']} files in mode {cell['mode']}"
     if cell["verdict"] == "tight":
-        return f"It should run, with little to spare: {cell['tier']} files in mode {cell['mode']}"
+        return f"It {cell['gist']}: {cell['tier']} files in mode {cell['mode']}"
     if cell["verdict"] == "unknown":
         return "Nobody has shown whether it runs"
     if way_out is None:
-        return "It does not run on this card"
+        return f"It {cell['gist']}"
     if way_out.startswith("a card with "):
         return f"It does not fit: needs {way_out}"
     return f"Not like this: needs {way_out}" if "memory" in way_out else f"Not like this, but it runs with {way_out}"
@@ -103,7 +106,8 @@ def title(document: Mapping[str, Any], way_out: str | None) -> str:
     cell = document["report"]["cells"][focus(document["report"])]
     if cell["verdict"] in ("fits", "tight"):
         file = "" if cell["published"] else " (no published file)"
-        rest = f"{VERDICTS[cell['verdict']].lower()}, {cell['tier']} {cell['mode']}{file}"
+        word = "too slow" if cell["binding"] == "speed" else VERDICTS[cell["verdict"]].lower()
+        rest = f"{word}, {cell['tier']} {cell['mode']}{file}"
     elif cell["verdict"] == "unknown":
         rest = "unknown"
     else:

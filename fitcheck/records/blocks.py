@@ -41,7 +41,7 @@ from fitcheck.records.fields import (
 from fitcheck.records.sizes import used_sizes
 
 OutcomeKind = Literal["ok", "oom-gpu", "oom-host", "killed", "hang", "error"]
-TaskName = Literal["t2i", "editing", "t2v", "i2v", "interleave", "vqa", "chat"]
+TaskName = Literal["t2i", "editing", "t2v", "i2v", "interleave", "vqa", "chat", "embed"]
 
 
 class ModelRef(Block):

@@ -13,6 +13,7 @@ USED: dict[Task, tuple[str, ...]] = {
     Task.INTERLEAVE: (*_PICTURE, "image_cfg", "references", "images", "new_tokens", "batch"),
     Task.VQA: ("references", "prompt_tokens", "new_tokens", "batch"),
     Task.CHAT: ("prompt_tokens", "new_tokens", "context", "batch"),
+    Task.EMBED: ("prompt_tokens", "context", "batch"),
 }
 
 

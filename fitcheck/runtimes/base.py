@@ -15,8 +15,9 @@ from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Architecture, Model, Tier
-from fitcheck.models.workload import Workload
+from fitcheck.models.workload import Task, Workload
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import Floor, floor_of
 from fitcheck.speed.rates import Calibration
 
 if TYPE_CHECKING:
@@ -87,12 +88,21 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A question apart from model and machine: the task, tiers by name, the runtime if one was named, and the options
-    that were given, by name. What was not given is not here."""
+    that were given, by name. What was not given is not here.
+
+    ``min_speed`` in tokens a second and ``max_seconds`` an image or answer are what it must do to be of use.
+    """
 
     task: str | None = None
     tiers: tuple[str, ...] = ()
     runtime: str | None = None
     options: Settings = ()
+    min_speed: float | None = None
+    max_seconds: float | None = None
+
+    def floor(self, task: Task) -> Floor:
+        """What is fast enough to be of use for a task: as given, else what is usual."""
+        return floor_of(self.min_speed, self.max_seconds, task)
 
     def has(self, name: str) -> bool:
         """Whether the option was given."""
@@ -105,21 +115,36 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something a person could change, in words, and the ask it leads to."""
+    """Something a person could change, in words, and the ask it leads to. ``eases`` are the only constraints that it
+    can better, ``None`` where it may better any: what hangs on another one is not worked out again."""
 
     words: str
     ask: Ask
+    eases: frozenset[Constraint] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A value that nobody gave and a runtime filled in: in words, and another one that somebody may have meant, as it
+    would be typed (``"--size 1024x1024"``), with the ask it leads to."""
+
+    words: str
+    typed: str
+    other: Ask
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What no amount of memory changes: the verdict that software and card allow at best, and why. ``decides`` says
-    that amounts count for nothing beside it."""
+    """What no amount of memory changes: the verdict that software and card allow at best, and why.
+
+    ``least`` stands where the run is not modelled: what it needs at the very least. Then amounts speak only where even
+    that is certainly too much.
+    """
 
     verdict: Verdict
     constraint: Constraint
     reason: str
-    decides: bool = False
+    least: Footprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +199,8 @@ class Runtime(Protocol):
 
     ``families`` are the model families it runs; ``options`` is one frozen dataclass whose fields are declared with
     ``fitcheck.runtimes.options.option``; ``offered`` says whether it is asked when nobody names a runtime; ``modes``
-    glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds.
+    glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds;
+    ``needs_card`` that it runs on no machine without a graphics card.
     """
 
     name: str
@@ -183,6 +209,7 @@ class Runtime(Protocol):
     offered: bool = True
     modes: ClassVar[Mapping[str, str]] = {}
     times: bool = True
+    needs_card: bool = False
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterable[Ask]:
         """The cells worth looking at: defaults filled in, placements chosen. With one tier alone alternatives may be
@@ -203,6 +230,11 @@ class Runtime(Protocol):
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterable[Change]:
         """What a person could change for free, smallest loss first."""
+        return ()
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterable[Default]:
+        """What was filled in of the question because nobody said it, one entry a value. Whether it decides anything is
+        not asked here; what the tier or the program itself prescribes is no default."""
         return ()
 
     def loss(self, ask: Ask) -> float:

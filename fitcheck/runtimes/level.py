@@ -26,9 +26,20 @@ class Level:
 
 
 def level_of(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
-    """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare."""
+    """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare.
+
+    Of a run that is not modelled the amounts say no where even the least it needs is more than can be there, and
+    nothing else.
+    """
     weighed = weigh(footprint, ask.budgets)
     support = runtime.platform(ask)
-    if support is not None and (support.decides or support.verdict.rank > weighed.verdict.rank):
+    if support is None:
+        return Level(weighed.verdict, weighed.binding.constraint, weighed)
+    if support.least is not None:
+        least = weigh(support.least, ask.budgets)
+        if least.binding.sure:
+            return Level(Verdict.NO, least.binding.constraint, least)
+        return Level(support.verdict, support.constraint, weighed, support)
+    if support.verdict.rank > weighed.verdict.rank:
         return Level(support.verdict, support.constraint, weighed, support)
     return Level(weighed.verdict, weighed.binding.constraint, weighed)

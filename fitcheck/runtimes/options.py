@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -15,13 +16,15 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
-    takes; ``many`` that it may be repeated."""
+    takes; ``many`` that it may be repeated. ``role`` says that it names a file that goes beside the model, and as
+    what: whoever asks the runtime reads it before."""
 
     help: str
     type: type = str
     parse: Callable[[Any], Any] | None = None
     many: bool = False
     short: str | None = None
+    role: str | None = None
 
     def read(self, value: Any) -> Any:
         """The value of what was typed or handed in; typed values of the API pass as they are."""
@@ -44,9 +47,10 @@ def option(
     parse: Callable[[Any], Any] | None = None,
     many: bool = False,
     short: str | None = None,
+    role: str | None = None,
 ) -> Any:
     """A field of an options dataclass. ``help`` ends with the default where it is not ``None``."""
-    return field(default=default, metadata={"option": Option(help, type, parse, many, short)})
+    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role)})
 
 
 def declared(options: type) -> dict[str, Option]:
@@ -67,7 +71,16 @@ def flag(name: str) -> str:
 def read(options: type[T], wanted: Wanted) -> T:
     """The options that were given as a value of their dataclass, the rest by default. Raises InputError."""
     known = declared(options)
-    return options(**{name: known[name].read(value) for name, value in wanted.options if name in known})
+    return options(**{name: _value(name, known[name], value) for name, value in wanted.options if name in known})
+
+
+def _value(name: str, one: Option, value: Any) -> Any:
+    """The value of an option; what is wrong with it is said with its flag."""
+    try:
+        return one.read(value)
+    except OptionError as problem:
+        text = str(problem)
+        raise OptionError(text if text.startswith("--") else f"{flag(name)}: {text}") from None
 
 
 def refuse_foreign(wanted: Wanted, in_play: Sequence[Any], others: Iterable[Any], what: str) -> None:
@@ -87,6 +100,19 @@ def names(text: str | Sequence[str]) -> tuple[str, ...]:
     """Comma-separated names in lower case."""
     parts = text.split(",") if isinstance(text, str) else text
     return tuple(part.strip().lower() for part in parts if part.strip())
+
+
+_TOKENS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,3})?)\s*([km]?)\s*", re.IGNORECASE)
+_TIMES = {"": 1, "k": 1 << 10, "m": 1 << 20}
+
+
+def tokens(text: str) -> int:
+    """A count of tokens as people write it: ``"32768"``, ``"32k"``, ``"1M"``. Raises OptionError."""
+    found = _TOKENS.fullmatch(text)
+    count = None if found is None else float(found[1]) * _TIMES[found[2].lower()]
+    if count is None or not count.is_integer():
+        raise OptionError(f"{text[:40]!r} is not a number of tokens; write it like 32768 or 32k.")
+    return int(count)
 
 
 def lower(text: str) -> str:

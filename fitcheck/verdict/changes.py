@@ -5,58 +5,90 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
-from fitcheck.runtimes.level import level_of
+from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
-from fitcheck.verdict.judge import Judgement
+from fitcheck.verdict.judge import Judgement, judge
 from fitcheck.verdict.report import Flip
+from fitcheck.verdict.usual_memory import RAM_SIZES
 
-RAM_SIZES = tuple(size * GIB for size in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512))
 VRAM_SIZES = tuple(
     size * GIB for size in (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 180, 192, 288)
 )
+SHARED = frozenset({Constraint.VRAM, Constraint.RAM})
 # what no change of settings or amounts mends
 _FIXED = (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME, Constraint.MODEL)
 
 
-def smallest_change(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement) -> Flip | None:
+def smallest_change(
+    runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement, floor: Floor = NO_FLOOR
+) -> Flip | None:
     """The first change that gives a better verdict; ``None`` when none does.
 
     Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs.
     """
     if judgement.verdict is Verdict.FITS or judgement.binding in _FIXED:
         return None
-    if judgement.binding is Constraint.DISK:
-        short = judgement.margin(Constraint.DISK)
-        missing = 0 if short is None else -short.left
-        return Flip(f"{-(-missing // GB)} GB more free disk", Verdict.FITS)
-    for change in _candidates(runtime, ask, wanted):
-        better = level_of(runtime, change.ask, runtime.footprint(change.ask)).verdict
+    hangs_on = {one.constraint for one in judgement.margins if one.verdict is judgement.verdict} | {judgement.binding}
+    for change in _candidates(runtime, ask, wanted, judgement):
+        if change.eases is not None and not hangs_on <= change.eases:
+            continue
+        footprint = runtime.footprint(change.ask)
+        duration = runtime.duration(change.ask, footprint) if floor != NO_FLOOR else None
+        better = judge(runtime, change.ask, footprint, duration, floor).verdict
         if better.rank < judgement.verdict.rank:
             return Flip(change.words, better)
     return None
 
 
-def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement) -> Iterator[Change]:
+    short = judgement.margin(Constraint.DISK)
+    if judgement.binding is Constraint.DISK and short is not None:
+        yield _more_disk(ask, short)
     yield from runtime.changes(ask, wanted)
-    if ask.machine.gpus:
+    if judgement.binding is Constraint.SPEED:
+        yield from _anew_on_larger_cards(runtime, ask, wanted)
+    else:
         yield from _more_memory(ask)
+
+
+def _more_disk(ask: Ask, short: Margin) -> Change:
+    """What is missing of free disk, in whole GB."""
+    more = -(short.left // GB)
+    machine = replace(ask.machine, disk_free=short.available + more * GB)
+    return Change(f"{more} GB more free disk", replace(ask, machine=machine), frozenset({Constraint.DISK}))
+
+
+def _anew_on_larger_cards(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+    """Larger cards with the placement that is best on them: more of the model on the card is what makes it quick."""
+    if not _one_card_of_its_own(ask):
+        return
+    for size in (size for size in VRAM_SIZES if size > ask.card.vram_total):
+        machine = _with_card(ask, size).machine
+        for other in runtime.asks(ask.model, (ask.tier,), wanted, machine):
+            yield Change(f"a card with {size // GIB} GB", other)
 
 
 def _more_memory(ask: Ask) -> Iterator[Change]:
     """More memory in the next sizes that are sold, cheapest kind first."""
-    machine, gpu = ask.machine, ask.card
-    shared = gpu.card.unified_memory
+    machine = ask.machine
+    shared = bool(machine.gpus) and ask.card.card.unified_memory and not ask.card.carved
     if machine.ram_total is not None:
         for size in (size for size in RAM_SIZES if size > machine.ram_total):
             gpus = tuple(replace(one, vram_total=size) if one.card.unified_memory else one for one in machine.gpus)
             larger = replace(machine, ram_total=size, ram_available=None, gpus=gpus)
-            yield Change(f"{size // GIB} GB of {'shared' if shared else 'system'} memory", replace(ask, machine=larger))
-    if shared or len(machine.gpus) > 1 or not gpu.vram_total:
+            words = f"{size // GIB} GB of {'shared' if shared else 'system'} memory"
+            yield Change(words, replace(ask, machine=larger), SHARED if shared else frozenset({Constraint.RAM}))
+    if not _one_card_of_its_own(ask):
         return
-    for size in (size for size in VRAM_SIZES if size > gpu.vram_total):
-        yield Change(f"a card with {size // GIB} GB", _with_card(ask, size))
+    for size in (size for size in VRAM_SIZES if size > ask.card.vram_total):
+        yield Change(f"a card with {size // GIB} GB", _with_card(ask, size), frozenset({Constraint.VRAM}))
+
+
+def _one_card_of_its_own(ask: Ask) -> bool:
+    """Whether it can be said which card would be another one, and how large it is."""
+    return len(ask.machine.gpus) == 1 and not ask.card.card.unified_memory and bool(ask.card.vram_total)
 
 
 def _with_card(ask: Ask, size: int) -> Ask:

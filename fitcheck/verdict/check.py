@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fitcheck.errors import ModelError, NotModelledError
+from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
+from fitcheck.memory.weighing import Constraint
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.evidence import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
+from fitcheck.speed.floor import Floor, check_floor
+from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.order import headline, order
-from fitcheck.verdict.report import Cell, Evidence, Report, unjudged
+from fitcheck.verdict.order import order
+from fitcheck.verdict.report import Cell, Evidence, Report
+from fitcheck.verdict.usual_memory import completed
 
 
 def check(
@@ -47,7 +51,8 @@ def _checked(
     model: Model, machine: Machine, wanted: Wanted, tiers: Sequence[Tier] | None, index: Index | None, *, advise: bool
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
-    runtimes = in_play(model, wanted)
+    runtimes = _that_run_on(machine, in_play(model, wanted), model)
+    machine = completed(machine)
     known = known_of(index, machine)
     cells = [
         cell_of(runtime, ask, wanted, known, advise=advise)
@@ -56,9 +61,13 @@ def _checked(
     ]
     if not cells:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
-    ordered = tuple(order(cells))
+    ordered = order(cells)
+    floor = wanted.floor(ordered[0].workload.task)
+    if advise and ordered[0].judgement.binding is Constraint.SPEED:
+        ordered[0] = advised(ordered[0], wanted)
+    assumed = assumptions_of(ordered[0], wanted, floor) if advise else ()
     notes = _notes(model, ordered[0], wanted)
-    return Report(model, machine, ordered[0].ask.budgets, ordered, notes, headline(ordered))
+    return Report(model, machine, ordered[0].ask.budgets, tuple(ordered), notes, floor, assumed)
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
@@ -66,10 +75,26 @@ def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
     if wanted.task is not None and wanted.task not in map(str, model.tasks):
         known = ", ".join(map(str, model.tasks))
         raise ModelError(f"--task: {wanted.task!r} is not a task of {model.name}; choose from {known}.")
+    task = next((task for task in model.tasks if str(task) == wanted.task), model.tasks[0])
+    check_floor(wanted.min_speed, wanted.max_seconds, task)
     runtimes = registry.serving(model, wanted.runtime)
     if wanted.options:
         refuse_foreign(wanted, runtimes, registry.every(), model.name)
     return runtimes
+
+
+def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) -> tuple[Runtime, ...]:
+    """Those that do without a card, where there is none. Raises CardError when that leaves nobody."""
+    if machine.gpus:
+        return runtimes
+    found = tuple(runtime for runtime in runtimes if not runtime.needs_card)
+    if not found:
+        why = f" ({machine.notes[0].rstrip('.')})" if machine.notes else ""
+        raise CardError(
+            f"{model.name} runs on a graphics card, and this machine has none{why}; name one with --gpu, like "
+            "--gpu 'RTX 4070'."
+        )
+    return found
 
 
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
@@ -80,14 +105,18 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
     """One ask judged, timed and explained."""
     footprint = runtime.footprint(ask)
     calibration = known.calibration(ask) if known is not None else None
-    judgement = judge(runtime, ask, footprint)
+    duration = runtime.duration(ask, footprint, calibration)
+    floor = wanted.floor(ask.workload.task)
+    judgement = judge(runtime, ask, footprint, duration, floor)
+    # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
+    advise = advise and judgement.binding is not Constraint.SPEED
     return Cell(
         ask=ask,
         footprint=footprint,
-        duration=runtime.duration(ask, footprint, calibration),
+        duration=duration,
         judgement=judgement,
         evidence=known.evidence(runtime, ask) if known is not None else Evidence(),
-        flip=smallest_change(runtime, ask, wanted, judgement) if advise else None,
+        flip=smallest_change(runtime, ask, wanted, judgement, floor) if advise else None,
         loss=runtime.loss(ask),
     )
 
@@ -95,19 +124,20 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
 def advised(cell: Cell, wanted: Wanted) -> Cell:
     """The same cell with the smallest change that would better it, for a check that was made without advice."""
     runtime = registry.get(cell.ask.placement.runtime)
-    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement))
+    floor = wanted.floor(cell.workload.task)
+    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor))
 
 
-def rejudged(cell: Cell, machine: Machine) -> Cell:
+def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:
     """The same cell on another machine with the same cards: amounts alone differ."""
     ask = replace(cell.ask, machine=machine)
     runtime = registry.get(ask.placement.runtime)
-    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint))
+    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint, cell.duration, floor))
 
 
 def _notes(model: Model, best: Cell, wanted: Wanted) -> tuple[str, ...]:
     runtime = registry.get(best.ask.placement.runtime)
-    notes = [*model.notes, *unjudged(best.ask.machine), *runtime.notes(best.ask, wanted, best.duration)]
+    notes = [*model.notes, *runtime.notes(best.ask, wanted, best.duration)]
     if best.seconds is None and runtime.times:
         notes.append("Seconds are unknown because the card's matrix rate, its bandwidth or the link is not known.")
     return tuple(notes)

@@ -1,4 +1,7 @@
-"""The verdict of a cell in words: what binds, by how much, and why. Monotone: more of anything never worsens it."""
+"""The verdict of a cell in words: what binds, by how much, and why. Monotone: more of anything never worsens it.
+
+Every sentence is made from what binds, here and nowhere else: the command line, JSON and pages show these.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,47 @@ from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.model import Model
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import level_of
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
 from fitcheck.units import format_gb, format_gib
+
+RESOURCES = {Constraint.VRAM: "card memory", Constraint.RAM: "system memory", Constraint.DISK: "free disk"}
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The verdict, what binds, the sentence that says why, the margins, and the position of the card that is
-    shortest."""
+    shortest. ``gist`` is the verdict with what binds in a few words, made to stand after "it"."""
 
     verdict: Verdict
     binding: Constraint
     reason: str
     margins: tuple[Margin, ...]
     gpu: int = 0
+    gist: str = ""
 
     def margin(self, constraint: Constraint) -> Margin | None:
         """The margin of one resource; ``None`` where it is not judged."""
         return next((margin for margin in self.margins if margin.constraint is constraint), None)
 
 
-def judge(runtime: Runtime, ask: Ask, footprint: Footprint) -> Judgement:
-    """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare."""
+def judge(
+    runtime: Runtime, ask: Ask, footprint: Footprint, duration: Duration | None = None, floor: Floor = NO_FLOOR
+) -> Judgement:
+    """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare. What runs,
+    but below ``floor``, is tight because of its speed."""
     level = level_of(runtime, ask, footprint)
-    weighed = level.weighed
+    weighed, margins = level.weighed, level.weighed.margins
+    if level.verdict in (Verdict.FITS, Verdict.TIGHT) and (slow := too_slow(ask.workload, duration, floor)):
+        reason, gist = f"Runs, but too slow to use: {slow}.", "runs, but too slow to use"
+        return Judgement(Verdict.TIGHT, Constraint.SPEED, reason, margins, weighed.gpu, gist)
     if level.support is not None:
-        return Judgement(level.verdict, level.binding, level.support.reason, weighed.margins, weighed.gpu)
+        gist = _gist(level.verdict, level.binding, None)
+        return Judgement(level.verdict, level.binding, level.support.reason, margins, weighed.gpu, gist)
     peak = footprint.cards[weighed.gpu].peak.name if footprint.cards else "on the host"
     reason = because(ask.model) + _explain(weighed.binding, peak)
-    return Judgement(level.verdict, level.binding, reason, weighed.margins, weighed.gpu)
+    gist = _gist(level.verdict, level.binding, weighed.binding)
+    return Judgement(level.verdict, level.binding, reason, margins, weighed.gpu, gist)
 
 
 def because(model: Model) -> str:
@@ -61,4 +77,28 @@ def _explain(margin: Margin, peak: str) -> str:
         if margin.left >= 0
         else f"{amount(-margin.left)} over, absorbed by giving cache back"
     )
+    if margin.verdict is Verdict.TIGHT and margin.left >= 0:
+        left += f", {amount(-margin.worst)} short in the worst case"
     return f"{what[0].upper()}{what[1:]} of {have}: {left}."
+
+
+_PLATFORM = {
+    Constraint.DTYPE: "slowly, with number formats that the card can only emulate",
+    Constraint.COMPUTE_CAPABILITY: "on a generation of cards that is too old for full support",
+    Constraint.RUNTIME: "with software support that is not complete",
+}
+
+
+def _gist(verdict: Verdict, binding: Constraint, margin: Margin | None) -> str:
+    """The verdict in a few words. ``margin`` is the one that binds, ``None`` where no amount does."""
+    if verdict is Verdict.FITS:
+        return "runs"
+    if verdict is Verdict.UNKNOWN:
+        return "may run; nobody has shown it"
+    if verdict is Verdict.NO:
+        return f"does not run: too little {RESOURCES[binding]}" if binding in RESOURCES else "does not run"
+    if margin is None:
+        return f"should run, {_PLATFORM.get(binding, f'limited by {binding}')}"
+    if margin.left < 0:
+        return f"should run, by giving cached {RESOURCES[binding]} back"
+    return f"should run, with little {RESOURCES[binding]} to spare"

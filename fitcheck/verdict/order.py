@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fitcheck.memory.weighing import Verdict
+from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.verdict.judge import RESOURCES
 from fitcheck.verdict.report import Cell
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
@@ -19,28 +20,29 @@ ENOUGH_BITS = 8.5
 
 
 def order(cells: Sequence[Cell]) -> list[Cell]:
-    """Best first. What is read while it is written is ordered by reading, everything else by waiting."""
+    """Best first: headline, memory bars and the way out speak of the first one. What is read while it is written is
+    ordered by reading, everything else by waiting; where nothing runs, by what is missing."""
     if not cells:
         return []
+    if all(cell.verdict is Verdict.NO for cell in cells):
+        return sorted(cells, key=_distance)
     return by_reading(cells) if cells[0].workload.task.read_along else by_waiting(cells)
 
 
-def headline(cells: Sequence[Cell]) -> int:
-    """Which of ordered cells an answer speaks of: the best one, or, where none runs, the published one that is least
-    short."""
-    if cells[0].verdict is not Verdict.NO:
-        return 0
-    published = [index for index, cell in enumerate(cells) if cell.tier.published]
-    return min(published, key=lambda index: _lack(cells[index]), default=0)
-
-
-def _lack(cell: Cell) -> float:
-    """By how much the scarcest resource is exceeded, as a share of what is there; negative when nothing is short."""
-    return max((-margin.left / max(margin.available, 1) for margin in cell.judgement.margins), default=0.0)
+def _distance(cell: Cell) -> tuple[object, ...]:
+    """How far a cell is from running: published first, then what system memory or disk alone would mend, what a larger
+    card would mend, what nothing mends; then the share by which the scarcest resource is exceeded."""
+    judgement = cell.judgement
+    short = [margin for margin in judgement.margins if margin.verdict is Verdict.NO]
+    fixed = judgement.binding not in RESOURCES
+    card = any(margin.constraint is Constraint.VRAM for margin in short)
+    lack = max((-margin.left / max(margin.available, 1) for margin in short), default=0.0)
+    return not cell.tier.published, fixed, card, lack, cell.need
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
-    """By verdict, then published tiers, then time; near the fastest the better tier leads, then memory.
+    """By verdict, then published tiers, then time; near the fastest the better tier leads, then memory. Of tight cells
+    the one that is least short in the worst case leads.
 
     Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
     """
@@ -50,6 +52,9 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
     )
     shortest = ranked[0][2]
     rivals = [row for row in ranked if row[:2] == ranked[0][:2] and row[2] <= NEAR * shortest]
+    if ranked[0][5].verdict is Verdict.TIGHT:  # what is short in the worst case comes before what is finer
+        safest = min(_risk(row[5]) for row in rivals)
+        rivals = [row for row in rivals if _risk(row[5]) <= safest]
     finest = min(coarseness for _, _, _, coarseness, _, _ in rivals)
     fine = [(need, wait, cell) for _, _, wait, coarseness, need, cell in rivals if coarseness == finest]
     quickest = min(wait for _, wait, _ in fine)
@@ -75,6 +80,11 @@ def by_reading(cells: Sequence[Cell]) -> list[Cell]:
         )
 
     return sorted(cells, key=key)
+
+
+def _risk(cell: Cell) -> float:
+    """By how much the scarcest resource may be exceeded in the worst case, as a share of what is there; 0 for none."""
+    return max((max(-margin.worst, 0) / max(margin.available, 1) for margin in cell.judgement.margins), default=0.0)
 
 
 def _wait(cell: Cell) -> float:

@@ -14,7 +14,9 @@ from fitcheck.records.sizes import USED
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Placement
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import Interval
+from fitcheck.verdict.headline import headline
 from fitcheck.verdict.judge import Judgement
 
 SCHEMA = "fitcheck.check/2"
@@ -26,6 +28,16 @@ class Flip:
 
     change: str
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """A value that nobody gave: the option that says it, what was taken, in words, and what another value would
+    change."""
+
+    option: str
+    words: str
+    change: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +119,31 @@ NO_CARD = CardMemory((), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``cells`` are ordered best first, ``headline`` is the index of the one to speak of where none runs; ``budgets``
-    are the cards' in the machine's order."""
+    """``cells`` are ordered best first; ``budgets`` are the cards' in the machine's order. ``floor`` is what was fast
+    enough to be of use, ``assumed`` what nobody said."""
 
     model: Model
     machine: Machine
     budgets: tuple[Budget, ...]
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
-    headline: int = 0
+    floor: Floor = NO_FLOOR
+    assumed: tuple[Assumption, ...] = ()
 
     @property
     def best(self) -> Cell:
-        """The cell that headlines speak of."""
+        """The cell that headline, memory bars and the way out speak of: the first one."""
         return self.cells[0]
+
+    @property
+    def answer(self) -> str:
+        """The answer in one sentence."""
+        return headline(self)
+
+    @property
+    def assumed_line(self) -> str:
+        """What nobody said and what another value would change, as one sentence; empty where all was said."""
+        return f"Assumed: {'; '.join(f'{one.words} ({one.change})' for one in self.assumed)}." if self.assumed else ""
 
     @property
     def modes(self) -> dict[str, str]:
@@ -149,7 +172,7 @@ class Report:
     @property
     def place(self) -> str:
         """The machine in words: its card, "2 × GeForce RTX 3090", or "the processor"."""
-        names = [gpu.card.name for gpu in self.machine.gpus]
+        names = [gpu.card.name + (f", slice {gpu.mig}" if gpu.mig else "") for gpu in self.machine.gpus]
         if not names:
             return "the processor"
         counts = {name: names.count(name) for name in names}
@@ -168,21 +191,18 @@ class Report:
                 "repository": self.model.repository,
             },
             "workload": workload_json(self.workload),
-            "headline": self.headline,
+            "answer": self.answer,
+            "assumed": [{"option": one.option, "words": one.words, "change": one.change} for one in self.assumed],
+            "floor": {
+                "min_speed": self.floor.min_speed,
+                "max_seconds": self.floor.max_seconds,
+                "usual": self.floor.usual,
+            },
+            "headline": 0,
             "modes": self.modes,
             "cells": [cell_json(cell) for cell in self.cells],
             "notes": list(self.notes),
         }
-
-
-def unjudged(machine: Machine) -> list[str]:
-    """What the verdicts leave out because it is not known, a sentence each."""
-    notes = []
-    if machine.ram_total is None and machine.ram_available is None:
-        notes.append("System memory is not judged because it is unknown; give --ram to include it.")
-    if machine.disk_free is None:
-        notes.append("Disk space is not judged because it is unknown; give --disk to include it.")
-    return notes
 
 
 def _machine_json(report: Report) -> dict[str, Any]:
@@ -190,6 +210,7 @@ def _machine_json(report: Report) -> dict[str, Any]:
     return {
         **(_card_json(gpu) if gpu is not None else _NO_CARD_JSON),
         "detected": machine.detected,
+        "assumed": list(machine.assumed),
         "ram": machine.ram_total,
         "disk_free": machine.disk_free,
         "usable_vram": interval_json(budget.vram),
@@ -277,9 +298,15 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "workload": workload_json(workload),
         "verdict": str(cell.verdict),
         "binding": str(cell.judgement.binding),
+        "gist": cell.judgement.gist,
         "reason": cell.judgement.reason,
         "margins": {
-            str(margin.constraint): {"need": margin.need, "available": margin.available, "left": margin.left}
+            str(margin.constraint): {
+                "need": margin.need,
+                "available": margin.available,
+                "left": margin.left,
+                "worst": margin.worst,
+            }
             for margin in cell.judgement.margins
         },
         "flip": None if cell.flip is None else {"change": cell.flip.change, "verdict": str(cell.flip.verdict)},

@@ -1,6 +1,6 @@
-"""Which machine a card usually sits in, and the question about a model on it that anybody can repeat.
+"""The question about a model on a card that anybody can repeat, in the machine that such a card usually sits in.
 
-`fitcheck check` with ``Asked.command`` gives the same numbers.
+`fitcheck check` with ``Asked.command`` gives the same numbers, because both assume the same of what is not said.
 """
 
 from __future__ import annotations
@@ -19,22 +19,16 @@ from fitcheck.units import GIB
 from fitcheck.verdict.check import check
 from fitcheck.verdict.report import Report
 
-# System memory that a machine with such a card usually has; every answer says which one it was asked with.
-USUAL_RAM = {"workstation": 128 * GIB, "datacenter": 256 * GIB}
-USUAL_RAM_ELSEWHERE = 32 * GIB
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A model on a card in a machine with ``ram`` bytes of system memory (``None``: the card's own, shared).
-
-    ``index`` holds the records of the card.
-    """
+    """A model on a card; ``ram`` are bytes of system memory where somebody said them, ``index`` holds the card's
+    records."""
 
     model: Model
     card: Card
-    ram: int | None
     index: Index
+    ram: int | None = None
 
     def command(self, task: Task | None = None) -> str:
         """The command line that asks the same."""
@@ -52,11 +46,6 @@ class Asked:
         return check(self.model, machine, wanted, tiers=tiers, index=self.index, advise=advise)
 
 
-def usual_ram(card: Card) -> int | None:
-    """Bytes of system memory beside such a card; ``None`` where the card shares it."""
-    return None if card.unified_memory else USUAL_RAM.get(card.form, USUAL_RAM_ELSEWHERE)
-
-
 def ask(model: Model, card: Card, index: Index | None = None) -> Asked:
     """The question about ``model`` on ``card`` in its usual machine, with the records of that card."""
-    return Asked(model, card, usual_ram(card), index or Index())
+    return Asked(model, card, index or Index())

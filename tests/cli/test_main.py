@@ -57,7 +57,7 @@ def test_a_full_disk_behind_stdout_is_an_error() -> None:
 
 
 def test_closed_streams_end_quietly() -> None:
-    done = shell(f"fitcheck check {U1} --gpu 'RTX 4070' --tier Q4_K_S >&-")
+    done = shell(f"fitcheck check {U1} --gpu 'RTX 4070' --ram 64GB --tier Q4_K_S >&-")
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
     assert shell("fitcheck validate nowhere 2>&-").returncode == 2

@@ -29,3 +29,31 @@ def test_many_names_are_bounded_too() -> None:
 def test_a_name_without_a_space_after_the_x_is_a_name() -> None:
     with pytest.raises(InputError, match="no card is called"):
         asked_machine("2xyz")
+
+
+@pytest.mark.parametrize("text", ["none", "None", "cpu", " no "])
+def test_a_machine_without_a_card_can_be_asked_about(text: str) -> None:
+    machine = asked_machine(text, ram=16 << 30)
+    assert machine.gpus == ()
+    assert machine.ram_total == 16 << 30
+
+
+def test_none_excludes_cards_and_their_memory() -> None:
+    with pytest.raises(CardError, match="exclude each other"):
+        asked_machine(["none", "RTX 3090"])
+    with pytest.raises(CardError, match="no card memory"):
+        asked_machine("none", vram=8 << 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "vram", "ram", "carved"),
+    [
+        ("Radeon 8060S", 96, 32, 96),  # the operating system has 32 GiB: the rest was set aside
+        ("Radeon 8060S", 64, 128, 0),  # a limit on memory that both share
+        ("Apple M4 Max", 96, 64, 0),  # nothing can be set aside there
+        ("RTX 3090", 24, 16, 0),  # memory of its own
+    ],
+)
+def test_what_firmware_set_aside_is_not_the_systems(name: str, vram: int, ram: int, carved: int) -> None:
+    (gpu,) = asked_machine(name, vram=vram << 30, ram=ram << 30).gpus
+    assert gpu.carved == carved << 30

@@ -88,9 +88,7 @@ def test_two_cards() -> None:
     found = machine(rtx_4070(graphics=[], compute=[]), FakeCard("NVIDIA GeForce RTX 3060", 12288, reserved=380))
     assert [gpu.card.slug for gpu in found.gpus] == ["rtx-4070", "rtx-3060-12gb"]
     assert [gpu.index for gpu in found.gpus] == [0, 1]
-    assert found.notes == (
-        "2 cards found (0: RTX 4070, 1: RTX 3060 12 GB); a model runs on one, card 0 unless told otherwise.",
-    )
+    assert found.notes == ("2 cards found (0: RTX 4070, 1: RTX 3060 12 GB).",)
     assert budget(found, 1).vram.best == (12288 - 380) * MIB
 
 

@@ -69,7 +69,8 @@ def test_the_table_has_every_architecture_of_the_gguf_package() -> None:
     ("name", "kind", "modelled"),
     [
         ("llama", "language", True), ("gpt-oss", "language", True), ("deepseek4", "language", False),
-        ("bert", "encoder", False), ("clip", "projector", False), ("flux", "image denoiser", False),
+        ("bert", "encoder", True), ("t5encoder", "encoder", False), ("clip", "projector", False),
+        ("flux", "image denoiser", False),
         ("wavtokenizer-dec", "codec", False), ("t5", "encoder-decoder", False), ("dream", "diffusion language", True),
         ("nobody-knows", "unknown", False),
     ],

@@ -76,8 +76,8 @@ HOSTILE = {
     "half a block": (header(1, 0, info("t", (255,), "Q4_K", 0)), "no whole number of Q4_K blocks"),
     "scalar of blocks": (header(1, 0, info("t", (), "Q4_K", 0)), "no whole number of Q4_K blocks"),
     "unknown tensor type": (
-        header(2, 0, info("a", (8,), 137, 0) + info("b", (8,), 144, 32)),
-        "GGML type number 137, 144",
+        header(2, 0, info("a", (8,), 160, 0) + info("b", (8,), 977, 32)),
+        "GGML type number 160, 977",
     ),
     "misaligned": (header(1, 0, info("t", (8,), "F32", 4)), "not a multiple of 32"),
     "overlapping": (header(2, 0, info("a", (64,), "F32", 0) + info("b", (64,), "F32", 128)), "'a' and 'b' overlap"),

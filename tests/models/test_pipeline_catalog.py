@@ -264,7 +264,13 @@ def test_tiers_with_a_quantized_text_encoder() -> None:
     before, after = plain_tier.tensors.bytes_by_branch, both.tensors.bytes_by_branch
     assert before["transformer"] == after["transformer"]
     assert before["text_encoder"] == after["text_encoder"]
-    assert after["text_encoder_2"] < before["text_encoder_2"] / 3
+    # transformers' quantizers leave T5's `wo`, which it wants in single precision, in bf16
+    packed = [tensor for tensor in both.tensors if tensor.branch == "text_encoder_2" and tensor.type == "U8"]
+    assert len(packed) == 24 * 6
+    assert not [tensor.name for tensor in packed if ".wo." in tensor.name]
+    weights = 24 * (4 * 4096 * 4096 + 2 * 4096 * 10240)
+    saved = weights * 2 - weights // 2 - weights // 64 * 4 - len(packed) * 16 * 4  # 4 bit, a scale for 64, one table
+    assert after["text_encoder_2"] == before["text_encoder_2"] - saved
 
 
 def test_disk_is_what_is_downloaded() -> None:

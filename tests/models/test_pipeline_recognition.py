@@ -97,6 +97,15 @@ def test_one_class_in_two_sizes_is_told_by_shapes(tmp_path: Path) -> None:
     assert "CogVideoX 5B" in model.notes[0]
 
 
+@pytest.mark.parametrize("value", [None, False, 0.0, []])
+def test_an_unknown_key_that_switches_nothing_on_is_ignored(folder: Path, value: object) -> None:
+    """As ``"clip_output": false`` in the VAE of Wan-AI/Wan2.2-TI2V-5B-Diffusers."""
+    rewrite(folder / "vae" / "config.json", {"clip_output": value})
+    model = found(folder).model
+    assert isinstance(model.architecture, PipelineArchitecture)
+    assert model.architecture.component("vae").trace == "autoencoder-kl-16"
+
+
 def test_a_component_of_other_shapes_has_no_trace(folder: Path) -> None:
     rows = [(name, (shape[0] + 8, *shape[1:]), kind) for name, shape, kind in rows_of(denoiser_of("lumina-2"))]
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"

@@ -16,11 +16,12 @@ from xml.etree import ElementTree
 import pytest
 
 from fitcheck.cli.main import application
+from fitcheck.hardware.catalog import find_card
 from fitcheck.pages import view, words
 from fitcheck.pages.formats import raw, resolve, write
 from fitcheck.records import evidence, store
 from fitcheck.units import GIB
-from fitcheck.verdict.usual_machine import USUAL_RAM, USUAL_RAM_ELSEWHERE
+from fitcheck.verdict.usual_memory import usual_ram
 
 from .conftest import Site
 from .records import link, passed
@@ -154,5 +155,11 @@ def test_what_ran_tells_records_of_one_mode_apart() -> None:
 
 
 def test_pages_name_the_system_memory_that_they_ask_with() -> None:
-    for ram in {USUAL_RAM_ELSEWHERE, *USUAL_RAM.values()}:
-        assert f"{ram // GIB} GB" in words.USUAL_MEMORY
+    """What pages say of the usual machine is what the check assumes of it."""
+    for card, said in (("RTX 4060", "16 GB"), ("RTX 4070", "32 GB"), ("L4", "32"), ("H200 SXM 141GB", "192 GB")):
+        ram = usual_ram(find_card(card))
+        assert ram is not None
+        assert said.removesuffix(" GB") == str(ram // GIB)
+        assert said in words.USUAL_MEMORY
+    assert usual_ram(find_card("RTX 6000 Ada Generation")) == 96 * GIB
+    assert "twice the card's memory in workstations" in words.USUAL_MEMORY

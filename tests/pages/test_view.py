@@ -56,16 +56,20 @@ def test_nothing_is_left_to_try_below_the_leanest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "binding", "left", "expected"),
+    ("verdict", "binding", "left", "worst", "expected"),
     [
-        ("no", "host RAM", -1, "no"),  # short as well, though another resource binds
-        ("no", "host RAM", 1, "fits"),
-        ("tight", "VRAM", 1, "tight"),
-        ("unknown", "runtime support", -1, "unknown"),
+        ("no", "host RAM", -1, -2, "no"),  # short as well, though another resource binds
+        ("no", "host RAM", 2, 1, "fits"),
+        ("tight", "host RAM", 1, -1, "tight"),  # short in the worst case, though another resource binds
+        ("tight", "speed", 2, 1, "fits"),
+        ("tight", "VRAM", 1, 1, "tight"),
+        ("unknown", "runtime support", -1, -1, "unknown"),
     ],
 )
-def test_a_bar_has_the_colour_of_its_own_resource(verdict: str, binding: str, left: int, expected: str) -> None:
-    margins = {"VRAM": {"left": left, "available": 10}}
+def test_a_bar_has_the_colour_of_its_own_resource(
+    verdict: str, binding: str, left: int, worst: int, expected: str
+) -> None:
+    margins = {"VRAM": {"left": left, "worst": worst, "available": 10}}
     assert view.bar(cell("a", "low", 3, verdict=verdict, binding=binding, margins=margins), "VRAM") == expected
 
 

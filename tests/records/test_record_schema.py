@@ -71,7 +71,7 @@ def test_workload_sizes_give_the_workload_back(task: Task) -> None:
     sizes = schema.WorkloadSizes.of(asked)
     assert sizes == schema.WorkloadSizes.of(sizes.workload())
     assert sizes.workload().prompt_tokens == 77
-    assert (sizes.width is None) == (task in (Task.VQA, Task.CHAT))
+    assert (sizes.width is None) == (task in (Task.VQA, Task.CHAT, Task.EMBED))
 
 
 @pytest.mark.parametrize(

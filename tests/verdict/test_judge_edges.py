@@ -14,7 +14,7 @@ from fitcheck.hardware.budget import ram_budget, visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
-from fitcheck.memory.weighing import Constraint, Verdict, weigh
+from fitcheck.memory.weighing import Constraint, Margin, Verdict, weigh
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
@@ -23,20 +23,20 @@ from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, up
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.order import headline, order
+from fitcheck.verdict.order import order
 from fitcheck.verdict.report import Cell, Flip
 
 
 def footprint(
-    card: int = 100, required: int = 80, host: tuple[int, int, int] = (50, 60, 70), disk: int = 10
+    card: int = 100, required: int = 80, host: tuple[int, int, int] = (50, 60, 70), disk: int = 10, slack: int = 5
 ) -> Footprint:
     exact = Interval.exactly
     memory = CardMemory(
         phases=(Phase("denoise", card, 0, 0, 0, 0),),
         allocated=exact(required),
         reserved=exact(card),
-        card=Interval(card - 5, card, card + 5),
-        required=Interval(required - 5, required, required + 5),
+        card=Interval(card - slack, card, card + slack),
+        required=Interval(required - slack, required, required + slack),
     )
     return Footprint(
         cards=(memory,),
@@ -52,8 +52,8 @@ def verdict(need: Footprint, have: Budget) -> Verdict:
 @pytest.mark.parametrize(
     ("low", "best", "expected"),
     [
-        (100, 120, Verdict.FITS),  # the usual footprint goes into the pessimistic budget, to the byte
-        (99, 120, Verdict.TIGHT),
+        (105, 120, Verdict.FITS),  # the largest footprint goes into the smallest budget, to the byte
+        (104, 120, Verdict.TIGHT),
         (70, 80, Verdict.TIGHT),  # what must be there goes into the expected budget, to the byte
         (79, 79, Verdict.NO),
     ],
@@ -65,9 +65,9 @@ def test_card_memory_at_the_byte(low: int, best: int, expected: Verdict) -> None
 @pytest.mark.parametrize(
     ("ram", "expected"),
     [
-        ((60, 65, 70), Verdict.FITS),
-        ((60, 65, 69), Verdict.TIGHT),  # the high end of the need may not go in
-        ((59, 65, 70), Verdict.TIGHT),
+        ((70, 75, 80), Verdict.FITS),
+        ((69, 75, 80), Verdict.TIGHT),  # the high end of the need may not go in
+        ((60, 65, 70), Verdict.TIGHT),
         ((40, 60, 65), Verdict.TIGHT),
         ((40, 59, 90), Verdict.NO),
     ],
@@ -82,7 +82,7 @@ def test_disk_at_the_byte(disk: int, expected: Verdict) -> None:
 
 
 def test_what_binds_is_what_has_least_to_spare() -> None:
-    need = footprint(card=100, host=(50, 60, 60))
+    need = footprint(card=100, host=(50, 60, 60), slack=0)
     for vram, ram, binding in ((110, 200, Constraint.VRAM), (1000, 61, Constraint.RAM)):
         found = weigh(need, (Budget(Interval.exactly(vram), Interval.exactly(ram), None, ""),))
         assert (found.verdict, found.binding.constraint) == (Verdict.FITS, binding)
@@ -110,6 +110,7 @@ def cell(
     made: Any = SimpleNamespace(
         name=name,
         verdict=verdict,
+        judgement=SimpleNamespace(margins=(), binding=Constraint.VRAM),
         tier=SimpleNamespace(published=published, tensors=SimpleNamespace(nbytes=bits * 1000 / 8, elements=1000)),
         seconds=None if seconds is None else Interval.exactly(seconds),
         workload=Workload(Task.T2I, steps=steps, cfg=1.0),
@@ -142,15 +143,38 @@ def test_without_seconds_fewer_steps_come_first() -> None:
     assert names(cell("many", None, 16, steps=50), cell("few", None, 4.5)) == ["few", "many"]
 
 
-def test_where_nothing_runs_the_published_cell_least_short_is_spoken_of() -> None:
-    def short(name: str, left: int, *, published: bool = True) -> Cell:
-        made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
-        made.judgement = SimpleNamespace(margins=tuple(SimpleNamespace(left=one, available=10) for one in (5, left)))
-        return cast(Cell, made)
+def short(name: str, constraint: Constraint, left: int, *, published: bool = True) -> Cell:
+    """A cell that lacks ``-left`` of ten bytes of one resource, and has five of another."""
+    made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
+    other = Constraint.RAM if constraint is Constraint.VRAM else Constraint.VRAM
+    amounts = (Margin(other, 5, 10, Verdict.FITS), Margin(constraint, 10 - left, 10, Verdict.NO))
+    made.judgement = SimpleNamespace(margins=amounts, binding=constraint)
+    return cast(Cell, made)
 
-    cells = [short("a", -9), short("b", -2, published=False), short("c", -4), short("d", -6)]
-    assert headline(cells) == 2
-    assert headline([cell("tight", 1.0, 4, verdict=Verdict.TIGHT), *cells]) == 0
+
+def test_where_nothing_runs_the_cell_that_is_nearest_to_running_leads() -> None:
+    """System memory is easier to add than card memory, and what nobody publishes helps nobody."""
+    cells = (
+        short("far", Constraint.RAM, -9),
+        short("unpublished", Constraint.RAM, -2, published=False),
+        short("near", Constraint.RAM, -4),
+        short("card", Constraint.VRAM, -1),
+        short("never", Constraint.COMPUTE_CAPABILITY, -1),
+    )
+    assert names(*cells) == ["near", "far", "card", "never", "unpublished"]
+    assert names(*cells, cell("tight", 1.0, 4, verdict=Verdict.TIGHT))[0] == "tight"
+
+
+def tight(name: str, worst: int, bits: float) -> Cell:
+    """A tight cell that lacks ``-worst`` of ten bytes in the worst case."""
+    made: Any = cell(name, 10.0, bits, verdict=Verdict.TIGHT)
+    made.judgement = SimpleNamespace(margins=(Margin(Constraint.RAM, 9, 10, Verdict.TIGHT, worst=worst),))
+    return cast(Cell, made)
+
+
+def test_of_tight_cells_the_one_least_short_in_the_worst_case_leads() -> None:
+    assert names(tight("fine", -4, 16), tight("safe", -1, 4)) == ["safe", "fine"]
+    assert names(tight("fine", -1, 16), tight("coarse", -1, 4)) == ["fine", "coarse"]
 
 
 def test_changes_that_are_offered_give_a_better_verdict_with_a_tier_that_exists() -> None:
@@ -236,7 +260,7 @@ def flipped(need: Footprint, one: Ask, *changes: Change) -> Flip | None:
 def on_card(best: int, required: int | None = None, host: int = 1, disk: int = 10) -> Footprint:
     """Amounts in GiB, the disk's in bytes."""
     least = best if required is None else required
-    return footprint(best * GIB, least * GIB, (host * GIB, host * GIB, host * GIB), disk)
+    return footprint(best * GIB, least * GIB, (host * GIB, host * GIB, host * GIB), disk, slack=0)
 
 
 @pytest.mark.parametrize(

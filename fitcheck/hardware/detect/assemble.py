@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fitcheck import __version__
-from fitcheck.hardware.card import Card, Sourced
+from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import match_detected
 from fitcheck.hardware.database import slug
 from fitcheck.hardware.detect.host import FoundHost
 from fitcheck.hardware.detect.nvidia import NO_DRIVER
 from fitcheck.hardware.detect.readings import FoundGpu, Readings
 from fitcheck.hardware.machine import Gpu, Link, Machine
+from fitcheck.hardware.slices import COMPUTE_SLICES, compute_slices, sliced
 from fitcheck.units import format_gib
 
 if TYPE_CHECKING:
     from fitcheck.hardware.detect import Survey
 
 CAPTURE_SCHEMA = 1
-_COMPUTE_SLICES = 7
-_SLICE = re.compile(r"(\d+)g\.")
 
 
 def machine_from(found: Survey, system: str) -> Machine:
@@ -59,6 +57,7 @@ def _gpu(found: FoundGpu, index: int, whole: Survey) -> Gpu:
         display=found.display,
         index=index,
         mig=found.mig,
+        carved=found.memory_total or 0 if card.unified_memory and found.host_total is not None else 0,
     )
 
 
@@ -97,21 +96,10 @@ def _known(found: FoundGpu) -> Card | None:
 
 
 def _slice(card: Card, found: FoundGpu) -> Card:
-    """A MIG slice's part of the card: sevenths of the compute, memory and its bandwidth by size."""
+    """A MIG slice's part of the card: its share of the compute, memory and its bandwidth by size."""
     memory = found.memory_total or 0
-    compute = _SLICE.match(found.mig or "")
-    part = int(compute.group(1)) / _COMPUTE_SLICES if compute else None
     share = memory / found.parent_total if found.parent_total else None
-    tensor = card.tensor_flops
-    return replace(
-        card,
-        memory=memory,
-        tensor_flops=None
-        if tensor is None or part is None
-        else Sourced(tensor.value * part, f"{tensor.source}; {part:.3g} of it in slice {found.mig}", tensor.date),
-        shader_flops=None if card.shader_flops is None or part is None else card.shader_flops * part,
-        memory_bandwidth=None if card.memory_bandwidth is None or share is None else card.memory_bandwidth * share,
-    )
+    return sliced(card, found.mig or "", memory, share, compute_slices(card) or COMPUTE_SLICES)
 
 
 def _notes(found: Survey, gpus: list[Gpu], system: str) -> list[str]:
@@ -125,7 +113,7 @@ def _notes(found: Survey, gpus: list[Gpu], system: str) -> list[str]:
         notes = [note for note in notes if note != NO_DRIVER]
     if len(gpus) > 1:
         listed = ", ".join(f"{gpu.index}: {_label(gpu)}" for gpu in gpus)
-        notes.append(f"{len(gpus)} cards found ({listed}); a model runs on one, card 0 unless told otherwise.")
+        notes.append(f"{len(gpus)} cards found ({listed}).")
     for gpu, raw in zip(gpus, found.gpus, strict=True):
         name = f"card {gpu.index} ({_label(gpu)})" if len(gpus) > 1 else _label(gpu)
         if _known(raw) is None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from fitcheck.errors import ModelError
 from fitcheck.models.candidates import Candidate
+from fitcheck.models.companions import Companion
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.safetensors import SafetensorsHeader
@@ -32,7 +33,8 @@ class ReadTier:
 class Found:
     """What lies at a place: the tiers that could be read, and what describes them. ``config`` reads config.json, of a
     pipeline's component when one is named; ``pipeline`` is a diffusers model_index.json; ``None`` where there is none.
-    ``beside`` are files that go with the model and are no tier, like projectors."""
+    ``beside`` are files that go with the model and are no tier, like projectors; ``projector`` is the header of the one
+    that a program would take."""
 
     name: str
     tiers: tuple[ReadTier, ...]
@@ -40,6 +42,7 @@ class Found:
     pipeline: Mapping[str, Any] | None = None
     config: Callable[..., dict[str, Any] | None] = lambda *_: None
     beside: tuple[str, ...] = ()
+    projector: GgufHeader | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class Family(Protocol):
 
     def refuses(self, one: ReadTier) -> str | None:
         """Why a file that was read is no model by itself, in a clause; ``None`` where it may be one."""
+        return None
+
+    def companion(self, header: GgufHeader, path: str | None) -> Companion | None:
+        """A file that goes beside this family's models, with what it is; ``None`` for any other."""
         return None
 
     def classify(self, table: TensorTable) -> TensorTable | None:

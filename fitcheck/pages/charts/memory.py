@@ -23,7 +23,7 @@ def scale_of(cells: Sequence[Mapping[str, Any]], usable: int) -> float:
     """
     highest = max(float(cell["card"]["high"]) for cell in cells) / GIB
     line = usable / GIB
-    return 1.06 * (max(highest, line) if line <= 3 * highest else highest)
+    return 1.06 * (max(highest, line) if line <= 3 * highest else highest) or 1.0  # nothing lies on no card
 
 
 def panel(

@@ -6,6 +6,7 @@ which share of them a card took, with the rows it was read from.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,8 @@ from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE,
 from fitcheck.runtimes.diffusers.weights import Weights
 from fitcheck.units import Interval
 
+# a block that was left out of a shortened call, and the one that does what it does
+_BLOCK, _STANDS_IN = re.compile(r"\.\d+\."), ".2."
 # tokens of an encoder of images or sound, whose number is not in the question
 _TOKENS = 1024
 Sizes = tuple[tuple[str, int], ...]
@@ -126,7 +129,8 @@ class Watched:
         """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
         leaves, so no two of them are dequantized at a time."""
         top = self.peak
-        for path, (kind, elements) in quantized.items():
+        for name, (kind, elements) in quantized.items():
+            path = name if name in self.entered else _BLOCK.sub(_STANDS_IN, name, count=1)
             if path not in self.entered:
                 continue
             cost = dequantization.cost(kind)
@@ -147,7 +151,8 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     inside: dict[str, int] = {}
     live = top = since = highest = 0
     share = _shares(dict(sizes))[1]
-    for event in found.call(call, dict(sizes)).events(dict(sizes)):
+    events, left_out = found.call(call, dict(sizes)).shortened(dict(sizes))
+    for event in events:
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
             live += alive[-1]
@@ -168,19 +173,19 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             inside[event.path] = max(inside.get(event.path, 0), since)
             top = max(top, since)
     top = max(top, since)
-    return Watched(top, max(highest - top, 0), entered, inside, len(alive), allocator.peak_reserved)
+    made = len(alive) + left_out
+    return Watched(top, max(highest - top, 0), entered, inside, made, allocator.peak_reserved)
 
 
 @lru_cache(maxsize=256)
-def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple[int, ...]:
+def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, ...]:
     """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
-    back; the last of each says whether what the call hands out stays."""
+    back."""
     allocator, found = CachingAllocator(), []
-    kept: list[CachedBlock] = []
-    for trace, call, sizes, stays in calls:
+    for trace, call, sizes in calls:
         blocks: list[CachedBlock | None] = []
         share = _shares(dict(sizes))[1]
-        for event in trace.call(call, dict(sizes)).events(dict(sizes)):
+        for event in trace.call(call, dict(sizes)).shortened(dict(sizes))[0]:
             if event.kind == ALLOCATE:
                 blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
             elif event.kind == WORKSPACE:
@@ -188,10 +193,9 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple
             elif event.kind == FREE and (block := blocks[event.value]) is not None:
                 allocator.release(block)
                 blocks[event.value] = None
-        left = [block for block in blocks if block is not None]
-        kept += left if stays else []
-        for block in () if stays else left:
-            allocator.release(block)
+        for block in blocks:
+            if block is not None:
+                allocator.release(block)
         found.append(allocator.peak_reserved)
     return tuple(found)
 

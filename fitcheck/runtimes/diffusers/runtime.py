@@ -74,7 +74,7 @@ class Diffusers(Runtime):
             arch = _architecture(model, tier)
             check_options(options, arch, task)
             workload = workload_for(task, arch, tier, options)
-            for mode in modes:
+            for mode in modes if options.mode or len(tiers) == 1 else support.proven(tier, modes):
                 yield Ask(model, tier, placement_of(mode, options), workload, machine)
 
     def footprint(self, ask: Ask) -> Footprint:
@@ -107,7 +107,7 @@ class Diffusers(Runtime):
 
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch, diffusers and the card allow of the placement and the tier."""
-        return support.platform(ask, architecture_of(ask), offload_of(ask.placement))
+        return support.platform(ask, architecture_of(ask), offload_of(ask.placement), self.footprint(ask))
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""

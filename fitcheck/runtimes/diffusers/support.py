@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from fitcheck.data_files import load
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import unreadable
+from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Support
+from fitcheck.runtimes.diffusers.estimate import least_of
 from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
 from fitcheck.runtimes.diffusers.traces import trace_of
@@ -14,21 +19,27 @@ from fitcheck.runtimes.diffusers.weights import weights_of
 from fitcheck.runtimes.torch_platform import torch_support
 
 
-def platform(ask: Ask, arch: PipelineArchitecture, offload: Offload) -> Support | None:
-    """The first of what speaks against it, gravest first."""
+def platform(ask: Ask, arch: PipelineArchitecture, offload: Offload, footprint: Footprint) -> Support | None:
+    """The first of what speaks against it, gravest first; ``footprint`` is what amounts say."""
     vendors = load(ROOM, "support")["vendors"]
     card = ask.card.card
     row = vendors.get(card.vendor, vendors["other"])
     found = torch_support(card, row, streams=offload.mode != NONE)
     if found is not None and found.verdict is Verdict.NO:
         return found
-    return _file(ask, arch) or _hooks(arch, offload) or _quantizer(ask, offload) or _untraced(ask, arch) or found
+    return (
+        _file(ask, arch)
+        or _hooks(arch, offload)
+        or _untraced(ask, arch, footprint)
+        or _quantizer(ask, offload)
+        or found
+    )
 
 
 def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
     """Files that diffusers does not read."""
     if (why := unreadable(ask.tier)) is not None:
-        return Support(Verdict.NO, Constraint.RUNTIME, f"Tier {ask.tier.name}: {why}.", decides=True)
+        return Support(Verdict.NO, Constraint.RUNTIME, f"Tier {ask.tier.name}: {why}.")
     if ask.tier.format != "gguf":
         return None
     known = set(load(ROOM, "support")["gguf_types"]["names"])
@@ -37,7 +48,14 @@ def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
     if not refused:
         return None
     reason = f"diffusers 0.42.1 does not dequantize {', '.join(refused)} (quantizers/gguf/utils.py)."
-    return Support(Verdict.NO, Constraint.DTYPE, reason, decides=True)
+    return Support(Verdict.NO, Constraint.DTYPE, reason)
+
+
+def proven(tier: Tier, modes: Sequence[str]) -> Iterator[str]:
+    """The modes of which it is known that they move such weights."""
+    row = load(ROOM, "support")["formats"].get(tier.format, {})
+    out = {*row.get("unproven_modes", ()), *row.get("refused_modes", ())}
+    return (mode for mode in modes if mode not in out)
 
 
 def _quantizer(ask: Ask, offload: Offload) -> Support | None:
@@ -47,7 +65,7 @@ def _quantizer(ask: Ask, offload: Offload) -> Support | None:
         return None
     if ask.placement.mode in row.get("refused_modes", ()):
         reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
-        return Support(Verdict.NO, Constraint.RUNTIME, reason, decides=True)
+        return Support(Verdict.NO, Constraint.RUNTIME, reason)
     if ask.placement.mode in row["unproven_modes"]:
         reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
         return Support(Verdict.UNKNOWN, Constraint.RUNTIME, reason)
@@ -67,14 +85,14 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
             f"Group offload by block does not reach {vae.cls}: its decode does not pass through forward, so its "
             "weights stay on the host and the run fails with tensors on two devices; offload by leaf works."
         )
-        return Support(Verdict.NO, Constraint.RUNTIME, reason, decides=True)
+        return Support(Verdict.NO, Constraint.RUNTIME, reason)
     if offload.tiling and tile_of(vae) is None:
         reason = f"The tiles of {vae.cls} are not known here, so what tiling saves is not."
         return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)
     return None
 
 
-def _untraced(ask: Ask, arch: PipelineArchitecture) -> Support | None:
+def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Footprint) -> Support | None:
     missing = [
         one.name for one in arch.components if one.role in (DENOISER, VAE) and trace_of(one.trace, one.dtype) is None
     ]
@@ -83,4 +101,4 @@ def _untraced(ask: Ask, arch: PipelineArchitecture) -> Support | None:
     what = " and ".join(f"the {one}" for one in missing)
     verb = "makes beside its" if len(missing) == 1 else "make beside their"
     reason = f"What {what} of {ask.model.name} {verb} weights has not been traced: the sizes are lower bounds."
-    return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)
+    return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=least_of(footprint))

@@ -11,8 +11,9 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -117,6 +118,76 @@ class Call:
                     yield Event(WORKSPACE, values[value - 1])
                 else:
                     yield Event(LEAVE, path=stack.pop())
+
+    def shortened(self, sizes: Mapping[str, int]) -> tuple[list[Event], int]:
+        """``events`` with long runs of equal blocks cut to a few, in which the same bytes are alive, and the number of
+        allocations that were left out. Numbers of allocations count what is left."""
+        if self._repeat is not None:
+            return list(self.events(sizes)), 0
+        values, found, stack = self.values(sizes), [], list[str]()
+        made, cuts = 0, iter(self._cuts)
+        cut = next(cuts, None)
+        gone: list[tuple[int, int]] = []  # (first allocation that was left out, how many)
+        at, codes = 0, self._packed
+        while at < len(codes):
+            if cut is not None and at == cut[0]:
+                at, left_out = cut[1], cut[2]
+                gone.append((made, left_out))
+                made, cut = made + left_out, next(cuts, None)
+                continue
+            kind, value = codes[at] & 3, codes[at] >> 2
+            at += 1
+            if kind == ALLOCATE:
+                made += 1
+                found.append(Event(ALLOCATE, values[value]))
+            elif kind == FREE:
+                number = made - 1 - value if value >= 0 else -1 - value
+                found.append(Event(FREE, number - sum(count for first, count in gone if first <= number)))
+            elif kind == ENTER:
+                stack.append(self._paths[value])
+                found.append(Event(ENTER, path=stack[-1]))
+            elif value:
+                found.append(Event(WORKSPACE, values[value - 1]))
+            else:
+                found.append(Event(LEAVE, path=stack.pop()))
+        return found, sum(count for _, count in gone)
+
+    @cached_property
+    def _cuts(self) -> tuple[tuple[int, int, int], ...]:
+        """(from, until, allocations between) of stretches that may be left out: blocks of a list from the fourth to the
+        last but one, where each does what the third does and leaves as many tensors as it finds."""
+        starts: dict[str, list[tuple[int, int]]] = {}
+        heads = [_list_of(path) for path in self._paths]
+        made = 0
+        for at, code in enumerate(self._packed):
+            if code & 3 == ALLOCATE:
+                made += 1
+            elif code & 3 == ENTER and (head := heads[code >> 2]):
+                starts.setdefault(head, []).append((at, made))
+        return tuple(self._cut(blocks) for blocks in starts.values() if self._alike([at for at, _ in blocks]))
+
+    @staticmethod
+    def _cut(blocks: list[tuple[int, int]]) -> tuple[int, int, int]:
+        return blocks[3][0], blocks[-1][0], blocks[-1][1] - blocks[3][1]
+
+    def _alike(self, places: list[int]) -> bool:
+        if len(places) < 6:
+            return False
+        shape = self._shape(places[2], places[3])
+        kinds = [code & 3 for code in shape]
+        return kinds.count(ALLOCATE) == kinds.count(FREE) and all(
+            self._shape(*ends) == shape for ends in pairwise(places[3:])
+        )
+
+    def _shape(self, first: int, last: int) -> list[int]:
+        """A stretch of packed events without the names of modules."""
+        return [code & 3 if code & 3 == ENTER else code for code in self._packed[first:last]]
+
+
+def _list_of(path: str) -> str:
+    """``"blocks"`` for ``"blocks.7"``; empty for what is no entry of an outermost list."""
+    head, _, index = path.rpartition(".")
+    return head if index.isdecimal() and not any(part.isdecimal() for part in head.split(".")) else ""
 
 
 def _power(term: tuple[int, ...], variables: tuple[str, ...], given: Mapping[str, int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fitcheck.errors import OptionError
@@ -10,7 +11,11 @@ from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+SPECULATIVE = ("draft-mtp",)
+DRAFT_TOKENS = 3  # common/common.h, speculative.draft.n_max
+SPLIT_MODES = ("layer", "none")
 PROGRAMS = ("server", "bench", "library")
+MAX_CARDS = 64  # llama.cpp's own limit
 MAX_OVERRIDES = 64
 MAX_PATTERN = 256
 # a quantified group that is quantified again, the shape whose matching time explodes
@@ -36,7 +41,8 @@ class LlamaOptions:
     ``flash_attention`` None is llama.cpp's ``auto`` (on where the card can). ``program`` is "server" (llama-server and
     llama-cli of late), "bench" (llama-bench, which computes logits for no row it does not need but reserves for all)
     or "library" (llama-cpp-python, embeddings). ``latent_mode`` is ik_llama.cpp's ``-mla``. ``alignment`` in bytes is
-    the card's buffer alignment.
+    the card's buffer alignment. ``projector`` False leaves the one beside the model out. With
+    ``split_mode`` "none" the card ``main_gpu`` is the only one.
     """
 
     context: int = 4096
@@ -44,6 +50,11 @@ class LlamaOptions:
     cpu_moe_layers: int = 0
     overrides: tuple[TensorOverride, ...] = ()
     tensor_split: tuple[float, ...] = ()
+    projector: bool = True
+    speculative: str | None = None
+    draft_tokens: int = DRAFT_TOKENS
+    split_mode: str = "layer"
+    main_gpu: int = 0
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     sequences: int | None = None
@@ -68,6 +79,7 @@ class LlamaOptions:
         _within("--ctx-size", self.context, 1, 1 << 27)
         _within("--ubatch-size", self.micro_batch, 1, 1 << 17)
         _within("--batch-size", self.batch, 1, 1 << 20)
+        _within("--spec-draft-n-max", self.draft_tokens, 0, 64)
         _within("--parallel", self.sequences if self.sequences is not None else 1, 1, 256)
         _within("--n-gpu-layers", self.gpu_layers if self.gpu_layers is not None else 0, 0, 10_000)
         _within("--n-cpu-moe", self.cpu_moe_layers, 0, 10_000)
@@ -118,10 +130,15 @@ class LlamaOptions:
         return min(self.micro_batch, self.batch, self.context)
 
     @property
+    def drafted(self) -> int:
+        """Tokens drafted ahead, each of which the model checks: it keeps its recurrent state for every one."""
+        return self.draft_tokens if self.speculative else 0
+
+    @property
     def outputs(self) -> int:
         """Rows of logits the compute buffer is reserved for."""
         if self.program == "server" and self.build.has("outputs_limited"):
-            return min(self.micro, self.slots)
+            return min(self.micro, self.slots * (1 + self.drafted))
         return self.micro
 
     def with_(self, **changes: object) -> LlamaOptions:
@@ -147,6 +164,11 @@ def parse_overrides(text: str, cards: int) -> tuple[TensorOverride, ...]:
             raise OptionError(f"--override-tensor: {pattern!r} is not a regular expression ({problem}).") from None
         found.append(TensorOverride(pattern, _device(buffer, cards)))
     return tuple(found)
+
+
+def override_text(overrides: Sequence[TensorOverride]) -> str:
+    """The overrides as ``parse_overrides`` reads them."""
+    return ",".join(f"{one.pattern}={'CPU' if one.device is None else f'CUDA{one.device}'}" for one in overrides)
 
 
 def _device(buffer: str, cards: int) -> int | None:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
+from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.caches import layer_caches
-from fitcheck.runtimes.llamacpp.compute import compute_buffers
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions
+from fitcheck.runtimes.llamacpp.beside import beside_model
+from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
+from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers
+from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, WeightBuffers, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
-
-MAX_CARDS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Bytes on one card or on the host, as llama.cpp prints them. ``layers`` counts the layers that live there."""
+    """Bytes on one card or on the host, as llama.cpp prints them. ``layers`` counts the layers that live there,
+    ``beside`` is what files beside the model's take: projector, adapters, control vectors."""
 
     weights: int
     kv_cache: int
@@ -30,11 +32,12 @@ class DeviceMemory:
     compute: int
     layers: int = 0
     output: int = 0
+    beside: int = 0
 
     @property
     def total(self) -> int:
         """Bytes of all buffers on the device, without what the process takes besides."""
-        return self.weights + self.kv_cache + self.recurrent + self.compute + self.output
+        return self.weights + self.kv_cache + self.recurrent + self.compute + self.output + self.beside
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def estimate(
     options: LlamaOptions,
     vram: Sequence[int] = (),
     disk: int | None = None,
+    companions: tuple[Companion, ...] = (),
 ) -> LlamaEstimate:
     """Memory of a run of llama.cpp on cards with ``vram`` free bytes each (none: the host alone).
 
@@ -91,23 +95,30 @@ def estimate(
     weights = place_weights(architecture, tensors, options, devices)
     caches = layer_caches(architecture, options)
     buffers = compute_buffers(architecture, tensors, options, devices, weights, caches)
+    ahead = _ahead(architecture, tensors, options, devices, weights)
     owners = [HOST if options.cache_on_host else device for device in devices.layers]
+    held = [*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)]
+    buffers = buffers.with_(ahead.buffers)
 
     def share(device: int) -> tuple[int, int, int]:
-        mine = [layer for layer, owner in zip(caches, owners, strict=True) if owner == device]
+        mine = [layer for layer, owner in held if owner == device]
         return sum(c.attention for c in mine), sum(c.recurrent for c in mine), devices.layers.count(device)
 
+    beside = beside_model(companions, options, devices)
     cards = []
     for index in range(devices.cards):
         attention, recurrent, count = share(index)
-        cards.append(DeviceMemory(weights.cards[index], attention, recurrent, buffers.cards[index], count))
+        card = DeviceMemory(weights.cards[index], attention, recurrent, buffers.cards[index], count)
+        cards.append(replace(card, beside=beside.cards[index]))
     attention, recurrent, count = share(HOST)
-    host = DeviceMemory(weights.host, attention, recurrent, buffers.host, count, buffers.output)
-    totals = tuple(_card_total(card, architecture, options) for card in cards)
+    host = DeviceMemory(weights.host, attention, recurrent, buffers.host, count, buffers.output, beside.host)
+    totals = tuple(
+        _widened(_card_total(card, architecture, options), beside.slack[index]) for index, card in enumerate(cards)
+    )
     file_size = (
         disk if disk is not None else tensors.nbytes + _constants()["vocabulary_entry_bytes"] * architecture.vocabulary
     )
-    assumptions = _assumptions(architecture, options, devices)
+    assumptions = (*_assumptions(architecture, options, devices), *beside.said)
     return LlamaEstimate(
         cards=tuple(cards),
         host=host,
@@ -121,6 +132,28 @@ def estimate(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """What the context that drafts holds beside the model's."""
+
+    caches: tuple[LayerCache, ...] = ()
+    buffers: ComputeBuffers | None = None
+
+
+def _ahead(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    devices: Devices,
+    weights: WeightBuffers,
+) -> _Ahead:
+    if not options.speculative:
+        return _Ahead()
+    drafting, how = predicting(architecture), predicting_options(options)
+    caches = layer_caches(drafting, how)
+    return _Ahead(caches, compute_buffers(drafting, tensors, how, devices, weights, caches, predicts=True))
+
+
 def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options: LlamaOptions) -> Interval[int]:
     """Buffers plus what the driver, the libraries and their work space take on a card that is used at all."""
     if not card.total:
@@ -128,11 +161,26 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
     context = _constants()["card_overhead_mib"]
     low, best, high = (round(context[key] * MIB) for key in ("low", "best", "high"))
     slack = round(_constants()["compute_slack"] * card.compute)
-    if architecture.unknown or any(block.recurrent for block in architecture.blocks):
+    if architecture.unknown or architecture.encoder or any(block.recurrent for block in architecture.blocks):
         slack = round(_constants()["compute_slack_unknown"] * card.compute)
     if options.build.fork:
         slack = round(_constants()["compute_slack_fork"] * card.compute)
-    return Interval(card.total - slack + low, card.total + best, card.total + slack + high)
+    least, most = card.compute - slack, card.compute + slack
+    if not_modelled(architecture, options):
+        least, most = (round(times * card.compute) for times in _constants()["compute_fork_latent"])
+    rest = card.total - card.compute
+    return Interval(rest + least + low, card.total + best, rest + most + high)
+
+
+def _widened(total: Interval[int], slack: int) -> Interval[int]:
+    return Interval(total.low - slack, total.best, total.high + slack)
+
+
+def not_modelled(architecture: LanguageArchitecture, options: LlamaOptions) -> str | None:
+    """Why the compute buffers of such a run are only bounded, in a clause; ``None`` where they are predicted."""
+    if options.build.fork and architecture.latent is not None:
+        return "ik_llama.cpp's compute buffers for latent attention are not modelled, logs print up to 24 times these"
+    return None
 
 
 def _footprint(
@@ -156,9 +204,9 @@ def _footprint(
 def _on_card(card: DeviceMemory, total: Interval[int]) -> CardMemory:
     cache = card.kv_cache + card.recurrent
     phases = (
-        Phase("load", card.weights, 0, 0, 0, 0),
-        Phase("prefill", card.weights, 0, cache, card.compute, 0),
-        Phase("decode", card.weights, 0, cache, card.compute, 0),
+        Phase("load", card.weights + card.beside, 0, 0, 0, 0),
+        Phase("prefill", card.weights + card.beside, 0, cache, card.compute, 0),
+        Phase("decode", card.weights + card.beside, 0, cache, card.compute, 0),
     )
     buffers = Interval.exactly(card.total)
     return CardMemory(phases, allocated=buffers, reserved=buffers, card=total, required=total)
@@ -168,7 +216,7 @@ def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: 
     """A mapped file needs no memory of its own, but a run that reads its host weights at every token needs them
     there."""
     outside = round(_constants()["host_process_mib"] * MIB)
-    own = host.kv_cache + host.recurrent + host.compute + host.output
+    own = host.kv_cache + host.recurrent + host.compute + host.output + host.beside
     pinned = host.compute + host.output if pins else 0
     needed = own + used + outside
     low = own + outside + (used if options.mlock or not options.mmap else 0)

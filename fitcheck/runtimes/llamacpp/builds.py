@@ -15,9 +15,9 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.errors import OptionError
 
+FORK = "ik_llama.cpp"
 _NUMBER = re.compile(r"b?(\d{3,6})")
 _DATE = re.compile(r"(20\d\d)-(\d\d)(?:-(\d\d))?")
-FORK = "ik_llama.cpp"
 
 
 def _data() -> dict[str, Any]:

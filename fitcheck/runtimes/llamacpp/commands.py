@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import shlex
 
+from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.downloads import FOLDER
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, LlamaOptions, override_text
 from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
 
 
-def server(tier: Tier, options: LlamaOptions, layers: int) -> str:
-    """The ``llama-server`` command line that means the same as ``options`` for a model of ``layers`` layers."""
+def server(tier: Tier, options: LlamaOptions, architecture: LanguageArchitecture) -> str:
+    """The ``llama-server`` command line that means the same as ``options`` for such a model."""
+    layers = architecture.layers
     parts = ["llama-server", _source(tier), f"-c {options.context}", f"-ngl {gpu_layers_flag(options, layers)}"]
     if options.cpu_moe_layers:
         everything = options.cpu_moe_layers >= layers
         parts.append("--cpu-moe" if everything else f"--n-cpu-moe {options.cpu_moe_layers}")
     if options.flash_attention is not None or options.cache_type_v != "f16":
         parts.append("-fa on" if options.flash else "-fa off")
+    if architecture.embeds:
+        parts.append("--reranking" if architecture.reranks else "--embeddings")
+    parts += _beside(tier, options)
     parts += [text for wanted, text in _switches(options) if wanted]
     return " ".join(parts)
 
@@ -30,6 +35,18 @@ def _source(tier: Tier) -> str:
     return f"-m {shlex.quote(tier.local_path or tier.file or f'{tier.name}.gguf')}"
 
 
+def _beside(tier: Tier, options: LlamaOptions) -> list[str]:
+    """The files beside the model's. A projector of the same repository is found without a word."""
+    flags = {"projector": "--mmproj", "adapter": "--lora", "control vector": "--control-vector"}
+    found = []
+    for one in tier.companions:
+        if one.role == "projector" and not options.projector:
+            found.append("--no-mmproj")
+        elif one.path is not None or one.role != "projector":
+            found.append(f"{flags[one.role]} {shlex.quote(one.path or one.file)}")
+    return found
+
+
 def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
     """(whether it differs from llama.cpp's default, the switch)."""
     return (
@@ -38,6 +55,12 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (options.micro_batch != 512, f"-ub {options.micro_batch}"),
         (options.batch != 2048, f"-b {options.batch}"),
         (options.sequences is not None, f"-np {options.sequences}"),
+        (options.unified is True, "--kv-unified"),
+        (options.speculative is not None, f"--spec-type {options.speculative}"),
+        (options.drafted not in (0, DRAFT_TOKENS), f"--spec-draft-n-max {options.drafted}"),
+        (options.split_mode != "layer", f"-sm {options.split_mode}"),
+        (options.main_gpu != 0, f"-mg {options.main_gpu}"),
+        (bool(options.overrides), f"-ot {shlex.quote(override_text(options.overrides))}"),
         (any(options.tensor_split), "-ts " + ",".join(f"{share:g}" for share in options.tensor_split)),
         (options.full_sliding_cache, "--swa-full"),
         (options.cache_on_host, "--no-kv-offload"),

@@ -14,8 +14,10 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import LayerCache
+from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
 from fitcheck.runtimes.llamacpp.graph_layers import Builder, Plan
+from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.schedule import schedule
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, WeightBuffers, tied_copy
 
@@ -33,6 +35,13 @@ class ComputeBuffers:
     host: int
     output: int
 
+    def with_(self, other: ComputeBuffers | None) -> ComputeBuffers:
+        """Both contexts' buffers together."""
+        if other is None:
+            return self
+        cards = tuple(one + two for one, two in zip(self.cards, other.cards, strict=True))
+        return ComputeBuffers(cards, self.host + other.host, self.output + other.output)
+
 
 def compute_buffers(
     architecture: LanguageArchitecture,
@@ -41,8 +50,11 @@ def compute_buffers(
     devices: Devices,
     weights: WeightBuffers,
     caches: tuple[LayerCache, ...],
+    *,
+    predicts: bool = False,
 ) -> ComputeBuffers:
-    """Replay the reservation of llama.cpp for the largest micro-batch."""
+    """Replay the reservation of llama.cpp for the largest micro-batch; ``predicts`` is the context that drafts with
+    the layers of ``architecture``."""
     host = devices.cards
     places = {
         tensor.name: host if place == HOST else place for tensor, place in zip(tensors, weights.placed, strict=True)
@@ -59,11 +71,26 @@ def compute_buffers(
         caches=caches,
         head=names.get("output.weight") or tied_copy(architecture, tensors),
     )
-    pipelined = devices.cards > 1 and devices.full_offload and not options.cache_on_host and not _overridden(options)
-    graph = Builder(plan).build_graph(_kept_layers(plan))
+    pipelined = (
+        devices.cards > 1
+        and options.split_mode == "layer"
+        and devices.full_offload
+        and not options.cache_on_host
+        and not _overridden(options)
+    )
+    builder = Builder(plan)
+    kept = _kept_layers(plan)
+    graph = (
+        prediction_graph(builder, kept[-1])
+        if predicts
+        else encoder_graph(builder, kept)
+        if architecture.encoder
+        else builder.build_graph(kept)
+    )
     nodes, leaves = schedule(graph, host + 1, options.op_offload, PIPELINE_COPIES if pipelined else 1)
     sizes = allocate(nodes, leaves, [options.alignment] * host + [HOST_ALIGNMENT])
-    output = architecture.vocabulary * options.slots * 4
+    row = architecture.embedding if architecture.encoder else architecture.vocabulary
+    output = row * options.slots * 4
     return ComputeBuffers(tuple(sizes[:host]), sizes[host], output)
 
 

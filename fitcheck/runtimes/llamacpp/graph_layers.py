@@ -73,7 +73,7 @@ class Builder:
             stream = graph.op("scale", (width, tokens), stream)
         graph.expand(stream)
         self.positions = graph.input(tokens * 4)
-        self._attention_inputs()
+        self.attention_inputs()
         self.state_ids = graph.input(max(self.options.slots, 1) * 4)
         outputs = self.options.outputs
         self.output_ids = graph.input(outputs * 4)
@@ -83,7 +83,7 @@ class Builder:
         rows = stream.shape[-1]
         stream = self.norm(stream, "output_norm", self.plan.output)
         if self.plan.head is not None:
-            head = self._head_weight()
+            head = self.head()
             stream = graph.op("mul_mat", (architecture.vocabulary, rows), head, stream, rows=rows)
             if "output.bias" in self.plan.names:
                 stream = graph.op("add", stream.shape, stream, self.weight("output.bias"))
@@ -100,12 +100,18 @@ class Builder:
             self.weights[name] = self.graph.weight(tensor.nbytes, self.plan.places[name])
         return self.weights[name]
 
-    def _head_weight(self) -> Node:
-        head = self.plan.head
+    def head(self, index: int | None = None) -> Node:
+        """The output matrix: a prediction layer's own where layer ``index`` has one, else the model's."""
+        own = None if index is None else self.plan.names.get(f"blk.{index}.nextn.shared_head_head.weight")
+        head = own or self.plan.head
         assert head is not None
         return self.graph.weight(head.nbytes, self.plan.output)
 
-    def _attention_inputs(self) -> None:
+    def layer(self, index: int, stream: Node) -> Node:
+        """One layer whose rows all go on."""
+        return self._layer(index, stream, None, last=False)
+
+    def attention_inputs(self) -> None:
         """Masks and cache indices; float16 masks from mid-2026 on, before that float32 with a float16 copy."""
         graph, options = self.graph, self.options
         self.masks: dict[bool, Node] = {}
@@ -291,18 +297,19 @@ class Builder:
                     flat_values = self.linear(f"{prefix}attn_v", current, kv_heads * value)
                     values = graph.reshape(flat_values, (value, kv_heads, tokens))
         if f"{prefix}attn_q_norm.weight" in names:
-            query = self._head_norm(query, f"{prefix}attn_q_norm")
+            query = self.head_norm(query, f"{prefix}attn_q_norm")
         query = graph.op("rope", query.shape, query, self.positions)
         if own:
             if f"{prefix}attn_k_norm.weight" in names:
-                keys = self._head_norm(keys, f"{prefix}attn_k_norm")
+                keys = self.head_norm(keys, f"{prefix}attn_k_norm")
             keys = graph.op("rope", keys.shape, keys, self.positions)
         output = self.attend(index, block, query, keys if own else None, values if own else None, value)
         if gate is not None:
             output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
         return self.linear(f"{prefix}attn_output", output, self.plan.architecture.embedding)
 
-    def _head_norm(self, node: Node, name: str) -> Node:
+    def head_norm(self, node: Node, name: str) -> Node:
+        """Each head normed by itself."""
         normed = self.graph.op("rms_norm", node.shape, node)
         return self.graph.op("mul", node.shape, normed, self.weight(f"{name}.weight"))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fitcheck.models.families.language.architecture import Block, Recurrent
 from fitcheck.runtimes.llamacpp.graph import Node
+from fitcheck.runtimes.llamacpp.kimi_delta import kimi_delta
 
 if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_layers import Builder
@@ -24,6 +25,8 @@ def mixer(builder: Builder, index: int, block: Block, current: Node) -> Node:
         return _short_convolution(builder, prefix, state, current)
     if f"{prefix}ssm_in.weight" in names and f"{prefix}ssm_conv1d.weight" in names and _is_mamba(builder, prefix):
         return _mamba(builder, prefix, state, current)
+    if f"{prefix}ssm_conv1d_q.weight" in names:
+        return kimi_delta(builder, prefix, block, state, current)
     if f"{prefix}ssm_conv1d.weight" in names:
         return _delta_net(builder, prefix, state, current)
     return _bounded(builder, current)

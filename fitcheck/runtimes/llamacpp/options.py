@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from fitcheck.errors import OptionError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, SPECULATIVE, SPLIT_MODES, LlamaOptions, parse_overrides
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
-from fitcheck.runtimes.options import names, option
+from fitcheck.runtimes.options import names, option, tokens
 
 # llama-bench's own defaults of -p and -n, so that seconds can be compared with what people post
 PROMPT_TOKENS, NEW_TOKENS = 512, 128
 USUAL_CONTEXT, LEAST_CONTEXT = 8192, 2048
+USUAL_BATCH = 2048
 MOST_CONTEXT = 1 << 27
 BANDWIDTH = (0.1, 100_000)  # GB/s that a host's memory can have
 GIGA = 1e9
@@ -28,12 +30,40 @@ def _cache_types(text: str) -> tuple[str, str]:
     return types[0], types[-1]
 
 
+def _split(text: str) -> str:
+    """How several cards share the model."""
+    if text.strip().lower() == "row":
+        raise OptionError("--split-mode: row is what CUDA builds of today no longer have; choose layer or none.")
+    if text.strip().lower() not in SPLIT_MODES:
+        raise OptionError(f"--split-mode: {text[:40]!r} is not modelled; choose {' or '.join(SPLIT_MODES)}.")
+    return text.strip().lower()
+
+
+def _speculative(text: str) -> str:
+    """How tokens are drafted."""
+    name = {"mtp": "draft-mtp"}.get(text.strip().lower(), text.strip().lower())
+    if name not in SPECULATIVE:
+        raise OptionError(f"--spec-type: {text[:40]!r} is not modelled; choose {' or '.join(SPECULATIVE)}.")
+    return name
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """ "3,1" or, as llama.cpp takes it too, "3/1"."""
+    try:
+        found = tuple(float(part) for part in re.split("[,/]", text))
+    except ValueError:
+        found = ()
+    if not found or not all(math.isfinite(one) and 0 <= one <= 1e6 for one in found) or not any(found):
+        raise OptionError(f"--tensor-split: {text[:60]!r} are no shares; write them like 3,1.")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class TextOptions:
     """What is asked of a language model; ``None`` leaves the choice to fitcheck or to llama.cpp. ``host_bandwidth`` is
     in GB/s."""
 
-    ctx: int | None = option(None, "Tokens of context; default: 8192 or the model's own.", type=int)
+    ctx: int | None = option(None, "Tokens of context, like 32k; default: 8192 or the model's own.", parse=tokens)
     prompt_tokens: int | None = option(None, "Tokens of the prompt; default 512.", type=int)
     new_tokens: int | None = option(None, "Tokens of the answer; default 128.", type=int)
     ngl: int | None = option(None, "Layers on the card; default: what is best.", type=int)
@@ -41,24 +71,71 @@ class TextOptions:
     cache_type: tuple[str, str] | None = option(
         None, "Type of the KV cache, like q8_0 or q8_0,f16 (K,V).", parse=_cache_types
     )
-    ubatch: int | None = option(None, "Tokens of a micro-batch; default 512.", type=int)
+    batch_size: int | None = option(None, "Tokens of a batch; default 2048.", type=int, short="-b")
+    ubatch: int | None = option(None, "Tokens of a micro-batch; default 512.", type=int, short="-ub")
     sequences: int | None = option(None, "Parallel sequences; default: the server's own.", type=int)
     build: Build | None = option(None, "Build: b9272, 2026-03 or ik_llama.cpp; default: newest.", parse=parse_build)
+    mmproj: str | None = option(None, "Projector file, instead of the one beside the model.", role="projector")
+    no_mmproj: bool | None = option(None, "Leave the projector out.", type=bool)
+    lora: str | None = option(None, "Adapter file (LoRA).", role="adapter")
+    control_vector: str | None = option(None, "Control vector file.", role="control vector")
+    spec_type: str | None = option(None, "Drafting: draft-mtp, by the model's own layers.", parse=_speculative)
+    spec_draft_n_max: int | None = option(None, "Tokens drafted ahead; default 3.", type=int)
+    split_mode: str | None = option(None, "Several cards: layer (default) or none.", parse=_split, short="-sm")
+    tensor_split: tuple[float, ...] | None = option(
+        None, "Each card's share, like 3,1; default: by free memory.", parse=_shares, short="-ts"
+    )
+    main_gpu: int | None = option(None, "The card that --split-mode none uses; default 0.", type=int, short="-mg")
+    override_tensor: str | None = option(None, "Tensors by pattern, like exps=CPU.", parse=str, short="-ot")
+    swa_full: bool | None = option(None, "Keep the whole context in sliding-window layers.", type=bool)
+    kv_unified: bool | None = option(None, "One cache that all sequences share.", type=bool)
+    no_kv_offload: bool | None = option(None, "Keep the KV cache in system memory.", type=bool, short="-nkvo")
+    no_mmap: bool | None = option(None, "Load the file into memory of its own.", type=bool)
+    mlock: bool | None = option(None, "Keep the file in memory.", type=bool)
     host_bandwidth: float | None = option(None, "Bandwidth of system memory in GB/s.", type=float)
 
-    def arguments(self, architecture: LanguageArchitecture) -> LlamaOptions:
-        """llama.cpp's own options as far as they were asked. Raises OptionError for what cannot be."""
+    def arguments(self, architecture: LanguageArchitecture, cards: int = 1) -> LlamaOptions:
+        """llama.cpp's own options on ``cards`` cards as far as they were asked. Raises OptionError for what cannot be.
+
+        A micro-batch beyond the batch raises the batch: llama.cpp would cut it down without a word.
+        """
         keys, values = self.cache_type or ("f16", "f16")
+        micro = 512 if self.ubatch is None else self.ubatch
+        if architecture.embeds and self.ubatch is None:  # such a text must go through in one piece
+            micro = max(micro, self.prompt_tokens or 0)
+        self._check_cards(cards)
         return LlamaOptions(
             context=self.context_of(architecture),
             gpu_layers=self.ngl,
             cpu_moe_layers=self.n_cpu_moe or 0,
             cache_type_k=keys,
             cache_type_v=values,
-            micro_batch=512 if self.ubatch is None else self.ubatch,
+            batch=max(USUAL_BATCH, micro) if self.batch_size is None else self.batch_size,
+            micro_batch=micro,
             sequences=self.sequences,
             build=self.build or newest_build(),
+            projector=not self.no_mmproj,
+            speculative=self.spec_type,
+            draft_tokens=DRAFT_TOKENS if self.spec_draft_n_max is None else self.spec_draft_n_max,
+            split_mode=self.split_mode or "layer",
+            tensor_split=self.tensor_split or (),
+            main_gpu=self.main_gpu or 0,
+            overrides=() if self.override_tensor is None else parse_overrides(self.override_tensor, cards),
+            full_sliding_cache=bool(self.swa_full),
+            unified=self.kv_unified,
+            cache_on_host=bool(self.no_kv_offload),
+            mmap=not self.no_mmap,
+            mlock=bool(self.mlock),
         )
+
+    def _check_cards(self, cards: int) -> None:
+        """Raises OptionError for shares or a card beyond those there are."""
+        if len(self.tensor_split or ()) > max(cards, 1):
+            raise OptionError(
+                f"--tensor-split: {len(self.tensor_split or ())} shares for {cards} cards; name the cards."
+            )
+        if not 0 <= (self.main_gpu or 0) < max(cards, 1):
+            raise OptionError(f"--main-gpu: there is no card {self.main_gpu}; this machine has {cards}, from 0 on.")
 
     def context_of(self, architecture: LanguageArchitecture) -> int:
         """Tokens of context: as asked, else the usual ones as far as the model was trained on them."""
@@ -68,9 +145,16 @@ class TextOptions:
             return self.ctx
         return min(architecture.context_length or USUAL_CONTEXT, USUAL_CONTEXT)
 
-    def workload(self, context: int) -> Workload:
-        """The answer that seconds are given for. Raises OptionError when the context cannot hold it."""
+    def workload(self, context: int, *, embeds: bool = False) -> Workload:
+        """The answer that seconds are given for, or the text to embed. Raises OptionError when the context cannot hold
+        it."""
         prompt = self.prompt_tokens if self.prompt_tokens is not None else min(PROMPT_TOKENS, max(context // 2, 1))
+        if embeds:
+            if self.new_tokens:
+                raise OptionError("--new-tokens: a model for embeddings writes none; leave it out.")
+            if not 1 <= prompt <= context:
+                raise OptionError(f"--prompt-tokens: {prompt} is out of range; give 1 to {context}, the context.")
+            return Workload(task=Task.EMBED, prompt_tokens=prompt, new_tokens=0, context=context)
         new = self.new_tokens if self.new_tokens is not None else min(NEW_TOKENS, max(context - prompt, 1))
         for flag, count in (("--prompt-tokens", prompt), ("--new-tokens", new)):
             if count < 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import Placement
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions, override_text, parse_overrides
 from fitcheck.runtimes.llamacpp.builds import Build, parse_build
 
 NAME = "llama.cpp"
@@ -28,6 +28,8 @@ def placement_of(options: LlamaOptions, layers: int, host_bandwidth: float | Non
     }
     if "build" in settings:
         settings["build"] = str(options.build)
+    if "overrides" in settings:
+        settings["overrides"] = override_text(options.overrides)
     if host_bandwidth is not None:
         settings[_BANDWIDTH] = host_bandwidth
     return Placement(NAME, revision_of(options.build), mode_of(options, layers), tuple(sorted(settings.items())))
@@ -40,6 +42,8 @@ def options_of(placement: Placement, context: int) -> LlamaOptions:
     settings.pop(_BANDWIDTH, None)
     if "build" in settings:
         settings["build"] = parse_build(settings["build"])
+    if "overrides" in settings:
+        settings["overrides"] = parse_overrides(settings["overrides"], MAX_CARDS)
     return LlamaOptions(context=context, **settings)
 
 
@@ -68,6 +72,10 @@ def mode_of(options: LlamaOptions, layers: int) -> str:
         parts.append(f"cache {options.cache_type_k}")
     elif options.cache_type_k != options.cache_type_v:
         parts.append(f"cache {options.cache_type_k}/{options.cache_type_v}")
+    if options.speculative:
+        parts.append(options.speculative)
+    if options.split_mode != "layer":
+        parts.append(f"split {options.split_mode}")
     return ", ".join(parts)
 
 

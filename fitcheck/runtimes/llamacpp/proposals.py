@@ -53,6 +53,7 @@ class Search:
     machine: Machine
     asked: TextOptions
     workload: Workload
+    min_speed: float | None = None
 
     @property
     def architecture(self) -> LanguageArchitecture:
@@ -64,11 +65,13 @@ class Search:
     @property
     def wanted(self) -> LlamaOptions:
         """The options that are not up for choice."""
-        return self.asked.arguments(self.architecture)
+        return self.asked.arguments(self.architecture, len(self.machine.gpus))
 
     @property
     def cache_types(self) -> tuple[CacheTypes, ...]:
         """The (K, V) cache types to try in order: those asked for alone, else f16 before q8_0."""
+        if self.architecture.encoder:  # nothing is cached
+            return CACHE_TYPES[:1]
         return (self.asked.cache_type,) if self.asked.cache_type else CACHE_TYPES
 
     def ask(self, options: LlamaOptions) -> Ask:
@@ -95,13 +98,33 @@ class Search:
             if values not in UNQUANTIZED and not wanted.flash:
                 continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
-            found += _placements(self.architecture, candidate, self.assess)
+            found += _placements(self.architecture, candidate, self.assess, cards=bool(self.machine.gpus))
 
         def key(proposal: Proposal) -> tuple[int, float]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
-            return proposal.level.verdict.rank, -proposal.rate / loss
+            return self.rank(proposal), -proposal.rate / loss
 
         return tuple(sorted(found, key=key))
+
+    def rank(self, proposal: Proposal) -> int:
+        """0 for the best verdict; what is too slow to use is no better than what is tight."""
+        slow = self.min_speed is not None and 0 < proposal.rate < self.min_speed
+        return max(proposal.level.verdict.rank, Verdict.TIGHT.rank if slow else 0)
+
+    def largest_that_betters(self, tiers: Sequence[Tier], rank: int) -> Proposal | None:
+        """The best placement of the largest of ``tiers``, which stand from large to small, with a better verdict than
+        ``rank``; ``None`` where not even the smallest has one. By bisection: a smaller file is seldom worse."""
+        if not tiers or self.rank(found := self.with_tier(tiers[-1]).best()) >= rank:
+            return None
+        low, high = 0, len(tiers) - 1
+        while low < high:
+            middle = (low + high) // 2
+            proposal = self.with_tier(tiers[middle]).best()
+            if self.rank(proposal) < rank:
+                high, found = middle, proposal
+            else:
+                low = middle + 1
+        return found
 
     def best(self) -> Proposal:
         """The placement that leads."""
@@ -110,7 +133,7 @@ class Search:
     def alternatives(self) -> list[Proposal]:
         """The best placement, then others that someone might prefer: all on the card, a smaller cache, less context."""
         found = list(self.proposals())
-        if self.asked.ngl is not None:
+        if self.asked.ngl is not None or not self.machine.gpus:
             return found
         best = found[0]
         on_host = best.options.gpu_layers is not None and best.options.gpu_layers <= self.architecture.layers
@@ -141,11 +164,18 @@ class Search:
 
 
 def _placements(
-    architecture: LanguageArchitecture, options: LlamaOptions, judged: Callable[[LlamaOptions], Proposal]
+    architecture: LanguageArchitecture,
+    options: LlamaOptions,
+    judged: Callable[[LlamaOptions], Proposal],
+    *,
+    cards: bool,
 ) -> Iterator[Proposal]:
     """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
     if options.gpu_layers is not None:
         yield judged(options)
+        return
+    if not cards:
+        yield judged(options.with_(gpu_layers=0))
         return
     everything = architecture.layers + 1
     full = judged(options.with_(gpu_layers=everything))

@@ -8,26 +8,31 @@ from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.errors import InputError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, drawn_from_host
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
+from fitcheck.models.quant import FORK as FORK_READS
+from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Figure, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate
-from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
+from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
+from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
+from fitcheck.runtimes.llamacpp.builds import FORK
+from fitcheck.runtimes.llamacpp.defaults import defaults
+from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
+from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
-from fitcheck.runtimes.llamacpp.seconds import token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.options import read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
-from fitcheck.units import Interval
+from fitcheck.units import Interval, format_gib
 
 GGUF = "gguf"
 _estimate = lru_cache(maxsize=2048)(estimate)
@@ -45,22 +50,24 @@ class LlamaCpp(Runtime):
         asked = read(TextOptions, wanted)
         ready = [tier for tier in tiers if tier.format == GGUF]
         for tier in ready:
-            search = self._search(model, tier, machine, asked)
+            search = self._search(model, tier, machine, asked, wanted)
             found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
 
-    def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions) -> Search:
+    def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted) -> Search:
         architecture = tier.architecture or model.architecture
         assert isinstance(architecture, LanguageArchitecture)
-        return Search(self, model, tier, machine, asked, asked.workload(asked.context_of(architecture)))
+        workload = asked.workload(asked.context_of(architecture), embeds=architecture.embeds)
+        return Search(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
 
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
         result = estimate_of(ask)
         found = replace(result.footprint, layout=result)
         for gpu, total in zip(ask.machine.gpus, result.card_totals, strict=True):
-            if gpu.card.unified_memory:  # one memory: the host holds both
-                found = replace(found, host=replace(found.host, total=found.host.total + total))
+            if gpu.card.unified_memory:  # one memory: the host holds both, but for what the firmware set aside
+                both = found.host.total + drawn_from_host(total, gpu.carved)
+                found = replace(found, host=replace(found.host, total=both))
         return found
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
@@ -78,6 +85,8 @@ class LlamaCpp(Runtime):
         rates = tuple(
             (name, rate) for name, rate in (("prompt", speed.prompt), ("generation", speed.generation)) if rate
         )
+        if ask.workload.task is Task.EMBED:
+            return _reading(speed, prompt)
         amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
         waits = f"reading weights from {speed.binding}"
         if speed.prompt is None or speed.generation is None:
@@ -94,18 +103,22 @@ class LlamaCpp(Runtime):
         """``unknown`` for a shape that is not fully known, which decides unless the weights alone are too much; else
         what llama.cpp's backend for the card's vendor lacks."""
         architecture = architecture_of(ask)
-        if architecture.unknown:
-            reason = _sentence(architecture.unknown[0])
-            sure = _weights_alone_too_much(estimate_of(ask), ask)
-            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, decides=not sure)
+        why = architecture.unknown or not_modelled(architecture, arguments_of(ask.placement, ask.workload))
+        if why:
+            reason = _sentence(why if isinstance(why, str) else why[0])
+            return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=_weights_alone(estimate_of(ask)))
+        foreign = _foreign_types(ask)
+        if foreign is not None:
+            return foreign
         found = [one for gpu in ask.machine.gpus if (one := _vendor_support(gpu.card)) is not None]
         return found[0] if found else None
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """A q8_0 KV cache, the best free placement, half the context and so on, a free display, smaller tiers."""
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
-        search = self._search(ask.model, ask.tier, ask.machine, asked)
-        if asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
+        search = self._search(ask.model, ask.tier, ask.machine, asked, wanted)
+        cached = not architecture_of(ask).encoder
+        if cached and asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
         free = options.with_(gpu_layers=None, cpu_moe_layers=0)
@@ -117,9 +130,16 @@ class LlamaCpp(Runtime):
             context //= 2
         yield from without_display(ask)
         size = ask.tier.tensors.nbytes
-        for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
-            if tier.format == GGUF and tier.tensors.nbytes < size:
-                yield Change(f"tier {tier.name}", search.with_tier(tier).best().ask)
+        tiers = [tier for tier in ask.model.tiers if tier.format == GGUF and tier.tensors.nbytes < size]
+        tiers.sort(key=lambda tier: -tier.tensors.nbytes)
+        better = search.largest_that_betters(tiers, search.rank(search.assess(options)))
+        if better is not None:
+            yield Change(f"tier {better.ask.tier.name}", better.ask)
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """The context, and how fast the host's memory is read."""
+        asked = read(TextOptions, wanted)
+        return defaults(ask, wanted, self._search(ask.model, ask.tier, ask.machine, asked, wanted))
 
     def loss(self, ask: Ask) -> float:
         """1 for a KV cache in 16 bits, ``WORTH`` for a quantized one."""
@@ -128,7 +148,7 @@ class LlamaCpp(Runtime):
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """How to run llama-server with these options, and first how to make the file where nobody publishes it."""
         options = arguments_of(ask.placement, ask.workload)
-        run = (commands.server(ask.tier, options, architecture_of(ask).layers),)
+        run = (commands.server(ask.tier, options, architecture_of(ask)),)
         return run if ask.tier.published else (*commands.convert(ask.model, ask.tier), *run)
 
     def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
@@ -146,7 +166,14 @@ class LlamaCpp(Runtime):
             notes.append(f"A context of {context} tokens was taken; --ctx asks for another{trained}.")
         elif limit is not None and context > limit:
             notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
-        if len(ask.machine.gpus) > 1:
+        options = arguments_of(ask.placement, ask.workload)
+        if not wanted.has("batch_size") and options.batch > USUAL_BATCH:
+            notes.append(f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch.")
+        if (more := _drafting_takes(ask, options)) is not None:
+            notes.append(f"Its own prediction layers are not used; --spec-type draft-mtp does and takes {more} more.")
+        if options.speculative:
+            notes.append("Tokens a second are those without drafting; how many drafts are accepted is not known.")
+        if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
             notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
         reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
         if reads_host and not wanted.has("host_bandwidth"):
@@ -168,6 +195,30 @@ class LlamaCpp(Runtime):
         return [*figures(), *token_figures()]
 
 
+def _drafting_takes(ask: Ask, options: LlamaOptions) -> str | None:
+    """What drafting with the model's own layers would take besides; ``None`` where it has none, or does."""
+    architecture = architecture_of(ask)
+    if options.speculative or not any(block.prediction for block in architecture.blocks):
+        return None
+    drafting = placement_of(options.with_(speculative=SPECULATIVE[0]), architecture.layers, bandwidth_of(ask.placement))
+    try:
+        with_, without = estimate_of(replace(ask, placement=drafting)), estimate_of(ask)
+    except InputError:  # a layer that is not the usual one
+        return None
+    cards = zip(with_.card_totals, without.card_totals, strict=True)
+    return format_gib(sum(more.best - less.best for more, less in cards) + with_.host.total - without.host.total)
+
+
+def _reading(speed: TokenSpeed, prompt: int) -> Duration:
+    """The seconds of a text that is read and not answered."""
+    rate, words = speed.prompt, "reading the text"
+    amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
+    if rate is None:
+        return Duration(None, words, amounts=amounts)
+    seconds = Interval(prompt / rate.high, prompt / rate.best, prompt / rate.low)
+    return Duration(seconds, words, (("prompt", seconds.best),), (("prompt", rate),), amounts)
+
+
 def architecture_of(ask: Ask) -> LanguageArchitecture:
     """The shape of the tier; only asks of the family come here."""
     architecture = ask.architecture
@@ -179,15 +230,41 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
     free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
     options = arguments_of(ask.placement, ask.workload)
-    return _estimate(architecture_of(ask), ask.tier.tensors, options, vram=free, disk=ask.tier.disk_bytes or None)
+    return _estimate(
+        architecture_of(ask),
+        ask.tier.tensors,
+        options,
+        vram=free,
+        disk=ask.tier.disk_bytes or None,
+        companions=ask.tier.companions,
+    )
 
 
-def _weights_alone_too_much(result: LlamaEstimate, ask: Ask) -> bool:
-    """Whether not even the weights fit: the one thing that is sure of an architecture that is not known."""
-    budgets = ask.budgets
-    on_cards = any(card.weights > have.vram.high for card, have in zip(result.cards, budgets, strict=False))
-    ram = budgets[0].ram
-    return on_cards or (ram is not None and result.host_weights_used > ram.high)
+def _foreign_types(ask: Ask) -> Support | None:
+    """What stands against a file whose types the build does not read."""
+    types = ask.tier.tensors.foreign_types
+    build = arguments_of(ask.placement, ask.workload).build
+    unread = {name: reads for name, reads in types.items() if not (build.fork and reads == FORK_READS)}
+    if not unread:
+        return None
+    names = ", ".join(sorted(unread))
+    hint = (
+        f"{FORK} does: give --build {FORK}"
+        if set(unread.values()) == {FORK_READS}
+        else "llama.cpp once repacked Q4_0 on disk and now does so when it loads: take the Q4_0 file"
+    )
+    reason = f"The file holds tensors of type {names}, which this build does not read; {hint}."
+    return Support(Verdict.NO, Constraint.RUNTIME, reason)
+
+
+def _weights_alone(result: LlamaEstimate) -> Footprint:
+    """The one thing that is sure of an architecture that is not known."""
+    cards = tuple(
+        CardMemory((Phase("load", card.weights, 0, 0, 0, 0),), *(Interval.exactly(card.weights),) * 4)
+        for card in result.cards
+    )
+    used = result.host_weights_used
+    return Footprint(cards, HostMemory(0, used, 0, Interval.exactly(used)), result.disk)
 
 
 def _vendor_support(card: Card) -> Support | None:
@@ -214,6 +291,7 @@ def _options_json(options: LlamaOptions) -> dict[str, Any]:
         "n_cpu_moe": options.cpu_moe_layers,
         "cache_type_k": options.cache_type_k,
         "cache_type_v": options.cache_type_v,
+        "batch": options.batch,
         "ubatch": options.micro_batch,
         "sequences": options.slots,
         "flash_attention": options.flash,
@@ -224,7 +302,7 @@ def _options_json(options: LlamaOptions) -> dict[str, Any]:
 
 def _buffers_json(result: LlamaEstimate) -> dict[str, Any]:
     def device(memory: DeviceMemory) -> dict[str, int]:
-        kinds = ("weights", "kv_cache", "recurrent", "compute", "output", "layers")
+        kinds = ("weights", "kv_cache", "recurrent", "compute", "output", "beside", "layers")
         return {kind: getattr(memory, kind) for kind in kinds}
 
     return {"cards": [device(card) for card in result.cards], "host": device(result.host)}

@@ -6,6 +6,7 @@ a few hundred groups by device.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,11 @@ from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.caches import cache_elements, layer_caches
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, tensor_device, tied_copy
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, LEFT_OUT, tensor_device, tied_copy
 
-_NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight")
+_NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight")
+_REPACKED = re.compile(r"_R\d+$")  # the fork's rows interleaved: the same blocks
+_LIKE = {"Q6_0": "Q6_K", "Q8_KV": "Q8_0", "Q8_K": "Q8_0", "I2_S": "Q2", "Q1_0": "IQ"}
 _FLOATS = ("F32", "F16", "BF16")
 
 
@@ -74,8 +77,11 @@ _groups: WeakKeyDictionary[TensorTable, tuple[_Group, ...]] = WeakKeyDictionary(
 
 def kind_of(type_name: str) -> str:
     """Types that share their kernels' cost: "float", "Q8_0", "Q6_K", "Q5", "Q4", "Q3", "Q2", "IQ", "MXFP4"."""
+    type_name = _REPACKED.sub("", type_name)
     if type_name in _FLOATS:
         return "float"
+    if type_name in _LIKE:
+        return _LIKE[type_name]
     if type_name in ("Q8_0", "Q6_K", "MXFP4"):
         return type_name
     if type_name.startswith(("IQ4", "Q4", "NVFP4")):
@@ -93,7 +99,10 @@ def work_of(
     options = result.options
     moving = set()
     for group in _grouped(architecture, tensors, split=bool(options.overrides)):
-        work = found[tensor_device(group.first, architecture, options, result.devices)]
+        device = tensor_device(group.first, architecture, options, result.devices)
+        if device == LEFT_OUT or _predicts(group.first, architecture):  # rates are those without drafting
+            continue
+        work = found[device]
         _add(work, group)
         if group.expert and group.first.layer not in moving:
             moving.add(group.first.layer)
@@ -105,6 +114,11 @@ def work_of(
         work.held += head.nbytes
     _add_caches(found, architecture, result, depth)
     return dict(found)
+
+
+def _predicts(tensor: Tensor, architecture: LanguageArchitecture) -> bool:
+    layer = tensor.layer
+    return layer is not None and layer < architecture.layers and architecture.blocks[layer].prediction
 
 
 def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split: bool) -> Sequence[_Group]:

@@ -16,6 +16,7 @@ from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 
 HOST = -1
+LEFT_OUT = -2
 # tensors of the input layer: src/llama-arch.cpp, LLM_TENSOR_LAYER_INPUT
 _INPUT = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
 _MATRIX_ROW_PADDING = 512
@@ -56,10 +57,7 @@ def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, fre
     on_cards = min(wanted, count + 1) if cards else 0
     # builds before December 2025, and the fork, moved the output layer last instead of first
     start = max(count + (1 if options.build.has("head_first") else 0) - wanted, 0)
-    shares = [float(share) for share in options.tensor_split[:cards]]
-    if not any(shares):
-        shares = [float(max(amount, 1)) for amount in free]
-    shares += [0.0] * (cards - len(shares))
+    shares = card_shares(options, free)
     total = sum(shares)
     points, reached = [], 0.0
     for share in shares:
@@ -72,6 +70,17 @@ def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, fre
         return min(bisect_right(points, (layer - start) / on_cards), cards - 1)
 
     return Devices(tuple(device(layer) for layer in range(count)), device(count), cards)
+
+
+def card_shares(options: LlamaOptions, free: Sequence[int]) -> list[float]:
+    """Each card's share of the layers: the main one's alone, as told, or its free memory."""
+    cards = len(free)
+    if options.split_mode == "none":
+        return [float(index == options.main_gpu) for index in range(cards)]
+    shares = [float(share) for share in options.tensor_split[:cards]]
+    if not any(shares):
+        shares = [float(max(amount, 1)) for amount in free]
+    return shares + [0.0] * (cards - len(shares))
 
 
 def place_weights(
@@ -89,6 +98,8 @@ def place_weights(
         placed.append(place)
         positions.append(offset)
         offset += -(-tensor.nbytes // 32) * 32
+        if place == LEFT_OUT:
+            continue
         if place == HOST:
             host_total += -(-tensor.nbytes // 32) * 32
             last_host = offset
@@ -105,13 +116,18 @@ def place_weights(
 
 
 def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:
-    """The device of one tensor: overrides first, as they are matched in order, then by layer."""
+    """The device of one tensor: overrides first, as they are matched in order, then by layer. Prediction layers are
+    not loaded where nothing is drafted with them."""
+    if not options.speculative and tensor.layer is not None and _predicts(tensor.layer, architecture):
+        return LEFT_OUT
     if tensor.name in _INPUT:
         return HOST
     for override in options.overrides:
         if override.matches(tensor.name):
             return HOST if override.device is None else override.device
     if tensor.layer is None or not tensor.name.startswith("blk."):
+        if tensor.name.startswith("token_embd_norm."):
+            return devices.layers[0] if devices.layers else devices.output
         if tensor.name.startswith("rope_"):
             # the frequencies belong to the layers that use them
             return next((device for device in devices.layers if device != HOST), HOST)
@@ -119,6 +135,10 @@ def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: L
     if tensor.role == "expert" and tensor.layer < options.cpu_moe_layers:
         return HOST
     return devices.layers[tensor.layer] if tensor.layer < len(devices.layers) else devices.output
+
+
+def _predicts(layer: int, architecture: LanguageArchitecture) -> bool:
+    return layer < architecture.layers and architecture.blocks[layer].prediction
 
 
 def tied_copy(architecture: LanguageArchitecture, tensors: TensorTable) -> Tensor | None:

@@ -13,17 +13,18 @@ from fitcheck.hardware.budget import budget, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
-from fitcheck.memory.footprint import CardMemory, Footprint, Phase
+from fitcheck.memory.footprint import CardMemory, Footprint, Phase, drawn_from_host
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Measured, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Measured, Placement, Runtime, Support, Wanted
 from fitcheck.runtimes.downloads import download
-from fitcheck.runtimes.imagined import without_display
+from fitcheck.runtimes.imagined import eased_by_less, without_display
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
+from fitcheck.runtimes.sensenova.defaults import defaults
 from fitcheck.runtimes.sensenova.estimate import estimate
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
 from fitcheck.runtimes.sensenova.phases import CardView
@@ -55,6 +56,7 @@ class PictureRuntime(Runtime):
     """What upstream's programs and the ComfyUI node share: memory, seconds and platform of one card."""
 
     families = ("sensenova-u1",)
+    needs_card = True
 
     def streamings(self, options: PictureOptions) -> Iterable[Streaming]:
         """The offload modes to look at. Raises OptionError."""
@@ -78,7 +80,7 @@ class PictureRuntime(Runtime):
             architecture_of(ask), ask.tier, ask.workload, streaming, view_of(ask, streaming), bench=ask.process.bench
         )
         if ask.card.card.unified_memory:
-            found = _in_one_memory(found)
+            found = _in_one_memory(found, ask.card.carved)
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
@@ -107,11 +109,19 @@ class PictureRuntime(Runtime):
         """Lighter modes, the display elsewhere, less guidance, smaller pictures, smaller published tiers."""
         yield from self.lighter_modes(ask)
         yield from without_display(ask)
-        yield from _lighter_work(ask)
+        stays = min(phase.resident for phase in self.footprint(ask).cards[ask.gpu].phases)
+        if stays <= ask.budgets[ask.gpu].vram.best:  # else the weights alone are too much, whatever the pictures
+            yield from _lighter_work(ask)
         current = ask.tier.tensors.nbytes
+        options: PictureOptions = read(self.options, wanted)
         for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
             if tier.published and tier.tensors.nbytes < current:
-                yield Change(f"tier {tier.name}", replace(ask, tier=tier))
+                workload = workload_for(ask.workload.task, tier, options)  # distilled tiers have steps of their own
+                yield Change(f"tier {tier.name}", replace(ask, tier=tier, workload=workload))
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """Sizes, steps and pictures that nobody named."""
+        return defaults(ask, wanted)
 
     def lighter_modes(self, ask: Ask) -> Iterator[Change]:
         """Modes that keep less on the card."""
@@ -167,7 +177,7 @@ class Upstream(PictureRuntime):
         for mode in known[known.index(streaming.mode) + 1 :]:
             lighter = upstream(mode, streaming.revision, streaming.policy)
             placement = placement_of(lighter, ask.placement.get("attention"))
-            yield Change(f"--vram_mode {mode}", replace(ask, placement=placement))
+            yield Change(f"--vram_mode {mode}", replace(ask, placement=placement), eased_by_less(ask))
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """How to download the tier and run upstream's program on it."""
@@ -224,10 +234,11 @@ def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, plac
     return bool(waits_for_host(arch, tier.tensors, workload, placement, card))
 
 
-def _in_one_memory(found: Footprint) -> Footprint:
-    """Where host and card share one memory, the host holds the card's part as well."""
+def _in_one_memory(found: Footprint, carved: int) -> Footprint:
+    """Where host and card share one memory, the host holds the card's part as well, but for what is ``carved`` out."""
     memory = found.cards[0]
-    both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
+    held = Interval(memory.required.low, memory.required.best, memory.card.high)
+    both = found.host.total + drawn_from_host(held, carved)
     return replace(found, host=replace(found.host, total=both))
 
 
@@ -243,15 +254,16 @@ def _on_one_of_several(found: Footprint, ask: Ask) -> Footprint:
 
 def _lighter_work(ask: Ask) -> Iterator[Change]:
     """Less guidance, smaller pictures in and out."""
-    workload, makes_pictures = ask.workload, ask.workload.task is not Task.VQA
+    workload, makes_pictures, eases = ask.workload, ask.workload.task is not Task.VQA, eased_by_less(ask)
     if workload.cfg > 1 and makes_pictures:
-        yield Change("--cfg 1 (needs distilled weights)", replace(ask, workload=workload.with_(cfg=1.0)))
+        yield Change("--cfg 1 (needs distilled weights)", replace(ask, workload=workload.with_(cfg=1.0)), eases)
     if workload.references and max(max(size) for size in workload.references) > SMALL_SIDE:
         smaller = tuple((min(width, SMALL_SIDE), min(height, SMALL_SIDE)) for width, height in workload.references)
-        yield Change("reference images of 1024x1024", replace(ask, workload=workload.with_(references=smaller)))
+        fewer = replace(ask, workload=workload.with_(references=smaller))
+        yield Change("reference images of 1024x1024", fewer, eases)
     if makes_pictures and workload.width * workload.height > SMALL_SIDE**2:
         smaller_work = workload.with_(width=SMALL_SIDE, height=SMALL_SIDE)
-        yield Change("--size 1024x1024", replace(ask, workload=smaller_work))
+        yield Change("--size 1024x1024", replace(ask, workload=smaller_work), eases)
 
 
 RUNTIME = Upstream()

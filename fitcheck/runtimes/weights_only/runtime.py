@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fitcheck.hardware.machine import Machine
@@ -12,8 +12,8 @@ from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Placement, Runtime, Support, Wanted
-from fitcheck.runtimes.options import option, read
+from fitcheck.runtimes.base import Ask, Default, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.options import option, read, tokens
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.units import Interval, format_gib, parse_size
@@ -33,7 +33,7 @@ def _size(text: str) -> tuple[int, int]:
 class BoundOptions:
     """What a bound can take into account: the context of a checkpoint's cache in tokens."""
 
-    ctx: int | None = option(None, "Tokens of context; default: 8192 or the model's own.", type=int)
+    ctx: int | None = option(None, "Tokens of context, like 32k; default: 8192 or the model's own.", parse=tokens)
     prompt_tokens: int | None = option(None, "Tokens of the prompt; default 512.", type=int)
     new_tokens: int | None = option(None, "Tokens of the answer; default 128.", type=int)
     size: tuple[int, int] = option((2048, 2048), "Output size, WIDTHxHEIGHT; default 2048x2048.", parse=_size)
@@ -66,11 +66,12 @@ class WeightsOnly(Runtime):
     def footprint(self, ask: Ask) -> Footprint:
         """The least that a run needs: the weights, and with them a checkpoint's 16-bit attention cache."""
         phases, host = _phases(ask)
-        most = Interval.exactly(peak(phases).allocated)
+        most = _spread(ask)[0] if ask.placement.mode == SPREAD else Interval.exactly(peak(phases).allocated)
         used = CardMemory(phases, most, most, most, most)
         idle = CardMemory((Phase("idle", 0, 0, 0, 0, 0),), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
         cards = tuple(used if index == ask.gpu else idle for index in range(len(ask.machine.gpus)))
-        memory = HostMemory(0, host, 0, Interval.exactly(host))
+        total = _spread(ask)[1] if ask.placement.mode == SPREAD else Interval.exactly(host)
+        memory = HostMemory(0, host, 0, total)
         return Footprint(cards, memory, ask.tier.disk_bytes, (_note(ask), "All sizes are lower bounds"))
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
@@ -86,7 +87,14 @@ class WeightsOnly(Runtime):
             taken = f"{format_gib(most + host)} of card and system memory"
         because = "" if why is None else f"{why[:1].upper()}{why[1:]}. "
         reason = f"{because}The weights alone take {taken}; what a run needs besides is not modelled."
-        return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)
+        return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=self.footprint(ask))
+
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """The context of a checkpoint's cache."""
+        context = ask.workload.context
+        if ask.workload.task is Task.CHAT and ask.placement.mode != SPREAD and not wanted.has("ctx"):
+            other = replace(ask, workload=ask.workload.with_(context=2 * context))
+            yield Default(f"a context of {context} tokens", f"--ctx {2 * context}", other)
 
     def ask_of(self, run: Run) -> Ask | None:
         """Always ``None``: nothing is measured under this name."""
@@ -120,8 +128,8 @@ def _phases(ask: Ask) -> tuple[tuple[Phase, ...], int]:
     """The phases on the card, and the bytes that wait on the host."""
     tier, table = ask.tier, ask.tier.tensors
     if ask.placement.mode == SPREAD:
-        on_card = min(table.nbytes, ask.budgets[ask.gpu].vram.best)
-        return (Phase("load", on_card, 0, 0, 0, 0),), table.nbytes - on_card
+        card, host = _spread(ask)
+        return (Phase("load", card.best, 0, 0, 0, 0),), host.best
     if not tier.components:
         cache = ask.architecture.cache_bytes(ask.workload.context) if ask.workload.task is Task.CHAT else 0
         return (Phase("decode" if cache else "load", table.nbytes, 0, cache, 0, 0),), 0
@@ -131,6 +139,14 @@ def _phases(ask: Ask) -> tuple[tuple[Phase, ...], int]:
         return whole, 0
     parts = tuple(Phase(name, sizes[name], 0, 0, 0, 0) for name in tier.components if name in sizes)
     return parts or whole, sum(sizes.values())
+
+
+def _spread(ask: Ask) -> tuple[Interval[int], Interval[int]]:
+    """Bytes on the card, which is filled, and on the host, which holds the rest: less of them where the card gives
+    more."""
+    weights, vram = ask.tier.tensors.nbytes, ask.budgets[ask.gpu].vram
+    card = Interval(min(weights, vram.low), min(weights, vram.best), min(weights, vram.high))
+    return card, Interval(weights - card.high, weights - card.best, weights - card.low)
 
 
 def _note(ask: Ask) -> str:

@@ -105,3 +105,21 @@ def test_a_users_own_records_count_for_a_file_as_well(write: Write, monkeypatch:
     monkeypatch.setattr(evidence, "local", lambda card: own if card == own.rows[0].card else Index())
     found = fitcheck.check(str(path), "H100 SXM", mode="full")
     assert {cell.evidence.level for cell in found.cells} == {"measured"}
+
+
+def test_a_file_given_for_a_tier_is_that_tier_where_their_tensors_are_the_same(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever it is called: then records of the tier are records of the file."""
+    known = Index((genuine(),))
+    monkeypatch.setattr(evidence, "accepted", lambda: known)
+    (cell,) = fitcheck.check(SLUG, "H100 SXM", gguf=write("mine-8step.gguf"), mode="full").cells
+    assert (cell.tier.name, cell.evidence.level) == ("Q4_K_S", "measured")
+    rows = [
+        (one.name, one.shape, "Q8_0" if one.type == "Q4_K" else one.type)
+        for one in catalog.get(SLUG).tier_named("Q4_K_S").tensors
+    ]
+    other = gguf([pair("general.architecture", STRING, "sensenova")], rows).write(tmp_path / "other.gguf")
+    (cell,) = fitcheck.check(SLUG, "H100 SXM", gguf=other, mode="full").cells
+    assert cell.tier.name.endswith("(other.gguf)")
+    assert cell.evidence.level != "measured"

@@ -55,8 +55,29 @@ def test_a_spread_file_fills_what_the_card_is_expected_to_give() -> None:
     usable = Interval(WEIGHTS // 8, WEIGHTS // 4, WEIGHTS // 2)
     have = replace(have, gpus=(replace(have.gpus[0], vram_override=None, usable=usable),))
     (cell,) = judged(have).cells
-    assert cell.footprint.cards[0].required == Interval.exactly(WEIGHTS // 4)
-    assert cell.footprint.host.total == Interval.exactly(WEIGHTS - WEIGHTS // 4)
+    assert cell.footprint.cards[0].required == usable
+    assert cell.footprint.host.total == Interval(WEIGHTS // 2, WEIGHTS - WEIGHTS // 4, WEIGHTS - WEIGHTS // 8)
+
+
+@pytest.mark.parametrize(
+    ("least", "usual", "most", "expected"),
+    [
+        (WEIGHTS // 4, WEIGHTS // 2, WEIGHTS - 1, Verdict.NO),  # not even the most that the card may give holds them
+        (
+            WEIGHTS // 4,
+            WEIGHTS // 2,
+            WEIGHTS,
+            Verdict.UNKNOWN,
+        ),  # they are beyond what is expected, and that is not sure
+        (WEIGHTS, WEIGHTS, WEIGHTS, Verdict.UNKNOWN),
+    ],
+)
+def test_only_what_is_certain_is_a_no(least: int, usual: int, most: int, expected: Verdict) -> None:
+    have = machine(1, 64 * GIB)
+    usable = Interval(least, usual, most)
+    have = replace(have, gpus=(replace(have.gpus[0], vram_override=None, usable=usable),))
+    (cell,) = judged(have, "safetensors", Task.T2I).cells
+    assert cell.verdict is expected
 
 
 @pytest.mark.parametrize(("short", "expected"), [(1, Verdict.NO), (0, Verdict.UNKNOWN), (-1, Verdict.UNKNOWN)])

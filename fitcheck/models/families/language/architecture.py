@@ -77,7 +77,11 @@ class Recurrent:
 
 @dataclass(frozen=True)
 class LanguageArchitecture:
-    """The shape of a language model. Lengths in elements, ``context_length`` in tokens."""
+    """The shape of a language model. Lengths in elements, ``context_length`` in tokens.
+
+    ``encoder`` reads all tokens at once and keeps no cache; ``pools`` is a decoder whose last states are pooled into
+    one vector; ``reranks`` says that the file has a classification head.
+    """
 
     name: str
     blocks: tuple[Block, ...]
@@ -98,6 +102,14 @@ class LanguageArchitecture:
     layer_norm: bool = False
     dense_lead: int = 0
     unknown: tuple[str, ...] = field(default=())
+    encoder: bool = False
+    pools: bool = False
+    reranks: bool = False
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it turns texts into vectors or scores and writes nothing."""
+        return self.encoder or self.pools or self.reranks
 
     @property
     def family(self) -> str:

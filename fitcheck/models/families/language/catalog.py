@@ -56,7 +56,7 @@ def _model(slug: str) -> Model:
         name=entry.name,
         architecture=architecture,
         tiers=tuple(sorted(tiers, key=lambda tier: -tier.disk_bytes)),
-        tasks=(Task.CHAT,),
+        tasks=(Task.EMBED,) if architecture.embeds else (Task.CHAT,),
         runtimes=("llama.cpp",),
         repository=entry.repository,
         licence=entry.licence,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fitcheck.errors import InputError, NotModelledError
+from fitcheck.models.companions import Companion, companion_of
 from fitcheck.models.families.base import Family, Found, ReadTier, Recognized, printable
 from fitcheck.models.families.language import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -17,9 +18,11 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.families.language.names import AmbiguousNameError
 from fitcheck.models.families.unknown import UnknownArchitecture
 from fitcheck.models.gguf import GgufHeader
-from fitcheck.models.model import Model, Tier
+from fitcheck.models.model import Architecture, Model, Tier
 from fitcheck.models.workload import Task
 
+PROJECTOR = "projector"
+COMPANIONS = (PROJECTOR, "adapter", "control vector")
 # what a checkpoint is usually converted to, by llama.cpp's own tools
 CONVERTED = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M")
 # a converted file holds other tensors than the checkpoint when their counts differ by more than this
@@ -30,7 +33,7 @@ class Language(Family):
     """See ``fitcheck.models.families.base.Family``."""
 
     name = "language"
-    tasks = (Task.CHAT,)
+    tasks = (Task.CHAT, Task.EMBED)
     by_rule = True
 
     def slugs(self) -> tuple[str, ...]:
@@ -63,9 +66,26 @@ class Language(Family):
         if model is None:
             return None
         if found.beside:
-            note = f"The projector for images or audio ({found.beside[0]}) is not counted."
-            model = replace(model, notes=(*model.notes, note))
+            model = self._with_projector(model, found)
         return Recognized(model, model.tiers)
+
+    def _with_projector(self, model: Model, found: Found) -> Model:
+        """With the projector beside it, as programs load it where they find one."""
+        header = found.projector
+        companion = None if header is None else self.companion(header, header.name)
+        if companion is None or companion.role != PROJECTOR:
+            note = f"The projector for images or audio ({found.beside[0]}) is not counted."
+            return replace(model, notes=(*model.notes, note))
+        tiers = tuple(replace(tier, companions=(companion,)) for tier in model.tiers)
+        return replace(model, tiers=tiers)
+
+    def companion(self, header: GgufHeader, path: str | None) -> Companion | None:
+        """A projector, an adapter or a control vector."""
+        kind = kind_of_file(header)
+        if kind.name not in COMPANIONS:
+            return None
+        told = (header.metadata.get(key) for key in ("clip.projector_type", "clip.vision.projector_type"))
+        return companion_of(header, kind.name, next((one for one in told if isinstance(one, str)), ""), path)
 
     def _files(self, found: Found) -> Model | None:
         """GGUF files; each tier keeps its own shape, because a folder may hold several models."""
@@ -92,7 +112,7 @@ class Language(Family):
             name=printable(name) or found.name,
             architecture=tiers[0].architecture,
             tiers=tuple(tiers),
-            tasks=self.tasks,
+            tasks=_tasks(tiers[0].architecture),
             runtimes=("llama.cpp",),
             repository=found.repository,
             licence=printable(licence) or "unknown",
@@ -111,7 +131,7 @@ class Language(Family):
             architecture=UnknownArchitecture(kind),
             unmodelled=reason,
             tiers=tuple(one.tier for one in found.tiers),
-            tasks=self.tasks,
+            tasks=(Task.CHAT,),
             runtimes=("weights only",),
             repository=found.repository,
             notes=(f"The run of this model ({kind}) is not modelled: only its weights are judged.",),
@@ -132,11 +152,16 @@ class Language(Family):
             name=found.name,
             architecture=architecture,
             tiers=(*stored, *_converted(architecture, found.name, stored[0])),
-            tasks=self.tasks,
+            tasks=(Task.CHAT,),
             runtimes=("llama.cpp", "weights only"),
             repository=found.repository,
             notes=tuple(_conversion_notes(config, architecture, stored[0])),
         )
+
+
+def _tasks(architecture: Architecture) -> tuple[Task, ...]:
+    assert isinstance(architecture, LanguageArchitecture)
+    return (Task.EMBED,) if architecture.embeds else (Task.CHAT,)
 
 
 def _converted(architecture: LanguageArchitecture, name: str, stored: Tier) -> list[Tier]:

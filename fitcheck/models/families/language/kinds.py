@@ -15,6 +15,7 @@ from fitcheck.models.families.language.architecture import defaults
 from fitcheck.models.gguf import GgufHeader
 
 _TYPES = {"adapter": "adapter", "mmproj": "projector", "imatrix": "importance matrix"}
+_RUN = ("language", "diffusion language", "encoder")
 _SEPARATE_EXPERT = "blk.0.ffn_gate.0.weight"
 
 
@@ -45,7 +46,8 @@ def kind_of_architecture(name: str) -> ArchitectureKind:
     """What an architecture's files hold; "unknown" for a name that neither llama.cpp nor the table has."""
     known = _data()["llama.cpp"].get(name) or _data()["others"].get(name)
     traits = name in defaults()["architectures"]
-    return _kind(known or ("language" if traits else "unknown"), modelled=traits)
+    modelled = traits or (known == "encoder" and name not in _data()["not_modelled"])
+    return _kind(known or ("language" if traits else "unknown"), modelled=modelled)
 
 
 def kind_of_file(header: GgufHeader) -> ArchitectureKind:
@@ -66,7 +68,7 @@ def require_language_model(header: GgufHeader) -> None:
     kind = kind_of_file(header)
     if not kind.model:
         raise FileError(f"{header.name}: this is {kind.says}.")
-    if kind.name not in ("language", "diffusion language", "unknown"):
+    if kind.name not in (*_RUN, "unknown") or header.architecture in _data()["not_modelled"]:
         raise NotModelledError(f"this is {kind.says} ({header.architecture})")
     if kind.name != "unknown" and not kind.modelled:
         raise NotModelledError(f"the architecture {header.architecture!r} of llama.cpp is not modelled here")
@@ -82,5 +84,4 @@ def require_language_model(header: GgufHeader) -> None:
 
 
 def _kind(name: str, modelled: bool = False) -> ArchitectureKind:
-    runs = modelled and name in ("language", "diffusion language")
-    return ArchitectureKind(name, _data()["kinds"][name], runs, name not in _data()["not_models"])
+    return ArchitectureKind(name, _data()["kinds"][name], modelled and name in _RUN, name not in _data()["not_models"])

@@ -19,11 +19,12 @@ from fitcheck.models.families.language.architecture import (
     defaults,
     traits,
 )
-from fitcheck.models.families.language.kinds import require_language_model
+from fitcheck.models.families.language.kinds import kind_of_architecture, require_language_model
 from fitcheck.models.gguf import GgufArray, GgufHeader
 from fitcheck.models.tensors import Tensor, TensorTable
 
 MAX_BLOCKS = 1024
+_RANK = 4  # llama.h, LLAMA_POOLING_TYPE_RANK
 MAX_DIMENSION = 1 << 31
 
 
@@ -108,7 +109,8 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     keys = Keys(metadata, name)
     known = traits(name)
     unknown: list[str] = []
-    if name not in defaults()["architectures"]:
+    encoder = kind_of_architecture(name).name == "encoder"
+    if name not in defaults()["architectures"] and not encoder:
         unknown.append(f"architecture {name!r} is not one this version knows; it is read as a plain transformer")
 
     count = keys.required("block_count")
@@ -161,7 +163,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
                 sliding=slides,
                 recurrent=recurrent[layer],
                 attention=attends,
-                cached=own_cache[layer],
+                cached=own_cache[layer] and not encoder,
                 prediction=layer >= count - prediction,
             )
         )
@@ -180,7 +182,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         window=window,
         latent=latent,
         recurrent=_state(keys, known, embedding, first_heads) if any(recurrent) else None,
-        tied_embeddings="output.weight" not in names if names else bool(known.get("tied", False)),
+        tied_embeddings=not encoder and ("output.weight" not in names if names else bool(known.get("tied", False))),
         per_layer_embedding=keys.integer("embedding_length_per_layer_input", 0) or 0,
         soft_cap=bool(known.get("soft_cap", False)),
         final_soft_cap=bool(known.get("final_soft_cap", False)),
@@ -192,6 +194,9 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         ),
         dense_lead=dense_lead,
         unknown=tuple(unknown),
+        encoder=encoder,
+        pools=not encoder and bool(keys.integer("pooling_type", 0)),
+        reranks="cls.weight" in names or "cls.output.weight" in names or keys.integer("pooling_type") == _RANK,
     )
 
 

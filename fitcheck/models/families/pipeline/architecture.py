@@ -51,10 +51,11 @@ class Component:
     the class or its shapes are in no catalog, so that activations are unknown. ``lists`` are the direct children that
     block-level group offload cuts, in order; ``recursed`` the children that it looks into (the class attribute
     ``_group_offload_block_modules``). ``uncast`` are the patterns that layerwise casting skips beside its defaults,
-    ``single_precision`` those of ``_keep_in_fp32_modules``. ``dtype`` is what it computes in: "bf16", "fp16" or "fp32";
-    ``stored`` what its weights lie in between, which differs for a VAE that is upcast for the decode. ``tokens`` is the
-    length of a text encoder's input with its template (padded, or what a prompt usually has), 0 for other components.
-    ``buffers`` counts the bytes of tables that are made at load time and stand in no file.
+    ``single_precision`` those of ``_keep_in_fp32_modules``; ``unquantized`` the modules that transformers' quantizers
+    leave alone for that attribute, whatever type they then have. ``dtype`` is what it computes in: "bf16", "fp16" or
+    "fp32"; ``stored`` what its weights lie in between, which differs for a VAE that is upcast for the decode.
+    ``tokens`` is the length of a text encoder's input with its template (padded, or what a prompt usually has), 0 for
+    other components. ``buffers`` counts the bytes of tables that are made at load time and stand in no file.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Component:
     recursed: tuple[str, ...] = ()
     uncast: tuple[str, ...] = ()
     single_precision: tuple[str, ...] = ()
+    unquantized: tuple[str, ...] = ()
     dtype: str = "bf16"
     stored: str = "bf16"
     tokens: int = 0

@@ -106,6 +106,7 @@ def component_of(name: str, role: str, key: str, dtype: str, tokens: int = 0, st
             *packed.get("single_precision", ()),
             *(packed.get("single_precision_fp16", ()) if dtype == "fp16" else ()),
         ),
+        unquantized=tuple(packed.get("single_precision_fp16", ())),
         dtype=dtype,
         stored=stored or dtype,
         tokens=tokens,

@@ -31,6 +31,8 @@ _ROLES = {"transformer": DENOISER, "unet": DENOISER, "vae": VAE, "text_encoder":
 _MOST_CONFIG_KEYS, _MOST_VALUES, _LONGEST_TEXT = 200, 256, 200
 # keys that diffusers and transformers write into every config
 _ALWAYS = re.compile(r"_.*|quantization_config|torch_dtype|dtype|transformers_version|architectures|model_type")
+# keys of published configs that the class took once and never used
+_IGNORED = {"QwenImageTransformer2DModel": ("pooled_projection_dim",)}
 
 
 def recognize(found: Found) -> Recognized | None:
@@ -148,12 +150,15 @@ def _architecture(
     for name in _in_order(tensors, like):
         known = next((one for one in like.components if one.name == name), None)
         library, cls = parts.get(name, ("unknown", "unknown"))
-        config = _config(found, name, known)
-        fits = known is not None and known.cls == cls and known.trace is not None
-        if known is not None and fits and _same_shapes(str(known.trace), tensors[name]):
-            components.append(replace(known, config=Config({**dict(known.config), **dict(config)})))
+        config = _config(found, name)
+        if known is None or known.cls != cls:
+            components.append(_unknown(name, library, cls, Config(_tidy(config)), tensors[name]))
+            continue
+        _require_known_keys(found, config, known)
+        if known.trace is not None and _same_shapes(known.trace, tensors[name]):
+            components.append(replace(known, config=Config({**dict(known.config), **_tidy(config)})))
         else:
-            components.append(_unknown(name, library, cls, config, tensors[name]))
+            components.append(_unknown(name, library, cls, Config(_tidy(config)), tensors[name]))
     return replace(like, components=tuple(components))
 
 
@@ -170,19 +175,27 @@ def _unknown(name: str, library: str, cls: str, config: Config, tensors: Mapping
     return Component(name, role, library, cls, None, config, tuple(lists))
 
 
-def _config(found: Found, name: str, known: Component | None) -> Config:
-    """The component's config.json without what diffusers writes for itself. Raises FileError for keys that the class
-    of the catalog does not have."""
-    values = found.config(name) or {}
-    own = {key: value for key, value in values.items() if not _ALWAYS.fullmatch(key)}
-    if known is not None and known.library == "diffusers" and values.get("_class_name") in (None, known.cls):
-        strange = sorted(key for key in own if key not in known.config)
-        if strange:
-            raise FileError(
-                f"{printable(found.name)}: {name}/config.json has {printable(strange[0])!r}, which {known.cls} of "
-                f"diffusers {_known_classes()[2]} does not know; it belongs to another version or class."
-            )
-    return Config({key: value for key, value in list(own.items())[:_MOST_CONFIG_KEYS] if _plain(value)})
+def _config(found: Found, name: str) -> dict[str, Any]:
+    """The component's config.json without what diffusers writes for itself."""
+    return {key: value for key, value in (found.config(name) or {}).items() if not _ALWAYS.fullmatch(key)}
+
+
+def _require_known_keys(found: Found, config: Mapping[str, Any], known: Component) -> None:
+    """Raises FileError for a key that the class of a catalog component does not have: of another version, it may
+    change what the model computes. One that switches nothing on is ignored, as diffusers ignores it."""
+    if known.library != "diffusers":
+        return
+    ignored = _IGNORED.get(known.cls, ())
+    strange = sorted(key for key, value in config.items() if key not in known.config and key not in ignored and value)
+    if strange:
+        raise FileError(
+            f"{printable(found.name)}: {known.name}/config.json has {printable(strange[0])!r}, which {known.cls} of "
+            f"diffusers {_known_classes()[2]} does not know; it belongs to another version or class."
+        )
+
+
+def _tidy(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in list(config.items())[:_MOST_CONFIG_KEYS] if _plain(value)}
 
 
 def _plain(value: object) -> bool:

@@ -61,14 +61,19 @@ def module_of(name: str) -> str:
 
 
 def _single_precision(component: Component, entry: Entry) -> bool:
+    return _is_in(component.single_precision, entry)
+
+
+def _is_in(modules: tuple[str, ...], entry: Entry) -> bool:
     parts = entry.name.split(".")
-    return any(module in parts for module in component.single_precision)
+    return any(module in parts for module in modules)
 
 
 def _is_packed(component: Component, entry: Entry) -> bool:
-    """Linear weights, but not the output head of a language model, which the quantizers leave alone."""
-    is_weight = entry.role == LINEAR and len(entry.shape) == 2
-    return is_weight and not _single_precision(component, entry) and not entry.name.startswith("lm_head.")
+    """Linear weights, but not what the quantizers leave alone: the output head of a language model, and modules that
+    the class wants in single precision, in whatever type they then are."""
+    left_alone = entry.name.startswith("lm_head.") or _is_in(component.single_precision + component.unquantized, entry)
+    return entry.role == LINEAR and len(entry.shape) == 2 and not left_alone
 
 
 def _is_cast(component: Component, entry: Entry) -> bool:

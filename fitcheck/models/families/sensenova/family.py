@@ -59,8 +59,11 @@ class SenseNova(Family):
         return Recognized(replace(model, notes=notes), same)
 
     def tier_of_file(self, model: Model, path: str | Path) -> Tier:
-        """The GGUF file as a tier of ``model``, named after the type that holds most of its bytes. Raises InputError
-        when the file cannot be read, is of another architecture, or has other shapes than the model."""
+        """The GGUF file as a tier of ``model``: the catalog's own where the tensor tables are the same, so that records
+        of one are records of the other, else one named after the type that holds most of its bytes.
+
+        Raises InputError when the file cannot be read, is of another architecture, or has other shapes than the model.
+        """
         header, name = read_gguf(path), Path(path).name
         table = self.classify(header.tensors)
         if table is None:
@@ -69,8 +72,9 @@ class SenseNova(Family):
                 f"check that file by itself with `fitcheck check {name}`."
             )
         _require_shapes(model, table, name)
+        same = next((tier.name for tier in model.tiers if _same(tier.tensors, table)), None)
         return Tier(
-            name=f"{next(iter(table.bytes_by_type))} ({name})",
+            name=same or f"{next(iter(table.bytes_by_type))} ({name})",
             tensors=table,
             format="gguf",
             file=name,
@@ -79,6 +83,11 @@ class SenseNova(Family):
             local_path=str(path),
             distilled_steps=distilled_steps(name),
         )
+
+
+def _same(known: TensorTable, found: TensorTable) -> bool:
+    """Whether both hold the same tensors in the same types. Sizes tell most tables apart without a digest."""
+    return known.nbytes == found.nbytes and known.digest == found.digest
 
 
 def distilled_steps(file: str) -> int | None:

@@ -1,0 +1,59 @@
+"""Files that are loaded beside a model's own: projectors, adapters, control vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fitcheck.models.candidates import quant_label
+from fitcheck.models.gguf import GgufHeader
+from fitcheck.models.tensors import TensorTable
+
+_USUAL_BITS = 16
+
+
+@dataclass(frozen=True)
+class Companion:
+    """``role`` is what the file is ("projector", "adapter", "control vector"), ``numbers`` are the whole numbers of its
+    metadata by key, ``kind`` what it says of its kind ("gemma3"), ``path`` where it lies here."""
+
+    role: str
+    file: str
+    tensors: TensorTable
+    numbers: tuple[tuple[str, int], ...] = ()
+    kind: str = ""
+    path: str | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.tensors)
+
+    def number(self, key: str) -> int | None:
+        """The metadata's number under ``key``; ``None`` where it has none."""
+        return dict(self.numbers).get(key)
+
+
+def companion_of(header: GgufHeader, role: str, kind: str, path: str | None = None) -> Companion:
+    """A header as a companion in that role."""
+    numbers = {
+        key: value
+        for key, value in header.metadata.items()
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+    }
+    return Companion(role, header.name, header.tensors, tuple(numbers.items()), kind, path)
+
+
+def with_companion(found: Iterable[Companion], one: Companion) -> tuple[Companion, ...]:
+    """The companions with ``one`` among them; there is one projector, and as many of the others as are given."""
+    kept = tuple(other for other in found if one.role != "projector" or other.role != one.role)
+    return (*kept, one)
+
+
+def best_projector(paths: Iterable[str]) -> str | None:
+    """Of a repository's projectors the one that llama.cpp's own download takes beside a quantized model: the fewest
+    bits, the first of several."""
+    return min(paths, key=_bits, default=None)
+
+
+def _bits(path: str) -> int:
+    digits = "".join(filter(str.isdigit, (quant_label(path) or "").partition("_")[0]))
+    return int(digits) if digits else _USUAL_BITS

@@ -1,0 +1,25 @@
+"""What a question about text leaves open, and another value that somebody may have meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fitcheck.runtimes.base import Ask, Default, Wanted
+from fitcheck.runtimes.llamacpp.options import GIGA
+from fitcheck.runtimes.llamacpp.placement import arguments_of
+from fitcheck.runtimes.llamacpp.proposals import Search
+from fitcheck.runtimes.llamacpp.token_rates import Host
+
+
+def defaults(ask: Ask, wanted: Wanted, search: Search) -> Iterator[Default]:
+    """The context, and how fast the host's memory is read. ``search`` looks for placements of the same question."""
+    options = arguments_of(ask.placement, ask.workload)
+    if not wanted.has("ctx"):
+        longer = 2 * options.context
+        other = search.ask(options.with_(context=longer))
+        yield Default(f"a context of {options.context} tokens", f"--ctx {longer}", other)
+    if not wanted.has("host_bandwidth"):
+        usual = Host().rated / GIGA
+        other = replace(search, asked=replace(search.asked, host_bandwidth=usual / 2)).ask(options)
+        yield Default(f"system memory of {usual:.0f} GB/s", f"--host-bandwidth {usual / 2:.0f}", other)

@@ -1,0 +1,157 @@
+"""What a projector takes beside its model: its weights on the first card, and a compute buffer for one image.
+
+The graph is the vision transformer of llama.cpp tools/mtmd/clip.cpp (build_inp, build_vit) at the size with which
+llama-server warms up; what joins it to the language model is small beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+
+from fitcheck.models.companions import Companion
+from fitcheck.models.tensors import Tensor
+from fitcheck.runtimes.llamacpp.graph import F16, Graph, Node
+from fitcheck.runtimes.llamacpp.graph_allocator import allocate
+from fitcheck.runtimes.llamacpp.schedule import schedule
+
+ALIGNMENT, HOST_ALIGNMENT = 128, 64
+LAYERS = 3  # the third finds the memory as the second left it
+MOST_SIDE = 1 << 14
+# clip.cpp, set_warmup_n_tokens: tokens a side of the image that is tried at the start; others take their own size
+WARM_TOKENS = {
+    "qwen2vl_merger": 46, "qwen2.5vl_merger": 46, "qwen3vl_merger": 46, "glm4v": 46, "dots_ocr": 46, "mimovl": 46,
+    "pixtral": 16, "lightonocr": 16, "kimivl": 16, "gemma4v": 16, "phi4": 16, "minimax_m3": 16, "youtuvl": 16,
+    "paddleocr": 28, "hunyuanvl": 32, "muse-glimmer": 32, "ling3vl": 46, "exaone4_5": 46,
+}  # fmt: skip
+MERGED = {"gemma3": 4, "gemma4v": 3, "pixtral": 1, "lightonocr": 1, "phi4": 1}
+USUAL_MERGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorMemory:
+    """Bytes on the card; ``compute`` is ``None`` where the graph is not modelled."""
+
+    weights: int
+    compute: int | None
+
+
+def projector_memory(companion: Companion, *, flash: bool = True) -> ProjectorMemory:
+    """Memory of a projector. Sound projectors and those that are no transformer are weights alone."""
+    weights = sum(-(-tensor.nbytes // ALIGNMENT) * ALIGNMENT for tensor in companion.tensors)
+    return ProjectorMemory(weights, _compute(companion, flash))
+
+
+def _compute(companion: Companion, flash: bool) -> int | None:
+    names = {tensor.name: tensor for tensor in companion.tensors}
+    width, patch, heads = (
+        companion.number(f"clip.vision.{key}") for key in ("embedding_length", "patch_size", "attention.head_count")
+    )
+    side = _side(companion, patch or 0)
+    if not (width and patch and heads and side) or "v.blk.0.ffn_down.weight" not in names:
+        return None
+    image = _Image(names, width, heads, patch, side, flash)
+    nodes, leaves = schedule(image.graph_of_one(), 2, op_offload=True)
+    return allocate(nodes, leaves, [ALIGNMENT, HOST_ALIGNMENT])[0]
+
+
+def _side(companion: Companion, patch: int) -> int | None:
+    """Pixels a side at the warm-up; ``None`` where the file does not say, or what cannot be."""
+    tokens = WARM_TOKENS.get(companion.kind)
+    side = companion.number("clip.vision.image_size")
+    if tokens is not None:
+        merged = companion.number("clip.vision.spatial_merge_size") or MERGED.get(companion.kind, USUAL_MERGE)
+        side = tokens * patch * merged
+    return side if side is not None and patch <= side <= MOST_SIDE else None
+
+
+class _Image:
+    """The graph of one image."""
+
+    def __init__(self, names: dict[str, Tensor], width: int, heads: int, patch: int, side: int, flash: bool) -> None:
+        self.names, self.width, self.heads, self.flash = names, width, heads, flash
+        self.patch, self.side, self.patches = patch, side, (side // patch) ** 2
+        self.graph = Graph()
+
+    def graph_of_one(self) -> Graph:
+        """Patches, a few layers, and what joins them to the language model."""
+        graph, patches = self.graph, self.patches
+        pixels = graph.input(self.side * self.side * 3 * 4)
+        kernel = self.weight("v.patch_embd.weight")
+        size = self.names["v.patch_embd.weight"].quant.block_bytes if "v.patch_embd.weight" in self.names else 4
+        columns = graph.op("im2col", (3 * self.patch**2, patches), pixels, element=min(size, 4))
+        found = graph.op("mul_mat", (patches, self.width), columns, kernel)
+        stream = graph.op("cont", (self.width, patches), found)
+        if "v.position_embd.weight" in self.names:
+            stream = graph.op("add", stream.shape, stream, self.weight("v.position_embd.weight"))
+        for index in range(LAYERS):
+            stream = self._layer(f"v.blk.{index}.", stream)
+        stream = self._normed(stream, "v.post_ln")
+        turned = graph.op("cont", (patches, self.width), graph.view(stream, (patches, self.width)))
+        tokens = max(isqrt(patches) ** 2 // 16, 1)
+        pooled = graph.op("pool", (tokens, self.width), turned)
+        flat = graph.op("cont", (self.width, tokens), graph.view(pooled, (self.width, tokens)))
+        graph.expand(graph.op("rms_norm", flat.shape, flat))
+        return graph
+
+    def weight(self, name: str) -> Node:
+        """A weight on the card; of no size where the file lacks it."""
+        tensor = self.names.get(name)
+        return self.graph.weight(0 if tensor is None else tensor.nbytes, 0)
+
+    def _linear(self, name: str, node: Node, rows: int) -> Node:
+        found = self.graph.op("mul_mat", (rows, node.shape[-1]), self.weight(f"{name}.weight"), node)
+        if f"{name}.bias" in self.names:
+            found = self.graph.op("add", found.shape, found, self.weight(f"{name}.bias"))
+        return found
+
+    def _normed(self, node: Node, name: str) -> Node:
+        normed = self.graph.op("norm", node.shape, node)
+        for part, operation in (("weight", "mul"), ("bias", "add")):
+            if f"{name}.{part}" in self.names:
+                normed = self.graph.op(operation, node.shape, normed, self.weight(f"{name}.{part}"))
+        return normed
+
+    def _layer(self, prefix: str, stream: Node) -> Node:
+        graph, patches = self.graph, self.patches
+        current = self._normed(stream, f"{prefix}ln1")
+        query, keys, values = self._projected(prefix, current)
+        for node in (query, keys, values):
+            graph.expand(node)
+        length = self.width // self.heads
+        if self.flash:
+            keys, values = (graph.op("cpy", node.shape, node, element=F16) for node in (keys, values))
+            mixed = graph.op("flash_attn", (length, self.heads, patches), query, keys, values)
+            output = graph.reshape(mixed, (self.width, patches))
+        else:
+            turned = graph.op("cont", (patches, self.width), graph.view(values, (patches, self.width)))
+            scores = graph.op("mul_mat", (patches, patches, self.heads), keys, query)
+            weights = graph.op("soft_max", scores.shape, scores)
+            mixed = graph.op("mul_mat", (length, patches, self.heads), turned, weights)
+            output = graph.op("cont", (self.width, patches), mixed)
+        attended = self._linear(f"{prefix}attn_out", output, self.width)
+        middle = graph.op("add", attended.shape, attended, stream)
+        inner = self._normed(middle, f"{prefix}ln2")
+        return graph.op("add", middle.shape, middle, self._feed_forward(prefix, inner))
+
+    def _projected(self, prefix: str, current: Node) -> tuple[Node, Node, Node]:
+        graph, shape = self.graph, (self.width // self.heads, self.heads, self.patches)
+        if f"{prefix}attn_qkv.weight" in self.names:
+            joint = self._linear(f"{prefix}attn_qkv", current, 3 * self.width)
+            one, two, three = (graph.view(joint, shape) for _ in range(3))
+            return one, two, three
+        one, two, three = (
+            graph.reshape(self._linear(f"{prefix}attn_{name}", current, self.width), shape) for name in "qkv"
+        )
+        return one, two, three
+
+    def _feed_forward(self, prefix: str, current: Node) -> Node:
+        graph = self.graph
+        rows = self.names[f"{prefix}ffn_down.weight"].shape[-1]
+        upper = self._linear(f"{prefix}ffn_up", current, rows)
+        if f"{prefix}ffn_gate.weight" in self.names:
+            gate = self._linear(f"{prefix}ffn_gate", current, rows)
+            upper = graph.op("glu", upper.shape, gate, upper)
+        else:
+            upper = graph.op("unary", upper.shape, upper)
+        return self._linear(f"{prefix}ffn_down", upper, self.width)

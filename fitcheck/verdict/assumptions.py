@@ -1,0 +1,127 @@
+"""What an answer assumes because nobody said it, and what another value would change: the line under its headline.
+
+System memory and free disk are always named where they were not given. Everything else, of the machine or of the
+question, is named where another value that somebody may well have meant moves the verdict, or memory or time by more
+than a tenth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from fitcheck.hardware.machine import Machine
+from fitcheck.memory.weighing import Verdict
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Ask, Default, Runtime, Wanted
+from fitcheck.runtimes.imagined import without_display
+from fitcheck.speed.floor import Floor
+from fitcheck.units import GIB, format_gb
+from fitcheck.verdict.judge import judge
+from fitcheck.verdict.report import Assumption, Cell
+from fitcheck.verdict.usual_memory import RAM, RAM_SIZES
+
+_MEMORY = ("card memory", "system memory")
+DECIDES = 0.1  # a smaller change of memory or time is not worth a word in a headline
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a reader compares: the verdict, and amounts by name."""
+
+    verdict: str
+    amounts: dict[str, float]
+
+
+def assumptions_of(cell: Cell, wanted: Wanted, floor: Floor) -> tuple[Assumption, ...]:
+    """What the answer that ``cell`` stands for assumes, the machine first."""
+    runtime = registry.get(cell.placement.runtime)
+    found = [*_memory(runtime, cell, floor), *_disk(cell)]
+    before = _of_cell(cell)
+    for default in (*_machine(cell.ask), *runtime.defaults(cell.ask, wanted)):
+        effect = _effect(before, _outcome(runtime, default.other, floor))
+        if effect is not None:
+            found.append(Assumption(default.typed.split()[0], default.words, f"{default.typed}: {effect}"))
+    return tuple(found)
+
+
+def _memory(runtime: Runtime, cell: Cell, floor: Floor) -> Iterator[Assumption]:
+    """System memory that was filled in, and the nearest sizes with another verdict."""
+    machine, have = cell.ask.machine, cell.ask.machine.ram_total
+    if RAM not in machine.assumed or have is None:
+        return
+    changes = []
+    for sizes in ([size for size in reversed(RAM_SIZES) if size < have], [size for size in RAM_SIZES if size > have]):
+        for size in sizes:
+            ask = replace(cell.ask, machine=replace(machine, ram_total=size))
+            found = judge(runtime, ask, cell.footprint, cell.duration, floor).verdict
+            if found is not cell.verdict:
+                changes.append(f"--ram {size // GIB}GB: {found}")
+                break
+    words = f"{have // GIB} GB of system memory, {_usual(machine)}"
+    yield Assumption("--ram", words, "; ".join(changes) or "--ram says another")
+
+
+def _usual(machine: Machine) -> str:
+    return "the most usual beside such a card" if len(machine.gpus) == 1 else "the most usual beside such cards"
+
+
+def _disk(cell: Cell) -> Iterator[Assumption]:
+    """No amount of free disk is usual, so the answer says what it takes."""
+    if cell.ask.machine.disk_free is None and cell.ask.tier.local_path is None:
+        words = f"{format_gb(cell.footprint.disk, 1)} of free disk for the files"
+        yield Assumption("--disk", words, "--disk says what there is")
+
+
+def _machine(ask: Ask) -> Iterator[Default]:
+    """A screen on the card, and a slot as wide as the card."""
+    if not ask.machine.gpus:
+        return
+    if ask.card.display is None:
+        for change in without_display(ask):
+            yield Default("a screen on this card", "--headless", change.ask)
+    link = ask.card.link
+    if link.assumed and link.pcie_generation and link.pcie_lanes and link.pcie_lanes > 1:
+        narrow = replace(link, pcie_lanes=link.pcie_lanes // 2)
+        gpus = tuple(
+            replace(gpu, link=narrow) if index == ask.gpu else gpu for index, gpu in enumerate(ask.machine.gpus)
+        )
+        generation, lanes = link.pcie_generation, link.pcie_lanes
+        yield Default(
+            f"a slot of PCIe {generation}.0 x{lanes}",
+            f"--pcie {generation}x{lanes // 2}",
+            replace(ask, machine=replace(ask.machine, gpus=gpus)),
+        )
+
+
+def _outcome(runtime: Runtime, ask: Ask, floor: Floor) -> _Outcome:
+    footprint = runtime.footprint(ask)
+    duration = runtime.duration(ask, footprint)
+    judged = judge(runtime, ask, footprint, duration, floor)
+    on_card = footprint.cards[judged.gpu].card.best if footprint.cards else 0
+    amounts: dict[str, float] = dict(zip(_MEMORY, (on_card, footprint.host.total.best), strict=True))
+    rate, seconds = (None, None) if duration is None else (duration.rate("generation"), duration.seconds)
+    if ask.workload.task.read_along:
+        amounts |= {} if rate is None else {"tokens a second": rate.best}
+    elif seconds is not None:
+        amounts["time"] = seconds.best
+    return _Outcome(str(judged.verdict), amounts)
+
+
+def _of_cell(cell: Cell) -> _Outcome:
+    """The same of the cell itself, without what records changed in it: both sides are estimates."""
+    runtime = registry.get(cell.placement.runtime)
+    return replace(_outcome(runtime, cell.ask, Floor()), verdict=str(cell.verdict))
+
+
+def _effect(before: _Outcome, after: _Outcome) -> str | None:
+    """What changes most, in words; ``None`` where it decides nothing."""
+    if after.verdict != before.verdict:
+        return after.verdict
+    both = [(name, value, after.amounts[name]) for name, value in before.amounts.items() if name in after.amounts]
+    runs = before.verdict != Verdict.NO  # of what does not run, no speed is told
+    changes = {name: other / value - 1 for name, value, other in both if value and (runs or name in _MEMORY)}
+    name, change = max(changes.items(), key=lambda item: abs(item[1]), default=("", 0.0))
+    if abs(change) <= DECIDES:
+        return None
+    return f"{abs(change):.0%} {'more' if change > 0 else 'less'} {name}".replace("%", " %")

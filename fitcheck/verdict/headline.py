@@ -1,0 +1,58 @@
+"""The answer in a sentence, made from the cell that the report speaks of and what binds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.models.workload import Task
+from fitcheck.speed.floor import speed_words
+from fitcheck.units import format_gib, format_seconds
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.report import Cell, Report
+
+
+def headline(report: Report) -> str:
+    """The answer in one sentence."""
+    cell, name, where = report.best, report.model.name, report.place
+    reason = cell.judgement.reason
+    if cell.verdict is Verdict.NO:
+        return f"{name} does not run on {where}: {reason}"
+    if cell.verdict is Verdict.UNKNOWN:
+        return f"Whether {name} runs on {where} is unknown: {reason}"
+    if cell.judgement.binding is Constraint.SPEED:
+        return f"{name} on {where} {reason[:1].lower()}{reason[1:-1]}; {_taken(report, cell)} ({cell.evidence.level})."
+    word = "fits" if cell.verdict is Verdict.FITS else cell.judgement.gist
+    verb, _, rest = word.partition(",")
+    so = f"{verb} {'on ' if cell.verdict is not Verdict.FITS else ''}{where}{',' + rest if rest else ''}"
+    return f"{name} {so}: {_taken(report, cell)}{_time(cell)} ({cell.evidence.level})."
+
+
+def _taken(report: Report, cell: Cell) -> str:
+    """The choice and the memory that it takes: ``Q4_K_S in mode low takes 3.6 GiB of 10.9 GiB card memory …``."""
+    how = f"in mode {cell.placement.mode}"
+    if cell.workload.task.read_along:
+        how = f"with {cell.placement.mode} at {cell.workload.context} tokens of context"
+    card = f"{format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory and "
+    return (
+        f"{cell.tier.name} {how} takes {card if report.machine.gpus else ''}"
+        f"{format_gib(cell.footprint.host.total.best)} of system memory"
+    )
+
+
+def _time(cell: Cell) -> str:
+    """The speed in the unit that a person reads; empty where it is unknown."""
+    rate, span = cell.rate("generation"), cell.seconds
+    if cell.workload.task is Task.EMBED:
+        read = cell.rate("prompt")
+        return "" if read is None else f", reading {speed_words(read)}"
+    if cell.workload.task.read_along:
+        return "" if rate is None else f", {speed_words(rate)}"
+    return "" if span is None else f", {format_seconds(span.low)} to {format_seconds(span.high)} {unit(cell)}"
+
+
+def unit(cell: Cell) -> str:
+    """What the seconds make: a batch's images come out together."""
+    one = {"vqa": "an answer", "interleave": "an answer with images"}.get(str(cell.workload.task), "an image")
+    return one if cell.workload.batch == 1 else f"a batch of {cell.workload.batch}"

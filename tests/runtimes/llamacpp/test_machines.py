@@ -1,0 +1,56 @@
+"""Machines as they are: one memory counted once, a carve-out beside it, no card at all."""
+
+from __future__ import annotations
+
+import pytest
+
+import fitcheck
+from fitcheck.errors import CardError
+from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.units import GIB
+
+
+def test_shared_memory_is_counted_once() -> None:
+    shared = fitcheck.check("qwen3-8b", "Apple M4 Pro", ram=48 * GIB, tier="Q4_K_M").best
+    apart = fitcheck.check("qwen3-8b", "RTX 4090", ram=48 * GIB, tier="Q4_K_M").best
+    assert shared.footprint.host.total.best == apart.footprint.host.total.best + shared.need
+
+
+def test_a_carve_out_is_not_taken_from_the_system() -> None:
+    carved = fitcheck.check("qwen3-30b-a3b", "Radeon 8060S", ram=16 * GIB, vram=48 * GIB, tier="Q4_K_M").best
+    assert carved.verdict is Verdict.FITS
+    assert carved.footprint.host.total.best < 4 * GIB
+    limit = fitcheck.check("qwen3-30b-a3b", "Radeon 8060S", ram=64 * GIB, vram=48 * GIB, tier="Q4_K_M").best
+    assert limit.footprint.host.total.best > limit.need
+
+
+def test_what_is_larger_than_a_gb10_has_left_does_not_run() -> None:
+    """122B at Q8_0 needs 121.7 GiB of the 121.69 that such a machine has in all."""
+    best = fitcheck.check("qwen3.5-122b-a10b", "DGX Spark", tier="Q8_0", ctx=8192, sequences=1).best
+    assert best.verdict is Verdict.NO
+
+
+def test_a_machine_without_a_card_runs_on_the_processor() -> None:
+    best = fitcheck.check("qwen3-8b", "none", ram=32 * GIB, tier="Q4_K_M").best
+    assert best.verdict is Verdict.FITS
+    assert best.judgement.binding is Constraint.RAM
+    assert best.footprint.cards == ()
+    rate = best.rate("generation")
+    assert rate is not None
+    assert 0 < rate.low < rate.high
+    quick = fitcheck.check("qwen3-8b", "none", ram=32 * GIB, tier="Q4_K_M", host_bandwidth=400.0).best
+    faster = quick.rate("generation")
+    assert faster is not None
+    assert faster.best > rate.best
+
+
+def test_what_runs_on_cards_alone_is_refused_without_one() -> None:
+    with pytest.raises(CardError, match="runs on a graphics card, and this machine has none"):
+        fitcheck.check("sensenova-u1-8b-mot", "none", ram=64 * GIB)
+
+
+def test_a_small_machine_without_a_card_is_offered_more_memory() -> None:
+    best = fitcheck.check("qwen3-32b", "none", ram=8 * GIB, tier="Q4_K_M").best
+    assert best.verdict is Verdict.NO
+    assert best.flip is not None
+    assert "system memory" in best.flip.change
