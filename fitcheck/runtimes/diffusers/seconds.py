@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
@@ -12,6 +13,7 @@ from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.activations import Made
+from fitcheck.runtimes.diffusers.attention import levels_of
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
@@ -126,7 +128,14 @@ def _work(made: Made, weights: Weights, component: Component, groups: int) -> Wo
         packed += cost.kernels
     traffic += _CAST_TRAFFIC * weights.cast
     table = load(ROOM, "seconds")
-    slower = table["convolutions"]["factor"][component.dtype] if component.role == VAE else _PRECISION[component.dtype]
+    slower = _slowness(component, table["convolutions"])
     matrix, attention = slower * (made.flops - made.attention), _PRECISION[component.dtype] * made.attention
     kernels = made.kernels + table["group"]["kernels"] * groups
     return Work(matrix, attention, table["elementwise"]["share"] * made.traffic, traffic, kernels, packed)
+
+
+def _slowness(component: Component, table: dict[str, Any]) -> float:
+    """How much longer an operation takes than one of a matrix product in 16 bit."""
+    if component.role == VAE:
+        return float(table["factor"][component.dtype])
+    return _PRECISION[component.dtype] * (table["unet"]["factor"] if levels_of(component) else 1.0)
