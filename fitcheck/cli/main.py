@@ -20,6 +20,7 @@ from fitcheck.errors import InputError
 # One module of fitcheck.cli each, in the order of the help.
 COMMANDS = (
     "check",
+    "runs",
     "explain",
     "models",
     "cards",
