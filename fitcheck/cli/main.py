@@ -21,6 +21,7 @@ from fitcheck.errors import InputError
 COMMANDS = (
     "check",
     "runs",
+    "compare",
     "explain",
     "models",
     "cards",
