@@ -61,6 +61,7 @@ class Diffusers(Runtime):
     name = NAME
     families = ("pipeline",)
     options = PipelineOptions
+    needs_card = True
     modes: ClassVar[Mapping[str, str]] = {
         "none": "all weights on the card",
         "model": "one component at a time (enable_model_cpu_offload)",
