@@ -56,9 +56,10 @@ class Laid:
         return self.allocated(end) + self.held.segments - self.held.resident
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """What the estimate laid out, for the duration and the details."""
+    """What the estimate laid out, for the duration and the details; told apart by identity, so that it is quick to
+    look up."""
 
     stages: tuple[Laid, ...]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -37,17 +38,23 @@ def seconds(
     """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced."""
     if layout.untraced:
         return None
-    plan = tuple(passes(layout, tier, offload, _back()))
+    plan, moved = _plan(layout, tier, offload)
     pinned = offload.stream and not offload.low_cpu_mem
     found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
     if found is None:
         return None
-    # there a byte that comes back counts as several; what moved is told in bytes
-    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in passes(layout, tier, offload, 1.0))
     found = replace(found, amounts=(("streamed", moved),))
     if found.seconds is None:
         return found
     return replace(found, seconds=_widened(found.seconds, tier, offload, calibrated=_is_calibrated(calibration)))
+
+
+@lru_cache(maxsize=4096)
+def _plan(layout: Layout, tier: Tier, offload: Offload) -> tuple[tuple[Pass, ...], int]:
+    """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
+    plain = passes(layout, tier, offload, 1.0)
+    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
+    return tuple(passes(layout, tier, offload, _back())), moved
 
 
 def _is_calibrated(calibration: Calibration | None) -> bool:
