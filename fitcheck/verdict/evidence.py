@@ -25,7 +25,7 @@ from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import Said, Seconds, traits_of
 from fitcheck.verdict.shrinkage import Group, Place, fit
 
-_OUT_OF_MEMORY = "oom-gpu"
+_OUT_OF_CARD_MEMORY, _OUT_OF_SYSTEM_MEMORY = "oom-gpu", "oom-host"
 # As many records as change anything: the rest says the same again.
 _MOST_ALIKE, _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE, _MOST_LOOKED_AT = 12, 36, 12, 6, 1000
 
@@ -60,10 +60,12 @@ def _identified(run: Run) -> tuple[Ask, object] | None:
 
 @dataclass
 class _Own:
-    """Runs of one cell on its card: finished, with their asks; out of memory; under a limit with the same layout."""
+    """Runs of one cell on its card: finished, with their asks; out of card memory; out of system memory; under a limit
+    with the same layout."""
 
     exact: list[tuple[Run, Ask]] = field(default_factory=list)
     failed: list[Run] = field(default_factory=list)
+    starved: list[Run] = field(default_factory=list)
     capped: list[Run] = field(default_factory=list)
 
 
@@ -92,7 +94,7 @@ class Known:
 
     def footprint(self, runtime: Runtime, ask: Ask) -> Footprint:
         """The memory of a cell as records leave it; of one on another card as it is estimated."""
-        found = runtime.footprint(ask)
+        found = runtime.spread(ask, runtime.footprint(ask))
         if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
             return found
         return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]
@@ -107,7 +109,8 @@ class Known:
 
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> Memory:
         exact = tuple(run for run, _ in own.exact)
-        return Memory(ask, runtime, exact, tuple(own.failed), tuple(own.capped), self._others(runtime))
+        failed, starved, capped = (tuple(runs) for runs in (own.failed, own.starved, own.capped))
+        return Memory(ask, runtime, exact, failed, starved, capped, self._others(runtime))
 
     def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
         """Runs of this very cell on the card."""
@@ -125,8 +128,10 @@ class Known:
                     own.capped.append(run)
             elif run.outcome == "ok":
                 own.exact.append((run, there[0]))
-            elif run.outcome == _OUT_OF_MEMORY:
+            elif run.outcome == _OUT_OF_CARD_MEMORY:
                 own.failed.append(run)
+            elif run.outcome == _OUT_OF_SYSTEM_MEMORY:
+                own.starved.append(run)
         return own
 
     def _cell(self, run: Run) -> tuple[Ask, object] | None:
