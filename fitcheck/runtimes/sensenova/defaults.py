@@ -15,8 +15,8 @@ _PICTURES = (Task.T2I, Task.EDITING, Task.INTERLEAVE)
 
 
 def defaults(ask: Ask, wanted: Wanted) -> Iterator[Default]:
-    """Sizes in and out, steps, pictures and text that nobody named. Steps and guidance that a distilled tier is made for are
-    its own and no default."""
+    """Sizes in and out, steps, pictures and text that nobody named. Steps and guidance that a distilled tier is made
+    for are its own and no default."""
     work = ask.workload
     if work.references and not wanted.has("reference"):
         count, (width, height) = len(work.references), work.references[0]

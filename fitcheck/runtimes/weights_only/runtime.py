@@ -45,7 +45,7 @@ class WeightsOnly(Runtime):
     """See ``fitcheck.runtimes.base.Runtime``. Serves whatever no other runtime takes, and checkpoints beside them."""
 
     name = NAME
-    families = ("unknown", "language")
+    families = ("unknown", "language", "pipeline")
     options = BoundOptions
     times = False
     modes: ClassVar[Mapping[str, str]] = {

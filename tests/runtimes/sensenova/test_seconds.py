@@ -184,9 +184,7 @@ def test_calibration_scales_compute_and_takes_the_measured_link() -> None:
     assert ends == pytest.approx((1.8 * base, 2 * base, 2.3 * base))
     assert twice is not None
     assert twice.part("compute") == pytest.approx(2 * took("BF16").part("compute"))
-    slow = seconds(
-        ARCH, tier.tensors, T2I, upstream("low"), CARD, LINK, calibration=Calibration(pinned=(SLOW,))
-    )
+    slow = seconds(ARCH, tier.tensors, T2I, upstream("low"), CARD, LINK, calibration=Calibration(pinned=(SLOW,)))
     assert slow is not None
     assert slow.part("streaming") == pytest.approx((9 * LAYERS + ENDS) / 1e9)
     assert known(slow).best == pytest.approx(known(took("BF16")).best + slow.part("streaming"), rel=0.01)
