@@ -92,7 +92,7 @@ class Known:
 
     def footprint(self, runtime: Runtime, ask: Ask) -> Footprint:
         """The memory of a cell as records leave it; of one on another card as it is estimated."""
-        found = runtime.footprint(ask)
+        found = runtime.spread(ask, runtime.footprint(ask))
         if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
             return found
         return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]

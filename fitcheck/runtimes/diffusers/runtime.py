@@ -13,7 +13,7 @@ from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.workload import Task
+from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Runtime, Support, Wanted
 from fitcheck.runtimes.diffusers import changes, commands, support
@@ -25,6 +25,7 @@ from fitcheck.runtimes.diffusers.offloading import (
     NAME,
     NONE,
     SEQUENTIAL,
+    Offload,
     offload_of,
     placement_of,
     policy_of,
@@ -40,8 +41,15 @@ from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
 
-# The estimator is pure, and a site asks for the same footprint on hundreds of cards.
-_estimate = lru_cache(maxsize=4096)(estimate)
+
+# The estimator is pure, and a site asks for the same footprint on hundreds of cards; model and tier are quick to hash.
+@lru_cache(maxsize=4096)
+def _estimate(
+    model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, bench: bool
+) -> Footprint:
+    return estimate(_architecture(model, tier), tier, workload, offload, capability, bench=bench)
+
+
 # beside many tiers, one mode of each kind
 _FEW = (NONE, MODEL, "group-leaf-stream", SEQUENTIAL)
 _NOTHING = Interval.exactly(0)
@@ -81,14 +89,8 @@ class Diffusers(Runtime):
     def footprint(self, ask: Ask) -> Footprint:
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
         capability = measured_capability(ask.card.card.compute_capability) if ask.machine.gpus else None
-        found = _estimate(
-            architecture_of(ask),
-            ask.tier,
-            ask.workload,
-            offload_of(ask.placement),
-            capability,
-            bench=ask.process.bench,
-        )
+        offload = offload_of(ask.placement)
+        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, ask.process.bench)
         if ask.machine.gpus and ask.card.card.unified_memory:
             memory = found.cards[0]
             both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
@@ -117,7 +119,7 @@ class Diffusers(Runtime):
 
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch, diffusers and the card allow of the placement and the tier."""
-        return support.platform(ask, architecture_of(ask), offload_of(ask.placement), self.footprint(ask))
+        return support.platform(ask, architecture_of(ask), offload_of(ask.placement), lambda: self.footprint(ask))
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""
