@@ -19,7 +19,8 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
-from fitcheck.verdict.evidence import ask_of, calibration_of, concerning, known_of
+from fitcheck.verdict.evidence import ask_of
+from fitcheck.verdict.known import calibration_of, concerning, known_of
 from fitcheck.verdict.left_out import left_out, worth
 from fitcheck.verdict.report import Cell, Report
 
