@@ -201,9 +201,7 @@ def _start_afresh(torch: Any, memory: TorchMemory, cuda: bool) -> None:
     memory.allocated_peak = memory.reserved_peak = None
 
 
-def _sized(
-    channel: Channel, engine: Engine, protocol: dict[str, Any], memory: TorchMemory, reporter: Reporter
-) -> None:
+def _sized(channel: Channel, engine: Engine, protocol: dict[str, Any], memory: TorchMemory, reporter: Reporter) -> None:
     for index in range(protocol["warmup"] + protocol["repeats"]):
         memory.synchronize()
         channel.send("pass", edge="begin", index=index, warmup=index < protocol["warmup"])

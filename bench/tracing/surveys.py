@@ -14,15 +14,16 @@ from bench.tracing.recorder import Recording
 Term = tuple[int, ...]
 # a denoiser of tokens: fused attention makes bytes linear in them, its operations quadratic; positions are made by side
 TOKENS = ("batch", "tokens", "text", "height", "width", "frames")
-_LINEAR = [(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1)]
-_SQUARE = [(2, 0, 0, 0, 0), (1, 1, 0, 0, 0), (0, 2, 0, 0, 0)]
+_LINEAR: list[Term] = [(0, 0, 0, 0, 0), *(tuple(int(i == j) for j in range(5)) for i in range(5))]
+_SQUARE: list[Term] = [(2, 0, 0, 0, 0), (1, 1, 0, 0, 0), (0, 2, 0, 0, 0)]
 TOKEN_TERMS: list[Term] = [(batch, *term) for batch in (1, 0) for term in _LINEAR + _SQUARE]
 TEXT = ("batch", "text")
 TEXT_TERMS: list[Term] = [(1, 0), (1, 1), (1, 2), (0, 0), (0, 1), (0, 2)]
 PIXELS = ("batch", "height", "width", "frames")
 PIXEL_TERMS: list[Term] = [
-    (b, h, w, f) for f in (0, 1) for b in (1, 0) for h, w in ((1, 1), (0, 0), (1, 0), (0, 1))
-] + [(1, 2, 2, 0)]  # fmt: skip
+    *((b, h, w, f) for f in (0, 1) for b in (1, 0) for h, w in ((1, 1), (0, 0), (1, 0), (0, 1))),
+    (1, 2, 2, 0),
+]
 
 
 Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]

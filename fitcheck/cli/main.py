@@ -20,6 +20,8 @@ from fitcheck.errors import InputError
 # One module of fitcheck.cli each, in the order of the help.
 COMMANDS = (
     "check",
+    "runs",
+    "compare",
     "explain",
     "models",
     "cards",

@@ -89,6 +89,7 @@ class WorkloadSizes(Block):
     frames: Small | None = None
     prompt_tokens: Count | None = None
     new_tokens: Count | None = None
+    think: Count | None = None
     context: Count | None = None
     batch: Annotated[int, Field(ge=1, le=4096)] = 1
 

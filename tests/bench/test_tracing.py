@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+import torch
 
 from bench.tracing.fitting import Fit, Inexact
 from bench.tracing.packing import Loop, Unpackable, pack

@@ -34,7 +34,7 @@ def empty_module(part: Part) -> nn.Module:
 
 
 def _known(cls: type, config: Any) -> dict[str, Any]:
-    accepted = inspect.signature(cls.__init__).parameters
+    accepted = inspect.signature(cls).parameters
     return {name: value for name, value in config.items() if name in accepted}
 
 
@@ -66,9 +66,9 @@ def materialize(part: Part, module: nn.Module, fill: Fill) -> None:
     for _, _, name, parameter, dtype in list(parameters_of(part, module)):
         new[id(parameter)] = nn.Parameter(fill(name, parameter, dtype), requires_grad=False)
     for owner in module.modules():
-        for leaf, parameter in list(owner._parameters.items()):
-            if parameter is not None and id(parameter) in new:
-                owner._parameters[leaf] = new[id(parameter)]
+        for leaf, held in list(owner._parameters.items()):
+            if held is not None and id(held) in new:
+                owner._parameters[leaf] = new[id(held)]
 
 
 class FixedTokenizer:

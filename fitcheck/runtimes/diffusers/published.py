@@ -53,13 +53,14 @@ def measured() -> Iterator[Measured]:
         size = f"{row['width']}x{row['height']} batch {row['batch']}"
         peak = round(float(row["peak_gib"]) * GIB)
         reserved = row["peak_metric"].startswith("reserved")
+        quantity = "reserved" if reserved else "allocated"
         yield Measured(
             source=row["source"],
             name=f"{row['model']} {row['precision_quant']} {size} {row['offload_mode']}",
             ask=ask,
             allocated=None if reserved else peak,
             reserved=peak if reserved else None,
-            fitted=row["use"] == "fitted",
+            fitted=frozenset({quantity} if row["use"] == "fitted" else ()),
         )
 
 

@@ -58,7 +58,7 @@ def _plan(layout: Layout, tier: Tier, offload: Offload) -> tuple[tuple[Pass, ...
 
 
 def _is_calibrated(calibration: Calibration | None) -> bool:
-    return calibration is not None and calibration.spread is not None
+    return calibration is not None and calibration.ratio("seconds") is not None
 
 
 def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:

@@ -62,7 +62,7 @@ def of(record: dict[str, Any]) -> Replayed:
 
 
 def test_there_are_records_of_every_mode() -> None:
-    modes = {one.values[0]["runtime"]["mode"] for one in records()}  # type: ignore[union-attr,index,call-overload]
+    modes = {one.values[0]["runtime"]["mode"] for one in records()}
     assert modes >= {"none", "model", "group-leaf-stream", "sequential"}
 
 
