@@ -22,6 +22,7 @@ COMMANDS = (
     "check",
     "runs",
     "compare",
+    "plan",
     "explain",
     "models",
     "cards",
