@@ -52,7 +52,7 @@ def buy(
         print(json.dumps({"schema": SCHEMA, **found.to_json()}, indent=2, ensure_ascii=False))
         return
     show(found, own_prices=own_prices)
-    if found.fit or found.unpriced:
+    if found.fit:
         return
     for size in (size for size in _TRIED_RAM if size * GIB > (memory or 0)):
         more = offers([one.card for one in found.lacking], models, Wanted(), accepted(), ram=size * GIB, under=under)
@@ -91,8 +91,8 @@ def show(found: Offers, *, own_prices: bool) -> None:
     print(
         f"{len(found.fit)} of {found.count} cards; {len(found.unpriced)} more without a known price, "
         f"{len(found.unknown)} of which the verdict is unknown, {len(found.dearer)} that cost more, "
-        f"{len(found.lacking)} that do not run it. Prices are {whose} asked at launch. Without --ram each card is asked "
-        f"with the system memory that such a machine usually has: {described()}.",
+        f"{len(found.lacking)} that do not run it. Prices are {whose} asked at launch. Without --ram each card is "
+        f"asked with the system memory that such a machine usually has: {described()}.",
         file=sys.stderr,
     )
 

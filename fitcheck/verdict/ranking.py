@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fitcheck.errors import CardError
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
@@ -110,11 +112,11 @@ def rank(
     whole = [one for one in found if not one[1].read_along or room.holds(one[0])]
     split = sorted((one for one in found if one not in whole and one not in larger), key=_newest)
     ask = _Asker(machine, wanted, index, room, every_tier)
-    rows, misses = _first(map(ask.best, whole), most)
-    for row in map(ask.best, split[: None if every_tier else MOST_SPLITS]):
+    rows, misses = _first(ask.each(whole), most)
+    for row in ask.each(split[: None if every_tier else MOST_SPLITS]):
         (rows if row.verdict is Verdict.FITS else misses).append(row)
     if not misses:
-        misses = [ask.best(one) for one in larger[-MOST_MISSES:]]
+        misses = list(ask.each(larger[-MOST_MISSES:]))
     rows.sort(key=lambda row: _order((row.listing, row.task)))
     told = tuple(with_change(row) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
     unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
@@ -168,6 +170,12 @@ class _Asker:
     room: _Room
     every_tier: bool
     met: list[Row] = field(default_factory=list)
+
+    def each(self, models: Sequence[tuple[Listing, Task]]) -> Iterator[Row]:
+        """One row a model; none for a model that asks for a card on a machine without one."""
+        for one in models:
+            with suppress(CardError):
+                yield self.best(one)
 
     def best(self, one: tuple[Listing, Task]) -> Row:
         """The finest tier that lies whole on the cards, else the usual one with a part of it on the host. Pictures in
