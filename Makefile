@@ -38,6 +38,7 @@ test: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 	$(BIN)/fitcheck validate results --quiet
+	$(BIN)/fitcheck accuracy --results results --check tests/answers/accuracy.json
 	@if [ -e reports/index.html ]; then $(BIN)/fitcheck site build --check --out reports; fi
 
 lint: $(VENV)/dev

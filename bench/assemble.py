@@ -110,7 +110,8 @@ def power_of(trace: Trace, since: float, until: float) -> schema.Power | None:
 def _model(run: CellRun) -> schema.ModelRef:
     cell, report = run.cell, run.loaded.get("report", {})
     tier = catalog.get(cell.model).tier(cell.tier)
-    table = registry.of(cell).table(cell)
+    # an engine that counted its tensors needs no table of the catalog's
+    table = None if report.get("type_bytes") else registry.of(cell).table(cell)
     return schema.ModelRef(
         slug=cell.model,
         tier=cell.tier,
@@ -118,8 +119,8 @@ def _model(run: CellRun) -> schema.ModelRef:
         repository=tier.repository if tier and cell.gguf is None else None,
         file=_file_name(cell.gguf) if cell.gguf else None,
         sha256=file_sha256(cell.gguf) if cell.gguf else None,
-        tensor_digest=report.get("table_digest") or table.digest,
-        quant_bytes=table.bytes_by_type,
+        tensor_digest=report.get("table_digest") or (table.digest if table else None),
+        quant_bytes=table.bytes_by_type if table else report["type_bytes"],
     )
 
 
@@ -255,6 +256,8 @@ def _transfer(run: CellRun) -> schema.Transfer | None:
     if not run.timed:
         return None
     report = run.timed[-1]["report"]
+    if report["streamed_bytes"] is None:
+        return None
     since, until = _timed_window(run)
     streamed = sum(report["streamed_bytes"].values())
     copying, waiting = (sum((report.get(name) or {}).values()) for name in ("copy_seconds", "wait_seconds"))

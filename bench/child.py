@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from typing import Any
 from bench.channel import Channel, beat, die_with_parent
 from bench.context import ContextMeter, cap_memory
 from bench.engines import registry
-from bench.job import Job
+from bench.engines.base import Engine
+from bench.job import Job, workload_of
 from bench.meters.host import peak_rss, resident
 from bench.meters.nvml import NvmlCard, visible_selector
 from bench.meters.torch_memory import TorchMemory
@@ -180,6 +182,26 @@ def _passes(
         seconds=time.perf_counter() - started,
         phases=[asdict(row) for row in memory.take()],
     )
+    _sized(channel, engine, protocol, memory, reporter)
+    for index, size in enumerate(protocol.get("sizes", ()), 1):
+        channel.send("measured", index=index - 1, **_peaks(torch, memory, cell.device == "cuda"))
+        _start_afresh(torch, memory, cell.device == "cuda")
+        engine.resize(workload_of(size))
+        channel.send("size", index=index)
+        _sized(channel, engine, protocol, memory, reporter)
+    engine.close()
+
+
+def _start_afresh(torch: Any, memory: TorchMemory, cuda: bool) -> None:
+    """What the last size left in torch's cache goes back, and peaks count from now on."""
+    gc.collect()
+    if cuda:
+        torch.cuda.empty_cache()
+    memory.fold()
+    memory.allocated_peak = memory.reserved_peak = None
+
+
+def _sized(channel: Channel, engine: Engine, protocol: dict[str, Any], memory: TorchMemory, reporter: Reporter) -> None:
     for index in range(protocol["warmup"] + protocol["repeats"]):
         memory.synchronize()
         channel.send("pass", edge="begin", index=index, warmup=index < protocol["warmup"])
@@ -197,7 +219,6 @@ def _passes(
             report=asdict(report),
             phases=phases,
         )
-    engine.close()
 
 
 def _held(torch: Any, cuda: bool) -> dict[str, Any]:

@@ -103,12 +103,18 @@ class Job:
             if not isinstance(text, str) or len(text) > MAX_JSON:
                 raise ValueError(f"more than {MAX_JSON} characters, or no text")
             data = dict(json.loads(text))
-            placement, workload = _placement(data.pop("placement")), dict(data.pop("workload"))
-            workload["task"] = Task(workload["task"])
-            workload["references"] = tuple((int(width), int(height)) for width, height in workload["references"])
-            return cls(placement=placement, workload=Workload(**workload), **_checked(data))
+            placement, workload = _placement(data.pop("placement")), workload_of(data.pop("workload"))
+            return cls(placement=placement, workload=workload, **_checked(data))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
             raise MeasurementError(f"job: not a job's JSON ({error}); write it with Job.to_json.") from error
+
+
+def workload_of(data: dict[str, Any]) -> Workload:
+    """A workload from its fields as JSON has them. Raises KeyError, TypeError or ValueError for what is none."""
+    values = dict(data)
+    values["task"] = Task(values["task"])
+    values["references"] = tuple((int(width), int(height)) for width, height in values["references"])
+    return Workload(**values)
 
 
 def _placement(data: dict[str, Any]) -> Placement:

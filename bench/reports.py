@@ -29,7 +29,8 @@ class LoadReport:
     """Bytes of weights and where they went.
 
     ``pinned_bytes`` is what was asked for, ``pinned_rounded_bytes`` what the host allocator took for it;
-    ``pageable_bytes`` are weights in ordinary host memory, ``device_bytes`` weights on the card after loading.
+    ``pageable_bytes`` are weights in ordinary host memory, ``device_bytes`` weights on the card after loading;
+    ``type_bytes`` counts them by type where the engine knows better than the catalog.
     """
 
     weights: str
@@ -41,17 +42,19 @@ class LoadReport:
     pageable_bytes: int
     device_bytes: int
     seconds: float
+    type_bytes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PassReport:
-    """One pass. ``streamed_bytes`` and ``copies`` are host-to-device weight traffic by phase; ``copy_seconds`` how long
+    """One pass. ``streamed_bytes`` and ``copies`` are host-to-device weight traffic by phase (``None`` where the
+    runtime moves weights itself and nobody counts); ``copy_seconds`` how long
     its copies ran and ``wait_seconds`` how long the computation stood still for them, ``None`` when not metered.
     ``output_digest`` is the sha256 of the output tensor's bytes, or of the token ids for a text answer."""
 
     seconds: dict[str, float]
     step_seconds: tuple[float, ...]
-    streamed_bytes: dict[str, int]
+    streamed_bytes: dict[str, int] | None
     copies: dict[str, int]
     copy_seconds: dict[str, float] | None
     wait_seconds: dict[str, float] | None

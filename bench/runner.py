@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench.channel import Event
@@ -14,6 +14,7 @@ from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, S
 from bench.meters.host import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
 from fitcheck.errors import MeasurementError
+from fitcheck.models.workload import Workload
 
 PROTOCOL_NAME = "fitcheck-bench"
 PROTOCOL_VERSION = 1
@@ -27,7 +28,7 @@ FLAG_SPREAD = "spread over 15 %"
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """How a cell is measured. ``cap`` in bytes, context included; ``steps_run`` is set when a probe cuts
-    the steps short."""
+    the steps short; ``sizes`` are further workloads that the same process measures with the weights where they are."""
 
     repeats: int = 3
     warmup: int = 1
@@ -35,6 +36,7 @@ class Protocol:
     meters: bool = True
     hang_seconds: float = 300.0
     steps_run: int | None = None
+    sizes: tuple[Workload, ...] = ()
 
 
 @dataclass(slots=True)
@@ -130,6 +132,7 @@ def run_cell(
             "warmup": protocol.warmup,
             "cap": protocol.cap,
             "meters": protocol.meters,
+            "sizes": [asdict(size) for size in protocol.sizes],
         },
     }
     with Child(job, protocol.hang_seconds, argv) as child:

@@ -42,9 +42,17 @@ class Interval(Generic[N]):
     def __add__(self, other: Interval[N]) -> Interval[N]:
         return Interval(self.low + other.low, self.best + other.best, self.high + other.high)
 
+    def at_most(self, limit: N) -> Interval[N]:
+        """The same with no end above ``limit``."""
+        return Interval(min(self.low, limit), min(self.best, limit), min(self.high, limit))
+
     def shift(self, amount: N) -> Interval[N]:
         """All three bounds moved by ``amount``, which is in the interval's own unit."""
         return Interval(self.low + amount, self.best + amount, self.high + amount)
+
+    def scaled(self: Interval[float], factor: float) -> Interval[float]:
+        """Every end times a positive factor."""
+        return Interval(self.low * factor, self.best * factor, self.high * factor)
 
 
 _MEMORY = re.compile(r"\s*(\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)

@@ -18,6 +18,7 @@ from fitcheck.errors import ModelError, OptionError
 from fitcheck.hardware.machine import Machine
 from fitcheck.models import catalog
 from fitcheck.models.model import Model, Tier
+from fitcheck.models.workload import Workload
 from fitcheck.runtimes import registry as runtimes
 from fitcheck.runtimes.base import Wanted
 
@@ -36,6 +37,10 @@ class Engine(Protocol):
 
     def run(self, observer: Observer) -> PassReport:
         """One pass of the workload."""
+        ...
+
+    def resize(self, workload: Workload) -> None:
+        """The next passes run another workload with the weights where they are; an engine may not be able to."""
         ...
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from fitcheck.models import catalog
 MODULES = {
     "sensenova": "bench.engines.sensenova.driver",
     "llama.cpp": "bench.engines.llamacpp.driver",
+    "diffusers": "bench.engines.diffusers.driver",
 }
 
 

@@ -46,6 +46,10 @@ class Trace:
     def __len__(self) -> int:
         return len(self._readings)
 
+    def readings(self) -> tuple[Reading, ...]:
+        """Everything that was read, in order of time."""
+        return tuple(self._readings)
+
     def values(self, name: str, since: float = float("-inf"), until: float = float("inf")) -> Iterator[float]:
         """Values of ``name`` from ``since`` to ``until`` (monotonic seconds, both included), in order of time."""
         return (r.values[name] for r in self._readings if since <= r.at <= until and name in r.values)

@@ -1,15 +1,23 @@
-"""``fitcheck accuracy``: predicted against published, per row and in sum."""
+"""``fitcheck accuracy``: predicted against measured, per row and in sum, and whether it got worse."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fitcheck.errors import RecordError
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.accuracy import AccuracyRow
+    from fitcheck.verdict.accuracy_summary import AccuracySummary
+    from fitcheck.verdict.left_out import Worth
+
+HEADER = ("measured", "quantity", "left out", "rows", "median error", "worst error", "inside", "median width")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,62 +30,171 @@ def register(app: typer.Typer) -> None:
         ] = None,
         json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
         markdown: Annotated[bool, typer.Option("--markdown", help="The summary as a Markdown table.")] = False,
+        check: Annotated[
+            Path | None, typer.Option("--check", help="A kept baseline; exit code 1 where something got worse.")
+        ] = None,
+        keep: Annotated[Path | None, typer.Option("--keep", help="Write the summary as the new baseline.")] = None,
     ) -> None:
-        """Predicted against measured; rows that a constant was fitted on stand apart."""
-        from rich.table import Table
+        """Predicted against measured; no row tests itself, and rows that a constant was fitted on stand apart."""
+        rows = _rows(results)
+        from fitcheck.verdict.accuracy_summary import by_cell_kind, figure_summaries, kept, summarize
 
-        from fitcheck.cli.output import console
-        from fitcheck.verdict.accuracy import figure_summaries, published_rows, recorded_rows, summarize
-
-        rows = published_rows()
-        if results is not None:
-            if not results.is_dir():
-                raise RecordError(f"--results: {results} is not a folder.")
-            rows += recorded_rows(results)
         summaries = [*summarize(rows), *figure_summaries()]
-        if json_:
-            document = {
-                "schema": "fitcheck.accuracy/1",
-                "rows": [asdict(row) | {"error": row.error, "covered": row.covered} for row in rows],
-                "summary": [asdict(summary) for summary in summaries],
-            }
-            print(json.dumps(document, indent=2))
-            return
-        lines = [
-            (
-                summary.origin,
-                summary.quantity + (" (fitted on)" if summary.fitted else ""),
-                str(summary.rows),
-                f"{summary.median:.2%}",
-                f"{summary.worst:.2%}",
-                "" if summary.covered is None else f"{summary.covered} of {summary.rows}",
-            )
-            for summary in summaries
-        ]
-        header = ("measured", "quantity", "rows", "median error", "worst error", "inside the interval")
-        if markdown:
-            print("| " + " | ".join(header) + " |")
-            print("|" + " --- |" * len(header))
-            for line in lines:
-                print("| " + " | ".join(line) + " |")
-            return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("cell", "quantity", "predicted", "interval", "measured", "error", ""):
-            table.add_column(name, justify="left" if name in ("cell", "quantity", "") else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(
-                row.cell,
-                row.quantity,
-                f"{row.predicted:.2f} {row.unit}",
-                f"{row.low:.2f} – {row.high:.2f}",
-                f"{row.published:.2f}",
-                f"{row.error:+.2%}",
-                ("fitted on" if row.fitted else "") + ("" if row.covered else " outside"),
-            )
-        out = console()
-        out.print(table)
+        if keep is not None:
+            keep.write_text(json.dumps(kept(summaries), indent=1) + "\n", "utf-8")
+        if check is not None:
+            _check(check, summaries)
+        elif json_:
+            _print_json(rows, summaries, by_cell_kind(rows), _worth(results))
+        elif markdown:
+            _print_markdown([_line(one) for one in summaries])
+        else:
+            _print_tables(rows, summaries, by_cell_kind(rows))
+            _print_worth(_worth(results))
+
+
+def _rows(results: Path | None) -> list[AccuracyRow]:
+    """All rows, each with its cell left out and again with its machine left out. Raises RecordError."""
+    from fitcheck.verdict.accuracy import Leave, published_rows, recorded_rows
+
+    if results is not None and not results.is_dir():
+        raise RecordError(f"--results: {results} is not a folder.")
+    found = [row for leave in Leave for row in published_rows(leave)]
+    return found if results is None else found + [row for leave in Leave for row in recorded_rows(results, leave)]
+
+
+def _worth(results: Path | None) -> list[tuple[str, Worth]]:
+    """What calibration is worth on the given or the accepted records, for another machine and for the same one."""
+    from fitcheck.records.evidence import accepted
+    from fitcheck.verdict.accuracy import index_of
+    from fitcheck.verdict.left_out import left_out, worth
+
+    index = accepted() if results is None else index_of(results)
+    kinds = (("another", False), ("the same", True))
+    return [(name, one) for name, same in kinds for one in worth(left_out(index, same_machine=same))]
+
+
+def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
+    from rich.table import Table
+
+    from fitcheck.cli.output import console
+
+    header = (
+        "runtime",
+        "seconds of",
+        "machine",
+        "cells",
+        "median error without",
+        "with",
+        "worst without",
+        "with",
+        "inside",
+    )
+    title = "What calibration is worth: every measured cell predicted without records and with all but its own"
+    table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for machine, one in lines:
+        errors = (one.without, one.with_others, one.worst_without, one.worst_with)
+        name = "the whole" if one.name == "seconds" else one.name
+        inside = f"{one.covered} of {one.rows}"
+        table.add_row(one.runtime, name, machine, str(one.rows), *(f"{error:.1%}" for error in errors), inside)
+    out = console()
+    out.print()
+    out.print(table)
+
+
+def _check(path: Path, summaries: Sequence[AccuracySummary]) -> None:
+    """Before and after of what changed; exit code 1 where something is worse than in the baseline. Raises RecordError
+    for one that cannot be read."""
+    from fitcheck.verdict.accuracy_summary import before_and_after, worse
+
+    baseline = _baseline(path)
+    for line in before_and_after(summaries, baseline):
+        print(line)
+    faults = worse(summaries, baseline)
+    for fault in faults:
+        print(f"worse: {fault}")
+    if faults:
+        raise typer.Exit(1)
+    print(f"{len(summaries)} lines, none worse than in {path}.")
+
+
+def _baseline(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as problem:
+        raise RecordError(f"--check: {path} cannot be read as a baseline ({problem}); write one with --keep.") from None
+    needed = {"rows", "median", "worst", "covered", "width"}
+    if not isinstance(found, dict) or not all(isinstance(one, dict) and needed <= one.keys() for one in found.values()):
+        raise RecordError(f"--check: {path} is not a baseline of this command; write one with --keep.")
+    return found
+
+
+def _line(one: AccuracySummary) -> tuple[str, ...]:
+    from fitcheck.verdict.accuracy import Part
+
+    return (
+        one.origin,
+        one.quantity + ("" if one.part == Part.BLIND else f" ({one.part})"),
+        one.left_out,
+        str(one.rows),
+        f"{one.median:.2%}",
+        f"{one.worst:.2%}",
+        "" if one.covered is None else f"{one.covered} of {one.rows}",
+        "" if one.width is None or one.covered is None else f"{one.width:.2f}",
+    )
+
+
+def _print_json(
+    rows: Sequence[AccuracyRow],
+    summaries: Sequence[AccuracySummary],
+    kinds: Sequence[AccuracySummary],
+    calibration: Sequence[tuple[str, Worth]],
+) -> None:
+    document = {
+        "schema": "fitcheck.accuracy/2",
+        "rows": [asdict(row) | {"error": row.error, "covered": row.covered, "width": row.width} for row in rows],
+        "summary": [asdict(summary) for summary in summaries],
+        "by_cell_kind": [asdict(summary) for summary in kinds],
+        "calibration": [{"machine": machine} | asdict(one) for machine, one in calibration],
+    }
+    print(json.dumps(document, indent=2))
+
+
+def _print_markdown(lines: Sequence[tuple[str, ...]]) -> None:
+    print("| " + " | ".join(HEADER) + " |")
+    print("|" + " --- |" * len(HEADER))
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+
+
+def _print_tables(
+    rows: Sequence[AccuracyRow], summaries: Sequence[AccuracySummary], kinds: Sequence[AccuracySummary]
+) -> None:
+    from rich.table import Table
+
+    from fitcheck.cli.output import console
+    from fitcheck.verdict.accuracy import Part
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cell", "quantity", "predicted", "interval", "measured", "error", "left out", ""):
+        side = "left" if name in ("cell", "quantity", "left out", "") else "right"
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(
+            row.cell,
+            row.quantity,
+            f"{row.predicted:.2f} {row.unit}",
+            f"{row.low:.2f} – {row.high:.2f}",
+            f"{row.published:.2f}",
+            f"{row.error:+.2%}",
+            row.left_out,
+            ("" if row.part == Part.BLIND else row.part) + ("" if row.covered else " outside"),
+        )
+    out = console()
+    out.print(table)
+    for title, lines in (("Blind rows by kind of cell", kinds), ("By quantity", summaries)):
         out.print()
-        summary_table = Table(*header, box=None, pad_edge=False, header_style="bold")
-        for line in lines:
-            summary_table.add_row(*line)
+        summary_table = Table(*HEADER, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for one in lines:
+            summary_table.add_row(*_line(one))
         out.print(summary_table)

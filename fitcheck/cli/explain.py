@@ -76,5 +76,8 @@ def register(app: typer.Typer) -> None:
         out.print(f"{'disk':28} {format_gb(footprint.disk)}")
         if cell.duration is not None:
             out.print(f"{'seconds':28} {_took(cell.duration)}")
+        out.print("how we know")
+        for name, how in cell.evidence.named:
+            out.print(f"  {name:26} {how.level}: {how.note}", markup=False, soft_wrap=True)
         for note in (*report.notes, *cell.footprint.assumptions):
             out.print(f"· {note}", markup=False)

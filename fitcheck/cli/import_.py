@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="The model's file: its digests make the model's identity certain."),
         ] = None,
         card: Annotated[Text, typer.Option(help="The card, like 'RTX 4070'.")] = None,
-        task: Annotated[Text, typer.Option(help="t2i, editing, interleave, vqa or chat.")] = None,
+        task: Annotated[Text, typer.Option(help="t2i, editing, t2v, i2v, interleave, vqa, chat or embed.")] = None,
         size: Annotated[Text, typer.Option(help="WIDTHxHEIGHT.")] = None,
         steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
         cfg: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from fitcheck.cli.grouped import GroupedCommand
+from fitcheck.cli.grouped import BARE_METAVAR, GroupedCommand
 from fitcheck.cli.pcie import parse_pcie
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
@@ -160,7 +160,13 @@ def _runtime_parameters(options: Declared) -> list[inspect.Parameter]:
     for name, (one, owners) in options.items():
         kind = (list[one.type] if one.many else one.type) | None  # type: ignore[name-defined]
         flags = (flag(name),) if one.short is None else (flag(name), one.short)
-        shown = typer.Option(*flags, help=one.help, rich_help_panel=", ".join(owners), show_default=False)
+        shown = typer.Option(
+            *flags,
+            help=one.help,
+            rich_help_panel=", ".join(owners),
+            show_default=False,
+            metavar=BARE_METAVAR if one.bare else None,
+        )
         annotation = Annotated[kind, shown]  # type: ignore[valid-type]
         found.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return found

@@ -171,5 +171,6 @@ def narrate(report: Report) -> None:
         answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
         size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
     err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
-    for note in (*report.machine.notes, *report.notes, *report.best.footprint.assumptions):
+    known = [f"{name} {how.level}: {how.note}" for name, how in report.best.evidence.named if how.records]
+    for note in (*report.machine.notes, *report.notes, *known, *report.best.footprint.assumptions):
         err.print(f"· {note}", style="dim", markup=False)

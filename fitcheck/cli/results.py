@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         mode: Annotated[Text, typer.Option(help="Only this offload mode.")] = None,
         runtime: Annotated[Text, typer.Option(help="Only this runtime.")] = None,
         kind: Annotated[Text, typer.Option(help="pass, link, external or llm.")] = None,
-        task: Annotated[Text, typer.Option(help="t2i, editing, interleave, vqa or chat.")] = None,
+        task: Annotated[Text, typer.Option(help="t2i, editing, t2v, i2v, interleave, vqa, chat or embed.")] = None,
         since: Annotated[Text, typer.Option(help="Measured on this day or later, YYYY-MM-DD.")] = None,
         until: Annotated[Text, typer.Option(help="Measured on this day or earlier, YYYY-MM-DD.")] = None,
         limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 100,

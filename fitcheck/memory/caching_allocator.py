@@ -107,6 +107,11 @@ class CachingAllocator:
         while self._pending:
             self._merge(self._pending.popleft()[1])
 
+    def empty_cache(self) -> None:
+        """The host waits, and every segment without a block in use goes back to the driver."""
+        self.settle()
+        self._give_back()
+
     def free_blocks(self, stream: int) -> tuple[tuple[int, int], ...]:
         """(size, address) of every free block of the stream's pool for tensors of more than 1 MiB."""
         pool = self._pools.get((stream, False))

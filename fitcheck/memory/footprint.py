@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fitcheck.units import Interval
 
@@ -53,7 +53,8 @@ class CardMemory:
 
     ``allocated`` <= ``reserved`` <= ``card``: what tensors take, what the allocator holds, and what the card gives up
     in all, context and libraries included, when memory is plentiful. ``required`` is the smallest amount of card memory
-    on which the cell still runs, because an allocator may give cached blocks back under pressure.
+    on which the cell still runs, because an allocator may give cached blocks back under pressure. ``crowded`` says that
+    the process may want more than the card has and give cached blocks back instead.
     """
 
     phases: tuple[Phase, ...]
@@ -61,6 +62,16 @@ class CardMemory:
     reserved: Interval[int]
     card: Interval[int]
     required: Interval[int]
+    crowded: bool = False
+
+    def within(self, total: int) -> CardMemory:
+        """The same on a card that has ``total`` bytes: no process takes more than there is. What does not run there
+        keeps its numbers, which say how much is missing."""
+        if self.card.high <= total or self.required.best > total:
+            return self
+        beside = self.card.best - self.reserved.best
+        reserved = self.reserved.at_most(max(self.allocated.high, total - beside))
+        return replace(self, reserved=reserved, card=self.card.at_most(total), crowded=True)
 
     @property
     def peak(self) -> Phase:

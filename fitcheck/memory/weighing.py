@@ -118,6 +118,8 @@ def weigh_card(memory: CardMemory, vram: Interval[int], gpu: int = 0) -> Margin:
     """Fits when the largest footprint, caches included, goes into the smallest budget; tight when it should still run
     because the allocator gives its cache back, because the footprint may be smaller or the budget larger."""
     verdict = _verdict(memory.card, memory.required, vram)
+    if verdict is Verdict.FITS and memory.crowded:  # the card has no more, whatever the amount says
+        verdict = Verdict.TIGHT
     need = memory.card.best if verdict is not Verdict.NO else memory.required.best
     worst, sure = vram.low - memory.card.high, memory.required.low > vram.high
     return Margin(Constraint.VRAM, need, vram.best, verdict, gpu, worst, sure)

@@ -28,7 +28,8 @@ _MAX_KEY = (1 << 16) - 1
 _MAX_NAME = 1024
 _DAMAGED = "the file is damaged, download it again"
 _HOSTILE = "the file is damaged or hostile, get it from its publisher"
-_MAX_DIMENSIONS = 4
+# ggml itself has 4; files of video denoisers carry the five of their patch embedding (ComfyUI-GGUF, fix_5d_tensors.py)
+_MAX_DIMENSIONS = 5
 _KEPT_TEXT = 64 * KIB
 _KEPT_LENGTH = 4096
 _KEPT_VALUES = 1 << 16
@@ -261,7 +262,8 @@ class _Parser:
             names.add(name)
             (dimensions,) = _U32.unpack(self._window.take(4))
             if dimensions > _MAX_DIMENSIONS:
-                self.fail(f"the tensor {name!r} claims {dimensions:,} dimensions, and 4 is the most", _HOSTILE)
+                most = f"and {_MAX_DIMENSIONS} is the most"
+                self.fail(f"the tensor {name!r} claims {dimensions:,} dimensions, {most}", _HOSTILE)
             *shape, kind, offset = struct.unpack(f"<{dimensions}QIQ", self._window.take(8 * dimensions + 12))
             if kind in BY_GGML_ID:
                 tensors.append(self._tensor(name, tuple(reversed(shape)), kind))

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
+
+
+class Product(Enum):
+    """What a run makes."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    TEXT = "text"
 
 
 class Task(StrEnum):
@@ -11,6 +19,8 @@ class Task(StrEnum):
 
     T2I = "t2i"
     EDITING = "editing"
+    T2V = "t2v"
+    I2V = "i2v"
     INTERLEAVE = "interleave"
     VQA = "vqa"
     CHAT = "chat"
@@ -24,7 +34,21 @@ class Task(StrEnum):
     @property
     def answers(self) -> bool:
         """Whether what comes out is text alone, so that seconds are those of an answer and not of an image."""
-        return self in (Task.CHAT, Task.VQA)
+        return self.produces is Product.TEXT
+
+    @property
+    def produces(self) -> Product:
+        """What comes out; an interleaved answer is counted by its pictures."""
+        return _PRODUCTS.get(self, Product.IMAGE)
+
+
+_PRODUCTS = {
+    Task.T2V: Product.VIDEO,
+    Task.I2V: Product.VIDEO,
+    Task.VQA: Product.TEXT,
+    Task.CHAT: Product.TEXT,
+    Task.EMBED: Product.TEXT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +57,10 @@ class Workload:
 
     Image tasks use ``width``, ``height``, ``steps``, ``cfg``, ``references`` (sizes of the images handed in, width by
     height) and ``images`` (pictures made in an interleaved answer); language tasks use ``context``, ``prompt_tokens``
-    and ``new_tokens``. ``prompt_tokens`` counts text with its system message, without reference images.
+    and ``new_tokens``; video tasks use ``frames`` too. ``prompt_tokens`` counts text with its system message, without
+    reference images. ``think`` counts tokens that are thought before a picture, ``None`` where the model does not
+    think; ``text_assumed`` says that nobody gave the lengths of text that the model writes, so that they are as
+    uncertain as answers differ.
     """
 
     task: Task
@@ -48,6 +75,14 @@ class Workload:
     new_tokens: int = 0
     context: int = 4096
     batch: int = 1
+    think: int | None = None
+    text_assumed: bool = False
+    frames: int = 1
+
+    @property
+    def makes_one_picture(self) -> bool:
+        """Whether the task makes a picture and does not return to text after it."""
+        return self.task in (Task.T2I, Task.EDITING)
 
     def with_(self, **changes: object) -> Workload:
         """The same workload with these fields changed."""

@@ -33,7 +33,7 @@ from fitcheck.pages.view import neighbours
 from fitcheck.records import evidence
 from fitcheck.records.evidence import Index
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.evidence import calibration_for
+from fitcheck.verdict.evidence import concerning
 from fitcheck.verdict.usual_machine import ask
 
 MANIFEST = "manifest.json"
@@ -183,13 +183,13 @@ def _documents(inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None) ->
     entries: dict[tuple[str, str], dict[str, Any]] = {}
     todo: list[tuple[tuple[str, str], str, _Job]] = []
     known = old.manifest.get("checks", {})
-    indices = {card.slug: evidence.build(inputs.records_of(card.slug)) for card in inputs.cards}
+    everything = evidence.build(inputs.records)
     for model in inputs.models:
         for card in inputs.cards:
-            own, index = inputs.records_of(card.slug, model.slug), indices[card.slug]
+            own, index = inputs.records_of(card.slug, model.slug), concerning(everything, card, model)
             accuracy = inputs.accuracy_of(model, card.slug)
-            # records of other models count only through the rates that they lend this one
-            lent = [calibration_for(card, tier.name, index) for tier in model.tiers]
+            # records of other models and cards count through what they lend this one
+            lent = sorted(one.id for part in (index.rows, index.links) for one in part)
             key = digest([inputs.engine, model.slug, card.slug, digest_json(own), repr(lent), repr(accuracy)])
             address = f"check/{model.slug}/{card.slug}/"
             entry = known.get(address)

@@ -20,7 +20,7 @@ from fitcheck.pages.inputs import Inputs, digest, digest_json, newest_first
 from fitcheck.pages.view import Crumb
 from fitcheck.runtimes import registry
 from fitcheck.units import GIB
-from fitcheck.verdict.accuracy import summarize
+from fitcheck.verdict.accuracy_summary import summarize
 
 POPULAR = ("rtx-3060-12gb", "rtx-4060-ti-16gb", "rtx-4070", "rtx-5070-ti", "rtx-4090", "rtx-5090")
 LIST_SCHEMA = "fitcheck.list/1"

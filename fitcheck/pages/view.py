@@ -37,6 +37,14 @@ def matrix(report: Mapping[str, Any]) -> tuple[list[str], list[tuple[int, list[i
     return modes, rows
 
 
+_QUANTITIES = (("card memory", "memory"), ("system memory", "host"), ("time", "seconds"))
+
+
+def known(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(Name, key) of the quantities that records say something of."""
+    return [(name, key) for name, key in _QUANTITIES if evidence[key]["records"]]
+
+
 def siblings(report: Mapping[str, Any]) -> list[int]:
     """The cells of the tier in focus, in the order of the matrix' modes."""
     _, rows = matrix(report)

@@ -17,8 +17,8 @@ MEANINGS = {
 }
 EVIDENCE = {
     "estimated": "computed from the model's real tensor sizes; nobody has sent a measurement of this card yet",
-    "calibrated": "computed, with rates measured on this card",
-    "measured": "measured on this card",
+    "calibrated": "computed, and corrected by measurements of other cells on this card or on its architecture",
+    "measured": "this very cell was measured on this card, and the measured number stands here",
 }
 TASKS = {
     "t2i": "Make an image from text",

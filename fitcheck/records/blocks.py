@@ -41,7 +41,7 @@ from fitcheck.records.fields import (
 from fitcheck.records.sizes import used_sizes
 
 OutcomeKind = Literal["ok", "oom-gpu", "oom-host", "killed", "hang", "error"]
-TaskName = Literal["t2i", "editing", "interleave", "vqa", "chat", "embed"]
+TaskName = Literal["t2i", "editing", "t2v", "i2v", "interleave", "vqa", "chat", "embed"]
 
 
 class ModelRef(Block):
@@ -86,8 +86,10 @@ class WorkloadSizes(Block):
     image_cfg: Annotated[float, Field(ge=0, le=1000)] | None = None
     references: Annotated[tuple[tuple[Pixels, Pixels], ...], Field(max_length=MAX_ITEMS)] | None = None
     images: Small | None = None
+    frames: Small | None = None
     prompt_tokens: Count | None = None
     new_tokens: Count | None = None
+    think: Count | None = None
     context: Count | None = None
     batch: Annotated[int, Field(ge=1, le=4096)] = 1
 

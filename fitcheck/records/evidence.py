@@ -1,4 +1,4 @@
-"""What the records say about one cell: measured there, measured on the same card, measured with the same runtime.
+"""The index of records that a check reads: runs and link records in short.
 
 No pydantic and no database here, because a fit check must stay fast: it reads one index of the accepted records
 (``data/results.json``, made by ``scripts/pack_results.py``) and this user's own records of the asked card.
@@ -10,14 +10,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
+from zlib import crc32
 
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task
 from fitcheck.records.bounded import read_bounded
-from fitcheck.records.run import CellKey, Run, sizes_of, tuples
+from fitcheck.records.run import CellKey, Run, TokenTest, sizes_of, tuples
 
 BENCH = "fitcheck-bench"
 INDEX = Path(__file__).parent / "data" / "results.json"
@@ -50,49 +52,8 @@ class LinkRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """``n`` values: their median and range."""
-
-    n: int
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Summary | None:
-        """Of the values that are known; ``None`` where none is."""
-        known = [value for value in values if value is not None]
-        return cls(len(known), median(known), min(known), max(known)) if known else None
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """``exact``: finished runs of this very cell on the real card with real weights. ``simulated``: the same cell on
-    the card under a cap, or with synthetic weights. ``failed``: runs of the cell that did not finish. ``same_card`` and
-    ``same_runtime``: other runs to calibrate on. ``links``: the card's measured rates."""
-
-    exact: tuple[Run, ...] = ()
-    simulated: tuple[Run, ...] = ()
-    failed: tuple[Run, ...] = ()
-    same_card: tuple[Run, ...] = ()
-    same_runtime: tuple[Run, ...] = ()
-    links: tuple[LinkRow, ...] = ()
-
-    @property
-    def level(self) -> str:
-        """``measured``, ``calibrated`` or ``estimated``."""
-        if self.exact:
-            return "measured"
-        return "calibrated" if self.simulated or self.same_card or self.same_runtime or self.links else "estimated"
-
-    def summary(self, name: str) -> Summary | None:
-        """n, median and range of a ``Run`` field (``seconds``, ``allocated``…) over ``exact``."""
-        return Summary.of(getattr(row, name) for row in self.exact)
-
-
-@dataclass(frozen=True, slots=True)
 class Index:
-    """Runs and link rates to look evidence up in; ``+`` counts a record in both once."""
+    """Runs and link records of any cards; ``+`` counts a record in both once."""
 
     rows: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
@@ -105,27 +66,10 @@ class Index:
             self.links + tuple(link for link in other.links if link.id not in seen),
         )
 
-
-def find(key: CellKey, card: str, index: Index | None = None) -> Evidence:
-    """The evidence for a cell on the card of that catalog slug. Without ``index``: accepted records and this user's."""
-    index = accepted() + local(card) if index is None else index
-    here = [row for row in index.rows if row.card == card]
-    cell = [row for row in here if row.cell == key]
-    done = [row for row in cell if row.outcome == "ok"]
-    return Evidence(
-        exact=tuple(row for row in done if row.genuine),
-        simulated=tuple(row for row in done if not row.genuine),
-        failed=tuple(row for row in cell if row.outcome != "ok"),
-        same_card=tuple(row for row in here if row.cell != key and row.outcome == "ok"),
-        same_runtime=tuple(
-            row
-            for row in index.rows
-            if row.card != card
-            and row.outcome == "ok"
-            and (row.cell.runtime, row.cell.revision) == (key.runtime, key.revision)
-        ),
-        links=tuple(link for link in index.links if link.card == card),
-    )
+    def of(self, card: str) -> Index:
+        """The records of one card."""
+        rows, links = [row for row in self.rows if row.card == card], [link for link in self.links if link.card == card]
+        return Index(tuple(rows), tuple(links))
 
 
 @cache
@@ -146,7 +90,7 @@ def local(card: str, root: Path | None = None) -> Index:
     folder = (root or local_root()) / card
     if not folder.is_dir():
         return Index()
-    return build(_documents(sorted(folder.glob("*/*.json"), key=_age)[:_MOST_LOCAL]))
+    return build(_documents(sorted(folder.glob("*/*.json"), key=_age)[:_MOST_LOCAL]), own=True)
 
 
 def _age(path: Path) -> float:
@@ -166,14 +110,16 @@ def _documents(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
             yield document
 
 
-def build(documents: Iterable[dict[str, Any]]) -> Index:
-    """The index of records given as JSON documents; what is neither a pass nor a link record is left out."""
+def build(documents: Iterable[dict[str, Any]], *, own: bool = False) -> Index:
+    """The index of records given as JSON documents, this user's ``own`` or others'; what is neither a run on a card nor
+    a link record is left out."""
     rows, links = [], []
     for document in documents:
         try:
-            if document.get("kind") == "pass" and document.get("card"):
-                rows.append(_sound(_row(document)))
-            elif document.get("kind") == "link":
+            kind = document.get("kind")
+            if kind in _READERS and document.get("card"):
+                rows.append(_sound(_READERS[kind](document, own)))
+            elif kind == "link":
                 links.append(_sound(_link(document)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
@@ -182,34 +128,39 @@ def build(documents: Iterable[dict[str, Any]]) -> Index:
 
 def _sound(row: R) -> R:
     """``row``, whose values are what their fields say. Raises ValueError when a file of unknown origin held others."""
-    for name, fits, optional in _checks(type(row)):  # type: ignore[arg-type]
-        value = getattr(row, name)
-        if not (optional and value is None) and not fits(value):
-            raise ValueError(f"{name} is of another kind")
-    if isinstance(row, Run):
+    values_of, kinds = _checks(type(row))  # type: ignore[arg-type]
+    for value, allowed in zip(values_of(row), kinds, strict=True):
+        kind = type(value)
+        if kind not in allowed or (kind in _NUMBERS and not 0 <= value < _HIGHEST):
+            raise ValueError("a field is of another kind")
+    if isinstance(row, LinkRow):
+        if not (_is_rates(row.matmul) and _is_rates(row.dequantization)):
+            raise ValueError("a rate is no number")
+    elif isinstance(row, Run):
         _sound(row.cell)
         if not all(_is_size(value) for _, value in row.cell.sizes):
             raise ValueError("a size is no number")
+        if not all(isinstance(value, _PLAIN) for _, value in row.settings):
+            raise ValueError("a setting is neither text nor number")
+        for test in row.tests:
+            _sound(test)
     return row
 
 
 @cache
-def _checks(kind: type) -> tuple[tuple[str, Callable[[Any], bool], bool], ...]:
-    """(field, what its values have to be, whether it may be None) of the fields that have a plain type."""
-    plain = ((one.name, str(one.type)) for one in fields(kind))
-    return tuple(
-        (name, _FITS[kind_name], stated != kind_name)
-        for name, stated in plain
-        if (kind_name := stated.removesuffix(" | None")) in _FITS
+def _checks(kind: type) -> tuple[Callable[[Any], tuple[Any, ...]], tuple[frozenset[type], ...]]:
+    """What reads the fields that have a plain type, and the types of their values."""
+    plain = {one.name: str(one.type) for one in fields(kind)}
+    stated = {name: text for name, text in plain.items() if text.removesuffix(" | None") in _KINDS}
+    none = {type(None)}
+    kinds = (
+        _KINDS[text.removesuffix(" | None")] | (none if text.endswith(" | None") else set()) for text in stated.values()
     )
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _HIGHEST
+    return attrgetter(*stated), tuple(kinds)
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < _HIGHEST
+    return type(value) in _NUMBERS and 0 <= value < _HIGHEST
 
 
 def _is_size(value: Any) -> bool:
@@ -220,12 +171,11 @@ def _is_rates(value: Any) -> bool:
     return all(isinstance(name, str) and _is_number(rate) for name, rate in value.items())
 
 
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "str": lambda value: isinstance(value, str),
-    "int": _is_whole,
-    "float": _is_number,
-    "Mapping[str, float]": _is_rates,
-}
+# what a record may leave out, beside what is None
+_USUAL = {"cards": 1, "own": False, "tests": (), "settings": ()}
+_PLAIN = (str, int, float, bool, type(None))
+_NUMBERS = frozenset((int, float))
+_KINDS: dict[str, frozenset[type]] = {"str": frozenset((str,)), "int": frozenset((int,)), "float": _NUMBERS}
 
 
 def pack(index: Index) -> bytes:
@@ -239,12 +189,15 @@ def pack(index: Index) -> bytes:
 
 
 def _sparse(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+    """Without what every reader takes to be so."""
+    return {name: value for name, value in values.items() if value is not None and _USUAL.get(name, ...) != value}
 
 
 def _row_of(values: dict[str, Any]) -> Run:
     cell = values.pop("cell")
     cell["sizes"] = tuple((name, tuples(value)) for name, value in cell["sizes"])
+    values["tests"] = tuple(TokenTest(**test) for test in values.get("tests", ()))
+    values["settings"] = tuple((name, value) for name, value in values.get("settings", ()))
     return Run(cell=CellKey(**cell), **values)
 
 
@@ -252,7 +205,7 @@ def _link_of(values: dict[str, Any]) -> LinkRow:
     return LinkRow(**values | {name: tuples(values.get(name, ())) for name in ("pinned", "pageable")})
 
 
-def _row(document: dict[str, Any]) -> Run:
+def _row(document: dict[str, Any], own: bool) -> Run:
     card, model, runtime = document["card"], document["model"], document["runtime"]
     protocol, memory, workload = document["protocol"], document["memory"], document["workload"]
     transfer, power = document.get("transfer", {}), document.get("power", {})
@@ -298,7 +251,59 @@ def _row(document: dict[str, Any]) -> Run:
         bench=document["source"]["tool"] == BENCH,
         works=(document.get("limit") or {}).get("works"),
         fails=(document.get("limit") or {}).get("fails"),
+        cards=card.get("count", 1),
+        before=memory.get("device_before"),
+        ram=(document.get("machine") or {}).get("ram"),
+        requested=document["outcome"].get("requested"),
+        machine=_machine(document),
+        own=own,
     )
+
+
+def _token_row(document: dict[str, Any], own: bool) -> Run:
+    """A run of a program that reports tokens a second. Its workload is in its tests."""
+    card, model, runtime = document["card"], document["model"], document["runtime"]
+    memory, tags = document.get("memory") or {}, document.get("tags") or ()
+    settings = dict(document["settings"]) | ({"tags": ",".join(sorted(tags))} if tags else {})
+    return Run(
+        id=document["id"],
+        card=card["slug"],
+        card_memory=card.get("memory"),
+        cell=CellKey(
+            model["slug"], model["tier"], Task.CHAT.value, (), runtime["name"], runtime.get("version"), None, None
+        ),
+        weights=model["weights"],
+        outcome=document["outcome"]["result"],
+        created=document["created"],
+        samples=document["protocol"].get("repeats", 0),
+        process=memory.get("process"),
+        device=memory.get("device"),
+        rss=memory.get("rss"),
+        compute_capability=card.get("compute_capability"),
+        bench=False,
+        cards=card.get("count", 1),
+        before=memory.get("device_before"),
+        ram=(document.get("machine") or {}).get("ram"),
+        machine=_machine(document),
+        own=own,
+        tests=tuple(_test(rate) for rate in document.get("rates") or ()),
+        settings=tuple(sorted(settings.items())),
+    )
+
+
+def _test(rate: Mapping[str, Any]) -> TokenTest:
+    return TokenTest(rate["prompt_tokens"], rate["new_tokens"], rate.get("depth", 0), float(rate["mean"]))
+
+
+# kind of record → what reads a run from it
+_READERS: dict[str, Callable[[dict[str, Any], bool], Run]] = {"pass": _row, "llm": _token_row}
+
+
+def _machine(document: Mapping[str, Any]) -> str:
+    """Eight digits that tell machines apart as far as records describe them; they name nobody."""
+    told = document.get("machine") or {}
+    facts = document.get("submitter"), *(told.get(name) for name in ("cpu", "ram", "os", "os_version"))
+    return f"{crc32(repr(facts).encode()):08x}"
 
 
 def _link(document: dict[str, Any]) -> LinkRow:

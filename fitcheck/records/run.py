@@ -43,11 +43,26 @@ class CellKey:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTest:
+    """Tokens a second of one test: ``prompt`` tokens read, ``new`` ones generated, or both, after ``depth`` cached."""
+
+    prompt: int
+    new: int
+    depth: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One pass in short. Bytes and seconds; ``seconds`` is the median of the timed runs and ``None`` for a probe, which
-    ran fewer steps than its workload. ``cap`` is the memory limit that a larger card was given, in bytes; ``works`` and
-    ``fails`` the caps between which a search ended; ``warm`` says that passes came before the measured ones, ``bench``
-    that fitcheck's own bench ran it."""
+    """One pass or token test in short. Bytes and seconds; ``seconds`` is the median of the timed runs, ``None`` for a
+    probe, which ran fewer steps than its workload. ``cap`` is the memory limit that a larger card was given, in bytes;
+    ``works`` and ``fails`` the caps between which a search ended; ``warm`` says that passes came before the measured
+    ones, ``bench`` that fitcheck's own bench ran it.
+
+    ``cards`` of the kind took part; ``before`` is what the card held before the run, ``requested`` what an allocation
+    asked for that failed; ``ram`` the system memory in all. ``machine`` tells machines apart without naming any;
+    ``own`` marks runs of this user. ``tests`` and ``settings`` are those of a program that reports tokens a second.
+    """
 
     id: str
     card: str
@@ -77,6 +92,14 @@ class Run:
     bench: bool = True
     works: int | None = None
     fails: int | None = None
+    cards: int = 1
+    before: int | None = None
+    requested: int | None = None
+    ram: int | None = None
+    machine: str | None = None
+    own: bool = False
+    tests: tuple[TokenTest, ...] = ()
+    settings: Sizes = ()
 
     @property
     def genuine(self) -> bool:
@@ -88,6 +111,29 @@ class Run:
         """The workload that was run."""
         sizes = dict(self.cell.sizes) | {"prompt_tokens": self.prompt_tokens}
         return Workload(Task(self.cell.task), **sizes)
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """One of the program's settings; ``default`` where the record does not state it."""
+        return next((value for key, value in self.settings if key == name and value is not None), default)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """All that decides which cell it is a run of, and nothing of what came of it."""
+        tests = tuple((test.prompt, test.new, test.depth) for test in self.tests)
+        software = (self.attention, self.compute_capability, self.settings, self.warm, self.bench)
+        return self.cell, self.card, self.card_memory, self.cap, self.cards, self.prompt_tokens, software, tests
+
+    @property
+    def on_card(self) -> int | None:
+        """Bytes that the run took of its card: the driver's count for the process, else what the card held more than
+        before; ``None`` where neither was seen, or where there are several cards."""
+        if self.cards > 1:
+            return None
+        if self.process:
+            return self.process
+        if not self.device or self.before is None:
+            return None
+        return self.device - self.before if self.device > self.before else None
 
 
 def sizes_of(values: Mapping[str, Any], task: Task) -> Sizes:

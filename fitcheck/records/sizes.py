@@ -6,9 +6,11 @@ from fitcheck.models.workload import Task, Workload
 
 _PICTURE = ("width", "height", "steps", "cfg")
 USED: dict[Task, tuple[str, ...]] = {
-    Task.T2I: (*_PICTURE, "batch"),
-    Task.EDITING: (*_PICTURE, "image_cfg", "references", "batch"),
-    Task.INTERLEAVE: (*_PICTURE, "image_cfg", "references", "images", "new_tokens", "batch"),
+    Task.T2I: (*_PICTURE, "batch", "think"),
+    Task.EDITING: (*_PICTURE, "image_cfg", "references", "batch", "think"),
+    Task.T2V: (*_PICTURE, "frames", "batch"),
+    Task.I2V: (*_PICTURE, "frames", "references", "batch"),
+    Task.INTERLEAVE: (*_PICTURE, "image_cfg", "references", "images", "new_tokens", "batch", "think"),
     Task.VQA: ("references", "prompt_tokens", "new_tokens", "batch"),
     Task.CHAT: ("prompt_tokens", "new_tokens", "context", "batch"),
     Task.EMBED: ("prompt_tokens", "context", "batch"),

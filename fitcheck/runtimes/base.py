@@ -6,7 +6,7 @@ into memory, seconds, support, changes and commands. All of it is pure: no I/O, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,9 +16,11 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Architecture, Model, Tier
 from fitcheck.models.workload import Task, Workload
+from fitcheck.records.sizes import used_sizes
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import Floor, floor_of
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import WHOLE, Observation, Timing, whole
 
 if TYPE_CHECKING:
     from fitcheck.records.run import Run
@@ -43,11 +45,14 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """How the run is made: by the runtime's own program or by fitcheck's bench, and whether the process has made an
-    image or answer before (``warm``)."""
+    """How the run is made: by the runtime's own program or by fitcheck's bench, whether the process has made an
+    image or answer before (``warm``), and whether its seconds hold what happens once in a process (``first``).
+    ``left_out`` names a measured cell whose own rows may not enter the answer, where it is tested."""
 
     bench: bool = False
     warm: bool = False
+    first: bool = False
+    left_out: str = ""
 
 
 OWN_PROGRAM = Process()
@@ -151,8 +156,10 @@ class Support:
 class Measured:
     """A published measurement as the estimator sees it: bytes and seconds, ``None`` where nothing was measured.
 
-    ``fitted`` says that a constant was fitted on the row or an input inferred from it, ``calibrates`` that other rows'
-    seconds are calibrated on it.
+    ``fitted`` names the quantities (``allocated``, ``reserved``, ``host``, ``seconds``) that a constant was fitted on
+    or an input inferred from in this row, ``levels`` those whose level of this vendor's or generation's cards was (it
+    can be left out with the machine), ``widens`` those that set the width of an interval; ``machine`` tells rows of one
+    machine from those of another. ``inferred_text`` says that how much text the run wrote is not known.
     """
 
     source: str
@@ -163,8 +170,11 @@ class Measured:
     on_card: int | None = None
     host: int | None = None
     seconds: float | None = None
-    fitted: bool = False
-    calibrates: bool = False
+    fitted: frozenset[str] = frozenset()
+    levels: frozenset[str] = frozenset()
+    widens: frozenset[str] = frozenset()
+    machine: str = ""
+    inferred_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +230,11 @@ class Runtime(Protocol):
         """Memory of the cell on every card of the machine and on its host."""
         ...
 
+    def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
+        """The footprint of a cell that is shown, its intervals as wide as what nobody said of the program leaves them.
+        Best estimates and the host's amounts, on which the verdict hangs, stay."""
+        return footprint
+
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """How long it takes; ``None`` where nothing is known of the card's rates."""
         ...
@@ -256,6 +271,33 @@ class Runtime(Protocol):
     def ask_of(self, run: Run) -> Ask | None:
         """The cell that a record measured; ``None`` for one that this release does not know."""
         ...
+
+    def alike(self, ask: Ask) -> Hashable:
+        """What two runs share that are runs of the same cell, on whichever machine."""
+        sizes = tuple(used_sizes(ask.workload).items())
+        return ask.model.slug, ask.tier.name, ask.workload.task, sizes, ask.placement
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """What the seconds are made of at the best estimate: one timing, or one for each rate by its name. Of records
+        those of the link are in it. Empty where nothing is known of the card's rates."""
+        found = self.duration(ask, self.footprint(ask), links)
+        return {} if found is None or found.seconds is None else {WHOLE: whole(self.name, found.seconds.best)}
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
+        """The seconds that a record of ``ask`` holds beside what they are predicted from."""
+        if run.seconds:
+            timing = self.timings(ask, links).get(WHOLE)
+            if timing is not None:
+                yield Observation(WHOLE, timing, run.seconds)
+
+    def stated(self, ask: Ask) -> Settings:
+        """The ``settings`` block of a record of ``ask``, from which ``ask_of`` reads it back; empty where the
+        ``runtime`` block says it all."""
+        return ()
+
+    def host_bytes(self, run: Run) -> int | None:
+        """What a record says of system memory, in bytes; ``None`` where its meter also counts what can be dropped."""
+        return run.rss or None
 
     def recorded(self, placement: Placement) -> dict[str, Any]:
         """How a record's ``runtime`` block names ``placement``: name, revision, mode, policy, prefetch."""

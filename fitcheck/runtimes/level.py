@@ -12,12 +12,13 @@ from fitcheck.runtimes.base import Ask, Runtime, Support
 @dataclass(frozen=True, slots=True)
 class Level:
     """The verdict, what binds, and where both come from; ``support`` is set when the platform and not an amount
-    decides."""
+    decides, ``also`` when it allows no more than the amounts do."""
 
     verdict: Verdict
     binding: Constraint
     weighed: Weighed
     support: Support | None = None
+    also: Support | None = None
 
     def holds(self, constraint: Constraint) -> bool:
         """Whether that resource alone is enough even in the pessimistic case, or not judged."""
@@ -42,4 +43,5 @@ def level_of(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
         return Level(support.verdict, support.constraint, weighed, support)
     if support.verdict.rank > weighed.verdict.rank:
         return Level(support.verdict, support.constraint, weighed, support)
-    return Level(weighed.verdict, weighed.binding.constraint, weighed)
+    also = support if support.verdict is weighed.verdict else None
+    return Level(weighed.verdict, weighed.binding.constraint, weighed, also=also)

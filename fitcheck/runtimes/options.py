@@ -11,13 +11,15 @@ from fitcheck.errors import OptionError
 from fitcheck.runtimes.base import Wanted
 
 T = TypeVar("T")
+BARE = "usual"  # what an option that was named without a value stands for
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
-    takes; ``many`` that it may be repeated. ``role`` says that it names a file that goes beside the model, and as
-    what: whoever asks the runtime reads it before."""
+    takes; ``many`` that it may be repeated, ``bare`` that it may be named without a value, which then is ``BARE``.
+    ``role`` says that it names a file that goes beside the model, and as what: whoever asks the runtime reads it
+    before."""
 
     help: str
     type: type = str
@@ -25,6 +27,7 @@ class Option:
     many: bool = False
     short: str | None = None
     role: str | None = None
+    bare: bool = False
 
     def read(self, value: Any) -> Any:
         """The value of what was typed or handed in; typed values of the API pass as they are."""
@@ -48,9 +51,10 @@ def option(
     many: bool = False,
     short: str | None = None,
     role: str | None = None,
+    bare: bool = False,
 ) -> Any:
     """A field of an options dataclass. ``help`` ends with the default where it is not ``None``."""
-    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role)})
+    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role, bare)})
 
 
 def declared(options: type) -> dict[str, Option]:
@@ -113,6 +117,14 @@ def tokens(text: str) -> int:
     if count is None or not count.is_integer():
         raise OptionError(f"{text[:40]!r} is not a number of tokens; write it like 32768 or 32k.")
     return int(count)
+
+
+LONGEST = -1  # a context as long as fits
+
+
+def context_tokens(text: str) -> int:
+    """Tokens of context, or ``LONGEST`` for "max"."""
+    return LONGEST if text.strip().lower() in ("max", "longest") else tokens(text)
 
 
 def lower(text: str) -> str:

@@ -16,6 +16,7 @@ MODULES = {
     "sensenova": "fitcheck.runtimes.sensenova.runtime",
     "comfyui": "fitcheck.runtimes.sensenova.node",
     "llama.cpp": "fitcheck.runtimes.llamacpp.runtime",
+    "diffusers": "fitcheck.runtimes.diffusers.runtime",
     "weights only": "fitcheck.runtimes.weights_only.runtime",
 }
 

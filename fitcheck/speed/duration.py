@@ -13,7 +13,8 @@ class Duration:
 
     ``parts`` are the best estimates of what the seconds are made of, before overlap, by name; ``rates`` what a person
     reads instead of seconds (``prompt`` and ``generation`` in tokens a second); ``amounts`` what moved in bytes;
-    ``binding`` names what sets the pace.
+    ``binding`` names what sets the pace. ``first`` are the seconds of a process's first image where that one takes
+    longer, ``None`` where it does not or nothing is known.
     """
 
     seconds: Interval[float] | None
@@ -21,6 +22,7 @@ class Duration:
     parts: tuple[tuple[str, float], ...] = ()
     rates: tuple[tuple[str, Interval[float]], ...] = ()
     amounts: tuple[tuple[str, int], ...] = ()
+    first: Interval[float] | None = None
 
     def part(self, name: str) -> float:
         """Seconds of a part; 0 where there is none of that name."""

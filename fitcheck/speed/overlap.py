@@ -12,11 +12,14 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.link import measured_seconds
 from fitcheck.speed.passes import Pass, Streamed
 from fitcheck.speed.rates import Blocks, Calibration, data, link_rate, rates_of
+from fitcheck.speed.timing import WHOLE, Strand, Timing, merged
 from fitcheck.units import Interval
 
 # (low, best, high) ends of an interval
 Ends = tuple[float, float, float]
 _NONE: Ends = (0.0, 0.0, 0.0)
+# work on the card, as ``Price.device`` tells it apart
+PARTS = ("compute", "dequantization")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +47,17 @@ class Price:
 
 
 @lru_cache(maxsize=4096)
-def prices_of(card: Card, *, calibrated: bool) -> tuple[Price, Price, Price] | None:
-    """Prices from the low end of seconds to the high one; ``None`` when the card's rates are unknown.
-
-    Records calibrate a card. In which host it is asked about they do not say, and cards of one kind sit in many, so the
-    host's part keeps its whole range.
-    """
+def prices_of(card: Card) -> tuple[Price, Price, Price] | None:
+    """Prices from the low end of seconds to the high one; ``None`` when the card's rates are unknown."""
     rates = rates_of(card)
     if rates is None:
         return None
     found = []
     for card_end, host_end in (("high", "low"), ("best", "best"), ("low", "high")):
-        end = "best" if calibrated else card_end
         device = (rates.matrix, rates.attention, rates.elementwise, rates.dequantization)
         host = (rates.kernel, rates.gguf_kernel, rates.streamed_tensor)
-        found.append(Price(*(1 / getattr(rate, end) for rate in device), *(getattr(rate, host_end) for rate in host)))
+        of_card = (1 / getattr(rate, card_end) for rate in device)
+        found.append(Price(*of_card, *(getattr(rate, host_end) for rate in host)))
     return found[0], found[1], found[2]
 
 
@@ -69,25 +68,82 @@ def duration_of(
 
     Synchronous streaming adds copy time to compute; prefetching hides the shorter of the two behind the longer.
     """
-    calibrated = calibration is not None and calibration.spread is not None
-    prices = prices_of(card, calibrated=calibrated)
-    if prices is None:
+    known = calibration or Calibration()
+    prices, transfer = prices_of(card), _transfer(plan, link, known, pinned=pinned)
+    if prices is None or transfer is None:
         return None
-    streams = any(one.ahead.nbytes or one.waited.nbytes for one in plan)
-    records: tuple[Blocks, ...] = ()
-    if calibration is not None:
-        records = calibration.pinned if pinned else calibration.pageable
+    compute, dequantization, stream = (
+        amount * known.factor(name) for name, amount in _parts(plan, prices[1], transfer, copies_from(pinned=pinned))
+    )
+    made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
+    nbytes = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan)
+    binding = _binding(compute, dequantization, stream)
+    return Duration(_seconds(plan, prices, transfer, known), binding, made_of, amounts=(("streamed", nbytes),))
+
+
+@lru_cache(maxsize=1024)
+def timing_of(
+    plan: tuple[Pass, ...], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
+) -> Timing | None:
+    """The best estimate of ``duration_of`` by part; what link records say is in it, what other records say is not."""
+    prices, transfer = prices_of(card), _transfer(plan, link, calibration or Calibration(), pinned=pinned)
+    if prices is None or transfer is None:
+        return None
+    price = prices[1]
+    strands = (
+        Strand(
+            one.count,
+            price.device(one),
+            price.host(one),
+            transfer.seconds(one.ahead)[1],
+            transfer.seconds(one.waited)[1],
+        )
+        for one in plan
+    )
+    return Timing(PARTS, merged(strands), copies_from(pinned=pinned), data()["overlap_exponent"]["value"])
+
+
+def copies_from(*, pinned: bool) -> str:
+    """The part of the seconds that copies are."""
+    return "pinned copies" if pinned else "pageable copies"
+
+
+def _transfer(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> _Transfer | None:
+    """``None`` where weights travel at a rate that nobody knows."""
+    records = known.copies(pinned=pinned)
     rate = None if records else link_rate(link, pinned=pinned)
-    if streams and rate is None and not records:
-        return None
-    return _sum(plan, prices, _factors(calibration), _Transfer(rate, records))
+    streams = any(one.ahead.nbytes or one.waited.nbytes for one in plan)
+    return None if streams and rate is None and not records else _Transfer(rate, records)
 
 
-def _factors(calibration: Calibration | None) -> Ends:
-    if calibration is None:
-        return 1.0, 1.0, 1.0
-    factor, spread = calibration.compute, calibration.spread or 0.0
-    return factor * (1 - spread), factor, factor * (1 + spread)
+def _seconds(plan: Sequence[Pass], prices: Sequence[Price], transfer: _Transfer, known: Calibration) -> Interval[float]:
+    """The low end of seconds takes the high ends of rates, unless records of the card say how long it takes."""
+    low, best, high = (_total(plan, price, transfer, end) for end, price in enumerate(prices))
+    ratio = known.ratio(WHOLE)
+    return Interval(low, best, high) if ratio is None else ratio.scaled(best)
+
+
+def _total(plan: Sequence[Pass], price: Price, transfer: _Transfer, end: int) -> float:
+    exponent = data()["overlap_exponent"]["value"]
+    total = 0.0
+    for one in plan:
+        # the host issues kernels while the card works: together nearly the longer of the two
+        busy = (sum(price.device(one)) ** exponent + price.host(one) ** exponent) ** (1 / exponent)
+        total += one.count * (max(busy, transfer.seconds(one.ahead)[end]) + transfer.seconds(one.waited)[end])
+    return total
+
+
+def _parts(
+    plan: Sequence[Pass], price: Price, transfer: _Transfer, copies: str
+) -> tuple[tuple[str, float], tuple[str, float], tuple[str, float]]:
+    """Best estimates of (compute, dequantization, copies) seconds before overlap, with the names of their factors."""
+    compute = dequantization = stream = 0.0
+    for one in plan:
+        parts = price.device(one)
+        compute += one.count * parts[0]
+        dequantization += one.count * parts[1]
+        stream += one.count * (transfer.seconds(one.ahead)[1] + transfer.seconds(one.waited)[1])
+    return (PARTS[0], compute), (PARTS[1], dequantization), (copies, stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +165,6 @@ class _Transfer:
         setup = data()["copy_latency"]["value"] * streamed.copies
         low, best, high = (streamed.nbytes / rate for rate in (self.rate.high, self.rate.best, self.rate.low))
         return low + setup, best + setup, high + setup
-
-
-def _sum(plan: Sequence[Pass], prices: Sequence[Price], factors: Ends, transfer: _Transfer) -> Duration:
-    """All passes at the three ends of the interval: the low end of seconds takes the high ends of rates."""
-    exponent = data()["overlap_exponent"]["value"]
-    total = [0.0, 0.0, 0.0]
-    compute = dequantization = stream = 0.0
-    nbytes = 0
-    for one in plan:
-        ahead, waited = transfer.seconds(one.ahead), transfer.seconds(one.waited)
-        for end, price in enumerate(prices):
-            parts = price.device(one)
-            # the host issues kernels while the card works: together nearly the longer of the two
-            busy = factors[end] * (sum(parts) ** exponent + price.host(one) ** exponent) ** (1 / exponent)
-            total[end] += one.count * (max(busy, ahead[end]) + waited[end])
-            if end == 1:
-                compute += one.count * factors[end] * parts[0]
-                dequantization += one.count * factors[end] * parts[1]
-        stream += one.count * (ahead[1] + waited[1])
-        nbytes += one.count * (one.ahead.nbytes + one.waited.nbytes)
-    made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
-    binding = _binding(compute, dequantization, stream)
-    return Duration(Interval(*total), binding, made_of, amounts=(("streamed", nbytes),))
 
 
 def _binding(compute: float, dequantization: float, stream: float) -> str:

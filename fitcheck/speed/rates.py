@@ -9,6 +9,7 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
+from fitcheck.speed.generations import slowness
 from fitcheck.units import Interval
 
 # (bytes of a block, B/s of its copies) of one link record, blocks ascending
@@ -40,18 +41,29 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Corrections from records of this very card.
+    """What records change in the predicted seconds of one cell.
 
-    ``compute`` multiplies predicted compute seconds (measured over predicted in mode ``full``), ``spread`` is the
-    relative half-width left. ``pinned`` and ``pageable`` hold, for each link record, (bytes, B/s) of host-to-device
-    copies by block size. ``records`` counts what all of it rests on.
+    ``factors`` are seconds measured over predicted by part ("compute", "dequantization", …), ``ratios`` the same for
+    what a duration is made of as a whole ("seconds", or "prompt" and "generation"), as intervals. ``pinned`` and
+    ``pageable`` hold, for each link record, (bytes, B/s) of host-to-device copies by block size.
     """
 
-    compute: float = 1.0
-    spread: float | None = None
+    factors: tuple[tuple[str, float], ...] = ()
+    ratios: tuple[tuple[str, Interval[float]], ...] = ()
     pinned: tuple[Blocks, ...] = ()
     pageable: tuple[Blocks, ...] = ()
-    records: int = 0
+
+    def factor(self, part: str) -> float:
+        """How much longer a part takes than predicted; 1 where nothing is known."""
+        return dict(self.factors).get(part, 1.0)
+
+    def ratio(self, name: str) -> Interval[float] | None:
+        """How much longer the whole takes than predicted; ``None`` where records say nothing of it."""
+        return dict(self.ratios).get(name)
+
+    def copies(self, *, pinned: bool) -> tuple[Blocks, ...]:
+        """The link records' copies from that kind of memory."""
+        return self.pinned if pinned else self.pageable
 
 
 def _processor_clocks(card: Card) -> float | None:
@@ -76,17 +88,6 @@ def _ends(interval: Interval[float]) -> tuple[float, float, float]:
     return interval.low, interval.best, interval.high
 
 
-def calibrated_spread() -> float:
-    """Relative half-width of seconds that stays on a calibrated card."""
-    return float(data()["calibrated_spread"]["value"])
-
-
-def student_t(degrees: int) -> float:
-    """The 95th percentile of Student's t distribution, which bounds a two-sided interval of 90 %."""
-    table: dict[str, float] = data()["student_t"]["percentile_95"]
-    return table[str(max(known for known in map(int, table) if known <= degrees))]
-
-
 def bfloat16_compute_capability() -> tuple[int, int]:
     """The first NVIDIA generation with bfloat16 matrix units."""
     major, minor = load("speed", "torch")["compute_capability"]["bfloat16"]
@@ -106,15 +107,25 @@ def rates_of(card: Card) -> Rates | None:
         return None
     efficiency, host = data()["efficiency"], data()["host"]
     bandwidth, clocks = _scaled(card.memory_bandwidth, efficiency["memory"]), _processor_clocks(card)
+    peak, factor = card.tensor_flops.value, slowness(card)
     return Rates(
-        matrix=_scaled(card.tensor_flops.value, efficiency["matrix"]),
-        attention=_scaled(card.tensor_flops.value, efficiency["attention"]),
-        elementwise=_traffic_rate(bandwidth, clocks, "elementwise"),
-        dequantization=_traffic_rate(bandwidth, clocks, "dequantization"),
+        matrix=_slowed(_scaled(peak, efficiency["matrix"]), factor, peak),
+        attention=_slowed(_scaled(peak, efficiency["attention"]), factor, peak),
+        elementwise=_slowed(_traffic_rate(bandwidth, clocks, "elementwise"), factor, card.memory_bandwidth),
+        dequantization=_slowed(_traffic_rate(bandwidth, clocks, "dequantization"), factor, card.memory_bandwidth),
         kernel=_scaled(1.0, host["kernel"]),
         gguf_kernel=_scaled(1.0, host["gguf_kernel"]),
         streamed_tensor=_scaled(1.0, host["streamed_tensor"]),
     )
+
+
+def _slowed(rate: Interval[float], factor: Interval[float], peak: float) -> Interval[float]:
+    """A rate of the reference's kind for a card that takes ``factor`` as long: as wide as either of the two is, and
+    never more than the card's published ``peak``."""
+    best = min(rate.best / factor.best, peak)
+    low = best * min(rate.low / rate.best, factor.best / factor.high)
+    high = best * max(rate.high / rate.best, factor.best / factor.low)
+    return Interval(low, best, max(best, min(high, peak)))
 
 
 def link_rate(link: Link, *, pinned: bool) -> Interval[float] | None:

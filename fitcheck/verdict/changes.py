@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
+from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
+from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import Judgement, judge
 from fitcheck.verdict.report import Cell, Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
@@ -23,9 +26,14 @@ _FIXED = (Constraint.COMPUTE_CAPABILITY, Constraint.RUNTIME, Constraint.MODEL)
 
 
 def smallest_change(
-    runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement, floor: Floor = NO_FLOOR
+    runtime: Runtime,
+    ask: Ask,
+    wanted: Wanted,
+    judgement: Judgement,
+    floor: Floor = NO_FLOOR,
+    known: Known | None = None,
 ) -> Flip | None:
-    """The first change that gives a better verdict; ``None`` when none does.
+    """The first change that gives a better verdict; ``None`` when none does. ``known`` are records of the card.
 
     Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs.
     """
@@ -35,12 +43,20 @@ def smallest_change(
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
-        footprint = runtime.footprint(change.ask)
-        duration = runtime.duration(change.ask, footprint) if floor != NO_FLOOR else None
+        footprint, duration = expected(runtime, change.ask, known)
         better = judge(runtime, change.ask, footprint, duration, floor).verdict
         if better.rank < judgement.verdict.rank:
             return Flip(change.words, better)
     return None
+
+
+def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Footprint, Duration | None]:
+    """Memory and time of an ask as its cell would show them, with what records say of the card."""
+    if known is None:
+        footprint = runtime.spread(ask, runtime.footprint(ask))
+        return footprint, runtime.duration(ask, footprint)
+    footprint = known.footprint(runtime, ask)
+    return footprint, runtime.duration(ask, footprint, known.calibration(runtime, ask, footprint))
 
 
 def least_purchase(cell: Cell, floor: Floor = NO_FLOOR) -> Flip | None:
@@ -53,8 +69,7 @@ def least_purchase(cell: Cell, floor: Floor = NO_FLOOR) -> Flip | None:
     for change in more_memory(cell.ask):
         if change.eases is not None and hangs_on <= change.eases:
             same = change.ask.machine.gpus == cell.ask.machine.gpus  # system memory alone changes no footprint
-            footprint = cell.footprint if same else runtime.footprint(change.ask)
-            duration = cell.duration if same else runtime.duration(change.ask, footprint)
+            footprint, duration = (cell.footprint, cell.duration) if same else expected(runtime, change.ask)
             better = judge(runtime, change.ask, footprint, duration, floor).verdict
             if better.rank < now.verdict.rank:
                 return Flip(change.words, better)

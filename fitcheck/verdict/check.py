@@ -19,7 +19,8 @@ from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.order import order
-from fitcheck.verdict.report import Cell, Evidence, Report
+from fitcheck.verdict.quantities import Evidence
+from fitcheck.verdict.report import Cell, Report
 from fitcheck.verdict.usual_memory import completed
 
 
@@ -64,8 +65,8 @@ def _checked(
     ordered = order(cells)
     floor = wanted.floor(ordered[0].workload.task)
     if advise and ordered[0].judgement.binding is Constraint.SPEED:
-        ordered[0] = advised(ordered[0], wanted)
-    assumed = assumptions_of(ordered[0], wanted, floor) if advise else ()
+        ordered[0] = advised(ordered[0], wanted, known)
+    assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     notes = _notes(model, ordered[0], wanted)
     return Report(model, machine, ordered[0].ask.budgets, tuple(ordered), notes, floor, assumed)
 
@@ -103,8 +104,10 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
-    footprint = runtime.footprint(ask)
-    calibration = known.calibration(ask) if known is not None else None
+    footprint, calibration = runtime.spread(ask, runtime.footprint(ask)), None
+    evidence = Evidence(timed=runtime.times)
+    if known is not None:
+        footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)
     judgement = judge(runtime, ask, footprint, duration, floor)
@@ -115,17 +118,17 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
         footprint=footprint,
         duration=duration,
         judgement=judgement,
-        evidence=known.evidence(runtime, ask) if known is not None else Evidence(),
-        flip=smallest_change(runtime, ask, wanted, judgement, floor) if advise else None,
+        evidence=evidence,
+        flip=smallest_change(runtime, ask, wanted, judgement, floor, known) if advise else None,
         loss=runtime.loss(ask),
     )
 
 
-def advised(cell: Cell, wanted: Wanted) -> Cell:
+def advised(cell: Cell, wanted: Wanted, known: Known | None = None) -> Cell:
     """The same cell with the smallest change that would better it, for a check that was made without advice."""
     runtime = registry.get(cell.ask.placement.runtime)
     floor = wanted.floor(cell.workload.task)
-    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor))
+    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor, known))
 
 
 def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:

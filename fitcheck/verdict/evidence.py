@@ -1,150 +1,278 @@
-"""What records add to an estimate: measured cells are shown as measured, records of the card calibrate the rest. Pure:
-the caller hands in the index of records."""
+"""What records add to an estimate, by quantity: a cell's own replace what they measured, those of its card and of its
+architecture correct the rest. Pure: the caller hands in the index of records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from math import inf, sqrt
-from statistics import mean, median
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from math import log
+from statistics import median
 
+from fitcheck.errors import FitcheckError, InputError
 from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Machine
-from fitcheck.records.evidence import Index, Summary, find
-from fitcheck.records.run import CellKey, Run
+from fitcheck.memory.footprint import Footprint
+from fitcheck.models.model import Model
+from fitcheck.records.evidence import Index, LinkRow
+from fitcheck.records.run import Run
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
-from fitcheck.speed.rates import Calibration, calibrated_spread, student_t
-from fitcheck.units import GIB, format_seconds
-from fitcheck.verdict.report import Evidence
+from fitcheck.speed.rates import Calibration
+from fitcheck.verdict.memory_evidence import Beside, Memory
+from fitcheck.verdict.quantities import Evidence, Quantity, weakest
+from fitcheck.verdict.seconds_evidence import Said, Seconds, traits_of
+from fitcheck.verdict.shrinkage import Group, Place, fit
+
+_OUT_OF_CARD_MEMORY, _OUT_OF_SYSTEM_MEMORY = "oom-gpu", "oom-host"
+# As many records as change anything: the rest says the same again.
+_MOST_ALIKE, _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE, _MOST_LOOKED_AT = 12, 36, 12, 6, 1000
 
 
-def key_of(runtime: Runtime, ask: Ask) -> CellKey:
-    """The cell's identity among records."""
-    named = runtime.recorded(ask.placement)
-    return CellKey.of(
-        ask.model.slug, ask.tier.name, ask.workload, named["name"], named["revision"], named["policy"], named["mode"]
-    )
+# what a record that anybody may have written can make of a calculation
+_SENSELESS = (FitcheckError, ArithmeticError, ValueError, TypeError, KeyError, AssertionError)
 
 
-@dataclass(frozen=True)
-class Known:
-    """The records that say something of a card, and what follows from them by tier."""
-
-    card: Card
-    index: Index
-    _calibrations: dict[str, Calibration | None] = field(default_factory=dict)
-
-    def calibration(self, ask: Ask) -> Calibration | None:
-        """Corrections for a cell of that tier."""
-        tier = ask.tier.name
-        if tier not in self._calibrations:
-            self._calibrations[tier] = calibration_for(self.card, tier, self.index)
-        return self._calibrations[tier]
-
-    def evidence(self, runtime: Runtime, ask: Ask) -> Evidence:
-        """How we know about a cell."""
-        calibration = self.calibration(ask)
-        count = 0 if calibration is None else calibration.records
-        return evidence_for(key_of(runtime, ask), self.card, self.index, count)
-
-
-def known_of(index: Index | None, machine: Machine) -> Known | None:
-    """The records of the machine's first card; ``None`` where there are none."""
-    if index is None or not machine.gpus:
+def ask_of(run: Run) -> Ask | None:
+    """The cell that a record measured, by the runtime that it names; ``None`` for what this release does not know."""
+    name = run.cell.runtime
+    if name not in registry.names():
         return None
-    card = machine.gpus[0].card
-    here = any(run.card == card.slug for run in index.rows) or any(link.card == card.slug for link in index.links)
-    return Known(card, index) if here else None
-
-
-def calibration_for(card: Card, tier: str, index: Index) -> Calibration | None:
-    """Corrections from this card's link records and from its finished runs that no streaming slowed, those of the same
-    tier where there are any."""
-    links = [link for link in index.links if link.card == card.slug]
-    tiers: dict[str, list[float]] = {}
-    for run in index.rows:
-        if run.card == card.slug and (factor := compute_factor(run)) is not None:
-            tiers.setdefault(run.cell.tier, []).append(factor)
-    alike = list(tiers.values())
-    if tier not in tiers:  # how tiers differ from one another counts as well
-        alike = [[factor for found in alike for factor in found]]
-    factors = tiers.get(tier) or alike[0]
-    if not links and not factors:
+    try:
+        return registry.get(name).ask_of(run)
+    except _SENSELESS:
         return None
-    return Calibration(
-        compute=median(factors) if factors else 1.0,
-        spread=_spread(alike, len(factors)) if factors else None,
-        pinned=tuple(link.pinned for link in links if link.pinned),
-        pageable=tuple(from_memory(link.pageable) for link in links if link.pageable),
-        records=len(factors) + len(links),
-    )
 
 
-@lru_cache(maxsize=4096)
-def compute_factor(run: Run) -> float | None:
-    """Measured over predicted seconds of a finished run during which no weights travelled, not under a cap; ``None``
-    for any other and where nothing predicts it."""
-    if run.outcome != "ok" or run.cap is not None or run.seconds is None or not 0 < run.seconds < inf:
-        return None
+def _identified(run: Run) -> tuple[Ask, object] | None:
+    """The cell and what it is alike in; ``None`` too for sizes that make no sense, like no images."""
     ask = ask_of(run)
     if ask is None:
         return None
     runtime = registry.get(ask.placement.runtime)
-    predicted = runtime.duration(ask, runtime.footprint(ask))
-    if predicted is None or predicted.seconds is None or predicted.part("streaming"):
+    try:
+        runtime.timings(ask)
+        return ask, runtime.alike(ask)
+    except _SENSELESS:
         return None
-    return run.seconds / predicted.seconds.best
 
 
-def ask_of(run: Run) -> Ask | None:
-    """The cell that a record measured, by the runtime that it names."""
-    name = run.cell.runtime
-    return registry.get(name).ask_of(run) if name in registry.names() else None
+@dataclass
+class _Own:
+    """Runs of one cell on its card: finished, with their asks; out of card memory; out of system memory; under a limit
+    with the same layout."""
+
+    exact: list[tuple[Run, Ask]] = field(default_factory=list)
+    failed: list[Run] = field(default_factory=list)
+    starved: list[Run] = field(default_factory=list)
+    capped: list[Run] = field(default_factory=list)
 
 
-def _spread(alike: Sequence[Sequence[float]], count: int) -> float:
-    """Relative half-width of the 90 % interval for one more run, from how runs that are ``alike`` differ between
-    machines, occasions and workloads: Student's t on their deviations, around the mean of ``count`` factors.
+@dataclass(frozen=True)
+class Known:
+    """The records that say something of a machine's card, and what follows from them for cells."""
 
-    A few runs say little of how others differ: then what another card left is the most that is added, but never less
-    than what was seen.
-    """
-    known = calibrated_spread()
-    deviations = [factor / mean(found) - 1 for found in alike for factor in found]
-    degrees = len(deviations) - len(alike)
-    if not degrees:
-        return known
-    deviation = sqrt(sum(one * one for one in deviations) / degrees)
-    expected = student_t(degrees) * deviation * sqrt(1 + 1 / count)
-    return max(min(expected, known), *map(abs, deviations))
+    card: Card
+    index: Index
+    machine: str | None = None
+    borrowed: tuple[Run, ...] = ()
+    _asks: dict[object, tuple[Ask, object] | None] = field(default_factory=dict)
+    _said: dict[object, Said | None] = field(default_factory=dict)
+    _beside: dict[str, tuple[Beside, ...]] = field(default_factory=dict)
+
+    def of(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> tuple[Footprint, Calibration, Evidence]:
+        """The cell's memory and corrections of its seconds as records leave them, and how it is known."""
+        if not footprint.cards:
+            return footprint, Calibration(), Evidence(timed=runtime.times)
+        own = self._own(runtime, ask, footprint)
+        left, card, host = self._memory(runtime, ask, own).known(footprint)
+        calibration, rates = self._seconds(runtime, ask, own).known(footprint)
+        seconds = weakest(rates.values()) if rates else Quantity()
+        named = tuple(rates.items()) if len(rates) > 1 else ()
+        return left, calibration, Evidence(card, host, seconds, named, timed=runtime.times)
+
+    def footprint(self, runtime: Runtime, ask: Ask) -> Footprint:
+        """The memory of a cell as records leave it; of one on another card as it is estimated."""
+        found = runtime.spread(ask, runtime.footprint(ask))
+        if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
+            return found
+        return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]
+
+    def calibration(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Calibration:
+        """The corrections of a cell's seconds."""
+        return self._seconds(runtime, ask, self._own(runtime, ask, footprint)).known(footprint)[0]
+
+    def _seconds(self, runtime: Runtime, ask: Ask, own: _Own) -> Seconds:
+        links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
+        return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
+
+    def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> Memory:
+        exact = tuple(run for run, _ in own.exact)
+        failed, starved, capped = (tuple(runs) for runs in (own.failed, own.starved, own.capped))
+        return Memory(ask, runtime, exact, failed, starved, capped, self._others(runtime))
+
+    def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
+        """Runs of this very cell on the card."""
+        cell, used = runtime.alike(ask), max(sum(bool(one.card.best) for one in footprint.cards), 1)
+        own = _Own()
+        wanted, plain = (ask.model.slug, ask.tier.name, runtime.name), runtime.timings(ask)
+        for run in self.index.rows:
+            if (run.cell.model, run.cell.tier, run.cell.runtime) != wanted or run.cards != used:
+                continue
+            there = self._cell(run)
+            if there is None or there[1] != cell:
+                continue
+            if run.cap is not None or run.works or run.fails:
+                if runtime.timings(there[0]) == plain:  # the same layers stay on the card
+                    own.capped.append(run)
+            elif run.outcome == "ok":
+                own.exact.append((run, there[0]))
+            elif run.outcome == _OUT_OF_CARD_MEMORY:
+                own.failed.append(run)
+            elif run.outcome == _OUT_OF_SYSTEM_MEMORY:
+                own.starved.append(run)
+        return own
+
+    def _cell(self, run: Run) -> tuple[Ask, object] | None:
+        """The ask that a run measured and what it is alike in, looked up once for runs of a kind."""
+        kind = run.kind
+        if kind not in self._asks:
+            self._asks[kind] = _identified(run)
+        return self._asks[kind]
+
+    def _others(self, runtime: Runtime) -> tuple[Beside, ...]:
+        """Some finished runs of the card in this runtime beside their own estimates, of different modes first."""
+        if runtime.name not in self._beside:
+            mine = [run for run in self.index.rows if run.cell.runtime == runtime.name and _tells_memory(run)]
+            found = []
+            for run in _varied(_spread(mine), _MOST_BESIDE):
+                there = self._cell(run)
+                if there is not None:
+                    found.append(Beside(run, runtime, there[0], runtime.footprint(there[0])))
+            self._beside[runtime.name] = tuple(found)
+        return self._beside[runtime.name]
+
+    def _say(self, runtime: Runtime, ask: Ask, links: Calibration) -> Said | None:
+        """The fit of all runs whose seconds have parts in common with the cell's, in runtimes that run the model."""
+        parts = frozenset(name for timing in runtime.timings(ask, links).values() for name in timing.parts)
+        key = (parts, ask.model.runtimes)
+        if key not in self._said:
+            self._said[key] = self._fitted(parts, ask.model.runtimes, links)
+        return self._said[key]
+
+    def _fitted(self, parts: frozenset[str], runtimes: Sequence[str], links: Calibration) -> Said | None:
+        linked = bool(self.index.links)
+        mine, others = (
+            [run for run in rows if run.cell.runtime in runtimes] for rows in (self.index.rows, self.borrowed)
+        )
+        grouped = self._grouped(_varied(_spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
+        grouped += self._grouped(others, parts, Calibration(), linked=False)[:_MOST_BORROWED]
+        if not grouped:
+            return None
+        place = Place(self.card.slug, self.machine, linked)
+        return Said(fit([group for group, _ in grouped]), tuple(runs for _, runs in grouped), place)
+
+    def _grouped(
+        self, runs: Iterable[Run], parts: frozenset[str], links: Calibration, *, linked: bool
+    ) -> list[tuple[Group, tuple[Run, ...]]]:
+        """Observations with any of the ``parts``, those of one cell on one machine together."""
+        found: dict[Group, tuple[list[float], list[Run]]] = {}
+        for run in runs:
+            there = self._cell(run)
+            if there is None:
+                continue
+            runtime, place = registry.get(run.cell.runtime), Place(run.card, run.machine or run.id, linked)
+            for one in runtime.observed(run, there[0], links):
+                if parts.isdisjoint(one.timing.parts) or not one.sound:
+                    continue
+                traits = traits_of(runtime, there[0], one.name)
+                group = Group(place, traits, one.timing, 0.0)
+                seen, behind = found.setdefault(group, ([], []))
+                seen.append(log(one.seconds))
+                behind.append(run)
+        return [
+            (replace(group, measured=median(seen), count=len(seen)), tuple(behind))
+            for group, (seen, behind) in found.items()
+        ]
 
 
-def evidence_for(key: CellKey, card: Card, index: Index, calibrated_on: int) -> Evidence:
-    """How we know about a cell: its own records, else the card's, else the model alone."""
-    found = find(key, card.slug, index)
-    if found.exact:
-        count = len(found.exact)
-        return Evidence("measured", count, _measured(count, found.summary("seconds"), found.summary("process")))
-    if calibrated_on:
-        simulated = ""
-        if found.simulated:
-            took = Summary.of(run.seconds for run in found.simulated)
-            simulated = f"; this cell itself ran with synthetic weights or under a cap: {_span(took)}" if took else ""
-        return Evidence("calibrated", calibrated_on, f"model fitted on {calibrated_on} records of this card{simulated}")
-    return Evidence()
+def known_of(index: Index | None, machine: Machine) -> Known | None:
+    """The records of the machine's cards, where it has one kind of them; ``None`` where nothing is known of it."""
+    slugs = {gpu.card.slug for gpu in machine.gpus}
+    if index is None or len(slugs) != 1:
+        return None
+    card = machine.gpus[0].card
+    own, borrowed = index.of(card.slug), _relatives(index, card)
+    if not own.rows and not own.links and not borrowed:
+        return None
+    here = max((run for run in own.rows if run.own), key=lambda run: (run.created, run.id), default=None)
+    return Known(card, own, here.machine if machine.detected and here is not None else None, borrowed)
 
 
-def _measured(count: int, took: Summary | None, held: Summary | None) -> str:
-    words = [f"{count} record{'s' if count > 1 else ''} of this cell"]
-    if took is not None:
-        words.append(_span(took))
-    if held is not None:
-        words.append(f"{held.median / GIB:.1f} GiB on the card")
-    return ": ".join((words[0], ", ".join(words[1:]))) if len(words) > 1 else words[0]
+def concerning(index: Index, card: Card, model: Model) -> Index:
+    """The records that can say anything of ``model`` on ``card``: those of runtimes that run it, on this card and on
+    others of its architecture."""
+    own, borrowed = index.of(card.slug), _relatives(index, card)
+    rows = tuple(run for run in (*own.rows, *borrowed) if run.cell.runtime in model.runtimes)
+    return Index(rows, own.links)
 
 
-def _span(took: Summary) -> str:
-    return f"{format_seconds(took.median)} ({format_seconds(took.low)} to {format_seconds(took.high)})"
+def calibration_of(ask: Ask, index: Index) -> Calibration:
+    """What the records of an index change in the predicted seconds of one cell."""
+    known, runtime = known_of(index, ask.machine), registry.get(ask.placement.runtime)
+    return Calibration() if known is None else known.of(runtime, ask, runtime.footprint(ask))[1]
+
+
+def links_of(links: Iterable[LinkRow]) -> Calibration:
+    """What link records say of copies from pinned and from pageable memory."""
+    found = tuple(links)
+    return Calibration(
+        pinned=tuple(link.pinned for link in found if link.pinned),
+        pageable=tuple(from_memory(link.pageable) for link in found if link.pageable),
+    )
+
+
+def _relatives(index: Index, card: Card) -> tuple[Run, ...]:
+    """Some finished runs of other cards of the same architecture."""
+    found: dict[str, list[Run]] = {}
+    for run in _spread(index.rows, _MOST_LOOKED_AT * 20):
+        found.setdefault(run.card, []).append(run)
+    related = [slug for slug in sorted(found) if slug != card.slug and _related(slug, card)]
+    chosen = [run for slug in related for run in _varied(_spread(found[slug]), _MOST_BORROWED)]
+    return tuple(_varied(chosen, _MOST_BORROWED * 4))
+
+
+def _spread(runs: Sequence[Run], most: int = _MOST_LOOKED_AT) -> Sequence[Run]:
+    """Some of very many, evenly."""
+    return runs[:: max(-(-len(runs) // most), 1)]
+
+
+def _related(slug: str, card: Card) -> bool:
+    try:
+        other = find_card(slug)
+    except InputError:
+        return False
+    if card.compute_capability is not None:
+        return other.compute_capability == card.compute_capability
+    return card.architecture is not None and (other.vendor, other.architecture) == (card.vendor, card.architecture)
+
+
+def _tells_memory(run: Run) -> bool:
+    return run.outcome == "ok" and run.cap is None and bool(run.on_card or run.rss)
+
+
+def _varied(runs: Sequence[Run], most: int) -> list[Run]:
+    """At most so many runs, of as many tiers and modes as there are: the first of each, then the second of each."""
+    ranks: dict[tuple[object, ...], int] = {}
+    ranked = []
+    for run in runs:
+        if run.outcome != "ok":
+            continue
+        cell = run.cell
+        kind = (run.card, cell.runtime, cell.model, cell.tier, cell.mode, cell.task)
+        rank = ranks[kind] = ranks.get(kind, 0) + 1
+        if rank <= _MOST_ALIKE:
+            ranked.append((rank, run))
+    ranked.sort(key=lambda pair: pair[0])
+    return [run for _, run in ranked[:most]]

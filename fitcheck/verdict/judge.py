@@ -52,6 +52,10 @@ def judge(
     peak = footprint.cards[weighed.gpu].peak.name if footprint.cards else "on the host"
     reason = because(ask.model) + _explain(weighed.binding, peak)
     gist = _gist(level.verdict, level.binding, weighed.binding)
+    if level.also is not None:
+        reason = f"{reason} {level.also.reason}"
+    if level.also is not None and level.verdict is Verdict.TIGHT:
+        gist = f"{gist}, {_platform(level.also.constraint)}"
     return Judgement(level.verdict, level.binding, reason, margins, weighed.gpu, gist)
 
 
@@ -89,6 +93,10 @@ _PLATFORM = {
 }
 
 
+def _platform(binding: Constraint) -> str:
+    return _PLATFORM.get(binding, f"limited by {binding}")
+
+
 def _gist(verdict: Verdict, binding: Constraint, margin: Margin | None) -> str:
     """The verdict in a few words. ``margin`` is the one that binds, ``None`` where no amount does."""
     if verdict is Verdict.FITS:
@@ -98,7 +106,7 @@ def _gist(verdict: Verdict, binding: Constraint, margin: Margin | None) -> str:
     if verdict is Verdict.NO:
         return f"does not run: too little {RESOURCES[binding]}" if binding in RESOURCES else "does not run"
     if margin is None:
-        return f"should run, {_PLATFORM.get(binding, f'limited by {binding}')}"
+        return f"should run, {_platform(binding)}"
     if margin.left < 0:
         return f"should run, by giving cached {RESOURCES[binding]} back"
     return f"should run, with little {RESOURCES[binding]} to spare"

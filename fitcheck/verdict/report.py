@@ -18,6 +18,7 @@ from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import Interval
 from fitcheck.verdict.headline import headline
 from fitcheck.verdict.judge import Judgement
+from fitcheck.verdict.quantities import Evidence, Quantity
 
 SCHEMA = "fitcheck.check/2"
 
@@ -38,15 +39,6 @@ class Assumption:
     option: str
     words: str
     change: str
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """How we know. ``level`` is estimated, calibrated or measured; ``records`` counts what it rests on."""
-
-    level: str = "estimated"
-    records: int = 0
-    note: str = "model only, no record of this card"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +259,7 @@ def _time_json(duration: Duration | None) -> dict[str, Any] | None:
         "rates": {name: interval_json(rate) for name, rate in duration.rates},
         "amounts": dict(duration.amounts),
         "binding": duration.binding,
+        "first": interval_json(duration.first),
     }
 
 
@@ -282,6 +275,23 @@ def _memory_json(memory: CardMemory) -> dict[str, Any]:
             for phase in memory.phases
         ],
     }
+
+
+def evidence_json(evidence: Evidence) -> dict[str, Any]:
+    """The weaker of memory and seconds at the top, then each quantity."""
+    return {
+        "level": evidence.level,
+        "records": evidence.records,
+        "note": evidence.note,
+        "memory": _quantity_json(evidence.memory),
+        "host": _quantity_json(evidence.host),
+        "seconds": _quantity_json(evidence.seconds),
+        "rates": {name: _quantity_json(one) for name, one in evidence.rates},
+    }
+
+
+def _quantity_json(one: Quantity) -> dict[str, Any]:
+    return {"level": one.level, "records": one.records, "note": one.note, "ids": list(one.ids)}
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:
@@ -310,7 +320,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
             for margin in cell.judgement.margins
         },
         "flip": None if cell.flip is None else {"change": cell.flip.change, "verdict": str(cell.flip.verdict)},
-        "evidence": {"level": cell.evidence.level, "records": cell.evidence.records, "note": cell.evidence.note},
+        "evidence": evidence_json(cell.evidence),
         **_memory_json(cell.memory),
         "cards": [_memory_json(memory) for memory in footprint.cards],
         "host": {

@@ -255,7 +255,7 @@ def _pipelines(folder: Path) -> None:
     write_safetensors(pipeline / "text_encoder" / "model.safetensors", transformer(QWEN_06B))
     write_safetensors(pipeline / "vae" / "diffusion_pytorch_model.safetensors", convolutions)
     index = {
-        "_class_name": "ExamplePipeline", "transformer": ["diffusers", "ExampleTransformer"],
+        "_class_name": "AuraFlowPipeline", "transformer": ["diffusers", "AuraFlowTransformer2DModel"],
         "text_encoder": ["transformers", "Qwen3Model"], "vae": ["diffusers", "AutoencoderKL"],
         "safety_checker": [None, None],
     }  # fmt: skip

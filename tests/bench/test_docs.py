@@ -28,7 +28,7 @@ def test_what_needs_no_card_runs(command: str, capsys: pytest.CaptureFixture[str
         code = application((words[0],))(words, standalone_mode=False)
     except typer.Exit as left:
         code = left.exit_code
-    assert code in (None, 0)
+    assert code in (None, 0, 3), "3 is an answer as well: tight"
     assert capsys.readouterr().out.strip()
 
 

@@ -46,6 +46,9 @@ def sample(name: str) -> Sample:
             (8, 16),
         ),
         "llama.cpp": lambda: Sample(_language(), Wanted().with_(ctx=4096, ngl=99), ("steps", 8), (1, 8)),
+        "diffusers": lambda: Sample(
+            catalog.get("flux.1-dev"), Wanted(tiers=("Q4_K_S",)).with_(size=(1024, 1024)), ("ctx", 4096), (4, 64)
+        ),
         "weights only": lambda: Sample(_unknown(), Wanted(), ("steps", 8), None),
         toy.NAME: lambda: Sample(catalog.get(toy.SLUG), Wanted(), ("ctx", 4096), (1, 8)),
     }[name]()

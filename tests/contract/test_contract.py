@@ -23,7 +23,7 @@ from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import declared, read
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
-from fitcheck.verdict.evidence import ask_of, key_of
+from fitcheck.verdict.evidence import ask_of
 from fitcheck.verdict.report import Report
 from tests.contract import toy
 from tests.contract.samples import card, machine, sample
@@ -132,7 +132,8 @@ def recorded(runtime: Runtime, ask: Ask, **changes: Any) -> Run:
     key = CellKey.of(
         ask.model.slug, ask.tier.name, ask.workload, named["name"], named["revision"], named["policy"], named["mode"]
     )
-    run = Run("a" * 64, card_.slug, card_.memory, key, "real", "ok", 1, samples=3, bench=False)
+    settings = runtime.stated(ask)
+    run = Run("a" * 64, card_.slug, card_.memory, key, "real", "ok", 1, samples=3, bench=False, settings=settings)
     return replace(run, **changes)
 
 
@@ -149,8 +150,19 @@ def test_a_record_reads_back_as_the_ask_that_it_measured(name: str) -> None:
             ask.placement,
             ask.workload,
         )
-        assert key_of(runtime, back) == run.cell
+        assert runtime.alike(back) == runtime.alike(ask)
         assert runtime.recorded(back.placement) == runtime.recorded(ask.placement)
+
+
+def test_a_token_test_reads_back_as_the_cell_that_it_measured() -> None:
+    """Its context is what its tests filled, its build the newest where the record names none."""
+    runtime, asks = asks_of("llama.cpp")
+    for ask in asks:
+        run = recorded(runtime, ask)
+        back = ask_of(replace(run, cell=replace(run.cell, revision=None)))
+        assert back is not None
+        assert runtime.alike(back) == runtime.alike(ask)
+        assert dict(runtime.stated(back)) == dict(runtime.stated(ask))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -95,7 +95,7 @@ def test_a_bench_record_of_it_becomes_evidence(tmp_path: Path) -> None:
     assert ask is not None
     assert (ask.model.slug, ask.placement.mode, ask.workload.steps) == (toy.SLUG, toy.STREAMED, job.workload.steps)
     report = check(ask.model, ask.machine, index=build([document]), advise=False)
-    level = {(cell.tier.name, cell.placement.mode): cell.evidence.level for cell in report.cells}
+    level = {(cell.tier.name, cell.placement.mode): cell.evidence.seconds.level for cell in report.cells}
     assert level["BF16", toy.STREAMED] == "measured"
     shutil.rmtree(tmp_path)
 

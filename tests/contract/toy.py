@@ -184,6 +184,9 @@ class ToyEngine:
         seconds = {"denoise": sum(steps)}
         return PassReport(seconds, tuple(steps), {"denoise": 0}, {"denoise": 0}, None, None, digest, (1,), True, "none")
 
+    def resize(self, workload: Workload) -> None:
+        self.job = replace(self.job, workload=workload)
+
     def close(self) -> None:
         self.weights = []
 

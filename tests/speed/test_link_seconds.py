@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.speed.link import from_memory, line_of, measured_seconds
-from fitcheck.speed.rates import Blocks, student_t
+from fitcheck.speed.rates import Blocks
 
 MIB = 1 << 20
 SIZES = (1, 4, 16, 64, 256, 1024)
@@ -70,10 +70,6 @@ def test_pageable_blocks_that_a_cache_holds_do_not_count_where_others_were_measu
     record = ((MIB, 15e9), (128 * MIB, 9e9), (256 * MIB, 7.5e9), (1024 * MIB, 7e9))
     assert from_memory(record) == record[2:]
     assert from_memory(record[:2]) == record[:2]
-
-
-def test_student_t_takes_the_next_lower_row_of_its_table() -> None:
-    assert [student_t(degrees) for degrees in (1, 2, 5, 11, 29, 5000)] == [6.314, 2.92, 2.015, 1.812, 1.725, 1.646]
 
 
 rates = st.floats(1e3, 1e15)

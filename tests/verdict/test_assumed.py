@@ -149,6 +149,10 @@ def test_a_default_that_decides_is_in_the_headline() -> None:
 def test_images_steps_and_context_are_named_where_they_decide() -> None:
     several = fitcheck.check(U1, "H100 SXM5 80GB", task="interleave", tier="BF16", mode="low")
     assert of(several, "--images") is not None
+    assert of(several, "--new-tokens") is not None
+    thinking = fitcheck.check(U1, "H100 SXM5 80GB", tier="BF16", mode="low", think=True)
+    assert of(thinking, "--think") is not None
+    assert of(fitcheck.check(U1, "H100 SXM5 80GB", tier="BF16", mode="low", think=400), "--think") is None
     assert of(several, "--steps") is not None
     distilled = fitcheck.check(U1, "RTX 4090", tier="Q4_K_S", ram=128 * GIB)
     assert of(distilled, "--steps") is None  # what the files are made for

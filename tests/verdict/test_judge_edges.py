@@ -163,6 +163,10 @@ def test_where_nothing_runs_the_cell_that_is_nearest_to_running_leads() -> None:
     )
     assert names(*cells) == ["near", "far", "card", "never", "unpublished"]
     assert names(*cells, cell("tight", 1.0, 4, verdict=Verdict.TIGHT))[0] == "tight"
+    slow, quick = short("slow", Constraint.VRAM, -1), short("quick", Constraint.VRAM, -2)
+    cast(Any, slow).seconds = Interval.exactly(100.0)
+    cast(Any, quick).seconds = Interval.exactly(10.0)
+    assert names(slow, quick) == ["quick", "slow"]  # a hair less memory is not worth the wait
 
 
 def tight(name: str, worst: int, bits: float) -> Cell:
@@ -240,6 +244,12 @@ class _Fixed:
 
     def footprint(self, ask: Ask) -> Footprint:
         return self.need
+
+    def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
+        return footprint
+
+    def duration(self, ask: Ask, footprint: Footprint, calibration: object = None) -> None:
+        return None
 
     def platform(self, ask: Ask) -> Support | None:
         return None

@@ -14,6 +14,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
 from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION, UPSTREAM, Stream, streaming_of
+from fitcheck.runtimes.sensenova.token_counts import tokens
 
 # what an answer takes when nobody says: a few sentences; an interleaved answer writes about as much around each image
 NEW_TOKENS = 128
@@ -25,10 +26,11 @@ PROBE_STEPS = 2
 
 
 class PictureDriver(Driver):
-    """See ``bench.engines.base.Driver``. What attends is torch's choice, so ``--attention`` is not heard."""
+    """See ``bench.engines.base.Driver``. What attends is torch's choice, so ``--attention`` is not heard; nor is
+    ``--think``: the bench does not think."""
 
     name = UPSTREAM
-    unheard = frozenset({"attention"})
+    unheard = frozenset({"attention", "think"})
     several = ("mode", "policy")
     dtype = "BF16"
 
@@ -52,6 +54,7 @@ class PictureDriver(Driver):
             found["new_tokens"] = NEW_TOKENS
         if task == Task.INTERLEAVE:
             found["new_tokens"] = NEW_TOKENS * request.get("images", 1)
+            found["prompt_tokens"] = tokens("interleave_prompt")
         return found
 
     def check(self, job: Job) -> None:

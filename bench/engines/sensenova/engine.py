@@ -23,6 +23,7 @@ from bench.engines.sensenova.weight_sources import GgufSource, Source, Synthetic
 from bench.job import Job
 from bench.reports import LoadReport, Observer, PassReport
 from fitcheck.errors import MeasurementError
+from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova.streaming import UPSTREAM, streaming_of
 
 
@@ -130,6 +131,10 @@ class PictureEngine:
             tokens=result.tokens,
             resident_layers=clock.resident_layers,
         )
+
+    def resize(self, workload: Workload) -> None:
+        """Weights are placed for one workload here."""
+        raise MeasurementError("a job of this runtime measures one size.")
 
     def close(self) -> None:
         """Give memory back; the engine cannot run again."""

@@ -92,7 +92,7 @@ class SyntheticSource:
         }
         for name in sorted({tensor.type for tensor in table if tensor.quant.quantized}):
             most = max(tensor.nbytes // tensor.quant.block_bytes for tensor in table if tensor.type == name)
-            self._templates[name] = _block_template(name, min(_TEMPLATE_BLOCKS, most), generator)
+            self._templates[name] = block_template(name, min(_TEMPLATE_BLOCKS, most), generator)
 
     def read(self, tensor: Tensor, into: torch.Tensor) -> None:
         """The same bytes for the same seed, name and type in every run."""
@@ -115,7 +115,7 @@ def _bytes_of(values: torch.Tensor) -> Bytes:
     return array
 
 
-def _block_template(name: str, count: int, generator: torch.Generator) -> Bytes:
+def block_template(name: str, count: int, generator: torch.Generator) -> Bytes:
     """``count`` random valid blocks of one type, scaled to a standard deviation of 0.02 once dequantized."""
     import gguf
 

@@ -31,15 +31,16 @@ class ReadTier:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies at a place: the tiers that could be read, and what describes them. ``config`` reads config.json and
-    ``pipeline`` is a diffusers model_index.json; ``None`` where there is none. ``beside`` are files that go with the
-    model and are no tier, like projectors; ``projector`` is the header of the one that a program would take."""
+    """What lies at a place: the tiers that could be read, and what describes them. ``config`` reads config.json, of a
+    pipeline's component when one is named; ``pipeline`` is a diffusers model_index.json; ``None`` where there is none.
+    ``beside`` are files that go with the model and are no tier, like projectors; ``projector`` is the header of the one
+    that a program would take."""
 
     name: str
     tiers: tuple[ReadTier, ...]
     repository: str | None = None
     pipeline: Mapping[str, Any] | None = None
-    config: Callable[[], dict[str, Any] | None] = lambda: None
+    config: Callable[..., dict[str, Any] | None] = lambda *_: None
     beside: tuple[str, ...] = ()
     projector: GgufHeader | None = None
 

@@ -10,6 +10,7 @@ from fitcheck.models.families.base import Family
 # name → module that holds it as FAMILY; the last one takes whatever nobody knows
 MODULES = {
     "sensenova-u1": "fitcheck.models.families.sensenova.family",
+    "pipeline": "fitcheck.models.families.pipeline.family",
     "language": "fitcheck.models.families.language.family",
     "unknown": "fitcheck.models.families.unknown",
 }

@@ -14,6 +14,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
+from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
@@ -40,9 +41,10 @@ class DeviceMemory:
         return self.weights + self.kv_cache + self.recurrent + self.compute + self.output + self.beside
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LlamaEstimate:
-    """Memory of one run. ``card_totals`` adds what the process takes besides its buffers, as an interval a card."""
+    """Memory of one run; each is its own, so that what follows from it can be kept beside it. ``card_totals`` adds what
+    the process takes besides its buffers, as an interval a card."""
 
     cards: tuple[DeviceMemory, ...]
     host: DeviceMemory
@@ -212,6 +214,28 @@ def _on_card(card: DeviceMemory, total: Interval[int]) -> CardMemory:
     return CardMemory(phases, allocated=buffers, reserved=buffers, card=total, required=total)
 
 
+def over_builds(footprint: Footprint, others: Sequence[LlamaEstimate]) -> Footprint:
+    """``footprint``, the newest build's, with cards' intervals that hold those of ``others`` too."""
+    cards = []
+    for index, memory in enumerate(footprint.cards):
+        totals = [other.card_totals[index] for other in others]
+        low = min([memory.card.low, *(total.low for total in totals)])
+        high = max([memory.card.high, *(total.high for total in totals)])
+        spanned = Interval(low, memory.card.best, high)
+        cards.append(replace(memory, card=spanned, required=spanned))
+    oldest = min(other.options.build.day for other in others)
+    words = f"; the card's interval spans builds since {oldest:%B %Y} (--build names one)"
+    said = tuple(
+        f"{one} known, {newest_build().day}{words}" if one == _build_words(newest_build()) else one
+        for one in footprint.assumptions
+    )
+    return replace(footprint, cards=tuple(cards), assumptions=said)
+
+
+def _build_words(build: Build) -> str:
+    return f"llama.cpp build: {build}"
+
+
 def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: bool) -> HostMemory:
     """A mapped file needs no memory of its own, but a run that reads its host weights at every token needs them
     there."""
@@ -226,7 +250,7 @@ def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: 
 
 def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:
     said = list(architecture.unknown)
-    said.append(f"llama.cpp build: {options.build}")
+    said.append(_build_words(options.build))
     if options.build.fork:
         said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
     if options.flash_attention is None:

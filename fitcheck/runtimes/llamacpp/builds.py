@@ -45,6 +45,11 @@ def newest_build() -> Build:
     return Build(date.fromisoformat(_data()["newest"]), text="newest")
 
 
+def builds_in_use() -> tuple[Build, ...]:
+    """Older builds that people still run, oldest first."""
+    return tuple(Build(date.fromisoformat(day), text=day) for day in _data()["in_use"])
+
+
 def parse_build(text: str | None) -> Build:
     """``None`` is the newest known build. Raises OptionError for what is neither a number, a date nor the fork."""
     if text is None or text.strip().lower() in ("", "newest", "latest"):

@@ -19,7 +19,7 @@ def defaults(ask: Ask, wanted: Wanted, search: Search) -> Iterator[Default]:
         longer = 2 * options.context
         other = search.ask(options.with_(context=longer))
         yield Default(f"a context of {options.context} tokens", f"--ctx {longer}", other)
-    if not wanted.has("host_bandwidth"):
+    if search.host_bandwidth is None:
         usual = Host().rated / GIGA
         other = replace(search, asked=replace(search.asked, host_bandwidth=usual / 2)).ask(options)
         yield Default(f"system memory of {usual:.0f} GB/s", f"--host-bandwidth {usual / 2:.0f}", other)

@@ -11,7 +11,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, SPECULATIVE, SPLIT_MODES, LlamaOptions, parse_overrides
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
-from fitcheck.runtimes.options import names, option, tokens
+from fitcheck.runtimes.options import LONGEST, context_tokens, names, option
 
 # llama-bench's own defaults of -p and -n, so that seconds can be compared with what people post
 PROMPT_TOKENS, NEW_TOKENS = 512, 128
@@ -20,6 +20,8 @@ USUAL_BATCH = 2048
 MOST_CONTEXT = 1 << 27
 BANDWIDTH = (0.1, 100_000)  # GB/s that a host's memory can have
 GIGA = 1e9
+USUAL_CHANNELS, CHANNEL_BYTES = 2, 8
+_RAM = re.compile(r"(?:LP)?(?:DDR\dX?[- ]?)?(\d{3,5})(?: ?(?:MT/s|MHz))?(?: ?[x×] ?(\d{1,2}))?", re.IGNORECASE)
 
 
 def _cache_types(text: str) -> tuple[str, str]:
@@ -28,6 +30,15 @@ def _cache_types(text: str) -> tuple[str, str]:
     if not 1 <= len(types) <= 2:
         raise OptionError(f"--cache-type: {text!r} are too many types; give one, or one each for K,V.")
     return types[0], types[-1]
+
+
+def _ram_speed(text: str) -> float:
+    """The bandwidth in B/s of memory as it is sold: transfers a second × channels of 64 bits."""
+    found = _RAM.fullmatch(text.strip())
+    rate, channels = (int(found[1]), int(found[2] or USUAL_CHANNELS)) if found is not None else (0, 0)
+    if not (200 <= rate <= 20_000 and 1 <= channels <= 24):
+        raise OptionError(f"--ram-speed: {text[:40]!r} is no memory; write it like DDR5-5600 or 4800x8.")
+    return rate * 1e6 * CHANNEL_BYTES * channels
 
 
 def _split(text: str) -> str:
@@ -63,7 +74,11 @@ class TextOptions:
     """What is asked of a language model; ``None`` leaves the choice to fitcheck or to llama.cpp. ``host_bandwidth`` is
     in GB/s."""
 
-    ctx: int | None = option(None, "Tokens of context, like 32k; default: 8192 or the model's own.", parse=tokens)
+    ctx: int | None = option(
+        None,
+        "Tokens of context, like 32k, or max for the longest that fits; default: 8192 or the model's own.",
+        parse=context_tokens,
+    )
     prompt_tokens: int | None = option(None, "Tokens of the prompt; default 512.", type=int)
     new_tokens: int | None = option(None, "Tokens of the answer; default 128.", type=int)
     ngl: int | None = option(None, "Layers on the card; default: what is best.", type=int)
@@ -92,6 +107,9 @@ class TextOptions:
     no_kv_offload: bool | None = option(None, "Keep the KV cache in system memory.", type=bool, short="-nkvo")
     no_mmap: bool | None = option(None, "Load the file into memory of its own.", type=bool)
     mlock: bool | None = option(None, "Keep the file in memory.", type=bool)
+    ram_speed: float | None = option(
+        None, "System memory as sold, like DDR5-5600 or 5600x2 (MT/s x channels; default 2).", parse=_ram_speed
+    )
     host_bandwidth: float | None = option(None, "Bandwidth of system memory in GB/s.", type=float)
 
     def arguments(self, architecture: LanguageArchitecture, cards: int = 1) -> LlamaOptions:
@@ -139,7 +157,7 @@ class TextOptions:
 
     def context_of(self, architecture: LanguageArchitecture) -> int:
         """Tokens of context: as asked, else the usual ones as far as the model was trained on them."""
-        if self.ctx is not None:
+        if self.ctx is not None and self.ctx != LONGEST:
             if not 1 <= self.ctx <= MOST_CONTEXT:
                 raise OptionError(f"--ctx: {self.ctx} is out of range; give 1 to {MOST_CONTEXT}.")
             return self.ctx
@@ -171,7 +189,7 @@ class TextOptions:
         """The host's bandwidth in B/s. Raises OptionError for what is none."""
         given = self.host_bandwidth
         if given is None:
-            return None
+            return self.ram_speed
         if not (math.isfinite(given) and BANDWIDTH[0] <= given <= BANDWIDTH[1]):
             raise OptionError(f"--host-bandwidth: {given:g} is out of range; give GB/s, like 51.2.")
         return given * GIGA

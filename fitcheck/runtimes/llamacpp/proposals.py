@@ -25,6 +25,9 @@ from fitcheck.runtimes.llamacpp.placement import placement_of
 WORTH = 1.05
 UNQUANTIZED = ("f16", "bf16", "f32")
 CacheTypes = tuple[str, str]  # of K and V
+LONG_CACHE_TYPES: tuple[CacheTypes, ...] = (("f16", "f16"), ("q8_0", "q8_0"), ("q4_0", "q4_0"))
+CONTEXT_STEP = 1024
+MOST_UNTRAINED = 1 << 17  # where the model does not say what it was trained on
 CACHE_TYPES: tuple[CacheTypes, ...] = (("f16", "f16"), ("q8_0", "q8_0"))
 
 
@@ -74,9 +77,17 @@ class Search:
             return CACHE_TYPES[:1]
         return (self.asked.cache_type,) if self.asked.cache_type else CACHE_TYPES
 
+    @property
+    def host_bandwidth(self) -> float | None:
+        """Of system memory in B/s: as said, or that of the memory which the host shares with its graphics chip."""
+        if self.asked.bandwidth is not None:
+            return self.asked.bandwidth
+        shared = (gpu.card.memory_bandwidth for gpu in self.machine.gpus if gpu.card.unified_memory)
+        return next((one for one in shared if one is not None), None)
+
     def ask(self, options: LlamaOptions) -> Ask:
         """The cell of exactly these options."""
-        placement = placement_of(options, self.architecture.layers, self.asked.bandwidth)
+        placement = placement_of(options, self.architecture.layers, self.host_bandwidth)
         workload = self.workload.with_(context=options.context)
         return Ask(self.model, self.tier, placement, workload, self.machine)
 
@@ -147,6 +158,45 @@ class Search:
             if all(proposal.level.verdict.rank < one.level.verdict.rank for one in same):
                 kept.append(proposal)
         return kept
+
+    def longest(self) -> list[Proposal]:
+        """For each type of the cache the longest context that fits, the model's own at most: all on the cards where
+        that is possible at all. A type is left out where one that loses less reaches as far."""
+        types = (self.asked.cache_type,) if self.asked.cache_type else LONG_CACHE_TYPES
+        found: list[Proposal] = []
+        for keys, values in types[:1] if self.architecture.encoder else types:
+            reached = self._longest_of(self.wanted.with_(cache_type_k=keys, cache_type_v=values))
+            if reached is not None and all(reached.options.context > one.options.context for one in found):
+                found.append(reached)
+        return found
+
+    def _longest_of(self, options: LlamaOptions) -> Proposal | None:
+        """The longest context with these options, in steps; ``None`` where not even the shortest fits."""
+        most = max((self.architecture.context_length or MOST_UNTRAINED) // CONTEXT_STEP, 1)
+        best = self._fitting(options.with_(context=min(LEAST_CONTEXT, most * CONTEXT_STEP)))
+        if best is None:
+            return None
+        low, high = best.options.context // CONTEXT_STEP, most + 1
+        options = options.with_(gpu_layers=best.options.gpu_layers) if self._whole(best) else options
+        while high - low > 1:
+            middle = (low + high) // 2
+            proposal = self._fitting(options.with_(context=middle * CONTEXT_STEP))
+            if proposal is None:
+                high = middle
+            else:
+                low, best = middle, proposal
+        return best
+
+    def _fitting(self, options: LlamaOptions) -> Proposal | None:
+        """The best placement of exactly these options that fits: on the cards, or as asked."""
+        types = ((options.cache_type_k, options.cache_type_v),)
+        best = self.proposals(options, types)[0]
+        return best if best.level.verdict is Verdict.FITS else None
+
+    def _whole(self, proposal: Proposal) -> bool:
+        """Whether all of the model is on the cards."""
+        layers = proposal.options.gpu_layers
+        return layers is not None and layers > self.architecture.layers and not proposal.options.cpu_moe_layers
 
     def shorter(self) -> Proposal | None:
         """The longest context, of halves of halves, with which everything fits the cards; None when none does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -18,24 +18,27 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
-from fitcheck.runtimes.llamacpp import commands
+from fitcheck.runtimes.level import level_of
+from fitcheck.runtimes.llamacpp import commands, recorded
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled
-from fitcheck.runtimes.llamacpp.builds import FORK
+from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled, over_builds
+from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
 from fitcheck.runtimes.llamacpp.defaults import defaults
-from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, USUAL_BATCH, TextOptions
+from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
-from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, Search
+from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP, UNQUANTIZED, WORTH, Search
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
-from fitcheck.runtimes.options import read
+from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
+from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import Observation, Timing
 from fitcheck.units import Interval, format_gib
 
 GGUF = "gguf"
-_estimate = lru_cache(maxsize=2048)(estimate)
+_estimate = lru_cache(maxsize=16384)(estimate)
 
 
 class LlamaCpp(Runtime):
@@ -51,7 +54,10 @@ class LlamaCpp(Runtime):
         ready = [tier for tier in tiers if tier.format == GGUF]
         for tier in ready:
             search = self._search(model, tier, machine, asked, wanted)
-            found = search.alternatives() if len(ready) == 1 else [search.best()]
+            if asked.ctx == LONGEST:
+                found = search.longest() or [search.best()]
+            else:
+                found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
 
     def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted) -> Search:
@@ -70,6 +76,12 @@ class LlamaCpp(Runtime):
                 found = replace(found, host=replace(found.host, total=both))
         return found
 
+    def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
+        """Where nobody says which build, the cards' intervals span those that people run."""
+        if ask.placement.get("build") is not None or not ask.machine.gpus:
+            return footprint
+        return over_builds(footprint, [estimate_of(other) for other in _in_other_builds(ask)])
+
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of the asked answer; none where the rate of prompt or generation is unknown."""
         assert isinstance(footprint.layout, LlamaEstimate)
@@ -82,20 +94,16 @@ class LlamaCpp(Runtime):
             depth=prompt + new // 2,  # half way through the answer
             host_bandwidth=bandwidth_of(ask.placement),
         )
-        rates = tuple(
-            (name, rate) for name, rate in (("prompt", speed.prompt), ("generation", speed.generation)) if rate
-        )
+        reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
+        rates = tuple((name, rate) for name, rate in ((PROMPT, reading), (GENERATION, writing)) if rate)
         if ask.workload.task is Task.EMBED:
-            return _reading(speed, prompt)
+            return _reading(reading, prompt, speed)
         amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
         waits = f"reading weights from {speed.binding}"
-        if speed.prompt is None or speed.generation is None:
+        if reading is None or writing is None:
             return Duration(None, waits, rates=rates, amounts=amounts)
-        ends = [
-            prompt / getattr(speed.prompt, end) + new / getattr(speed.generation, end)
-            for end in ("high", "best", "low")
-        ]
-        parts = (("prompt", prompt / speed.prompt.best), ("generation", new / speed.generation.best))
+        ends = [prompt / getattr(reading, end) + new / getattr(writing, end) for end in ("high", "best", "low")]
+        parts = ((PROMPT, prompt / reading.best), (GENERATION, new / writing.best))
         binding = "reading the prompt" if parts[0][1] > parts[1][1] else waits
         return Duration(Interval(*ends), binding, parts, rates, amounts)
 
@@ -164,6 +172,8 @@ class LlamaCpp(Runtime):
         if not wanted.has("ctx"):
             trained = f"; it was trained on {limit}" if limit else ""
             notes.append(f"A context of {context} tokens was taken; --ctx asks for another{trained}.")
+        elif read(TextOptions, wanted).ctx == LONGEST:
+            notes.append(self._longest_words(ask, limit))
         elif limit is not None and context > limit:
             notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
         options = arguments_of(ask.placement, ask.workload)
@@ -176,15 +186,46 @@ class LlamaCpp(Runtime):
         if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
             notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
         reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
-        if reads_host and not wanted.has("host_bandwidth"):
+        if wanted.has("ram_speed") and bandwidth_of(ask.placement) is not None:
+            rate = (bandwidth_of(ask.placement) or 0.0) / GIGA
+            notes.append(f"System memory is read at {rate:.1f} GB/s: its transfers × its channels of 64 bits.")
+        if reads_host and bandwidth_of(ask.placement) is None:
             notes.append(
                 "The host's memory bandwidth was not given; a wide range for desktops stands in (--host-bandwidth)."
             )
         return tuple(notes)
 
+    def _longest_words(self, ask: Ask, limit: int | None) -> str:
+        context = ask.workload.context
+        if level_of(self, ask, self.footprint(ask)).verdict is not Verdict.FITS:
+            return f"No context of {LEAST_CONTEXT} tokens or more fits; {context} were looked at."
+        words = ", the length it was trained on" if limit is not None and limit - context < CONTEXT_STEP else ""
+        return f"The longest context that fits with this cache: {context} tokens{words}."
+
     def ask_of(self, run: Run) -> Ask | None:
-        """Always ``None``: no record of a language model is compared with a cell yet."""
-        return None
+        """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
+        another backend ran."""
+        return recorded.ask_of(run, self.families)
+
+    def stated(self, ask: Ask) -> Settings:
+        """The options under the names of a record."""
+        return recorded.stated(arguments_of(ask.placement, ask.workload))
+
+    def alike(self, ask: Ask) -> Hashable:
+        """Model, tier, era of the build and the options that decide seconds."""
+        return recorded.alike(ask, architecture_of(ask).layers)
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """Seconds a token of the prompt and of the answer."""
+        return recorded.timings(ask, estimate_of(ask))
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
+        """Each test of a record."""
+        return recorded.observed(run, ask, estimate_of(ask))
+
+    def host_bytes(self, run: Run) -> int | None:
+        """Pages of a mapped file count as the process's until something else needs them."""
+        return None if run.setting("mmap", True) else run.rss or None
 
     def figures(self) -> Iterable[Figure]:
         """llama.cpp's printed buffers, sizes of published GGUF files and published tokens a second, each beside
@@ -209,14 +250,14 @@ def _drafting_takes(ask: Ask, options: LlamaOptions) -> str | None:
     return format_gib(sum(more.best - less.best for more, less in cards) + with_.host.total - without.host.total)
 
 
-def _reading(speed: TokenSpeed, prompt: int) -> Duration:
-    """The seconds of a text that is read and not answered."""
-    rate, words = speed.prompt, "reading the text"
+def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Duration:
+    """The seconds of a text of ``prompt`` tokens that is read, at ``rate`` a second, and not answered."""
+    words = "reading the text"
     amounts = (("card", speed.card_bytes_per_token), ("host", speed.host_bytes_per_token))
     if rate is None:
         return Duration(None, words, amounts=amounts)
     seconds = Interval(prompt / rate.high, prompt / rate.best, prompt / rate.low)
-    return Duration(seconds, words, (("prompt", seconds.best),), (("prompt", rate),), amounts)
+    return Duration(seconds, words, ((PROMPT, seconds.best),), ((PROMPT, rate),), amounts)
 
 
 def architecture_of(ask: Ask) -> LanguageArchitecture:
@@ -229,6 +270,8 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
     free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
+    if len(free) == 1:  # amounts decide how cards share a model: one card's layout is the same on every card
+        free = (1,)
     options = arguments_of(ask.placement, ask.workload)
     return _estimate(
         architecture_of(ask),
@@ -238,6 +281,14 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
         disk=ask.tier.disk_bytes or None,
         companions=ask.tier.companions,
     )
+
+
+def _in_other_builds(ask: Ask) -> Iterator[Ask]:
+    """The same run in older builds that are still in use."""
+    options, layers = arguments_of(ask.placement, ask.workload), architecture_of(ask).layers
+    for build in builds_in_use():
+        placement = placement_of(options.with_(build=build), layers, bandwidth_of(ask.placement))
+        yield replace(ask, placement=placement)
 
 
 def _foreign_types(ask: Ask) -> Support | None:
@@ -255,6 +306,14 @@ def _foreign_types(ask: Ask) -> Support | None:
     )
     reason = f"The file holds tensors of type {names}, which this build does not read; {hint}."
     return Support(Verdict.NO, Constraint.RUNTIME, reason)
+
+
+def _known(rate: Interval[float] | None, name: str, calibration: Calibration | None) -> Interval[float] | None:
+    """A rate as records of the card say it, where they do: as many times slower as the seconds are longer."""
+    longer = None if calibration is None else calibration.ratio(name)
+    if rate is None or longer is None:
+        return rate
+    return Interval(rate.best / longer.high, rate.best / longer.best, rate.best / longer.low)
 
 
 def _weights_alone(result: LlamaEstimate) -> Footprint:

@@ -38,14 +38,29 @@ class TokenSpeed:
     binding: str
 
 
-@dataclass(frozen=True, slots=True)
-class LlamaCalibration:
-    """Corrections from records of this card: measured over predicted rates. ``spread`` is the half-width left."""
+def run_of(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    result: LlamaEstimate,
+    gpus: Sequence[Gpu],
+    depth: int | None = None,
+    host_bandwidth: float | None = None,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Run:
+    """What decides the seconds of one sequence after ``depth`` tokens (half of the context by default) on the cards of
+    ``result``.
 
-    generation: float = 1.0
-    prompt: float = 1.0
-    spread: float = 0.15
-    records: int = 0
+    ``host_bandwidth`` is the host memory's in B/s as its modules are rated, ``threads`` those that compute; without
+    them what is usual stands in. ``backend`` is "CUDA", "ROCm", "Vulkan", "Metal" or "SYCL"; by default what the card's
+    maker is mostly run with.
+    """
+    depth = min(depth if depth is not None else result.options.context // 2, result.options.context)
+    works = work_of(architecture, tensors, result, depth)
+    server = any(gpu.card.form == "datacenter" for gpu in gpus)
+    named = backend_of(gpus[0].card, backend) if gpus else "CPU"
+    return Run(works, gpus, named, Host(host_bandwidth, threads, server), result.options, architecture.embedding)
 
 
 def token_speed(
@@ -55,31 +70,19 @@ def token_speed(
     gpus: Sequence[Gpu],
     depth: int | None = None,
     host_bandwidth: float | None = None,
-    calibration: LlamaCalibration | None = None,
     *,
     backend: str | None = None,
     threads: int | None = None,
 ) -> TokenSpeed:
-    """Speed of one sequence after ``depth`` tokens (half of the context by default) on the cards of ``result``.
-
-    ``host_bandwidth`` is the host memory's in B/s as its modules are rated, ``threads`` those that compute; without
-    them what is usual stands in, and the interval is as wide as hosts differ. ``backend`` is "CUDA", "ROCm", "Vulkan",
-    "Metal" or "SYCL"; by default what the card's maker is mostly run with.
-    """
-    depth = min(depth if depth is not None else result.options.context // 2, result.options.context)
-    works = work_of(architecture, tensors, result, depth)
-    server = any(gpu.card.form == "datacenter" for gpu in gpus)
-    named = backend_of(gpus[0].card, backend) if gpus else "CPU"
-    run = Run(works, gpus, named, Host(host_bandwidth, threads, server), result.options, architecture.embedding)
+    """Speed of the run that the same arguments make (``run_of``). Where the host is not known, the interval is as wide
+    as hosts differ."""
+    run = run_of(architecture, tensors, result, gpus, depth, host_bandwidth, backend=backend, threads=threads)
     kind = _kind(run, bool(architecture.experts))
-    generation, prompt = _generation(run, kind), _prompt(run, kind)
-    if calibration is not None and calibration.records:
-        generation = _corrected(generation, calibration.generation, calibration.spread)
-        prompt = _corrected(prompt, calibration.prompt, calibration.spread)
-    host = works.get(HOST, Work()).bytes_per_token
-    card_bytes = round(sum(work.bytes_per_token for index, work in works.items() if index != HOST))
+    host = run.works.get(HOST, Work()).bytes_per_token
+    card_bytes = round(sum(work.bytes_per_token for index, work in run.works.items() if index != HOST))
     slow = host * _SLOW_SHARE > card_bytes
-    return TokenSpeed(prompt, generation, card_bytes, round(host), "host memory" if slow else "card memory")
+    binding = "host memory" if slow else "card memory"
+    return TokenSpeed(_prompt(run, kind), _generation(run, kind), card_bytes, round(host), binding)
 
 
 def _kind(run: Run, mixture: bool) -> str:
@@ -116,6 +119,11 @@ def _prompt(run: Run, kind: str) -> Interval[float] | None:
     return interval_of(best * batch / seconds, half, (hosts[0] / wider, hosts[1] * wider))
 
 
+def best_units(run: Run) -> float:
+    """The factor on the best prompt rate for matrix units that no row has run on."""
+    return new_units(run.gpus[0].card)[0] if run.gpus else 1.0
+
+
 def _cards(run: Run) -> list[Card]:
     return [gpu.card for gpu in run.gpus]
 
@@ -130,10 +138,3 @@ def _hosts(run: Run, seconds: float, passing: Callable[[Run, Constants], float |
         other = passing(replace(run, host=replace(run.host, bandwidth=bandwidth, threads=threads)), fitted())
         found.append(1.0 if other is None else seconds / other)
     return min(found[0], 1.0), max(found[1], 1.0)
-
-
-def _corrected(speed: Interval[float] | None, factor: float, spread: float) -> Interval[float] | None:
-    if speed is None:
-        return None
-    best = speed.best * factor
-    return Interval(best * (1 - spread), best, best * (1 + spread))

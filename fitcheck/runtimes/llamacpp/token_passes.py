@@ -22,7 +22,7 @@ from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.speed.rates import link_rate
 
 # builds are as fast as the newest ones of the rows from here on; before, prompts cost a factor a year
-_SETTLED = date(2026, 1, 1)
+SETTLED = date(2026, 1, 1)
 _OLDEST = 2.5  # years that the factor is believed for
 _INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix units (mma) came in June 2024
 
@@ -86,7 +86,7 @@ def _aged(run: Run, constants: Constants) -> float:
 
 def _years(run: Run) -> float:
     """The build's age in years before kernels stopped changing much."""
-    return min(max((_SETTLED - run.options.build.day).days / 365.25, 0.0), _OLDEST)
+    return min(max((SETTLED - run.options.build.day).days / 365.25, 0.0), _OLDEST)
 
 
 def _overlap(run: Run, batch: int, cards: int, constants: Constants) -> float:

@@ -72,6 +72,7 @@ class _Group:
     head: bool
 
 
+_works: WeakKeyDictionary[LlamaEstimate, dict[int, dict[int, Work]]] = WeakKeyDictionary()
 _groups: WeakKeyDictionary[TensorTable, tuple[_Group, ...]] = WeakKeyDictionary()
 
 
@@ -94,7 +95,19 @@ def kind_of(type_name: str) -> str:
 def work_of(
     architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
 ) -> dict[int, Work]:
-    """Work by device after ``depth`` tokens: active experts only, one row of the embedding, the head for one token."""
+    """Work by device after ``depth`` tokens: active experts only, one row of the embedding, the head for one token.
+
+    ``result`` is the estimate of that architecture and table; what it comes to is kept, and must not be changed.
+    """
+    kept = _works.setdefault(result, {})
+    if depth not in kept:
+        kept[depth] = _worked_out(architecture, tensors, result, depth)
+    return kept[depth]
+
+
+def _worked_out(
+    architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
+) -> dict[int, Work]:
     found: defaultdict[int, Work] = defaultdict(Work)
     options = result.options
     moving = set()

@@ -38,4 +38,6 @@ def _picture(workload: Workload, *, distilled: bool) -> list[str]:
     words += ["--cfg_scale", f"{workload.cfg:g}"]
     if distilled:
         words += ["--cfg_norm", "none", "--timestep_shift", "3.0"]
-    return [*words, "--output", "output.png"]
+    if workload.task is Task.INTERLEAVE:  # which thinks unless it is told not to
+        return [*words, *([] if workload.think else ["--no-think_mode"]), "--output_dir", "outputs"]
+    return [*words, *(["--think"] if workload.think else []), "--output", "output.png"]

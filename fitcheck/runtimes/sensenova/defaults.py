@@ -7,14 +7,16 @@ from dataclasses import replace
 
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Default, Wanted
+from fitcheck.runtimes.sensenova.guidance import text_ends, written
 
 SMALLER = 1024  # pixels of a side: a quarter of the tokens of the usual picture
+SEVERAL = 3  # images of an answer, where one is assumed
 _PICTURES = (Task.T2I, Task.EDITING, Task.INTERLEAVE)
 
 
 def defaults(ask: Ask, wanted: Wanted) -> Iterator[Default]:
-    """Sizes in and out, steps and pictures that nobody named. Steps and guidance that a distilled tier is made for are
-    its own and no default."""
+    """Sizes in and out, steps, pictures and text that nobody named. Steps and guidance that a distilled tier is made
+    for are its own and no default."""
     work = ask.workload
     if work.references and not wanted.has("reference"):
         count, (width, height) = len(work.references), work.references[0]
@@ -27,7 +29,12 @@ def defaults(ask: Ask, wanted: Wanted) -> Iterator[Default]:
         smaller = work.with_(width=SMALLER, height=SMALLER)
         yield _default(ask, f"{work.width}x{work.height} pixels", f"--size {SMALLER}x{SMALLER}", smaller)
     if work.task is Task.INTERLEAVE and not wanted.has("images"):
-        yield _default(ask, f"{work.images} images", "--images 1", work.with_(images=1))
+        more = work.with_(images=SEVERAL, new_tokens=written(work) * SEVERAL, think=None)
+        yield _default(ask, "one image", f"--images {SEVERAL}", more)
+    if work.text_assumed:
+        more = text_ends(work)[1]
+        typed = f"--think {more.think}" if work.makes_one_picture else f"--new-tokens {more.new_tokens}"
+        yield _default(ask, f"{written(work)} tokens written by the model", typed, more)
     if ask.tier.distilled_steps is None and not wanted.has("steps"):
         fewer = max(1, work.steps // 2)
         yield _default(ask, f"{work.steps} steps", f"--steps {fewer}", work.with_(steps=fewer))

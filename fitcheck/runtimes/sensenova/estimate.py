@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
@@ -14,9 +16,18 @@ from fitcheck.runtimes.sensenova import reserved as allocator
 from fitcheck.runtimes.sensenova.guidance import branches, reference_grids
 from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, lay_out
+from fitcheck.runtimes.sensenova.phases import CardView, LaidOut, lay_out
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Shares of the layers that stay on the card (mode ``fast``): of the generation branch between denoising passes, of
+    the understanding branch while the model thinks."""
+
+    denoising: float = 0.0
+    thinking: float = 0.0
 
 
 def estimate(
@@ -31,14 +42,15 @@ def estimate(
     """Memory of one cell by phase and category, as allocated, as reserved and as the card must hold it, in bytes.
 
     ``bench`` counts the other host memory of the bench's process instead of upstream's program. ``layout`` of the
-    result is the share of the generation weights that stay on the card while denoising (mode ``fast``).
+    result says which shares of the layers stay on the card (mode ``fast``).
     """
     weights = weights_of(tier.tensors)
-    laid_out, kept = lay_out(arch, weights, workload, placement, device)
+    found = lay_out(arch, weights, workload, placement, device)
+    laid_out, kept = found.phases, found.kept
     highest = max(phase.allocated for phase in laid_out)
     error = load("memory", "allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]
-    most = highest + _further_layers(weights, kept)
+    most = highest + _one_layer_more(weights, kept)
     allocated = Interval(round(highest * (1 - widening)), highest, round(most * (1 + widening)))
     cell = allocator.ReplayedCell(
         arch,
@@ -52,9 +64,13 @@ def estimate(
         host_bound=device.host_bound,
         workspace=cublas_workspace(device.compute_capability),
         warm=device.warm,
+        thinking_keeps=found.thinking,
+        driver=device.driver,
+        bench=bench,
+        left_out=device.left_out,
     )
     reserved = allocator.reserved(allocated, cell)
-    beside = context(device.compute_capability, second_stream=bool(placement.prefetch))
+    beside = context(device.compute_capability, second_stream=bool(placement.prefetch), nvidia=device.nvidia)
     required = allocator.required(allocated, reserved, cell)
     memory = CardMemory(laid_out, allocated, reserved, card=reserved + beside, required=required + beside)
     return Footprint(
@@ -62,18 +78,27 @@ def estimate(
         host=host_memory(weights, placement, quantized=tier.quantized, bench=bench),
         disk=tier.disk_bytes,
         assumptions=_assumptions(arch, tier, workload, placement, device),
-        layout=weights.kept(kept) / weights.kept(arch.layers) if kept else 0.0,
+        layout=_shares(found, arch),
     )
 
 
-def _further_layers(weights: Weights, kept: int) -> int:
-    """Bytes of the layers that mode ``fast`` may keep beyond the ``kept`` ones that its rule says: what is allocated
-    when it asks is known less well than the peak. Nothing where it keeps none or all."""
+def kept_shares(
+    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, device: CardView
+) -> Kept:
+    """The shares of the layers that stay on the card, without the rest of the estimate."""
+    return _shares(lay_out(arch, weights_of(tier.tensors), workload, placement, device), arch)
+
+
+def _shares(found: LaidOut, arch: SenseNovaArchitecture) -> Kept:
+    return Kept(found.kept / arch.layers, found.thinking / arch.layers)
+
+
+def _one_layer_more(weights: Weights, kept: int) -> int:
+    """Bytes of the layer that mode ``fast`` may keep beyond the ``kept`` ones: its rule compares what is allocated with
+    a limit, and which of the last layers still goes under it hangs on a few per mille. Nothing where it keeps none or
+    all."""
     layers = len(weights.layers[GENERATION])
-    if not 0 < kept < layers:
-        return 0
-    more: int = load("memory", "allocator")["kept_layers"]["more"]
-    return weights.kept(min(layers, kept + more)) - weights.kept(kept)
+    return weights.kept(kept + 1) - weights.kept(kept) if 0 < kept < layers else 0
 
 
 def _dequantizing_kernels(weights: Weights) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from fitcheck.data_files import load
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.token_counts import tokens
@@ -78,7 +79,7 @@ def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, .
             found.append(Branch("unconditional", unconditional))
         return tuple(found)
     if workload.task is Task.INTERLEAVE:
-        prompt = workload.prompt_tokens or tokens("interleave_text_per_image")
+        prompt = workload.prompt_tokens or tokens("interleave_prompt")
         return (
             Branch("condition", prompt + references),
             Branch("text unconditional", unconditional + references),
@@ -86,6 +87,34 @@ def branches(arch: SenseNovaArchitecture, workload: Workload) -> tuple[Branch, .
         )
     prompt = workload.prompt_tokens or tokens("vqa_prompt")
     return (Branch("condition", prompt + references),)
+
+
+def written(workload: Workload) -> int:
+    """Tokens that the model writes in an answer, thoughts included, over all its images."""
+    if workload.task is Task.INTERLEAVE:
+        return (workload.new_tokens or tokens("interleave_text_per_image") * workload.images) + (workload.think or 0)
+    if workload.task is Task.VQA:
+        return workload.new_tokens or tokens("vqa_new_tokens")
+    return workload.think or 0
+
+
+def text_ends(workload: Workload) -> tuple[Workload, Workload]:
+    """The same with much less and with much more text than is assumed."""
+    factor = float(load("runtimes.sensenova", "tokens")["text_spread"]["factor"])
+    if workload.makes_one_picture:
+        thoughts = workload.think or 0
+        return workload.with_(think=max(1, round(thoughts / factor))), workload.with_(think=round(thoughts * factor))
+    text = written(workload)
+    ends = (max(workload.images, round(text / factor)), round(text * factor))
+    less, more = (workload.with_(new_tokens=count, think=None) for count in ends)
+    return less, more
+
+
+def thought(found: tuple[Branch, ...], workload: Workload) -> tuple[Branch, ...]:
+    """Prefixes with which denoising begins: what the model thought stands in the condition's cache alone."""
+    if not workload.think:
+        return found
+    return tuple(replace(one, prefix=one.prefix + workload.think) if one is found[0] else one for one in found)
 
 
 def guiding(found: Sequence[T], workload: Workload) -> tuple[T, ...]:

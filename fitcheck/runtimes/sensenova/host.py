@@ -18,13 +18,22 @@ def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
     return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
 
 
+def pinnable_bytes(weights: Weights, placement: Streaming) -> int:
+    """Bytes of the tensors that a mode pins, without rounding: layers, and embedding and head where they move."""
+    if not placement.pinned:
+        return 0
+    moved = placement.prefix_weights is not PrefixWeights.RESIDENT
+    return sum(weights.pinnable["layers"]) + (sum(weights.pinnable["prefix"]) if moved else 0)
+
+
 @lru_cache(maxsize=1024)
 def host_memory(weights: Weights, placement: Streaming, *, quantized: bool, bench: bool = False) -> HostMemory:
     """System memory at its peak.
 
     A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through
     host memory while loading: a GGUF file stays mapped and its pages can be dropped at any time, while a safetensors
-    checkpoint is copied in full, which widens the interval upwards.
+    checkpoint is copied in full, which widens the interval upwards. While a streamed one is pinned, the shard that is
+    being copied counts besides; of a GGUF file nobody measured how much of it does, so the interval alone has it.
     """
     table = load("runtimes.sensenova", "host")
     base = table["process"]["bench" if bench else "upstream"]
@@ -37,10 +46,11 @@ def host_memory(weights: Weights, placement: Streaming, *, quantized: bool, benc
         pageable = sum(weights.pinnable["layers"])
         return HostMemory(0, pageable, best, Interval(low + pageable, best + pageable, high + pageable))
     sizes = weights.pinnable["layers"]
-    unexplained = 0
+    shard = Interval.exactly(0)
     if placement.prefix_weights is not PrefixWeights.RESIDENT:
         sizes += weights.pinnable["prefix"]
-    if not bench and placement.revision in table["unexplained"]["revisions"]:
-        unexplained = int(table["unexplained"]["bytes"])
+    if not bench and placement.revision in table["mapped_shard"]["revisions"]:
+        least, usual, most = table["mapped_shard"]["bytes"]
+        shard = Interval(least, 0, usual) if quantized else Interval(least, usual, most)
     pinned = pinned_bytes(sizes, placement.policy)
-    return HostMemory(pinned, 0, best, Interval(pinned + low, pinned + best, pinned + high + unexplained))
+    return HostMemory(pinned, shard.best, best, Interval(low, best, high).shift(pinned) + shard)

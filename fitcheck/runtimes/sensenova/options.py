@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fitcheck.runtimes.options import lower, names, option
+from fitcheck.errors import OptionError
+from fitcheck.runtimes.options import BARE, lower, names, option
 from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION
 from fitcheck.units import parse_size
 
@@ -20,6 +21,15 @@ def _references(texts: str | list[str]) -> tuple[Size, ...]:
     return tuple(parse_size(text, "--reference") for text in ([texts] if isinstance(texts, str) else texts))
 
 
+def _thoughts(text: str) -> int | bool:
+    """Tokens, or ``True`` for as many as is usual. Raises OptionError."""
+    if text.strip().lower() in ("", "true", "yes", BARE):
+        return True
+    if not text.strip().isdecimal():
+        raise OptionError(f"--think: {text!r} is no number of tokens; give one, like 400, or none for the usual.")
+    return int(text)
+
+
 @dataclass(frozen=True, slots=True)
 class PictureOptions:
     """What is asked of the model; ``None`` takes the task's or the tier's default. Sizes in pixels, lengths in
@@ -33,6 +43,9 @@ class PictureOptions:
     batch: int = option(1, "Images made at once; default 1.", type=int)
     prompt_tokens: int | None = option(None, "Text tokens with the system message.", type=int)
     new_tokens: int | None = option(None, "Text tokens generated.", type=int)
+    think: int | bool | None = option(
+        None, "Thinks before a picture: TOKENS of thought, or as many as is usual.", parse=_thoughts, bare=True
+    )
     attention: str = option("sdpa", "sdpa or flash; default sdpa.", parse=lower)
 
 

@@ -10,9 +10,8 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import forward as work
 from fitcheck.runtimes.sensenova.branch_sums import branch_weights, role_bytes
-from fitcheck.runtimes.sensenova.guidance import Branch, branches, grown, guiding
+from fitcheck.runtimes.sensenova.guidance import Branch, branches, grown, guiding, thought, written
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
-from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 
 
@@ -55,9 +54,15 @@ class _Planner:
         one = work.forward(self.arch, self.table, UNDERSTANDING, count, past, eager=True)
         return self._pass(one, 1, UNDERSTANDING, self._own_forward(*moved))
 
-    def decode(self, past: int, count: int) -> Pass:
-        one = work.forward(self.arch, self.table, UNDERSTANDING, 1, past, eager=True) + work.vocabulary(self.arch, 1)
-        return self._pass(one, count, UNDERSTANDING, self._own_forward("embedding", "head"))
+    def decode(self, past: int, count: int, *, kept_share: float = 0.0) -> list[Pass]:
+        """Tokens one after the other, their cache half grown; where layers stay meanwhile, the first brings them."""
+        middle = past + count // 2
+        one = work.forward(self.arch, self.table, UNDERSTANDING, 1, middle, eager=True) + work.vocabulary(self.arch, 1)
+        waited = self._own_forward("embedding", "head")
+        first = min(count, int(kept_share > 0))
+        passes = [self._pass(one, first, UNDERSTANDING, waited)] if first else []
+        rest = count - first
+        return passes + ([self._pass(one, rest, UNDERSTANDING, waited, 1 - kept_share)] if rest else [])
 
     def denoise(self, workload: Workload, found: tuple[Branch, ...], image: int, kept_share: float) -> list[Pass]:
         """All steps of one picture. Where layers stay (mode ``fast``), the first pass brings them."""
@@ -67,7 +72,7 @@ class _Planner:
                 self.arch, self.table, GENERATION, image, branch.prefix, eager=False, batch=workload.batch
             )
             one += work.head(self.arch, image)
-            first = int(self.placement.keep_generation and branch is found[0])
+            first = int(self.placement.keep_generation and branch == found[0])
             if first:
                 passes.append(self._pass(one, first, GENERATION))
             if workload.steps > first:
@@ -95,24 +100,31 @@ class _Planner:
 
 @lru_cache(maxsize=4096)
 def passes_of(
-    arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Streaming, kept_share: float
+    arch: SenseNovaArchitecture,
+    table: TensorTable,
+    workload: Workload,
+    placement: Streaming,
+    kept_share: float,
+    thinking_share: float = 0.0,
 ) -> tuple[Pass, ...]:
-    """The passes of a workload; the same on every card, so it is counted once."""
+    """The passes of a workload; the same on every card, so it is counted once. ``kept_share`` of the generation layers
+    and ``thinking_share`` of the understanding layers stay on the card while they are used (mode ``fast``)."""
     planner, found = _Planner(arch, table, placement), branches(arch, workload)
     headed = ("embedding",) if workload.task in (Task.T2I, Task.EDITING) else ("embedding", "head")
     plan = [planner.understand(branch.prefix, 0, *headed) for branch in found]
     if workload.task is Task.VQA:
-        new = workload.new_tokens or tokens("vqa_new_tokens")
-        return planner.with_dropped([*plan, planner.decode(found[0].prefix + new // 2, new)])
+        return planner.with_dropped([*plan, *planner.decode(found[0].prefix, written(workload))])
     image = arch.image_tokens(workload.width, workload.height) * workload.batch
     if workload.task is not Task.INTERLEAVE:
         if placement.stream is not Stream.NOTHING and placement.prefix_weights is PrefixWeights.PREFIX_PHASE:
             plan[0] = replace(plan[0], waited=plan[0].waited + planner.moved("embedding", "head"))
-        return planner.with_dropped(plan + planner.denoise(workload, found, image, kept_share))
-    text = (workload.new_tokens or tokens("interleave_text_per_image") * workload.images) // workload.images
+        if workload.think:
+            plan += planner.decode(found[0].prefix, workload.think, kept_share=thinking_share)
+        return planner.with_dropped(plan + planner.denoise(workload, thought(found, workload), image, kept_share))
+    text = written(workload) // workload.images
     for number in range(workload.images):
         now = grown(found, text * (number + 1), number * (image + 2))
-        plan.append(planner.decode(now[0].prefix, text))
+        plan += planner.decode(now[0].prefix - text, text)
         plan += planner.denoise(workload, now, image, kept_share)
         plan += [planner.understand(image + 1, branch.prefix, "head") for branch in now[:2]]
     return planner.with_dropped(plan)

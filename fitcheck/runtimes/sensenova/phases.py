@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
@@ -10,17 +11,27 @@ from fitcheck.memory.footprint import Phase
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import activations
-from fitcheck.runtimes.sensenova.guidance import Branch, branches, grown, reference_tokens, velocity_branches
+from fitcheck.runtimes.sensenova.guidance import (
+    Branch,
+    branches,
+    grown,
+    reference_tokens,
+    thought,
+    velocity_branches,
+    written,
+)
 from fitcheck.runtimes.sensenova.layer_weights import Weights
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
+    THINKING_BYTES_PER_SCORE,
     PrefixWeights,
     Stream,
     Streaming,
     fast_limit,
 )
-from fitcheck.runtimes.sensenova.token_counts import tokens
+
+_PASSES = 3  # what stays repeats itself from the second on
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,8 @@ class CardView:
     the process's own context; they decide how many layers mode ``fast`` keeps. ``warm`` says that the process has made
     an image before, so that the lazily built RoPE table of the generation tower exists during the prefix already.
     ``host_bound`` says that the host takes longer to issue a denoising pass than the card to run it: then prefetched
-    layers never wait in a queue of launches.
+    layers never wait in a queue of launches, whose length the ``driver`` decides. ``left_out`` names a measured cell
+    whose rows may not widen the answer.
     """
 
     compute_capability: tuple[int, int] | None = None
@@ -40,6 +52,13 @@ class CardView:
     flash_attention: bool = False
     warm: bool = False
     host_bound: bool = False
+    driver: str = "NVIDIA"
+    left_out: str = ""
+
+    @property
+    def nvidia(self) -> bool:
+        """Whether CUDA runs on it."""
+        return self.driver in ("NVIDIA", "Windows")
 
 
 def _keeps_prefix_weights(workload: Workload) -> bool:
@@ -56,7 +75,7 @@ class _Layout:
         self.arch, self.weights, self.workload, self.placement, self.device = arch, weights, workload, placement, device
         self.base = weights.outer + cublas_workspace(device.compute_capability)
         self.reads_images = bool(workload.references) or workload.task is Task.INTERLEAVE
-        self.kept_layers = 0
+        self.kept_layers = self.thinking_layers = 0
 
     def phase(
         self,
@@ -69,8 +88,10 @@ class _Layout:
         prefix_weights: int = 0,
         streams: bool = True,
         between: int = 0,
+        thinks: bool = False,
     ) -> Phase:
-        """``held`` outlives the pass; ``between`` is what lives between two of its layers, beside ``held``."""
+        """``held`` outlives the pass; ``between`` is what lives between two of its layers, beside ``held``;
+        ``thinks`` says that the model thinks, token by token."""
         resident, window = self.base + self._rope_tables(name) + prefix_weights, 0
         stream, in_flight = self.placement.stream, self.placement.in_flight
         if stream is Stream.NOTHING:
@@ -87,9 +108,14 @@ class _Layout:
         elif stream is Stream.LAYER:
             window = self.weights.window_both(in_flight)
         elif branch == GENERATION and self.placement.keep_generation:
-            kept = self._keep_layers(resident + kv_cache + held + between)
-            resident += self.weights.kept(kept)
-            window = self.weights.window(GENERATION, min(in_flight, len(self.weights.layers[GENERATION]) - kept))
+            stay, most = self._stay(GENERATION, resident + kv_cache + held + between, FAST_RESERVE)
+            self.kept_layers = len(stay)
+            resident, window = resident + sum(stay), most - sum(stay)
+        elif thinks and self.placement.keeps_thinking:
+            scores = THINKING_BYTES_PER_SCORE * self.arch.heads * self._prompt() ** 2
+            stay, most = self._stay(UNDERSTANDING, resident + kv_cache + held, max(FAST_RESERVE, scores))
+            self.thinking_layers = len(stay)
+            resident, window = resident + sum(stay), most - sum(stay)
         else:
             window = self.weights.window(branch, in_flight)
         return Phase(name, resident, window, kv_cache, held + moment.activations, moment.scratch)
@@ -108,7 +134,9 @@ class _Layout:
     def _rope_tables(self, phase: str) -> int:
         """A vision tower builds its table at its first use; v0 moved both to the card when loading."""
         generates = self.workload.task is not Task.VQA
-        used = int(self.reads_images) + int(generates and (self.device.warm or phase not in ("embed", "prefix")))
+        used = int(self.reads_images) + int(
+            generates and (self.device.warm or phase not in ("embed", "prefix", "think"))
+        )
         return (2 if self.placement.revision == "v0" else used) * self.arch.vision_rope_bytes
 
     @property
@@ -130,55 +158,97 @@ class _Layout:
             case PrefixWeights.OWN_FORWARD:
                 return 0
 
-    def _keep_layers(self, base: int) -> int:
-        """Generation layers that mode ``fast`` keeps: upstream decides after each layer's forward.
+    def _prompt(self) -> int:
+        return branches(self.arch, self.workload)[0].prefix
 
-        A layer stays while allocated + 4 GiB <= min(0.9 × total, total − 2 GiB) and 6 GiB are free when all cached
-        blocks are counted as free: then only the context and what is allocated are missing. The layers in flight are
-        allocated at that moment; ``base`` is everything else, in bytes. Without a known card all layers are assumed to
-        stay.
+    def _limit(self, reserve: int) -> int | None:
+        """Allocated bytes up to which upstream keeps a layer with ``reserve`` for what is still to come.
+
+        Allocated + reserve <= min(0.9 × total, total − 2 GiB), and reserve + 2 GiB are free when all cached blocks are
+        counted as free: then only the context and what is allocated are missing. ``None`` without a known card.
         """
-        sizes = self.weights.layers[GENERATION]
         total, free = self.device.total, self.device.free
         if total is None:
-            self.kept_layers = len(sizes)
-            return self.kept_layers
+            return None
         beside = context(self.device.compute_capability, second_stream=bool(self.placement.prefetch)).best
-        limit = fast_limit(total) - FAST_RESERVE
-        limit = min(limit, (total if free is None else free) - beside - FAST_HEADROOM - FAST_RESERVE)
+        return min(fast_limit(total), (total if free is None else free) - beside - FAST_HEADROOM) - reserve
+
+    def _stay(self, branch: str, base: int, reserve: int) -> tuple[tuple[int, ...], int]:
+        """Sizes of the layers that stay on the card, and the most bytes of layers that are there at once."""
+        sizes, limit = self.weights.layers[branch], self._limit(reserve)
+        return (sizes, sum(sizes)) if limit is None else staying(sizes, limit - base, self.placement.prefetch)
+
+    def _keep_layers(self, base: int) -> int:
+        """Generation layers that the ring keeps: decided once, before the first of them comes."""
+        sizes, limit = self.weights.layers[GENERATION], self._limit(FAST_RESERVE)
         kept = 0
-        while kept < len(sizes):
-            ahead = sum(sizes[kept : kept + 1 + self.placement.prefetch])
-            if base + ahead > limit:
-                break
+        while kept < len(sizes) and (
+            limit is None or base + sum(sizes[kept : kept + 1 + self.placement.prefetch]) <= limit
+        ):
             base += sizes[kept]
             kept += 1
         self.kept_layers = kept
         return kept
 
 
+@lru_cache(maxsize=4096)
+def staying(sizes: tuple[int, ...], room: int, prefetch: int) -> tuple[tuple[int, ...], int]:
+    """Sizes of the layers that upstream's rule leaves on the card, and the most bytes of layers there at once.
+
+    Asked after each layer's forward, with the layers that were fetched ahead on the card already: one stays while all
+    that are there fit into ``room`` bytes. At the end of a pass the ones ahead are those that stayed, so fewer are in
+    flight and some last layers stay as well; the second pass meets them and gives some others up.
+    """
+    here: set[int] = set()
+    kept: set[int] = set()
+    most = 0
+    for _ in range(_PASSES):
+        for index in range(len(sizes)):
+            here |= {(index + ahead) % len(sizes) for ahead in range(prefetch + 1)}
+            there = sum(sizes[layer] for layer in here)
+            most = max(most, there)
+            if there <= room:
+                kept.add(index)
+            else:
+                kept.discard(index)
+                here.discard(index)
+    return tuple(sizes[index] for index in sorted(kept)), most
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """The phases of a workload in the order they run, each at its own peak, and how many generation layers stay on the
+    card between passes, and understanding layers while the model thinks (mode ``fast``)."""
+
+    phases: tuple[Phase, ...]
+    kept: int
+    thinking: int
+
+
 def lay_out(
     arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
-) -> tuple[tuple[Phase, ...], int]:
-    """The phases of a workload in the order they run, each at its own peak, and how many generation layers stay on the
-    card between passes (mode ``fast``)."""
+) -> LaidOut:
+    """What of a workload is on the card when."""
     layout = _Layout(arch, weights, workload, placement, device)
     match workload.task:
         case Task.T2I | Task.EDITING:
-            made: tuple[Phase, ...] = (*_prefix(layout), _denoise(layout, branches(arch, workload)))
+            found = branches(arch, workload)
+            thinking = (_think(layout, found),) if workload.think else ()
+            made: tuple[Phase, ...] = (*_prefix(layout), *thinking, _denoise(layout, thought(found, workload)))
         case Task.INTERLEAVE:
             made = _interleave(layout)
         case _:
             made = _vqa(layout)
     returning = layout.returning()
-    return (made if returning is None else (returning, *made)), layout.kept_layers
+    made = made if returning is None else (returning, *made)
+    return LaidOut(made, layout.kept_layers, layout.thinking_layers)
 
 
 def phases(
     arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
 ) -> tuple[Phase, ...]:
     """The phases alone."""
-    return lay_out(arch, weights, workload, placement, device)[0]
+    return lay_out(arch, weights, workload, placement, device).phases
 
 
 def _prefix(layout: _Layout) -> tuple[Phase, ...]:
@@ -241,7 +311,7 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
     arch, workload = layout.arch, layout.workload
     found = branches(arch, workload)
     image = arch.image_tokens(workload.width, workload.height)
-    text = workload.new_tokens or tokens("interleave_text_per_image") * workload.images
+    text = written(workload)
     earlier = (image + 2) * (workload.images - 1)
     condition = found[0].prefix + earlier + text
     others = sum(branch.prefix for branch in found[1:]) + earlier
@@ -282,14 +352,23 @@ def _interleave(layout: _Layout) -> tuple[Phase, ...]:
 
 def _vqa(layout: _Layout) -> tuple[Phase, ...]:
     arch, workload = layout.arch, layout.workload
-    new = workload.new_tokens or tokens("vqa_new_tokens")
+    new = written(workload)
     prefix = sum(branch.prefix for branch in branches(arch, workload))
     images = reference_tokens(arch, workload)
     held = activations.hidden_bytes(arch, prefix + images) + activations.pixel_bytes(arch, images)
     return (*_prefix(layout), _decode(layout, prefix + new, held=held))
 
 
-def _decode(layout: _Layout, cached: int, held: int = 0) -> Phase:
+def _think(layout: _Layout, found: tuple[Branch, ...]) -> Phase:
+    """Thoughts before a picture: the condition's cache grows by a token at a time, beside inputs of the prefix."""
+    arch, workload = layout.arch, layout.workload
+    images = reference_tokens(arch, workload)
+    held = activations.hidden_bytes(arch, images) + activations.pixel_bytes(arch, images)
+    cached = found[0].prefix + (workload.think or 0)
+    return _decode(layout, cached, held=held, name="think")
+
+
+def _decode(layout: _Layout, cached: int, held: int = 0, name: str = "decode") -> Phase:
     """One token at a time; growing a layer's cache holds its old and new keys and values together.
 
     ``held`` is what the task keeps alive beside it: inputs, or the head's output over an image that was read back.
@@ -301,10 +380,11 @@ def _decode(layout: _Layout, cached: int, held: int = 0) -> Phase:
         weights_on_card = max(layout.weights.embedding, layout.weights.head)
     moment = activations.understanding_pass(arch, layout.weights, 1, cached)
     return layout.phase(
-        "decode",
+        name,
         UNDERSTANDING,
         moment,
         kv_cache=arch.kv_bytes_per_token * cached + per_layer,
         held=held + activations.logits_bytes(arch, 1),
         prefix_weights=weights_on_card,
+        thinks=name == "think",
     )

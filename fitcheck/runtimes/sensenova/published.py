@@ -11,12 +11,15 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.base import Ask, Measured
+from fitcheck.runtimes.base import Ask, Measured, Process
 from fitcheck.runtimes.sensenova.streaming import MODES, placement_of, upstream
+from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.units import GIB
 
 _MODELS = {"SenseNova-U1-8B-MoT": "sensenova-u1-8b-mot", "SenseNova-U1.5-8B-MoT": "sensenova-u1.5-8b-mot"}
-_CARD = "H100 SXM"
+# as a row names its card: the catalog's name of it
+_CARDS = {"H100 80GB": "H100 SXM", "RTX 5090": "RTX 5090", "gfx1100 48GB": "Radeon PRO W7900"}
+_REVISIONS = {"phase": "phase-aware", "pr246": "phase-aware"}
 
 
 def published_rows() -> Iterator[Measured]:
@@ -27,8 +30,10 @@ def published_rows() -> Iterator[Measured]:
         ask = _ask(raw)
         if ask is None:
             continue
-        size = f"{raw['width']}x{raw['height']}"
-        name = (raw["model"].removeprefix("SenseNova-"), _revision(raw), raw["task"], size, raw["vram_mode"])
+        size = f"{raw['width']}x{raw['height']} {raw['steps']} steps cfg {raw['cfg']}"
+        model = raw["model"].removeprefix("SenseNova-")
+        card = _CARDS[raw["gpu"]]
+        name = (card, model, _revision(raw), raw["task"], size, raw["attn_backend"], raw["vram_mode"])
         yield Measured(
             source=raw["source"],
             name=" ".join(name),
@@ -37,8 +42,11 @@ def published_rows() -> Iterator[Measured]:
             reserved=_gib(raw["reserved_gib"]),
             host=_gib(raw["host_rss_gib"]),
             seconds=float(raw["seconds"]) if raw["seconds"] else None,
-            fitted="fit." in raw["note"],
-            calibrates="calibrates" in raw["note"],
+            fitted=_named(raw["note"], "fits"),
+            levels=_named(raw["note"], "levels"),
+            widens=_named(raw["note"], "widens"),
+            machine=card,
+            inferred_text="fit." in raw["note"],
         )
 
 
@@ -49,14 +57,16 @@ def _ask(raw: Mapping[str, str]) -> Ask | None:
         return None
     attention = "flash" if raw["attn_backend"] == "flash" else "sdpa"
     placement = placement_of(upstream(raw["vram_mode"], _revision(raw)), attention)
-    return Ask(model, tier, placement, _workload(raw), _machine(round(float(raw["vram_total_gib"]) * GIB)))
+    process = Process(first="first image" in raw["note"])
+    return Ask(model, tier, placement, _workload(raw), _machine(raw), process=process)
 
 
-def _machine(total: int) -> Machine:
-    """The card as the program saw it, behind the link that was measured there."""
-    card = find_card(_CARD)
-    rate = float(load("runtimes.sensenova", "published")["link"]["bytes_per_second"])
-    return Machine((Gpu(card, Link(measured_pinned=rate), vram_total=total, vram_override=total),))
+def _machine(raw: Mapping[str, str]) -> Machine:
+    """The card as the program saw it, behind the link that was measured there or the one that the card has."""
+    card, total = find_card(_CARDS[raw["gpu"]]), round(float(raw["vram_total_gib"]) * GIB)
+    rates = load("runtimes.sensenova", "published")["link"]["bytes_per_second"]
+    link = Link(card.pcie_generation, card.pcie_lanes, measured_pinned=rates.get(raw["gpu"]))
+    return Machine((Gpu(card, link, vram_total=total, vram_override=total),))
 
 
 def _workload(raw: Mapping[str, str]) -> Workload:
@@ -66,15 +76,23 @@ def _workload(raw: Mapping[str, str]) -> Workload:
         # 4,029 tokens is the image's own grid; any size with as many tokens stands for it.
         return workload.with_(references=((32 * _number(note, "ref_tokens"), 32),))
     if think := _number(note, r"fit\.think_tokens"):
-        return workload.with_(prompt_tokens=340 + think)
+        return workload.with_(think=think)
     if task is Task.INTERLEAVE:
-        text = _number(note, r"fit\.text_tokens")
-        return workload.with_(images=_number(note, "images"), new_tokens=text, prompt_tokens=9)
+        # what a peak tells is prompt and written text together
+        text = _number(note, r"fit\.text_tokens") - tokens("interleave_prompt")
+        return workload.with_(images=_number(note, "images"), new_tokens=text, text_assumed=True)
     return workload
 
 
 def _revision(raw: Mapping[str, str]) -> str:
-    return raw["revision_note"].split(";")[0]
+    name = raw["revision_note"].split(";")[0]
+    return _REVISIONS.get(name, name)
+
+
+def _named(note: str, what: str) -> frozenset[str]:
+    """Quantities after ``what:`` in a note, such as ``fits: host seconds``."""
+    match = re.search(rf"{what}: ([a-z ]+)", note)
+    return frozenset(match.group(1).split()) if match else frozenset()
 
 
 def _number(note: str, key: str) -> int:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
+from statistics import quantiles
 
 from fitcheck.data_files import load
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
@@ -19,7 +21,7 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova.layer_weights import Weights
 from fitcheck.runtimes.sensenova.replay.peaks import Question, peak
-from fitcheck.runtimes.sensenova.streaming import Streaming
+from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.units import Interval
 
 
@@ -29,7 +31,9 @@ class ReplayedCell:
     flash-attn attends, ``dequantizing_kernels`` are those of one layer's matrices, ``host_bound`` that the host issues
     work more slowly than the card does it, ``workspace`` the bytes kept for cuBLAS, ``warm`` that the process has made
     an image before and kept its policy and cache, as the bench does. Upstream's programs leave their offload context
-    after each image and give the cache back, so there every image is a first one."""
+    after each image and give the cache back (utils/offload.py), so there every image is a first one. ``driver`` names
+    the entry of ``launch_queue`` that says how far the host may run ahead, ``bench`` that fitcheck's own program runs
+    it, ``left_out`` a measured cell whose rows may not widen the interval."""
 
     arch: SenseNovaArchitecture
     table: TensorTable
@@ -40,21 +44,44 @@ class ReplayedCell:
     flash: bool = False
     dequantizing_kernels: int = 0
     host_bound: bool = False
+    thinking_keeps: int = 0
     workspace: int = 0
     warm: bool = False
+    driver: str = "NVIDIA"
+    bench: bool = False
+    left_out: str = ""
 
     @property
-    def queue(self) -> int:
+    def queue(self) -> Interval[int]:
         """Layers that the host issues before the card has done the first, where the host is the faster of the two.
 
         Only prefetch through the caching allocator shows it. Routing to experts reads back from the card in every
         layer, so the host never runs ahead there.
         """
         if not self.placement.prefetch or self.placement.policy == "ring" or self.arch.experts:
-            return 0
-        table: dict[str, int] = load("memory", "allocator")["launch_queue"]
-        kernels: int = table["kernels_a_layer"] + self.dequantizing_kernels
-        return ceil(table["launches"] / kernels)
+            return Interval.exactly(0)
+        table = load("memory", "allocator")["launch_queue"]
+        low, best, high = table["drivers"][self.driver]["launches"]
+        newest = not self.bench and self.placement.revision == table["newest"]["revision"]
+        kernels = (table["newest"] if newest else table)["kernels_a_layer"] + self.dequantizing_kernels
+        return Interval(*(ceil(launches / kernels) for launches in (low, best, high)))
+
+    @property
+    def beyond(self) -> Interval[int]:
+        """Bytes beyond the replay where embedding and head leave the card for denoising.
+
+        In a process that goes on, what an image leaves behind may take the place that they come back to: then each
+        image brings a segment for one of them. A record of four images edited in mode ``balanced`` reserved the 3.4 GiB
+        of three such segments more than its first image takes, of which the replay has one.
+        """
+        placement = self.placement
+        moves = placement.prefix_weights is PrefixWeights.PREFIX_PHASE and self.workload.makes_one_picture
+        if not moves or placement.stream is Stream.NOTHING or placement.policy == "ring":
+            return Interval.exactly(0)
+        if not self.bench:
+            return Interval(*load("memory", "allocator")["moved_prefix"]["bytes"])
+        returns = self.warm and bool(self.workload.references)
+        return Interval(0, 0, self.weights.embedding + self.weights.head if returns else 0)
 
     def peak(self, late: int, *, frugal: bool = False) -> int:
         """Reserved bytes with the card ``late`` layers behind, or the least the allocator can do with."""
@@ -67,6 +94,7 @@ class ReplayedCell:
             workspace=self.workspace,
             frugal=frugal,
             images=2 if self.warm else 1,
+            thinking_keeps=self.thinking_keeps,
         )
         if not self.placement.keep_generation:
             return peak(self.table, asked)
@@ -96,18 +124,31 @@ def _between(at: Callable[[int], int], keeps: int, layers: int, kept_bytes: Call
     return round(beside) + kept_bytes(keeps)
 
 
+@lru_cache(maxsize=64)
+def residual(left_out: str = "") -> float:
+    """97.5th percentile of how far measured reserved bytes lie from replayed ones, as a share of these, over the rows
+    that may widen an interval; ``left_out`` names a cell or a machine that is tested itself."""
+    table = load("memory", "allocator")["residuals"]
+    if not left_out:
+        return float(table["share"])
+    rows = [row for row in table["rows"] if not f"{row['row']} ".startswith(f"{left_out} ")]
+    off = [abs(float(row["reserved_gib"]) / float(row["replayed_gib"]) - 1) for row in rows]
+    return quantiles(off, n=40, method="inclusive")[-1]
+
+
 def reserved(allocated: Interval[int], cell: ReplayedCell) -> Interval[int]:
     """Bytes that the caching allocator takes from the driver at the peak.
 
     The low end is a host that barely keeps up with the card, the high end one that fills its launch queue, each with
     what replays were off on measured rows.
     """
-    off = load("memory", "allocator")["residuals"]
-    slow, fast = (cell.peak(late) for late in (min(1, cell.queue), cell.queue))
-    best = max(allocated.best, slow if cell.host_bound else fast)
-    low = round(min(slow, best) * (1 + off["low"]))
-    high = round(max(slow, fast, best) * (1 + off["high"])) + off["constant"]
-    return Interval(min(best, max(allocated.low, low)), best, max(high, allocated.high))
+    off = residual(cell.left_out)
+    queue, beyond = cell.queue, cell.beyond
+    slow, usual, fast = (cell.peak(late) for late in (queue.low, queue.best, queue.high))
+    best = max(allocated.best, (slow if cell.host_bound else usual) + beyond.best)
+    low = round((min(slow, usual) + beyond.low) * (1 - off))
+    high = round((max(slow, usual, fast) + beyond.high) * (1 + off)) + _small()
+    return Interval(min(best, max(allocated.low, low)), best, max(best, high, allocated.high))
 
 
 def required(allocated: Interval[int], reserved_: Interval[int], cell: ReplayedCell) -> Interval[int]:
@@ -118,7 +159,12 @@ def required(allocated: Interval[int], reserved_: Interval[int], cell: ReplayedC
     host. Replays of a card that is behind come out up to 4 % lower, because what frees later fragments otherwise; a
     limit record (Q4_K_S, editing, balanced) ran out of memory where they say it would run, and not where this one does.
     """
-    off = load("memory", "allocator")["residuals"]
+    off = residual(cell.left_out)
     best = min(max(allocated.best, cell.peak(0, frugal=True)), reserved_.best)
-    high = round(best * (1 + off["high"])) + off["constant"]
+    high = round(best * (1 + off)) + _small()
     return Interval(min(allocated.low, best), best, max(high, allocated.high))
+
+
+def _small() -> int:
+    """Bytes of temporaries of the small pool and workspaces of libraries, which no replay sees."""
+    return int(load("memory", "allocator")["residuals"]["constant"])

@@ -13,6 +13,7 @@ from fitcheck.hardware.budget import budget, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
+from fitcheck.memory.context import context
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase, drawn_from_host
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.model import Model, Tier
@@ -25,10 +26,14 @@ from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
 from fitcheck.runtimes.sensenova.defaults import defaults
-from fitcheck.runtimes.sensenova.estimate import estimate
+from fitcheck.runtimes.sensenova.estimate import Kept, estimate, kept_shares
+from fitcheck.runtimes.sensenova.guidance import text_ends, written
+from fitcheck.runtimes.sensenova.host import pinnable_bytes
+from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
+from fitcheck.runtimes.sensenova.passes import passes_of
 from fitcheck.runtimes.sensenova.phases import CardView
-from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host
+from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
     MODES,
     POLICIES,
@@ -40,11 +45,16 @@ from fitcheck.runtimes.sensenova.streaming import (
     streaming_of,
     upstream,
 )
+from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
 from fitcheck.runtimes.torch_platform import torch_support
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.generations import is_measured
+from fitcheck.speed.overlap import timing_of
+from fitcheck.speed.passes import Pass
 from fitcheck.speed.rates import Calibration, rates_of
-from fitcheck.units import Interval
+from fitcheck.speed.timing import WHOLE, Observation, Timing
+from fitcheck.units import Interval, format_gib, format_seconds
 
 SMALL_SIDE = 1024  # pixels of a picture that needs a quarter of the usual one's tokens
 
@@ -79,24 +89,52 @@ class PictureRuntime(Runtime):
         found = _estimate(
             architecture_of(ask), ask.tier, ask.workload, streaming, view_of(ask, streaming), bench=ask.process.bench
         )
+        if ask.workload.text_assumed:
+            found = _with_text_ends(found, architecture_of(ask), ask.workload)
         if ask.card.card.unified_memory:
             found = _in_one_memory(found, ask.card.carved)
+        elif (total := visible_total(ask.card)) is not None:
+            found = replace(found, cards=tuple(memory.within(total) for memory in found.cards))
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of one picture or answer on the one card, over its own PCIe link."""
         streaming, gpu = streaming_of(ask.placement), ask.card
-        assert isinstance(footprint.layout, float)
-        return seconds(
+        kept = footprint.layout
+        assert isinstance(kept, Kept)
+        found = seconds(
             architecture_of(ask),
             ask.tier.tensors,
             ask.workload,
             streaming,
             gpu.card,
             gpu.link,
-            kept_share=footprint.layout if streaming.keep_generation else 0.0,
+            kept_share=kept.denoising,
+            thinking_share=kept.thinking,
             calibration=calibration,
         )
+        known = calibration is not None and calibration.ratio(WHOLE) is not None
+        if found is None or ask.process.bench or (known and not ask.process.first):
+            return found
+        pinned = pinnable_bytes(weights_of(ask.tier.tensors), streaming)
+        return with_pinning(found, pinned, gpu.card, first=ask.process.first)
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """Passes by what they compute, dequantize, launch and copy."""
+        pinned, plan = streaming_of(ask.placement).pinned, _plan(ask)
+        found = timing_of(plan, ask.card.card, ask.card.link, pinned=pinned, calibration=links)
+        return {} if found is None else {WHOLE: found}
+
+    def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterator[Observation]:
+        """Its seconds, and those of its copies alone where the bench has seen their rate."""
+        timing = self.timings(ask, links).get(WHOLE)
+        if timing is None:
+            return
+        if run.seconds:
+            yield Observation(WHOLE, timing, run.seconds)
+        if run.link_rate and timing.copies.names:
+            streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in _plan(ask))
+            yield Observation("copies", timing.copies, streamed / run.link_rate)
 
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch on the card's vendor and generation allows, and whether streaming works there."""
@@ -127,6 +165,24 @@ class PictureRuntime(Runtime):
         """Modes that keep less on the card."""
         yield from ()
 
+    def notes(self, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
+        """What happens once in a process, and what was assumed of the text that the model writes."""
+        found: list[str] = []
+        workload, streaming = ask.workload, streaming_of(ask.placement)
+        if duration is not None and duration.first is not None and duration.seconds is not None:
+            once = format_seconds(duration.first.best - duration.seconds.best)
+            pinned = format_gib(pinnable_bytes(weights_of(ask.tier.tensors), streaming))
+            found.append(f"The first image of a process takes about {once} more, while {pinned} of weights are pinned.")
+        if workload.text_assumed:
+            what = "thinks" if workload.makes_one_picture else "writes"
+            found.append(
+                f"How much the model {what} is not known before it does: {written(workload)} tokens are assumed, and "
+                "the intervals hold a quarter and four times as many; --think and --new-tokens say it."
+            )
+        if workload.task is Task.INTERLEAVE and not wanted.has("images"):
+            found.append("An answer with one image is assumed; the model decides itself, up to ten: --images says it.")
+        return tuple(found)
+
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """How to download the tier."""
         return download(ask.tier)
@@ -137,7 +193,10 @@ class PictureRuntime(Runtime):
             streaming = streaming_of(_recorded_placement(self.name, run))
         except InputError:
             return None
-        return ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
+        ask = ask_of(run, placement_of(streaming, _recorded_attention(run)), self.families)
+        if ask is None or ask.workload.task is not Task.INTERLEAVE or ask.workload.prompt_tokens:
+            return ask
+        return replace(ask, workload=ask.workload.with_(prompt_tokens=tokens("interleave_prompt_unsaid")))
 
     def recorded(self, placement: Placement) -> dict[str, Any]:
         """Policy and prefetch are ``None`` where everything is on the card."""
@@ -205,6 +264,15 @@ def _recorded_attention(run: Run) -> str:
     return "flash" if run.attention == "flash-attn" else "sdpa"
 
 
+def _plan(ask: Ask) -> tuple[Pass, ...]:
+    """The passes of a cell; which layers stay on the card is all that they need of its memory."""
+    streaming, arch = streaming_of(ask.placement), architecture_of(ask)
+    kept = Kept()
+    if streaming.keep_generation:
+        kept = kept_shares(arch, ask.tier, ask.workload, streaming, view_of(ask, streaming))
+    return passes_of(arch, ask.tier.tensors, ask.workload, streaming, kept.denoising, kept.thinking)
+
+
 def architecture_of(ask: Ask) -> SenseNovaArchitecture:
     """The numbers that size the model; only asks of the family come here."""
     architecture = ask.architecture
@@ -219,11 +287,52 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
     return CardView(
         measured_capability(gpu.card.compute_capability),
         total=visible_total(gpu) if keeps else None,
-        free=budget(ask.machine, ask.gpu).vram.best if keeps else None,
+        free=_free(ask, streaming) if keeps else None,
         flash_attention=ask.placement.get("attention") == "flash",
         warm=ask.process.warm,
         host_bound=host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, gpu.card),
+        driver=_driver(ask) if streaming.prefetch or gpu.card.vendor != "NVIDIA" else "NVIDIA",
+        left_out=ask.process.left_out,
     )
+
+
+def _free(ask: Ask, streaming: Streaming) -> int:
+    """Bytes that others leave of the card. A cap of the bench leaves room for the context that it measured before a
+    second stream was there (bench/context.py)."""
+    free = budget(ask.machine, ask.gpu).vram.best
+    if not ask.process.bench or not streaming.prefetch:
+        return free
+    ends = (context(ask.card.card.compute_capability, second_stream=second).best for second in (False, True))
+    return free - next(ends) + next(ends)
+
+
+def _driver(ask: Ask) -> str:
+    """The entry of the launch queues that fits the card and the system."""
+    card, known = ask.card.card, load("memory", "allocator")["launch_queue"]["drivers"]
+    if card.vendor not in known or not is_measured(card):
+        return "other"
+    windows = (ask.machine.operating_system or "").lower().startswith("windows")
+    return "Windows" if windows and card.vendor == "NVIDIA" else card.vendor
+
+
+def _with_text_ends(found: Footprint, arch: SenseNovaArchitecture, workload: Workload) -> Footprint:
+    """Intervals as wide as the caches of much less and much more text than is assumed."""
+    each = arch.kv_bytes_per_token * (1 + workload.batch)
+    less, more = (each * (written(end) - written(workload)) for end in text_ends(workload))
+    memory = found.cards[0]
+
+    def wider(span: Interval[int]) -> Interval[int]:
+        return Interval(max(0, span.low + less), span.best, span.high + more)
+
+    wide = CardMemory(
+        memory.phases,
+        wider(memory.allocated),
+        wider(memory.reserved),
+        wider(memory.card),
+        wider(memory.required),
+        memory.crowded,
+    )
+    return replace(found, cards=(wide,))
 
 
 def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, card: Card) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
+from fitcheck.runtimes.sensenova.guidance import text_ends
 from fitcheck.runtimes.sensenova.passes import denoising_pass, passes_of
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.generations import times_later_images
 from fitcheck.speed.overlap import duration_of, prices_of
-from fitcheck.speed.rates import Calibration, link_rate
+from fitcheck.speed.rates import Calibration, data, link_rate
+from fitcheck.units import Interval
 
 
 def waits_for_host(
@@ -19,7 +24,7 @@ def waits_for_host(
 ) -> bool | None:
     """Whether a slow host needs longer to issue a denoising pass than the card to run it and the link to bring its
     weights; ``None`` without rates."""
-    prices = prices_of(card, calibrated=False)
+    prices = prices_of(card)
     if prices is None:
         return None
     _, best, slow = prices
@@ -38,12 +43,43 @@ def seconds(
     link: Link,
     *,
     kept_share: float = 1.0,
+    thinking_share: float = 0.0,
     calibration: Calibration | None = None,
 ) -> Duration | None:
     """Seconds of a workload without loading, in a process that makes one picture or answer after the other; ``None``
     when a rate that it needs is unknown. ``kept_share`` is the share of generation layers that mode ``fast`` keeps on
-    the card."""
-    if prices_of(card, calibrated=False) is None:
+    the card, ``thinking_share`` that of understanding layers while the model thinks.
+
+    Where nobody gave the length of text that the model writes, the ends are those of much less and much more of it.
+    """
+    if prices_of(card) is None:
         return None
-    plan = passes_of(arch, table, workload, placement, kept_share)
-    return duration_of(plan, card, link, pinned=placement.pinned, calibration=calibration)
+
+    def took(asked: Workload) -> Duration | None:
+        plan = passes_of(arch, table, asked, placement, kept_share, thinking_share)
+        return duration_of(plan, card, link, pinned=placement.pinned, calibration=calibration)
+
+    found = took(workload)
+    if found is None or found.seconds is None or not workload.text_assumed:
+        return found
+    less, more = (took(one) for one in text_ends(workload))
+    if less is None or less.seconds is None or more is None or more.seconds is None:
+        return found
+    return replace(found, seconds=Interval(less.seconds.low, found.seconds.best, more.seconds.high))
+
+
+def with_pinning(found: Duration, nbytes: int, card: Card, *, first: bool) -> Duration:
+    """The same duration of a process that pins ``nbytes`` bytes of weights within its first image.
+
+    ``first`` asks about that image. Where later images of a vendor's cards were never timed, nothing tells what happens
+    once from what happens always: then the seconds of any image reach up to those of the first.
+    """
+    if found.seconds is None or not nbytes:
+        return found
+    once = found.seconds + Interval(*(nbytes * each for each in data()["pinning"]["seconds_per_byte"]))
+    seconds = found.seconds
+    if first:
+        seconds = once
+    elif not times_later_images(card):
+        seconds = Interval(seconds.low, seconds.best, once.high)
+    return replace(found, seconds=seconds, first=once)

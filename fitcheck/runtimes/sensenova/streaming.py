@@ -52,6 +52,11 @@ class Streaming:
     policy: str = "upstream"
 
     @property
+    def keeps_thinking(self) -> bool:
+        """Whether understanding layers stay on the card while the model thinks, as far as they fit (PR 246)."""
+        return self.keep_generation and self.policy == "upstream" and self.prefix_weights is PrefixWeights.PREFIX_PHASE
+
+    @property
     def in_flight(self) -> int:
         """Streamed units on the card at once."""
         return 0 if self.stream is Stream.NOTHING else self.prefetch + 1
@@ -68,6 +73,8 @@ POLICIES = ("upstream", "ring")
 FAST_FRACTION = 0.90
 FAST_HEADROOM = 2 << 30
 FAST_RESERVE = 4 << 30
+# what it reserves for the longest prefix before it keeps understanding layers (_EAGER_ATTENTION_BYTES_PER_SCORE)
+THINKING_BYTES_PER_SCORE = 12
 
 
 def fast_limit(total: int) -> int:

@@ -7,6 +7,7 @@ from fitcheck.models.model import Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.options import between
 from fitcheck.runtimes.sensenova.options import PictureOptions
+from fitcheck.runtimes.sensenova.token_counts import tokens
 
 STANDARD_STEPS, STANDARD_CFG = 50, 4.0  # upstream's defaults for undistilled weights
 MAXIMUM_SIDE = 16384
@@ -17,7 +18,7 @@ MAXIMUM_IMAGES = 10
 MAXIMUM_REFERENCES = 16
 MAXIMUM_CFG = 100
 DEFAULT_REFERENCE = (2048, 2048)
-DEFAULT_IMAGES = 3
+DEFAULT_IMAGES = 1  # upstream's newest page measures an answer with one; how many the model makes is its own choice
 _STEP = 32  # pixels of one image token
 
 
@@ -45,6 +46,8 @@ def check_options(options: PictureOptions) -> None:
     between("images", options.images, 1, MAXIMUM_IMAGES)
     between("prompt_tokens", options.prompt_tokens, 1, MAXIMUM_TOKENS)
     between("new_tokens", options.new_tokens, 1, MAXIMUM_TOKENS)
+    if options.think is not None and not isinstance(options.think, bool):
+        between("think", options.think, 1, MAXIMUM_TOKENS)
     if options.cfg is not None and not 1 <= options.cfg <= MAXIMUM_CFG:
         raise OptionError(f"--cfg: {options.cfg:g} is out of range; give 1 (no guidance) to {MAXIMUM_CFG}.")
     if len(options.reference) > MAXIMUM_REFERENCES:
@@ -63,6 +66,8 @@ def workload_for(task: Task, tier: Tier, options: PictureOptions) -> Workload:
     if task is Task.T2I:
         references = ()
     distilled = tier.distilled_steps
+    if task is Task.VQA and options.think:
+        raise OptionError("--think: answers about an image are text already; it is for t2i, editing and interleave.")
     return Workload(
         task=task,
         width=options.size[0],
@@ -74,4 +79,13 @@ def workload_for(task: Task, tier: Tier, options: PictureOptions) -> Workload:
         prompt_tokens=options.prompt_tokens,
         new_tokens=options.new_tokens or 0,
         batch=options.batch,
+        think=thoughts(options),
+        text_assumed=options.think is True or (task is Task.INTERLEAVE and options.new_tokens is None),
     )
+
+
+def thoughts(options: PictureOptions) -> int | None:
+    """Tokens that are thought before a picture; ``None`` where nothing is."""
+    if not options.think:
+        return None
+    return tokens("think") if options.think is True else options.think

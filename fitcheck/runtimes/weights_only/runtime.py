@@ -13,7 +13,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Default, Placement, Runtime, Support, Wanted
-from fitcheck.runtimes.options import option, read, tokens
+from fitcheck.runtimes.options import LONGEST, context_tokens, option, read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.units import Interval, format_gib, parse_size
@@ -33,7 +33,9 @@ def _size(text: str) -> tuple[int, int]:
 class BoundOptions:
     """What a bound can take into account: the context of a checkpoint's cache in tokens."""
 
-    ctx: int | None = option(None, "Tokens of context, like 32k; default: 8192 or the model's own.", parse=tokens)
+    ctx: int | None = option(
+        None, "Tokens of context, like 32k; default: 8192 or the model's own.", parse=context_tokens
+    )
     prompt_tokens: int | None = option(None, "Tokens of the prompt; default 512.", type=int)
     new_tokens: int | None = option(None, "Tokens of the answer; default 128.", type=int)
     size: tuple[int, int] = option((2048, 2048), "Output size, WIDTHxHEIGHT; default 2048x2048.", parse=_size)
@@ -43,7 +45,7 @@ class WeightsOnly(Runtime):
     """See ``fitcheck.runtimes.base.Runtime``. Serves whatever no other runtime takes, and checkpoints beside them."""
 
     name = NAME
-    families = ("unknown", "language")
+    families = ("unknown", "language", "pipeline")
     options = BoundOptions
     times = False
     modes: ClassVar[Mapping[str, str]] = {
@@ -112,7 +114,8 @@ def _workload(model: Model, tier: Tier, options: BoundOptions) -> Workload:
     architecture = tier.architecture or model.architecture
     if model.tasks[0] is not Task.CHAT:
         return Workload(Task.T2I, width=options.size[0], height=options.size[1])
-    context = options.ctx or min(architecture.context_length or USUAL_CONTEXT, USUAL_CONTEXT)
+    asked = architecture.context_length if options.ctx == LONGEST else options.ctx
+    context = asked or min(architecture.context_length or USUAL_CONTEXT, USUAL_CONTEXT)
     return Workload(
         Task.CHAT, context=context, prompt_tokens=options.prompt_tokens or 512, new_tokens=options.new_tokens or 128
     )

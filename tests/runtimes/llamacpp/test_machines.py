@@ -54,3 +54,19 @@ def test_a_small_machine_without_a_card_is_offered_more_memory() -> None:
     assert best.verdict is Verdict.NO
     assert best.flip is not None
     assert "system memory" in best.flip.change
+
+
+def test_where_nobody_says_which_build_the_interval_spans_those_in_use() -> None:
+    """613 MiB of compute buffer in December 2025 where 248 are reserved now, for one file: both must lie within."""
+    open_ = fitcheck.check("llama-3.1-8b", "RTX 3090", ram=32 * GIB, tier="Q4_K_M").best
+    named = fitcheck.check("llama-3.1-8b", "RTX 3090", ram=32 * GIB, tier="Q4_K_M", build="2025-12-20").best
+    assert open_.memory.card.low <= named.memory.card.best <= open_.memory.card.high
+    assert named.memory.card.best > open_.memory.card.best
+    assert named.memory.card.high - named.memory.card.low < open_.memory.card.high - open_.memory.card.low
+    assert any("newest known, 20" in one and "December 2025" in one for one in open_.footprint.assumptions)
+    assert open_.memory.required.best == open_.memory.card.best
+
+
+def test_a_build_that_is_named_spans_nothing_else() -> None:
+    cell = fitcheck.check("llama-3.1-8b", "RTX 3090", ram=32 * GIB, tier="Q4_K_M", build="b9272").best
+    assert not any("spans builds" in one for one in cell.footprint.assumptions)

@@ -15,6 +15,7 @@ from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
+from fitcheck.models.families.language.catalog import language_model
 from fitcheck.models.families.language.known import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
@@ -321,3 +322,26 @@ def test_of_an_unknown_architecture_only_weights_beyond_all_host_memory_are_a_su
         (False, True): {Verdict.UNKNOWN},
         (False, False): {Verdict.UNKNOWN},
     }
+
+
+@pytest.mark.parametrize(("slug", "size", "ram"), [("llama-3.1-70b", 12, 64), ("qwen3-30b-a3b", 8, 16)])
+def test_the_smaller_file_that_is_named_is_the_largest_that_helps(slug: str, size: int, ram: int) -> None:
+    """Bisection finds what trying one after another finds."""
+    model = language_model(slug)
+    have = replace(machine(size), ram_total=ram * GIB, ram_available=None)
+    asked = TextOptions()
+    search = Search(RUNTIME, model, model.tiers[0], have, asked, asked.workload(8192), 5.0)
+    tiers = sorted(
+        (
+            tier
+            for tier in model.tiers
+            if tier.name in ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K", "IQ2_XXS")
+        ),
+        key=lambda tier: -tier.tensors.nbytes,
+    )
+    ranks = [search.rank(search.with_tier(tier).best()) for tier in tiers]
+    for rank in range(4):
+        expected = next((tier.name for tier, its in zip(tiers, ranks, strict=True) if its < rank), None)
+        found = search.largest_that_betters(tiers, rank)
+        assert (None if found is None else found.ask.tier.name) == expected
+    assert search.largest_that_betters([], 3) is None

@@ -16,7 +16,7 @@ from fitcheck.hardware.machine import Gpu, Link, machine_for
 from fitcheck.models.families.language.known import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp import LlamaOptions, estimate
-from fitcheck.runtimes.llamacpp.seconds import LlamaCalibration, TokenSpeed, token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
 from fitcheck.runtimes.llamacpp.token_rates import (
     Host,
@@ -87,20 +87,6 @@ def test_unknown_rates_stay_unknown() -> None:
     speed = speed_of("llama-3.1-8b", gpu=blind)
     assert speed.generation is None
     assert speed.prompt is None
-
-
-def test_records_narrow_the_interval() -> None:
-    architecture = known_language_model("llama-3.1-8b")
-    table = mixture_table(architecture, "Q4_K_M")
-    result = estimate(architecture, table, LlamaOptions(sequences=1), vram=[24 * GIB])
-    plain = token_speed(architecture, table, result, [GPU])
-    calibrated = token_speed(
-        architecture, table, result, [GPU], calibration=LlamaCalibration(1.1, 0.9, 0.05, records=3)
-    )
-    assert plain.generation is not None
-    assert calibrated.generation is not None
-    assert calibrated.generation.best == pytest.approx(plain.generation.best * 1.1)
-    assert calibrated.generation.high - calibrated.generation.low < plain.generation.high - plain.generation.low
 
 
 def prompt(speed: TokenSpeed) -> float:

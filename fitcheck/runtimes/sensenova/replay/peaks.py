@@ -15,8 +15,8 @@ from fitcheck.memory.caching_allocator import CachingAllocator
 from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
-from fitcheck.models.workload import Workload
-from fitcheck.runtimes.sensenova.guidance import branches, reference_grids, velocity_branches
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.sensenova.guidance import branches, reference_grids, velocity_branches, written
 from fitcheck.runtimes.sensenova.replay.policies import table_of
 from fitcheck.runtimes.sensenova.replay.tasks import Process
 from fitcheck.runtimes.sensenova.streaming import Stream, Streaming
@@ -29,7 +29,8 @@ class Question:
     """What a replay depends on, without the tensor table: ``late`` is how many layers the card is behind the host,
     ``keeps`` how many generation layers stay, ``flash`` whether flash-attn attends, ``workspace`` the bytes kept for
     cuBLAS, ``frugal`` whether the allocator gives back what it can at each growth, ``images`` how many the process
-    makes one after the other: a second one meets everything that the first left behind."""
+    makes one after the other: a second one meets everything that the first left behind; ``thinking_keeps`` how many
+    understanding layers stay while the model thinks."""
 
     arch: SenseNovaArchitecture
     workload: Workload
@@ -40,22 +41,26 @@ class Question:
     workspace: int = 0
     frugal: bool = False
     images: int = 1
+    thinking_keeps: int = 0
 
     def key(self, table: TensorTable) -> str:
         """The same for whatever gives the same sequence of storages."""
         workload, placement = self.workload, self.placement
-        parts = (
+        text = written(workload) if workload.task is Task.INTERLEAVE else workload.new_tokens
+        parts: tuple[object, ...] = (
             _digest(table),
             self.arch,
             workload.task.value,
             [branch.prefix for branch in branches(self.arch, workload)],
             reference_grids(self.arch, workload),
-            (workload.width, workload.height, workload.batch, workload.images, workload.new_tokens),
+            (workload.width, workload.height, workload.batch, workload.images, text),
             (min(workload.steps, 2), velocity_branches(workload), workload.image_cfg == 1),
             (placement.revision == "v0", placement.stream.value, placement.prefetch, placement.prefix_weights.value),
             (placement.keep_generation, placement.policy, self.keeps, self.late, self.flash, self.workspace),
             (self.frugal, self.images),
         )
+        if workload.think and workload.task is not Task.INTERLEAVE:
+            parts += ((workload.think, self.thinking_keeps),)
         return sha256(repr(parts).encode()).hexdigest()[:16]
 
 
@@ -89,6 +94,7 @@ def replay(table: TensorTable, question: Question) -> int:
         placement,
         ReplayedCard(allocator, question.late),
         keeps=question.keeps,
+        thinking_keeps=question.thinking_keeps,
         flash=question.flash,
         workspace=question.workspace,
     )

@@ -83,7 +83,12 @@ def _kind(tensor: Tensor) -> str | None:
 
 
 class Resident:
-    """Everything is on the card: mode ``full``. Also what every policy does with the weights outside the layers."""
+    """Everything is on the card: mode ``full``. Also what every policy does with the weights outside the layers.
+
+    ``thinking`` understanding layers stay while the model thinks, where the policy knows of it.
+    """
+
+    thinking = 0
 
     def __init__(self, device: ReplayedCard, table: Table, placement: Streaming) -> None:
         self.device, self.table, self.placement = device, table, placement
@@ -167,7 +172,7 @@ class Upstream(Resident):
     def after_layer(self, index: int, branch: str) -> None:
         """Drops the layer, unless it is one of the generation layers that stay."""
         for name in self._branches(branch):
-            if name != GENERATION or index >= self.keeps:
+            if index >= (self.keeps if name == GENERATION else self.thinking):
                 del self.here[index, name]
 
 

@@ -12,12 +12,11 @@ from fitcheck.memory.storage import ReplayedCard, Storage
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes, logits_bytes, pixel_bytes
-from fitcheck.runtimes.sensenova.guidance import branches, guiding, reference_grids, velocity_branches
+from fitcheck.runtimes.sensenova.guidance import branches, guiding, reference_grids, velocity_branches, written
 from fitcheck.runtimes.sensenova.replay import image
 from fitcheck.runtimes.sensenova.replay.decoder import Layer, LayerCache, Maybe, norm
 from fitcheck.runtimes.sensenova.replay.policies import Resident, Ring, Table, Upstream
 from fitcheck.runtimes.sensenova.streaming import Stream, Streaming
-from fitcheck.runtimes.sensenova.token_counts import tokens
 
 Runner = Callable[[int, Maybe], Maybe]
 _STRIDES = 2  # of text
@@ -61,12 +60,13 @@ class Process:
         device: ReplayedCard,
         *,
         keeps: int = 0,
+        thinking_keeps: int = 0,
         workspace: int = 0,
         flash: bool = False,
         every_layer: bool = False,
     ) -> None:
         self.arch, self.table, self.workload, self.placement, self.device = arch, table, workload, placement, device
-        self.every_layer = every_layer
+        self.every_layer, self.thinking_keeps = every_layer, thinking_keeps
         self.layer = Layer(arch, device, flash=flash)
         self.vision = image.Vision(arch, device)
         self.drawing = image.Vision(arch, device)
@@ -115,11 +115,23 @@ class Process:
             caches.append(cache)
             if len(caches) == 1:
                 hidden = None
+                self._think(cache)
         del inputs, embeds, _mask, joined
+        self.policy.thinking = 0
         self.policy.phase("denoise")
         device.synchronize()
         self._sample(sampler, caches, steps)
         del hidden, last, sampler
+
+    def _think(self, cache: list[LayerCache]) -> None:
+        """Thoughts, token by token; understanding layers stay as far as they are told to."""
+        if not self.workload.think:
+            return
+        self.policy.thinking = self.thinking_keeps
+        outputs: tuple[Maybe, Maybe] = (None, None)
+        for added in self._strides(self.workload.think):
+            outputs = self._decode(cache, added)
+        del outputs
 
     def _vqa(self) -> None:
         arch, workload = self.arch, self.workload
@@ -133,7 +145,7 @@ class Process:
         outputs = self._language(embeds, branch.prefix, cache, last_only=True)
         del outputs, mask
         self.device.synchronize()
-        for added in self._strides((workload.new_tokens or tokens("vqa_new_tokens")) - 1):
+        for added in self._strides(written(workload) - 1):
             self._decode(cache, added)
         del joined, last, features, together
 
@@ -143,7 +155,7 @@ class Process:
         found = branches(arch, workload)
         names = [branch.name for branch in found]
         images = [rows * columns for rows, columns in reference_grids(arch, workload)]
-        text = workload.new_tokens or tokens("interleave_text_per_image") * workload.images
+        text = written(workload)
         sampler = Sampler()
         joined, last = self._references(images)
         inputs, held, caches = [], {}, {}

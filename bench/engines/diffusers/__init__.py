@@ -1,0 +1,1 @@
+"""Diffusers' own pipelines, built from configurations, with synthetic or real weights."""

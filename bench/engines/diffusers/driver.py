@@ -1,0 +1,69 @@
+"""Jobs of diffusers pipelines: the runtime's own questions, for what the bench can build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.engines.base import Driver, Engine
+from bench.engines.diffusers.recipes import recipe
+from bench.job import Job, Request
+from fitcheck.errors import OptionError
+from fitcheck.models import catalog
+from fitcheck.models.workload import Product, Task
+
+STEPS = 4
+TINY_SIZE, TINY_FRAMES = (128, 128), 5
+# two denoising steps: the second finds every cache that the first filled, and is like all that follow
+PROBE_STEPS = 2
+# how weights may be stored for the bench to make them: as they compute, cast layer by layer, or in ggml's blocks
+FORMATS = ("safetensors", "layerwise", "gguf")
+
+
+class PipelineDriver(Driver):
+    """See ``bench.engines.base.Driver``. Pipelines compute in the types of their components, so no one type is said."""
+
+    name = "diffusers"
+    unheard = frozenset({"free_text_encoder", "reference"})
+
+    def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
+        """No offload, and few steps: what a step takes is what is asked."""
+        found: dict[str, Any] = {"mode": "group-leaf-stream" if request.search else "none", "steps": STEPS}
+        if request.tiny:
+            found["size"] = TINY_SIZE
+            if task is not None and Task(task).produces is Product.VIDEO:
+                found["frames"] = TINY_FRAMES
+        return found
+
+    def check(self, job: Job) -> None:
+        """Refuses what the bench cannot build or fill."""
+        recipe(job.model)
+        tier = catalog.get(job.model).tier(job.tier)
+        if tier is None or tier.format not in FORMATS or "+" in job.tier:
+            raise OptionError(
+                f"--tier: the bench makes no weights for {job.tier}; it makes 16-bit, fp8 and GGUF tiers of a denoiser."
+            )
+        if job.workload.references:
+            raise OptionError("--reference: pipelines with images handed in are not measured yet; leave it out.")
+        if job.gguf is not None:
+            raise OptionError("--gguf: pipelines run with synthetic weights only; leave it out.")
+
+    def label(self, job: Job) -> str:
+        """``flux.1-dev Q4_K_S model 1024×1024 4 steps``."""
+        work = job.workload
+        size = f"{work.width}×{work.height}" + (f"×{work.frames}" if work.frames > 1 else "")
+        words = [job.model, job.tier, job.placement.mode, size, f"{work.steps} steps"]
+        words += [f"batch {work.batch}"] if work.batch > 1 else []
+        return ("tiny " if job.tiny else "") + " ".join(words)
+
+    def probe_steps(self, job: Job) -> int | None:
+        """Two steps show the peak."""
+        return PROBE_STEPS if job.workload.steps > PROBE_STEPS else None
+
+    def build(self, job: Job) -> Engine:
+        """The engine, which imports torch."""
+        from bench.engines.diffusers.engine import PipelineEngine
+
+        return PipelineEngine(job)
+
+
+DRIVER = PipelineDriver()

@@ -1,0 +1,205 @@
+"""A diffusers pipeline in the process that is measured: built, placed by diffusers' own switches, run by phases."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.engines.diffusers.building import empty_module, materialize, parameters_of, pipeline_of
+from bench.engines.diffusers.placing import place
+from bench.engines.diffusers.recipes import Part, recipe
+from bench.engines.diffusers.tiers import LAYERWISE, quantized_types
+from bench.engines.diffusers.tiny import tiny
+from bench.engines.diffusers.weights import Synthetic, quantize
+from bench.job import Job
+from bench.reports import LoadReport, Observer, PassReport
+from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.workload import Workload
+
+_TYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float8_e4m3fn: "F8_E4M3"}
+
+
+class PipelineEngine:
+    """Raises InputError for a cell that cannot run: an unknown pipeline, tier or mode."""
+
+    def __init__(self, cell: Job) -> None:
+        self.cell, self.workload = cell, cell.workload
+        self.recipe = tiny(recipe(cell.model)) if cell.tiny else recipe(cell.model)
+        self._pipeline: Any = None
+        self.tensors: list[Tensor] = []
+
+    def load(self, observer: Observer) -> LoadReport:
+        """Modules with synthetic weights, put where the mode says. Runs once."""
+        with torch.no_grad(), observer.phase("load"):
+            started = time.perf_counter()
+            source = Synthetic(self.cell.seed)
+            modules = {name: self._module(name, part, source) for name, part in self.recipe.parts.items()}
+            source.finish()
+            table = TensorTable(self.tensors)
+            self._pipeline = pipeline_of(self.recipe, modules, self.recipe.text)
+            self._pipeline.set_progress_bar_config(disable=True)
+            place(self._pipeline, self.cell.placement, self.cell.device)
+            gc.collect()
+            device = _bytes(modules, "cuda")
+        return LoadReport(
+            weights="synthetic",
+            tensors=len(table),
+            table_digest=table.digest,
+            weight_bytes=table.nbytes,
+            pinned_bytes=0,
+            pinned_rounded_bytes=0,
+            pageable_bytes=_bytes(modules, "cpu"),
+            device_bytes=device,
+            seconds=time.perf_counter() - started,
+            type_bytes=table.bytes_by_type,
+        )
+
+    def _module(self, name: str, part: Part, source: Synthetic) -> nn.Module:
+        module = empty_module(part)
+        denoiser = name in self.recipe.denoisers
+        shapes = {full: tuple(one.shape) for _, _, full, one, _ in parameters_of(part, module)}
+        types = quantized_types(self.cell.model, self.cell.tier, name, shapes, module) if denoiser else {}
+        for full, kind in types.items():
+            self.tensors.append(Tensor(f"{name}.{full}", shapes[full], kind, branch=name))
+            module.get_submodule(full.rpartition(".")[0])._parameters["weight"] = None
+        layerwise = denoiser and self.cell.tier == LAYERWISE
+        materialize(part, module, lambda full, one, dtype: source.dense(f"{name}.{full}", one, dtype))
+        if types:
+            quantize(module, types, source, f"{name}.", getattr(torch, part.dtype))
+        if layerwise:
+            source.finish()
+            module.enable_layerwise_casting(  # type: ignore[operator]
+                storage_dtype=torch.float8_e4m3fn, compute_dtype=getattr(torch, part.dtype)
+            )
+        for full, one in module.named_parameters():
+            if full not in types:
+                self.tensors.append(Tensor(f"{name}.{full}", tuple(one.shape), _TYPES[one.dtype], branch=name))
+        return module
+
+    def run(self, observer: Observer) -> PassReport:
+        """One call of the pipeline: encode, denoise and decode measured apart."""
+        clock = Clock(observer, self.cell.device)
+        pipeline, work = self._pipeline, self.workload
+        generator = torch.Generator("cpu").manual_seed(self.cell.seed)
+        with torch.no_grad(), clock.watching(pipeline, self.recipe.denoisers):
+            result = pipeline(
+                prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
+                generator=generator, output_type="pt", return_dict=False,
+                callback_on_step_end=clock.step, **_several(work),
+                **({"num_frames": work.frames} if self.recipe.video else {}),
+                **self.recipe.call(self.recipe.text, work.cfg),
+            )  # fmt: skip
+        output = result[0].detach().to("cpu")
+        return PassReport(
+            seconds=clock.seconds,
+            step_seconds=tuple(clock.steps),
+            streamed_bytes=None,
+            copies={},
+            copy_seconds=None,
+            wait_seconds=None,
+            output_digest=hashlib.sha256(output.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest(),
+            output_shape=tuple(output.shape),
+            finite=bool(output.isfinite().all()),
+            attention_backend="sdpa",
+        )
+
+    def resize(self, workload: Workload) -> None:
+        """The next passes run another size."""
+        self.workload = workload
+
+    def close(self) -> None:
+        """Give memory back; the engine cannot run again."""
+        self._pipeline = None
+        gc.collect()
+
+
+def _several(work: Workload) -> dict[str, int]:
+    """The argument for more than one picture or video; pipelines call it differently, and one is the default."""
+    if work.batch == 1:
+        return {}
+    return {"num_videos_per_prompt" if work.frames > 1 else "num_images_per_prompt": work.batch}
+
+
+def _bytes(modules: dict[str, nn.Module], device: str) -> int:
+    seen = {
+        one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
+        for module in modules.values()
+        for one in (*module.parameters(), *module.buffers())
+        if one.device.type == device
+    }
+    return sum(seen.values())
+
+
+class Clock:
+    """Tells the phases of a pipeline's call apart: a phase begins with the first call of a text encoder, of a denoiser,
+    of the autoencoder's decoder, and lasts until the next begins."""
+
+    def __init__(self, observer: Observer, device: str) -> None:
+        self._observer, self._cuda = observer, device == "cuda"
+        self._open: AbstractContextManager[None] | None = None
+        self._now, self._since, self._step_since = "", 0.0, 0.0
+        self.seconds: dict[str, float] = {}
+        self.steps: list[float] = []
+
+    @contextmanager
+    def watching(self, pipeline: Any, denoisers: tuple[str, ...]) -> Iterator[None]:
+        """The block is one call of ``pipeline``."""
+        handles = [
+            getattr(pipeline, name).register_forward_pre_hook(lambda *_: self.enter("denoise")) for name in denoisers
+        ]
+        vae, decode = pipeline.vae, pipeline.vae.decode
+        vae.decode = self._noted(decode)
+        self.enter("encode")
+        try:
+            yield
+        finally:
+            self.leave()
+            del vae.decode
+            for handle in handles:
+                handle.remove()
+
+    def _noted(self, decode: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self.enter("decode")
+            return decode(*args, **kwargs)
+
+        return noted
+
+    def enter(self, name: str) -> None:
+        """A phase begins, unless it is the one that runs."""
+        if name == self._now:
+            return
+        self.leave()
+        self._now, self._open = name, self._observer.phase(name)
+        self._open.__enter__()
+        self._since = self._step_since = time.perf_counter()
+
+    def leave(self) -> None:
+        """The phase that runs ends."""
+        if self._open is None:
+            return
+        self.synchronize()
+        self.seconds[self._now] = self.seconds.get(self._now, 0.0) + time.perf_counter() - self._since
+        self._open.__exit__(None, None, None)
+        self._open, self._now = None, ""
+
+    def synchronize(self) -> None:
+        """Waits for the card."""
+        if self._cuda:
+            torch.cuda.synchronize()
+
+    def step(self, pipeline: Any, index: int, moment: Any, values: dict[str, Any]) -> dict[str, Any]:
+        """diffusers' ``callback_on_step_end``."""
+        self.synchronize()
+        now = time.perf_counter()
+        self.steps.append(now - self._step_since)
+        self._observer.step(self.steps[-1])
+        self._step_since = now
+        return values

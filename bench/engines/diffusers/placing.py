@@ -1,0 +1,49 @@
+"""diffusers' own switches, by the names of the runtime's modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fitcheck.errors import MeasurementError
+from fitcheck.runtimes.base import Placement
+
+
+def place(pipeline: Any, placement: Placement, device: str) -> None:
+    """Puts the pipeline where the placement says. Raises InputError for a mode that diffusers does not have.
+
+    On a CPU there is nowhere to offload to: accelerate's hooks run there as well, streams do not.
+    """
+    mode = placement.mode
+    if mode == "none":
+        pipeline.to(device)
+    elif mode == "model":
+        if device == "cuda":
+            pipeline.enable_model_cpu_offload()
+    elif mode == "sequential":
+        if device == "cuda":
+            pipeline.enable_sequential_cpu_offload()
+    elif mode.startswith("group-"):
+        _group(pipeline, mode, placement, device)
+    else:
+        raise MeasurementError(f"mode: the bench does not place {mode!r}.")
+    vae = str(placement.get("vae") or "")
+    if "tiling" in vae:
+        pipeline.vae.enable_tiling()
+    if "slicing" in vae:
+        pipeline.vae.enable_slicing()
+
+
+def _group(pipeline: Any, mode: str, placement: Placement, device: str) -> None:
+    _, level, *rest = mode.split("-")
+    stream = bool(rest) and device == "cuda"
+    pipeline.enable_group_offload(
+        onload_device=torch.device(device),
+        offload_device=torch.device("cpu"),
+        offload_type=f"{level}_level",
+        num_blocks_per_group=int(placement.get("blocks_per_group") or 1) if level == "block" else None,
+        use_stream=stream,
+        record_stream=bool(placement.get("record_stream")) and stream,
+        low_cpu_mem_usage=bool(placement.get("low_cpu_mem")),
+    )

@@ -1,0 +1,155 @@
+"""Pipelines as the bench builds them: the catalog's components, with a scheduler and a call of each class. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from fitcheck.errors import MeasurementError
+from fitcheck.models import catalog
+from fitcheck.models.families.pipeline.architecture import DENOISER, TEXT_ENCODER, Component, PipelineArchitecture
+
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One component: its class and configuration, the key of its trace, what it is loaded in and what it runs in."""
+
+    library: str
+    cls: str
+    trace: str
+    config: Mapping[str, Any]
+    dtype: str = "bfloat16"
+    computes: str = "bfloat16"
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What the call of a pipeline class takes beside sizes: a scheduler, fixed lengths of its tokenizers (0 for the
+    length of the prompt), arguments, and the name of the argument that says how long prompts may be."""
+
+    scheduler: tuple[str, Mapping[str, Any]]
+    tokenizers: Mapping[str, int]
+    call: Mapping[str, Any] = field(default_factory=dict)
+    sequence: str = ""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One pipeline. ``text`` is how many tokens a prompt has with its template."""
+
+    pipeline: str
+    parts: Mapping[str, Part]
+    style: Style
+    denoisers: tuple[str, ...]
+    text: int
+    video: bool
+    extras: Mapping[str, Any]
+    architecture: PipelineArchitecture
+
+    def tokenizers(self, text: int) -> dict[str, int]:
+        """How many ids each tokenizer gives for a prompt of so many tokens."""
+        return {name: length or text for name, length in self.style.tokenizers.items()}
+
+    def call(self, text: int, cfg: float | None = None) -> dict[str, Any]:
+        """Arguments of the call beside prompt, sizes and steps; without ``cfg`` the guidance is the style's."""
+        found = dict(self.style.call)
+        if self.style.sequence:
+            found[self.style.sequence] = text
+        if cfg is not None and self.guided_by is not None:
+            found[self.guided_by] = cfg
+        return found
+
+    @property
+    def guided_by(self) -> str | None:
+        """The argument that holds the guidance's scale."""
+        return next((name for name in ("true_cfg_scale", "guidance_scale") if name in self.style.call), None)
+
+    @property
+    def cfg(self) -> float:
+        """The guidance's scale when nobody says."""
+        return float(self.style.call[self.guided_by]) if self.guided_by else 1.0
+
+
+_FLOW = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0})
+_DYNAMIC = ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0, "use_dynamic_shifting": True})
+_WAN = (
+    "UniPCMultistepScheduler",
+    {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 5.0},
+)
+_EULER = (
+    "EulerDiscreteScheduler",
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1,
+     "timestep_spacing": "leading"},
+)  # fmt: skip
+_SEQUENCE = "max_sequence_length"
+STYLES: Mapping[str, Style] = {
+    "FluxPipeline": Style(_DYNAMIC, {"tokenizer": 77, "tokenizer_2": 0}, {"guidance_scale": 3.5}, _SEQUENCE),
+    "StableDiffusionXLPipeline": Style(
+        _EULER, {"tokenizer": 77, "tokenizer_2": 77}, {"guidance_scale": 7.0}, "", {"add_watermarker": False}
+    ),
+    "StableDiffusionPipeline": Style(
+        _EULER, {"tokenizer": 77}, {"guidance_scale": 7.5}, "",
+        {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    ),
+    "StableDiffusion3Pipeline": Style(
+        _FLOW, {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 0}, {"guidance_scale": 4.5}, _SEQUENCE
+    ),
+    "QwenImagePipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"true_cfg_scale": 4.0, "negative_prompt": " "}),
+    "ZImagePipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 0.0}),
+    "WanPipeline": Style(_WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
+    "Flux2KleinPipeline": Style(
+        _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, _SEQUENCE, {"is_distilled": True}
+    ),
+    "ChromaPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
+    "Krea2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, "", {"is_distilled": True}),
+    "Lumina2Pipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE),
+    "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 4.5},
+                                 _SEQUENCE),
+    "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE),
+}  # fmt: skip
+# constructor arguments that a model's own model_index.json sets
+EXTRAS: Mapping[str, Mapping[str, Any]] = {
+    "wan2.2-ti2v-5b": {"expand_timesteps": True},
+    "wan2.2-t2v-a14b": {"boundary_ratio": 0.875},
+}
+
+
+def known(slug: str) -> bool:
+    """Whether the bench can build that model."""
+    try:
+        return getattr(catalog.get(slug).architecture, "pipeline", "") in STYLES
+    except MeasurementError:
+        return False
+
+
+@cache
+def recipe(slug: str) -> Recipe:
+    """How to build a catalog pipeline. Raises InputError for one that the bench cannot build."""
+    architecture = catalog.get(slug).architecture
+    if not isinstance(architecture, PipelineArchitecture) or architecture.pipeline not in STYLES:
+        raise MeasurementError(f"model: the bench builds no pipeline {slug!r}.")
+    parts = {one.name: _part(one) for one in architecture.components}
+    encoders = [one for one in architecture.components if one.role == TEXT_ENCODER]
+    return Recipe(
+        pipeline=architecture.pipeline,
+        parts=parts,
+        style=STYLES[architecture.pipeline],
+        denoisers=tuple(one.name for one in architecture.components if one.role == DENOISER),
+        text=max((one.tokens for one in encoders), default=0),
+        video=architecture.defaults.frames > 1,
+        extras=EXTRAS.get(slug, {}),
+        architecture=architecture,
+    )
+
+
+def _part(one: Component) -> Part:
+    stored = one.stored if one.role != DENOISER else one.dtype
+    return Part(
+        one.library, one.cls, one.trace or "", dict(one.config), _DTYPES[stored], _DTYPES[one.dtype], one.tokens
+    )

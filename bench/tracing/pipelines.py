@@ -1,0 +1,184 @@
+"""Traces of a pipeline's modules with the inputs that the pipeline itself hands them.
+
+The pipeline runs for real on the CPU, tokenizer, scheduler and latents included; each module runs on fake tensors,
+recorded, and hands zeros of the right shape back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
+from bench.engines.diffusers.recipes import Part, Recipe
+from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
+
+# whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
+# held 141 MiB more than with fused attention, which the plain one accounts for
+_PLAIN_ATTENTION = ("T5EncoderModel", "UMT5EncoderModel")
+
+
+class Done(Exception):
+    """Everything asked for has been recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One recorded call of a module: ``shapes`` of the tensors handed in, in order."""
+
+    component: str
+    method: str
+    shapes: tuple[tuple[int, ...], ...]
+    recording: Recording
+
+
+@dataclass(slots=True)
+class Traced:
+    """Modules on fake tensors, kept between calls of the pipeline at several sizes."""
+
+    recipe: Recipe
+    mode: FakeTensorMode = field(default_factory=lambda: FakeTensorMode(allow_non_fake_inputs=True))
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    seen: dict[Any, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, part in self.recipe.parts.items():
+            self.modules[name] = self._fake(part)
+
+    def _fake(self, part: Part) -> nn.Module:
+        module = empty_module(part)
+
+        def fill(_: str, parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+            with self.mode:
+                return torch.empty(parameter.shape, dtype=dtype, device="cpu")
+
+        materialize(part, module, fill)
+        # torch cannot swap fake parameters in place, and the pipeline may upcast its autoencoder
+        module.__dict__["to"] = lambda *args, **kwargs: self._cast(part, module, *args, **kwargs)
+        return module
+
+    def _cast(self, part: Part, module: nn.Module, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> nn.Module:
+        """``module.to``, of which only the dtype means anything here."""
+        wanted = dtype or next((one for one in args if isinstance(one, torch.dtype)), None)
+        if wanted is not None:
+
+            def fill(_: str, parameter: torch.Tensor, __: torch.dtype) -> torch.Tensor:
+                with self.mode:
+                    return torch.empty(parameter.shape, dtype=wanted, device="cpu")
+
+            materialize(part, module, fill)
+        return module
+
+    def calls(self, text: int, until: str = "", **arguments: Any) -> list[Call]:
+        """Runs the pipeline for a prompt of ``text`` tokens and returns what its modules did at shapes not seen before;
+        ends after the component ``until`` has been called."""
+        found: list[Call] = []
+        for name, part in self.recipe.parts.items():
+            if part.computes != part.dtype:
+                self._cast(part, self.modules[name], getattr(torch, part.dtype))
+        pipeline = pipeline_of(self.recipe, self.modules, text)
+        pipeline.set_progress_bar_config(disable=True)
+        with torch.no_grad(), self._stubs(found, until), suppress(Done):
+            pipeline(**arguments)
+        return found
+
+    @contextmanager
+    def _stubs(self, found: list[Call], until: str) -> Iterator[None]:
+        patched = []
+        for name, module in self.modules.items():
+            for method in ("forward", "decode", "encode"):
+                # a transformer's forward, an autoencoder's two halves
+                original = getattr(module, method, None)
+                if original is None or (method == "forward") == hasattr(module, "decode"):
+                    continue
+                stub = _Stub(self.mode, module, name, method, original, found, until, self.seen)
+                module.__dict__[method] = stub
+                patched.append((module, method))
+        try:
+            yield
+        finally:
+            for module, method in patched:
+                del module.__dict__[method]
+
+
+class _Stub:
+    """Stands in for a method of a module."""
+
+    def __init__(
+        self, mode: FakeTensorMode, module: nn.Module, name: str, method: str, original: Callable[..., Any],
+        found: list[Call], until: str, seen: dict[Any, Any],
+    ) -> None:  # fmt: skip
+        self._mode, self._module, self._name, self._method = mode, module, name, method
+        self._original, self._found, self._until, self._seen = original, found, until, seen
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = tree_map(self._fake, (args, kwargs))
+        handed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        # a first call, or the first of a size, may fill caches that later ones read, such as tables of rotations
+        key = (self._name, self._method, tuple((one.shape, one.dtype) for one in handed))
+        if key not in self._seen:
+            if type(self._module).__module__.startswith("diffusers.models.transformers") or not any(
+                other[:2] == key[:2] for other in self._seen
+            ):
+                self._record(args, kwargs, handed)
+            recording, result = self._record(args, kwargs, handed)
+            self._seen[key] = tree_map(_shape, result)
+            del result
+            shapes = tuple(tuple(leaf.shape) for leaf in handed)
+            self._found.append(Call(self._name, self._method, shapes, recording))
+        result = self._seen[key]
+        del args, kwargs
+        if self._name == self._until:
+            raise Done
+        return tree_map(_real, result)
+
+    def _record(self, args: Any, kwargs: Any, handed: list[torch.Tensor]) -> tuple[Recording, Any]:
+        # buffers are real, and stand in the graph as their fake images, which live as long as these
+        buffers = [self._mode.from_tensor(one) for one in self._module.buffers()]
+        recorder = Recorder([*self._module.parameters(), *buffers, *handed])
+        events = recorder.recording.events
+        if self._method == "forward":  # the hooks of the whole module lie around this stub
+            events.append((ENTER, ""))
+        with self._mode, self._attention(), recorder, recorder.modules(self._module):
+            result = self._original(*args, **kwargs)
+        if self._method == "forward":
+            events.append((LEAVE, ""))
+        recorder.close()
+        recorder.recording.inputs = _bytes(handed)
+        recorder.recording.outputs = _bytes([one for one in tree_leaves(result) if isinstance(one, torch.Tensor)])
+        return recorder.recording, result
+
+    def _attention(self) -> AbstractContextManager[None]:
+        plain = type(self._module).__name__ in _PLAIN_ATTENTION
+        return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+
+    def _fake(self, leaf: Any) -> Any:
+        return self._mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _bytes(tensors: list[torch.Tensor]) -> int:
+    return sum({tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What is remembered of a tensor."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+def _shape(leaf: Any) -> Any:
+    return _Shape(leaf.shape, leaf.dtype) if isinstance(leaf, FakeTensor) else leaf
+
+
+def _real(leaf: Any) -> Any:
+    return torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, _Shape) else leaf

@@ -1,0 +1,159 @@
+"""What a pipeline is made of: its components in the order they run, and the numbers that sizes follow from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fitcheck.models.workload import Task
+
+DENOISER, TEXT_ENCODER, VAE = "denoiser", "text_encoder", "vae"
+IMAGE_ENCODER, CONNECTOR, AUDIO, CONTROLNET = "image_encoder", "connector", "audio", "controlnet"
+# how guidance costs: not at all, one call over a doubled batch, two calls, or the pipeline's guider (two calls)
+GUIDANCE = ("none", "batched", "twice", "guider")
+
+
+class Config(Mapping[str, Any]):
+    """The numbers of a component's config.json; hashable, and ``dict(config)`` builds the module again."""
+
+    __slots__ = ("_text", "_values")
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self._text = json.dumps(self._values, sort_keys=True)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Config) and self._text == other._text
+
+    def __repr__(self) -> str:
+        return f"Config({self._text})"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One part of a pipeline, by the name that model_index.json gives it.
+
+    ``trace`` names the packed trace and tensor table, which components of one class and config share; ``None`` where
+    the class or its shapes are in no catalog, so that activations are unknown. ``lists`` are the direct children that
+    block-level group offload cuts, in order; ``recursed`` the children that it looks into (the class attribute
+    ``_group_offload_block_modules``). ``uncast`` are the patterns that layerwise casting skips beside its defaults,
+    ``single_precision`` those of ``_keep_in_fp32_modules``; ``unquantized`` the modules that transformers' quantizers
+    leave alone for that attribute, whatever type they then have. ``dtype`` is what it computes in: "bf16", "fp16" or
+    "fp32"; ``stored`` what its weights lie in between, which differs for a VAE that is upcast for the decode.
+    ``tokens`` is the length of a text encoder's input with its template (padded, or what a prompt usually has), 0 for
+    other components. ``buffers`` counts the bytes of tables that are made at load time and stand in no file.
+    """
+
+    name: str
+    role: str  # "denoiser", "text_encoder", "vae", "image_encoder", "connector", "audio" or "controlnet"
+    library: str
+    cls: str
+    trace: str | None
+    config: Config
+    lists: tuple[str, ...] = ()
+    recursed: tuple[str, ...] = ()
+    uncast: tuple[str, ...] = ()
+    single_precision: tuple[str, ...] = ()
+    unquantized: tuple[str, ...] = ()
+    dtype: str = "bf16"
+    stored: str = "bf16"
+    tokens: int = 0
+    buffers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the pipeline makes when nobody says: pixels, frames (1 for a picture), frames a second, steps, guidance."""
+
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    frames: int = 1
+    fps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineArchitecture:
+    """A diffusers pipeline. ``components`` stand in the order in which they run.
+
+    ``offload_sequence`` and ``excluded_from_offload`` are the class attributes ``model_cpu_offload_seq`` and
+    ``_exclude_from_cpu_offload``; a component in neither has a hook of its own. A latent is ``latent_channels`` of
+    (frames − 1) // ``vae_scale_temporal`` + 1 by height / ``vae_scale_spatial`` by width / ``vae_scale_spatial``, and a
+    token of the denoiser is ``patch`` by ``patch`` latent pixels. ``size_multiple`` is what width and height must
+    divide by, ``text_tokens`` the length that prompts are padded to (or an usual one where they are not padded, then
+    ``text_padded`` is false). ``experts`` are two denoisers that share the steps, with the share of the noise schedule
+    at which the second takes over. ``frame_chunk`` (frames, latents, rest) replaces the rule above where a video is
+    ``frames`` n + ``latents`` frames and its latent ``latents`` n + ``rest``. ``timestep_per_token`` says that the
+    denoiser gets one timestep for every token and not one for all.
+    """
+
+    pipeline: str
+    components: tuple[Component, ...]
+    offload_sequence: tuple[str, ...]
+    excluded_from_offload: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    vae_scale_spatial: int
+    vae_scale_temporal: int
+    patch: int
+    latent_channels: int
+    size_multiple: int
+    text_tokens: int
+    guidance: str
+    defaults: Defaults
+    text_padded: bool = True
+    experts: tuple[tuple[str, str], float] | None = None
+    frame_chunk: tuple[int, int, int] | None = None
+    timestep_per_token: bool = False
+
+    @property
+    def family(self) -> str:
+        """The key of the registry."""
+        return "pipeline"
+
+    @property
+    def context_length(self) -> int | None:
+        """Means nothing for a pipeline."""
+        return None
+
+    def cache_bytes(self, context: int) -> int:
+        """A pipeline keeps no cache of keys and values over tokens."""
+        return 0
+
+    def component(self, name: str) -> Component:
+        """The component of that name. Raises KeyError."""
+        return next(iter(self.of_role_or_name(name)))
+
+    def of_role_or_name(self, key: str) -> tuple[Component, ...]:
+        """The components of that name, else all of that role. Raises KeyError when there are none."""
+        found = tuple(one for one in self.components if one.name == key)
+        found = found or tuple(one for one in self.components if one.role == key)
+        if not found:
+            raise KeyError(key)
+        return found
+
+    def latent_frames(self, frames: int) -> int:
+        """Frames of the latent for ``frames`` of the video."""
+        if self.frame_chunk is not None:
+            chunk, latents, rest = self.frame_chunk
+            return (frames - latents) // chunk * latents + rest
+        return (frames - 1) // self.vae_scale_temporal + 1
+
+    def image_tokens(self, width: int, height: int, frames: int = 1) -> int:
+        """Tokens that the denoiser sees for one picture or video, in pixels and frames."""
+        cell = self.vae_scale_spatial * self.patch
+        return self.latent_frames(frames) * (width // cell) * (height // cell)

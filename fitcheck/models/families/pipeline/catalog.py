@@ -1,0 +1,114 @@
+"""Pipelines known by name: ``data/pipelines.json`` and the components they share, as ``Model`` values on first use."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.models.families.pipeline import tables
+from fitcheck.models.families.pipeline.architecture import Component, Config, Defaults, PipelineArchitecture
+from fitcheck.models.families.pipeline.tiers import tiers_of
+from fitcheck.models.model import Model
+from fitcheck.models.workload import Task
+
+RUNTIMES = ("diffusers",)
+# what an entry does not take over from the one that it is like
+_OWN: dict[str, Any] = {
+    "notes": [],
+    "published": {},
+    "aliases": [],
+    "comfy": {},
+    "gguf_repository": None,
+    "licence": "unknown",
+    "licence_source": None,
+}
+
+
+def _entries() -> dict[str, Any]:
+    return load(tables.ROOM, "pipelines")
+
+
+def slugs() -> tuple[str, ...]:
+    """The names of the pipelines, by demand."""
+    return tuple(_entries())
+
+
+@cache
+def entry_of(slug: str) -> dict[str, Any]:
+    """The catalog's row, with what it takes over from the one it is ``like``. Raises KeyError."""
+    row = dict(_entries()[slug])
+    base = row.pop("like", None)
+    return {**entry_of(base), **_OWN, **row} if base else row
+
+
+@cache
+def get(slug: str) -> Model:
+    """The model of one of ``slugs``. Raises KeyError."""
+    entry = entry_of(slug)
+    architecture = architecture_of(slug)
+    return Model(
+        slug=slug,
+        name=entry["name"],
+        architecture=architecture,
+        tiers=tiers_of(architecture, entry),
+        tasks=architecture.tasks,
+        runtimes=RUNTIMES,
+        repository=entry["repository"],
+        licence=entry.get("licence", "unknown"),
+        notes=tuple(entry.get("notes", ())),
+        sources=(f"{entry['source']}, looked up {entry['date']}",),
+    )
+
+
+@cache
+def architecture_of(slug: str) -> PipelineArchitecture:
+    """The architecture of one of ``slugs``. Raises KeyError."""
+    entry = entry_of(slug)
+    experts, chunk = entry.get("experts"), entry.get("frame_chunk")
+    return PipelineArchitecture(
+        pipeline=entry["pipeline"],
+        components=tuple(component_of(name, *row) for name, row in entry["components"].items()),
+        offload_sequence=tuple(entry["offload_sequence"].split("->")),
+        excluded_from_offload=tuple(entry.get("excluded_from_offload", ())),
+        tasks=tuple(map(Task, entry["tasks"])),
+        vae_scale_spatial=entry["vae_scale_spatial"],
+        vae_scale_temporal=entry.get("vae_scale_temporal", 1),
+        patch=entry["patch"],
+        latent_channels=entry["latent_channels"],
+        size_multiple=entry["size_multiple"],
+        text_tokens=entry["text_tokens"],
+        text_padded=entry.get("text_padded", True),
+        guidance=entry["guidance"],
+        defaults=Defaults(**entry["defaults"]),
+        experts=None if experts is None else ((experts[0], experts[1]), experts[2]),
+        frame_chunk=None if chunk is None else (chunk[0], chunk[1], chunk[2]),
+        timestep_per_token=entry.get("timestep_per_token", False),
+    )
+
+
+def component_of(name: str, role: str, key: str, dtype: str, tokens: int = 0, stored: str | None = None) -> Component:
+    """The component whose tables stand under ``key``, under the name that a pipeline gives it. Raises KeyError."""
+    described = load(tables.ROOM, "components")[key]
+    trace = described.get("trace", key)
+    packed = tables.data()[trace]
+    return Component(
+        name=name,
+        role=role,
+        library=described["library"],
+        cls=described["class"],
+        trace=trace,
+        config=Config({**packed["config"], **described["config"]}),
+        lists=tuple(packed.get("lists", ())),
+        recursed=tuple(packed.get("recursed", ())),
+        uncast=tuple(packed.get("uncast", ())),
+        single_precision=(
+            *packed.get("single_precision", ()),
+            *(packed.get("single_precision_fp16", ()) if dtype == "fp16" else ()),
+        ),
+        unquantized=tuple(packed.get("single_precision_fp16", ())),
+        dtype=dtype,
+        stored=stored or dtype,
+        tokens=tokens,
+        buffers=packed.get("buffers", 0),
+    )

@@ -1,0 +1,223 @@
+"""What a call makes beside its weights: from the packed traces, with what no trace sees as a widening interval.
+
+What cuDNN takes for a convolution is an upper bound in the trace: copies of its tensors. ``data/workspaces.json`` says
+which share of them a card took, with the rows it was read from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fitcheck.data_files import load
+from fitcheck.memory import dequantization
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
+from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
+from fitcheck.runtimes.diffusers.attention import attention_flops
+from fitcheck.runtimes.diffusers.stages import CHILDREN, Stage
+from fitcheck.runtimes.diffusers.tiling import ROOM
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Trace, rounded, trace_of
+from fitcheck.runtimes.diffusers.weights import Weights
+from fitcheck.units import Interval
+
+# a block that was left out of a shortened call, and the one that does what it does
+_BLOCK, _STANDS_IN = re.compile(r"\.\d+\."), ".2."
+# tokens of an encoder of images or sound, whose number is not in the question
+_TOKENS = 1024
+Sizes = tuple[tuple[str, int], ...]
+Linears = Mapping[str, tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One call's activations: ``peak`` bytes alive at once without workspaces, ``scratch`` bytes of workspaces beside
+    them, ``outputs`` bytes that stay for what follows, ``flops`` (``attention`` of them in attention) and
+    ``traffic`` (bytes) of the whole call, ``kernels`` that it launches. ``reserved`` are bytes that the caching
+    allocator takes for the call alone. ``bounded`` says that another call or a bound stands in for one that was not
+    traced."""
+
+    peak: int
+    scratch: Interval[int]
+    outputs: int
+    inputs: int
+    flops: int
+    attention: int
+    traffic: int
+    kernels: int
+    reserved: int = 0
+    bounded: bool = False
+
+
+def made_by(stage: Stage, weights: Weights) -> Made | None:
+    """Activations of one call of the stage; ``None`` where its component has no trace and none can stand in: what a
+    text encoder makes is small beside its weights, so that a bound by its tokens says enough."""
+    sizes = tuple(sorted(stage.sizes.items()))
+    found = _made(stage.component, stage.call, sizes, weights)
+    if found is None and stage.component.role not in (DENOISER, VAE):
+        return _by_tokens(stage.sizes.get("text", _TOKENS), weights)
+    return found
+
+
+@lru_cache(maxsize=2048)
+def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Made | None:
+    found = trace_of(component.trace, component.dtype)
+    name = None if found is None else _call(found, call)
+    if found is None or name is None:
+        return None
+    given = dict(sizes)
+    one = found.call(name, given)
+    watched = _watched(found, name, sizes)
+    peak = watched.peak_with(weights.linears)
+    attention = attention_flops(component, given, CHILDREN.get(call, ""))
+    return Made(
+        peak=peak,
+        scratch=_workspace(watched.workspace, given) + _cast(weights),
+        outputs=one.total("outputs", given),
+        inputs=one.total("inputs", given),
+        flops=one.total("flops", given) + attention,
+        attention=attention,
+        traffic=one.total("moved", given),
+        kernels=watched.allocations,
+        reserved=watched.reserved + peak - watched.peak,
+        bounded=name != call,
+    )
+
+
+def _call(found: Trace, call: str) -> str | None:
+    """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder."""
+    return call if has_call(found, call) else "decode" if call == "encode" and has_call(found, "decode") else None
+
+
+def _by_tokens(tokens: int, weights: Weights) -> Made:
+    """A bound for an encoder that was not traced: bytes a token, and two operations for each weight and token."""
+    low, best, high = (tokens * one for one in load(ROOM, "bounds")["encoder_bytes_a_token"]["bytes"])
+    parameters = weights.stored // 2
+    return Made(
+        peak=low,
+        scratch=Interval(0, best - low, high - low),
+        outputs=best // 4,
+        inputs=0,
+        flops=2 * parameters * tokens,
+        attention=0,
+        traffic=weights.stored + 20 * best,
+        kernels=2 * weights.tensors,
+        bounded=True,
+    )
+
+
+def has_call(found: Trace, call: str) -> bool:
+    """Whether the call was traced, for one picture or several."""
+    return call in found.calls or f"{call}@batched" in found.calls
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One call watched once: most bytes alive, and for every module the bytes alive when it is entered and most of them
+    while it runs; allocations stand for kernels, because nearly each kernel makes one tensor. ``workspace`` is how far
+    convolutions rise above the peak where each copies all that it may."""
+
+    peak: int
+    workspace: int
+    entered: Mapping[str, int]
+    inside: Mapping[str, int]
+    allocations: int
+    reserved: int
+
+    def peak_with(self, quantized: Linears) -> int:
+        """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
+        leaves, so no two of them are dequantized at a time."""
+        top = self.peak
+        for name, (kind, elements) in quantized.items():
+            path = name if name in self.entered else _BLOCK.sub(_STANDS_IN, name, count=1)
+            if path not in self.entered:
+                continue
+            cost = dequantization.cost(kind)
+            top = max(
+                top,
+                self.entered[path] + round(cost.peak_bytes * elements),
+                self.inside[path] + rounded(round(cost.linear_bytes * elements)),
+            )
+        return top
+
+
+@lru_cache(maxsize=256)
+def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
+    alive: list[int] = []
+    blocks: list[CachedBlock | None] = []
+    allocator = CachingAllocator()
+    entered: dict[str, int] = {}
+    inside: dict[str, int] = {}
+    live = top = since = highest = 0
+    share = _shares(dict(sizes))[1]
+    events, left_out = found.call(call, dict(sizes)).shortened(dict(sizes))
+    for event in events:
+        if event.kind == ALLOCATE:
+            alive.append(rounded(event.value))
+            live += alive[-1]
+            since = max(since, live)
+            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
+        elif event.kind == FREE:
+            live -= alive[event.value]
+            if (block := blocks[event.value]) is not None:
+                allocator.release(block)
+        elif event.kind == WORKSPACE:
+            highest = max(highest, live + rounded(event.value))
+            allocator.release(allocator.allocate(round(share * event.value)))
+        elif event.kind == ENTER:
+            top, since = max(top, since), live
+            entered[event.path] = max(entered.get(event.path, 0), live)
+        else:
+            # of a leaf this is all that happened since it was entered
+            inside[event.path] = max(inside.get(event.path, 0), since)
+            top = max(top, since)
+    top = max(top, since)
+    made = len(alive) + left_out
+    return Watched(top, max(highest - top, 0), entered, inside, made, allocator.peak_reserved)
+
+
+@lru_cache(maxsize=256)
+def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, ...]:
+    """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
+    back."""
+    allocator, found = CachingAllocator(), []
+    for trace, call, sizes in calls:
+        blocks: list[CachedBlock | None] = []
+        share = _shares(dict(sizes))[1]
+        for event in trace.call(call, dict(sizes)).shortened(dict(sizes))[0]:
+            if event.kind == ALLOCATE:
+                blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
+            elif event.kind == WORKSPACE:
+                allocator.release(allocator.allocate(round(share * event.value)))
+            elif event.kind == FREE and (block := blocks[event.value]) is not None:
+                allocator.release(block)
+                blocks[event.value] = None
+        for block in blocks:
+            if block is not None:
+                allocator.release(block)
+        found.append(allocator.peak_reserved)
+    return tuple(found)
+
+
+def traced_call(stage: Stage) -> tuple[Trace, str, Sizes] | None:
+    """The trace, the name of the call in it and its sizes; ``None`` without one."""
+    found = trace_of(stage.component.trace, stage.component.dtype)
+    name = None if found is None else _call(found, stage.call)
+    return None if found is None or name is None else (found, name, tuple(sorted(stage.sizes.items())))
+
+
+def _cast(weights: Weights) -> Interval[int]:
+    """Bytes of the largest weight in 16 bit, which may or may not lie there while most activations do."""
+    most = rounded(2 * weights.largest_cast)
+    return Interval(0, most, most)
+
+
+def _workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
+    """Bytes that convolutions take beside the peak, of ``copies`` traced ones."""
+    return Interval(*(round(share * copies) for share in _shares(sizes)))
+
+
+def _shares(sizes: Mapping[str, int]) -> tuple[float, float, float]:
+    low, best, high = load(ROOM, "workspaces")["single" if sizes.get("batch", 1) == 1 else "several"]["share"]
+    return low, best, high

@@ -1,0 +1,69 @@
+"""What a person could change for free, smallest loss first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fitcheck.models.families.pipeline.architecture import VAE, PipelineArchitecture
+from fitcheck.models.workload import Product
+from fitcheck.runtimes.base import Ask, Change, Placement
+from fitcheck.runtimes.diffusers.offloading import MODES, TILING, offload_of
+from fitcheck.runtimes.diffusers.tiling import tile_of
+from fitcheck.runtimes.imagined import without_display
+
+SMALL_SIDE = 1024
+
+
+def changes(ask: Ask) -> Iterator[Change]:
+    """Tiling of the decode, lighter modes, less at once, smaller pictures and videos, smaller published tiers."""
+    yield from _tiling(ask)
+    yield from _lighter_modes(ask)
+    yield from without_display(ask)
+    yield from _lighter_work(ask)
+    current = ask.tier.tensors.nbytes
+    for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
+        if tier.published and tier.tensors.nbytes < current:
+            yield Change(f"tier {tier.name}", replace(ask, tier=tier))
+
+
+def _with(ask: Ask, mode: str, settings: dict[str, object]) -> Ask:
+    placement = ask.placement
+    return replace(
+        ask, placement=Placement(placement.runtime, placement.revision, mode, tuple(sorted(settings.items())))
+    )
+
+
+def _tiling(ask: Ask) -> Iterator[Change]:
+    arch, work = ask.architecture, ask.workload
+    assert isinstance(arch, PipelineArchitecture)
+    tiles = [tile_of(one) for one in arch.components if one.role == VAE]
+    if offload_of(ask.placement).tiling or not all(tiles):
+        return
+    if any(tile is not None and max(work.width, work.height) > tile[0] for tile in tiles):
+        settings = dict(ask.placement.settings)
+        vae = [word for word in str(settings.get("vae") or "").split(",") if word]
+        yield Change(
+            f"--vae {TILING}", _with(ask, ask.placement.mode, {**settings, "vae": ",".join(sorted([*vae, TILING]))})
+        )
+
+
+def _lighter_modes(ask: Ask) -> Iterator[Change]:
+    """The modes that take less card memory, from most to least; what is set for the decode stays."""
+    kept = {name: value for name, value in ask.placement.settings if name == "vae"}
+    for mode in MODES[MODES.index(ask.placement.mode) + 1 :]:
+        yield Change(f"--mode {mode}", _with(ask, mode, kept))
+
+
+def _lighter_work(ask: Ask) -> Iterator[Change]:
+    work = ask.workload
+    if work.batch > 1:
+        yield Change("--batch 1", replace(ask, workload=work.with_(batch=1)))
+    if work.task.produces is Product.VIDEO and work.frames > 1:
+        arch = ask.architecture
+        assert isinstance(arch, PipelineArchitecture)
+        half = (work.frames - 1) // 2 // arch.vae_scale_temporal * arch.vae_scale_temporal + 1
+        if half < work.frames:
+            yield Change(f"--frames {half}", replace(ask, workload=work.with_(frames=half)))
+    if work.width * work.height > SMALL_SIDE**2:
+        yield Change("--size 1024x1024", replace(ask, workload=work.with_(width=SMALL_SIDE, height=SMALL_SIDE)))

@@ -1,0 +1,88 @@
+"""How to get the files and run the cell: Python for diffusers, as one command that a shell reads."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture
+from fitcheck.models.workload import Product
+from fitcheck.runtimes.base import Ask
+from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload, offload_of
+from fitcheck.runtimes.downloads import download
+
+
+def commands(ask: Ask) -> tuple[str, ...]:
+    """Download, then a measurement or the Python lines that make one picture; nothing where the files are unknown."""
+    program = script(ask)
+    return (*download(ask.tier), *((shlex.join(["python", "-c", program]),) if program else ()))
+
+
+def script(ask: Ask) -> str:
+    """The Python lines of one run; empty for tiers whose files diffusers needs more than a name to load."""
+    arch, tier, model = ask.architecture, ask.tier, ask.model
+    assert isinstance(arch, PipelineArchitecture)
+    if model.repository is None or tier.quantized or tier.format != "safetensors":
+        return ""
+    offload, work = offload_of(ask.placement), ask.workload
+    whole = ', device_map="cuda"' if offload.mode == NONE else ""
+    lines = [
+        "import torch",
+        f"from diffusers import {arch.pipeline}",
+        f"pipe = {arch.pipeline}.from_pretrained({_quoted(model.repository)}, torch_dtype={_dtype(arch)}{whole})",
+        *placing(offload),
+    ]
+    if work.references:
+        return ""
+    video = work.task.produces is Product.VIDEO
+    frames = f", num_frames={work.frames}" if video else ""
+    lines.append(
+        f'out = pipe("A poster of a lighthouse", width={work.width}, height={work.height}, '
+        f"num_inference_steps={work.steps}, guidance_scale={work.cfg:g}{frames})"
+    )
+    lines.append('out.images[0].save("output.png")' if not video else _save_video(arch))
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """A name in double quotes, which a shell's single quotes leave alone."""
+    return json.dumps(text)
+
+
+def _dtype(arch: PipelineArchitecture) -> str:
+    denoiser = next(one for one in arch.components if one.role == DENOISER)
+    return {"bf16": "torch.bfloat16", "fp16": "torch.float16"}.get(denoiser.dtype, "torch.float32")
+
+
+def _save_video(arch: PipelineArchitecture) -> str:
+    fps = arch.defaults.fps or 24
+    return f'from diffusers.utils import export_to_video; export_to_video(out.frames[0], "output.mp4", fps={fps})'
+
+
+def placing(offload: Offload) -> list[str]:
+    """The lines that switch the mode on."""
+    lines = []
+    if offload.mode == MODEL:
+        lines.append("pipe.enable_model_cpu_offload()")
+    elif offload.mode == SEQUENTIAL:
+        lines.append("pipe.enable_sequential_cpu_offload()")
+    elif offload.level:
+        lines.append(f"pipe.enable_group_offload({', '.join(_arguments(offload))})")
+    if offload.tiling:
+        lines.append("pipe.vae.enable_tiling()")
+    if offload.slicing:
+        lines.append("pipe.vae.enable_slicing()")
+    return lines
+
+
+def _arguments(offload: Offload) -> list[str]:
+    words = ['onload_device=torch.device("cuda")', f'offload_type="{offload.level}_level"']
+    if offload.level == BLOCK:
+        words.append(f"num_blocks_per_group={offload.blocks}")
+    if offload.stream:
+        words.append("use_stream=True")
+    if offload.record_stream:
+        words.append("record_stream=True")
+    if offload.low_cpu_mem:
+        words.append("low_cpu_mem_usage=True")
+    return words

@@ -1,0 +1,217 @@
+"""A pipeline's memory by phases: the weights that each stage holds and what its call makes. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from fitcheck.data_files import load
+from fitcheck.memory.constants import cublas_workspace
+from fitcheck.memory.context import context
+from fitcheck.memory.footprint import CardMemory, Footprint, Phase
+from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.model import Tier
+from fitcheck.models.workload import Workload
+from fitcheck.runtimes.diffusers.activations import Made, made_by, reserved_in_turn, traced_call
+from fitcheck.runtimes.diffusers.host import host_memory
+from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.residency import Held, held
+from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, stages_of
+from fitcheck.runtimes.diffusers.tiling import ROOM
+from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+from fitcheck.units import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
+    earlier stages."""
+
+    held: Held
+    made: Made | None
+    kept: int
+    tier: Tier
+
+    @property
+    def stage(self) -> Stage:
+        """The calls."""
+        return self.held.stage
+
+    @property
+    def alone(self) -> int:
+        """Bytes with this component's weights alone on the card: what a program takes that runs nothing else."""
+        made, weights = self.made, weights_of(self.tier, self.stage.component)
+        there = weights.on_card if self.held.resident else self.held.window
+        return there + (0 if made is None else made.peak + made.inputs)
+
+    def allocated(self, end: str) -> int:
+        """Bytes at one end of the interval."""
+        made = self.made
+        beside = 0 if made is None else made.peak + made.inputs + int(getattr(made.scratch, end))
+        return self.held.resident + self.held.window + self.kept + beside
+
+    def least(self, end: str) -> int:
+        """Bytes that the allocator cannot do without: whole segments of the weights that stay."""
+        return self.allocated(end) + self.held.segments - self.held.resident
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """What the estimate laid out, for the duration and the details; told apart by identity, so that it is quick to
+    look up."""
+
+    stages: tuple[Laid, ...]
+
+    @property
+    def untraced(self) -> tuple[str, ...]:
+        """Components of which no call was traced."""
+        return tuple(dict.fromkeys(one.stage.component.name for one in self.stages if one.made is None))
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """Components whose call another one stands in for."""
+        return tuple(
+            dict.fromkeys(one.stage.component.name for one in self.stages if one.made is not None and one.made.bounded)
+        )
+
+
+def estimate(
+    arch: PipelineArchitecture,
+    tier: Tier,
+    workload: Workload,
+    offload: Offload,
+    capability: tuple[int, int] | None,
+    *,
+    bench: bool = False,
+) -> Footprint:
+    """Memory of one cell on a card of that compute capability, in bytes."""
+    stages = tuple(stages_of(arch, workload, offload))
+    laid = tuple(_laid(arch, tier, offload, stages))
+    scratch = cublas_workspace(capability)
+    phases = tuple(_phase(one, scratch) for one in _widest(laid))
+    table = load(ROOM, "allocator")
+    error = table["allocated_error"]["value"]
+    ends = [max(one.allocated(end) for one in laid) + scratch for end in ("low", "best", "high")]
+    allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
+    reserved = _reserved(allocated, laid, offload, scratch)
+    beside = context(capability, second_stream=offload.stream)
+    least = [
+        max(one.allocated(end) + one.held.segments - one.held.resident for one in laid) for end in ("best", "high")
+    ]
+    best = min(max(allocated.best, least[0] + scratch), reserved.best)
+    high = round(max(best, least[1] + scratch) * (1 + table["required_over"]["value"]))
+    required = Interval(min(allocated.low, best), best, max(high, allocated.high))
+    memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
+    return Footprint(
+        cards=(memory,),
+        host=host_memory(arch, tier, offload, workload, bench=bench),
+        disk=tier.disk_bytes,
+        assumptions=_assumptions(arch, workload, laid),
+        layout=Layout(laid),
+    )
+
+
+def least_of(footprint: Footprint) -> Footprint:
+    """What is certain where calls were not traced: the weights that a stage holds, and the least of the host."""
+    cards = []
+    for one in footprint.cards:
+        phases = tuple(Phase(phase.name, phase.resident, phase.window, 0, 0, 0) for phase in one.phases)
+        most = Interval.exactly(max(phase.allocated for phase in phases))
+        cards.append(CardMemory(phases, most, most, most, most))
+    host = footprint.host
+    return replace(footprint, cards=tuple(cards), host=replace(host, total=Interval.exactly(host.total.low)))
+
+
+def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
+    """The stages with what lies beside them. Of what encoders hand out the pipeline keeps what it hands to the
+    denoiser: that is an input of the denoiser's calls, and still there while the result is decoded."""
+    found = [(one, weights_of(tier, one.stage.component)) for one in held(arch, tier, offload, stages)]
+    made = [made_by(one.stage, weights) for one, weights in found]
+    handed = max(
+        (one.inputs for one, stage in zip(made, stages, strict=True) if one and stage.phase == DENOISE), default=0
+    )
+    encoded = 0
+    for (one, weights), makes in zip(found, made, strict=True):
+        kept = {ENCODE: min(encoded, handed), DECODE: handed}.get(one.stage.phase, 0)
+        yield Laid(one, makes, kept + _joined(one.stage, makes) + _upcast(one.stage, weights), tier)
+        encoded += makes.outputs if makes is not None else 0
+
+
+def _joined(stage: Stage, made: Made | None) -> int:
+    """Bytes of all decoded tiles, and of the picture that they are joined to."""
+    return 0 if made is None or stage.tiles == 1 else 2 * stage.tiles * made.outputs
+
+
+def _upcast(stage: Stage, weights: Weights) -> int:
+    """Bytes by which an autoencoder stored in 16 bit grows when it is upcast for the decode."""
+    component = stage.component
+    return weights.on_card if stage.child and component.dtype == "fp32" != component.stored else 0
+
+
+def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:
+    """Of each phase the stage that allocates most, in order."""
+    for name in dict.fromkeys(one.stage.phase for one in laid):
+        yield max((one for one in laid if one.stage.phase == name), key=lambda one: one.allocated("best"))
+
+
+def _phase(one: Laid, scratch: int) -> Phase:
+    made = one.made
+    activations = one.kept + (0 if made is None else made.peak + made.inputs)
+    workspace = 0 if made is None else made.scratch.best
+    return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
+
+
+def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], offload: Offload, workspace: int) -> Interval[int]:
+    """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
+    comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside."""
+    table = load(ROOM, "allocator")
+    if offload.empties:
+        ends = (allocated.low, allocated.best, allocated.high)
+        return Interval(*(round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True)))
+    in_turn, widest = _in_turn(laid), _widest_windows(laid)
+    held = []
+    for streamed in table["streamed_windows"]["share"]:
+        moving = streamed if offload.stream else 1.0
+        beside = zip(laid, in_turn, widest, strict=True)
+        held.append(workspace + max(_held_back(one, cached) + round(moving * window) for one, cached, window in beside))
+    off, factor = table["reserved_error"]["value"], table["reserved_workspaces"]["factor"]
+    scratch = [Interval.exactly(0) if one.made is None else one.made.scratch for one in laid]
+    more = max(one.high - one.best for one in scratch)
+    best = max(held[1], allocated.best)
+    low = min(best, max(allocated.low, round(held[0] * (1 - off))))
+    return Interval(low, best, max(best, allocated.high, round(held[2] * (1 + off) + factor * more)))
+
+
+def _widest_windows(laid: tuple[Laid, ...]) -> tuple[int, ...]:
+    """Bytes of the widest window up to each stage: its segments stay cached."""
+    return tuple(accumulate((one.held.window for one in laid), max))
+
+
+def _held_back(one: Laid, cached: int) -> int:
+    """Bytes of the allocator's segments at the end of a stage, ``cached`` where it never gave any back."""
+    made = one.made
+    alone = 0 if made is None else made.reserved
+    inputs = 0 if made is None else made.inputs
+    beside = alone if one.held.fresh else max(alone, cached)
+    return one.held.segments + beside + inputs + one.kept
+
+
+def _in_turn(laid: tuple[Laid, ...]) -> tuple[int, ...]:
+    """Bytes held after each stage where the cache is never emptied."""
+    calls = [traced_call(one.stage) for one in laid]
+    found = iter(reserved_in_turn(tuple(call for call in calls if call is not None)))
+    return tuple(0 if call is None else next(found) for call in calls)
+
+
+def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:
+    denoise = next((one.stage for one in laid if "tokens" in one.stage.sizes), None)
+    notes = []
+    if denoise is not None:
+        notes.append(f"the denoiser sees {denoise.sizes['tokens']} image tokens and {denoise.sizes['text']} of text")
+    bounded = Layout(laid).bounded
+    if bounded:
+        notes.append(f"what {', '.join(bounded)} makes was not traced for every call: a bound stands in")
+    if arch.experts is not None:
+        notes.append("two denoisers share the steps; half of them each is assumed")
+    return tuple(notes)

@@ -1,0 +1,43 @@
+"""The options of a diffusers pipeline, declared once; where diffusers has a name for a switch it is that name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fitcheck.runtimes.options import names, option
+from fitcheck.units import parse_size
+
+Size = tuple[int, int]
+
+
+def _size(text: str) -> Size:
+    return parse_size(text, "--size")
+
+
+def _references(texts: str | Sequence[str]) -> tuple[Size, ...]:
+    return tuple(parse_size(text, "--reference") for text in ([texts] if isinstance(texts, str) else texts))
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """What is asked of a pipeline and how it is placed; ``None`` takes the pipeline's own default. Sizes in pixels."""
+
+    mode: tuple[str, ...] = option(
+        (),
+        "Offload modes, comma separated: none, model, sequential, group-block, group-leaf, group-block-stream, "
+        "group-leaf-stream.",
+        parse=names,
+        short="-m",
+    )
+    size: Size | None = option(None, "Output size, WIDTHxHEIGHT; default: the pipeline's own.", parse=_size)
+    frames: int | None = option(None, "Frames of a video; default: the pipeline's own.", type=int)
+    steps: int | None = option(None, "Sampling steps; default: the pipeline's own.", type=int)
+    cfg: float | None = option(None, "Guidance scale; default: the pipeline's own, 1 means none.", type=float)
+    reference: tuple[Size, ...] = option((), "Size of an image handed in; repeatable.", parse=_references, many=True)
+    batch: int = option(1, "Images or videos made at once; default 1.", type=int)
+    vae: tuple[str, ...] = option((), "VAE decoding, comma separated: tiling, slicing.", parse=names)
+    record_stream: bool = option(False, "With a stream: blocks return without waiting (record_stream).", type=bool)
+    low_cpu_mem: bool = option(False, "With a stream: pin one group at a time (low_cpu_mem_usage).", type=bool)
+    blocks_per_group: int = option(1, "Blocks that move together (num_blocks_per_group); default 1.", type=int)
+    free_text_encoder: bool = option(False, "Text encoders are deleted once the prompt is encoded.", type=bool)

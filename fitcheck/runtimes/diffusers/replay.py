@@ -1,0 +1,256 @@
+"""A run replayed through torch's caching allocator: weights coming and going as diffusers places them, and between
+them what each call makes and drops, event by event.
+
+``allocated`` and ``reserved`` come out of one sequence, phase by phase. Inputs are in it as one block. A component is
+called twice at most: later calls of the same sizes find the same blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fitcheck.memory import dequantization
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
+from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.model import Tier
+from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
+from fitcheck.runtimes.diffusers.residency import ahead
+from fitcheck.runtimes.diffusers.stages import DENOISE, Stage
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
+from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+
+_COMPUTING, _COPYING = 0, 1  # streams
+_CALLS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Highest bytes of one phase."""
+
+    allocated: int
+    reserved: int
+
+
+@dataclass(slots=True)
+class Replayed:
+    """Peaks by phase, in order, and over all."""
+
+    phases: dict[str, Peak] = field(default_factory=dict)
+
+    @property
+    def allocated(self) -> int:
+        """Highest over all phases."""
+        return max((one.allocated for one in self.phases.values()), default=0)
+
+    @property
+    def reserved(self) -> int:
+        """Highest over all phases."""
+        return max((one.reserved for one in self.phases.values()), default=0)
+
+
+def replay(
+    arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Sequence[Stage], workspace: int = 0,
+    allocator: CachingAllocator | None = None,
+) -> Replayed | None:  # fmt: skip
+    """The stages in order; ``None`` where a component has no trace. ``workspace`` is what cuBLAS keeps.
+
+    Raises OutOfMemory under an ``allocator`` with a limit that does not do.
+    """
+    calls: list[tuple[Stage, Trace]] = []
+    for stage in stages:
+        found = trace_of(stage.component.trace, stage.component.dtype)
+        if found is None or not _has(found, stage.call):
+            return None
+        calls.append((stage, found))
+    card = _Card(allocator or CachingAllocator(), tier, arch, offload)
+    card.keep(workspace)
+    card.start()
+    result = Replayed()
+    for stage, found in calls:
+        card.measure()
+        card.stage(stage, found)
+        before = result.phases.get(stage.phase, Peak(0, 0))
+        peak = card.measured()
+        result.phases[stage.phase] = Peak(max(before.allocated, peak.allocated), max(before.reserved, peak.reserved))
+    return result
+
+
+def _has(found: Trace, call: str) -> bool:
+    return call in found.calls or f"{call}@batched" in found.calls
+
+
+class _Card:
+    """Blocks in use, by what they are for."""
+
+    def __init__(self, allocator: CachingAllocator, tier: Tier, arch: PipelineArchitecture, offload: Offload) -> None:
+        self._allocator, self._tier, self._arch, self._offload = allocator, tier, arch, offload
+        self._components: dict[str, list[CachedBlock]] = {}
+        self._kept: list[CachedBlock] = []
+
+    def keep(self, nbytes: int) -> None:
+        """Something that stays to the end."""
+        if nbytes:
+            self._kept.append(self._allocator.allocate(nbytes))
+
+    def start(self) -> None:
+        """What is on the card before the first call."""
+        for one in self._arch.components:
+            if self._offload.resident or (self._offload.by_component and one.name in self._arch.excluded_from_offload):
+                self._bring(one.name)
+
+    def measure(self) -> None:
+        """Peaks count from now on."""
+        self._allocator.peak_allocated = self._allocator.allocated
+        self._allocator.peak_reserved = self._allocator.reserved
+
+    def measured(self) -> Peak:
+        """Since ``measure``."""
+        return Peak(self._allocator.peak_allocated, self._allocator.peak_reserved)
+
+    def stage(self, stage: Stage, found: Trace) -> None:
+        """All calls of a stage."""
+        if self._offload.by_component:
+            self._exchange(stage.component.name)
+        weights = weights_of(self._tier, stage.component)
+        if stage.child and stage.component.dtype == "fp32" != stage.component.stored:
+            self._upcast(stage.component.name, weights)
+        moving = _Moving(self._allocator, self._offload, stage, weights)
+        call = found.call(stage.call, stage.sizes)
+        inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
+        if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
+            self._kept.append(inputs)
+        for _ in range(min(stage.count, _CALLS)):
+            left = self._call(call.events(stage.sizes), moving, weights.linears)
+            # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
+            for block in left:
+                self._allocator.release(block)
+            moving.order_known()
+        if stage.phase != DENOISE:
+            self._allocator.release(inputs)
+
+    def _call(
+        self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]]
+    ) -> list[CachedBlock]:
+        """One call; the blocks of what it hands back."""
+        made: list[CachedBlock | None] = []
+        dense: dict[str, list[CachedBlock]] = {}
+        for event in events:
+            if event.kind == ALLOCATE:
+                # temporaries of up to 1 MiB live in a pool of their own, of which they fill a few MiB
+                made.append(self._allocator.allocate(event.value) if event.value > SMALL else None)
+            elif event.kind == FREE:
+                block = made[event.value]
+                if block is not None:
+                    self._allocator.release(block)
+                    made[event.value] = None
+            elif event.kind == WORKSPACE:
+                self._allocator.release(self._allocator.allocate(event.value))
+            elif event.kind == ENTER:
+                moving.enter(event.path)
+                if event.path in linears:
+                    dense[event.path] = self._dequantize(*linears[event.path])
+            else:
+                for block in dense.pop(event.path, ()):
+                    self._allocator.release(block)
+                moving.leave(event.path)
+        return [block for block in made if block is not None]
+
+    def _dequantize(self, kind: str, elements: int) -> list[CachedBlock]:
+        """The temporaries of dequantizing a weight; what is left is the dense one."""
+        made: list[CachedBlock | None] = []
+        for step in dequantization.steps(kind):
+            if step > 0:
+                made.append(self._allocator.allocate(round(step * elements)))
+            elif (block := made[round(-step) - 1]) is not None:
+                self._allocator.release(block)
+                made[round(-step) - 1] = None
+        return [block for block in made if block is not None]
+
+    def _bring(self, name: str) -> None:
+        weights = weights_of(self._tier, self._arch.component(name))
+        sizes = [size for leaf in weights.leaves for size in leaf.sizes]
+        self._components[name] = [self._allocator.allocate(size) for size in sizes]
+        if weights.buffers:
+            self._components[name].append(self._allocator.allocate(weights.buffers))
+
+    def _upcast(self, name: str, weights: Weights) -> None:
+        """An autoencoder in 16 bit is cast to 32 for the call, tensor by tensor."""
+        there = self._components.get(name)
+        if there is None:
+            return
+        for position, size in enumerate(size for leaf in weights.leaves for size in leaf.sizes):
+            wide = self._allocator.allocate(2 * size)
+            self._allocator.release(there[position])
+            there[position] = wide
+
+    def _exchange(self, name: str) -> None:
+        """accelerate's hook: the component before in the sequence goes, with the cache; this one comes whole."""
+        if name in self._components:
+            return
+        sequence = [one for one in self._arch.offload_sequence if one in {c.name for c in self._arch.components}]
+        if name in sequence and sequence.index(name) > 0:
+            for block in self._components.pop(sequence[sequence.index(name) - 1], ()):
+                self._allocator.release(block)
+            self._allocator.empty_cache()
+        self._bring(name)
+
+
+class _Moving:
+    """Group offload and sequential offload: groups that come with a module's forward and go after it."""
+
+    def __init__(self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: Weights) -> None:
+        self._allocator = allocator
+        self._stream = _COPYING if offload.stream else _COMPUTING
+        # accelerate's set_module_tensor_to_device empties torch's cache behind every tensor that it moves
+        self._empties = offload.mode == SEQUENTIAL
+        self._ahead = ahead(offload, stage)
+        self._groups: dict[str, list[int]] = {}
+        if not (offload.resident or offload.by_component):
+            self._groups = _groups(offload, stage, weights)
+        self._loaded: dict[str, list[CachedBlock]] = {}
+        self._seen: list[str] = []
+        self._next: dict[str, str] = {}
+
+    def enter(self, path: str) -> None:
+        """Brings the group of the module, and the one that follows it where the order is known."""
+        if path not in self._groups:
+            return
+        self._seen.append(path)
+        self._load(path)
+        if path in self._next:
+            self._load(self._next[path])
+
+    def leave(self, path: str) -> None:
+        """The group goes."""
+        for block in self._loaded.pop(path, ()):
+            self._allocator.release(block)
+        if self._empties and path in self._groups:
+            self._allocator.empty_cache()
+
+    def order_known(self) -> None:
+        """From the second forward on groups are copied ahead."""
+        if self._ahead:
+            self._next = dict(zip(self._seen, self._seen[1:], strict=False))
+        self._seen = []
+
+    def _load(self, path: str) -> None:
+        if path not in self._loaded:
+            self._loaded[path] = [self._allocator.allocate(size, self._stream) for size in self._groups[path]]
+            if self._empties:
+                self._allocator.empty_cache()
+
+
+def _groups(offload: Offload, stage: Stage, weights: Weights) -> dict[str, list[int]]:
+    """Module path → bytes of the tensors that come with it."""
+    found: dict[str, list[int]] = {}
+    lists = (stage.child,) if stage.child in stage.component.recursed else stage.component.lists
+    for leaf in weights.leaves:
+        if offload.level == BLOCK:
+            name, _, rest = leaf.path.partition(".")
+            index = rest.partition(".")[0]
+            path = f"{name}.{index}" if name in lists and index.isdecimal() else ""
+        else:
+            path = leaf.path
+        found.setdefault(path, []).extend(leaf.sizes)
+    return found

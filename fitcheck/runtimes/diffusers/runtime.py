@@ -1,0 +1,173 @@
+"""Image and video pipelines under diffusers 0.42.1, in each of its offload modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.machine import Machine
+from fitcheck.memory.constants import measured_capability
+from fitcheck.memory.footprint import CardMemory, Footprint, Phase
+from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.workload import Task, Workload
+from fitcheck.records.run import Run
+from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.diffusers import changes, commands, support
+from fitcheck.runtimes.diffusers.details import details_of, notes_of
+from fitcheck.runtimes.diffusers.estimate import Layout, estimate
+from fitcheck.runtimes.diffusers.offloading import (
+    MODEL,
+    MODES,
+    NAME,
+    NONE,
+    SEQUENTIAL,
+    Offload,
+    offload_of,
+    placement_of,
+    policy_of,
+    recorded_placement,
+)
+from fitcheck.runtimes.diffusers.options import PipelineOptions
+from fitcheck.runtimes.diffusers.seconds import seconds
+from fitcheck.runtimes.diffusers.workloads import check_options, modes_of, workload_for
+from fitcheck.runtimes.options import read
+from fitcheck.runtimes.recorded import ask_of
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.rates import Calibration
+from fitcheck.units import Interval
+
+
+# The estimator is pure, and a site asks for the same footprint on hundreds of cards; model and tier are quick to hash.
+@lru_cache(maxsize=4096)
+def _estimate(
+    model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, bench: bool
+) -> Footprint:
+    return estimate(_architecture(model, tier), tier, workload, offload, capability, bench=bench)
+
+
+# beside many tiers, one mode of each kind
+_FEW = (NONE, MODEL, "group-leaf-stream", SEQUENTIAL)
+_NOTHING = Interval.exactly(0)
+_IDLE = CardMemory((Phase("idle", 0, 0, 0, 0, 0),), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
+
+
+class Diffusers(Runtime):
+    """See ``fitcheck.runtimes.base.Runtime``."""
+
+    name = NAME
+    families = ("pipeline",)
+    options = PipelineOptions
+    modes: ClassVar[Mapping[str, str]] = {
+        "none": "all weights on the card",
+        "model": "one component at a time (enable_model_cpu_offload)",
+        "group-block": "one block at a time, copied back",
+        "group-block-stream": "one block ahead on a stream",
+        "group-leaf": "one layer at a time, copied back",
+        "group-leaf-stream": "one layer ahead on a stream",
+        "sequential": "one layer at a time (enable_sequential_cpu_offload)",
+    }
+
+    def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        """Every tier in the modes of the options: all modes of one tier, one of each kind of several."""
+        options = read(PipelineOptions, wanted)
+        task = Task(wanted.task) if wanted.task else model.tasks[0]
+        modes = modes_of(options, MODES if len(tiers) == 1 else _FEW)
+        for tier in tiers:
+            if len(tiers) > 1 and not tier.published and not wanted.tiers:
+                continue  # nobody offers the file; asked for by name it is judged
+            arch = _architecture(model, tier)
+            check_options(options, arch, task)
+            workload = workload_for(task, arch, tier, options)
+            for mode in modes if options.mode or len(tiers) == 1 else support.proven(tier, modes):
+                yield Ask(model, tier, placement_of(mode, options), workload, machine)
+
+    def footprint(self, ask: Ask) -> Footprint:
+        """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
+        capability = measured_capability(ask.card.card.compute_capability) if ask.machine.gpus else None
+        offload = offload_of(ask.placement)
+        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, ask.process.bench)
+        if ask.machine.gpus and ask.card.card.unified_memory:
+            memory = found.cards[0]
+            both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
+            found = replace(found, host=replace(found.host, total=both))
+        if len(ask.machine.gpus) == 1:
+            return found
+        cards = tuple(found.cards[0] if index == ask.gpu else _IDLE for index in range(len(ask.machine.gpus)))
+        return replace(found, cards=cards)
+
+    def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
+        """Seconds of one run on the one card, over its own link."""
+        assert isinstance(footprint.layout, Layout)
+        if not ask.machine.gpus:
+            return None
+        gpu = ask.card
+        return seconds(footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration)
+
+    def platform(self, ask: Ask) -> Support | None:
+        """What PyTorch, diffusers and the card allow of the placement and the tier."""
+        return support.platform(ask, architecture_of(ask), offload_of(ask.placement), lambda: self.footprint(ask))
+
+    def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+        """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""
+        return changes.changes(ask)
+
+    def commands(self, ask: Ask) -> tuple[str, ...]:
+        """The download and the Python lines of one run."""
+        return commands.commands(ask)
+
+    def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
+        """Weights and activations of every stage."""
+        assert isinstance(footprint.layout, Layout)
+        return details_of(ask.tier, footprint.layout)
+
+    def notes(self, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
+        """What the modes that were typed became, and what is not calibrated."""
+        return notes_of(ask, wanted, duration)
+
+    def ask_of(self, run: Run) -> Ask | None:
+        """``None`` for a record whose mode, policy or revision this release does not know."""
+        cell = run.cell
+        try:
+            placement = recorded_placement(cell.revision or "", cell.mode or "", cell.policy)
+        except InputError:
+            return None
+        return ask_of(run, placement, self.families)
+
+    def recorded(self, placement: Placement) -> dict[str, Any]:
+        """The settings that depart from diffusers' defaults are the policy."""
+        return {
+            "name": self.name,
+            "revision": placement.revision,
+            "mode": placement.mode,
+            "policy": policy_of(placement),
+        }
+
+    def published(self) -> Iterator[Measured]:
+        """Others' measurements whose metric is stated, of pipelines that have been traced."""
+        from fitcheck.runtimes.diffusers.published import measured
+
+        return measured()
+
+    def figures(self) -> Iterator[Figure]:
+        """Others' measurements of denoisers alone, and their seconds beside uncalibrated ones."""
+        from fitcheck.runtimes.diffusers.published import figures
+
+        return figures()
+
+
+def _architecture(model: Model, tier: Tier) -> PipelineArchitecture:
+    found = tier.architecture or model.architecture
+    assert isinstance(found, PipelineArchitecture)
+    return found
+
+
+def architecture_of(ask: Ask) -> PipelineArchitecture:
+    """The pipeline; only asks of the family come here."""
+    return _architecture(ask.model, ask.tier)
+
+
+RUNTIME = Diffusers()

@@ -1,0 +1,148 @@
+"""Seconds of a pipeline from traced operations and bytes, and from the weights that travel in each mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.machine import Link
+from fitcheck.memory import dequantization
+from fitcheck.models.families.pipeline.architecture import VAE, Component
+from fitcheck.models.model import Tier
+from fitcheck.runtimes.diffusers.activations import Made
+from fitcheck.runtimes.diffusers.attention import levels_of
+from fitcheck.runtimes.diffusers.estimate import Laid, Layout
+from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.residency import ahead, groups_of
+from fitcheck.runtimes.diffusers.tiling import ROOM
+from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+from fitcheck.speed.duration import Duration
+from fitcheck.speed.overlap import duration_of
+from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
+from fitcheck.speed.rates import Calibration
+from fitcheck.units import Interval
+
+# bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
+_CAST_TRAFFIC = 5
+# single precision multiplies at half the rate of 16 bit (TF32), which cuDNN takes by default
+_PRECISION = {"bf16": 1, "fp16": 1, "fp32": 2}
+
+
+def seconds(
+    layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, calibration: Calibration | None = None
+) -> Duration | None:
+    """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced."""
+    if layout.untraced:
+        return None
+    plan, moved = _plan(layout, tier, offload)
+    pinned = offload.stream and not offload.low_cpu_mem
+    found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
+    if found is None:
+        return None
+    found = replace(found, amounts=(("streamed", moved),))
+    if found.seconds is None:
+        return found
+    return replace(found, seconds=_widened(found.seconds, tier, offload, calibrated=_is_calibrated(calibration)))
+
+
+@lru_cache(maxsize=4096)
+def _plan(layout: Layout, tier: Tier, offload: Offload) -> tuple[tuple[Pass, ...], int]:
+    """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
+    plain = passes(layout, tier, offload, 1.0)
+    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
+    return tuple(passes(layout, tier, offload, _back())), moved
+
+
+def _is_calibrated(calibration: Calibration | None) -> bool:
+    return calibration is not None and calibration.ratio("seconds") is not None
+
+
+def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:
+    """The interval of the card's rates with what else is not known."""
+    table = load(ROOM, "seconds")
+    wide = [] if calibrated else [table["formats"].get(tier.format, table["unfitted"])]
+    if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
+        wide.append(table["travelling"])
+    low, high = span.low, span.high
+    for one in wide:
+        low, high = low * one["low"], high * one["high"]
+    return Interval(low, span.best, high)
+
+
+def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterator[Pass]:
+    """Every call with what travels for it; a byte that comes back counts as ``back`` that go."""
+    arrived: set[str] = set()
+    for one in layout.stages:
+        assert one.made is not None
+        stage = one.stage
+        weights = weights_of(tier, stage.component)
+        hooked = 0 if offload.resident or offload.by_component else len(groups_of(tier, offload, stage).moving)
+        work = _work(one.made, weights, stage.component, hooked)
+        if offload.by_component:
+            moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back)
+            arrived = {stage.component.name}
+            yield Pass(work, 1, stage.component.name, waited=moved)
+            if stage.count > 1:
+                yield Pass(work, stage.count - 1, stage.component.name)
+        elif offload.resident:
+            yield Pass(work, stage.count, stage.component.name)
+        else:
+            yield from _streamed(one, work, tier, weights, offload, back)
+
+
+def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offload, back: float) -> Iterator[Pass]:
+    stage = one.stage
+    found = groups_of(tier, offload, stage)
+    groups = found.whole, sum(found.moving)
+    if not ahead(offload, stage):
+        # without a stream diffusers copies back what it brought; accelerate and streams drop it
+        ways = 1 + back if offload.level and not offload.stream else 1.0
+        yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
+        return
+    yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
+    whole, moving = groups
+    rest = Streamed(moving, weights.tensors, weights.tensors)
+    blocking = Streamed(whole, 0, 1) if whole else NOTHING
+    if offload.low_cpu_mem:  # pinned on the way, which no stream hides
+        yield Pass(work, stage.count - 1, stage.component.name, waited=rest + blocking)
+    else:
+        yield Pass(work, stage.count - 1, stage.component.name, ahead=rest, waited=blocking)
+
+
+def _back() -> float:
+    """A byte that comes back into pageable memory takes as long as so many that go."""
+    return float(load(ROOM, "seconds")["back"]["value"])
+
+
+def _scaled(groups: tuple[int, int], weights: Weights, ways: float) -> Streamed:
+    return Streamed(round(ways * sum(groups)), weights.tensors, weights.tensors)
+
+
+def _whole(weights: Weights, ways: float) -> Streamed:
+    return Streamed(round(ways * weights.stored), weights.tensors, weights.tensors)
+
+
+def _work(made: Made, weights: Weights, component: Component, groups: int) -> Work:
+    """The call's work; each quantized weight is dequantized once in it, and ``groups`` have hooks of their own."""
+    traffic = packed = 0
+    for kind, elements in weights.linears.values():
+        cost = dequantization.cost(kind)
+        traffic += round(cost.traffic_bytes * elements)
+        packed += cost.kernels
+    traffic += _CAST_TRAFFIC * weights.cast
+    table = load(ROOM, "seconds")
+    slower = _slowness(component, table["convolutions"])
+    matrix, attention = slower * (made.flops - made.attention), _PRECISION[component.dtype] * made.attention
+    kernels = made.kernels + table["group"]["kernels"] * groups
+    return Work(matrix, attention, table["elementwise"]["share"] * made.traffic, traffic, kernels, packed)
+
+
+def _slowness(component: Component, table: dict[str, Any]) -> float:
+    """How much longer an operation takes than one of a matrix product in 16 bit."""
+    if component.role == VAE:
+        return float(table["factor"][component.dtype])
+    return _PRECISION[component.dtype] * (table["unet"]["factor"] if levels_of(component) else 1.0)

@@ -1,0 +1,134 @@
+"""One picture or video as the calls of a pipeline's components, in order, with the sizes that each call sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from fitcheck.models.families.pipeline.architecture import (
+    AUDIO,
+    CONNECTOR,
+    DENOISER,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    VAE,
+    Component,
+    PipelineArchitecture,
+)
+from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.tiling import decoded
+
+ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
+BATCHED = "batched"
+FORWARD = "forward"
+# methods of an autoencoder → the child that they run
+CHILDREN = {"encode": "encoder", "decode": "decoder"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``count`` calls of a component's method, one after the other, at ``sizes``; ``tiles`` of them make one picture,
+    each from a part of the latent."""
+
+    phase: str
+    component: Component
+    call: str
+    sizes: Mapping[str, int] = field(hash=False)
+    count: int = 1
+    tiles: int = 1
+
+    @property
+    def child(self) -> str:
+        """The child of an autoencoder that the call runs; empty where it runs all."""
+        return CHILDREN.get(self.call, "")
+
+
+def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
+    """Whether each step looks at the picture without the prompt as well."""
+    return arch.guidance != "none" and workload.cfg > 1
+
+
+def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
+    """Every call of one run."""
+    guided = is_guided(arch, workload)
+    yield from _encoding(arch, workload, guided)
+    yield from _denoising(arch, workload, guided)
+    yield from _decoding(arch, workload, offload)
+
+
+def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> Iterator[Stage]:
+    """Prompt and negative prompt, each through every text encoder; then the images handed in."""
+    for _ in range(2 if guided else 1):
+        for component in arch.components:
+            if component.role in (TEXT_ENCODER, CONNECTOR):
+                yield Stage(ENCODE, component, FORWARD, {"text": _text(arch, workload, component), "batch": 1})
+    if not workload.references:
+        return
+    for component in arch.components:
+        if component.role == IMAGE_ENCODER:
+            yield Stage(ENCODE, component, FORWARD, {"batch": 1})
+    for width, height in workload.references:
+        for component in arch.components:
+            if component.role == VAE:
+                # a video's first frame is encoded as a video of its length
+                frames = workload.frames if workload.task is Task.I2V else 1
+                yield Stage(ENCODE, component, "encode", _pixels(arch, width, height, frames, 1))
+
+
+def _text(arch: PipelineArchitecture, workload: Workload, component: Component) -> int:
+    """Tokens that an encoder sees: the pipeline's padding or, where it does not pad, what was asked."""
+    usual = component.tokens or arch.text_tokens
+    return workload.prompt_tokens if workload.prompt_tokens and not arch.text_padded else usual
+
+
+def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> Iterator[Stage]:
+    batched = guided and arch.guidance == BATCHED
+    sizes = {
+        **_pixels(arch, workload.width, workload.height, workload.frames, workload.batch * (2 if batched else 1)),
+        "tokens": _image_tokens(arch, workload),
+        "text": arch.text_tokens if arch.text_padded else workload.prompt_tokens or arch.text_tokens,
+    }
+    calls = 2 if guided and not batched else 1
+    denoisers = [one for one in arch.components if one.role == DENOISER]
+    for component, steps in zip(denoisers, _steps(arch, workload.steps, len(denoisers)), strict=True):
+        if steps:
+            yield Stage(DENOISE, component, FORWARD, sizes, steps * calls)
+
+
+def _image_tokens(arch: PipelineArchitecture, workload: Workload) -> int:
+    """Tokens that the denoiser sees. Editing pipelines append the latents of every image handed in to the picture's
+    own."""
+    own = arch.image_tokens(workload.width, workload.height, workload.frames)
+    if workload.task is not Task.EDITING:
+        return own
+    return own + sum(arch.image_tokens(width, height) for width, height in workload.references)
+
+
+def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int, ...]:
+    """Steps of each denoiser. Where two share them the boundary is a share of the noise schedule; without the schedule
+    half of the steps each is taken, at least one, so that both are counted."""
+    if arch.experts is None or denoisers == 1:
+        return (steps, *([0] * (denoisers - 1)))
+    first = max(1, steps // 2)
+    return (first, max(1, steps - first))
+
+
+def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
+    for component in arch.components:
+        if component.role == AUDIO:
+            yield Stage(DECODE, component, "decode", {"frames": workload.frames, "batch": workload.batch})
+        if component.role != VAE:
+            continue
+        batch, times = (1, workload.batch) if offload.slicing else (workload.batch, 1)
+        width, height, tiles = workload.width, workload.height, 1
+        if offload.tiling:
+            width, height, tiles = decoded(component, width, height)
+        sizes = _pixels(arch, width, height, workload.frames, batch)
+        yield Stage(DECODE, component, "decode", sizes, times * tiles, tiles)
+
+
+def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:
+    """The latent of a picture or video of that many pixels and frames."""
+    scale = arch.vae_scale_spatial
+    return {"width": width // scale, "height": height // scale, "frames": arch.latent_frames(frames), "batch": batch}

@@ -1,0 +1,106 @@
+"""What stands against a placement whatever the amounts: the card, PyTorch, and what diffusers' hooks cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from fitcheck.data_files import load
+from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.weighing import Constraint, Verdict
+from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
+from fitcheck.models.families.pipeline.tiers import unreadable
+from fitcheck.models.model import Tier
+from fitcheck.runtimes.base import Ask, Support
+from fitcheck.runtimes.diffusers.estimate import least_of
+from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
+from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
+from fitcheck.runtimes.diffusers.traces import trace_of
+from fitcheck.runtimes.diffusers.weights import weights_of
+from fitcheck.runtimes.torch_platform import torch_support
+
+
+def platform(
+    ask: Ask, arch: PipelineArchitecture, offload: Offload, footprint: Callable[[], Footprint]
+) -> Support | None:
+    """The first of what speaks against it, gravest first; ``footprint`` gives what amounts say."""
+    vendors = load(ROOM, "support")["vendors"]
+    card = ask.card.card
+    row = vendors.get(card.vendor, vendors["other"])
+    found = torch_support(card, row, streams=offload.mode != NONE)
+    if found is not None and found.verdict is Verdict.NO:
+        return found
+    return (
+        _file(ask, arch)
+        or _hooks(arch, offload)
+        or _untraced(ask, arch, footprint)
+        or _quantizer(ask, offload)
+        or found
+    )
+
+
+def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
+    """Files that diffusers does not read."""
+    if (why := unreadable(ask.tier)) is not None:
+        return Support(Verdict.NO, Constraint.RUNTIME, f"Tier {ask.tier.name}: {why}.")
+    if ask.tier.format != "gguf":
+        return None
+    known = set(load(ROOM, "support")["gguf_types"]["names"])
+    used = {kind for one in arch.components for kind, _ in weights_of(ask.tier, one).linears.values()}
+    refused = sorted(used - known)
+    if not refused:
+        return None
+    reason = f"diffusers 0.42.1 does not dequantize {', '.join(refused)} (quantizers/gguf/utils.py)."
+    return Support(Verdict.NO, Constraint.DTYPE, reason)
+
+
+def proven(tier: Tier, modes: Sequence[str]) -> Iterator[str]:
+    """The modes of which it is known that they move such weights."""
+    row = load(ROOM, "support")["formats"].get(tier.format, {})
+    out = {*row.get("unproven_modes", ()), *row.get("refused_modes", ())}
+    return (mode for mode in modes if mode not in out)
+
+
+def _quantizer(ask: Ask, offload: Offload) -> Support | None:
+    """Weights that a quantizer made, in modes that move them layer by layer, and formats ahead of the card."""
+    row = load(ROOM, "support")["formats"].get(ask.tier.format)
+    if row is None:
+        return None
+    if ask.placement.mode in row.get("refused_modes", ()):
+        reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
+        return Support(Verdict.NO, Constraint.RUNTIME, reason)
+    if ask.placement.mode in row["unproven_modes"]:
+        reason = f"Weights of {ask.tier.format} in mode {ask.placement.mode}: {row['reason']}."
+        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, reason)
+    least, have = row.get("compute_capability"), ask.card.card.compute_capability
+    if least is not None and have is not None and have < tuple(least):
+        reason = f"Compute capability {have[0]}.{have[1]}: {row['below']}."
+        return Support(Verdict.UNKNOWN, Constraint.DTYPE, reason)
+    return None
+
+
+def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
+    vae = next((one for one in arch.components if one.role == VAE), None)
+    if vae is None:
+        return None
+    if offload.level == BLOCK and not vae.recursed:
+        reason = (
+            f"Group offload by block does not reach {vae.cls}: its decode does not pass through forward, so its "
+            "weights stay on the host and the run fails with tensors on two devices; offload by leaf works."
+        )
+        return Support(Verdict.NO, Constraint.RUNTIME, reason)
+    if offload.tiling and tile_of(vae) is None:
+        reason = f"The tiles of {vae.cls} are not known here, so what tiling saves is not."
+        return Support(Verdict.UNKNOWN, Constraint.MODEL, reason)
+    return None
+
+
+def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
+    missing = [
+        one.name for one in arch.components if one.role in (DENOISER, VAE) and trace_of(one.trace, one.dtype) is None
+    ]
+    if not missing:
+        return None
+    what = " and ".join(f"the {one}" for one in missing)
+    verb = "makes beside its" if len(missing) == 1 else "make beside their"
+    reason = f"What {what} of {ask.model.name} {verb} weights has not been traced: the sizes are lower bounds."
+    return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=least_of(footprint()))

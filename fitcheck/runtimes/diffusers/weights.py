@@ -1,0 +1,230 @@
+"""A component's weights as diffusers holds them: by module, by block, in bytes of the card's allocator and the host's.
+
+A module that holds parameters itself is a leaf: accelerate's sequential offload and group offload by leaf move leaves;
+group offload by block moves the entries of the lists that are direct children of the component.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import prod
+
+from fitcheck.memory.blocks import device_block, pinned_block
+from fitcheck.memory.caching_allocator import LARGE, MIDDLE_SEGMENT, SMALL
+from fitcheck.models.families.pipeline import gguf_mixture
+from fitcheck.models.families.pipeline.architecture import Component
+from fitcheck.models.families.pipeline.schemes import Scheme, Stored
+from fitcheck.models.families.pipeline.tables import entries
+from fitcheck.models.families.pipeline.tiers import PipelineTable
+from fitcheck.models.model import Tier
+from fitcheck.models.quant import TYPES, tensor_bytes
+from fitcheck.runtimes.diffusers.traces import rounded
+
+# (format, stored type) → weights in each element of a stored tensor that become 16 bit for their product: 4 bit of
+# bitsandbytes and torchao's weights are dequantized, layerwise casting casts; int8 of bitsandbytes and int4 of torchao
+# multiply as they are (diffusers 0.42.1, quantizers and hooks/layerwise_casting.py)
+_CAST = {
+    ("bitsandbytes", "U8"): 2,
+    ("torchao", "I8"): 1,
+    ("torchao", "F8_E4M3"): 1,
+    ("layerwise", "F8_E4M3"): 1,
+    ("modelopt", "U8"): 2,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A module with parameters of its own: its path inside the component, the bytes of each tensor, and what the card's
+    allocator hands out for them. ``linear`` is (type, elements) of a weight in a GGUF type that is dequantized for each
+    forward, ``cast`` the elements of a weight that another quantizer turns into 16 bit for its product."""
+
+    path: str
+    sizes: tuple[int, ...]
+    nbytes: int
+    linear: tuple[str, int] | None = None
+    cast: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A component's leaves in the order of its definition, and the bytes of tables that are made at load time."""
+
+    leaves: tuple[Leaf, ...]
+    buffers: int = 0
+
+    @cached_property
+    def tensors(self) -> int:
+        """Number of tensors."""
+        return sum(len(leaf.sizes) for leaf in self.leaves)
+
+    @cached_property
+    def stored(self) -> int:
+        """Bytes of all tensors as they lie in pageable memory."""
+        return self.buffers + sum(sum(leaf.sizes) for leaf in self.leaves)
+
+    @cached_property
+    def on_card(self) -> int:
+        """Bytes that the card's allocator hands out for all of it."""
+        return self.buffers + sum(leaf.nbytes for leaf in self.leaves)
+
+    @cached_property
+    def segments(self) -> int:
+        """Bytes of the segments that the card's allocator takes for all of it: blocks of one size share segments of
+        their own, which is what the replica finds to a few per mille."""
+        counts = Counter(rounded(size) for leaf in self.leaves for size in leaf.sizes)
+        small = sum(size * count for size, count in counts.items() if size <= SMALL)
+        large = sum(_segments(size, count) for size, count in counts.items() if size > SMALL)
+        return self.buffers + large + rounded(small)
+
+    @cached_property
+    def pinned(self) -> int:
+        """Bytes of pinned memory that hold a copy of every tensor."""
+        return self.buffers + sum(pinned_block(size) for leaf in self.leaves for size in leaf.sizes)
+
+    @cached_property
+    def linears(self) -> dict[str, tuple[str, int]]:
+        """Module path → (type, elements) of every GGUF weight that is dequantized when its module runs."""
+        return {leaf.path: leaf.linear for leaf in self.leaves if leaf.linear is not None}
+
+    @cached_property
+    def cast(self) -> int:
+        """Elements of all weights that are turned into 16 bit for their products."""
+        return sum(leaf.cast for leaf in self.leaves)
+
+    @cached_property
+    def largest_cast(self) -> int:
+        """Elements of the largest of them."""
+        return max((leaf.cast for leaf in self.leaves), default=0)
+
+
+def weights_of(tier: Tier, component: Component) -> Weights:
+    """The component's weights in a tier."""
+    table = tier.tensors
+    if isinstance(table, PipelineTable):
+        return _catalog_weights(component, table.scheme_of(component.name))
+    return _tier_weights(tier, component)
+
+
+@lru_cache(maxsize=1024)
+def _catalog_weights(component: Component, how: Scheme) -> Weights:
+    found = entries(component.trace or "")
+    if how.format == "gguf":  # one tensor for each parameter: a tenth of the time of a check
+        types = gguf_mixture.types_of(component.trace or "", component.cls, how.name)
+        return _weights(((one.name, one.shape, types[one.name]) for one in found), component, how.format)
+    return _weights((one for entry in found for one in how.stored(component, entry)), component, how.format)
+
+
+@lru_cache(maxsize=512)
+def _tier_weights(tier: Tier, component: Component) -> Weights:
+    prefix = len(component.name) + 1
+    found = ((one.name[prefix:], one.shape, one.type) for one in tier.tensors if one.branch == component.name)
+    return _weights(found, component, tier.format)
+
+
+def _weights(tensors: Iterable[Stored], component: Component, form: str) -> Weights:
+    sizes: dict[str, list[int]] = {}
+    blocks: dict[str, int] = {}
+    linears: dict[str, tuple[str, int]] = {}
+    casts: dict[str, int] = {}
+    for name, shape, kind in tensors:
+        path = module_path(name)
+        if kind == "F32" and _is_narrowed(name, component, form):
+            kind = "BF16"
+        size, block, linear, cast = _kept_as(shape, kind, form)
+        if path in sizes:
+            sizes[path].append(size)
+            blocks[path] += block
+        else:
+            sizes[path], blocks[path] = [size], block
+        if linear is not None:
+            linears[path] = linear
+        elif cast:
+            casts[path] = cast
+    leaves = tuple(
+        Leaf(path, tuple(one), blocks[path], linears.get(path), casts.get(path, 0)) for path, one in sizes.items()
+    )
+    return Weights(leaves, component.buffers)
+
+
+@lru_cache(maxsize=4096)
+def _kept_as(shape: tuple[int, ...], kind: str, form: str) -> tuple[int, int, tuple[str, int] | None, int]:
+    """Bytes, bytes of the allocator's block, (type, elements) of a GGUF weight, elements of another packed one."""
+    size = tensor_bytes(shape, TYPES[kind])
+    elements = prod(shape) if len(shape) > 1 else 0
+    linear = (kind, elements) if elements and TYPES[kind].quantized else None
+    return size, device_block(size), linear, _CAST.get((form, kind), 0) * elements
+
+
+def _segments(size: int, count: int) -> int:
+    """Bytes of the segments that hold ``count`` blocks of more than 1 MiB."""
+    if size >= LARGE:
+        return -(-size // _MULTIPLE) * _MULTIPLE * count
+    return -(-count // (MIDDLE_SEGMENT // size)) * MIDDLE_SEGMENT
+
+
+_MULTIPLE = 2 << 20
+
+
+@lru_cache(maxsize=65536)
+def module_path(name: str) -> str:
+    """``"blocks.0.attn.to_q.weight"`` → ``"blocks.0.attn.to_q"``; what packing adds to a weight is its module's."""
+    path, found, _ = name.partition(".weight")
+    return path if found else name.rpartition(".")[0]
+
+
+def _is_narrowed(name: str, component: Component, form: str) -> bool:
+    """Whether diffusers casts an F32 tensor to 16 bit: it does so for what a GGUF file keeps in F32, except for the
+    parts that a class keeps in single precision (models/model_loading_utils.py, load_model_dict_into_meta)."""
+    parts = name.split(".")
+    return form == "gguf" and component.dtype != "fp32" and not any(one in parts for one in component.single_precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What moves together in one forward, in order: bytes on the card of each group. ``whole`` stays for the whole
+    forward and is never copied ahead."""
+
+    whole: int
+    moving: tuple[int, ...]
+
+    @property
+    def largest(self) -> int:
+        """The largest group."""
+        return max(self.moving, default=0)
+
+    @property
+    def neighbours(self) -> int:
+        """The two consecutive groups that take most."""
+        return max((a + b for a, b in zip(self.moving, self.moving[1:], strict=False)), default=self.largest)
+
+
+@lru_cache(maxsize=1024)
+def leaf_groups(weights: Weights, below: str = "") -> Groups:
+    """Every leaf by itself; only those of the child ``below`` where one is named."""
+    return Groups(0, tuple(leaf.nbytes for leaf in weights.leaves if _inside(leaf.path, below)))
+
+
+@lru_cache(maxsize=1024)
+def block_groups(weights: Weights, component: Component, blocks: int, below: str = "") -> Groups:
+    """``blocks`` entries of a list at a time; what is in no list is one group for the whole forward. Where the class
+    names children to look into, ``below`` is the one that runs."""
+    moving: dict[tuple[str, int], int] = {}
+    whole = 0
+    for leaf in weights.leaves:
+        if not _inside(leaf.path, below):
+            continue
+        name, _, rest = leaf.path.removeprefix(f"{below}." if below else "").partition(".")
+        index = rest.partition(".")[0]
+        if index.isdecimal() and (below or name in component.lists):
+            key = (name, int(index) // blocks)
+            moving[key] = moving.get(key, 0) + leaf.nbytes
+        else:
+            whole += leaf.nbytes
+    return Groups(whole, tuple(moving.values()))
+
+
+def _inside(path: str, below: str) -> bool:
+    return not below or path == below or path.startswith(f"{below}.")

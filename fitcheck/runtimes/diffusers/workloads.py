@@ -1,0 +1,100 @@
+"""A question about a pipeline made whole: its own defaults, sizes and frames that it can make."""
+
+from __future__ import annotations
+
+from fitcheck.errors import OptionError
+from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.model import Tier
+from fitcheck.models.workload import Product, Task, Workload
+from fitcheck.runtimes.diffusers.offloading import MODES, NEAREST, SLICING, TILING
+from fitcheck.runtimes.diffusers.options import PipelineOptions
+from fitcheck.runtimes.options import between
+
+MAXIMUM_SIDE, MAXIMUM_STEPS, MAXIMUM_BATCH, MAXIMUM_FRAMES = 16384, 1000, 64, 4001
+MAXIMUM_REFERENCES, MAXIMUM_CFG, MAXIMUM_BLOCKS = 16, 100.0, 256
+
+
+def modes_of(options: PipelineOptions, usual: tuple[str, ...]) -> tuple[str, ...]:
+    """diffusers' modes that were asked for, by their own or by other programs' names; ``usual`` when none was. Raises
+    OptionError for a name that nobody uses."""
+    found = []
+    for name in options.mode or usual:
+        mode = NEAREST.get(name, name)
+        if mode == "layerwise":
+            raise OptionError(
+                "--mode layerwise: layerwise casting is how weights are stored; ask for --tier fp8 "
+                "with --mode none or model."
+            )
+        if mode not in MODES:
+            raise OptionError(f"--mode: {name!r} is not an offload mode of diffusers; choose from {', '.join(MODES)}.")
+        found.append(mode)
+    return tuple(dict.fromkeys(found))
+
+
+def check_options(options: PipelineOptions, arch: PipelineArchitecture, task: Task) -> None:
+    """Raises OptionError for the first value that cannot be."""
+    if options.size is not None:
+        _check_size(options.size, arch.size_multiple)
+    for width, height in options.reference:
+        if not (1 <= width <= MAXIMUM_SIDE and 1 <= height <= MAXIMUM_SIDE):
+            raise OptionError(f"--reference: {width}x{height} is out of range; sides go to {MAXIMUM_SIDE} pixels.")
+    between("steps", options.steps, 1, MAXIMUM_STEPS)
+    between("batch", options.batch, 1, MAXIMUM_BATCH)
+    between("blocks_per_group", options.blocks_per_group, 1, MAXIMUM_BLOCKS)
+    if options.cfg is not None and not 0 <= options.cfg <= MAXIMUM_CFG:
+        raise OptionError(f"--cfg: {options.cfg:g} is out of range; give 0 to {MAXIMUM_CFG:g}; 1 means no guidance.")
+    if len(options.reference) > MAXIMUM_REFERENCES:
+        raise OptionError(f"--reference: give at most {MAXIMUM_REFERENCES} images.")
+    wrong = [name for name in options.vae if name not in (TILING, SLICING)]
+    if wrong:
+        raise OptionError(f"--vae: {wrong[0]!r} is not known; choose from {TILING}, {SLICING}.")
+    _check_frames(options, arch, task)
+
+
+def _check_size(size: tuple[int, int], multiple: int) -> None:
+    for side in size:
+        if not multiple <= side <= MAXIMUM_SIDE:
+            raise OptionError(
+                f"--size: {size[0]}x{size[1]} is out of range; sides go from {multiple} to {MAXIMUM_SIDE} pixels."
+            )
+        if side % multiple:
+            below = max(multiple, side // multiple * multiple)
+            raise OptionError(
+                f"--size: {side} is not a multiple of {multiple}; the nearest are {below} and {below + multiple}."
+            )
+
+
+def _check_frames(options: PipelineOptions, arch: PipelineArchitecture, task: Task) -> None:
+    if options.frames is None:
+        return
+    if task.produces is not Product.VIDEO:
+        raise OptionError(f"--frames: {arch.pipeline} makes pictures; leave it out.")
+    between("frames", options.frames, 1, MAXIMUM_FRAMES)
+    step = arch.vae_scale_temporal
+    if (options.frames - 1) % step:
+        below = (options.frames - 1) // step * step + 1
+        raise OptionError(
+            f"--frames: a video of this pipeline has {step} frames for each of the latent and one more; the nearest "
+            f"to {options.frames} are {below} and {below + step}."
+        )
+
+
+def workload_for(task: Task, arch: PipelineArchitecture, tier: Tier, options: PipelineOptions) -> Workload:
+    """The workload of one tier: what was not given is the pipeline's default, steps those that a tier is distilled
+    to."""
+    usual = arch.defaults
+    width, height = options.size or (usual.width, usual.height)
+    video = task.produces is Product.VIDEO
+    takes = task in (Task.EDITING, Task.I2V)
+    references = (options.reference or ((width, height),)) if takes else ()
+    distilled = tier.distilled_steps
+    return Workload(
+        task=task,
+        width=width,
+        height=height,
+        steps=options.steps or distilled or usual.steps,
+        cfg=options.cfg if options.cfg is not None else 1.0 if distilled else usual.guidance_scale,
+        references=references,
+        batch=options.batch,
+        frames=(options.frames or usual.frames) if video else 1,
+    )

@@ -1,0 +1,148 @@
+"""Records of llama.cpp: which cell a run measured, and its tests beside what they are predicted from."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.machine import Machine
+from fitcheck.models import catalog
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.workload import Task, Workload
+from fitcheck.records.run import Run, TokenTest
+from fitcheck.runtimes.base import Ask, Settings
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
+from fitcheck.runtimes.llamacpp.builds import parse_build
+from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.seconds import run_of
+from fitcheck.runtimes.llamacpp.token_passes import SETTLED
+from fitcheck.runtimes.llamacpp.token_rates import backend_of
+from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT, generation_timing, prompt_timing
+from fitcheck.runtimes.recorded import machine_of
+from fitcheck.speed.timing import Observation, Timing
+
+# what moves the layers as a check places them; rows and tensors over several cards are other programs to it
+_SPLITS = (None, "layer", "none")
+_FLASH = {"on": True, "off": False}
+
+
+def ask_of(run: Run, family: tuple[str, ...]) -> Ask | None:
+    """The cell of a record; ``None`` for a model, a card or options that are not modelled."""
+    machine = _machine(run)
+    if machine is None or run.cell.model not in catalog.slugs() or run.setting("tags"):
+        return None
+    model = catalog.get(run.cell.model)
+    tier = model.tier(run.cell.tier)
+    architecture = model.architecture if tier is None or tier.architecture is None else tier.architecture
+    if tier is None or not isinstance(architecture, LanguageArchitecture) or architecture.family not in family:
+        return None
+    try:
+        options = _options(run)
+    except (InputError, TypeError):
+        return None
+    read = max((test.prompt for test in run.tests), default=0)
+    written = max((test.new for test in run.tests), default=0)
+    workload = Workload(Task.CHAT, prompt_tokens=read, new_tokens=written, context=options.context)
+    return Ask(model, tier, placement_of(options, architecture.layers), workload, machine)
+
+
+def _machine(run: Run) -> Machine | None:
+    """The machine with as many cards as took part, where they ran as their maker's cards mostly do."""
+    found = machine_of(run)
+    if found is None or run.setting("split_mode") not in _SPLITS:
+        return None
+    named = str(run.setting("backend", "")).split(",")[0].split("+")[0]
+    usual = backend_of(found.gpus[0].card)
+    if named and backend_of(found.gpus[0].card, named) != usual:
+        return None
+    return replace(found, gpus=found.gpus * run.cards)
+
+
+def _options(run: Run) -> LlamaOptions:
+    """The options that a record states; what it does not state is llama.cpp's default. Raises OptionError."""
+    layers: int = run.setting("gpu_layers", -1)
+    longest = max((test.depth + test.prompt + test.new for test in run.tests), default=0)
+    return LlamaOptions(
+        context=run.setting("context") or max(longest, 512),
+        gpu_layers=None if layers < 0 else layers,
+        cpu_moe_layers=run.setting("cpu_moe_layers", 0),
+        cache_type_k=run.setting("type_k", "f16"),
+        cache_type_v=run.setting("type_v", "f16"),
+        sequences=run.setting("sequences"),
+        batch=run.setting("batch", 2048),
+        micro_batch=run.setting("ubatch", 512),
+        flash_attention=_FLASH.get(run.setting("flash_attention", "auto")),
+        build=parse_build(run.cell.revision),
+        program="bench",
+        mmap=run.setting("mmap", True),
+        cache_on_host=run.setting("kv_offload") is False,
+    )
+
+
+def stated(options: LlamaOptions) -> Settings:
+    """What ``_options`` reads, as a record states it."""
+    flash = {True: "on", False: "off", None: "auto"}[options.flash_attention]
+    settings: dict[str, Any] = {
+        "context": options.context,
+        "gpu_layers": -1 if options.gpu_layers is None else options.gpu_layers,
+        "cpu_moe_layers": options.cpu_moe_layers,
+        "type_k": options.cache_type_k,
+        "type_v": options.cache_type_v,
+        "batch": options.batch,
+        "ubatch": options.micro_batch,
+        "flash_attention": flash,
+        "mmap": options.mmap,
+        "kv_offload": not options.cache_on_host,
+    }
+    return tuple(sorted(settings.items()))
+
+
+def alike(ask: Ask, layers: int) -> Hashable:
+    """What decides a run's seconds, under the names that a record and a check share: not how much context was
+    reserved, nor which program reserved it."""
+    options = arguments_of(ask.placement, ask.workload)
+    on_cards = options.gpu_layers
+    build = None if options.build.day >= SETTLED and not options.build.fork else str(options.build)
+    chosen: tuple[Any, ...] = (
+        None if on_cards is None or on_cards > layers else on_cards,
+        min(options.cpu_moe_layers, layers),
+        options.cache_type_k,
+        options.cache_type_v,
+        options.micro_batch,
+        options.flash,
+        options.cache_on_host,
+        options.overrides,
+        options.tensor_split,
+    )
+    return ask.model.slug, ask.tier.name, build, chosen
+
+
+def timings(ask: Ask, result: LlamaEstimate) -> dict[str, Timing]:
+    """Seconds a token of the asked prompt and answer; empty where a rate of the card is unknown."""
+    prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
+    depth = prompt + new // 2  # half way through the answer
+    found = {PROMPT: _timing(ask, result, TokenTest(prompt, 0, depth - prompt // 2, 1.0))}
+    found[GENERATION] = _timing(ask, result, TokenTest(0, new, depth - new // 2, 1.0))
+    return {name: timing for name, timing in found.items() if timing is not None}
+
+
+def observed(run: Run, ask: Ask, result: LlamaEstimate) -> Iterator[Observation]:
+    """Tests of reading alone and of writing alone; one of both together tells neither's rate."""
+    for test in run.tests:
+        timing = _timing(ask, result, test, run.setting("threads"))
+        if timing is not None and test.rate > 0:
+            yield Observation(PROMPT if test.prompt else GENERATION, timing, 1 / test.rate)
+
+
+def _timing(ask: Ask, result: LlamaEstimate, test: TokenTest, threads: int | None = None) -> Timing | None:
+    if bool(test.prompt) == bool(test.new):
+        return None
+    architecture = ask.architecture
+    assert isinstance(architecture, LanguageArchitecture)
+    half_way = test.depth + (test.prompt + test.new) // 2
+    bandwidth = bandwidth_of(ask.placement)
+    run = run_of(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, bandwidth, threads=threads)
+    return prompt_timing(run) if test.prompt else generation_timing(run)

@@ -1,0 +1,111 @@
+"""How much slower a card's vendor and generation make it than its published rates say, and how well that is known.
+
+A hierarchy in logarithms: cards of a generation around their generation, generations around their vendor, vendors
+around all. What was measured of each stands in ``data/generations.json`` (``scripts/fit_generations.py``). A generation
+that nobody measured is as uncertain as the measured ones differ, a vendor that nobody measured as vendors do, each
+widened by how few of them there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import exp, log, sqrt
+from statistics import mean
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.hardware.card import Card
+from fitcheck.units import Interval
+
+LEFT_OUT = "without "
+_NORMAL_95 = 1.645  # standard deviations of a two-sided interval of 90 %
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The cards of one generation that were measured: the logarithm of measured over predicted seconds."""
+
+    vendor: str
+    architecture: str
+    slowness: float
+
+
+def left_out(architecture: str | None) -> str:
+    """The name under which a card asks as if nothing of its generation had been measured."""
+    return f"{LEFT_OUT}{architecture or ''}"
+
+
+def is_measured(card: Card) -> bool:
+    """Whether any card of its vendor was measured, apart from a generation that is left out."""
+    return any(group.vendor == card.vendor for group in _groups(_excluded(card), "measured"))
+
+
+def times_later_images(card: Card) -> bool:
+    """Whether images after a process's first were timed on cards of this vendor."""
+    return card.vendor in load("speed", "generations")["later_images"]["vendors"]
+
+
+def slowness(card: Card) -> Interval[float]:
+    """The factor on seconds that published rates and the reference's shares of them give; 1 on the reference."""
+    center, deviation = _expected(card.vendor, card.architecture or "", _excluded(card))
+    wide = _NORMAL_95 * deviation
+    return Interval(exp(center - wide), exp(center), exp(center + wide))
+
+
+def _excluded(card: Card) -> str:
+    name = card.architecture or ""
+    return name.removeprefix(LEFT_OUT) if name.startswith(LEFT_OUT) else ""
+
+
+@lru_cache(maxsize=256)
+def _expected(vendor: str, architecture: str, excluded: str) -> tuple[float, float]:
+    """Centre and standard deviation of the logarithm."""
+    groups, data = _groups(excluded, "measured"), load("speed", "generations")
+    within = data["within"]["value"]
+    own = [group.slowness for group in groups if (group.vendor, group.architecture) == (vendor, architecture)]
+    if own:
+        return own[0], (0.0 if architecture == data["reference"]["architecture"] else within)
+    generation = _between_generations(excluded)
+    alike = [group.slowness for group in groups if group.vendor == vendor]
+    if alike:
+        return mean(alike), sqrt(within**2 + generation**2 * (1 + 1 / len(alike)))
+    vendors = _vendor_means(groups)
+    spread = sqrt(within**2 + generation**2 + _between_vendors(excluded) ** 2 * (1 + 1 / len(vendors)))
+    return mean(vendors), spread
+
+
+def _groups(excluded: str, kind: str) -> list[Group]:
+    rows: list[dict[str, Any]] = load("speed", "generations")[kind]
+    return [
+        Group(row["vendor"], row["architecture"], log(row["slowness"]))
+        for row in rows
+        if row["architecture"] != excluded
+    ]
+
+
+def _by_vendor(groups: list[Group]) -> list[list[float]]:
+    found: dict[str, list[float]] = {}
+    for group in groups:
+        found.setdefault(group.vendor, []).append(group.slowness)
+    return list(found.values())
+
+
+def _vendor_means(groups: list[Group]) -> list[float]:
+    return [mean(part) for part in _by_vendor(groups)]
+
+
+def _between_generations(excluded: str) -> float:
+    """Pooled over the vendors of both kinds of rows; the kinds are never compared with each other."""
+    parts = [part for kind in ("measured", "prompts") for part in _by_vendor(_groups(excluded, kind))]
+    return _pooled(parts)
+
+
+def _between_vendors(excluded: str) -> float:
+    return _pooled([_vendor_means(_groups(excluded, kind)) for kind in ("measured", "prompts")])
+
+
+def _pooled(parts: list[list[float]]) -> float:
+    """Standard deviation around each part's own mean."""
+    squares = sum((value - mean(part)) ** 2 for part in parts for value in part)
+    return sqrt(squares / max(1, sum(len(part) - 1 for part in parts)))

@@ -1,0 +1,278 @@
+"""What records say of a cell's memory: its own replace what they measured, those of its card correct the context and
+the process, runs that failed and limits that were searched for bound the need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp, log
+from statistics import median
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.hardware.budget import budget, ram_budget
+from fitcheck.hardware.machine import machine_for
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory
+from fitcheck.records.run import Run
+from fitcheck.runtimes.base import Ask, Runtime
+from fitcheck.units import Interval, format_gib
+from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, apart, counted, quantity, span_of_bytes
+
+Bytes = Interval[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A finished run of the card beside what was predicted for it: the footprint of its own cell."""
+
+    run: Run
+    runtime: Runtime
+    ask: Ask
+    footprint: Footprint
+
+    @property
+    def context(self) -> float | None:
+        """Logarithm of measured over predicted bytes that the card holds beside the allocator's; ``None`` where either
+        is not known."""
+        memory, on_card = self.footprint.cards[self.ask.gpu], self.run.on_card
+        if on_card is None or self.run.cards > 1:
+            return None
+        predicted = memory.card.best - memory.reserved.best
+        measured = on_card - (self.run.reserved or memory.reserved.best)
+        return log(measured / predicted) if measured > 0 and predicted > 0 else None
+
+    @property
+    def process(self) -> int | None:
+        """Bytes of system memory more than predicted; ``None`` where the meter does not say."""
+        held = self.runtime.host_bytes(self.run)
+        return None if held is None else held - self.footprint.host.total.best
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What is known of the smallest card memory on which a cell runs: more than ``above``, no more than ``within``."""
+
+    above: int = 0
+    within: int | None = None
+    runs: tuple[Run, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Looks for what is known of one cell's memory. ``exact`` are finished runs of it on the card as it is, ``failed``
+    those that ran out of its memory, ``starved`` out of system memory, ``capped`` runs under a limit with the same
+    layout, ``others`` of other cells."""
+
+    ask: Ask
+    runtime: Runtime
+    exact: tuple[Run, ...]
+    failed: tuple[Run, ...]
+    starved: tuple[Run, ...]
+    capped: tuple[Run, ...]
+    others: tuple[Beside, ...]
+
+    def known(self, footprint: Footprint) -> tuple[Footprint, Quantity, Quantity]:
+        """The footprint as records leave it, and how memory on the card and system memory are known."""
+        memory, card = self._card(footprint.cards[self.ask.gpu])
+        host, system = self._starved(*self._host(footprint))
+        cards = tuple(memory if index == self.ask.gpu else one for index, one in enumerate(footprint.cards))
+        return replace(footprint, cards=cards, host=host), card, system
+
+    def _card(self, memory: CardMemory) -> tuple[CardMemory, Quantity]:
+        held = [run for run in self.exact if run.on_card]
+        if held and not self._contradicted(memory, held):
+            found = _measured(memory, self.exact)
+            seen = [run.on_card or 0 for run in held]
+            warm = ", in a process that had run it before" if all(run.warm for run in held) else ""
+            note = f"{counted(len(held), 'record')} of this cell on this card{warm}{apart(seen)}"
+            how = quantity(MEASURED, held, note)
+        else:
+            found, how = self._calibrated(memory)
+            if held:  # the one record of the cell, which the others contradict
+                said = held[0].on_card or 0
+                wide = Interval(min(found.card.low, said), found.card.best, max(found.card.high, said))
+                found = replace(found, card=wide)
+                how = replace(how, note=f"{how.note}; the one record of this cell says {format_gib(said)}")
+        return self._bounded(found, how)
+
+    def _contradicted(self, memory: CardMemory, held: Sequence[Run]) -> bool:
+        """Whether a single record of the cell is far from its estimate, where the card's others are near theirs."""
+        if len(held) != 1:
+            return False
+        pairs = [(one.run.on_card, one.footprint.cards[one.ask.gpu].card.best) for one in self.others]
+        errors = [abs(log(seen / predicted)) for seen, predicted in pairs if seen and predicted]
+        far = log(_data()["contradiction"]["factor"])
+        off = abs(log((held[0].on_card or 1) / memory.card.best)) if memory.card.best else 0.0
+        return off > far and len(errors) >= 3 and max(errors) < far
+
+    def _calibrated(self, memory: CardMemory) -> tuple[CardMemory, Quantity]:
+        """The context as it is on this card."""
+        seen = [(one.run, one.context) for one in self.others]
+        known = [(run, value) for run, value in seen if value is not None]
+        if not known:
+            return memory, Quantity()
+        beside = memory.card.best - memory.reserved.best
+        moved = round(beside * (exp(_shrunk(known)) - 1))
+        card, required = (_shifted(one, moved) for one in (memory.card, memory.required))
+        runs = [run for run, _ in known]
+        note = f"tensors estimated, the context as {counted(len(runs), 'record')} of this card say"
+        return replace(memory, card=card, required=required), quantity(CALIBRATED, runs, note)
+
+    def _bounded(self, memory: CardMemory, how: Quantity) -> tuple[CardMemory, Quantity]:
+        """Within what searched limits and failures leave."""
+        bound = _bound(self.capped)
+        memory = _within(memory, bound)
+        ran = sum(bool(run.on_card) for run in self.exact)
+        had = max((_had(run, self.ask) for run in self.failed), default=0)
+        if had:
+            memory = _failed(memory, had, len(self.failed), ran)
+        runs = (*bound.runs, *self.failed)
+        if not runs:
+            return memory, how
+        notes = [how.note] if how.records else []
+        if bound.runs:
+            notes.append(_bound_words(bound))
+        if self.failed:
+            notes.append(f"{counted(len(self.failed), 'record')} of this cell ran out of card memory on this card")
+        level, ids = how.level if how.records else CALIBRATED, tuple(run.id for run in runs)
+        return memory, Quantity(level, how.records + len(runs), "; ".join(notes), (*how.ids, *ids))
+
+    def _starved(self, host: HostMemory, how: Quantity) -> tuple[HostMemory, Quantity]:
+        """Machines that had not enough: one leaves it possible, several of which none ran do not."""
+        told = [run for run in self.starved if run.ram]
+        if not told:
+            return host, how
+        machine = replace(self.ask.machine, ram_total=max(run.ram or 0 for run in told), ram_available=None)
+        had, ran = ram_budget(machine), any(self.runtime.host_bytes(run) for run in self.exact)
+        assert had is not None  # it was given
+        sure = len(told) > 1 and not ran
+        total = Interval(
+            host.total.low,
+            max(host.total.best, (had.best if sure else had.low) + 1),
+            max(host.total.high, had.best + 1),
+        )
+        note = f"{counted(len(told), 'record')} of this cell ran out of system memory on such a card"
+        notes = "; ".join([how.note, note] if how.records else [note])
+        level, ids = how.level if how.records else CALIBRATED, tuple(run.id for run in told)
+        known = Quantity(level, how.records + len(told), notes, (*how.ids, *ids))
+        return replace(host, total=total), known
+
+    def _host(self, footprint: Footprint) -> tuple[HostMemory, Quantity]:
+        """The program's own runs replace; those of another process, as the bench's is, correct."""
+        host = footprint.host
+        own = [(run, held) for run in self.exact if not run.bench and (held := self.runtime.host_bytes(run))]
+        if own:
+            sizes = [held for _, held in own]
+            total = span_of_bytes(sizes)
+            note = f"{counted(len(own), 'record')} of this cell on this card{apart(sizes)}"
+            return replace(host, total=total), quantity(MEASURED, [run for run, _ in own], note)
+        beside = [(one.run, one.process) for one in self.others]
+        known = [(run, value) for run, value in beside if value is not None]
+        if not known or not host.process:
+            return host, Quantity()
+        relative = [(run, value / host.process) for run, value in known]
+        moved = round(host.process * max(_shrunk(relative), -0.9))
+        runs = [run for run, _ in known]
+        note = f"weights estimated, the process as {counted(len(runs), 'record')} of this card say"
+        return replace(host, total=_shifted(host.total, moved)), quantity(CALIBRATED, runs, note)
+
+
+def _measured(memory: CardMemory, exact: Sequence[Run]) -> CardMemory:
+    """Each size as it was measured. The least that works moves with what the tensors take, or where nobody saw them
+    with all that the card held."""
+    seen = {name: [value for run in exact if (value := getattr(run, name))] for name in ("allocated", "reserved")}
+    allocated = span_of_bytes(seen["allocated"]) if seen["allocated"] else memory.allocated
+    card = span_of_bytes([held for run in exact if (held := run.on_card)])
+    more = allocated.best - memory.allocated.best if seen["allocated"] else card.best - memory.card.best
+    reserved = span_of_bytes(seen["reserved"]) if seen["reserved"] else _shifted(memory.reserved, more)
+    required = _most(_shifted(memory.required, more), card)
+    return replace(memory, allocated=allocated, reserved=reserved, card=card, required=required, crowded=False)
+
+
+def _bound(capped: Sequence[Run]) -> Bound:
+    """What limits say together. Where one that failed lies above one that worked, they contradict each other: the
+    smallest that worked counts."""
+    works = [(limit, run) for run in capped if (limit := run.works or (run.cap if run.outcome == "ok" else None))]
+    fails = [(limit, run) for run in capped if (limit := run.fails or (run.cap if run.outcome == "oom-gpu" else None))]
+    within = min(works, key=lambda pair: pair[0], default=None)
+    below = [pair for pair in fails if within is None or pair[0] < within[0]]
+    above = max(below, key=lambda pair: pair[0], default=None)
+    runs = {run.id: run for pair in (within, above) if pair is not None for run in (pair[1],)}
+    return Bound(0 if above is None else above[0], None if within is None else within[0], tuple(runs.values()))
+
+
+def _bound_words(bound: Bound) -> str:
+    parts = []
+    if bound.within is not None:
+        parts.append(f"it ran within {format_gib(bound.within)}")
+    if bound.above:
+        parts.append(f"it did not within {format_gib(bound.above)}")
+    return ", ".join(parts)
+
+
+def _within(memory: CardMemory, bound: Bound) -> CardMemory:
+    """The least that works between the limits; all that it takes is never less."""
+    low, best, high = memory.required.low, memory.required.best, memory.required.high
+    if bound.within is not None:
+        low, best, high = (min(value, bound.within) for value in (low, best, high))
+    required = Interval(*(max(value, bound.above) for value in (low, best, high)))
+    return _at_least(replace(memory, required=required))
+
+
+def _had(run: Run, ask: Ask) -> int:
+    """Bytes that a run that ran out of memory could have had of its card."""
+    if run.card_memory and run.before is not None:
+        return max(run.card_memory - run.before, run.on_card or 0)
+    usual = budget(machine_for(ask.card.card)).vram.best if ask.card.card.memory else 0
+    return max(usual, run.on_card or 0)
+
+
+def _failed(memory: CardMemory, had: int, failed: int, ran: int) -> CardMemory:
+    """A run that failed makes it more than the card ``had``, for all that anybody can rely on; where nothing ran and
+    several failed, also the least that works. A clear majority that ran leaves it possible."""
+    need = had + 1
+    if ran >= 3 * failed:
+        return replace(memory, card=Interval(memory.card.low, memory.card.best, max(memory.card.high, need)))
+    memory = replace(memory, card=_most_of(memory.card, need))
+    if failed > 1 and not ran:
+        memory = replace(memory, required=_most_of(memory.required, need))
+    return _at_least(memory)
+
+
+def _at_least(memory: CardMemory) -> CardMemory:
+    """A card holds at least what is required."""
+    pairs = zip(_ends(memory.card), _ends(memory.required), strict=True)
+    return replace(memory, card=Interval(*(max(pair) for pair in pairs)))
+
+
+def _most(one: Bytes, other: Bytes) -> Bytes:
+    """``one`` as far as ``other`` goes."""
+    return Interval(*(min(pair) for pair in zip(_ends(one), _ends(other), strict=True)))
+
+
+def _most_of(one: Bytes, least: int) -> Bytes:
+    return Interval(one.low, max(one.best, least), max(one.high, least))
+
+
+def _ends(one: Bytes) -> tuple[int, int, int]:
+    return one.low, one.best, one.high
+
+
+def _shifted(one: Bytes, amount: int) -> Bytes:
+    """Never below nothing."""
+    return Interval(*(max(value + amount, 0) for value in _ends(one)))
+
+
+def _shrunk(values: Sequence[tuple[Run, float]]) -> float:
+    """The median over machines of each machine's median, as far as so many machines are to be believed."""
+    rule = _data()["memory"]
+    machines: dict[str, list[float]] = {}
+    for run, value in values:
+        machines.setdefault(run.machine or run.id, []).append(value)
+    middle = median(median(found) for found in machines.values())
+    prior, scatter = rule["prior"] ** 2, rule["scatter"] ** 2
+    return float(middle * prior / (prior + scatter / len(machines)))
+
+
+def _data() -> Mapping[str, Any]:
+    return load("verdict", "evidence")

@@ -1,0 +1,112 @@
+"""How we know, by quantity: card memory, system memory, seconds, and the rates that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TypeVar
+
+from fitcheck.data_files import load
+from fitcheck.records.run import Run
+from fitcheck.units import Interval
+
+ESTIMATED, CALIBRATED, MEASURED = LEVELS = ("estimated", "calibrated", "measured")
+_MOST_IDS = 20
+_MANY = 20  # from here on ends are percentiles, so that one odd record does not set them
+
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """How one number is known: its level, how many records it rests on, why, and which records (the first 20)."""
+
+    level: str = ESTIMATED
+    records: int = 0
+    note: str = "model only, no record of this card"
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How a cell is known. ``memory`` on the card, ``host`` memory, ``seconds``; ``rates`` by name where seconds are
+    made of them. ``level``, ``records`` and ``note`` are those of the weaker of memory and seconds, which an answer
+    speaks of."""
+
+    memory: Quantity = Quantity()
+    host: Quantity = Quantity()
+    seconds: Quantity = Quantity()
+    rates: tuple[tuple[str, Quantity], ...] = ()
+    timed: bool = True
+
+    @property
+    def weakest(self) -> Quantity:
+        """The quantity that the whole is known no better than."""
+        return weakest((self.seconds, self.memory) if self.timed else (self.memory,))
+
+    @property
+    def named(self) -> tuple[tuple[str, Quantity], ...]:
+        """Every quantity under the name that people read: seconds in one, or the rates that they are made of."""
+        timed = (self.rates or (("seconds", self.seconds),)) if self.timed else ()
+        return ("card memory", self.memory), ("system memory", self.host), *timed
+
+    @property
+    def level(self) -> str:
+        """Estimated, calibrated or measured."""
+        return self.weakest.level
+
+    @property
+    def records(self) -> int:
+        """How many records it rests on."""
+        return self.weakest.records
+
+    @property
+    def note(self) -> str:
+        """Why, in words."""
+        return self.weakest.note
+
+
+def weakest(found: Iterable[Quantity]) -> Quantity:
+    """The one with the lowest level; the first of several."""
+    return min(found, key=lambda one: LEVELS.index(one.level))
+
+
+def quantity(level: str, runs: Sequence[Run], note: str) -> Quantity:
+    """What ``runs`` say. ``note`` says the rest; that weights are synthetic is said here: memory and time of the same
+    shapes hold, what comes out does not."""
+    ids = tuple(run.id for run in runs[:_MOST_IDS])
+    count = sum(run.weights != "real" for run in runs)
+    whose = "" if not count else "; synthetic weights" if count == len(runs) else f"; {count} with synthetic weights"
+    return Quantity(level, len(runs), note + whose, ids)
+
+
+def counted(number: int, noun: str) -> str:
+    """``"1 record"``, ``"3 records"``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def span(values: Sequence[float], least: float) -> Interval[float]:
+    """Median and range, or their 5th and 95th percentile where there are many; ``least`` is the relative half-width of
+    one more run."""
+    middle = median(values)
+    cuts = quantiles(values, n=20, method="inclusive") if len(values) >= _MANY else values
+    return Interval(min(*cuts, middle * (1 - least)), middle, max(*cuts, middle * (1 + least)))
+
+
+def span_of_bytes(values: Sequence[int]) -> Interval[int]:
+    """The same of sizes, in whole bytes."""
+    found = span(values, load("verdict", "evidence")["memory"]["run"])
+    return Interval(int(found.low), round(found.best), round(found.high))
+
+
+def apart(values: Sequence[float]) -> str:
+    """That records contradict each other, as the end of a note; empty where they do not."""
+    least, middle, most = min(values), median(values), max(values)
+    if least <= 0 or max(most / middle, middle / least) <= _contradiction():
+        return ""
+    return f"; they contradict each other by a factor of {most / least:.1f}"
+
+
+def _contradiction() -> float:
+    return float(load("verdict", "evidence")["contradiction"]["factor"])

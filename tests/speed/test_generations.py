@@ -1,0 +1,77 @@
+"""How much slower a card's vendor and generation are, and how wide that is where nobody measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import log
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fitcheck.data_files import load
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import find_card
+from fitcheck.speed.generations import is_measured, left_out, slowness, times_later_images
+from fitcheck.speed.rates import rates_of
+
+HOPPER, BLACKWELL, ADA = find_card("H100 SXM"), find_card("RTX 5090"), find_card("RTX 4090")
+AMD, INTEL = find_card("Radeon PRO W7900"), find_card("Arc A770 16 GB")
+
+
+def width(name: str) -> float:
+    """High over low of the factor on seconds."""
+    found = slowness(find_card(name))
+    return found.high / found.low
+
+
+def test_the_reference_is_as_fast_as_its_shares_say() -> None:
+    found = slowness(HOPPER)
+    assert (found.low, found.best, found.high) == (1.0, 1.0, 1.0)
+
+
+def test_a_measured_generation_has_its_level_and_an_unmeasured_one_its_vendors() -> None:
+    assert slowness(AMD).best == pytest.approx(2.566, rel=1e-3), "5.52 s a step where the H100's shares say 2.15"
+    assert slowness(BLACKWELL).best == pytest.approx(0.848, rel=1e-3)
+    assert slowness(BLACKWELL).best < slowness(ADA).best < 1.0
+    assert slowness(INTEL).best == pytest.approx((0.848**0.5 * 2.566) ** 0.5, rel=1e-3), "between the vendors"
+
+
+def test_the_less_was_measured_the_wider() -> None:
+    assert width("H100 SXM") < width("RTX 5090") < width("RTX 4090") < width("Arc A770 16 GB")
+    assert width("Arc A770 16 GB") > 20, "vendors differ by more than ten times in what they reach of their rates"
+
+
+def test_prompts_say_how_vendors_differ() -> None:
+    shares = {row["architecture"]: row["slowness"] for row in load("speed", "generations")["prompts"]}
+    assert shares["Xe-HPG"] > 4 * shares["all"]
+
+
+@pytest.mark.parametrize("card", [AMD, BLACKWELL], ids=lambda card: card.slug)
+def test_what_was_measured_lies_inside_where_it_is_left_out(card: Card) -> None:
+    """As if nobody had measured the generation: wider, and the measured level inside."""
+    known, blind = slowness(card), slowness(replace(card, architecture=left_out(card.architecture)))
+    assert blind.low < known.best < blind.high
+    assert blind.high / blind.low > known.high / known.low
+    assert blind.best != pytest.approx(known.best, rel=0.05)
+
+
+def test_a_vendor_is_known_by_any_of_its_generations() -> None:
+    assert is_measured(ADA)
+    assert is_measured(AMD)
+    assert not is_measured(INTEL)
+    assert not is_measured(replace(AMD, architecture=left_out(AMD.architecture)))
+    assert is_measured(replace(BLACKWELL, architecture=left_out(BLACKWELL.architecture)))
+    assert times_later_images(ADA)
+    assert not times_later_images(AMD)
+
+
+@given(st.sampled_from([HOPPER, BLACKWELL, ADA, AMD, INTEL]))
+def test_no_rate_passes_what_is_published(card: Card) -> None:
+    rates, factor = rates_of(card), slowness(card)
+    assert rates is not None
+    assert card.tensor_flops is not None
+    assert card.memory_bandwidth is not None
+    assert rates.matrix.low <= rates.matrix.best <= rates.matrix.high <= card.tensor_flops.value
+    assert rates.elementwise.high <= card.memory_bandwidth
+    assert log(rates.matrix.best / rates.matrix.low) >= log(factor.high / factor.best) - 1e-9
