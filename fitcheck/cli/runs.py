@@ -93,9 +93,9 @@ def tell(ranking: Ranking, said: Said) -> None:
     if first is not None:
         print(f"  {first.command(said.words)}")
     print(
-        f"Order: {ORDER}. Of {ranking.listed} models {ranking.larger} are too large in a usual tier (4.5 bits a "
-        f"weight), {ranking.unseen} were not checked. Each row is one tier; `fitcheck check` shows all, --every-tier the "
-        "best.",
+        f"Order: {ORDER}. Of {ranking.listed} models {ranking.larger} are too large in a usual tier (4.5 bits "
+        f"a weight), {ranking.unseen} were not checked. Each row is one tier; `fitcheck check` shows "
+        "all, --every-tier the best.",
         file=sys.stderr,
     )
 

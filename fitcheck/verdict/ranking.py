@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
+from fitcheck.errors import CardError
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.models.families.base import Listing
-from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
 from fitcheck.records.evidence import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.changes import least_purchase
-from fitcheck.verdict.check import check
-from fitcheck.verdict.order import ENOUGH_BITS
+from fitcheck.verdict.lead import SHARE, USUAL_BITS, lead
 from fitcheck.verdict.purposes import Purpose
 from fitcheck.verdict.report import Report, interval_json
 from fitcheck.verdict.usual_memory import completed
@@ -34,15 +33,9 @@ ORDER = (
     "largest first by parameters, newer first among equals: the catalog holds no quality score with a source, and "
     "fitcheck has no opinion"
 )
-# bits a weight of the tiers that most people take when a model does not go in finer: Q4_K_M and the like
-USUAL_BITS = 4.5
-# of the room, what weights may take so that caches and buffers have a chance beside them; a check then says
-SHARE = 0.86
 MOST_MISSES = 3
 # searches for how to split a model over card and host, which take most of the time
 MOST_SPLITS = 2
-# tiers tried on a model until one lies whole on the card
-_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +112,11 @@ def rank(
     whole = [one for one in found if not one[1].read_along or room.holds(one[0])]
     split = sorted((one for one in found if one not in whole and one not in larger), key=_newest)
     ask = _Asker(machine, wanted, index, room, every_tier)
-    rows, misses = _first(map(ask.best, whole), most)
-    for row in map(ask.best, split[: None if every_tier else MOST_SPLITS]):
+    rows, misses = _first(ask.each(whole), most)
+    for row in ask.each(split[: None if every_tier else MOST_SPLITS]):
         (rows if row.verdict is Verdict.FITS else misses).append(row)
     if not misses:
-        misses = [ask.best(one) for one in larger[-MOST_MISSES:]]
+        misses = list(ask.each(larger[-MOST_MISSES:]))
     rows.sort(key=lambda row: _order((row.listing, row.task)))
     told = tuple(with_change(row) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
     unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
@@ -178,24 +171,21 @@ class _Asker:
     every_tier: bool
     met: list[Row] = field(default_factory=list)
 
+    def each(self, models: Sequence[tuple[Listing, Task]]) -> Iterator[Row]:
+        """One row a model; none for a model that asks for a card on a machine without one."""
+        for one in models:
+            with suppress(CardError):
+                yield self.best(one)
+
     def best(self, one: tuple[Listing, Task]) -> Row:
         """The finest tier that lies whole on the cards, else the usual one with a part of it on the host. Pictures in
         every tier and mode, because there a mode decides as much as a tier."""
         listing, task = one
         model = catalog.get(listing.slug)
-        tried = [model.tiers] if self.every_tier or not task.read_along else self._tried(model)
-        found: list[Row] = []
-        for tiers in tried:
-            found.append(self._row(listing, task, model, tiers))
-            if found[-1].verdict is Verdict.FITS:
-                break
-        best = min(found, key=lambda row: row.verdict.rank)
-        self.met.append(best)
-        return best
-
-    def _tried(self, model: Model) -> list[tuple[Tier, ...]]:
-        whole = list(islice(_going_in(model, self.room.card), _STEPS))
-        return [(tier,) for tier in whole or [_usual(model)]]
+        tiers = None if self.every_tier or not task.read_along else model.tiers
+        report = lead(model, tiers, self.machine, self._wanted(task), self.index)
+        self.met.append(Row(listing, task, report))
+        return self.met[-1]
 
     def _wanted(self, task: Task) -> Wanted:
         """The question for this task: a floor in tokens a second says nothing of pictures, one in seconds nothing of
@@ -203,27 +193,6 @@ class _Asker:
         if task.read_along:
             return replace(self.wanted, task=str(task), max_seconds=None)
         return replace(self.wanted, task=str(task), min_speed=None)
-
-    def _row(self, listing: Listing, task: Task, model: Model, tiers: Sequence[Tier]) -> Row:
-        report = check(model, self.machine, self._wanted(task), tiers=tiers, index=self.index, advise=False)
-        return Row(listing, task, report)
-
-
-def _going_in(model: Model, room: int) -> Iterator[Tier]:
-    """Tiers that leave something of ``room`` for caches and buffers, finest first: none finer than matters, none
-    coarser than the usual."""
-    largest, least = max(tier.disk_bytes for tier in model.tiers), _usual(model).disk_bytes
-    for tier in sorted(model.tiers, key=lambda tier: -tier.disk_bytes):
-        finer = tier.disk_bytes > largest * ENOUGH_BITS / 16 * 1.02 and len(model.tiers) > 2
-        if not finer and least <= tier.disk_bytes <= SHARE * room:
-            yield tier
-
-
-def _usual(model: Model) -> Tier:
-    """The smallest tier of at least ``USUAL_BITS``, by its size beside the largest one, which has 16."""
-    ordered = sorted(model.tiers, key=lambda tier: tier.disk_bytes)
-    least = USUAL_BITS / 16 * ordered[-1].disk_bytes
-    return next((tier for tier in ordered if tier.disk_bytes >= least), ordered[0])
 
 
 def with_change(row: Row) -> Row:
