@@ -394,7 +394,7 @@ def test_the_context_of_a_card_is_what_its_records_say() -> None:
     assert 1.5 * beside < found.memory.card.best - found.memory.reserved.best < 2 * beside
     assert found.memory.required.best - plain.required.best == found.memory.card.best - plain.card.best
     assert found.evidence.memory.level == "calibrated"
-    assert found.evidence.memory.note == "tensors estimated, the context as 3 records of this card say"
+    assert found.evidence.memory.note == "tensors estimated, the driver's context as 3 records of this card say"
 
 
 # Whatever anybody sends
