@@ -124,7 +124,8 @@ class Known:
             if run.outcome != "ok" and not runtime.holds_alike(ask, there[0]):
                 continue
             if run.cap is not None or run.works or run.fails:
-                if runtime.timings(there[0]) == plain and runtime.holds_alike(ask, there[0]):  # the same layers stay on the card
+                # the same layers stay on the card
+                if runtime.timings(there[0]) == plain and runtime.holds_alike(ask, there[0]):
                     own.capped.append(run)
             elif run.outcome == "ok":
                 own.exact.append((run, there[0]))
