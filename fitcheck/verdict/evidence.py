@@ -106,7 +106,7 @@ class Known:
         return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> Memory:
-        exact = tuple(run for run, _ in own.exact)
+        exact = tuple(run for run, there in own.exact if runtime.holds_alike(ask, there))
         failed, starved, capped = (tuple(runs) for runs in (own.failed, own.starved, own.capped))
         return Memory(ask, runtime, exact, failed, starved, capped, self._others(runtime))
 
@@ -121,8 +121,11 @@ class Known:
             there = self._cell(run)
             if there is None or there[1] != cell:
                 continue
+            if run.outcome != "ok" and not runtime.holds_alike(ask, there[0]):
+                continue
             if run.cap is not None or run.works or run.fails:
-                if runtime.timings(there[0]) == plain:  # the same layers stay on the card
+                # the same layers stay on the card
+                if runtime.timings(there[0]) == plain and runtime.holds_alike(ask, there[0]):
                     own.capped.append(run)
             elif run.outcome == "ok":
                 own.exact.append((run, there[0]))
