@@ -32,14 +32,15 @@ def check(
 ) -> Report:
     """Judge every tier and placement of a model, best first; what ``fitcheck check`` prints.
 
-    ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a URL.
-    ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs on; what
-    is said of memory (bytes, or words like "32GB"), display and slot (PCIe generation and lanes) counts on top of any
-    of them; what nobody said is assumed, and the report's ``assumed`` says so. ``tier`` names tiers, ``gguf`` is a
-    local file that stands for the tier of a catalog model. ``min_speed`` (tokens a second) and ``max_seconds`` (an
-    image or answer) are what is fast enough to be of use; without them the usual floors hold. ``options`` are those of
-    the runtimes by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384`` (``fitcheck check --help`` lists them). Records
-    that this installation or this user holds for the card are taken in.
+    ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a
+    URL. ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs
+    on; what is said of memory (bytes, or words like "32GB"), display and slot (PCIe generation and lanes) counts on
+    top of any of them; what nobody said is assumed, and the report's ``assumed`` says so. ``tier`` names tiers,
+    ``gguf`` is a local file that stands for the tier of a catalog model. ``min_speed`` (tokens a second) and
+    ``max_seconds`` (an image or answer) are what is fast enough to be of use; without them the usual floors hold.
+    ``options`` are those of the runtimes by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384``
+    (``fitcheck check --help`` lists them). Records that this installation or this user holds for the card are taken
+    in.
 
     Raises ``fitcheck.errors.InputError``, or a kind of it, for names and values that cannot be.
     """
