@@ -26,6 +26,10 @@ def build(
     cards: Annotated[
         str, typer.Option(help="common, all, how many of the largest, or names separated by commas.")
     ] = "common",
+    models: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option(help="published, or names separated by commas; by default those the folder holds."),
+    ] = None,
     base_url: Annotated[
         Optional[str],  # noqa: UP045 - typer reads this annotation at run time
         typer.Option(help="Where the site will stand; used in canonical links, previews and the feed."),
@@ -41,12 +45,13 @@ def build(
     """Render the site. Only what has changed is computed and written; the same inputs give the same bytes."""
     try:
         from fitcheck.pages import build as builder
-        from fitcheck.pages.inputs import DEFAULT_BASE_URL, gather
+        from fitcheck.pages.inputs import DEFAULT_BASE_URL, PUBLISHED, gather
     except ImportError as error:
         raise MissingExtraError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
     if results is not None and not results.is_dir():
         raise RecordError(f"--results: {results} is not a folder.")
-    inputs = gather(results or Path("results"), cards, base_url or builder.base_url_of(out) or DEFAULT_BASE_URL)
+    address = base_url or builder.base_url_of(out) or DEFAULT_BASE_URL
+    inputs = gather(results or Path("results"), cards, address, models or builder.models_of(out) or PUBLISHED)
     for reason in inputs.left_out[:20]:
         print(f"left out: {one_line(reason)}", file=sys.stderr)
     if len(inputs.left_out) > 20:

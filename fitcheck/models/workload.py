@@ -41,6 +41,11 @@ class Task(StrEnum):
         """What comes out; an interleaved answer is counted by its pictures."""
         return _PRODUCTS.get(self, Product.IMAGE)
 
+    @property
+    def one(self) -> str:
+        """What one run makes, in words."""
+        return _ONE.get(self, "an image")
+
 
 _PRODUCTS = {
     Task.T2V: Product.VIDEO,
@@ -48,6 +53,15 @@ _PRODUCTS = {
     Task.VQA: Product.TEXT,
     Task.CHAT: Product.TEXT,
     Task.EMBED: Product.TEXT,
+}
+
+_ONE = {
+    Task.T2V: "a video",
+    Task.I2V: "a video",
+    Task.VQA: "an answer",
+    Task.INTERLEAVE: "an answer with images",
+    Task.CHAT: "an answer",
+    Task.EMBED: "a text",
 }
 
 

@@ -168,6 +168,7 @@ def _assemble(
     manifest = {
         "schema": SCHEMA,
         "base_url": inputs.base_url,
+        "models": ",".join(model.slug for model in inputs.models),
         "pages": {page.address: {"key": page.key} for page in pages},
         "checks": {
             entry["summary"]["address"]: {name: entry[name] for name in ("key", "summary", "texts")}
@@ -292,6 +293,12 @@ def base_url_of(out: Path) -> str | None:
     """The address that the site in ``out`` was built for."""
     url = _manifest(out).get("base_url")
     return url if isinstance(url, str) else None
+
+
+def models_of(out: Path) -> str | None:
+    """The models that the site in ``out`` was built for, separated by commas."""
+    names = _manifest(out).get("models")
+    return names if isinstance(names, str) else None
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fitcheck.errors import CardError, InputError, OptionError
+from fitcheck.errors import CardError, InputError, ModelError, OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
@@ -17,6 +17,7 @@ from fitcheck.models.model import Model
 from fitcheck.verdict.accuracy import AccuracyRow, published_rows, recorded_rows
 
 DEFAULT_BASE_URL = "https://fitcheck.example/"
+PUBLISHED = "published"
 _PACKAGE = Path(__file__).parents[1]
 # what a document is computed by, and what a page is drawn with; the index of records counts row by row instead
 _ENGINE = (
@@ -78,8 +79,11 @@ def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: (-record["created"], record["id"]))
 
 
-def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_BASE_URL) -> Inputs:
-    """Read everything. ``cards`` is ``common``, ``all``, a number (so many of the largest), or names with commas.
+def gather(
+    results: Path | None, cards: str = "common", base_url: str = DEFAULT_BASE_URL, models: str = PUBLISHED
+) -> Inputs:
+    """Read everything. ``models`` is ``published`` (those whose tiers are files one by one) or names with commas,
+    ``published`` among them. ``cards`` is ``common``, ``all``, a number (so many of the largest), or names with commas.
 
     Records that ``fitcheck validate`` rejects are left out, each alone. Raises InputError for unknown cards and an
     address that is none.
@@ -88,7 +92,7 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
         raise OptionError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
     records, left_out = _records(results)
     return Inputs(
-        models=tuple(catalog.get(slug) for slug in catalog.published()),
+        models=_named(models),
         cards=_chosen(cards),
         records=records,
         accuracy=tuple(published_rows() + (recorded_rows(results) if results is not None and results.is_dir() else [])),
@@ -97,6 +101,18 @@ def gather(results: Path | None, cards: str = "common", base_url: str = DEFAULT_
         pages=digest(_sources(_PAGES)),
         left_out=left_out,
     )
+
+
+def _named(models: str) -> tuple[Model, ...]:
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    slugs = [slug for name in names for slug in (catalog.published() if name == PUBLISHED else (name,))]
+    try:
+        chosen = tuple(catalog.get(slug) for slug in dict.fromkeys(slugs))
+    except InputError as error:
+        raise ModelError(f"--models: {error}") from error
+    if not chosen:
+        raise OptionError(f"--models: no model is named; give names like 'flux.1-dev', or {PUBLISHED}.")
+    return chosen
 
 
 def _chosen(cards: str) -> tuple[Card, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fitcheck.models.workload import Task
 from fitcheck.pages.formats import VERDICTS, write
 from fitcheck.pages.view import focus
 from fitcheck.verdict.usual_memory import described
@@ -23,6 +24,8 @@ EVIDENCE = {
 TASKS = {
     "t2i": "Make an image from text",
     "editing": "Edit an image",
+    "t2v": "Make a video from text",
+    "i2v": "Make a video from an image",
     "interleave": "Write an answer with images",
     "vqa": "Answer a question about an image",
     "chat": "Chat",
@@ -31,6 +34,8 @@ TASKS = {
 NOUNS = {
     "t2i": "an image made from text",
     "editing": "an edited image",
+    "t2v": "a video made from text",
+    "i2v": "a video made from an image",
     "interleave": "an answer with images",
     "vqa": "an answer about an image",
     "chat": "an answer",
@@ -71,9 +76,8 @@ def counted(number: int, noun: str) -> str:
 
 
 def unit_of(task: str) -> str:
-    """What one run of a task makes: "an image", "an answer" or "an answer with images"."""
-    units = {"vqa": "an answer", "interleave": "an answer with images", "chat": "an answer", "embed": "a text"}
-    return units.get(task, "an image")
+    """What one run of a task makes: "an image", "a video", "an answer" or "an answer with images"."""
+    return Task(task).one
 
 
 def subject(document: Mapping[str, Any]) -> str:

@@ -54,5 +54,5 @@ def _time(cell: Cell) -> str:
 
 def unit(cell: Cell) -> str:
     """What the seconds make: a batch's images come out together."""
-    one = {"vqa": "an answer", "interleave": "an answer with images"}.get(str(cell.workload.task), "an image")
+    one = cell.workload.task.one
     return one if cell.workload.batch == 1 else f"a batch of {cell.workload.batch}"
