@@ -86,7 +86,8 @@ def test_a_wider_link_never_worsens_what_there_is() -> None:
 def test_steps_better_the_verdict_and_are_what_check_says() -> None:
     have = asked_machine("RTX 3060 12 GB", ram=16 * GIB)
     found = plan(IMAGE, CARDS, Wanted(), have=have, ram=16 * GIB)
-    assert found.now is not None and found.now.best.verdict is Verdict.NO
+    assert found.now is not None
+    assert found.now.best.verdict is Verdict.NO
     assert found.steps[0].words == "32 GB of system memory"
     assert fitcheck.check(IMAGE.model.slug, "RTX 3060 12 GB", ram=32 * GIB).best.verdict is found.steps[0].verdict
     prices = [step.price for step in found.steps[1:] if step.price is not None]
@@ -115,7 +116,8 @@ def test_a_card_with_just_the_least_memory_runs_that_cell(model: object) -> None
 def test_prices_of_a_person_change_the_order_and_nothing_else() -> None:
     cheap = tuple(replace(card, launch_price_usd=None) for card in CARDS)
     found = offers(cheap, [IMAGE], Wanted(), ram=32 * GIB, under=1.0)
-    assert not found.fit and not found.dearer
+    assert not found.fit
+    assert not found.dearer
     assert found.unpriced
 
 
