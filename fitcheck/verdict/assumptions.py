@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
@@ -18,10 +19,12 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.speed.floor import Floor
 from fitcheck.units import GIB, format_gb
 from fitcheck.verdict.changes import expected
-from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.report import Assumption, Cell
 from fitcheck.verdict.usual_memory import RAM, RAM_SIZES
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.evidence import Known
 
 _MEMORY = ("card memory", "system memory")
 DECIDES = 0.1  # a smaller change of memory or time is not worth a word in a headline

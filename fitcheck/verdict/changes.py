@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
@@ -12,10 +13,12 @@ from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
-from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import Judgement, judge
 from fitcheck.verdict.report import Cell, Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.evidence import Known
 
 VRAM_SIZES = tuple(
     size * GIB for size in (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 180, 192, 288)

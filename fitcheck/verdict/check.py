@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
@@ -16,12 +17,15 @@ from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
-from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
+from fitcheck.verdict.known import known_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
 from fitcheck.verdict.report import Cell, Report
 from fitcheck.verdict.usual_memory import completed
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.evidence import Known
 
 
 def check(

@@ -115,7 +115,7 @@ class Memory:
         moved = round(beside * (exp(_shrunk(known)) - 1))
         card, required = (_shifted(one, moved) for one in (memory.card, memory.required))
         runs = [run for run, _ in known]
-        note = f"tensors estimated, the context as {counted(len(runs), 'record')} of this card say"
+        note = f"tensors estimated, the driver's context as {counted(len(runs), 'record')} of this card say"
         return replace(memory, card=card, required=required), quantity(CALIBRATED, runs, note)
 
     def _bounded(self, memory: CardMemory, how: Quantity) -> tuple[CardMemory, Quantity]:

@@ -19,7 +19,8 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
-from fitcheck.verdict.evidence import ask_of, calibration_of, concerning, known_of
+from fitcheck.verdict.evidence import ask_of
+from fitcheck.verdict.known import calibration_of, concerning, known_of
 from fitcheck.verdict.left_out import left_out, worth
 from fitcheck.verdict.report import Cell, Report
 
@@ -333,10 +334,22 @@ def test_two_cards_are_not_one() -> None:
     assert rate(found, "generation") != pytest.approx(70.0, rel=0.03)
 
 
+def test_a_test_of_a_short_context_does_not_measure_the_memory_of_a_long_one() -> None:
+    index = Index((tokens(process=5 * GIB),))
+    for context, level in ((512 + 128, "calibrated"), (8192, "calibrated")):
+        found = answer(index, ("ngl", 99), ("ctx", context))
+        assert found.evidence.memory.level == level
+        assert found.memory.card.best != 5 * GIB
+    stated = (("context", 8192), ("flash_attention", "on"), ("gpu_layers", 99), ("sequences", 4))
+    index = Index((tokens(process=5 * GIB, settings=stated),))
+    found = answer(index, ("ngl", 99), ("ctx", 8192))
+    assert (found.evidence.memory.level, found.memory.card.best) == ("measured", 5 * GIB)
+
+
 def test_files_that_are_mapped_do_not_count_as_system_memory() -> None:
     mapped, read = (tokens(rss=6 * GIB, settings=(("gpu_layers", 99), ("mmap", mmap))) for mmap in (True, False))
     assert answer(Index((mapped,)), ("ngl", 99)).evidence.host.level == "estimated"
-    assert answer(Index((read,)), ("ngl", 99)).footprint.host.total.best == 6 * GIB
+    assert answer(Index((read,)), ("ngl", 99)).evidence.host.level == "calibrated"
 
 
 # 5: link records alone
@@ -381,7 +394,7 @@ def test_the_context_of_a_card_is_what_its_records_say() -> None:
     assert 1.5 * beside < found.memory.card.best - found.memory.reserved.best < 2 * beside
     assert found.memory.required.best - plain.required.best == found.memory.card.best - plain.card.best
     assert found.evidence.memory.level == "calibrated"
-    assert found.evidence.memory.note == "tensors estimated, the context as 3 records of this card say"
+    assert found.evidence.memory.note == "tensors estimated, the driver's context as 3 records of this card say"
 
 
 # Whatever anybody sends

@@ -32,12 +32,13 @@ from fitcheck.runtimes.diffusers.offloading import (
     recorded_placement,
 )
 from fitcheck.runtimes.diffusers.options import PipelineOptions
-from fitcheck.runtimes.diffusers.seconds import seconds
+from fitcheck.runtimes.diffusers.seconds import seconds, timing
 from fitcheck.runtimes.diffusers.workloads import check_options, modes_of, workload_for
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
 
 
@@ -61,6 +62,7 @@ class Diffusers(Runtime):
     name = NAME
     families = ("pipeline",)
     options = PipelineOptions
+    needs_card = True
     modes: ClassVar[Mapping[str, str]] = {
         "none": "all weights on the card",
         "model": "one component at a time (enable_model_cpu_offload)",
@@ -106,6 +108,15 @@ class Diffusers(Runtime):
             return None
         gpu = ask.card
         return seconds(footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration)
+
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """Every call by what it computes, dequantizes, launches and copies."""
+        layout = self.footprint(ask).layout
+        assert isinstance(layout, Layout)
+        if not ask.machine.gpus:
+            return {}
+        found = timing(layout, ask.tier, offload_of(ask.placement), ask.card.card, ask.card.link, links)
+        return {} if found is None else {WHOLE: found}
 
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch, diffusers and the card allow of the placement and the tier."""

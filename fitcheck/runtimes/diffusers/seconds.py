@@ -21,9 +21,10 @@ from fitcheck.runtimes.diffusers.residency import ahead, groups_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import Weights, weights_of
 from fitcheck.speed.duration import Duration
-from fitcheck.speed.overlap import duration_of
+from fitcheck.speed.overlap import duration_of, timing_of
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
 
 # bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
@@ -39,14 +40,26 @@ def seconds(
     if layout.untraced:
         return None
     plan, moved = _plan(layout, tier, offload)
-    pinned = offload.stream and not offload.low_cpu_mem
-    found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
+    found = duration_of(plan, card, link, pinned=_is_pinned(offload), calibration=calibration)
     if found is None:
         return None
     found = replace(found, amounts=(("streamed", moved),))
     if found.seconds is None:
         return found
     return replace(found, seconds=_widened(found.seconds, tier, offload, calibrated=_is_calibrated(calibration)))
+
+
+def timing(
+    layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, links: Calibration | None = None
+) -> Timing | None:
+    """What the seconds are made of at the best estimate; ``None`` where they are not known."""
+    if layout.untraced:
+        return None
+    return timing_of(_plan(layout, tier, offload)[0], card, link, pinned=_is_pinned(offload), calibration=links)
+
+
+def _is_pinned(offload: Offload) -> bool:
+    return offload.stream and not offload.low_cpu_mem
 
 
 @lru_cache(maxsize=4096)
@@ -58,13 +71,15 @@ def _plan(layout: Layout, tier: Tier, offload: Offload) -> tuple[tuple[Pass, ...
 
 
 def _is_calibrated(calibration: Calibration | None) -> bool:
-    return calibration is not None and calibration.ratio("seconds") is not None
+    return calibration is not None and calibration.ratio(WHOLE) is not None
 
 
 def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:
-    """The interval of the card's rates with what else is not known."""
+    """The interval of the card's rates with what else is not known; records say what it is all in all."""
+    if calibrated:
+        return span
     table = load(ROOM, "seconds")
-    wide = [] if calibrated else [table["formats"].get(tier.format, table["unfitted"])]
+    wide = [table["formats"].get(tier.format, table["unfitted"])]
     if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
         wide.append(table["travelling"])
     low, high = span.low, span.high
