@@ -9,10 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from fitcheck import __version__
 from fitcheck.cli.printable import one_line
@@ -46,21 +45,6 @@ _LONGEST_LINE = 1200
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
-class _ReaderGone(Exception):
-    """Whoever reads a pipe went away; no error of this kind reaches click, which would make it exit code 1."""
-
-
-class _Commands(TyperGroup):
-    """The group of all commands, for which a closed pipe is no failure."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command. Raises _ReaderGone for a closed pipe."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise _ReaderGone from None
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"fitcheck {__version__}")
@@ -79,7 +63,6 @@ def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
     """The typer application with the commands of these modules registered."""
     app = typer.Typer(
         name="fitcheck",
-        cls=_Commands,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -154,7 +137,10 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         print("fitcheck: stopped.", file=sys.stderr)
         sys.exit(130)
-    except (BrokenPipeError, _ReaderGone):  # the usual end of `fitcheck … | head`
+    except (BrokenPipeError, SystemExit) as ended:
+        # libraries turn a closed pipe, the usual end of `fitcheck … | head`, into exit code 1
+        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
+            raise
         _discard_output()
         sys.exit(0)
     except OSError as error:
