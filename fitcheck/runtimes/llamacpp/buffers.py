@@ -17,8 +17,9 @@ from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
+from fitcheck.runtimes.llamacpp.layer_facts import table_facts
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights, tensor_places
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
 
 
@@ -142,14 +143,12 @@ class _Ahead:
     buffers: ComputeBuffers | None = None
 
 
-def _ahead(
-    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
-) -> _Ahead:
+def _ahead(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices) -> _Ahead:
     if not options.speculative:
         return _Ahead()
     drafting, how = predicting(architecture), predicting_options(options)
     caches = layer_caches(drafting, how)
-    places = tensor_places(architecture, tensors, options, devices)
+    places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
     return _Ahead(caches, predicting_buffers(drafting, tensors, how, devices, places, caches))
 
 

@@ -22,7 +22,7 @@ from fitcheck.runtimes.llamacpp.graph_layers import Builder, Plan
 from fitcheck.runtimes.llamacpp.layer_facts import block_numbers, table_facts
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.schedule import schedule
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, tensor_places, tied_copy
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, tied_copy
 
 HOST_ALIGNMENT = 64
 PIPELINE_COPIES = 4
@@ -57,7 +57,7 @@ def compute_buffers(
     key = None if options.overrides else _graph_key(architecture, tensors, options, devices)
     found = None if key is None else _known.get(key)
     if found is None:
-        places = tensor_places(architecture, tensors, options, devices)
+        places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
         plan = _plan(architecture, tensors, options, devices, places, caches)
         kept, builder = _kept_layers(plan), Builder(plan)
         graph = encoder_graph(builder, kept) if architecture.encoder else builder.build_graph(kept)
@@ -95,7 +95,7 @@ def _plan(
         architecture=architecture,
         options=options,
         names=names,
-        places={name: host if place == HOST else place for name, place in places.items()},
+        places=places,
         layers=tuple(host if device == HOST else device for device in devices.layers),
         output=host if devices.output == HOST else devices.output,
         host=host,
@@ -209,5 +209,5 @@ def _on_host(plan: Plan, prefix: str) -> Iterable[object]:
     """Sizes of the layer's host weights: a card that takes them over needs room for the largest."""
     for name in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate", "ffn_up", "ffn_down", "attn_q"):
         tensor = plan.names.get(f"{prefix}{name}.weight")
-        if tensor is not None and plan.places[tensor.name] == plan.host:
+        if tensor is not None and plan.place(tensor.name) == plan.host:
             yield (name, tensor.nbytes)

@@ -18,11 +18,13 @@ from fitcheck.runtimes.llamacpp.caches import LayerCache, cache_elements, slidin
 from fitcheck.runtimes.llamacpp.feedforward import add_per_layer, dense, per_layer_inputs
 from fitcheck.runtimes.llamacpp.graph import F16, F32, Graph, Node
 from fitcheck.runtimes.llamacpp.layer_facts import cache_owner
+from fitcheck.runtimes.llamacpp.weight_placement import HOST
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the builder needs: shapes, options and where every tensor and cache lies. ``host`` is the host's index."""
+    """What the builder needs: shapes, options and where every tensor and cache lies. ``host`` is the host's index.
+    ``places`` has ``HOST`` for it."""
 
     architecture: LanguageArchitecture
     options: LlamaOptions
@@ -33,6 +35,11 @@ class Plan:
     host: int
     caches: tuple[LayerCache, ...]
     head: Tensor | None
+
+    def place(self, name: str) -> int:
+        """The index of the device on which a tensor lies."""
+        place = self.places[name]
+        return self.host if place == HOST else place
 
     @property
     def tokens(self) -> int:
@@ -97,7 +104,7 @@ class Builder:
     def weight(self, name: str) -> Node:
         """The weight of that name where the plan puts it: one node however often it is read."""
         if name not in self.weights:
-            tensor, place = self.plan.names[name], self.plan.places[name]
+            tensor, place = self.plan.names[name], self.plan.place(name)
             self.weights[name] = self.graph.weight(self._copied(tensor, place), place)
         return self.weights[name]
 

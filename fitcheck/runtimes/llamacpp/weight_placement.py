@@ -8,7 +8,7 @@ and a memory-mapped host buffer spans the file from its first host tensor to its
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -117,11 +117,24 @@ def place_weights(
     return WeightBuffers(tuple(sizes), spanned, host_total)
 
 
-def tensor_places(
-    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
-) -> dict[str, int]:
-    """The device of every tensor by its name."""
-    return {tensor.name: tensor_device(tensor, architecture, options, devices) for tensor in tensors}
+class TensorPlaces(dict[str, int]):
+    """The device of every tensor by its name, each found when it is asked for: a graph reads those of few layers."""
+
+    def __init__(
+        self,
+        architecture: LanguageArchitecture,
+        tensors: Mapping[str, Tensor],
+        options: LlamaOptions,
+        devices: Devices,
+    ) -> None:
+        super().__init__()
+        self._asked = (architecture, options, devices)
+        self._tensors = tensors
+
+    def __missing__(self, name: str) -> int:
+        """Called for what was not asked yet. Raises KeyError for a tensor that is not there."""
+        place = self[name] = tensor_device(self._tensors[name], *self._asked)
+        return place
 
 
 def _grouped(tensors: TensorTable, options: LlamaOptions) -> tuple[_Group, ...]:
