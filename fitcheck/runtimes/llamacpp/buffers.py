@@ -16,9 +16,10 @@ from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
-from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers
+from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
+from fitcheck.runtimes.llamacpp.layer_facts import table_facts
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, WeightBuffers, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
 
 
@@ -96,8 +97,8 @@ def estimate(
     devices = layer_devices(architecture, options, vram)
     weights = place_weights(architecture, tensors, options, devices)
     caches = layer_caches(architecture, options)
-    buffers = compute_buffers(architecture, tensors, options, devices, weights, caches)
-    ahead = _ahead(architecture, tensors, options, devices, weights)
+    buffers = compute_buffers(architecture, tensors, options, devices, caches)
+    ahead = _ahead(architecture, tensors, options, devices)
     owners = [HOST if options.cache_on_host else device for device in devices.layers]
     held = [*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)]
     buffers = buffers.with_(ahead.buffers)
@@ -142,18 +143,13 @@ class _Ahead:
     buffers: ComputeBuffers | None = None
 
 
-def _ahead(
-    architecture: LanguageArchitecture,
-    tensors: TensorTable,
-    options: LlamaOptions,
-    devices: Devices,
-    weights: WeightBuffers,
-) -> _Ahead:
+def _ahead(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices) -> _Ahead:
     if not options.speculative:
         return _Ahead()
     drafting, how = predicting(architecture), predicting_options(options)
     caches = layer_caches(drafting, how)
-    return _Ahead(caches, compute_buffers(drafting, tensors, how, devices, weights, caches, predicts=True))
+    places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
+    return _Ahead(caches, predicting_buffers(drafting, tensors, how, devices, places, caches))
 
 
 def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options: LlamaOptions) -> Interval[int]:

@@ -8,6 +8,7 @@ token; recurrent layers hold a fixed float32 state a sequence (src/llama-memory-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
@@ -36,6 +37,11 @@ class LayerCache:
 
 def layer_caches(architecture: LanguageArchitecture, options: LlamaOptions) -> tuple[LayerCache, ...]:
     """One entry a layer, prediction layers included (they keep nothing in the main context)."""
+    return _layers(architecture, options.with_(gpu_layers=None, cpu_moe_layers=0))  # wherever they lie
+
+
+@lru_cache(maxsize=1024)
+def _layers(architecture: LanguageArchitecture, options: LlamaOptions) -> tuple[LayerCache, ...]:
     return tuple(_layer(architecture, layer, options) for layer in range(architecture.layers))
 
 

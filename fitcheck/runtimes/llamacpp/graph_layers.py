@@ -17,11 +17,14 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
 from fitcheck.runtimes.llamacpp.caches import LayerCache, cache_elements, sliding_cells
 from fitcheck.runtimes.llamacpp.feedforward import add_per_layer, dense, per_layer_inputs
 from fitcheck.runtimes.llamacpp.graph import F16, F32, Graph, Node
+from fitcheck.runtimes.llamacpp.layer_facts import cache_owner
+from fitcheck.runtimes.llamacpp.weight_placement import HOST
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the builder needs: shapes, options and where every tensor and cache lies. ``host`` is the host's index."""
+    """What the builder needs: shapes, options and where every tensor and cache lies. ``host`` is the host's index.
+    ``places`` has ``HOST`` for it."""
 
     architecture: LanguageArchitecture
     options: LlamaOptions
@@ -32,6 +35,11 @@ class Plan:
     host: int
     caches: tuple[LayerCache, ...]
     head: Tensor | None
+
+    def place(self, name: str) -> int:
+        """The index of the device on which a tensor lies."""
+        place = self.places[name]
+        return self.host if place == HOST else place
 
     @property
     def tokens(self) -> int:
@@ -96,8 +104,8 @@ class Builder:
     def weight(self, name: str) -> Node:
         """The weight of that name where the plan puts it: one node however often it is read."""
         if name not in self.weights:
-            tensor = self.plan.names[name]
-            self.weights[name] = self.graph.weight(tensor.nbytes, self.plan.places[name])
+            tensor, place = self.plan.names[name], self.plan.place(name)
+            self.weights[name] = self.graph.weight(self._copied(tensor, place), place)
         return self.weights[name]
 
     def head(self, index: int | None = None) -> Node:
@@ -105,7 +113,12 @@ class Builder:
         own = None if index is None else self.plan.names.get(f"blk.{index}.nextn.shared_head_head.weight")
         head = own or self.plan.head
         assert head is not None
-        return self.graph.weight(head.nbytes, self.plan.output)
+        return self.graph.weight(self._copied(head, self.plan.output), self.plan.output)
+
+    def _copied(self, tensor: Tensor, place: int) -> int:
+        """Bytes that another device has to find room for when it takes the weight over: only what a host with cards
+        holds ever moves, so that graphs of tiers that differ in the rest alone are the same."""
+        return tensor.nbytes if place == self.plan.host > 0 else 0
 
     def layer(self, index: int, stream: Node) -> Node:
         """One layer whose rows all go on."""
@@ -319,7 +332,7 @@ class Builder:
         cache_device = self.plan.host if options.cache_on_host else self.plan.layers[index]
         slides = block.sliding
         cells = self.sliding if slides else self.cells
-        held = self.plan.caches[self._cache_owner(index)]
+        held = self.plan.caches[cache_owner(self.plan.architecture, index)]
         cached_keys = graph.cache(cache_device, held.keys)
         cached_values = graph.cache(cache_device, held.values or held.keys)
         query = self._rotate(query, slides, 0)
@@ -355,14 +368,6 @@ class Builder:
             output.device = self.plan.host
         graph.expand(output)
         return self._rotate(output, slides, 1)
-
-    def _cache_owner(self, index: int) -> int:
-        """The layer whose cache ``index`` reads: its own, or the last one of its kind that keeps one."""
-        blocks = self.plan.architecture.blocks
-        if blocks[index].cached:
-            return index
-        alike = (i for i in range(index, -1, -1) if blocks[i].cached and blocks[i].sliding == blocks[index].sliding)
-        return next(alike, index)
 
     def _half_copy(self, index: int, cells: int) -> int:
         """The float16 copy of a quantized cache that CUDA's flash attention keeps behind its result, in bytes."""

@@ -99,6 +99,11 @@ class Search:
         rate = duration.rate("generation") if duration is not None else None
         return Proposal(ask, options, level_of(self.runtime, ask, footprint), rate.best if rate is not None else 0.0)
 
+    def holds(self, options: LlamaOptions) -> bool:
+        """Whether the cards are not short with exactly these options; how fast that is, is not asked."""
+        ask = self.ask(options)
+        return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
+
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None
     ) -> tuple[Proposal, ...]:
@@ -109,7 +114,7 @@ class Search:
             if values not in UNQUANTIZED and not wanted.flash:
                 continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
-            found += _placements(self.architecture, candidate, self.assess, cards=bool(self.machine.gpus))
+            found += _placements(self, candidate)
 
         def key(proposal: Proposal) -> tuple[int, float]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
@@ -213,49 +218,43 @@ class Search:
         return replace(self, tier=tier)
 
 
-def _placements(
-    architecture: LanguageArchitecture,
-    options: LlamaOptions,
-    judged: Callable[[LlamaOptions], Proposal],
-    *,
-    cards: bool,
-) -> Iterator[Proposal]:
+def _placements(search: Search, options: LlamaOptions) -> Iterator[Proposal]:
     """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
     if options.gpu_layers is not None:
-        yield judged(options)
+        yield search.assess(options)
         return
-    if not cards:
-        yield judged(options.with_(gpu_layers=0))
+    if not search.machine.gpus:
+        yield search.assess(options.with_(gpu_layers=0))
         return
+    architecture = search.architecture
     everything = architecture.layers + 1
-    full = judged(options.with_(gpu_layers=everything))
+    full = search.assess(options.with_(gpu_layers=everything))
     yield full
     if full.level.verdict is Verdict.FITS:
         return
+
+    def experts_on_host(count: int) -> LlamaOptions:
+        return options.with_(gpu_layers=everything, cpu_moe_layers=count)
+
+    def layers_on_host(count: int) -> LlamaOptions:
+        return options.with_(gpu_layers=everything - count)
+
     if architecture.experts and not options.cpu_moe_layers:
-        experts = _smallest(
-            architecture.layers,
-            lambda count: judged(options.with_(gpu_layers=everything, cpu_moe_layers=count)),
-        )
-        if experts is not None:
-            yield experts
-    layers = _smallest(everything, lambda count: judged(options.with_(gpu_layers=everything - count)))
-    if layers is not None:
-        yield layers
-    yield judged(options.with_(gpu_layers=0))
+        yield from _smallest(search, architecture.layers, experts_on_host)
+    yield from _smallest(search, everything, layers_on_host)
+    yield search.assess(options.with_(gpu_layers=0))
 
 
-def _smallest(most: int, judged: Callable[[int], Proposal]) -> Proposal | None:
-    """The smallest number of layers moved to the host with which the cards are not short, by bisection."""
-    best = judged(most)
-    if not best.level.holds(Constraint.VRAM):
-        return None
+def _smallest(search: Search, most: int, moved: Callable[[int], LlamaOptions]) -> Iterator[Proposal]:
+    """The smallest number of layers moved to the host with which the cards are not short, by bisection; none where
+    they are short even with ``most``."""
+    if not search.holds(moved(most)):
+        return
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
-        proposal = judged(middle)
-        if proposal.level.holds(Constraint.VRAM):
-            high, best = middle, proposal
+        if search.holds(moved(middle)):
+            high = middle
         else:
             low = middle
-    return best
+    yield search.assess(moved(high))

@@ -8,8 +8,9 @@ and a memory-mapped host buffer spans the file from its first host tensor to its
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
@@ -38,15 +39,27 @@ class Devices:
 
 @dataclass(frozen=True, slots=True)
 class WeightBuffers:
-    """``cards`` is bytes a card, ``host`` the printed size of host buffers, ``host_used`` what is really read of them.
-
-    ``staged`` is the largest tensor on the host that a card takes over for large batches.
-    """
+    """``cards`` is bytes a card, ``host`` the printed size of host buffers, ``host_used`` what is really read of
+    them."""
 
     cards: tuple[int, ...]
     host: int
     host_used: int
-    placed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Tensors that always live together, of which ``first`` stands for all. ``host`` and ``card`` are their bytes in a
+    buffer of either; in the file they lie between the offsets ``start`` and ``end``."""
+
+    first: Tensor
+    host: int
+    card: int
+    start: int
+    end: int
+
+
+_groups: WeakKeyDictionary[TensorTable, dict[int, tuple[_Group, ...]]] = WeakKeyDictionary()
 
 
 def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, free: Sequence[int]) -> Devices:
@@ -86,33 +99,65 @@ def card_shares(options: LlamaOptions, free: Sequence[int]) -> list[float]:
 def place_weights(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
 ) -> WeightBuffers:
-    """Sum up the model buffers. ``placed`` gives the device of each tensor in the table's order."""
+    """Sum up the model buffers, in bytes."""
     sizes = [0] * devices.cards
-    placed = []
-    host_total = 0
-    last_host = None
-    positions = []
-    offset = 0
-    for tensor in tensors:
-        place = tensor_device(tensor, architecture, options, devices)
-        placed.append(place)
-        positions.append(offset)
-        offset += -(-tensor.nbytes // 32) * 32
-        if place == LEFT_OUT:
-            continue
+    host_total, starts, ends = 0, [], []
+    for group in _grouped(tensors, options):
+        place = tensor_device(group.first, architecture, options, devices)
         if place == HOST:
-            host_total += -(-tensor.nbytes // 32) * 32
-            last_host = offset
-        else:
-            sizes[place] += _card_bytes(tensor, options.alignment)
+            host_total += group.host
+            starts.append(group.start)
+            ends.append(group.end)
+        elif place != LEFT_OUT:
+            sizes[place] += group.card
     copied = tied_copy(architecture, tensors)
     if copied is not None and devices.output != HOST:
         sizes[devices.output] += _card_bytes(copied, options.alignment)
-    host = host_total
-    if options.mmap and last_host is not None:
-        first = next(position for position, place in zip(positions, placed, strict=True) if place == HOST)
-        host = last_host - first
-    return WeightBuffers(tuple(sizes), host, host_total, tuple(placed))
+    spanned = max(ends) - min(starts) if options.mmap and ends else host_total
+    return WeightBuffers(tuple(sizes), spanned, host_total)
+
+
+class TensorPlaces(dict[str, int]):
+    """The device of every tensor by its name, each found when it is asked for: a graph reads those of few layers."""
+
+    def __init__(
+        self,
+        architecture: LanguageArchitecture,
+        tensors: Mapping[str, Tensor],
+        options: LlamaOptions,
+        devices: Devices,
+    ) -> None:
+        super().__init__()
+        self._asked = (architecture, options, devices)
+        self._tensors = tensors
+
+    def __missing__(self, name: str) -> int:
+        """Called for what was not asked yet. Raises KeyError for a tensor that is not there."""
+        place = self[name] = tensor_device(self._tensors[name], *self._asked)
+        return place
+
+
+def _grouped(tensors: TensorTable, options: LlamaOptions) -> tuple[_Group, ...]:
+    """Groups of a table, added up once a table; overrides place tensors one by one and keep every one apart."""
+    if options.overrides:
+        return _groups_of(tensors, options.alignment, split=True)
+    known = _groups.setdefault(tensors, {})
+    if options.alignment not in known:
+        known[options.alignment] = _groups_of(tensors, options.alignment, split=False)
+    return known[options.alignment]
+
+
+def _groups_of(tensors: TensorTable, alignment: int, *, split: bool) -> tuple[_Group, ...]:
+    found: dict[object, _Group] = {}
+    offset = 0
+    for index, tensor in enumerate(tensors):
+        in_layer = tensor.layer is not None and tensor.name.startswith("blk.")
+        key = index if split or not in_layer else (tensor.layer, tensor.role == "expert")
+        host, card = -(-tensor.nbytes // 32) * 32, _card_bytes(tensor, alignment)
+        known = found.get(key) or _Group(tensor, 0, 0, offset, offset)
+        offset += host
+        found[key] = _Group(known.first, known.host + host, known.card + card, known.start, offset)
+    return tuple(found.values())
 
 
 def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:

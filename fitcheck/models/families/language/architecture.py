@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from fitcheck.data_files import load
@@ -105,6 +106,14 @@ class LanguageArchitecture:
     encoder: bool = False
     pools: bool = False
     reranks: bool = False
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # caches ask for it at every estimate, and one over every layer takes as long as much of that
+        return hash((self.name, self.blocks, self.embedding, self.vocabulary))
 
     @property
     def embeds(self) -> bool:
