@@ -117,7 +117,7 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
         assert all(b"rtx-4070" in line and b"<tr" in line for line in gone), name
     store.write(tmp_path / "results", passed(created=1_790_000_300, seconds=22.5))
     outcome = builder.build(gather(tmp_path / "results", CARDS), out)
-    assert outcome.documents == 1, "a run in a streaming mode lends other models no rates"
+    assert outcome.documents == 6, "a run corrects three models, on its card and on the other of its architecture"
     page = (out / "check/sensenova-u1-8b-mot/rtx-4070/index.html").read_text()
     assert "22 s" in page
     path.unlink()

@@ -43,7 +43,7 @@ KINDS = {
     "home": "",
     "models": "check/",
     "model": "check/sensenova-u1-8b-mot/",
-    "fits": "check/sensenova-u1-8b-mot/rtx-4070/",
+    "fits": "check/sensenova-u1-8b-mot/rtx-4090/",
     "tight": "check/sensenova-u1-8b-mot/tesla-t4/",
     "no": "check/sensenova-u1-a3b-mot/rtx-3050-8gb/",
     "unknown": "check/sensenova-u1-8b-mot/radeon-rx-7900-xtx/",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fitcheck.memory import dequantization
-from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
@@ -129,6 +129,13 @@ class _Card:
         if stage.phase != DENOISE:
             self._allocator.release(inputs)
 
+    def _work(self, nbytes: int) -> None:
+        """A convolution's workspace; where there is no room for it, torch takes an algorithm that needs none."""
+        try:
+            self._allocator.release(self._allocator.allocate(nbytes))
+        except OutOfMemory:
+            return
+
     def _call(
         self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]]
     ) -> list[CachedBlock]:
@@ -145,7 +152,7 @@ class _Card:
                     self._allocator.release(block)
                     made[event.value] = None
             elif event.kind == WORKSPACE:
-                self._allocator.release(self._allocator.allocate(event.value))
+                self._work(event.value)
             elif event.kind == ENTER:
                 moving.enter(event.path)
                 if event.path in linears:
