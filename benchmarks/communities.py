@@ -105,7 +105,9 @@ def wrong(chance: random.Random, run: Run) -> Run:
 def simulated(communities: int, seed: int, wild: float) -> dict[str, Any]:
     """What came of all communities."""
     chance, cards = random.Random(seed), [known(name) for name in CARDS]
-    errors, moves, large = [], [], {}  # type: list[float], list[float], dict[str, Any]
+    errors: list[float] = []
+    moves: list[float] = []
+    large: dict[str, list[float]] = {}
     for number in range(communities):
         card, truth = cards[number % len(cards)], truth_of(chance, wild)
         true = [timing.seconds(truth) for _, timing in card.cells]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,9 @@ def check(
     tier: str | Sequence[str] | None = None,
     runtime: str | None = None,
     gguf: str | Path | None = None,
-    ram: int | None = None,
-    disk: int | None = None,
-    vram: int | None = None,
+    ram: int | str | None = None,
+    disk: int | str | None = None,
+    vram: int | str | None = None,
     display: bool | None = None,
     pcie: tuple[int | None, int | None] = (None, None),
     min_speed: float | None = None,
@@ -32,25 +32,39 @@ def check(
 ) -> Report:
     """Judge every tier and placement of a model, best first; what ``fitcheck check`` prints.
 
-    ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a URL.
-    ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs on; what
-    is said of memory (bytes), display and slot (PCIe generation and lanes) counts on top of any of them; what nobody
-    said is assumed, and the report's ``assumed`` says so. ``tier`` names tiers, ``gguf`` is a local file that stands
-    for the tier of a catalog model. ``min_speed`` (tokens a second) and ``max_seconds`` (an image or answer) are what
-    is fast enough to be of use; without them the usual floors hold. ``options`` are those of the runtimes
-    by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384`` (``fitcheck check --help`` lists them). Records
-    that this installation or this user holds for the card are taken in.
+    ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a
+    URL. ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs
+    on; what is said of memory (bytes, or words like "32GB"), display and slot (PCIe generation and lanes) counts on
+    top of any of them; what nobody said is assumed, and the report's ``assumed`` says so. ``tier`` names tiers,
+    ``gguf`` is a local file that stands for the tier of a catalog model. ``min_speed`` (tokens a second) and
+    ``max_seconds`` (an image or answer) are what is fast enough to be of use; without them the usual floors hold.
+    ``options`` are those of the runtimes by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384``
+    (``fitcheck check --help`` lists them). Records that this installation or this user holds for the card are taken
+    in.
 
     Raises ``fitcheck.errors.InputError``, or a kind of it, for names and values that cannot be.
     """
     from fitcheck.hardware.asked import asked_machine
     from fitcheck.runtimes.base import Wanted
+    from fitcheck.units import parse_disk, parse_memory
 
-    machine = asked_machine(card, ram=ram, disk=disk, vram=vram, display=display, pcie=pcie)
+    machine = asked_machine(
+        card,
+        ram=_amount(ram, "--ram", parse_memory),
+        disk=_amount(disk, "--disk", parse_disk),
+        vram=_amount(vram, "--vram", parse_memory),
+        display=display,
+        pcie=pcie,
+    )
     names = () if tier is None else (tier,) if isinstance(tier, str) else tuple(tier)
     given = tuple(sorted((name, value) for name, value in options.items() if value is not None))
     wanted = Wanted(task, names, runtime, given, min_speed, max_seconds)
     return answer(target, machine, wanted, gguf=gguf, offline=offline)[0]
+
+
+def _amount(value: int | str | None, name: str, parse: Callable[[str, str], int]) -> int | None:
+    """Bytes of what was handed in as a number or in words."""
+    return parse(value, name) if isinstance(value, str) else value
 
 
 def answer(

@@ -19,8 +19,8 @@ import diffusers
 import torch
 import transformers
 
+from bench.engines.diffusers import surveys
 from bench.engines.diffusers.recipes import Part, recipe
-from bench.tracing import surveys
 from bench.tracing.packing import Unpackable, pack, pack_whole
 
 SLUGS = (

@@ -1,106 +1,120 @@
-"""``fitcheck cards --fits MODEL``: the cards that run a model, cheapest first."""
+"""``fitcheck cards --fits MODEL``: the cards that run one or several models, cheapest first."""
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fitcheck.errors import OptionError
 
 if TYPE_CHECKING:
     from fitcheck.hardware.card import Card
-    from fitcheck.verdict.report import Report
+    from fitcheck.models.find import Identified
+    from fitcheck.verdict.purchase import Offer, Offers
 
-COLUMNS = ("card", "price USD", "verdict", "tier", "mode", "card GiB", "usable GiB", "seconds", "known by")
-_UNKNOWN = "?"
-# a narrow terminal keeps names and times whole and goes without these
-_WIDE = 110
-_LEAST_NAME = 18
-_DISPENSABLE = ("mode", "card GiB", "usable GiB")
+SCHEMA = "fitcheck.cards-that-fit/1"
+COLUMNS = ("card", "price USD", "verdict", "tier", "speed", "card GiB", "usable GiB", "known by", "mode")
+_UNKNOWN = "unknown"
+MOST_MODELS = 8
+_TRIED_RAM = (32, 64, 128)
 
 
-def runs_on(model: str, cards: Sequence[Card], ram: int | None, under: float | None) -> list[tuple[Card, Report]]:
-    """Cards on which ``model`` fits, then those where it is tight, each cheapest first, unknown prices last.
-
-    ``ram`` is the machine's system memory in bytes, by default what a machine with such a card usually has; ``under``
-    a launch price in US dollars. Raises InputError for an unknown model and an amount that is none.
-    """
-    from fitcheck.memory.weighing import Verdict
-    from fitcheck.models import catalog
-    from fitcheck.records.evidence import accepted
-    from fitcheck.verdict.usual_machine import ask
-
+def check_price(under: float | None) -> None:
+    """Raises OptionError for an amount that is none."""
     if under is not None and not (math.isfinite(under) and under > 0):
         raise OptionError(f"--under: {under:g} is not a price; give US dollars, like 600.")
-    known, index = catalog.get(model), accepted()
-    found = []
-    for card in cards:
-        price = card.launch_price_usd
-        if not card.memory or (under is not None and (price is None or price.value > under)):
-            continue
-        asked = ask(known, card, index)
-        report = (asked if ram is None else replace(asked, ram=ram)).report(advise=False)
-        if report.best.verdict in (Verdict.FITS, Verdict.TIGHT):
-            found.append((card, report))
-    return sorted(found, key=lambda pair: (pair[1].best.verdict.rank, _price(pair[0]), pair[0].name))
 
 
-def _price(card: Card) -> float:
-    return math.inf if card.launch_price_usd is None else card.launch_price_usd.value
+def buy(
+    fits: Sequence[str],
+    cards: Sequence[Card],
+    ram: str | None,
+    under: float | None,
+    *,
+    own_prices: bool = False,
+    json_: bool = False,
+) -> None:
+    """Print the cards that run every model of ``fits``, each beside ``ram`` or its usual system memory. Raises
+    InputError."""
+    from fitcheck.records.evidence import accepted
+    from fitcheck.runtimes.base import Wanted
+    from fitcheck.units import GIB, parse_memory
+    from fitcheck.verdict.purchase import offers
 
-
-def row(card: Card, report: Report) -> tuple[str, ...]:
-    """The cells of one line, in the order of ``COLUMNS``."""
-    from fitcheck.units import format_seconds, format_span
-
-    cell = report.best
-    span = cell.seconds
-    return (
-        card.name,
-        _UNKNOWN if card.launch_price_usd is None else f"{card.launch_price_usd.value:,.0f}",
-        str(cell.verdict),
-        cell.tier.name,
-        cell.placement.mode,
-        f"{cell.need / 2**30:.1f}",
-        f"{report.budget.vram.best / 2**30:.1f}",
-        _UNKNOWN if span is None else format_span(format_seconds(span.low), format_seconds(span.high)),
-        str(cell.evidence.level),
-    )
-
-
-def show(found: Sequence[tuple[Card, Report]], asked: int) -> None:
-    """Print the list; what it was asked with goes to stderr."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        console = Console(highlight=False, markup=False)
-        shown = [name for name in COLUMNS if console.width >= _WIDE or name not in _DISPENSABLE]
-        lines = [dict(zip(COLUMNS, row(card, report), strict=True)) for card, report in found]
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in shown:
-            right, wraps = name.endswith(("USD", "GiB", "seconds")), name == "card"
-            longest = _LEAST_NAME if wraps else max(len(line[name]) for line in (*lines, {name: name.split()[0]}))
-            table.add_column(
-                name.replace(" ", "\n"),
-                justify="right" if right else "left",
-                min_width=longest,
-                no_wrap=name == "seconds",
+    check_price(under)
+    memory = None if ram is None else parse_memory(ram, "--ram")
+    models = _models(fits)
+    found = offers(cards, models, Wanted(), accepted(), ram=memory, under=under)
+    if json_:
+        print(json.dumps({"schema": SCHEMA, **found.to_json()}, indent=2, ensure_ascii=False))
+        return
+    show(found, own_prices=own_prices)
+    if found.fit:
+        return
+    for size in (size for size in _TRIED_RAM if size * GIB > (memory or 0)):
+        more = offers([one.card for one in found.lacking], models, Wanted(), accepted(), ram=size * GIB, under=under)
+        if more.fit or more.unpriced:
+            print(
+                f"With {size} GB of system memory {len(more.fit) + len(more.unpriced)} cards run it (--ram {size}GB)."
             )
-        for line in lines:
-            table.add_row(*(line[name].removeprefix("GeForce ") for name in shown))
-        console.print(table)
-    else:
-        print("\t".join(COLUMNS))
-        for card, report in found:
-            print("\t".join(row(card, report)))
+            return
+
+
+def _models(names: Sequence[str]) -> list[Identified]:
+    from fitcheck.models.find import find_model
+
+    wanted = [part.strip() for name in names for part in name.split(",") if part.strip()]
+    if not 1 <= len(wanted) <= MOST_MODELS:
+        raise OptionError(f"--fits: {len(wanted)} models; name 1 to {MOST_MODELS}.")
+    return [find_model(name) for name in wanted]
+
+
+def show(found: Offers, *, own_prices: bool) -> None:
+    """Print the groups; what was asked goes to stderr. None of the cards is left out."""
+    from fitcheck.cli.listing import show as table
     from fitcheck.verdict.usual_memory import described
 
+    if found.fit or not found.unpriced:
+        table(COLUMNS, [row(one) for one in found.fit])
+    if found.unpriced:
+        print("price unknown")
+        table(COLUMNS, [row(one) for one in found.unpriced])
+    if found.unknown:
+        print(f"verdict unknown: {', '.join(_with_price(one) for one in found.unknown)}")
+    if not found.fit and found.dearer:
+        nearest = min(found.dearer, key=lambda one: one.price or math.inf)
+        print(f"Nothing for that price; the cheapest that runs it is {_with_price(nearest)}.")
+    whose = "those of the file, else what was" if own_prices else "what was"
     print(
-        f"{len(found)} of {asked} cards. Prices are what was asked at launch. Without --ram each card is asked with "
-        f"the system memory that such a machine usually has: {described()}.",
+        f"{len(found.fit)} of {found.count} cards; {len(found.unpriced)} more without a known price, "
+        f"{len(found.unknown)} of which the verdict is unknown, {len(found.dearer)} that cost more, "
+        f"{len(found.lacking)} that do not run it. Prices are {whose} asked at launch. Without --ram each card is "
+        f"asked with the system memory that such a machine usually has: {described()}.",
         file=sys.stderr,
     )
+
+
+def row(offer: Offer) -> tuple[str, ...]:
+    """The cells of one line, in the order of ``COLUMNS``: of several models the one that runs worst."""
+    from fitcheck.cli.listing import speed
+
+    report = offer.worst
+    cell = report.best
+    return (
+        offer.name,
+        _UNKNOWN if offer.price is None else f"{offer.price:,.0f}",
+        str(cell.verdict),
+        cell.tier.name if len(offer.reports) == 1 else f"{report.model.slug} {cell.tier.name}",
+        speed(cell),
+        f"{cell.need / 2**30:.1f}",
+        f"{report.budget.vram.best / 2**30:.1f}",
+        str(cell.evidence.level),
+        cell.placement.mode,
+    )
+
+
+def _with_price(offer: Offer) -> str:
+    return f"{offer.name} ({'price unknown' if offer.price is None else f'{offer.price:,.0f} USD'})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,12 +31,12 @@ def register(app: typer.Typer) -> None:
         all_: Annotated[bool, typer.Option("--all", help="Every card, not only the usual choices.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="As JSON, with the source of each rate and price.")] = False,
         fits: Annotated[
-            str | None, typer.Option("--fits", help="Only cards that run this catalog model, cheapest first.")
+            list[str] | None,
+            typer.Option("--fits", help="Only cards that run this model, cheapest first; repeatable: all of them."),
         ] = None,
-        under: Annotated[
-            float | None, typer.Option("--under", help="With --fits: launch price at most, in USD.")
-        ] = None,
+        under: Annotated[float | None, typer.Option("--under", help="Price at most, in USD.")] = None,
         ram: Annotated[str | None, typer.Option("--ram", help="With --fits: system memory, like 32GB.")] = None,
+        prices: Annotated[Path | None, typer.Option("--prices", help="CSV file: card,usd,date.")] = None,
     ) -> None:
         """The cards that fitcheck knows: the usual choices, all that match a filter, or those that run a model.
 
@@ -48,22 +49,23 @@ def register(app: typer.Typer) -> None:
             found = _matching(filter_, all_cards())
         else:
             found = list(all_cards() if all_ else common_cards())
-            if not all_ and not json_ and fits is None:
+            if not all_ and not json_ and not fits:
                 hint = "give a filter, like `fitcheck cards 4070`, or --all"
                 print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)
-        if fits is not None:
-            if json_:
-                raise OptionError(
-                    "--json does not go with --fits; `fitcheck check MODEL --gpu CARD --json` has it all."
-                )
-            from fitcheck.cli.buying import runs_on, show
-            from fitcheck.units import parse_memory
+        if prices is not None:
+            from fitcheck.hardware.prices import priced, read_prices
 
-            memory = None if ram is None else parse_memory(ram, "--ram")
-            show(runs_on(fits, found, memory, under), len(found))
+            own = read_prices(prices)
+            found = [priced(card, own) for card in found]
+        if fits:
+            from fitcheck.cli.buying import buy
+
+            buy(fits, found, ram, under, own_prices=prices is not None, json_=json_)
             return
-        if under is not None or ram is not None:
-            raise OptionError("--under and --ram go with --fits, like `fitcheck cards --fits MODEL`.")
+        if ram is not None:
+            raise OptionError("--ram goes with --fits, like `fitcheck cards --fits MODEL --ram 32GB`.")
+        if under is not None:
+            found = _affordable(found, under)
         if json_:
             print(
                 json.dumps({"schema": SCHEMA, "cards": [to_json(card) for card in found]}, indent=2, ensure_ascii=False)
@@ -74,6 +76,17 @@ def register(app: typer.Typer) -> None:
             print("\t".join(COLUMNS))
             for card in found:
                 print("\t".join(row(card)))
+
+
+def _affordable(cards: list[Card], under: float) -> list[Card]:
+    """Cards that cost at most ``under`` US dollars, then those whose price is not known."""
+    from fitcheck.cli.buying import check_price
+
+    check_price(under)
+    priced = [(card, card.launch_price_usd) for card in cards]
+    return [card for card, price in priced if price is not None and price.value <= under] + [
+        card for card, price in priced if price is None
+    ]
 
 
 def _matching(text: str, cards: tuple[Card, ...]) -> list[Card]:

@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from fitcheck import __version__
 from fitcheck.cli.printable import one_line
@@ -20,6 +21,9 @@ from fitcheck.errors import InputError
 # One module of fitcheck.cli each, in the order of the help.
 COMMANDS = (
     "check",
+    "runs",
+    "compare",
+    "plan",
     "explain",
     "models",
     "cards",
@@ -42,6 +46,21 @@ _LONGEST_LINE = 1200
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
+class _ReaderGone(Exception):
+    """Whoever reads a pipe went away; no error of this kind reaches click, which would make it exit code 1."""
+
+
+class _Commands(TyperGroup):
+    """The group of all commands, for which a closed pipe is no failure."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises _ReaderGone for a closed pipe."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"fitcheck {__version__}")
@@ -60,6 +79,7 @@ def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
     """The typer application with the commands of these modules registered."""
     app = typer.Typer(
         name="fitcheck",
+        cls=_Commands,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -106,11 +126,23 @@ def _system_error(error: OSError) -> str:
     return f"{where}{error.strerror or error}; check the path, its permissions and the free space."
 
 
+def _discard_output() -> None:
+    """What is still unwritten goes nowhere, so that the interpreter's end does not stumble over it again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Console entry point. Bad input: one sentence on stderr and exit code 2."""
     _open_streams()
     try:
-        result = application(modules_for(sys.argv[1:]))(standalone_mode=False)
+        if not sys.argv[1:] and sys.stdin.isatty() and sys.stdout.isatty():
+            from fitcheck.cli.start import start
+
+            start()
+            return
+        arguments = sys.argv[1:] or ["--help"]
+        result = application(modules_for(arguments))(arguments, standalone_mode=False)
         sys.stdout.flush()  # what a full disk does not take is an error, not a shrug at the interpreter's end
     except InputError as error:
         _refuse(str(error))
@@ -122,9 +154,8 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         print("fitcheck: stopped.", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe went away; the usual end of `fitcheck … | head`.
-        sys.stderr.close()
+    except (BrokenPipeError, _ReaderGone):  # the usual end of `fitcheck … | head`
+        _discard_output()
         sys.exit(0)
     except OSError as error:
         _refuse(_system_error(error))

@@ -7,6 +7,7 @@ from functools import cache
 
 from fitcheck.errors import ModelError
 from fitcheck.models.families import registry
+from fitcheck.models.families.base import Listing
 from fitcheck.models.model import Model
 
 
@@ -18,6 +19,12 @@ def slugs() -> tuple[str, ...]:
 def published() -> tuple[str, ...]:
     """Names of the models whose tiers are published files one by one: those that pages are made of."""
     return tuple(slug for family in registry.every() if not family.by_rule for slug in family.slugs())
+
+
+@cache
+def listed() -> tuple[Listing, ...]:
+    """Every model as a list shows it, family by family."""
+    return tuple(one for family in registry.every() for one in family.listed())
 
 
 @cache

@@ -33,7 +33,7 @@ from fitcheck.pages.view import neighbours
 from fitcheck.records import evidence
 from fitcheck.records.evidence import Index
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.evidence import concerning
+from fitcheck.verdict.known import concerning
 from fitcheck.verdict.usual_machine import ask
 
 MANIFEST = "manifest.json"

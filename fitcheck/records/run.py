@@ -126,10 +126,12 @@ class Run:
     @property
     def on_card(self) -> int | None:
         """Bytes that the run took of its card: the driver's count for the process, else what the card held more than
-        before; ``None`` where neither was seen, or where several cards were added up."""
+        before; ``None`` where neither was seen, or where there are several cards."""
+        if self.cards > 1:
+            return None
         if self.process:
             return self.process
-        if self.cards > 1 or not self.device or self.before is None:
+        if not self.device or self.before is None:
             return None
         return self.device - self.before if self.device > self.before else None
 

@@ -23,7 +23,8 @@ from fitcheck.speed.generations import left_out
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE
 from fitcheck.units import GIB, Interval
-from fitcheck.verdict.evidence import ask_of, calibration_of
+from fitcheck.verdict.evidence import ask_of
+from fitcheck.verdict.known import calibration_of
 
 
 class Leave(StrEnum):

@@ -38,10 +38,9 @@ class AccuracySummary:
 
 
 def summarize(rows: Sequence[AccuracyRow]) -> list[AccuracySummary]:
-    """Errors by origin and quantity; rows that test nothing stand apart."""
-    return [
-        _summary(key[0], key[1], part) for key, part in _grouped(rows, lambda row: (row.origin, row.quantity)).items()
-    ]
+    """Errors by origin, runtime and quantity; rows that test nothing stand apart."""
+    groups = _grouped(rows, lambda row: (row.origin, f"{row.runtime} {row.quantity}".strip()))
+    return [_summary(key[0], key[1], part) for key, part in groups.items()]
 
 
 def by_cell_kind(rows: Iterable[AccuracyRow]) -> list[AccuracySummary]:

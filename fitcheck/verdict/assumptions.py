@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
@@ -17,9 +18,13 @@ from fitcheck.runtimes.base import Ask, Default, Runtime, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.speed.floor import Floor
 from fitcheck.units import GIB, format_gb
+from fitcheck.verdict.changes import expected
 from fitcheck.verdict.judge import judge
 from fitcheck.verdict.report import Assumption, Cell
 from fitcheck.verdict.usual_memory import RAM, RAM_SIZES
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.evidence import Known
 
 _MEMORY = ("card memory", "system memory")
 DECIDES = 0.1  # a smaller change of memory or time is not worth a word in a headline
@@ -33,13 +38,13 @@ class _Outcome:
     amounts: dict[str, float]
 
 
-def assumptions_of(cell: Cell, wanted: Wanted, floor: Floor) -> tuple[Assumption, ...]:
+def assumptions_of(cell: Cell, wanted: Wanted, floor: Floor, known: Known | None = None) -> tuple[Assumption, ...]:
     """What the answer that ``cell`` stands for assumes, the machine first."""
     runtime = registry.get(cell.placement.runtime)
     found = [*_memory(runtime, cell, floor), *_disk(cell)]
-    before = _of_cell(cell)
+    before = replace(_outcome(runtime, cell.ask, floor, known), verdict=str(cell.verdict))
     for default in (*_machine(cell.ask), *runtime.defaults(cell.ask, wanted)):
-        effect = _effect(before, _outcome(runtime, default.other, floor))
+        effect = _effect(before, _outcome(runtime, default.other, floor, known))
         if effect is not None:
             found.append(Assumption(default.typed.split()[0], default.words, f"{default.typed}: {effect}"))
     return tuple(found)
@@ -94,9 +99,8 @@ def _machine(ask: Ask) -> Iterator[Default]:
         )
 
 
-def _outcome(runtime: Runtime, ask: Ask, floor: Floor) -> _Outcome:
-    footprint = runtime.footprint(ask)
-    duration = runtime.duration(ask, footprint)
+def _outcome(runtime: Runtime, ask: Ask, floor: Floor, known: Known | None) -> _Outcome:
+    footprint, duration = expected(runtime, ask, known)
     judged = judge(runtime, ask, footprint, duration, floor)
     on_card = footprint.cards[judged.gpu].card.best if footprint.cards else 0
     amounts: dict[str, float] = dict(zip(_MEMORY, (on_card, footprint.host.total.best), strict=True))
@@ -106,12 +110,6 @@ def _outcome(runtime: Runtime, ask: Ask, floor: Floor) -> _Outcome:
     elif seconds is not None:
         amounts["time"] = seconds.best
     return _Outcome(str(judged.verdict), amounts)
-
-
-def _of_cell(cell: Cell) -> _Outcome:
-    """The same of the cell itself, without what records changed in it: both sides are estimates."""
-    runtime = registry.get(cell.placement.runtime)
-    return replace(_outcome(runtime, cell.ask, Floor()), verdict=str(cell.verdict))
 
 
 def _effect(before: _Outcome, after: _Outcome) -> str | None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
+from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
+from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
-from fitcheck.verdict.evidence import Known
 from fitcheck.verdict.judge import Judgement, judge
-from fitcheck.verdict.report import Flip
+from fitcheck.verdict.report import Cell, Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.evidence import Known
 
 VRAM_SIZES = tuple(
     size * GIB for size in (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 180, 192, 288)
@@ -40,14 +46,36 @@ def smallest_change(
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
-        footprint = runtime.footprint(change.ask) if known is None else known.footprint(runtime, change.ask)
-        duration = None
-        if floor != NO_FLOOR:
-            calibration = None if known is None else known.calibration(runtime, change.ask, footprint)
-            duration = runtime.duration(change.ask, footprint, calibration)
+        footprint, duration = expected(runtime, change.ask, known)
         better = judge(runtime, change.ask, footprint, duration, floor).verdict
         if better.rank < judgement.verdict.rank:
             return Flip(change.words, better)
+    return None
+
+
+def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Footprint, Duration | None]:
+    """Memory and time of an ask as its cell would show them, with what records say of the card."""
+    if known is None:
+        footprint = runtime.spread(ask, runtime.footprint(ask))
+        return footprint, runtime.duration(ask, footprint)
+    footprint = known.footprint(runtime, ask)
+    return footprint, runtime.duration(ask, footprint, known.calibration(runtime, ask, footprint))
+
+
+def least_purchase(cell: Cell, floor: Floor = NO_FLOOR) -> Flip | None:
+    """The least memory to buy, system memory before cards, with which exactly this placement gets a better verdict;
+    ``None`` when none does, or speed is what lacks: then another placement is wanted."""
+    runtime, now = registry.get(cell.placement.runtime), cell.judgement
+    if cell.verdict is Verdict.FITS or now.binding in (*_FIXED, Constraint.SPEED) or not cell.ask.machine.gpus:
+        return None
+    hangs_on = {one.constraint for one in now.margins if one.verdict is now.verdict} | {now.binding}
+    for change in more_memory(cell.ask):
+        if change.eases is not None and hangs_on <= change.eases:
+            same = change.ask.machine.gpus == cell.ask.machine.gpus  # system memory alone changes no footprint
+            footprint, duration = (cell.footprint, cell.duration) if same else expected(runtime, change.ask)
+            better = judge(runtime, change.ask, footprint, duration, floor).verdict
+            if better.rank < now.verdict.rank:
+                return Flip(change.words, better)
     return None
 
 
@@ -59,7 +87,7 @@ def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement
     if judgement.binding is Constraint.SPEED:
         yield from _anew_on_larger_cards(runtime, ask, wanted)
     else:
-        yield from _more_memory(ask)
+        yield from more_memory(ask)
 
 
 def _more_disk(ask: Ask, short: Margin) -> Change:
@@ -79,7 +107,7 @@ def _anew_on_larger_cards(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterato
             yield Change(f"a card with {size // GIB} GB", other)
 
 
-def _more_memory(ask: Ask) -> Iterator[Change]:
+def more_memory(ask: Ask) -> Iterator[Change]:
     """More memory in the next sizes that are sold, cheapest kind first."""
     machine = ask.machine
     shared = bool(machine.gpus) and ask.card.card.unified_memory and not ask.card.carved

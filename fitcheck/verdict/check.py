@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
@@ -16,12 +17,15 @@ from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
-from fitcheck.verdict.evidence import Known, known_of
 from fitcheck.verdict.judge import judge
+from fitcheck.verdict.known import known_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
 from fitcheck.verdict.report import Cell, Report
 from fitcheck.verdict.usual_memory import completed
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.evidence import Known
 
 
 def check(
@@ -65,8 +69,8 @@ def _checked(
     ordered = order(cells)
     floor = wanted.floor(ordered[0].workload.task)
     if advise and ordered[0].judgement.binding is Constraint.SPEED:
-        ordered[0] = advised(ordered[0], wanted)
-    assumed = assumptions_of(ordered[0], wanted, floor) if advise else ()
+        ordered[0] = advised(ordered[0], wanted, known)
+    assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     notes = _notes(model, ordered[0], wanted)
     return Report(model, machine, ordered[0].ask.budgets, tuple(ordered), notes, floor, assumed)
 
@@ -124,11 +128,11 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
     )
 
 
-def advised(cell: Cell, wanted: Wanted) -> Cell:
+def advised(cell: Cell, wanted: Wanted, known: Known | None = None) -> Cell:
     """The same cell with the smallest change that would better it, for a check that was made without advice."""
     runtime = registry.get(cell.ask.placement.runtime)
     floor = wanted.floor(cell.workload.task)
-    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor))
+    return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor, known))
 
 
 def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:

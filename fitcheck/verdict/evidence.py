@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from math import log
 from statistics import median
 
-from fitcheck.errors import FitcheckError, InputError
+from fitcheck.errors import FitcheckError
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.catalog import find_card
-from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import Footprint
-from fitcheck.models.model import Model
 from fitcheck.records.evidence import Index, LinkRow
 from fitcheck.records.run import Run
+from fitcheck.records.sampling import spread, varied
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
@@ -25,9 +23,9 @@ from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import Said, Seconds, traits_of
 from fitcheck.verdict.shrinkage import Group, Place, fit
 
-_OUT_OF_MEMORY = "oom-gpu"
+_OUT_OF_CARD_MEMORY, _OUT_OF_SYSTEM_MEMORY = "oom-gpu", "oom-host"
 # As many records as change anything: the rest says the same again.
-_MOST_ALIKE, _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE, _MOST_LOOKED_AT = 12, 36, 12, 6, 1000
+_MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE = 36, 12, 6
 
 
 # what a record that anybody may have written can make of a calculation
@@ -60,10 +58,12 @@ def _identified(run: Run) -> tuple[Ask, object] | None:
 
 @dataclass
 class _Own:
-    """Runs of one cell on its card: finished, with their asks; out of memory; under a limit with the same layout."""
+    """Runs of one cell on its card: finished, with their asks; out of card memory; out of system memory; under a limit
+    with the same layout."""
 
     exact: list[tuple[Run, Ask]] = field(default_factory=list)
     failed: list[Run] = field(default_factory=list)
+    starved: list[Run] = field(default_factory=list)
     capped: list[Run] = field(default_factory=list)
 
 
@@ -92,7 +92,7 @@ class Known:
 
     def footprint(self, runtime: Runtime, ask: Ask) -> Footprint:
         """The memory of a cell as records leave it; of one on another card as it is estimated."""
-        found = runtime.footprint(ask)
+        found = runtime.spread(ask, runtime.footprint(ask))
         if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
             return found
         return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]
@@ -106,8 +106,9 @@ class Known:
         return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> Memory:
-        exact = tuple(run for run, _ in own.exact)
-        return Memory(ask, runtime, exact, tuple(own.failed), tuple(own.capped), self._others(runtime))
+        exact = tuple(run for run, there in own.exact if runtime.holds_alike(ask, there))
+        failed, starved, capped = (tuple(runs) for runs in (own.failed, own.starved, own.capped))
+        return Memory(ask, runtime, exact, failed, starved, capped, self._others(runtime))
 
     def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
         """Runs of this very cell on the card."""
@@ -120,13 +121,18 @@ class Known:
             there = self._cell(run)
             if there is None or there[1] != cell:
                 continue
+            if run.outcome != "ok" and not runtime.holds_alike(ask, there[0]):
+                continue
             if run.cap is not None or run.works or run.fails:
-                if runtime.timings(there[0]) == plain:  # the same layers stay on the card
+                # the same layers stay on the card
+                if runtime.timings(there[0]) == plain and runtime.holds_alike(ask, there[0]):
                     own.capped.append(run)
             elif run.outcome == "ok":
                 own.exact.append((run, there[0]))
-            elif run.outcome == _OUT_OF_MEMORY:
+            elif run.outcome == _OUT_OF_CARD_MEMORY:
                 own.failed.append(run)
+            elif run.outcome == _OUT_OF_SYSTEM_MEMORY:
+                own.starved.append(run)
         return own
 
     def _cell(self, run: Run) -> tuple[Ask, object] | None:
@@ -141,7 +147,7 @@ class Known:
         if runtime.name not in self._beside:
             mine = [run for run in self.index.rows if run.cell.runtime == runtime.name and _tells_memory(run)]
             found = []
-            for run in _varied(_spread(mine), _MOST_BESIDE):
+            for run in varied(spread(mine), _MOST_BESIDE):
                 there = self._cell(run)
                 if there is not None:
                     found.append(Beside(run, runtime, there[0], runtime.footprint(there[0])))
@@ -161,7 +167,7 @@ class Known:
         mine, others = (
             [run for run in rows if run.cell.runtime in runtimes] for rows in (self.index.rows, self.borrowed)
         )
-        grouped = self._grouped(_varied(_spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
+        grouped = self._grouped(varied(spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
         grouped += self._grouped(others, parts, Calibration(), linked=False)[:_MOST_BORROWED]
         if not grouped:
             return None
@@ -192,33 +198,6 @@ class Known:
         ]
 
 
-def known_of(index: Index | None, machine: Machine) -> Known | None:
-    """The records of the machine's cards, where it has one kind of them; ``None`` where nothing is known of it."""
-    slugs = {gpu.card.slug for gpu in machine.gpus}
-    if index is None or len(slugs) != 1:
-        return None
-    card = machine.gpus[0].card
-    own, borrowed = index.of(card.slug), _relatives(index, card)
-    if not own.rows and not own.links and not borrowed:
-        return None
-    here = max((run for run in own.rows if run.own), key=lambda run: (run.created, run.id), default=None)
-    return Known(card, own, here.machine if machine.detected and here is not None else None, borrowed)
-
-
-def concerning(index: Index, card: Card, model: Model) -> Index:
-    """The records that can say anything of ``model`` on ``card``: those of runtimes that run it, on this card and on
-    others of its architecture."""
-    own, borrowed = index.of(card.slug), _relatives(index, card)
-    rows = tuple(run for run in (*own.rows, *borrowed) if run.cell.runtime in model.runtimes)
-    return Index(rows, own.links)
-
-
-def calibration_of(ask: Ask, index: Index) -> Calibration:
-    """What the records of an index change in the predicted seconds of one cell."""
-    known, runtime = known_of(index, ask.machine), registry.get(ask.placement.runtime)
-    return Calibration() if known is None else known.of(runtime, ask, runtime.footprint(ask))[1]
-
-
 def links_of(links: Iterable[LinkRow]) -> Calibration:
     """What link records say of copies from pinned and from pageable memory."""
     found = tuple(links)
@@ -228,46 +207,5 @@ def links_of(links: Iterable[LinkRow]) -> Calibration:
     )
 
 
-def _relatives(index: Index, card: Card) -> tuple[Run, ...]:
-    """Some finished runs of other cards of the same architecture."""
-    found: dict[str, list[Run]] = {}
-    for run in _spread(index.rows, _MOST_LOOKED_AT * 20):
-        found.setdefault(run.card, []).append(run)
-    related = [slug for slug in sorted(found) if slug != card.slug and _related(slug, card)]
-    chosen = [run for slug in related for run in _varied(_spread(found[slug]), _MOST_BORROWED)]
-    return tuple(_varied(chosen, _MOST_BORROWED * 4))
-
-
-def _spread(runs: Sequence[Run], most: int = _MOST_LOOKED_AT) -> Sequence[Run]:
-    """Some of very many, evenly."""
-    return runs[:: max(-(-len(runs) // most), 1)]
-
-
-def _related(slug: str, card: Card) -> bool:
-    try:
-        other = find_card(slug)
-    except InputError:
-        return False
-    if card.compute_capability is not None:
-        return other.compute_capability == card.compute_capability
-    return card.architecture is not None and (other.vendor, other.architecture) == (card.vendor, card.architecture)
-
-
 def _tells_memory(run: Run) -> bool:
     return run.outcome == "ok" and run.cap is None and bool(run.on_card or run.rss)
-
-
-def _varied(runs: Sequence[Run], most: int) -> list[Run]:
-    """At most so many runs, of as many tiers and modes as there are: the first of each, then the second of each."""
-    ranks: dict[tuple[object, ...], int] = {}
-    ranked = []
-    for run in runs:
-        if run.outcome != "ok":
-            continue
-        cell = run.cell
-        kind = (run.card, cell.runtime, cell.model, cell.tier, cell.mode, cell.task)
-        rank = ranks[kind] = ranks.get(kind, 0) + 1
-        if rank <= _MOST_ALIKE:
-            ranked.append((rank, run))
-    ranked.sort(key=lambda pair: pair[0])
-    return [run for _, run in ranked[:most]]

@@ -16,7 +16,8 @@ from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import Timing
 from fitcheck.units import Interval
-from fitcheck.verdict.evidence import ask_of, known_of
+from fitcheck.verdict.evidence import ask_of
+from fitcheck.verdict.known import known_of
 from fitcheck.verdict.seconds_evidence import relative
 
 

@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.hardware.budget import budget
+from fitcheck.hardware.budget import budget, ram_budget
 from fitcheck.hardware.machine import machine_for
-from fitcheck.memory.footprint import CardMemory, Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.units import Interval, format_gib
@@ -60,20 +60,21 @@ class Bound:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Looks for what is known of one cell's memory. ``exact`` are finished runs of it on the card as it is, ``failed``
-    those that ran out of memory there, ``capped`` runs under a limit with the same layout, ``others`` of other cells.
-    """
+    those that ran out of its memory, ``starved`` out of system memory, ``capped`` runs under a limit with the same
+    layout, ``others`` of other cells."""
 
     ask: Ask
     runtime: Runtime
     exact: tuple[Run, ...]
     failed: tuple[Run, ...]
+    starved: tuple[Run, ...]
     capped: tuple[Run, ...]
     others: tuple[Beside, ...]
 
     def known(self, footprint: Footprint) -> tuple[Footprint, Quantity, Quantity]:
         """The footprint as records leave it, and how memory on the card and system memory are known."""
         memory, card = self._card(footprint.cards[self.ask.gpu])
-        host, system = self._host(footprint)
+        host, system = self._starved(*self._host(footprint))
         cards = tuple(memory if index == self.ask.gpu else one for index, one in enumerate(footprint.cards))
         return replace(footprint, cards=cards, host=host), card, system
 
@@ -82,7 +83,8 @@ class Memory:
         if held and not self._contradicted(memory, held):
             found = _measured(memory, self.exact)
             seen = [run.on_card or 0 for run in held]
-            note = f"{counted(len(held), 'record')} of this cell on this card{apart(seen)}"
+            warm = ", in a process that had run it before" if all(run.warm for run in held) else ""
+            note = f"{counted(len(held), 'record')} of this cell on this card{warm}{apart(seen)}"
             how = quantity(MEASURED, held, note)
         else:
             found, how = self._calibrated(memory)
@@ -113,7 +115,7 @@ class Memory:
         moved = round(beside * (exp(_shrunk(known)) - 1))
         card, required = (_shifted(one, moved) for one in (memory.card, memory.required))
         runs = [run for run, _ in known]
-        note = f"tensors estimated, the context as {counted(len(runs), 'record')} of this card say"
+        note = f"tensors estimated, the driver's context as {counted(len(runs), 'record')} of this card say"
         return replace(memory, card=card, required=required), quantity(CALIBRATED, runs, note)
 
     def _bounded(self, memory: CardMemory, how: Quantity) -> tuple[CardMemory, Quantity]:
@@ -135,7 +137,27 @@ class Memory:
         level, ids = how.level if how.records else CALIBRATED, tuple(run.id for run in runs)
         return memory, Quantity(level, how.records + len(runs), "; ".join(notes), (*how.ids, *ids))
 
-    def _host(self, footprint: Footprint) -> tuple[Any, Quantity]:
+    def _starved(self, host: HostMemory, how: Quantity) -> tuple[HostMemory, Quantity]:
+        """Machines that had not enough: one leaves it possible, several of which none ran do not."""
+        told = [run for run in self.starved if run.ram]
+        if not told:
+            return host, how
+        machine = replace(self.ask.machine, ram_total=max(run.ram or 0 for run in told), ram_available=None)
+        had, ran = ram_budget(machine), any(self.runtime.host_bytes(run) for run in self.exact)
+        assert had is not None  # it was given
+        sure = len(told) > 1 and not ran
+        total = Interval(
+            host.total.low,
+            max(host.total.best, (had.best if sure else had.low) + 1),
+            max(host.total.high, had.best + 1),
+        )
+        note = f"{counted(len(told), 'record')} of this cell ran out of system memory on such a card"
+        notes = "; ".join([how.note, note] if how.records else [note])
+        level, ids = how.level if how.records else CALIBRATED, tuple(run.id for run in told)
+        known = Quantity(level, how.records + len(told), notes, (*how.ids, *ids))
+        return replace(host, total=total), known
+
+    def _host(self, footprint: Footprint) -> tuple[HostMemory, Quantity]:
         """The program's own runs replace; those of another process, as the bench's is, correct."""
         host = footprint.host
         own = [(run, held) for run in self.exact if not run.bench and (held := self.runtime.host_bytes(run))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from math import sqrt
 
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.verdict.judge import RESOURCES
@@ -90,9 +91,10 @@ def _risk(cell: Cell) -> float:
 
 
 def _wait(cell: Cell) -> float:
-    """Seconds; where they are unknown, passes of the sampler, so that fewer steps still come first."""
+    """Seconds, half way from the expected to the worst case, so that a guess does not lead over what is known; where
+    they are unknown, passes of the sampler, so that fewer steps still come first."""
     if cell.seconds is not None:
-        return cell.seconds.best
+        return sqrt(cell.seconds.best * cell.seconds.high)
     guidance = 2 if cell.workload.cfg > 1 else 1
     return float(cell.workload.steps * guidance * cell.workload.images)
 

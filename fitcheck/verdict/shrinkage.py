@@ -374,8 +374,7 @@ def _symmetric(halves: Matrix) -> Matrix:
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:
     """The sum of products, as far as the shorter goes."""
-    total: float = sum(map(mul, one, other))
-    return total
+    return float(sum(map(mul, one, other)))
 
 
 def _products(matrix: Matrix, vector: Sequence[float]) -> list[float]:

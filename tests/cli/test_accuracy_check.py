@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Run
 
-KEY = "published | seconds | blind | cell"
+KEY = "published | sensenova seconds | blind | cell"
 
 
 def test_what_was_kept_is_not_worse_and_a_better_baseline_fails_by_name(run: Run, tmp_path: Path) -> None:

@@ -387,4 +387,4 @@ def test_names_of_other_families_are_left_to_them(typed: str) -> None:
 
 def test_tasks_say_what_they_make() -> None:
     assert {task for task in Task if task.produces is Product.VIDEO} == {Task.T2V, Task.I2V}
-    assert {task for task in Task if task.produces is Product.TEXT} == {Task.VQA, Task.CHAT}
+    assert {task for task in Task if task.produces is Product.TEXT} == {Task.VQA, Task.CHAT, Task.EMBED}

@@ -9,7 +9,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from record_samples import NOW, card, document, make_link, make_llm, make_pass, model, protocol, samples
@@ -105,8 +105,8 @@ def test_records_of_one_machine_are_told_from_those_of_another_and_name_nobody()
         ({"device": GIB, "device_before": 7 * GIB}, None),
     ],
 )
-def test_what_a_run_took_of_its_card(memory: dict[str, Any], bytes_: int | None) -> None:
-    assert index(make_pass(memory=schema.Memory(**memory))).rows[0].on_card == bytes_
+def test_what_a_run_took_of_its_card(memory: dict[str, int], bytes_: int | None) -> None:
+    assert index(make_pass(memory=schema.Memory.model_validate(memory))).rows[0].on_card == bytes_
 
 
 def test_the_index_of_a_card_holds_its_records_alone() -> None:

@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fitcheck
-from fitcheck.cli.buying import runs_on
 from fitcheck.cli.main import main
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
+from fitcheck.models.find import find_model
 from fitcheck.pages.document import check_document
+from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.purchase import offers
 from fitcheck.verdict.report import Assumption, Report
 from fitcheck.verdict.usual_machine import ask
 from fitcheck.verdict.usual_memory import completed, usual_ram
@@ -118,7 +120,7 @@ def test_disk_is_named_with_what_the_files_take() -> None:
 
 def test_check_cards_and_pages_assume_the_same() -> None:
     model = catalog.get(U1)
-    listed = dict(runs_on(U1, list(common_cards()), None, None))
+    listed = {one.card: one for one in offers(common_cards(), [find_model(U1)], Wanted()).fit}
     assert listed
     for card in common_cards()[::4]:
         checked = fitcheck.check(U1, card.slug)
@@ -128,7 +130,7 @@ def test_check_cards_and_pages_assume_the_same() -> None:
         assert document["report"]["machine"]["assumed"] == ["ram"]
         assert document["report"]["cells"][0]["verdict"] == str(checked.best.verdict)
         if card in listed:
-            assert listed[card].machine == checked.machine
+            assert listed[card].reports[0].machine == checked.machine
 
 
 def test_a_default_that_decides_is_in_the_headline() -> None:

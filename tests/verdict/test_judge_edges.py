@@ -245,6 +245,12 @@ class _Fixed:
     def footprint(self, ask: Ask) -> Footprint:
         return self.need
 
+    def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
+        return footprint
+
+    def duration(self, ask: Ask, footprint: Footprint, calibration: object = None) -> None:
+        return None
+
     def platform(self, ask: Ask) -> Support | None:
         return None
 

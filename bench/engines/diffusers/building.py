@@ -80,7 +80,7 @@ class FixedTokenizer:
         self.added_tokens_encoder: dict[str, int] = {}
 
     def __call__(self, text: Any, padding: Any = False, max_length: int | None = None, **_: Any) -> Any:
-        """Token ids, all alike, as many as the real tokenizer pads to."""
+        """Ids and their mask, padded as asked."""
         from transformers import BatchEncoding
 
         rows = 1 if isinstance(text, str) else len(text)

@@ -26,7 +26,7 @@ class PipelineDriver(Driver):
     unheard = frozenset({"free_text_encoder", "reference"})
 
     def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
-        """Everything on the card, a stream of groups where a limit is looked for; a small size where it is tiny."""
+        """No offload, and few steps: what a step takes is what is asked."""
         found: dict[str, Any] = {"mode": "group-leaf-stream" if request.search else "none", "steps": STEPS}
         if request.tiny:
             found["size"] = TINY_SIZE
@@ -35,7 +35,7 @@ class PipelineDriver(Driver):
         return found
 
     def check(self, job: Job) -> None:
-        """Raises InputError for a pipeline, tier or placement that the bench cannot build."""
+        """Refuses what the bench cannot build or fill."""
         recipe(job.model)
         tier = catalog.get(job.model).tier(job.tier)
         if tier is None or tier.format not in FORMATS or "+" in job.tier:
@@ -56,11 +56,11 @@ class PipelineDriver(Driver):
         return ("tiny " if job.tiny else "") + " ".join(words)
 
     def probe_steps(self, job: Job) -> int | None:
-        """Steps of a probe; ``None`` where the run has no more."""
+        """Two steps show the peak."""
         return PROBE_STEPS if job.workload.steps > PROBE_STEPS else None
 
     def build(self, job: Job) -> Engine:
-        """The pipeline's engine; imports torch and diffusers."""
+        """The engine, which imports torch."""
         from bench.engines.diffusers.engine import PipelineEngine
 
         return PipelineEngine(job)

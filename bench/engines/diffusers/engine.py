@@ -91,8 +91,8 @@ class PipelineEngine:
         with torch.no_grad(), clock.watching(pipeline, self.recipe.denoisers):
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
-                generator=generator, output_type="pt", return_dict=False, **_several(work),
-                callback_on_step_end=clock.step,
+                generator=generator, output_type="pt", return_dict=False,
+                callback_on_step_end=clock.step, **_several(work),
                 **({"num_frames": work.frames} if self.recipe.video else {}),
                 **self.recipe.call(self.recipe.text, work.cfg),
             )  # fmt: skip

@@ -71,10 +71,11 @@ def _workload(entry: dict[str, Any], size: list[int], tiny: bool) -> Workload:
     width, height, *frames = size
     if tiny:
         width, height, frames = 128 + 64 * (width > 1024), 128, [5] * len(frames)
-    task = Task.T2V if frames else Task.T2I
-    steps, cfg = int(entry.get("steps", 4)), float(entry.get("cfg", recipe(entry["model"]).cfg))
-    return Workload(task, width, height, steps, cfg,
-                    frames=frames[0] if frames else 1)  # fmt: skip
+    cfg = float(entry.get("cfg", recipe(entry["model"]).cfg))
+    steps = int(entry.get("steps", 4))
+    if frames:
+        return Workload(Task.T2V, width, height, steps, cfg, frames=frames[0])
+    return Workload(Task.T2I, width, height, steps, cfg)
 
 
 class Series:

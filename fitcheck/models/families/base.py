@@ -53,6 +53,20 @@ class Recognized:
     tiers: tuple[Tier, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a list says of a catalog model without making its tiers: ``parameters`` and the day it was ``released``
+    (ISO), ``None`` where not known; ``source`` says where that is from; ``sees`` that it takes images."""
+
+    slug: str
+    name: str
+    tasks: tuple[Task, ...]
+    parameters: int | None = None
+    released: str | None = None
+    source: str = ""
+    sees: bool = False
+
+
 class Family(Protocol):
     """Models that share an architecture's meaning. ``tasks`` are what they are asked to do;
     ``by_rule`` says that the tiers of its catalog follow a tool's rules and are not published files one by one."""
@@ -72,6 +86,11 @@ class Family(Protocol):
     def get(self, slug: str) -> Model:
         """The model of one of ``slugs``."""
         raise KeyError(slug)
+
+    def listed(self) -> Sequence[Listing]:
+        """The models of ``slugs`` as a list needs them. A family with many overrides this, because making every model
+        takes long."""
+        return [_listing(self.get(slug)) for slug in self.slugs()]
 
     def tier_of_file(self, model: Model, path: str | Path) -> Tier:
         """A local GGUF file as a tier of the catalog model. Raises InputError when it is not one."""
@@ -97,6 +116,13 @@ class Family(Protocol):
     def classify(self, table: TensorTable) -> TensorTable | None:
         """The table with roles, layers and branches by the family's own names; ``None`` when they are not its."""
         return None
+
+
+def _listing(model: Model) -> Listing:
+    """Parameters are those of the tier that takes most disk."""
+    largest = max(model.tiers, key=lambda tier: tier.disk_bytes)
+    source = model.sources[0] if model.sources else ""
+    return Listing(model.slug, model.name, model.tasks, largest.tensors.elements, None, source)
 
 
 def printable(value: object) -> str | None:

@@ -178,12 +178,11 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
 
 
 @lru_cache(maxsize=256)
-def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple[int, ...]:
+def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, ...]:
     """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
-    back; the last of each says whether what the call hands out stays."""
+    back."""
     allocator, found = CachingAllocator(), []
-    kept: list[CachedBlock] = []
-    for trace, call, sizes, stays in calls:
+    for trace, call, sizes in calls:
         blocks: list[CachedBlock | None] = []
         share = _shares(dict(sizes))[1]
         for event in trace.call(call, dict(sizes)).shortened(dict(sizes))[0]:
@@ -194,10 +193,9 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, bool], ...]) -> tuple
             elif event.kind == FREE and (block := blocks[event.value]) is not None:
                 allocator.release(block)
                 blocks[event.value] = None
-        left = [block for block in blocks if block is not None]
-        kept += left if stays else []
-        for block in () if stays else left:
-            allocator.release(block)
+        for block in blocks:
+            if block is not None:
+                allocator.release(block)
         found.append(allocator.peak_reserved)
     return tuple(found)
 

@@ -43,8 +43,8 @@ def attention_flops(component: Component, sizes: Mapping[str, int], child: str =
 def _sequence(component: Component, path: str, sizes: Mapping[str, int]) -> int:
     """Queries at a module: tokens of a transformer, cells of a U-Net at its level, of a latent in an autoencoder's
     middle, words of a text encoder."""
-    if component.role != VAE and _levels(component) and (match := _LEVEL.search(path)) is not None:
-        levels = _levels(component) - 1
+    if component.role != VAE and levels_of(component) and (match := _LEVEL.search(path)) is not None:
+        levels = levels_of(component) - 1
         level = {"down": int(match.group(2) or 0), "up": levels - int(match.group(2) or 0)}.get(match.group(1), levels)
         return int(sizes["height"] * sizes["width"] // 4**level)
     if component.role == VAE:
@@ -52,6 +52,6 @@ def _sequence(component: Component, path: str, sizes: Mapping[str, int]) -> int:
     return sizes.get("tokens", sizes.get("text", 0))
 
 
-def _levels(component: Component) -> int:
+def levels_of(component: Component) -> int:
     """Levels of a U-Net; 0 for a transformer."""
     return len(component.config.get("down_block_types", ()))

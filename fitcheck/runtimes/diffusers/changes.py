@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fitcheck.models.families.pipeline.architecture import VAE, PipelineArchitecture
+from fitcheck.models.families.pipeline.tiers import unreadable
 from fitcheck.models.workload import Product
 from fitcheck.runtimes.base import Ask, Change, Placement
 from fitcheck.runtimes.diffusers.offloading import MODES, TILING, offload_of
+from fitcheck.runtimes.diffusers.support import proven
 from fitcheck.runtimes.diffusers.tiling import tile_of
 from fitcheck.runtimes.imagined import without_display
 
 SMALL_SIDE = 1024
+# of a tier's bytes, so that advice goes in steps that matter
+_CLEARLY = 0.94
 
 
 def changes(ask: Ask) -> Iterator[Change]:
@@ -21,9 +25,17 @@ def changes(ask: Ask) -> Iterator[Change]:
     yield from _lighter_modes(ask)
     yield from without_display(ask)
     yield from _lighter_work(ask)
-    current = ask.tier.tensors.nbytes
+    yield from _smaller_tiers(ask)
+
+
+def _smaller_tiers(ask: Ask) -> Iterator[Change]:
+    """Published tiers that the mode is known to move, each clearly smaller than the one before."""
+    current, mode = ask.tier.tensors.nbytes, ask.placement.mode
     for tier in sorted(ask.model.tiers, key=lambda tier: -tier.tensors.nbytes):
-        if tier.published and tier.tensors.nbytes < current:
+        if not tier.published or mode not in proven(tier, (mode,)) or unreadable(tier) is not None:
+            continue
+        if tier.tensors.nbytes < _CLEARLY * current:
+            current = tier.tensors.nbytes
             yield Change(f"tier {tier.name}", replace(ask, tier=tier))
 
 

@@ -17,7 +17,7 @@ from fitcheck.runtimes.diffusers.activations import Made, made_by, reserved_in_t
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
-from fitcheck.runtimes.diffusers.stages import ENCODE, Stage, stages_of
+from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import Weights, weights_of
 from fitcheck.units import Interval
@@ -56,9 +56,10 @@ class Laid:
         return self.allocated(end) + self.held.segments - self.held.resident
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """What the estimate laid out, for the duration and the details."""
+    """What the estimate laid out, for the duration and the details; told apart by identity, so that it is quick to
+    look up."""
 
     stages: tuple[Laid, ...]
 
@@ -123,13 +124,18 @@ def least_of(footprint: Footprint) -> Footprint:
 
 
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
-    kept = 0
-    for one in held(arch, tier, offload, stages):
-        weights = weights_of(tier, one.stage.component)
-        made = made_by(one.stage, weights)
-        yield Laid(one, made, kept + _joined(one.stage, made) + _upcast(one.stage, weights), tier)
-        if one.stage.phase == ENCODE and made is not None:
-            kept += made.outputs
+    """The stages with what lies beside them. Of what encoders hand out the pipeline keeps what it hands to the
+    denoiser: that is an input of the denoiser's calls, and still there while the result is decoded."""
+    found = [(one, weights_of(tier, one.stage.component)) for one in held(arch, tier, offload, stages)]
+    made = [made_by(one.stage, weights) for one, weights in found]
+    handed = max(
+        (one.inputs for one, stage in zip(made, stages, strict=True) if one and stage.phase == DENOISE), default=0
+    )
+    encoded = 0
+    for (one, weights), makes in zip(found, made, strict=True):
+        kept = {ENCODE: min(encoded, handed), DECODE: handed}.get(one.stage.phase, 0)
+        yield Laid(one, makes, kept + _joined(one.stage, makes) + _upcast(one.stage, weights), tier)
+        encoded += makes.outputs if makes is not None else 0
 
 
 def _joined(stage: Stage, made: Made | None) -> int:
@@ -194,11 +200,7 @@ def _held_back(one: Laid, cached: int) -> int:
 def _in_turn(laid: tuple[Laid, ...]) -> tuple[int, ...]:
     """Bytes held after each stage where the cache is never emptied."""
     calls = [traced_call(one.stage) for one in laid]
-    found = iter(
-        reserved_in_turn(
-            tuple((*call, one.stage.phase == ENCODE) for one, call in zip(laid, calls, strict=True) if call is not None)
-        )
-    )
+    found = iter(reserved_in_turn(tuple(call for call in calls if call is not None)))
     return tuple(0 if call is None else next(found) for call in calls)
 
 

@@ -90,6 +90,22 @@ def _denoiser(row: Mapping[str, str], ask: Ask) -> Iterator[Figure]:
         alone.alone / GIB,
         float(row["peak_gib"]),
     )
+    yield from _one_forward(row, ask, footprint.layout)
+
+
+def _one_forward(row: Mapping[str, str], ask: Ask, layout: Layout) -> Iterator[Figure]:
+    """Seconds of one forward with everything on the card."""
+    offload, gpu = offload_of(ask.placement), ask.card
+    if not offload.resident or not row["seconds"]:
+        return
+    alone = replace(layout, stages=tuple(one for one in layout.stages if one.stage.phase == DENOISE)[:1])
+    found = seconds(alone, ask.tier, offload, gpu.card, gpu.link)
+    if found is None or found.seconds is None:
+        return
+    span = found.seconds
+    name = f"{row['model']} {row['precision_quant']}"
+    taken = float(row["seconds"])
+    yield Figure(row["source"], name, "denoiser alone, seconds", "s", span.best, taken, span.low, span.high)
 
 
 def _seconds(row: Mapping[str, str], ask: Ask) -> Iterator[Figure]:

@@ -113,6 +113,8 @@ class _Card:
         if self._offload.by_component:
             self._exchange(stage.component.name)
         weights = weights_of(self._tier, stage.component)
+        if stage.child and stage.component.dtype == "fp32" != stage.component.stored:
+            self._upcast(stage.component.name, weights)
         moving = _Moving(self._allocator, self._offload, stage, weights)
         call = found.call(stage.call, stage.sizes)
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
@@ -171,6 +173,16 @@ class _Card:
         self._components[name] = [self._allocator.allocate(size) for size in sizes]
         if weights.buffers:
             self._components[name].append(self._allocator.allocate(weights.buffers))
+
+    def _upcast(self, name: str, weights: Weights) -> None:
+        """An autoencoder in 16 bit is cast to 32 for the call, tensor by tensor."""
+        there = self._components.get(name)
+        if there is None:
+            return
+        for position, size in enumerate(size for leaf in weights.leaves for size in leaf.sizes):
+            wide = self._allocator.allocate(2 * size)
+            self._allocator.release(there[position])
+            there[position] = wide
 
     def _exchange(self, name: str) -> None:
         """accelerate's hook: the component before in the sequence goes, with the cache; this one comes whole."""

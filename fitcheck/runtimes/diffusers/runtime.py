@@ -13,7 +13,7 @@ from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.workload import Task
+from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Runtime, Support, Wanted
 from fitcheck.runtimes.diffusers import changes, commands, support
@@ -25,22 +25,31 @@ from fitcheck.runtimes.diffusers.offloading import (
     NAME,
     NONE,
     SEQUENTIAL,
+    Offload,
     offload_of,
     placement_of,
     policy_of,
     recorded_placement,
 )
 from fitcheck.runtimes.diffusers.options import PipelineOptions
-from fitcheck.runtimes.diffusers.seconds import seconds
+from fitcheck.runtimes.diffusers.seconds import seconds, timing
 from fitcheck.runtimes.diffusers.workloads import check_options, modes_of, workload_for
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
 
-# The estimator is pure, and a site asks for the same footprint on hundreds of cards.
-_estimate = lru_cache(maxsize=4096)(estimate)
+
+# The estimator is pure, and a site asks for the same footprint on hundreds of cards; model and tier are quick to hash.
+@lru_cache(maxsize=4096)
+def _estimate(
+    model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, bench: bool
+) -> Footprint:
+    return estimate(_architecture(model, tier), tier, workload, offload, capability, bench=bench)
+
+
 # beside many tiers, one mode of each kind
 _FEW = (NONE, MODEL, "group-leaf-stream", SEQUENTIAL)
 _NOTHING = Interval.exactly(0)
@@ -53,6 +62,7 @@ class Diffusers(Runtime):
     name = NAME
     families = ("pipeline",)
     options = PipelineOptions
+    needs_card = True
     modes: ClassVar[Mapping[str, str]] = {
         "none": "all weights on the card",
         "model": "one component at a time (enable_model_cpu_offload)",
@@ -80,14 +90,8 @@ class Diffusers(Runtime):
     def footprint(self, ask: Ask) -> Footprint:
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
         capability = measured_capability(ask.card.card.compute_capability) if ask.machine.gpus else None
-        found = _estimate(
-            architecture_of(ask),
-            ask.tier,
-            ask.workload,
-            offload_of(ask.placement),
-            capability,
-            bench=ask.process.bench,
-        )
+        offload = offload_of(ask.placement)
+        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, ask.process.bench)
         if ask.machine.gpus and ask.card.card.unified_memory:
             memory = found.cards[0]
             both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
@@ -105,9 +109,18 @@ class Diffusers(Runtime):
         gpu = ask.card
         return seconds(footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration)
 
+    def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
+        """Every call by what it computes, dequantizes, launches and copies."""
+        layout = self.footprint(ask).layout
+        assert isinstance(layout, Layout)
+        if not ask.machine.gpus:
+            return {}
+        found = timing(layout, ask.tier, offload_of(ask.placement), ask.card.card, ask.card.link, links)
+        return {} if found is None else {WHOLE: found}
+
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch, diffusers and the card allow of the placement and the tier."""
-        return support.platform(ask, architecture_of(ask), offload_of(ask.placement), self.footprint(ask))
+        return support.platform(ask, architecture_of(ask), offload_of(ask.placement), lambda: self.footprint(ask))
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""

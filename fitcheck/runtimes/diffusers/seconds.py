@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
@@ -12,15 +14,17 @@ from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.activations import Made
+from fitcheck.runtimes.diffusers.attention import levels_of
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import Weights, weights_of
 from fitcheck.speed.duration import Duration
-from fitcheck.speed.overlap import duration_of
+from fitcheck.speed.overlap import duration_of, timing_of
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 from fitcheck.speed.rates import Calibration
+from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
 
 # bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
@@ -35,27 +39,47 @@ def seconds(
     """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced."""
     if layout.untraced:
         return None
-    plan = tuple(passes(layout, tier, offload, _back()))
-    pinned = offload.stream and not offload.low_cpu_mem
-    found = duration_of(plan, card, link, pinned=pinned, calibration=calibration)
+    plan, moved = _plan(layout, tier, offload)
+    found = duration_of(plan, card, link, pinned=_is_pinned(offload), calibration=calibration)
     if found is None:
         return None
-    # there a byte that comes back counts as several; what moved is told in bytes
-    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in passes(layout, tier, offload, 1.0))
     found = replace(found, amounts=(("streamed", moved),))
     if found.seconds is None:
         return found
     return replace(found, seconds=_widened(found.seconds, tier, offload, calibrated=_is_calibrated(calibration)))
 
 
+def timing(
+    layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, links: Calibration | None = None
+) -> Timing | None:
+    """What the seconds are made of at the best estimate; ``None`` where they are not known."""
+    if layout.untraced:
+        return None
+    return timing_of(_plan(layout, tier, offload)[0], card, link, pinned=_is_pinned(offload), calibration=links)
+
+
+def _is_pinned(offload: Offload) -> bool:
+    return offload.stream and not offload.low_cpu_mem
+
+
+@lru_cache(maxsize=4096)
+def _plan(layout: Layout, tier: Tier, offload: Offload) -> tuple[tuple[Pass, ...], int]:
+    """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
+    plain = passes(layout, tier, offload, 1.0)
+    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
+    return tuple(passes(layout, tier, offload, _back())), moved
+
+
 def _is_calibrated(calibration: Calibration | None) -> bool:
-    return calibration is not None and calibration.ratio("seconds") is not None
+    return calibration is not None and calibration.ratio(WHOLE) is not None
 
 
 def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:
-    """The interval of the card's rates with what else is not known."""
+    """The interval of the card's rates with what else is not known; records say what it is all in all."""
+    if calibrated:
+        return span
     table = load(ROOM, "seconds")
-    wide = [] if calibrated else [table["formats"].get(tier.format, table["unfitted"])]
+    wide = [table["formats"].get(tier.format, table["unfitted"])]
     if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
         wide.append(table["travelling"])
     low, high = span.low, span.high
@@ -126,7 +150,14 @@ def _work(made: Made, weights: Weights, component: Component, groups: int) -> Wo
         packed += cost.kernels
     traffic += _CAST_TRAFFIC * weights.cast
     table = load(ROOM, "seconds")
-    slower = table["convolutions"]["factor"][component.dtype] if component.role == VAE else _PRECISION[component.dtype]
+    slower = _slowness(component, table["convolutions"])
     matrix, attention = slower * (made.flops - made.attention), _PRECISION[component.dtype] * made.attention
     kernels = made.kernels + table["group"]["kernels"] * groups
     return Work(matrix, attention, table["elementwise"]["share"] * made.traffic, traffic, kernels, packed)
+
+
+def _slowness(component: Component, table: dict[str, Any]) -> float:
+    """How much longer an operation takes than one of a matrix product in 16 bit."""
+    if component.role == VAE:
+        return float(table["factor"][component.dtype])
+    return _PRECISION[component.dtype] * (table["unet"]["factor"] if levels_of(component) else 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from fitcheck.data_files import load
 from fitcheck.memory.footprint import Footprint
@@ -19,8 +19,10 @@ from fitcheck.runtimes.diffusers.weights import weights_of
 from fitcheck.runtimes.torch_platform import torch_support
 
 
-def platform(ask: Ask, arch: PipelineArchitecture, offload: Offload, footprint: Footprint) -> Support | None:
-    """The first of what speaks against it, gravest first; ``footprint`` is what amounts say."""
+def platform(
+    ask: Ask, arch: PipelineArchitecture, offload: Offload, footprint: Callable[[], Footprint]
+) -> Support | None:
+    """The first of what speaks against it, gravest first; ``footprint`` gives what amounts say."""
     vendors = load(ROOM, "support")["vendors"]
     card = ask.card.card
     row = vendors.get(card.vendor, vendors["other"])
@@ -92,7 +94,7 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
     return None
 
 
-def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Footprint) -> Support | None:
+def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
     missing = [
         one.name for one in arch.components if one.role in (DENOISER, VAE) and trace_of(one.trace, one.dtype) is None
     ]
@@ -101,4 +103,4 @@ def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Footprint) -> Sup
     what = " and ".join(f"the {one}" for one in missing)
     verb = "makes beside its" if len(missing) == 1 else "make beside their"
     reason = f"What {what} of {ask.model.name} {verb} weights has not been traced: the sizes are lower bounds."
-    return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=least_of(footprint))
+    return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=least_of(footprint()))

@@ -54,6 +54,10 @@ class Event:
     path: str = ""
 
 
+# repeats of a loop that a shortened call keeps at its beginning and at its end
+_FIRST_STEPS, _LAST_STEPS = 2, 3
+
+
 class Call:
     """One method of a component: ``forward``, ``decode`` or ``encode``."""
 
@@ -87,22 +91,30 @@ class Call:
             return range(0)
         return range(self._repeat["first"], {**_DEFAULTS, **sizes}[self._repeat["variable"]])
 
-    def _codes(self, sizes: Mapping[str, int]) -> Iterator[tuple[list[int], int, list[int]]]:
-        """(packed events, where in them to begin, bytes by polynomial), a stretch at a time."""
+    def _codes(
+        self, sizes: Mapping[str, int], without: frozenset[int] = frozenset()
+    ) -> Iterator[tuple[list[int], int, list[int]]]:
+        """(packed events, where in them to begin, bytes by polynomial), a stretch at a time; of repeats ``without`` no
+        events and no bytes, but the number of allocations."""
         values = self.values(sizes)
         if self._repeat is None:
             yield self._packed, 0, values
             return
         at, until = self._repeat["from"], self._repeat["until"]
         yield self._packed[:at], 0, values
+        inside = self._packed[at:until]
+        each = sum(code & 3 == ALLOCATE for code in inside)
         for step in self._steps(sizes):
-            yield self._packed[at:until], at, self.values(sizes, step)
+            yield ([], each, []) if step in without else (inside, at, self.values(sizes, step))
         yield self._packed[until:], until, values
 
-    def events(self, sizes: Mapping[str, int]) -> Iterator[Event]:
-        """Everything in order."""
+    def events(self, sizes: Mapping[str, int], without: frozenset[int] = frozenset()) -> Iterator[Event]:
+        """Everything in order, but for the repeats ``without``; allocations keep their numbers."""
         made, stack = 0, []
-        for codes, _, values in self._codes(sizes):
+        for codes, at, values in self._codes(sizes, without):
+            if not values:
+                made += at
+                continue
             for code in codes:
                 kind, value = code & 3, code >> 2
                 if kind == ALLOCATE:
@@ -123,7 +135,7 @@ class Call:
         """``events`` with long runs of equal blocks cut to a few, in which the same bytes are alive, and the number of
         allocations that were left out. Numbers of allocations count what is left."""
         if self._repeat is not None:
-            return list(self.events(sizes)), 0
+            return self._fewer_steps(sizes)
         values, found, stack = self.values(sizes), [], list[str]()
         made, cuts = 0, iter(self._cuts)
         cut = next(cuts, None)
@@ -151,6 +163,19 @@ class Call:
             else:
                 found.append(Event(LEAVE, path=stack.pop()))
         return found, sum(count for _, count in gone)
+
+    def _fewer_steps(self, sizes: Mapping[str, int]) -> tuple[list[Event], int]:
+        """The first repeats and the last: a repeat leaves as many tensors as it finds, the last the largest."""
+        assert self._repeat is not None
+        steps = list(self._steps(sizes))
+        skipped = steps[_FIRST_STEPS:-_LAST_STEPS]
+        inside = self._packed[self._repeat["from"] : self._repeat["until"]]
+        each = sum(code & 3 == ALLOCATE for code in inside)
+        before = sum(code & 3 == ALLOCATE for code in self._packed[: self._repeat["from"]])
+        first, gone = before + each * len(steps[:_FIRST_STEPS]), each * len(skipped)
+        found = list(self.events(sizes, frozenset(skipped)))
+        late = (event.kind == FREE and event.value >= first for event in found)
+        return [Event(FREE, event.value - gone) if is_ else event for event, is_ in zip(found, late, strict=True)], gone
 
     @cached_property
     def _cuts(self) -> tuple[tuple[int, int, int], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
 
@@ -104,8 +104,14 @@ def weights_of(tier: Tier, component: Component) -> Weights:
     """The component's weights in a tier."""
     table = tier.tensors
     if isinstance(table, PipelineTable):
-        return _catalog_weights(component, table.scheme_of(component.name))
+        return _catalog_weights(_nameless(component), table.scheme_of(component.name))
     return _tier_weights(tier, component)
+
+
+@lru_cache(maxsize=1024)
+def _nameless(component: Component) -> Component:
+    """Two experts have the same weights by different names."""
+    return replace(component, name="")
 
 
 @lru_cache(maxsize=1024)

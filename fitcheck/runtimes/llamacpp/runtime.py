@@ -215,6 +215,11 @@ class LlamaCpp(Runtime):
         """Model, tier, era of the build and the options that decide seconds."""
         return recorded.alike(ask, architecture_of(ask).layers)
 
+    def holds_alike(self, ask: Ask, other: Ask) -> bool:
+        """With caches for as many tokens and sequences; a benchmark reserves what its tests fill."""
+        one, two = (arguments_of(each.placement, each.workload) for each in (ask, other))
+        return (one.padded_context, one.slots) == (two.padded_context, two.slots)
+
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Seconds a token of the prompt and of the answer."""
         return recorded.timings(ask, estimate_of(ask))

@@ -70,7 +70,7 @@ def estimate(
         left_out=device.left_out,
     )
     reserved = allocator.reserved(allocated, cell)
-    beside = context(device.compute_capability, second_stream=bool(placement.prefetch))
+    beside = context(device.compute_capability, second_stream=bool(placement.prefetch), nvidia=device.nvidia)
     required = allocator.required(allocated, reserved, cell)
     memory = CardMemory(laid_out, allocated, reserved, card=reserved + beside, required=required + beside)
     return Footprint(

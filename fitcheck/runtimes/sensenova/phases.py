@@ -55,6 +55,11 @@ class CardView:
     driver: str = "NVIDIA"
     left_out: str = ""
 
+    @property
+    def nvidia(self) -> bool:
+        """Whether CUDA runs on it."""
+        return self.driver in ("NVIDIA", "Windows")
+
 
 def _keeps_prefix_weights(workload: Workload) -> bool:
     """Phase-aware offload evicts embedding and head for denoising only in tasks that do not return to text."""

@@ -32,7 +32,8 @@ def published_rows() -> Iterator[Measured]:
             continue
         size = f"{raw['width']}x{raw['height']} {raw['steps']} steps cfg {raw['cfg']}"
         model = raw["model"].removeprefix("SenseNova-")
-        name = (raw["gpu"], model, _revision(raw), raw["task"], size, raw["attn_backend"], raw["vram_mode"])
+        card = _CARDS[raw["gpu"]]
+        name = (card, model, _revision(raw), raw["task"], size, raw["attn_backend"], raw["vram_mode"])
         yield Measured(
             source=raw["source"],
             name=" ".join(name),
@@ -44,7 +45,7 @@ def published_rows() -> Iterator[Measured]:
             fitted=_named(raw["note"], "fits"),
             levels=_named(raw["note"], "levels"),
             widens=_named(raw["note"], "widens"),
-            machine=raw["gpu"],
+            machine=card,
             inferred_text="fit." in raw["note"],
         )
 

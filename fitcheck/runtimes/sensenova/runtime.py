@@ -291,7 +291,7 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
         flash_attention=ask.placement.get("attention") == "flash",
         warm=ask.process.warm,
         host_bound=host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, gpu.card),
-        driver=_driver(ask) if streaming.prefetch else "NVIDIA",
+        driver=_driver(ask) if streaming.prefetch or gpu.card.vendor != "NVIDIA" else "NVIDIA",
         left_out=ask.process.left_out,
     )
 

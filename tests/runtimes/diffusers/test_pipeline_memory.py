@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -24,6 +26,7 @@ from fitcheck.runtimes.diffusers.published import figures, measured, rows
 from fitcheck.runtimes.diffusers.tiling import decoded, tile_of
 from fitcheck.runtimes.diffusers.workloads import workload_for
 from fitcheck.units import GIB
+from fitcheck.verdict.accuracy import AccuracyRow, recorded_rows
 from fitcheck.verdict.check import check
 from tests.runtimes.diffusers.test_pipeline_placement import pipeline, plain
 
@@ -63,6 +66,28 @@ def test_published_rows_of_a_stated_metric_are_met() -> None:
     assert sum(inside) >= 0.9 * len(inside)
 
 
+def recorded(quantity: str, *models: str) -> list[AccuracyRow]:
+    """Records of the repository beside the estimate, of pipelines that no constant of memory rests on."""
+    rows = _recorded()
+    return [row for row in rows if row.quantity == quantity and row.model in models]
+
+
+@cache
+def _recorded() -> list[AccuracyRow]:
+    return recorded_rows(Path(__file__).parents[3] / "results")
+
+
+def test_records_of_models_that_nothing_was_fitted_on() -> None:
+    """Z-Image and FLUX.2 klein on an H100: the bar is a median of 3 %, none beyond 8 %; 6 % for what is reserved."""
+    for quantity, middle, worst in (("allocated", 0.01, 0.04), ("reserved", 0.03, 0.08)):
+        rows = recorded(quantity, "z-image-turbo", "flux.2-klein-9b")
+        if not rows:
+            pytest.skip("no records of these pipelines here")
+        assert median(abs(row.error) for row in rows) <= middle
+        assert max(abs(row.error) for row in rows) <= worst
+        assert sum(row.covered for row in rows) >= 0.9 * len(rows)
+
+
 def test_denoisers_alone_take_what_was_measured() -> None:
     """Nothing is fitted here: traced activations and counted weights beside max_memory_allocated on an L40S."""
     alone = [one for one in figures() if one.quantity == "denoiser alone, allocated"]
@@ -92,7 +117,7 @@ def test_phases_of_flux() -> None:
     assert resident.pop() / GIB == pytest.approx(31.438, rel=0.001)
     denoise = next(phase for phase in found.phases if phase.name == "denoise")
     # 463.5 MiB at 1024x1024 with 512 text tokens, and what the call is handed
-    assert (denoise.activations / 2**20) == pytest.approx(463.5 + 4.5 + 4.1, abs=4)
+    assert (denoise.activations / 2**20) == pytest.approx(463.5 + 4.5, abs=1)
 
 
 def test_modes_take_less_in_their_order() -> None:

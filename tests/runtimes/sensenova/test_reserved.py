@@ -147,6 +147,9 @@ def test_the_context_of_an_unknown_card_is_wider_than_that_of_a_measured_one() -
     assert other.low < hopper.low
     assert other.high - other.low > hopper.high - hopper.low
     assert context((9, 0), second_stream=True).best > hopper.best
+    vendor = context(None, second_stream=False, nvidia=False)
+    assert vendor.low < other.low
+    assert vendor.high > 2 * other.high
 
 
 def test_what_replays_were_off_names_its_rows() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from fitcheck.errors import InputError, NotModelledError
 from fitcheck.models.companions import Companion, companion_of
-from fitcheck.models.families.base import Family, Found, ReadTier, Recognized, printable
+from fitcheck.models.families.base import Family, Found, Listing, ReadTier, Recognized, printable
 from fitcheck.models.families.language import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.config import architecture_from_config
 from fitcheck.models.families.language.kinds import kind_of_file
-from fitcheck.models.families.language.known import known_language_models, language_entry
+from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.families.language.names import AmbiguousNameError
@@ -27,6 +28,7 @@ COMPANIONS = (PROJECTOR, "adapter", "control vector")
 CONVERTED = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M")
 # a converted file holds other tensors than the checkpoint when their counts differ by more than this
 SAME_WEIGHTS = 0.02
+_SIZE = re.compile(r"-(\d{1,4}(?:\.\d)?)b(?:-|$)")
 
 
 class Language(Family):
@@ -43,6 +45,10 @@ class Language(Family):
     def get(self, slug: str) -> Model:
         """The model from its published config. Raises ModelError for a slug that the catalog lacks."""
         return catalog.model_of(language_entry(slug))
+
+    def listed(self) -> list[Listing]:
+        """Straight from the data file: no tier is sized for it."""
+        return [_listing(language_entry(slug)) for slug in self.slugs()]
 
     def named(self, text: str) -> Model | None:
         """By words of a model's names, in any order. Raises AmbiguousNameError where several models have them."""
@@ -209,6 +215,27 @@ def _conversion_notes(config: Mapping[str, object], architecture: LanguageArchit
             f"{expected:,}: only the latter are converted."
         )
     return notes
+
+
+def _listing(entry: LanguageEntry) -> Listing:
+    """An entry as a list shows it. Where the hub's count is not recorded, the count in the model's name stands in, else
+    the model's shape gives it."""
+    source = f"{entry.source}, looked up {entry.looked_up}"
+    return Listing(
+        entry.slug,
+        entry.name,
+        Language.tasks,
+        entry.parameters or _named_size(entry.slug) or catalog.model_of(entry).tiers[0].tensors.elements,
+        entry.released,
+        source,
+        entry.projector,
+    )
+
+
+def _named_size(slug: str) -> int | None:
+    """``27_000_000_000`` of ``gemma-3-27b``: the first size in a name, which is that of all its parameters."""
+    found = _SIZE.search(slug)
+    return None if found is None else round(float(found[1]) * 1e9)
 
 
 FAMILY = Language()

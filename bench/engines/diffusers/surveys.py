@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.engines.diffusers.recipes import Part, Recipe
+from bench.engines.diffusers.traced import Traced
 from bench.tracing.packing import Loop
-from bench.tracing.pipelines import Traced
 from bench.tracing.recorder import Recording
 
 Term = tuple[int, ...]

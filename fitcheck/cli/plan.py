@@ -1,0 +1,123 @@
+"""``fitcheck plan``: what a model needs, which cards give it, and what to change of the machine that is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fitcheck.cli.asked_machine import JsonOption, MaxSecondsOption, MinSpeedOption, RamOption
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.plan import Need, Plan
+    from fitcheck.verdict.purchase import Offer
+
+NEEDS = ("tier", "card GiB to fit", "to run", "system GiB", "disk GB", "mode")
+SHOWN = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Adds ``fitcheck plan``."""
+
+    @app.command()
+    def plan(
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="What `fitcheck check` takes.")],
+        task: Annotated[str | None, typer.Option("--task", help="What the model is asked to do.")] = None,
+        tier: Annotated[str | None, typer.Option("--tier", "-t", help="Tiers, comma separated.")] = None,
+        have: Annotated[
+            list[str] | None, typer.Option("--have", help="The card that is there, like 'RTX 3060 12GB'; repeatable.")
+        ] = None,
+        ram: RamOption = None,
+        budget: Annotated[str | None, typer.Option("--budget", help="For cards at most, like 700USD.")] = None,
+        min_speed: MinSpeedOption = None,
+        max_seconds: MaxSecondsOption = None,
+        prices: Annotated[Path | None, typer.Option("--prices", help="CSV file: card,usd,date.")] = None,
+        offline: Annotated[bool, typer.Option("--offline", help="Use no network.")] = False,
+        json_: JsonOption = False,
+    ) -> None:
+        """What to buy for a model: least memory by tier and mode, the cards that do it, what to change of yours."""
+        from fitcheck.cli.asked_machine import Said, records_for
+        from fitcheck.cli.options import split
+        from fitcheck.hardware.catalog import common_cards
+        from fitcheck.hardware.prices import parse_dollars, priced, read_prices
+        from fitcheck.models.find import find_model
+        from fitcheck.runtimes.base import Wanted
+        from fitcheck.units import parse_memory
+        from fitcheck.verdict.plan import plan as planned
+
+        wanted = Wanted(task, split(tier), None, (), min_speed, max_seconds)
+        most = None if budget is None else parse_dollars(budget, "--budget")
+        own = {} if prices is None else read_prices(prices)
+        machine = Said(tuple(have), ram).machine() if have else None
+        found = planned(
+            find_model(model, tiers=wanted.tiers, offline=offline),
+            [priced(card, own) for card in common_cards()],
+            wanted,
+            records_for(*([machine] if machine else [])),
+            have=machine,
+            ram=None if ram is None else parse_memory(ram, "--ram"),
+            budget=most,
+        )
+        if json_:
+            print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        else:
+            tell(found)
+
+
+def tell(found: Plan) -> None:
+    """Print needs, changes and cards, each as a table; what is left out and why goes to stderr."""
+    from fitcheck.cli.listing import show
+
+    if found.now is not None:
+        print(found.now.answer)
+        _tell_steps(found)
+    print("needs")
+    show(NEEDS, [_need(one) for one in found.needs])
+    for title, group in (("cards", found.cards.fit), ("price unknown", found.cards.unpriced)):
+        if group:
+            print(title)
+            show(("card", "USD", "verdict", "tier", "speed", "mode"), [_offer(one) for one in group[:SHOWN]])
+            if len(group) > SHOWN:
+                print(f"  and {len(group) - SHOWN} more; --json lists all")
+    if found.cards.unknown:
+        print(f"verdict unknown: {', '.join(one.name for one in found.cards.unknown)}")
+    print(
+        f"{found.cards.count} cards and pairs were asked, each beside its usual system memory unless --ram says it; "
+        f"{len(found.cards.dearer)} cost more than asked, {len(found.cards.lacking)} do not run it. Prices are what "
+        "was asked at launch.",
+        file=sys.stderr,
+    )
+
+
+def _tell_steps(found: Plan) -> None:
+    from fitcheck.cli.listing import show, speed
+
+    if not found.steps:
+        free = found.now is not None and found.now.best.verdict.rank == 0
+        print("Nothing needs to change." if free else "No single change within the budget betters it.")
+        return
+    print("changes, cheapest first")
+    rows = [
+        [step.words, _dollars(step.price), str(step.verdict), step.report.best.tier.name, speed(step.report.best)]
+        for step in found.steps[:SHOWN]
+    ]
+    show(("change", "USD", "verdict", "tier", "speed"), rows)
+
+
+def _dollars(price: float | None) -> str:
+    return "unknown" if price is None else f"{price:,.0f}"
+
+
+def _need(one: Need) -> list[str]:
+    amounts = [f"{value / 2**30:.1f}" for value in (one.fits, one.runs, one.host)]
+    return [one.tier, *amounts, f"{one.disk / 1e9:.1f}", one.mode]
+
+
+def _offer(one: Offer) -> list[str]:
+    from fitcheck.cli.listing import speed
+
+    cell = one.worst.best
+    return [one.name, _dollars(one.price), str(one.verdict), cell.tier.name, speed(cell), cell.placement.mode]

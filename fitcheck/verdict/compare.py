@@ -1,0 +1,91 @@
+"""Machines side by side on the same models: each cell is the report of ``check``, and what it costs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fitcheck.hardware.card import Sourced
+from fitcheck.hardware.machine import Machine
+from fitcheck.models.find import Identified
+from fitcheck.records.evidence import Index
+from fitcheck.runtimes.base import Wanted
+from fitcheck.verdict.check import check
+from fitcheck.verdict.ranking import summary_json
+from fitcheck.verdict.report import Report
+
+SCHEMA = "fitcheck.compare/1"
+HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One model on one machine. ``price`` in US dollars and ``watts`` are of all its cards, ``None`` where one is not
+    known."""
+
+    report: Report
+    price: float | None
+    watts: float | None
+
+    @property
+    def price_per_hourly(self) -> float | None:
+        """US dollars of cards for each image an hour, or for each token a second; ``None`` where price or speed is not
+        known or it does not run."""
+        best = self.report.best
+        rate = best.rate("generation")
+        if self.price is None or best.verdict.rank >= 2:
+            return None
+        if best.workload.task.read_along:
+            return None if rate is None else self.price / rate.best
+        return None if best.seconds is None else self.price * best.seconds.best / (best.workload.batch * HOUR)
+
+    def to_json(self) -> dict[str, Any]:
+        """The headline cell's main figures with the machine's costs; unknown is null."""
+        machine = self.report.machine
+        return {
+            "model": self.report.model.slug,
+            "cards": [gpu.card.slug for gpu in machine.gpus],
+            "ram": machine.ram_total,
+            **summary_json(self.report),
+            "price_usd": self.price,
+            "watts": self.watts,
+            "price_usd_per": self.price_per_hourly,
+            "per": "token/s" if self.report.workload.task.read_along else "image/h",
+        }
+
+
+def compare(
+    models: Sequence[Identified],
+    machines: Sequence[Machine],
+    wanted: Wanted,
+    index: Index | None = None,
+    *,
+    prices: Mapping[str, Sourced] | None = None,
+) -> list[Compared]:
+    """Every model on every machine, in the order given, models first. Raises InputError."""
+    return [
+        Compared(
+            check(found.model, machine, wanted, tiers=found.tiers, index=index, advise=False),
+            price_of(machine, prices or {}),
+            watts_of(machine),
+        )
+        for found in models
+        for machine in machines
+    ]
+
+
+def price_of(machine: Machine, prices: Mapping[str, Sourced]) -> float | None:
+    """US dollars of all cards: from ``prices``, else the launch prices; ``None`` where one is not known."""
+    found = [prices.get(gpu.card.slug) or gpu.card.launch_price_usd for gpu in machine.gpus]
+    return _sum([None if one is None else one.value for one in found])
+
+
+def watts_of(machine: Machine) -> float | None:
+    """Board power of all cards; ``None`` where one is not known."""
+    return _sum([gpu.card.power_watts for gpu in machine.gpus])
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) and known else None

@@ -1,0 +1,71 @@
+"""Which records say anything of a question. Light: what they say is worked out where there are any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fitcheck.errors import InputError
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.machine import Machine
+from fitcheck.models.model import Model
+from fitcheck.records.evidence import Index
+from fitcheck.records.run import Run
+from fitcheck.records.sampling import LOOKED_AT, spread, varied
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Ask
+from fitcheck.speed.rates import Calibration
+
+if TYPE_CHECKING:
+    from fitcheck.verdict.evidence import Known
+
+MOST_BORROWED = 12  # runs of other cards of the architecture
+
+
+def known_of(index: Index | None, machine: Machine) -> Known | None:
+    """The records of the machine's cards, where it has one kind of them; ``None`` where nothing is known of it."""
+    slugs = {gpu.card.slug for gpu in machine.gpus}
+    if index is None or len(slugs) != 1:
+        return None
+    card = machine.gpus[0].card
+    own, borrowed = index.of(card.slug), _relatives(index, card)
+    if not own.rows and not own.links and not borrowed:
+        return None
+    here = max((run for run in own.rows if run.own), key=lambda run: (run.created, run.id), default=None)
+    from fitcheck.verdict.evidence import Known
+
+    return Known(card, own, here.machine if machine.detected and here is not None else None, borrowed)
+
+
+def concerning(index: Index, card: Card, model: Model) -> Index:
+    """The records that can say anything of ``model`` on ``card``: those of runtimes that run it, on this card and on
+    others of its architecture."""
+    own, borrowed = index.of(card.slug), _relatives(index, card)
+    rows = tuple(run for run in (*own.rows, *borrowed) if run.cell.runtime in model.runtimes)
+    return Index(rows, own.links)
+
+
+def calibration_of(ask: Ask, index: Index) -> Calibration:
+    """What the records of an index change in the predicted seconds of one cell."""
+    known, runtime = known_of(index, ask.machine), registry.get(ask.placement.runtime)
+    return Calibration() if known is None else known.of(runtime, ask, runtime.footprint(ask))[1]
+
+
+def _relatives(index: Index, card: Card) -> tuple[Run, ...]:
+    """Some finished runs of other cards of the same architecture."""
+    found: dict[str, list[Run]] = {}
+    for run in spread(index.rows, LOOKED_AT * 20):
+        found.setdefault(run.card, []).append(run)
+    related = [slug for slug in sorted(found) if slug != card.slug and _related(slug, card)]
+    chosen = [run for slug in related for run in varied(spread(found[slug]), MOST_BORROWED)]
+    return tuple(varied(chosen, MOST_BORROWED * 4))
+
+
+def _related(slug: str, card: Card) -> bool:
+    try:
+        other = find_card(slug)
+    except InputError:
+        return False
+    if card.compute_capability is not None:
+        return other.compute_capability == card.compute_capability
+    return card.architecture is not None and (other.vendor, other.architecture) == (card.vendor, card.architecture)

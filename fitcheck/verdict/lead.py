@@ -1,0 +1,68 @@
+"""One tier that speaks for a model on a machine, for answers over many models or cards where a check of every tier
+would take minutes. What is chosen here is only which tier ``check`` is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from fitcheck.hardware.budget import budgets_of
+from fitcheck.hardware.machine import Machine
+from fitcheck.memory.weighing import Verdict
+from fitcheck.models.model import Model, Tier
+from fitcheck.records.evidence import Index
+from fitcheck.runtimes.base import Wanted
+from fitcheck.verdict.check import check, in_play
+from fitcheck.verdict.order import ENOUGH_BITS
+from fitcheck.verdict.report import Report
+
+# bits a weight of the coarsest tier that is looked at: Q4_0, Q4_K_S and MXFP4 have about as many
+USUAL_BITS = 4.5
+# of the room, what weights may take so that caches and buffers have a chance beside them; a check then says
+SHARE = 0.86
+# tiers tried on a model until one lies whole on the card
+_STEPS = 2
+_FEW = 3
+
+
+def lead(
+    model: Model, tiers: Sequence[Tier] | None, machine: Machine, wanted: Wanted, index: Index | None = None
+) -> Report:
+    """The report of ``check`` for the finest of ``tiers`` that lies whole on the cards and fits, else for the usual
+    one. Without ``tiers``, for a few of them, and for what is waited for, where a mode decides as much as a tier, it is
+    the report of all. Raises InputError.
+    """
+    if tiers is None or len(tiers) <= _FEW or not _read_along(model, wanted):
+        return check(model, machine, wanted, tiers=tiers, index=index, advise=False)
+    room = sum(one.vram.best for one in budgets_of(machine))
+    best: Report | None = None
+    for tier in [*islice(_going_in(tiers, room), _STEPS)] or [usual_tier(tiers)]:
+        report = check(model, machine, wanted, tiers=(tier,), index=index, advise=False)
+        if best is None or report.best.verdict.rank < best.best.verdict.rank:
+            best = report
+        if best.best.verdict is Verdict.FITS:
+            break
+    assert best is not None
+    return best
+
+
+def _read_along(model: Model, wanted: Wanted) -> bool:
+    in_play(model, wanted)
+    return next(task for task in model.tasks if wanted.task in (None, str(task))).read_along
+
+
+def _going_in(tiers: Sequence[Tier], room: int) -> Iterator[Tier]:
+    """Tiers that leave something of ``room`` for caches and buffers, finest first: none finer than matters, none
+    coarser than the usual."""
+    largest, least = max(tier.disk_bytes for tier in tiers), usual_tier(tiers).disk_bytes
+    for tier in sorted(tiers, key=lambda tier: -tier.disk_bytes):
+        finer = tier.disk_bytes > largest * ENOUGH_BITS / 16 * 1.02 and len(tiers) > 2
+        if not finer and least <= tier.disk_bytes <= SHARE * room:
+            yield tier
+
+
+def usual_tier(tiers: Sequence[Tier]) -> Tier:
+    """The smallest tier of at least ``USUAL_BITS``, by its size beside the largest one, which has 16."""
+    ordered = sorted(tiers, key=lambda tier: tier.disk_bytes)
+    least = USUAL_BITS / 16 * ordered[-1].disk_bytes
+    return next((tier for tier in ordered if tier.disk_bytes >= least), ordered[0])

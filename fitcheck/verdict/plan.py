@@ -1,0 +1,182 @@
+"""The check turned round: what a model needs, which cards give it, and what to change of a machine that is there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.machine import Machine, machine_for
+from fitcheck.memory.weighing import Verdict
+from fitcheck.models.find import Identified
+from fitcheck.records.evidence import Index
+from fitcheck.runtimes.base import Wanted
+from fitcheck.units import GIB
+from fitcheck.verdict.check import check
+from fitcheck.verdict.lead import lead
+from fitcheck.verdict.purchase import Offer, Offers, offers
+from fitcheck.verdict.ranking import summary_json
+from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.usual_memory import RAM_SIZES, completed
+
+SCHEMA = "fitcheck.plan/1"
+# room enough that no tier and mode lacks any
+_PLENTY = 1 << 42
+# forms of cards that can be put into a machine that is there
+_SOLD_ALONE = ("desktop", "workstation", "datacenter")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One tier in one mode: bytes of usable card memory with which it fits and with which it still runs, of system
+    memory in the worst case, and of disk."""
+
+    tier: str
+    mode: str
+    fits: int
+    runs: int
+    host: int
+    disk: int
+
+    def to_json(self) -> dict[str, Any]:
+        """By the field names."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of a machine: in words, what it costs in US dollars (``None`` where not known), and the report that it
+    buys."""
+
+    words: str
+    price: float | None
+    report: Report
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the change buys."""
+        return self.report.best.verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """The change and the headline cell's figures."""
+        return {"change": self.words, "price_usd": self.price, **summary_json(self.report)}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``needs`` of each tier and mode; ``cards`` that do it; of a machine that is there what it does ``now``, and
+    ``steps`` that better the verdict: free ones, system memory, then cards by price, those without one last."""
+
+    needs: tuple[Need, ...]
+    cards: Offers
+    now: Report | None = None
+    steps: tuple[Step, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Bytes are integers, prices US dollars; unknown is null."""
+        return {
+            "schema": SCHEMA,
+            "needs": [one.to_json() for one in self.needs],
+            "cards": self.cards.to_json(),
+            "now": None if self.now is None else summary_json(self.now),
+            "steps": [one.to_json() for one in self.steps],
+        }
+
+
+def needs(found: Identified, card: Card, wanted: Wanted) -> tuple[Need, ...]:
+    """What each tier takes in each mode where there is plenty of memory, on a card of the kind of ``card``: of a
+    runtime that splits a model as a machine demands, with all of it on the card."""
+    machine = machine_for(card, ram=_PLENTY, vram_override=_PLENTY)
+    report = check(found.model, machine, wanted, tiers=found.tiers, advise=False)
+    listed = sorted(report.cells, key=lambda cell: (-cell.tier.disk_bytes, -cell.memory.card.best))
+    return tuple(_need(cell) for cell in listed if cell.footprint.cards)
+
+
+def _need(cell: Cell) -> Need:
+    memory, host = cell.memory, cell.footprint.host.total
+    return Need(
+        cell.tier.name, cell.placement.mode, memory.card.high, memory.required.best, host.high, cell.footprint.disk
+    )
+
+
+def plan(
+    found: Identified,
+    cards: Sequence[Card],
+    wanted: Wanted,
+    index: Index | None = None,
+    *,
+    have: Machine | None = None,
+    ram: int | None = None,
+    budget: float | None = None,
+) -> Plan:
+    """``cards`` are those to choose from, priced as they are to be; ``ram`` the bytes of system memory beside each.
+    Raises InputError for what cannot be asked of the model."""
+    reference = have.gpus[0].card if have is not None and have.gpus else max(cards, key=lambda card: card.memory)
+    listed = needs(found, reference, wanted)
+    asked = offers(cards, [found], wanted, index, ram=ram, under=budget, pairs=True)
+    if have is None:
+        return Plan(listed, asked)
+    have = completed(have)
+    now = check(found.model, have, wanted, tiers=found.tiers, index=index)
+    rank = now.best.verdict.rank
+    steps = [step for step in _steps(found, have, now, wanted, index, asked, cards) if step.verdict.rank < rank]
+    affordable = [step for step in steps if budget is None or step.price is None or step.price <= budget]
+    return Plan(listed, asked, now, tuple(affordable))
+
+
+def _steps(
+    found: Identified,
+    have: Machine,
+    now: Report,
+    wanted: Wanted,
+    index: Index | None,
+    asked: Offers,
+    cards: Sequence[Card],
+) -> Iterator[Step]:
+    """Cheapest kind first. A step of system memory is the least that betters the verdict."""
+    rank = now.best.verdict.rank
+    more = _more_system_memory(found, have, wanted, index)
+    yield from next(([step] for step in more if step.verdict.rank < rank), [])
+    runs = sorted(
+        (one for one in (*asked.fit, *asked.dearer, *asked.unpriced) if one.card.form in _SOLD_ALONE), key=_cost
+    )
+    second = _second_card(found, have, wanted, index, cards)
+    bought = [Step(one.name, one.price, _beside(found, one.machine, have, wanted, index)) for one in runs]
+    yield from sorted((*second, *bought), key=_cost)
+
+
+def _cost(one: Step | Offer) -> float:
+    """Unknown prices last."""
+    return math.inf if one.price is None else one.price
+
+
+def _more_system_memory(found: Identified, have: Machine, wanted: Wanted, index: Index | None) -> Iterator[Step]:
+    if have.ram_total is None or any(gpu.card.unified_memory for gpu in have.gpus):
+        return
+    for size in (size for size in RAM_SIZES if size > have.ram_total):
+        machine = replace(have, ram_total=size, ram_available=None)
+        words = f"{size // GIB} GB of system memory"
+        yield Step(words, None, check(found.model, machine, wanted, tiers=found.tiers, index=index, advise=False))
+
+
+def _second_card(
+    found: Identified, have: Machine, wanted: Wanted, index: Index | None, cards: Sequence[Card]
+) -> Iterator[Step]:
+    if len(have.gpus) != 1 or have.gpus[0].card.unified_memory or have.gpus[0].card.form == "laptop":
+        return
+    gpu = have.gpus[0]
+    card = next((one for one in cards if one.slug == gpu.card.slug), gpu.card)
+    machine = replace(have, gpus=(gpu, replace(gpu, index=1, display=False, vram_free=None)))
+    price = None if card.launch_price_usd is None else card.launch_price_usd.value
+    report = check(found.model, machine, wanted, tiers=found.tiers, index=index, advise=False)
+    yield Step(f"a second {card.name}", price, report)
+
+
+def _beside(found: Identified, bought: Machine, have: Machine, wanted: Wanted, index: Index | None) -> Report:
+    """The bought cards in the machine that is there, with its system memory and disk."""
+    machine = replace(
+        bought, ram_total=have.ram_total, ram_available=have.ram_available, disk_free=have.disk_free, assumed=()
+    )
+    return lead(found.model, found.tiers, machine, wanted, index)

@@ -1,0 +1,92 @@
+"""What runs on a machine says the same as the check of each row, and never less on a larger machine."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+import fitcheck
+from fitcheck.errors import OptionError
+from fitcheck.hardware.asked import asked_machine
+from fitcheck.memory.weighing import Verdict
+from fitcheck.models import catalog
+from fitcheck.runtimes.base import Wanted
+from fitcheck.units import GIB
+from fitcheck.verdict.purposes import purpose_named, purposes
+from fitcheck.verdict.ranking import Ranking, rank
+
+
+def ranked(purpose: str, card: str, ram: int, most: int = 3, **floors: float) -> Ranking:
+    machine = asked_machine(card, ram=ram * GIB)
+    return rank(purpose_named(purpose), machine, Wanted(**floors), most=most)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "card", "ram"),
+    [("chat", "RTX 3060 12 GB", 16), ("code", "RTX 4090", 32), ("image", "RTX 4090", 64), ("vision", "RTX 4070", 32)],
+)
+def test_every_row_is_what_check_says(purpose: str, card: str, ram: int) -> None:
+    found = ranked(purpose, card, ram)
+    assert found.rows
+    for row in (*found.rows, *found.misses):
+        best = row.report.best
+        same = fitcheck.check(row.listing.slug, card, task=str(row.task), tier=best.tier.name, ram=ram * GIB)
+        assert (same.best.verdict, same.best.placement) == (best.verdict, best.placement)
+        assert same.best.footprint.cards == best.footprint.cards
+        words = shlex.split(row.command(("--gpu", card)))
+        assert words[:3] == ["fitcheck", "check", row.listing.slug]
+
+
+def test_rows_fit_and_are_in_order_and_misses_do_not() -> None:
+    found = ranked("chat", "RTX 3060 12 GB", 16)
+    sizes = [row.listing.parameters or 0 for row in found.rows]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {row.verdict for row in found.rows} == {Verdict.FITS}
+    assert Verdict.FITS not in {row.verdict for row in found.misses}
+    assert len({row.listing.slug for row in found.rows}) == len(found.rows)
+
+
+def test_no_row_is_coarser_than_the_usual_tiers() -> None:
+    found = ranked("code", "RTX 4090", 32)
+    for row in found.rows:
+        assert row.report.best.tier.disk_bytes >= 4.4 / 16 * row.report.model.tiers[0].disk_bytes
+
+
+@pytest.mark.parametrize("purpose", ["chat", "image"])
+def test_more_memory_never_shrinks_the_largest_model_that_runs(purpose: str) -> None:
+    sizes = []
+    for card, ram in (("RTX 4060 Ti 8 GB", 16), ("RTX 4060 Ti 16 GB", 32), ("RTX 4090", 64)):
+        rows = ranked(purpose, card, ram, most=1).rows
+        sizes.append(max((row.listing.parameters or 0 for row in rows), default=0))
+    assert sizes == sorted(sizes)
+
+
+def test_a_floor_is_heard() -> None:
+    for row in ranked("code", "RTX 3060 12 GB", 32, min_speed=40.0).rows:
+        rate = row.report.best.rate("generation")
+        assert rate is None or rate.best >= 40
+
+
+def test_a_miss_says_what_memory_would_change_and_that_is_true() -> None:
+    row = next(row for row in ranked("image", "RTX 3060 12 GB", 16).misses if "system memory" in (row.change or ""))
+    cell = row.report.best
+    assert cell.flip is not None
+    more = int(cell.flip.change.split(" GB")[0])
+    mode = cell.placement.mode
+    again = fitcheck.check(
+        row.listing.slug, "RTX 3060 12 GB", task=str(row.task), tier=cell.tier.name, mode=mode, ram=more * GIB
+    )
+    assert cell.flip.verdict in {one.verdict for one in again.cells}
+
+
+def test_every_model_of_a_family_is_listed_once_with_its_size() -> None:
+    listed = catalog.listed()
+    assert [one.slug for one in listed] == list(catalog.slugs())
+    assert all((one.parameters or 0) > 10**7 for one in listed)
+
+
+def test_purposes_are_named_in_the_refusal() -> None:
+    with pytest.raises(OptionError, match=r"--for: 'poetry'.*chat, code, image, video, edit, vision"):
+        purpose_named("poetry")
+    assert {task for one in purposes() for task in one.tasks} >= {"chat", "t2i", "editing", "vqa"}
