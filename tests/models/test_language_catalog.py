@@ -88,3 +88,8 @@ def test_a_row_of_file_sizes_gets_the_head_length_of_its_model(
     columns = ("n_layer", "n_embd", "n_head", "n_head_kv", "n_ff", "n_vocab")
     row = {"model": model, "arch": arch, "tied_embeddings": "1"} | dict(zip(columns, map(str, shape), strict=True))
     assert _shape_of(row).blocks[0].key_length == head
+
+
+def test_elements_are_known_without_the_table() -> None:
+    tensors = language_model("qwen3-30b-a3b").tiers[0].tensors
+    assert tensors.elements == sum(tensor.elements for tensor in tensors)

@@ -6,7 +6,13 @@ from functools import lru_cache
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known import LanguageEntry, known_language_model, language_entry
-from fitcheck.models.families.language.mixture import header_bytes, mixture_sizes, mixture_table, usual_imatrix
+from fitcheck.models.families.language.mixture import (
+    header_bytes,
+    mixture_elements,
+    mixture_sizes,
+    mixture_table,
+    usual_imatrix,
+)
 from fitcheck.models.families.language.names import find_language_model
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import BASE
@@ -21,11 +27,12 @@ _MIXTURE = "from the model's shape by the rules of llama-quantize"
 
 
 class MixtureTable(TensorTable):
-    """The table of a tier that is made when somebody asks for its tensors; its size in bytes comes without it."""
+    """The table of a tier that is made when somebody asks for its tensors; its size in bytes and elements comes without
+    it."""
 
-    def __init__(self, architecture: LanguageArchitecture, tier: str, nbytes: int) -> None:
+    def __init__(self, architecture: LanguageArchitecture, tier: str, nbytes: int, elements: int) -> None:
         self.architecture, self.tier = architecture, tier
-        self.nbytes = nbytes
+        self.nbytes, self.elements = nbytes, elements
 
     def __getattr__(self, name: str) -> tuple[Tensor, ...]:
         """Called for what is not there yet: the tensors, the first time."""
@@ -50,7 +57,8 @@ def _model(slug: str) -> Model:
     entry = language_entry(slug)
     architecture = known_language_model(entry.slug)
     sizes = mixture_sizes(architecture, tier_names(architecture))
-    tiers = (_tier(entry, architecture, name, size) for name, size in sizes.items())
+    elements = mixture_elements(architecture)
+    tiers = (_tier(entry, architecture, name, size, elements) for name, size in sizes.items())
     return Model(
         slug=entry.slug,
         name=entry.name,
@@ -74,8 +82,8 @@ def tier_names(architecture: LanguageArchitecture) -> tuple[str, ...]:
     )
 
 
-def _tier(entry: LanguageEntry, architecture: LanguageArchitecture, name: str, size: int) -> Tier:
-    table = MixtureTable(architecture, name, size)
+def _tier(entry: LanguageEntry, architecture: LanguageArchitecture, name: str, size: int, elements: int) -> Tier:
+    table = MixtureTable(architecture, name, size, elements)
     return Tier(
         name=name,
         tensors=table,

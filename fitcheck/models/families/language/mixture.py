@@ -79,6 +79,11 @@ def mixture_sizes(architecture: LanguageArchitecture, tiers: Iterable[str]) -> d
     return sizes
 
 
+def mixture_elements(architecture: LanguageArchitecture) -> int:
+    """Elements of all tensors of any tier's ``mixture_table``, without making one."""
+    return sum(row.elements for row in _rows(architecture))
+
+
 def _alike(rows: Iterable[_Row]) -> list[_Row]:
     """One row for all tensors of a kind and shape whose type does not depend on which layer they are of."""
     found: list[_Row] = []
