@@ -78,7 +78,7 @@ def test_the_whole_run_is_within_one_percent_allocated_and_eleven_reserved(recor
     was settled."""
     found = of(record)
     measured = record["memory"]["allocated"]
-    if "cap" in record["protocol"]:  # a convolution without room takes another algorithm, of whose workspace nothing is known
+    if "cap" in record["protocol"]:  # a convolution without room takes an algorithm of whose workspace nothing is known
         assert 0.85 * measured <= found.allocated <= 1.01 * measured
         return
     assert found.allocated == pytest.approx(measured, rel=0.01)
