@@ -49,11 +49,11 @@ def test_values_with_spaces_and_no_quotes_are_explained(run: Run) -> None:
 
 
 def test_a_full_disk_behind_stdout_is_an_error() -> None:
-    done = shell("fitcheck models --json > /dev/full")
+    done = shell("fitcheck cards --json > /dev/full")
     assert done.returncode == 2
     assert done.stderr.decode().startswith("fitcheck: No space left on device")
     assert b"Traceback" not in done.stderr
-    assert shell("fitcheck models --json > /dev/full 2> /dev/full").returncode == 2
+    assert shell("fitcheck cards --json > /dev/full 2> /dev/full").returncode == 2
 
 
 def test_closed_streams_end_quietly() -> None:
