@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fitcheck.data_files import load
 from fitcheck.errors import OptionError
-from fitcheck.models.workload import Task, Workload
+from fitcheck.models.workload import Product, Task, Workload
 from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval, format_seconds, format_speeds
 
@@ -16,8 +16,8 @@ _MOST = 1e9  # tokens a second, and seconds: beyond it a number is a slip
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What a run must do to be of use: at least ``min_speed`` tokens a second, at most ``max_seconds`` an image or
-    answer; ``None`` where nothing is asked. ``usual`` says that nobody set it."""
+    """What a run must do to be of use: at least ``min_speed`` tokens a second, at most ``max_seconds`` an image,
+    video or answer; ``None`` where nothing is asked. ``usual`` says that nobody set it."""
 
     min_speed: float | None = None
     max_seconds: float | None = None
@@ -28,10 +28,12 @@ NO_FLOOR = Floor()
 
 
 def floor_of(min_speed: float | None, max_seconds: float | None, task: Task) -> Floor:
-    """The floor of a question: what was given, else the usual one of text that is read along, or of pictures."""
+    """The floor of a question: what was given, else the usual one of text that is read along, of pictures or
+    of videos."""
     if min_speed is not None or max_seconds is not None:
         return Floor(min_speed, max_seconds)
-    usual = load("speed", "floor")["text" if task.read_along else "pictures"]
+    kind = "text" if task.read_along else "videos" if task.produces is Product.VIDEO else "pictures"
+    usual = load("speed", "floor")[kind]
     return Floor(usual.get("min_speed"), usual.get("max_seconds"), usual=True)
 
 
@@ -57,7 +59,8 @@ def too_slow(workload: Workload, duration: Duration | None, floor: Floor) -> str
         one = Interval(*(end / _made(workload) for end in (took.low, took.best, took.high)))
         most = "is the longest that counts as usable" if floor.usual else "is asked for with --max-seconds"
         span = f"{format_seconds(one.low)} to {format_seconds(one.high)}"
-        what = "an answer" if workload.task.answers else "an image"
+        task = workload.task
+        what = task.one if task.answers or task.produces is Product.VIDEO else "an image"
         return f"{span} {what}, where {format_seconds(floor.max_seconds)} {most}"
     return None
 

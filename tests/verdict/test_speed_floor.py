@@ -16,7 +16,7 @@ from fitcheck.errors import OptionError
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.workload import Task, Workload
 from fitcheck.speed.duration import Duration
-from fitcheck.speed.floor import Floor, speed_words, too_slow
+from fitcheck.speed.floor import Floor, floor_of, speed_words, too_slow
 from fitcheck.units import GIB, Interval, format_speeds
 from fitcheck.verdict.report import Report
 
@@ -68,6 +68,13 @@ def test_a_batch_is_measured_by_its_images_and_an_answer_as_a_whole() -> None:
     assert too_slow(Workload(Task.INTERLEAVE, images=3), took, floor) is not None
     assert too_slow(Workload(Task.INTERLEAVE, images=4), took, floor) is None
     assert "an answer" in (too_slow(Workload(Task.VQA, batch=4), took, floor) or "")
+    assert "a video" in (too_slow(Workload(Task.T2V, frames=81), took, floor) or "")
+
+
+def test_a_video_may_take_longer_than_an_image() -> None:
+    half_an_hour = Duration(Interval(1700.0, 1800.0, 1900.0), "compute")
+    for task, enough in ((Task.T2I, False), (Task.EDITING, False), (Task.T2V, True), (Task.I2V, True)):
+        assert (too_slow(Workload(task), half_an_hour, floor_of(None, None, task)) is None) is enough
 
 
 def test_what_is_unknown_is_not_too_slow() -> None:
@@ -121,7 +128,8 @@ def test_the_usual_floors_say_where_they_come_from() -> None:
     data = load("speed", "floor")
     assert "MLPerf" in data["text"]["source"]
     assert data["pictures"]["reason"]
-    assert all(data[kind]["read"] for kind in ("text", "pictures"))
+    assert data["videos"]["reason"]
+    assert all(data[kind]["read"] for kind in ("text", "pictures", "videos"))
 
 
 def test_the_command_line_says_it_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models import catalog
+from fitcheck.models.families import registry as families
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.diffusers.estimate import Layout, estimate
@@ -291,3 +293,14 @@ def test_weights_travel_as_the_mode_says() -> None:
     transformer = 22.17 * GIB
     assert moved["model"] == pytest.approx(2 * 31.42 * GIB, rel=0.01)
     assert moved["sequential"] == pytest.approx(10 * transformer + 9.1 * GIB + 0.1 * GIB, rel=0.01)
+
+
+def test_the_page_names_the_pipelines_that_are_traced_whole() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "pipelines.md").read_text()
+    named = re.findall(r"`([^`]+)`", text[text.index("Traced whole:") : text.index("The other pipelines")])
+    machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
+    found = []
+    for slug in families.get("pipeline").slugs():
+        reasons = [cell.judgement.reason for cell in check(catalog.get(slug), machine, advise=False).cells]
+        found += [] if any("has not been traced" in reason for reason in reasons) else [slug]
+    assert sorted(named) == sorted(found)
