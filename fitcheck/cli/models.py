@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from fitcheck.models.model import Model
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +21,10 @@ def register(app: typer.Typer) -> None:
 
         from fitcheck.cli.output import console
         from fitcheck.models import catalog
+        from fitcheck.models.families import registry as families
+
+        def by_rule(model: Model) -> bool:
+            return families.get(model.architecture.family).by_rule
 
         found = [catalog.get(slug) for slug in catalog.slugs()]
         if json_:
@@ -36,7 +43,8 @@ def register(app: typer.Typer) -> None:
                             "repository": tier.repository,
                             "disk": tier.disk_bytes,
                             "published": tier.published,
-                            "types": tier.tensors.bytes_by_type,
+                            # of tiers by a rule there are thousands, and to make their tables takes a minute
+                            "types": None if by_rule(model) else tier.tensors.bytes_by_type,
                         }
                         for tier in model.tiers
                     ],
