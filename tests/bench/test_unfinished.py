@@ -26,7 +26,10 @@ from fitcheck.records.fields import MAX_ITEMS, Slug, slugify
 from fitcheck.records.schema import ExternalRecord
 from fitcheck.records.validate import publishable
 
+# a shell that starts a job in the background has it ignore interrupts, which a program's children inherit
 COMMAND = (
+    "from signal import SIG_DFL, SIGHUP, SIGINT, default_int_handler, signal;"
+    "signal(SIGINT, default_int_handler); signal(SIGHUP, SIG_DFL);"
     "import sys; from pathlib import Path; from bench.external import run_external; from fitcheck.records import store;"
     "root = Path(sys.argv[1]); done = run_external([sys.executable, '-c', sys.argv[2]], root=root);"
     "store.write(root, store.seal(done.record)); done.draft.drop()"
