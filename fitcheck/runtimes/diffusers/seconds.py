@@ -46,7 +46,10 @@ def seconds(
     found = replace(found, amounts=(("streamed", moved),))
     if found.seconds is None:
         return found
-    return replace(found, seconds=_widened(found.seconds, tier, offload, calibrated=_is_calibrated(calibration)))
+    span = found.seconds
+    if not _is_calibrated(calibration):
+        span = _widened(span, tier, offload, convolves=any(_is_unet(one.stage.component) for one in layout.stages))
+    return replace(found, seconds=span)
 
 
 def timing(
@@ -74,15 +77,14 @@ def _is_calibrated(calibration: Calibration | None) -> bool:
     return calibration is not None and calibration.ratio(WHOLE) is not None
 
 
-def _widened(span: Interval[float], tier: Tier, offload: Offload, *, calibrated: bool) -> Interval[float]:
-    """The interval of the card's rates with what else is not known; records say what it is all in all."""
-    if calibrated:
-        return span
+def _widened(span: Interval[float], tier: Tier, offload: Offload, *, convolves: bool) -> Interval[float]:
+    """The interval of the card's rates with what else is not known; records say what it is all in all. A card with
+    less matrix rate than the one on which a U-Net was timed may convolve as fast as it multiplies."""
     table = load(ROOM, "seconds")
     wide = [table["formats"].get(tier.format, table["unfitted"])]
     if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
         wide.append(table["travelling"])
-    low, high = span.low, span.high
+    low, high = span.low / (table["convolutions"]["unet"]["factor"] if convolves else 1.0), span.high
     for one in wide:
         low, high = low * one["low"], high * one["high"]
     return Interval(low, span.best, high)
@@ -154,6 +156,10 @@ def _work(made: Made, weights: Weights, component: Component, groups: int) -> Wo
     matrix, attention = slower * (made.flops - made.attention), _PRECISION[component.dtype] * made.attention
     kernels = made.kernels + table["group"]["kernels"] * groups
     return Work(matrix, attention, table["elementwise"]["share"] * made.traffic, traffic, kernels, packed)
+
+
+def _is_unet(component: Component) -> bool:
+    return component.role != VAE and levels_of(component) > 0
 
 
 def _slowness(component: Component, table: dict[str, Any]) -> float:
