@@ -28,8 +28,10 @@ def read_prices(path: Path) -> dict[str, Sourced]:
         with path.open("rb") as stream:
             data = stream.read(MOST_BYTES + 1)
         text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise FileError(f"--prices: {path} cannot be read ({problem}); give a CSV file in UTF-8.") from None
+    except OSError as problem:
+        raise FileError(f"--prices: {path} cannot be read ({problem.strerror or problem}); give a CSV file.") from None
+    except UnicodeDecodeError:
+        raise FileError(f"--prices: {path} is not in UTF-8; give a CSV file in that encoding.") from None
     if len(data) > MOST_BYTES:
         raise FileError(f"--prices: {path} is larger than 1 MiB; give one line a card.")
     try:
