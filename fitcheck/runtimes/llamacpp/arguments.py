@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from fitcheck.errors import OptionError
 from fitcheck.models.quant import TYPES
@@ -18,6 +19,7 @@ PROGRAMS = ("server", "bench", "library")
 MAX_CARDS = 64  # llama.cpp's own limit
 MAX_OVERRIDES = 64
 MAX_PATTERN = 256
+_WHERE = {"gpu_layers", "cpu_moe_layers"}
 # a quantified group that is quantified again, the shape whose matching time explodes
 _NESTED = re.compile(r"\([^()]*[+*}][^()]*\)[+*{]")
 
@@ -143,7 +145,15 @@ class LlamaOptions:
 
     def with_(self, **changes: object) -> LlamaOptions:
         """The same options with these fields changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        made = replace(self, **changes)  # type: ignore[arg-type]
+        if changes.keys() <= _WHERE:  # a search for where layers lie asks for both again and again
+            made.__dict__["anywhere"] = self.anywhere
+        return made
+
+    @cached_property
+    def anywhere(self) -> LlamaOptions:
+        """The same run but for how many layers lie where."""
+        return replace(self, gpu_layers=None, cpu_moe_layers=0)
 
 
 def parse_overrides(text: str, cards: int) -> tuple[TensorOverride, ...]:

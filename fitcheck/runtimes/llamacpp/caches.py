@@ -37,7 +37,7 @@ class LayerCache:
 
 def layer_caches(architecture: LanguageArchitecture, options: LlamaOptions) -> tuple[LayerCache, ...]:
     """One entry a layer, prediction layers included (they keep nothing in the main context)."""
-    return _layers(architecture, options.with_(gpu_layers=None, cpu_moe_layers=0))  # wherever they lie
+    return _layers(architecture, options.anywhere)  # wherever they lie
 
 
 @lru_cache(maxsize=1024)

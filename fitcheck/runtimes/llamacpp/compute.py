@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fitcheck.errors import NotModelledError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -16,10 +16,10 @@ from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
-from fitcheck.runtimes.llamacpp.graph import Graph
-from fitcheck.runtimes.llamacpp.graph_allocator import allocate
+from fitcheck.runtimes.llamacpp.graph import Graph, Node
+from fitcheck.runtimes.llamacpp.graph_allocator import Tape, allocate, record
 from fitcheck.runtimes.llamacpp.graph_layers import Builder, Plan
-from fitcheck.runtimes.llamacpp.layer_facts import block_numbers, table_facts
+from fitcheck.runtimes.llamacpp.layer_facts import LayerFacts, TableFacts, block_numbers, table_facts
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.schedule import schedule
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, tied_copy
@@ -53,18 +53,19 @@ def compute_buffers(
     devices: Devices,
     caches: tuple[LayerCache, ...],
 ) -> ComputeBuffers:
-    """Replay the reservation of llama.cpp for the largest micro-batch, once for all that make the same graph."""
-    key = None if options.overrides else _graph_key(architecture, tensors, options, devices)
-    found = None if key is None else _known.get(key)
-    if found is None:
+    """Replay the reservation of llama.cpp for the largest micro-batch. What makes the same graph shares its tape."""
+    if options.overrides:
         places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
         plan = _plan(architecture, tensors, options, devices, places, caches)
-        kept, builder = _kept_layers(plan), Builder(plan)
-        graph = encoder_graph(builder, kept) if architecture.encoder else builder.build_graph(kept)
-        found = _allocated(plan, graph, devices)
-        if key is not None:
-            _remember(key, found)
-    return found
+        return _allocated(plan, _graph(plan, _kept_layers(plan)), devices)
+    key, kept = _graph_key(architecture, tensors, options, devices)
+    taped = _known.get(key)
+    if taped is None:
+        places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
+        plan = _plan(architecture, tensors, options, devices, places, caches)
+        taped = _taped(plan, kept, devices)
+        _remember(key, taped)
+    return taped.buffers(table_facts(tensors), kept)
 
 
 def predicting_buffers(
@@ -104,14 +105,68 @@ def _plan(
     )
 
 
+def _graph(plan: Plan, kept: tuple[int, ...]) -> Graph:
+    builder = Builder(plan)
+    return encoder_graph(builder, kept) if plan.architecture.encoder else builder.build_graph(kept)
+
+
 def _allocated(plan: Plan, graph: Graph, devices: Devices) -> ComputeBuffers:
-    architecture, options, host = plan.architecture, plan.options, plan.host
-    copies = PIPELINE_COPIES if _pipelined(options, devices) else 1
-    nodes, leaves = schedule(graph, host + 1, options.op_offload, copies)
-    sizes = allocate(nodes, leaves, [options.alignment] * host + [HOST_ALIGNMENT])
-    row = architecture.embedding if architecture.encoder else architecture.vocabulary
-    output = row * options.slots * 4
-    return ComputeBuffers(tuple(sizes[:host]), sizes[host], output)
+    nodes, leaves = _scheduled(plan, graph, devices)
+    sizes = allocate(nodes, leaves, _alignments(plan))
+    return ComputeBuffers(tuple(sizes[:-1]), sizes[-1], _output(plan))
+
+
+def _taped(plan: Plan, kept: tuple[int, ...], devices: Devices) -> _Taped:
+    nodes, leaves = _scheduled(plan, _graph(plan, kept), devices)
+    tape = record(nodes, leaves, plan.host + 1)
+    opened = tuple((*_position(name, kept), times) for name, times in tape.opened)
+    return _Taped(tape, opened, tuple(_alignments(plan)), _output(plan))
+
+
+def _scheduled(plan: Plan, graph: Graph, devices: Devices) -> tuple[list[Node], list[Node]]:
+    copies = PIPELINE_COPIES if _pipelined(plan.options, devices) else 1
+    return schedule(graph, plan.host + 1, plan.options.op_offload, copies)
+
+
+def _alignments(plan: Plan) -> list[int]:
+    return [plan.options.alignment] * plan.host + [HOST_ALIGNMENT]
+
+
+def _output(plan: Plan) -> int:
+    """The buffer of logits, or of what an encoder makes of each sequence."""
+    row = plan.architecture.embedding if plan.architecture.encoder else plan.architecture.vocabulary
+    return row * plan.options.slots * 4
+
+
+def _position(name: str, kept: tuple[int, ...]) -> tuple[int, str]:
+    """Which of the kept layers a tensor is of, and its name within it; -1 and its whole name where it is of none."""
+    _, _, rest = name.partition("blk.")
+    index, _, short = rest.partition(".")
+    return (kept.index(int(index)), short) if short and index.isdecimal() and int(index) in kept else (-1, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taped:
+    """A graph's tape with what was played on it. ``opened`` names weights by kept layer, name and copies."""
+
+    tape: Tape
+    opened: tuple[tuple[int, str, int], ...]
+    alignments: tuple[int, ...]
+    output: int
+    played: dict[tuple[int, ...], ComputeBuffers] = field(default_factory=dict)
+
+    def buffers(self, facts: TableFacts, kept: tuple[int, ...]) -> ComputeBuffers:
+        """The buffers with the weights of a table of which ``kept`` are the layers of the graph."""
+        sizes = tuple(
+            facts.nbytes(name if at < 0 else f"blk.{kept[at]}.{name}") * times for at, name, times in self.opened
+        )
+        found = self.played.get(sizes)
+        if found is None:
+            if len(self.played) >= _MOST_PLAYED:
+                self.played.clear()
+            peaks = self.tape.play(sizes, self.alignments)
+            found = self.played[sizes] = ComputeBuffers(tuple(peaks[:-1]), peaks[-1], self.output)
+        return found
 
 
 def _pipelined(options: LlamaOptions, devices: Devices) -> bool:
@@ -124,11 +179,11 @@ def _pipelined(options: LlamaOptions, devices: Devices) -> bool:
     )
 
 
-_known: OrderedDict[Hashable, ComputeBuffers] = OrderedDict()
-_MOST_KNOWN = 1 << 13
+_known: OrderedDict[Hashable, _Taped] = OrderedDict()
+_MOST_KNOWN, _MOST_PLAYED = 1 << 10, 1 << 8
 
 
-def _remember(key: Hashable, found: ComputeBuffers) -> None:
+def _remember(key: Hashable, found: _Taped) -> None:
     _known[key] = found
     if len(_known) > _MOST_KNOWN:
         _known.popitem(last=False)
@@ -136,37 +191,34 @@ def _remember(key: Hashable, found: ComputeBuffers) -> None:
 
 def _graph_key(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
-) -> Hashable:
-    """All that a graph and its place in memory depend on: architecture and options, which devices there are, and of
-    each kept layer its block, its device, its tensors' shapes and the bytes that may be copied from the host.
+) -> tuple[Hashable, tuple[int, ...]]:
+    """All that a graph's tape depends on, and the layers that it keeps: architecture and options, which devices there
+    are, and of each kept layer its block, its device, its tensors' shapes and whether its experts lie on the host.
 
-    Which layers they are makes no difference, and neither do types of what lies on cards.
+    Which layers they are makes no difference, and neither do the tensors' types.
     """
     facts, blocks = table_facts(tensors), block_numbers(architecture)
-    layers: list[tuple[int, ...]] = []
-    signatures: list[tuple[int, ...]] = []
+    found: list[LayerFacts] = []
+    signatures: list[tuple[int, int, int]] = []
     for index, device in enumerate(devices.layers):
         one = facts.layer(index)
         experts = index < options.cpu_moe_layers
-        held, sizes = (one.held, one.sizes) if device == HOST else (one.experts_held, one.expert_sizes)
-        if device != HOST and not experts:
-            held = sizes = 0
+        sizes = one.sizes if device == HOST else one.expert_sizes if experts else 0
         signatures.append((blocks[index][0], device, sizes))
-        layers.append((*blocks[index], device, one.shapes, held if devices.cards else 0))
+        found.append(one)
     kept = _kept(architecture, devices.layers, signatures)
-    moves = devices.cards and (architecture.encoder or not devices.full_offload)
     return (
         architecture,
-        options.with_(gpu_layers=None, cpu_moe_layers=0),
+        options.anywhere,
         devices.cards,
         devices.output,
         devices.full_offload,
         devices.layers[:1] + devices.layers[-1:],
         next((device for device in devices.layers if device != HOST), HOST),
         _pipelined(options, devices),
-        (facts.outside, facts.outside_held if moves else 0),
-        tuple(layers[index] for index in kept),
-    )
+        facts.outside,
+        tuple((*blocks[i], devices.layers[i], found[i].shapes, i < options.cpu_moe_layers) for i in kept),
+    ), kept
 
 
 class _Tensors(dict[str, Tensor]):

@@ -38,6 +38,8 @@ class Node:
 
     ``device`` is where it runs or lies: 0.. are cards, the last one is the host; None until the scheduler says.
     ``external`` tensors (weights, caches) are never allocated here; ``weight`` ones pull their operation to them.
+    ``name`` is that of a weight which another device may have to take over, and of its copies, which are ``times`` as
+    large: their bytes are those of one tier among many.
     """
 
     op: str
@@ -52,6 +54,8 @@ class Node:
     is_output: bool = False
     layout: tuple[object, ...] = ()
     rows: int = 0
+    name: str = ""
+    times: int = 1
 
     @property
     def is_view(self) -> bool:
@@ -73,9 +77,10 @@ class Graph:
         node.layout = ("input", id(node))
         return node
 
-    def weight(self, nbytes: int, device: int) -> Node:
-        """A weight of ``nbytes`` bytes that lies on ``device`` already; its operation is drawn there."""
-        return Node("weight", (), nbytes, device=device, external=True, weight=True)
+    def weight(self, nbytes: int, device: int, name: str = "") -> Node:
+        """A weight of ``nbytes`` bytes that lies on ``device`` already; its operation is drawn there. ``name`` where
+        another device may take it over."""
+        return Node("weight", (), nbytes, device=device, external=True, weight=True, name=name)
 
     def cache(self, device: int, nbytes: int = 0) -> Node:
         """A cache tensor; ``nbytes`` is what a device that cannot read it has to copy."""

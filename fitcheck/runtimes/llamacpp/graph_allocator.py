@@ -1,5 +1,8 @@
 """ggml's graph allocator, replayed: how large each device's compute buffer becomes.
 
+What the allocator does in which order depends on the graph alone and not on how many bytes a weight has that is copied
+to another device. So it is written down once as a tape, and played for every tier with that tier's sizes.
+
 Follows ggml/src/ggml-alloc.c (ggml_gallocr_alloc_graph_impl, ggml_dyn_tallocr_*): best fit among the free blocks, the
 last block grows, a tensor takes over its source's memory where the operation works in place, and memory is given back
 once the last reader has run.
@@ -8,6 +11,7 @@ once the last reader has run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fitcheck.runtimes.llamacpp.graph import IN_PLACE, Node
 
@@ -68,27 +72,62 @@ class Arena:
 
 def allocate(nodes: Sequence[Node], leaves: Sequence[Node], alignments: Sequence[int]) -> list[int]:
     """Bytes of the compute buffer of each device for nodes in running order. Every node must have its device."""
-    return _Allocation(alignments).run(nodes, leaves)
+    sizes = {(node.name, node.times): node.nbytes for node in nodes if node.name}
+    tape = record(nodes, leaves, len(alignments))
+    return tape.play([sizes[one] for one in tape.opened], alignments)
 
 
-class _Allocation:
-    def __init__(self, alignments: Sequence[int]) -> None:
-        self.arenas = [Arena(alignment) for alignment in alignments]
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """All takes and gives of a graph, in order: (device, slot, kept, bytes). A take fills its slot and has ``None`` for
+    ``kept``; a give frees the slot's bytes but for the first ``kept``. Negative bytes ``~i`` are those of the ``i``-th
+    of ``opened``: a weight by name, and how many copies of it."""
+
+    steps: tuple[tuple[int, int, int | None, int], ...]
+    slots: int
+    opened: tuple[tuple[str, int], ...]
+
+    def play(self, sizes: Sequence[int], alignments: Sequence[int]) -> list[int]:
+        """Bytes of each device's buffer; ``sizes`` are bytes of what is ``opened``, copies included."""
+        arenas, places = [Arena(alignment) for alignment in alignments], [0] * self.slots
+        for device, slot, kept, size in self.steps:
+            amount = size if size >= 0 else sizes[~size]
+            if kept is None:
+                places[slot] = arenas[device].take(amount)
+            else:
+                arena = arenas[device]
+                before = arena.padded(kept)
+                arena.give(places[slot] + before, arena.padded(amount) - before)
+        return [arena.high for arena in arenas]
+
+
+def record(nodes: Sequence[Node], leaves: Sequence[Node], devices: int) -> Tape:
+    """The tape of nodes in running order; the last of ``devices`` is the host."""
+    return _Recorder(devices).run(nodes, leaves)
+
+
+class _Recorder:
+    def __init__(self, devices: int) -> None:
+        self.host = devices - 1
+        self.steps: list[tuple[int, int, int | None, int]] = []
+        self.opened: dict[tuple[str, int], int] = {}
+        self.slots = 0
         self.children: dict[int, int] = {}
         self.views: dict[int, int] = {}
         self.place: dict[int, tuple[int, int]] = {}
         self.live: dict[int, bool] = {}
 
-    def run(self, nodes: Sequence[Node], leaves: Sequence[Node]) -> list[int]:
+    def run(self, nodes: Sequence[Node], leaves: Sequence[Node]) -> Tape:
         for leaf in leaves:
             self._allocate(leaf)
+        children, views = self.children, self.views
         for node in nodes:
             if node.view_of is not None and node.op != "none":
-                self.views[id(node.view_of)] = self.views.get(id(node.view_of), 0) + 1
+                views[id(node.view_of)] = views.get(id(node.view_of), 0) + 1
             if node.is_input:
                 self._allocate(node)
             for source in node.sources:
-                self.children[id(source)] = self.children.get(id(source), 0) + 1
+                children[id(source)] = children.get(id(source), 0) + 1
                 if source.is_input:
                     self._allocate(source)
         for node in nodes:
@@ -97,34 +136,41 @@ class _Allocation:
             self._allocate(node)
             for source in node.sources:
                 self._release(source)
-        return [arena.high for arena in self.arenas]
+        return Tape(tuple(self.steps), self.slots, tuple(self.opened))
+
+    def _size(self, node: Node) -> int:
+        """Bytes, or what stands for them where they are another tier's too."""
+        if not node.name:
+            return node.nbytes
+        return ~self.opened.setdefault((node.name, node.times), len(self.opened))
 
     def _allocate(self, node: Node) -> None:
         key = id(node)
-        if node.external or node.is_view or key in self.place:
+        if node.external or node.view_of is not None or key in self.place:
             return
         self.live[key] = True
         if node.op in IN_PLACE and self._reuse(node):
             return
-        device = node.device if node.device is not None else len(self.arenas) - 1
-        self.place[key] = (device, self.arenas[device].take(node.nbytes))
+        device = node.device if node.device is not None else self.host
+        self.place[key] = (device, self.slots)
+        self.steps.append((device, self.slots, None, self._size(node)))
+        self.slots += 1
 
     def _reuse(self, node: Node) -> bool:
         """Take over a source's memory. A view is never taken over: to the allocator it is not its own tensor."""
         for parent in node.sources:
-            if parent.is_view or parent.external or not self.live.get(id(parent)):
+            key = id(parent)
+            if parent.view_of is not None or parent.external or not self.live.get(key):
                 continue
-            if parent.is_output or parent.layout != node.layout or self.children.get(id(parent), 0) != 1:
+            if parent.is_output or parent.layout != node.layout or self.children.get(key, 0) != 1:
                 continue
-            if self.views.get(id(parent), 0):
+            if self.views.get(key, 0):
                 continue
-            device, offset = self.place[id(parent)]
-            self.place[id(node)] = (device, offset)
-            self.live[id(parent)] = False
-            arena = self.arenas[device]
-            held, needed = arena.padded(parent.nbytes), arena.padded(node.nbytes)
-            if held > needed:
-                arena.give(offset + needed, held - needed)
+            device, slot = self.place[id(node)] = self.place[key]
+            self.live[key] = False
+            # a weight's copy has no layout and is taken over by nothing, so both sizes are known
+            if parent.nbytes > node.nbytes:
+                self.steps.append((device, slot, node.nbytes, parent.nbytes))
             return True
         return False
 
@@ -135,11 +181,11 @@ class _Allocation:
             return
         root = parent
         if parent.view_of is not None:
-            root = parent.view_of
-            self.views[id(root)] -= 1
-            if self.views[id(root)] or self.children.get(id(root), 0):
+            root, key = parent.view_of, id(parent.view_of)
+            self.views[key] -= 1
+            if self.views[key] or self.children.get(key, 0):
                 return
-        if self.live.get(id(root)) and not root.is_output and not root.external:
-            device, offset = self.place[id(root)]
-            self.arenas[device].give(offset, root.nbytes)
-            self.live[id(root)] = False
+        if self.live.get(key) and not root.is_output and not root.external:
+            device, slot = self.place[key]
+            self.steps.append((device, slot, 0, self._size(root)))
+            self.live[key] = False

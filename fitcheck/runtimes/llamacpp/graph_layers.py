@@ -104,8 +104,7 @@ class Builder:
     def weight(self, name: str) -> Node:
         """The weight of that name where the plan puts it: one node however often it is read."""
         if name not in self.weights:
-            tensor, place = self.plan.names[name], self.plan.place(name)
-            self.weights[name] = self.graph.weight(self._copied(tensor, place), place)
+            self.weights[name] = self._weight(self.plan.names[name], self.plan.place(name))
         return self.weights[name]
 
     def head(self, index: int | None = None) -> Node:
@@ -113,12 +112,13 @@ class Builder:
         own = None if index is None else self.plan.names.get(f"blk.{index}.nextn.shared_head_head.weight")
         head = own or self.plan.head
         assert head is not None
-        return self.graph.weight(self._copied(head, self.plan.output), self.plan.output)
+        return self._weight(head, self.plan.output)
 
-    def _copied(self, tensor: Tensor, place: int) -> int:
-        """Bytes that another device has to find room for when it takes the weight over: only what a host with cards
-        holds ever moves, so that graphs of tiers that differ in the rest alone are the same."""
-        return tensor.nbytes if place == self.plan.host > 0 else 0
+    def _weight(self, tensor: Tensor, place: int) -> Node:
+        """Only what a host with cards holds ever moves, and needs room where it does."""
+        if place == self.plan.host > 0:
+            return self.graph.weight(tensor.nbytes, place, tensor.name)
+        return self.graph.weight(0, place)
 
     def layer(self, index: int, stream: Node) -> Node:
         """One layer whose rows all go on."""

@@ -51,6 +51,10 @@ class TableFacts:
     outside: int
     outside_held: int
 
+    def nbytes(self, name: str) -> int:
+        """Bytes of a tensor."""
+        return self.names[name].nbytes
+
     def layer(self, index: int) -> LayerFacts:
         """Facts of a layer, which may have no tensors."""
         return self.layers.get(index, _NOTHING)

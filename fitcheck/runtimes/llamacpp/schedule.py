@@ -98,7 +98,7 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
                 if key not in made:
                     pieces = 1 if source.is_input else copies
                     copy = Node("copy", source.shape, _copied_bytes(source) * pieces, device=device)
-                    copy.layout = source.layout
+                    copy.layout, copy.name, copy.times = source.layout, source.name, pieces
                     if copies > 1:
                         copy.is_input = copy.is_output = True
                         leaves.append(copy)
