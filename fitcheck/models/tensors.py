@@ -44,6 +44,22 @@ class Tensor:
         return tensor_bytes(self.shape, self.quant)
 
 
+@dataclass(frozen=True, eq=False)
+class AlikeLayers:
+    """The tensors of layer ``index``, which stand for those of every layer that is like it."""
+
+    tensors: tuple[Tensor, ...]
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """A table in which the tensors of no layer come first, then each layer's; layers alike are one object."""
+
+    outside: tuple[Tensor, ...]
+    layers: tuple[AlikeLayers, ...]
+
+
 class TensorTable:
     """An immutable sequence of tensors with the sums that the estimators ask for. Sizes in bytes."""
 
@@ -55,6 +71,11 @@ class TensorTable:
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+    @property
+    def layered(self) -> Layered | None:
+        """The same tensors by layer, where the table was made so; ``None`` for a file's own order."""
+        return None
 
     @cached_property
     def nbytes(self) -> int:

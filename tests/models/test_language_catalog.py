@@ -10,8 +10,9 @@ import pytest
 from fitcheck.models.families.language.catalog import _model, language_model, model_of, tier_names
 from fitcheck.models.families.language.kinds import kind_of_architecture
 from fitcheck.models.families.language.known import known_language_model, known_language_models, language_entry
-from fitcheck.models.families.language.mixture import mixture_sizes, mixture_table, usual_imatrix
+from fitcheck.models.families.language.mixture import mixture_table, usual_imatrix
 from fitcheck.models.families.language.tables import tensor_shapes
+from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
 from fitcheck.runtimes.llamacpp.published import _shape_of, file_size_accuracy
 
@@ -47,8 +48,11 @@ def test_shapes_have_the_parameters_that_the_hub_counts(slug: str) -> None:
 def test_sizes_are_those_of_the_tables(slug: str) -> None:
     architecture = known_language_model(slug)
     names = tier_names(architecture)
-    for name, size in mixture_sizes(architecture, names).items():
-        assert size == mixture_table(architecture, name, usual_imatrix(name)).nbytes, name
+    for name in names:
+        table = mixture_table(architecture, name, usual_imatrix(name))
+        told = (table.nbytes, table.elements, table.bytes_by_type)
+        plain = TensorTable(table.tensors)
+        assert told == (plain.nbytes, plain.elements, plain.bytes_by_type), name
 
 
 def test_a_catalog_model_makes_its_tables_when_asked() -> None:

@@ -17,7 +17,7 @@ from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
-from fitcheck.runtimes.llamacpp.layer_facts import table_facts
+from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
@@ -100,21 +100,22 @@ def estimate(
     buffers = compute_buffers(architecture, tensors, options, devices, caches)
     ahead = _ahead(architecture, tensors, options, devices)
     owners = [HOST if options.cache_on_host else device for device in devices.layers]
-    held = [*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)]
     buffers = buffers.with_(ahead.buffers)
-
-    def share(device: int) -> tuple[int, int, int]:
-        mine = [layer for layer, owner in held if owner == device]
-        return sum(c.attention for c in mine), sum(c.recurrent for c in mine), devices.layers.count(device)
-
+    attention, recurrent = [0] * (devices.cards + 1), [0] * (devices.cards + 1)  # the host's stand last
+    for held in (caches, ahead.caches):
+        for cache, owner in zip(held, owners, strict=False):
+            attention[owner] += cache.keys + cache.values
+            recurrent[owner] += cache.recurrent
     beside = beside_model(companions, options, devices)
     cards = []
     for index in range(devices.cards):
-        attention, recurrent, count = share(index)
-        card = DeviceMemory(weights.cards[index], attention, recurrent, buffers.cards[index], count)
-        cards.append(replace(card, beside=beside.cards[index]))
-    attention, recurrent, count = share(HOST)
-    host = DeviceMemory(weights.host, attention, recurrent, buffers.host, count, buffers.output, beside.host)
+        count = devices.layers.count(index)
+        placed = (weights.cards[index], attention[index], recurrent[index], buffers.cards[index], count)
+        cards.append(DeviceMemory(*placed, beside=beside.cards[index]))
+    count = devices.layers.count(HOST)
+    host = DeviceMemory(
+        weights.host, attention[HOST], recurrent[HOST], buffers.host, count, buffers.output, beside.host
+    )
     totals = tuple(
         _widened(_card_total(card, architecture, options), beside.slack[index]) for index, card in enumerate(cards)
     )
@@ -148,7 +149,7 @@ def _ahead(architecture: LanguageArchitecture, tensors: TensorTable, options: Ll
         return _Ahead()
     drafting, how = predicting(architecture), predicting_options(options)
     caches = layer_caches(drafting, how)
-    places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
+    places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
     return _Ahead(caches, predicting_buffers(drafting, tensors, how, devices, places, caches))
 
 

@@ -19,8 +19,9 @@ from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph import Graph, Node
 from fitcheck.runtimes.llamacpp.graph_allocator import Tape, allocate, record
 from fitcheck.runtimes.llamacpp.graph_layers import Builder, Plan
-from fitcheck.runtimes.llamacpp.layer_facts import LayerFacts, TableFacts, block_numbers, table_facts
+from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, table_facts, tensor_names
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
+from fitcheck.runtimes.llamacpp.remembered import remembered
 from fitcheck.runtimes.llamacpp.schedule import schedule
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, tied_copy
 
@@ -55,13 +56,13 @@ def compute_buffers(
 ) -> ComputeBuffers:
     """Replay the reservation of llama.cpp for the largest micro-batch. What makes the same graph shares its tape."""
     if options.overrides:
-        places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
+        places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
         plan = _plan(architecture, tensors, options, devices, places, caches)
         return _allocated(plan, _graph(plan, _kept_layers(plan)), devices)
     key, kept = _graph_key(architecture, tensors, options, devices)
     taped = _known.get(key)
     if taped is None:
-        places = TensorPlaces(architecture, table_facts(tensors).names, options, devices)
+        places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
         plan = _plan(architecture, tensors, options, devices, places, caches)
         taped = _taped(plan, kept, devices)
         _remember(key, taped)
@@ -91,7 +92,7 @@ def _plan(
     caches: tuple[LayerCache, ...],
 ) -> Plan:
     host = devices.cards
-    names = _Tensors(table_facts(tensors).names)
+    names = _Tensors(tensor_names(tensors))
     return Plan(
         architecture=architecture,
         options=options,
@@ -157,9 +158,7 @@ class _Taped:
 
     def buffers(self, facts: TableFacts, kept: tuple[int, ...]) -> ComputeBuffers:
         """The buffers with the weights of a table of which ``kept`` are the layers of the graph."""
-        sizes = tuple(
-            facts.nbytes(name if at < 0 else f"blk.{kept[at]}.{name}") * times for at, name, times in self.opened
-        )
+        sizes = tuple(facts.nbytes(-1 if at < 0 else kept[at], name) * times for at, name, times in self.opened)
         found = self.played.get(sizes)
         if found is None:
             if len(self.played) >= _MOST_PLAYED:
@@ -197,16 +196,10 @@ def _graph_key(
 
     Which layers they are makes no difference, and neither do the tensors' types.
     """
-    facts, blocks = table_facts(tensors), block_numbers(architecture)
-    found: list[LayerFacts] = []
-    signatures: list[tuple[int, int, int]] = []
-    for index, device in enumerate(devices.layers):
-        one = facts.layer(index)
-        experts = index < options.cpu_moe_layers
-        sizes = one.sizes if device == HOST else one.expert_sizes if experts else 0
-        signatures.append((blocks[index][0], device, sizes))
-        found.append(one)
-    kept = _kept(architecture, devices.layers, signatures)
+    arranged, place = _arranged(tensors), (devices.layers, options.cpu_moe_layers)
+    if place not in arranged:
+        arranged[place] = _arrangement(architecture, table_facts(tensors), *place)
+    kept, layers = arranged[place]
     return (
         architecture,
         options.anywhere,
@@ -216,9 +209,30 @@ def _graph_key(
         devices.layers[:1] + devices.layers[-1:],
         next((device for device in devices.layers if device != HOST), HOST),
         _pipelined(options, devices),
-        facts.outside,
-        tuple((*blocks[i], devices.layers[i], found[i].shapes, i < options.cpu_moe_layers) for i in kept),
+        table_facts(tensors).outside,
+        layers,
     ), kept
+
+
+_Arrangement = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
+
+
+@remembered
+def _arranged(tensors: TensorTable) -> dict[tuple[tuple[int, ...], int], _Arrangement]:
+    """Kept layers by where layers and experts lie; a table is of one architecture."""
+    return {}
+
+
+def _arrangement(
+    architecture: LanguageArchitecture, facts: TableFacts, devices: tuple[int, ...], experts: int
+) -> _Arrangement:
+    blocks, found = block_numbers(architecture), [facts.layer(index) for index in range(len(devices))]
+    signatures = [
+        (block, device, one.sizes if device == HOST else one.expert_sizes if index < experts else 0)
+        for index, ((block, _), device, one) in enumerate(zip(blocks, devices, found, strict=True))
+    ]
+    kept = _kept(architecture, devices, signatures)
+    return kept, tuple((*blocks[index], devices[index], found[index].shapes, index < experts) for index in kept)
 
 
 class _Tensors(dict[str, Tensor]):

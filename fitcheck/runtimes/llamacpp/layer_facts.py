@@ -6,14 +6,14 @@ Most tiers and placements of a model make the same graph; these numbers tell so 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
-from weakref import WeakKeyDictionary
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.tensors import AlikeLayers, Tensor, TensorTable
+from fitcheck.runtimes.llamacpp.remembered import remembered
 
 _SIZED = tuple(
     f"{name}.weight"
@@ -31,29 +31,27 @@ def number(thing: Hashable) -> int:
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
     """Numbers for one layer: ``shapes`` for names and shapes of its tensors, ``sizes`` and ``expert_sizes`` for bytes
-    of the weights that a card takes over from the host, ``held`` and ``experts_held`` for bytes of all tensors, each
-    over the whole layer and over its experts alone."""
+    of the weights that a card takes over from the host, over the whole layer and over its experts alone. ``held`` are
+    bytes by name."""
 
     shapes: int = 0
     sizes: int = 0
     expert_sizes: int = 0
-    held: int = 0
-    experts_held: int = 0
+    held: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """``names`` holds the tensors by name, ``layers`` facts by layer; ``outside`` is a number for names and shapes of
-    what belongs to no layer, ``outside_held`` for its bytes."""
+    """``layers`` holds facts by layer; ``outside`` is a number for names and shapes of what belongs to no layer,
+    ``held`` its bytes by name."""
 
-    names: dict[str, Tensor]
-    layers: dict[int, LayerFacts]
+    layers: Mapping[int, LayerFacts]
     outside: int
-    outside_held: int
+    held: Mapping[str, int]
 
-    def nbytes(self, name: str) -> int:
-        """Bytes of a tensor."""
-        return self.names[name].nbytes
+    def nbytes(self, layer: int, name: str) -> int:
+        """Bytes of a tensor by its name within the layer, of one in no layer where that is negative."""
+        return self.held[name] if layer < 0 else self.layers[layer].held[name]
 
     def layer(self, index: int) -> LayerFacts:
         """Facts of a layer, which may have no tensors."""
@@ -61,49 +59,58 @@ class TableFacts:
 
 
 _NOTHING = LayerFacts()
-_facts: WeakKeyDictionary[TensorTable, TableFacts] = WeakKeyDictionary()
 
 
+@remembered
+def tensor_names(tensors: TensorTable) -> dict[str, Tensor]:
+    """A table's tensors by name."""
+    return {tensor.name: tensor for tensor in tensors}
+
+
+@remembered
 def table_facts(tensors: TensorTable) -> TableFacts:
     """Worked out once a table."""
-    found = _facts.get(tensors)
-    if found is None:
-        found = _facts[tensors] = _table_facts(tensors)
-    return found
+    layered = tensors.layered
+    if layered is None:
+        return _facts_of_any(tensors)
+    layers = dict(enumerate(map(_facts_of_alike, layered.layers)))
+    return TableFacts(layers, *_outside(layered.outside))
 
 
-def _table_facts(tensors: TensorTable) -> TableFacts:
-    names = {tensor.name: tensor for tensor in tensors}
+@remembered
+def _facts_of_alike(alike: AlikeLayers) -> LayerFacts:
+    start = len(f"blk.{alike.index}.")
+    return _layer_facts([(tensor.name[start:], tensor) for tensor in alike.tensors])
+
+
+def _facts_of_any(tensors: TensorTable) -> TableFacts:
     layers: defaultdict[int, list[tuple[str, Tensor]]] = defaultdict(list)
     outside: list[Tensor] = []
-    for tensor in names.values():
+    for tensor in tensor_names(tensors).values():
         start, _, rest = tensor.name.partition(".")
         index, _, short = rest.partition(".")
         if start == "blk" and tensor.layer is not None and index == str(tensor.layer):
             layers[tensor.layer].append((short, tensor))
         else:
             outside.append(tensor)
-    return TableFacts(
-        names,
-        {index: _layer_facts(members) for index, members in layers.items()},
-        number(tuple((one.name, one.shape, one.layer) for one in outside)),
-        number(tuple(one.nbytes for one in outside)),
-    )
+    found = {index: _layer_facts(members) for index, members in layers.items()}
+    return TableFacts(found, *_outside(outside))
 
 
-def _layer_facts(members: list[tuple[str, Tensor]]) -> LayerFacts:
-    experts = [(short, tensor) for short, tensor in members if tensor.role == "expert"]
+def _outside(tensors: Sequence[Tensor]) -> tuple[int, dict[str, int]]:
+    shapes = number(tuple((one.name, one.shape, one.layer) for one in tensors))
+    return shapes, {one.name: one.nbytes for one in tensors}
+
+
+def _layer_facts(members: Sequence[tuple[str, Tensor]]) -> LayerFacts:
+    held = {short: tensor.nbytes for short, tensor in members}
+    experts = {short for short, tensor in members if tensor.role == "expert"}
     return LayerFacts(
         number(tuple((short, tensor.shape, tensor.role) for short, tensor in members)),
-        number(_sizes(members)),
-        number(_sizes(experts)),
-        number(tuple(tensor.nbytes for _, tensor in members)),
-        number(tuple(tensor.nbytes for _, tensor in experts)),
+        number(tuple((short, size) for short, size in held.items() if short in _SIZED)),
+        number(tuple((short, size) for short, size in held.items() if short in _SIZED and short in experts)),
+        held,
     )
-
-
-def _sizes(members: list[tuple[str, Tensor]]) -> tuple[tuple[str, int], ...]:
-    return tuple((short, tensor.nbytes) for short, tensor in members if short in _SIZED)
 
 
 @lru_cache(maxsize=1 << 10)

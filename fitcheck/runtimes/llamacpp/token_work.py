@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
-from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.tensors import AlikeLayers, Layered, Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.caches import cache_elements, layer_caches
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, LEFT_OUT, tensor_device, tied_copy
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, tensor_device, tied_copy
 
 _NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight")
 _REPACKED = re.compile(r"_R\d+$")  # the fork's rows interleaved: the same blocks
@@ -61,9 +62,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Tensors that always live together. ``first`` stands for all of them where a device is asked for."""
+    """Tensors that always live together. ``first`` stands for all of them where a device is asked for; ``layer`` is
+    ``None`` where it has to be asked for by that one."""
 
     first: Tensor
+    layer: int | None
     kind: str
     nbytes: int
     elements: int
@@ -73,7 +76,7 @@ class _Group:
 
 
 _works: WeakKeyDictionary[LlamaEstimate, dict[int, dict[int, Work]]] = WeakKeyDictionary()
-_groups: WeakKeyDictionary[TensorTable, tuple[_Group, ...]] = WeakKeyDictionary()
+_groups: WeakKeyDictionary[TensorTable, Sequence[_Group]] = WeakKeyDictionary()
 
 
 def kind_of(type_name: str) -> str:
@@ -109,17 +112,25 @@ def _worked_out(
     architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
 ) -> dict[int, Work]:
     found: defaultdict[int, Work] = defaultdict(Work)
-    options = result.options
+    options, devices = result.options, result.devices
     moving = set()
     for group in _grouped(architecture, tensors, split=bool(options.overrides)):
-        device = tensor_device(group.first, architecture, options, result.devices)
-        if device == LEFT_OUT or _predicts(group.first, architecture):  # rates are those without drafting
-            continue
+        layer = group.layer
+        if group.first.layer in architecture.predicting if layer is None else layer in architecture.predicting:
+            continue  # rates are those without drafting
+        if layer is None:
+            device = tensor_device(group.first, architecture, options, devices)
+        elif group.expert and layer < options.cpu_moe_layers:
+            device = HOST
+        else:
+            device = devices.layers[layer] if layer < len(devices.layers) else devices.output
         work = found[device]
         _add(work, group)
-        if group.expert and group.first.layer not in moving:
-            moving.add(group.first.layer)
-            work.expert_layers += 1
+        if group.expert:
+            at = group.first.layer if layer is None else layer
+            if at not in moving:
+                moving.add(at)
+                work.expert_layers += 1
     head = tied_copy(architecture, tensors)
     if head is not None:
         work = found[result.devices.output]
@@ -129,36 +140,50 @@ def _worked_out(
     return dict(found)
 
 
-def _predicts(tensor: Tensor, architecture: LanguageArchitecture) -> bool:
-    layer = tensor.layer
-    return layer is not None and layer < architecture.layers and architecture.blocks[layer].prediction
-
-
 def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split: bool) -> Sequence[_Group]:
     """Groups of a table; ``split`` keeps every tensor apart, for options that place them one by one."""
     if split:
-        return [_group([tensor], architecture) for tensor in tensors if _counts(tensor)]
+        return [_group([tensor], architecture, None) for tensor in tensors if _counts(tensor)]
     known = _groups.get(tensors)
     if known is None:
-        together: defaultdict[tuple[object, ...], list[Tensor]] = defaultdict(list)
-        for tensor in tensors:
-            if _counts(tensor):
-                place = tensor.layer if tensor.layer is not None else tensor.name
-                head = tensor.name == "output.weight"
-                together[place, tensor.role == "expert", kind_of(tensor.type), head].append(tensor)
-        known = tuple(_group(members, architecture) for members in together.values())
+        layered = tensors.layered
+        known = _together(tensors, architecture) if layered is None else _by_layer(layered, architecture)
         _groups[tensors] = known
     return known
+
+
+def _by_layer(layered: Layered, architecture: LanguageArchitecture) -> list[_Group]:
+    found = _together(layered.outside, architecture)
+    alike: dict[AlikeLayers, list[_Group]] = {}
+    for layer, one in enumerate(layered.layers):
+        if one not in alike:
+            alike[one] = _together(one.tensors, architecture)
+        found += [replace(group, layer=layer) for group in alike[one]]
+    return found
+
+
+def _together(tensors: Iterable[Tensor], architecture: LanguageArchitecture) -> list[_Group]:
+    together: defaultdict[tuple[object, ...], list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        if _counts(tensor):
+            place = tensor.layer if tensor.layer is not None else tensor.name
+            head = tensor.name == "output.weight"
+            together[place, tensor.role == "expert", kind_of(tensor.type), head].append(tensor)
+    return [
+        _group(members, architecture, members[0].layer if all(one.name.startswith("blk.") for one in members) else None)
+        for members in together.values()
+    ]
 
 
 def _counts(tensor: Tensor) -> bool:
     return tensor.name not in _NOT_READ and tensor.role not in ("nextn", "vision")
 
 
-def _group(members: Sequence[Tensor], architecture: LanguageArchitecture) -> _Group:
+def _group(members: Sequence[Tensor], architecture: LanguageArchitecture, layer: int | None) -> _Group:
     first = members[0]
     return _Group(
         first,
+        layer,
         kind_of(first.type),
         sum(tensor.nbytes for tensor in members),
         sum(tensor.elements for tensor in members if len(tensor.shape) > 1),
@@ -190,20 +215,32 @@ def _add(work: Work, group: _Group) -> None:
 def _add_caches(
     found: defaultdict[int, Work], architecture: LanguageArchitecture, result: LlamaEstimate, depth: int
 ) -> None:
-    options = result.options
-    caches = layer_caches(architecture, options)
-    for layer, (device, cache) in enumerate(zip(result.devices.layers, caches, strict=True)):
-        block = architecture.blocks[layer]
+    options, latent = result.options, architecture.latent is not None
+    read = _cache_reads(architecture, options.anywhere, depth)
+    for layer, (device, (cache, cost, flops)) in enumerate(zip(result.devices.layers, read, strict=True)):
         work = found[HOST if options.cache_on_host else device]
-        cells = min(depth, cache.cells)  # a window holds no more
-        work.latent = architecture.latent is not None
-        share, state = cells / max(cache.cells, 1), cache.recurrent / max(options.slots, 1)
-        work.cache += cache.attention * share + state
-        keys, values = _unpacked(options.cache_type_k), _unpacked(options.cache_type_v)
-        work.cache_cost += (cache.keys * keys + cache.values * values) * share + state
-        work.attention_flops += 2.0 * block.heads * _attended(architecture, layer, options) * cells
+        work.latent = latent
+        work.cache += cache
+        work.cache_cost += cost
+        work.attention_flops += flops
         found[device].layers += 1
-        found[device].recurrent_layers += int(block.recurrent)
+        found[device].recurrent_layers += int(architecture.blocks[layer].recurrent)
+
+
+@lru_cache(maxsize=256)
+def _cache_reads(
+    architecture: LanguageArchitecture, options: LlamaOptions, depth: int
+) -> tuple[tuple[float, float, float], ...]:
+    """For each layer the bytes of its cache that a token reads, what they cost, and the FLOP on them."""
+    keys, values = _unpacked(options.cache_type_k), _unpacked(options.cache_type_v)
+    found = []
+    for layer, cache in enumerate(layer_caches(architecture, options)):
+        cells = min(depth, cache.cells)  # a window holds no more
+        share, state = cells / max(cache.cells, 1), cache.recurrent / max(options.slots, 1)
+        cost = (cache.keys * keys + cache.values * values) * share + state
+        flops = 2.0 * architecture.blocks[layer].heads * _attended(architecture, layer, options) * cells
+        found.append((cache.attention * share + state, cost, flops))
+    return tuple(found)
 
 
 def _unpacked(name: str) -> float:

@@ -8,13 +8,14 @@ and a memory-mapped host buffer spans the file from its first host tensor to its
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from functools import lru_cache
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.tensors import AlikeLayers, Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.remembered import remembered
 
 HOST = -1
 LEFT_OUT = -2
@@ -50,16 +51,16 @@ class WeightBuffers:
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Tensors that always live together, of which ``first`` stands for all. ``host`` and ``card`` are their bytes in a
-    buffer of either; in the file they lie between the offsets ``start`` and ``end``."""
+    buffer of either; in the file they lie between the offsets ``start`` and ``end``. ``layer`` is ``None`` for what
+    belongs to no layer, ``expert`` says that they are a layer's experts."""
 
     first: Tensor
+    layer: int | None
+    expert: bool
     host: int
     card: int
     start: int
     end: int
-
-
-_groups: WeakKeyDictionary[TensorTable, dict[int, tuple[_Group, ...]]] = WeakKeyDictionary()
 
 
 def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, free: Sequence[int]) -> Devices:
@@ -76,6 +77,14 @@ def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, fre
     for share in shares:
         reached += share
         points.append(reached / total if total else 1.0)
+
+    return _split(count, start, on_cards, tuple(points))
+
+
+@lru_cache(maxsize=4096)
+def _split(count: int, start: int, on_cards: int, points: tuple[float, ...]) -> Devices:
+    """``on_cards`` of ``count`` layers and the output, from ``start`` on, on cards that reach to these shares."""
+    cards = len(points)
 
     def device(layer: int) -> int:
         if not on_cards or layer < start or layer - start >= on_cards:
@@ -102,8 +111,18 @@ def place_weights(
     """Sum up the model buffers, in bytes."""
     sizes = [0] * devices.cards
     host_total, starts, ends = 0, [], []
+    left_out = frozenset() if options.speculative else architecture.predicting
+    layers, experts = devices.layers, options.cpu_moe_layers
     for group in _grouped(tensors, options):
-        place = tensor_device(group.first, architecture, options, devices)
+        layer = group.layer
+        if layer is None:
+            place = tensor_device(group.first, architecture, options, devices)
+        elif layer in left_out:
+            continue
+        elif group.expert and layer < experts:
+            place = HOST
+        else:
+            place = layers[layer] if layer < len(layers) else devices.output
         if place == HOST:
             host_total += group.host
             starts.append(group.start)
@@ -137,33 +156,57 @@ class TensorPlaces(dict[str, int]):
         return place
 
 
-def _grouped(tensors: TensorTable, options: LlamaOptions) -> tuple[_Group, ...]:
+def _grouped(tensors: TensorTable, options: LlamaOptions) -> Sequence[_Group]:
     """Groups of a table, added up once a table; overrides place tensors one by one and keep every one apart."""
     if options.overrides:
         return _groups_of(tensors, options.alignment, split=True)
-    known = _groups.setdefault(tensors, {})
+    known = _groups(tensors)
     if options.alignment not in known:
-        known[options.alignment] = _groups_of(tensors, options.alignment, split=False)
+        known[options.alignment] = _groups_by_layer(tensors, options.alignment)
     return known[options.alignment]
 
 
-def _groups_of(tensors: TensorTable, alignment: int, *, split: bool) -> tuple[_Group, ...]:
+@remembered
+def _groups(tensors: TensorTable) -> dict[int, Sequence[_Group]]:
+    """By the alignment of cards' buffers."""
+    return {}
+
+
+def _groups_by_layer(tensors: TensorTable, alignment: int) -> Sequence[_Group]:
+    layered = tensors.layered
+    if layered is None:
+        return _groups_of(tensors, alignment, split=False)
+    found = _groups_of(layered.outside, alignment, split=True)
+    offset = found[-1].end if found else 0
+    alike: dict[AlikeLayers, list[_Group]] = {}
+    for layer, one in enumerate(layered.layers):
+        if one not in alike:
+            alike[one] = _groups_of(one.tensors, alignment, split=False)
+        for group in alike[one]:
+            start, end = offset + group.start, offset + group.end
+            found.append(_Group(group.first, layer, group.expert, group.host, group.card, start, end))
+        offset += max((group.end for group in alike[one]), default=0)
+    return found
+
+
+def _groups_of(tensors: Iterable[Tensor], alignment: int, *, split: bool) -> list[_Group]:
     found: dict[object, _Group] = {}
     offset = 0
     for index, tensor in enumerate(tensors):
-        in_layer = tensor.layer is not None and tensor.name.startswith("blk.")
-        key = index if split or not in_layer else (tensor.layer, tensor.role == "expert")
+        apart = split or tensor.layer is None or not tensor.name.startswith("blk.")
+        layer, expert = None if apart else tensor.layer, not apart and tensor.role == "expert"
+        key = index if apart else (layer, expert)
         host, card = -(-tensor.nbytes // 32) * 32, _card_bytes(tensor, alignment)
-        known = found.get(key) or _Group(tensor, 0, 0, offset, offset)
+        known = found.get(key) or _Group(tensor, layer, expert, 0, 0, offset, offset)
         offset += host
-        found[key] = _Group(known.first, known.host + host, known.card + card, known.start, offset)
-    return tuple(found.values())
+        found[key] = _Group(known.first, layer, expert, known.host + host, known.card + card, known.start, offset)
+    return list(found.values())
 
 
 def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:
     """The device of one tensor: overrides first, as they are matched in order, then by layer. Prediction layers are
     not loaded where nothing is drafted with them."""
-    if not options.speculative and tensor.layer is not None and _predicts(tensor.layer, architecture):
+    if not options.speculative and tensor.layer in architecture.predicting:
         return LEFT_OUT
     if tensor.name in _INPUT:
         return HOST
@@ -182,15 +225,12 @@ def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: L
     return devices.layers[tensor.layer] if tensor.layer < len(devices.layers) else devices.output
 
 
-def _predicts(layer: int, architecture: LanguageArchitecture) -> bool:
-    return layer < architecture.layers and architecture.blocks[layer].prediction
-
-
 def tied_copy(architecture: LanguageArchitecture, tensors: TensorTable) -> Tensor | None:
     """The embedding table where it also serves as the head, which is loaded a second time to the output's device."""
     if not architecture.tied_embeddings:
         return None
-    return next((tensor for tensor in tensors if tensor.name == "token_embd.weight"), None)
+    among = tensors if tensors.layered is None else tensors.layered.outside
+    return next((tensor for tensor in among if tensor.name == "token_embd.weight"), None)
 
 
 def _card_bytes(tensor: Tensor, alignment: int) -> int:

@@ -115,6 +115,11 @@ class LanguageArchitecture:
         # caches ask for it at every estimate, and one over every layer takes as long as much of that
         return hash((self.name, self.blocks, self.embedding, self.vocabulary))
 
+    @cached_property
+    def predicting(self) -> frozenset[int]:
+        """Indices of the layers for multi-token prediction."""
+        return frozenset(index for index, block in enumerate(self.blocks) if block.prediction)
+
     @property
     def embeds(self) -> bool:
         """Whether it turns texts into vectors or scores and writes nothing."""

@@ -6,17 +6,10 @@ from functools import lru_cache
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known import LanguageEntry, known_language_model, language_entry
-from fitcheck.models.families.language.mixture import (
-    header_bytes,
-    mixture_elements,
-    mixture_sizes,
-    mixture_table,
-    usual_imatrix,
-)
+from fitcheck.models.families.language.mixture import header_bytes, mixture_table, usual_imatrix
 from fitcheck.models.families.language.names import find_language_model
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import BASE
-from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.models.workload import Task
 
 # F32 is what nobody publishes, and MXFP4 is the older name of MXFP4_MOE
@@ -24,22 +17,6 @@ _LEFT_OUT = frozenset({"F32", "MXFP4"})
 # gpt-oss is trained in MXFP4 and its rows of 2880 are no whole number of 256-blocks
 _NATIVE = {"gpt-oss": ("MXFP4", "F16")}
 _MIXTURE = "from the model's shape by the rules of llama-quantize"
-
-
-class MixtureTable(TensorTable):
-    """The table of a tier that is made when somebody asks for its tensors; its size in bytes and elements comes without
-    it."""
-
-    def __init__(self, architecture: LanguageArchitecture, tier: str, nbytes: int, elements: int) -> None:
-        self.architecture, self.tier = architecture, tier
-        self.nbytes, self.elements = nbytes, elements
-
-    def __getattr__(self, name: str) -> tuple[Tensor, ...]:
-        """Called for what is not there yet: the tensors, the first time."""
-        if name != "tensors":
-            raise AttributeError(name)
-        self.tensors = mixture_table(self.architecture, self.tier, usual_imatrix(self.tier)).tensors
-        return self.tensors
 
 
 def language_model(text: str) -> Model:
@@ -56,9 +33,7 @@ def model_of(entry: LanguageEntry) -> Model:
 def _model(slug: str) -> Model:
     entry = language_entry(slug)
     architecture = known_language_model(entry.slug)
-    sizes = mixture_sizes(architecture, tier_names(architecture))
-    elements = mixture_elements(architecture)
-    tiers = (_tier(entry, architecture, name, size, elements) for name, size in sizes.items())
+    tiers = (_tier(entry, architecture, name) for name in tier_names(architecture))
     return Model(
         slug=entry.slug,
         name=entry.name,
@@ -82,14 +57,14 @@ def tier_names(architecture: LanguageArchitecture) -> tuple[str, ...]:
     )
 
 
-def _tier(entry: LanguageEntry, architecture: LanguageArchitecture, name: str, size: int, elements: int) -> Tier:
-    table = MixtureTable(architecture, name, size, elements)
+def _tier(entry: LanguageEntry, architecture: LanguageArchitecture, name: str) -> Tier:
+    table = mixture_table(architecture, name, usual_imatrix(name))
     return Tier(
         name=name,
         tensors=table,
         format="gguf",
         repository=entry.gguf,
-        disk_bytes=size + header_bytes(architecture),
+        disk_bytes=table.nbytes + header_bytes(architecture),
         source=_MIXTURE,
         published=entry.gguf is not None,
     )

@@ -16,11 +16,25 @@ Shape = tuple[int, ...]
 
 def tensor_shapes(architecture: LanguageArchitecture) -> list[tuple[str, Shape]]:
     """(name, row-major shape) of every tensor, in the order converters write them."""
-    known = traits(architecture.name)
-    found = list(_outer(architecture, known))
-    for layer, block in enumerate(architecture.blocks):
-        found += [(f"blk.{layer}.{name}", shape) for name, shape in _block(architecture, block, known)]
+    found = list(outer_shapes(architecture))
+    for layer, (_, shapes) in enumerate(layer_shapes(architecture)):
+        found += [(f"blk.{layer}.{name}", shape) for name, shape in shapes]
     return found
+
+
+def outer_shapes(architecture: LanguageArchitecture) -> Iterator[tuple[str, Shape]]:
+    """Those that belong to no layer."""
+    return _outer(architecture, traits(architecture.name))
+
+
+def layer_shapes(architecture: LanguageArchitecture) -> Iterator[tuple[Block, tuple[tuple[str, Shape], ...]]]:
+    """Each layer's block with its tensors, without ``blk.N.`` before their names; alike where blocks are."""
+    known = traits(architecture.name)
+    made: dict[Block, tuple[tuple[str, Shape], ...]] = {}
+    for block in architecture.blocks:
+        if block not in made:
+            made[block] = tuple(_block(architecture, block, known))
+        yield block, made[block]
 
 
 def _outer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
