@@ -18,7 +18,7 @@ from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph import Graph, Node
 from fitcheck.runtimes.llamacpp.graph_allocator import Tape, allocate, record
-from fitcheck.runtimes.llamacpp.graph_layers import Builder, Plan
+from fitcheck.runtimes.llamacpp.graph_layers import Builder, GraphPlan
 from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, table_facts, tensor_names
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.remembered import remembered
@@ -90,10 +90,10 @@ def _plan(
     devices: Devices,
     places: Mapping[str, int],
     caches: tuple[LayerCache, ...],
-) -> Plan:
+) -> GraphPlan:
     host = devices.cards
     names = _Tensors(tensor_names(tensors))
-    return Plan(
+    return GraphPlan(
         architecture=architecture,
         options=options,
         names=names,
@@ -106,34 +106,34 @@ def _plan(
     )
 
 
-def _graph(plan: Plan, kept: tuple[int, ...]) -> Graph:
+def _graph(plan: GraphPlan, kept: tuple[int, ...]) -> Graph:
     builder = Builder(plan)
     return encoder_graph(builder, kept) if plan.architecture.encoder else builder.build_graph(kept)
 
 
-def _allocated(plan: Plan, graph: Graph, devices: Devices) -> ComputeBuffers:
+def _allocated(plan: GraphPlan, graph: Graph, devices: Devices) -> ComputeBuffers:
     nodes, leaves = _scheduled(plan, graph, devices)
     sizes = allocate(nodes, leaves, _alignments(plan))
     return ComputeBuffers(tuple(sizes[:-1]), sizes[-1], _output(plan))
 
 
-def _taped(plan: Plan, kept: tuple[int, ...], devices: Devices) -> _Taped:
+def _taped(plan: GraphPlan, kept: tuple[int, ...], devices: Devices) -> _Taped:
     nodes, leaves = _scheduled(plan, _graph(plan, kept), devices)
     tape = record(nodes, leaves, plan.host + 1)
     opened = tuple((*_position(name, kept), times) for name, times in tape.opened)
     return _Taped(tape, opened, tuple(_alignments(plan)), _output(plan))
 
 
-def _scheduled(plan: Plan, graph: Graph, devices: Devices) -> tuple[list[Node], list[Node]]:
+def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[Node], list[Node]]:
     copies = PIPELINE_COPIES if _pipelined(plan.options, devices) else 1
     return schedule(graph, plan.host + 1, plan.options.op_offload, copies)
 
 
-def _alignments(plan: Plan) -> list[int]:
+def _alignments(plan: GraphPlan) -> list[int]:
     return [plan.options.alignment] * plan.host + [HOST_ALIGNMENT]
 
 
-def _output(plan: Plan) -> int:
+def _output(plan: GraphPlan) -> int:
     """The buffer of logits, or of what an encoder makes of each sequence."""
     row = plan.architecture.embedding if plan.architecture.encoder else plan.architecture.vocabulary
     return row * plan.options.slots * 4
@@ -246,7 +246,7 @@ def _overridden(options: LlamaOptions) -> bool:
     return bool(options.overrides or options.cpu_moe_layers)
 
 
-def _kept_layers(plan: Plan) -> tuple[int, ...]:
+def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
     """Layers that matter: a few of each run of alike ones, always the first and last of a device."""
     signatures = [_signature(plan, index) for index in range(plan.architecture.layers)]
     return _kept(plan.architecture, plan.layers, signatures)
@@ -266,12 +266,12 @@ def _kept(
     return tuple(kept)
 
 
-def _signature(plan: Plan, index: int) -> tuple[object, ...]:
+def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:
     prefix = f"blk.{index}."
     return (plan.architecture.blocks[index], plan.layers[index], *_on_host(plan, prefix))
 
 
-def _on_host(plan: Plan, prefix: str) -> Iterable[object]:
+def _on_host(plan: GraphPlan, prefix: str) -> Iterable[object]:
     """Sizes of the layer's host weights: a card that takes them over needs room for the largest."""
     for name in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate", "ffn_up", "ffn_down", "attn_q"):
         tensor = plan.names.get(f"{prefix}{name}.weight")

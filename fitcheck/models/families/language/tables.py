@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fitcheck.models.families.language.architecture import Block, LanguageArchitecture, traits
+from fitcheck.models.families.language.architecture import LanguageArchitecture, LanguageLayer, traits
 
 Shape = tuple[int, ...]
 
@@ -27,10 +27,10 @@ def outer_shapes(architecture: LanguageArchitecture) -> Iterator[tuple[str, Shap
     return _outer(architecture, traits(architecture.name))
 
 
-def layer_shapes(architecture: LanguageArchitecture) -> Iterator[tuple[Block, tuple[tuple[str, Shape], ...]]]:
+def layer_shapes(architecture: LanguageArchitecture) -> Iterator[tuple[LanguageLayer, tuple[tuple[str, Shape], ...]]]:
     """Each layer's block with its tensors, without ``blk.N.`` before their names; alike where blocks are."""
     known = traits(architecture.name)
-    made: dict[Block, tuple[tuple[str, Shape], ...]] = {}
+    made: dict[LanguageLayer, tuple[tuple[str, Shape], ...]] = {}
     for block in architecture.blocks:
         if block not in made:
             made[block] = tuple(_block(architecture, block, known))
@@ -71,7 +71,9 @@ def _norm(name: str, width: int, known: dict[str, Any]) -> Iterator[tuple[str, S
         yield f"{name}.bias", (width,)
 
 
-def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _block(
+    architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
+) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
     if known.get("pre_norm", True):
         yield from _norm("attn_norm", width, known)
@@ -111,7 +113,9 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
         yield "nextn.hnorm.weight", (width,)
 
 
-def _attention(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _attention(
+    architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
+) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
     # Gemma 4 E2B and E4B: layers that read another layer's cache keep K and V weights in the file, and V is its own
     stored = block.cached or bool(known.get("shared_layers_keep_kv"))
@@ -145,7 +149,7 @@ def _attention(architecture: LanguageArchitecture, block: Block, known: dict[str
         yield "attn_sinks.weight", (block.heads,)
 
 
-def _latent(architecture: LanguageArchitecture, block: Block) -> Iterator[tuple[str, Shape]]:
+def _latent(architecture: LanguageArchitecture, block: LanguageLayer) -> Iterator[tuple[str, Shape]]:
     latent, width, heads = architecture.latent, architecture.embedding, block.heads
     if latent is None:
         return
@@ -166,7 +170,7 @@ def _latent(architecture: LanguageArchitecture, block: Block) -> Iterator[tuple[
     yield "attn_output.weight", (width, heads * latent.value_length)
 
 
-def _feed_forward(block: Block, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _feed_forward(block: LanguageLayer, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     rows, gate = block.feed_forward, known.get("gate", "separate")
     if gate == "separate":
         yield "ffn_gate.weight", (rows, width)
@@ -177,7 +181,9 @@ def _feed_forward(block: Block, width: int, known: dict[str, Any]) -> Iterator[t
         yield "ffn_down.bias", (width,)
 
 
-def _experts(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _experts(
+    architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
+) -> Iterator[tuple[str, Shape]]:
     count, rows, width = architecture.experts, block.expert_feed_forward, architecture.embedding
     yield "ffn_gate_inp.weight", (count, width)
     if known.get("gate", "separate") != "none":
