@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -143,12 +143,27 @@ class LlamaOptions:
             return min(self.micro, self.slots * (1 + self.drafted))
         return self.micro
 
-    def with_(self, **changes: object) -> LlamaOptions:
-        """The same options with these fields changed."""
-        made = replace(self, **changes)  # type: ignore[arg-type]
-        if changes.keys() <= _WHERE:  # a search for where layers lie asks for both again and again
-            made.__dict__["anywhere"] = self.anywhere
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # a search looks things up by options again and again, and one over every field takes as long as much of that
+        return hash((self.context, self.gpu_layers, self.cpu_moe_layers, self.cache_type_k, self.build.day))
+
+    def with_(self, **changes: Hashable) -> LlamaOptions:
+        """The same options with these fields changed; the same object for the same changes."""
+        key = tuple(changes.items())
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = replace(self, **changes)  # type: ignore[arg-type]
+            if changes.keys() <= _WHERE:
+                made.__dict__["anywhere"] = self.anywhere
         return made
+
+    @cached_property
+    def _made(self) -> dict[object, LlamaOptions]:
+        return {}
 
     @cached_property
     def anywhere(self) -> LlamaOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 from fitcheck.data_files import load
@@ -67,6 +68,11 @@ class LlamaEstimate:
         """Bytes of recurrent state on cards and host together."""
         return sum(card.recurrent for card in self.cards) + self.host.recurrent
 
+    @cached_property
+    def laid_out(self) -> Footprint:
+        """The footprint with this estimate as its account of where things lie."""
+        return replace(self.footprint, layout=self)
+
     def fits(self, vram: Sequence[int], ram: int | None = None) -> bool:
         """Whether every card holds its share (best estimate) and the host its own, in bytes."""
         cards = all(total.best <= room for total, room in zip(self.card_totals, vram, strict=True))
@@ -102,10 +108,9 @@ def estimate(
     owners = [HOST if options.cache_on_host else device for device in devices.layers]
     buffers = buffers.with_(ahead.buffers)
     attention, recurrent = [0] * (devices.cards + 1), [0] * (devices.cards + 1)  # the host's stand last
-    for held in (caches, ahead.caches):
-        for cache, owner in zip(held, owners, strict=False):
-            attention[owner] += cache.keys + cache.values
-            recurrent[owner] += cache.recurrent
+    for cache, owner in (*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)):
+        attention[owner] += cache.keys + cache.values
+        recurrent[owner] += cache.recurrent
     beside = beside_model(companions, options, devices)
     cards = []
     for index in range(devices.cards):
@@ -157,10 +162,9 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
     """Buffers plus what the driver, the libraries and their work space take on a card that is used at all."""
     if not card.total:
         return Interval.exactly(0)
-    context = _constants()["card_overhead_mib"]
-    low, best, high = (round(context[key] * MIB) for key in ("low", "best", "high"))
+    low, best, high = overhead()
     slack = round(_constants()["compute_slack"] * card.compute)
-    if architecture.unknown or architecture.encoder or any(block.recurrent for block in architecture.blocks):
+    if architecture.unknown or architecture.encoder or architecture.recurs:
         slack = round(_constants()["compute_slack_unknown"] * card.compute)
     if options.build.fork:
         slack = round(_constants()["compute_slack_fork"] * card.compute)
@@ -169,6 +173,14 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
         least, most = (round(times * card.compute) for times in _constants()["compute_fork_latent"])
     rest = card.total - card.compute
     return Interval(rest + least + low, card.total + best, rest + most + high)
+
+
+@cache
+def overhead() -> tuple[int, int, int]:
+    """Low, best and high bytes that a process takes on a card besides its buffers."""
+    context = _constants()["card_overhead_mib"]
+    low, best, high = (round(context[key] * MIB) for key in ("low", "best", "high"))
+    return low, best, high
 
 
 def _widened(total: Interval[int], slack: int) -> Interval[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.errors import OptionError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -117,6 +118,9 @@ class TextOptions:
 
         A micro-batch beyond the batch raises the batch: llama.cpp would cut it down without a word.
         """
+        return _arguments(self, architecture, cards)
+
+    def _arguments(self, architecture: LanguageArchitecture, cards: int) -> LlamaOptions:
         keys, values = self.cache_type or ("f16", "f16")
         micro = 512 if self.ubatch is None else self.ubatch
         if architecture.embeds and self.ubatch is None:  # such a text must go through in one piece
@@ -193,3 +197,9 @@ class TextOptions:
         if not (math.isfinite(given) and BANDWIDTH[0] <= given <= BANDWIDTH[1]):
             raise OptionError(f"--host-bandwidth: {given:g} is out of range; give GB/s, like 51.2.")
         return given * GIGA
+
+
+@lru_cache(maxsize=512)
+def _arguments(asked: TextOptions, architecture: LanguageArchitecture, cards: int) -> LlamaOptions:
+    """Once for all tiers and machines of a question."""
+    return asked._arguments(architecture, cards)

@@ -11,15 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fitcheck.hardware.machine import Machine
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.workload import Workload
+from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import Level, level_of
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
+from fitcheck.runtimes.llamacpp.estimates import cards_hold
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import placement_of
+from fitcheck.runtimes.llamacpp.placement import bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
 
 # a cache type is only worth its loss when it buys this much speed or a better verdict
 WORTH = 1.05
@@ -88,21 +92,31 @@ class PlacementSearch:
     def ask(self, options: LlamaOptions) -> Ask:
         """The cell of exactly these options."""
         placement = placement_of(options, self.architecture.layers, self.host_bandwidth)
-        workload = self.workload.with_(context=options.context)
+        same = self.workload.context == options.context
+        workload = self.workload if same else self.workload.with_(context=options.context)
         return Ask(self.model, self.tier, placement, workload, self.machine)
 
     def assess(self, options: LlamaOptions) -> Proposal:
         """Exactly these options on all cards, judged and timed. Raises OptionError for options that cannot be."""
         ask = self.ask(options)
         footprint = self.runtime.footprint(ask)
-        duration = self.runtime.duration(ask, footprint)
-        rate = duration.rate("generation") if duration is not None else None
-        return Proposal(ask, options, level_of(self.runtime, ask, footprint), rate.best if rate is not None else 0.0)
+        return Proposal(ask, options, level_of(self.runtime, ask, footprint), self._rate(ask, footprint))
+
+    def _rate(self, ask: Ask, footprint: Footprint) -> float:
+        """Tokens a second that it should write, 0 where it writes none or that is not known: what its duration says
+        too, beside much that no choice of a placement asks for."""
+        assert isinstance(footprint.layout, LlamaEstimate)
+        if ask.workload.task is Task.EMBED:
+            return 0.0
+        asked = (self.architecture, self.tier.tensors, footprint.layout, self.machine.gpus)
+        return generation_rate(run_of(*asked, depth_of(ask.workload), bandwidth_of(ask.placement)))
 
     def holds(self, options: LlamaOptions) -> bool:
         """Whether the cards are not short with exactly these options; how fast that is, is not asked."""
         ask = self.ask(options)
-        return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
+        if self.architecture.unknown or not_modelled(self.architecture, options):
+            return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
+        return cards_hold(ask, options)
 
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None

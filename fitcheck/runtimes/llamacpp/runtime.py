@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -23,13 +22,14 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp import commands, recorded_options
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled, over_builds
+from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, not_modelled, over_builds
 from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
 from fitcheck.runtimes.llamacpp.defaults import defaults
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
 from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP, UNQUANTIZED, WORTH, PlacementSearch
-from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
 from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
@@ -38,7 +38,6 @@ from fitcheck.speed.timing import Observation, Timing
 from fitcheck.units import Interval, format_gib
 
 GGUF = "gguf"
-_estimate = lru_cache(maxsize=16384)(estimate)
 
 
 class LlamaCpp(Runtime):
@@ -71,7 +70,7 @@ class LlamaCpp(Runtime):
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
         result = estimate_of(ask)
-        found = replace(result.footprint, layout=result)
+        found = result.laid_out
         for gpu, total in zip(ask.machine.gpus, result.card_totals, strict=True):
             if gpu.card.unified_memory:  # one memory: the host holds both, but for what the firmware set aside
                 both = found.host.total + drawn_from_host(total, gpu.carved)
@@ -93,7 +92,7 @@ class LlamaCpp(Runtime):
             ask.tier.tensors,
             footprint.layout,
             ask.machine.gpus,
-            depth=prompt + new // 2,  # half way through the answer
+            depth=depth_of(ask.workload),
             host_bandwidth=bandwidth_of(ask.placement),
         )
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
@@ -265,29 +264,6 @@ def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Du
         return Duration(None, words, amounts=amounts)
     seconds = Interval(prompt / rate.high, prompt / rate.best, prompt / rate.low)
     return Duration(seconds, words, ((PROMPT, seconds.best),), ((PROMPT, rate),), amounts)
-
-
-def architecture_of(ask: Ask) -> LanguageArchitecture:
-    """The shape of the tier; only asks of the family come here."""
-    architecture = ask.architecture
-    assert isinstance(architecture, LanguageArchitecture)
-    return architecture
-
-
-def estimate_of(ask: Ask) -> LlamaEstimate:
-    """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
-    free = tuple(one.vram.best for one in ask.budgets) if ask.machine.gpus else ()
-    if len(free) == 1:  # amounts decide how cards share a model: one card's layout is the same on every card
-        free = (1,)
-    options = arguments_of(ask.placement, ask.workload)
-    return _estimate(
-        architecture_of(ask),
-        ask.tier.tensors,
-        options,
-        vram=free,
-        disk=ask.tier.disk_bytes or None,
-        companions=ask.tier.companions,
-    )
 
 
 def _in_other_builds(ask: Ask) -> Iterator[Ask]:

@@ -16,6 +16,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Gpu
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
+from fitcheck.models.workload import Workload
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, token_seconds
 from fitcheck.runtimes.llamacpp.token_rates import Constants, Host, backend_of, data, fitted
@@ -117,6 +118,17 @@ def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
     hosts = _hosts(run, seconds, passing) if kind in ("host", "cpu") else (1.0, 1.0)
     best, wider = new_units(run.gpus[0].card) if run.gpus else (1.0, 1.0)
     return interval_of(best * batch / seconds, half, (hosts[0] / wider, hosts[1] * wider))
+
+
+def generation_rate(run: TokenRun) -> float:
+    """The best estimate of tokens generated a second alone; 0 where the card's bandwidth is not known."""
+    seconds = token_seconds(run, fitted())
+    return 0.0 if seconds is None else 1 / seconds
+
+
+def depth_of(workload: Workload) -> int:
+    """Tokens half way through the answer, which stand for it."""
+    return (workload.prompt_tokens or 0) + workload.new_tokens // 2
 
 
 def best_units(run: TokenRun) -> float:

@@ -120,6 +120,11 @@ class LanguageArchitecture:
         """Indices of the layers for multi-token prediction."""
         return frozenset(index for index, block in enumerate(self.blocks) if block.prediction)
 
+    @cached_property
+    def recurs(self) -> bool:
+        """Whether any layer is a recurrent one."""
+        return any(block.recurrent for block in self.blocks)
+
     @property
     def embeds(self) -> bool:
         """Whether it turns texts into vectors or scores and writes nothing."""
