@@ -108,9 +108,9 @@ def estimate(
     owners = [HOST if options.cache_on_host else device for device in devices.layers]
     buffers = buffers.with_(ahead.buffers)
     attention, recurrent = [0] * (devices.cards + 1), [0] * (devices.cards + 1)  # the host's stand last
-    for cache, owner in (*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)):
-        attention[owner] += cache.keys + cache.values
-        recurrent[owner] += cache.recurrent
+    for held, owner in (*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)):
+        attention[owner] += held.attention
+        recurrent[owner] += held.recurrent
     beside = beside_model(companions, options, devices)
     cards = []
     for index in range(devices.cards):

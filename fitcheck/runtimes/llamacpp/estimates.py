@@ -6,7 +6,8 @@ is a look-up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from fitcheck.hardware.machine import Budget
@@ -39,21 +40,14 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     return _estimate(architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions)
 
 
-def cards_hold(ask: Ask, options: LlamaOptions) -> bool:
-    """Whether no card is short with ``options``, even in the worst case. ``ask`` is any of the same tier, workload and
-    machine."""
-    what = (architecture_of(ask), ask.tier.tensors, _free(ask.budgets), ask.tier.disk_bytes or None)
-    layout = _layout(options.anywhere, *what, ask.tier.companions)
-    room = [one.vram.low for one in ask.budgets]
-    return layout.least_goes_into(room, options) and layout.most_goes_into(room, options)
-
-
 def _free(budgets: Sequence[Budget]) -> tuple[int, ...]:
-    return (1,) if len(budgets) == 1 else tuple(one.vram.best for one in budgets)
+    """What cards share a model by: shares alone decide, so that as much on each is 1 on each."""
+    free = tuple(one.vram.best for one in budgets)
+    return (1,) * len(free) if len(set(free)) == 1 else free
 
 
-class _Layout:
-    """One tier with one set of options on cards with ``free`` bytes each, by how many layers lie where."""
+class CardNeeds:
+    """What each card must hold at most, of one tier with one set of options, by how many layers lie where."""
 
     def __init__(
         self,
@@ -65,34 +59,38 @@ class _Layout:
     ) -> None:
         self._asked = (architecture, tensors)
         self._beside = (free, disk, companions)
-        self._least: dict[tuple[int | None, int], list[int]] = {}
-        self._most: dict[tuple[int | None, int], list[int]] = {}
+        self._least: dict[LlamaOptions, list[int]] = {}
+        self._most: dict[LlamaOptions, list[int]] = {}
 
-    def least_goes_into(self, room: Sequence[int], options: LlamaOptions) -> bool:
-        """Whether what is known without building a graph goes into ``room``: weights, caches and the process."""
-        key = (options.gpu_layers, options.cpu_moe_layers)
-        if key not in self._least:
-            self._least[key] = self._without_graph(options)
-        return all(need <= have for need, have in zip(self._least[key], room, strict=True))
+    def least(self, options: LlamaOptions) -> list[int]:
+        """Bytes without the compute buffer, for which no graph is built: weights, caches and the process."""
+        if options not in self._least:
+            self._least[options] = self._without_graph(options)
+        return self._least[options]
 
-    def most_goes_into(self, room: Sequence[int], options: LlamaOptions) -> bool:
-        """Whether the high end of the estimate goes into ``room``."""
-        key = (options.gpu_layers, options.cpu_moe_layers)
-        if key not in self._most:
+    def most(self, options: LlamaOptions) -> list[int]:
+        """The high end of the estimate, in bytes."""
+        if options not in self._most:
             found = _estimate(*self._asked, options, *self._beside)
-            self._most[key] = [total.high for total in found.card_totals]
-        return all(need <= have for need, have in zip(self._most[key], room, strict=True))
+            self._most[options] = [total.high for total in found.card_totals]
+        return self._most[options]
+
+    def goes_into(self, room: Sequence[int], options: LlamaOptions) -> bool:
+        """Whether no card is short with ``room`` bytes each, even in the worst case."""
+        return _all_within(self.least(options), room) and _all_within(self.most(options), room)
+
+    def beside_least(self, options: LlamaOptions) -> list[int]:
+        """What the graph adds, in bytes."""
+        return [most - least for most, least in zip(self.most(options), self.least(options), strict=True)]
 
     def _without_graph(self, options: LlamaOptions) -> list[int]:
         (architecture, tensors), (free, _, companions) = self._asked, self._beside
         devices = layer_devices(architecture, options, free)
-        beside = beside_model(companions, options, devices)
-        found = [
-            sum(amounts)
-            for amounts in zip(
-                place_weights(architecture, tensors, options, devices).cards, beside.cards, beside.slack, strict=True
-            )
-        ]
+        weights, beside = (
+            place_weights(architecture, tensors, options, devices),
+            beside_model(companions, options, devices),
+        )
+        found = [sum(amounts) for amounts in zip(weights.cards, beside.cards, beside.slack, strict=True)]
         if not options.cache_on_host:
             for cache, device in zip(layer_caches(architecture, options), devices.layers, strict=True):
                 if device != HOST:
@@ -100,14 +98,50 @@ class _Layout:
         return [amount + overhead()[-1] if amount else 0 for amount in found]
 
 
+def _all_within(needs: Sequence[int], room: Sequence[int]) -> bool:
+    return all(need <= have for need, have in zip(needs, room, strict=True))
+
+
+def smallest_count(
+    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
+) -> int | None:
+    """The smallest number of layers moved to the host with which no card is short; ``None`` where one is even with
+    ``most``.
+
+    A graph is only built where the rest leaves it open, and the next number looked at is the one that would do if the
+    graph were as large there as it was at the last one.
+    """
+    if not needs.goes_into(room, moved(most)):
+        return None
+    low, high, beside = 0, most, [0] * len(room)
+    while high - low > 1:
+        left = [have - more for have, more in zip(room, beside, strict=True)]
+        guess = (
+            low + 1 + bisect_left(range(low + 1, high), True, key=lambda n: _all_within(needs.least(moved(n)), left))
+        )
+        middle = min(max(guess, low + 1), high - 1)
+        if needs.goes_into(room, moved(middle)):
+            high = middle
+        else:
+            low = middle
+        if _all_within(needs.least(moved(middle)), room):
+            beside = needs.beside_least(moved(middle))
+    return high
+
+
+def needs_of(ask: Ask, options: LlamaOptions) -> CardNeeds:
+    """Of the tier and the machine of ``ask`` with ``options``, apart from how many layers lie where."""
+    what = (architecture_of(ask), ask.tier.tensors, _free(ask.budgets), ask.tier.disk_bytes or None)
+    return _needs(options.anywhere, *what, ask.tier.companions)
+
+
 @lru_cache(maxsize=1024)
-def _layout(
+def _needs(
     options: LlamaOptions,
     architecture: LanguageArchitecture,
     tensors: TensorTable,
     free: tuple[int, ...],
     disk: int | None,
     companions: tuple[Companion, ...],
-) -> _Layout:
-    """``options`` apart from how many layers lie where."""
-    return _Layout(architecture, tensors, free, disk, companions)
+) -> CardNeeds:
+    return CardNeeds(architecture, tensors, free, disk, companions)

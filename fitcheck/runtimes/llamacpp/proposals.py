@@ -7,6 +7,7 @@ and the fastest one that fits leads.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import Level, level_of
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
-from fitcheck.runtimes.llamacpp.estimates import cards_hold
+from fitcheck.runtimes.llamacpp.estimates import needs_of, smallest_count
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import bandwidth_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
@@ -111,12 +112,20 @@ class PlacementSearch:
         asked = (self.architecture, self.tier.tensors, footprint.layout, self.machine.gpus)
         return generation_rate(run_of(*asked, depth_of(ask.workload), bandwidth_of(ask.placement)))
 
-    def holds(self, options: LlamaOptions) -> bool:
-        """Whether the cards are not short with exactly these options; how fast that is, is not asked."""
+    def smallest(self, most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
+        """The smallest number of layers moved to the host with which the cards are not short; how fast that is, is not
+        asked. ``None`` where they are short even with ``most``."""
+        ask, options = self.ask(moved(most)), moved(most)
+        if not self.architecture.unknown and not not_modelled(self.architecture, options):
+            return smallest_count(needs_of(ask, options), [one.vram.low for one in ask.budgets], most, moved)
+        if not self._holds(options):
+            return None
+        return 1 + bisect_left(range(1, most), True, key=lambda count: self._holds(moved(count)))
+
+    def _holds(self, options: LlamaOptions) -> bool:
+        """Of a run that is not modelled: whether weights alone decide, and how."""
         ask = self.ask(options)
-        if self.architecture.unknown or not_modelled(self.architecture, options):
-            return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
-        return cards_hold(ask, options)
+        return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
 
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None
@@ -254,21 +263,10 @@ def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Prop
         return options.with_(gpu_layers=everything - count)
 
     if architecture.experts and not options.cpu_moe_layers:
-        yield from _smallest(search, architecture.layers, experts_on_host)
-    yield from _smallest(search, everything, layers_on_host)
+        count = search.smallest(architecture.layers, experts_on_host)
+        if count is not None:
+            yield search.assess(experts_on_host(count))
+    count = search.smallest(everything, layers_on_host)
+    if count is not None:
+        yield search.assess(layers_on_host(count))
     yield search.assess(options.with_(gpu_layers=0))
-
-
-def _smallest(search: PlacementSearch, most: int, moved: Callable[[int], LlamaOptions]) -> Iterator[Proposal]:
-    """The smallest number of layers moved to the host with which the cards are not short, by bisection; none where
-    they are short even with ``most``."""
-    if not search.holds(moved(most)):
-        return
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        if search.holds(moved(middle)):
-            high = middle
-        else:
-            low = middle
-    yield search.assess(moved(high))
