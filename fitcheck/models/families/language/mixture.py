@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.families.language.mixture_rules import Rules, Shape, rules_of, tier_name, traits_of
+from fitcheck.models.families.language.mixture_rules import (
+    Matrix,
+    Place,
+    Shape,
+    chosen_type,
+    matrix_of,
+    place_of,
+    tier_name,
+    traits_of,
+)
 from fitcheck.models.families.language.tables import layer_shapes, outer_shapes
 from fitcheck.models.quant import TYPES
 from fitcheck.models.roles import classify_gguf
@@ -58,7 +67,7 @@ class MixtureTable(TensorTable):
     @cached_property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        return _types(self.architecture, self.tier, self.imatrix).nbytes(_shape_of(self.architecture))
+        return _types(self.architecture, self.tier, self.imatrix).nbytes
 
     @cached_property
     def elements(self) -> int:
@@ -120,6 +129,7 @@ class _Row:
     role: str
     kept: bool
     varies: bool
+    matrix: Matrix | None
 
     def tensor(self, type_: str, layer: int | None) -> Tensor:
         name = self.name if layer is None else f"blk.{layer}.{self.name}"
@@ -133,38 +143,40 @@ def _row(name: str, shape: Shape, prefix: str = "") -> _Row:
     full = prefix + name
     kept = len(shape) < 2 or not name.endswith("weight") or _KEPT.search(full) is not None
     kind, role = _kind(full), classify_gguf(Tensor(full, shape, "F32")).role
-    return _Row(name, shape, prod(shape), kind, role, kept, not kept and kind in _BY_LAYER)
+    matrix = None if kept else matrix_of(kind, shape)
+    return _Row(name, shape, prod(shape), kind, role, kept, not kept and kind in _BY_LAYER, matrix)
+
+
+@dataclass(frozen=True, eq=False)
+class _Alike:
+    """``count`` layers that the rules treat alike: the same rows, each at the same place among those of its kind."""
+
+    rows: _Rows
+    places: tuple[Place, ...]
+    count: int
 
 
 @dataclass(frozen=True, eq=False)
 class _Shape:
-    """llama-quant walks tensors by layer; those outside layers come first. Layers alike share their rows. ``totals``
-    counts weights by kind."""
+    """llama-quant walks tensors by layer; those outside layers come first. ``layers`` are positions in ``alike``."""
 
     outside: _Rows
-    layers: tuple[_Rows, ...]
-
-    @cached_property
-    def totals(self) -> dict[str, int]:
-        counts: Counter[str] = Counter()
-        for rows, count in ((self.outside, 1), *self.counted):
-            for row in rows:
-                counts[row.kind] += count if row.name.endswith(".weight") else 0
-        return counts
-
-    @cached_property
-    def counted(self) -> tuple[tuple[_Rows, int], ...]:
-        """Every kind of layer with how many there are."""
-        by_place = {id(rows): rows for rows in self.layers}
-        return tuple((by_place[place], count) for place, count in Counter(map(id, self.layers)).items())
+    alike: tuple[_Alike, ...]
+    layers: tuple[int, ...]
 
     @cached_property
     def elements(self) -> int:
-        return sum(row.elements * count for rows, count in ((self.outside, 1), *self.counted) for row in rows)
+        within = sum(row.elements * one.count for one in self.alike for row in one.rows)
+        return sum(row.elements for row in self.outside) + within
+
+
+_NOWHERE = place_of(0, 0)
 
 
 @lru_cache(maxsize=16)
 def _shape_of(architecture: LanguageArchitecture) -> _Shape:
+    """llama-quant counts tensors of a kind as it walks them; feed-forward ones of a model with experts by their
+    layer."""
     outside = tuple(_row(name, shape) for name, shape in outer_shapes(architecture))
     made: dict[object, _Rows] = {}
     layers = []
@@ -172,7 +184,22 @@ def _shape_of(architecture: LanguageArchitecture) -> _Shape:
         if block not in made:
             made[block] = tuple(_row(name, shape, "blk.0.") for name, shape in shapes)
         layers.append(made[block])
-    return _Shape(outside, tuple(layers))
+    totals = Counter(row.kind for rows in (outside, *layers) for row in rows if row.name.endswith(".weight"))
+    seen: Counter[str] = Counter()
+    numbers: dict[tuple[int, tuple[Place, ...]], int] = {}
+    kinds = []
+    for layer, rows in enumerate(layers):
+        places = []
+        for row in rows:
+            feed_forward = row.kind.startswith("ffn")
+            index = layer if feed_forward and architecture.experts > 1 else seen[row.kind]
+            total = len(layers) if feed_forward else totals[row.kind]
+            places.append(place_of(index, total) if row.varies else _NOWHERE)
+            seen[row.kind] += row.varies
+        kinds.append(numbers.setdefault((id(rows), tuple(places)), len(numbers)))
+    counts = Counter(kinds)
+    alike = [_Alike(layers[kinds.index(n)], places, counts[n]) for (_, places), n in numbers.items()]
+    return _Shape(outside, tuple(alike), tuple(kinds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,11 +219,20 @@ class _Layer:
 
 @dataclass(frozen=True, eq=False)
 class _Types:
-    outside: tuple[str, ...]
-    layers: tuple[_Layer, ...]
+    """``alike`` as those of the shape."""
 
-    def nbytes(self, shape: _Shape) -> int:
-        return _nbytes(shape.outside, self.outside) + sum(one.nbytes for one in self.layers)
+    shape: _Shape
+    outside: tuple[str, ...]
+    alike: tuple[_Layer, ...]
+
+    @property
+    def layers(self) -> Iterator[_Layer]:
+        return (self.alike[number] for number in self.shape.layers)
+
+    @property
+    def nbytes(self) -> int:
+        within = zip(self.alike, self.shape.alike, strict=True)
+        return _nbytes(self.shape.outside, self.outside) + sum(one.nbytes * many.count for one, many in within)
 
 
 def _nbytes(rows: _Rows, types: Iterable[str]) -> int:
@@ -206,37 +242,18 @@ def _nbytes(rows: _Rows, types: Iterable[str]) -> int:
 
 @lru_cache(maxsize=256)
 def _types(architecture: LanguageArchitecture, tier: str, imatrix: bool) -> _Types:
-    """Types of all tensors of a tier. Counters of each kind are what llama-quant keeps while it walks the tensors; of
-    a model with experts it counts feed-forward tensors by their layer."""
-    shape, rules = _shape_of(architecture), rules_of(traits_of(architecture), tier, imatrix)
-    outside = tuple(_type(rules, shape, row, 0) for row in shape.outside)
-    seen: Counter[str] = Counter()
+    """Types of all tensors of a tier, layer by layer as far as the rules tell layers apart."""
+    shape, traits = _shape_of(architecture), traits_of(architecture)
+
+    def type_of(row: _Row, place: Place) -> str:
+        return "F32" if row.matrix is None else chosen_type(traits, tier, imatrix, row.matrix, place)
+
     made: dict[tuple[int, tuple[str, ...]], _Layer] = {}
-    fixed: dict[int, tuple[str, ...]] = {}
-    layers = []
-    for layer, rows in enumerate(shape.layers):
-        varying = []
-        for row in rows:
-            if row.varies:
-                by_layer = architecture.experts > 1 and row.kind.startswith("ffn")
-                varying.append(_type(rules, shape, row, layer if by_layer else seen[row.kind]))
-                seen[row.kind] += 1
-        key = (id(rows), tuple(varying))
-        if key not in made:
-            if id(rows) not in fixed:
-                fixed[id(rows)] = tuple("" if row.varies else _type(rules, shape, row, 0) for row in rows)
-            rest = iter(varying)
-            made[key] = _Layer(rows, tuple(type_ or next(rest) for type_ in fixed[id(rows)]))
-        layers.append(made[key])
-    return _Types(outside, tuple(layers))
-
-
-def _type(rules: Rules, shape: _Shape, row: _Row, index: int) -> str:
-    """llama-quant counts ffn tensors by layers and attn_v by those it saw."""
-    if row.kept:
-        return "F32"
-    total = len(shape.layers) if row.kind.startswith("ffn") else shape.totals.get(row.kind, 0)
-    return rules.type_of(row.kind, index, total, row.shape)
+    alike = []
+    for one in shape.alike:
+        types = tuple(map(type_of, one.rows, one.places))
+        alike.append(made.setdefault((id(one.rows), types), _Layer(one.rows, types)))
+    return _Types(shape, tuple(type_of(row, _NOWHERE) for row in shape.outside), tuple(alike))
 
 
 def _kind(name: str) -> str:

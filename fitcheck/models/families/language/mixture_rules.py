@@ -5,8 +5,9 @@ Those of ggml-org/llama.cpp src/llama-quant.cpp (llama_tensor_get_type, tensor_a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
+from math import gcd
 from typing import NamedTuple
 
 from fitcheck.errors import ModelError
@@ -36,10 +37,12 @@ def tier_name(text: str) -> str:
 
 
 class Traits(NamedTuple):
-    """All of an architecture that the rules ask for; ``heads_per_kv`` of its first layer with attention."""
+    """All of an architecture that the rules ask for. ``experts`` beyond 9 and ``heads_per_kv``, of its first layer with
+    attention, beyond 4 make no difference; ``seventy`` is llama.cpp's LLM_TYPE_70B: an 80-layer llama with grouped
+    heads."""
 
-    name: str
-    layers: int
+    falcon: bool
+    seventy: bool
     experts: int
     tied: bool
     heads_per_kv: int
@@ -49,50 +52,74 @@ def traits_of(architecture: LanguageArchitecture) -> Traits:
     """What the rules ask of ``architecture``."""
     block = next((b for b in architecture.blocks if b.kv_heads), None)
     heads = block.heads // block.kv_heads if block else 0
-    return Traits(architecture.name, architecture.layers, architecture.experts, architecture.tied_embeddings, heads)
+    seventy = architecture.name == "llama" and architecture.layers == 80 and heads > 1
+    falcon, experts = architecture.name == "falcon", min(architecture.experts, 9)
+    return Traits(falcon, seventy, experts, architecture.tied_embeddings, min(heads, 4))
 
 
-@lru_cache(maxsize=512)
-def rules_of(traits: Traits, tier: str, imatrix: bool) -> Rules:
-    """The rules of one tier, which remember what they chose."""
-    return Rules(traits, tier, imatrix)
+class Place(NamedTuple):
+    """All that the rules ask of where a tensor stands among those of its kind."""
+
+    first_two: bool
+    first_four: bool
+    sixteenth: bool
+    eighth: bool
+    more_bits: bool
+    middle: bool
 
 
-@dataclass
-class Rules:
-    """Types by llama-quant's own categories."""
+@lru_cache(maxsize=4096)
+def place_of(index: int, total: int) -> Place:
+    """The place of the ``index``-th of ``total``."""
+    eighth = total // 8
+    last = index >= 7 * total // 8
+    more = index < eighth or last or (index - eighth) % 3 == 2
+    return Place(index < 2, index < 4, index < total // 16, index < eighth, more, eighth <= index and not last)
+
+
+class Matrix(NamedTuple):
+    """All that the rules ask of a tensor: llama-quant's category, the largest power of two up to 256 that divides its
+    columns, whether it holds several experts' matrices."""
+
+    kind: str
+    columns: int
+    stacked: bool
+
+
+def matrix_of(kind: str, shape: Shape) -> Matrix:
+    """What the rules ask of a tensor of this shape."""
+    return Matrix(kind, gcd(shape[-1], 256), len(shape) == 3 and shape[0] > 1)
+
+
+@lru_cache(maxsize=1 << 14)
+def chosen_type(traits: Traits, tier: str, imatrix: bool, matrix: Matrix, place: Place) -> str:
+    """The type that a matrix gets in a tier."""
+    base = BASE[tier]
+    if not TYPES[base].quantized:
+        return base
+    return _fit(_Rules(traits, tier, imatrix).choose(matrix, place, base), matrix.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """One tier's rules."""
 
     traits: Traits
     tier: str
     imatrix: bool
-    chosen: dict[tuple[str, int, int, Shape], str] = field(default_factory=dict)
 
-    def type_of(self, kind: str, index: int, total: int, shape: Shape) -> str:
-        """The type of a matrix: the ``index``-th of ``total`` of its kind."""
-        key = (kind, index, total, shape)
-        found = self.chosen.get(key)
-        if found is None:
-            found = self.chosen[key] = self._found(kind, index, total, shape)
-        return found
-
-    def _found(self, kind: str, index: int, total: int, shape: Shape) -> str:
-        base = BASE[self.tier]
-        if not TYPES[base].quantized:
-            return base
-        return _fit(self._choose(kind, index, total, base, shape), shape[-1])
-
-    def _choose(self, kind: str, index: int, total: int, base: str, shape: tuple[int, ...]) -> str:
-        tier, falcon = self.tier, self.traits.name == "falcon"
+    def choose(self, matrix: Matrix, place: Place, base: str) -> str:
+        tier, kind, falcon = self.tier, matrix.kind, self.traits.falcon
         if kind == "output" or (kind == "token_embd" and self.traits.tied):
-            return self._head(base, shape)
+            return self._head(base, matrix.columns)
         if tier in ("MXFP4", "MXFP4_MOE"):
-            return "MXFP4" if len(shape) == 3 and shape[0] > 1 and kind.startswith("ffn") else "Q8_0"
+            return "MXFP4" if matrix.stacked and kind.startswith("ffn") else "Q8_0"
         if kind == "token_embd":
             return self._embedding(base)
         if tier in _LOW:
-            return self._low(kind, index, total, base)
+            return self._low(kind, place, base)
         if kind == "attn_v":
-            return self._value(index, total, base)
+            return self._value(place, base)
         if kind == "attn_k":
             if self._eight:
                 return "Q8_0"
@@ -100,14 +127,14 @@ class Rules:
         if kind == "attn_q":
             return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(tier, base)
         if kind == "ffn_down":
-            return self._down(index, total, base, falcon)
+            return self._down(place, base, falcon)
         if kind == "attn_output":
             return self._attention_output(base, falcon)
         if kind == "attn_qkv":
             if tier in ("Q3_K_M", "Q3_K_L", "IQ3_M"):
                 return "Q4_K"
             return {"Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}.get(tier, base)
-        if kind in ("ffn_gate", "ffn_up") and tier == "IQ3_XS" and total // 8 <= index < 7 * total // 8:
+        if kind in ("ffn_gate", "ffn_up") and tier == "IQ3_XS" and place.middle:
             return "IQ3_XXS"
         return base
 
@@ -115,10 +142,10 @@ class Rules:
     def _eight(self) -> bool:
         return self.traits.experts == 8
 
-    def _head(self, base: str, shape: tuple[int, ...]) -> str:
-        if self.tier in ("MXFP4", "MXFP4_MOE") or self.traits.name == "falcon":
+    def _head(self, base: str, columns: int) -> str:
+        if self.tier in ("MXFP4", "MXFP4_MOE") or self.traits.falcon:
             return "Q8_0"
-        if shape[-1] % TYPES[base].block:
+        if columns % TYPES[base].block:
             return "Q8_0"
         if self.tier in _LOW or self.tier == "IQ3_XXS":
             return "Q5_K"
@@ -131,7 +158,7 @@ class Rules:
             return "IQ3_S"
         return "Q4_K" if self.tier in ("TQ1_0", "TQ2_0") else base
 
-    def _low(self, kind: str, index: int, total: int, base: str) -> str:
+    def _low(self, kind: str, place: Place, base: str) -> str:
         fine = self.tier in ("IQ2_S", "IQ2_M")
         if kind == "attn_v":
             if self.traits.heads_per_kv >= 4 or self.traits.experts >= 4:
@@ -139,7 +166,7 @@ class Rules:
             return "IQ3_S" if fine else "Q2_K"
         if kind == "attn_k" and self._eight:
             return "Q4_K"
-        if kind == "ffn_down" and index < total // 8:
+        if kind == "ffn_down" and place.eighth:
             return "IQ3_S" if fine else "Q2_K"
         if kind == "attn_output":
             if self._eight:
@@ -150,7 +177,7 @@ class Rules:
                 return "IQ3_S"
         return base
 
-    def _value(self, index: int, total: int, base: str) -> str:
+    def _value(self, place: Place, base: str) -> str:
         tier, grouped = self.tier, self.traits.heads_per_kv >= 4
         chosen = base
         if tier == "Q2_K":
@@ -162,49 +189,44 @@ class Rules:
         elif (tier in ("IQ3_XS", "IQ3_S") and grouped) or tier == "IQ3_M":
             chosen = "Q4_K"
         elif tier == "Q3_K_M":
-            chosen = "Q5_K" if index < 2 else "Q4_K"
+            chosen = "Q5_K" if place.first_two else "Q4_K"
         elif tier == "Q3_K_L" or (tier in ("IQ4_NL", "IQ4_XS") and grouped):
             chosen = "Q5_K"
-        elif tier in ("Q4_K_M", "Q5_K_M") and _more_bits(index, total):
+        elif tier in ("Q4_K_M", "Q5_K_M") and place.more_bits:
             chosen = "Q6_K"
-        elif tier == "Q4_K_S" and index < 4:
+        elif tier == "Q4_K_S" and place.first_four:
             chosen = "Q5_K"
-        if self._seventy and chosen in ("Q3_K", "Q4_K"):
+        if self.traits.seventy and chosen in ("Q3_K", "Q4_K"):
             chosen = "Q5_K"
         return "Q8_0" if self._eight else chosen
 
-    @property
-    def _seventy(self) -> bool:
-        """llama.cpp's LLM_TYPE_70B: an 80-layer llama with grouped heads."""
-        return self.traits.name == "llama" and self.traits.layers == 80 and self.traits.heads_per_kv > 1
-
-    def _down(self, index: int, total: int, base: str, falcon: bool) -> str:
+    def _down(self, place: Place, base: str, falcon: bool) -> str:
         tier = self.tier
         if tier == "Q2_K":
             return "Q3_K"
-        if tier == "Q2_K_S" and index < total // 8:
+        if tier == "Q2_K_S" and place.eighth:
             return "Q4_K"
         if tier == "IQ3_XXS" and not self.imatrix:
-            return "Q4_K" if index < total // 8 else "Q3_K"
+            return "Q4_K" if place.eighth else "Q3_K"
         if tier == "Q3_K_M":
-            if index < total // 16:
+            if place.sixteenth:
                 return "Q5_K"
-            return "Q4_K" if not falcon or _more_bits(index, total) else "Q3_K"
-        if tier == "IQ3_M" and (index < total // 8 or (self._eight and _more_bits(index, total))):
+            return "Q4_K" if not falcon or place.more_bits else "Q3_K"
+        if tier == "IQ3_M" and (place.eighth or (self._eight and place.more_bits)):
             return "Q4_K"
         if tier == "Q3_K_L":
             return "Q4_K" if falcon else "Q5_K"
         if tier == "Q4_K_M":
             if falcon:
-                return "Q6_K" if index < total // 16 else "Q5_K" if _more_bits(index, total) else "Q4_K"
-            return "Q6_K" if _more_bits(index, total) else base
-        if index < total // 8 and tier in ("IQ4_NL", "IQ4_XS") and not self.imatrix:
+                return "Q6_K" if place.sixteenth else "Q5_K" if place.more_bits else "Q4_K"
+            return "Q6_K" if place.more_bits else base
+        if place.eighth and tier in ("IQ4_NL", "IQ4_XS") and not self.imatrix:
             return "Q5_K"
-        if tier == "Q5_K_M" and _more_bits(index, total):
+        if tier == "Q5_K_M" and place.more_bits:
             return "Q6_K"
-        if tier == "Q4_K_S" and not falcon and index < total // 8:
+        if tier == "Q4_K_S" and not falcon and place.eighth:
             return "Q5_K"
-        if tier in ("Q4_0", "Q5_0") and self.imatrix and index < total // 8:
+        if tier in ("Q4_0", "Q5_0") and self.imatrix and place.eighth:
             return "Q4_1" if tier == "Q4_0" else "Q5_1"
         return base
 
@@ -215,10 +237,6 @@ class Rules:
             return "Q5_K" if self.tier in _EIGHT_EXPERT_OUTPUT else base
         changed = {"Q2_K": "Q3_K", "IQ3_XXS": "IQ3_S", "Q3_K_M": "Q4_K", "Q3_K_L": "Q5_K", "IQ3_M": "Q4_K"}
         return changed.get(self.tier, base)
-
-
-def _more_bits(index: int, total: int) -> bool:
-    return index < total // 8 or index >= 7 * total // 8 or (index - total // 8) % 3 == 2
 
 
 def _fit(chosen: str, columns: int) -> str:
