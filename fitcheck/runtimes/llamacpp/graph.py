@@ -56,6 +56,13 @@ class Node:
     rows: int = 0
     name: str = ""
     times: int = 1
+    reached: bool = field(default=False, init=False)  # the graph has it already
+    # the allocator's own marks: readers and views to come, whether its memory is in use and which slot that is
+    readers: int = field(default=0, init=False)
+    views: int = field(default=0, init=False)
+    live: bool = field(default=False, init=False)
+    slot: int | None = field(default=None, init=False)
+    home: int = field(default=0, init=False)
 
     @property
     def is_view(self) -> bool:
@@ -69,7 +76,6 @@ class Graph:
 
     nodes: list[Node] = field(default_factory=list)
     leaves: list[Node] = field(default_factory=list)
-    _seen: set[int] = field(default_factory=set)
 
     def input(self, nbytes: int, *shape: int) -> Node:
         """A tensor of ``nbytes`` bytes that is filled from outside before the graph runs, like token ids."""
@@ -119,26 +125,26 @@ class Graph:
 
     def expand(self, node: Node) -> None:
         """Puts the node and all it is made from at the end of the order, each once, sources first."""
-        stack: list[tuple[Node, int]] = [(node, 0)]
+        if node.reached:
+            return
+        node.reached = True
+        stack = [node]
         while stack:
-            current, position = stack.pop()
-            if position == 0:
-                if id(current) in self._seen:
-                    continue
-                self._seen.add(id(current))
-            if position < len(current.sources):
-                stack.append((current, position + 1))
-                child = current.sources[position]
-                if id(child) not in self._seen:
-                    stack.append((child, 0))
-                continue
-            if current.sources:
-                self.nodes.append(current)
-            elif current.is_input:
-                self.leaves.append(current)
+            current = stack[-1]
+            for child in current.sources:
+                if not child.reached:
+                    child.reached = True
+                    stack.append(child)
+                    break
+            else:
+                stack.pop()
+                if current.sources:
+                    self.nodes.append(current)
+                elif current.is_input:
+                    self.leaves.append(current)
 
     def keep_leaf(self, node: Node) -> None:
         """An input that the graph holds although nothing reads it."""
-        if id(node) not in self._seen:
-            self._seen.add(id(node))
+        if not node.reached:
+            node.reached = True
             self.leaves.append(node)

@@ -112,30 +112,29 @@ class _Recorder:
         self.steps: list[tuple[int, int, int | None, int]] = []
         self.opened: dict[tuple[str, int], int] = {}
         self.slots = 0
-        self.children: dict[int, int] = {}
-        self.views: dict[int, int] = {}
-        self.place: dict[int, tuple[int, int]] = {}
-        self.live: dict[int, bool] = {}
 
     def run(self, nodes: Sequence[Node], leaves: Sequence[Node]) -> Tape:
         for leaf in leaves:
             self._allocate(leaf)
-        children, views = self.children, self.views
         for node in nodes:
             if node.view_of is not None and node.op != "none":
-                views[id(node.view_of)] = views.get(id(node.view_of), 0) + 1
-            if node.is_input:
+                node.view_of.views += 1
+            if node.is_input and node.slot is None:
                 self._allocate(node)
             for source in node.sources:
-                children[id(source)] = children.get(id(source), 0) + 1
-                if source.is_input:
+                source.readers += 1
+                if source.is_input and source.slot is None:
                     self._allocate(source)
         for node in nodes:
             for source in node.sources:
-                self._allocate(source)
-            self._allocate(node)
+                if source.slot is None and not source.external and source.view_of is None:
+                    self._allocate(source)
+            if node.slot is None and node.view_of is None:
+                self._allocate(node)
             for source in node.sources:
-                self._release(source)
+                source.readers -= 1
+                if not source.readers and not source.views:
+                    self._release(source)
         return Tape(tuple(self.steps), self.slots, tuple(self.opened))
 
     def _size(self, node: Node) -> int:
@@ -145,47 +144,41 @@ class _Recorder:
         return ~self.opened.setdefault((node.name, node.times), len(self.opened))
 
     def _allocate(self, node: Node) -> None:
-        key = id(node)
-        if node.external or node.view_of is not None or key in self.place:
+        if node.external or node.view_of is not None or node.slot is not None:
             return
-        self.live[key] = True
+        node.live = True
         if node.op in IN_PLACE and self._reuse(node):
             return
-        device = node.device if node.device is not None else self.host
-        self.place[key] = (device, self.slots)
-        self.steps.append((device, self.slots, None, self._size(node)))
+        node.home = node.device if node.device is not None else self.host
+        node.slot = self.slots
+        self.steps.append((node.home, self.slots, None, self._size(node)))
         self.slots += 1
 
     def _reuse(self, node: Node) -> bool:
         """Take over a source's memory. A view is never taken over: to the allocator it is not its own tensor."""
         for parent in node.sources:
-            key = id(parent)
-            if parent.view_of is not None or parent.external or not self.live.get(key):
+            if not parent.live or parent.view_of is not None or parent.external or parent.is_output:
                 continue
-            if parent.is_output or parent.layout != node.layout or self.children.get(key, 0) != 1:
+            if parent.readers != 1 or parent.views or parent.layout != node.layout:
                 continue
-            if self.views.get(key, 0):
-                continue
-            device, slot = self.place[id(node)] = self.place[key]
-            self.live[key] = False
+            assert parent.slot is not None
+            node.home, node.slot = parent.home, parent.slot
+            parent.live = False
             # a weight's copy has no layout and is taken over by nothing, so both sizes are known
             if parent.nbytes > node.nbytes:
-                self.steps.append((device, slot, node.nbytes, parent.nbytes))
+                self.steps.append((node.home, node.slot, node.nbytes, parent.nbytes))
             return True
         return False
 
     def _release(self, parent: Node) -> None:
-        key = id(parent)
-        self.children[key] -= 1
-        if self.children[key] or self.views.get(key, 0):
-            return
+        """Called when nothing is left to read ``parent``, and no view of it."""
         root = parent
         if parent.view_of is not None:
-            root, key = parent.view_of, id(parent.view_of)
-            self.views[key] -= 1
-            if self.views[key] or self.children.get(key, 0):
+            root = parent.view_of
+            root.views -= 1
+            if root.views or root.readers:
                 return
-        if self.live.get(key) and not root.is_output and not root.external:
-            device, slot = self.place[key]
-            self.steps.append((device, slot, 0, self._size(root)))
-            self.live[key] = False
+        if root.live and not root.is_output and not root.external:
+            assert root.slot is not None
+            self.steps.append((root.home, root.slot, 0, self._size(root)))
+            root.live = False

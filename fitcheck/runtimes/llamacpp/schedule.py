@@ -87,10 +87,14 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
         device = node.device if node.device is not None else host
         if current is None:
             current = device
-        foreign = any(source.weight and _elsewhere(source, device, host) for source in node.sources)
-        if device != current or (inputs and foreign):
+        if device != current or (
+            inputs and any(source.weight and _elsewhere(source, device, host) for source in node.sources)
+        ):
             close()
             current = device
+        if not any(_elsewhere(source, device, host) for source in node.sources):
+            split.append(node)
+            continue
         replaced = []
         for source in node.sources:
             if _elsewhere(source, device, host):
