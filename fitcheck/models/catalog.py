@@ -16,6 +16,11 @@ def slugs() -> tuple[str, ...]:
     return tuple(slug for family in registry.every() for slug in family.slugs())
 
 
+def has(slug: str) -> bool:
+    """Whether that is the name of a model, in any case."""
+    return any(slug.lower() in family.slugs() for family in registry.each())
+
+
 def published() -> tuple[str, ...]:
     """Names of the models whose tiers are published files one by one: those that pages are made of."""
     return tuple(slug for family in registry.every() if not family.by_rule for slug in family.slugs())
@@ -31,7 +36,7 @@ def listed() -> tuple[Listing, ...]:
 def get(slug: str) -> Model:
     """The catalog model of that slug. Raises ModelError naming the nearest slugs."""
     name = slug.lower()
-    for family in registry.every():
+    for family in registry.each():
         if name in family.slugs():
             return family.get(name)
     near = difflib.get_close_matches(name, slugs(), n=3, cutoff=0.3) or slugs()

@@ -50,7 +50,7 @@ def find_model(
     ``gguf`` is a local file that stands for the tier of a catalog model. ``size`` in bytes is what the machine has
     room for: where a repository offers more tiers than are read, the ones about as large are. Raises InputError.
     """
-    if target.lower() in catalog.slugs():
+    if catalog.has(target):
         model = catalog.get(target)
         return Identified(model, _known(model, tiers, gguf))
     named = None if _is_place(target) else _named(target)

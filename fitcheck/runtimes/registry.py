@@ -20,6 +20,14 @@ MODULES = {
     "weights only": "fitcheck.runtimes.weights_only.runtime",
 }
 
+# where options stand apart from their runtime: a command line that takes those of all then imports none of them
+OPTIONS = {
+    "sensenova": ("fitcheck.runtimes.sensenova.options", "UpstreamOptions"),
+    "comfyui": ("fitcheck.runtimes.sensenova.options", "NodeOptions"),
+    "llama.cpp": ("fitcheck.runtimes.llamacpp.options", "TextOptions"),
+    "diffusers": ("fitcheck.runtimes.diffusers.options", "PipelineOptions"),
+}
+
 # what another tool wrote → module that reads it with ``read``
 IMPORTERS = {
     "llama-bench": "fitcheck.runtimes.llamacpp.llama_bench",
@@ -52,6 +60,15 @@ def get(name: str) -> Runtime:
         raise OptionError(f"--runtime: {name!r} is not known; choose from {', '.join(MODULES)}.")
     runtime: Runtime = import_module(MODULES[name]).RUNTIME
     return runtime
+
+
+def options_of(name: str) -> type:
+    """The options of a runtime, which is not imported for them where they stand apart. Raises OptionError."""
+    if name not in OPTIONS:
+        return get(name).options
+    module, options = OPTIONS[name]
+    found: type = getattr(import_module(module), options)
+    return found
 
 
 def every() -> tuple[Runtime, ...]:

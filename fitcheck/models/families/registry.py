@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
@@ -30,6 +31,11 @@ def get(name: str) -> Family:
     """The family of that name."""
     family: Family = import_module(MODULES[name]).FAMILY
     return family
+
+
+def each() -> Iterator[Family]:
+    """All of them in order, each imported when it is its turn."""
+    return map(get, MODULES)
 
 
 def every() -> tuple[Family, ...]:

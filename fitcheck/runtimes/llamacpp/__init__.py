@@ -21,16 +21,12 @@ driver's and libraries' share, stands in ``data/llamacpp_overhead.json``.
 """
 
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, TensorOverride, parse_overrides
-from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import Build, parse_build
 
 __all__ = [
     "Build",
-    "DeviceMemory",
-    "LlamaEstimate",
     "LlamaOptions",
     "TensorOverride",
-    "estimate",
     "parse_build",
     "parse_overrides",
 ]

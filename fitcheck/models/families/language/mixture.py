@@ -16,7 +16,7 @@ from math import prod
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.mixture_rules import (
     Matrix,
-    Place,
+    PlaceInKind,
     Shape,
     chosen_type,
     matrix_of,
@@ -152,7 +152,7 @@ class _Alike:
     """``count`` layers that the rules treat alike: the same rows, each at the same place among those of its kind."""
 
     rows: _Rows
-    places: tuple[Place, ...]
+    places: tuple[PlaceInKind, ...]
     count: int
 
 
@@ -186,7 +186,7 @@ def _shape_of(architecture: LanguageArchitecture) -> _Shape:
         layers.append(made[block])
     totals = Counter(row.kind for rows in (outside, *layers) for row in rows if row.name.endswith(".weight"))
     seen: Counter[str] = Counter()
-    numbers: dict[tuple[int, tuple[Place, ...]], int] = {}
+    numbers: dict[tuple[int, tuple[PlaceInKind, ...]], int] = {}
     kinds = []
     for layer, rows in enumerate(layers):
         places = []
@@ -245,7 +245,7 @@ def _types(architecture: LanguageArchitecture, tier: str, imatrix: bool) -> _Typ
     """Types of all tensors of a tier, layer by layer as far as the rules tell layers apart."""
     shape, traits = _shape_of(architecture), traits_of(architecture)
 
-    def type_of(row: _Row, place: Place) -> str:
+    def type_of(row: _Row, place: PlaceInKind) -> str:
         return "F32" if row.matrix is None else chosen_type(traits, tier, imatrix, row.matrix, place)
 
     made: dict[tuple[int, tuple[str, ...]], _Layer] = {}

@@ -36,7 +36,7 @@ def tier_name(text: str) -> str:
     return name
 
 
-class Traits(NamedTuple):
+class MixtureTraits(NamedTuple):
     """All of an architecture that the rules ask for. ``experts`` beyond 9 and ``heads_per_kv``, of its first layer with
     attention, beyond 4 make no difference; ``seventy`` is llama.cpp's LLM_TYPE_70B: an 80-layer llama with grouped
     heads."""
@@ -48,16 +48,16 @@ class Traits(NamedTuple):
     heads_per_kv: int
 
 
-def traits_of(architecture: LanguageArchitecture) -> Traits:
+def traits_of(architecture: LanguageArchitecture) -> MixtureTraits:
     """What the rules ask of ``architecture``."""
     block = next((b for b in architecture.blocks if b.kv_heads), None)
     heads = block.heads // block.kv_heads if block else 0
     seventy = architecture.name == "llama" and architecture.layers == 80 and heads > 1
     falcon, experts = architecture.name == "falcon", min(architecture.experts, 9)
-    return Traits(falcon, seventy, experts, architecture.tied_embeddings, min(heads, 4))
+    return MixtureTraits(falcon, seventy, experts, architecture.tied_embeddings, min(heads, 4))
 
 
-class Place(NamedTuple):
+class PlaceInKind(NamedTuple):
     """All that the rules ask of where a tensor stands among those of its kind."""
 
     first_two: bool
@@ -69,12 +69,12 @@ class Place(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def place_of(index: int, total: int) -> Place:
+def place_of(index: int, total: int) -> PlaceInKind:
     """The place of the ``index``-th of ``total``."""
     eighth = total // 8
     last = index >= 7 * total // 8
     more = index < eighth or last or (index - eighth) % 3 == 2
-    return Place(index < 2, index < 4, index < total // 16, index < eighth, more, eighth <= index and not last)
+    return PlaceInKind(index < 2, index < 4, index < total // 16, index < eighth, more, eighth <= index and not last)
 
 
 class Matrix(NamedTuple):
@@ -92,7 +92,7 @@ def matrix_of(kind: str, shape: Shape) -> Matrix:
 
 
 @lru_cache(maxsize=1 << 14)
-def chosen_type(traits: Traits, tier: str, imatrix: bool, matrix: Matrix, place: Place) -> str:
+def chosen_type(traits: MixtureTraits, tier: str, imatrix: bool, matrix: Matrix, place: PlaceInKind) -> str:
     """The type that a matrix gets in a tier."""
     base = BASE[tier]
     if not TYPES[base].quantized:
@@ -104,11 +104,11 @@ def chosen_type(traits: Traits, tier: str, imatrix: bool, matrix: Matrix, place:
 class _Rules:
     """One tier's rules."""
 
-    traits: Traits
+    traits: MixtureTraits
     tier: str
     imatrix: bool
 
-    def choose(self, matrix: Matrix, place: Place, base: str) -> str:
+    def choose(self, matrix: Matrix, place: PlaceInKind, base: str) -> str:
         tier, kind, falcon = self.tier, matrix.kind, self.traits.falcon
         if kind == "output" or (kind == "token_embd" and self.traits.tied):
             return self._head(base, matrix.columns)
@@ -158,7 +158,7 @@ class _Rules:
             return "IQ3_S"
         return "Q4_K" if self.tier in ("TQ1_0", "TQ2_0") else base
 
-    def _low(self, kind: str, place: Place, base: str) -> str:
+    def _low(self, kind: str, place: PlaceInKind, base: str) -> str:
         fine = self.tier in ("IQ2_S", "IQ2_M")
         if kind == "attn_v":
             if self.traits.heads_per_kv >= 4 or self.traits.experts >= 4:
@@ -177,7 +177,7 @@ class _Rules:
                 return "IQ3_S"
         return base
 
-    def _value(self, place: Place, base: str) -> str:
+    def _value(self, place: PlaceInKind, base: str) -> str:
         tier, grouped = self.tier, self.traits.heads_per_kv >= 4
         chosen = base
         if tier == "Q2_K":
@@ -200,7 +200,7 @@ class _Rules:
             chosen = "Q5_K"
         return "Q8_0" if self._eight else chosen
 
-    def _down(self, place: Place, base: str, falcon: bool) -> str:
+    def _down(self, place: PlaceInKind, base: str, falcon: bool) -> str:
         tier = self.tier
         if tier == "Q2_K":
             return "Q3_K"
