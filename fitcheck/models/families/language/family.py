@@ -13,9 +13,14 @@ from fitcheck.models.families.language import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.config import architecture_from_config
 from fitcheck.models.families.language.kinds import kind_of_file
-from fitcheck.models.families.language.known_models import LanguageEntry, known_language_models, language_entry
+from fitcheck.models.families.language.known_models import (
+    LanguageEntry,
+    known_language_model,
+    known_language_models,
+    language_entry,
+)
 from fitcheck.models.families.language.metadata import architecture_of_header
-from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.families.language.mixture import mixture_elements, mixture_table
 from fitcheck.models.families.language.names import AmbiguousNameError
 from fitcheck.models.families.unknown import UnknownArchitecture
 from fitcheck.models.gguf import GgufHeader
@@ -225,7 +230,7 @@ def _listing(entry: LanguageEntry) -> Listing:
         entry.slug,
         entry.name,
         Language.tasks,
-        entry.parameters or _named_size(entry.slug) or catalog.model_of(entry).tiers[0].tensors.elements,
+        entry.parameters or _named_size(entry.slug) or mixture_elements(known_language_model(entry.slug)),
         entry.released,
         source,
         entry.projector,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 from fitcheck.models.tensors import Tensor, TensorTable
 
@@ -162,6 +163,11 @@ def tensor_table(arch: SenseNovaArchitecture, type_of: Callable[[str, str], str]
         Tensor(name, shape, type_of(name, role), role, layer, branch)
         for name, shape, role, layer, branch in _rows(arch)
     )
+
+
+def parameters(arch: SenseNovaArchitecture) -> int:
+    """Elements of all tensors, in whichever types they are stored."""
+    return sum(prod(shape) for _, shape, *_ in _rows(arch))
 
 
 def bf16(_name: str, _role: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from fitcheck.data_files import load
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture, tensor_table
@@ -23,6 +23,20 @@ def _data() -> dict[str, Any]:
 def slugs() -> tuple[str, ...]:
     """The names of the published models."""
     return tuple(entry["slug"] for entry in _data()["models"])
+
+
+class SenseNovaEntry(NamedTuple):
+    """What the catalog says of a model apart from its tiers."""
+
+    slug: str
+    name: str
+    architecture: SenseNovaArchitecture
+
+
+def entries() -> tuple[SenseNovaEntry, ...]:
+    """All of them, in the order of ``slugs``."""
+    rows = _data()["models"]
+    return tuple(SenseNovaEntry(row["slug"], row["name"], SenseNovaArchitecture(**row["architecture"])) for row in rows)
 
 
 @cache

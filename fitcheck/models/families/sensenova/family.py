@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 
 from fitcheck.errors import ModelError
-from fitcheck.models.families.base import Family, Found, Recognized
+from fitcheck.models.families.base import Family, Found, Listing, Recognized
 from fitcheck.models.families.sensenova import catalog
 from fitcheck.models.families.sensenova.architecture import (
     SenseNovaArchitecture,
     bf16,
     classify,
     is_sensenova,
+    parameters,
     tensor_table,
 )
 from fitcheck.models.gguf import read_gguf
@@ -37,6 +38,10 @@ class SenseNova(Family):
     def get(self, slug: str) -> Model:
         """The model with the tiers that its catalog entry lists."""
         return catalog.get(slug)
+
+    def listed(self) -> list[Listing]:
+        """Straight from the data file: no tier's table is made for it, and all hold the same parameters."""
+        return [Listing(one.slug, one.name, catalog.TASKS, parameters(one.architecture)) for one in catalog.entries()]
 
     def classify(self, table: TensorTable) -> TensorTable | None:
         """By upstream's tensor names; ``None`` unless the table has the two branches."""
