@@ -32,42 +32,44 @@ class Arena:
 
     def take(self, size: int) -> int:
         """The offset in bytes of a block of ``size``: the smallest free one that holds it, else the end grows."""
-        size = self.padded(size)
-        best, best_size = len(self.blocks) - 1, _ENDLESS
-        for index in range(len(self.blocks) - 1):
-            available = self.blocks[index][1]
-            if size <= available <= best_size:
-                best, best_size = index, available
-        block = self.blocks[best]
+        size = -(-size // self.alignment) * self.alignment
+        blocks = self.blocks
+        block = blocks[-1]
+        if len(blocks) > 1:
+            best_size = _ENDLESS
+            for free in blocks[:-1]:
+                if size <= free[1] <= best_size:
+                    block, best_size = free, free[1]
         offset = block[0]
-        block[0] += size
+        block[0] = end = offset + size
         block[1] -= size
-        if block[1] == 0:
-            del self.blocks[best]
-        self.high = max(self.high, offset + size)
+        if not block[1]:
+            blocks.remove(block)
+        if end > self.high:
+            self.high = end
         return offset
 
     def give(self, offset: int, size: int) -> None:
         """Frees ``size`` bytes at ``offset``, merged with the free blocks that touch them."""
-        size = self.padded(size)
+        size = -(-size // self.alignment) * self.alignment
         if not size:
             return
-        for index, block in enumerate(self.blocks):
-            if block[0] + block[1] == offset:
+        blocks, end = self.blocks, offset + size
+        for index, block in enumerate(blocks):
+            start, free = block
+            if start + free == offset:
                 block[1] += size
-                if index + 1 < len(self.blocks) and block[0] + block[1] == self.blocks[index + 1][0]:
-                    block[1] += self.blocks[index + 1][1]
-                    del self.blocks[index + 1]
+                if index + 1 < len(blocks) and end == blocks[index + 1][0]:
+                    block[1] += blocks.pop(index + 1)[1]
                 return
-            if offset + size == block[0]:
+            if end == start:  # what ends here was looked at before
                 block[0] = offset
                 block[1] += size
-                if index and self.blocks[index - 1][0] + self.blocks[index - 1][1] == offset:
-                    self.blocks[index - 1][1] += block[1]
-                    del self.blocks[index]
                 return
-        position = next((i for i, block in enumerate(self.blocks) if block[0] > offset), len(self.blocks))
-        self.blocks.insert(position, [offset, size])
+            if start > offset:
+                blocks.insert(index, [offset, size])
+                return
+        blocks.append([offset, size])
 
 
 def allocate(nodes: Sequence[Node], leaves: Sequence[Node], alignments: Sequence[int]) -> list[int]:
@@ -91,13 +93,15 @@ class Tape:
         """Bytes of each device's buffer; ``sizes`` are bytes of what is ``opened``, copies included."""
         arenas, places = [Arena(alignment) for alignment in alignments], [0] * self.slots
         for device, slot, kept, size in self.steps:
+            arena = arenas[device]
             amount = size if size >= 0 else sizes[~size]
             if kept is None:
-                places[slot] = arenas[device].take(amount)
-            else:
-                arena = arenas[device]
+                places[slot] = arena.take(amount)
+            elif kept:
                 before = arena.padded(kept)
                 arena.give(places[slot] + before, arena.padded(amount) - before)
+            else:
+                arena.give(places[slot], amount)
         return [arena.high for arena in arenas]
 
 

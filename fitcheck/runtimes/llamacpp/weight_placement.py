@@ -108,7 +108,25 @@ def card_shares(options: LlamaOptions, free: Sequence[int]) -> list[float]:
 def place_weights(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
 ) -> WeightBuffers:
-    """Sum up the model buffers, in bytes."""
+    """Sum up the model buffers, in bytes: once for all options that place weights alike."""
+    if options.overrides:
+        return _placed(architecture, tensors, options, devices)
+    known = _known(tensors)
+    key = (devices, options.cpu_moe_layers, options.speculative is None, options.mmap, options.alignment)
+    if key not in known:
+        known[key] = _placed(architecture, tensors, options, devices)
+    return known[key]
+
+
+@remembered
+def _known(tensors: TensorTable) -> dict[tuple[object, ...], WeightBuffers]:
+    """Buffers by all that decides them; a table is of one architecture."""
+    return {}
+
+
+def _placed(
+    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
+) -> WeightBuffers:
     sizes = [0] * devices.cards
     host_total, starts, ends = 0, [], []
     left_out = frozenset() if options.speculative else architecture.predicting
