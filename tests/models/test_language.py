@@ -10,7 +10,8 @@ from fitcheck.errors import InputError
 from fitcheck.models.families.language.config import architecture_from_config
 from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.metadata import architecture_from_gguf
-from fitcheck.models.families.language.mixture import mixture_table, tier_name
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.families.language.mixture_rules import tier_name
 from fitcheck.models.families.language.tables import tensor_shapes
 from fitcheck.models.gguf import GgufArray
 from fitcheck.models.tensors import Tensor, TensorTable

@@ -15,7 +15,8 @@ from fitcheck.errors import InputError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.metadata import architecture_from_gguf
-from fitcheck.models.families.language.mixture import mixture_table, tier_name
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.families.language.mixture_rules import tier_name
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.builds import FORK, parse_build
