@@ -45,13 +45,6 @@ class Level(StrEnum):
     FAILS = "fails"
 
 
-_LEVELS = {
-    Compatibility.OK: Level.OK,
-    Compatibility.UNKNOWN: Level.UNKNOWN,
-    Compatibility.CHOICE: Level.NOTE,
-    Compatibility.FALLBACK: Level.LIMITS,
-    Compatibility.FAILS: Level.FAILS,
-}
 _VERDICTS = {
     Verdict.FITS: Level.OK,
     Verdict.TIGHT: Level.NOTE,
@@ -115,8 +108,11 @@ def software(seen: Seen, report: Report | None = None) -> tuple[Component, ...]:
 
 
 def worst(findings: tuple[Finding, ...], rows: tuple[Component, ...]) -> Level:
-    """The gravest level of all: what the exit code says."""
-    levels = [one.level for one in findings] + [_LEVELS[row.status] for row in rows if row.binds]
+    """The gravest level of all: what the exit code says. Of the table only what fails counts: a number format that the
+    card lacks limits nothing before a model asks for it."""
+    levels = [one.level for one in findings]
+    if any(row.status is Compatibility.FAILS for row in rows):
+        levels.append(Level.FAILS)
     return max(levels, key=list(Level).index, default=Level.OK)
 
 
