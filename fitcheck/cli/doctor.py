@@ -10,8 +10,8 @@ import typer
 from fitcheck.cli.printable import json_text, one_line
 
 if TYPE_CHECKING:
-    from fitcheck.hardware.software import Component
-    from fitcheck.verdict.examination import Finding, Level, Seen
+    from fitcheck.hardware.software import SoftwareRow
+    from fitcheck.verdict.examination import FindingLevel, MachineFinding, Seen
     from fitcheck.verdict.report import Report
 
 LIMITED, IN_THE_WAY = 3, 4
@@ -60,8 +60,8 @@ def look(report: Report | None, *, python: str | None, quick: bool) -> Seen:
     import platform
 
     from fitcheck.hardware.detect import disk, environment, limits, link_load, survey
-    from fitcheck.hardware.detect.assemble import machine_from
-    from fitcheck.hardware.detect.host import model_cache
+    from fitcheck.hardware.detect.detected_machine import machine_from
+    from fitcheck.hardware.detect.system_memory import model_cache
     from fitcheck.verdict.examination import Seen
 
     local = None if report is None else report.best.tier.local_path
@@ -98,17 +98,17 @@ def _report(model: str | None, tier: str | None, *, offline: bool) -> tuple[Repo
         return None, str(problem)
 
 
-def _refusal(model: str, why: str) -> Finding:
-    from fitcheck.verdict.examination import Finding, Level
+def _refusal(model: str, why: str) -> MachineFinding:
+    from fitcheck.verdict.examination import FindingLevel, MachineFinding
 
-    return Finding(model, Level.FAILS, why)
+    return MachineFinding(model, FindingLevel.FAILS, why)
 
 
-def _code(level: Level) -> int:
+def _code(level: FindingLevel) -> int:
     return {"fails": IN_THE_WAY, "limits": LIMITED}.get(str(level), 0)
 
 
-def _show(findings: tuple[Finding, ...], rows: tuple[Component, ...]) -> None:
+def _show(findings: tuple[MachineFinding, ...], rows: tuple[SoftwareRow, ...]) -> None:
     """Findings as lines, software as a table; what of it binds is said in words below."""
     from fitcheck.cli.listing import show
 

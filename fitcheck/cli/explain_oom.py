@@ -14,8 +14,8 @@ from fitcheck.cli.printable import json_text, one_line
 from fitcheck.errors import OptionError
 
 if TYPE_CHECKING:
-    from fitcheck.memory.out_of_memory import OutOfMemory
-    from fitcheck.verdict.out_of_memory import Explained
+    from fitcheck.memory.oom_message import OomMessage
+    from fitcheck.verdict.oom_explained import Explained
 
 OomOption = Annotated[
     Path | None,
@@ -40,8 +40,8 @@ class Explaining(Question):
 
 def explain_message(question: Explaining, source: Path, *, as_json: bool) -> None:
     """Print what the message says and, where a model is named, what the estimate says. Raises InputError."""
-    from fitcheck.memory.out_of_memory import read_message
-    from fitcheck.verdict.out_of_memory import explained
+    from fitcheck.memory.oom_message import read_message
+    from fitcheck.verdict.oom_explained import explained
 
     message = read_message(_text(source))
     found = explained(message) if not question.model else _beside(question, message)
@@ -57,15 +57,15 @@ def explain_message(question: Explaining, source: Path, *, as_json: bool) -> Non
     print(one_line(f"Next: {found.next}"))
 
 
-def _beside(question: Explaining, message: OutOfMemory) -> Explained:
-    from fitcheck.verdict.out_of_memory import explained
+def _beside(question: Explaining, message: OomMessage) -> Explained:
+    from fitcheck.verdict.oom_explained import explained
 
     return explained(message, answer(question), question.wanted)
 
 
 def _text(source: Path) -> str:
     """At most a megabyte of text. Raises OptionError."""
-    from fitcheck.memory.out_of_memory import MAX_CHARACTERS
+    from fitcheck.memory.oom_message import MAX_CHARACTERS
     from fitcheck.records.bounded import read_bounded
 
     if str(source) == "-":

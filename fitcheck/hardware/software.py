@@ -54,7 +54,7 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class SoftwareRow:
     """One row: what is asked at the least, what this project ran, and what is there. ``words`` say what follows,
     ``sources`` where the rule is from."""
 
@@ -73,7 +73,7 @@ class Component:
 
     @property
     def sentence(self) -> str:
-        """Component, what it takes and what follows, for a line of text."""
+        """SoftwareRow, what it takes and what follows, for a line of text."""
         have = f", here {self.yours}" if self.yours not in ("", "unknown") else ""
         return f"{self.name}: {self.minimum}{have} ({self.words})"
 
@@ -104,7 +104,7 @@ def gfx_of(card: Card) -> str | None:
     return found
 
 
-def compatibility(card: Card, setup: Setup, stacks: Iterable[str]) -> tuple[Component, ...]:
+def compatibility(card: Card, setup: Setup, stacks: Iterable[str]) -> tuple[SoftwareRow, ...]:
     """A row for each component that ``stacks`` ("torch", "bf16", "ggml", …) depend on, in the order of the rules."""
     facts, wanted = _facts(card, setup), {*stacks, ALWAYS}
     rules = [rule for rule in _data()["rules"] if rule["stack"] in wanted]
@@ -116,20 +116,20 @@ def compatibility(card: Card, setup: Setup, stacks: Iterable[str]) -> tuple[Comp
         if rule is not None:
             rows.append(_row(rule, facts))
         elif stack != ALWAYS:
-            rows.append(Component(name, "unknown", "", "unknown", Compatibility.UNKNOWN, f"no rule for {card.name}"))
+            rows.append(SoftwareRow(name, "unknown", "", "unknown", Compatibility.UNKNOWN, f"no rule for {card.name}"))
     return _first_of_each(rows)
 
 
-def _first_of_each(rows: Iterable[Component]) -> tuple[Component, ...]:
+def _first_of_each(rows: Iterable[SoftwareRow]) -> tuple[SoftwareRow, ...]:
     """One row a component: the gravest, where several programs ask for it; what is not known adds nothing to it."""
-    found: dict[str, Component] = {}
+    found: dict[str, SoftwareRow] = {}
     for row in rows:
         if row.name not in found or _gravity(row) > _gravity(found[row.name]):
             found[row.name] = row
     return tuple(found.values())
 
 
-def _gravity(row: Component) -> int:
+def _gravity(row: SoftwareRow) -> int:
     return -1 if row.status is Compatibility.UNKNOWN else list(Compatibility).index(row.status)
 
 
@@ -213,14 +213,14 @@ def _lacks(needs: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     return bool(facts["system_version"]) and not _within({"from": needs["version"]}, facts["system_version"])
 
 
-def _row(rule: Mapping[str, Any], facts: Mapping[str, Any]) -> Component:
+def _row(rule: Mapping[str, Any], facts: Mapping[str, Any]) -> SoftwareRow:
     needs, status = rule.get("needs"), Compatibility(rule["status"])
     if needs and _lacks(needs, facts):
         status = Compatibility.FAILS
     elif status is Compatibility.CHOICE and needs and facts["wheel"] is not None and "wheels" in needs:
         status = Compatibility.OK  # the choice has been made, and well
     name = rule["component"]
-    return Component(
+    return SoftwareRow(
         name=name,
         minimum=rule["minimum"],
         tested=_data()["tested"].get(name, ""),

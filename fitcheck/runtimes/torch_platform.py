@@ -7,7 +7,7 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.software import Compatibility, Component, Setup, compatibility
+from fitcheck.hardware.software import Compatibility, Setup, SoftwareRow, compatibility
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Support
@@ -64,5 +64,5 @@ def _generation(card: Card, bfloat16: bool) -> Support | None:
 
 
 @lru_cache(maxsize=512)
-def _rows(card: Card) -> dict[str, Component]:
+def _rows(card: Card) -> dict[str, SoftwareRow]:
     return {row.name: row for row in compatibility(card, Setup(), ("torch", "bf16"))}

@@ -17,12 +17,12 @@ from fitcheck.hardware.detect.limits import FoundLimits
 from fitcheck.hardware.detect.link_load import LinkUnderLoad
 from fitcheck.hardware.detect.readings import FoundGpu
 from fitcheck.hardware.machine import Gpu, Link, Machine
-from fitcheck.hardware.software import Compatibility, Component, Setup, compatibility, gfx_of, setup_of
+from fitcheck.hardware.software import Compatibility, Setup, SoftwareRow, compatibility, gfx_of, setup_of
 from fitcheck.memory.weighing import Verdict
 from fitcheck.speed.rates import link_rate
 from fitcheck.units import GIB, format_gb, format_gib, format_rate, format_seconds
-from fitcheck.verdict.out_of_memory import amount
-from fitcheck.verdict.software import component_json, components_of
+from fitcheck.verdict.oom_explained import amount
+from fitcheck.verdict.software_rows import component_json, components_of
 
 if TYPE_CHECKING:
     from fitcheck.verdict.report import Report
@@ -35,7 +35,7 @@ _STACKS = ("torch", "bf16", "fp8", "fp4", "flash-attn", "ggml")
 _ARCHITECTURE = re.compile(r"(sm|compute)_(\d{1,3})([af]?)")
 
 
-class Level(StrEnum):
+class FindingLevel(StrEnum):
     """How a finding stands, from best to worst; ``note`` costs nothing by itself, ``limits`` costs memory or time."""
 
     OK = "ok"
@@ -46,20 +46,20 @@ class Level(StrEnum):
 
 
 _VERDICTS = {
-    Verdict.FITS: Level.OK,
-    Verdict.TIGHT: Level.NOTE,
-    Verdict.UNKNOWN: Level.UNKNOWN,
-    Verdict.NO: Level.FAILS,
+    Verdict.FITS: FindingLevel.OK,
+    Verdict.TIGHT: FindingLevel.NOTE,
+    Verdict.UNKNOWN: FindingLevel.UNKNOWN,
+    Verdict.NO: FindingLevel.FAILS,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MachineFinding:
     """One thing that was looked at: what was found, what follows from it and what to do; the last two are empty where
     all is well."""
 
     name: str
-    level: Level
+    level: FindingLevel
     found: str
     consequence: str = ""
     remedy: str = ""
@@ -87,7 +87,7 @@ class Seen:
         return replace(told, torch=found.torch, wheel=found.wheel, python=found.python, arm=self.arm)
 
 
-def examine(seen: Seen, report: Report | None = None) -> tuple[Finding, ...]:
+def examine(seen: Seen, report: Report | None = None) -> tuple[MachineFinding, ...]:
     """Every finding, in the order in which a run would meet them; ``report`` is of the model that was named."""
     return (
         *_cards(seen),
@@ -98,7 +98,7 @@ def examine(seen: Seen, report: Report | None = None) -> tuple[Finding, ...]:
     )
 
 
-def software(seen: Seen, report: Report | None = None) -> tuple[Component, ...]:
+def software(seen: Seen, report: Report | None = None) -> tuple[SoftwareRow, ...]:
     """The table of components: those of the named model's best cell, else of every program on the first card."""
     if report is not None:
         return components_of(report.best, seen.setup)
@@ -107,16 +107,16 @@ def software(seen: Seen, report: Report | None = None) -> tuple[Component, ...]:
     return compatibility(seen.machine.gpus[0].card, seen.setup, _STACKS)
 
 
-def worst(findings: tuple[Finding, ...], rows: tuple[Component, ...]) -> Level:
+def worst(findings: tuple[MachineFinding, ...], rows: tuple[SoftwareRow, ...]) -> FindingLevel:
     """The gravest level of all: what the exit code says. Of the table only what fails counts: a number format that the
     card lacks limits nothing before a model asks for it."""
     levels = [one.level for one in findings]
     if any(row.status is Compatibility.FAILS for row in rows):
-        levels.append(Level.FAILS)
-    return max(levels, key=list(Level).index, default=Level.OK)
+        levels.append(FindingLevel.FAILS)
+    return max(levels, key=list(FindingLevel).index, default=FindingLevel.OK)
 
 
-def to_json(findings: tuple[Finding, ...], rows: tuple[Component, ...]) -> dict[str, Any]:
+def to_json(findings: tuple[MachineFinding, ...], rows: tuple[SoftwareRow, ...]) -> dict[str, Any]:
     """Texts and statuses; no name of the machine or of a user, and no path."""
     return {
         "schema": SCHEMA,
@@ -135,12 +135,12 @@ def to_json(findings: tuple[Finding, ...], rows: tuple[Component, ...]) -> dict[
     }
 
 
-def _cards(seen: Seen) -> Iterator[Finding]:
+def _cards(seen: Seen) -> Iterator[MachineFinding]:
     if not seen.machine.gpus:
         why = seen.machine.notes[0] if seen.machine.notes else "No graphics card was found."
-        yield Finding(
+        yield MachineFinding(
             "card",
-            Level.LIMITS,
+            FindingLevel.LIMITS,
             why,
             "only programs that run on a processor run here, slowly",
             "if there is a card: install its driver, and give a container access to it; else `fitcheck check MODEL "
@@ -152,13 +152,13 @@ def _cards(seen: Seen) -> Iterator[Finding]:
         label = f" {position}" if many else ""
         free = "" if gpu.vram_free is None else f", {format_gib(gpu.vram_free)} free"
         total = format_gib(gpu.vram_total) if gpu.vram_total else "memory unknown"
-        yield Finding(f"card{label}", Level.OK, f"{gpu.card.name}, {total}{free}")
+        yield MachineFinding(f"card{label}", FindingLevel.OK, f"{gpu.card.name}, {total}{free}")
         yield from _held(gpu, raw, f"card memory{label}")
         load = seen.links[position] if position < len(seen.links) else None
         yield from _link(raw, load, f"link{label}")
 
 
-def _held(gpu: Gpu, raw: FoundGpu, name: str) -> Iterator[Finding]:
+def _held(gpu: Gpu, raw: FoundGpu, name: str) -> Iterator[MachineFinding]:
     """Memory that other programs hold on the card."""
     if raw.memory_total is None or raw.memory_free is None or gpu.card.unified_memory:
         return
@@ -166,18 +166,18 @@ def _held(gpu: Gpu, raw: FoundGpu, name: str) -> Iterator[Finding]:
     count = "" if raw.processes is None else f" by {raw.processes} processes" if raw.processes != 1 else " by 1 process"
     found = f"{format_gib(max(0, held))} held{count}"
     if held > _HELD_SHARE * raw.memory_total:
-        yield Finding(
+        yield MachineFinding(
             name,
-            Level.LIMITS,
+            FindingLevel.LIMITS,
             found,
             "a model has that much less, and an answer for this machine counts with it",
             "close what holds it (nvidia-smi or your system's monitor names it), or hang the screen on another card",
         )
     else:
-        yield Finding(name, Level.OK, found)
+        yield MachineFinding(name, FindingLevel.OK, found)
 
 
-def _link(raw: FoundGpu, load: LinkUnderLoad | None, name: str) -> Iterator[Finding]:
+def _link(raw: FoundGpu, load: LinkUnderLoad | None, name: str) -> Iterator[MachineFinding]:
     """Lanes and generation, now and under load, against what card and slot can do together."""
     if raw.pcie_width is None and load is None:
         return
@@ -189,15 +189,15 @@ def _link(raw: FoundGpu, load: LinkUnderLoad | None, name: str) -> Iterator[Find
     slower = "modes that stream weights wait for the link as much longer"
     if width and most and width < most:
         remedy = "seat the card in the long slot next to the processor; M.2 drives beside it may take its lanes"
-        yield Finding(name, Level.LIMITS, found, slower, remedy)
+        yield MachineFinding(name, FindingLevel.LIMITS, found, slower, remedy)
     elif load is not None and load.generation and raw.pcie_generation_max and load.generation < raw.pcie_generation_max:
         remedy = "look for the slot's generation in the firmware, and for a riser cable of an older one"
-        yield Finding(name, Level.LIMITS, found, slower, remedy)
+        yield MachineFinding(name, FindingLevel.LIMITS, found, slower, remedy)
     elif load is not None and _is_slow(load):
         remedy = "let the machine run without other load and power saving; a second try tells whether it stays"
-        yield Finding(name, Level.LIMITS, found, slower, remedy)
+        yield MachineFinding(name, FindingLevel.LIMITS, found, slower, remedy)
     else:
-        yield Finding(name, Level.OK, found)
+        yield MachineFinding(name, FindingLevel.OK, found)
 
 
 def _is_slow(load: LinkUnderLoad) -> bool:
@@ -206,27 +206,27 @@ def _is_slow(load: LinkUnderLoad) -> bool:
     return load.pinned_rate is not None and usual is not None and load.pinned_rate < usual.low
 
 
-def _environment(seen: Seen) -> Iterator[Finding]:
+def _environment(seen: Seen) -> Iterator[MachineFinding]:
     """The Python that was looked at, and whether its PyTorch has kernels for the cards."""
     found = seen.environment
     if found.failure is not None:
-        yield Finding("Python", Level.UNKNOWN, f"could not be asked ({found.failure})")
+        yield MachineFinding("Python", FindingLevel.UNKNOWN, f"could not be asked ({found.failure})")
         return
     packages = ", ".join(f"{name} {number}" for name, number in found.packages)
     if found.torch is None:
-        yield Finding(
+        yield MachineFinding(
             "Python",
-            Level.UNKNOWN,
+            FindingLevel.UNKNOWN,
             f"{found.python}, {packages or 'none of the packages that run models'}; no PyTorch",
             "what its PyTorch can do is not known",
             "name the Python of the program that runs models with --python, like --python venv/bin/python",
         )
         return
-    yield Finding("Python", Level.OK, f"{found.python}: {packages}")
+    yield MachineFinding("Python", FindingLevel.OK, f"{found.python}: {packages}")
     yield from _kernels(seen)
 
 
-def _kernels(seen: Seen) -> Iterator[Finding]:
+def _kernels(seen: Seen) -> Iterator[MachineFinding]:
     """What PyTorch itself says that it carries kernels for."""
     carried = seen.environment.architectures
     if not carried:
@@ -236,9 +236,9 @@ def _kernels(seen: Seen) -> Iterator[Finding]:
     if missing:
         consequence = f"'no kernel image is available' on {' and '.join(dict.fromkeys(missing))}"
         remedy = "install the wheel that the row 'PyTorch wheel' names"
-        yield Finding("PyTorch's architectures", Level.FAILS, found, consequence, remedy)
+        yield MachineFinding("PyTorch's architectures", FindingLevel.FAILS, found, consequence, remedy)
     else:
-        yield Finding("PyTorch's architectures", Level.OK, found)
+        yield MachineFinding("PyTorch's architectures", FindingLevel.OK, found)
 
 
 def _runs(gpu: Gpu, carried: tuple[str, ...]) -> bool | None:
@@ -260,28 +260,28 @@ def _runs(gpu: Gpu, carried: tuple[str, ...]) -> bool | None:
     return False
 
 
-def _host(seen: Seen, report: Report | None) -> Iterator[Finding]:
+def _host(seen: Seen, report: Report | None) -> Iterator[MachineFinding]:
     machine, limits = seen.machine, seen.limits
     if machine.ram_total is not None:
         free = "" if machine.ram_available is None else f", {format_gib(machine.ram_available)} available"
-        yield Finding("system memory", Level.OK, f"{format_gib(machine.ram_total)}{free}")
+        yield MachineFinding("system memory", FindingLevel.OK, f"{format_gib(machine.ram_total)}{free}")
     if seen.container_limit is not None:
-        yield Finding(
+        yield MachineFinding(
             "memory limit",
-            Level.NOTE,
+            FindingLevel.NOTE,
             f"this process may use {format_gib(seen.container_limit)} (cgroup)",
             "beyond it the kernel ends the process: 'Killed', exit code 137; pinned memory counts too",
             "raise the container's or service's limit (docker --memory, systemd MemoryMax)",
         )
     yield from _swap(limits, machine, report)
-    yield from _locking(limits, report)
+    yield from _locking(seen, report)
 
 
-def _swap(limits: FoundLimits, machine: Machine, report: Report | None) -> Iterator[Finding]:
+def _swap(limits: FoundLimits, machine: Machine, report: Report | None) -> Iterator[MachineFinding]:
     if limits.commit_limit is not None:
-        yield Finding(
+        yield MachineFinding(
             "commit limit",
-            Level.NOTE,
+            FindingLevel.NOTE,
             f"the system promises {format_gib(limits.commit_limit)} at most (vm.overcommit_memory=2), "
             f"{format_gib(limits.committed or 0)} are promised",
             "allocations fail with 'Cannot allocate memory' while memory is free",
@@ -291,40 +291,48 @@ def _swap(limits: FoundLimits, machine: Machine, report: Report | None) -> Itera
         return
     if limits.swap_total:
         free = "" if limits.swap_free is None else f", {format_gib(limits.swap_free)} free"
-        yield Finding("swap", Level.OK, f"{format_gib(limits.swap_total)}{free}")
+        yield MachineFinding("swap", FindingLevel.OK, f"{format_gib(limits.swap_total)}{free}")
     else:
         size = max(8, -(-(machine.ram_total or 0) // (2 * GIB)))
-        yield Finding(
+        yield MachineFinding(
             "swap",
-            Level.NOTE,
+            FindingLevel.NOTE,
             "none",
             "a load that overshoots system memory for a moment ends with 'Killed' instead of a pause",
             f"add a swap file of {min(size, 32)} GB or so; it is not for running models from",
         )
 
 
-def _locking(limits: FoundLimits, report: Report | None) -> Iterator[Finding]:
+def _locking(seen: Seen, report: Report | None) -> Iterator[MachineFinding]:
+    """What may be locked. With NVIDIA's driver 4 GiB were pinned under a limit of 64 KiB and counted nowhere (H100,
+    Linux, November 2026: VmLck and VmPin stayed 0), so that only mlock itself is bound there."""
+    limits = seen.limits
+    if limits.unlimited:
+        yield MachineFinding("lockable memory", FindingLevel.OK, "unlimited (ulimit -l)")
     if limits.unlimited or limits.lockable is None:
-        if limits.unlimited:
-            yield Finding("lockable memory", Level.OK, "unlimited (ulimit -l)")
+        return
+    found = f"{amount(limits.lockable)} (ulimit -l)"
+    if limits.lockable >= _LOCKED:
+        yield MachineFinding("lockable memory", FindingLevel.OK, found)
         return
     pinned = report.best.footprint.host.pinned if report is not None else 0
-    found = f"{amount(limits.lockable)} (ulimit -l)"
-    if limits.lockable >= max(pinned, _LOCKED):
-        yield Finding("lockable memory", Level.OK, found)
-        return
-    need = f"; this model pins {format_gib(pinned)}" if pinned > limits.lockable else ""
-    yield Finding(
+    other = any(gpu.card.vendor != "NVIDIA" for gpu in seen.machine.gpus)
+    counts = "whether this driver's pinned memory counts against it is not known" if other else ""
+    if other and pinned > limits.lockable:
+        counts += f", and this model pins {format_gib(pinned)}"
+    yield MachineFinding(
         "lockable memory",
-        Level.NOTE,
-        f"{found}{need}",
-        "--mlock fails beyond it, and drivers that count pinned memory against it refuse to pin: copies then take the "
-        "slow way, or end with 'out of memory'",
-        "ulimit -l unlimited, or memlock in /etc/security/limits.conf; in a container --ulimit memlock=-1",
+        FindingLevel.NOTE,
+        found,
+        "; ".join(
+            filter(None, ("--mlock fails beyond it", counts or "pinned memory of NVIDIA's driver is not bound by it"))
+        ),
+        "where --mlock is wanted: ulimit -l unlimited, memlock in /etc/security/limits.conf, or in a container "
+        "--ulimit memlock=-1",
     )
 
 
-def _disk(seen: Seen, report: Report | None) -> Iterator[Finding]:
+def _disk(seen: Seen, report: Report | None) -> Iterator[MachineFinding]:
     disk, machine = seen.disk, seen.machine
     rate = _rate_words(disk)
     free = "free space unknown" if machine.disk_free is None else f"{format_gb(machine.disk_free, 1)} free"
@@ -335,12 +343,14 @@ def _disk(seen: Seen, report: Report | None) -> Iterator[Finding]:
     wait = "" if size is None or not disk.rate else f": {format_seconds(size / disk.rate)} to load this model"
     if disk.file_system is not None and disk.file_system.startswith(_NETWORK):
         remedy = "keep models on a disk of the machine's own, under WSL 2 inside the Linux file system"
-        yield Finding("disk", Level.LIMITS, found, f"models load over a network or a bridge{wait}", remedy)
+        yield MachineFinding(
+            "disk", FindingLevel.LIMITS, found, f"models load over a network or a bridge{wait}", remedy
+        )
     elif disk.rate is not None and disk.rate < _SLOW_DISK:
-        remedy = "keep models on an NVMe drive; a hard disk loads ten times slower"
-        yield Finding("disk", Level.LIMITS, found, f"models load slowly{wait}", remedy)
+        remedy = "keep models on an NVMe drive"
+        yield MachineFinding("disk", FindingLevel.LIMITS, found, f"models load slowly{wait}", remedy)
     else:
-        yield Finding("disk", Level.OK, f"{found}{wait}")
+        yield MachineFinding("disk", FindingLevel.OK, f"{found}{wait}")
 
 
 def _rate_words(disk: FoundDisk) -> str:
@@ -349,8 +359,8 @@ def _rate_words(disk: FoundDisk) -> str:
     return "read speed unknown: no large file lies there yet" if disk.tried else "read speed not tried"
 
 
-def _model(report: Report) -> Iterator[Finding]:
+def _model(report: Report) -> Iterator[MachineFinding]:
     """The verdict of the named model, so that the table is read beside it."""
     flip = report.best.flip
     remedy = "" if flip is None else f"{flip.change} ({flip.verdict})"
-    yield Finding(report.model.name, _VERDICTS[report.best.verdict], report.answer, "", remedy)
+    yield MachineFinding(report.model.name, _VERDICTS[report.best.verdict], report.answer, "", remedy)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.hardware.machine import Budget, Gpu, Machine
-from fitcheck.hardware.software import Component
+from fitcheck.hardware.software import SoftwareRow
 from fitcheck.memory.footprint import CATEGORIES, CardMemory, Footprint
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
@@ -20,7 +20,7 @@ from fitcheck.units import Interval
 from fitcheck.verdict.headline import headline
 from fitcheck.verdict.judge import Judgement
 from fitcheck.verdict.quantities import Evidence, Quantity
-from fitcheck.verdict.software import component_json, components_of, line_of
+from fitcheck.verdict.software_rows import component_json, components_of, line_of
 
 SCHEMA = "fitcheck.check/2"
 
@@ -140,7 +140,7 @@ class Report:
         return f"Assumed: {'; '.join(f'{one.words} ({one.change})' for one in self.assumed)}." if self.assumed else ""
 
     @property
-    def software(self) -> tuple[Component, ...]:
+    def software(self) -> tuple[SoftwareRow, ...]:
         """What the best cell depends on besides memory: worked out when it is asked for."""
         return components_of(self.best)
 
@@ -215,6 +215,7 @@ def _machine_json(report: Report) -> dict[str, Any]:
     return {
         **(_card_json(gpu) if gpu is not None else _NO_CARD_JSON),
         "detected": machine.detected,
+        "operating_system": machine.operating_system,
         "assumed": list(machine.assumed),
         "ram": machine.ram_total,
         "disk_free": machine.disk_free,

@@ -16,9 +16,9 @@ from nvml_fake import FakeNvml, NVMLError_LibraryNotFound, rtx_4070
 from fitcheck.hardware import detect
 from fitcheck.hardware.detect import Survey, environment, limits, link_load, nvidia
 from fitcheck.hardware.detect.environment import FoundEnvironment
-from fitcheck.hardware.detect.host import FoundHost
 from fitcheck.hardware.detect.limits import FoundLimits
 from fitcheck.hardware.detect.link_load import LinkUnderLoad
+from fitcheck.hardware.detect.system_memory import FoundHost
 from fitcheck.units import GIB
 
 HOST = FoundHost(64 * GIB, 56 * GIB, 500 * 10**9, "Linux (test)")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fitcheck.memory.out_of_memory import MAX_CHARACTERS
+from fitcheck.memory.oom_message import MAX_CHARACTERS
 from fitcheck.units import GIB
 
 FULL = (

@@ -26,7 +26,7 @@ _MOST_PROCESSES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class OutOfMemory:
+class OomMessage:
     """One message, read. ``cause`` is a key of the data file's causes; ``amounts`` are bytes by name: ``tried``,
     ``total`` and ``free`` of the card, ``own`` (held by this process) and ``processes`` (by those that are listed),
     ``allocated``, ``unallocated`` and ``reserved`` of PyTorch's, ``allowed``, ``used``. ``device`` is its number.
@@ -65,7 +65,7 @@ class OutOfMemory:
         return max(0, tried - free) if free is not None else tried
 
 
-def read_message(text: str) -> OutOfMemory:
+def read_message(text: str) -> OomMessage:
     """The message in ``text``, the last one where a form stands there several times. Raises OptionError with the reason
     where there is none."""
     if len(text) > MAX_CHARACTERS:
@@ -107,7 +107,7 @@ def _other_trouble(text: str) -> str | None:
     return next((one["words"] for one in _data()["not_memory"] if _compiled(one["signature"]).search(text)), None)
 
 
-def _read(form: Mapping[str, Any], before: str, message: str) -> OutOfMemory:
+def _read(form: Mapping[str, Any], before: str, message: str) -> OomMessage:
     amounts: dict[str, int] = {}
     device = None
     for name, patterns in form["fields"].items():
@@ -124,7 +124,7 @@ def _read(form: Mapping[str, Any], before: str, message: str) -> OutOfMemory:
     if listed:
         amounts["processes"] = sum(listed)
     cause = _cause(form["where"], amounts)
-    return OutOfMemory(form["id"], form["program"], cause, amounts, device, form.get("words", ""))
+    return OomMessage(form["id"], form["program"], cause, amounts, device, form.get("words", ""))
 
 
 def _field(patterns: list[str], before: str, message: str) -> str | None:

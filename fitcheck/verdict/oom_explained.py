@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.memory.footprint import Footprint
-from fitcheck.memory.out_of_memory import OutOfMemory
+from fitcheck.memory.oom_message import OomMessage
 from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Change, Runtime, Wanted
@@ -34,7 +34,7 @@ _FEW = 1 << 30  # amounts below are written in MiB
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepDown:
     """A change that needs less of what was full: what it then takes, in bytes, and the verdict that it gets."""
 
     words: str
@@ -46,9 +46,9 @@ class Step:
 class Explained:
     """The message, and where a model was named the cell that the estimate is about, with the next step down."""
 
-    message: OutOfMemory
+    message: OomMessage
     report: Report | None = None
-    step: Step | None = None
+    step: StepDown | None = None
 
     @property
     def headline(self) -> str:
@@ -131,13 +131,13 @@ def amount(count: int) -> str:
     return f"{count / (1 << 20):.1f} MiB" if count < _FEW else format_gib(count, 2)
 
 
-def explained(message: OutOfMemory, report: Report | None = None, wanted: Wanted | None = None) -> Explained:
+def explained(message: OomMessage, report: Report | None = None, wanted: Wanted | None = None) -> Explained:
     """The message beside a report, if there is one, whose best cell is what was run."""
     step = None if report is None else next_step_down(report.best, wanted or Wanted(), message)
     return Explained(message, report, step)
 
 
-def next_step_down(cell: Cell, wanted: Wanted, message: OutOfMemory) -> Step | None:
+def next_step_down(cell: Cell, wanted: Wanted, message: OomMessage) -> StepDown | None:
     """The first change that takes as much less of what was full as the message says was missing, and is not refused
     by anything else; without a number in the message the first that takes less at all. ``None`` where none does."""
     runtime = registry.get(cell.placement.runtime)
@@ -150,13 +150,13 @@ def next_step_down(cell: Cell, wanted: Wanted, message: OutOfMemory) -> Step | N
     return next((step for step in bought if step.verdict is Verdict.FITS), None)
 
 
-def _tried(runtime: Runtime, change: Change, message: OutOfMemory) -> Step:
+def _tried(runtime: Runtime, change: Change, message: OomMessage) -> StepDown:
     footprint, duration = expected(runtime, change.ask)
     judged = judge(runtime, change.ask, footprint, duration)
-    return Step(change.words, _need(footprint, message, judged.gpu), judged.verdict)
+    return StepDown(change.words, _need(footprint, message, judged.gpu), judged.verdict)
 
 
-def _need(footprint: Footprint, message: OutOfMemory, gpu: int) -> int:
+def _need(footprint: Footprint, message: OomMessage, gpu: int) -> int:
     """Bytes of what was full that a footprint takes."""
     if message.on_host or not footprint.cards:
         return footprint.host.total.best

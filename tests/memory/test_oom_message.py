@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.errors import OptionError
-from fitcheck.memory.out_of_memory import MAX_CHARACTERS, read_message
+from fitcheck.memory.oom_message import MAX_CHARACTERS, read_message
 
 DATA = Path(__file__).parents[2] / "fitcheck/memory/data/out_of_memory.json"
 MESSAGES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "out_of_memory_messages.json").read_text("utf-8"))[
