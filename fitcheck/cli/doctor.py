@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
             typer.Option("--python", help="The Python of the program that runs models; default: fitcheck's own."),
         ] = None,
         quick: Annotated[
-            bool, typer.Option("--quick", help="No copies over the link and no read from the disk (about 3 s).")
+            bool, typer.Option("--quick", help="No copies over the link and no read from the disk.")
         ] = False,
         offline: Annotated[bool, typer.Option("--offline", help="Use what was fetched before and no network.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="As JSON (docs/json.md).")] = False,

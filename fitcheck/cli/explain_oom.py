@@ -68,9 +68,14 @@ def _text(source: Path) -> str:
     from fitcheck.memory.oom_message import MAX_CHARACTERS
     from fitcheck.records.bounded import read_bounded
 
+    most = 4 * MAX_CHARACTERS
     if str(source) == "-":
+        if sys.stdin.isatty():
+            print("Paste the message, then end it with Ctrl-D (Ctrl-Z and Enter on Windows).", file=sys.stderr)
         # a character takes at most four bytes, and one more than is allowed is refused by whoever reads the message
-        return sys.stdin.buffer.read(4 * MAX_CHARACTERS + 4).decode("utf-8", "replace")
+        return sys.stdin.buffer.read(most + 4).decode("utf-8", "replace")
     if not source.exists():
         raise OptionError(f"--oom: there is no file {source}; paste the message to standard input with --oom -.")
-    return read_bounded(source, 4 * MAX_CHARACTERS).decode("utf-8", "replace")
+    if source.is_file() and source.stat().st_size > most:
+        raise OptionError(f"--oom: {source} is larger than {most >> 20} MiB; give the lines around the error alone.")
+    return read_bounded(source, most).decode("utf-8", "replace")

@@ -116,7 +116,9 @@ def compatibility(card: Card, setup: Setup, stacks: Iterable[str]) -> tuple[Soft
         if rule is not None:
             rows.append(_row(rule, facts))
         elif stack != ALWAYS:
-            rows.append(SoftwareRow(name, "unknown", "", "unknown", Compatibility.UNKNOWN, f"no rule for {card.name}"))
+            rows.append(
+                SoftwareRow(name, "unknown", "", "unknown", Compatibility.UNKNOWN, f"not known here for {card.name}")
+            )
     return _first_of_each(rows)
 
 

@@ -119,7 +119,11 @@ def test_nothing_of_a_message_reaches_the_terminal_as_it_is(paste: Paste) -> Non
 
 
 def test_without_a_message_a_model_is_needed(run: Callable[..., Any], tmp_path: Path) -> None:
+    large = tmp_path / "large.log"
+    with large.open("wb") as out:
+        out.truncate(5 << 20)
     for arguments, reason in (
+        (("--oom", large), "give the lines around the error alone"),
         ((), "name a model"),
         (("--oom", tmp_path / "none.txt"), "there is no file"),
         (("--oom", tmp_path), "not a regular file"),

@@ -77,6 +77,8 @@ CASES: list[tuple[str, Setup, str, Compatibility, str]] = [
     ("V100 PCIe 16GB", torch("2.11.0", "cu128"), WHEEL, FAILS, MATRIX_2_11),
     ("V100 PCIe 16GB", torch("2.9.0", "cu130"), WHEEL, FAILS, MATRIX_2_9),
     ("V100 PCIe 16GB", torch("2.14.0", "cu126"), WHEEL, OK, NO_CU126),
+    ("V100 PCIe 16GB", torch("2.7.1", "cu128"), WHEEL, UNKNOWN, f"{TORCH}/issues/157517"),
+    ("RTX 3090", torch("2.1.0", "cu121"), WHEEL, UNKNOWN, f"{TORCH}/issues/80857"),
     ("GTX 1080 Ti", torch("2.8.0", "cu128"), WHEEL, FAILS, NO_SM_61),
     ("GTX 1080 Ti", torch("2.8.0", "cu126"), WHEEL, OK, NO_SM_61),
     ("GTX 1080 Ti", torch("2.15.0", "cu130"), WHEEL, FAILS, NO_CU126),
