@@ -34,7 +34,7 @@ class Explaining(Question):
 
     model: Annotated[
         str,
-        typer.Argument(metavar="[TARGET]", show_default=False, help="As for `fitcheck check`; not needed with --oom."),
+        typer.Argument(metavar="TARGET", show_default=False, help="As for `fitcheck check`; not needed with --oom."),
     ] = ""
 
 
