@@ -25,9 +25,7 @@ def register(app: typer.Typer) -> None:
     def doctor(
         model: Annotated[
             str | None,
-            typer.Argument(
-                metavar="MODEL", help="A model as for `fitcheck check`: then for this model in particular."
-            ),
+            typer.Argument(metavar="MODEL", help="A model as for `fitcheck check`: then for this model in particular."),
         ] = None,
         tier: Annotated[str | None, typer.Option("--tier", "-t", help="The tier of the model.")] = None,
         python: Annotated[
