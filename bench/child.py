@@ -185,7 +185,10 @@ def _passes(
     )
     _sized(channel, engine, protocol, memory, reporter)
     cuda = cell.device == "cuda"
-    stages = [*(("size", size) for size in protocol.get("sizes", ())), *(("cap", cap) for cap in protocol.get("caps", ()))]
+    stages = [
+        *(("size", size) for size in protocol.get("sizes", ())),
+        *(("cap", cap) for cap in protocol.get("caps", ())),
+    ]
     for index, (kind, value) in enumerate(stages, 1):
         channel.send("measured", index=index - 1, **_peaks(torch, memory, cuda))
         _start_afresh(torch, memory, cuda)

@@ -3,8 +3,9 @@
 PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf16", "modes": ["none", "model"],
 "sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number. One
 process measures all sizes of a mode, smallest first, and then the last one under each of ``"caps": ["12GB", "8GB"]``
-until one is too small: the run under the last that worked carries the bracket. ``"revision"`` names another diffusers. ``F/runs.jsonl.gz`` gets every run in full as soon as it is done
-(``python -m bench.engines.diffusers.filed`` makes records of them), ``F/summary.json`` what ran and what came of it.
+until one is too small: the run under the last that worked carries the bracket. ``"revision"`` names another diffusers.
+``F/runs.jsonl.gz`` gets every run in full as soon as it is done (``python -m bench.engines.diffusers.filed`` makes
+records of them), ``F/summary.json`` what ran and what came of it.
 """
 
 from __future__ import annotations
