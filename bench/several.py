@@ -8,15 +8,15 @@ from dataclasses import replace
 
 from bench.channel import Event
 from bench.job import Job
-from bench.meters import NvmlCard, Trace
-from bench.runner import CellRun, Listener, Protocol, run_cell
+from bench.meters import MeterTrace, NvmlCard
+from bench.runner import CellRun, Listener, MeasuringProtocol, run_cell
 from fitcheck.models.workload import Workload
 from fitcheck.records import schema
 
 
 def run_sizes(
     cell: Job,
-    protocol: Protocol,
+    protocol: MeasuringProtocol,
     card: NvmlCard | None = None,
     listener: Listener = lambda event: None,
     deadline: float | None = None,
@@ -94,8 +94,8 @@ def _capped(whole: CellRun, cap: int | None) -> Event:
     return {**whole.capped, "cap": cap, "allocator_limit": cap - whole.capped["context"]}
 
 
-def _cut(trace: Trace, since: float, until: float) -> Trace:
-    found = Trace()
+def _cut(trace: MeterTrace, since: float, until: float) -> MeterTrace:
+    found = MeterTrace()
     for reading in trace.readings():
         if since <= reading.at < until:
             found.add(reading.at, reading.values)
