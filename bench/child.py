@@ -171,7 +171,7 @@ def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
 
 def _passes(
     channel: Channel, cell: Job, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter,
-    context: Context | None,
+    context: Context | None = None,
 ) -> None:  # fmt: skip
     engine = registry.of(cell).build(cell)
     started = time.perf_counter()

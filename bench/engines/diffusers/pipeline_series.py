@@ -3,7 +3,7 @@
 PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf16", "modes": ["none", "model"],
 "sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number. One
 process measures all sizes of a mode, smallest first, and then the last one under each of ``"caps": ["12GB", "8GB"]``
-until one is too small: the run under the last that worked carries the bracket. ``"revision"`` names another diffusers.
+until one is too small: the run under the last that worked carries the bracket.
 ``F/runs.jsonl.gz`` gets every run in full as soon as it is done (``python -m bench.engines.diffusers.filed`` makes
 records of them), ``F/summary.json`` what ran and what came of it.
 """
@@ -64,7 +64,7 @@ def jobs(plan: list[dict[str, Any]], device: str, tiny: bool) -> list[Planned]:
                                      sizes=tuple(works[1:]), caps=caps)  # fmt: skip
         for mode in entry["modes"]:
             settings = tuple(sorted((name, value) for name, value in entry.get("settings", {}).items()))
-            placement = Placement("diffusers", str(entry.get("revision", REVISION)), mode, settings)
+            placement = Placement("diffusers", REVISION, mode, settings)
             job = Job(entry["model"], entry["tier"], placement, works[0], device, tiny=tiny)
             found.append(Planned(job, protocol, float(entry.get("seconds", 60))))
     return found
