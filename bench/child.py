@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.channel import Channel, beat, die_with_parent
-from bench.device_context import ContextMeter, cap_memory
+from bench.device_context import Context, ContextMeter, cap_memory
 from bench.engines import registry
 from bench.engines.base import Engine
 from bench.job import Job, workload_of
@@ -147,7 +147,7 @@ def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
     reporter = Reporter(channel, memory, protocol["meters"])
     beat(channel, lambda: _held(torch, cuda))
     try:
-        _passes(channel, cell, protocol, torch, memory, reporter)
+        _passes(channel, cell, protocol, torch, memory, reporter, context)
         channel.send("end", context=meter.read() if meter is not None else None, **_peaks(torch, memory, cuda))
     except InputError:
         raise
@@ -170,8 +170,9 @@ def run_cell(channel: Channel, cell: Job, protocol: dict[str, Any]) -> None:
 
 
 def _passes(
-    channel: Channel, cell: Job, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter
-) -> None:
+    channel: Channel, cell: Job, protocol: dict[str, Any], torch: Any, memory: TorchMemory, reporter: Reporter,
+    context: Context | None = None,
+) -> None:  # fmt: skip
     engine = registry.of(cell).build(cell)
     started = time.perf_counter()
     load = engine.load(reporter)
@@ -183,10 +184,18 @@ def _passes(
         phases=[asdict(row) for row in memory.take()],
     )
     _sized(channel, engine, protocol, memory, reporter)
-    for index, size in enumerate(protocol.get("sizes", ()), 1):
-        channel.send("measured", index=index - 1, **_peaks(torch, memory, cell.device == "cuda"))
-        _start_afresh(torch, memory, cell.device == "cuda")
-        engine.resize(workload_of(size))
+    cuda = cell.device == "cuda"
+    stages = [
+        *(("size", size) for size in protocol.get("sizes", ())),
+        *(("cap", cap) for cap in protocol.get("caps", ())),
+    ]
+    for index, (kind, value) in enumerate(stages, 1):
+        channel.send("measured", index=index - 1, **_peaks(torch, memory, cuda))
+        _start_afresh(torch, memory, cuda)
+        if kind == "size":
+            engine.resize(workload_of(value))
+        elif context is not None:
+            channel.send("capped", **cap_memory(torch, value, context))
         channel.send("size", index=index)
         _sized(channel, engine, protocol, memory, reporter)
     engine.close()

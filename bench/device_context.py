@@ -76,7 +76,8 @@ def cap_memory(torch: Any, cap: int, context: Context) -> dict[str, Any]:
     torch's fraction limits its allocator alone, so the context is taken off first; ``mem_get_info`` answers as the
     smaller card would, for code that sizes itself by it. Raises InputError when nothing would be left.
     """
-    _, total = torch.cuda.mem_get_info()
+    real = getattr(torch.cuda.mem_get_info, "of_the_card", torch.cuda.mem_get_info)  # a cap may follow another
+    _, total = real()
     room = cap - context.after_matmul
     if cap > total:
         raise OptionError(f"--vram: {format_gib(cap)} is more than the card's {format_gib(total)}; give a smaller cap.")
@@ -85,11 +86,11 @@ def cap_memory(torch: Any, cap: int, context: Context) -> dict[str, Any]:
             f"--vram: {format_gib(cap)} does not even hold the CUDA context of {format_gib(context.after_matmul, 2)}."
         )
     torch.cuda.set_per_process_memory_fraction(room / total)
-    real = torch.cuda.mem_get_info
 
     def capped(device: Any = None) -> tuple[int, int]:
         free, _ = real(device)
         return max(0, min(free, room - int(torch.cuda.memory_reserved()))), cap
 
+    capped.of_the_card = real  # type: ignore[attr-defined]
     torch.cuda.mem_get_info = capped
     return {"cap": cap, "context": context.after_matmul, "allocator_limit": room, "card_total": total}

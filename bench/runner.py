@@ -28,7 +28,8 @@ FLAG_SPREAD = "spread over 15 %"
 @dataclass(frozen=True, slots=True)
 class MeasuringProtocol:
     """How a cell is measured. ``cap`` in bytes, context included; ``steps_run`` is set when a probe cuts
-    the steps short; ``sizes`` are further workloads that the same process measures with the weights where they are."""
+    the steps short; ``sizes`` are further workloads that the same process measures with the weights where they are, and
+    ``caps`` (bytes, falling) are caps under which it then measures the last of them again, until one is too small."""
 
     repeats: int = 3
     warmup: int = 1
@@ -37,6 +38,7 @@ class MeasuringProtocol:
     hang_seconds: float = 300.0
     steps_run: int | None = None
     sizes: tuple[Workload, ...] = ()
+    caps: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -133,6 +135,7 @@ def run_cell(
             "cap": protocol.cap,
             "meters": protocol.meters,
             "sizes": [asdict(size) for size in protocol.sizes],
+            "caps": list(protocol.caps),
         },
     }
     with Child(job, protocol.hang_seconds, argv) as child:

@@ -8,19 +8,22 @@ from bench.channel import Event
 from bench.job import Job
 from bench.meters import MeterTrace, NvmlCard
 from bench.runner import CellRun, Listener, MeasuringProtocol
-from bench.several import run_sizes
+from bench.several import limit, run_sizes
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Placement
+from fitcheck.units import GIB
 
 SMALL, LARGE = Workload(Task.T2I, 512, 512, 2, 1.0), Workload(Task.T2I, 1024, 1024, 2, 1.0)
 JOB = Job("flux.1-dev", "bf16", Placement("diffusers", "0.42.1", "none"), SMALL)
+
+SIZES, CAPS = MeasuringProtocol(1, 0, sizes=(LARGE,)), MeasuringProtocol(1, 0, cap=16 * GIB, caps=(12 * GIB, 8 * GIB))
 
 
 def passed(at: float) -> Event:
     return {"event": "pass", "edge": "end", "at": at, "seconds": 1.0, "warmup": False, "index": 0}
 
 
-def played(events: list[Event], outcome: str, **fields: Any) -> list[CellRun]:
+def played(events: list[Event], outcome: str, protocol: MeasuringProtocol = SIZES, **fields: Any) -> list[CellRun]:
     """What ``run_sizes`` makes of a process that sends ``events``."""
 
     def runner(
@@ -35,7 +38,7 @@ def played(events: list[Event], outcome: str, **fields: Any) -> list[CellRun]:
         return CellRun(job, protocol, outcome, passes=passes, pass_began=[one["at"] - 1 for one in passes], trace=trace,
                        loaded={"seconds": 3.0, "phases": [{"name": "load"}]}, **fields)  # fmt: skip
 
-    return run_sizes(JOB, MeasuringProtocol(1, 0, sizes=(LARGE,)), runner=runner)
+    return run_sizes(JOB, protocol, runner=runner)
 
 
 def test_each_size_has_its_own_peaks_passes_and_readings() -> None:
@@ -72,3 +75,33 @@ def test_sizes_that_were_never_begun_are_no_runs() -> None:
     (only,) = played([], "error", message="broken while loading")
     assert only.cell.workload == SMALL
     assert only.outcome == "error"
+
+
+def under_caps(outcome: str, **fields: Any) -> list[CellRun]:
+    """A process that got through 16 and 12 GiB and began a pass under 8."""
+    events = [
+        passed(2.5),
+        {"event": "measured", "at": 3.0, "index": 0, "allocated": 100},
+        {"event": "size", "at": 4.0, "index": 1},
+        passed(5.5),
+        {"event": "measured", "at": 6.0, "index": 1, "allocated": 90},
+        {"event": "size", "at": 7.0, "index": 2},
+    ]
+    return played(events, outcome, CAPS, capped={"cap": 8 * GIB, "context": GIB, "allocator_limit": 7 * GIB}, **fields)
+
+
+def test_each_cap_is_a_run_of_the_same_size_until_one_is_too_small() -> None:
+    runs = under_caps("oom-gpu", failed={"outcome": "oom-gpu", "allocated": 80})
+    assert [(run.outcome, run.protocol.cap, run.cell.workload) for run in runs] == [
+        ("ok", 16 * GIB, SMALL), ("ok", 12 * GIB, SMALL), ("oom-gpu", 8 * GIB, SMALL),
+    ]  # fmt: skip
+    assert [run.capped["allocator_limit"] for run in runs] == [15 * GIB, 11 * GIB, 7 * GIB]
+    assert [run.end.get("allocated") for run in runs] == [100, 90, None]
+
+
+def test_falling_caps_leave_a_bracket_only_where_one_was_too_small() -> None:
+    bracket = limit(under_caps("oom-gpu", failed={"outcome": "oom-gpu"}))
+    assert bracket is not None
+    assert (bracket.works, bracket.fails, bracket.attempts) == (12 * GIB, 8 * GIB, 3)
+    assert limit(under_caps("ok", end={"allocated": 80})) is None
+    assert limit(under_caps("error", failed={"outcome": "error"})) is None

@@ -43,14 +43,15 @@ def run_of(document: dict[str, Any]) -> CellRun:
     for at, values in document["trace"]:
         trace.add(at, values)
     job = Job.from_json(json.dumps(document["cell"]))
-    protocol = MeasuringProtocol(**{**document["protocol"], "sizes": ()})
+    protocol = MeasuringProtocol(**{**document["protocol"], "sizes": (), "caps": ()})
     return CellRun(job, protocol, trace=trace, **{name: document[name] for name in _PLAIN})
 
 
 def record(document: dict[str, Any]) -> schema.PassRecord:
     """The record of a document, with the card and the machine that it names."""
     run = run_of(document)
-    made = record_of(run, None)
+    bracket = document.get("limit")
+    made = record_of(run, None, bracket and schema.Limit.model_validate(bracket))
     card = document["card"]
     protocol = made.protocol.model_copy(update={"fresh_process": document["position"] == 0})
     return made.model_copy(

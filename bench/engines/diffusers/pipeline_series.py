@@ -2,8 +2,10 @@
 
 PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf16", "modes": ["none", "model"],
 "sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number. One
-process measures all sizes of a mode, smallest first. ``F/runs.jsonl.gz`` gets every run in full as soon as it is done
-(``python -m bench.engines.diffusers.filed`` makes records of them), ``F/summary.json`` what ran and what came of it.
+process measures all sizes of a mode, smallest first, and then the last one under each of ``"caps": ["12GB", "8GB"]``
+until one is too small: the run under the last that worked carries the bracket.
+``F/runs.jsonl.gz`` gets every run in full as soon as it is done (``python -m bench.engines.diffusers.filed`` makes
+records of them), ``F/summary.json`` what ran and what came of it.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ from bench.link_test import run_link
 from bench.machine_info import machine_info
 from bench.meters import NvmlCard
 from bench.runner import CellRun, MeasuringProtocol, Stopped
-from bench.several import run_sizes
+from bench.several import limit, run_sizes
 from bench.suite import bench_card
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task, Workload
-from fitcheck.records import store
+from fitcheck.records import schema, store
 from fitcheck.runtimes.base import Placement
 from fitcheck.units import GIB, parse_memory
 
@@ -57,8 +59,9 @@ def jobs(plan: list[dict[str, Any]], device: str, tiny: bool) -> list[Planned]:
     for entry in plan:
         works = [_workload(entry, size, tiny) for size in entry["sizes"]]
         cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry and device == "cuda" else None
+        caps = tuple(parse_memory(str(one), "caps") for one in entry.get("caps", ())) if device == "cuda" else ()
         protocol = MeasuringProtocol(int(entry.get("repeats", 1)), int(entry.get("warmup", 0)), cap, hang_seconds=150.0,
-                            sizes=tuple(works[1:]))  # fmt: skip
+                                     sizes=tuple(works[1:]), caps=caps)  # fmt: skip
         for mode in entry["modes"]:
             settings = tuple(sorted((name, value) for name, value in entry.get("settings", {}).items()))
             placement = Placement("diffusers", REVISION, mode, settings)
@@ -86,18 +89,20 @@ class PipelineSeries:
         self._rows: list[dict[str, Any]] = []
         self._started = time.monotonic()
 
-    def keep(self, run: CellRun, position: int) -> None:
-        """Writes a run in full, and its figures to the summary."""
+    def keep(self, run: CellRun, position: int, limit: schema.Limit | None = None) -> None:
+        """Writes a run in full, and its figures to the summary. ``limit`` is the bracket that the run is the end of."""
         document = asdict(run)
         document["trace"] = [[one.at, dict(one.values)] for one in run.trace.readings()]
         document |= {
             "machine": machine_info().model_dump(mode="json"),
             "card": card_info(self._card, run.ready).model_dump(mode="json") if self._card else None,
             "position": position,
+            "limit": limit and limit.model_dump(mode="json"),
         }
         with (self._out / RAW).open("ab") as file:
             file.write(gzip.compress((json.dumps(document) + "\n").encode(), 6))
-        self.note(label(run.cell), **figures(run))
+        bracket = {} if limit is None else {"limit": [round((one or 0) / GIB, 3) for one in (limit.fails, limit.works)]}
+        self.note(label(run.cell), **figures(run), **bracket)
         if run.outcome not in ("ok", "oom-gpu"):
             self._console.print("\n".join(run.output[-25:]), markup=False, highlight=False)
 
@@ -121,6 +126,7 @@ def figures(run: CellRun) -> dict[str, Any]:
     last = run.end or run.failed or run.last_alive
     found = {
         "outcome": run.outcome,
+        "cap": run.protocol.cap and round(run.protocol.cap / GIB, 3),
         "message": run.message,
         "seconds": [round(one, 2) for one in run.seconds],
         "load": round(run.loaded.get("seconds", 0.0), 1),
@@ -152,8 +158,9 @@ def run_series(plan: list[Planned], start: int, series: PipelineSeries, card: Nv
             traceback.print_exc()
             series.note(label(one.job), outcome="not run", message=f"{type(error).__name__}: {error}")
             continue
-        for size, run in enumerate(measured):
-            series.keep(run, size)
+        bracket = limit(measured)
+        for index, run in enumerate(measured):
+            series.keep(run, index, bracket if bracket and run.protocol.cap == bracket.works else None)
     return len(plan)
 
 
