@@ -5,7 +5,7 @@ of a reading.
 """
 
 from bench.meters.host import HostProbe
-from bench.meters.nvml import NvmlCard, NvmlMemoryProbe, NvmlStateProbe
-from bench.meters.sampler import Sampler, Trace
+from bench.meters.nvml import NvmlCard, NvmlMemoryProbe, NvmlStateProbe, NvmlXidProbe
+from bench.meters.sampler import Probe, Sampler, Trace
 
-__all__ = ["HostProbe", "NvmlCard", "NvmlMemoryProbe", "NvmlStateProbe", "Sampler", "Trace"]
+__all__ = ["HostProbe", "NvmlCard", "NvmlMemoryProbe", "NvmlStateProbe", "NvmlXidProbe", "Probe", "Sampler", "Trace"]
