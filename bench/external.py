@@ -15,7 +15,7 @@ import psutil
 from bench.assemble import SOURCE, as_int, available_drop, card_info, power_of
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
-from bench.meters.sampler import Trace
+from bench.meters.sampler import MeterTrace
 from bench.process import Ended, descendants, describe_exit, end_tree, ending_signals, ends_with_parent
 from bench.runner import MEMORY_HZ, PROTOCOL_VERSION, STATE_HZ
 from bench.unfinished import Draft
@@ -116,14 +116,14 @@ class _Run:
         self._machine = machine_info()
         self._clock, self._started = WallClock(), time.monotonic()
 
-    def record(self, trace: Trace, outcome: schema.Outcome) -> schema.ExternalRecord:
+    def record(self, trace: MeterTrace, outcome: schema.Outcome) -> schema.ExternalRecord:
         now = time.monotonic()
         return schema.ExternalRecord(
             created=self._clock.created,
             source=SOURCE,
             machine=self._machine,
             software=schema.Software(fitcheck=__version__),
-            runtime=schema.Runtime(name=self._name),
+            runtime=schema.RuntimeUsed(name=self._name),
             card=self._info,
             protocol=schema.Protocol(
                 name=PROTOCOL_NAME,

@@ -11,8 +11,8 @@ from typing import Any
 
 from bench.channel import Event
 from bench.job import Job
-from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, NvmlXidProbe, Sampler, Trace
-from bench.meters.host import out_of_memory_kills
+from bench.meters import HostProbe, MeterTrace, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, NvmlXidProbe, Sampler
+from bench.meters.process_memory import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
 from bench.wall_clock import WallClock
 from fitcheck.errors import MeasurementError
@@ -28,7 +28,7 @@ FLAG_SPREAD = "spread over 15 %"
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class MeasuringProtocol:
     """How a cell is measured. ``cap`` in bytes, context included; ``steps_run`` is set when a probe cuts
     the steps short; ``sizes`` are further workloads that the same process measures with the weights where they are."""
 
@@ -46,7 +46,7 @@ class CellRun:
     """What came of one cell. ``outcome`` is a record's: ok, oom-gpu, oom-host, killed, hang, error."""
 
     cell: Job
-    protocol: Protocol
+    protocol: MeasuringProtocol
     outcome: str = "killed"
     message: str | None = None
     ready: Event = field(default_factory=dict)
@@ -58,7 +58,7 @@ class CellRun:
     failed: Event = field(default_factory=dict)
     last_alive: Event = field(default_factory=dict)
     open_phase: str | None = None
-    trace: Trace = field(default_factory=Trace)
+    trace: MeterTrace = field(default_factory=MeterTrace)
     card_before: int | None = None
     started: float = 0.0
     created: int = 0
@@ -124,7 +124,7 @@ Listener = Callable[[Event], None]
 
 def run_cell(
     cell: Job,
-    protocol: Protocol,
+    protocol: MeasuringProtocol,
     card: NvmlCard | None = None,
     listener: Listener = lambda event: None,
     deadline: float | None = None,
@@ -174,7 +174,7 @@ def run_cell(
     return run
 
 
-def card_fault(card: NvmlCard, trace: Trace) -> str | None:
+def card_fault(card: NvmlCard, trace: MeterTrace) -> str | None:
     """What the driver says has happened to the card of a run that failed: the last error that it reported (an Xid), and
     whether the card still answers. ``None`` where nothing has."""
     xid = trace.last("xid")
@@ -184,7 +184,7 @@ def card_fault(card: NvmlCard, trace: Trace) -> str | None:
     return ", and ".join(said) or None
 
 
-def _as_run(cell: Job, protocol: Protocol) -> Job:
+def _as_run(cell: Job, protocol: MeasuringProtocol) -> Job:
     return cell if protocol.steps_run is None else cell.with_steps(protocol.steps_run)
 
 

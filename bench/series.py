@@ -24,13 +24,13 @@ from rich.console import Console
 from bench.engines import registry
 from bench.going_on import append, cell_name, entry_names, replace, whole_lines
 from bench.job import Job, Request
+from bench.jobs import jobs_of, label
 from bench.limit import default_runner, find_limit
-from bench.link import run_link
+from bench.link_test import run_link
 from bench.lock import folder_lock
-from bench.plan import jobs_of, label
 from bench.predict import machine_seen, predict
-from bench.report import Row, error_percent, on_card, print_table
-from bench.runner import Protocol, Stopped, raw_of
+from bench.results_table import TableRow, error_percent, on_card, print_table
+from bench.runner import MeasuringProtocol, Stopped, raw_of
 from bench.suite import Setting, bench_card, require_room, run_suite
 from bench.unfinished import kept_raw, rescue
 from fitcheck.errors import InputError, OptionError, RecordError
@@ -56,7 +56,7 @@ class DiskFull(Exception):
     """Nothing more can be kept in the folder of the series."""
 
 
-class Series:
+class SeriesUnderWay:
     """One series as it goes: what was done, the rows of its table, and the moment (monotonic seconds) it must end."""
 
     def __init__(self, out: Path, budget: float, ram: int | None, force: bool, console: Console) -> None:
@@ -68,7 +68,7 @@ class Series:
         self.deadline = self.started + budget - MARGIN
         self.done = finished_before(out)
         self.names = {str(one["name"]) for one in self.done}
-        self.rows: list[Row] = []
+        self.rows: list[TableRow] = []
 
     def keep(self, record: AnyRecord, label: str, name: str, **facts: Any) -> None:
         """Writes a record before anything else can go wrong, behind a line of the summary that says whose it is: a
@@ -135,9 +135,11 @@ class Series:
         jobs = {cell_name(name, job): job for job in jobs_of(request)}
         return request, {one: job for one, job in jobs.items() if one not in self.names}
 
-    def _protocol(self, entry: dict[str, Any]) -> Protocol:
+    def _protocol(self, entry: dict[str, Any]) -> MeasuringProtocol:
         cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry else None
-        return Protocol(repeats=_number(entry, "repeats", 3, least=1), warmup=_number(entry, "warmup", 1), cap=cap)
+        return MeasuringProtocol(
+            repeats=_number(entry, "repeats", 3, least=1), warmup=_number(entry, "warmup", 1), cap=cap
+        )
 
     def _run(self, entry: dict[str, Any], name: str) -> None:
         request, left = self._left(entry, name)
@@ -149,7 +151,7 @@ class Series:
             None, self._protocol(entry), request.device, self.ram, self.force, self.deadline, expected, self.out
         )
 
-        def finished(row: Row, path: Path | None) -> None:
+        def finished(row: TableRow, path: Path | None) -> None:
             self.rows.append(row)
             self.keep(row.record, label(row.run.cell), cell_name(name, row.run.cell), **facts_of(row))
             if row.run.outcome in ("error", "killed", "hang"):
@@ -180,7 +182,7 @@ class Series:
                     continue
                 with kept_raw(raw_of(found.run), self.out, "bench", importer=False):
                     record = record_of(found.run, card, found.limit)
-                row = Row(found.run, record, predict(cell, machine_seen(card, found.works), warm=False))
+                row = TableRow(found.run, record, predict(cell, machine_seen(card, found.works), warm=False))
                 probes = [{"cap": probe.cap, "outcome": probe.outcome} for probe in found.probes]
                 self.keep(
                     record, f"limit {label(cell)}", one, works=found.works, fails=found.fails, probes=probes,
@@ -200,7 +202,7 @@ class Series:
         self.console.print(f"link: {record.outcome.result} {record.outcome.message or ''}", highlight=False)
 
 
-def facts_of(row: Row) -> dict[str, Any]:
+def facts_of(row: TableRow) -> dict[str, Any]:
     """What a reader of summary.json wants at a glance; the record has everything."""
     memory, predicted = row.record.memory, row.predicted_card
     values: dict[str, Any] = {
@@ -295,7 +297,7 @@ def _id_of(line: bytes, path: Path) -> str:
         raise RecordError(f"{path}: holds a line that is no record; choose another --out.") from error
 
 
-def run_series(plan: list[dict[str, Any]], series: Series, start: int = 0) -> int:
+def run_series(plan: list[dict[str, Any]], series: SeriesUnderWay, start: int = 0) -> int:
     """Entries in order from ``start``; one that fails is noted and the next one runs. Returns 0 when every cell left
     its record, 1 when one did not."""
     for entry, name in list(zip(plan, entry_names(plan), strict=True))[start:]:
@@ -337,7 +339,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         with folder_lock(given.out):
-            series = Series(given.out, given.budget, ram, given.force, console)
+            series = SeriesUnderWay(given.out, given.budget, ram, given.force, console)
             if series.done:
                 console.print(f"goes on: {len(series.done)} cells have their records", highlight=False)
             code = run_series(plan, series, given.start)

@@ -12,13 +12,13 @@ from rich.console import Console
 
 from bench.assemble import file_sha256, record_of
 from bench.job import Job
+from bench.jobs import label
 from bench.lock import bench_lock
 from bench.meters import NvmlCard
 from bench.meters.nvml import visible_selector
-from bench.plan import label
 from bench.predict import machine_seen, predict
 from bench.preflight import (
-    Finding,
+    Notice,
     card_findings,
     ram_finding,
     require_cap,
@@ -28,8 +28,8 @@ from bench.preflight import (
     vram_finding,
 )
 from bench.progress import Display
-from bench.report import Row, line
-from bench.runner import CellRun, Protocol, Stopped, raw_of, run_cell
+from bench.results_table import TableRow, line
+from bench.runner import CellRun, MeasuringProtocol, Stopped, raw_of, run_cell
 from bench.unfinished import kept_raw, rescue
 from fitcheck.errors import InputError, MeasurementError, RecordError
 from fitcheck.records import store
@@ -48,7 +48,7 @@ class Setting:
     cell is not begun."""
 
     out: Path | None
-    protocol: Protocol
+    protocol: MeasuringProtocol
     device: str = "cuda"
     ram: int | None = None
     force: bool = False
@@ -61,7 +61,7 @@ class Setting:
 class Summary:
     """What a series came to. ``skipped`` holds (cell, why) that the preflight refused or that time did not reach."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     skipped: list[tuple[Job, str]] = field(default_factory=list)
     interrupted: str | None = None
@@ -77,7 +77,7 @@ class Summary:
         return 1 if self.skipped or broken or self.unwritten else 0
 
 
-Finished = Callable[[Row, Path | None], None]
+Finished = Callable[[TableRow, Path | None], None]
 
 
 def default_out(tiny: bool, out: Path | None) -> Path | None:
@@ -173,7 +173,7 @@ def _keep(
     """Writes the record of ``run`` and shows it. Returns why it could not be written, if it could not."""
     with kept_raw(raw_of(run), setting.out or setting.raw, "bench", importer=False):
         record = store.seal(record_of(run, card))
-    row = Row(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=run.protocol.warmup > 0))
+    row = TableRow(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=run.protocol.warmup > 0))
     summary.rows.append(row)
     display.finish(line(run))
     path = None
@@ -220,6 +220,6 @@ def require_room(cell: Job, card: NvmlCard | None, ram: int | None, force: bool)
         raise MeasurementError(f"{label(cell)}: {finding.text}")
 
 
-def _say(display: Display, findings: Iterator[Finding] | Sequence[Finding]) -> None:
+def _say(display: Display, findings: Iterator[Notice] | Sequence[Notice]) -> None:
     for finding in findings:
         display.note(f"{'note' if finding.level == 'note' else 'warning'}: {finding.text}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.job import Job, Request, require_names
-from bench.reports import LoadReport, Observer, PassReport
+from bench.told import LoadReport, Observer, PassReport
 from fitcheck.errors import ModelError, OptionError
 from fitcheck.hardware.machine import Machine
 from fitcheck.models import catalog
@@ -49,7 +49,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class PrintedNumber:
     """One number that a program printed beside the estimate's, in MiB."""
 
     name: str
@@ -68,7 +68,7 @@ class FromOutside:
     ``remark`` says why there is none."""
 
     records: tuple[LlmRecord, ...]
-    compared: tuple[Compared, ...] = ()
+    compared: tuple[PrintedNumber, ...] = ()
     remark: str | None = None
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
 from bench.assemble import SOURCE, as_int, available_drop, card_info, file_sha256, power_of
-from bench.engines.base import Compared
+from bench.engines.base import PrintedNumber
 from bench.engines.llamacpp.log import PrintedBuffer, PrintedContext, compare, parse_log
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, NvmlXidProbe, Sampler
@@ -48,7 +48,7 @@ class LlamaRun:
 
     records: tuple[schema.LlmRecord, ...]
     contexts: tuple[PrintedContext, ...]
-    comparisons: tuple[Compared, ...] = field(default=())
+    comparisons: tuple[PrintedNumber, ...] = field(default=())
     remark: str | None = None
 
 
@@ -63,7 +63,7 @@ def find_program(program: str | None = None) -> list[str]:
     if program:
         raise OptionError(f"--llama-bench: {program!r} is not an executable file; give the path of llama-bench.")
     if find_spec("llama_cpp") is not None:
-        return [sys.executable, "-m", "bench.engines.llamacpp.child"]
+        return [sys.executable, "-m", "bench.engines.llamacpp.python_package"]
     raise MeasurementError(
         "no llama.cpp was found: put llama-bench on PATH (from llama.cpp's releases) or install llama-cpp-python."
     )
@@ -201,7 +201,7 @@ def _told(log: str) -> str:
 
 def _compared(
     header: GgufHeader, asked: LlamaOptions, contexts: tuple[PrintedContext, ...]
-) -> tuple[tuple[Compared, ...], str | None]:
+) -> tuple[tuple[PrintedNumber, ...], str | None]:
     """The estimate beside what was printed; what it cannot be made for costs no measurement, and is said."""
     try:
         return compare(header, asked, contexts), None
@@ -220,7 +220,7 @@ def _keep_failure(
         machine=machine_info(),
         software=schema.Software(fitcheck=__version__),
         model=model,
-        runtime=schema.Runtime(name="llama.cpp"),
+        runtime=schema.RuntimeUsed(name="llama.cpp"),
         card=card_info(card, {}) if card else None,
         protocol=schema.Protocol(name="llama-bench", version=0, warmup=1, repeats=repeats, fresh_process=True),
         settings=schema.LlmSettings(
