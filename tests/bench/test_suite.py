@@ -136,6 +136,16 @@ def test_a_folder_that_fills_up_ends_the_series_and_keeps_its_table(
     )
 
 
+def test_a_lost_card_ends_the_series(bench: Series, nvml: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "bug@denoise")
+    nvml(falls=True)
+    summary = bench.run()
+    assert [row.record.outcome.result for row in summary.rows] == ["error"]
+    assert len(summary.paths) == 1
+    assert [why for _, why in summary.skipped] == ["the card no longer answers its driver."] * 2
+    assert summary.exit_code == 1
+
+
 def test_a_last_record_that_cannot_be_written_is_no_success(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(root: Path, record: PassRecord) -> Path:
         raise InputError("no room")
