@@ -246,9 +246,14 @@ def small_weights() -> bytes:
     return head.data + bytes(head.size - len(head.data))
 
 
-def read_config(data: bytes, room: Path) -> None:
+def lay_config(data: bytes, room: Path) -> None:
+    """A checkpoint's folder with this configuration."""
     (room / "config.json").write_bytes(data)
     (room / "model.safetensors").write_bytes(small_weights())
+
+
+def read_config(data: bytes, room: Path) -> None:
+    lay_config(data, room)
     check(room)
 
 
@@ -313,12 +318,17 @@ def pipeline_case(chance: random.Random) -> bytes:
 
 
 def read_pipeline(data: bytes, room: Path) -> None:
+    lay_pipeline(data, room)
+    check(room)
+
+
+def lay_pipeline(data: bytes, room: Path) -> None:
+    """A pipeline's folder whose model_index.json and configurations are damaged."""
     both: Any
     try:
         both = json.loads(data)
         if "parts" in both:
-            _real_folder(both, room)
-            return check(room)
+            return _real_folder(both, room)
         listed, config = json.dumps(both["model_index"]), json.dumps(both["config"])
     except (ValueError, KeyError, TypeError, RecursionError):
         listed = config = data.decode("utf-8", "replace")
@@ -328,7 +338,6 @@ def read_pipeline(data: bytes, room: Path) -> None:
         (room / part / "config.json").write_text(config, "utf-8", "surrogatepass")
         name = "model" if part == "text_encoder" else "diffusion_pytorch_model"
         (room / part / f"{name}.safetensors").write_bytes(small_weights())
-    check(room)
 
 
 def _real_folder(both: dict[str, Any], room: Path) -> None:
@@ -444,6 +453,10 @@ def read_manifest(data: bytes, room: Path) -> None:
 PRICES = [b"card,usd,date\nRTX 4070,549,2026-11-01\nRTX 4090,1599.00,2026-10-01\n", b"usd,card\n$700,RTX 3090\n"]
 
 
+def prices_case(chance: random.Random) -> bytes:
+    return damaged_text(chance, PRICES)
+
+
 def read_prices(data: bytes, room: Path) -> None:
     from fitcheck.hardware.catalog import find_card
     from fitcheck.hardware.prices import priced, read_prices
@@ -539,7 +552,7 @@ READERS = [
     Reader("records-tree", record_case, read_tree, room=4 << 30),
     Reader("import", import_case, read_import),
     Reader("manifest", lambda chance: damaged_json(chance, json.loads(manifest())), read_manifest),
-    Reader("prices", lambda chance: damaged_text(chance, PRICES), read_prices),
+    Reader("prices", prices_case, read_prices),
     Reader("kept", lambda chance: damaged_text(chance, KEPT), read_kept),
     Reader("hub", hub_case, read_hub),
 ]
