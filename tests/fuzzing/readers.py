@@ -213,7 +213,7 @@ def claimed(data: bytes) -> int:
         length = struct.unpack_from("<Q", data)[0]
         header = json.loads(data[8 : 8 + length])
         ends = [one["data_offsets"][1] for one in header.values() if isinstance(one, dict) and "data_offsets" in one]
-        return min(8 + length + max(ends, default=0), 1 << 40)
+        return int(min(8 + length + max(ends, default=0), 1 << 40))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error, RecursionError):
         return 1 << 16
 
