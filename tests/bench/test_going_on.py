@@ -16,11 +16,13 @@ from rich.console import Console
 from test_suite import CELLS, fake_runner
 
 from bench import series, suite
+from bench.assemble import record_of
 from bench.engines.diffusers.pipeline_series import PipelineSeries, names_of
 from bench.engines.diffusers.pipeline_series import jobs as pipeline_jobs
 from bench.going_on import append, cell_name, entry_names, replace, whole_lines, whole_members
 from bench.job import Job
 from bench.lock import folder_lock
+from bench.runner import MeasuringProtocol
 from bench.suite import Finished, Setting, Summary, run_suite
 from fitcheck.errors import InputError
 from fitcheck.records import store
@@ -168,7 +170,7 @@ def test_a_pipelines_series_knows_its_processes_again(tmp_path: Path, nvml: Call
     assert len(set(names)) == 4
     assert names == names_of(pipeline_jobs(plan * 2, "cuda", False))
     kept = PipelineSeries(tmp_path, Console(quiet=True), None)
-    run = fake_runner(CELLS[0], suite.MeasuringProtocol(repeats=1, warmup=0))
+    run = fake_runner(CELLS[0], MeasuringProtocol(repeats=1, warmup=0))
     kept.keep([run, run], names[0])
     kept.keep([run], names[1])
     again = PipelineSeries(tmp_path, Console(quiet=True), None)
@@ -194,7 +196,7 @@ def test_a_run_that_no_record_can_be_made_of_is_kept_raw(
         raise ValueError("an odd figure")
 
     monkeypatch.setattr(suite, "record_of", odd)
-    setting = Setting(tmp_path, suite.MeasuringProtocol(repeats=1, warmup=0), ram=64 << 30)
+    setting = Setting(tmp_path, MeasuringProtocol(repeats=1, warmup=0), ram=64 << 30)
     with pytest.raises(InputError, match=r"no record can be made \(an odd figure\); what it gave is kept in"):
         run_suite(CELLS[:1], setting, Console(quiet=True), runner=fake_runner)
     (kept,) = (tmp_path / ".unfinished").iterdir()
@@ -207,9 +209,9 @@ def test_a_clock_that_jumps_is_told_and_changes_no_time(
 ) -> None:
     real, began = time.time, time.monotonic()
     monkeypatch.setattr(time, "time", lambda: real() + jump * (time.monotonic() - began > 0.05))
-    done = fake_runner(CELLS[0], suite.MeasuringProtocol(repeats=1, warmup=0))
+    done = fake_runner(CELLS[0], MeasuringProtocol(repeats=1, warmup=0))
     monkeypatch.undo()
-    record = suite.record_of(done, None)
+    record = record_of(done, None)
     assert record.notes is not None
     assert words in record.notes
     assert record.samples[0].total < 5
@@ -219,7 +221,7 @@ def test_a_clock_that_jumps_is_told_and_changes_no_time(
 @pytest.mark.parametrize("now", [12.0, -1e6, 1e15])
 def test_a_clock_that_was_never_set_loses_no_cell(now: float, monkeypatch: pytest.MonkeyPatch, nvml: object) -> None:
     monkeypatch.setattr(time, "time", lambda: now)
-    record = suite.record_of(fake_runner(CELLS[0], suite.MeasuringProtocol(repeats=1, warmup=0)), None)
+    record = record_of(fake_runner(CELLS[0], MeasuringProtocol(repeats=1, warmup=0)), None)
     assert record.notes is not None
     assert "clock was not set" in record.notes
     assert parse(store.encode(record), "x").record.outcome.result == "ok"

@@ -245,7 +245,8 @@ def survey() -> int:
     given = parser.parse_args()
     warm()
     codes: Counter[tuple[str, int | None]] = Counter()
-    slowest, bad = {}, 0
+    slowest: dict[str, float] = {}
+    bad = 0
     for words, ended in attempts(given.cases, given.seed, given.cases // 50):
         name = " ".join(words[: 2 if words[0] in ("results", "regress", "site", "bench") else 1])
         codes[name, ended.code] += 1

@@ -69,7 +69,8 @@ class Bytes:
 
 ARCHITECTURES = ["llama", "qwen2", "qwen3", "qwen3moe", "gemma3", "gemma3n", "deepseek2", "mamba", "mamba2", "jamba",
                  "qwen3next", "bert", "modern-bert", "t5", "gpt-oss", "glm4moe", "falcon-h1", "lfm2", "kimi-linear",
-                 "granitehybrid", "flux", "wan", "sd3", "clip", "nemotron_h", "minimax-m2", "llama4", "rwkv7"]  # fmt: skip
+                 "granitehybrid", "flux", "wan", "sd3", "clip", "nemotron_h", "minimax-m2", "llama4",
+                 "rwkv7"]  # fmt: skip
 KEYS = ["block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
         "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.sliding_window",
         "attention.sliding_window_pattern", "attention.kv_lora_rank", "attention.q_lora_rank", "rope.dimension_count",
@@ -79,7 +80,8 @@ KEYS = ["block_count", "context_length", "embedding_length", "feed_forward_lengt
         "attention.value_length_mla", "attention.shared_kv_layers", "kda.head_dim", "shortconv.l_cache",
         "pooling_type", "attention.causal", "decoder_block_count", "embedding_length_per_layer_input"]  # fmt: skip
 SOUND = {"block_count": 2, "context_length": 2048, "embedding_length": 64, "feed_forward_length": 128,
-         "attention.head_count": 4, "attention.head_count_kv": 2, "rope.dimension_count": 16, "vocab_size": 256}  # fmt: skip
+         "attention.head_count": 4, "attention.head_count_kv": 2, "rope.dimension_count": 16,
+         "vocab_size": 256}  # fmt: skip
 
 
 def gguf_value(chance: random.Random, key: str) -> bytes:
@@ -228,7 +230,8 @@ CONFIG = {
     "text_config": {"hidden_size": 64, "num_hidden_layers": 2}, "vision_config": {"depth": 2},
 }  # fmt: skip
 KINDS = ["LlamaForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM", "Gemma3ForConditionalGeneration", "BertModel",
-         "DeepseekV3ForCausalLM", "MambaForCausalLM", "Qwen3NextForCausalLM", "NeoChatModel", "SenseNovaU1"]  # fmt: skip
+         "DeepseekV3ForCausalLM", "MambaForCausalLM", "Qwen3NextForCausalLM", "NeoChatModel",
+         "SenseNovaU1"]  # fmt: skip
 
 
 def config_case(chance: random.Random) -> bytes:
@@ -257,7 +260,8 @@ def read_config(data: bytes, room: Path) -> None:
     check(room)
 
 
-INDEX = {"metadata": {"total_size": 100}, "weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors",
+INDEX = {"metadata": {"total_size": 100}, "weight_map": {
+         "model.embed_tokens.weight": "model-00001-of-00002.safetensors",
          "model.layers.0.mlp.up_proj.weight": "model-00002-of-00002.safetensors"}}  # fmt: skip
 
 
@@ -311,10 +315,9 @@ def pipeline_case(chance: random.Random) -> bytes:
     if chance.random() < 0.6:
         listed["_class_name"] = chance.choice(PIPELINES)
     both = {"model_index": listed, "config": PART}
-    raw = damaged_json(
+    return damaged_json(
         chance, both, ["../transformer", "transformer/../..", ["diffusers"], ["a", "b", "c"], *PIPELINES]
     )
-    return raw
 
 
 def read_pipeline(data: bytes, room: Path) -> None:
@@ -328,7 +331,8 @@ def lay_pipeline(data: bytes, room: Path) -> None:
     try:
         both = json.loads(data)
         if "parts" in both:
-            return _real_folder(both, room)
+            _real_folder(both, room)
+            return
         listed, config = json.dumps(both["model_index"]), json.dumps(both["config"])
     except (ValueError, KeyError, TypeError, RecursionError):
         listed = config = data.decode("utf-8", "replace")
@@ -433,7 +437,8 @@ def one_sentence(error: InputError) -> None:
 @functools.cache
 def manifest() -> bytes:
     checks = {"key": "a" * 64, "summary": {"address": "a/b", "model": "m", "card": "c"}, "texts": {"title": "x"}}
-    return json.dumps({"schema": "fitcheck.site/1", "base_url": "https://x", "models": "a,b", "files": {"index.html": "b" * 64},
+    return json.dumps({"schema": "fitcheck.site/1", "base_url": "https://x", "models": "a,b",
+                       "files": {"index.html": "b" * 64},
                        "pages": {"a/b/": {"key": "c" * 64}}, "checks": {"a/b": checks}}).encode()  # fmt: skip
 
 
@@ -480,8 +485,9 @@ def read_kept(data: bytes, room: Path) -> None:
 
 # ---- a hub
 
-TREE = [{"type": "file", "path": "m.gguf", "size": 4096, "oid": "a" * 40}, {"type": "file", "path": "config.json", "size": 100,
-         "oid": "b" * 40, "lfs": {"oid": "c" * 64, "size": 100}}, {"type": "directory", "path": "x", "oid": "d"}]  # fmt: skip
+TREE = [{"type": "file", "path": "m.gguf", "size": 4096, "oid": "a" * 40},
+        {"type": "file", "path": "config.json", "size": 100, "oid": "b" * 40, "lfs": {"oid": "c" * 64, "size": 100}},
+        {"type": "directory", "path": "x", "oid": "d"}]  # fmt: skip
 HEADERS = [b"Retry-After: 99999999999", b"Content-Encoding: gzip", b"Content-Length: -1", b"Transfer-Encoding: chunked",
            b"Content-Range: bytes 5-9/99999999999999999999", b"Link: <x>; rel=\"next\"", b"Location: //", b"ETag: \xff",
            b"X-Error-Code: GatedRepo", b"X: " + b"a" * 70000, b"Content-Type: text/html", b"\x00"]  # fmt: skip
@@ -535,7 +541,7 @@ def hub_address() -> str:
 def read_hub(data: bytes, room: Path) -> None:
     import tenacity
 
-    tenacity.nap.time.sleep = lambda seconds: None  # type: ignore[attr-defined,assignment]  # waits cost nothing here
+    tenacity.nap.time.sleep = lambda seconds: None  # type: ignore[attr-defined]  # waits cost nothing here
     os.environ |= {"HF_ENDPOINT": hub_address(), "FITCHECK_CACHE": str(room / "cache"), "HF_HUB_OFFLINE": "0"}
     _Hub.answer = data
     check("org/repo", offline=False)
