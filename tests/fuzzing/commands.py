@@ -95,6 +95,7 @@ def _child(words: list[str], folder: Path, environment: dict[str, str], out: int
         os.chdir(folder)
         os.environ.update(environment)
         sys.argv = ["fitcheck", *words]
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8") for number in (1, 2))
         main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1

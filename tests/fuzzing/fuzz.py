@@ -80,6 +80,7 @@ def attempt(reader: Reader, data: bytes) -> tuple[str, str]:
 def work(reader: Reader, seconds: float, seed: int, current: str, results: Any) -> None:
     """The worker: cases until the time is over; ``current`` names the file that holds the case being read."""
     chance = random.Random(seed)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     attempt(reader, reader.case(chance))  # what is imported on the way is not the input's doing
     limit = address_space() + reader.room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
