@@ -303,4 +303,4 @@ def _notes(run: CellRun) -> str:
         lines.append(f"outputs differ between passes: {len(digests)} digests in {len(run.passes)} passes")
     if run.protocol.steps_run is not None:
         lines.append("fewer steps than the workload's: the peak of memory does not depend on their number")
-    return "\n".join(lines)
+    return "\n".join(lines + run.remarks)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
@@ -22,9 +16,10 @@ from bench.assemble import SOURCE, as_int, available_drop, card_info, power_of
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
 from bench.meters.sampler import MeterTrace
-from bench.process import descendants, describe_exit, end_tree, new_group
+from bench.process import Ended, descendants, describe_exit, end_tree, ending_signals, ends_with_parent
 from bench.runner import MEMORY_HZ, PROTOCOL_VERSION, STATE_HZ
 from bench.unfinished import Draft
+from bench.wall_clock import WallClock
 from fitcheck import __version__
 from fitcheck.errors import MeasurementError, OptionError
 from fitcheck.records import schema
@@ -33,10 +28,6 @@ from fitcheck.records.fields import slugify
 PROTOCOL_NAME = "fitcheck-exec"
 # the terminal sends Ctrl-C to the program as well: it may save its work, ask back, or take it for something else
 GRACE_SECONDS = 10.0
-# records begin in July 2017; a clock before that was never set
-_FIRST_DAY = 1_500_000_000
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +68,9 @@ def run_external(
     argv = resolve(command)
     run = _Run(slugify(name or Path(argv[0]).stem), card, notes)
     draft = Draft(root)
-    with _ending_signals():
+    with ending_signals():
         try:
-            process = subprocess.Popen(
-                argv, **({"preexec_fn": _die_with_parent} if os.name == "posix" else new_group())
-            )
+            process = subprocess.Popen(argv, **ends_with_parent())
         except OSError as error:
             raise MeasurementError(f"bench exec: {argv[0]} cannot be started ({error.strerror or error}).") from error
         except subprocess.SubprocessError as error:
@@ -99,7 +88,7 @@ def run_external(
                             draft.keep(run.record(sampler.trace, _CUT_SHORT))
                 except KeyboardInterrupt as stop:
                     interrupted = True
-                    _let_end(process, ask=isinstance(stop, _Ended))
+                    _let_end(process, ask=isinstance(stop, Ended))
                     code = process.returncode
         finally:
             if process.poll() is None:
@@ -125,15 +114,12 @@ class _Run:
         self._before = card.memory() if card else None
         self._info = card_info(card, {}) if card else None
         self._machine = machine_info()
-        self._created, self._started = int(time.time()), time.monotonic()
-        if self._created < _FIRST_DAY:
-            self._notes = f"the machine's clock was not set: it said {self._created} s since 1970"
-            self._created = _FIRST_DAY
+        self._clock, self._started = WallClock(), time.monotonic()
 
     def record(self, trace: MeterTrace, outcome: schema.Outcome) -> schema.ExternalRecord:
         now = time.monotonic()
         return schema.ExternalRecord(
-            created=self._created,
+            created=self._clock.created,
             source=SOURCE,
             machine=self._machine,
             software=schema.Software(fitcheck=__version__),
@@ -157,39 +143,8 @@ class _Run:
             ),
             outcome=outcome,
             power=power_of(trace, self._started, now),
-            notes=self._notes,
+            notes="\n".join([*([self._notes] if self._notes else []), *self._clock.notes()]) or None,
         )
-
-
-class _Ended(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: the program has not got it, unlike the terminal's Ctrl-C."""
-
-
-@contextmanager
-def _ending_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does; only a process's first thread can be told so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise _Ended
-
-    ending = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # what a caller has set to be ignored, as nohup does, stays ignored
-    before = {one: signal.signal(one, end) for one in ending if signal.getsignal(one) is not signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
-def _die_with_parent() -> None:
-    """Linux sends the program SIGTERM when this process is killed (prctl(2), PR_SET_PDEATHSIG); others have no such
-    thing. Runs between fork and exec."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int | None:

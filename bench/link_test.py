@@ -14,15 +14,17 @@ from typing import Any
 
 from bench.channel import Channel, Event
 from bench.device_context import ContextMeter
-from bench.meters import MeterTrace, NvmlCard, NvmlStateProbe, Sampler
+from bench.meters import MeterTrace, NvmlCard, NvmlStateProbe, NvmlXidProbe, Probe, Sampler
 from bench.meters.nvml import visible_selector
 from bench.meters.process_memory import locked, resident
 from bench.process import Child, Hang, describe_exit
-from bench.runner import PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, median
+from bench.runner import PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, card_fault, median
 from bench.torch_build import software_versions
+from bench.wall_clock import WallClock
 from fitcheck.errors import MeasurementError, extra
 from fitcheck.models.quant import TYPES, tensor_bytes
 from fitcheck.records import schema
+from fitcheck.records.fields import clean_text
 from fitcheck.units import GIB, MIB
 
 BLOCKS = (1 * MIB, 4 * MIB, 16 * MIB, 32 * MIB, 64 * MIB, 96 * MIB, 128 * MIB, 256 * MIB, 512 * MIB, 1 * GIB)
@@ -204,10 +206,11 @@ def run_link(
     hang_seconds: float = 120,
 ) -> schema.LinkRecord:
     """Measures the card in a fresh process. Raises InputError when the process refuses (no PyTorch, no GPU)."""
-    created, ready, rows = int(time.time()), {}, []
+    clock, ready, rows = WallClock(), {}, []
     outcome, message = "killed", None
     job = {"job": "link", "options": {"quick": quick}}
-    with Child(job, hang_seconds) as child, Sampler([NvmlStateProbe(card, 1 / STATE_HZ)] if card else []) as sampler:
+    probes: list[Probe] = [NvmlStateProbe(card, 1 / STATE_HZ), NvmlXidProbe(card)] if card else []
+    with Child(job, hang_seconds) as child, Sampler(probes) as sampler:
         began = time.monotonic()
         try:
             for event in child.events():
@@ -228,12 +231,15 @@ def run_link(
             code = child.process.poll()
             outcome = "killed" if code is not None and code < 0 else "error"
             message = f"the process ended early with {describe_exit(code)}" + (f": {tail[:300]}" if tail else "")
-    return _record(card, created, ready, rows, schema.Outcome(result=outcome, message=message), sampler.trace, began)  # type: ignore[arg-type]
+        if outcome != "ok" and card is not None and (fault := card_fault(card, sampler.trace)):
+            message = f"{message}; {fault}"
+    ended = schema.Outcome(result=outcome, message=clean_text(message) if message else None)  # type: ignore[arg-type]
+    return _record(card, clock, ready, rows, ended, sampler.trace, began)
 
 
 def _record(
     card: NvmlCard | None,
-    created: int,
+    clock: WallClock,
     ready: Event,
     rows: list[Event],
     outcome: schema.Outcome,
@@ -255,7 +261,7 @@ def _record(
     notes += [f"{row['part']} skipped: {row['message']}" for row in rows if row["what"] == "skipped"]
     memory = pick("memory", "bytes_per_second")
     return schema.LinkRecord(
-        created=created,
+        created=clock.created,
         source=SOURCE,
         machine=machine_info(),
         software=software_of(ready),
@@ -278,5 +284,5 @@ def _record(
         pcie_generation=as_int(trace.peak("pcie_generation")),
         pcie_width=as_int(trace.peak("pcie_width")),
         power=power_of(trace, began, time.monotonic()),
-        notes="\n".join(notes) or None,
+        notes=clean_text("\n".join(notes + clock.notes())) or None,
     )

@@ -1,4 +1,4 @@
-"""One bench a card: a file lock that the operating system releases when its holder ends, however it ends."""
+"""One bench a machine: a file lock that the operating system releases when its holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from fitcheck.errors import MeasurementError
 
 
-def _path(card: str) -> Path:
-    digest = hashlib.sha256(card.encode()).hexdigest()[:16]
+def _path(identity: str) -> Path:
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"fitcheck-bench-{digest}.lock")
 
 
@@ -32,13 +32,22 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-@contextmanager
-def card_lock(card: str, name: str) -> Iterator[None]:
-    """Holds the card whose identity is ``card`` (a UUID or an index) for the block.
+def bench_lock() -> AbstractContextManager[None]:
+    """This machine for the block, whatever its cards: benches on two cards share the host's memory and links.
 
-    Raises InputError when another bench holds it; ``name`` is what the message calls the card.
+    Raises InputError when another bench runs.
     """
-    path = _path(card)
+    return _held("machine", "another fitcheck bench is running on this machine", "two would measure each other")
+
+
+def folder_lock(folder: Path) -> AbstractContextManager[None]:
+    """The folder of a series for the block. Raises InputError when another series writes there."""
+    return _held(f"folder {folder.resolve()}", f"another series writes to {folder}", "two would mix their records")
+
+
+@contextmanager
+def _held(identity: str, who: str, why: str) -> Iterator[None]:
+    path = _path(identity)
     flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
         try:
@@ -47,14 +56,11 @@ def card_lock(card: str, name: str) -> Iterator[None]:
             descriptor = os.open(path, flags | os.O_RDONLY)
     except OSError as error:
         raise MeasurementError(
-            f"{path}: the lock of {name} cannot be opened ({error.strerror}); another user's bench may hold it."
+            f"{path}: the lock of the bench cannot be opened ({error.strerror}); another user's bench may hold it."
         ) from error
     try:
         if not _try_lock(descriptor):
-            raise MeasurementError(
-                f"another fitcheck bench is running on {name}{_holder(descriptor)}; wait for it or end it, "
-                "two would measure each other."
-            )
+            raise MeasurementError(f"{who}{_holder(descriptor)}; wait for it or end it, {why}.")
         # byte 0 is what Windows locks, and a locked byte cannot be read there: the holder stands behind it
         with suppress(OSError):
             os.ftruncate(descriptor, 0)

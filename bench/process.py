@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -12,9 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Any
 
 import psutil
@@ -27,6 +28,8 @@ _OUTPUT_WIDTH = 2000
 # minutes in one phase
 _GROWTH = 16 << 20
 _ROOT = Path(__file__).resolve().parent.parent
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Hang(Exception):
@@ -135,6 +138,42 @@ def new_group() -> dict[str, Any]:
     if os.name == "nt":
         return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     return {"start_new_session": True}
+
+
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: what this process has started has not got it, unlike the terminal's Ctrl-C."""
+
+
+@contextmanager
+def ending_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does; only a process's first thread can be told so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Ended
+
+    ending = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # what a caller has set to be ignored, as nohup does, stays ignored
+    before = {one: signal.signal(one, end) for one in ending if signal.getsignal(one) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def ends_with_parent() -> dict[str, Any]:
+    """Popen arguments that have a program of someone else end with this process, where the system can do that."""
+    return {"preexec_fn": _die_with_parent} if os.name == "posix" else new_group()
+
+
+def _die_with_parent() -> None:
+    """Linux sends the program SIGTERM when this process is killed (prctl(2), PR_SET_PDEATHSIG); others have no such
+    thing. Runs between fork and exec."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def end_tree(process: subprocess.Popen[bytes], grace: float = 2.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,9 +11,10 @@ from typing import Any
 
 from bench.channel import Event
 from bench.job import Job
-from bench.meters import HostProbe, MeterTrace, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
+from bench.meters import HostProbe, MeterTrace, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, NvmlXidProbe, Sampler
 from bench.meters.process_memory import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
+from bench.wall_clock import WallClock
 from fitcheck.errors import MeasurementError
 from fitcheck.models.workload import Workload
 
@@ -65,6 +67,7 @@ class CellRun:
     wall_seconds: float = 0.0
     first_timed_pass: float | None = None
     output: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def timed(self) -> list[Event]:
@@ -91,6 +94,18 @@ class CellRun:
     def flags(self) -> list[str]:
         """What a record marks in the run: ``FLAG_SPREAD`` when its passes differ by more than ``SPREAD_LIMIT``."""
         return [FLAG_SPREAD] if (self.spread or 0) > SPREAD_LIMIT else []
+
+
+def document_of(run: CellRun) -> dict[str, Any]:
+    """Everything that was seen of a run, as JSON values."""
+    document = asdict(run)
+    document["trace"] = [[one.at, dict(one.values)] for one in run.trace.readings()]
+    return document
+
+
+def raw_of(run: CellRun) -> bytes:
+    """``document_of`` as text, whatever a run holds: it is kept before a record is made of it."""
+    return json.dumps(document_of(run), default=str).encode()
 
 
 def median(values: list[float]) -> float | None:
@@ -122,7 +137,8 @@ def run_cell(
     Raises InputError when the child refuses the job (no PyTorch, no GPU, a wrong GGUF…), Stopped at ``deadline``
     (``time.monotonic()``), and lets KeyboardInterrupt through; in each case the child is gone.
     """
-    run = CellRun(cell, protocol, started=time.monotonic(), created=int(time.time()))
+    clock = WallClock()
+    run = CellRun(cell, protocol, started=time.monotonic(), created=clock.created)
     kills = out_of_memory_kills()
     memory = card.memory() if card is not None else None
     run.card_before = None if memory is None else memory[1]
@@ -155,7 +171,20 @@ def run_cell(
         if run.outcome == "killed":
             run.outcome, run.message = _explain_death(run, child.process.poll(), kills)
     run.wall_seconds = time.monotonic() - run.started
+    run.remarks = clock.notes()
+    if run.outcome not in ("ok", "oom-gpu") and card is not None and (fault := card_fault(card, run.trace)):
+        run.message = f"{run.message}; {fault}" if run.message else fault
     return run
+
+
+def card_fault(card: NvmlCard, trace: MeterTrace) -> str | None:
+    """What the driver says has happened to the card of a run that failed: the last error that it reported (an Xid), and
+    whether the card still answers. ``None`` where nothing has."""
+    xid = trace.last("xid")
+    said = [] if xid is None else [f"the driver reported Xid {xid:.0f}"]
+    if card.lost:
+        said.append("the card no longer answers its driver: it may have fallen off the bus")
+    return ", and ".join(said) or None
 
 
 def _as_run(cell: Job, protocol: MeasuringProtocol) -> Job:
@@ -167,6 +196,7 @@ def _meters(card: NvmlCard | None, pid: int) -> Sampler:
     probes: list[Any] = [host]
     if card is not None:
         probes += [NvmlMemoryProbe(card, lambda: host.pids, 1 / MEMORY_HZ), NvmlStateProbe(card, 1 / STATE_HZ)]
+        probes.append(NvmlXidProbe(card))
     return Sampler(probes)
 
 

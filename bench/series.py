@@ -4,15 +4,15 @@ PLAN is a JSON list in order of priority; each entry is an object with ``do`` ("
 of the command of that name, e.g. ``{"do": "run", "model": "sensenova-u1-8b-mot", "tier": "BF16", "mode": "full,low",
 "size": "2048x2048", "steps": 8, "cfg": 1, "seconds": 60}``; ``seconds`` is what one cell should take, and with less
 time left it is not begun. Each record is appended to FOLDER/records.jsonl as soon as it is done, and
-FOLDER/summary.json says what ran, what did not and why. ``python -m bench.unpack FOLDER/records.jsonl results`` files
-the records. Few files, because a rented machine may hand back few.
+FOLDER/summary.json says what ran, what did not and why. The same command again, after the series was ended in any way,
+goes on: cells that have a record in FOLDER are not run again. ``python -m bench.unpack FOLDER/records.jsonl results``
+files the records. Few files, because a rented machine may hand back few.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 import traceback
@@ -22,15 +22,18 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from bench.engines import registry
-from bench.job import Request
+from bench.going_on import append, cell_name, entry_names, replace, whole_lines
+from bench.job import Job, Request
 from bench.jobs import jobs_of, label
 from bench.limit import default_runner, find_limit
 from bench.link_test import run_link
+from bench.lock import folder_lock
 from bench.predict import machine_seen, predict
 from bench.results_table import TableRow, error_percent, on_card, print_table
-from bench.runner import MeasuringProtocol, Stopped
+from bench.runner import MeasuringProtocol, Stopped, raw_of
 from bench.suite import Setting, bench_card, require_room, run_suite
-from fitcheck.errors import InputError, OptionError
+from bench.unfinished import kept_raw, rescue
+from fitcheck.errors import InputError, OptionError, RecordError
 from fitcheck.records import store
 from fitcheck.records.schema import AnyRecord
 from fitcheck.runtimes import registry as runtimes
@@ -45,7 +48,12 @@ _KEYS = {
 # left over at the end for the last record, the summary and the way back
 MARGIN = 5.0
 RECORDS = "records.jsonl"
+SUMMARY = "summary.json"
 NOT_RUN = "not run"
+
+
+class DiskFull(Exception):
+    """Nothing more can be kept in the folder of the series."""
 
 
 class SeriesUnderWay:
@@ -58,32 +66,40 @@ class SeriesUnderWay:
         self.console = console
         self.started = time.monotonic()
         self.deadline = self.started + budget - MARGIN
-        self.done: list[dict[str, Any]] = []
+        self.done = finished_before(out)
+        self.names = {str(one["name"]) for one in self.done}
         self.rows: list[TableRow] = []
 
-    def keep(self, record: AnyRecord, label: str, **facts: Any) -> None:
-        """Writes a record before anything else can go wrong."""
-        with (self.out / RECORDS).open("ab") as file:
-            file.write(store.encode(record))
-            file.flush()
-            os.fsync(file.fileno())
-        self.done.append({"cell": label, "outcome": record.outcome.result, **facts})
-        self.summarize()
+    def keep(self, record: AnyRecord, label: str, name: str, **facts: Any) -> None:
+        """Writes a record before anything else can go wrong, behind a line of the summary that says whose it is: a
+        series that was ended between the two runs the cell again. Raises DiskFull."""
+        sealed = store.seal(record)
+        entry = {"cell": label, "outcome": record.outcome.result, "name": name, "record": sealed.id, **facts}
+        try:
+            self.done.append(entry)
+            self.summarize()
+            append(self.out / RECORDS, store.encode(record))
+        except OSError as error:
+            self.done.pop()
+            raise DiskFull(rescue(sealed, f"{self.out}: cannot be written ({error.strerror or error})")) from error
+        self.names.add(name)
 
     def summarize(self) -> None:
         """Writes summary.json in one step, so that a killed series leaves a whole one."""
-        temporary = self.out / ".summary.json"
         content = {"seconds": round(time.monotonic() - self.started, 1), "entries": self.done}
-        temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        temporary.replace(self.out / "summary.json")
+        replace(self.out / SUMMARY, json.dumps(content, indent=1) + "\n")
 
     def leave(self, label: str, why: str) -> None:
-        """Notes that a cell was not run, and why."""
+        """Notes that a cell was not run, and why. Raises DiskFull."""
         self.done.append({"cell": label, "outcome": NOT_RUN, "message": why})
-        self.summarize()
+        try:
+            self.summarize()
+        except OSError as error:
+            raise DiskFull(f"{self.out}: cannot be written ({error.strerror or error}).") from error
 
-    def entry(self, entry: dict[str, Any]) -> None:
-        """Measures the cells of one entry. Raises InputError for unknown options or an unknown ``do``."""
+    def entry(self, entry: dict[str, Any], name: str) -> None:
+        """Measures the cells of one entry, known by ``name``, that have no record yet. Raises InputError for unknown
+        options or an unknown ``do``, DiskFull when a record cannot be kept."""
         known = _KEYS | set(runtime_options())
         unknown = set(entry) - known
         if unknown:
@@ -98,7 +114,26 @@ class SeriesUnderWay:
         do = str(entry.get("do", "run"))
         if do not in doing:
             raise OptionError(f"plan: do: {do!r} is not a measurement; choose from {', '.join(doing)}.")
-        doing[do](entry)
+        doing[do](entry, name)
+
+    def attempt(self, entry: dict[str, Any], name: str) -> None:
+        """``entry``, and a line of the summary for one that could not be measured. Raises DiskFull."""
+        try:
+            self.entry(entry, name)
+        except InputError as error:
+            self.leave(json.dumps(entry), str(error))
+            self.console.print(f"not run: {error}", markup=False, highlight=False, soft_wrap=True)
+        except DiskFull:
+            raise
+        except Exception as error:  # a bug in one entry must not cost the machine time of all the others
+            traceback.print_exc()
+            self.leave(json.dumps(entry), f"{type(error).__name__}: {error}")
+
+    def _left(self, entry: dict[str, Any], name: str) -> tuple[Request, dict[str, Job]]:
+        """The request of an entry, and its jobs that have no record yet by their names."""
+        request = request_of(entry)
+        jobs = {cell_name(name, job): job for job in jobs_of(request)}
+        return request, {one: job for one, job in jobs.items() if one not in self.names}
 
     def _protocol(self, entry: dict[str, Any]) -> MeasuringProtocol:
         cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry else None
@@ -106,28 +141,36 @@ class SeriesUnderWay:
             repeats=_number(entry, "repeats", 3, least=1), warmup=_number(entry, "warmup", 1), cap=cap
         )
 
-    def _run(self, entry: dict[str, Any]) -> None:
-        request = request_of(entry)
+    def _run(self, entry: dict[str, Any], name: str) -> None:
+        request, left = self._left(entry, name)
+        if not left:
+            return
         # this series keeps the records itself
         expected = _number(entry, "seconds", 0.0)
-        setting = Setting(None, self._protocol(entry), request.device, self.ram, self.force, self.deadline, expected)
+        setting = Setting(
+            None, self._protocol(entry), request.device, self.ram, self.force, self.deadline, expected, self.out
+        )
 
         def finished(row: TableRow, path: Path | None) -> None:
             self.rows.append(row)
-            self.keep(row.record, label(row.run.cell), **facts_of(row))
+            self.keep(row.record, label(row.run.cell), cell_name(name, row.run.cell), **facts_of(row))
             if row.run.outcome in ("error", "killed", "hang"):
                 self.console.print("\n".join(row.run.output[-30:]), markup=False, highlight=False)
 
-        summary = run_suite(jobs_of(request), setting, self.console, finished)
+        summary = run_suite(list(left.values()), setting, self.console, finished)
+        if summary.interrupted:
+            raise KeyboardInterrupt
         for cell, why in summary.skipped:
             self.leave(label(cell), why)
 
-    def _limit(self, entry: dict[str, Any]) -> None:
+    def _limit(self, entry: dict[str, Any], name: str) -> None:
         from bench.assemble import record_of
 
-        request = request_of(entry)
+        request, left = self._left(entry, name)
+        if not left:
+            return
         with bench_card(request.device, self.console) as card:
-            for cell in jobs_of(request):
+            for one, cell in left.items():
                 runner = default_runner(card, lambda event: None, self.deadline)
                 try:
                     require_room(cell, card, self.ram, self.force)
@@ -137,21 +180,25 @@ class SeriesUnderWay:
                 except (Stopped, InputError) as stopped:
                     self.leave(f"limit {label(cell)}", str(stopped))
                     continue
-                record = record_of(found.run, card, found.limit)
+                with kept_raw(raw_of(found.run), self.out, "bench", importer=False):
+                    record = record_of(found.run, card, found.limit)
                 row = TableRow(found.run, record, predict(cell, machine_seen(card, found.works), warm=False))
                 probes = [{"cap": probe.cap, "outcome": probe.outcome} for probe in found.probes]
                 self.keep(
-                    record, f"limit {label(cell)}", works=found.works, fails=found.fails, probes=probes, **facts_of(row)
-                )
+                    record, f"limit {label(cell)}", one, works=found.works, fails=found.fails, probes=probes,
+                    **facts_of(row),
+                )  # fmt: skip
                 self.console.print(
                     f"limit {label(cell)}: works {found.works}, fails {found.fails}, {len(probes)} probes",
                     highlight=False,
                 )
 
-    def _link(self, entry: dict[str, Any]) -> None:
+    def _link(self, entry: dict[str, Any], name: str) -> None:
+        if name in self.names:
+            return
         with bench_card("cuda", self.console) as card:
             record = run_link(card, bool(entry.get("quick", False)))
-        self.keep(record, "link", message=record.outcome.message)
+        self.keep(record, "link", name, message=record.outcome.message)
         self.console.print(f"link: {record.outcome.result} {record.outcome.message or ''}", highlight=False)
 
 
@@ -226,24 +273,47 @@ def _number(entry: dict[str, Any], key: str, default: _Number, least: int = 0) -
     return value
 
 
-def run_series(plan: list[dict[str, Any]], series: SeriesUnderWay) -> int:
-    """Entries in order; one that fails is noted and the next one runs. Returns 0 when every cell left its record."""
-    for entry in plan:
+def finished_before(out: Path) -> list[dict[str, Any]]:
+    """The lines of a folder's summary whose records are there whole. Raises RecordError for records that no summary
+    names: which cells they are of cannot be told."""
+    ids = [_id_of(line, out / RECORDS) for line in whole_lines(out / RECORDS)]
+    try:
+        summary = json.loads((out / SUMMARY).read_bytes())
+        found = [one for one in summary["entries"] if one.get("name") and one.get("record") in ids]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        found = []
+    if len(found) < len(ids):
+        raise RecordError(
+            f"{out}: {len(ids) - len(found)} of its {len(ids)} records are of no cell that its {SUMMARY} names; choose "
+            "another --out."
+        )
+    return found
+
+
+def _id_of(line: bytes, path: Path) -> str:
+    try:
+        return str(json.loads(line)["id"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RecordError(f"{path}: holds a line that is no record; choose another --out.") from error
+
+
+def run_series(plan: list[dict[str, Any]], series: SeriesUnderWay, start: int = 0) -> int:
+    """Entries in order from ``start``; one that fails is noted and the next one runs. Returns 0 when every cell left
+    its record, 1 when one did not."""
+    for entry, name in list(zip(plan, entry_names(plan), strict=True))[start:]:
         try:
-            series.entry(entry)
-        except InputError as error:
-            series.leave(json.dumps(entry), str(error))
-            series.console.print(f"not run: {error}", markup=False, highlight=False, soft_wrap=True)
-        except Exception as error:  # a bug in one entry must not cost the machine time of all the others
-            traceback.print_exc()
-            series.leave(json.dumps(entry), f"{type(error).__name__}: {error}")
+            series.attempt(entry, name)
+        except DiskFull as full:
+            series.console.print(f"stopped: {full}", markup=False, highlight=False, soft_wrap=True)
+            return 1
         if time.monotonic() >= series.deadline:
             series.console.print("the time budget is used up", highlight=False)
     return int(any(entry["outcome"] == NOT_RUN for entry in series.done))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when every cell left its record, 1 when one did not, 2 for a plan that cannot be used."""
+    """0 when every cell left its record, 1 when one did not, 2 for a plan or folder that cannot be used, 130 after
+    Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.series", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -265,11 +335,20 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"{given.plan}: cannot be used ({error}).", markup=False)
         return 2
     except InputError as error:
-        console.print(str(error), markup=False)
+        console.print(str(error), markup=False, soft_wrap=True)
         return 2
-    series = SeriesUnderWay(given.out, given.budget, ram, given.force, console)
-    code = run_series(plan[given.start :], series)
-    series.summarize()
+    try:
+        with folder_lock(given.out):
+            series = SeriesUnderWay(given.out, given.budget, ram, given.force, console)
+            if series.done:
+                console.print(f"goes on: {len(series.done)} cells have their records", highlight=False)
+            code = run_series(plan, series, given.start)
+    except InputError as error:
+        console.print(str(error), markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here", highlight=False)
+        return 130
     if series.rows:
         print_table(series.rows, Console(width=160))
     return code

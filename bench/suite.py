@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.assemble import file_sha256, record_of
 from bench.job import Job
 from bench.jobs import label
-from bench.lock import card_lock
+from bench.lock import bench_lock
 from bench.meters import NvmlCard
 from bench.meters.nvml import visible_selector
 from bench.predict import machine_seen, predict
@@ -29,7 +29,8 @@ from bench.preflight import (
 )
 from bench.progress import Display
 from bench.results_table import TableRow, line
-from bench.runner import CellRun, MeasuringProtocol, Stopped, run_cell
+from bench.runner import CellRun, MeasuringProtocol, Stopped, raw_of, run_cell
+from bench.unfinished import kept_raw, rescue
 from fitcheck.errors import InputError, MeasurementError, RecordError
 from fitcheck.records import store
 
@@ -42,8 +43,9 @@ CPU_NOTICE = (
 @dataclass(frozen=True, slots=True)
 class Setting:
     """Where cells run and where records go. ``ram`` overrides the system's available memory in the preflight; ``force``
-    turns refusals of the preflight into warnings. ``out`` of ``None`` keeps no record. With less than
-    ``cell_seconds`` left before ``deadline`` (``time.monotonic()``) a cell is not begun."""
+    turns refusals of the preflight into warnings. ``out`` of ``None`` keeps no record; ``raw`` is then where a run lies
+    that no record can be made of. With less than ``cell_seconds`` left before ``deadline`` (``time.monotonic()``) a
+    cell is not begun."""
 
     out: Path | None
     protocol: MeasuringProtocol
@@ -52,6 +54,7 @@ class Setting:
     force: bool = False
     deadline: float | None = None
     cell_seconds: float = 0.0
+    raw: Path | None = None
 
 
 @dataclass(slots=True)
@@ -89,16 +92,16 @@ def default_out(tiny: bool, out: Path | None) -> Path | None:
 
 @contextmanager
 def bench_card(device: str, console: Console) -> Iterator[NvmlCard | None]:
-    """The card of this bench, locked for the block; ``None`` on the CPU and where NVML does not know the card."""
+    """The card of this bench, on a machine that no other bench uses meanwhile; ``None`` on the CPU and where NVML does
+    not know the card."""
     require_torch()
+    card = None
     if device == "cpu":
         console.print(CPU_NOTICE, markup=False, highlight=False, soft_wrap=True)
-        yield None
-        return
-    selector = visible_selector()
-    card = NvmlCard.open(selector)
-    require_card(card)
-    with card_lock((card.uuid if card else None) or selector, (card.name if card else None) or "this card"):
+    else:
+        card = NvmlCard.open(visible_selector())
+        require_card(card)
+    with bench_lock():
         yield card
 
 
@@ -149,6 +152,11 @@ def run_suite(
                 summary.skipped.append((cell, str(error)))
                 display.skip(f"{label(cell)}: refused; {error}")
                 continue
+            if lost is None and card is not None and card.lost:
+                gone = "the card no longer answers its driver."
+                summary.skipped += [(left, gone) for left in cells[position + 1 :]]
+                display.note(f"stopped: {gone}")
+                break
             if lost is not None:
                 summary.skipped += [(left, lost) for left in cells[position + 1 :]]
                 summary.unwritten = lost
@@ -163,7 +171,8 @@ def _keep(
     run: CellRun, card: NvmlCard | None, setting: Setting, summary: Summary, display: Display, finished: Finished
 ) -> str | None:
     """Writes the record of ``run`` and shows it. Returns why it could not be written, if it could not."""
-    record = store.seal(record_of(run, card))
+    with kept_raw(raw_of(run), setting.out or setting.raw, "bench", importer=False):
+        record = store.seal(record_of(run, card))
     row = TableRow(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=run.protocol.warmup > 0))
     summary.rows.append(row)
     display.finish(line(run))
@@ -172,7 +181,7 @@ def _keep(
         try:
             path = store.write(setting.out, record)
         except InputError as error:
-            return str(error)
+            return rescue(record, str(error))
         summary.paths.append(path)
     finished(row, path)
     return None

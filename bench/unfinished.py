@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ import psutil
 
 from fitcheck.errors import InputError, RecordError
 from fitcheck.records import store
+from fitcheck.records.places import local_root
 from fitcheck.records.schema import AnyRecord
 
 FOLDER = ".unfinished"
@@ -58,8 +60,9 @@ class Draft:
 
 
 @contextmanager
-def kept_raw(output: bytes, root: Path | None, tool: str) -> Iterator[None]:
-    """Holds the output of ``tool`` below ``root`` while a record is made of it, and says where it lies when that fails.
+def kept_raw(output: bytes, root: Path | None, tool: str, importer: bool = True) -> Iterator[None]:
+    """Holds the output of ``tool`` below ``root`` while a record is made of it, and says where it lies when that fails;
+    ``importer`` says that `fitcheck import` reads what this tool prints.
 
     Raises InputError, the tool's time is not lost with it.
     """
@@ -74,11 +77,22 @@ def kept_raw(output: bytes, root: Path | None, tool: str) -> Iterator[None]:
         yield
     except (InputError, ValueError) as error:  # pydantic's errors are ValueErrors
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        hint = f"; what it printed is kept in {path}, give that to `fitcheck import {tool}`"
+        hint = f"; what it gave is kept in {path}" + (f", give that to `fitcheck import {tool}`" if importer else "")
         raise RecordError(f"{tool}: no record can be made ({reason}){hint if path.exists() else ''}.") from error
     path.unlink(missing_ok=True)
     with suppress(OSError):
         path.parent.rmdir()
+
+
+def rescue(record: AnyRecord, why: str) -> str:
+    """Keeps a record whose folder does not take it: in this user's own records, else where temporary files go.
+
+    Returns a sentence that says ``why`` and where it lies now, or holds the whole record where no disk takes it.
+    """
+    for root in (local_root(), Path(tempfile.gettempdir(), "fitcheck-records")):
+        with suppress(InputError, OSError):
+            return f"{why.rstrip('.')}; the record is kept in {store.write(root, record)}."
+    return f"{why.rstrip('.')}; no disk takes the record, which is: {store.encode(record).decode().strip()}"
 
 
 def recover(root: Path) -> list[Path]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -14,3 +17,17 @@ settings.load_profile("deterministic")
 # The suite must not depend on a hub, a cache or a colour terminal of the machine it runs on.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["NO_COLOR"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder() -> Iterator[None]:
+    """The lock of the bench lies in the folder for temporary files: workers of the suite must not refuse each other."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="fitcheck-tests-") as folder:
+        os.environ["TMPDIR"], tempfile.tempdir = folder, None
+        yield
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+        tempfile.tempdir = None

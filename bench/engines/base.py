@@ -64,10 +64,12 @@ class PrintedNumber:
 
 @dataclass(frozen=True, slots=True)
 class FromOutside:
-    """What a program measured from outside gave: its records, and its own account of memory beside the estimate."""
+    """What a program measured from outside gave: its records, and its own account of memory beside the estimate;
+    ``remark`` says why there is none."""
 
     records: tuple[LlmRecord, ...]
     compared: tuple[PrintedNumber, ...] = ()
+    remark: str | None = None
 
 
 class Driver(Protocol):

@@ -4,8 +4,17 @@ A meter that a platform does not have is absent (``None`` or a missing key); not
 of a reading.
 """
 
-from bench.meters.nvml import NvmlCard, NvmlMemoryProbe, NvmlStateProbe
+from bench.meters.nvml import NvmlCard, NvmlMemoryProbe, NvmlStateProbe, NvmlXidProbe
 from bench.meters.process_memory import HostProbe
-from bench.meters.sampler import MeterTrace, Sampler
+from bench.meters.sampler import MeterTrace, Probe, Sampler
 
-__all__ = ["HostProbe", "MeterTrace", "NvmlCard", "NvmlMemoryProbe", "NvmlStateProbe", "Sampler"]
+__all__ = [
+    "HostProbe",
+    "MeterTrace",
+    "NvmlCard",
+    "NvmlMemoryProbe",
+    "NvmlStateProbe",
+    "NvmlXidProbe",
+    "Probe",
+    "Sampler",
+]

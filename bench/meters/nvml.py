@@ -24,6 +24,9 @@ EVENT_REASONS = {
 # a card in one of these is not itself: its numbers are low for a reason that has nothing to do with the model
 THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
 
+# what the driver's library calls a card that is no longer there
+_GONE = ("NVMLError_GpuIsLost", "NVMLError_ResetRequired", "NVMLError_NotFound", "NVMLError_Uninitialized")
+
 
 def reason_names(bits: int) -> list[str]:
     """Words for the bits that are set, of those that NVML documents."""
@@ -68,6 +71,33 @@ class NvmlCard:
         with suppress(Exception):  # NVMLError_NotSupported and friends; an old library lacks the function itself
             return getattr(self._nvml, function)(self._handle, *arguments)
         return None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the driver says that the card is gone, as it does once it has fallen off the bus, or knows nothing of
+        it at all."""
+        try:
+            self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+        except Exception as error:
+            return type(error).__name__ in _GONE
+        return False
+
+    def xid_events(self) -> Callable[[], int | None] | None:
+        """A function that gives the number of the next error that the driver reports of this card (an Xid), ``None``
+        when there is none now; ``None`` where the driver tells no such thing (Windows, old drivers)."""
+        try:
+            events = self._nvml.nvmlEventSetCreate()
+            self._nvml.nvmlDeviceRegisterEvents(self._handle, self._nvml.nvmlEventTypeXidCriticalError, events)
+        except Exception:
+            return None
+
+        def following() -> int | None:
+            try:
+                return int(self._nvml.nvmlEventSetWait_v2(events, 0).eventData)
+            except Exception:  # NVMLError_Timeout: nothing has happened
+                return None
+
+        return following
 
     def _text(self, function: str) -> str | None:
         value = self._ask(function)
@@ -210,6 +240,19 @@ class NvmlMemoryProbe:
         if process is not None:
             values["card_process"] = process
         return values
+
+
+class NvmlXidProbe:
+    """``xid``, the number of an error that the driver reports of the card, when it does."""
+
+    def __init__(self, card: NvmlCard, period: float = 0.25) -> None:
+        self.period = period
+        self._following = card.xid_events()
+
+    def read(self) -> Mapping[str, float]:
+        """Empty as long as all is well."""
+        xid = None if self._following is None else self._following()
+        return {} if xid is None else {"xid": xid}
 
 
 class NvmlStateProbe:

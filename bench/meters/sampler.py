@@ -71,6 +71,10 @@ class MeterTrace:
         """The earliest value."""
         return next(self.values(name), None)
 
+    def last(self, name: str) -> float | None:
+        """The latest value."""
+        return self.at_or_before(name, float("inf"))
+
     def at_or_before(self, name: str, moment: float) -> float | None:
         """The last reading at or before ``moment``."""
         found = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from fitcheck.cli import bench_exec, bench_link
 from fitcheck.cli.bench_options import Cells, cells_command, say_where, stdout
 from fitcheck.cli.html import write_records
+from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError, OptionError
 from fitcheck.units import parse_memory
 
@@ -179,18 +180,19 @@ def _run_from_outside(driver: Driver, cells: Cells, repeats: int, html: Path | N
     """A program of its own: its memory as it prints it beside the estimate, and its rates."""
     from rich.console import Console
 
-    from bench.lock import card_lock
+    from bench.lock import bench_lock
     from bench.meters.nvml import NvmlCard, visible_selector
     from bench.preflight import require_folder
     from fitcheck.records import store
 
     root = cells.out or store.local_root()
     require_folder(root)
-    selector = visible_selector()
-    card = NvmlCard.open(selector)
-    with card_lock(card.uuid or selector, card.name or "this card") if card else nullcontext():
+    card = NvmlCard.open(visible_selector())
+    with bench_lock():
         done = driver.measure(Path(cells.model), cells.request(), repeats, card, root)
     _show_from_outside(done)
+    if done.remark is not None:
+        print(one_line(done.remark), file=sys.stderr)
     say_where(Console(stderr=True, highlight=False), [store.write(root, record) for record in done.records])
     if html is not None:
         write_records(done.records, html)

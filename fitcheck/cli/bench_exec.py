@@ -29,6 +29,7 @@ def register(bench: typer.Typer) -> None:
         from rich.console import Console
 
         from bench.external import resolve, run_external
+        from bench.lock import bench_lock
         from bench.meters import NvmlCard
         from bench.meters.nvml import visible_selector
         from bench.preflight import card_findings, require_folder
@@ -50,7 +51,8 @@ def register(bench: typer.Typer) -> None:
         left = [] if folder is None else recover(folder)
         if left:
             console.print(f"{len(left)} records of runs that were killed are kept now.", markup=False)
-        finished = run_external(argv, name, card, root=folder)
+        with bench_lock():
+            finished = run_external(argv, name, card, root=folder)
         record = store.seal(finished.record)
         console.print(external_line(record), markup=False, soft_wrap=True)
         say_where(console, [*left, *([] if folder is None else [store.write(folder, record)])])

@@ -49,9 +49,6 @@ def register(app: typer.Typer) -> None:
             found = _matching(filter_, all_cards())
         else:
             found = list(all_cards() if all_ else common_cards())
-            if not all_ and not json_ and not fits:
-                hint = "give a filter, like `fitcheck cards 4070`, or --all"
-                print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)
         if prices is not None:
             from fitcheck.hardware.prices import priced, read_prices
 
@@ -66,6 +63,9 @@ def register(app: typer.Typer) -> None:
             raise OptionError("--ram goes with --fits, like `fitcheck cards --fits MODEL --ram 32GB`.")
         if under is not None:
             found = _affordable(found, under)
+        if not (json_ or all_ or (filter_ or "").strip()):  # behind every refusal, which is one line
+            hint = "give a filter, like `fitcheck cards 4070`, or --all"
+            print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)
         if json_:
             print(
                 json.dumps({"schema": SCHEMA, "cards": [to_json(card) for card in found]}, indent=2, ensure_ascii=False)

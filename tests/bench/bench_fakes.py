@@ -77,6 +77,10 @@ class NotSupported(Exception):
     pass
 
 
+class NVMLError_GpuIsLost(Exception):
+    """As pynvml calls it."""
+
+
 class FakeNvml:
     """One H100 at rest. ``missing`` names functions that answer "not supported"; ``others`` are (pid, bytes)."""
 
@@ -88,6 +92,7 @@ class FakeNvml:
         reasons: int = 1,
         width: int = 16,
         total: int = TOTAL,
+        falls: bool = False,
     ) -> None:
         self.allocator = allocator
         self.missing = missing
@@ -95,8 +100,17 @@ class FakeNvml:
         self.reasons = reasons
         self.width = width
         self.total = total
+        # it reports Xid 79 once and is gone, as after ``fall``
+        self.falls = falls
+        self.fallen = False
+
+    def fall(self) -> None:
+        """From now on every question is answered as for a card that has fallen off the bus."""
+        self.fallen = True
 
     def __getattribute__(self, name: str) -> Any:
+        if name.startswith("nvmlDevice") and object.__getattribute__(self, "fallen"):
+            raise NVMLError_GpuIsLost(name)
         if name.startswith("nvml") and name in object.__getattribute__(self, "missing"):
             raise NotSupported(name)
         return object.__getattribute__(self, name)
@@ -106,6 +120,19 @@ class FakeNvml:
         return 0 if self.allocator is None else self.allocator.context + self.allocator.reserved
 
     def nvmlInit(self) -> None: ...
+
+    nvmlEventTypeXidCriticalError = 8
+
+    def nvmlEventSetCreate(self) -> str:
+        return "events"
+
+    def nvmlDeviceRegisterEvents(self, handle: str, kind: int, events: str) -> None: ...
+
+    def nvmlEventSetWait_v2(self, events: str, milliseconds: int) -> Any:
+        if not self.falls or self.fallen:
+            raise NotSupported("timeout")
+        self.fall()
+        return types.SimpleNamespace(eventData=79)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
         if index:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_fakes import FakeNvml
 
 from bench.engines.base import PrintedNumber
 from bench.engines.llamacpp.measuring import LlamaRun
-from bench.lock import card_lock
+from bench.lock import bench_lock
 from fitcheck.cli.main import application
 from fitcheck.errors import InputError
 from fitcheck.units import GIB
@@ -69,8 +69,7 @@ def test_a_language_model_waits_for_the_bench_on_its_card(
         raise AssertionError("llama.cpp was started")
 
     monkeypatch.setattr("bench.engines.llamacpp.measuring.run_llamacpp", never)
-    uuid = FakeNvml().nvmlDeviceGetUUID("card")
-    with card_lock(uuid, "x"), pytest.raises(InputError, match="another fitcheck bench is running on NVIDIA H100"):
+    with bench_lock(), pytest.raises(InputError, match="another fitcheck bench is running on this machine"):
         fitcheck("run", str(tmp_path / "model.gguf"), "--out", str(tmp_path / "out"))
 
 
@@ -89,12 +88,18 @@ def test_exec_without_a_command_says_how_to_give_one(tmp_path: Path) -> None:
         fitcheck("exec", "--out", str(tmp_path))
 
 
+def test_a_program_from_outside_is_not_measured_beside_another_bench(tmp_path: Path) -> None:
+    said = rf"another fitcheck bench is running on this machine \(process {os.getpid()}\); wait for it or end it"
+    with bench_lock(), pytest.raises(InputError, match=said):
+        fitcheck("exec", "--out", str(tmp_path), "--", sys.executable, "-c", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("command", [("link",), ("limit", "sensenova-u1-8b-mot")])
 def test_link_and_limit_leave_no_empty_folder_where_another_bench_runs(
     command: tuple[str, ...], nvml: object, tmp_path: Path
 ) -> None:
-    held = card_lock(FakeNvml().nvmlDeviceGetUUID("card"), "x")
-    with held, pytest.raises(InputError, match="another fitcheck bench is running on NVIDIA H100"):
+    with bench_lock(), pytest.raises(InputError, match="another fitcheck bench is running on this machine"):
         fitcheck(*command, "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

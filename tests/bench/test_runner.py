@@ -83,6 +83,27 @@ def test_meters_off_leaves_their_fields_out() -> None:
     assert record.memory.phases is None
 
 
+@pytest.mark.parametrize("action", ["bug@denoise", "sigkill@denoise", "exit@denoise"])
+def test_a_card_that_falls_off_the_bus_is_recorded(action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", action)
+    lost = card(falls=True)
+    done = run_cell(cell(), QUICK, lost, argv=ARGV)
+    record = record_of(done, lost)
+    assert record.outcome.result in ("error", "killed", "oom-host")
+    assert record.outcome.message is not None
+    assert "the driver reported Xid 79, and the card no longer answers its driver" in record.outcome.message
+    assert record.card is not None
+    assert parse(store.encode(record), "x").record == store.seal(record)
+
+
+def test_a_driver_without_events_reports_none() -> None:
+    assert card(missing=frozenset({"nvmlEventSetCreate"})).xid_events() is None
+    following = card().xid_events()
+    assert following is not None
+    assert following() is None
+    assert not card().lost
+
+
 def test_a_cap_takes_the_context_off_first_and_says_so() -> None:
     result = run(replace(QUICK, cap=12 * GIB))
     assert result.capped["allocator_limit"] == 12 * GIB - CONTEXT - LIBRARIES

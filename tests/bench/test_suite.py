@@ -5,20 +5,20 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from bench_fakes import FakeNvml
 from rich.console import Console
 from test_runner import ARGV
 
 from bench import preflight, suite
 from bench.job import Job, Request
 from bench.jobs import jobs_of
-from bench.lock import card_lock
+from bench.lock import bench_lock
 from bench.meters import NvmlCard
 from bench.predict import machine_seen, predict
 from bench.progress import TimeLeft
@@ -130,7 +130,20 @@ def test_a_folder_that_fills_up_ends_the_series_and_keeps_its_table(
     assert [row.record.runtime.mode for row in summary.rows] == ["full", "low"]
     assert len(summary.paths) == 1
     assert [cell.placement.mode for cell, why in summary.skipped if "No space left" in why] == ["balanced"]
-    assert "stopped: x.json: the record cannot be written (No space left on device)." in bench.text.getvalue()
+    assert (
+        "stopped: x.json: the record cannot be written (No space left on device); no disk takes"
+        in bench.text.getvalue()
+    )
+
+
+def test_a_lost_card_ends_the_series(bench: Series, nvml: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ENGINE", "bug@denoise")
+    nvml(falls=True)
+    summary = bench.run()
+    assert [row.record.outcome.result for row in summary.rows] == ["error"]
+    assert len(summary.paths) == 1
+    assert [why for _, why in summary.skipped] == ["the card no longer answers its driver."] * 2
+    assert summary.exit_code == 1
 
 
 def test_a_last_record_that_cannot_be_written_is_no_success(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +226,7 @@ def test_a_refusal_leaves_no_empty_folder(why: str, bench: Series, monkeypatch: 
     if why == "no card":
         monkeypatch.setattr(NvmlCard, "open", lambda selector: None)
         monkeypatch.setattr(preflight, "Path", lambda path: Path("/nonexistent"))
-    holds = card_lock(FakeNvml().nvmlDeviceGetUUID("card") if why == "lock" else "GPU-another", "x")
-    with holds, pytest.raises(InputError):
+    with bench_lock() if why == "lock" else nullcontext(), pytest.raises(InputError):
         run_suite(CELLS, setting, Console(file=bench.text), runner=fake_runner)
     assert not bench.out.exists()
 

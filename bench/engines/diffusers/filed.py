@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ def documents(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with gzip.open(path) as file:
             content = file.read(LARGEST + 1)
-    except OSError as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:  # EOFError: its writer was ended
         raise RecordError(f"{path}: cannot be read ({error}).") from error
     if len(content) > LARGEST:
         raise RecordError(f"{path}: larger than {LARGEST // MIB} MiB; this is not the output of a series.")

@@ -4,8 +4,9 @@ PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf1
 "sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number. One
 process measures all sizes of a mode, smallest first, and then the last one under each of ``"caps": ["12GB", "8GB"]``
 until one is too small: the run under the last that worked carries the bracket.
-``F/runs.jsonl.gz`` gets every run in full as soon as it is done (``python -m bench.engines.diffusers.filed`` makes
-records of them), ``F/summary.json`` what ran and what came of it.
+``F/runs.jsonl.gz`` gets the runs of a process in full as soon as it is done, for
+``python -m bench.engines.diffusers.filed`` to make records of; ``F/summary.json`` what ran and what came of it. The
+same command again goes on: processes whose runs are there are not repeated.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import json
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,14 @@ from rich.console import Console
 
 from bench.assemble import card_info
 from bench.engines.diffusers.recipes import recipe
+from bench.going_on import append, entry_names, replace, whole_members
 from bench.job import Job
 from bench.jobs import label
 from bench.link_test import run_link
+from bench.lock import folder_lock
 from bench.machine_info import machine_info
 from bench.meters import NvmlCard
-from bench.runner import CellRun, MeasuringProtocol, Stopped
+from bench.runner import CellRun, MeasuringProtocol, Stopped, document_of
 from bench.several import limit, run_sizes
 from bench.suite import bench_card
 from fitcheck.errors import InputError
@@ -86,39 +90,64 @@ class PipelineSeries:
 
     def __init__(self, out: Path, console: Console, card: NvmlCard | None) -> None:
         self._out, self._console, self._card = out, console, card
-        self._rows: list[dict[str, Any]] = []
         self._started = time.monotonic()
+        done = [json.loads(line) for line in whole_members(out / RAW).splitlines()]
+        self.names = {str(one.get("name")) for one in done}
+        self._rows: list[dict[str, Any]] = [one for one in _rows_before(out) if one.get("name") in self.names]
 
-    def keep(self, run: CellRun, position: int, limit: schema.Limit | None = None) -> None:
-        """Writes a run in full, and its figures to the summary. ``limit`` is the bracket that the run is the end of."""
-        document = asdict(run)
-        document["trace"] = [[one.at, dict(one.values)] for one in run.trace.readings()]
-        document |= {
+    def keep(self, runs: Sequence[CellRun], name: str) -> None:
+        """Writes the runs of the process of that ``name`` in full and all at once, and their figures to the summary.
+
+        The run under the smallest cap that worked carries the bracket.
+        """
+        bracket = limit(list(runs))
+        brackets = [bracket if bracket and run.protocol.cap == bracket.works else None for run in runs]
+        lines = (self._line(run, at, name, brackets[at]) for at, run in enumerate(runs))
+        append(self._out / RAW, gzip.compress(b"".join(lines), 6))
+        self.names.add(name)
+        for run, found in zip(runs, brackets, strict=True):
+            ends = (found.fails, found.works) if found else ()
+            bounds = {"limit": [round((end or 0) / GIB, 3) for end in ends]} if ends else {}
+            self.note(label(run.cell), name=name, **figures(run), **bounds)
+            if run.outcome not in ("ok", "oom-gpu"):
+                self._console.print("\n".join(run.output[-25:]), markup=False, highlight=False)
+
+    def _line(self, run: CellRun, position: int, name: str, bracket: schema.Limit | None) -> bytes:
+        document = document_of(run) | {
             "machine": machine_info().model_dump(mode="json"),
             "card": card_info(self._card, run.ready).model_dump(mode="json") if self._card else None,
             "position": position,
-            "limit": limit and limit.model_dump(mode="json"),
+            "limit": bracket and bracket.model_dump(mode="json"),
+            "name": name,
         }
-        with (self._out / RAW).open("ab") as file:
-            file.write(gzip.compress((json.dumps(document) + "\n").encode(), 6))
-        bracket = {} if limit is None else {"limit": [round((one or 0) / GIB, 3) for one in (limit.fails, limit.works)]}
-        self.note(label(run.cell), **figures(run), **bracket)
-        if run.outcome not in ("ok", "oom-gpu"):
-            self._console.print("\n".join(run.output[-25:]), markup=False, highlight=False)
+        return (json.dumps(document) + "\n").encode()
 
     def link(self) -> None:
         """Measures the link quickly; its record needs nothing else."""
         record = run_link(self._card, quick=True)
-        with (self._out / "link.jsonl").open("ab") as file:
-            file.write(store.encode(record))
+        append(self._out / "link.jsonl", store.encode(record))
         self.note("link", outcome=record.outcome.result, message=record.outcome.message)
 
-    def note(self, name: str, **facts: Any) -> None:
+    def note(self, cell: str, **facts: Any) -> None:
         """A line of the summary."""
-        self._rows.append({"cell": name, **facts})
-        self._console.print(f"{time.monotonic() - self._started:6.1f} {name}: {facts}", markup=False, highlight=False,
+        self._rows.append({"cell": cell, **facts})
+        self._console.print(f"{time.monotonic() - self._started:6.1f} {cell}: {facts}", markup=False, highlight=False,
                             soft_wrap=True)  # fmt: skip
-        (self._out / SUMMARY).write_text(json.dumps(self._rows, indent=1) + "\n", "utf-8")
+        replace(self._out / SUMMARY, json.dumps(self._rows, indent=1) + "\n")
+
+
+def _rows_before(out: Path) -> list[dict[str, Any]]:
+    """The lines of a summary that an earlier run of the series left; a help: the runs themselves lie in ``RAW``."""
+    try:
+        rows = json.loads((out / SUMMARY).read_bytes())
+        return [one for one in rows if isinstance(one, dict)]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+
+
+def names_of(plan: Sequence[Planned]) -> list[str]:
+    """A name for each process of a plan, the same whenever the plan is read."""
+    return entry_names([{"job": one.job.to_json(), "protocol": repr(one.protocol)} for one in plan])
 
 
 def figures(run: CellRun) -> dict[str, Any]:
@@ -146,7 +175,9 @@ def _phase(row: dict[str, Any]) -> list[float]:
 
 def run_series(plan: list[Planned], start: int, series: PipelineSeries, card: NvmlCard | None, deadline: float) -> int:
     """Processes in order from ``start`` while there is time for the next; returns where the next series begins."""
-    for position, one in enumerate(plan[start:], start):
+    for position, (one, name) in list(enumerate(zip(plan, names_of(plan), strict=True)))[start:]:
+        if name in series.names:
+            continue
         if time.monotonic() + one.seconds >= deadline:
             return position
         try:
@@ -158,9 +189,7 @@ def run_series(plan: list[Planned], start: int, series: PipelineSeries, card: Nv
             traceback.print_exc()
             series.note(label(one.job), outcome="not run", message=f"{type(error).__name__}: {error}")
             continue
-        bracket = limit(measured)
-        for index, run in enumerate(measured):
-            series.keep(run, index, bracket if bracket and run.protocol.cap == bracket.works else None)
+        series.keep(measured, name)
     return len(plan)
 
 
@@ -181,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     plan = jobs(json.loads(given.plan.read_text("utf-8")), given.device, given.tiny)
     plan = [one for one in plan if given.only in label(one.job)]
-    with bench_card(given.device, console) as card:
+    with folder_lock(given.out), bench_card(given.device, console) as card:
         series = PipelineSeries(given.out, console, card)
         if given.link:
             series.link()

@@ -46,7 +46,7 @@ class TextDriver(Driver):
         done = run_llamacpp(
             target, _arguments(asked), prompt=(prompt,), new=(new,), repeats=repeats, card=card, root=root
         )
-        return FromOutside(done.records, done.comparisons)
+        return FromOutside(done.records, done.comparisons, done.remark)
 
     def jobs(self, request: Request) -> tuple[Job, ...]:
         """Always raises MeasurementError: a model of the catalog is run from its file."""

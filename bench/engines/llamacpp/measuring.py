@@ -16,35 +16,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, NoReturn
 
 from bench.assemble import SOURCE, as_int, available_drop, card_info, file_sha256, power_of
 from bench.engines.base import PrintedNumber
 from bench.engines.llamacpp.log import PrintedBuffer, PrintedContext, compare, parse_log
 from bench.machine_info import machine_info
-from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
-from bench.process import end_tree
-from bench.runner import MEMORY_HZ, STATE_HZ
+from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, NvmlXidProbe, Sampler
+from bench.process import describe_exit, end_tree, ending_signals, ends_with_parent
+from bench.runner import MEMORY_HZ, STATE_HZ, card_fault
 from bench.unfinished import kept_raw
+from bench.wall_clock import WallClock
 from fitcheck import __version__
-from fitcheck.errors import MeasurementError, OptionError
+from fitcheck.errors import InputError, MeasurementError, OptionError
 from fitcheck.models.gguf import GgufHeader, read_gguf
-from fitcheck.records import schema
+from fitcheck.records import schema, store
 from fitcheck.records.fields import MAX_BYTES, MAX_COUNT, MAX_ITEMS, clean_text
 from fitcheck.records.importers.common import Given, model_slug, tier_in
 from fitcheck.runtimes.llamacpp import LlamaOptions, llama_bench
 from fitcheck.units import MIB
 
 MAX_OUTPUT = 32 * MIB
+# ggml's words where a backend gives no memory, with the backend's buffer that it was for
+_FULL = re.compile(r"out of memory|failed to allocate (?P<place>\w{1,16}) buffer")
 
 
 @dataclass(frozen=True)
 class LlamaRun:
-    """What a run gave: a record a configuration, every context's buffers, and the estimate beside the largest one."""
+    """What a run gave: a record a configuration, every context's buffers, and the estimate beside the largest one;
+    ``remark`` says why there is none."""
 
     records: tuple[schema.LlmRecord, ...]
     contexts: tuple[PrintedContext, ...]
     comparisons: tuple[PrintedNumber, ...] = field(default=())
+    remark: str | None = None
 
 
 def find_program(program: str | None = None) -> list[str]:
@@ -106,54 +111,66 @@ def run_llamacpp(
     wanted = options or LlamaOptions()
     argv = [*find_program(program), *arguments(path, wanted, prompt, new, repeats)]
     measured = _measure(argv, card, timeout)
+    slug, tier = model_slug(path.name), _tier(header, path)
+    if measured.failed is not None:
+        _keep_failure(measured, measured.failed, root, schema.ModelRef(slug=slug, tier=tier, weights="real"), wanted,
+                      card, repeats)  # fmt: skip
     with kept_raw(measured.output, root, "llama-bench"):
         contexts = parse_log(measured.log)
-        slug, tier = model_slug(path.name), _tier(header, path)
-        given = Given(file_time=int(time.time()), created=measured.created, model=slug, tier=tier)
+        given = Given(file_time=int(time.time()), created=measured.clock.created, model=slug, tier=tier)
         imported = llama_bench.read(measured.output, Path(argv[0]).name, given)
         records = tuple(
             _completed(item.record, path, header, contexts, measured, card, hash_file)
             for item in imported
             if isinstance(item.record, schema.LlmRecord)
         )
-    return LlamaRun(records, contexts, compare(header, wanted, contexts))
+    return LlamaRun(records, contexts, *_compared(header, wanted, contexts))
 
 
 @dataclass(frozen=True)
 class _Measured:
     output: bytes
     log: str
-    created: int
+    clock: WallClock
     memory: schema.Memory
     power: schema.Power | None
+    failed: schema.Outcome | None = None
 
 
 def _measure(argv: list[str], card: NvmlCard | None, timeout: float) -> _Measured:
     before = card.memory() if card else None
-    created, started = int(time.time()), time.monotonic()
+    clock, started = WallClock(), time.monotonic()
     try:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **ends_with_parent()
+        )
     except OSError as problem:
         raise MeasurementError(f"llama.cpp: {argv[0]} cannot be started ({problem.strerror or problem}).") from problem
     host = HostProbe(process.pid, period=1 / MEMORY_HZ)
     probes: list[Any] = [host]
     if card is not None:
         probes += [NvmlMemoryProbe(card, lambda: host.pids, 1 / MEMORY_HZ), NvmlStateProbe(card, 1 / STATE_HZ)]
+        probes.append(NvmlXidProbe(card))
     out, err = _Reader(process.stdout), _Reader(process.stderr)
+    ended: tuple[Literal["hang", "killed"], str] | None = None
     try:
-        with Sampler(probes) as sampler:
+        with ending_signals(), Sampler(probes) as sampler:
             try:
-                code = process.wait(timeout)
+                process.wait(timeout)
             except subprocess.TimeoutExpired:
-                raise MeasurementError(f"llama.cpp: the run took longer than {timeout:.0f} s and was ended.") from None
+                ended = "hang", f"the run took longer than {timeout:.0f} s and was ended"
+            except KeyboardInterrupt:
+                ended = "killed", "interrupted"
     finally:
         if process.poll() is None:
             end_tree(process)
     output, log = out.text(), err.text().decode("utf-8", "replace")
-    if code:
-        told = [line.strip() for line in log.splitlines() if "error" in line.lower()][-1:] or [f"exit code {code}"]
-        raise MeasurementError(f"llama.cpp: the run failed ({told[0][:300]}).")
     trace = sampler.trace
+    failed = None
+    if ended is not None:
+        failed = schema.Outcome(result=ended[0], message=ended[1])
+    elif process.returncode:
+        failed = _failure(process.returncode, log, card_fault(card, trace) if card else None)
     memory = schema.Memory(
         process=as_int(trace.peak("card_process")),
         device=as_int(trace.peak("card_used")),
@@ -161,7 +178,69 @@ def _measure(argv: list[str], card: NvmlCard | None, timeout: float) -> _Measure
         rss=as_int(trace.peak("host_rss")),
         available_drop=available_drop(trace),
     )
-    return _Measured(output, log, created, memory, power_of(trace, started, time.monotonic()))
+    return _Measured(output, log, clock, memory, power_of(trace, started, time.monotonic()), failed)
+
+
+def _failure(code: int, log: str, fault: str | None) -> schema.Outcome:
+    """How a run that failed ended. llama.cpp's own words stay out: they hold paths, and whatever else it was given."""
+    message = f"the run failed ({describe_exit(code)})" + (f"; {fault}" if fault else "")
+    full = _FULL.search(log)
+    if full:
+        return schema.Outcome(
+            result="oom-host" if (full["place"] or "").startswith("CPU") else "oom-gpu",
+            message=f"{message}: out of memory",
+        )
+    return schema.Outcome(result="killed" if code < 0 else "error", message=message)
+
+
+def _told(log: str) -> str:
+    """The last line of a log that speaks of an error, for whoever looks on."""
+    lines = [line.strip() for line in log.splitlines() if "error" in line.lower() or "failed" in line.lower()]
+    return f" ({lines[-1][:300]})" if lines else ""
+
+
+def _compared(
+    header: GgufHeader, asked: LlamaOptions, contexts: tuple[PrintedContext, ...]
+) -> tuple[tuple[PrintedNumber, ...], str | None]:
+    """The estimate beside what was printed; what it cannot be made for costs no measurement, and is said."""
+    try:
+        return compare(header, asked, contexts), None
+    except InputError as error:
+        return (), f"no estimate stands beside what was printed: {error}"
+
+
+def _keep_failure(
+    measured: _Measured, outcome: schema.Outcome, root: Path | None, model: schema.ModelRef, asked: LlamaOptions,
+    card: NvmlCard | None, repeats: int,
+) -> NoReturn:  # fmt: skip
+    """A failure is an answer as well: keeps a record of it. Raises MeasurementError, KeyboardInterrupt for Ctrl-C."""
+    record = schema.LlmRecord(
+        created=measured.clock.created,
+        source=SOURCE,
+        machine=machine_info(),
+        software=schema.Software(fitcheck=__version__),
+        model=model,
+        runtime=schema.RuntimeUsed(name="llama.cpp"),
+        card=card_info(card, {}) if card else None,
+        protocol=schema.Protocol(name="llama-bench", version=0, warmup=1, repeats=repeats, fresh_process=True),
+        settings=schema.LlmSettings(
+            gpu_layers=asked.gpu_layers,
+            cpu_moe_layers=asked.cpu_moe_layers or None,
+            batch=asked.batch,
+            ubatch=asked.micro_batch,
+            type_k=asked.cache_type_k,
+            type_v=asked.cache_type_v,
+        ),
+        memory=measured.memory,
+        power=measured.power,
+        outcome=outcome,
+        notes="\n".join(measured.clock.notes()) or None,
+    )
+    told = f"llama.cpp: {outcome.message}{_told(measured.log)}"
+    where = "" if root is None else f"; the record of it is {store.write(root, record)}"
+    if outcome.message == "interrupted":
+        raise KeyboardInterrupt
+    raise MeasurementError(f"{told}{where}.")
 
 
 class _Reader:
@@ -218,6 +297,7 @@ def _completed(
                 "buffers": buffers or None,
                 "memory": measured.memory,
                 "power": measured.power,
+                "notes": "\n".join(filter(None, [record.notes, *measured.clock.notes()])) or None,
                 "card": card_info(card, {}) if card and record.card else record.card,
             }
         ).model_dump()

@@ -111,7 +111,7 @@ def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int,
     if arch.experts is None or denoisers == 1:
         return (steps, *([0] * (denoisers - 1)))
     first = max(1, steps // 2)
-    return (first, max(1, steps - first))
+    return (first, max(1, steps - first), *([0] * (denoisers - 2)))
 
 
 def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:

@@ -329,6 +329,11 @@ def _latent(keys: Keys, names: Mapping[str, Tensor], heads: int, key: int, value
     # files converted before April 2025 hold the up-projections in one tensor and cannot use the latent cache
     stated = bool(key_full) or key == rank + rope
     absorbed = any(".attn_k_b.weight" in tensor for tensor in names) if names else stated
+    if rope > (key_full or key):  # the rotary part of a key is a part of it
+        raise FileError(
+            f"GGUF metadata: keys of {key_full or key} elements, {rope} of them rotary, with a latent of {rank}, "
+            "cannot be; the file is damaged or none of a language model."
+        )
     return LatentAttention(
         rank=rank,
         rope=rope,

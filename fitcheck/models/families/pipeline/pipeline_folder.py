@@ -159,6 +159,11 @@ def _architecture(
             components.append(replace(known, config=Config({**dict(known.config), **_tidy(config)})))
         else:
             components.append(_unknown(name, library, cls, Config(_tidy(config)), tensors[name]))
+    if not any(one.role == DENOISER for one in components):
+        raise FileError(
+            f"{printable(found.name)}: model_index.json names no denoiser (transformer or unet); download the whole "
+            "folder, or check its parts by themselves."
+        )
     return replace(like, components=tuple(components))
 
 
