@@ -3,8 +3,8 @@
 usage: PYTHONPATH=. python benchmarks/llamacpp_builds/series.py FILE FOLDER --runs 12 --budget SECONDS \\
            OLD_COMMIT=OLD_LLAMA_BENCH NEW_COMMIT=NEW_LLAMA_BENCH
 
-Records go to FOLDER/records.jsonl. A build without git prints no commit, so it is said here. Which build begins alternates, so that
-a card that warms up favours neither.
+Records go to FOLDER/records.jsonl. A build without git prints no commit, so it is said here. Which build begins
+alternates, so that a card that warms up favours neither.
 """
 
 from __future__ import annotations
