@@ -21,6 +21,7 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import Floor, floor_of
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Observation, Timing, whole
+from fitcheck.units import Interval
 
 if TYPE_CHECKING:
     from fitcheck.records.run import Run
@@ -293,6 +294,21 @@ class Runtime(Protocol):
             timing = self.timings(ask, links).get(WHOLE)
             if timing is not None:
                 yield Observation(WHOLE, timing, run.seconds)
+
+    def promises(self, run: Run, ask: Ask) -> Mapping[str, Interval[float]]:
+        """What a finished record of ``ask`` should hold where its version does what is known of it, without any record:
+        ``seconds``, bytes of ``allocated``, ``reserved``, the ``process`` on the card and ``rss`` on the host."""
+        footprint = self.footprint(ask)
+        found: dict[str, Interval[float]] = {}
+        duration = self.duration(ask, footprint)
+        if duration is not None and duration.seconds is not None:
+            found["seconds"] = duration.seconds
+        if run.cards == 1 and ask.machine.gpus:
+            memory = footprint.cards[ask.gpu]
+            found |= {"allocated": memory.allocated, "reserved": memory.reserved, "process": memory.card}
+        if self.host_bytes(run) is not None:
+            found["rss"] = footprint.host.total
+        return found
 
     def stated(self, ask: Ask) -> Settings:
         """The ``settings`` block of a record of ``ask``, from which ``ask_of`` reads it back; empty where the

@@ -9,9 +9,8 @@ from typing import Any
 
 from fitcheck.records.regressions.history import Track
 from fitcheck.records.regressions.judgement import Judgement, Limits, Side, Verdict
-from fitcheck.records.regressions.metrics import Metric
+from fitcheck.records.regressions.metrics import Metric, amount
 from fitcheck.records.regressions.series import Change, causes
-from fitcheck.units import format_gib, format_seconds
 
 FORMAT = 1
 _ORDER = list(Verdict)
@@ -80,7 +79,7 @@ def judgement_document(one: Judgement) -> dict[str, Any]:
     }
     if expected is not None:
         bounds = {"low": expected.low, "best": expected.best, "high": expected.high}
-        values["expected"] = bounds | {"ratio": expected.ratio}
+        values["expected"] = bounds | {"ratio": expected.ratio, "missed": expected.missed}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -194,13 +193,6 @@ def _amount(metric: Metric, side: Side | None) -> str:
     if side is None or not side.values:
         return "" if side is None else f"n={side.runs}"
     return f"{amount(metric, side.value)} (n={side.runs})"
-
-
-def amount(metric: Metric, value: float) -> str:
-    """A value of the metric as people read it."""
-    if metric.unit == "bytes":
-        return format_gib(value, 2)
-    return format_seconds(value) if metric.unit == "s" else f"{value:.4g} {metric.unit}"
 
 
 def percent(ratio: float | None) -> str:

@@ -19,6 +19,8 @@ from fitcheck.records.store import NO_CARD
 Values = tuple[tuple[str, str], ...]
 
 _RUNTIME_VERSIONS = ("revision", "commit", "version")
+# what builds state or not, and do when nothing is said
+_USUAL_SETTINGS = {"cpu_moe_layers": 0, "mmap": True, "kv_offload": True}
 _PROTOCOL_CONDITIONS = ("name", "version", "warmup", "fresh_process", "metering_hz")
 _CARD_CONDITIONS = ("memory", "power_limit_watts", "pcie_generation_max", "pcie_width_max", "mig", "display")
 
@@ -89,7 +91,8 @@ def _ask(record: AnyRecord) -> Iterable[tuple[str, str]]:
         yield from _named("runtime", runtime.model_dump(exclude={"name", *_RUNTIME_VERSIONS}))
     yield from _sizes(getattr(record, "workload", None))
     if isinstance(record, LlmRecord):
-        yield from _named("settings", record.settings.model_dump())
+        stated = record.settings.model_dump()
+        yield from _named("settings", {name: one for name, one in stated.items() if _USUAL_SETTINGS.get(name) != one})
     protocol = record.protocol
     for name, cap in (("cap", protocol.cap), ("host_cap", protocol.host_cap)):
         if cap is not None:
@@ -195,8 +198,12 @@ def _union(states: Sequence[State], version: bool) -> dict[str, tuple[str, ...]]
 
 def causes(found: Sequence[Change]) -> tuple[str, ...]:
     """What could each be the cause on its own. A runtime's revision, commit and version are one thing, and so are the
-    machine's properties; more than one cause means that the change is confounded."""
-    return tuple(dict.fromkeys(_cause(change.name) for change in found))
+    machine's properties, and versions that went from the same value to the same (a library that is the runtime). More
+    than one cause means that the change is confounded."""
+    named: dict[object, str] = {}
+    for change in found:
+        named.setdefault((change.before, change.after) if change.version else change.name, _cause(change.name))
+    return tuple(dict.fromkeys(named.values()))
 
 
 def _cause(name: str) -> str:
