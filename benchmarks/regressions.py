@@ -4,8 +4,8 @@
 
 simulation  5 repeats a side, 2 % spread: false alarms at most 1 % a series, slowdowns of 5 % found in 80 %, 10 % 99 %
 points      50-point histories with a 6 % step: its place within one point in 95 %
-published   SenseNova-U1's PR 241 and PR 243 are found, sized and dated; reversed, they raise the alarm; what was measured
-            before them, called by the name after them, raises it without a baseline
+published   SenseNova-U1's PR 241 and PR 243 are found, sized and dated; reversed, they raise the alarm; what was
+            measured before them, called by the name after them, raises it in every cell without a baseline
 scale       10,000 series of 200 points in 60 s on 2 cores with at most 2 GB
 bisect      64 revisions, 3 % noise, one 8 % step: found in 95 %, in at most 12 revisions tried
 
@@ -209,21 +209,25 @@ def published() -> dict[str, Any]:
     met &= all(alarms.get(name) == Verdict.REGRESSION for name in wanted)
     missing = [name for name in wanted if name not in found or name not in alarms]
     promise = promises(wanted)
-    met &= not promise["kept and alarmed"] and not promise["missed and quiet"]
+    met &= not promise["kept and alarmed"] and not promise["quiet cells"]
     return {"changes": found, "reversed": alarms, "missing": missing, "without a baseline": promise, "met": met}
 
 
 def promises(wanted: Sequence[str]) -> dict[str, Any]:
     """Without a baseline: each version as it was measured, which must raise no alarm, and each newer one with what the
-    older one measured, which must."""
+    older one measured, which must by one metric at least."""
     runs = published_runs()
     wrong = [name for run in runs for name in _alarms(run)]
     quiet: list[str] = []
+    cells: list[str] = []
     for old, new in by_series(runs).values():
         lost = {"samples": old.record.samples, "memory": old.record.memory}  # type: ignore[union-attr]
         alarms = _alarms(run_of(new.record.model_copy(update=lost)))
-        quiet += [name for name in map(_name(new), old.measured) if name in wanted and name not in alarms]
-    return {"kept": sum(len(run.measured) for run in runs), "kept and alarmed": wrong, "missed and quiet": quiet}
+        changed = [name for name in map(_name(new), old.measured) if name in wanted]
+        quiet += [name for name in changed if name not in alarms]
+        cells += [new.series.title] if changed and not set(changed) & set(alarms) else []
+    kept = sum(len(run.measured) for run in runs)
+    return {"kept": kept, "kept and alarmed": wrong, "quiet metrics": quiet, "quiet cells": cells}
 
 
 def _alarms(run: Run) -> list[str]:
