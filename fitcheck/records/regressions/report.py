@@ -11,6 +11,7 @@ from fitcheck.records.regressions.history import Track
 from fitcheck.records.regressions.judgement import Expected, Judgement, Limits, Side, Verdict
 from fitcheck.records.regressions.metrics import Metric, amount
 from fitcheck.records.regressions.series import Change, causes
+from fitcheck.units import format_change
 
 FORMAT = 1
 _ORDER = list(Verdict)
@@ -206,10 +207,8 @@ def _amount(metric: Metric, side: Side | None) -> str:
 
 
 def percent(ratio: float | None) -> str:
-    """A ratio as a signed change, "+4.2 %", from a doubling on as "2.10x"; empty for ``None``."""
-    if ratio is None:
-        return ""
-    return f"{ratio:.2f}x" if ratio >= 2 else f"{100 * (ratio - 1):+.1f} %"
+    """A ratio as a signed change; empty for ``None``."""
+    return "" if ratio is None else format_change(ratio)
 
 
 def day(created: int) -> str:

@@ -59,6 +59,7 @@ class Series:
     def title(self) -> str:
         """The series for people: what and where, then the settings that have a value."""
         first = [self.get(name) for name in ("model", "tier", "runtime", "runtime.mode", "runtime.policy")]
+        first = first if any(first) else [f"{self.get('kind') or ''} rates".strip()]
         size = "x".join(filter(None, (self.get("workload.width"), self.get("workload.height"))))
         last = [self.get("workload.task"), size, _capped(self.get("cap")), f"on {self.card}"]
         return " ".join(filter(None, (*first, *last))) or self.id
