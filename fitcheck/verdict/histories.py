@@ -13,7 +13,7 @@ from fitcheck.records.regressions.comparison import compare
 from fitcheck.records.regressions.history import Track, tracks
 from fitcheck.records.regressions.intake import take_documents
 from fitcheck.records.regressions.judgement import Judgement, Limits
-from fitcheck.records.regressions.kept import Kept, Pinned
+from fitcheck.records.regressions.kept import Kept
 from fitcheck.records.regressions.noise import Noise
 from fitcheck.records.regressions.runs import Run, by_series, run_of
 from fitcheck.records.regressions.series import Series
@@ -37,7 +37,7 @@ def history_document(documents: Sequence[Mapping[str, Any]], kept: Kept) -> dict
     noise, expectation = Noise(runs), Promises(taken.records)
     found = [_settled(track, kept, newest) for track in tracks(chosen, noise, Limits(), expectation)]
     page = report.page_document(found, taken.notes)
-    against = {one.id: _against_pins(several[one], kept.of(one)[0], noise) for one in several}
+    against = {one.id: kept.settle(_against_pins(several[one], kept, noise), _day(newest)) for one in several}
     return {
         "notes": page["notes"],
         "single": len(by_series(runs)) - len(several),
@@ -57,14 +57,17 @@ def _ordered(found: Sequence[Track]) -> list[Series]:
 
 
 def _settled(track: Track, kept: Kept, newest: int) -> Track:
-    today = datetime.datetime.fromtimestamp(newest, datetime.UTC).date()
-    settled = kept.settle([one for _, one in track.changes], today)
+    settled = kept.settle([one for _, one in track.changes], _day(newest))
     return replace(track, changes=tuple((cut, one) for (cut, _), one in zip(track.changes, settled, strict=True)))
 
 
-def _against_pins(runs: Sequence[Run], pins: Sequence[Pinned], noise: Noise) -> list[Judgement]:
+def _day(created: int) -> datetime.date:
+    return datetime.datetime.fromtimestamp(created, datetime.UTC).date()
+
+
+def _against_pins(runs: Sequence[Run], kept: Kept, noise: Noise) -> list[Judgement]:
     """The newest versions against the pinned baseline; nothing where none is pinned or nothing else was measured."""
-    names = tuple(name for pin in pins for name in pin.records)
+    names = tuple(name for pin in kept.of(runs[0].series)[0] for name in pin.records)
     pinned = [run for run in runs if names and run.id.startswith(names)]
     rest = [run for run in runs if run not in pinned]
     if not pinned or not rest:

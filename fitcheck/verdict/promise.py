@@ -35,54 +35,54 @@ _NUMBER = re.compile(r"\d+")
 class Promises:
     """``promises(record, metric)`` is what the estimator expects of the metric; ``None`` where it knows nothing.
 
-    ``beside`` are records of other versions and cells, none of those that are to be judged. Records of one cell are
-    reckoned once.
+    ``beside`` are other records; those of the same cell and version say nothing of it. Records of one cell are reckoned
+    once.
     """
 
     def __init__(self, beside: Iterable[AnyRecord] = ()) -> None:
         self._cells: dict[object, Spans] = {}
-        self._records: dict[int, tuple[AnyRecord, Spans]] = {}
+        self._records: dict[int, tuple[AnyRecord, object]] = {}
         self._beside = tuple(beside)
-        self._kept: dict[tuple[str, str], list[bool]] | None = None
+        self._kept: dict[tuple[str, str], list[tuple[object, bool]]] | None = None
 
     def __call__(self, record: AnyRecord, metric: str) -> Promise | None:
         """The promise of one metric of a record."""
-        span = self._of(record).get(_SAME.get(metric, metric))
+        cell = self._cell_of(record)
+        span = self._cells[cell].get(_SAME.get(metric, metric))
         if span is None:
             return None
         if self._kept is None:
             self._kept = self._count()
-        kept = self._kept.get((_program(record), _kind(metric)), [])
+        kept = [kept for other, kept in self._kept.get((_program(record), _kind(metric)), ()) if other != cell]
         return Promise(span, sum(kept), len(kept))
 
-    def _count(self) -> dict[tuple[str, str], list[bool]]:
-        """By program and kind of metric, whether each record beside did what is expected of it."""
-        found: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    def _count(self) -> dict[tuple[str, str], list[tuple[object, bool]]]:
+        """By program and kind of metric, the cell of each record beside and whether it did what is expected of it."""
+        found: dict[tuple[str, str], list[tuple[object, bool]]] = defaultdict(list)
         for record in self._beside:
-            spans = self._of(record)
+            cell = self._cell_of(record)
+            spans = self._cells[cell]
             for one in measured(record).values() if spans else ():
                 span = spans.get(_SAME.get(one.metric.name, one.metric.name))
                 if span is not None:
-                    missed = Promise(span).missed(one.value, one.metric.higher, _SLACK)
-                    found[_program(record), _kind(one.metric.name)].append(not missed)
+                    kept = not Promise(span).missed(one.value, one.metric.higher, _SLACK)
+                    found[_program(record), _kind(one.metric.name)].append((cell, kept))
         return found
 
-    def _of(self, record: AnyRecord) -> Spans:
-        if record.outcome.result != "ok" or record.card is None:
-            return _NOTHING
+    def _cell_of(self, record: AnyRecord) -> object:
+        """What is measured, by which version; its promises are in ``_cells`` from then on."""
         known = self._records.get(id(record))
         if known is None:  # the record is kept too, so that its id stays its own
             known = self._records[id(record)] = record, self._reckoned(record)
         return known[1]
 
-    def _reckoned(self, record: AnyRecord) -> Spans:
-        runs = build([{"id": "unnamed"} | document_of(record)]).rows
-        if not runs:
-            return _NOTHING
-        kind = runs[0].kind
-        if kind not in self._cells:
-            self._cells[kind] = promised(runs[0])
-        return self._cells[kind]
+    def _reckoned(self, record: AnyRecord) -> object:
+        finished = record.outcome.result == "ok" and record.card is not None
+        runs = build([{"id": "unnamed"} | document_of(record)]).rows if finished else ()
+        cell = runs[0].kind if runs else None
+        if cell not in self._cells:
+            self._cells[cell] = promised(runs[0]) if runs else _NOTHING
+        return cell
 
 
 def promised(run: Run) -> Spans:
