@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.engines.llamacpp.run import run_llamacpp
+from bench.engines.llamacpp.measuring import run_llamacpp
 from bench.suite import bench_card
 from fitcheck.records import store
 from fitcheck.records.schema import LlmRecord

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 from fitcheck.pages import feed, view
 from fitcheck.pages.formats import write
-from fitcheck.pages.inputs import Inputs, digest, digest_json
-from fitcheck.pages.plan import LIST_SCHEMA, Page, page_of, plain_preview
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, page_of, plain_preview
 from fitcheck.pages.view import Crumb
 from fitcheck.units import format_timestamp
 

@@ -8,22 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from fitcheck.records.regressions import report
+from fitcheck.records.regressions import regression_report
 from fitcheck.records.regressions.comparison import compare
 from fitcheck.records.regressions.history import Track, tracks
 from fitcheck.records.regressions.intake import take_documents
-from fitcheck.records.regressions.judgement import Judgement, Limits
-from fitcheck.records.regressions.kept import Kept
+from fitcheck.records.regressions.judgement import Limits, SeriesJudgement
+from fitcheck.records.regressions.kept import KeptDecisions
 from fitcheck.records.regressions.noise import Noise
-from fitcheck.records.regressions.runs import Run, by_series, run_of
-from fitcheck.records.regressions.series import Series
 from fitcheck.records.regressions.statistics import require
+from fitcheck.records.regressions.tracked_runs import TrackedRun, by_series, run_of
+from fitcheck.records.regressions.tracked_series import Series
 from fitcheck.verdict.promise import Promises
 
 DAY = 86_400
 
 
-def history_document(documents: Sequence[Mapping[str, Any]], kept: Kept) -> dict[str, Any]:
+def history_document(documents: Sequence[Mapping[str, Any]], kept: KeptDecisions) -> dict[str, Any]:
     """The histories of the series that have more than one run, as JSON values: ``series`` (the latest change first),
     ``entries`` of the feed, ``notes``, and how many series have one run. Acknowledgements count as of the day of the
     newest record. Raises InputError without the libraries that this needs."""
@@ -36,7 +36,7 @@ def history_document(documents: Sequence[Mapping[str, Any]], kept: Kept) -> dict
         require()
     noise, expectation = Noise(runs), Promises(taken.records)
     found = [_settled(track, kept, newest) for track in tracks(chosen, noise, Limits(), expectation)]
-    page = report.page_document(found, taken.notes)
+    page = regression_report.page_document(found, taken.notes)
     against = {one.id: kept.settle(_against_pins(several[one], kept, noise), _day(newest)) for one in several}
     return {
         "notes": page["notes"],
@@ -56,7 +56,7 @@ def _ordered(found: Sequence[Track]) -> list[Series]:
     return sorted(dict.fromkeys(track.series for track in found), key=key)
 
 
-def _settled(track: Track, kept: Kept, newest: int) -> Track:
+def _settled(track: Track, kept: KeptDecisions, newest: int) -> Track:
     settled = kept.settle([one for _, one in track.changes], _day(newest))
     return replace(track, changes=tuple((cut, one) for (cut, _), one in zip(track.changes, settled, strict=True)))
 
@@ -65,7 +65,7 @@ def _day(created: int) -> datetime.date:
     return datetime.datetime.fromtimestamp(created, datetime.UTC).date()
 
 
-def _against_pins(runs: Sequence[Run], kept: Kept, noise: Noise) -> list[Judgement]:
+def _against_pins(runs: Sequence[TrackedRun], kept: KeptDecisions, noise: Noise) -> list[SeriesJudgement]:
     """The newest versions against the pinned baseline; nothing where none is pinned or nothing else was measured."""
     names = tuple(name for pin in kept.of(runs[0].series)[0] for name in pin.records)
     pinned = [run for run in runs if names and run.id.startswith(names)]
@@ -76,7 +76,11 @@ def _against_pins(runs: Sequence[Run], kept: Kept, noise: Noise) -> list[Judgeme
 
 
 def _series(
-    series: Series, listed: Iterable[dict[str, Any]], runs: Sequence[Run], kept: Kept, against: Sequence[Judgement]
+    series: Series,
+    listed: Iterable[dict[str, Any]],
+    runs: Sequence[TrackedRun],
+    kept: KeptDecisions,
+    against: Sequence[SeriesJudgement],
 ) -> dict[str, Any]:
     pins, notes = kept.of(series)
     mine = [{name: value for name, value in one.items() if name != "series"} for one in _of(series, listed)]
@@ -90,7 +94,7 @@ def _series(
         "tracks": mine,
         "pinned": [asdict(pin) for pin in pins],
         "acknowledged": [asdict(note) | {"until": note.until and note.until.isoformat()} for note in notes],
-        "against_pinned": [report.judgement_document(one) for one in report.ordered(against)],
+        "against_pinned": [regression_report.judgement_document(one) for one in regression_report.ordered(against)],
     }
 
 

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from fitcheck.errors import FitcheckError
-from fitcheck.records.evidence import build
 from fitcheck.records.regressions.metrics import measured
-from fitcheck.records.regressions.runs import Promise
+from fitcheck.records.regressions.tracked_runs import Promise
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import build
 from fitcheck.records.schema import AnyRecord
 from fitcheck.records.store import document_of
 from fitcheck.runtimes import registry

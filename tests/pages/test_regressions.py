@@ -18,11 +18,11 @@ from fitcheck.errors import RecordError
 from fitcheck.pages import build, view
 from fitcheck.pages.charts.trend import MOST_POINTS, trend
 from fitcheck.pages.formats import resolve, write
-from fitcheck.pages.inputs import Inputs, gather
 from fitcheck.pages.regressions import latest, pictures
 from fitcheck.pages.serve import server_for
+from fitcheck.pages.site_inputs import Inputs, gather
 from fitcheck.records import store
-from fitcheck.records.schema import Memory, ModelRef, PassRecord, Runtime, Sample
+from fitcheck.records.schema import Memory, ModelRef, PassRecord, RuntimeUsed, Sample
 
 from .conftest import Site
 from .records import GIB, hostile, link, passed
@@ -49,7 +49,7 @@ reason = "exact attention is worth it"
 def run(revision: str, seconds: float, day: int, allocated: float = 3.21) -> PassRecord:
     changed: dict[str, Any] = {
         "created": 1_780_000_000 + day * DAY,
-        "runtime": Runtime(name="sensenova", revision=revision, mode="balanced", policy="upstream"),
+        "runtime": RuntimeUsed(name="sensenova", revision=revision, mode="balanced", policy="upstream"),
         "model": ModelRef(slug="sensenova-u1-8b-mot", tier="Q4_K_S", weights="real", tensor_digest="ab" * 32),
         "samples": (Sample(total=seconds), Sample(total=seconds * 1.005)),
         "memory": Memory(allocated=int(allocated * GIB)),

@@ -13,11 +13,11 @@ from fitcheck.records import schema
 from fitcheck.records.importers.common import Given
 from fitcheck.records.regressions.comparison import compare
 from fitcheck.records.regressions.history import tracks
-from fitcheck.records.regressions.judgement import Verdict
+from fitcheck.records.regressions.judgement import SeriesVerdict
 from fitcheck.records.regressions.metrics import measured
 from fitcheck.records.regressions.noise import Noise
-from fitcheck.records.regressions.report import row
-from fitcheck.records.regressions.runs import Promise, run_of
+from fitcheck.records.regressions.regression_report import row
+from fitcheck.records.regressions.tracked_runs import Promise, run_of
 from fitcheck.runtimes.llamacpp import llama_bench
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.promise import Promises
@@ -66,7 +66,7 @@ def test_the_expected_and_the_measured_change_stand_side_by_side() -> None:
     old = [run_of(published("balanced", "v0", 61.352 * jitter)) for jitter in (1.0, 1.01, 0.99)]
     new = [run_of(published("balanced", "pr241", 31.456 * jitter, day=-90)) for jitter in (1.0, 1.01, 0.99)]
     (one,) = [one for one in compare(old, new, Noise(old, new), expectation=Promises()) if one.metric.name == "seconds"]
-    assert one.verdict is Verdict.IMPROVEMENT
+    assert one.verdict is SeriesVerdict.IMPROVEMENT
     assert one.expected is not None
     assert one.ratio == pytest.approx(one.expected.ratio, rel=0.05)
     assert "expected: 29 s to 37 s, a change of -50.0 %" in row(one)[-1]
@@ -76,14 +76,14 @@ def test_an_unclear_comparison_is_decided_by_a_missed_promise_and_only_then() ->
     old, new = ([run_of(published("balanced", "pr241", s, day=d))] for s, d in ((31.0, -100), (42.0, -90)))
     plain = compare(old, new, Noise(old, new))
     held = compare(old, new, Noise(old, new), expectation=Promises())
-    assert [one.verdict for one in plain if one.metric.name == "seconds"] == [Verdict.UNCLEAR]
+    assert [one.verdict for one in plain if one.metric.name == "seconds"] == [SeriesVerdict.UNCLEAR]
     (one,) = [one for one in held if one.metric.name == "seconds"]
-    assert one.verdict is Verdict.REGRESSION
+    assert one.verdict is SeriesVerdict.REGRESSION
     assert one.reason.startswith("cannot be told from the baseline, but worse than what is expected")
     # a baseline that missed it as well says nothing of the new version
     old = [run_of(published("balanced", "pr241", 41.0))]
     (one,) = [one for one in compare(old, new, Noise(old, new), expectation=Promises()) if one.metric.name == "seconds"]
-    assert one.verdict is Verdict.UNCLEAR
+    assert one.verdict is SeriesVerdict.UNCLEAR
     assert any("worse than what is expected" in note for note in one.notes)
 
 
@@ -122,7 +122,7 @@ def a_pipeline(revision: str, **memory_values: Any) -> schema.PassRecord:
     return a_record(
         1.0,
         model=schema.ModelRef(slug="sdxl", tier="fp16", weights="synthetic"),
-        runtime=schema.Runtime(name="diffusers", revision=revision, mode="none"),
+        runtime=schema.RuntimeUsed(name="diffusers", revision=revision, mode="none"),
         workload=schema.WorkloadSizes(task="t2i", width=1024, height=1024, steps=4, cfg=5.0),
         memory=memory(**memory_values),
     )
@@ -140,7 +140,7 @@ def test_what_this_release_does_not_know_is_not_expected() -> None:
     for record in (
         a_record(1.0, model=a_model(slug="nobodys-model")),
         a_record(1.0, revision="pr999"),
-        a_record(1.0, runtime=schema.Runtime(name="other-program")),
+        a_record(1.0, runtime=schema.RuntimeUsed(name="other-program")),
         a_record(1.0, card=None),
         a_record(1.0, workload=schema.WorkloadSizes(task="t2i")),
         a_record(1.0, outcome=schema.Outcome(result="oom-gpu")),

@@ -14,7 +14,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
-from fitcheck.records.regressions.kept import Kept, read_kept
+from fitcheck.records.regressions.kept import KeptDecisions, read_kept
 from fitcheck.verdict.accuracy import AccuracyRow, published_rows, recorded_rows
 
 DEFAULT_BASE_URL = "https://fitcheck.example/"
@@ -52,7 +52,7 @@ class Inputs:
     engine: str
     pages: str
     left_out: tuple[str, ...] = field(default=(), compare=False)
-    kept: Kept = field(default_factory=Kept)
+    kept: KeptDecisions = field(default_factory=KeptDecisions)
     _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
 
     def records_of(self, card: str, model: str | None = None) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def gather(
         engine=digest(_sources(_ENGINE)),
         pages=digest(_sources(_PAGES)),
         left_out=left_out,
-        kept=Kept() if kept is None else read_kept(kept),
+        kept=KeptDecisions() if kept is None else read_kept(kept),
     )
 
 
