@@ -17,8 +17,8 @@ from fitcheck.records.regressions.statistics import Scale, median_variance
 SURE = 0.97
 # errors that the ends' levels are apart before the search begins
 APART = 4.0
-# how much nearer to even odds a revision has to be that was not measured yet, or one that was is measured again: a choice,
-# anything from 0.1 to 0.3 finds as often
+# how much nearer to even odds a new revision has to be, or one that was measured is measured again: a choice, anything
+# from 0.1 to 0.3 finds as often
 NEW = 0.2
 
 
