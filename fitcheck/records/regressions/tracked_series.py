@@ -53,7 +53,8 @@ class Series:
     @property
     def placement(self) -> str:
         """The program and how it places weights: what decides whether its memory is the same in each run."""
-        return " ".join(self.get(name) or "-" for name in ("runtime", "runtime.mode", "runtime.policy"))
+        named = [self.get(name) or "-" for name in ("runtime", "runtime.mode", "runtime.policy", "cards")]
+        return " ".join([*named, *(f"{name}={value}" for name, value in self.parts if name.startswith("settings."))])
 
     @property
     def title(self) -> str:
@@ -94,6 +95,9 @@ def _ask(record: AnyRecord) -> Iterable[tuple[str, str]]:
     if isinstance(record, LlmRecord):
         stated = record.settings.model_dump()
         yield from _named("settings", {name: one for name, one in stated.items() if _USUAL_SETTINGS.get(name) != one})
+        # what the longest test fills decides how much is reserved
+        longest = max((rate.depth + rate.prompt_tokens + rate.new_tokens for rate in record.rates or ()), default=0)
+        yield from _named("tests", {"longest": longest or None})
     protocol = record.protocol
     for name, cap in (("cap", protocol.cap), ("host_cap", protocol.host_cap)):
         if cap is not None:
