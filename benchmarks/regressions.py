@@ -326,12 +326,14 @@ def scale(series: int, length: int) -> dict[str, Any]:
     with ProcessPoolExecutor(2) as pool:
         shares = list(pool.map(_histories, [(seed, series // 8, length) for seed in range(8)]))
     seconds = time.perf_counter() - start
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = max(share["peak"] for share in shares) * 2 + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found, stepped = sum(share["found"] for share in shares), sum(share["stepped"] for share in shares)
     return {
         "series": 8 * (series // 8),
         "points": length,
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
         "peak_bytes": peak,
         "steps found": found / stepped,
         "false": sum(share["false"] for share in shares) / (8 * (series // 8) - stepped),

@@ -305,9 +305,14 @@ class Runtime(Protocol):
             found["seconds"] = duration.seconds
         if run.cards == 1 and ask.machine.gpus:
             memory = footprint.cards[ask.gpu]
-            found |= {"allocated": memory.allocated, "reserved": memory.reserved, "process": memory.card}
+            for name, span in (
+                ("allocated", memory.allocated),
+                ("reserved", memory.reserved),
+                ("process", memory.card),
+            ):
+                found[name] = _as_floats(span)
         if self.host_bytes(run) is not None:
-            found["rss"] = footprint.host.total
+            found["rss"] = _as_floats(footprint.host.total)
         return found
 
     def stated(self, ask: Ask) -> Settings:
@@ -330,3 +335,7 @@ class Runtime(Protocol):
     def figures(self) -> Iterable[Figure]:
         """Others' exact figures beside this runtime's own."""
         return ()
+
+
+def _as_floats(span: Interval[int]) -> Interval[float]:
+    return Interval(float(span.low), float(span.best), float(span.high))
