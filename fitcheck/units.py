@@ -143,6 +143,11 @@ def format_percent(share: float, digits: int = 1, *, signed: bool = False) -> st
     return f"{share:{'+' if signed else ''}.{digits}%}"
 
 
+def format_change(ratio: float) -> str:
+    """A ratio as a signed change, ``"+4.2 %"``, from a doubling on as ``"2.10x"``."""
+    return f"{ratio:.2f}x" if ratio >= 2 else f"{100 * (ratio - 1):+.1f} %"
+
+
 def format_date(seconds: float) -> str:
     """Unix seconds as a UTC day, ``"2026-11-22"``."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from fitcheck.records.regressions.kept import KeptDecisions
     from fitcheck.records.regressions.tracked_runs import Expectation, TrackedRun
 
-# What the estimator says a record's metric should be; nothing yet.
-EXPECTATION: Expectation | None = None
-
 Text = str | None
 From = Annotated[
     list[Path] | None,
@@ -101,7 +98,7 @@ def watch(
     limits, notes, pins = _limits(effect, least), _Notes(), _kept(kept)
     fresh = _take(list(new), across, flagged, notes)
     ids = {run.id for run in fresh}
-    known = [run for run in _take([against], across, flagged, notes) if run.id not in ids]
+    known = [run for run in _baseline(against, across, flagged, notes) if run.id not in ids]
     old = [run for runs in _latest(pins.baseline(known), pins) for run in runs]
     used = {run.id for run in old}
     _judge(
@@ -116,6 +113,15 @@ def watch(
         summary,
         show_all,
     )
+
+
+def _baseline(folder: Path, across: str, flagged: bool, notes: _Notes) -> list[TrackedRun]:
+    from fitcheck.records import store
+
+    if folder.is_dir() and next(iter(store.record_files(folder)), None) is None:
+        notes.say([f"{folder} holds no record yet: only what the estimator expects was compared with."])
+        return []
+    return _take([folder], across, flagged, notes)
 
 
 def history(
@@ -146,7 +152,7 @@ def history(
     chosen = _select(everything, asked) if asked else everything
     found = [
         track
-        for track in tracks(chosen, Noise(everything), _limits(effect, least), EXPECTATION)
+        for track in tracks(chosen, Noise(everything), _limits(effect, least), _expectation(everything))
         if metric is None or track.metric.name == metric
     ]
     if not found:
@@ -302,7 +308,7 @@ def _judge(
     from fitcheck.records.regressions.comparison import compare as judge
     from fitcheck.records.regressions.noise import Noise
 
-    found = judge(pins.baseline(old), new, Noise(old, new, others), limits, EXPECTATION)
+    found = judge(pins.baseline(old), new, Noise(old, new, others), limits, _expectation([*old, *others]))
     found = pins.settle(found, datetime.datetime.now(datetime.UTC).date())
     if summary is not None:
         with summary.open("a", encoding="utf-8") as file:
@@ -315,6 +321,13 @@ def _judge(
         _print_table(found, notes, show_all)
     if any(one.alarm for one in found):
         raise typer.Exit(1)
+
+
+def _expectation(beside: Sequence[TrackedRun]) -> Expectation:
+    """What the estimator says, and how often it was right on the runs beside."""
+    from fitcheck.verdict.promise import Promises
+
+    return Promises(run.record for run in beside)
 
 
 def _print_table(found: Sequence[SeriesJudgement], notes: Sequence[str], show_all: bool) -> None:

@@ -158,7 +158,8 @@ def _measure(revision: str, command: Sequence[str], metric: str, timeout: float)
 
 def print_outcome(outcome: BisectOutcome, as_json: bool) -> None:
     """The first bad revision, the change and its probability on standard output; what was skipped on standard error."""
-    from fitcheck.records.regressions.regression_report import amount, percent
+    from fitcheck.records.regressions.metrics import amount
+    from fitcheck.records.regressions.regression_report import percent
 
     ratio = outcome.after / outcome.before
     if as_json:

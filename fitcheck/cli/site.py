@@ -30,6 +30,10 @@ def build(
         Optional[str],  # noqa: UP045 - typer reads this annotation at run time
         typer.Option(help="published, or names separated by commas; by default those the folder holds."),
     ] = None,
+    kept: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option(help="Pinned baselines and acknowledged changes; regressions.toml here by default."),
+    ] = None,
     base_url: Annotated[
         Optional[str],  # noqa: UP045 - typer reads this annotation at run time
         typer.Option(help="Where the site will stand; used in canonical links, previews and the feed."),
@@ -46,12 +50,14 @@ def build(
     try:
         from fitcheck.pages import build as builder
         from fitcheck.pages.site_inputs import DEFAULT_BASE_URL, PUBLISHED, gather
+        from fitcheck.records.regressions.kept import NAME as KEPT
     except ImportError as error:
         raise MissingExtraError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
     if results is not None and not results.is_dir():
         raise RecordError(f"--results: {results} is not a folder.")
     address = base_url or builder.base_url_of(out) or DEFAULT_BASE_URL
-    inputs = gather(results or Path("results"), cards, address, models or builder.models_of(out) or PUBLISHED)
+    pins = kept or (Path(KEPT) if Path(KEPT).is_file() else None)
+    inputs = gather(results or Path("results"), cards, address, models or builder.models_of(out) or PUBLISHED, pins)
     for reason in inputs.left_out[:20]:
         print(f"left out: {one_line(reason)}", file=sys.stderr)
     if len(inputs.left_out) > 20:

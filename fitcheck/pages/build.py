@@ -22,7 +22,7 @@ from typing import Any
 from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
-from fitcheck.pages import feed, site_plan
+from fitcheck.pages import feed, regressions, site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page, texts_of
 from fitcheck.pages.document import check_document, summary, way_out
@@ -147,7 +147,10 @@ def _assemble(
 ) -> tuple[bytes, dict[str, str]]:
     """Every file of the site goes to ``keep`` unless ``old`` has it; returns the manifest and sha256 by path."""
     entries = _documents(inputs, old, outcome, jobs)
-    pages = list(_pages(inputs, entries, old))
+    history_key, twin = regressions.key_of(inputs), f"{regressions.ADDRESS}index.json"
+    same = old.manifest.get("histories") == history_key and old.intact(twin)
+    histories = regressions.histories(inputs, old.root / twin if same else None)
+    pages = [*_pages(inputs, entries, old), *regressions.regression_pages(inputs, histories)]
     outcome.pages = len(pages)
     files: dict[str, str] = {}
     changed = []
@@ -161,13 +164,14 @@ def _assemble(
         for path, content in made.items():
             files[path] = hashlib.sha256(content).hexdigest()
             keep(path, content)
-    for path, content in _singles(inputs, pages):
+    for path, content in _singles(inputs, pages, histories):
         files[path] = hashlib.sha256(content).hexdigest()
         if not old.intact(path) or old.files[path] != files[path]:
             keep(path, content)
     manifest = {
         "schema": SCHEMA,
         "base_url": inputs.base_url,
+        "histories": history_key,
         "models": ",".join(model.slug for model in inputs.models),
         "pages": {page.address: {"key": page.key} for page in pages},
         "checks": {
@@ -234,10 +238,13 @@ def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]],
     yield from site_plan.other_pages(inputs)
 
 
-def _singles(inputs: Inputs, pages: Iterable[site_plan.Page]) -> Iterator[tuple[str, bytes]]:
+def _singles(
+    inputs: Inputs, pages: Iterable[site_plan.Page], histories: Mapping[str, Any]
+) -> Iterator[tuple[str, bytes]]:
     for name in STATIC:
         yield f"static/{name}", static(name).encode()
     yield "results/feed.xml", feed.atom(inputs)
+    yield f"{regressions.ADDRESS}feed.xml", regressions.atom(inputs, histories)
     yield "sitemap.xml", feed.sitemap(inputs.base_url, [page.address for page in pages])
 
 

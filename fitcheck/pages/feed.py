@@ -19,23 +19,35 @@ def atom(inputs: Inputs) -> bytes:
     root = ElementTree.Element("feed", xmlns=ATOM)
     records = newest_first(inputs.records)[:MOST_ENTRIES]
     here = f"{inputs.base_url}results/"
-    _add(root, "title", "fitcheck: new results")
+    updated = format_timestamp(records[0]["created"]) if records else f"{_newest_fact(inputs)}T00:00:00Z"
+    head(root, "fitcheck: new results", here, updated)
+    for record in records:
+        facts = view.record_facts(record)
+        link = f"{here}{record['id']}/"
+        what = facts["model"] or facts["runtime"] or "link rates"
+        title = view.visible(f"{what} on {facts['card_name'] or 'CPU'}: {facts['outcome']}")
+        entry(root, title, link, link, format_timestamp(record["created"]), view.visible(result_words(facts)))
+    return encoded(root)
+
+
+def head(root: ElementTree.Element, title: str, here: str, updated: str) -> None:
+    """What a feed says of itself; it stands at ``feed.xml`` under the address ``here``."""
+    _add(root, "title", title)
     _add(root, "id", here)
     ElementTree.SubElement(root, "link", rel="self", href=f"{here}feed.xml")
     ElementTree.SubElement(root, "link", rel="alternate", href=here)
-    _add(root, "updated", format_timestamp(records[0]["created"]) if records else f"{_newest_fact(inputs)}T00:00:00Z")
+    _add(root, "updated", updated)
     _add(ElementTree.SubElement(root, "author"), "name", "fitcheck contributors")
-    for record in records:
-        facts = view.record_facts(record)
-        entry = ElementTree.SubElement(root, "entry")
-        link = f"{here}{record['id']}/"
-        what = facts["model"] or facts["runtime"] or "link rates"
-        _add(entry, "title", view.visible(f"{what} on {facts['card_name'] or 'CPU'}: {facts['outcome']}"))
-        _add(entry, "id", link)
-        ElementTree.SubElement(entry, "link", rel="alternate", href=link)
-        _add(entry, "updated", format_timestamp(record["created"]))
-        _add(entry, "summary", view.visible(result_words(facts)))
-    return _bytes(root)
+
+
+def entry(root: ElementTree.Element, title: str, name: str, link: str, updated: str, summary: str) -> None:
+    """One entry; ``name`` is its id."""
+    added = ElementTree.SubElement(root, "entry")
+    _add(added, "title", title)
+    _add(added, "id", name)
+    ElementTree.SubElement(added, "link", rel="alternate", href=link)
+    _add(added, "updated", updated)
+    _add(added, "summary", summary)
 
 
 def _newest_fact(inputs: Inputs) -> str:
@@ -48,14 +60,15 @@ def sitemap(base_url: str, addresses: Sequence[str]) -> bytes:
     root = ElementTree.Element("urlset", xmlns="http://www.sitemaps.org/schemas/sitemap/0.9")
     for address in sorted(addresses):
         _add(ElementTree.SubElement(root, "url"), "loc", base_url + address)
-    return _bytes(root)
+    return encoded(root)
 
 
 def _add(parent: ElementTree.Element, name: str, text: str) -> None:
     ElementTree.SubElement(parent, name).text = text
 
 
-def _bytes(root: ElementTree.Element) -> bytes:
+def encoded(root: ElementTree.Element) -> bytes:
+    """The document's bytes, indented."""
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'.encode()

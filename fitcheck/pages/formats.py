@@ -40,7 +40,15 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "watts": lambda value: f"{value:g} W",
     "capability": lambda value: ".".join(map(str, value)),
     "quantity": lambda value: f"{value:.2f}",
+    "amount": lambda value: f"{value:.4g}",
+    "change": units.format_change,
 }
+_KINDS = {"s": "seconds", "bytes": "gib2"}
+
+
+def kind_of(unit: str) -> str:
+    """The format of a metric by its unit; ``amount`` for one whose unit is written behind it."""
+    return _KINDS.get(unit, "amount")
 
 
 def write(value: Any, name: str) -> str:

@@ -13,9 +13,9 @@ import jinja2
 from markupsafe import Markup, escape
 
 from fitcheck.pages import view, words
-from fitcheck.pages.charts import memory
+from fitcheck.pages.charts import memory, trend
 from fitcheck.pages.charts.gauge import gauge
-from fitcheck.pages.formats import raw, resolve, write
+from fitcheck.pages.formats import kind_of, raw, resolve, write
 
 LONGEST_TEXT = 600
 
@@ -67,6 +67,10 @@ def environment() -> jinja2.Environment:
         gauge=gauge,
         memory_panel=memory.panel,
         memory_scale=memory.scale_of,
+        trend=trend.trend,
+        most_points=trend.MOST_POINTS,
+        anchor=view.anchor,
+        kind_of=kind_of,
         write=write,
         foreign=foreign,
     )

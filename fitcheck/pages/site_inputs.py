@@ -14,6 +14,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
+from fitcheck.records.regressions.kept import KeptDecisions, read_kept
 from fitcheck.verdict.accuracy import AccuracyRow, published_rows, recorded_rows
 
 DEFAULT_BASE_URL = "https://fitcheck.example/"
@@ -41,7 +42,7 @@ _KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
 @dataclass(frozen=True)
 class Inputs:
     """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash. ``left_out`` says of each file
-    under the results why it is not on the site."""
+    under the results why it is not on the site; ``kept`` are pinned baselines and acknowledged changes."""
 
     models: tuple[Model, ...]
     cards: tuple[Card, ...]
@@ -51,6 +52,7 @@ class Inputs:
     engine: str
     pages: str
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    kept: KeptDecisions = field(default_factory=KeptDecisions)
     _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
 
     def records_of(self, card: str, model: str | None = None) -> list[dict[str, Any]]:
@@ -80,13 +82,18 @@ def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def gather(
-    results: Path | None, cards: str = "common", base_url: str = DEFAULT_BASE_URL, models: str = PUBLISHED
+    results: Path | None,
+    cards: str = "common",
+    base_url: str = DEFAULT_BASE_URL,
+    models: str = PUBLISHED,
+    kept: Path | None = None,
 ) -> Inputs:
     """Read everything. ``models`` is ``published`` (those whose tiers are files one by one) or names with commas,
     ``published`` among them. ``cards`` is ``common``, ``all``, a number (so many of the largest), or names with commas.
+    ``kept`` is a file of pinned baselines and acknowledged changes.
 
-    Records that ``fitcheck validate`` rejects are left out, each alone. Raises InputError for unknown cards and an
-    address that is none.
+    Records that ``fitcheck validate`` rejects are left out, each alone. Raises InputError for unknown cards, an
+    address that is none and a file of pins that cannot be used.
     """
     if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
         raise OptionError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
@@ -100,6 +107,7 @@ def gather(
         engine=digest(_sources(_ENGINE)),
         pages=digest(_sources(_PAGES)),
         left_out=left_out,
+        kept=KeptDecisions() if kept is None else read_kept(kept),
     )
 
 

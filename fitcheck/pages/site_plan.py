@@ -52,14 +52,16 @@ class Page:
         return tuple(f"{self.address}{name}" for name in ("index.html", "index.json", "share.png"))
 
 
-def _page(inputs: Inputs, address: str, template: str, title: str, description: str, **rest: Any) -> Page:
+def page_of(inputs: Inputs, address: str, template: str, title: str, description: str, **rest: Any) -> Page:
+    """A page with its key; ``rest`` are the fields of ``Page``."""
     document = rest["document"]
     extra = digest_json([rest.get("preview"), rest.get("values", {})])
     key = digest([inputs.pages, inputs.base_url, title, description, digest_json(document), extra])
     return Page(address, template, title, description, key=key, **rest)
 
 
-def _plain(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
+def plain_preview(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
+    """A link preview without a verdict."""
     return {"eyebrow": eyebrow, "title": title, "word": None, "verdict": None, "lines": lines}
 
 
@@ -93,14 +95,14 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
         "rows": list(rows),
     }
     fits = f"{counts['fits']} of {len(rows)} cards fit"
-    return _page(
+    return page_of(
         inputs,
         f"check/{model.slug}/",
         "model.html",
         f"{model.name}: which cards run it, in which files, how fast",
         f"{fits}. Card memory, system memory, seconds an image and launch price of {len(rows)} cards, with evidence.",
         document=document,
-        preview=_plain(
+        preview=plain_preview(
             "Which cards run it?", model.name, fits, "card memory, system memory, time and price side by side"
         ),
         section="check/",
@@ -138,14 +140,16 @@ def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
         rows[model.slug, card.slug] for card in inputs.cards if card.slug in POPULAR for model in inputs.models[:1]
     ] or [rows[inputs.models[0].slug, card.slug] for card in inputs.cards[:6]]
     home = {"schema": LIST_SCHEMA, "address": "", "models": models, "cards": len(inputs.cards), "popular": popular}
-    yield _page(
+    yield page_of(
         inputs,
         "",
         "home.html",
         "fitcheck: will this model run on this card?",
         "Which files, which offload mode, how fast, and how we know: from real tensors, checked against measurements.",
         document=home,
-        preview=_plain("fitcheck", "Will it run on this card?", "Which files, which mode, how fast, how we know."),
+        preview=plain_preview(
+            "fitcheck", "Will it run on this card?", "Which files, which mode, how fast, how we know."
+        ),
     )
     table = [
         {
@@ -158,7 +162,7 @@ def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
         for card in inputs.cards
     ]
     vendors = sorted({card.vendor for card in inputs.cards})
-    yield _page(
+    yield page_of(
         inputs,
         "check/",
         "models.html",
@@ -172,7 +176,7 @@ def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
             "models": models,
             "rows": table,
         },
-        preview=_plain("fitcheck", "Every model on every card", f"{len(models)} models × {len(table)} cards"),
+        preview=plain_preview("fitcheck", "Every model on every card", f"{len(models)} models × {len(table)} cards"),
         section="check/",
     )
     facts = [
@@ -183,14 +187,14 @@ def list_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
         }
         for card in inputs.cards
     ]
-    yield _page(
+    yield page_of(
         inputs,
         "cards/",
         "cards.html",
         "Cards: memory, bandwidth, matrix rate, launch price and what runs on each",
         f"{len(facts)} cards with sourced figures and the models that fit on them.",
         document={"schema": LIST_SCHEMA, "address": "cards/", "vendors": vendors, "rows": facts},
-        preview=_plain("fitcheck", "Cards", f"{len(facts)} cards and what runs on each"),
+        preview=plain_preview("fitcheck", "Cards", f"{len(facts)} cards and what runs on each"),
         section="cards/",
     )
 
@@ -210,14 +214,16 @@ def card_pages(inputs: Inputs, rows: Mapping[tuple[str, str], Mapping[str, Any]]
             "rows": own,
             "records": [view.record_facts(record) for record in inputs.records_of(card.slug)],
         }
-        yield _page(
+        yield page_of(
             inputs,
             f"cards/{card.slug}/",
             "card.html",
             f"{card.name}: which image models run on {size}",
             f"{card.name}, {size}: {runs}. Memory, time and evidence of each model.",
             document=document,
-            preview=_plain(f"{card.vendor} · {size}", card.name, *(f"{r['model_name']}: {r['verdict']}" for r in own)),
+            preview=plain_preview(
+                f"{card.vendor} · {size}", card.name, *(f"{r['model_name']}: {r['verdict']}" for r in own)
+            ),
             section="cards/",
             crumbs=(Crumb("Cards", "cards/"), Crumb(card.name, None)),
         )
@@ -229,7 +235,7 @@ def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
         facts = view.record_facts(record)
         about = f"check/{facts['model']}/{facts['card']}/"
         what = f"{facts['model'] or facts['runtime'] or 'link rates'} on {facts['card_name'] or 'CPU'}"
-        yield _page(
+        yield page_of(
             inputs,
             f"results/{record['id']}/",
             "result.html",
@@ -241,7 +247,7 @@ def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
                 "records": [record],
                 "pages": [about if about in addresses else None],
             },
-            preview=_plain("Measured", what[:80], facts["outcome"], write(facts["seconds"], "seconds")),
+            preview=plain_preview("Measured", what[:80], facts["outcome"], write(facts["seconds"], "seconds")),
             section="results/",
             crumbs=(Crumb("Results", "results/"), Crumb(record["id"][:10], None)),
         )
@@ -250,14 +256,14 @@ def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
 def other_pages(inputs: Inputs) -> Iterator[Page]:
     """The pages that stand once: results, accuracy, method and contribute."""
     records = newest_first(inputs.records)
-    yield _page(
+    yield page_of(
         inputs,
         "results/",
         "results.html",
         "Results: measurements that people sent",
         f"{len(records)} accepted measurements of models on cards, each with what is needed to repeat it.",
         document={"schema": LIST_SCHEMA, "address": "results/", "records": [view.record_facts(one) for one in records]},
-        preview=_plain("fitcheck", "Results", f"{len(records)} accepted measurements"),
+        preview=plain_preview("fitcheck", "Results", f"{len(records)} accepted measurements"),
         section="results/",
     )
     summaries = summarize(inputs.accuracy)
@@ -267,7 +273,7 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
         for one in tested
     ]
     best = ", ".join(f"{one.quantity} ({one.origin}) within {write(one.worst, 'percent')}" for one in tested)
-    yield _page(
+    yield page_of(
         inputs,
         "accuracy/",
         "accuracy.html",
@@ -290,21 +296,21 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
             ],
             "rows": [accuracy_row(row) for row in inputs.accuracy],
         },
-        preview=_plain("fitcheck", "Predicted against measured", *errors),
+        preview=plain_preview("fitcheck", "Predicted against measured", *errors),
         section="accuracy/",
     )
-    yield _page(
+    yield page_of(
         inputs,
         "method/",
         "method.html",
         "Method: from a model’s tensors to a verdict",
         "How memory, time and the verdict are computed, what each word means, and how it is checked.",
         document={"schema": LIST_SCHEMA, "address": "method/", "sources": sources(), "modes": modes_of(inputs)},
-        preview=_plain("fitcheck", "Method", "from a model’s tensors to a verdict"),
+        preview=plain_preview("fitcheck", "Method", "from a model’s tensors to a verdict"),
         section="method/",
     )
     wanted = [{"slug": card.slug, "name": card.name} for card in inputs.cards if not inputs.records_of(card.slug)]
-    yield _page(
+    yield page_of(
         inputs,
         "contribute/",
         "contribute.html",
@@ -316,7 +322,7 @@ def other_pages(inputs: Inputs) -> Iterator[Page]:
             "wanted": wanted[:120],
             "example": _example(inputs.models[0]),
         },
-        preview=_plain("fitcheck", "Contribute a measurement", "measure, look, send"),
+        preview=plain_preview("fitcheck", "Contribute a measurement", "measure, look, send"),
         section="contribute/",
     )
 

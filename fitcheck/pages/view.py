@@ -266,3 +266,8 @@ def _written(name: str, value: Any) -> str:
         parts = [_written(name, inner) for inner in value[:_MOST_VALUES]]
         return "; ".join(parts) + (f" … {len(value)} in all" if len(value) > _MOST_VALUES else "")
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def anchor(metric: str) -> str:
+    """A metric's place on the page of its series."""
+    return re.sub(r"[^a-z0-9]+", "-", metric.lower()).strip("-") or "metric"

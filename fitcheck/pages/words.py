@@ -16,6 +16,15 @@ MEANINGS = {
     "no": "does not run like this",
     "unknown": "nobody has shown it either way; do not buy on it",
 }
+# the colour of a comparison's outcome, as a verdict's
+JUDGED = {
+    "regression": "no",
+    "explained": "tight",
+    "acknowledged": "tight",
+    "cannot tell": "unknown",
+    "improvement": "fits",
+    "unchanged": "fits",
+}
 EVIDENCE = {
     "estimated": "computed from the model's real tensor sizes; nobody has sent a measurement of this card yet",
     "calibrated": "computed, and corrected by measurements of other cells on this card or on its architecture",

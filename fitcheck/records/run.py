@@ -51,6 +51,12 @@ class TokenTest:
     depth: int
     rate: float
 
+    @property
+    def name(self) -> str:
+        """``tokens_per_second pp512``, ``tokens_per_second tg128 @4096``: what histories call it."""
+        parts = (f"pp{self.prompt}" if self.prompt else "", f"tg{self.new}" if self.new else "")
+        return f"tokens_per_second {'+'.join(filter(None, parts))}" + (f" @{self.depth}" if self.depth else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

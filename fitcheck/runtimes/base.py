@@ -21,6 +21,7 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import Floor, floor_of
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Observation, Timing, whole
+from fitcheck.units import Interval
 
 if TYPE_CHECKING:
     from fitcheck.records.run import Run
@@ -299,6 +300,26 @@ class Runtime(Protocol):
             if timing is not None:
                 yield Observation(WHOLE, timing, run.seconds)
 
+    def promises(self, run: Run, ask: Ask) -> Mapping[str, Interval[float]]:
+        """What a finished record of ``ask`` should hold where its version does what is known of it, without any record:
+        ``seconds``, bytes of ``allocated``, ``reserved``, the ``process`` on the card and ``rss`` on the host."""
+        footprint = self.footprint(ask)
+        found: dict[str, Interval[float]] = {}
+        duration = self.duration(ask, footprint)
+        if duration is not None and duration.seconds is not None:
+            found["seconds"] = duration.seconds
+        if run.cards == 1 and ask.machine.gpus:
+            memory = footprint.cards[ask.gpu]
+            for name, span in (
+                ("allocated", memory.allocated),
+                ("reserved", memory.reserved),
+                ("process", memory.card),
+            ):
+                found[name] = _as_floats(span)
+        if self.host_bytes(run) is not None:
+            found["rss"] = _as_floats(footprint.host.total)
+        return found
+
     def stated(self, ask: Ask) -> Settings:
         """The ``settings`` block of a record of ``ask``, from which ``ask_of`` reads it back; empty where the
         ``runtime`` block says it all."""
@@ -319,3 +340,7 @@ class Runtime(Protocol):
     def figures(self) -> Iterable[Figure]:
         """Others' exact figures beside this runtime's own."""
         return ()
+
+
+def _as_floats(span: Interval[int]) -> Interval[float]:
+    return Interval(float(span.low), float(span.best), float(span.high))

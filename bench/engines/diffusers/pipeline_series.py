@@ -57,8 +57,9 @@ class Planned:
     seconds: float
 
 
-def jobs(plan: list[dict[str, Any]], device: str, tiny: bool) -> list[Planned]:
-    """A process for every mode of every entry. Raises InputError for a cap that is none."""
+def jobs(plan: list[dict[str, Any]], device: str, tiny: bool, revision: str = REVISION) -> list[Planned]:
+    """A process for every mode of every entry, of diffusers' ``revision``, which has to be the installed one. Raises
+    InputError for a cap that is none."""
     found = []
     for entry in plan:
         works = [_workload(entry, size, tiny) for size in entry["sizes"]]
@@ -68,7 +69,7 @@ def jobs(plan: list[dict[str, Any]], device: str, tiny: bool) -> list[Planned]:
                                      sizes=tuple(works[1:]), caps=caps)  # fmt: skip
         for mode in entry["modes"]:
             settings = tuple(sorted((name, value) for name, value in entry.get("settings", {}).items()))
-            placement = Placement("diffusers", REVISION, mode, settings)
+            placement = Placement("diffusers", revision, mode, settings)
             job = Job(entry["model"], entry["tier"], placement, works[0], device, tiny=tiny)
             found.append(Planned(job, protocol, float(entry.get("seconds", 60))))
     return found
@@ -200,6 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", type=float, required=True, help="seconds for everything")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--revision", default=REVISION, help="the diffusers that is installed, where it is another one")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--from", dest="start", type=int, default=0, help="process to begin with, counted from 0")
     parser.add_argument("--only", default="", help="run cells whose label holds this text")
@@ -208,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     deadline = time.monotonic() + given.budget - MARGIN
     console = Console(stderr=True, width=240)
     given.out.mkdir(parents=True, exist_ok=True)
-    plan = jobs(json.loads(given.plan.read_text("utf-8")), given.device, given.tiny)
+    plan = jobs(json.loads(given.plan.read_text("utf-8")), given.device, given.tiny, given.revision)
     plan = [one for one in plan if given.only in label(one.job)]
     with folder_lock(given.out), bench_card(given.device, console) as card:
         series = PipelineSeries(given.out, console, card)

@@ -10,7 +10,7 @@ from statistics import median
 
 from fitcheck.records.regressions.explanations import explain
 from fitcheck.records.regressions.judgement import Expected, Limits, SeriesJudgement, SeriesVerdict, Side
-from fitcheck.records.regressions.metrics import Metric, MetricValues
+from fitcheck.records.regressions.metrics import Metric, MetricValues, amount
 from fitcheck.records.regressions.noise import Noise
 from fitcheck.records.regressions.statistics import RANK_LEVEL, Shift, false_discovery, rank_test, repeats_needed, shift
 from fitcheck.records.regressions.tracked_runs import Expectation, TrackedRun, by_series
@@ -38,7 +38,12 @@ def compare(
             found += judge_series(series, old[series], runs, noise, limits, expectation)
         else:
             found += _without_baseline(series, runs, list(old), noise, limits, expectation)
-    return settle(found, limits)
+    settled = settle(found, limits)
+    return (
+        settled
+        if expectation is None
+        else [_held(one, old.get(one.series, []), expectation, limits) for one in settled]
+    )
 
 
 def judge_series(
@@ -73,7 +78,7 @@ def judge(
     """One metric that all runs of both sides measured, before p values are adjusted."""
     found = (_exactly if metric.exact else _statistically)(series, metric, old, new, noise, limits)
     notes = (*found.notes, *_oddities(old, new))
-    return replace(found, notes=notes, expected=_expected(metric, old, new, expectation))
+    return replace(found, notes=notes, expected=expected_of(metric, old, new, expectation, limits))
 
 
 def settle(found: Sequence[SeriesJudgement], limits: Limits) -> list[SeriesJudgement]:
@@ -242,15 +247,38 @@ def _oddities(old: Sequence[TrackedRun], new: Sequence[TrackedRun]) -> Iterator[
         yield "the output is another one: the two sides do not compute the same"
 
 
-def _expected(
-    metric: Metric, old: Sequence[TrackedRun], new: Sequence[TrackedRun], expectation: Expectation | None
+def expected_of(
+    metric: Metric,
+    old: Sequence[TrackedRun],
+    new: Sequence[TrackedRun],
+    expectation: Expectation | None,
+    limits: Limits,
 ) -> Expected | None:
+    """What is expected of the newest of ``new``, beside what was of the newest of ``old``; None where nothing is."""
     after = None if expectation is None else expectation(new[-1].record, metric.name)
     if expectation is None or after is None:
         return None
     before = expectation(old[-1].record, metric.name) if old else None
-    ratio = after.best / before.best if before is not None and before.best > 0 else None
-    return Expected(after.low, after.best, after.high, ratio)
+    ratio = after.span.best / before.span.best if before is not None and before.span.best > 0 else None
+    missed = after.binding and after.missed(_side(metric, new).value, metric.higher, limits.effect)
+    return Expected(after.span.low, after.span.best, after.span.high, ratio, missed)
+
+
+def _held(
+    judgement: SeriesJudgement, old: Sequence[TrackedRun], expectation: Expectation, limits: Limits
+) -> SeriesJudgement:
+    """A version that missed what is expected of it, where the baseline is missing or too unclear to tell; a baseline
+    that missed it as well says that the expectation is wrong."""
+    expected, metric = judgement.expected, judgement.metric
+    if expected is None or not expected.missed:
+        return judgement
+    bound = expected.low if metric.higher else expected.high
+    missed = f"worse than what is expected of this version even at the pessimistic end ({amount(metric, bound)})"
+    before = expected_of(metric, [], known, expectation, limits) if (known := _with(old, metric)) else None
+    if judgement.verdict is SeriesVerdict.UNCLEAR and (before is None or not before.missed):
+        lacking = "cannot be told from the baseline" if known else "no baseline"
+        return replace(judgement, verdict=SeriesVerdict.REGRESSION, reason=f"{lacking}, but {missed}")
+    return replace(judgement, notes=(*judgement.notes, missed))
 
 
 def _without_baseline(
@@ -265,26 +293,14 @@ def _without_baseline(
     yield SeriesJudgement(series, EVERYTHING, SeriesVerdict.UNCLEAR, why, candidate=_runs(runs))
     for metric in _metrics(runs):
         new = _with(runs, metric)
-        expected = _expected(metric, [], new, expectation)
+        expected = expected_of(metric, [], new, expectation, limits)
         if expected is not None:
-            yield _promised(_unclear(series, metric, new, why), expected)
+            yield replace(_unclear(series, metric, new, why), expected=expected)
 
 
 def _runs(runs: Sequence[TrackedRun]) -> Side:
     times = [run.created for run in runs]
     return Side(len(runs), 0, 0.0, min(times), max(times), tuple(run.id for run in runs))
-
-
-def _promised(judgement: SeriesJudgement, expected: Expected) -> SeriesJudgement:
-    """Without a baseline, a run may still miss what the estimator says its release does."""
-    side, higher = judgement.candidate, judgement.metric.higher
-    value = side.value if side else expected.best
-    missed = value < expected.low if higher else value > expected.high
-    if not missed:
-        return replace(judgement, expected=expected)
-    bound = expected.low if higher else expected.high
-    reason = f"no baseline, but worse than what is expected of this version even at the pessimistic end ({bound:.4g})"
-    return replace(judgement, verdict=SeriesVerdict.REGRESSION, reason=reason, expected=expected)
 
 
 def _unclear(series: Series, metric: Metric, runs: Sequence[TrackedRun], reason: str) -> SeriesJudgement:

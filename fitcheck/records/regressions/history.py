@@ -16,8 +16,8 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
-from fitcheck.records.regressions.comparison import judge, settle
-from fitcheck.records.regressions.judgement import Limits, SeriesJudgement, SeriesVerdict
+from fitcheck.records.regressions.comparison import expected_of, judge, settle
+from fitcheck.records.regressions.judgement import Expected, Limits, SeriesJudgement, SeriesVerdict
 from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.noise import Noise
 from fitcheck.records.regressions.statistics import Scale
@@ -43,13 +43,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One metric of one series over time: its points, and a judgement at each index where it changed."""
+    """One metric of one series over time: its points, a judgement at each index where it changed, and what is expected
+    of its latest level."""
 
     series: Series
     metric: Metric
     points: tuple[Point, ...]
     changes: tuple[tuple[int, SeriesJudgement], ...]
     notes: tuple[str, ...] = ()
+    expected: Expected | None = None
 
 
 def tracks(
@@ -91,7 +93,9 @@ def _track(
     changes = []
     for start, cut, end in zip(bounds, bounds[1:], bounds[2:], strict=False):
         changes.append((cut, judge(series, metric, runs[start:cut], runs[cut:end], noise, limits, expectation)))
-    return Track(series, metric, points, tuple(changes), notes)
+    latest = bounds[-2]
+    expected = expected_of(metric, runs[:latest], runs[latest:], expectation, limits)
+    return Track(series, metric, points, tuple(changes), notes, expected)
 
 
 def _settled(found: Sequence[Track], limits: Limits) -> list[Track]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fitcheck.errors import InputError, OptionError, RecordError
 from fitcheck.records import store
@@ -58,15 +59,23 @@ class _Intake:
     seen: set[str] = field(default_factory=set)
     out: int = 0
 
-    def add(self, path: Path) -> None:
+    def read(self, path: Path) -> None:
         try:
-            parsed, findings = check_record(read_bounded(path), str(path), self.now)
+            content = read_bounded(path)
         except InputError as error:
             self.bad[str(path)] = str(error).removeprefix(f"{path}: ").rstrip(".")
             return
+        self.add(content, str(path))
+
+    def add(self, content: bytes, where: str) -> None:
+        try:
+            parsed, findings = check_record(content, where, self.now)
+        except InputError as error:
+            self.bad[where] = str(error).removeprefix(f"{where}: ").rstrip(".")
+            return
         rejected = [finding for finding in findings if finding.rank is Rank.REJECT]
         if parsed is None or rejected:
-            self.bad[str(path)] = rejected[0].message
+            self.bad[where] = rejected[0].message
             return
         measurement = store.document_id({k: v for k, v in parsed.document.items() if k not in _SAID})
         if measurement in self.seen:
@@ -109,13 +118,21 @@ def read_records(paths: Iterable[Path], now: float, flagged: bool = False) -> Ta
     given, intake = list(paths), _Intake(now, flagged)
     for path in given:
         for file in _files(path):
-            intake.add(file)
+            intake.read(file)
     taken = intake.finish()
     if not taken.records:
         names = ", ".join(str(path) for path in given) or "nothing"
         why = " ".join(taken.notes) or "There is no record file."
         raise RecordError(f"{names}: no record to work with. {why}")
     return taken
+
+
+def take_documents(documents: Iterable[Mapping[str, Any]], now: float, flagged: bool = False) -> Taken:
+    """The same for records that are JSON values already; with none that can be used it is empty."""
+    intake = _Intake(now, flagged)
+    for document in documents:
+        intake.add(store.canonical(dict(document)) + b"\n", str(document.get("id", ""))[:12] or "a record")
+    return intake.finish()
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -49,12 +49,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the estimator says of the newer side, and the ratio that it expects between the sides, if it knows both."""
+    """What the estimator says of the newer side, and the ratio that it expects between the sides, if it knows both.
+    ``missed``: the newer side is worse than even the pessimistic end, by more than the effect that matters."""
 
     low: float
     best: float
     high: float
     ratio: float | None
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,13 @@ class KeptDecisions:
             chosen = [run for run in chosen if run not in mine or run in keep]
         return chosen
 
+    def of(self, series: Series) -> tuple[list[PinnedBaseline], list[Acknowledged]]:
+        """What is kept of one series, entries for all series among it."""
+        return (
+            [pin for pin in self.pinned if _names(pin.series, series)],
+            [note for note in self.acknowledged if _names(note.series, series)],
+        )
+
     def settle(self, found: Sequence[SeriesJudgement], today: datetime.date) -> list[SeriesJudgement]:
         """Regressions that were acknowledged, and no further than that, are marked so."""
         return [self._settled(judgement, today) for judgement in found]

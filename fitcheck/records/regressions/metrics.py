@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
+from fitcheck.records.run import TokenTest
 from fitcheck.records.schema import AnyRecord, ExternalRecord, LinkRecord, LlmRecord, Memory, PassRecord, Sample
+from fitcheck.units import format_gib, format_seconds
 
 # Blocks of torch's caching allocator (c10/core/AllocatorConfig.h: kMinBlockSize, kSmallBuffer): tensors are rounded to
 # 512 bytes, segments to 2 MiB; the driver hands out card memory in 2 MiB pages too, host memory comes in 4 KiB pages.
@@ -29,6 +31,13 @@ class Metric:
     def exact(self) -> bool:
         """Whether equal runs give the same number within ``step`` bytes, unlike times."""
         return self.step is not None
+
+
+def amount(metric: Metric, value: float) -> str:
+    """A value of the metric as people read it."""
+    if metric.unit == "bytes":
+        return format_gib(value, 2)
+    return format_seconds(value) if metric.unit == "s" else f"{value:.4g} {metric.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +106,7 @@ def _step(sample: Sample) -> float | None:
 
 def _tokens(record: LlmRecord) -> Iterator[tuple[Metric, tuple[float, ...]]]:
     for rate in record.rates or ():
-        test = "+".join(
-            part
-            for part, count in (
-                (f"pp{rate.prompt_tokens}", rate.prompt_tokens),
-                (f"tg{rate.new_tokens}", rate.new_tokens),
-            )
-            if count
-        )
-        name = f"tokens_per_second {test}" + (f" @{rate.depth}" if rate.depth else "")
+        name = TokenTest(rate.prompt_tokens, rate.new_tokens, rate.depth, rate.mean).name
         yield Metric(name, "tokens/s", higher=True), rate.samples or (rate.mean,)
     for buffer in record.buffers or ():
         yield Metric(f"buffer {buffer.kind} {buffer.device}", "bytes", step=BLOCK), (buffer.bytes,)

@@ -120,7 +120,7 @@ class Noise:
         self._cards: dict[tuple[str, str], Squares] = defaultdict(Squares)
         self._groups: dict[Group, Squares] = defaultdict(Squares)
         self._ranges: dict[tuple[str, ...], float] = defaultdict(float)
-        self._known: dict[tuple[Series, str], Spread] = {}
+        self._known: dict[Group, Spread] = {}
         for runs in groups:
             self._learn(runs)
         for (card, _, name), squares in self._groups.items():
@@ -144,11 +144,10 @@ class Noise:
 
     def spread(self, series: Series, metric: Metric) -> Spread:
         """The scatter of a metric's runs in this series."""
-        key = series, metric.name
+        key = series.card, series.workload, metric.name
         if key not in self._known:
             card = default(metric.unit).below(self._cards.get((series.card, metric.name), Squares()))
-            group = self._groups.get((series.card, series.workload, metric.name), Squares())
-            self._known[key] = card.below(group)
+            self._known[key] = card.below(self._groups.get(key, Squares()))
         return self._known[key]
 
     def tolerance(self, series: Series, metric: Metric) -> float:

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from fitcheck.records.regressions.history import Track
-from fitcheck.records.regressions.judgement import Limits, SeriesJudgement, SeriesVerdict, Side
-from fitcheck.records.regressions.metrics import Metric
+from fitcheck.records.regressions.judgement import Expected, Limits, SeriesJudgement, SeriesVerdict, Side
+from fitcheck.records.regressions.metrics import Metric, amount
 from fitcheck.records.regressions.tracked_series import VersionChange, causes
-from fitcheck.units import format_gib, format_seconds
+from fitcheck.units import format_change
 
 FORMAT = 1
 _ORDER = list(SeriesVerdict)
@@ -79,8 +79,7 @@ def judgement_document(one: SeriesJudgement) -> dict[str, Any]:
         "notes": list(one.notes),
     }
     if expected is not None:
-        bounds = {"low": expected.low, "best": expected.best, "high": expected.high}
-        values["expected"] = bounds | {"ratio": expected.ratio}
+        values["expected"] = expected_document(expected)
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -104,7 +103,7 @@ def _change(change: VersionChange) -> dict[str, Any]:
 
 def track_document(track: Track) -> dict[str, Any]:
     """A metric's history as JSON values."""
-    return {
+    values: dict[str, Any] = {
         "series": {"id": track.series.id, "title": track.series.title, "parts": dict(track.series.parts)},
         "metric": track.metric.name,
         "unit": track.metric.unit,
@@ -115,25 +114,36 @@ def track_document(track: Track) -> dict[str, Any]:
         ],
         "notes": list(track.notes),
     }
+    return values if track.expected is None else values | {"expected": expected_document(track.expected)}
+
+
+def expected_document(expected: Expected) -> dict[str, Any]:
+    """What is expected as JSON values."""
+    return asdict(expected)
 
 
 def page_document(found: Sequence[Track], notes: Sequence[str]) -> dict[str, Any]:
-    """What the page under ``/regressions/`` shows: every history with its changes, the latest change first, and the
-    same changes as entries of a feed (id, title, date, text)."""
+    """What the pages under ``/regressions/`` show: every history with its changes, the latest change first, and the
+    same changes as entries of a feed."""
     listed = sorted(found, key=lambda track: (-_latest(track), track.series.title, track.metric.name))
-    entries: list[dict[str, Any]] = [
-        {
-            "id": f"{track.series.id}/{track.metric.name}/{track.points[cut].id}",
-            "title": f"{one.verdict.value}: {track.series.title}, {track.metric.name} {percent(one.ratio)}",
-            "updated": track.points[cut].created,
-            "text": one.reason,
-        }
-        for track in listed
-        for cut, one in track.changes
-    ]
-    entries.sort(key=lambda entry: str(entry["id"]))
-    entries.sort(key=lambda entry: -entry["updated"])
+    entries = [_entry(track, cut, one) for track in listed for cut, one in track.changes]
+    entries.sort(key=lambda entry: (-entry["updated"], entry["id"]))
     return {"format": FORMAT, "notes": list(notes), "tracks": [track_document(t) for t in listed], "entries": entries}
+
+
+def _entry(track: Track, cut: int, one: SeriesJudgement) -> dict[str, Any]:
+    point = track.points[cut]
+    return {
+        "id": f"{track.series.id}/{track.metric.name}/{point.id}",
+        "series": track.series.id,
+        "series_title": track.series.title,
+        "metric": track.metric.name,
+        "verdict": one.verdict.value,
+        "ratio": one.ratio,
+        "title": f"{one.verdict.value}: {track.series.title}, {track.metric.name} {percent(one.ratio)}",
+        "updated": point.created,
+        "text": one.reason,
+    }
 
 
 def _latest(track: Track) -> int:
@@ -196,18 +206,9 @@ def _amount(metric: Metric, side: Side | None) -> str:
     return f"{amount(metric, side.value)} (n={side.runs})"
 
 
-def amount(metric: Metric, value: float) -> str:
-    """A value of the metric as people read it."""
-    if metric.unit == "bytes":
-        return format_gib(value, 2)
-    return format_seconds(value) if metric.unit == "s" else f"{value:.4g} {metric.unit}"
-
-
 def percent(ratio: float | None) -> str:
-    """A ratio as a signed change, "+4.2 %", from a doubling on as "2.10x"; empty for ``None``."""
-    if ratio is None:
-        return ""
-    return f"{ratio:.2f}x" if ratio >= 2 else f"{100 * (ratio - 1):+.1f} %"
+    """A ratio as a signed change; empty for ``None``."""
+    return "" if ratio is None else format_change(ratio)
 
 
 def day(created: int) -> str:

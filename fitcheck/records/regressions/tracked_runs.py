@@ -12,9 +12,33 @@ from fitcheck.records.schema import AnyRecord
 from fitcheck.records.store import document_id, document_of
 from fitcheck.units import Interval
 
-# What the estimator says a record's metric should be, in the metric's unit; None where it has nothing to say. Records
-# know no estimator: whoever calls hands one in.
-Expectation = Callable[[AnyRecord, str], Interval[float] | None]
+# with fewer other records of a program nothing speaks against what is expected of it; of more, so large a share that
+# missed it says that the expectation is wrong: choices, no fits
+_TOO_FEW, _MOST_MISSED = 3, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a version should do: ``span`` of the metric in its unit. ``kept`` of ``known`` other records of the same
+    program did what was expected of them."""
+
+    span: Interval[float]
+    kept: int = 0
+    known: int = 0
+
+    @property
+    def binding(self) -> bool:
+        """Whether missing it says something of the version, not of the expectation."""
+        return self.known < _TOO_FEW or self.known - self.kept <= _MOST_MISSED * self.known
+
+    def missed(self, value: float, higher: bool, slack: float) -> bool:
+        """Whether the value is worse than the pessimistic end by more than ``slack``, as a fraction."""
+        return value * (1 + slack) < self.span.low if higher else value > self.span.high * (1 + slack)
+
+
+# What the estimator expects of a record's metric; None where it has nothing to say. Records know no estimator: whoever
+# calls hands one in.
+Expectation = Callable[[AnyRecord, str], Promise | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from fitcheck.records.store import NO_CARD
 Values = tuple[tuple[str, str], ...]
 
 _RUNTIME_VERSIONS = ("revision", "commit", "version")
+# what builds state or not, and do when nothing is said
+_USUAL_SETTINGS = {"cpu_moe_layers": 0, "mmap": True, "kv_offload": True}
 _PROTOCOL_CONDITIONS = ("name", "version", "warmup", "fresh_process", "metering_hz")
 _CARD_CONDITIONS = ("memory", "power_limit_watts", "pcie_generation_max", "pcie_width_max", "mig", "display")
 
@@ -51,12 +53,14 @@ class Series:
     @property
     def placement(self) -> str:
         """The program and how it places weights: what decides whether its memory is the same in each run."""
-        return " ".join(self.get(name) or "-" for name in ("runtime", "runtime.mode", "runtime.policy"))
+        named = [self.get(name) or "-" for name in ("runtime", "runtime.mode", "runtime.policy", "cards")]
+        return " ".join([*named, *(f"{name}={value}" for name, value in self.parts if name.startswith("settings."))])
 
     @property
     def title(self) -> str:
         """The series for people: what and where, then the settings that have a value."""
         first = [self.get(name) for name in ("model", "tier", "runtime", "runtime.mode", "runtime.policy")]
+        first = first if any(first) else [f"{self.get('kind') or ''} rates".strip()]
         size = "x".join(filter(None, (self.get("workload.width"), self.get("workload.height"))))
         last = [self.get("workload.task"), size, _capped(self.get("cap")), f"on {self.card}"]
         return " ".join(filter(None, (*first, *last))) or self.id
@@ -89,7 +93,11 @@ def _ask(record: AnyRecord) -> Iterable[tuple[str, str]]:
         yield from _named("runtime", runtime.model_dump(exclude={"name", *_RUNTIME_VERSIONS}))
     yield from _sizes(getattr(record, "workload", None))
     if isinstance(record, LlmRecord):
-        yield from _named("settings", record.settings.model_dump())
+        stated = record.settings.model_dump()
+        yield from _named("settings", {name: one for name, one in stated.items() if _USUAL_SETTINGS.get(name) != one})
+        # what the longest test fills decides how much is reserved
+        longest = max((rate.depth + rate.prompt_tokens + rate.new_tokens for rate in record.rates or ()), default=0)
+        yield from _named("tests", {"longest": longest or None})
     protocol = record.protocol
     for name, cap in (("cap", protocol.cap), ("host_cap", protocol.host_cap)):
         if cap is not None:
@@ -195,8 +203,12 @@ def _union(states: Sequence[State], version: bool) -> dict[str, tuple[str, ...]]
 
 def causes(found: Sequence[VersionChange]) -> tuple[str, ...]:
     """What could each be the cause on its own. A runtime's revision, commit and version are one thing, and so are the
-    machine's properties; more than one cause means that the change is confounded."""
-    return tuple(dict.fromkeys(_cause(change.name) for change in found))
+    machine's properties, and versions that went from the same value to the same (a library that is the runtime). More
+    than one cause means that the change is confounded."""
+    named: dict[object, str] = {}
+    for change in found:
+        named.setdefault((change.before, change.after) if change.version else change.name, _cause(change.name))
+    return tuple(dict.fromkeys(named.values()))
 
 
 def _cause(name: str) -> str:

@@ -17,12 +17,13 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.builds import parse_build
 from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, placement_of
-from fitcheck.runtimes.llamacpp.seconds import run_of
+from fitcheck.runtimes.llamacpp.seconds import run_of, token_speed
 from fitcheck.runtimes.llamacpp.token_passes import SETTLED
 from fitcheck.runtimes.llamacpp.token_rates import backend_of
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT, generation_timing, prompt_timing
 from fitcheck.runtimes.recorded import machine_of
 from fitcheck.speed.timing import Observation, Timing
+from fitcheck.units import Interval
 
 # what moves the layers as a check places them; rows and tensors over several cards are other programs to it
 _SPLITS = (None, "layer", "none")
@@ -135,6 +136,25 @@ def observed(run: Run, ask: Ask, result: LlamaEstimate) -> Iterator[Observation]
         timing = _timing(ask, result, test, run.setting("threads"))
         if timing is not None and test.rate > 0:
             yield Observation(PROMPT if test.prompt else GENERATION, timing, 1 / test.rate)
+
+
+def promises(run: Run, ask: Ask, result: LlamaEstimate) -> dict[str, Interval[float]]:
+    """Tokens a second of each test of reading alone and of writing alone, by the test's name."""
+    architecture = ask.architecture
+    assert isinstance(architecture, LanguageArchitecture)
+    found = {}
+    for test in run.tests:
+        if bool(test.prompt) == bool(test.new):
+            continue
+        half_way = test.depth + (test.prompt + test.new) // 2
+        threads, bandwidth = run.setting("threads"), bandwidth_of(ask.placement)
+        speed = token_speed(
+            architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, bandwidth, threads=threads
+        )
+        rate = speed.prompt if test.prompt else speed.generation
+        if rate is not None:
+            found[test.name] = rate
+    return found
 
 
 def _timing(ask: Ask, result: LlamaEstimate, test: TokenTest, threads: int | None = None) -> Timing | None:

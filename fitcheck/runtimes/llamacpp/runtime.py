@@ -233,6 +233,10 @@ class LlamaCpp(Runtime):
         """Each test of a record."""
         return recorded_options.observed(run, ask, estimate_of(ask))
 
+    def promises(self, run: Run, ask: Ask) -> Mapping[str, Interval[float]]:
+        """Memory as everywhere, and the tokens a second of each test."""
+        return {**super().promises(run, ask), **recorded_options.promises(run, ask, estimate_of(ask))}
+
     def host_bytes(self, run: Run) -> int | None:
         """Pages of a mapped file count as the process's until something else needs them."""
         return None if run.setting("mmap", True) else run.rss or None

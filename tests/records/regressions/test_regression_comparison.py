@@ -12,7 +12,7 @@ from fitcheck.records import schema
 from fitcheck.records.regressions.comparison import EVERYTHING, compare, settle
 from fitcheck.records.regressions.judgement import Limits, SeriesJudgement, SeriesVerdict
 from fitcheck.records.regressions.noise import Noise
-from fitcheck.records.regressions.tracked_runs import TrackedRun
+from fitcheck.records.regressions.tracked_runs import Promise, TrackedRun
 from fitcheck.units import GIB, MIB, Interval
 
 PAST = [run for revision in ("a", "b", "c", "d") for run in steady(revision, day=-300)]
@@ -181,8 +181,8 @@ def test_a_candidate_older_than_its_baseline_is_said() -> None:
 
 
 def test_a_release_is_held_to_its_promise_without_a_baseline() -> None:
-    def promise(record: schema.AnyRecord, metric: str) -> Interval[float] | None:
-        return Interval(30.0, 31.5, 33.0) if metric == "seconds" else None
+    def promise(record: schema.AnyRecord, metric: str) -> Promise | None:
+        return Promise(Interval(30.0, 31.5, 33.0)) if metric == "seconds" else None
 
     found = compare([], [a_run(61.4)], Noise(), expectation=promise)
     assert [one.verdict for one in found if one.metric.name == "seconds"] == [SeriesVerdict.REGRESSION]
@@ -191,9 +191,9 @@ def test_a_release_is_held_to_its_promise_without_a_baseline() -> None:
 
 
 def test_expectation_and_measurement_stand_side_by_side() -> None:
-    def promise(record: schema.AnyRecord, metric: str) -> Interval[float] | None:
+    def promise(record: schema.AnyRecord, metric: str) -> Promise | None:
         assert isinstance(record, schema.PassRecord)
-        return Interval.exactly(100.0 if record.runtime.revision == "v1" else 50.0)
+        return Promise(Interval.exactly(100.0 if record.runtime.revision == "v1" else 50.0))
 
     found = compare(steady("v1"), steady("v2", 0.5, day=-50), Noise(PAST), expectation=promise)
     one = next(one for one in found if one.metric.name == "seconds")

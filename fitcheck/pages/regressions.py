@@ -1,0 +1,125 @@
+"""The pages under ``/regressions/``: every series with a history, and a page for each with a picture of every metric.
+
+What they show is computed in ``fitcheck.verdict.histories``; the overview's JSON twin holds all of it, from which an
+unchanged site is drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from fitcheck.pages import feed, view
+from fitcheck.pages.formats import write
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, page_of, plain_preview
+from fitcheck.pages.view import Crumb
+from fitcheck.units import format_timestamp
+
+ADDRESS = "regressions/"
+# pictures of a page: metrics that changed or missed what is expected have theirs in any case
+MOST_PICTURES = 12
+MOST_ENTRIES = 50
+
+
+def key_of(inputs: Inputs) -> str:
+    """What the histories hang on."""
+    return digest([inputs.engine, digest_json(inputs.records), digest_json(_plain(asdict(inputs.kept)))])
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def histories(inputs: Inputs, known: Path | None) -> dict[str, Any]:
+    """The histories, read from the overview's twin where that is still true, else computed."""
+    if known is not None:
+        found: dict[str, Any] = json.loads(known.read_bytes())["histories"]
+        return found
+    from fitcheck.verdict.histories import history_document
+
+    # as the twin gives it back, so that a fresh build and an incremental one write equal bytes
+    return json.loads(json.dumps(history_document(inputs.records, inputs.kept)))  # type: ignore[no-any-return]
+
+
+def regression_pages(inputs: Inputs, found: Mapping[str, Any]) -> Iterator[Page]:
+    """The overview and a page for each series."""
+    count, changes = len(found["series"]), len(found["entries"])
+    yield page_of(
+        inputs,
+        ADDRESS,
+        "regressions.html",
+        "Regressions: what became slower or hungrier, since when and by how much",
+        f"{changes} changes in {count} series of measurements that were made more than once, with what is expected.",
+        document={"schema": LIST_SCHEMA, "address": ADDRESS, "histories": dict(found)},
+        preview=plain_preview("fitcheck", "Regressions", f"{changes} changes in {count} series"),
+        section=ADDRESS,
+        values={"latest": [latest(one) for one in found["series"]]},
+    )
+    ids = {record["id"] for record in inputs.records}
+    for one in found["series"]:
+        yield _series_page(inputs, one, ids)
+
+
+def _series_page(inputs: Inputs, one: Mapping[str, Any], ids: set[str]) -> Page:
+    title = view.visible(one["title"])
+    changes = sum(len(track["changes"]) for track in one["tracks"])
+    drawn = pictures(one["tracks"])
+    return page_of(
+        inputs,
+        f"{ADDRESS}{one['id']}/",
+        "history.html",
+        f"History of {title[:120]} ({one['id']})",
+        f"{one['runs']} runs, {changes} changes: seconds and memory over versions, with what the estimator expects.",
+        document={"schema": LIST_SCHEMA, "address": f"{ADDRESS}{one['id']}/", **one},
+        preview=plain_preview("History", title[:80], f"{one['runs']} runs, {changes} changes"),
+        section=ADDRESS,
+        crumbs=(Crumb("Regressions", ADDRESS), Crumb(one["id"], None)),
+        values={"drawn": drawn, "runs": runs_of(one["tracks"], ids)},
+    )
+
+
+def latest(one: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest change of a series (``None`` for each part without any) and the metrics that missed what is
+    expected."""
+    changes = [
+        (track["points"][change["index"]]["created"], change["judgement"]["verdict"], track["metric"])
+        for track in one["tracks"]
+        for change in track["changes"]
+    ]
+    created, verdict, metric = max(changes, default=(None, None, None), key=lambda change: change[0])
+    missed = [track["metric"] for track in one["tracks"] if track.get("expected", {}).get("missed")]
+    return {"created": created, "verdict": verdict, "metric": metric, "missed": missed}
+
+
+def pictures(tracks: list[dict[str, Any]]) -> list[int]:
+    """The indices of the tracks that are drawn, in order."""
+    told = [i for i, one in enumerate(tracks) if one["changes"] or one.get("expected", {}).get("missed")]
+    rest = [i for i, one in enumerate(tracks) if i not in told and len(one["points"]) > 1]
+    return sorted([*told, *rest[: max(MOST_PICTURES - len(told), 0)]])
+
+
+def runs_of(tracks: list[dict[str, Any]], ids: set[str], most: int = 40) -> list[dict[str, Any]]:
+    """The newest runs of a series, newest first: id, the day, whether the site has a page of it."""
+    found = {point["id"]: point["created"] for track in tracks for point in track["points"]}
+    newest = sorted(found, key=lambda name: (-found[name], name))[:most]
+    return [{"id": name, "created": found[name], "page": name in ids} for name in newest]
+
+
+def atom(inputs: Inputs, found: Mapping[str, Any]) -> bytes:
+    """RFC 4287: every change as an entry, the newest first. Dates are those of records."""
+    root, here = ElementTree.Element("feed", xmlns=feed.ATOM), f"{inputs.base_url}{ADDRESS}"
+    entries = found["entries"][:MOST_ENTRIES]
+    newest = max((record["created"] for record in inputs.records), default=0)
+    updated = entries[0]["updated"] if entries else newest
+    feed.head(root, "fitcheck: regressions and improvements", here, format_timestamp(updated))
+    for entry in entries:
+        link = f"{here}{entry['series']}/#{view.anchor(entry['metric'])}"
+        name = f"{here}{entry['series']}/#{view.anchor(entry['metric'])}-{entry['id'].rpartition('/')[2][:16]}"
+        what = f"{view.visible(entry['text'])} ({write(entry['updated'], 'date')})"
+        feed.entry(root, view.visible(entry["title"]), name, link, format_timestamp(entry["updated"]), what)
+    return feed.encoded(root)
