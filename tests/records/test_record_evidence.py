@@ -225,8 +225,8 @@ def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, mon
 
 
 def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
-    """A cold process, 300 own records: less than 4.5 times what parsing their JSON takes (best of three), and neither
-    pydantic nor duckdb. That was 25 ms where the bound was set; as a ratio it holds on any machine."""
+    """A cold process, 300 own records: less than 4 times what parsing them and the packed index takes (best of three), and neither
+    pydantic nor duckdb. As a ratio it holds on any machine."""
     for number in range(300):
         store.write(tmp_path, make_pass(created=NOW - 5000 - number))
     code = (
@@ -241,6 +241,7 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         "found = [row for row in index.of('rtx-4070').rows if row.cell == key]\n"
         "seconds = time.process_time() - start\n"
         f"texts = [path.read_bytes() for path in Path({str(tmp_path)!r}).glob('*/*/*.json')]\n"
+        "texts.append(run_index.INDEX.read_bytes())\n"
         "start = time.process_time()\n"
         "for text in texts: json.loads(text)\n"
         "parsing = time.process_time() - start\n"
@@ -254,4 +255,4 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         assert (count, heavy) == (300, [])
         best = min(best, ratio)
         time.sleep(0.05)
-    assert best < 4.5
+    assert best < 4
