@@ -108,7 +108,7 @@ def files_of(wanted: Any) -> list[tuple[str, str]]:
     roles = {
         name: one.role
         for runtime in registry.names()
-        for name, one in declared(registry.get(runtime).options).items()
+        for name, one in declared(registry.options_of(runtime)).items()
         if one.role is not None
     }
     return [(str(value), role) for name, value in wanted.options if (role := roles.get(name)) is not None]

@@ -92,7 +92,7 @@ def runtime_options() -> Declared:
 @cache
 def _options_of_all(names: tuple[str, ...]) -> Declared:
     """Kept by the names, so that a runtime that registers later is heard too."""
-    return options_of((name, declared(registry.get(name).options)) for name in names)
+    return options_of((name, declared(registry.options_of(name))) for name in names)
 
 
 def options_of(runtimes: Iterable[tuple[str, Mapping[str, Option]]]) -> Declared:

@@ -20,6 +20,15 @@ MODULES = {
     "weights only": "fitcheck.runtimes.weights_only.runtime",
 }
 
+# name → the dataclass of its options, where it lies in a module of its own: a command line declares every runtime's
+# options, and most questions are about one runtime
+OPTIONS = {
+    "sensenova": "fitcheck.runtimes.sensenova.options.UpstreamOptions",
+    "comfyui": "fitcheck.runtimes.sensenova.options.NodeOptions",
+    "llama.cpp": "fitcheck.runtimes.llamacpp.options.TextOptions",
+    "diffusers": "fitcheck.runtimes.diffusers.options.PipelineOptions",
+}
+
 # what another tool wrote → module that reads it with ``read``
 IMPORTERS = {
     "llama-bench": "fitcheck.runtimes.llamacpp.llama_bench",
@@ -52,6 +61,13 @@ def get(name: str) -> Runtime:
         raise OptionError(f"--runtime: {name!r} is not known; choose from {', '.join(MODULES)}.")
     runtime: Runtime = import_module(MODULES[name]).RUNTIME
     return runtime
+
+
+def options_of(name: str) -> type:
+    """The options of the runtime of that name, without the rest of it where that can be. Raises OptionError."""
+    module, _, kind = OPTIONS.get(name, "").rpartition(".")
+    found: type = getattr(import_module(module), kind) if module else get(name).options
+    return found
 
 
 def every() -> tuple[Runtime, ...]:
