@@ -60,7 +60,6 @@ from fitcheck.units import Interval, format_gib, format_seconds
 SMALL_SIDE = 1024  # pixels of a picture that needs a quarter of the usual one's tokens
 
 
-
 @lru_cache(maxsize=4096)
 def _estimate(
     arch: SenseNovaArchitecture, tier: Tier, workload: Workload, streaming: Streaming, view: CardView, *, bench: bool
