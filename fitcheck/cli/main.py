@@ -25,6 +25,7 @@ COMMANDS = (
     "compare",
     "plan",
     "explain",
+    "doctor",
     "models",
     "cards",
     "gpu",

@@ -48,7 +48,7 @@ from fitcheck.runtimes.sensenova.streaming import (
 )
 from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
-from fitcheck.runtimes.torch_platform import torch_support
+from fitcheck.runtimes.torch_platform import torch_stacks, torch_support
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.generations import is_measured
 from fitcheck.speed.overlap import timing_of
@@ -153,6 +153,10 @@ class PictureRuntime(Runtime):
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch on the card's vendor and generation allows, and whether streaming works there."""
         return _support(ask.card.card, streams=streaming_of(ask.placement).stream is not Stream.NOTHING)
+
+    def stacks(self, ask: Ask) -> tuple[str, ...]:
+        """PyTorch, which multiplies in bfloat16."""
+        return torch_stacks(ask.tier)
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """Lighter modes, the display elsewhere, less guidance, smaller pictures, smaller published tiers."""
