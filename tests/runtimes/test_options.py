@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fitcheck.errors import OptionError
+from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.runtimes.options import between, flag, lower, names, option, read, refuse_foreign, usual
 from fitcheck.units import parse_size
@@ -60,3 +61,9 @@ def test_who_else_has_an_option_is_named() -> None:
         refuse_foreign(Wanted().with_(ctx=3), [mine], [mine, other], "it")
     with pytest.raises(OptionError, match=r"--none is not an option; it runs with mine or other\."):
         refuse_foreign(Wanted().with_(none=3), [mine, other], [mine, other], "it")
+
+
+def test_options_that_are_read_without_their_runtime_are_the_runtimes_own() -> None:
+    assert set(registry.OPTIONS) <= set(registry.names())
+    for name in registry.names():
+        assert registry.options_of(name) is registry.get(name).options
