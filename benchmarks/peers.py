@@ -32,8 +32,9 @@ from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.gguf import read_gguf
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.llamacpp import LlamaOptions, parse_build
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
+from fitcheck.runtimes.llamacpp.builds import parse_build
 from fitcheck.units import GIB, MIB
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from bench.engines.llamacpp.measuring import run_llamacpp
 from bench.suite import bench_card
 from fitcheck.records import store
 from fitcheck.records.schema import LlmRecord
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
                 for record in done.records:
                     kept.write(store.encode(store.seal(named(record, commit, given.model))))
                     kept.flush()
-                    console.print(turn, commit, [rate.samples or rate.tokens_per_second for rate in record.rates or ()])
+                    console.print(turn, commit, [rate.samples or rate.mean for rate in record.rates or ()])
                 longest = max(longest, time.monotonic() - started)
     console.print(f"{turn + 1} turns")
 

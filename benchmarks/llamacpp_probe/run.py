@@ -20,9 +20,9 @@ from typing import Any
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.llamacpp import parse_build
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, TensorOverride
 from fitcheck.runtimes.llamacpp.buffers import estimate
+from fitcheck.runtimes.llamacpp.builds import parse_build
 
 MIB = 1 << 20
 CASES = Path(__file__).with_name("cases.json")

@@ -4,14 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from fitcheck.runtimes.options import BARE
 
 BARE_METAVAR = "[NUMBER]"  # of options that may be named without their value
 
 
-class GroupedCommand(TyperCommand):
+def _take_plain_values(parameter: Any) -> None:
+    """Let nothing and text through as they are: typer builds a validator for each of some sixty options, named or not,
+    which takes longer than an answer."""
+    checked, kind = parameter.process_value, getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    nothing = () if getattr(parameter, "multiple", False) else None
+
+    def called_back(ctx: Any, value: Any) -> Any:
+        return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
+
+    def process_value(ctx: Any, value: Any) -> Any:
+        if value is None and not parameter.required:
+            return called_back(ctx, nothing)
+        if value and kind is str and isinstance(value, str):
+            return called_back(ctx, value)
+        if value and kind == list[str] and isinstance(value, list | tuple):
+            return called_back(ctx, list(value))
+        return checked(ctx, value)
+
+    parameter.process_value = process_value
+
+
+class _Quick:
+    """A command or group whose parameters take plain values as they are."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, the one for help among them."""
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for one in found:
+            if "process_value" not in vars(one):
+                _take_plain_values(one)
+        return found
+
+
+class QuickGroup(_Quick, TyperGroup):
+    """The group of all commands."""
+
+
+class GroupedCommand(_Quick, TyperCommand):
     """A command whose plain help has a section for each group of options, the command's own first.
 
     An option that may be named without its value gets the usual one where no number follows.

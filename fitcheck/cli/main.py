@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fitcheck import __version__
+from fitcheck.cli.grouped import QuickGroup
 from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError
 
@@ -71,7 +72,7 @@ def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
         help="Will this generative model run on this machine, in which quant tier and offload mode, and how fast?",
     )
 
-    @app.callback()
+    @app.callback(cls=QuickGroup)
     def root(
         version: Annotated[
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

@@ -34,7 +34,7 @@ def _is_text(report: Report) -> bool:
 def console(stderr: bool = False) -> Console:
     """A console that never wraps inside a pipe."""
     width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False)
+    return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
 def row(report: Report, cell: Cell) -> list[str]:

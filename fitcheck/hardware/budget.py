@@ -14,6 +14,7 @@ from typing import Any
 
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
+from fitcheck.hardware.latest import once_a_machine
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.hardware.slices import slice_share
 from fitcheck.units import GIB, MIB, Interval, format_gib
@@ -38,20 +39,9 @@ def budget(machine: Machine, gpu: int = 0) -> Budget:
     return Budget(vram=vram, ram=ram_budget(machine), disk=machine.disk_free, basis=basis)
 
 
+@once_a_machine
 def budgets_of(machine: Machine) -> tuple[Budget, ...]:
     """The budget of each card in order; on a machine without a card one that holds the host's amounts alone."""
-    # a check asks for the budgets of one machine for cell after cell, and to hash a machine takes longer than this
-    if _latest and _latest[0][0] is machine:
-        return _latest[0][1]
-    found = _budgets_of(machine)
-    _latest[:] = [(machine, found)]
-    return found
-
-
-_latest: list[tuple[Machine, tuple[Budget, ...]]] = []
-
-
-def _budgets_of(machine: Machine) -> tuple[Budget, ...]:
     if not machine.gpus:
         nothing = Interval.exactly(0)
         return (Budget(vram=nothing, ram=ram_budget(machine), disk=machine.disk_free, basis="no graphics card"),)

@@ -95,4 +95,4 @@ class Footprint:
 
     def __hash__(self) -> int:
         # Enough to tell footprints apart: they are looked up for card after card.
-        return hash((*((one.card.best, one.required.best) for one in self.cards), self.host.total.best, self.disk))
+        return hash((self.cards[0].required.best if self.cards else 0, self.host.total.best, self.disk))

@@ -91,7 +91,7 @@ def weigh(footprint: Footprint, budgets: Sequence[Budget]) -> Weighed:
     """The margins of ``footprint`` on cards with ``budgets``, in the same order. At least one budget is needed: on a
     machine without a card it holds the host's amounts."""
     first = budgets[0]
-    vram = tuple(one.vram for one in budgets) if footprint.cards else ()
+    vram = tuple([one.vram for one in budgets]) if footprint.cards else ()
     return _weigh(footprint, vram, first.ram, first.disk)
 
 

@@ -32,14 +32,19 @@ def listed() -> tuple[Listing, ...]:
     return tuple(one for family in registry.every() for one in family.listed())
 
 
+def known(slug: str) -> Model | None:
+    """The catalog model of that slug; ``None`` where there is none."""
+    name = slug.lower()
+    return next((family.get(name) for family in registry.each() if name in family.slugs()), None)
+
+
 @cache
 def get(slug: str) -> Model:
     """The catalog model of that slug. Raises ModelError naming the nearest slugs."""
-    name = slug.lower()
-    for family in registry.each():
-        if name in family.slugs():
-            return family.get(name)
-    near = difflib.get_close_matches(name, slugs(), n=3, cutoff=0.3) or slugs()
+    found = known(slug)
+    if found is not None:
+        return found
+    near = difflib.get_close_matches(slug.lower(), slugs(), n=3, cutoff=0.3) or slugs()
     raise ModelError(
         f"model: {slug!r} is not in the catalog; did you mean {', '.join(near)}? `fitcheck models` lists all."
     )

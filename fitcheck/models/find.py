@@ -50,8 +50,8 @@ def find_model(
     ``gguf`` is a local file that stands for the tier of a catalog model. ``size`` in bytes is what the machine has
     room for: where a repository offers more tiers than are read, the ones about as large are. Raises InputError.
     """
-    if catalog.has(target):
-        model = catalog.get(target)
+    model = catalog.known(target)
+    if model is not None:
         return Identified(model, _known(model, tiers, gguf))
     named = None if _is_place(target) else _named(target)
     if named is not None:
@@ -100,7 +100,7 @@ def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None
         found.projectors,
         None if projector is None else _projector(found, projector, problems),
     )
-    model = next(one for family in registry.every() if (one := family.recognize(place)) is not None)
+    model = next(one for family in registry.each() if (one := family.recognize(place)) is not None)
     return model, [*notes, *(f"Left out: {problem}" for problem in problems)]
 
 

@@ -93,6 +93,10 @@ class Workload:
     text_assumed: bool = False
     frames: int = 1
 
+    def __hash__(self) -> int:
+        # Enough to tell workloads apart: they are looked up for card after card.
+        return hash((self.width, self.steps, self.prompt_tokens, self.context, self.batch))
+
     @property
     def makes_one_picture(self) -> bool:
         """Whether the task makes a picture and does not return to text after it."""

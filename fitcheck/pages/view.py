@@ -185,7 +185,7 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _usual_policy(runtime: Any) -> Any:
     """The policy that goes without saying; ``None`` for a runtime that this release does not know."""
-    return usual(registry.get(runtime).options, "policy") if runtime in registry.names() else None
+    return usual(registry.options_of(runtime), "policy") if runtime in registry.names() else None
 
 
 def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:

@@ -39,6 +39,10 @@ class Placement:
     mode: str
     settings: Settings = ()
 
+    def __hash__(self) -> int:
+        # Enough to tell most apart: placements are looked up for card after card.
+        return hash((self.runtime, self.revision, self.mode))
+
     def get(self, name: str, default: Any = None) -> Any:
         """One setting, ``default`` where it is not set."""
         return next((value for key, value in self.settings if key == name), default)

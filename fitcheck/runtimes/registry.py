@@ -20,12 +20,13 @@ MODULES = {
     "weights only": "fitcheck.runtimes.weights_only.runtime",
 }
 
-# where options stand apart from their runtime: a command line that takes those of all then imports none of them
+# name → the dataclass of its options, where it lies in a module of its own: a command line declares every runtime's
+# options, and most questions are about one runtime
 OPTIONS = {
-    "sensenova": ("fitcheck.runtimes.sensenova.options", "UpstreamOptions"),
-    "comfyui": ("fitcheck.runtimes.sensenova.options", "NodeOptions"),
-    "llama.cpp": ("fitcheck.runtimes.llamacpp.options", "TextOptions"),
-    "diffusers": ("fitcheck.runtimes.diffusers.options", "PipelineOptions"),
+    "sensenova": "fitcheck.runtimes.sensenova.options.UpstreamOptions",
+    "comfyui": "fitcheck.runtimes.sensenova.options.NodeOptions",
+    "llama.cpp": "fitcheck.runtimes.llamacpp.options.TextOptions",
+    "diffusers": "fitcheck.runtimes.diffusers.options.PipelineOptions",
 }
 
 # what another tool wrote → module that reads it with ``read``
@@ -63,11 +64,9 @@ def get(name: str) -> Runtime:
 
 
 def options_of(name: str) -> type:
-    """The options of a runtime, which is not imported for them where they stand apart. Raises OptionError."""
-    if name not in OPTIONS:
-        return get(name).options
-    module, options = OPTIONS[name]
-    found: type = getattr(import_module(module), options)
+    """The options of the runtime of that name, without the rest of it where that can be. Raises OptionError."""
+    module, _, kind = OPTIONS.get(name, "").rpartition(".")
+    found: type = getattr(import_module(module), kind) if module else get(name).options
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.errors import OptionError
@@ -27,6 +28,7 @@ class Floor:
 NO_FLOOR = Floor()
 
 
+@lru_cache(maxsize=256)
 def floor_of(min_speed: float | None, max_seconds: float | None, task: Task) -> Floor:
     """The floor of a question: what was given, else the usual one of text that is read along, of pictures or
     of videos."""

@@ -72,13 +72,14 @@ def duration_of(
     prices, transfer = prices_of(card), _transfer(plan, link, known, pinned=pinned)
     if prices is None or transfer is None:
         return None
+    copies = [(transfer.seconds(one.ahead), transfer.seconds(one.waited)) for one in plan]
     compute, dequantization, stream = (
-        amount * known.factor(name) for name, amount in _parts(plan, prices[1], transfer, copies_from(pinned=pinned))
+        amount * known.factor(name) for name, amount in _parts(plan, prices[1], copies, copies_from(pinned=pinned))
     )
     made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
     nbytes = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan)
     binding = _binding(compute, dequantization, stream)
-    return Duration(_seconds(plan, prices, transfer, known), binding, made_of, amounts=(("streamed", nbytes),))
+    return Duration(_seconds(plan, prices, copies, known), binding, made_of, amounts=(("streamed", nbytes),))
 
 
 @lru_cache(maxsize=1024)
@@ -116,34 +117,40 @@ def _transfer(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: b
     return None if streams and rate is None and not records else _Transfer(rate, records)
 
 
-def _seconds(plan: Sequence[Pass], prices: Sequence[Price], transfer: _Transfer, known: Calibration) -> Interval[float]:
+# the ends of a pass's copies: those that hide behind it, and those that it waits for
+_Copies = tuple[Ends, Ends]
+
+
+def _seconds(
+    plan: Sequence[Pass], prices: Sequence[Price], copies: Sequence[_Copies], known: Calibration
+) -> Interval[float]:
     """The low end of seconds takes the high ends of rates, unless records of the card say how long it takes."""
-    low, best, high = (_total(plan, price, transfer, end) for end, price in enumerate(prices))
+    low, best, high = (_total(plan, price, copies, end) for end, price in enumerate(prices))
     ratio = known.ratio(WHOLE)
     return Interval(low, best, high) if ratio is None else ratio.scaled(best)
 
 
-def _total(plan: Sequence[Pass], price: Price, transfer: _Transfer, end: int) -> float:
+def _total(plan: Sequence[Pass], price: Price, copies: Sequence[_Copies], end: int) -> float:
     exponent = data()["overlap_exponent"]["value"]
     total = 0.0
-    for one in plan:
+    for one, (ahead, waited) in zip(plan, copies, strict=True):
         # the host issues kernels while the card works: together nearly the longer of the two
         busy = (sum(price.device(one)) ** exponent + price.host(one) ** exponent) ** (1 / exponent)
-        total += one.count * (max(busy, transfer.seconds(one.ahead)[end]) + transfer.seconds(one.waited)[end])
+        total += one.count * (max(busy, ahead[end]) + waited[end])
     return total
 
 
 def _parts(
-    plan: Sequence[Pass], price: Price, transfer: _Transfer, copies: str
+    plan: Sequence[Pass], price: Price, copies: Sequence[_Copies], name: str
 ) -> tuple[tuple[str, float], tuple[str, float], tuple[str, float]]:
     """Best estimates of (compute, dequantization, copies) seconds before overlap, with the names of their factors."""
     compute = dequantization = stream = 0.0
-    for one in plan:
+    for one, (ahead, waited) in zip(plan, copies, strict=True):
         parts = price.device(one)
         compute += one.count * parts[0]
         dequantization += one.count * parts[1]
-        stream += one.count * (transfer.seconds(one.ahead)[1] + transfer.seconds(one.waited)[1])
-    return (PARTS[0], compute), (PARTS[1], dequantization), (copies, stream)
+        stream += one.count * (ahead[1] + waited[1])
+    return (PARTS[0], compute), (PARTS[1], dequantization), (name, stream)
 
 
 @dataclass(frozen=True, slots=True)

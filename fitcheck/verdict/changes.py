@@ -10,6 +10,7 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
+from fitcheck.runtimes.level import level_of
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
@@ -46,20 +47,35 @@ def smallest_change(
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
-        footprint, duration = expected(runtime, change.ask, known)
-        better = judge(runtime, change.ask, footprint, duration, floor).verdict
-        if better.rank < judgement.verdict.rank:
+        better = _better(runtime, change.ask, judgement.verdict, floor, known)
+        if better is not None:
             return Flip(change.words, better)
     return None
 
 
+def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> Verdict | None:
+    """The verdict of ``ask`` where it is better than ``now``. How long it takes can only worsen what amounts and
+    platform say, so it is worked out where these are better."""
+    footprint = _memory(runtime, ask, known)
+    if level_of(runtime, ask, footprint).verdict.rank >= now.rank:
+        return None
+    found = judge(runtime, ask, footprint, _duration(runtime, ask, footprint, known), floor).verdict
+    return found if found.rank < now.rank else None
+
+
 def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Footprint, Duration | None]:
     """Memory and time of an ask as its cell would show them, with what records say of the card."""
-    if known is None:
-        footprint = runtime.spread(ask, runtime.footprint(ask))
-        return footprint, runtime.duration(ask, footprint)
-    footprint = known.footprint(runtime, ask)
-    return footprint, runtime.duration(ask, footprint, known.calibration(runtime, ask, footprint))
+    footprint = _memory(runtime, ask, known)
+    return footprint, _duration(runtime, ask, footprint, known)
+
+
+def _memory(runtime: Runtime, ask: Ask, known: Known | None) -> Footprint:
+    return runtime.spread(ask, runtime.footprint(ask)) if known is None else known.footprint(runtime, ask)
+
+
+def _duration(runtime: Runtime, ask: Ask, footprint: Footprint, known: Known | None) -> Duration | None:
+    calibration = None if known is None else known.calibration(runtime, ask, footprint)
+    return runtime.duration(ask, footprint, calibration)
 
 
 def least_purchase(cell: Cell, floor: Floor = NO_FLOOR) -> Flip | None:

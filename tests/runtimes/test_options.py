@@ -63,7 +63,7 @@ def test_who_else_has_an_option_is_named() -> None:
         refuse_foreign(Wanted().with_(none=3), [mine, other], [mine, other], "it")
 
 
-def test_options_that_stand_apart_are_those_of_their_runtime() -> None:
+def test_options_that_are_read_without_their_runtime_are_the_runtimes_own() -> None:
     assert set(registry.OPTIONS) <= set(registry.names())
     for name in registry.names():
-        assert registry.options_of(name) is registry.get(name).options, name
+        assert registry.options_of(name) is registry.get(name).options

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.engines.base import PrintedNumber
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.gguf import GgufHeader
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.units import MIB
 

@@ -33,7 +33,8 @@ from fitcheck.models.gguf import GgufHeader, read_gguf
 from fitcheck.records import schema, store
 from fitcheck.records.fields import MAX_BYTES, MAX_COUNT, MAX_ITEMS, clean_text
 from fitcheck.records.importers.common import Given, model_slug, tier_in
-from fitcheck.runtimes.llamacpp import LlamaOptions, llama_bench
+from fitcheck.runtimes.llamacpp import llama_bench
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.units import MIB
 
 MAX_OUTPUT = 32 * MIB

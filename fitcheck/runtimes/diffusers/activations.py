@@ -18,7 +18,7 @@ from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Compon
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
 from fitcheck.runtimes.diffusers.stages import CHILDREN, Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Trace, rounded, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
 from fitcheck.units import Interval
 
@@ -60,6 +60,31 @@ def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """What a call comes to whatever its weights are: bytes handed out and handed in, operations, bytes moved."""
+
+    outputs: int
+    inputs: int
+    flops: int
+    moved: int
+
+
+@lru_cache(maxsize=512)
+def _totals(found: Trace, call: str, sizes: Sizes) -> _Totals:
+    given = dict(sizes)
+    one = found.call(call, given)
+    return _Totals(*(one.total(name, given) for name in ("outputs", "inputs", "flops", "moved")))
+
+
+@lru_cache(maxsize=64)
+def _shortened(found: Trace, call: str, sizes: Sizes) -> tuple[tuple[Event, ...], int]:
+    """The events of a call, long runs of equal blocks cut, and the number of allocations that were left out."""
+    given = dict(sizes)
+    events, left_out = found.call(call, given).shortened(given)
+    return tuple(events), left_out
+
+
 @lru_cache(maxsize=2048)
 def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> Made | None:
     found = trace_of(component.trace, component.dtype)
@@ -67,18 +92,18 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
     if found is None or name is None:
         return None
     given = dict(sizes)
-    one = found.call(name, given)
+    total = _totals(found, name, sizes)
     watched = _watched(found, name, sizes)
     peak = watched.peak_with(weights.linears)
     attention = attention_flops(component, given, CHILDREN.get(call, ""))
     return Made(
         peak=peak,
         scratch=_workspace(watched.workspace, given) + _cast(weights),
-        outputs=one.total("outputs", given),
-        inputs=one.total("inputs", given),
-        flops=one.total("flops", given) + attention,
+        outputs=total.outputs,
+        inputs=total.inputs,
+        flops=total.flops + attention,
         attention=attention,
-        traffic=one.total("moved", given),
+        traffic=total.moved,
         kernels=watched.allocations,
         reserved=watched.reserved + peak - watched.peak,
         bounded=name != call,
@@ -151,7 +176,7 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     inside: dict[str, int] = {}
     live = top = since = highest = 0
     share = _shares(dict(sizes))[1]
-    events, left_out = found.call(call, dict(sizes)).shortened(dict(sizes))
+    events, left_out = _shortened(found, call, sizes)
     for event in events:
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
@@ -185,7 +210,7 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, 
     for trace, call, sizes in calls:
         blocks: list[CachedBlock | None] = []
         share = _shares(dict(sizes))[1]
-        for event in trace.call(call, dict(sizes)).shortened(dict(sizes))[0]:
+        for event in _shortened(trace, call, sizes)[0]:
             if event.kind == ALLOCATE:
                 blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
             elif event.kind == WORKSPACE:

@@ -43,4 +43,4 @@ def _memory(pinned: int, pageable: int, process: tuple[int, int, int], output: i
 
 
 def _largest_leaf(parts: list[ModuleWeights]) -> int:
-    return max((sum(leaf.sizes) for one in parts for leaf in one.leaves), default=0)
+    return max((one.largest_leaf for one in parts), default=0)

@@ -10,7 +10,6 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
-from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.activations import Made
@@ -147,11 +146,7 @@ def _whole(weights: ModuleWeights, ways: float) -> Streamed:
 
 def _work(made: Made, weights: ModuleWeights, component: Component, groups: int) -> Work:
     """The call's work; each quantized weight is dequantized once in it, and ``groups`` have hooks of their own."""
-    traffic = packed = 0
-    for kind, elements in weights.linears.values():
-        cost = dequantization.cost(kind)
-        traffic += round(cost.traffic_bytes * elements)
-        packed += cost.kernels
+    traffic, packed = weights.dequantized
     traffic += _CAST_TRAFFIC * weights.cast
     table = load(ROOM, "seconds")
     slower = _slowness(component, table["convolutions"])

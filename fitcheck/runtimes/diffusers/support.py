@@ -50,7 +50,7 @@ def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
     if ask.tier.format != "gguf":
         return None
     known = set(load(ROOM, "support")["gguf_types"]["names"])
-    used = {kind for one in arch.components for kind, _ in weights_of(ask.tier, one).linears.values()}
+    used = {kind for one in arch.components for kind in weights_of(ask.tier, one).dequantized_types}
     refused = sorted(used - known)
     if not refused:
         return None

@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from importlib import resources
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import ALIGNMENT
@@ -44,8 +44,7 @@ class Activations:
     workspace: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """``ALLOCATE`` with bytes, ``WORKSPACE`` with bytes that are there for a moment, ``FREE`` with the number of the
     allocation (from 0), ``ENTER`` and ``LEAVE`` with a module's path."""
 

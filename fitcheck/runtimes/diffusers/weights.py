@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
 
+from fitcheck.memory import dequantization
 from fitcheck.memory.allocator_blocks import device_block, pinned_block
 from fitcheck.memory.caching_allocator import LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.models.families.pipeline import gguf_mixture
@@ -90,6 +91,24 @@ class ModuleWeights:
         return {leaf.path: leaf.linear for leaf in self.leaves if leaf.linear is not None}
 
     @cached_property
+    def dequantized(self) -> tuple[int, int]:
+        """Bytes that the kernels move which dequantize every GGUF weight once, and how many kernels that are."""
+        costs = [(dequantization.cost(kind), elements) for kind, elements in self.linears.values()]
+        return sum(round(cost.traffic_bytes * elements) for cost, elements in costs), sum(
+            one.kernels for one, _ in costs
+        )
+
+    @cached_property
+    def dequantized_types(self) -> frozenset[str]:
+        """The GGUF types among them."""
+        return frozenset(kind for kind, _ in self.linears.values())
+
+    @cached_property
+    def largest_leaf(self) -> int:
+        """Bytes of the largest leaf as it is stored."""
+        return max((sum(leaf.sizes) for leaf in self.leaves), default=0)
+
+    @cached_property
     def cast(self) -> int:
         """Elements of all weights that are turned into 16 bit for their products."""
         return sum(leaf.cast for leaf in self.leaves)
@@ -100,6 +119,7 @@ class ModuleWeights:
         return max((leaf.cast for leaf in self.leaves), default=0)
 
 
+@lru_cache(maxsize=4096)
 def weights_of(tier: Tier, component: Component) -> ModuleWeights:
     """The component's weights in a tier."""
     table = tier.tensors

@@ -3,7 +3,7 @@
 The way in::
 
     from fitcheck.runtimes.llamacpp.buffers import estimate
-    from fitcheck.runtimes.llamacpp import LlamaOptions
+    from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
     from fitcheck.models.families.language.metadata import architecture_from_gguf
 
     header = read_gguf(path)                                   # or read_remote(...)
@@ -19,14 +19,3 @@ Nothing here is fitted: weights follow the loader, caches their layout, and comp
 scheduler and the graph allocator on the model's graph (graph, layers, schedule, allocator). What cannot be derived, the
 driver's and libraries' share, stands in ``data/llamacpp_overhead.json``.
 """
-
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, TensorOverride, parse_overrides
-from fitcheck.runtimes.llamacpp.builds import Build, parse_build
-
-__all__ = [
-    "Build",
-    "LlamaOptions",
-    "TensorOverride",
-    "parse_build",
-    "parse_overrides",
-]

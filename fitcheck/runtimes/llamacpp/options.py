@@ -6,13 +6,16 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from fitcheck.errors import OptionError
-from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, SPECULATIVE, SPLIT_MODES, LlamaOptions, parse_overrides
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
 from fitcheck.runtimes.options import LONGEST, context_tokens, names, option
+
+if TYPE_CHECKING:
+    from fitcheck.models.families.language.architecture import LanguageArchitecture
 
 # llama-bench's own defaults of -p and -n, so that seconds can be compared with what people post
 PROMPT_TOKENS, NEW_TOKENS = 512, 128

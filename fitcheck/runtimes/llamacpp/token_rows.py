@@ -24,7 +24,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
 from fitcheck.units import GIB

@@ -130,6 +130,7 @@ def passes_of(
     return planner.with_dropped(plan)
 
 
+@lru_cache(maxsize=1024)
 def denoising_pass(arch: SenseNovaArchitecture, table: TensorTable, workload: Workload, placement: Streaming) -> Pass:
     """The last kind of pass of the denoising, none of whose layers stay on the card."""
     image = arch.image_tokens(workload.width, workload.height) * workload.batch

@@ -55,6 +55,10 @@ class CardView:
     driver: str = "NVIDIA"
     left_out: str = ""
 
+    def __hash__(self) -> int:
+        # Enough to tell most apart: views are looked up for cell after cell.
+        return hash((self.compute_capability, self.total, self.free, self.host_bound, self.driver))
+
     @property
     def nvidia(self) -> bool:
         """Whether CUDA runs on it."""
@@ -206,17 +210,19 @@ def staying(sizes: tuple[int, ...], room: int, prefetch: int) -> tuple[tuple[int
     """
     here: set[int] = set()
     kept: set[int] = set()
-    most = 0
+    most = there = 0
     for _ in range(_PASSES):
         for index in range(len(sizes)):
-            here |= {(index + ahead) % len(sizes) for ahead in range(prefetch + 1)}
-            there = sum(sizes[layer] for layer in here)
+            coming = {(index + ahead) % len(sizes) for ahead in range(prefetch + 1)} - here
+            there += sum(sizes[layer] for layer in coming)
+            here |= coming
             most = max(most, there)
             if there <= room:
                 kept.add(index)
             else:
                 kept.discard(index)
                 here.discard(index)
+                there -= sizes[index]
     return tuple(sizes[index] for index in sorted(kept)), most
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -11,7 +11,8 @@ from fitcheck.data_files import load
 from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget, visible_total
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.machine import Machine
+from fitcheck.hardware.latest import once_a_machine
+from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase, drawn_from_host
@@ -58,8 +59,24 @@ from fitcheck.units import Interval, format_gib, format_seconds
 
 SMALL_SIDE = 1024  # pixels of a picture that needs a quarter of the usual one's tokens
 
-# The estimator is pure, and a site asks for the same footprint on hundreds of cards.
-_estimate = lru_cache(maxsize=4096)(estimate)
+
+@lru_cache(maxsize=4096)
+def _estimate(
+    arch: SenseNovaArchitecture, tier: Tier, workload: Workload, streaming: Streaming, view: CardView, *, bench: bool
+) -> Footprint:
+    """The estimator is pure, and a site asks for the same footprint on hundreds of cards."""
+    found = estimate(arch, tier, workload, streaming, view, bench=bench)
+    return _with_text_ends(found, arch, workload) if workload.text_assumed else found
+
+
+@lru_cache(maxsize=64)
+def _parts_of_asks(
+    runtime: PictureRuntime, task: Task, tiers: tuple[Tier, ...], options: PictureOptions
+) -> tuple[tuple[Tier, Placement, Workload], ...]:
+    """What the asks of a question are, whichever the machine."""
+    placements = [placement_of(one, options.attention) for one in runtime.streamings(options)]
+    found = [(tier, workload_for(task, tier, options)) for tier in tiers]
+    return tuple((tier, placement, workload) for tier, workload in found for placement in placements)
 
 
 class PictureRuntime(Runtime):
@@ -77,29 +94,26 @@ class PictureRuntime(Runtime):
         options: PictureOptions = read(self.options, wanted)
         check_options(options)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
-        placements = [placement_of(one, options.attention) for one in self.streamings(options)]
-        for tier in tiers:
-            workload = workload_for(task, tier, options)
-            for placement in placements:
-                yield Ask(model, tier, placement, workload, machine)
+        for tier, placement, workload in _parts_of_asks(self, task, tuple(tiers), options):
+            yield Ask(model, tier, placement, workload, machine)
 
     def footprint(self, ask: Ask) -> Footprint:
         """The bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
-        streaming = streaming_of(ask.placement)
+        streaming, seen = streaming_of(ask.placement), seen_of(ask)
         found = _estimate(
             architecture_of(ask), ask.tier, ask.workload, streaming, view_of(ask, streaming), bench=ask.process.bench
         )
-        if ask.workload.text_assumed:
-            found = _with_text_ends(found, architecture_of(ask), ask.workload)
-        if ask.card.card.unified_memory:
+        if seen.shares_memory:
             found = _in_one_memory(found, ask.card.carved)
-        elif (total := visible_total(ask.card)) is not None:
-            found = replace(found, cards=tuple(memory.within(total) for memory in found.cards))
+        elif seen.total is not None:
+            found = _within(found, seen.total)
         return found if len(ask.machine.gpus) == 1 else _on_one_of_several(found, ask)
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of one picture or answer on the one card, over its own PCIe link."""
         streaming, gpu = streaming_of(ask.placement), ask.card
+        if not seen_of(ask).timed:
+            return None
         kept = footprint.layout
         assert isinstance(kept, KeptLayers)
         found = seconds(
@@ -138,10 +152,7 @@ class PictureRuntime(Runtime):
 
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch on the card's vendor and generation allows, and whether streaming works there."""
-        vendors = load("runtimes.sensenova", "support")["vendors"]
-        row = vendors.get(ask.card.card.vendor, vendors["other"])
-        streams = streaming_of(ask.placement).stream is not Stream.NOTHING
-        return torch_support(ask.card.card, row, streams=streams)
+        return _support(ask.card.card, streams=streaming_of(ask.placement).stream is not Stream.NOTHING)
 
     def stacks(self, ask: Ask) -> tuple[str, ...]:
         """PyTorch, which multiplies in bfloat16."""
@@ -284,19 +295,63 @@ def architecture_of(ask: Ask) -> SenseNovaArchitecture:
     return architecture
 
 
+@lru_cache(maxsize=256)
+def _support(card: Card, *, streams: bool) -> Support | None:
+    vendors = load("runtimes.sensenova", "support")["vendors"]
+    return torch_support(card, vendors.get(card.vendor, vendors["other"]), streams=streams)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the estimate looks at of one card of a machine, whatever the cell. ``total`` is its memory as a program sees
+    it; ``driver`` the entry of the launch queues that fits card and system, ``known_driver`` the same without prefetch,
+    where all of a vendor's drivers are alike; ``timed`` says that its rates are known."""
+
+    capability: tuple[int, int] | None
+    total: int | None
+    driver: str
+    known_driver: str
+    shares_memory: bool
+    timed: bool
+
+
+@once_a_machine
+def _all_seen(machine: Machine) -> tuple[_Seen, ...]:
+    return tuple(_seen(machine, gpu) for gpu in machine.gpus)
+
+
+def _seen(machine: Machine, gpu: Gpu) -> _Seen:
+    card, driver = gpu.card, _driver(gpu.card, machine.operating_system)
+    return _Seen(
+        measured_capability(card.compute_capability),
+        visible_total(gpu),
+        driver,
+        "NVIDIA" if card.vendor == "NVIDIA" else driver,
+        card.unified_memory,
+        rates_of(card) is not None,
+    )
+
+
+def seen_of(ask: Ask) -> _Seen:
+    """What the estimate looks at of the card that works."""
+    return _all_seen(ask.machine)[ask.gpu]
+
+
 def view_of(ask: Ask, streaming: Streaming) -> CardView:
     """What the estimate looks at of the card: only a placement that keeps layers asks for its size, and most compute
     capabilities share their constants, so that many cards share a footprint."""
-    gpu, keeps = ask.card, streaming.keep_generation
+    seen, process, keeps = seen_of(ask), ask.process, streaming.keep_generation
+    prefetches = streaming.prefetch > 0
+    may_wait = prefetches and seen.timed
     return CardView(
-        measured_capability(gpu.card.compute_capability),
-        total=visible_total(gpu) if keeps else None,
-        free=_free(ask, streaming) if keeps else None,
-        flash_attention=ask.placement.get("attention") == "flash",
-        warm=ask.process.warm,
-        host_bound=host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, gpu.card),
-        driver=_driver(ask) if streaming.prefetch or gpu.card.vendor != "NVIDIA" else "NVIDIA",
-        left_out=ask.process.left_out,
+        seen.capability,
+        seen.total if keeps else None,
+        _free(ask, streaming) if keeps else None,
+        ask.placement.get("attention") == "flash",
+        process.warm,
+        may_wait and host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, ask.card.card),
+        seen.driver if prefetches else seen.known_driver,
+        process.left_out,
     )
 
 
@@ -310,12 +365,12 @@ def _free(ask: Ask, streaming: Streaming) -> int:
     return free - next(ends) + next(ends)
 
 
-def _driver(ask: Ask) -> str:
-    """The entry of the launch queues that fits the card and the system."""
-    card, known = ask.card.card, load("memory", "allocator")["launch_queue"]["drivers"]
+def _driver(card: Card, system: str | None) -> str:
+    """The entry of the launch queues that fits the card and the operating system."""
+    known = load("memory", "allocator")["launch_queue"]["drivers"]
     if card.vendor not in known or not is_measured(card):
         return "other"
-    windows = (ask.machine.operating_system or "").lower().startswith("windows")
+    windows = (system or "").lower().startswith("windows")
     return "Windows" if windows and card.vendor == "NVIDIA" else card.vendor
 
 
@@ -347,6 +402,14 @@ def host_bound(arch: SenseNovaArchitecture, tier: Tier, workload: Workload, plac
     return bool(waits_for_host(arch, tier.tensors, workload, placement, card))
 
 
+@lru_cache(maxsize=8192)
+def _within(found: Footprint, total: int) -> Footprint:
+    """The footprint on a card of ``total`` bytes."""
+    inside = found.cards[0].within(total)
+    return found if inside is found.cards[0] else replace(found, cards=(inside,))
+
+
+@lru_cache(maxsize=8192)
 def _in_one_memory(found: Footprint, carved: int) -> Footprint:
     """Where host and card share one memory, the host holds the card's part as well, but for what is ``carved`` out."""
     memory = found.cards[0]

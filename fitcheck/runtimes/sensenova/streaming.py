@@ -51,6 +51,10 @@ class Streaming:
     pinned: bool = False
     policy: str = "upstream"
 
+    def __hash__(self) -> int:
+        # Names tell modes apart; enumerations take long to hash.
+        return hash((self.revision, self.mode, self.policy))
+
     @property
     def keeps_thinking(self) -> bool:
         """Whether understanding layers stay on the card while the model thinks, as far as they fit (PR 246)."""

@@ -21,7 +21,7 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
 from fitcheck.runtimes.base import Ask, Wanted
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.commands import server
 from fitcheck.runtimes.llamacpp.options import TextOptions

@@ -16,8 +16,9 @@ import pytest
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.gguf import read_gguf
-from fitcheck.runtimes.llamacpp import LlamaOptions, TensorOverride, parse_build
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, TensorOverride
 from fitcheck.runtimes.llamacpp.buffers import estimate
+from fitcheck.runtimes.llamacpp.builds import parse_build
 from fitcheck.units import GIB, MIB
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -15,7 +15,7 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, machine_for
 from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
-from fitcheck.runtimes.llamacpp import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy

@@ -74,6 +74,10 @@ class Component:
     tokens: int = 0
     buffers: int = 0
 
+    def __hash__(self) -> int:
+        # Enough to tell the parts of pipelines apart: they are looked up for stage after stage.
+        return hash((self.name, self.cls, self.trace, self.stored))
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:

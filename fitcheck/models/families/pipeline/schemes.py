@@ -65,6 +65,8 @@ def _single_precision(component: Component, entry: Entry) -> bool:
 
 
 def _is_in(modules: tuple[str, ...], entry: Entry) -> bool:
+    if not modules:
+        return False
     parts = entry.name.split(".")
     return any(module in parts for module in modules)
 

@@ -43,6 +43,10 @@ class SenseNovaArchitecture:
     max_vision_positions: int = 10000
     family: str = "sensenova-u1"
 
+    def __hash__(self) -> int:
+        # Enough to tell models apart: estimates are looked up by it for card after card.
+        return hash((self.hidden_size, self.layers, self.experts))
+
     @property
     def pixels_per_token(self) -> int:
         """Side of the square of pixels that one image token stands for."""
