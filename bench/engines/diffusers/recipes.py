@@ -28,15 +28,41 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Vision:
+    """How a processor cuts pictures for a language model: ``patch`` pixels, ``merge`` by ``merge`` patches for a token;
+    ids of the placeholder and of what stands before it."""
+
+    patch: int
+    merge: int = 2
+    token: int = 151655
+    start: int = 151652
+
+    def grid(self, width: int, height: int) -> tuple[int, int, int]:
+        """Frames, rows and columns of patches."""
+        cell = self.patch * self.merge
+        return 1, round(height / cell) * self.merge, round(width / cell) * self.merge
+
+
+@dataclass(frozen=True, slots=True)
 class Style:
     """What the call of a pipeline class takes beside sizes: a scheduler, fixed lengths of its tokenizers (0 for the
-    length of the prompt), arguments, and the name of the argument that says how long prompts may be."""
+    length of the prompt), arguments, and the name of the argument that says how long prompts may be.
+
+    ``pictures`` are arguments that take a picture, ``listed`` those that take a list of them; ``vision`` is how the
+    processor shows them to a language model, ``image_side`` how large an image encoder takes them. ``built`` are
+    constructor arguments that are objects of a class of diffusers.
+    """
 
     scheduler: tuple[str, Mapping[str, Any]]
     tokenizers: Mapping[str, int]
     call: Mapping[str, Any] = field(default_factory=dict)
     sequence: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    listed: bool = False
+    vision: Vision | None = None
+    image_side: int = 0
+    built: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +77,11 @@ class Recipe:
     video: bool
     extras: Mapping[str, Any]
     architecture: PipelineArchitecture
+
+    @property
+    def hidden(self) -> int:
+        """Tokens of the template that the denoiser does not see."""
+        return max(0, self.text - self.architecture.text_tokens)
 
     def tokenizers(self, text: int) -> dict[str, int]:
         """How many ids each tokenizer gives for a prompt of so many tokens."""
@@ -102,9 +133,42 @@ STYLES: Mapping[str, Style] = {
     ),
     "QwenImagePipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"true_cfg_scale": 4.0, "negative_prompt": " "}),
     "ZImagePipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 0.0}),
+    "FluxFillPipeline": Style(
+        _DYNAMIC, {"tokenizer": 77, "tokenizer_2": 0}, {"guidance_scale": 30.0}, _SEQUENCE,
+        pictures=("image", "mask_image"),
+    ),
+    "FluxKontextPipeline": Style(
+        _DYNAMIC, {"tokenizer": 77, "tokenizer_2": 0}, {"guidance_scale": 2.5}, _SEQUENCE, pictures=("image",)
+    ),
+    "QwenImageEditPlusPipeline": Style(
+        _DYNAMIC, {"tokenizer": 0, "processor": 0}, {"true_cfg_scale": 4.0, "negative_prompt": " "},
+        pictures=("image",), listed=True, vision=Vision(14),
+    ),
+    "QwenImage21Pipeline": Style(
+        _DYNAMIC, {"processor": 0}, {"true_cfg_scale": 1.0}, pictures=("image",), listed=True, vision=Vision(16)
+    ),
+    "WanImageToVideoPipeline": Style(
+        _WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE, pictures=("image",), image_side=224
+    ),
+    "Flux2Pipeline": Style(
+        _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE, pictures=("image",), listed=True
+    ),
+    "HunyuanVideo15Pipeline": Style(
+        _FLOW, {"tokenizer": 0, "tokenizer_2": 256}, {"prompt_2": "a \"sign\""}, built={"guider": "ClassifierFreeGuidance"}
+    ),
+    "HunyuanVideoPipeline": Style(_FLOW, {"tokenizer": 0, "tokenizer_2": 77}, {"guidance_scale": 6.0}, _SEQUENCE),
+    "HiDreamImagePipeline": Style(
+        _FLOW, {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 0, "tokenizer_4": 0}, {"guidance_scale": 5.0}, _SEQUENCE
+    ),
+    "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE),
+    "LTXConditionPipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
+    "CogVideoXImageToVideoPipeline": Style(
+        ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, pictures=("image",)
+    ),
     "WanPipeline": Style(_WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Flux2KleinPipeline": Style(
-        _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, _SEQUENCE, {"is_distilled": True}
+        _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, _SEQUENCE, {"is_distilled": True},
+        pictures=("image",), listed=True,
     ),
     "ChromaPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Krea2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, "", {"is_distilled": True}),
@@ -117,6 +181,7 @@ STYLES: Mapping[str, Style] = {
 EXTRAS: Mapping[str, Mapping[str, Any]] = {
     "wan2.2-ti2v-5b": {"expand_timesteps": True},
     "wan2.2-t2v-a14b": {"boundary_ratio": 0.875},
+    "wan2.2-i2v-a14b": {"boundary_ratio": 0.9},
 }
 
 

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
 from bench.engines.diffusers.recipes import Part, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
+from bench.tracing.values import Values
 
 # whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
 # held 141 MiB more than with fused attention, which the plain one accounts for
@@ -120,6 +121,7 @@ class _Stub:
         self._original, self._found, self._until, self._seen = original, found, until, seen
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         args, kwargs = tree_map(self._fake, (args, kwargs))
         handed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         # a first call, or the first of a size, may fill caches that later ones read, such as tables of rotations
@@ -128,22 +130,26 @@ class _Stub:
             if type(self._module).__module__.startswith("diffusers.models.transformers") or not any(
                 other[:2] == key[:2] for other in self._seen
             ):
-                self._record(args, kwargs, handed)
-            recording, result = self._record(args, kwargs, handed)
-            self._seen[key] = tree_map(_shape, result)
+                self._record(args, kwargs, handed, given)
+            recording, result, values = self._record(args, kwargs, handed, given)
+            self._seen[key] = tree_map(lambda leaf: _shape(leaf, values), result)
             del result
             shapes = tuple(tuple(leaf.shape) for leaf in handed)
             self._found.append(Call(self._name, self._method, shapes, recording))
         result = self._seen[key]
         del args, kwargs
-        if self._name == self._until:
+        if self._name == self._until and self._method != "encode":
             raise Done
         return tree_map(_real, result)
 
-    def _record(self, args: Any, kwargs: Any, handed: list[torch.Tensor]) -> tuple[Recording, Any]:
+    def _record(
+        self, args: Any, kwargs: Any, handed: list[torch.Tensor], given: list[torch.Tensor]
+    ) -> tuple[Recording, Any, Values]:
         # buffers are real, and stand in the graph as their fake images, which live as long as these
-        buffers = [self._mode.from_tensor(one) for one in self._module.buffers()]
-        recorder = Recorder([*self._module.parameters(), *buffers, *handed])
+        real = list(self._module.buffers())
+        buffers = [self._mode.from_tensor(one) for one in real]
+        values = zip((*buffers, *handed), (*real, *given), strict=True)
+        recorder = Recorder([*self._module.parameters(), *buffers, *handed], values)
         events = recorder.recording.events
         if self._method == "forward":  # the hooks of the whole module lie around this stub
             events.append((ENTER, ""))
@@ -154,7 +160,7 @@ class _Stub:
         recorder.close()
         recorder.recording.inputs = _bytes(handed)
         recorder.recording.outputs = _bytes([one for one in tree_leaves(result) if isinstance(one, torch.Tensor)])
-        return recorder.recording, result
+        return recorder.recording, result, recorder.values
 
     def _attention(self) -> AbstractContextManager[None]:
         plain = type(self._module).__name__ in _PLAIN_ATTENTION
@@ -170,15 +176,18 @@ def _bytes(tensors: list[torch.Tensor]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What is remembered of a tensor."""
+    """What is remembered of a tensor; ``value`` where it is known."""
 
     shape: torch.Size
     dtype: torch.dtype
+    value: torch.Tensor | None
 
 
-def _shape(leaf: Any) -> Any:
-    return _Shape(leaf.shape, leaf.dtype) if isinstance(leaf, FakeTensor) else leaf
+def _shape(leaf: Any, values: Values) -> Any:
+    return _Shape(leaf.shape, leaf.dtype, values.of(leaf)) if isinstance(leaf, FakeTensor) else leaf
 
 
 def _real(leaf: Any) -> Any:
-    return torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, _Shape) else leaf
+    if not isinstance(leaf, _Shape):
+        return leaf
+    return torch.zeros(leaf.shape, dtype=leaf.dtype) if leaf.value is None else leaf.value.clone()

@@ -23,7 +23,7 @@ from fitcheck.memory.caching_allocator import ALIGNMENT
 # kinds of events, the first four as the lowest two bits of a packed one
 ALLOCATE, FREE, ENTER, LEAVE, WORKSPACE = range(5)
 # variables that a call may leave out
-_DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1}
+_DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1, "seen": 0, "sound": 0}
 
 # module path → ggml type and elements of the linear's weight there
 Quantized = Mapping[str, tuple[str, int]]
@@ -231,8 +231,11 @@ class Trace:
         self.calls = {name: Call(one) for name, one in packed["calls"].items()}
 
     def call(self, name: str, sizes: Mapping[str, int]) -> Call:
-        """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators. Where
-        only one picture was traced, bytes count once for each. Raises KeyError."""
+        """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators, and so
+        may pictures handed in (``pictures``). Where only one picture was traced, bytes count once for each. Raises
+        KeyError."""
+        if sizes.get("pictures") and f"{name}@pictured" in self.calls:
+            return self.calls[f"{name}@pictured"]
         if sizes.get("batch", 1) > 1 and f"{name}@batched" in self.calls:
             return self.calls[f"{name}@batched"]
         return self.calls[name] if name in self.calls else self.calls[f"{name}@batched"]
