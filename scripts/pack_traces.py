@@ -45,11 +45,10 @@ def pack_pipeline(slug: str) -> None:
     calls: dict[str, dict[str, Any]] = {}
     for (name, method), recordings in survey.found.items():
         part = found.parts[name]
-        if method in there(key_of(part)) or method in calls.get(key_of(part), ()):
-            continue
         whole = survey.whole.get((name, method))
         packed = packed_of(f"{slug} {name} {method}", found, name, method, recordings, whole)
-        calls.setdefault(key_of(part), {}).update(packed)
+        known = {*there(key_of(part)), *calls.get(key_of(part), ())}
+        calls.setdefault(key_of(part), {}).update({call: one for call, one in packed.items() if call not in known})
     for key, methods in calls.items():
         if methods:
             write(key, next(part for part in found.parts.values() if key_of(part) == key), methods)
@@ -122,16 +121,24 @@ def distinct(rows: Rows) -> set[tuple[tuple[str, int], ...]]:
 def variants(role: str, method: str, recordings: Rows, repeats: bool) -> Iterator[tuple[str, Rows]]:
     """Name and recordings of each variant of a call: for several pictures at once, and with pictures handed in where
     that is another sequence of events."""
-    single = [row for row in recordings if row[0]["batch"] == 1]
-    given = [row for row in single if row[0].get("pictures")]
-    plain = [row for row in single if not row[0].get("pictures")]
-    if role == TEXT_ENCODER or (plain and given and not repeats and len(sequences(single)) > 1):
-        # a tower of vision cuts a picture into windows, whose number another shape changes
-        found = {"": plain, "@pictured": max(sequences(given).values(), key=len, default=[])}
-    else:
-        found = {"": single}
-    found["@batched"] = [row for row in recordings if row[0]["batch"] > 1]
-    return ((method + suffix, rows) for suffix, rows in found.items() if rows)
+    for batched in (False, True):
+        rows = [row for row in recordings if (row[0]["batch"] > 1) == batched]
+        given = [row for row in rows if row[0].get("pictures")]
+        plain = [row for row in rows if not row[0].get("pictures")]
+        suffix = "@batched" if batched else ""
+        if repeats:
+            yield from ((method + suffix, rows),) if rows else ()
+        elif role == TEXT_ENCODER or (plain and given and len(sequences(rows)) > 1):
+            # a tower of vision cuts a picture into windows, whose number another shape changes
+            yield from ((method + suffix, commonest(plain)),) if plain else ()
+            yield from ((method + "@pictured" + suffix, commonest(given)),) if given else ()
+        elif rows:
+            yield method + suffix, commonest(rows)
+
+
+def commonest(rows: Rows) -> Rows:
+    """Those that share the commonest sequence: a first step may find latents of another type than later ones."""
+    return max(sequences(rows).values(), key=len)
 
 
 def sequences(rows: Rows) -> dict[tuple[str, ...], Rows]:

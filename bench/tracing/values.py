@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -19,10 +20,31 @@ _VALUE = "_known_value"
 aten = torch.ops.aten
 # operators whose result is a number, and those that its shape hangs on
 _ASKED = (aten._local_scalar_dense, aten.equal, aten.is_nonzero)
-_SHAPED = (aten.nonzero, aten.masked_select, aten.unique_consecutive, aten.unique_dim, aten._unique2,
+_SHAPED = (aten.nonzero, aten.masked_select, aten.unique_consecutive, aten.unique_dim, aten._unique2, aten.bincount,
            aten.repeat_interleave)  # fmt: skip
 _INDEXED = (aten.index, aten.index_put, aten.index_put_)
 _NOT_COMPUTED = ("rand", "empty", "normal", "bernoulli", "attention")
+
+
+class Numbers(TorchFunctionMode):
+    """``torch.tensor`` of a list with known fake tensors in it, and ``numpy`` of a known one: torch would look for
+    their storages."""
+
+    def __init__(self, values: Values) -> None:
+        super().__init__()
+        self._values = values
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.tensor and args and isinstance(args[0], list):
+            args = (tree_map(self._number, args[0]), *args[1:])
+        if func is torch.Tensor.numpy and isinstance(args[0], FakeTensor):
+            value = self._values.of(args[0])
+            return args[0].numpy() if value is None else value.numpy()
+        return func(*args, **(kwargs or {}))
+
+    def _number(self, leaf: Any) -> Any:
+        value = self._values.of(leaf) if isinstance(leaf, FakeTensor) else None
+        return leaf if value is None else value.tolist()
 
 
 class Unknown(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -171,6 +172,8 @@ def pipeline_of(recipe: Recipe, modules: dict[str, nn.Module], text: int) -> Any
 
     name, config = recipe.style.scheduler
     cls = getattr(diffusers, recipe.pipeline)
+    # some pipelines clean prompts with a library that they do not ask for
+    vars(import_module(cls.__module__)).setdefault("ftfy", SimpleNamespace(fix_text=str))
     arguments: dict[str, Any] = {**modules, **recipe.style.extras, **recipe.extras}
     arguments["scheduler"] = getattr(diffusers, name)(**config)
     vision = recipe.style.vision

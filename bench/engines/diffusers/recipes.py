@@ -48,7 +48,8 @@ class Style:
     """What the call of a pipeline class takes beside sizes: a scheduler, fixed lengths of its tokenizers (0 for the
     length of the prompt), arguments, and the name of the argument that says how long prompts may be.
 
-    ``pictures`` are arguments that take a picture, ``listed`` those that take a list of them; ``vision`` is how the
+    ``templated`` says that it does not count the template, ``prompt`` is what is asked, ``parts`` how many encoders'
+    tokens the denoiser sees one behind the other, ``fixed`` that their number never changes. ``pictures`` are arguments that take a picture, ``listed`` those that take a list of them; ``vision`` is how the
     processor shows them to a language model, ``image_side`` how large an image encoder takes them. ``built`` are
     constructor arguments that are objects of a class of diffusers.
     """
@@ -63,6 +64,10 @@ class Style:
     vision: Vision | None = None
     image_side: int = 0
     built: Mapping[str, str] = field(default_factory=dict)
+    templated: bool = False
+    prompt: str = "x"
+    parts: int = 1
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Recipe:
         """Arguments of the call beside prompt, sizes and steps; without ``cfg`` the guidance is the style's."""
         found = dict(self.style.call)
         if self.style.sequence:
-            found[self.style.sequence] = text
+            found[self.style.sequence] = text - (self.hidden if self.style.templated else 0)
         if cfg is not None and self.guided_by is not None:
             found[self.guided_by] = cfg
         return found
@@ -154,14 +159,17 @@ STYLES: Mapping[str, Style] = {
         _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE, pictures=("image",), listed=True
     ),
     "HunyuanVideo15Pipeline": Style(
-        _FLOW, {"tokenizer": 0, "tokenizer_2": 256}, {"prompt_2": "a \"sign\""}, built={"guider": "ClassifierFreeGuidance"}
+        _FLOW, {"tokenizer": 0, "tokenizer_2": 256}, built={"guider": "ClassifierFreeGuidance"},
+        prompt='a "sign"', fixed=True,
     ),
-    "HunyuanVideoPipeline": Style(_FLOW, {"tokenizer": 0, "tokenizer_2": 77}, {"guidance_scale": 6.0}, _SEQUENCE),
+    "HunyuanVideoPipeline": Style(_FLOW, {"tokenizer": 0, "tokenizer_2": 77}, {"guidance_scale": 6.0}, _SEQUENCE,
+                                  templated=True),
     "HiDreamImagePipeline": Style(
-        _FLOW, {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 0, "tokenizer_4": 0}, {"guidance_scale": 5.0}, _SEQUENCE
+        _FLOW, {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 0, "tokenizer_4": 0},
+        {"guidance_scale": 5.0}, _SEQUENCE, parts=2,
     ),
     "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE),
-    "LTXConditionPipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
+    "LTXConditionPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
     "CogVideoXImageToVideoPipeline": Style(
         ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, pictures=("image",)
     ),
@@ -173,7 +181,8 @@ STYLES: Mapping[str, Style] = {
     "ChromaPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Krea2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, "", {"is_distilled": True}),
     "Lumina2Pipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE),
-    "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 4.5},
+    "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0}, 
+                                 {"guidance_scale": 4.5, "use_resolution_binning": False, "clean_caption": False},
                                  _SEQUENCE),
     "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE),
 }  # fmt: skip
@@ -182,6 +191,11 @@ EXTRAS: Mapping[str, Mapping[str, Any]] = {
     "wan2.2-ti2v-5b": {"expand_timesteps": True},
     "wan2.2-t2v-a14b": {"boundary_ratio": 0.875},
     "wan2.2-i2v-a14b": {"boundary_ratio": 0.9},
+}
+# settings of components that run with longer prompts than the catalog's of that name
+CONFIGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    # pipelines/hidream_image/pipeline_hidream_image.py hands CLIP up to 218 tokens
+    "hidream-i1": {name: {"max_position_embeddings": 218} for name in ("text_encoder", "text_encoder_2")},
 }
 
 
@@ -199,7 +213,8 @@ def recipe(slug: str) -> Recipe:
     architecture = catalog.get(slug).architecture
     if not isinstance(architecture, PipelineArchitecture) or architecture.pipeline not in STYLES:
         raise MeasurementError(f"model: the bench builds no pipeline {slug!r}.")
-    parts = {one.name: _part(one) for one in architecture.components}
+    own = CONFIGS.get(slug, {})
+    parts = {one.name: _part(one, own.get(one.name, {})) for one in architecture.components}
     encoders = [one for one in architecture.components if one.role == TEXT_ENCODER]
     return Recipe(
         pipeline=architecture.pipeline,
@@ -213,8 +228,7 @@ def recipe(slug: str) -> Recipe:
     )
 
 
-def _part(one: Component) -> Part:
+def _part(one: Component, own: Mapping[str, Any]) -> Part:
     stored = one.stored if one.role != DENOISER else one.dtype
-    return Part(
-        one.library, one.cls, one.trace or "", dict(one.config), _DTYPES[stored], _DTYPES[one.dtype], one.tokens
-    )
+    config = {**one.config, **own}
+    return Part(one.library, one.cls, one.trace or "", config, _DTYPES[stored], _DTYPES[one.dtype], one.tokens)

@@ -32,8 +32,8 @@ SOUND_TERMS: list[Term] = [(1, 1), (1, 0), (0, 0), (0, 1)]
 PIXELS = ("batch", "height", "width", "frames")
 PIXEL_TERMS: list[Term] = [
     *((b, h, w, f) for f in (0, 1) for b in (1, 0) for h, w in ((1, 1), (0, 0), (1, 0), (0, 1))),
-    (1, 2, 2, 0),
-]
+    (1, 2, 2, 0), (1, 2, 2, 2),
+]  # fmt: skip
 
 
 Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
@@ -41,7 +41,7 @@ Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
 _DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers")
 # whose calls ask for layers by their number, or whose settings of blocks hang together
 _WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "CLIPTextModel",
-          "CLIPTextModelWithProjection", "Qwen3VLModel")  # fmt: skip
+          "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration", "LlamaForCausalLM")  # fmt: skip
 FEW = 2
 
 
@@ -106,7 +106,7 @@ class Survey:
         if request.reference is not None:
             picture = Image.new("RGB", request.reference)
             call |= {name: [picture] if style.listed else picture for name in style.pictures}
-        return {"prompt": ["x"] * request.batch, "width": request.width, "height": request.height,
+        return {"prompt": [style.prompt] * request.batch, "width": request.width, "height": request.height,
                 "num_inference_steps": 2, "output_type": "pt", **call}  # fmt: skip
 
     def sizes(self, call: Call, request: Request) -> dict[str, int]:
@@ -133,11 +133,17 @@ class Survey:
         return {
             "batch": request.batch * (2 if doubled else 1),
             "tokens": shape.tokens_with(request.width, request.height, request.frames, edits),
-            "text": request.text - self.recipe.hidden + (0 if handed is None else shape.references.seen(*handed)),
+            "text": self._text(request) + (0 if handed is None else shape.references.seen(*handed)),
             **pixels,
             "sound": shape.sound(request.frames),
             "pictures": int(handed is not None),
         }
+
+    def _text(self, request: Request) -> int:
+        """Tokens of the prompt that the denoiser sees: of other encoders too, whose number does not change."""
+        recipe = self.recipe
+        others = max(0, recipe.architecture.text_tokens - recipe.text * recipe.style.parts)
+        return request.text * recipe.style.parts - recipe.hidden + others
 
     def _latent(self, pixels: tuple[int, ...]) -> dict[str, int]:
         shape, (height, width) = self.recipe.architecture, pixels[-2:]
@@ -168,9 +174,11 @@ def requests_of(recipe: Recipe) -> list[Request]:
     """Enough sizes to tell every term apart, and more to check with."""
     shape = recipe.architecture
     unit = max(64, shape.size_multiple) if shape.vae_scale_spatial <= 8 else 128
-    lengths = tuple(recipe.text - cut for cut in ((0, 32, 64, 128, 96) if recipe.text > 128 else (0,)))
+    cuts = (0,) if recipe.style.fixed or recipe.text < 128 else (0, 32, 64, 128, 96) if recipe.text > 128 else (0, 16, 32, 8)
+    lengths = tuple(recipe.text - cut for cut in cuts)
     if recipe.video:
-        return _given(recipe, list(_videos(lengths, unit, shape.vae_scale_temporal)))
+        pairs = any((part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values())
+        return _given(recipe, list(_videos(lengths, unit, shape.vae_scale_temporal, pairs)))
     found = [Request(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)]
     if shape.guidance == "batched":
         found += [Request(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])]
@@ -193,15 +201,17 @@ def _given(recipe: Recipe, requests: list[Request]) -> list[Request]:
     return found if needs else requests + found
 
 
-def _videos(lengths: tuple[int, ...], unit: int, temporal: int) -> Iterator[Request]:
+def _videos(lengths: tuple[int, ...], unit: int, temporal: int, pairs: bool) -> Iterator[Request]:
+    """``pairs`` says that latents are decoded two by two, so that it takes more of them to see what repeats."""
     sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10),
              (12, 6), (6, 14), (8, 10), (10, 10))  # fmt: skip
     for index, (width, height) in enumerate(sides):
-        frames = temporal * (5 + index % 3) + 1
+        frames = temporal * (8 + 2 * (index % 3) if pairs else 5 + index % 3) + 1
         yield Request(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 
 
 LOOPS: Mapping[tuple[str, str], Loop] = {
     ("AutoencoderKLWan", "decode"): Loop("decoder", "frames", first=3),
     ("AutoencoderKLWan", "encode"): Loop("encoder", "frames", first=3),
+    ("AutoencoderKLCogVideoX", "decode"): Loop("decoder", "frames", first=2, every=2, rest=1),
 }

@@ -7,7 +7,7 @@ recorded, and hands zeros of the right shape back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
 from bench.engines.diffusers.recipes import Part, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
-from bench.tracing.values import Values
+from bench.tracing.values import Numbers, Values
 
 # whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
 # held 141 MiB more than with fused attention, which the plain one accounts for
@@ -153,7 +153,11 @@ class _Stub:
         events = recorder.recording.events
         if self._method == "forward":  # the hooks of the whole module lie around this stub
             events.append((ENTER, ""))
-        with self._mode, self._attention(), recorder, recorder.modules(self._module):
+        modes = (self._mode, self._attention(), _quick_masks(), _even_routing(self._module, recorder.values),
+                 Numbers(recorder.values), recorder, recorder.modules(self._module))  # fmt: skip
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
             result = self._original(*args, **kwargs)
         if self._method == "forward":
             events.append((LEAVE, ""))
@@ -168,6 +172,41 @@ class _Stub:
 
     def _fake(self, leaf: Any) -> Any:
         return self._mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
+
+
+@contextmanager
+def _quick_masks() -> Iterator[None]:
+    """HunyuanVideo 1.5's autoencoder writes its mask row by row, which takes minutes here and no memory anywhere."""
+    from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import HunyuanVideo15AttnBlock
+
+    original = HunyuanVideo15AttnBlock.__dict__["prepare_causal_attention_mask"]
+
+    def filled(n_frame: int, n_hw: int, dtype: Any, device: Any, batch_size: int) -> torch.Tensor:
+        side = n_frame * n_hw
+        return torch.full((side, side), 0.0, dtype=dtype, device=device).unsqueeze(0).expand(batch_size, -1, -1)
+
+    HunyuanVideo15AttnBlock.prepare_causal_attention_mask = staticmethod(filled)
+    try:
+        yield
+    finally:
+        HunyuanVideo15AttnBlock.prepare_causal_attention_mask = original
+
+
+@contextmanager
+def _even_routing(module: nn.Module, values: Values) -> Iterator[None]:
+    """A mixture of experts as if every expert got as many tokens: where they go hangs on weights."""
+    gates = [one for one in module.modules() if type(one).__name__ == "MoEGate"]
+
+    def note(gate: Any, _: Any, chosen: Any) -> None:
+        experts = torch.arange(chosen[0].numel()) % gate.n_routed_experts
+        values.note(chosen[0], experts.reshape(chosen[0].shape))
+
+    handles = [one.register_forward_hook(note) for one in gates]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:
