@@ -21,7 +21,7 @@ import torch
 import transformers
 
 from bench.engines.diffusers import surveys
-from bench.engines.diffusers.recipes import Part, Recipe, recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, recipe
 from bench.tracing.packing import Unpackable, pack, pack_whole
 from bench.tracing.recorder import ALLOCATE, WORKSPACE, Recording
 from fitcheck.models.families.pipeline.architecture import AUDIO, CONNECTOR, IMAGE_ENCODER, TEXT_ENCODER, VAE
@@ -40,7 +40,7 @@ def pack_pipeline(slug: str) -> None:
     wanted = tuple(name for name, part in found.parts.items() if missing(found, name, part))
     if not wanted:
         return
-    survey = surveys.Survey(found)
+    survey = surveys.PipelineSurvey(found)
     survey.run(surveys.requests_of(found), wanted)
     calls: dict[str, dict[str, Any]] = {}
     for (name, method), recordings in survey.found.items():
@@ -54,12 +54,12 @@ def pack_pipeline(slug: str) -> None:
             write(key, next(part for part in found.parts.values() if key_of(part) == key), methods)
 
 
-def missing(found: Recipe, name: str, part: Part) -> bool:
+def missing(found: Recipe, name: str, part: ComponentRecipe) -> bool:
     """Whether calls of a component that the pipeline makes are in no trace."""
     calls = {call.partition("@")[0] for call in there(key_of(part))}
     role = found.architecture.component(name).role
     made = {"decode", *(("encode",) if found.style.pictures else ())} if role == VAE else {"decode"}
-    return not (calls & {"forward"} or calls >= made) or seen(found, role) and not pictured(key_of(part))
+    return not (calls & {"forward"} or calls >= made) or (seen(found, role) and not pictured(key_of(part)))
 
 
 def seen(found: Recipe, role: str) -> bool:
@@ -81,7 +81,7 @@ def there(key: str) -> Mapping[str, Any]:
     return calls
 
 
-def key_of(part: Part) -> str:
+def key_of(part: ComponentRecipe) -> str:
     """The key of a trace: fp32 has other sizes than the two 16-bit types, which share theirs."""
     return part.trace + (".fp32" if part.computes == "float32" else "")
 
@@ -150,7 +150,7 @@ def sequences(rows: Rows) -> dict[tuple[str, ...], Rows]:
     return groups
 
 
-def variables_of(role: str, part: Part) -> tuple[tuple[str, ...], list[surveys.Term]]:
+def variables_of(role: str, part: ComponentRecipe) -> tuple[tuple[str, ...], list[surveys.Term]]:
     """The size variables of a component, and the terms that its bytes may have."""
     if role in (TEXT_ENCODER, IMAGE_ENCODER, CONNECTOR):
         return surveys.TEXT, surveys.TEXT_TERMS
@@ -161,7 +161,7 @@ def variables_of(role: str, part: Part) -> tuple[tuple[str, ...], list[surveys.T
     return surveys.TOKENS, surveys.TOKEN_TERMS
 
 
-def write(key: str, part: Part, calls: dict[str, Any]) -> None:
+def write(key: str, part: ComponentRecipe, calls: dict[str, Any]) -> None:
     """One packed trace, with the calls that it had before."""
     document = {
         "version": 1,

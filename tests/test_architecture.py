@@ -44,7 +44,7 @@ REGISTRIES = {
 SEAMS = {"families", "runtimes", "engines"}
 NAMES = re.compile(r"sensenova|comfyui|llama[._-]?cpp|ik_llama", re.IGNORECASE)
 # A record's field is a fact about software that may be installed; it decides nothing.
-FACTS = {"fitcheck/records/blocks.py", "fitcheck/records/query.py"}
+FACTS = {"fitcheck/records/record_parts.py", "fitcheck/records/query.py"}
 FACT_NAMES = re.compile(r"llama_cpp|comfyui")
 
 

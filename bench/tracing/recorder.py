@@ -67,9 +67,7 @@ class Recorder(TorchDispatchMode):
     """Records what runs inside. ``known`` are tensors that were there before: weights, buffers and inputs; ``values``
     the small ones of them that Python may ask about, with their contents."""
 
-    def __init__(
-        self, known: Iterable[torch.Tensor], values: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()
-    ) -> None:
+    def __init__(self, known: Iterable[torch.Tensor], values: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self._numbers: dict[int, weakref.ref[Any]] = {}

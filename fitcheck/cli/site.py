@@ -45,7 +45,7 @@ def build(
     """Render the site. Only what has changed is computed and written; the same inputs give the same bytes."""
     try:
         from fitcheck.pages import build as builder
-        from fitcheck.pages.inputs import DEFAULT_BASE_URL, PUBLISHED, gather
+        from fitcheck.pages.site_inputs import DEFAULT_BASE_URL, PUBLISHED, gather
     except ImportError as error:
         raise MissingExtraError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
     if results is not None and not results.is_dir():

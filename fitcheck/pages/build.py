@@ -22,18 +22,18 @@ from typing import Any
 from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
-from fitcheck.pages import feed, plan
+from fitcheck.pages import feed, site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page, texts_of
 from fitcheck.pages.document import check_document, summary, way_out
-from fitcheck.pages.inputs import Inputs, digest, digest_json
 from fitcheck.pages.page import files_of
 from fitcheck.pages.render import static
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.view import neighbours
-from fitcheck.records import evidence
-from fitcheck.records.evidence import Index
+from fitcheck.records import run_index
+from fitcheck.records.run_index import Index
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.known import concerning
+from fitcheck.verdict.known_records import concerning
 from fitcheck.verdict.usual_machine import ask
 
 MANIFEST = "manifest.json"
@@ -44,7 +44,7 @@ _POOL_FROM = 24
 
 
 @dataclass
-class Outcome:
+class BuildOutcome:
     """What a build did. ``stale`` and ``strays`` are filled by ``check``: files that differ, files nobody made."""
 
     pages: int = 0
@@ -74,7 +74,7 @@ def _compute(job: _Job) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
     return document, summary(document), texts_of(document, way_out(document))
 
 
-def _draw(page: plan.Page, base_url: str) -> dict[str, bytes]:
+def _draw(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     return files_of(page, base_url)
 
 
@@ -94,12 +94,12 @@ class _Old:
             self._intact[path] = known is not None and _hash_file(self.root / path) == known
         return self._intact[path]
 
-    def holds(self, page: plan.Page) -> bool:
+    def holds(self, page: site_plan.Page) -> bool:
         entry = self.pages.get(page.address)
         return entry is not None and entry["key"] == page.key and all(self.intact(path) for path in page.files)
 
 
-def build(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
+def build(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
     """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
     _refuse_foreign(out)
     old = _Old(out)
@@ -112,8 +112,8 @@ def build(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
         return _build(inputs, out, _Old(Path(os.devnull)), jobs)
 
 
-def _build(inputs: Inputs, out: Path, old: _Old, jobs: int | None) -> Outcome:
-    outcome = Outcome()
+def _build(inputs: Inputs, out: Path, old: _Old, jobs: int | None) -> BuildOutcome:
+    outcome = BuildOutcome()
     manifest, files = _assemble(inputs, old, outcome, jobs, lambda path, content: _write(out, path, content, outcome))
     for path in sorted(set(old.files) - set(files)):
         _remove(out, path)
@@ -124,9 +124,9 @@ def _build(inputs: Inputs, out: Path, old: _Old, jobs: int | None) -> Outcome:
     return outcome
 
 
-def check(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
+def check(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
     """Build everything anew in memory and compare: ``stale`` and ``strays`` are empty when ``out`` is that site."""
-    outcome = Outcome()
+    outcome = BuildOutcome()
     made: dict[str, bytes] = {}
     manifest, _ = _assemble(inputs, _Old(Path(os.devnull)), outcome, jobs, made.__setitem__)
     for path, content in made.items():
@@ -143,7 +143,7 @@ def check(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
 
 
 def _assemble(
-    inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None, keep: Callable[[str, bytes], None]
+    inputs: Inputs, old: _Old, outcome: BuildOutcome, jobs: int | None, keep: Callable[[str, bytes], None]
 ) -> tuple[bytes, dict[str, str]]:
     """Every file of the site goes to ``keep`` unless ``old`` has it; returns the manifest and sha256 by path."""
     entries = _documents(inputs, old, outcome, jobs)
@@ -179,12 +179,14 @@ def _assemble(
     return (json.dumps(manifest, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n").encode(), files
 
 
-def _documents(inputs: Inputs, old: _Old, outcome: Outcome, jobs: int | None) -> dict[tuple[str, str], dict[str, Any]]:
+def _documents(
+    inputs: Inputs, old: _Old, outcome: BuildOutcome, jobs: int | None
+) -> dict[tuple[str, str], dict[str, Any]]:
     """Summary, texts and key of every model × card; the document too where it was computed now."""
     entries: dict[tuple[str, str], dict[str, Any]] = {}
     todo: list[tuple[tuple[str, str], str, _Job]] = []
     known = old.manifest.get("checks", {})
-    everything = evidence.build(inputs.records)
+    everything = run_index.build(inputs.records)
     for model in inputs.models:
         for card in inputs.cards:
             own, index = inputs.records_of(card.slug, model.slug), concerning(everything, card, model)
@@ -214,7 +216,7 @@ def _as_kept(value: Any) -> Any:
     return json.loads(json.dumps(value, sort_keys=True))
 
 
-def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]], old: _Old) -> Iterator[plan.Page]:
+def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]], old: _Old) -> Iterator[site_plan.Page]:
     rows = {place: entry["summary"] for place, entry in entries.items()}
     for model in inputs.models:
         own = [rows[model.slug, card.slug] for card in inputs.cards]
@@ -226,13 +228,13 @@ def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]],
                 document = json.loads((old.root / f"{page.address}index.json").read_bytes())
                 page = check_page(inputs, entry["summary"], near, document, entry["key"], entry["texts"])
             yield page
-    yield from plan.list_pages(inputs, rows)
-    yield from plan.card_pages(inputs, rows)
-    yield from plan.result_pages(inputs, {row["address"] for row in rows.values()})
-    yield from plan.other_pages(inputs)
+    yield from site_plan.list_pages(inputs, rows)
+    yield from site_plan.card_pages(inputs, rows)
+    yield from site_plan.result_pages(inputs, {row["address"] for row in rows.values()})
+    yield from site_plan.other_pages(inputs)
 
 
-def _singles(inputs: Inputs, pages: Iterable[plan.Page]) -> Iterator[tuple[str, bytes]]:
+def _singles(inputs: Inputs, pages: Iterable[site_plan.Page]) -> Iterator[tuple[str, bytes]]:
     for name in STATIC:
         yield f"static/{name}", static(name).encode()
     yield "results/feed.xml", feed.atom(inputs)
@@ -321,7 +323,7 @@ def _hash_file(path: Path) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
 
 
-def _write(root: Path, name: str, content: bytes, outcome: Outcome) -> None:
+def _write(root: Path, name: str, content: bytes, outcome: BuildOutcome) -> None:
     """Whole or not at all, and inside ``root``; a file that is right already keeps its time stamp."""
     path = root / name
     if _read(path) == content:

@@ -11,8 +11,8 @@ from typing import Any
 
 from fitcheck.pages import view, words
 from fitcheck.pages.formats import VERDICTS, write
-from fitcheck.pages.inputs import Inputs, digest, digest_json
-from fitcheck.pages.plan import Page
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
 from fitcheck.runtimes.torch_platform import minimum_compute_capability
 from fitcheck.speed.rates import bfloat16_compute_capability

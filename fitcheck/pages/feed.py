@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from fitcheck.pages import view
-from fitcheck.pages.inputs import Inputs, newest_first
+from fitcheck.pages.site_inputs import Inputs, newest_first
 from fitcheck.pages.words import result_words
 from fitcheck.units import format_timestamp
 

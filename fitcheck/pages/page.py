@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fitcheck.pages import plan
+from fitcheck.pages import site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
 from fitcheck.pages.render import policy, render
@@ -33,7 +33,7 @@ def encode(document: Any) -> bytes:
     return (json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
-def files_of(page: plan.Page, base_url: str) -> dict[str, bytes]:
+def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     """Bytes by path, relative to the site's root."""
     assert page.document is not None
     head = Head(

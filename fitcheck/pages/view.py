@@ -106,7 +106,7 @@ def bar(cell: Mapping[str, Any], constraint: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MemoryStep:
     """Amounts of system memory with one answer: indices of the first and the last; ``asked`` is among them."""
 
     first: int
@@ -114,7 +114,7 @@ class Step:
     asked: bool
 
 
-def ladder(document: Mapping[str, Any]) -> list[Step]:
+def ladder(document: Mapping[str, Any]) -> list[MemoryStep]:
     """The amounts of system memory in steps, one for each answer."""
     rows, asked = document["system_memory"], document["report"]["machine"]["ram"]
     runs: list[list[int]] = []
@@ -124,7 +124,7 @@ def ladder(document: Mapping[str, Any]) -> list[Step]:
             runs[-1].append(index)
         else:
             runs.append([index])
-    return [Step(run[0], run[-1], any(rows[index]["ram"] == asked for index in run)) for run in runs]
+    return [MemoryStep(run[0], run[-1], any(rows[index]["ram"] == asked for index in run)) for run in runs]
 
 
 def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:

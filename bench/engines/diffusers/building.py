@@ -12,13 +12,13 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from bench.engines.diffusers.recipes import Part, Recipe, Vision
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, Vision
 from fitcheck.errors import MeasurementError
 
 Fill = Callable[[str, torch.Tensor, torch.dtype], torch.Tensor]
 
 
-def empty_module(part: Part) -> nn.Module:
+def empty_module(part: ComponentRecipe) -> nn.Module:
     """The component's class with its configuration, parameters on the meta device, buffers real.
 
     Raises InputError for a class that the installed library lacks.
@@ -35,7 +35,7 @@ def empty_module(part: Part) -> nn.Module:
     return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
-def class_of(part: Part) -> Any:
+def class_of(part: ComponentRecipe) -> Any:
     """The component's class. Raises MeasurementError for one that the installed library lacks."""
     cls = getattr(import_module(part.library), part.cls, None)
     if cls is None:
@@ -53,14 +53,16 @@ def _nested(cls: Any, config: Any) -> dict[str, Any]:
     return {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
 
 
-def dtype_of(part: Part, module: nn.Module, name: str) -> torch.dtype:
+def dtype_of(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype:
     """What a parameter is loaded in: the component's dtype, except for what its class keeps in fp32."""
     kept = getattr(module, "_keep_in_fp32_modules", None) or () if part.library.startswith("diffusers") else ()
     words = name.split(".")
     return torch.float32 if any(word in words for word in kept) else getattr(torch, part.dtype)
 
 
-def parameters_of(part: Part, module: nn.Module) -> Iterator[tuple[nn.Module, str, str, torch.Tensor, torch.dtype]]:
+def parameters_of(
+    part: ComponentRecipe, module: nn.Module
+) -> Iterator[tuple[nn.Module, str, str, torch.Tensor, torch.dtype]]:
     """(owner, leaf name, full name, parameter, dtype), tied ones once."""
     seen: set[int] = set()
     for path, owner in module.named_modules():
@@ -71,7 +73,7 @@ def parameters_of(part: Part, module: nn.Module) -> Iterator[tuple[nn.Module, st
                 yield owner, leaf, name, parameter, dtype_of(part, module, name)
 
 
-def materialize(part: Part, module: nn.Module, fill: Fill) -> None:
+def materialize(part: ComponentRecipe, module: nn.Module, fill: Fill) -> None:
     """Replaces every parameter by what ``fill`` makes of (name, meta parameter, dtype); ties stay ties."""
     new: dict[int, nn.Parameter] = {}
     for _, _, name, parameter, dtype in list(parameters_of(part, module)):
@@ -177,7 +179,9 @@ def pipeline_of(recipe: Recipe, modules: dict[str, nn.Module], text: int) -> Any
     arguments: dict[str, Any] = {**modules, **recipe.style.extras, **recipe.extras}
     arguments["scheduler"] = getattr(diffusers, name)(**config)
     vision = recipe.style.vision
-    arguments |= {name: FixedTokenizer(length, 0, vision, recipe.hidden) for name, length in recipe.tokenizers(text).items()}
+    arguments |= {
+        name: FixedTokenizer(length, 0, vision, recipe.hidden) for name, length in recipe.tokenizers(text).items()
+    }
     arguments |= {name: getattr(diffusers, cls)() for name, cls in recipe.style.built.items()}
     if recipe.style.image_side:
         arguments["image_processor"] = FixedImages(recipe.style.image_side)

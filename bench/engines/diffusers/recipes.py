@@ -15,7 +15,7 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ComponentRecipe:
     """One component: its class and configuration, the key of its trace, what it is loaded in and what it runs in."""
 
     library: str
@@ -75,7 +75,7 @@ class Recipe:
     """One pipeline. ``text`` is how many tokens a prompt has with its template."""
 
     pipeline: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, ComponentRecipe]
     style: Style
     denoisers: tuple[str, ...]
     text: int
@@ -181,7 +181,7 @@ STYLES: Mapping[str, Style] = {
     "ChromaPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Krea2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, "", {"is_distilled": True}),
     "Lumina2Pipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE),
-    "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0}, 
+    "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0},
                                  {"guidance_scale": 4.5, "use_resolution_binning": False, "clean_caption": False},
                                  _SEQUENCE),
     "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE),
@@ -228,7 +228,9 @@ def recipe(slug: str) -> Recipe:
     )
 
 
-def _part(one: Component, own: Mapping[str, Any]) -> Part:
+def _part(one: Component, own: Mapping[str, Any]) -> ComponentRecipe:
     stored = one.stored if one.role != DENOISER else one.dtype
     config = {**one.config, **own}
-    return Part(one.library, one.cls, one.trace or "", config, _DTYPES[stored], _DTYPES[one.dtype], one.tokens)
+    return ComponentRecipe(
+        one.library, one.cls, one.trace or "", config, _DTYPES[stored], _DTYPES[one.dtype], one.tokens
+    )

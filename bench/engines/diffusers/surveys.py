@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from bench.engines.diffusers.recipes import Part, Recipe
-from bench.engines.diffusers.traced import Call, Traced
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
+from bench.engines.diffusers.traced import RecordedCall, Traced
 from bench.tracing.packing import Loop
 from bench.tracing.recorder import Recording
 from fitcheck.models.families.pipeline.architecture import AUDIO, CONNECTOR, IMAGE_ENCODER, TEXT_ENCODER, VAE
@@ -45,7 +45,7 @@ _WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "
 FEW = 2
 
 
-def shallow(part: Part) -> Part:
+def shallow(part: ComponentRecipe) -> ComponentRecipe:
     """The component with few blocks of each kind."""
     return part if part.cls in _WHOLE else replace(part, config=_cut(part.config))
 
@@ -60,7 +60,7 @@ def _cut(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PipelineRequest:
     """One call of the pipeline; ``text`` counts the prompt's tokens with its template, ``reference`` is the size of the
     picture handed in."""
 
@@ -73,7 +73,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Survey:
+class PipelineSurvey:
     """A pipeline at several requests: recordings by component and method, with their sizes; ``whole`` are those of all
     blocks, where ``found`` has few."""
 
@@ -81,7 +81,7 @@ class Survey:
     found: Found = field(default_factory=dict)
     whole: Found = field(default_factory=dict)
 
-    def run(self, requests: list[Request], wanted: tuple[str, ...]) -> None:
+    def run(self, requests: list[PipelineRequest], wanted: tuple[str, ...]) -> None:
         """Traces every request with few blocks of each kind, and two of them with all: what blocks repeat need not be
         traced at every size."""
         few = {name: shallow(part) for name, part in self.recipe.parts.items()}
@@ -90,14 +90,14 @@ class Survey:
         if cut:
             self._trace(Traced(self.recipe), list(_ends(requests)), cut, self.whole)
 
-    def _trace(self, traced: Traced, requests: list[Request], wanted: tuple[str, ...], found: Found) -> None:
+    def _trace(self, traced: Traced, requests: list[PipelineRequest], wanted: tuple[str, ...], found: Found) -> None:
         for request in requests:
             for call in traced.calls(request.text, wanted[-1], **self._arguments(request)):
                 if call.component in wanted:
                     sizes = self.sizes(call, request)
                     found.setdefault((call.component, call.method), []).append((sizes, call.recording))
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
+    def _arguments(self, request: PipelineRequest) -> dict[str, Any]:
         style, call = self.recipe.style, self.recipe.call(request.text)
         if "negative_prompt" in call:
             call["negative_prompt"] = [call["negative_prompt"]] * request.batch
@@ -109,7 +109,7 @@ class Survey:
         return {"prompt": [style.prompt] * request.batch, "width": request.width, "height": request.height,
                 "num_inference_steps": 2, "output_type": "pt", **call}  # fmt: skip
 
-    def sizes(self, call: Call, request: Request) -> dict[str, int]:
+    def sizes(self, call: RecordedCall, request: PipelineRequest) -> dict[str, int]:
         """The variables of a call that a request led to."""
         shape, role = self.recipe.architecture, self.recipe.architecture.component(call.component).role
         handed = request.reference
@@ -139,7 +139,7 @@ class Survey:
             "pictures": int(handed is not None),
         }
 
-    def _text(self, request: Request) -> int:
+    def _text(self, request: PipelineRequest) -> int:
         """Tokens of the prompt that the denoiser sees: of other encoders too, whose number does not change."""
         recipe = self.recipe
         others = max(0, recipe.architecture.text_tokens - recipe.text * recipe.style.parts)
@@ -155,7 +155,7 @@ class Survey:
         }
 
 
-def _ends(requests: list[Request]) -> Iterator[Request]:
+def _ends(requests: list[PipelineRequest]) -> Iterator[PipelineRequest]:
     """Of the requests with and without pictures, two whose prompts differ in length where any do."""
     for given in (False, True):
         some = [one for one in requests if (one.reference is not None) == given]
@@ -170,22 +170,34 @@ _SIDES = (
 _RATIOS = ((1, 1), (4, 3), (1, 1), (3, 4), (1, 1), (16, 9), (1, 1), (9, 16), (1, 1), (3, 2), (2, 1))
 
 
-def requests_of(recipe: Recipe) -> list[Request]:
+def requests_of(recipe: Recipe) -> list[PipelineRequest]:
     """Enough sizes to tell every term apart, and more to check with."""
     shape = recipe.architecture
     unit = max(64, shape.size_multiple) if shape.vae_scale_spatial <= 8 else 128
-    cuts = (0,) if recipe.style.fixed or recipe.text < 128 else (0, 32, 64, 128, 96) if recipe.text > 128 else (0, 16, 32, 8)
+    cuts = (
+        (0,)
+        if recipe.style.fixed or recipe.text < 128
+        else (0, 32, 64, 128, 96)
+        if recipe.text > 128
+        else (0, 16, 32, 8)
+    )
     lengths = tuple(recipe.text - cut for cut in cuts)
     if recipe.video:
-        pairs = any((part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values())
+        pairs = any(
+            (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()
+        )
         return _given(recipe, list(_videos(lengths, unit, shape.vae_scale_temporal, pairs)))
-    found = [Request(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)]
+    found = [
+        PipelineRequest(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)
+    ]
     if shape.guidance == "batched":
-        found += [Request(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])]
+        found += [
+            PipelineRequest(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])
+        ]
     return _given(recipe, found)
 
 
-def _given(recipe: Recipe, requests: list[Request]) -> list[Request]:
+def _given(recipe: Recipe, requests: list[PipelineRequest]) -> list[PipelineRequest]:
     """The requests with pictures handed in, for a pipeline that needs one; beside those without for one that may."""
     if not recipe.style.pictures:
         return requests
@@ -201,13 +213,13 @@ def _given(recipe: Recipe, requests: list[Request]) -> list[Request]:
     return found if needs else requests + found
 
 
-def _videos(lengths: tuple[int, ...], unit: int, temporal: int, pairs: bool) -> Iterator[Request]:
+def _videos(lengths: tuple[int, ...], unit: int, temporal: int, pairs: bool) -> Iterator[PipelineRequest]:
     """``pairs`` says that latents are decoded two by two, so that it takes more of them to see what repeats."""
     sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10),
              (12, 6), (6, 14), (8, 10), (10, 10))  # fmt: skip
     for index, (width, height) in enumerate(sides):
         frames = temporal * (8 + 2 * (index % 3) if pairs else 5 + index % 3) + 1
-        yield Request(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
+        yield PipelineRequest(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 
 
 LOOPS: Mapping[tuple[str, str], Loop] = {

@@ -16,7 +16,7 @@ from fitcheck.models.model import Model
 from fitcheck.pages import view, words
 from fitcheck.pages.document import ASKED, accuracy_row, card_facts
 from fitcheck.pages.formats import VERDICTS, write
-from fitcheck.pages.inputs import Inputs, digest, digest_json, newest_first
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json, newest_first
 from fitcheck.pages.view import Crumb
 from fitcheck.runtimes import registry
 from fitcheck.units import GIB
