@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RUN = (
-    "import sys; from pathlib import Path; from fitcheck.pages import build; from fitcheck.pages.site_inputs import gather;"
+    "import sys; from pathlib import Path; from fitcheck.pages import build;"
+    "from fitcheck.pages.site_inputs import gather;"
     "o = build.build(gather(Path(sys.argv[1]), sys.argv[3]), Path(sys.argv[2]), int(sys.argv[4]));"
     "print(o.pages, o.drawn, o.documents, o.written, o.size)"
 )

@@ -233,7 +233,7 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         "import json, sys, time\n"
         "from pathlib import Path\n"
         "from fitcheck.models.workload import Task, Workload\n"
-        "from fitcheck.records import evidence\n"
+        "from fitcheck.records import run_index\n"
         "start = time.process_time()\n"
         f"index = run_index.accepted() + run_index.local('rtx-4070', Path({str(tmp_path)!r}))\n"
         "names = ('sensenova', 'pr243', 'upstream', 'low')\n"

@@ -1,4 +1,4 @@
-"""A series of pipelines inside a time budget: ``python -m bench.engines.diffusers.pipeline_series PLAN --out F --budget S``.
+"""Measures pipelines in a time budget: ``python -m bench.engines.diffusers.pipeline_series PLAN --out F --budget S``.
 
 PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf16", "modes": ["none", "model"],
 "sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number. One

@@ -53,6 +53,7 @@ def shallow(part: ComponentRecipe) -> ComponentRecipe:
 def _cut(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: FEW if name in _DEPTHS and isinstance(value, int)
+        else value[: 2 * FEW] if name == "llama_layers"  # one for each block of both kinds
         else _cut(value) if name == "text_config" and isinstance(value, Mapping)
         else value
         for name, value in config.items()

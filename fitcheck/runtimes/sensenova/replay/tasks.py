@@ -1,6 +1,7 @@
 """Text to image and editing as a sequence of storages, pass after pass in one process.
 
-Mirrors bench/engines/sensenova/run_tasks.py, which follows upstream's order of operations and lifetimes. Sizes in bytes.
+Mirrors bench/engines/sensenova/run_tasks.py, which follows upstream's order of operations and lifetimes. Sizes are in
+bytes.
 """
 
 from __future__ import annotations
