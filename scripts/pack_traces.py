@@ -24,7 +24,7 @@ from bench.engines.diffusers import surveys
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, recipe
 from bench.tracing.packing import Unpackable, pack, pack_whole
 from bench.tracing.recorder import ALLOCATE, WORKSPACE, Recording
-from fitcheck.models.families.pipeline.architecture import AUDIO, CONNECTOR, IMAGE_ENCODER, TEXT_ENCODER, VAE
+from fitcheck.models.families.pipeline.architecture import AUDIO, CONNECTOR, DENOISER, IMAGE_ENCODER, TEXT_ENCODER, VAE
 
 SLUGS = (
     "flux.1-dev", "sdxl", "wan2.2-ti2v-5b", "z-image-turbo", "flux.2-klein-9b", "qwen-image", "wan2.2-t2v-a14b",
@@ -128,12 +128,24 @@ def variants(role: str, method: str, recordings: Rows, repeats: bool) -> Iterato
         suffix = "@batched" if batched else ""
         if repeats:
             yield from ((method + suffix, rows),) if rows else ()
-        elif role == TEXT_ENCODER or (plain and given and len(sequences(rows)) > 1):
+        elif role == TEXT_ENCODER:
             # a tower of vision cuts a picture into windows, whose number another shape changes
             yield from ((method + suffix, commonest(plain)),) if plain else ()
-            yield from ((method + "@pictured" + suffix, commonest(given)),) if given else ()
+            square = max(by(given, "seen").values(), key=len, default=[])
+            yield from ((method + "@pictured" + suffix, commonest(square)),) if square else ()
+        elif plain and given and role == DENOISER:
+            yield method + suffix, commonest(plain)
+            yield method + "@pictured" + suffix, commonest(given)
         elif rows:
             yield method + suffix, commonest(rows)
+
+
+def by(rows: Rows, variable: str) -> dict[int, Rows]:
+    """The rows by the value of a variable."""
+    groups: dict[int, Rows] = {}
+    for row in rows:
+        groups.setdefault(row[0][variable], []).append(row)
+    return groups
 
 
 def commonest(rows: Rows) -> Rows:

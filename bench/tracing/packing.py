@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -219,6 +219,16 @@ class _Cut:
         return len(self.parts) - 2
 
 
+def _without_last_frees(recording: Recording, loop: Loop) -> Recording:
+    """A recording without the frees, behind its last allocation, of what the repeats made: there is one for each, and
+    nothing can come of them."""
+    events = recording.events
+    entered = next((at for at, event in enumerate(events) if event == (ENTER, loop.path)), 0)
+    first = sum(kind == ALLOCATE for kind, _ in events[:entered])
+    last = max((at for at, (kind, _) in enumerate(events) if kind in _SIZED), default=-1)
+    return replace(recording, events=[e for at, e in enumerate(events) if at < last or e[0] != FREE or e[1] < first])
+
+
 def _cut(recording: Recording, loop: Loop) -> _Cut:
     entries = [i for i, event in enumerate(recording.events) if event == (ENTER, loop.path)]
     if len(entries) < loop.first + 2:
@@ -253,6 +263,8 @@ def _pack_loop(
 ) -> dict[str, Any]:
     """Repeats after the first few are one stretch of events; their bytes may depend on their number (``step``)."""
     cuts = [_cut(recording, loop) for _, recording in recordings]
+    if any(len(cut.parts[-1]) != len(cuts[0].parts[-1]) for cut in cuts):
+        cuts = [_cut(_without_last_frees(recording, loop), loop) for _, recording in recordings]
     for (sizes, _), cut in zip(recordings, cuts, strict=True):
         if cut.steps != sizes[loop.variable] // loop.every - loop.first:
             raise Unpackable(f"{cut.steps} repeats at {dict(sizes)}")

@@ -47,7 +47,7 @@ class Numbers(TorchFunctionMode):
         return leaf if value is None else value.tolist()
 
 
-class Unknown(Exception):
+class UnknownValue(Exception):
     """Asked for a value that was not followed."""
 
 
@@ -62,6 +62,11 @@ class Values:
         if isinstance(fake, FakeTensor) and real.numel() <= _MOST:
             setattr(fake, _VALUE, real)
 
+    def number(self, fake: torch.Tensor, below: int) -> None:
+        """Takes the values to be 0, 1, … below that and over again."""
+        with _disable_current_modes():
+            self.note(fake, (torch.arange(fake.numel()) % below).reshape(fake.shape))
+
     def of(self, leaf: torch.Tensor) -> torch.Tensor | None:
         """The value of a tensor; ``None`` for an unknown one."""
         if not isinstance(leaf, FakeTensor):
@@ -75,10 +80,10 @@ class Values:
 
     def asked(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of an operator that depends on values: a number, or fake tensors of the right shape. Raises
-        Unknown."""
+        UnknownValue."""
         real = self._computed(func, args, kwargs)
         if real is None:
-            raise Unknown(f"{func} of a value that is not known")
+            raise UnknownValue(f"{func} of a value that is not known")
         return tree_map(self._fake, real)
 
     @staticmethod

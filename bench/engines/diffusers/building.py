@@ -12,7 +12,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, Vision
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, PictureCells
 from fitcheck.errors import MeasurementError
 
 Fill = Callable[[str, torch.Tensor, torch.dtype], torch.Tensor]
@@ -88,9 +88,9 @@ class FixedTokenizer:
     """Stands for a tokenizer or a processor: as many random ids as the recipe says, so that no vocabulary is needed;
     pictures as patches of zeros, with a placeholder for each token that a language model sees of them."""
 
-    pad_token = eos_token = "."
+    pad_token = eos_token = "."  # noqa: S105
 
-    def __init__(self, length: int, padded: int = 0, vision: Vision | None = None, template: int = 0) -> None:
+    def __init__(self, length: int, padded: int = 0, vision: PictureCells | None = None, template: int = 0) -> None:
         self.length, self.model_max_length, self._template = length, max(length, padded), template
         self.padding_side = "right"
         self.added_tokens_encoder: dict[str, int] = {}
@@ -119,7 +119,7 @@ class FixedTokenizer:
         return BatchEncoding(self._pictured(self._vision, ids, images if isinstance(images, list) else [images]))
 
     @staticmethod
-    def _pictured(vision: Vision, ids: torch.Tensor, images: list[Any]) -> dict[str, torch.Tensor]:
+    def _pictured(vision: PictureCells, ids: torch.Tensor, images: list[Any]) -> dict[str, torch.Tensor]:
         grids = [vision.grid(*one.size) for one in images]
         seen = [torch.full((ids.shape[0], h * w // vision.merge**2), vision.token) for _, h, w in grids]
         start = torch.full((ids.shape[0], 1), vision.start)
@@ -185,6 +185,13 @@ def pipeline_of(recipe: Recipe, modules: dict[str, nn.Module], text: int) -> Any
     arguments |= {name: getattr(diffusers, cls)() for name, cls in recipe.style.built.items()}
     if recipe.style.image_side:
         arguments["image_processor"] = FixedImages(recipe.style.image_side)
+    if recipe.style.modular:
+        blocks = getattr(diffusers, cls.default_blocks_name)()
+        for name in recipe.style.without:
+            blocks.sub_blocks.pop(name)
+        pipeline = blocks.init_pipeline()
+        pipeline.update_components(**{name: one for name, one in arguments.items() if name in pipeline.components})
+        return pipeline
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if name != "self" and name not in arguments and parameter.default is not inspect.Parameter.empty:
             arguments[name] = parameter.default

@@ -28,7 +28,7 @@ class ComponentRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Vision:
+class PictureCells:
     """How a processor cuts pictures for a language model: ``patch`` pixels, ``merge`` by ``merge`` patches for a token;
     ids of the placeholder and of what stands before it."""
 
@@ -49,7 +49,9 @@ class Style:
     length of the prompt), arguments, and the name of the argument that says how long prompts may be.
 
     ``templated`` says that it does not count the template, ``prompt`` is what is asked, ``parts`` how many encoders'
-    tokens the denoiser sees one behind the other, ``fixed`` that their number never changes. ``pictures`` are arguments that take a picture, ``listed`` those that take a list of them; ``vision`` is how the
+    tokens the denoiser sees one behind the other, ``fixed`` that their number never
+    changes, ``multiple`` what it is rounded up to; ``modular`` that the class is made of blocks, ``without`` some of them;
+    ``one_size`` that it makes one size only. ``pictures`` are arguments that take a picture, ``listed`` those that take a list of them; ``vision`` is how the
     processor shows them to a language model, ``image_side`` how large an image encoder takes them. ``built`` are
     constructor arguments that are objects of a class of diffusers.
     """
@@ -61,13 +63,17 @@ class Style:
     extras: Mapping[str, Any] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     listed: bool = False
-    vision: Vision | None = None
+    vision: PictureCells | None = None
     image_side: int = 0
     built: Mapping[str, str] = field(default_factory=dict)
     templated: bool = False
     prompt: str = "x"
     parts: int = 1
     fixed: bool = False
+    multiple: int = 1
+    modular: bool = False
+    without: tuple[str, ...] = ()
+    one_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +153,10 @@ STYLES: Mapping[str, Style] = {
     ),
     "QwenImageEditPlusPipeline": Style(
         _DYNAMIC, {"tokenizer": 0, "processor": 0}, {"true_cfg_scale": 4.0, "negative_prompt": " "},
-        pictures=("image",), listed=True, vision=Vision(14),
+        pictures=("image",), listed=True, vision=PictureCells(14),
     ),
     "QwenImage21Pipeline": Style(
-        _DYNAMIC, {"processor": 0}, {"true_cfg_scale": 1.0}, pictures=("image",), listed=True, vision=Vision(16)
+        _DYNAMIC, {"processor": 0}, {"true_cfg_scale": 1.0}, pictures=("image",), listed=True, vision=PictureCells(16)
     ),
     "WanImageToVideoPipeline": Style(
         _WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE, pictures=("image",), image_side=224
@@ -162,16 +168,26 @@ STYLES: Mapping[str, Style] = {
         _FLOW, {"tokenizer": 0, "tokenizer_2": 256}, built={"guider": "ClassifierFreeGuidance"},
         prompt='a "sign"', fixed=True,
     ),
+    "Flux3ModularPipeline": Style(
+        _FLOW, {"tokenizer": 0}, {}, pictures=("image",), listed=True, built={"guider": "ClassifierFreeGuidance"},
+        multiple=80, modular=True, without=("prompt_upsampler",),
+    ),
+    "Flux3DistilledModularPipeline": Style(
+        _FLOW, {"tokenizer": 0}, {}, pictures=("image",), listed=True, multiple=80, modular=True,
+        without=("prompt_upsampler",),
+    ),
     "HunyuanVideoPipeline": Style(_FLOW, {"tokenizer": 0, "tokenizer_2": 77}, {"guidance_scale": 6.0}, _SEQUENCE,
                                   templated=True),
     "HiDreamImagePipeline": Style(
         _FLOW, {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 0, "tokenizer_4": 0},
         {"guidance_scale": 5.0}, _SEQUENCE, parts=2,
+        fixed=True,
+        one_size=True,
     ),
-    "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE),
+    "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, multiple=128),
     "LTXConditionPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
     "CogVideoXImageToVideoPipeline": Style(
-        ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, pictures=("image",)
+        ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True, one_size=True, pictures=("image",)
     ),
     "WanPipeline": Style(_WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Flux2KleinPipeline": Style(
@@ -184,7 +200,7 @@ STYLES: Mapping[str, Style] = {
     "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0},
                                  {"guidance_scale": 4.5, "use_resolution_binning": False, "clean_caption": False},
                                  _SEQUENCE),
-    "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE),
+    "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True),
 }  # fmt: skip
 # constructor arguments that a model's own model_index.json sets
 EXTRAS: Mapping[str, Mapping[str, Any]] = {

@@ -22,6 +22,7 @@ _LINEAR: list[Term] = [(0, 0, 0, 0, 0, 0), *(tuple(int(i == j) for j in range(6)
 _SQUARE: list[Term] = [
     (2, 0, 0, 0, 0, 0), (1, 1, 0, 0, 0, 0), (0, 2, 0, 0, 0, 0),
     (0, 0, 0, 0, 0, 2), (1, 0, 0, 0, 0, 1), (0, 1, 0, 0, 0, 1),
+    (0, 0, 1, 1, 0, 0),
 ]  # fmt: skip
 TOKEN_TERMS: list[Term] = [(batch, *term) for batch in (1, 0) for term in _LINEAR + _SQUARE]
 # ``seen`` are tokens of pictures among the text
@@ -41,13 +42,13 @@ Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
 _DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers")
 # whose calls ask for layers by their number, or whose settings of blocks hang together
 _WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "CLIPTextModel",
-          "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration", "LlamaForCausalLM")  # fmt: skip
+          "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration", "LlamaForCausalLM", "qwen3-vl-4b", "qwen3-vl-32b")  # fmt: skip
 FEW = 2
 
 
 def shallow(part: ComponentRecipe) -> ComponentRecipe:
     """The component with few blocks of each kind."""
-    return part if part.cls in _WHOLE else replace(part, config=_cut(part.config))
+    return part if part.cls in _WHOLE or part.trace in _WHOLE else replace(part, config=_cut(part.config))
 
 
 def _cut(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class PipelineSurvey:
         if request.reference is not None:
             picture = Image.new("RGB", request.reference)
             call |= {name: [picture] if style.listed else picture for name in style.pictures}
-        return {"prompt": [style.prompt] * request.batch, "width": request.width, "height": request.height,
+        return {"prompt": style.prompt if style.modular else [style.prompt] * request.batch, "width": request.width, "height": request.height,
                 "num_inference_steps": 2, "output_type": "pt", **call}  # fmt: skip
 
     def sizes(self, call: RecordedCall, request: PipelineRequest) -> dict[str, int]:
@@ -119,7 +120,7 @@ class PipelineSurvey:
             text = {"batch": call.shapes[0][0], "text": call.shapes[0][1], "seen": seen}
             return {**text, "pictures": int(seen > 0)}
         if role == IMAGE_ENCODER:
-            return {"batch": request.batch}
+            return {"batch": request.batch, "text": 1, "seen": 0}
         if call.method == "encode":
             return {"batch": request.batch, **self._latent(call.shapes[0])}
         pixels = {
@@ -127,7 +128,11 @@ class PipelineSurvey:
             "width": request.width // shape.vae_scale_spatial,
             "frames": shape.latent_frames(request.frames),
         }
-        if role in (VAE, AUDIO):
+        if role == VAE:
+            latent = call.shapes[0]
+            frames = latent[2] if len(latent) == 5 else 1
+            return {"batch": latent[0], "height": latent[-2], "width": latent[-1], "frames": frames}
+        if role == AUDIO:
             return {"batch": request.batch, **pixels, "sound": shape.sound(request.frames)}
         doubled = shape.guidance == "batched" and float(self.recipe.style.call.get("guidance_scale", 1.0)) > 1
         edits = () if handed is None or Task.EDITING not in shape.tasks else (handed,)
@@ -144,7 +149,8 @@ class PipelineSurvey:
         """Tokens of the prompt that the denoiser sees: of other encoders too, whose number does not change."""
         recipe = self.recipe
         others = max(0, recipe.architecture.text_tokens - recipe.text * recipe.style.parts)
-        return request.text * recipe.style.parts - recipe.hidden + others
+        tokens = -(-request.text // recipe.style.multiple) * recipe.style.multiple
+        return tokens * recipe.style.parts - recipe.hidden + others
 
     def _latent(self, pixels: tuple[int, ...]) -> dict[str, int]:
         shape, (height, width) = self.recipe.architecture, pixels[-2:]
@@ -161,8 +167,9 @@ def _ends(requests: list[PipelineRequest]) -> Iterator[PipelineRequest]:
     for given in (False, True):
         some = [one for one in requests if (one.reference is not None) == given]
         if some:
-            yield some[0]
-            yield next((one for one in reversed(some) if one.text != some[0].text), some[-1])
+            first = some[0]
+            yield first
+            yield max(some[1:] or some, key=lambda one: (one.text != first.text, one.width != one.height, one.width))
 
 
 _SIDES = (
@@ -182,7 +189,12 @@ def requests_of(recipe: Recipe) -> list[PipelineRequest]:
         if recipe.text > 128
         else (0, 16, 32, 8)
     )
-    lengths = tuple(recipe.text - cut for cut in cuts)
+    step = recipe.style.multiple
+    lengths = tuple(recipe.text - cut if step == 1 else recipe.text + step * (i - 1) for i, cut in enumerate(cuts))
+    if recipe.style.one_size:
+        usual = shape.defaults
+        sizes = (usual.width, usual.height, usual.frames)
+        return _given(recipe, [PipelineRequest(*sizes, batch, recipe.text) for batch in (1, 2, 3)])
     if recipe.video:
         pairs = any(
             (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -121,6 +122,7 @@ class _Stub:
     ) -> None:  # fmt: skip
         self._mode, self._module, self._name, self._method = mode, module, name, method
         self._original, self._found, self._until, self._seen = original, found, until, seen
+        self.__signature__ = signature(original)  # pipelines made of blocks hand over what it asks for
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -181,17 +183,18 @@ def _quick_masks() -> Iterator[None]:
     """HunyuanVideo 1.5's autoencoder writes its mask row by row, which takes minutes here and no memory anywhere."""
     from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import HunyuanVideo15AttnBlock
 
-    original = HunyuanVideo15AttnBlock.__dict__["prepare_causal_attention_mask"]
+    name = "prepare_causal_attention_mask"
+    original = HunyuanVideo15AttnBlock.__dict__[name]
 
     def filled(n_frame: int, n_hw: int, dtype: Any, device: Any, batch_size: int) -> torch.Tensor:
         side = n_frame * n_hw
         return torch.full((side, side), 0.0, dtype=dtype, device=device).unsqueeze(0).expand(batch_size, -1, -1)
 
-    HunyuanVideo15AttnBlock.prepare_causal_attention_mask = staticmethod(filled)
+    setattr(HunyuanVideo15AttnBlock, name, staticmethod(filled))
     try:
         yield
     finally:
-        HunyuanVideo15AttnBlock.prepare_causal_attention_mask = original
+        setattr(HunyuanVideo15AttnBlock, name, original)
 
 
 @contextmanager
@@ -200,8 +203,7 @@ def _even_routing(module: nn.Module, values: Values) -> Iterator[None]:
     gates = [one for one in module.modules() if type(one).__name__ == "MoEGate"]
 
     def note(gate: Any, _: Any, chosen: Any) -> None:
-        experts = torch.arange(chosen[0].numel()) % gate.n_routed_experts
-        values.note(chosen[0], experts.reshape(chosen[0].shape))
+        values.number(chosen[0], gate.n_routed_experts)
 
     handles = [one.register_forward_hook(note) for one in gates]
     try:
