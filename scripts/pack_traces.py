@@ -137,7 +137,7 @@ def variants(role: str, method: str, recordings: Rows, repeats: bool) -> Iterato
             yield method + suffix, commonest(plain)
             yield method + "@pictured" + suffix, commonest(given)
         elif rows:
-            yield method + suffix, commonest(rows)
+            yield method + suffix, commonest(rows) if role == DENOISER else rows
 
 
 def by(rows: Rows, variable: str) -> dict[int, Rows]:

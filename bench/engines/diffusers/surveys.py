@@ -22,7 +22,7 @@ _LINEAR: list[Term] = [(0, 0, 0, 0, 0, 0), *(tuple(int(i == j) for j in range(6)
 _SQUARE: list[Term] = [
     (2, 0, 0, 0, 0, 0), (1, 1, 0, 0, 0, 0), (0, 2, 0, 0, 0, 0),
     (0, 0, 0, 0, 0, 2), (1, 0, 0, 0, 0, 1), (0, 1, 0, 0, 0, 1),
-    (0, 0, 1, 1, 0, 0),
+    (0, 0, 1, 1, 0, 0), (0, 0, 2, 0, 0, 0), (0, 0, 0, 2, 0, 0),
 ]  # fmt: skip
 TOKEN_TERMS: list[Term] = [(batch, *term) for batch in (1, 0) for term in _LINEAR + _SQUARE]
 # ``seen`` are tokens of pictures among the text
@@ -175,6 +175,8 @@ def _ends(requests: list[PipelineRequest]) -> Iterator[PipelineRequest]:
 _SIDES = (
     (8, 8), (12, 8), (16, 12), (8, 20), (20, 12), (16, 16), (24, 8), (12, 24), (10, 14), (28, 10), (14, 18),
 )  # fmt: skip
+# results and pictures are of two sizes then
+_MORE_SIDES = ((22, 8), (8, 26), (18, 16))
 _RATIOS = ((1, 1), (4, 3), (1, 1), (3, 4), (1, 1), (16, 9), (1, 1), (9, 16), (1, 1), (3, 2), (2, 1))
 
 
@@ -200,9 +202,8 @@ def requests_of(recipe: Recipe) -> list[PipelineRequest]:
             (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()
         )
         return _given(recipe, list(_videos(lengths, unit, shape.vae_scale_temporal, pairs)))
-    found = [
-        PipelineRequest(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)
-    ]
+    sides = _SIDES + (_MORE_SIDES if len({Task.T2I, Task.EDITING} & set(shape.tasks)) > 1 else ())
+    found = [PipelineRequest(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(sides)]
     if shape.guidance == "batched":
         found += [
             PipelineRequest(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])
@@ -229,7 +230,7 @@ def _given(recipe: Recipe, requests: list[PipelineRequest]) -> list[PipelineRequ
 def _videos(lengths: tuple[int, ...], unit: int, temporal: int, pairs: bool) -> Iterator[PipelineRequest]:
     """``pairs`` says that latents are decoded two by two, so that it takes more of them to see what repeats."""
     sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10),
-             (12, 6), (6, 14), (8, 10), (10, 10))  # fmt: skip
+             (12, 6), (6, 14), (8, 10), (12, 7))  # fmt: skip
     for index, (width, height) in enumerate(sides):
         frames = temporal * (8 + 2 * (index % 3) if pairs else 5 + index % 3) + 1
         yield PipelineRequest(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
