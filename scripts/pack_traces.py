@@ -106,7 +106,8 @@ def packed_of(
             print(f"{label} {variant}: {error}", flush=True)
             continue
         # a tokenizer of one length makes one size: nothing to fit, and nothing to check
-        if one["checks"] > 0 or (role in (TEXT_ENCODER, IMAGE_ENCODER, CONNECTOR) and len(distinct(rows)) == 1):
+        alone = role in (TEXT_ENCODER, IMAGE_ENCODER, CONNECTOR) or found.style.one_size
+        if one["checks"] > 0 or (alone and len(distinct(rows)) == 1):
             packed[variant] = one
         else:
             print(f"{label} {variant}: {len(rows)} sizes are too few to check it", flush=True)

@@ -94,12 +94,12 @@ class PipelineSurvey:
 
     def _trace(self, traced: Traced, requests: list[PipelineRequest], wanted: tuple[str, ...], found: Found) -> None:
         for request in requests:
-            for call in traced.calls(request.text, wanted[-1], **self._arguments(request)):
+            for call in traced.calls(request.text, wanted[-1], **self.arguments(request)):
                 if call.component in wanted:
                     sizes = self.sizes(call, request)
                     found.setdefault((call.component, call.method), []).append((sizes, call.recording))
 
-    def _arguments(self, request: PipelineRequest) -> dict[str, Any]:
+    def arguments(self, request: PipelineRequest) -> dict[str, Any]:
         style, call = self.recipe.style, self.recipe.call(request.text)
         if "negative_prompt" in call:
             call["negative_prompt"] = [call["negative_prompt"]] * request.batch
@@ -196,7 +196,7 @@ def requests_of(recipe: Recipe) -> list[PipelineRequest]:
     if recipe.style.one_size:
         usual = shape.defaults
         sizes = (usual.width, usual.height, usual.frames)
-        return _given(recipe, [PipelineRequest(*sizes, batch, recipe.text) for batch in (1, 2, 3)])
+        return _given(recipe, [PipelineRequest(*sizes, 1, recipe.text)])
     if recipe.video:
         pairs = any(
             (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()
