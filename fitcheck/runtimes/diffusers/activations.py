@@ -64,9 +64,9 @@ def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
 def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> Made | None:
     found = trace_of(component.trace, component.dtype)
     name = None if found is None else _call(found, call)
-    if found is None or name is None:
-        return None
     given = dict(sizes)
+    if found is None or name is None or not found.knows(given):
+        return None
     one = found.call(name, given)
     watched = _watched(found, name, sizes)
     peak = watched.peak_with(weights.linears)

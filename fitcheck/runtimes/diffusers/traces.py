@@ -238,6 +238,11 @@ class Trace:
         self.key = key
         self.software: Mapping[str, str] = packed["software"]
         self.calls = {name: Call(one) for name, one in packed["calls"].items()}
+        self._plain = bool(packed.get("without_pictures", False))
+
+    def knows(self, sizes: Mapping[str, int]) -> bool:
+        """Whether such calls were traced: with pictures handed in some keep what others do not."""
+        return not (self._plain and sizes.get("pictures"))
 
     def call(self, name: str, sizes: Mapping[str, int]) -> Call:
         """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators, and so
