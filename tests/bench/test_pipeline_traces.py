@@ -87,7 +87,7 @@ def beginning(events: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
     return events[: max(at for at, (kind, value) in enumerate(events) if (kind, value) == (LEAVE, f"{first}1"))]
 
 
-@pytest.mark.parametrize("slug", (*PICTURES, *VIDEOS))
+@pytest.mark.parametrize("slug", [*PICTURES, *VIDEOS])
 def test_a_trace_says_of_a_new_size_what_a_run_does(slug: str) -> None:
     given = any(one.reference is not None for one in requests_of(recipe(slug)))
     compared = set()

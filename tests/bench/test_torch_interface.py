@@ -43,12 +43,12 @@ def test_storages_have_an_address_and_say_when_they_die() -> None:
 def test_a_mode_inside_a_fake_one_sees_the_operators_first() -> None:
     seen: list[str] = []
 
-    class Watching(TorchDispatchMode):
+    class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             seen.append(func._schema.name)
             return func(*args, **(kwargs or {}))
 
-    with FakeTensorMode(), Watching():
+    with FakeTensorMode(), Watching():  # type: ignore[no-untyped-call]
         made = torch.ones(2, 3) @ torch.ones(3, 2)
     assert isinstance(made, FakeTensor)
     assert seen[-1] == "aten::mm"
@@ -69,7 +69,9 @@ def test_values_are_computed_outside_the_modes() -> None:
         values.note(fake, mask)
         found = values.asked(torch.ops.aten.nonzero.default, (fake,), {})
     assert found.shape == (2, 1)
-    assert values.of(found).tolist() == [[0], [2]]
+    known = values.of(found)
+    assert known is not None
+    assert known.tolist() == [[0], [2]]
 
 
 @pytest.mark.parametrize(("slug", "shape"), shapes())

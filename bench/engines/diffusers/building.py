@@ -12,7 +12,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, PictureCells
+from bench.engines.diffusers.recipes import ComponentRecipe, PictureCells, Recipe
 from fitcheck.errors import MeasurementError
 
 Fill = Callable[[str, torch.Tensor, torch.dtype], torch.Tensor]

@@ -49,11 +49,11 @@ class Style:
     length of the prompt), arguments, and the name of the argument that says how long prompts may be.
 
     ``templated`` says that it does not count the template, ``prompt`` is what is asked, ``parts`` how many encoders'
-    tokens the denoiser sees one behind the other, ``fixed`` that their number never
-    changes, ``multiple`` what it is rounded up to; ``modular`` that the class is made of blocks, ``without`` some of them;
-    ``one_size`` that it makes one size only. ``pictures`` are arguments that take a picture, ``listed`` those that take a list of them; ``vision`` is how the
-    processor shows them to a language model, ``image_side`` how large an image encoder takes them. ``built`` are
-    constructor arguments that are objects of a class of diffusers.
+    tokens the denoiser sees one behind the other, ``fixed`` that their number never changes, ``multiple`` what it is
+    rounded up to. ``modular`` says that the class is made of blocks, ``without`` some of them; ``one_size`` that it
+    makes one size only. ``pictures`` are arguments that take a picture, ``listed`` says that they take a list of them;
+    ``vision`` is how the processor shows them to a language model, ``image_side`` how large an image encoder takes
+    them. ``built`` are constructor arguments that are objects of a class of diffusers.
     """
 
     scheduler: tuple[str, Mapping[str, Any]]
@@ -187,7 +187,8 @@ STYLES: Mapping[str, Style] = {
     "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, multiple=128),
     "LTXConditionPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
     "CogVideoXImageToVideoPipeline": Style(
-        ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True, one_size=True, pictures=("image",)
+        ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True,
+        one_size=True, pictures=("image",),
     ),
     "WanPipeline": Style(_WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Flux2KleinPipeline": Style(
@@ -200,7 +201,8 @@ STYLES: Mapping[str, Style] = {
     "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0},
                                  {"guidance_scale": 4.5, "use_resolution_binning": False, "clean_caption": False},
                                  _SEQUENCE),
-    "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True),
+    "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE,
+                               fixed=True),
 }  # fmt: skip
 # constructor arguments that a model's own model_index.json sets
 EXTRAS: Mapping[str, Mapping[str, Any]] = {

@@ -42,7 +42,8 @@ Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
 _DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers")
 # whose calls ask for layers by their number, or whose settings of blocks hang together
 _WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "CLIPTextModel",
-          "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration", "LlamaForCausalLM", "qwen3-vl-4b", "qwen3-vl-32b")  # fmt: skip
+          "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration",
+          "LlamaForCausalLM", "qwen3-vl-4b", "qwen3-vl-32b")  # fmt: skip
 FEW = 2
 
 
@@ -108,7 +109,8 @@ class PipelineSurvey:
         if request.reference is not None:
             picture = Image.new("RGB", request.reference)
             call |= {name: [picture] if style.listed else picture for name in style.pictures}
-        return {"prompt": style.prompt if style.modular else [style.prompt] * request.batch, "width": request.width, "height": request.height,
+        prompt = style.prompt if style.modular else [style.prompt] * request.batch
+        return {"prompt": prompt, "width": request.width, "height": request.height,
                 "num_inference_steps": 2, "output_type": "pt", **call}  # fmt: skip
 
     def sizes(self, call: RecordedCall, request: PipelineRequest) -> dict[str, int]:
