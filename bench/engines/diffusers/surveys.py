@@ -101,6 +101,7 @@ class PipelineSurvey:
                     found.setdefault((call.component, call.method), []).append((sizes, call.recording))
 
     def arguments(self, request: PipelineRequest) -> dict[str, Any]:
+        """What the pipeline is called with."""
         style, call = self.recipe.style, self.recipe.call(request.text)
         if "negative_prompt" in call:
             call["negative_prompt"] = [call["negative_prompt"]] * request.batch
