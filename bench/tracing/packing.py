@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,12 +22,14 @@ class Unpackable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A part of a call that repeats with a size: between entries of the module ``path``, ``variable`` times, the first
-    ``first`` times unlike the others."""
+    """A part of a call that repeats with a size: between entries of the module ``path``, once for ``every`` of
+    ``variable``, of which ``rest`` are left over, the first ``first`` times unlike the others."""
 
     path: str
     variable: str
     first: int = 2
+    every: int = 1
+    rest: int = 0
 
 
 def pack_whole(
@@ -46,7 +48,7 @@ def pack_whole(
     table = _Table(fit)
     known = _by_ends(list(zip(*(_values(one) for _, one in few), strict=True)), at)
     columns = list(zip(*(_values(one) for _, one in whole), strict=True))
-    numbers = [table.number(_found(known, column)) for column in columns]
+    numbers = [table.number(_found(known, column, len(few))) for column in columns]
     events, paths = _encoded(whole[0][1], numbers)
     totals = {name: [_summed(few, whole, at, table, which)] for which, name in ((1, "flops"), (2, "moved"))}
     totals["inputs"] = [table.number([one.inputs for _, one in few])]
@@ -70,8 +72,12 @@ def _by_ends(columns: Sequence[tuple[int, ...]], at: Sequence[int]) -> Columns:
     return found
 
 
-def _found(known: Columns, ends: tuple[int, ...]) -> tuple[int, ...]:
+def _found(known: Columns, ends: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """A column of ``count`` sizes by its ends; what is of no block and the same at both ends hangs on the number of
+    blocks alone, as Chroma's table of modulations does."""
     column = known.get(ends)
+    if column is None and ends not in known and len(set(ends)) == 1:
+        return (ends[0],) * count
     if column is None:
         raise Unpackable(f"{ends} is of no block, or of several")
     return column
@@ -86,7 +92,7 @@ def _summed(
     ends = Counter(zip(*([row[which] for row in one.work] for _, one in whole), strict=True))
     totals = [0] * len(few)
     for one, count in ends.items():
-        for position, value in enumerate(_found(known, one)):
+        for position, value in enumerate(_found(known, one, len(few))):
             totals[position] += count * value
     return table.number(totals)
 
@@ -213,6 +219,16 @@ class _Cut:
         return len(self.parts) - 2
 
 
+def _without_last_frees(recording: Recording, loop: Loop) -> Recording:
+    """A recording without the frees, behind its last allocation, of what the repeats made: there is one for each, and
+    nothing can come of them."""
+    events = recording.events
+    entered = next((at for at, event in enumerate(events) if event == (ENTER, loop.path)), 0)
+    first = sum(kind == ALLOCATE for kind, _ in events[:entered])
+    last = max((at for at, (kind, _) in enumerate(events) if kind in _SIZED), default=-1)
+    return replace(recording, events=[e for at, e in enumerate(events) if at < last or e[0] != FREE or e[1] < first])
+
+
 def _cut(recording: Recording, loop: Loop) -> _Cut:
     entries = [i for i, event in enumerate(recording.events) if event == (ENTER, loop.path)]
     if len(entries) < loop.first + 2:
@@ -247,8 +263,10 @@ def _pack_loop(
 ) -> dict[str, Any]:
     """Repeats after the first few are one stretch of events; their bytes may depend on their number (``step``)."""
     cuts = [_cut(recording, loop) for _, recording in recordings]
+    if any(len(cut.parts[-1]) != len(cuts[0].parts[-1]) for cut in cuts):
+        cuts = [_cut(_without_last_frees(recording, loop), loop) for _, recording in recordings]
     for (sizes, _), cut in zip(recordings, cuts, strict=True):
-        if cut.steps != sizes[loop.variable] - loop.first:
+        if cut.steps != sizes[loop.variable] // loop.every - loop.first:
             raise Unpackable(f"{cut.steps} repeats at {dict(sizes)}")
         for name, mine, theirs in (
             ("before", cut.parts[0], cuts[0].parts[0]), ("after", cut.parts[-1], cuts[0].parts[-1]),
@@ -283,6 +301,7 @@ def _pack_loop(
         "polynomials": once.rows + repeated.rows, "events": events + _filled(cuts[0].parts[-1], tail),
         "paths": cuts[0].paths, "totals": totals,
         "repeat": {"variable": loop.variable, "first": loop.first, "from": since, "until": until,
+                   **({} if loop.every == 1 else {"every": loop.every, "rest": loop.rest}),
                    "totals": {name: [shift + one for one in found] for name, found in per_step.items()}},
         "checks": min(once.checks, repeated.checks), "sizes": [dict(sizes) for sizes, _ in recordings],
     }  # fmt: skip

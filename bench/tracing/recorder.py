@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from bench.tracing.values import Values
+
 ALLOCATE, FREE, ENTER, LEAVE, WORKSPACE = "+", "-", "in", "out", "w"
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.cudnn_convolution, torch.ops.aten.mkldnn_convolution)
 
@@ -62,18 +64,29 @@ class Recording:
 
 
 class Recorder(TorchDispatchMode):
-    """Records what runs inside. ``known`` are tensors that were there before: weights, buffers and inputs."""
+    """Records what runs inside. ``known`` are tensors that were there before: weights, buffers and inputs; ``values``
+    the small ones of them that Python may ask about, with their contents."""
 
-    def __init__(self, known: Iterable[torch.Tensor]) -> None:
+    def __init__(self, known: Iterable[torch.Tensor], values: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self._numbers: dict[int, weakref.ref[Any]] = {}
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
         self._open, self._made = True, 0
+        self.values = Values()
+        for fake, real in values:
+            self.values.note(fake, real)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        if self.values.masked(func, args):
+            with self:
+                args = self.values.numbered(args)
+        if self.values.answers(func):
+            result = self.values.asked(func, args, kwargs)
+        else:
+            result = func(*args, **kwargs)
+            self.values.follow(func, args, kwargs, result)
         outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         self._count(func, args, kwargs, result, inputs, outputs)
@@ -116,6 +129,7 @@ class Recorder(TorchDispatchMode):
 
     def _died(self, key: int, number: int) -> None:
         del self._numbers[key]
+        self.values.spoiled.discard(key)
         if self._open:
             self.recording.events.append((FREE, number))
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, PictureCells, Recipe
+from fitcheck.errors import MeasurementError
 
 Fill = Callable[[str, torch.Tensor, torch.dtype], torch.Tensor]
 
@@ -20,10 +23,9 @@ def empty_module(part: ComponentRecipe) -> nn.Module:
 
     Raises InputError for a class that the installed library lacks.
     """
-    library = __import__(part.library)
-    cls = getattr(library, part.cls)
+    cls = class_of(part)
     with init_empty_weights():
-        if part.library == "diffusers":
+        if part.library.startswith("diffusers"):
             module = cls(**_known(cls, part.config))
         else:
             config = cls.config_class(**_nested(cls, part.config))
@@ -31,6 +33,15 @@ def empty_module(part: ComponentRecipe) -> nn.Module:
     if part.library == "transformers":
         module.tie_weights()
     return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def class_of(part: ComponentRecipe) -> Any:
+    """The component's class. Raises MeasurementError for one that the installed library lacks."""
+    cls = getattr(import_module(part.library), part.cls, None)
+    if cls is None:
+        version = import_module(part.library.partition(".")[0]).__version__
+        raise MeasurementError(f"{part.cls}: {part.library} {version} has no such class.")
+    return cls
 
 
 def _known(cls: type, config: Any) -> dict[str, Any]:
@@ -44,7 +55,7 @@ def _nested(cls: Any, config: Any) -> dict[str, Any]:
 
 def dtype_of(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype:
     """What a parameter is loaded in: the component's dtype, except for what its class keeps in fp32."""
-    kept = getattr(module, "_keep_in_fp32_modules", None) or () if part.library == "diffusers" else ()
+    kept = getattr(module, "_keep_in_fp32_modules", None) or () if part.library.startswith("diffusers") else ()
     words = name.split(".")
     return torch.float32 if any(word in words for word in kept) else getattr(torch, part.dtype)
 
@@ -74,15 +85,26 @@ def materialize(part: ComponentRecipe, module: nn.Module, fill: Fill) -> None:
 
 
 class FixedTokenizer:
-    """Stands for a tokenizer: as many random ids as the recipe says, so that no vocabulary is needed."""
+    """Stands for a tokenizer or a processor: as many random ids as the recipe says, so that no vocabulary is needed;
+    pictures as patches of zeros, with a placeholder for each token that a language model sees of them."""
 
-    def __init__(self, length: int, padded: int = 0) -> None:
-        self.length, self.model_max_length = length, max(length, padded)
+    pad_token = eos_token = "."  # noqa: S105
+
+    def __init__(self, length: int, padded: int = 0, vision: PictureCells | None = None, template: int = 0) -> None:
+        self.length, self.model_max_length, self._template = length, max(length, padded), template
         self.padding_side = "right"
         self.added_tokens_encoder: dict[str, int] = {}
+        self._vision = vision
 
-    def __call__(self, text: Any, padding: Any = False, max_length: int | None = None, **_: Any) -> Any:
-        """Ids and their mask, padded as asked."""
+    @property
+    def tokenizer(self) -> FixedTokenizer:
+        """A processor's tokenizer."""
+        return self
+
+    def __call__(
+        self, text: Any = None, padding: Any = False, max_length: int | None = None, images: Any = None, **_: Any
+    ) -> Any:
+        """Ids and their mask, padded as asked, and the patches of images."""
         from transformers import BatchEncoding
 
         rows = 1 if isinstance(text, str) else len(text)
@@ -92,11 +114,36 @@ class FixedTokenizer:
         ids = torch.randint(3, 1000, (rows, width), generator=generator)
         mask = torch.ones((rows, width), dtype=torch.long)
         mask[:, self.length :] = 0
-        return BatchEncoding({"input_ids": ids, "attention_mask": mask})
+        if not images or self._vision is None:
+            return BatchEncoding({"input_ids": ids, "attention_mask": mask})
+        return BatchEncoding(self._pictured(self._vision, ids, images if isinstance(images, list) else [images]))
 
-    def apply_chat_template(self, messages: Any, **_: Any) -> str:
-        """Any text: its length decides nothing here."""
-        return str(messages)
+    @staticmethod
+    def _pictured(vision: PictureCells, ids: torch.Tensor, images: list[Any]) -> dict[str, torch.Tensor]:
+        grids = [vision.grid(*one.size) for one in images]
+        seen = [torch.full((ids.shape[0], h * w // vision.merge**2), vision.token) for _, h, w in grids]
+        start = torch.full((ids.shape[0], 1), vision.start)
+        joint = torch.cat([ids[:, :-1], *(part for one in seen for part in (start, one)), ids[:, -1:]], 1)
+        patches = sum(h * w for _, h, w in grids)
+        return {
+            "input_ids": joint,
+            "attention_mask": torch.ones_like(joint),
+            "mm_token_type_ids": (joint == vision.token).long(),
+            "pixel_values": torch.zeros(patches, 3 * 2 * vision.patch**2),
+            "image_grid_thw": torch.tensor(grids),
+        }
+
+    def apply_chat_template(
+        self, messages: Any, tokenize: bool = False, return_dict: bool = True, **options: Any
+    ) -> Any:
+        """Any text, whose length decides nothing here, its ids, or those of the template alone."""
+        if not return_dict:
+            return [[0] * self._template]
+        return self([""] * len(messages), **options) if tokenize else str(messages)
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        """The placeholder of a picture."""
+        return [self._vision.token if self._vision is not None else 3]
 
     def tokenize(self, text: str, **_: Any) -> list[str]:
         """Words: none of them is an embedding of textual inversion."""
@@ -107,15 +154,44 @@ class FixedTokenizer:
         return [""] * len(ids)
 
 
+class FixedImages:
+    """Stands for the processor of an image encoder: every picture in the one size that it takes."""
+
+    def __init__(self, side: int) -> None:
+        self._side = side
+
+    def __call__(self, images: Any, **_: Any) -> Any:
+        """Pixels of zeros."""
+        from transformers import BatchFeature
+
+        count = len(images) if isinstance(images, list) else 1
+        return BatchFeature({"pixel_values": torch.zeros(count, 3, self._side, self._side)})
+
+
 def pipeline_of(recipe: Recipe, modules: dict[str, nn.Module], text: int) -> Any:
     """The pipeline's class around these modules; prompts have ``text`` tokens."""
     import diffusers
 
     name, config = recipe.style.scheduler
     cls = getattr(diffusers, recipe.pipeline)
+    # some pipelines clean prompts with a library that they do not ask for
+    vars(import_module(cls.__module__)).setdefault("ftfy", SimpleNamespace(fix_text=str))
     arguments: dict[str, Any] = {**modules, **recipe.style.extras, **recipe.extras}
     arguments["scheduler"] = getattr(diffusers, name)(**config)
-    arguments |= {name: FixedTokenizer(length) for name, length in recipe.tokenizers(text).items()}
+    vision = recipe.style.vision
+    arguments |= {
+        name: FixedTokenizer(length, 0, vision, recipe.hidden) for name, length in recipe.tokenizers(text).items()
+    }
+    arguments |= {name: getattr(diffusers, cls)() for name, cls in recipe.style.built.items()}
+    if recipe.style.image_side:
+        arguments["image_processor"] = FixedImages(recipe.style.image_side)
+    if recipe.style.modular:
+        blocks = getattr(diffusers, cls.default_blocks_name)()
+        for name in recipe.style.without:
+            blocks.sub_blocks.pop(name)
+        pipeline = blocks.init_pipeline()
+        pipeline.update_components(**{name: one for name, one in arguments.items() if name in pipeline.components})
+        return pipeline
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if name != "self" and name not in arguments and parameter.default is not inspect.Parameter.empty:
             arguments[name] = parameter.default

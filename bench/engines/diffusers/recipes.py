@@ -28,15 +28,52 @@ class ComponentRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureCells:
+    """How a processor cuts pictures for a language model: ``patch`` pixels, ``merge`` by ``merge`` patches for a token;
+    ids of the placeholder and of what stands before it."""
+
+    patch: int
+    merge: int = 2
+    token: int = 151655
+    start: int = 151652
+
+    def grid(self, width: int, height: int) -> tuple[int, int, int]:
+        """Frames, rows and columns of patches."""
+        cell = self.patch * self.merge
+        return 1, round(height / cell) * self.merge, round(width / cell) * self.merge
+
+
+@dataclass(frozen=True, slots=True)
 class Style:
     """What the call of a pipeline class takes beside sizes: a scheduler, fixed lengths of its tokenizers (0 for the
-    length of the prompt), arguments, and the name of the argument that says how long prompts may be."""
+    length of the prompt), arguments, and the name of the argument that says how long prompts may be.
+
+    ``templated`` says that it does not count the template, ``prompt`` is what is asked, ``parts`` how many encoders'
+    tokens the denoiser sees one behind the other, ``fixed`` that their number never changes, ``multiple`` what it is
+    rounded up to. ``modular`` says that the class is made of blocks, ``without`` some of them; ``one_size`` that it
+    makes one size only. ``pictures`` are arguments that take a picture, ``listed`` says that they take a list of them;
+    ``vision`` is how the processor shows them to a language model, ``image_side`` how large an image encoder takes
+    them. ``built`` are constructor arguments that are objects of a class of diffusers.
+    """
 
     scheduler: tuple[str, Mapping[str, Any]]
     tokenizers: Mapping[str, int]
     call: Mapping[str, Any] = field(default_factory=dict)
     sequence: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    listed: bool = False
+    vision: PictureCells | None = None
+    image_side: int = 0
+    built: Mapping[str, str] = field(default_factory=dict)
+    templated: bool = False
+    prompt: str = "x"
+    parts: int = 1
+    fixed: bool = False
+    multiple: int = 1
+    modular: bool = False
+    without: tuple[str, ...] = ()
+    one_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +89,11 @@ class Recipe:
     extras: Mapping[str, Any]
     architecture: PipelineArchitecture
 
+    @property
+    def hidden(self) -> int:
+        """Tokens of the template that the denoiser does not see."""
+        return max(0, self.text - self.architecture.text_tokens)
+
     def tokenizers(self, text: int) -> dict[str, int]:
         """How many ids each tokenizer gives for a prompt of so many tokens."""
         return {name: length or text for name, length in self.style.tokenizers.items()}
@@ -60,7 +102,7 @@ class Recipe:
         """Arguments of the call beside prompt, sizes and steps; without ``cfg`` the guidance is the style's."""
         found = dict(self.style.call)
         if self.style.sequence:
-            found[self.style.sequence] = text
+            found[self.style.sequence] = text - (self.hidden if self.style.templated else 0)
         if cfg is not None and self.guided_by is not None:
             found[self.guided_by] = cfg
         return found
@@ -102,21 +144,76 @@ STYLES: Mapping[str, Style] = {
     ),
     "QwenImagePipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"true_cfg_scale": 4.0, "negative_prompt": " "}),
     "ZImagePipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 0.0}),
+    "FluxFillPipeline": Style(
+        _DYNAMIC, {"tokenizer": 77, "tokenizer_2": 0}, {"guidance_scale": 30.0}, _SEQUENCE,
+        pictures=("image", "mask_image"),
+    ),
+    "FluxKontextPipeline": Style(
+        _DYNAMIC, {"tokenizer": 77, "tokenizer_2": 0}, {"guidance_scale": 2.5}, _SEQUENCE, pictures=("image",)
+    ),
+    "QwenImageEditPlusPipeline": Style(
+        _DYNAMIC, {"tokenizer": 0, "processor": 0}, {"true_cfg_scale": 4.0, "negative_prompt": " "},
+        pictures=("image",), listed=True, vision=PictureCells(14),
+    ),
+    "QwenImage21Pipeline": Style(
+        _DYNAMIC, {"processor": 0}, {"true_cfg_scale": 1.0}, pictures=("image",), listed=True, vision=PictureCells(16)
+    ),
+    "WanImageToVideoPipeline": Style(
+        _WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE, pictures=("image",), image_side=224
+    ),
+    "Flux2Pipeline": Style(
+        _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE, pictures=("image",), listed=True
+    ),
+    "HunyuanVideo15Pipeline": Style(
+        _FLOW, {"tokenizer": 0, "tokenizer_2": 256}, built={"guider": "ClassifierFreeGuidance"},
+        prompt='a "sign"', fixed=True,
+    ),
+    "Flux3ModularPipeline": Style(
+        _FLOW, {"tokenizer": 0}, {}, pictures=("image",), listed=True, built={"guider": "ClassifierFreeGuidance"},
+        multiple=80, modular=True, without=("prompt_upsampler",),
+    ),
+    "Flux3DistilledModularPipeline": Style(
+        _FLOW, {"tokenizer": 0}, {}, pictures=("image",), listed=True, multiple=80, modular=True,
+        without=("prompt_upsampler",),
+    ),
+    "HunyuanVideoPipeline": Style(_FLOW, {"tokenizer": 0, "tokenizer_2": 77}, {"guidance_scale": 6.0}, _SEQUENCE,
+                                  templated=True),
+    "HiDreamImagePipeline": Style(
+        _FLOW, {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 0, "tokenizer_4": 0},
+        {"guidance_scale": 5.0}, _SEQUENCE, parts=2,
+        fixed=True,
+        one_size=True,
+    ),
+    "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, multiple=128),
+    "LTXConditionPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
+    "CogVideoXImageToVideoPipeline": Style(
+        ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True,
+        one_size=True, pictures=("image",),
+    ),
     "WanPipeline": Style(_WAN, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Flux2KleinPipeline": Style(
-        _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, _SEQUENCE, {"is_distilled": True}
+        _DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, _SEQUENCE, {"is_distilled": True},
+        pictures=("image",), listed=True,
     ),
     "ChromaPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
     "Krea2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, "", {"is_distilled": True}),
     "Lumina2Pipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE),
-    "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 4.5},
+    "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0},
+                                 {"guidance_scale": 4.5, "use_resolution_binning": False, "clean_caption": False},
                                  _SEQUENCE),
-    "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE),
+    "CogVideoXPipeline": Style(("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE,
+                               fixed=True),
 }  # fmt: skip
 # constructor arguments that a model's own model_index.json sets
 EXTRAS: Mapping[str, Mapping[str, Any]] = {
     "wan2.2-ti2v-5b": {"expand_timesteps": True},
     "wan2.2-t2v-a14b": {"boundary_ratio": 0.875},
+    "wan2.2-i2v-a14b": {"boundary_ratio": 0.9},
+}
+# settings of components that run with longer prompts than the catalog's of that name
+CONFIGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    # pipelines/hidream_image/pipeline_hidream_image.py hands CLIP up to 218 tokens
+    "hidream-i1": {name: {"max_position_embeddings": 218} for name in ("text_encoder", "text_encoder_2")},
 }
 
 
@@ -134,7 +231,8 @@ def recipe(slug: str) -> Recipe:
     architecture = catalog.get(slug).architecture
     if not isinstance(architecture, PipelineArchitecture) or architecture.pipeline not in STYLES:
         raise MeasurementError(f"model: the bench builds no pipeline {slug!r}.")
-    parts = {one.name: _part(one) for one in architecture.components}
+    own = CONFIGS.get(slug, {})
+    parts = {one.name: _part(one, own.get(one.name, {})) for one in architecture.components}
     encoders = [one for one in architecture.components if one.role == TEXT_ENCODER]
     return Recipe(
         pipeline=architecture.pipeline,
@@ -148,8 +246,9 @@ def recipe(slug: str) -> Recipe:
     )
 
 
-def _part(one: Component) -> ComponentRecipe:
+def _part(one: Component, own: Mapping[str, Any]) -> ComponentRecipe:
     stored = one.stored if one.role != DENOISER else one.dtype
+    config = {**one.config, **own}
     return ComponentRecipe(
-        one.library, one.cls, one.trace or "", dict(one.config), _DTYPES[stored], _DTYPES[one.dtype], one.tokens
+        one.library, one.cls, one.trace or "", config, _DTYPES[stored], _DTYPES[one.dtype], one.tokens
     )

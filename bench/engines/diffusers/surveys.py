@@ -6,24 +6,35 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from PIL import Image
+
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
-from bench.engines.diffusers.traced import Traced
+from bench.engines.diffusers.traced import RecordedCall, Traced
 from bench.tracing.packing import Loop
 from bench.tracing.recorder import Recording
+from fitcheck.models.families.pipeline.architecture import AUDIO, CONNECTOR, IMAGE_ENCODER, TEXT_ENCODER, VAE
+from fitcheck.models.workload import Task
 
 Term = tuple[int, ...]
 # a denoiser of tokens: fused attention makes bytes linear in them, its operations quadratic; positions are made by side
-TOKENS = ("batch", "tokens", "text", "height", "width", "frames")
-_LINEAR: list[Term] = [(0, 0, 0, 0, 0), *(tuple(int(i == j) for j in range(5)) for i in range(5))]
-_SQUARE: list[Term] = [(2, 0, 0, 0, 0), (1, 1, 0, 0, 0), (0, 2, 0, 0, 0)]
+TOKENS = ("batch", "tokens", "text", "height", "width", "frames", "sound")
+_LINEAR: list[Term] = [(0, 0, 0, 0, 0, 0), *(tuple(int(i == j) for j in range(6)) for i in range(6))]
+_SQUARE: list[Term] = [
+    (2, 0, 0, 0, 0, 0), (1, 1, 0, 0, 0, 0), (0, 2, 0, 0, 0, 0),
+    (0, 0, 0, 0, 0, 2), (1, 0, 0, 0, 0, 1), (0, 1, 0, 0, 0, 1),
+    (0, 0, 1, 1, 0, 0), (0, 0, 2, 0, 0, 0), (0, 0, 0, 2, 0, 0),
+]  # fmt: skip
 TOKEN_TERMS: list[Term] = [(batch, *term) for batch in (1, 0) for term in _LINEAR + _SQUARE]
-TEXT = ("batch", "text")
-TEXT_TERMS: list[Term] = [(1, 0), (1, 1), (1, 2), (0, 0), (0, 1), (0, 2)]
+# ``seen`` are tokens of pictures among the text
+TEXT = ("batch", "text", "seen")
+TEXT_TERMS: list[Term] = [(1, 0, 0), (1, 1, 0), (1, 2, 0), (1, 0, 1), (1, 0, 2), (0, 0, 0), (0, 1, 0), (0, 2, 0)]
+SOUND = ("batch", "sound")
+SOUND_TERMS: list[Term] = [(1, 1), (1, 0), (0, 0), (0, 1)]
 PIXELS = ("batch", "height", "width", "frames")
 PIXEL_TERMS: list[Term] = [
     *((b, h, w, f) for f in (0, 1) for b in (1, 0) for h, w in ((1, 1), (0, 0), (1, 0), (0, 1))),
-    (1, 2, 2, 0),
-]
+    (1, 2, 2, 0), (1, 2, 2, 2),
+]  # fmt: skip
 
 
 Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
@@ -31,18 +42,20 @@ Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
 _DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers")
 # whose calls ask for layers by their number, or whose settings of blocks hang together
 _WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "CLIPTextModel",
-          "CLIPTextModelWithProjection", "Qwen3VLModel")  # fmt: skip
+          "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration",
+          "LlamaForCausalLM", "qwen3-vl-4b", "qwen3-vl-32b")  # fmt: skip
 FEW = 2
 
 
 def shallow(part: ComponentRecipe) -> ComponentRecipe:
     """The component with few blocks of each kind."""
-    return part if part.cls in _WHOLE else replace(part, config=_cut(part.config))
+    return part if part.cls in _WHOLE or part.trace in _WHOLE else replace(part, config=_cut(part.config))
 
 
 def _cut(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: FEW if name in _DEPTHS and isinstance(value, int)
+        else value[: 2 * FEW] if name == "llama_layers"  # one for each block of both kinds
         else _cut(value) if name == "text_config" and isinstance(value, Mapping)
         else value
         for name, value in config.items()
@@ -51,13 +64,15 @@ def _cut(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PipelineRequest:
-    """One call of the pipeline; ``text`` counts the prompt's tokens with its template."""
+    """One call of the pipeline; ``text`` counts the prompt's tokens with its template, ``reference`` is the size of the
+    picture handed in."""
 
     width: int
     height: int
     frames: int = 1
     batch: int = 1
     text: int = 512
+    reference: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -76,79 +91,156 @@ class PipelineSurvey:
         cut = tuple(name for name in wanted if few[name] != self.recipe.parts[name])
         self._trace(Traced(replace(self.recipe, parts=few)), requests, wanted, self.found)
         if cut:
-            other = next((one for one in reversed(requests) if one.text != requests[0].text), requests[-1])
-            self._trace(Traced(self.recipe), [requests[0], other], cut, self.whole)
+            self._trace(Traced(self.recipe), list(_ends(requests)), cut, self.whole)
 
     def _trace(self, traced: Traced, requests: list[PipelineRequest], wanted: tuple[str, ...], found: Found) -> None:
         for request in requests:
-            for call in traced.calls(request.text, wanted[-1], **self._arguments(request)):
+            for call in traced.calls(request.text, wanted[-1], **self.arguments(request)):
                 if call.component in wanted:
-                    sizes = self.sizes(call.component, request)
+                    sizes = self.sizes(call, request)
                     found.setdefault((call.component, call.method), []).append((sizes, call.recording))
 
-    def _arguments(self, request: PipelineRequest) -> dict[str, Any]:
-        call = self.recipe.call(request.text)
+    def arguments(self, request: PipelineRequest) -> dict[str, Any]:
+        """What the pipeline is called with."""
+        style, call = self.recipe.style, self.recipe.call(request.text)
         if "negative_prompt" in call:
             call["negative_prompt"] = [call["negative_prompt"]] * request.batch
         if self.recipe.video:
             call["num_frames"] = request.frames
-        return {"prompt": ["x"] * request.batch, "width": request.width, "height": request.height,
+        if request.reference is not None:
+            picture = Image.new("RGB", request.reference)
+            call |= {name: [picture] if style.listed else picture for name in style.pictures}
+        prompt = style.prompt if style.modular else [style.prompt] * request.batch
+        return {"prompt": prompt, "width": request.width, "height": request.height,
                 "num_inference_steps": 2, "output_type": "pt", **call}  # fmt: skip
 
-    def sizes(self, component: str, request: PipelineRequest) -> dict[str, int]:
-        """The variables of a component for a request."""
-        shape = self.recipe.architecture
-        if component.startswith("text_encoder"):
-            return {"batch": request.batch, "text": request.text}
-        frames = shape.latent_frames(request.frames)
+    def sizes(self, call: RecordedCall, request: PipelineRequest) -> dict[str, int]:
+        """The variables of a call that a request led to."""
+        shape, role = self.recipe.architecture, self.recipe.architecture.component(call.component).role
+        handed = request.reference
+        if role in (TEXT_ENCODER, CONNECTOR):
+            seen = 0 if handed is None else shape.references.seen(*handed)
+            text = {"batch": call.shapes[0][0], "text": call.shapes[0][1], "seen": seen}
+            return {**text, "pictures": int(seen > 0)}
+        if role == IMAGE_ENCODER:
+            return {"batch": request.batch, "text": 1, "seen": 0}
+        if call.method == "encode":
+            return {"batch": request.batch, **self._latent(call.shapes[0])}
         pixels = {
             "height": request.height // shape.vae_scale_spatial,
             "width": request.width // shape.vae_scale_spatial,
-            "frames": frames,
+            "frames": shape.latent_frames(request.frames),
         }
-        if component == "vae":
-            return {"batch": request.batch, **pixels}
+        if role == VAE:
+            latent = call.shapes[0]
+            frames = latent[2] if len(latent) == 5 else 1
+            return {"batch": latent[0], "height": latent[-2], "width": latent[-1], "frames": frames}
+        if role == AUDIO:
+            return {"batch": request.batch, **pixels, "sound": shape.sound(request.frames)}
         doubled = shape.guidance == "batched" and float(self.recipe.style.call.get("guidance_scale", 1.0)) > 1
+        edits = () if handed is None or Task.EDITING not in shape.tasks else (handed,)
         return {
             "batch": request.batch * (2 if doubled else 1),
-            "tokens": shape.image_tokens(request.width, request.height, request.frames),
-            "text": request.text - self.hidden,
+            "tokens": shape.tokens_with(request.width, request.height, request.frames, edits),
+            "text": self._text(request) + (0 if handed is None else shape.references.seen(*handed)),
             **pixels,
+            "sound": shape.sound(request.frames),
+            "pictures": int(handed is not None),
         }
 
-    @property
-    def hidden(self) -> int:
-        """Tokens of the template that the denoiser does not see."""
-        return max(0, self.recipe.text - self.recipe.architecture.text_tokens)
+    def _text(self, request: PipelineRequest) -> int:
+        """Tokens of the prompt that the denoiser sees: of other encoders too, whose number does not change."""
+        recipe = self.recipe
+        others = max(0, recipe.architecture.text_tokens - recipe.text * recipe.style.parts)
+        tokens = -(-request.text // recipe.style.multiple) * recipe.style.multiple
+        return tokens * recipe.style.parts - recipe.hidden + others
+
+    def _latent(self, pixels: tuple[int, ...]) -> dict[str, int]:
+        shape, (height, width) = self.recipe.architecture, pixels[-2:]
+        frames = pixels[2] if len(pixels) == 5 else 1
+        return {
+            "height": height // shape.vae_scale_spatial,
+            "width": width // shape.vae_scale_spatial,
+            "frames": shape.latent_frames(frames),
+        }
+
+
+def _ends(requests: list[PipelineRequest]) -> Iterator[PipelineRequest]:
+    """Of the requests with and without pictures, two whose prompts differ in length where any do."""
+    for given in (False, True):
+        some = [one for one in requests if (one.reference is not None) == given]
+        if some:
+            first = some[0]
+            yield first
+            yield max(some[1:] or some, key=lambda one: (one.text != first.text, one.width != one.height, one.width))
 
 
 _SIDES = (
     (8, 8), (12, 8), (16, 12), (8, 20), (20, 12), (16, 16), (24, 8), (12, 24), (10, 14), (28, 10), (14, 18),
 )  # fmt: skip
+# results and pictures are of two sizes then
+_MORE_SIDES = ((22, 8), (8, 26), (18, 16))
+_RATIOS = ((1, 1), (4, 3), (1, 1), (3, 4), (1, 1), (16, 9), (1, 1), (9, 16), (1, 1), (3, 2), (2, 1))
 
 
 def requests_of(recipe: Recipe) -> list[PipelineRequest]:
     """Enough sizes to tell every term apart, and more to check with."""
     shape = recipe.architecture
     unit = max(64, shape.size_multiple) if shape.vae_scale_spatial <= 8 else 128
-    lengths = tuple(recipe.text - cut for cut in ((0, 32, 64, 128, 96) if recipe.text > 128 else (0,)))
+    cuts = (
+        (0,)
+        if recipe.style.fixed or recipe.text < 128
+        else (0, 32, 64, 128, 96)
+        if recipe.text > 128
+        else (0, 16, 32, 8)
+    )
+    step = recipe.style.multiple
+    lengths = tuple(recipe.text - cut if step == 1 else recipe.text + step * (i - 1) for i, cut in enumerate(cuts))
+    if recipe.style.one_size:
+        usual = shape.defaults
+        sizes = (usual.width, usual.height, usual.frames)
+        return _given(recipe, [PipelineRequest(*sizes, 1, recipe.text)])
     if recipe.video:
-        return list(_videos(lengths, unit, shape.vae_scale_temporal))
-    found = [
-        PipelineRequest(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)
-    ]
+        pairs = any(
+            (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()
+        )
+        return _given(recipe, list(_videos(lengths, unit, shape.vae_scale_temporal, pairs)))
+    sides = _SIDES + (_MORE_SIDES if len({Task.T2I, Task.EDITING} & set(shape.tasks)) > 1 else ())
+    found = [PipelineRequest(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(sides)]
     if shape.guidance == "batched":
         found += [
             PipelineRequest(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])
         ]
-    return found
+    return _given(recipe, found)
 
 
-def _videos(lengths: tuple[int, ...], unit: int, temporal: int) -> Iterator[PipelineRequest]:
-    sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10))
+def _given(recipe: Recipe, requests: list[PipelineRequest]) -> list[PipelineRequest]:
+    """The requests with pictures handed in, for a pipeline that needs one; beside those without for one that may."""
+    if not recipe.style.pictures:
+        return requests
+    shape = recipe.architecture
+    needs = not {Task.T2I, Task.T2V} & set(shape.tasks)
+    found = []
+    for index, request in enumerate(requests):
+        width, height = request.width, request.height
+        if shape.references.always:
+            across, down = _RATIOS[index % len(_RATIOS)]
+            width, height = 96 * across, 96 * down
+        found.append(replace(request, reference=(width, height)))
+    return found if needs else requests + found
+
+
+def _videos(lengths: tuple[int, ...], unit: int, temporal: int, pairs: bool) -> Iterator[PipelineRequest]:
+    """``pairs`` says that latents are decoded two by two, so that it takes more of them to see what repeats."""
+    sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10),
+             (12, 6), (6, 14), (8, 10), (12, 7))  # fmt: skip
     for index, (width, height) in enumerate(sides):
-        frames = temporal * (5 + index % 3) + 1
+        frames = temporal * (8 + 2 * (index % 3) if pairs else 5 + index % 3) + 1
         yield PipelineRequest(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 
 
-LOOPS: Mapping[str, Loop] = {"AutoencoderKLWan": Loop("decoder", "frames", first=3)}
+LOOPS: Mapping[tuple[str, str], Loop] = {
+    ("AutoencoderKLWan", "decode"): Loop("decoder", "frames", first=3),
+    ("AutoencoderKLWan", "encode"): Loop("encoder", "frames", first=3),
+    ("AutoencoderKLCogVideoX", "decode"): Loop("decoder", "frames", first=2, every=2, rest=1),
+}

@@ -7,8 +7,9 @@ recorded, and hands zeros of the right shape back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
+from bench.tracing.values import Numbers, Values
 
 # whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
 # held 141 MiB more than with fused attention, which the plain one accounts for
@@ -120,8 +122,10 @@ class _Stub:
     ) -> None:  # fmt: skip
         self._mode, self._module, self._name, self._method = mode, module, name, method
         self._original, self._found, self._until, self._seen = original, found, until, seen
+        self.__signature__ = signature(original)  # pipelines made of blocks hand over what it asks for
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         args, kwargs = tree_map(self._fake, (args, kwargs))
         handed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         # a first call, or the first of a size, may fill caches that later ones read, such as tables of rotations
@@ -130,33 +134,41 @@ class _Stub:
             if type(self._module).__module__.startswith("diffusers.models.transformers") or not any(
                 other[:2] == key[:2] for other in self._seen
             ):
-                self._record(args, kwargs, handed)
-            recording, result = self._record(args, kwargs, handed)
-            self._seen[key] = tree_map(_shape, result)
+                self._record(args, kwargs, handed, given)
+            recording, result, values = self._record(args, kwargs, handed, given)
+            self._seen[key] = tree_map(lambda leaf: _shape(leaf, values), result)
             del result
             shapes = tuple(tuple(leaf.shape) for leaf in handed)
             self._found.append(RecordedCall(self._name, self._method, shapes, recording))
         result = self._seen[key]
         del args, kwargs
-        if self._name == self._until:
+        if self._name == self._until and self._method != "encode":
             raise Done
         return tree_map(_real, result)
 
-    def _record(self, args: Any, kwargs: Any, handed: list[torch.Tensor]) -> tuple[Recording, Any]:
+    def _record(
+        self, args: Any, kwargs: Any, handed: list[torch.Tensor], given: list[torch.Tensor]
+    ) -> tuple[Recording, Any, Values]:
         # buffers are real, and stand in the graph as their fake images, which live as long as these
-        buffers = [self._mode.from_tensor(one) for one in self._module.buffers()]
-        recorder = Recorder([*self._module.parameters(), *buffers, *handed])
+        real = list(self._module.buffers())
+        buffers = [self._mode.from_tensor(one) for one in real]
+        values = zip((*buffers, *handed), (*real, *given), strict=True)
+        recorder = Recorder([*self._module.parameters(), *buffers, *handed], values)
         events = recorder.recording.events
         if self._method == "forward":  # the hooks of the whole module lie around this stub
             events.append((ENTER, ""))
-        with self._mode, self._attention(), recorder, recorder.modules(self._module):
+        modes = (self._mode, self._attention(), _quick_masks(), _even_routing(self._module, recorder.values),
+                 Numbers(recorder.values), recorder, recorder.modules(self._module))  # fmt: skip
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(mode)
             result = self._original(*args, **kwargs)
         if self._method == "forward":
             events.append((LEAVE, ""))
         recorder.close()
         recorder.recording.inputs = _bytes(handed)
         recorder.recording.outputs = _bytes([one for one in tree_leaves(result) if isinstance(one, torch.Tensor)])
-        return recorder.recording, result
+        return recorder.recording, result, recorder.values
 
     def _attention(self) -> AbstractContextManager[None]:
         plain = type(self._module).__name__ in _PLAIN_ATTENTION
@@ -166,21 +178,59 @@ class _Stub:
         return self._mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
 
 
+@contextmanager
+def _quick_masks() -> Iterator[None]:
+    """HunyuanVideo 1.5's autoencoder writes its mask row by row, which takes minutes here and no memory anywhere."""
+    from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import HunyuanVideo15AttnBlock
+
+    name = "prepare_causal_attention_mask"
+    original = HunyuanVideo15AttnBlock.__dict__[name]
+
+    def filled(n_frame: int, n_hw: int, dtype: Any, device: Any, batch_size: int) -> torch.Tensor:
+        side = n_frame * n_hw
+        return torch.full((side, side), 0.0, dtype=dtype, device=device).unsqueeze(0).expand(batch_size, -1, -1)
+
+    setattr(HunyuanVideo15AttnBlock, name, staticmethod(filled))
+    try:
+        yield
+    finally:
+        setattr(HunyuanVideo15AttnBlock, name, original)
+
+
+@contextmanager
+def _even_routing(module: nn.Module, values: Values) -> Iterator[None]:
+    """A mixture of experts as if every expert got as many tokens: where they go hangs on weights."""
+    gates = [one for one in module.modules() if type(one).__name__ == "MoEGate"]
+
+    def note(gate: Any, _: Any, chosen: Any) -> None:
+        values.number(chosen[0], gate.n_routed_experts)
+
+    handles = [one.register_forward_hook(note) for one in gates]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _bytes(tensors: list[torch.Tensor]) -> int:
     return sum({tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What is remembered of a tensor."""
+    """What is remembered of a tensor; ``value`` where it is known."""
 
     shape: torch.Size
     dtype: torch.dtype
+    value: torch.Tensor | None
 
 
-def _shape(leaf: Any) -> Any:
-    return _Shape(leaf.shape, leaf.dtype) if isinstance(leaf, FakeTensor) else leaf
+def _shape(leaf: Any, values: Values) -> Any:
+    return _Shape(leaf.shape, leaf.dtype, values.of(leaf)) if isinstance(leaf, FakeTensor) else leaf
 
 
 def _real(leaf: Any) -> Any:
-    return torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, _Shape) else leaf
+    if not isinstance(leaf, _Shape):
+        return leaf
+    return torch.zeros(leaf.shape, dtype=leaf.dtype) if leaf.value is None else leaf.value.clone()

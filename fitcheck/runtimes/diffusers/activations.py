@@ -16,7 +16,7 @@ from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
-from fitcheck.runtimes.diffusers.stages import CHILDREN, Stage
+from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
@@ -89,9 +89,9 @@ def _shortened(found: Trace, call: str, sizes: Sizes) -> tuple[tuple[Event, ...]
 def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> Made | None:
     found = trace_of(component.trace, component.dtype)
     name = None if found is None else _call(found, call)
-    if found is None or name is None:
-        return None
     given = dict(sizes)
+    if found is None or name is None or not found.knows(given):
+        return None
     total = _totals(found, name, sizes)
     watched = _watched(found, name, sizes)
     peak = watched.peak_with(weights.linears)
@@ -111,8 +111,12 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
 
 
 def _call(found: Trace, call: str) -> str | None:
-    """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder."""
-    return call if has_call(found, call) else "decode" if call == "encode" and has_call(found, "decode") else None
+    """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder. What turns
+    spectra into sound has one call."""
+    if has_call(found, call):
+        return call
+    other = "decode" if call == "encode" else FORWARD
+    return other if has_call(found, other) else None
 
 
 def _by_tokens(tokens: int, weights: ModuleWeights) -> Made:

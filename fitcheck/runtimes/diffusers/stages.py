@@ -58,11 +58,18 @@ def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) 
 
 
 def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> Iterator[Stage]:
-    """Prompt and negative prompt, each through every text encoder; then the images handed in."""
+    """Prompt and negative prompt, each through every text encoder, with the pictures that a language model sees beside
+    them; then the images handed in."""
     for _ in range(2 if guided else 1):
         for component in arch.components:
-            if component.role in (TEXT_ENCODER, CONNECTOR):
-                yield Stage(ENCODE, component, FORWARD, {"text": _text(arch, workload, component), "batch": 1})
+            if component.role == TEXT_ENCODER:
+                seen = _seen(arch, workload)
+                sizes = {"text": _text(arch, workload, component) + seen, "batch": 1, "seen": seen}
+                yield Stage(ENCODE, component, FORWARD, {**sizes, "pictures": int(seen > 0)})
+    for component in arch.components:
+        if component.role == CONNECTOR:
+            batch = 2 if guided and arch.guidance == BATCHED else 1
+            yield Stage(ENCODE, component, FORWARD, {"text": _text(arch, workload, component), "batch": batch})
     if not workload.references:
         return
     for component in arch.components:
@@ -71,9 +78,24 @@ def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> I
     for width, height in workload.references:
         for component in arch.components:
             if component.role == VAE:
-                # a video's first frame is encoded as a video of its length
-                frames = workload.frames if workload.task is Task.I2V else 1
-                yield Stage(ENCODE, component, "encode", _pixels(arch, width, height, frames, 1))
+                frames = workload.frames if arch.whole_video else 1
+                pixels = _handed(arch, workload, width, height)
+                yield Stage(ENCODE, component, "encode", _pixels(arch, *pixels, frames, 1))
+
+
+def _handed(arch: PipelineArchitecture, workload: Workload, width: int, height: int) -> tuple[int, int]:
+    """Pixels of a picture handed in, as the autoencoder gets it: a video's first frame has the video's size, and so has
+    what is not appended to the denoiser's sequence."""
+    if workload.task is not Task.EDITING or not arch.references.appended:
+        return workload.width, workload.height
+    return arch.references.encoded(width, height)
+
+
+def _seen(arch: PipelineArchitecture, workload: Workload) -> int:
+    """Tokens of the pictures handed in among those of the prompt."""
+    if workload.task is not Task.EDITING:
+        return 0
+    return sum(arch.references.seen(width, height) for width, height in workload.references)
 
 
 def _text(arch: PipelineArchitecture, workload: Workload, component: Component) -> int:
@@ -87,7 +109,10 @@ def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> 
     sizes = {
         **_pixels(arch, workload.width, workload.height, workload.frames, workload.batch * (2 if batched else 1)),
         "tokens": _image_tokens(arch, workload),
-        "text": arch.text_tokens if arch.text_padded else workload.prompt_tokens or arch.text_tokens,
+        "text": (arch.text_tokens if arch.text_padded else workload.prompt_tokens or arch.text_tokens)
+        + _seen(arch, workload),
+        "sound": arch.sound(workload.frames),
+        "pictures": len(workload.references),
     }
     calls = 2 if guided and not batched else 1
     denoisers = [one for one in arch.components if one.role == DENOISER]
@@ -97,12 +122,10 @@ def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> 
 
 
 def _image_tokens(arch: PipelineArchitecture, workload: Workload) -> int:
-    """Tokens that the denoiser sees. Editing pipelines append the latents of every image handed in to the picture's
-    own."""
-    own = arch.image_tokens(workload.width, workload.height, workload.frames)
-    if workload.task is not Task.EDITING:
-        return own
-    return own + sum(arch.image_tokens(width, height) for width, height in workload.references)
+    """Tokens that the denoiser sees. Most editing pipelines append the latents of every image handed in to the
+    picture's own."""
+    handed = workload.references if workload.task is Task.EDITING else ()
+    return arch.tokens_with(workload.width, workload.height, workload.frames, handed)
 
 
 def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int, ...]:
@@ -117,7 +140,8 @@ def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int,
 def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
     for component in arch.components:
         if component.role == AUDIO:
-            yield Stage(DECODE, component, "decode", {"frames": workload.frames, "batch": workload.batch})
+            sizes = {"sound": arch.sound(workload.frames), "batch": workload.batch}
+            yield Stage(DECODE, component, "decode", sizes)
         if component.role != VAE:
             continue
         batch, times = (1, workload.batch) if offload.slicing else (workload.batch, 1)

@@ -100,9 +100,9 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
 
 
 def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
-    missing = [
-        one.name for one in arch.components if one.role in (DENOISER, VAE) and trace_of(one.trace, one.dtype) is None
-    ]
+    sizes = {"pictures": len(ask.workload.references)}
+    traced = {one.name: trace_of(one.trace, one.dtype) for one in arch.components if one.role in (DENOISER, VAE)}
+    missing = [name for name, one in traced.items() if one is None or not one.knows(sizes)]
     if not missing:
         return None
     what = " and ".join(f"the {one}" for one in missing)

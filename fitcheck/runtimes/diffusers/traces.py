@@ -23,7 +23,7 @@ from fitcheck.memory.caching_allocator import ALIGNMENT
 # kinds of events, the first four as the lowest two bits of a packed one
 ALLOCATE, FREE, ENTER, LEAVE, WORKSPACE = range(5)
 # variables that a call may leave out
-_DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1}
+_DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1, "seen": 0, "sound": 0}
 
 # module path → ggml type and elements of the linear's weight there
 Quantized = Mapping[str, tuple[str, int]]
@@ -69,11 +69,19 @@ class Call:
 
     def values(self, sizes: Mapping[str, int], step: int = 0) -> list[int]:
         """Bytes of every distinct allocation at these sizes. Raises KeyError for a variable without a value."""
-        given = {**_DEFAULTS, **sizes, "step": step}
+        given = {**self._given(sizes), "step": step}
         terms = [_power(term, self.variables, given) for term in self._terms]
         return [
             sum(c * terms[i] for i, c in zip(row[1::2], row[2::2], strict=True)) // row[0] for row in self._polynomials
         ]
+
+    def _given(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """All variables. Of a loop over several at a time the next number that was traced, which is more."""
+        given = {**_DEFAULTS, **sizes}
+        if self._repeat is not None and "every" in self._repeat:
+            name = self._repeat["variable"]
+            given[name] += (self._repeat["rest"] - given[name]) % self._repeat["every"]
+        return given
 
     def total(self, name: str, sizes: Mapping[str, int]) -> int:
         """``flops``, ``moved``, ``inputs`` or ``outputs`` of the whole call."""
@@ -88,7 +96,8 @@ class Call:
         """Numbers of the repeats; none for a call without a loop."""
         if self._repeat is None:
             return range(0)
-        return range(self._repeat["first"], {**_DEFAULTS, **sizes}[self._repeat["variable"]])
+        repeats = self._given(sizes)[self._repeat["variable"]] // self._repeat.get("every", 1)
+        return range(self._repeat["first"], repeats)
 
     def _codes(
         self, sizes: Mapping[str, int], without: frozenset[int] = frozenset()
@@ -228,13 +237,22 @@ class Trace:
         self.key = key
         self.software: Mapping[str, str] = packed["software"]
         self.calls = {name: Call(one) for name, one in packed["calls"].items()}
+        self._plain = bool(packed.get("without_pictures", False))
+
+    def knows(self, sizes: Mapping[str, int]) -> bool:
+        """Whether such calls were traced: with pictures handed in some keep what others do not."""
+        return not (self._plain and sizes.get("pictures"))
 
     def call(self, name: str, sizes: Mapping[str, int]) -> Call:
-        """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators. Where
-        only one picture was traced, bytes count once for each. Raises KeyError."""
-        if sizes.get("batch", 1) > 1 and f"{name}@batched" in self.calls:
-            return self.calls[f"{name}@batched"]
-        return self.calls[name] if name in self.calls else self.calls[f"{name}@batched"]
+        """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators, and so
+        may pictures handed in (``pictures``). Where only one picture was traced, bytes count once for each. Raises
+        KeyError."""
+        pictured = "@pictured" if sizes.get("pictures") else ""
+        batched = "@batched" if sizes.get("batch", 1) > 1 else ""
+        for variant in (pictured + batched, pictured, batched, "", "@batched"):
+            if name + variant in self.calls:
+                return self.calls[name + variant]
+        raise KeyError(name)
 
     def activations(self, call: str, sizes: Mapping[str, int], quantized: Quantized = _NOTHING) -> Activations:
         """One call at these sizes (variables: ``calls[call].variables``), linears of ``quantized`` dequantized on the

@@ -70,12 +70,12 @@ def _check_frames(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
     if task.produces is not Product.VIDEO:
         raise OptionError(f"--frames: {arch.pipeline} makes pictures; leave it out.")
     between("frames", options.frames, 1, MAXIMUM_FRAMES)
-    step = arch.vae_scale_temporal
-    if (options.frames - 1) % step:
-        below = (options.frames - 1) // step * step + 1
+    chunk, rest = (arch.vae_scale_temporal, 1) if arch.frame_chunk is None else arch.frame_chunk[:2]
+    if (options.frames - rest) % chunk:
+        below = max(0, (options.frames - rest) // chunk) * chunk + rest
         raise OptionError(
-            f"--frames: a video of this pipeline has {step} frames for each of the latent and one more; the nearest "
-            f"to {options.frames} are {below} and {below + step}."
+            f"--frames: a video of this pipeline has {chunk} times a whole number of frames and {rest} more; the "
+            f"nearest to {options.frames} are {below} and {below + chunk}."
         )
 
 

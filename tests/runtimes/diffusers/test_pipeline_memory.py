@@ -19,6 +19,7 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models import catalog
 from fitcheck.models.families import registry as families
+from fitcheck.models.workload import Task
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.diffusers.estimate import Layout, estimate
@@ -26,7 +27,7 @@ from fitcheck.runtimes.diffusers.offloading import MODES, offload_of, placement_
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.published import figures, measured, rows
 from fitcheck.runtimes.diffusers.tiling import decoded, tile_of
-from fitcheck.runtimes.diffusers.workloads import workload_for
+from fitcheck.runtimes.diffusers.workloads import check_options, workload_for
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import AccuracyRow, recorded_rows
 from fitcheck.verdict.check import check
@@ -304,3 +305,29 @@ def test_the_page_names_the_pipelines_that_are_traced_whole() -> None:
         reasons = [cell.judgement.reason for cell in check(catalog.get(slug), machine, advise=False).cells]
         found += [] if any("has not been traced" in reason for reason in reasons) else [slug]
     assert sorted(named) == sorted(found)
+
+
+def test_frames_that_a_pipeline_cannot_make() -> None:
+    arch = pipeline("minimax-h3")
+    check_options(PipelineOptions(frames=124), arch, Task.T2V)
+    with pytest.raises(OptionError, match=r"the nearest to 80 are 73 and 90\.$"):
+        check_options(PipelineOptions(frames=80), arch, Task.T2V)
+
+
+def test_pictures_handed_in_are_brought_to_the_pipelines_size() -> None:
+    kontext, flux2, edit = (pipeline(slug) for slug in ("flux.1-kontext-dev", "flux.2-dev", "qwen-image-edit-2511"))
+    assert kontext.references.encoded(512, 512) == (1024, 1024)
+    assert flux2.references.encoded(520, 512) == (512, 512)
+    assert flux2.references.encoded(4096, 4096) == (1024, 1024)
+    assert edit.references.seen(512, 512) == 1 + 14 * 14
+    assert kontext.references.seen(512, 512) == 0
+    assert kontext.tokens_with(1024, 1024, 1, [(512, 512)]) == 2 * 4096
+    assert pipeline("flux.1-fill-dev").tokens_with(1024, 1024, 1, [(512, 512)]) == 4096
+
+
+def test_what_was_traced_without_pictures_alone_is_unknown_with_them() -> None:
+    machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
+    for slug, task in (("qwen-image-2.1", "editing"), ("ltx-2.3", "i2v")):
+        cells = check(catalog.get(slug), machine, Wanted(task=task), advise=False).cells
+        assert all("has not been traced" in cell.judgement.reason for cell in cells if cell.verdict is Verdict.UNKNOWN)
+        assert any(cell.verdict is Verdict.UNKNOWN for cell in cells)

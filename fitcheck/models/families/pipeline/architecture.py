@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 from fitcheck.models.workload import Task
@@ -92,6 +93,44 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
+class References:
+    """What a pipeline does with the pictures that it is handed. ``area`` is how many pixels it brings them to, all or
+    (not ``always``) the larger ones, with sides that divide by ``multiple``; 0 for the size of the result. ``appended``
+    says that their latents lengthen the denoiser's sequence; else they lie in its channels. A language model sees them
+    at ``seen_area`` pixels, a token for ``seen_cell`` by ``seen_cell`` of them; 0 where it does not."""
+
+    area: int = 0
+    multiple: int = 16
+    always: bool = False
+    appended: bool = True
+    seen_area: int = 0
+    seen_cell: int = 0
+
+    def encoded(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that the autoencoder is handed."""
+        if self.always:
+            return _brought(width, height, self.area, self.multiple)
+        if self.area and width * height > self.area:
+            scale = sqrt(self.area / (width * height))
+            width, height = int(width * scale), int(height * scale)
+        return max(1, width // self.multiple) * self.multiple, max(1, height // self.multiple) * self.multiple
+
+    def seen(self, width: int, height: int) -> int:
+        """Tokens that the language model sees of a picture, with the mark before it."""
+        if not self.seen_cell:
+            return 0
+        across, down = _brought(width, height, self.seen_area, 32)
+        return 1 + round(across / self.seen_cell) * round(down / self.seen_cell)
+
+
+def _brought(width: int, height: int, area: int, multiple: int) -> tuple[int, int]:
+    """Sides of a picture of the same shape and of ``area`` pixels, rounded (``calculate_dimensions``)."""
+    across = sqrt(area * width / height)
+    down = across * height / width
+    return max(1, round(across / multiple)) * multiple, max(1, round(down / multiple)) * multiple
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineArchitecture:
     """A diffusers pipeline. ``components`` stand in the order in which they run.
 
@@ -103,7 +142,9 @@ class PipelineArchitecture:
     ``text_padded`` is false). ``experts`` are two denoisers that share the steps, with the share of the noise schedule
     at which the second takes over. ``frame_chunk`` (frames, latents, rest) replaces the rule above where a video is
     ``frames`` n + ``latents`` frames and its latent ``latents`` n + ``rest``. ``timestep_per_token`` says that the
-    denoiser gets one timestep for every token and not one for all.
+    denoiser gets one timestep for every token and not one for all. ``references`` is what becomes of pictures handed
+    in; ``whole_video`` says that a first frame is encoded as a video of the whole length. ``sound_rate`` counts the
+    latents of a second of sound that are made with a video.
     """
 
     pipeline: str
@@ -123,6 +164,9 @@ class PipelineArchitecture:
     experts: tuple[tuple[str, str], float] | None = None
     frame_chunk: tuple[int, int, int] | None = None
     timestep_per_token: bool = False
+    references: References = References()
+    whole_video: bool = False
+    sound_rate: float = 0.0
 
     @property
     def family(self) -> str:
@@ -161,3 +205,14 @@ class PipelineArchitecture:
         """Tokens that the denoiser sees for one picture or video, in pixels and frames."""
         cell = self.vae_scale_spatial * self.patch
         return self.latent_frames(frames) * (width // cell) * (height // cell)
+
+    def tokens_with(self, width: int, height: int, frames: int, handed: Sequence[tuple[int, int]]) -> int:
+        """Tokens that the denoiser sees with pictures of these sizes ``handed`` in."""
+        own = self.image_tokens(width, height, frames)
+        if not self.references.appended:
+            return own
+        return own + sum(self.image_tokens(*self.references.encoded(*one)) for one in handed)
+
+    def sound(self, frames: int) -> int:
+        """Latents of the sound of a video of ``frames``."""
+        return round(frames / (self.defaults.fps or 24) * self.sound_rate)

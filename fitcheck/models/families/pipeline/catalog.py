@@ -7,7 +7,13 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.models.families.pipeline import tables
-from fitcheck.models.families.pipeline.architecture import Component, Config, Defaults, PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import (
+    Component,
+    Config,
+    Defaults,
+    PipelineArchitecture,
+    References,
+)
 from fitcheck.models.families.pipeline.tiers import tiers_of
 from fitcheck.models.model import Model
 from fitcheck.models.workload import Task
@@ -84,6 +90,9 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         experts=None if experts is None else ((experts[0], experts[1]), experts[2]),
         frame_chunk=None if chunk is None else (chunk[0], chunk[1], chunk[2]),
         timestep_per_token=entry.get("timestep_per_token", False),
+        references=References(**entry.get("references", {})),
+        whole_video=entry.get("whole_video", False),
+        sound_rate=entry.get("sound_rate", 0.0),
     )
 
 

@@ -1,0 +1,125 @@
+"""Packed traces beside a fresh run of the real modules at a size that none of them was made at: every allocation, free
+and module in order, to the byte; of most denoisers up to the end of the second block, so that two of them do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+from bench.engines.diffusers.recipes import recipe
+from bench.engines.diffusers.surveys import PipelineRequest, PipelineSurvey, requests_of, shallow
+from bench.engines.diffusers.traced import RecordedCall, Traced
+from bench.tracing.recorder import Recording
+from fitcheck.models import catalog
+from fitcheck.models.families import registry as families
+from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Event, trace_of
+
+# of every denoiser that was traced one pipeline
+PICTURES = (
+    "chroma1-hd", "lumina-2", "pixart-sigma", "flux.1-fill-dev", "flux.2-dev", "qwen-image-edit-2511", "qwen-image-2.1",
+    "flux.3-klein", "flux.3-klein-base",
+)  # fmt: skip
+VIDEOS = (
+    "wan2.2-i2v-a14b", "wan2.1-i2v-14b", "hunyuanvideo-1.5", "cogvideox-2b", "cogvideox-5b", "ltx-video-0.9.7-13b",
+    "ltx-2.3", "hunyuanvideo",
+)  # fmt: skip
+# compared to the end: small ones, and one whose tables hang on the number of blocks
+WHOLE = ("lumina-2", "chroma1-hd", "cogvideox-2b")
+_KINDS = {"+": ALLOCATE, "-": FREE, "in": ENTER, "out": LEAVE, "w": WORKSPACE}
+
+
+def request_of(slug: str, *, given: bool) -> PipelineRequest:
+    """A size between those that the trace was fitted on, and for videos more frames."""
+    like = next(one for one in requests_of(recipe(slug)) if (one.reference is not None) == given)
+    unit = like.width // (4 if recipe(slug).video else 8)
+    width, height = (unit * 5, unit * 6) if recipe(slug).video else (unit * 11, unit * 9)
+    frames = 10 * recipe(slug).architecture.vae_scale_temporal + 1 if recipe(slug).video else 1
+    reference = (width, height) if given and not recipe(slug).architecture.references.always else like.reference
+    return replace(like, width=width, height=height, frames=frames, reference=reference)
+
+
+def fresh(slug: str, request: PipelineRequest) -> list[tuple[RecordedCall, dict[str, int]]]:
+    """What denoiser and autoencoder do, with the sizes that the trace knows."""
+    found = recipe(slug)
+    roles = {one.name: one.role for one in found.architecture.components}
+    whole = (DENOISER,) if slug in WHOLE else ()
+    parts = {name: part if roles[name] in whole else shallow(part) for name, part in found.parts.items()}
+    survey = PipelineSurvey(found)
+    calls = Traced(replace(found, parts=parts)).calls(request.text, "vae", **survey.arguments(request))
+    return [(one, survey.sizes(one, request)) for one in calls if roles[one.component] in (DENOISER, VAE)]
+
+
+def as_events(recording: Recording) -> list[tuple[int, Any]]:
+    return [(_KINDS[kind], value) for kind, value in recording.events]
+
+
+def flat(events: list[Event]) -> list[tuple[int, Any]]:
+    return [(one.kind, one.path if one.kind in (ENTER, LEAVE) else one.value) for one in events]
+
+
+def made(events: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """Without frees: caches of an earlier call go a step earlier or later."""
+    return [one for one in events if one[0] != FREE]
+
+
+def peak(events: list[tuple[int, Any]]) -> int:
+    """Most bytes alive at once."""
+    sizes, live, top = list[int](), 0, 0
+    for kind, value in events:
+        if kind == ALLOCATE:
+            sizes.append(value)
+            live += value
+            top = max(top, live)
+        elif kind == FREE:
+            live -= sizes[value]
+    return top
+
+
+def beginning(events: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """Up to the entry of a third block, or of what follows the second."""
+    blocks = [value for kind, value in events if kind == ENTER and value.rpartition(".")[2].isdecimal()]
+    first = next(value for value in blocks if value.endswith(".0") and value.count(".") == 1).removesuffix("0")
+    return events[: max(at for at, (kind, value) in enumerate(events) if (kind, value) == (LEAVE, f"{first}1"))]
+
+
+@pytest.mark.parametrize("slug", [*PICTURES, *VIDEOS])
+def test_a_trace_says_of_a_new_size_what_a_run_does(slug: str) -> None:
+    given = any(one.reference is not None for one in requests_of(recipe(slug)))
+    compared = set()
+    for call, sizes in fresh(slug, request_of(slug, given=given)):
+        component = recipe(slug).architecture.component(call.component)
+        found = trace_of(component.trace, component.dtype)
+        if found is None:
+            continue
+        said = found.call(call.method, sizes)
+        told, seen = flat(list(said.events(sizes))), as_events(call.recording)
+        assert said.total("inputs", sizes) == call.recording.inputs
+        if component.role == DENOISER and slug not in WHOLE:
+            assert beginning(told) == beginning(seen), call.component
+        else:
+            assert made(told) == made(seen), (call.component, call.method)
+            assert peak(told) == peak(seen)
+            assert said.total("flops", sizes) == call.recording.flops
+        compared.add(component.role)
+    assert DENOISER in compared
+
+
+def test_every_new_trace_is_compared() -> None:
+    denoisers = {
+        one.trace for slug in (*PICTURES, *VIDEOS) for one in recipe(slug).architecture.of_role_or_name(DENOISER)
+    }
+    before = {"flux-transformer-guidance", "flux-transformer", "sdxl-unet", "sd15-unet", "qwen-image-transformer",
+              "z-image-transformer", "wan-14b-transformer", "wan-5b-transformer", "wan-1.3b-transformer",
+              "flux2-klein-4b-transformer", "flux2-klein-9b-transformer", "krea2-transformer",
+              "sd3.5-large-transformer", "sd3.5-medium-transformer"}  # fmt: skip
+    one_size = {"hidream-i1-transformer", "cogvideox-5b-i2v-transformer"}
+    for slug in families.get("pipeline").slugs():
+        shape = catalog.get(slug).architecture
+        assert isinstance(shape, PipelineArchitecture)
+        traced = {one.trace for one in shape.of_role_or_name(DENOISER) if trace_of(one.trace, one.dtype) is not None}
+        assert traced <= denoisers | before | one_size, slug
