@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache, partial
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 import jinja2
 from markupsafe import Markup, escape
@@ -15,7 +16,7 @@ from markupsafe import Markup, escape
 from fitcheck.pages import view, words
 from fitcheck.pages.charts import memory
 from fitcheck.pages.charts.gauge import gauge
-from fitcheck.pages.formats import raw, resolve, write
+from fitcheck.pages.formats import quickness, raw, resolve, speed, write
 
 LONGEST_TEXT = 600
 
@@ -45,7 +46,7 @@ def number(document: Mapping[str, Any], path: str, kind: str, scope: str = "", *
     by which a table is sorted.
     """
     found = resolve(document, path)
-    bound, text = f'data-at="{escape(path.removeprefix(scope))}" data-as="{escape(kind)}"', escape(write(found, kind))
+    bound, text = f'data-n="{escape(path.removeprefix(scope))}:{escape(kind)}"', escape(write(found, kind))
     if value:
         return Markup(f'<data value="{escape(raw(found))}" {bound}>{text}</data>')  # noqa: S704 - every part is escaped
     return Markup(f"<span {bound}>{text}</span>")  # noqa: S704 - as above
@@ -68,6 +69,10 @@ def environment() -> jinja2.Environment:
         memory_panel=memory.panel,
         memory_scale=memory.scale_of,
         write=write,
+        quicker=view.quicker,
+        feed_said=words.change_said,
+        speed=speed,
+        quickness=quickness,
         foreign=foreign,
     )
     return made
@@ -84,7 +89,8 @@ def policy(*, inline_style: str | None = None, inline_script: str | None = None)
     script = "'self'" if inline_script is None else digest_source(inline_script)
     own = "'self' data:" if inline_style is None else "data:"
     rules = ("default-src 'none'", f"style-src {style}", f"script-src {script}", f"img-src {own}")
-    return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
+    asks = () if inline_script is not None else ("connect-src 'self'",)  # the index of cards, when somebody types
+    return "; ".join((*rules, *asks, "base-uri 'none'", "form-action 'none'"))
 
 
 def render(template: str, document: Mapping[str, Any], **values: Any) -> str:
@@ -93,3 +99,11 @@ def render(template: str, document: Mapping[str, Any], **values: Any) -> str:
     n = partial(number, document)
 
     return compact(environment().get_template(template).render(doc=document, n=n, **values))
+
+
+def missing_page(base_url: str) -> str:
+    """404.html: it is shown at any address, so its links start at the site's root."""
+    from fitcheck.pages.page import Head
+
+    head = Head("There is no such page", "This address leads nowhere on this site.", policy())
+    return render("missing.html", {}, page=head, root=urlsplit(base_url).path or "/")

@@ -108,7 +108,7 @@ def _whole(cell: Mapping[str, Any], x: float, width: float, y: Any) -> list[str]
 def _line(usable: Mapping[str, int], top: float, y: Any) -> list[str]:
     """The usable line with its uncertainty as a band, or an arrow when it is above the picture."""
     end = WIDTH - RIGHT
-    number = f'<tspan data-at="report.machine.usable_vram.best" data-as="gib">{format_gib(usable["best"])}</tspan>'
+    number = f'<tspan data-n="report.machine.usable_vram.best:gib">{format_gib(usable["best"])}</tspan>'
     text = f"usable {number}"
     if usable["best"] / GIB > top:
         return [f'<text class="c-usable" x="{end}" y="{TOP - 5}">↑ {text}, above this picture</text>']
