@@ -16,7 +16,7 @@ from fitcheck.units import GIB
 from fitcheck.verdict.purposes import purposes
 from fitcheck.verdict.usual_memory import usual_ram
 
-_CELL = ("verdict", "tier", "mode", "seconds", "generation", "change")
+_CELL = ("verdict", "tier", "mode", "seconds", "generation")
 _USUAL = 32 * GIB
 MOST_MISSES = 6
 
@@ -124,6 +124,6 @@ def _misses(own: Sequence[Mapping[str, Any]], ram: int | None) -> list[dict[str,
     for twin in own:
         for row in twin["by_memory"]:
             if row["ram"] == ram and row["task"] == twin["task"] and row["verdict"] != "fits" and row["change"]:
-                cell = {name: row[name] for name in _CELL}
+                cell = {name: row[name] for name in ("verdict", "change")}
                 found.append({"name": twin["model_name"], "address": twin["address"], **cell})
     return sorted(found, key=lambda row: view.rank(row["verdict"]))[:MOST_MISSES]

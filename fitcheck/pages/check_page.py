@@ -95,6 +95,7 @@ def texts_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": cell["verdict"],
         "lines": lines,
         "share": None if share is None else min(1.0, share),
+        # the line stands at the end of the bar where everything fits in
         "limit": None if share is None else min(1.0, 1 / share) if share else 1.0,
     }
     return {

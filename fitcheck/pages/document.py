@@ -13,7 +13,7 @@ from typing import Any
 
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.pages import sizes
-from fitcheck.pages.view import MOST_RECORDS, RUNS, focus, measured_memory, record_facts, siblings
+from fitcheck.pages.view import MOST_RECORDS, RUNS, focus, measured_memory, pictured, record_facts
 from fitcheck.verdict.accuracy import AccuracyRow
 from fitcheck.verdict.report import Cell, Report, cell_json, interval_json
 from fitcheck.verdict.usual_machine import Asked
@@ -54,7 +54,7 @@ def report_document(
     gpu, said = report.gpu, report.to_json_head()
     said["machine"] = {name: said["machine"][name] for name in _MACHINE}
     said["cells"] = [headline_json(report.best), *map(slim_json, report.cells[1:])]
-    for index in siblings(said):
+    for index in pictured(said):
         memory = cell_json_memory(report.cells[index])
         said["cells"][index] |= memory
         said["cells"][index]["dots"] = measured_memory(records, said["workload"], said["cells"][index])
@@ -121,11 +121,34 @@ def cell_json_memory(cell: Cell) -> dict[str, Any]:
     return {name: whole[name] for name in ("phases", "peak")}
 
 
+# what the twin keeps: enough for lists, titles and whoever wants the answer; its command prints the rest
+_KEPT_OF_MACHINE = ("card", "name", "memory", "ram", "assumed", "usable_vram")
+_KEPT_OF_CELL = ("tier", "published", "runtime", "mode", "workload", "verdict", "binding", "gist", "reason", "flip")
+_KEPT_OF_CELL += ("card", "host", "disk", "seconds", "commands")
+
+
 def twin_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written beside the page: its document with the one cell that the answer speaks of."""
-    report = document["report"]
-    head = {name: value for name, value in report["cells"][focus(report)].items() if name not in ("phases", "dots")}
-    return {**document, "report": {**report, "headline": 0, "cells": [head], "modes": {}}}
+    """What is written beside the page: its document with the one cell that the answer speaks of, without what only
+    tables and pictures of the page show."""
+    report, card = document["report"], document["card"]
+    cell = report["cells"][focus(report)]
+    head = {name: cell[name] for name in _KEPT_OF_CELL}
+    head["time"] = {"rates": (cell["time"] or {}).get("rates", {})}
+    head["evidence"] = {"level": cell["evidence"]["level"]}
+    kept = {
+        "schema": report["schema"],
+        "machine": {name: report["machine"][name] for name in _KEPT_OF_MACHINE},
+        "model": {name: report["model"][name] for name in ("slug", "name", "family")},
+        "workload": report["workload"],
+        "answer": report["answer"],
+        "headline": 0,
+        "cells": [head],
+    }
+    price = card["launch_price_usd"] and {"value": card["launch_price_usd"]["value"]}
+    facts = {name: card[name] for name in ("slug", "name", "vendor", "memory")} | {"launch_price_usd": price}
+    names = ("schema", "address", "command", "tasks", "steps", "by_memory", "measured")
+    rest = {name: document[name] for name in names}
+    return {**rest, "card": facts, "report": kept, "records": [one["id"] for one in document["records"]]}
 
 
 def card_facts(card: Card) -> dict[str, Any]:
@@ -159,12 +182,10 @@ def accuracy_of(rows: Sequence[AccuracyRow]) -> dict[str, Any] | None:
     """How the estimator did on the measurements in ``rows``; ``None`` when there are none."""
     if not rows:
         return None
-    worst = sorted(rows, key=lambda row: -abs(row.error))[:3]
     return {
         "rows": len(rows),
         "tested": sum(not row.fitted for row in rows),
         "covered": sum(row.covered for row in rows),
-        "worst": [accuracy_row(row) for row in worst],
     }
 
 

@@ -90,9 +90,7 @@ def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: (-record["created"], record["id"]))
 
 
-def gather(
-    results: Path | None, cards: str = "common", base_url: str = LOCAL_URL, models: str = PUBLISHED
-) -> Inputs:
+def gather(results: Path | None, cards: str = "common", base_url: str = LOCAL_URL, models: str = PUBLISHED) -> Inputs:
     """Read everything. ``models`` are names with commas, among them ``wanted`` (those most asked for), ``published``
     (those whose tiers are files one by one) and ``all``. ``cards`` is ``wanted``, ``common``, ``all``, a number (so
     many of the largest), or names with commas.

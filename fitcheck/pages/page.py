@@ -34,7 +34,8 @@ class Head:
     style: str = ""
     script: str = ""
     feed: str = ""
-    facts: Markup = Markup("")
+    twin: bool = True
+    facts: Markup | None = None
 
     @property
     def site(self) -> bool:
@@ -45,6 +46,15 @@ class Head:
 def encode(document: Any) -> bytes:
     """UTF-8 JSON on one line. Raises ValueError for NaN and infinity, which JSON does not have."""
     return (json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def rounded(value: Any) -> Any:
+    """Numbers of a JSON twin to seven digits: more is noise that takes a third of the file."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {name: rounded(inner) for name, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def files_of(page: plan.Page, base_url: str) -> dict[str, bytes]:
@@ -61,13 +71,16 @@ def files_of(page: plan.Page, base_url: str) -> dict[str, bytes]:
         section=page.section,
         crumbs=page.crumbs,
         feed=page.feed,
-        facts=structured(page.facts) if published else Markup(""),
+        twin=page.twin or published,
+        facts=structured(page.facts) if published else None,
     )
-    values: dict[str, Any] = {"near": Markup(near_html(page)), **page.values}
+    values: dict[str, Any] = {"near": near_html(page), **page.values}
     if page.template == "accuracy.html":
         values["scatter"] = scatter([row for group in page.document["groups"] for row in group["rows"]])
     html = render(page.template, page.wide or page.document, page=head, root=root_of(page), **values)
-    made = {f"{page.address}index.html": html.encode(), f"{page.address}index.json": encode(page.document)}
+    made = {f"{page.address}index.html": html.encode()}
+    if page.twin or published:
+        made[f"{page.address}index.json"] = encode(rounded(page.document))
     if page.picture and published:
         preview = share.Preview(**{**page.preview, "lines": tuple(page.preview["lines"])})
         made[f"{page.address}share.png"] = share.draw(preview)
@@ -81,12 +94,13 @@ def with_neighbours(page: plan.Page, html: bytes) -> bytes:
     return first + near_html(page).encode() + last
 
 
-def near_html(page: plan.Page) -> str:
+def near_html(page: plan.Page) -> Markup:
     """The part of a page that says something of other cards; empty where it says nothing."""
     if not page.near:
-        return ""
+        return Markup("")
     document = {"near": list(page.near), **{name: page.values[name] for name in ("task", "here")}}
-    return f"{NEAR[0]}{render('near.html', document, root=root_of(page))}{NEAR[1]}"
+    html = render("near.html", document, root=root_of(page))
+    return Markup(f"{NEAR[0]}{html}{NEAR[1]}")  # noqa: S704 - a template made it
 
 
 def root_of(page: plan.Page) -> str:

@@ -31,7 +31,8 @@ Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 class Page:
     """One page. ``document`` is its JSON twin; ``wide`` what it is drawn from where the twin is a part of that.
 
-    ``picture`` says that the page has a share picture of its own, drawn from ``preview``; ``near`` is what a page says
+    ``picture`` says that the page has a share picture of its own, drawn from ``preview``, and ``twin`` that its JSON
+    twin is written for a site that is not published too; ``near`` is what a page says
     of other cards, which may change where nothing else on it does: ``own`` is its key without that. A page with
     neither ``wide`` nor another way to be drawn has ``document`` ``None``: what stands there gets new neighbours.
     """
@@ -50,6 +51,7 @@ class Page:
     near: Sequence[Mapping[str, Any]] = ()
     own: str = ""
     picture: bool = True
+    twin: bool = True
     feed: str = "results/feed.xml"
     facts: tuple[Mapping[str, Any], ...] = ()
 
@@ -60,8 +62,8 @@ class Page:
 
     def files(self, published: bool) -> tuple[str, ...]:
         """Paths of the page, its JSON twin and its picture under the site's folder."""
-        names = ("index.html", "index.json", *(("share.png",) if self.picture and published else ()))
-        return tuple(f"{self.address}{name}" for name in names)
+        there = {"index.html": True, "index.json": self.twin or published, "share.png": self.picture and published}
+        return tuple(f"{self.address}{name}" for name, is_there in there.items() if is_there)
 
 
 def made(inputs: Inputs, address: str, template: str, title: str, description: str, **rest: Any) -> Page:
@@ -259,4 +261,3 @@ def _cards(inputs: Inputs, rows: Rows) -> Page:
         preview=plain("fitcheck", "Cards", f"{len(facts)} cards and what runs on each"),
         section="cards/",
     )
-

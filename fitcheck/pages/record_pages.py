@@ -45,6 +45,7 @@ def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
             section="results/",
             crumbs=(Crumb("Results", "results/"), Crumb(record["id"][:10], None)),
             picture=False,
+            twin=False,
         )
 
 
@@ -131,7 +132,7 @@ def _grouped(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 # of one group; `fitcheck accuracy --json` prints all
-MOST_ROWS = 12
+MOST_ROWS = 6
 
 
 def _dataset(inputs: Inputs, address: str, name: str) -> dict[str, Any]:

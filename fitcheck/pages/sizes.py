@@ -16,13 +16,14 @@ from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Product, Task
+from fitcheck.pages.view import RUNS
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.runtimes.options import declared, flag
 from fitcheck.units import GIB
 from fitcheck.verdict.changes import least_purchase
-from fitcheck.verdict.compare import Compared, price_of, watts_of
 from fitcheck.verdict.check import advised
+from fitcheck.verdict.compare import Compared, price_of, watts_of
 from fitcheck.verdict.lead import lead
 from fitcheck.verdict.purposes import purposes
 from fitcheck.verdict.report import Cell, Report, cell_json, interval_json
@@ -83,7 +84,8 @@ def _change(report: Report) -> dict[str, str] | None:
 
 
 def _answer(cell: Cell) -> dict[str, Any]:
-    """A cell in a row: the names of ``fitcheck.check/2``, memory as the best estimate alone."""
+    """A cell in a row: the names of ``fitcheck.check/2``, memory as the best estimate alone, and the one of the two
+    speeds that is told."""
     return {
         "verdict": str(cell.verdict),
         "tier": cell.tier.name,
@@ -96,14 +98,15 @@ def _answer(cell: Cell) -> dict[str, Any]:
 
 
 def steps(asked: Asked, report: Report) -> list[dict[str, Any]]:
-    """The files that the answer speaks of at other sizes of the work, in the best mode of each."""
+    """The files that the answer speaks of at other sizes of the work, in the best mode of each; nothing where
+    none of them runs."""
     rows = []
     for name, value, words in _values(asked, report):
         with suppress(InputError):  # a size that this model cannot make
             found = asked.report(tiers=(report.best.tier,), options=((name, value),), advise=False)
             typed = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
             rows.append({"option": f"{flag(name)} {typed}", "value": words, **_answer(found.best)})
-    return rows
+    return rows if any(row["verdict"] in RUNS for row in rows) else []
 
 
 def _values(asked: Asked, report: Report) -> Iterator[tuple[str, Any, str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from fitcheck.memory.weighing import Constraint
 from fitcheck.pages.formats import write
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.options import usual
@@ -21,6 +22,7 @@ ORDER = ("fits", "tight", "unknown", "no")
 MOST_RECORDS = 20
 # cells from which on a table of them has no bars and folds what does not run
 MANY = 20
+MOST_TIERS = 6
 
 
 def visible(text: str) -> str:
@@ -72,19 +74,37 @@ def focus(report: Mapping[str, Any]) -> int:
 
 
 def folded(report: Mapping[str, Any]) -> tuple[list[tuple[int, list[int | None]]], list[int]]:
-    """The rows of ``matrix`` that are shown, and of the others, none of whose modes runs, a cell each that names the
-    tier: nothing where there are few."""
+    """The rows of ``matrix`` that are shown, and a cell each of the other tiers: none where there are few cells, else
+    those whose best cell comes last."""
     cells, (_, rows) = report["cells"], matrix(report)
     if len(cells) <= MANY:
         return rows, []
-    chosen = cells[focus(report)]["tier"]
-    shown = [
-        row
-        for row in rows
-        if cells[row[0]]["tier"] == chosen
-        or any(cells[index]["verdict"] != "no" for index in row[1] if index is not None)
-    ]
-    return shown, [row[0] for row in rows if row not in shown]
+    best = sorted(rows, key=lambda row: leading(row[1]))[:MOST_TIERS]
+    shown = [row for row in rows if row in best]
+    return shown, [row[0] for row in rows if row not in best]
+
+
+def modelled(cell: Mapping[str, Any]) -> bool:
+    """Whether more is known of what a run takes than its weights."""
+    return str(cell["binding"]) != str(Constraint.MODEL)
+
+
+def leading(row: Sequence[int | None]) -> int:
+    """The best cell of a tier: the first one in the report's order."""
+    return min(index for index in row if index is not None)
+
+
+def pictured(report: Mapping[str, Any]) -> list[int]:
+    """The cells of the tier in focus whose memory is drawn: all modes where there are few cells, else the chosen one
+    and the next one that runs."""
+    found = siblings(report)
+    if len(report["cells"]) <= MANY:
+        return found
+    chosen = focus(report)
+    if report["cells"][chosen]["verdict"] not in RUNS:
+        return [chosen]
+    others = [index for index in found if index != chosen and report["cells"][index]["verdict"] != "no"]
+    return [index for index in found if index in (chosen, *sorted(others)[:1])]
 
 
 def rank(verdict: str) -> int:
@@ -253,7 +273,7 @@ def _around(ordered: list[Mapping[str, Any]], card: str, each_side: int) -> list
 
 
 def quicker(row: Mapping[str, Any]) -> int | None:
-    """Which of two cells is expected to be quicker by more than a tenth; ``None`` where neither is, or one does not run."""
+    """Which of two cells is expected to be quicker by a tenth or more; ``None`` where neither is, or one runs not."""
     cells = row["cells"]
     if any(cell["verdict"] not in RUNS for cell in cells):
         return None
@@ -292,6 +312,11 @@ def blocks(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
         if block:
             found.append((title, [(name.replace("_", " "), _written(name, value)) for name, value in block.items()]))
     return found
+
+
+def in_line(block: Sequence[tuple[str, str]]) -> str:
+    """The facts of a block one after the other."""
+    return " · ".join(f"{name} {value}" for name, value in block)
 
 
 _SIZES = {"allocated", "reserved", "process", "device", "device_before", "context", "rss", "pinned_requested"}

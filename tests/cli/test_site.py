@@ -52,7 +52,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, app: typer.Typer) -> Path:
 
 
 def options(folder: Path) -> list[str]:
-    return ["--out", str(folder / "out"), "--results", str(folder / "results"), "--cards", CARDS]
+    there = ["--out", str(folder / "out"), "--results", str(folder / "results")]
+    return [*there, "--cards", CARDS, "--models", "published"]
 
 
 def test_same_inputs_give_the_same_bytes_in_one_process_or_two(built: Path, tmp_path: Path) -> None:
@@ -141,6 +142,7 @@ def test_a_page_drawn_again_from_what_was_kept_is_the_same_page(tmp_path: Path) 
 def test_the_address_is_kept_from_build_to_build(tmp_path: Path, app: typer.Typer) -> None:
     (tmp_path / "none").mkdir()
     words = ["--out", str(tmp_path / "out"), "--cards", "rtx-4070", "--results", str(tmp_path / "none")]
+    words += ["--models", "published"]
     run(app, "build", *words, "--base-url", "https://somewhere.example/fit")
     page = (tmp_path / "out/check/index.html").read_text()
     assert '<link rel="canonical" href="https://somewhere.example/fit/check/">' in page

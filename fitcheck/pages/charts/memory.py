@@ -87,9 +87,7 @@ def _stack(phase: Mapping[str, Any], x: float, width: float, y: Any) -> list[str
         if size > 0:
             upper = y(base + size)
             height = max(y(base) - upper, 0.4)
-            parts.append(
-                f'<rect class="k-{name}" x="{x:.0f}" y="{upper:.1f}" width="{width:.0f}" height="{height:.1f}"/>'
-            )
+            parts.append(f'<path class="k-{name}" d="M{x:.0f} {upper:.1f}h{width:.0f}v{height:.1f}h-{width:.0f}z"/>')
         base += size
     return parts
 

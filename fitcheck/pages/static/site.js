@@ -129,10 +129,14 @@
       all("[data-purpose]").forEach(function (part) {
         part.hidden = Boolean(want.for) && part.dataset.purpose !== want.for;
       });
-      all("main [data-ram]").forEach(function (cell) {
-        const other = Boolean(want.ram) && cell.dataset.ram !== want.ram;
-        if (cell.tagName === "LI") cell.classList.toggle("asked", Boolean(want.ram) && !other);
-        else cell.hidden = other;
+      all(".beside [data-ram]").forEach(function (item) {
+        item.classList.toggle("asked", Boolean(want.ram) && item.dataset.ram === want.ram);
+      });
+      all("table.profile").forEach(function (table) {
+        Array.from(table.tHead.rows[0].cells).forEach(function (head, column) {
+          const other = Boolean(want.ram) && head.dataset.ram !== undefined && head.dataset.ram !== want.ram;
+          Array.from(table.rows).forEach(function (row) { row.cells[column].hidden = other; });
+        });
       });
       keep(want);
     }
