@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.engines import registry
 from bench.machine_info import fit_name, machine_info
-from bench.meters import NvmlCard, Trace
+from bench.meters import MeterTrace, NvmlCard
 from bench.meters.nvml import reason_names
 from bench.runner import MEMORY_HZ, PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, CellRun
 from fitcheck import __version__
@@ -81,7 +81,7 @@ def software_of(ready: dict[str, Any]) -> schema.Software:
     return schema.Software(fitcheck=__version__, **ready.get("software", {}))
 
 
-def power_of(trace: Trace, since: float, until: float) -> schema.Power | None:
+def power_of(trace: MeterTrace, since: float, until: float) -> schema.Power | None:
     """Energy, clocks and temperature between two moments; ``None`` when the card has no such sensor at all."""
     finish = trace.at_or_before("energy_joules", until)
     begin = trace.at_or_before("energy_joules", since)
@@ -146,10 +146,10 @@ def file_sha256(path: str) -> str:
         raise FileError(f"--gguf: {path} cannot be read ({error.strerror}).") from error
 
 
-def _runtime(run: CellRun) -> schema.Runtime:
+def _runtime(run: CellRun) -> schema.RuntimeUsed:
     placement = run.cell.placement
     named = runtimes.get(placement.runtime).recorded(placement)
-    return schema.Runtime(**named, attention=_attention(run), dtype=registry.of(run.cell).dtype)
+    return schema.RuntimeUsed(**named, attention=_attention(run), dtype=registry.of(run.cell).dtype)
 
 
 def _attention(run: CellRun) -> str | None:
@@ -206,7 +206,7 @@ def as_int(value: float | None) -> int | None:
     return None if value is None else int(value)
 
 
-def available_drop(trace: Trace) -> int | None:
+def available_drop(trace: MeterTrace) -> int | None:
     """Largest fall of available RAM; unknown where the total changed meanwhile (a growing virtual machine)."""
     first, lowest = trace.first("host_available"), trace.lowest("host_available")
     if first is None or lowest is None or trace.peak("host_total") != trace.lowest("host_total"):

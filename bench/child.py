@@ -16,12 +16,12 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.channel import Channel, beat, die_with_parent
-from bench.context import ContextMeter, cap_memory
+from bench.device_context import ContextMeter, cap_memory
 from bench.engines import registry
 from bench.engines.base import Engine
 from bench.job import Job, workload_of
-from bench.meters.host import peak_rss, resident
 from bench.meters.nvml import NvmlCard, visible_selector
+from bench.meters.process_memory import peak_rss, resident
 from bench.meters.torch_memory import TorchMemory
 from bench.torch_build import import_torch, software_versions
 from fitcheck.errors import InputError, MeasurementError, MissingExtraError, extra
@@ -248,7 +248,7 @@ def main() -> int:
     channel.send("hello", pid=os.getpid())
     try:
         if job["job"] == "link":
-            from bench.link import measure
+            from bench.link_test import measure
 
             measure(channel, import_torch("cuda"), job["options"])
         else:

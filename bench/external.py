@@ -21,7 +21,7 @@ import psutil
 from bench.assemble import SOURCE, as_int, available_drop, card_info, power_of
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
-from bench.meters.sampler import Trace
+from bench.meters.sampler import MeterTrace
 from bench.process import descendants, describe_exit, end_tree, new_group
 from bench.runner import MEMORY_HZ, PROTOCOL_VERSION, STATE_HZ
 from bench.unfinished import Draft
@@ -130,14 +130,14 @@ class _Run:
             self._notes = f"the machine's clock was not set: it said {self._created} s since 1970"
             self._created = _FIRST_DAY
 
-    def record(self, trace: Trace, outcome: schema.Outcome) -> schema.ExternalRecord:
+    def record(self, trace: MeterTrace, outcome: schema.Outcome) -> schema.ExternalRecord:
         now = time.monotonic()
         return schema.ExternalRecord(
             created=self._created,
             source=SOURCE,
             machine=self._machine,
             software=schema.Software(fitcheck=__version__),
-            runtime=schema.Runtime(name=self._name),
+            runtime=schema.RuntimeUsed(name=self._name),
             card=self._info,
             protocol=schema.Protocol(
                 name=PROTOCOL_NAME,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from bench.engines import registry
 from bench.job import Job
 from bench.meters import NvmlCard
-from bench.report import on_card
-from bench.runner import CellRun, Listener, Protocol, run_cell
+from bench.results_table import on_card
+from bench.runner import CellRun, Listener, MeasuringProtocol, run_cell
 from fitcheck.errors import MeasurementError
 from fitcheck.records import schema
 from fitcheck.units import MIB
@@ -18,7 +18,7 @@ RESOLUTION = 128 * MIB
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Attempt:
     """One attempt: the cap in bytes and how it ended."""
 
     cap: int
@@ -26,14 +26,14 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class LimitSearch:
     """Result of a search. ``works`` is the smallest cap that ran, ``fails`` the largest that did not; ``run`` the probe
     at ``works``, or the uncapped one when nothing smaller ran."""
 
     run: CellRun
     works: int | None
     fails: int | None
-    probes: tuple[Probe, ...]
+    probes: tuple[Attempt, ...]
 
     @property
     def limit(self) -> schema.Limit:
@@ -57,7 +57,7 @@ def bracket(run: CellRun, process: int | None) -> tuple[int, int]:
 
 def search(
     low: int, high: int, works: Callable[[int], bool], resolution: int = RESOLUTION, ceiling: int | None = None
-) -> tuple[int | None, int | None, list[Probe]]:
+) -> tuple[int | None, int | None, list[Attempt]]:
     """(smallest cap that works, largest that fails, probes); the two lie at most ``resolution`` bytes apart.
 
     ``low`` is expected to fail and ``high`` to work. Neither is taken on trust: an end that the bisection arrives at is
@@ -70,8 +70,8 @@ def search(
             tried[cap] = works(cap)
         return tried[cap]
 
-    def result(best: int | None, fails: int | None) -> tuple[int | None, int | None, list[Probe]]:
-        return best, fails, [Probe(cap, "ok" if good else "oom") for cap, good in tried.items()]
+    def result(best: int | None, fails: int | None) -> tuple[int | None, int | None, list[Attempt]]:
+        return best, fails, [Attempt(cap, "ok" if good else "oom") for cap, good in tried.items()]
 
     step = resolution
     while True:
@@ -98,10 +98,12 @@ def _between(low: int, high: int, resolution: int) -> int:
     return rounded if low < rounded < high else middle
 
 
-Runner = Callable[[Job, Protocol], CellRun]
+Runner = Callable[[Job, MeasuringProtocol], CellRun]
 
 
-def find_limit(cell: Job, base: Protocol, card: NvmlCard | None, run: Runner, resolution: int = RESOLUTION) -> Search:
+def find_limit(
+    cell: Job, base: MeasuringProtocol, card: NvmlCard | None, run: Runner, resolution: int = RESOLUTION
+) -> LimitSearch:
     """Bisects the cap of ``cell``. ``run`` measures one cell under one protocol.
 
     Raises InputError when the cell does not run uncapped for another reason than memory.
@@ -109,7 +111,7 @@ def find_limit(cell: Job, base: Protocol, card: NvmlCard | None, run: Runner, re
     probe = replace(base, warmup=0, repeats=1, steps_run=registry.of(cell).probe_steps(cell))
     first = run(cell, replace(probe, cap=None))
     if first.outcome == "oom-gpu":
-        return Search(first, None, None, ())
+        return LimitSearch(first, None, None, ())
     if first.outcome != "ok":
         raise MeasurementError(f"the cell does not run at all: {first.outcome}; {first.message}")
     memory = card.memory() if card else None
@@ -123,7 +125,7 @@ def find_limit(cell: Job, base: Protocol, card: NvmlCard | None, run: Runner, re
         return runs[cap].outcome == "ok"
 
     best, fails, probes = search(low, high, works, resolution, memory[0] if memory else None)
-    return Search(first if best is None else runs[best], best, fails, tuple(probes))
+    return LimitSearch(first if best is None else runs[best], best, fails, tuple(probes))
 
 
 def _process_bytes(run: CellRun) -> int | None:

@@ -26,7 +26,7 @@ RAM_RESERVE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Notice:
     """A sentence for the user; "refuse" stops the run unless it is forced."""
 
     level: Level
@@ -83,32 +83,32 @@ def require_cap(cap: int | None, card: NvmlCard | None) -> None:
         )
 
 
-def card_findings(card: NvmlCard) -> Iterator[Finding]:
+def card_findings(card: NvmlCard) -> Iterator[Notice]:
     """Other processes, throttling and the link. These make numbers doubtful, not impossible: they warn."""
     processes = card.processes() or []
     others = [process for process in processes if process.pid != os.getpid()]
     if others:
         listed = ", ".join(f"{p.pid}" + ("" if p.used is None else f" ({format_gib(p.used)})") for p in others[:5])
-        yield Finding(
+        yield Notice(
             "warn", f"{len(others)} other process(es) use the card: {listed}; close them, times and memory will be off."
         )
     reasons = card.event_reasons()
     if reasons is not None and reasons & THROTTLING:
-        yield Finding(
+        yield Notice(
             "warn",
             f"the card is throttled now: {', '.join(reason_names(reasons & THROTTLING))}; "
             "let it cool or check its power supply.",
         )
     link = card.link()
     if link.get("pcie_width", 99) < link.get("pcie_width_max", 0):
-        yield Finding(
+        yield Notice(
             "warn",
             f"the card runs on {link['pcie_width']} of {link['pcie_width_max']} PCIe lanes; "
             "streaming modes will be slower than this card can.",
         )
 
 
-def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Finding | None:
+def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Notice | None:
     """Free memory against the need. Refuses only when other programs hold what the cell needs: a card that is too small
     is worth a record of its own."""
     memory = card.memory()
@@ -117,13 +117,13 @@ def vram_finding(card: NvmlCard, footprint: Footprint, cap: int | None) -> Findi
     total, used, free = memory
     need = footprint.cards[0].card.low
     if free < need <= min(total, cap or total):
-        return Finding(
+        return Notice(
             "refuse",
             f"{format_gib(free)} of the card's {format_gib(total)} are free, {format_gib(used)} are in use, "
             f"and this needs about {format_gib(need)}; close other programs.",
         )
     if need > min(total, cap or total):
-        return Finding(
+        return Notice(
             "warn",
             f"this needs about {format_gib(need)} and the card gives {format_gib(min(total, cap or total))}; "
             "expect it to run out of memory, which will be recorded.",
@@ -157,7 +157,7 @@ def _file_cache(counters: Path) -> int:
         return 0
 
 
-def ram_finding(footprint: Footprint, ram: int | None) -> Finding | None:
+def ram_finding(footprint: Footprint, ram: int | None) -> Notice | None:
     """Available system memory against the need, before anything is pinned: pinned pages cannot be swapped, so a machine
     without room is not slowed but killed. ``ram`` overrides what the system says is available."""
     available = available_ram() if ram is None else ram
@@ -171,7 +171,7 @@ def ram_finding(footprint: Footprint, ram: int | None) -> Finding | None:
             "close programs or choose a smaller tier (a virtual machine whose memory grows on demand shows too little: "
             "say what it has with --ram)"
         )
-    return Finding(
+    return Notice(
         "refuse",
         f"{format_gib(available)} of system memory are available and this needs {format_gib(need)}{pinned}; {hint}.",
     )

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from bench.channel import Event
-from bench.runner import Protocol
+from bench.runner import MeasuringProtocol
 from fitcheck.units import format_seconds
 
 
-class Clock:
+class TimeLeft:
     """Seconds left in a series, from what has been seen of it. Pure but for the moments handed in."""
 
     def __init__(self, cells: int, passes: int) -> None:
@@ -64,9 +64,9 @@ class Clock:
 class Display:
     """Context manager that follows the cells of a series."""
 
-    def __init__(self, cells: int, protocol: Protocol, console: Console) -> None:
+    def __init__(self, cells: int, protocol: MeasuringProtocol, console: Console) -> None:
         self._console = console
-        self._clock = Clock(cells, protocol.warmup + protocol.repeats)
+        self._clock = TimeLeft(cells, protocol.warmup + protocol.repeats)
         self._cells = cells
         self._finished = 0
         self._label = ""

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench.channel import Event
 from bench.job import Job
-from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
-from bench.meters.host import out_of_memory_kills
+from bench.meters import HostProbe, MeterTrace, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
+from bench.meters.process_memory import out_of_memory_kills
 from bench.process import Child, Hang, describe_exit
 from fitcheck.errors import MeasurementError
 from fitcheck.models.workload import Workload
@@ -26,7 +26,7 @@ FLAG_SPREAD = "spread over 15 %"
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class MeasuringProtocol:
     """How a cell is measured. ``cap`` in bytes, context included; ``steps_run`` is set when a probe cuts
     the steps short; ``sizes`` are further workloads that the same process measures with the weights where they are."""
 
@@ -44,7 +44,7 @@ class CellRun:
     """What came of one cell. ``outcome`` is a record's: ok, oom-gpu, oom-host, killed, hang, error."""
 
     cell: Job
-    protocol: Protocol
+    protocol: MeasuringProtocol
     outcome: str = "killed"
     message: str | None = None
     ready: Event = field(default_factory=dict)
@@ -56,7 +56,7 @@ class CellRun:
     failed: Event = field(default_factory=dict)
     last_alive: Event = field(default_factory=dict)
     open_phase: str | None = None
-    trace: Trace = field(default_factory=Trace)
+    trace: MeterTrace = field(default_factory=MeterTrace)
     card_before: int | None = None
     started: float = 0.0
     created: int = 0
@@ -109,7 +109,7 @@ Listener = Callable[[Event], None]
 
 def run_cell(
     cell: Job,
-    protocol: Protocol,
+    protocol: MeasuringProtocol,
     card: NvmlCard | None = None,
     listener: Listener = lambda event: None,
     deadline: float | None = None,
@@ -155,7 +155,7 @@ def run_cell(
     return run
 
 
-def _as_run(cell: Job, protocol: Protocol) -> Job:
+def _as_run(cell: Job, protocol: MeasuringProtocol) -> Job:
     return cell if protocol.steps_run is None else cell.with_steps(protocol.steps_run)
 
 

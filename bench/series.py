@@ -23,12 +23,12 @@ from rich.console import Console
 
 from bench.engines import registry
 from bench.job import Request
+from bench.jobs import jobs_of, label
 from bench.limit import default_runner, find_limit
-from bench.link import run_link
-from bench.plan import jobs_of, label
+from bench.link_test import run_link
 from bench.predict import machine_seen, predict
-from bench.report import Row, error_percent, on_card, print_table
-from bench.runner import Protocol, Stopped
+from bench.results_table import TableRow, error_percent, on_card, print_table
+from bench.runner import MeasuringProtocol, Stopped
 from bench.suite import Setting, bench_card, require_room, run_suite
 from fitcheck.errors import InputError, OptionError
 from fitcheck.records import store
@@ -48,7 +48,7 @@ RECORDS = "records.jsonl"
 NOT_RUN = "not run"
 
 
-class Series:
+class SeriesUnderWay:
     """One series as it goes: what was done, the rows of its table, and the moment (monotonic seconds) it must end."""
 
     def __init__(self, out: Path, budget: float, ram: int | None, force: bool, console: Console) -> None:
@@ -59,7 +59,7 @@ class Series:
         self.started = time.monotonic()
         self.deadline = self.started + budget - MARGIN
         self.done: list[dict[str, Any]] = []
-        self.rows: list[Row] = []
+        self.rows: list[TableRow] = []
 
     def keep(self, record: AnyRecord, label: str, **facts: Any) -> None:
         """Writes a record before anything else can go wrong."""
@@ -100,9 +100,11 @@ class Series:
             raise OptionError(f"plan: do: {do!r} is not a measurement; choose from {', '.join(doing)}.")
         doing[do](entry)
 
-    def _protocol(self, entry: dict[str, Any]) -> Protocol:
+    def _protocol(self, entry: dict[str, Any]) -> MeasuringProtocol:
         cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry else None
-        return Protocol(repeats=_number(entry, "repeats", 3, least=1), warmup=_number(entry, "warmup", 1), cap=cap)
+        return MeasuringProtocol(
+            repeats=_number(entry, "repeats", 3, least=1), warmup=_number(entry, "warmup", 1), cap=cap
+        )
 
     def _run(self, entry: dict[str, Any]) -> None:
         request = request_of(entry)
@@ -110,7 +112,7 @@ class Series:
         expected = _number(entry, "seconds", 0.0)
         setting = Setting(None, self._protocol(entry), request.device, self.ram, self.force, self.deadline, expected)
 
-        def finished(row: Row, path: Path | None) -> None:
+        def finished(row: TableRow, path: Path | None) -> None:
             self.rows.append(row)
             self.keep(row.record, label(row.run.cell), **facts_of(row))
             if row.run.outcome in ("error", "killed", "hang"):
@@ -136,7 +138,7 @@ class Series:
                     self.leave(f"limit {label(cell)}", str(stopped))
                     continue
                 record = record_of(found.run, card, found.limit)
-                row = Row(found.run, record, predict(cell, machine_seen(card, found.works), warm=False))
+                row = TableRow(found.run, record, predict(cell, machine_seen(card, found.works), warm=False))
                 probes = [{"cap": probe.cap, "outcome": probe.outcome} for probe in found.probes]
                 self.keep(
                     record, f"limit {label(cell)}", works=found.works, fails=found.fails, probes=probes, **facts_of(row)
@@ -153,7 +155,7 @@ class Series:
         self.console.print(f"link: {record.outcome.result} {record.outcome.message or ''}", highlight=False)
 
 
-def facts_of(row: Row) -> dict[str, Any]:
+def facts_of(row: TableRow) -> dict[str, Any]:
     """What a reader of summary.json wants at a glance; the record has everything."""
     memory, predicted = row.record.memory, row.predicted_card
     values: dict[str, Any] = {
@@ -224,7 +226,7 @@ def _number(entry: dict[str, Any], key: str, default: _Number, least: int = 0) -
     return value
 
 
-def run_series(plan: list[dict[str, Any]], series: Series) -> int:
+def run_series(plan: list[dict[str, Any]], series: SeriesUnderWay) -> int:
     """Entries in order; one that fails is noted and the next one runs. Returns 0 when every cell left its record."""
     for entry in plan:
         try:
@@ -265,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         console.print(str(error), markup=False)
         return 2
-    series = Series(given.out, given.budget, ram, given.force, console)
+    series = SeriesUnderWay(given.out, given.budget, ram, given.force, console)
     code = run_series(plan[given.start :], series)
     series.summarize()
     if series.rows:

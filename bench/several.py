@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from bench.channel import Event
 from bench.job import Job
-from bench.meters import NvmlCard, Trace
-from bench.runner import CellRun, Listener, Protocol, run_cell
+from bench.meters import MeterTrace, NvmlCard
+from bench.runner import CellRun, Listener, MeasuringProtocol, run_cell
 
 
 def run_sizes(
     cell: Job,
-    protocol: Protocol,
+    protocol: MeasuringProtocol,
     card: NvmlCard | None = None,
     listener: Listener = lambda event: None,
     deadline: float | None = None,
@@ -65,8 +65,8 @@ def _part(whole: CellRun, workload: object, since: float, until: float, end: Eve
     return part
 
 
-def _cut(trace: Trace, since: float, until: float) -> Trace:
-    found = Trace()
+def _cut(trace: MeterTrace, since: float, until: float) -> MeterTrace:
+    found = MeterTrace()
     for reading in trace.readings():
         if since <= reading.at < until:
             found.add(reading.at, reading.values)

@@ -12,13 +12,13 @@ from rich.console import Console
 
 from bench.assemble import file_sha256, record_of
 from bench.job import Job
+from bench.jobs import label
 from bench.lock import card_lock
 from bench.meters import NvmlCard
 from bench.meters.nvml import visible_selector
-from bench.plan import label
 from bench.predict import machine_seen, predict
 from bench.preflight import (
-    Finding,
+    Notice,
     card_findings,
     ram_finding,
     require_cap,
@@ -28,8 +28,8 @@ from bench.preflight import (
     vram_finding,
 )
 from bench.progress import Display
-from bench.report import Row, line
-from bench.runner import CellRun, Protocol, Stopped, run_cell
+from bench.results_table import TableRow, line
+from bench.runner import CellRun, MeasuringProtocol, Stopped, run_cell
 from fitcheck.errors import InputError, MeasurementError, RecordError
 from fitcheck.records import store
 
@@ -46,7 +46,7 @@ class Setting:
     ``cell_seconds`` left before ``deadline`` (``time.monotonic()``) a cell is not begun."""
 
     out: Path | None
-    protocol: Protocol
+    protocol: MeasuringProtocol
     device: str = "cuda"
     ram: int | None = None
     force: bool = False
@@ -58,7 +58,7 @@ class Setting:
 class Summary:
     """What a series came to. ``skipped`` holds (cell, why) that the preflight refused or that time did not reach."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     skipped: list[tuple[Job, str]] = field(default_factory=list)
     interrupted: str | None = None
@@ -74,7 +74,7 @@ class Summary:
         return 1 if self.skipped or broken or self.unwritten else 0
 
 
-Finished = Callable[[Row, Path | None], None]
+Finished = Callable[[TableRow, Path | None], None]
 
 
 def default_out(tiny: bool, out: Path | None) -> Path | None:
@@ -164,7 +164,7 @@ def _keep(
 ) -> str | None:
     """Writes the record of ``run`` and shows it. Returns why it could not be written, if it could not."""
     record = store.seal(record_of(run, card))
-    row = Row(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=run.protocol.warmup > 0))
+    row = TableRow(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=run.protocol.warmup > 0))
     summary.rows.append(row)
     display.finish(line(run))
     path = None
@@ -211,6 +211,6 @@ def require_room(cell: Job, card: NvmlCard | None, ram: int | None, force: bool)
         raise MeasurementError(f"{label(cell)}: {finding.text}")
 
 
-def _say(display: Display, findings: Iterator[Finding] | Sequence[Finding]) -> None:
+def _say(display: Display, findings: Iterator[Notice] | Sequence[Notice]) -> None:
     for finding in findings:
         display.note(f"{'note' if finding.level == 'note' else 'warning'}: {finding.text}")

@@ -29,8 +29,8 @@ from typing import Any
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
-from fitcheck.records.evidence import Index
 from fitcheck.records.run import CellKey, Run
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.speed.timing import Timing

@@ -17,8 +17,8 @@ from dataclasses import replace
 from rich.console import Console
 
 from bench.job import Request
-from bench.plan import jobs_of, label
-from bench.runner import Protocol, run_cell
+from bench.jobs import jobs_of, label
+from bench.runner import MeasuringProtocol, run_cell
 from bench.suite import bench_card
 from fitcheck.errors import InputError
 
@@ -26,7 +26,7 @@ from fitcheck.errors import InputError
 def measure(request: Request, pairs: int, repeats: int) -> dict[str, object]:
     """Medians of all passes with meters and without, and the overhead in percent with the noise of either side."""
     (cell,) = jobs_of(request)
-    protocol = Protocol(repeats=repeats, warmup=1)
+    protocol = MeasuringProtocol(repeats=repeats, warmup=1)
     seconds: dict[bool, list[float]] = {True: [], False: []}
     with bench_card(request.device, Console(stderr=True)) as card:
         for pair in range(pairs):

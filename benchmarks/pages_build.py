@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RUN = (
-    "import sys; from pathlib import Path; from fitcheck.pages import build; from fitcheck.pages.inputs import gather;"
+    "import sys; from pathlib import Path; from fitcheck.pages import build;"
+    "from fitcheck.pages.site_inputs import gather;"
     "o = build.build(gather(Path(sys.argv[1]), sys.argv[3]), Path(sys.argv[2]), int(sys.argv[4]));"
     "print(o.pages, o.drawn, o.documents, o.written, o.size)"
 )
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from fitcheck.pages.inputs import gather
+    from fitcheck.pages.site_inputs import gather
     from fitcheck.records import store
     from tests.pages.records import passed
 

@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "llamacpp_probe"))
 from run import options_of, write_sparse_gguf
 
-from fitcheck.models.families.language.known import _data, known_language_model
+from fitcheck.models.families.language.known_models import _data, known_language_model
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.gguf import read_gguf

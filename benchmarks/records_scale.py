@@ -30,8 +30,8 @@ from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records import query, schema, store
-from fitcheck.records.evidence import Index
 from fitcheck.records.run import CellKey, Run
+from fitcheck.records.run_index import Index
 from fitcheck.records.validate import validate
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
@@ -60,7 +60,7 @@ def template() -> schema.PassRecord:
         machine=schema.MachineInfo(os="linux", cpu="AMD Ryzen 7 7800X3D 8-Core Processor", ram=64 * GIB),
         software=schema.Software(fitcheck="0.1.0", python="3.12.8", torch="2.9.1", cuda="12.8"),
         model=schema.ModelRef(slug=MODELS[0], tier="Q4_K_M", weights="real", tensor_digest="0" * 64),
-        runtime=schema.Runtime(name="sensenova", revision="pr243", mode="low", policy="upstream", prefetch=0),
+        runtime=schema.RuntimeUsed(name="sensenova", revision="pr243", mode="low", policy="upstream", prefetch=0),
         workload=schema.WorkloadSizes.of(Workload(Task.T2I)),
         card=schema.CardInfo(
             slug=CARDS[0][0], name=CARDS[0][1], vendor="nvidia", memory=CARDS[0][2], pci_id="10de:2786", driver="580.1"

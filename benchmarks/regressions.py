@@ -34,10 +34,10 @@ from fitcheck.records.regressions.bisection import Bisection
 from fitcheck.records.regressions.comparison import compare
 from fitcheck.records.regressions.history import change_points, tracks
 from fitcheck.records.regressions.intake import read_records
-from fitcheck.records.regressions.judgement import Judgement, Verdict
+from fitcheck.records.regressions.judgement import SeriesJudgement, SeriesVerdict
 from fitcheck.records.regressions.noise import Noise, Squares, default
-from fitcheck.records.regressions.runs import Run, run_of
 from fitcheck.records.regressions.statistics import Scale
+from fitcheck.records.regressions.tracked_runs import TrackedRun, run_of
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = "published_sensenova_u1.csv"
@@ -72,7 +72,7 @@ def record(revision: str, created: int, totals: Sequence[float], **changes: Any)
         "machine": schema.MachineInfo(os="linux"),
         "software": schema.Software(torch="2.11.0"),
         "model": schema.ModelRef(slug="simulated", tier="Q8_0", weights="synthetic", tensor_digest="ab" * 32),
-        "runtime": schema.Runtime(name="sensenova", revision=revision, mode="low"),
+        "runtime": schema.RuntimeUsed(name="sensenova", revision=revision, mode="low"),
         "workload": schema.WorkloadSizes(task="t2i", width=2048, height=2048, steps=8, cfg=1.0),
         "card": schema.CardInfo(slug="h100-sxm5-80gb", name="NVIDIA H100", vendor="nvidia"),
         "protocol": schema.Protocol(name="simulation", version=1, warmup=0, repeats=max(len(totals), 1)),
@@ -83,7 +83,9 @@ def record(revision: str, created: int, totals: Sequence[float], **changes: Any)
     return schema.PassRecord(**(values | changes))
 
 
-def side(draw: Draw, revision: str, within: bool, slower: float = 1.0, created: int = 1_790_000_000) -> list[Run]:
+def side(
+    draw: Draw, revision: str, within: bool, slower: float = 1.0, created: int = 1_790_000_000
+) -> list[TrackedRun]:
     """Five repeats: passes of one process, or one pass in each of five."""
     totals = 10 * slower * np.exp(draw(5))
     groups = [totals] if within else [[total] for total in totals]
@@ -146,7 +148,7 @@ def _prior(draw: Draw, repeats: int) -> Scale:
     return Scale(spread.of([repeats]), spread.run.df)
 
 
-def published_runs(reverse: bool = False) -> list[Run]:
+def published_runs(reverse: bool = False) -> list[TrackedRun]:
     """The tables of PR 241 and PR 243 as records: no repeats, no noise stated. ``reverse`` swaps before and after."""
     (table,) = (ROOT / "fitcheck").rglob(PUBLISHED)
     with table.open(encoding="utf-8", newline="") as file:
@@ -154,7 +156,7 @@ def published_runs(reverse: bool = False) -> list[Run]:
     return [_published(row, reverse) for row in rows]
 
 
-def _published(row: dict[str, str], reverse: bool) -> Run:
+def _published(row: dict[str, str], reverse: bool) -> TrackedRun:
     revision, when = row["revision_note"].split(";")
     late = (when == "after") is not reverse
     noon = int(time.mktime(time.strptime(f"{row['date']} UTC", "%Y-%m-%d %Z")))
@@ -164,7 +166,7 @@ def _published(row: dict[str, str], reverse: bool) -> Run:
         noon if late else noon - 86_400,
         [float(row["seconds"])] if row["seconds"] else [],
         model=schema.ModelRef(slug=row["model"].lower(), tier="BF16", weights="real"),
-        runtime=schema.Runtime(
+        runtime=schema.RuntimeUsed(
             name="sensenova", revision=revision, mode=row["vram_mode"], attention=row["attn_backend"]
         ),
         workload=schema.WorkloadSizes(
@@ -198,13 +200,13 @@ def published() -> dict[str, Any]:
         for metric in ("allocated", "reserved")
     ]
     wanted = [*slow, *hungry]
-    met = all(found.get(name, {}).get("verdict") == Verdict.IMPROVEMENT for name in wanted)
-    met &= all(alarms.get(name) == Verdict.REGRESSION for name in wanted)
+    met = all(found.get(name, {}).get("verdict") == SeriesVerdict.IMPROVEMENT for name in wanted)
+    met &= all(alarms.get(name) == SeriesVerdict.REGRESSION for name in wanted)
     missing = [name for name in wanted if name not in found or name not in alarms]
     return {"changes": found, "reversed": alarms, "missing": missing, "met": met}
 
 
-def _said(one: Judgement) -> dict[str, Any]:
+def _said(one: SeriesJudgement) -> dict[str, Any]:
     sides = (one.baseline, one.candidate)
     return {
         "verdict": one.verdict.value,
@@ -256,21 +258,21 @@ def _histories(job: tuple[int, int, int]) -> dict[str, float]:
     return {"found": found, "stepped": stepped, "false": false, "peak": peak}
 
 
-def _runs_of(template: schema.PassRecord, number: int, values: Any) -> list[Run]:
+def _runs_of(template: schema.PassRecord, number: int, values: Any) -> list[TrackedRun]:
     """Runs of one series, built without the cost of validating two million records."""
-    from fitcheck.records.regressions.metrics import Measured, Metric
-    from fitcheck.records.regressions.series import Series
+    from fitcheck.records.regressions.metrics import Metric, MetricValues
+    from fitcheck.records.regressions.tracked_series import Series
 
     first = run_of(template)
     series = Series((("model", f"m{number}"), *(part for part in first.series.parts if part[0] != "model")))
     seconds = Metric("seconds", "s")
     return [
-        Run(
+        TrackedRun(
             template.model_copy(update={"created": 1_700_000_000 + 86_400 * day}),
             f"{number:08d}{day:04d}",
             series,
             first.state,
-            {"seconds": Measured(seconds, (float(value),))},
+            {"seconds": MetricValues(seconds, (float(value),))},
         )
         for day, value in enumerate(values)
     ]

@@ -76,7 +76,7 @@ def answer(
     from fitcheck.hardware.budget import budgets_of
     from fitcheck.models.companions import with_companion
     from fitcheck.models.find import find_model, read_companion
-    from fitcheck.records.evidence import accepted, local
+    from fitcheck.records.run_index import accepted, local
     from fitcheck.verdict.check import check as judge_all
 
     budgets = budgets_of(machine)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fitcheck.records.regressions.intake import read_records
 from fitcheck.records.regressions.noise import DATA, Squares
-from fitcheck.records.regressions.runs import run_of
+from fitcheck.records.regressions.tracked_runs import run_of
 
 ROOT = Path(__file__).parents[1]
 

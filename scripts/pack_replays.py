@@ -36,18 +36,18 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
     from fitcheck.models.tensors import TensorTable
     from fitcheck.runtimes.base import Wanted
     from fitcheck.runtimes.sensenova import reserved as allocator
-    from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
+    from fitcheck.runtimes.sensenova.replay.peaks import ReplayQuestion, replay
     from fitcheck.verdict.check import check
 
     found: dict[str, int] = {}
 
-    def answer(table: TensorTable, question: Question) -> int:
+    def answer(table: TensorTable, question: ReplayQuestion) -> int:
         key = question.key(table)
         if key not in found:
             found[key] = replay(table, question)
         return found[key]
 
-    def asked(table: TensorTable, question: Question) -> int:
+    def asked(table: TensorTable, question: ReplayQuestion) -> int:
         if question.placement.keep_generation:  # other cards keep other numbers of layers
             for keeps in allocator.keep_nodes(question.arch.layers):
                 answer(table, dataclasses.replace(question, keeps=keeps))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fitcheck.records import evidence, store
+from fitcheck.records import run_index, store
 from fitcheck.records.validate import publishable
 
 REPOSITORY = Path(__file__).parents[1]
@@ -15,13 +15,13 @@ REPOSITORY = Path(__file__).parents[1]
 
 def packed(root: Path) -> bytes:
     """The index of every record below ``root`` that may be published."""
-    return evidence.pack(evidence.build(store.document_of(record) for record in publishable(root)))
+    return run_index.pack(run_index.build(store.document_of(record) for record in publishable(root)))
 
 
 def main() -> None:
-    evidence.INDEX.parent.mkdir(exist_ok=True)
-    evidence.INDEX.write_bytes(packed(REPOSITORY / "results"))
-    print(f"{evidence.INDEX}: {evidence.INDEX.stat().st_size} bytes")
+    run_index.INDEX.parent.mkdir(exist_ok=True)
+    run_index.INDEX.write_bytes(packed(REPOSITORY / "results"))
+    print(f"{run_index.INDEX}: {run_index.INDEX.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 import transformers
 
 from bench.engines.diffusers import surveys
-from bench.engines.diffusers.recipes import Part, recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, recipe
 from bench.tracing.packing import Unpackable, pack, pack_whole
 
 SLUGS = (
@@ -37,7 +37,7 @@ def pack_pipeline(slug: str, done: set[str]) -> None:
     wanted = tuple(name for name, part in found.parts.items() if key_of(part) not in done)
     if not wanted:
         return
-    survey = surveys.Survey(found)
+    survey = surveys.PipelineSurvey(found)
     survey.run(surveys.requests_of(found), wanted)
     calls: dict[str, dict[str, Any]] = {}
     for (name, method), recordings in survey.found.items():
@@ -52,13 +52,13 @@ def pack_pipeline(slug: str, done: set[str]) -> None:
             done.add(key)
 
 
-def key_of(part: Part) -> str:
+def key_of(part: ComponentRecipe) -> str:
     """The key of a trace: fp32 has other sizes than the two 16-bit types, which share theirs."""
     return part.trace + (".fp32" if part.computes == "float32" else "")
 
 
 def packed_of(
-    label: str, name: str, part: Part, method: str, recordings: list[Any], whole: list[Any] | None
+    label: str, name: str, part: ComponentRecipe, method: str, recordings: list[Any], whole: list[Any] | None
 ) -> dict[str, Any]:
     """The method for one picture, and for several at once where enough was traced."""
     variables, terms = variables_of(name, part)
@@ -81,7 +81,7 @@ def packed_of(
     return found
 
 
-def variables_of(name: str, part: Part) -> tuple[tuple[str, ...], list[surveys.Term]]:
+def variables_of(name: str, part: ComponentRecipe) -> tuple[tuple[str, ...], list[surveys.Term]]:
     """The size variables of a component, and the terms that its bytes may have."""
     if name.startswith("text_encoder"):
         return surveys.TEXT, surveys.TEXT_TERMS
@@ -90,7 +90,7 @@ def variables_of(name: str, part: Part) -> tuple[tuple[str, ...], list[surveys.T
     return surveys.TOKENS, surveys.TOKEN_TERMS
 
 
-def write(key: str, part: Part, calls: dict[str, Any]) -> None:
+def write(key: str, part: ComponentRecipe, calls: dict[str, Any]) -> None:
     """One packed trace."""
     document = {
         "version": 1,

@@ -44,7 +44,7 @@ REGISTRIES = {
 SEAMS = {"families", "runtimes", "engines"}
 NAMES = re.compile(r"sensenova|comfyui|llama[._-]?cpp|ik_llama", re.IGNORECASE)
 # A record's field is a fact about software that may be installed; it decides nothing.
-FACTS = {"fitcheck/records/blocks.py", "fitcheck/records/query.py"}
+FACTS = {"fitcheck/records/record_parts.py", "fitcheck/records/query.py"}
 FACT_NAMES = re.compile(r"llama_cpp|comfyui")
 
 
@@ -193,3 +193,36 @@ def test_a_check_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def classes(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+
+
+def test_one_class_name_one_class() -> None:
+    """A reader who meets a name must not have to ask which of two it is."""
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for found in classes(path):
+            places.setdefault(found, []).append(name(path))
+    assert {found: files for found, files in places.items() if len(files) > 1} == {}
+
+
+# The seam and the registry of each seam, the same part in each folder of it, and a command beside what it shows.
+TWINS = {"base.py", "registry.py", "catalog.py", "options.py"}
+
+
+def test_one_module_name_one_trade() -> None:
+    """The same file name stands twice for the same part of two runtimes, families or engines, or for a command."""
+    places: dict[str, set[str]] = {}
+    for path in FILES:
+        relative = name(path)
+        if path.name not in {"__init__.py", *TWINS} and not relative.startswith("fitcheck/cli/"):
+            own = next(
+                (folder for folder in OWN_FOLDERS if relative.startswith(folder) and path.parent.name not in SEAMS),
+                None,
+            )
+            places.setdefault(path.name, set()).add(own or relative)
+    assert {found: sorted(parts) for found, parts in places.items() if len(parts) > 1} == {}

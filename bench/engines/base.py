@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.job import Job, Request, require_names
-from bench.reports import LoadReport, Observer, PassReport
+from bench.told import LoadReport, Observer, PassReport
 from fitcheck.errors import ModelError, OptionError
 from fitcheck.hardware.machine import Machine
 from fitcheck.models import catalog
@@ -49,7 +49,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class PrintedNumber:
     """One number that a program printed beside the estimate's, in MiB."""
 
     name: str
@@ -67,7 +67,7 @@ class FromOutside:
     """What a program measured from outside gave: its records, and its own account of memory beside the estimate."""
 
     records: tuple[LlmRecord, ...]
-    compared: tuple[Compared, ...] = ()
+    compared: tuple[PrintedNumber, ...] = ()
 
 
 class Driver(Protocol):

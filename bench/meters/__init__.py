@@ -4,8 +4,8 @@ A meter that a platform does not have is absent (``None`` or a missing key); not
 of a reading.
 """
 
-from bench.meters.host import HostProbe
 from bench.meters.nvml import NvmlCard, NvmlMemoryProbe, NvmlStateProbe
-from bench.meters.sampler import Sampler, Trace
+from bench.meters.process_memory import HostProbe
+from bench.meters.sampler import MeterTrace, Sampler
 
-__all__ = ["HostProbe", "NvmlCard", "NvmlMemoryProbe", "NvmlStateProbe", "Sampler", "Trace"]
+__all__ = ["HostProbe", "MeterTrace", "NvmlCard", "NvmlMemoryProbe", "NvmlStateProbe", "Sampler"]

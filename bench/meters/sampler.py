@@ -26,27 +26,27 @@ class Probe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MeterReading:
     """Values of one probe by name, at ``at`` (monotonic seconds)."""
 
     at: float
     values: Mapping[str, float]
 
 
-class Trace:
+class MeterTrace:
     """Readings in order of time, with the summaries that records keep. Every summary is ``None`` without a reading."""
 
     def __init__(self) -> None:
-        self._readings: list[Reading] = []
+        self._readings: list[MeterReading] = []
 
     def add(self, at: float, values: Mapping[str, float]) -> None:
         """Appends a reading of ``at`` (monotonic seconds); readings come in order of time."""
-        self._readings.append(Reading(at, values))
+        self._readings.append(MeterReading(at, values))
 
     def __len__(self) -> int:
         return len(self._readings)
 
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[MeterReading, ...]:
         """Everything that was read, in order of time."""
         return tuple(self._readings)
 
@@ -93,7 +93,7 @@ class Sampler:
     """
 
     def __init__(self, probes: list[Probe]) -> None:
-        self.trace = Trace()
+        self.trace = MeterTrace()
         self.lost: dict[str, str] = {}
         self._probes = list(probes)
         self._stop = threading.Event()

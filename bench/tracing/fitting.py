@@ -14,7 +14,7 @@ class Inexact(Exception):
     """No polynomial of these terms goes through every value."""
 
 
-class Fit:
+class PolynomialFit:
     """Polynomials over ``terms`` (exponents by variable), through values at ``points``.
 
     Terms that the points cannot tell from earlier ones are left out. Points beyond the number of terms check the rest;

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench.tracing.fitting import Fit, Inexact, Sizes, Term
+from bench.tracing.fitting import Inexact, PolynomialFit, Sizes, Term
 from bench.tracing.recorder import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Recording
 
 # a workspace is written as a leave with a number behind it
@@ -42,7 +42,7 @@ def pack_whole(
     for sizes, recording in whole[1:]:
         _require_same(_skeleton(whole[0][1]), _skeleton(recording), sizes)
     at = [next(i for i, (sizes, _) in enumerate(few) if sizes == wanted) for wanted, _ in whole]
-    fit = Fit(variables, terms, [sizes for sizes, _ in few])
+    fit = PolynomialFit(variables, terms, [sizes for sizes, _ in few])
     table = _Table(fit)
     known = _by_ends(list(zip(*(_values(one) for _, one in few), strict=True)), at)
     columns = list(zip(*(_values(one) for _, one in whole), strict=True))
@@ -116,7 +116,7 @@ def pack(
     skeleton = _skeleton(recordings[0][1])
     for sizes, recording in recordings[1:]:
         _require_same(skeleton, _skeleton(recording), sizes)
-    fit = Fit(variables, terms, [sizes for sizes, _ in recordings])
+    fit = PolynomialFit(variables, terms, [sizes for sizes, _ in recordings])
     table = _Table(fit)
     columns = list(zip(*(_values(recording) for _, recording in recordings), strict=True))
     events, paths = _encoded(recordings[0][1], [table.number(column) for column in columns])
@@ -134,7 +134,7 @@ def pack(
 class _Table:
     """Distinct polynomials by number."""
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: PolynomialFit) -> None:
         self._fit = fit
         self._numbers: dict[tuple[int, ...], int] = {}
         self._seen: dict[tuple[int, ...], int] = {}
@@ -259,10 +259,10 @@ def _pack_loop(
                 raise Unpackable(f"another sequence {name} the repeats at {dict(sizes)}, event {at}")
     names = (*variables, "step")
     wide = [(*term, 0) for term in terms] + [(*term, 1) for term in terms]
-    once = _Table(Fit(names, wide, [{**sizes, "step": 0} for sizes, _ in recordings]))
+    once = _Table(PolynomialFit(names, wide, [{**sizes, "step": 0} for sizes, _ in recordings]))
     points = [{**sizes, "step": loop.first + i} for (sizes, _), cut in zip(recordings, cuts, strict=True)
               for i in range(cut.steps)]  # fmt: skip
-    repeated = _Table(Fit(names, wide, points))
+    repeated = _Table(PolynomialFit(names, wide, points))
     head = [once.number(column) for column in zip(*(cut.values[0] for cut in cuts), strict=True)]
     tail = [once.number(column) for column in zip(*(cut.values[-1] for cut in cuts), strict=True)]
     steps = [values for cut in cuts for values in cut.values[1:-1]]

@@ -65,7 +65,7 @@ def _rows(results: Path | None) -> list[AccuracyRow]:
 
 def _worth(results: Path | None) -> list[tuple[str, Worth]]:
     """What calibration is worth on the given or the accepted records, for another machine and for the same one."""
-    from fitcheck.records.evidence import accepted
+    from fitcheck.records.run_index import accepted
     from fitcheck.verdict.accuracy import index_of
     from fitcheck.verdict.left_out import left_out, worth
 

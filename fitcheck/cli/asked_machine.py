@@ -11,7 +11,7 @@ from fitcheck.units import parse_memory
 
 if TYPE_CHECKING:
     from fitcheck.hardware.machine import Machine
-    from fitcheck.records.evidence import Index
+    from fitcheck.records.run_index import Index
 
 GpuOption = Annotated[
     list[str] | None,
@@ -31,7 +31,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON (docs/json.md)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class TypedMachine:
     """What was typed of a machine: cards that sit in it together, and its system memory."""
 
     gpu: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Said:
 
 def records_for(*machines: Machine) -> Index:
     """The records that ship with fitcheck, and this user's own of the machines' cards."""
-    from fitcheck.records.evidence import accepted, local
+    from fitcheck.records.run_index import accepted, local
 
     index = accepted()
     for slug in dict.fromkeys(gpu.card.slug for machine in machines for gpu in machine.gpus):

@@ -66,9 +66,9 @@ def _register_run(bench: typer.Typer) -> None:
         from rich.console import Console
 
         from bench.engines import registry
-        from bench.plan import jobs_of
-        from bench.report import print_plan, print_table
-        from bench.runner import Protocol
+        from bench.jobs import jobs_of
+        from bench.results_table import print_plan, print_table
+        from bench.runner import MeasuringProtocol
         from bench.suite import Setting, default_out, run_suite
 
         whole = registry.taking(cells.model)
@@ -80,7 +80,7 @@ def _register_run(bench: typer.Typer) -> None:
         cap = parse_memory(vram, "--vram") if vram else None
         if cap is not None and device == "cpu":
             raise OptionError("--vram caps a card's memory; leave it out with --device cpu.")
-        protocol = Protocol(
+        protocol = MeasuringProtocol(
             repeats=1 if quick else repeats, warmup=0 if quick else warmup, cap=cap, hang_seconds=cells.patience
         )
         if dry_run:
@@ -111,10 +111,10 @@ def _register_limit(bench: typer.Typer) -> None:
         from rich.console import Console
 
         from bench.assemble import record_of
+        from bench.jobs import jobs_of, label
         from bench.limit import find_limit
-        from bench.plan import jobs_of, label
         from bench.preflight import card_findings, require_folder
-        from bench.runner import Protocol
+        from bench.runner import MeasuringProtocol
         from bench.suite import bench_card, default_out, require_room
         from fitcheck.records import store
         from fitcheck.units import format_gib
@@ -125,7 +125,7 @@ def _register_limit(bench: typer.Typer) -> None:
         jobs = jobs_of(request)
         folder = default_out(False, cells.out)
         step = parse_memory(resolution, "--resolution")
-        protocol = Protocol(hang_seconds=cells.patience)
+        protocol = MeasuringProtocol(hang_seconds=cells.patience)
         available = cells.available
         console, shown = Console(stderr=True, highlight=False), stdout()
         paths: list[Path] = []

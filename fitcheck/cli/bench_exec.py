@@ -32,7 +32,7 @@ def register(bench: typer.Typer) -> None:
         from bench.meters import NvmlCard
         from bench.meters.nvml import visible_selector
         from bench.preflight import card_findings, require_folder
-        from bench.report import external_line
+        from bench.results_table import external_line
         from bench.suite import default_out
         from bench.unfinished import recover
         from fitcheck.records import store

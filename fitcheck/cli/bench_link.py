@@ -21,8 +21,8 @@ def register(bench: typer.Typer) -> None:
         """Measure the card alone: copies by block size, pinning, matrix products, dequantization, the context."""
         from rich.console import Console
 
-        from bench.link import run_link
         from bench.link_report import print_link
+        from bench.link_test import run_link
         from bench.preflight import require_folder
         from bench.suite import bench_card, default_out
         from fitcheck.records import store

@@ -39,7 +39,7 @@ def buy(
 ) -> None:
     """Print the cards that run every model of ``fits``, each beside ``ram`` or its usual system memory. Raises
     InputError."""
-    from fitcheck.records.evidence import accepted
+    from fitcheck.records.run_index import accepted
     from fitcheck.runtimes.base import Wanted
     from fitcheck.units import GIB, parse_memory
     from fitcheck.verdict.purchase import offers

@@ -62,12 +62,12 @@ def register(app: typer.Typer) -> None:
 
 def machines_of(gpu: list[str], ram: str | None, models: int) -> list[Machine]:
     """One machine for each --gpu. Raises InputError for names that are none and for more than is worth a table."""
-    from fitcheck.cli.asked_machine import Said
+    from fitcheck.cli.asked_machine import TypedMachine
     from fitcheck.errors import OptionError
 
     if len(gpu) * models > MOST:
         raise OptionError(f"--gpu: {models} models on {len(gpu)} machines are more than {MOST} checks; name fewer.")
-    return [Said((one,), ram).machine() for one in gpu]
+    return [TypedMachine((one,), ram).machine() for one in gpu]
 
 
 def compared(

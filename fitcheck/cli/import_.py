@@ -16,7 +16,7 @@ from fitcheck.runtimes.registry import IMPORTERS, importer
 Tool = StrEnum("Tool", {name.upper().replace("-", "_"): name for name in IMPORTERS})  # type: ignore[misc]
 
 
-class Weights(StrEnum):
+class WeightsOrigin(StrEnum):
     """Where the weights of an imported measurement came from, as records say it."""
 
     REAL = "real"
@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(help="Its output: JSON, CSV, Markdown or text.")],
         model: Annotated[Text, typer.Option(help="Model slug.")] = None,
         tier: Annotated[Text, typer.Option(help="Quant tier, like Q4_K_M.")] = None,
-        weights: Annotated[Weights, typer.Option(help="Whether the weights were the published ones.")] = Weights.REAL,
+        weights: Annotated[
+            WeightsOrigin, typer.Option(help="Whether the weights were the published ones.")
+        ] = WeightsOrigin.REAL,
         repository: Annotated[Text, typer.Option(help="owner/name of the model's repository.")] = None,
         gguf: Annotated[
             Path | None,

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """What to buy for a model: least memory by tier and mode, the cards that do it, what to change of yours."""
-        from fitcheck.cli.asked_machine import Said, records_for
+        from fitcheck.cli.asked_machine import TypedMachine, records_for
         from fitcheck.cli.options import split
         from fitcheck.hardware.catalog import common_cards
         from fitcheck.hardware.prices import parse_dollars, priced, read_prices
@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
         wanted = Wanted(task, split(tier), None, (), min_speed, max_seconds)
         most = None if budget is None else parse_dollars(budget, "--budget")
         own = {} if prices is None else read_prices(prices)
-        machine = Said(tuple(have), ram).machine() if have else None
+        machine = TypedMachine(tuple(have), ram).machine() if have else None
         found = planned(
             find_model(model, tiers=wanted.tiers, offline=offline),
             [priced(card, own) for card in common_cards()],

@@ -16,9 +16,9 @@ from fitcheck.errors import InputError, OptionError, RecordError
 
 if TYPE_CHECKING:
     from fitcheck.records.regressions.history import Track
-    from fitcheck.records.regressions.judgement import Judgement, Limits
-    from fitcheck.records.regressions.kept import Kept
-    from fitcheck.records.regressions.runs import Expectation, Run
+    from fitcheck.records.regressions.judgement import Limits, SeriesJudgement
+    from fitcheck.records.regressions.kept import KeptDecisions
+    from fitcheck.records.regressions.tracked_runs import Expectation, TrackedRun
 
 # What the estimator says a record's metric should be; nothing yet.
 EXPECTATION: Expectation | None = None
@@ -208,11 +208,11 @@ def _limits(effect: float, least: float) -> Limits:
     return Limits(effect / 100, least / 100)
 
 
-def _kept(path: Path | None) -> Kept:
-    from fitcheck.records.regressions.kept import NAME, Kept, read_kept
+def _kept(path: Path | None) -> KeptDecisions:
+    from fitcheck.records.regressions.kept import NAME, KeptDecisions, read_kept
 
     if path is None:
-        return read_kept(Path(NAME)) if Path(NAME).is_file() else Kept()
+        return read_kept(Path(NAME)) if Path(NAME).is_file() else KeptDecisions()
     return read_kept(path)
 
 
@@ -229,16 +229,16 @@ def _across(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _take(paths: Sequence[Path], across: str, flagged: bool, notes: _Notes) -> list[Run]:
+def _take(paths: Sequence[Path], across: str, flagged: bool, notes: _Notes) -> list[TrackedRun]:
     from fitcheck.records.regressions.intake import read_records
-    from fitcheck.records.regressions.runs import run_of
+    from fitcheck.records.regressions.tracked_runs import run_of
 
     taken = read_records(paths, time.time(), flagged)
     notes.say(taken.notes)
     return [run_of(record, _across(across)) for record in taken.records]
 
 
-def _runs(side: str, sources: list[Path] | None, across: str, flagged: bool, notes: _Notes) -> list[Run]:
+def _runs(side: str, sources: list[Path] | None, across: str, flagged: bool, notes: _Notes) -> list[TrackedRun]:
     """A side as typed: a file, a folder, or a query over the sources."""
     if not side.strip():
         raise OptionError("an empty query selects nothing; give a record, a folder, or NAME=VALUE like revision=pr241.")
@@ -247,14 +247,14 @@ def _runs(side: str, sources: list[Path] | None, across: str, flagged: bool, not
     return _take([Path(side)], across, flagged, notes)
 
 
-def _select(runs: Sequence[Run], query: str) -> list[Run]:
+def _select(runs: Sequence[TrackedRun], query: str) -> list[TrackedRun]:
     from fitcheck.records.regressions.intake import parse_query, select
 
     chosen = {id(record) for record in select([run.record for run in runs], parse_query(query))}
     return [run for run in runs if id(run.record) in chosen]
 
 
-def _beside(sides: Sequence[Run], sources: list[Path] | None, across: str, flagged: bool) -> list[Run]:
+def _beside(sides: Sequence[TrackedRun], sources: list[Path] | None, across: str, flagged: bool) -> list[TrackedRun]:
     """What there is besides the two sides to learn noise from."""
     try:
         more = _take(_sources(sources), across, flagged, _Notes())
@@ -266,7 +266,7 @@ def _beside(sides: Sequence[Run], sources: list[Path] | None, across: str, flagg
     return [run for run in more if run.id not in known]
 
 
-def _refuse_other_cells(old: Sequence[Run], new: Sequence[Run]) -> None:
+def _refuse_other_cells(old: Sequence[TrackedRun], new: Sequence[TrackedRun]) -> None:
     from fitcheck.records.regressions.comparison import nearest
 
     known = list(dict.fromkeys(run.series for run in old))
@@ -275,9 +275,9 @@ def _refuse_other_cells(old: Sequence[Run], new: Sequence[Run]) -> None:
         raise RecordError(f"the baseline has no run of the candidate's cell: {why}. --across compares across settings.")
 
 
-def _latest(known: Sequence[Run], pins: Kept) -> list[list[Run]]:
+def _latest(known: Sequence[TrackedRun], pins: KeptDecisions) -> list[list[TrackedRun]]:
     """The runs of each series' newest versions; all of a pinned series."""
-    from fitcheck.records.regressions.runs import by_series
+    from fitcheck.records.regressions.tracked_runs import by_series
 
     pinned = {pin.series for pin in pins.pinned}
     return [
@@ -287,18 +287,18 @@ def _latest(known: Sequence[Run], pins: Kept) -> list[list[Run]]:
 
 
 def _judge(
-    old: Sequence[Run],
-    new: Sequence[Run],
-    others: Sequence[Run],
+    old: Sequence[TrackedRun],
+    new: Sequence[TrackedRun],
+    others: Sequence[TrackedRun],
     limits: Limits,
-    pins: Kept,
+    pins: KeptDecisions,
     notes: _Notes,
     as_json: bool,
     as_markdown: bool,
     summary: Path | None,
     show_all: bool,
 ) -> None:
-    from fitcheck.records.regressions import report
+    from fitcheck.records.regressions import regression_report
     from fitcheck.records.regressions.comparison import compare as judge
     from fitcheck.records.regressions.noise import Noise
 
@@ -306,24 +306,24 @@ def _judge(
     found = pins.settle(found, datetime.datetime.now(datetime.UTC).date())
     if summary is not None:
         with summary.open("a", encoding="utf-8") as file:
-            file.write(report.markdown(found, notes))
+            file.write(regression_report.markdown(found, notes))
     if as_json:
-        print(json_text(report.document(found, notes, limits)))
+        print(json_text(regression_report.document(found, notes, limits)))
     elif as_markdown:
-        print(report.markdown(found, notes), end="")
+        print(regression_report.markdown(found, notes), end="")
     else:
         _print_table(found, notes, show_all)
     if any(one.alarm for one in found):
         raise typer.Exit(1)
 
 
-def _print_table(found: Sequence[Judgement], notes: Sequence[str], show_all: bool) -> None:
-    from fitcheck.records.regressions import report
-    from fitcheck.records.regressions.judgement import Verdict
+def _print_table(found: Sequence[SeriesJudgement], notes: Sequence[str], show_all: bool) -> None:
+    from fitcheck.records.regressions import regression_report
+    from fitcheck.records.regressions.judgement import SeriesVerdict
 
-    shown = [one for one in report.ordered(found) if show_all or one.verdict is not Verdict.UNCHANGED]
-    _table(report.COLUMNS, [report.row(one) for one in shown])
-    print(one_line(report.sentence(found)))
+    shown = [one for one in regression_report.ordered(found) if show_all or one.verdict is not SeriesVerdict.UNCHANGED]
+    _table(regression_report.COLUMNS, [regression_report.row(one) for one in shown])
+    print(one_line(regression_report.sentence(found)))
     for note in notes:
         print(one_line(note), file=sys.stderr)
 
@@ -343,7 +343,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=width, highlight=False, markup=False).print(table)
 
 
-def _acknowledge(track: Track, pins: Kept) -> Track:
+def _acknowledge(track: Track, pins: KeptDecisions) -> Track:
     from dataclasses import replace
 
     today = datetime.datetime.now(datetime.UTC).date()
@@ -352,14 +352,18 @@ def _acknowledge(track: Track, pins: Kept) -> Track:
 
 
 def _print_history(found: Sequence[Track], notes: Sequence[str], as_json: bool) -> None:
-    from fitcheck.records.regressions import report
+    from fitcheck.records.regressions import regression_report
 
     if as_json:
-        tracks: list[dict[str, Any]] = [report.track_document(track) for track in found]
-        print(json_text({"format": report.FORMAT, "notes": list(notes), "tracks": tracks}))
+        tracks: list[dict[str, Any]] = [regression_report.track_document(track) for track in found]
+        print(json_text({"format": regression_report.FORMAT, "notes": list(notes), "tracks": tracks}))
         return
-    rows = [[report.day(track.points[cut].created), *report.row(one)] for track in found for cut, one in track.changes]
-    _table(("since", *report.COLUMNS), sorted(rows))
+    rows = [
+        [regression_report.day(track.points[cut].created), *regression_report.row(one)]
+        for track in found
+        for cut, one in track.changes
+    ]
+    _table(("since", *regression_report.COLUMNS), sorted(rows))
     series = len({track.series for track in found})
     print(f"{len(rows)} changes in {len(found)} metrics of {series} series.")
     for note in dict.fromkeys((*notes, *(f"{track.series.title}: {note}" for track in found for note in track.notes))):

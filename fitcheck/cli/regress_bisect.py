@@ -18,8 +18,8 @@ from fitcheck.records.regressions.bisection import SURE, Bisection
 from fitcheck.records.regressions.intake import read_records
 from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.noise import default
-from fitcheck.records.regressions.runs import run_of
 from fitcheck.records.regressions.statistics import Scale
+from fitcheck.records.regressions.tracked_runs import run_of
 
 MOST_REVISIONS = 100_000
 # where every run says the same, like memory: still no division by nothing
@@ -27,7 +27,7 @@ _EXACT = Scale(1e-9, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BisectOutcome:
     """``first_bad`` is the likeliest; ``candidates`` hold the change with 95 %. ``before`` and ``after``: medians on
     either side, in the metric's unit."""
 
@@ -79,7 +79,9 @@ def _checked(row: list[str], where: str) -> list[str]:
     return row
 
 
-def search(row: Sequence[str], command: Sequence[str], metric: str, steps: int, runs: int, timeout: float) -> Outcome:
+def search(
+    row: Sequence[str], command: Sequence[str], metric: str, steps: int, runs: int, timeout: float
+) -> BisectOutcome:
     """Measure revisions until the first bad one is known. Raises InputError when an end cannot be measured."""
     bisection: Bisection | None = None
     kind: Metric | None = None
@@ -111,10 +113,10 @@ def _shown(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values[:8])
 
 
-def _outcome(row: Sequence[str], bisection: Bisection, metric: Metric, skipped: Sequence[int]) -> Outcome:
+def _outcome(row: Sequence[str], bisection: Bisection, metric: Metric, skipped: Sequence[int]) -> BisectOutcome:
     place, probability = bisection.found()
     before, after = bisection.medians()
-    return Outcome(
+    return BisectOutcome(
         metric,
         row[place],
         row[place - 1],
@@ -154,13 +156,13 @@ def _measure(revision: str, command: Sequence[str], metric: str, timeout: float)
     return found[0].metric, [value for one in found for value in one.values]
 
 
-def print_outcome(outcome: Outcome, as_json: bool) -> None:
+def print_outcome(outcome: BisectOutcome, as_json: bool) -> None:
     """The first bad revision, the change and its probability on standard output; what was skipped on standard error."""
-    from fitcheck.records.regressions.report import amount, percent
+    from fitcheck.records.regressions.regression_report import amount, percent
 
     ratio = outcome.after / outcome.before
     if as_json:
-        fields = {name: getattr(outcome, name) for name in Outcome.__slots__ if name != "metric"}
+        fields = {name: getattr(outcome, name) for name in BisectOutcome.__slots__ if name != "metric"}
         print(json_text(fields | {"metric": outcome.metric.name, "unit": outcome.metric.unit, "ratio": ratio}))
         return
     sure = "" if outcome.probability >= SURE else f"; not sure: it lies among {', '.join(outcome.candidates)}"

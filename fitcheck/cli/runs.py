@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fitcheck.cli.asked_machine import GpuOption, JsonOption, MaxSecondsOption, MinSpeedOption, RamOption, Said
+from fitcheck.cli.asked_machine import GpuOption, JsonOption, MaxSecondsOption, MinSpeedOption, RamOption, TypedMachine
 
 if TYPE_CHECKING:
     from fitcheck.verdict.ranking import Ranking, Row
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
         if most is not None and not 1 <= most <= MOST:
             raise OptionError(f"--most: {most} is out of range; give 1 to {MOST}.")
-        said = Said(tuple(gpu or ()), ram)
+        said = TypedMachine(tuple(gpu or ()), ram)
         names = (for_,) if for_ is not None else USUAL
         found = rankings(said, names, min_speed, max_seconds, most or (10 if for_ else SHORT), every_tier)
         if json_:
@@ -58,7 +58,12 @@ def register(app: typer.Typer) -> None:
 
 
 def rankings(
-    said: Said, names: Sequence[str], min_speed: float | None, max_seconds: float | None, most: int, every_tier: bool
+    said: TypedMachine,
+    names: Sequence[str],
+    min_speed: float | None,
+    max_seconds: float | None,
+    most: int,
+    every_tier: bool,
 ) -> list[Ranking]:
     """One list for each purpose. Raises InputError."""
     from fitcheck.cli.asked_machine import records_for
@@ -72,7 +77,7 @@ def rankings(
     return [rank(purpose, machine, wanted, index, most=most, every_tier=every_tier) for purpose in purposes]
 
 
-def tell(ranking: Ranking, said: Said) -> None:
+def tell(ranking: Ranking, said: TypedMachine) -> None:
     """Print one list with its misses; how it is ordered goes to stderr."""
     from fitcheck.cli.listing import show
     from fitcheck.verdict.ranking import ORDER

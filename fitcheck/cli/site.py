@@ -58,7 +58,7 @@ def build(
     try:
         from fitcheck.pages import build as builder
         from fitcheck.pages.checking import check as current
-        from fitcheck.pages.inputs import LOCAL_URL, WANTED, gather
+        from fitcheck.pages.site_inputs import LOCAL_URL, WANTED, gather
     except ImportError as error:
         raise MissingExtraError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
     if results is not None and not results.is_dir():

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
+from fitcheck.hardware.card_names import VARIANT_STEP, Name, alternatives, is_variant, loosened, parse, without_variant
 from fitcheck.hardware.database import Database, database, slug
-from fitcheck.hardware.names import VARIANT_STEP, Name, alternatives, is_variant, loosened, parse, without_variant
 from fitcheck.units import GIB, MIB
 
 _COMMON = Path(__file__).parent / "data" / "common_cards.json"

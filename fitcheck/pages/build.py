@@ -20,19 +20,19 @@ from typing import Any
 from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
-from fitcheck.pages import card_pages, changes, compare_pages, entry, feed, plan, record_pages
+from fitcheck.pages import card_pages, changes, compare_pages, entry, feed, record_pages, site_plan
 from fitcheck.pages.check_page import check_page
 from fitcheck.pages.document import check_document, summary
 from fitcheck.pages.folder import hash_file, read, remove, sweep, write
-from fitcheck.pages.inputs import Inputs, digest, digest_json
 from fitcheck.pages.page import files_of, with_neighbours
 from fitcheck.pages.render import missing_page, static
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.sizes import tiers_shown
 from fitcheck.pages.view import neighbours
-from fitcheck.records import evidence
-from fitcheck.records.evidence import Index
+from fitcheck.records import run_index
+from fitcheck.records.run_index import Index
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.known import concerning
+from fitcheck.verdict.known_records import concerning
 from fitcheck.verdict.usual_machine import ask
 
 MANIFEST = "manifest.json"
@@ -43,7 +43,7 @@ _POOL_FROM = 24
 
 
 @dataclass
-class Outcome:
+class BuildOutcome:
     """What a build did. ``stale`` and ``strays`` are filled by ``check``: files that differ, files nobody made."""
 
     pages: int = 0
@@ -73,7 +73,7 @@ def compute(job: _Job) -> dict[str, Any]:
     return check_document(ask(model, job.card, job.index, tiers_shown(model)), job.records, job.accuracy)
 
 
-def _draw(page: plan.Page, base_url: str) -> dict[str, bytes]:
+def _draw(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     return files_of(page, base_url)
 
 
@@ -103,13 +103,13 @@ class Old:
         found: dict[str, Any] = json.loads((self.root / f"{address}index.json").read_bytes())
         return found
 
-    def holds(self, page: plan.Page, published: bool) -> bool:
+    def holds(self, page: site_plan.Page, published: bool) -> bool:
         """Whether the page stands there and nothing it is made of has changed."""
         entry = self.pages.get(page.address)
         return entry is not None and entry["key"] == page.key and all(map(self.intact, page.files(published)))
 
 
-def build(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
+def build(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
     """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
     _refuse_foreign(out)
     old = Old(out)
@@ -122,8 +122,8 @@ def build(inputs: Inputs, out: Path, jobs: int | None = None) -> Outcome:
         return _build(inputs, out, Old(Path(os.devnull)), jobs)
 
 
-def _build(inputs: Inputs, out: Path, old: Old, jobs: int | None) -> Outcome:
-    outcome = Outcome()
+def _build(inputs: Inputs, out: Path, old: Old, jobs: int | None) -> BuildOutcome:
+    outcome = BuildOutcome()
 
     def keep(path: str, content: bytes) -> None:
         outcome.written += write(out, path, content)
@@ -139,7 +139,7 @@ def _build(inputs: Inputs, out: Path, old: Old, jobs: int | None) -> Outcome:
 
 
 def assemble(
-    inputs: Inputs, old: Old, outcome: Outcome, jobs: int | None, keep: Callable[[str, bytes], None]
+    inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None, keep: Callable[[str, bytes], None]
 ) -> tuple[bytes, dict[str, str]]:
     """Every file of the site goes to ``keep`` unless ``old`` has it; returns the manifest and sha256 by path."""
     entries = documents(inputs, old, outcome, jobs)
@@ -199,7 +199,7 @@ class Entry:
         return cls(key, twin, {**summary(twin), "by_memory": twin["by_memory"]}, document)
 
 
-def documents(inputs: Inputs, old: Old, outcome: Outcome, jobs: int | None) -> dict[tuple[str, str], Entry]:
+def documents(inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None) -> dict[tuple[str, str], Entry]:
     """What every list needs of every model × card; the document too where it was computed now."""
     entries: dict[tuple[str, str], Entry] = {}
     todo: list[tuple[tuple[str, str], str, _Job]] = []
@@ -220,7 +220,7 @@ def documents(inputs: Inputs, old: Old, outcome: Outcome, jobs: int | None) -> d
 
 def questions(inputs: Inputs) -> Iterator[tuple[tuple[str, str], str, str, _Job]]:
     """(Model and card, address, key, job) of every page about one model on one card."""
-    everything = evidence.build(inputs.records)
+    everything = run_index.build(inputs.records)
     for model in inputs.models:
         for card in inputs.cards:
             own, index = inputs.records_of(card.slug, model.slug), concerning(everything, card, model)
@@ -235,7 +235,7 @@ def questions(inputs: Inputs) -> Iterator[tuple[tuple[str, str], str, str, _Job]
 
 def pages_of(
     inputs: Inputs, entries: Mapping[tuple[str, str], Entry], log: list[Mapping[str, Any]]
-) -> Iterator[plan.Page]:
+) -> Iterator[site_plan.Page]:
     """Every page of the site; those about one model on one card first."""
     rows = {place: one.row for place, one in entries.items()}
     for model in inputs.models:
@@ -244,7 +244,7 @@ def pages_of(
             one = entries[model.slug, card.slug]
             whole = one.document is not None
             yield check_page(inputs, one.twin, neighbours(own, card.slug), one.key, whole=whole)
-    yield from plan.list_pages(inputs, rows)
+    yield from site_plan.list_pages(inputs, rows)
     yield from card_pages.card_pages(inputs, rows)
     yield from compare_pages.compare_pages(inputs, rows)
     yield from record_pages.result_pages(inputs, {row["address"] for row in rows.values()})
@@ -257,7 +257,10 @@ def _names(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, str]:
 
 
 def singles(
-    inputs: Inputs, pages: Iterable[plan.Page], log: list[Mapping[str, Any]], entries: Mapping[tuple[str, str], Entry]
+    inputs: Inputs,
+    pages: Iterable[site_plan.Page],
+    log: list[Mapping[str, Any]],
+    entries: Mapping[tuple[str, str], Entry],
 ) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of what is no page: style, script, the index of cards, feeds, the map of the site."""
     for name in STATIC:

@@ -9,8 +9,8 @@ from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
 from fitcheck.pages import view
 from fitcheck.pages.document import card_facts
-from fitcheck.pages.inputs import Inputs
-from fitcheck.pages.plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.site_inputs import Inputs
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 from fitcheck.verdict.purposes import purposes

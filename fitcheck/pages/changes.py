@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitcheck.pages import view
-from fitcheck.pages.inputs import Inputs, newest_first
-from fitcheck.pages.plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.site_inputs import Inputs, newest_first
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.units import format_date
 
 MOST = 200

@@ -8,8 +8,8 @@ from typing import Any
 from fitcheck.pages import view, words
 from fitcheck.pages.document import twin_of, way_out
 from fitcheck.pages.formats import VERDICTS, speed, write
-from fitcheck.pages.inputs import Inputs, digest, digest_json
-from fitcheck.pages.plan import Page
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 

@@ -13,29 +13,29 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fitcheck.pages import changes, plan
-from fitcheck.pages.build import MANIFEST, Entry, Old, Outcome, assemble, compute, pages_of, questions, singles
+from fitcheck.pages import changes, site_plan
+from fitcheck.pages.build import MANIFEST, BuildOutcome, Entry, Old, assemble, compute, pages_of, questions, singles
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page
 from fitcheck.pages.folder import read
-from fitcheck.pages.inputs import Inputs
 from fitcheck.pages.page import files_of
+from fitcheck.pages.site_inputs import Inputs
 
 # pages made anew: of one model on one card, which are computed too, and of the others
 SAMPLE, LISTS = 6, 24
 
 
-def check(inputs: Inputs, out: Path, *, everything: bool = False) -> Outcome:
+def check(inputs: Inputs, out: Path, *, everything: bool = False) -> BuildOutcome:
     """Compare: ``stale`` and ``strays`` are empty when ``out`` is the site of ``inputs``. ``everything`` makes all of
     it anew in memory, in minutes."""
-    outcome, old = Outcome(), Old(out)
+    outcome, old = BuildOutcome(), Old(out)
     known = _compare_all(inputs, out, old, outcome) if everything else _compare_keys(inputs, old, outcome)
     present = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} if out.is_dir() else set()
     outcome.strays = sorted(present - known - {MANIFEST})
     return outcome
 
 
-def _compare_all(inputs: Inputs, out: Path, old: Old, outcome: Outcome) -> set[str]:
+def _compare_all(inputs: Inputs, out: Path, old: Old, outcome: BuildOutcome) -> set[str]:
     made: dict[str, bytes] = {}
     fresh = Old(Path("/dev/null"))
     fresh.manifest = {name: old.manifest[name] for name in ("verdicts", "log") if name in old.manifest}
@@ -47,7 +47,7 @@ def _compare_all(inputs: Inputs, out: Path, old: Old, outcome: Outcome) -> set[s
     return set(made)
 
 
-def _compare_keys(inputs: Inputs, old: Old, outcome: Outcome) -> set[str]:
+def _compare_keys(inputs: Inputs, old: Old, outcome: BuildOutcome) -> set[str]:
     asked = list(questions(inputs))
     twins = {place: old.twin(address, key, inputs.published) for place, address, key, _ in asked}
     lost = [address for place, address, *_ in asked if twins[place] is None]
@@ -75,7 +75,7 @@ def _compare_keys(inputs: Inputs, old: Old, outcome: Outcome) -> set[str]:
     return known
 
 
-def _sample(inputs: Inputs, old: Old, outcome: Outcome, pages: list[plan.Page]) -> None:
+def _sample(inputs: Inputs, old: Old, outcome: BuildOutcome, pages: list[site_plan.Page]) -> None:
     """Compute and draw a few pages anew; those that differ in any byte are stale."""
     chosen = _spread([one[1] for one in questions(inputs)], SAMPLE, inputs.engine)
     drawn = _spread([page.address for page in pages if page.document is not None], LISTS, inputs.engine)

@@ -20,13 +20,34 @@ from fitcheck.verdict.usual_machine import Asked
 
 SCHEMA = "fitcheck.page/2"
 # of the cell that the answer speaks of, what a page says
-_HEADLINE = ("tier", "published", "runtime", "revision", "mode", "settings", "workload", "verdict", "binding", "gist")
+_HEADLINE: tuple[str, ...] = (
+    "tier",
+    "published",
+    "runtime",
+    "revision",
+    "mode",
+    "settings",
+    "workload",
+    "verdict",
+    "binding",
+    "gist",
+)
 _HEADLINE += ("reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands")
 _HEADLINE += ("assumptions",)
 # what a list says was asked; a task without pictures has no width
 ASKED = ("task", "width", "height", "frames", "context")
-_CARD = ("slug", "name", "vendor", "memory", "memory_bandwidth", "tensor_flops", "launch_price_usd")
-_MACHINE = ("card", "name", "vendor", "memory", "compute_capability", "assumed", "ram", "disk_free", "usable_vram")
+_CARD: tuple[str, ...] = ("slug", "name", "vendor", "memory", "memory_bandwidth", "tensor_flops", "launch_price_usd")
+_MACHINE: tuple[str, ...] = (
+    "card",
+    "name",
+    "vendor",
+    "memory",
+    "compute_capability",
+    "assumed",
+    "ram",
+    "disk_free",
+    "usable_vram",
+)
 _MACHINE += ("usable_ram", "basis", "notes")
 
 
@@ -122,8 +143,19 @@ def cell_json_memory(cell: Cell) -> dict[str, Any]:
 
 
 # what the twin keeps: enough for lists, titles and whoever wants the answer; its command prints the rest
-_KEPT_OF_MACHINE = ("card", "name", "memory", "ram", "assumed", "usable_vram")
-_KEPT_OF_CELL = ("tier", "published", "runtime", "mode", "workload", "verdict", "binding", "gist", "reason", "flip")
+_KEPT_OF_MACHINE: tuple[str, ...] = ("card", "name", "memory", "ram", "assumed", "usable_vram")
+_KEPT_OF_CELL: tuple[str, ...] = (
+    "tier",
+    "published",
+    "runtime",
+    "mode",
+    "workload",
+    "verdict",
+    "binding",
+    "gist",
+    "reason",
+    "flip",
+)
 _KEPT_OF_CELL += ("card", "host", "disk", "seconds", "commands")
 
 
@@ -189,7 +221,18 @@ def accuracy_of(rows: Sequence[AccuracyRow]) -> dict[str, Any] | None:
     }
 
 
-_ROW = ("origin", "source", "cell", "quantity", "unit", "predicted", "low", "high", "published", "fitted")
+_ROW: tuple[str, ...] = (
+    "origin",
+    "source",
+    "cell",
+    "quantity",
+    "unit",
+    "predicted",
+    "low",
+    "high",
+    "published",
+    "fitted",
+)
 
 
 def accuracy_row(row: AccuracyRow) -> dict[str, Any]:

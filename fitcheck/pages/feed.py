@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from fitcheck.pages import view
-from fitcheck.pages.inputs import Inputs, newest_first
+from fitcheck.pages.site_inputs import Inputs, newest_first
 from fitcheck.pages.words import change_said, result_words
 from fitcheck.units import format_timestamp
 

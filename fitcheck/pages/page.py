@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fitcheck.pages import plan
+from fitcheck.pages import site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
-from fitcheck.pages.inputs import LOCAL_URL
 from fitcheck.pages.render import policy, render
+from fitcheck.pages.site_inputs import LOCAL_URL
 from fitcheck.pages.view import Crumb
 
 # what stands around the part of a page that says something of other cards
@@ -57,7 +57,7 @@ def rounded(value: Any) -> Any:
     return [rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def files_of(page: plan.Page, base_url: str) -> dict[str, bytes]:
+def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     """Bytes by path, relative to the site's root."""
     assert page.document is not None
     published = base_url != LOCAL_URL
@@ -87,14 +87,14 @@ def files_of(page: plan.Page, base_url: str) -> dict[str, bytes]:
     return made
 
 
-def with_neighbours(page: plan.Page, html: bytes) -> bytes:
+def with_neighbours(page: site_plan.Page, html: bytes) -> bytes:
     """The page as it stands with other neighbours."""
     first, rest = html.split(NEAR[0].encode(), 1)
     last = rest.split(NEAR[1].encode(), 1)[1]
     return first + near_html(page).encode() + last
 
 
-def near_html(page: plan.Page) -> Markup:
+def near_html(page: site_plan.Page) -> Markup:
     """The part of a page that says something of other cards; empty where it says nothing."""
     if not page.near:
         return Markup("")
@@ -103,7 +103,7 @@ def near_html(page: plan.Page) -> Markup:
     return Markup(f"{NEAR[0]}{html}{NEAR[1]}")  # noqa: S704 - a template made it
 
 
-def root_of(page: plan.Page) -> str:
+def root_of(page: site_plan.Page) -> str:
     """The way from a page to the site's root."""
     return "../" * page.depth or "./"
 

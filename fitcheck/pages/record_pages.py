@@ -13,8 +13,8 @@ from fitcheck.pages import view, words
 from fitcheck.pages.card_pages import Twins
 from fitcheck.pages.document import accuracy_row
 from fitcheck.pages.formats import write
-from fitcheck.pages.inputs import Inputs, newest_first
-from fitcheck.pages.plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.site_inputs import Inputs, newest_first
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
 from fitcheck.runtimes import registry
 from fitcheck.verdict.accuracy import AccuracyRow

@@ -12,8 +12,8 @@ from fitcheck.errors import OptionError, RecordError
 from fitcheck.pages import words
 from fitcheck.pages.document import report_document, way_out
 from fitcheck.pages.page import Head
-from fitcheck.pages.plan import LIST_SCHEMA
 from fitcheck.pages.render import compact, policy, render, static
+from fitcheck.pages.site_plan import LIST_SCHEMA
 from fitcheck.records.schema import AnyRecord
 from fitcheck.verdict.report import Report
 

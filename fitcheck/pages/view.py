@@ -142,7 +142,7 @@ def bar(cell: Mapping[str, Any], constraint: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MemoryStep:
     """Amounts of system memory with one answer: indices of the first and the last; ``asked`` is among them."""
 
     first: int
@@ -150,7 +150,7 @@ class Step:
     asked: bool
 
 
-def ladder(document: Mapping[str, Any]) -> list[Step]:
+def ladder(document: Mapping[str, Any]) -> list[MemoryStep]:
     """The amounts of system memory in steps, one for each answer to the model's first task."""
     asked, first = document["report"]["machine"]["ram"], document["report"]["workload"]["task"]
     rows = [(i, row) for i, row in enumerate(document["by_memory"]) if row["task"] == first and row["ram"] is not None]
@@ -162,7 +162,7 @@ def ladder(document: Mapping[str, Any]) -> list[Step]:
         else:
             runs.append([index])
     sizes = {index: row["ram"] for index, row in rows}
-    return [Step(run[0], run[-1], any(sizes[index] == asked for index in run)) for run in runs]
+    return [MemoryStep(run[0], run[-1], any(sizes[index] == asked for index in run)) for run in runs]
 
 
 def measured_memory(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fitcheck.records.blocks import WorkloadSizes
+from fitcheck.records.record_parts import WorkloadSizes
 
 MOST_PICTURES = 32
 # of all records that are checked together: 2,000 pictures are two minutes

@@ -10,26 +10,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from fitcheck.records.blocks import (
-    Cap,
-    CardInfo,
-    Limit,
-    MachineInfo,
-    Memory,
-    ModelRef,
-    Outcome,
-    Output,
-    PhaseMemory,
-    Power,
-    Protocol,
-    RecordBase,
-    Runtime,
-    Sample,
-    Software,
-    Source,
-    Transfer,
-    WorkloadSizes,
-)
 from fitcheck.records.fields import (
     MAX_ITEMS,
     MAX_SAMPLES,
@@ -44,6 +24,26 @@ from fitcheck.records.fields import (
     Small,
     TypeName,
 )
+from fitcheck.records.record_parts import (
+    Cap,
+    CardInfo,
+    Limit,
+    MachineInfo,
+    Memory,
+    ModelRef,
+    Outcome,
+    Output,
+    PhaseMemory,
+    Power,
+    Protocol,
+    RecordBase,
+    RuntimeUsed,
+    Sample,
+    Software,
+    Source,
+    Transfer,
+    WorkloadSizes,
+)
 
 SCHEMA_VERSION = 1
 
@@ -56,7 +56,7 @@ class PassRecord(RecordBase):
 
     kind: Literal["pass"] = "pass"
     model: ModelRef
-    runtime: Runtime
+    runtime: RuntimeUsed
     workload: WorkloadSizes
     card: CardInfo | None = None
     protocol: Protocol
@@ -130,7 +130,7 @@ class ExternalRecord(RecordBase):
     """Any program, measured from outside while it ran: what the meters saw, and what the user says it did."""
 
     kind: Literal["external"] = "external"
-    runtime: Runtime
+    runtime: RuntimeUsed
     model: ModelRef | None = None
     workload: WorkloadSizes | None = None
     card: CardInfo | None = None
@@ -187,7 +187,7 @@ class LlmRecord(RecordBase):
 
     kind: Literal["llm"] = "llm"
     model: ModelRef
-    runtime: Runtime
+    runtime: RuntimeUsed
     card: CardInfo | None = None
     protocol: Protocol
     settings: LlmSettings
@@ -228,7 +228,7 @@ __all__ = [
     "Power",
     "Protocol",
     "RecordBase",
-    "Runtime",
+    "RuntimeUsed",
     "Sample",
     "Software",
     "Source",

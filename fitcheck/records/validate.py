@@ -44,7 +44,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Report:
+class ValidationReport:
     """Outcome of a validation. ``files`` counts what was looked at, ``valid`` the records that were not rejected."""
 
     files: int = 0
@@ -78,7 +78,7 @@ class _Seen:
     records: list[AnyRecord] = field(default_factory=list)
 
 
-def validate(paths: list[Path], now: float | None = None, doubt: Doubt | None = None) -> Report:
+def validate(paths: list[Path], now: float | None = None, doubt: Doubt | None = None) -> ValidationReport:
     """Check files and trees. ``doubt`` may compare a pass with the estimator and return flags; it is not asked about
     a record that would cost more than ``bounds`` allows."""
     return _validated(paths, now, doubt)[0]
@@ -100,8 +100,8 @@ def publishable(root: Path) -> list[AnyRecord]:
     return accepted(root)[0]
 
 
-def _validated(paths: list[Path], now: float | None, doubt: Doubt | None) -> tuple[Report, _Seen]:
-    report, seen = Report(), _Seen()
+def _validated(paths: list[Path], now: float | None, doubt: Doubt | None) -> tuple[ValidationReport, _Seen]:
+    report, seen = ValidationReport(), _Seen()
     now = time.time() if now is None else now
     for path in paths:
         if path.is_dir() and not path.is_symlink():
@@ -136,7 +136,9 @@ def _entries(root: Path) -> Iterator[Path]:
         yield path
 
 
-def _validate_file(path: Path, root: Path | None, now: float, doubt: Doubt | None, report: Report, seen: _Seen) -> None:
+def _validate_file(
+    path: Path, root: Path | None, now: float, doubt: Doubt | None, report: ValidationReport, seen: _Seen
+) -> None:
     report.files += 1
     found: list[Finding]
     if path.suffix != ".json" or path.name.startswith("."):
@@ -230,7 +232,7 @@ def _cell(record: PassRecord) -> tuple[object, ...]:
     )
 
 
-def _compare(seen: _Seen, report: Report) -> None:
+def _compare(seen: _Seen, report: ValidationReport) -> None:
     """Flag what lies far from the other records of its own cell, by median and median absolute deviation."""
     for peers in seen.cells.values():
         for name, unit, scale in (("seconds", "s", 1.0), ("allocated", "GiB", 2.0**30)):

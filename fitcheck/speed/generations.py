@@ -23,7 +23,7 @@ _NORMAL_95 = 1.645  # standard deviations of a two-sided interval of 90 %
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class MeasuredGeneration:
     """The cards of one generation that were measured: the logarithm of measured over predicted seconds."""
 
     vendor: str
@@ -75,23 +75,23 @@ def _expected(vendor: str, architecture: str, excluded: str) -> tuple[float, flo
     return mean(vendors), spread
 
 
-def _groups(excluded: str, kind: str) -> list[Group]:
+def _groups(excluded: str, kind: str) -> list[MeasuredGeneration]:
     rows: list[dict[str, Any]] = load("speed", "generations")[kind]
     return [
-        Group(row["vendor"], row["architecture"], log(row["slowness"]))
+        MeasuredGeneration(row["vendor"], row["architecture"], log(row["slowness"]))
         for row in rows
         if row["architecture"] != excluded
     ]
 
 
-def _by_vendor(groups: list[Group]) -> list[list[float]]:
+def _by_vendor(groups: list[MeasuredGeneration]) -> list[list[float]]:
     found: dict[str, list[float]] = {}
     for group in groups:
         found.setdefault(group.vendor, []).append(group.slowness)
     return list(found.values())
 
 
-def _vendor_means(groups: list[Group]) -> list[float]:
+def _vendor_means(groups: list[MeasuredGeneration]) -> list[float]:
     return [mean(part) for part in _by_vendor(groups)]
 
 

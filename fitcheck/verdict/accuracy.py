@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 
 from fitcheck.memory.footprint import Footprint
-from fitcheck.records.evidence import Index, build
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import Index, build
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Measured
 from fitcheck.speed.generations import left_out
@@ -24,7 +24,7 @@ from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.evidence import ask_of
-from fitcheck.verdict.known import calibration_of
+from fitcheck.verdict.known_records import calibration_of
 
 
 class Leave(StrEnum):

@@ -10,7 +10,7 @@ from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Constraint
 from fitcheck.models.model import Model, Tier
-from fitcheck.records.evidence import Index
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
@@ -18,7 +18,7 @@ from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.known import known_of
+from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
 from fitcheck.verdict.report import Cell, Report

@@ -9,7 +9,7 @@ from typing import Any
 from fitcheck.hardware.card import Sourced
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.find import Identified
-from fitcheck.records.evidence import Index
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.check import check
 from fitcheck.verdict.ranking import summary_json

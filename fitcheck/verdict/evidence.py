@@ -11,16 +11,16 @@ from statistics import median
 from fitcheck.errors import FitcheckError
 from fitcheck.hardware.card import Card
 from fitcheck.memory.footprint import Footprint
-from fitcheck.records.evidence import Index, LinkRow
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import Index, LinkRow
 from fitcheck.records.sampling import spread, varied
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
-from fitcheck.verdict.memory_evidence import Beside, Memory
+from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
-from fitcheck.verdict.seconds_evidence import Said, Seconds, traits_of
+from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
 from fitcheck.verdict.shrinkage import Group, Place, fit
 
 _OUT_OF_CARD_MEMORY, _OUT_OF_SYSTEM_MEMORY = "oom-gpu", "oom-host"
@@ -76,8 +76,8 @@ class Known:
     machine: str | None = None
     borrowed: tuple[Run, ...] = ()
     _asks: dict[object, tuple[Ask, object] | None] = field(default_factory=dict)
-    _said: dict[object, Said | None] = field(default_factory=dict)
-    _beside: dict[str, tuple[Beside, ...]] = field(default_factory=dict)
+    _said: dict[object, RecordsFit | None] = field(default_factory=dict)
+    _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
 
     def of(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> tuple[Footprint, Calibration, Evidence]:
         """The cell's memory and corrections of its seconds as records leave them, and how it is known."""
@@ -105,10 +105,10 @@ class Known:
         links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
         return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
-    def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> Memory:
+    def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> MemoryRecords:
         exact = tuple(run for run, there in own.exact if runtime.holds_alike(ask, there))
         failed, starved, capped = (tuple(runs) for runs in (own.failed, own.starved, own.capped))
-        return Memory(ask, runtime, exact, failed, starved, capped, self._others(runtime))
+        return MemoryRecords(ask, runtime, exact, failed, starved, capped, self._others(runtime))
 
     def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
         """Runs of this very cell on the card."""
@@ -142,7 +142,7 @@ class Known:
             self._asks[kind] = _identified(run)
         return self._asks[kind]
 
-    def _others(self, runtime: Runtime) -> tuple[Beside, ...]:
+    def _others(self, runtime: Runtime) -> tuple[RunBesideEstimate, ...]:
         """Some finished runs of the card in this runtime beside their own estimates, of different modes first."""
         if runtime.name not in self._beside:
             mine = [run for run in self.index.rows if run.cell.runtime == runtime.name and _tells_memory(run)]
@@ -150,11 +150,11 @@ class Known:
             for run in varied(spread(mine), _MOST_BESIDE):
                 there = self._cell(run)
                 if there is not None:
-                    found.append(Beside(run, runtime, there[0], runtime.footprint(there[0])))
+                    found.append(RunBesideEstimate(run, runtime, there[0], runtime.footprint(there[0])))
             self._beside[runtime.name] = tuple(found)
         return self._beside[runtime.name]
 
-    def _say(self, runtime: Runtime, ask: Ask, links: Calibration) -> Said | None:
+    def _say(self, runtime: Runtime, ask: Ask, links: Calibration) -> RecordsFit | None:
         """The fit of all runs whose seconds have parts in common with the cell's, in runtimes that run the model."""
         parts = frozenset(name for timing in runtime.timings(ask, links).values() for name in timing.parts)
         key = (parts, ask.model.runtimes)
@@ -162,7 +162,7 @@ class Known:
             self._said[key] = self._fitted(parts, ask.model.runtimes, links)
         return self._said[key]
 
-    def _fitted(self, parts: frozenset[str], runtimes: Sequence[str], links: Calibration) -> Said | None:
+    def _fitted(self, parts: frozenset[str], runtimes: Sequence[str], links: Calibration) -> RecordsFit | None:
         linked = bool(self.index.links)
         mine, others = (
             [run for run in rows if run.cell.runtime in runtimes] for rows in (self.index.rows, self.borrowed)
@@ -172,7 +172,7 @@ class Known:
         if not grouped:
             return None
         place = Place(self.card.slug, self.machine, linked)
-        return Said(fit([group for group, _ in grouped]), tuple(runs for _, runs in grouped), place)
+        return RecordsFit(fit([group for group, _ in grouped]), tuple(runs for _, runs in grouped), place)
 
     def _grouped(
         self, runs: Iterable[Run], parts: frozenset[str], links: Calibration, *, linked: bool

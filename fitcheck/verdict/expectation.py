@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fitcheck.memory.footprint import CardMemory
-from fitcheck.records.evidence import build
 from fitcheck.records.findings import Finding, flag
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import build
 from fitcheck.records.schema import PassRecord
 from fitcheck.runtimes import registry
 from fitcheck.units import Interval, format_gib, format_seconds

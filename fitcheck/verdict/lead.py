@@ -10,7 +10,7 @@ from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
-from fitcheck.records.evidence import Index
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.check import check, in_play
 from fitcheck.verdict.order import ENOUGH_BITS

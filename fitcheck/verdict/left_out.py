@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from fitcheck.records.evidence import Index
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import Timing
 from fitcheck.units import Interval
 from fitcheck.verdict.evidence import ask_of
-from fitcheck.verdict.known import known_of
+from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.seconds_evidence import relative
 
 

@@ -22,7 +22,7 @@ Bytes = Interval[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class RunBesideEstimate:
     """A finished run of the card beside what was predicted for it: the footprint of its own cell."""
 
     run: Run
@@ -58,7 +58,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryRecords:
     """Looks for what is known of one cell's memory. ``exact`` are finished runs of it on the card as it is, ``failed``
     those that ran out of its memory, ``starved`` out of system memory, ``capped`` runs under a limit with the same
     layout, ``others`` of other cells."""
@@ -69,7 +69,7 @@ class Memory:
     failed: tuple[Run, ...]
     starved: tuple[Run, ...]
     capped: tuple[Run, ...]
-    others: tuple[Beside, ...]
+    others: tuple[RunBesideEstimate, ...]
 
     def known(self, footprint: Footprint) -> tuple[Footprint, Quantity, Quantity]:
         """The footprint as records leave it, and how memory on the card and system memory are known."""

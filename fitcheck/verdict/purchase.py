@@ -11,7 +11,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.find import Identified
-from fitcheck.records.evidence import Index
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.lead import lead
 from fitcheck.verdict.ranking import summary_json

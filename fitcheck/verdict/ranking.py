@@ -20,7 +20,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.models.families.base import Listing
 from fitcheck.models.workload import Task
-from fitcheck.records.evidence import Index
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.changes import least_purchase
 from fitcheck.verdict.lead import SHARE, USUAL_BITS, lead

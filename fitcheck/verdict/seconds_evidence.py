@@ -20,7 +20,7 @@ from fitcheck.verdict.shrinkage import Estimate, Fit, Place, Traits
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RecordsFit:
     """What records of the card and its relatives say together: the fit, the runs behind each of its groups, and where
     the asked cell is."""
 
@@ -48,7 +48,7 @@ class Seconds:
     links: Calibration
     link_ids: tuple[str, ...]
     exact: tuple[tuple[Run, Ask], ...]
-    said: Said | None
+    said: RecordsFit | None
 
     def known(self, footprint: Footprint) -> tuple[Calibration, dict[str, Quantity]]:
         """The corrections for the cell, and how each of its timings is known; no timing where no rate is known."""

@@ -14,7 +14,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
-from fitcheck.records.evidence import Index
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check, told

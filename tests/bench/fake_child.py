@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_fakes import LIBRARIES, Allocator, FakeNvml, OutOfMemoryError, fake_torch
 
 from bench.job import Job
-from bench.reports import LoadReport, Observer, PassReport
+from bench.told import LoadReport, Observer, PassReport
 from fitcheck.units import MIB
 
 ALLOCATOR = Allocator()
@@ -98,7 +98,7 @@ if __name__ == "__main__":
     engine: Any = types.ModuleType("bench.engines.sensenova.engine")
     engine.PictureEngine = Engine
     sys.modules["bench.engines.sensenova.engine"] = engine
-    from bench import child, context
+    from bench import child, device_context
 
-    context._touch_libraries = _touch
+    device_context._touch_libraries = _touch
     sys.exit(child.main())

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from bench_fakes import FakeNvml
 
-from bench.engines.base import Compared
-from bench.engines.llamacpp.run import LlamaRun
+from bench.engines.base import PrintedNumber
+from bench.engines.llamacpp.measuring import LlamaRun
 from bench.lock import card_lock
 from fitcheck.cli.main import application
 from fitcheck.errors import InputError
@@ -57,7 +57,7 @@ def test_a_language_models_records_need_their_folder_before_the_run(
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("llama.cpp was started")
 
-    monkeypatch.setattr("bench.engines.llamacpp.run.run_llamacpp", never)
+    monkeypatch.setattr("bench.engines.llamacpp.measuring.run_llamacpp", never)
     with pytest.raises(InputError, match=r"--out: .* cannot be written"):
         fitcheck("run", str(tmp_path / "model.gguf"), "--out", str(tmp_path / "file"))
 
@@ -68,7 +68,7 @@ def test_a_language_model_waits_for_the_bench_on_its_card(
     def never(*arguments: Any, **options: Any) -> None:
         raise AssertionError("llama.cpp was started")
 
-    monkeypatch.setattr("bench.engines.llamacpp.run.run_llamacpp", never)
+    monkeypatch.setattr("bench.engines.llamacpp.measuring.run_llamacpp", never)
     uuid = FakeNvml().nvmlDeviceGetUUID("card")
     with card_lock(uuid, "x"), pytest.raises(InputError, match="another fitcheck bench is running on NVIDIA H100"):
         fitcheck("run", str(tmp_path / "model.gguf"), "--out", str(tmp_path / "out"))
@@ -106,9 +106,9 @@ def test_a_language_models_options_reach_its_program(
 
     def run(file: Path, options: Any, **others: Any) -> Any:
         given.update(others, file=file, options=options)
-        return LlamaRun((), (), (Compared("kv", 100.0, 101.0),))
+        return LlamaRun((), (), (PrintedNumber("kv", 100.0, 101.0),))
 
-    monkeypatch.setattr("bench.engines.llamacpp.run.run_llamacpp", run)
+    monkeypatch.setattr("bench.engines.llamacpp.measuring.run_llamacpp", run)
     options = ("--ngl", "7", "--cache-type", "q8_0,f16", "--prompt-tokens", "64", "--repeats", "2")
     fitcheck("run", str(tmp_path / "model.gguf"), *options, "--out", str(tmp_path / "out"))
     asked = given["options"]

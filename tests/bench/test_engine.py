@@ -20,9 +20,9 @@ from bench.engines.sensenova.engine import PictureEngine
 from bench.engines.sensenova.scaled_down import _TINY
 from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState
 from bench.job import Job
-from bench.reports import PassReport
+from bench.told import PassReport
 from fitcheck.errors import InputError
-from fitcheck.memory.blocks import pinned_block
+from fitcheck.memory.allocator_blocks import pinned_block
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, Streaming, placement_of, upstream
 
@@ -266,7 +266,7 @@ def test_how_often_a_forward_waits_for_the_card_to_know_its_branch(
     revision: str, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("bench.engines.sensenova.model._host_bool", lambda flag: asked.append(bool(flag)))
+    monkeypatch.setattr("bench.engines.sensenova.network._host_bool", lambda flag: asked.append(bool(flag)))
     run(upstream("balanced", revision))
     assert len(asked) == reads * 2 * T2I.steps  # two forwards a step, none in the prefix
     assert asked[:2] == [False, True]

@@ -14,7 +14,7 @@ from bench_fakes import FakeNvml
 from bench import external
 from bench.external import resolve, run_external
 from bench.meters import NvmlCard
-from bench.report import external_line
+from bench.results_table import external_line
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.reading import parse

@@ -10,7 +10,7 @@ from bench.assemble import record_of
 from bench.job import Job
 from bench.limit import RESOLUTION, bracket, find_limit, search
 from bench.meters import NvmlCard
-from bench.runner import CellRun, Protocol, run_cell
+from bench.runner import CellRun, MeasuringProtocol, run_cell
 from fitcheck.errors import InputError
 from fitcheck.units import GIB, MIB
 
@@ -56,14 +56,14 @@ def test_nothing_works_up_to_the_card() -> None:
     assert fails == 8 * GIB
 
 
-def run(one: Job, protocol: Protocol) -> CellRun:
+def run(one: Job, protocol: MeasuringProtocol) -> CellRun:
     return run_cell(one, protocol, CARD, argv=ARGV)
 
 
 def test_the_smallest_card_of_a_real_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in allocates 4000 MiB and caches 2000 MiB that it can do without."""
     monkeypatch.setenv("FAKE_SLACK", "2000")
-    found = find_limit(cell(steps=8), Protocol(), CARD, run)
+    found = find_limit(cell(steps=8), MeasuringProtocol(), CARD, run)
     truth = 4000 * MIB + CONTEXT + LIBRARIES
     assert found.works is not None
     assert found.fails is not None
@@ -82,7 +82,7 @@ def test_the_smallest_card_of_a_real_child_process(monkeypatch: pytest.MonkeyPat
 
 def test_the_bracket_is_tensors_and_context_to_everything_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_SLACK", "2000")
-    first = run(cell(), Protocol(repeats=1, warmup=0))
+    first = run(cell(), MeasuringProtocol(repeats=1, warmup=0))
     context = CONTEXT + LIBRARIES
     assert bracket(first, None) == (4000 * MIB + context, 6000 * MIB + context)
     first.end["allocated"] = None
@@ -92,40 +92,40 @@ def test_the_bracket_is_tensors_and_context_to_everything_held(monkeypatch: pyte
 
 def test_a_cell_that_the_whole_card_cannot_hold_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_ENGINE", "gpu-oom@denoise")
-    found = find_limit(cell(), Protocol(), CARD, run)
+    found = find_limit(cell(), MeasuringProtocol(), CARD, run)
     assert (found.works, found.fails, found.probes) == (None, None, ())
     assert record_of(found.run, CARD, found.limit).outcome.result == "oom-gpu"
 
 
 def test_probes_are_one_short_pass_each_and_the_first_has_no_cap() -> None:
-    asked: list[Protocol] = []
+    asked: list[MeasuringProtocol] = []
 
-    def counted(one: Job, protocol: Protocol) -> CellRun:
+    def counted(one: Job, protocol: MeasuringProtocol) -> CellRun:
         asked.append(protocol)
         return run(one, protocol)
 
-    find_limit(cell(steps=8), Protocol(repeats=3, warmup=1, cap=9 * GIB, hang_seconds=77), CARD, counted)
+    find_limit(cell(steps=8), MeasuringProtocol(repeats=3, warmup=1, cap=9 * GIB, hang_seconds=77), CARD, counted)
     assert asked[0].cap is None
     assert all(one.cap for one in asked[1:])
     assert {(one.repeats, one.warmup, one.steps_run, one.hang_seconds) for one in asked} == {(1, 0, 2, 77)}
     asked.clear()
-    find_limit(cell(steps=2), Protocol(), CARD, counted)
+    find_limit(cell(steps=2), MeasuringProtocol(), CARD, counted)
     assert {one.steps_run for one in asked} == {None}, "a workload of two steps is run as it is"
 
 
 @pytest.mark.parametrize("outcome", ["oom-host", "error", "hang", "killed"])
 def test_a_probe_that_ends_otherwise_than_by_the_cards_memory_ends_the_search(outcome: str) -> None:
-    def probe(one: Job, protocol: Protocol) -> CellRun:
+    def probe(one: Job, protocol: MeasuringProtocol) -> CellRun:
         done = run(one, protocol)
         if protocol.cap is not None:
             done.outcome, done.message = outcome, "what happened"
         return done
 
     with pytest.raises(InputError, match=f"a probe ended otherwise than by memory: {outcome}; what happened"):
-        find_limit(cell(), Protocol(), CARD, probe)
+        find_limit(cell(), MeasuringProtocol(), CARD, probe)
 
 
 def test_a_cell_that_breaks_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_ENGINE", "bug@denoise")
     with pytest.raises(InputError, match="does not run at all: error"):
-        find_limit(cell(), Protocol(), CARD, run)
+        find_limit(cell(), MeasuringProtocol(), CARD, run)

@@ -14,7 +14,7 @@ import torch as real_torch
 from bench_fakes import TOTAL, FakeNvml
 from rich.console import Console
 
-from bench import link
+from bench import link_test
 from bench.link_report import print_link
 from bench.meters import NvmlCard
 from fitcheck.models.quant import TYPES
@@ -82,18 +82,18 @@ def rows() -> Iterator[list[dict[str, Any]]]:
     threads = real_torch.get_num_threads()
     real_torch.set_num_threads(1)  # tiny work on a busy machine
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(link, "BLOCKS", (256 * KIB, 1 * MIB))
-        patch.setattr(link, "PIN_REQUESTS", (3 * MIB,))
-        patch.setattr(link, "GIB", 8 * MIB)
-        patch.setattr(link, "TOKENS", (8,))
-        patch.setattr(link, "SQUARES", (64,))
-        patch.setattr(link, "MATRICES", ((512, 256), (256, 512), (256, 256), (64, 256)))
-        patch.setattr(link, "SECONDS_EACH", 0.001)
-        patch.setattr(link, "REPEATS", 2)
+        patch.setattr(link_test, "BLOCKS", (256 * KIB, 1 * MIB))
+        patch.setattr(link_test, "PIN_REQUESTS", (3 * MIB,))
+        patch.setattr(link_test, "GIB", 8 * MIB)
+        patch.setattr(link_test, "TOKENS", (8,))
+        patch.setattr(link_test, "SQUARES", (64,))
+        patch.setattr(link_test, "MATRICES", ((512, 256), (256, 512), (256, 256), (64, 256)))
+        patch.setattr(link_test, "SECONDS_EACH", 0.001)
+        patch.setattr(link_test, "REPEATS", 2)
         patch.setattr(NvmlCard, "open", lambda selector: None)
         collector: Any = Collector()
         cpu: Any = CpuAsCard()
-        link.measure(collector, cpu, {})
+        link_test.measure(collector, cpu, {})
         yield collector.sent
     real_torch.set_num_threads(threads)
 
@@ -122,7 +122,7 @@ def test_matrix_products_at_the_models_shapes_and_squares(rows: list[dict[str, A
 
 def test_every_quant_type_is_dequantized_by_the_runtimes_function(rows: list[dict[str, Any]]) -> None:
     dequantized = of(rows, "dequantization")
-    assert [row["type"] for row in dequantized[::2]] == list(link.QUANT_TYPES)
+    assert [row["type"] for row in dequantized[::2]] == list(link_test.QUANT_TYPES)
     for row in dequantized:
         quant = TYPES[row["type"]]
         assert row["bytes"] in (
@@ -134,18 +134,18 @@ def test_every_quant_type_is_dequantized_by_the_runtimes_function(rows: list[dic
 
 
 def test_rates_are_what_was_moved_or_multiplied_over_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "seconds_of", lambda torch, work: 0.5)
-    monkeypatch.setattr(link, "GIB", 1 * MIB)
-    monkeypatch.setattr(link, "TOKENS", (8,))
-    monkeypatch.setattr(link, "MATRICES", ((512, 256), (256, 512), (256, 256)))
+    monkeypatch.setattr(link_test, "seconds_of", lambda torch, work: 0.5)
+    monkeypatch.setattr(link_test, "GIB", 1 * MIB)
+    monkeypatch.setattr(link_test, "TOKENS", (8,))
+    monkeypatch.setattr(link_test, "MATRICES", ((512, 256), (256, 512), (256, 256)))
     card = CpuAsCard()
-    assert [row["flops"] for row in link._matmuls(card, (64,))] == [
+    assert [row["flops"] for row in link_test._matmuls(card, (64,))] == [
         2 * 8 * 512 * 256 / 0.5, 2 * 8 * 256 * 512 / 0.5, 2 * 8 * 256 * 256 / 0.5, 2 * 64**3 / 0.5,
     ]  # fmt: skip
-    (memory,) = link._device_copy(card)
+    (memory,) = link_test._device_copy(card)
     assert memory["bytes_per_second"] == 2 * 2 * MIB / 0.5  # each byte is read and written
-    assert {row["bytes_per_second"] for row in link._copies(card, (1 * MIB,))} == {1 * MIB / 0.5}
-    large, small = link._dequantization(card, ("Q8_0",))
+    assert {row["bytes_per_second"] for row in link_test._copies(card, (1 * MIB,))} == {1 * MIB / 0.5}
+    large, small = link_test._dequantization(card, ("Q8_0",))
     assert large["bytes"] == 512 * 256 // 32 * 34
     assert large["bytes_per_second"] == large["bytes"] / 0.5
     peak = 3 * 4096 * 4096 * 2  # the stand-in's, with the result
@@ -169,10 +169,10 @@ def test_seconds_of_work_are_the_median_of_repeats_by_the_cards_own_events(monke
 
     torch: Any = types.SimpleNamespace(cuda=types.SimpleNamespace(synchronize=lambda: None, Event=event))
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(link, "SECONDS_EACH", 0.5)
-    monkeypatch.setattr(link, "REPEATS", 5)
+    monkeypatch.setattr(link_test, "SECONDS_EACH", 0.5)
+    monkeypatch.setattr(link_test, "REPEATS", 5)
     # the second call took 0.02 s, so a tenth of a second is five calls; of 0.01 to 0.9 s each the median is 0.02
-    assert link.seconds_of(torch, work) == pytest.approx(0.02)
+    assert link_test.seconds_of(torch, work) == pytest.approx(0.02)
     assert len(done) == 2 + 5 * 5
 
 
@@ -180,11 +180,11 @@ def test_what_pinning_takes_is_the_allocators_count_or_the_growth(monkeypatch: p
     held = iter([{"resident": 10, "locked": 5}, {"resident": 12, "locked": 105},
                  {"resident": 10, "allocator": 100}, {"resident": 90, "allocator": 228},
                  {"resident": 10}, {"resident": 10}])  # fmt: skip
-    monkeypatch.setattr(link, "_host_held", lambda torch: next(held))
+    monkeypatch.setattr(link_test, "_host_held", lambda torch: next(held))
     torch: Any = types.SimpleNamespace(
         uint8=0, empty=lambda size, dtype, pin_memory: types.SimpleNamespace(fill_=lambda value: None)
     )
-    rows = list(link._pinning(torch, (96, 96, 96)))
+    rows = list(link_test._pinning(torch, (96, 96, 96)))
     assert [row["taken"] for row in rows] == [100, 128, None]
     assert rows[1]["grew_resident"] == 80
 
@@ -198,12 +198,12 @@ def test_pinning_and_memory_are_measured(rows: list[dict[str, Any]]) -> None:
 
 
 def test_the_record_holds_it_all_and_reads_back(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "Child", lambda job, hang: Replay([*rows, {"event": "bye", "at": 0.0}]))
+    monkeypatch.setattr(link_test, "Child", lambda job, hang: Replay([*rows, {"event": "bye", "at": 0.0}]))
     card = NvmlCard(FakeNvml(), "card")
-    record = link.run_link(card, quick=False)
+    record = link_test.run_link(card, quick=False)
     assert record.outcome.result == "ok"
     assert len(record.copies or ()) == 8
-    assert len(record.dequantization or ()) == 2 * len(link.QUANT_TYPES)
+    assert len(record.dequantization or ()) == 2 * len(link_test.QUANT_TYPES)
     assert record.card.slug.startswith("h100")
     assert record.software.torch == real_torch.__version__
     assert record.context_bytes is None
@@ -219,8 +219,8 @@ def test_a_process_that_dies_leaves_what_was_measured(
     rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = [row for row in rows if row.get("what") != "dequantization"]
-    monkeypatch.setattr(link, "Child", lambda job, hang: Replay(cut, code=-9))
-    record = link.run_link(None, quick=True)
+    monkeypatch.setattr(link_test, "Child", lambda job, hang: Replay(cut, code=-9))
+    record = link_test.run_link(None, quick=True)
     assert record.outcome.result == "killed"
     assert "SIGKILL" in (record.outcome.message or "")
     assert record.matmul

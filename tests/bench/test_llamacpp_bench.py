@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.engines.llamacpp import run as llamacpp
+from bench.engines.llamacpp import measuring as llamacpp
 from bench.engines.llamacpp.log import parse_log
-from bench.engines.llamacpp.run import arguments, find_program, run_llamacpp
+from bench.engines.llamacpp.measuring import arguments, find_program, run_llamacpp
 from fitcheck.errors import InputError
 from fitcheck.runtimes.llamacpp import LlamaOptions
 
@@ -112,7 +112,7 @@ def test_no_llama_cpp_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match="not an executable"):
         find_program(str(tmp_path / "absent"))
     monkeypatch.setattr(llamacpp, "find_spec", lambda name: object())
-    assert find_program()[-1] == "bench.engines.llamacpp.child"
+    assert find_program()[-1] == "bench.engines.llamacpp.python_package"
     assert os.environ["PATH"] == str(tmp_path)
 
 

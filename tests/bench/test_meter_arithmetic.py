@@ -16,14 +16,14 @@ import pytest
 from bench_fakes import CONTEXT, LIBRARIES, TOTAL, Allocator, FakeNvml, fake_torch
 
 from bench import child
-from bench.context import Context, ContextMeter, cap_memory
+from bench.device_context import Context, ContextMeter, cap_memory
 from bench.engines.sensenova import engine
-from bench.engines.sensenova import tasks as workloads
-from bench.engines.sensenova.streaming.policy import Traffic
+from bench.engines.sensenova import run_tasks as workloads
+from bench.engines.sensenova.streaming.policy import StreamTraffic
 from bench.job import Job, Request
-from bench.meters import HostProbe, NvmlCard, Sampler, host
+from bench.jobs import jobs_of
+from bench.meters import HostProbe, NvmlCard, Sampler, process_memory
 from bench.meters.torch_memory import TorchMemory
-from bench.plan import jobs_of
 from fitcheck.units import GIB
 
 CELL = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("low",), steps=2))[0]
@@ -47,7 +47,7 @@ class Timers:
 
 def test_copies_beside_the_computation_waits_and_both_at_once() -> None:
     card: Any = Timers()
-    traffic = Traffic(card)
+    traffic = StreamTraffic(card)
     traffic.timed = True
     with traffic.copying("side"):
         card.now += 9
@@ -125,7 +125,7 @@ def test_a_step_ends_when_the_card_has_finished(monkeypatch: pytest.MonkeyPatch)
 
     any_model: Any = None
     observer: Any = Clock()
-    context = workloads.Context(any_model, CELL.workload, any_model, 0, observer)
+    context = workloads.TaskContext(any_model, CELL.workload, any_model, 0, observer)
     for queued in (1, 3):
         with context.timed_step():
             now[0] += queued
@@ -333,11 +333,11 @@ def test_resident_bytes_are_the_trees_and_available_is_the_systems(monkeypatch: 
 def test_the_kernels_marks_are_read_in_kibibytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nVmHWM:\t  2048 kB\nVmLck:\t 3 kB\nVmPin:\t 4 kB\n")
-    monkeypatch.setattr(host, "Path", lambda path: status)
-    assert host.peak_rss() == 2048 * 1024
-    assert host.locked() == 7 * 1024
+    monkeypatch.setattr(process_memory, "Path", lambda path: status)
+    assert process_memory.peak_rss() == 2048 * 1024
+    assert process_memory.locked() == 7 * 1024
     status.write_text("VmLck:\t 3 kB\n")
-    assert host.locked() is None
+    assert process_memory.locked() is None
 
 
 def test_a_slow_probe_does_not_queue_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ import psutil
 import pytest
 from bench_fakes import CONTEXT, TOTAL, Allocator, FakeNvml, fake_torch
 
-from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler, Trace
-from bench.meters.host import out_of_memory_kills, peak_rss
+from bench.meters import HostProbe, MeterTrace, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
 from bench.meters.nvml import reason_names, visible_selector
+from bench.meters.process_memory import out_of_memory_kills, peak_rss
 from bench.meters.torch_memory import TorchMemory
 from fitcheck.units import GIB, MIB
 
@@ -37,7 +37,7 @@ def card(**options: Any) -> NvmlCard:
 
 
 def test_trace_summaries_over_a_window() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for moment, value in enumerate([5.0, 9.0, 7.0, 1.0]):
         trace.add(moment, {"x": value})
     trace.add(9, {"bits": 5})
@@ -52,7 +52,7 @@ def test_trace_summaries_over_a_window() -> None:
 
 
 def test_a_meter_without_readings_is_absent_and_not_zero() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     trace.add(0, {"x": 1.0})
     assert trace.peak("y") is None
     assert trace.mean("y") is None

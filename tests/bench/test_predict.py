@@ -13,14 +13,14 @@ from bench.assemble import record_of
 from bench.engines import registry
 from bench.engines.base import Driver, Engine
 from bench.job import Job, Request
+from bench.jobs import jobs_of, label
 from bench.meters import NvmlCard
-from bench.plan import jobs_of, label
 from bench.predict import ask_of, machine_seen, predict
-from bench.runner import Protocol
+from bench.runner import MeasuringProtocol
 from fitcheck.data_files import load
 from fitcheck.errors import InputError
 from fitcheck.records import store
-from fitcheck.records.evidence import build
+from fitcheck.records.run_index import build
 from fitcheck.runtimes import registry as runtimes
 from fitcheck.runtimes.base import Ask
 from fitcheck.units import GIB
@@ -44,7 +44,7 @@ def asked(job: Job, cap: int | None = None, warm: bool = True) -> Ask:
 def test_a_record_asks_what_the_bench_asked(cap: int | None, warmup: int) -> None:
     """One way to the estimator: what was predicted before a run is what its record is held against after it."""
     for job in jobs(mode=("full", "fast", "low"), policy=("upstream", "ring")):
-        run = fake_runner(job, Protocol(repeats=1, warmup=warmup, cap=cap, hang_seconds=20), CARD)
+        run = fake_runner(job, MeasuringProtocol(repeats=1, warmup=warmup, cap=cap, hang_seconds=20), CARD)
         (measured,) = build([json.loads(store.encode(store.seal(record_of(run, CARD))))]).rows
         runtime = runtimes.get(job.placement.runtime)
         again = runtime.ask_of(measured)

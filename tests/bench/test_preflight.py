@@ -18,11 +18,11 @@ from test_suite import CELLS, fake_runner
 
 from bench import preflight
 from bench.job import Request
+from bench.jobs import jobs_of
 from bench.lock import card_lock
 from bench.meters import NvmlCard
-from bench.plan import jobs_of
 from bench.predict import machine_seen, predict
-from bench.runner import CellRun, Protocol
+from bench.runner import CellRun, MeasuringProtocol
 from bench.suite import Setting, run_suite
 from fitcheck.errors import InputError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
@@ -44,7 +44,7 @@ def test_a_card_too_small_is_only_warned_about_because_its_failure_is_data(nvml:
 
 
 def test_a_cap_above_the_card_is_refused(nvml: object) -> None:
-    setting = Setting(None, Protocol(cap=90 * GIB))
+    setting = Setting(None, MeasuringProtocol(cap=90 * GIB))
     with pytest.raises(InputError, match=r"90\.0 GiB is more than the 80\.0 GiB of NVIDIA H100"):
         run_suite(CELLS, setting, Console(file=io.StringIO()), runner=fake_runner)
 
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(nvml: object, tmp_path
         raise AssertionError("a process was started")
 
     (tmp_path / "file").write_text("x")
-    setting = Setting(tmp_path / "file" / "under", Protocol())
+    setting = Setting(tmp_path / "file" / "under", MeasuringProtocol())
     with pytest.raises(InputError, match=r"--out: .* cannot be written"):
         run_suite(CELLS, setting, Console(file=io.StringIO()), runner=never)
 

@@ -10,10 +10,10 @@ from bench_fakes import FakeNvml
 from bench import runner
 from bench.assemble import available_drop, power_of, record_of
 from bench.job import Request
-from bench.meters import NvmlCard, NvmlStateProbe, Trace
-from bench.plan import jobs_of
-from bench.report import error_percent, line, on_card
-from bench.runner import CellRun, Protocol
+from bench.jobs import jobs_of
+from bench.meters import MeterTrace, NvmlCard, NvmlStateProbe
+from bench.results_table import error_percent, line, on_card
+from bench.runner import CellRun, MeasuringProtocol
 from fitcheck.units import GIB, MIB
 
 CELL = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("low",), steps=2))[0]
@@ -41,9 +41,9 @@ def a_pass(at: float, seconds: float, warmup: bool, **report: Any) -> Event:
     return {"event": "pass", "at": at, "seconds": seconds, "warmup": warmup, "report": values | report, "phases": []}
 
 
-def a_run(*seconds: float, warmups: int = 1, trace: Trace | None = None) -> CellRun:
+def a_run(*seconds: float, warmups: int = 1, trace: MeterTrace | None = None) -> CellRun:
     """Passes of ``seconds`` one after another from the moment 10, the first ``warmups`` of them before the timed."""
-    run = CellRun(CELL, Protocol(), outcome="ok", created=1_700_000_000, trace=trace or Trace())
+    run = CellRun(CELL, MeasuringProtocol(), outcome="ok", created=1_700_000_000, trace=trace or MeterTrace())
     at = 10.0
     for number, each in enumerate(seconds):
         run.pass_began.append(at)
@@ -105,8 +105,8 @@ def test_phases_and_steps_of_a_sample_are_its_own() -> None:
 # energy, power, clocks, throttling
 
 
-def energy(*readings: tuple[float, float]) -> Trace:
-    trace = Trace()
+def energy(*readings: tuple[float, float]) -> MeterTrace:
+    trace = MeterTrace()
     for at, joules in readings:
         trace.add(at, {"energy_joules": joules})
     return trace
@@ -139,7 +139,7 @@ def test_over_a_moment_the_counters_difference_would_be_noise() -> None:
 
 
 def test_power_clocks_and_temperature_are_of_the_window() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, watts, clock, heat in ((0, 900, 2000, 90), (5, 100, 1500, 60), (6, 200, 1800, 65), (9, 999, 2100, 95)):
         trace.add(
             at, {"power_watts": watts, "sm_clock_mhz": clock, "memory_clock_mhz": 7000, "temperature_celsius": heat}
@@ -153,7 +153,7 @@ def test_power_clocks_and_temperature_are_of_the_window() -> None:
 
 
 def test_every_throttle_reason_of_the_window_is_named_and_rest_is_none() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, bits in ((0, 0x8), (5, 0x1), (6, 0x4), (7, 0x20), (9, 0x40)):
         trace.add(at, {"power_watts": 1.0, "event_reasons": bits})
     found = power_of(trace, 5, 7)
@@ -165,7 +165,7 @@ def test_every_throttle_reason_of_the_window_is_named_and_rest_is_none() -> None
 
 
 def test_a_card_without_sensors_has_no_power_at_all() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     trace.add(1, {"card_used": 5, "event_reasons": 4})
     assert power_of(trace, 0, 2) is None
 
@@ -177,7 +177,7 @@ def test_energy_that_starts_again_between_the_passes_is_still_all_counted() -> N
         def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
             return next(self.readings)
 
-    probe, trace = NvmlStateProbe(NvmlCard(Reloaded(), "card")), Trace()
+    probe, trace = NvmlStateProbe(NvmlCard(Reloaded(), "card")), MeterTrace()
     for at in (10.0, 14.0, 18.0, 22.0):
         trace.add(at, probe.read())
     power = record_of(a_run(4.0, 4.0, 4.0, trace=trace), None).power
@@ -189,29 +189,29 @@ def test_energy_that_starts_again_between_the_passes_is_still_all_counted() -> N
 
 
 def test_available_memory_falls_from_its_first_reading_to_its_lowest() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, available in enumerate((9 * GIB, 4 * GIB, 10 * GIB)):
         trace.add(at, {"host_available": available, "host_total": 16 * GIB})
     assert available_drop(trace) == 5 * GIB
 
 
 def test_available_memory_that_only_rose_did_not_drop() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, available in enumerate((9 * GIB, 10 * GIB)):
         trace.add(at, {"host_available": available, "host_total": 16 * GIB})
     assert available_drop(trace) == 0
 
 
 def test_the_drop_of_a_machine_that_grows_is_unknown() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, (available, total) in enumerate(((9 * GIB, 16 * GIB), (4 * GIB, 24 * GIB))):
         trace.add(at, {"host_available": available, "host_total": total})
     assert available_drop(trace) is None
-    assert available_drop(Trace()) is None
+    assert available_drop(MeterTrace()) is None
 
 
 def test_memory_of_a_record_is_the_largest_that_any_meter_saw() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     trace.add(1, {"card_used": 7 * GIB, "card_process": 6 * GIB, "host_rss": 3 * GIB})
     trace.add(2, {"card_used": 9 * GIB, "card_process": 5 * GIB, "host_rss": 2 * GIB})
     run = a_run(1.0, warmups=0, trace=trace)
@@ -235,7 +235,7 @@ def test_memory_of_a_record_is_the_largest_that_any_meter_saw() -> None:
 
 
 def test_a_card_that_lists_no_process_is_read_by_its_growth() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     trace.add(1, {"card_used": 9 * GIB})
     run = a_run(1.0, warmups=0, trace=trace)
     run.card_before = 2 * GIB
@@ -247,7 +247,7 @@ def test_a_card_that_lists_no_process_is_read_by_its_growth() -> None:
 
 
 def test_a_phase_of_several_passes_has_its_largest_reading_in_its_own_time() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, used, process in ((1, 50, 40), (11, 70, 60), (12, 99, 90), (15, 80, 65)):
         trace.add(at, {"card_used": used, "card_process": process})
     run = a_run(2.0, 2.0, warmups=0, trace=trace)
@@ -273,7 +273,7 @@ def test_without_any_meter_every_number_is_absent() -> None:
 
 
 def test_traffic_is_the_last_passs_and_its_rate_is_bytes_over_copying() -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, generation in ((10.5, 5), (12.5, 4), (13.0, 3)):
         trace.add(at, {"pcie_generation": generation, "pcie_width": 16})
     run = a_run(2.0, 2.0, trace=trace)
@@ -306,7 +306,7 @@ def test_unmetered_copies_and_none_have_no_rate() -> None:
 
 
 def test_the_first_timed_pass_is_not_the_warm_up() -> None:
-    run = CellRun(CELL, Protocol(), started=100.0)
+    run = CellRun(CELL, MeasuringProtocol(), started=100.0)
     for at, warmup in ((103.0, True), (107.0, False), (111.0, False)):
         runner._take(run, {"event": "pass", "edge": "begin", "at": at, "warmup": warmup})
     assert run.first_timed_pass == 7.0
@@ -318,8 +318,8 @@ def test_the_first_timed_pass_is_not_the_warm_up() -> None:
     [(0.9, 4, True), (1.1, 4, False), (3.0, 64, True), (3.3, 64, False)],
 )
 def test_memory_was_short_below_a_gibibyte_or_a_twentieth(lowest: float, total: int, short: bool) -> None:
-    trace = Trace()
+    trace = MeterTrace()
     for at, available in enumerate((3.9, lowest)):
         trace.add(at, {"host_available": available * GIB, "host_total": total * GIB})
-    assert runner._memory_was_short(CellRun(CELL, Protocol(), trace=trace)) is short
-    assert runner._memory_was_short(CellRun(CELL, Protocol())) is False
+    assert runner._memory_was_short(CellRun(CELL, MeasuringProtocol(), trace=trace)) is short
+    assert runner._memory_was_short(CellRun(CELL, MeasuringProtocol())) is False

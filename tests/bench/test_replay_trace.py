@@ -19,7 +19,7 @@ pytest.importorskip("diffusers")
 
 import torch
 
-from bench.engines.sensenova import tasks as workloads
+from bench.engines.sensenova import run_tasks as workloads
 from bench.engines.sensenova import traced as meta
 from bench.engines.sensenova.placing import Placing
 from bench.trace import StorageTracker
@@ -30,7 +30,7 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.families.sensenova.catalog import recipe_table
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.replay.policies import table_of
-from fitcheck.runtimes.sensenova.replay.tasks import Process
+from fitcheck.runtimes.sensenova.replay.tasks import ReplayedProcess
 from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
 
 LAYERS = 3
@@ -138,7 +138,7 @@ def traced(architecture: SenseNovaArchitecture, tier: str, workload: Workload, p
         placing.place(model)
         for module in model.attention_modules():
             module.sdpa = meta._flash
-        context = workloads.Context(model, workload, accelerator.device, 0, tracker)
+        context = workloads.TaskContext(model, workload, accelerator.device, 0, tracker)
         for _ in range(2):
             workloads.run(context)
     return ordered(tracker.events)
@@ -148,7 +148,7 @@ def replayed(architecture: SenseNovaArchitecture, tier: str, workload: Workload,
     recording = Recording()
     keeps = LAYERS if placement.keep_generation else 0
     table = table_of(recipe_table(tier, architecture))
-    process = Process(
+    process = ReplayedProcess(
         architecture, table, workload, placement, ReplayedCard(recording, 8), keeps=keeps, every_layer=True
     )
     for _ in range(2):

@@ -17,17 +17,17 @@ from bench_fakes import CONTEXT, LIBRARIES, FakeNvml
 from bench.assemble import record_of
 from bench.child import classify
 from bench.job import Job, Request
+from bench.jobs import jobs_of, label
 from bench.meters import NvmlCard
-from bench.plan import jobs_of, label
 from bench.process import Child, Hang, end_tree
-from bench.runner import CellRun, Protocol, Stopped, median, run_cell
+from bench.runner import CellRun, MeasuringProtocol, Stopped, median, run_cell
 from fitcheck.errors import InputError
 from fitcheck.records import store
 from fitcheck.records.reading import parse
 from fitcheck.units import GIB, MIB
 
 ARGV = [sys.executable, str(Path(__file__).with_name("fake_child.py"))]
-QUICK = Protocol(repeats=1, warmup=0)
+QUICK = MeasuringProtocol(repeats=1, warmup=0)
 STEPS = 2
 
 
@@ -42,13 +42,13 @@ def card(**options: Any) -> NvmlCard:
     return found
 
 
-def run(protocol: Protocol = QUICK, what: Job | None = None, **options: Any) -> CellRun:
+def run(protocol: MeasuringProtocol = QUICK, what: Job | None = None, **options: Any) -> CellRun:
     return run_cell(what or cell(), protocol, card(), argv=ARGV, **options)
 
 
 def test_a_cell_that_runs_leaves_every_sample_and_every_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_ENGINE", "slow@denoise")
-    result = run(Protocol(repeats=3, warmup=1))
+    result = run(MeasuringProtocol(repeats=3, warmup=1))
     assert result.outcome == "ok"
     record = record_of(result, card())
     assert [sample.warmup for sample in record.samples] == [True, False, False, False]
@@ -280,7 +280,7 @@ def test_garbage_on_the_pipe_is_output_not_an_event() -> None:
 
 
 def test_spread_past_15_percent_is_flagged() -> None:
-    result = run(Protocol(repeats=3, warmup=0))
+    result = run(MeasuringProtocol(repeats=3, warmup=0))
     for event, seconds in zip(result.passes, (1.0, 1.02, 1.2), strict=True):
         event["seconds"] = seconds
     assert result.flags

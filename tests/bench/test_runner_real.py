@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.job import Request
-from bench.plan import jobs_of
-from bench.runner import Protocol
+from bench.jobs import jobs_of
+from bench.runner import MeasuringProtocol
 from bench.suite import CPU_NOTICE, Setting, run_suite
 from fitcheck.records import store
 from fitcheck.records.schema import PassRecord
@@ -26,7 +26,7 @@ def test_modes_agree_and_the_accounting_adds_up(tmp_path: Path) -> None:
         device="cpu",
     )
     text = io.StringIO()
-    setting = Setting(tmp_path, Protocol(repeats=1, warmup=0), "cpu")
+    setting = Setting(tmp_path, MeasuringProtocol(repeats=1, warmup=0), "cpu")
     summary = run_suite(jobs_of(request), setting, Console(file=text, width=200))
     assert summary.exit_code == 0, text.getvalue()
     assert CPU_NOTICE in text.getvalue()

@@ -6,8 +6,8 @@ from typing import Any
 
 from bench.channel import Event
 from bench.job import Job
-from bench.meters import NvmlCard, Trace
-from bench.runner import CellRun, Listener, Protocol
+from bench.meters import MeterTrace, NvmlCard
+from bench.runner import CellRun, Listener, MeasuringProtocol
 from bench.several import run_sizes
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Placement
@@ -24,18 +24,18 @@ def played(events: list[Event], outcome: str, **fields: Any) -> list[CellRun]:
     """What ``run_sizes`` makes of a process that sends ``events``."""
 
     def runner(
-        job: Job, protocol: Protocol, card: NvmlCard | None, listener: Listener, deadline: float | None
+        job: Job, protocol: MeasuringProtocol, card: NvmlCard | None, listener: Listener, deadline: float | None
     ) -> CellRun:
         for event in events:
             listener(event)
-        trace = Trace()
+        trace = MeterTrace()
         for at, rss in ((1.0, 10.0), (2.0, 20.0), (6.0, 50.0)):
             trace.add(at, {"host_rss": rss})
         passes = [event for event in events if event["event"] == "pass"]
         return CellRun(job, protocol, outcome, passes=passes, pass_began=[one["at"] - 1 for one in passes], trace=trace,
                        loaded={"seconds": 3.0, "phases": [{"name": "load"}]}, **fields)  # fmt: skip
 
-    return run_sizes(JOB, Protocol(1, 0, sizes=(LARGE,)), runner=runner)
+    return run_sizes(JOB, MeasuringProtocol(1, 0, sizes=(LARGE,)), runner=runner)
 
 
 def test_each_size_has_its_own_peaks_passes_and_readings() -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 import torch
 
 from bench.engines.sensenova.streaming.device import HostAccelerator, MemoryState, accelerator
-from bench.engines.sensenova.streaming.ring import Place, RingPolicy, StreamedUnit, Unit, resident_count, spread
+from bench.engines.sensenova.streaming.ring import RingPolicy, StreamedUnit, TensorPlace, Unit, resident_count, spread
 from bench.engines.sensenova.streaming.upstream import may_stay
 from fitcheck.runtimes.sensenova.streaming import fast_limit, upstream
 
@@ -75,7 +75,7 @@ def ring(prefetch_mode: str, layers: int = 5) -> tuple[RingPolicy, dict[Unit, St
             host = torch.full((512,), index + (100 if branch == "generation" else 0), dtype=torch.uint8)
             parameter = torch.empty(8, dtype=torch.uint8)
             parameters.append(parameter)
-            units[(index, branch)] = StreamedUnit(host, [parameter], (Place(0, 8, torch.uint8, (8,)),))
+            units[(index, branch)] = StreamedUnit(host, [parameter], (TensorPlace(0, 8, torch.uint8, (8,)),))
     device = HostAccelerator(torch.device("cpu"))
     return RingPolicy(upstream(prefetch_mode, policy="ring"), device, units, layers, {}), units, parameters
 

@@ -12,8 +12,8 @@ import torch
 from lazy_card import LazyCard
 
 from bench.engines.sensenova.streaming.device import MemoryState
-from bench.engines.sensenova.streaming.policy import PrefixStore, StreamedLayer, StreamedTensor, Traffic
-from bench.engines.sensenova.streaming.ring import Place, RingPolicy, StreamedUnit, Unit
+from bench.engines.sensenova.streaming.policy import PrefixStore, StreamedLayer, StreamedTensor, StreamTraffic
+from bench.engines.sensenova.streaming.ring import RingPolicy, StreamedUnit, TensorPlace, Unit
 from bench.engines.sensenova.streaming.upstream import UpstreamPolicy
 from fitcheck.runtimes.sensenova.streaming import upstream
 
@@ -44,7 +44,7 @@ def ring_policy(card: LazyCard, mode: str) -> Policies:
             host = torch.full((512,), base + index, dtype=torch.uint8)
             parameters[(index, branch)] = torch.empty(8, dtype=torch.uint8)
             units[(index, branch)] = StreamedUnit(
-                host, [parameters[(index, branch)]], (Place(0, 8, torch.uint8, (8,)),)
+                host, [parameters[(index, branch)]], (TensorPlace(0, 8, torch.uint8, (8,)),)
             )
     return RingPolicy(upstream(mode, "pr241", "ring"), card, units, LAYERS, {}), parameters
 
@@ -162,7 +162,7 @@ def test_upstreams_fast_keeps_a_layer_until_the_card_is_full() -> None:
 
 def test_embedding_and_head_leave_after_the_card_has_used_them_and_are_counted() -> None:
     card = LazyCard("compute")
-    traffic = Traffic(card)
+    traffic = StreamTraffic(card)
     store = PrefixStore(card, traffic)
     store.all_out()
     assert card.synchronized == 0, "nothing to move, nothing to wait for"

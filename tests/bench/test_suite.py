@@ -17,13 +17,13 @@ from test_runner import ARGV
 
 from bench import preflight, suite
 from bench.job import Job, Request
+from bench.jobs import jobs_of
 from bench.lock import card_lock
 from bench.meters import NvmlCard
-from bench.plan import jobs_of
 from bench.predict import machine_seen, predict
-from bench.progress import Clock
-from bench.report import print_plan, print_table
-from bench.runner import CellRun, Listener, Protocol, Stopped, run_cell
+from bench.progress import TimeLeft
+from bench.results_table import print_plan, print_table
+from bench.runner import CellRun, Listener, MeasuringProtocol, Stopped, run_cell
 from bench.suite import Setting, Summary, run_suite
 from fitcheck.errors import InputError
 from fitcheck.records import store
@@ -35,7 +35,7 @@ CELLS = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("Q4_K_S",), mode=("full
 
 def fake_runner(
     cell: Job,
-    protocol: Protocol,
+    protocol: MeasuringProtocol,
     card: NvmlCard | None = None,
     listener: Listener = lambda event: None,
     deadline: float | None = None,
@@ -49,7 +49,7 @@ class Series:
         self.text = io.StringIO()
 
     def run(self, cells: tuple[Job, ...] = CELLS, runner: Any = fake_runner, **options: Any) -> Summary:
-        setting = Setting(self.out, Protocol(repeats=1, warmup=0, hang_seconds=20), ram=64 * GIB, **options)
+        setting = Setting(self.out, MeasuringProtocol(repeats=1, warmup=0, hang_seconds=20), ram=64 * GIB, **options)
         return run_suite(cells, setting, Console(file=self.text, width=200), runner=runner)
 
 
@@ -188,7 +188,7 @@ def test_too_little_system_memory_is_refused_before_anything_is_pinned(
     real = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=16 * GIB))
     heavy = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low",)))
-    setting = Setting(None, Protocol(), ram=None)
+    setting = Setting(None, MeasuringProtocol(), ram=None)
     with pytest.raises(
         InputError,
         match=r"16\.0 GiB of system memory are available and this needs \d\d\.\d GiB, \d\d\.\d GiB of it pinned",
@@ -198,7 +198,7 @@ def test_too_little_system_memory_is_refused_before_anything_is_pinned(
 
 def test_a_cell_alone_is_refused_in_one_sentence_and_leaves_no_folder(bench: Series) -> None:
     (heavy,) = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low",)))
-    setting = Setting(None, Protocol(), ram=16 * GIB)
+    setting = Setting(None, MeasuringProtocol(), ram=16 * GIB)
     with pytest.raises(InputError) as caught:
         run_suite([heavy], setting, Console(file=bench.text), runner=fake_runner)
     assert str(caught.value).startswith("16.0 GiB of system memory are available and this needs ")
@@ -209,7 +209,7 @@ def test_a_cell_alone_is_refused_in_one_sentence_and_leaves_no_folder(bench: Ser
 @pytest.mark.parametrize("why", ["cap", "lock", "no card"])
 def test_a_refusal_leaves_no_empty_folder(why: str, bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.out is not None
-    setting = Setting(bench.out, Protocol(cap=90 * GIB if why == "cap" else None))
+    setting = Setting(bench.out, MeasuringProtocol(cap=90 * GIB if why == "cap" else None))
     if why == "no card":
         monkeypatch.setattr(NvmlCard, "open", lambda selector: None)
         monkeypatch.setattr(preflight, "Path", lambda path: Path("/nonexistent"))
@@ -221,7 +221,7 @@ def test_a_refusal_leaves_no_empty_folder(why: str, bench: Series, monkeypatch: 
 
 def test_cells_that_are_all_refused_say_each_why_and_end_in_one_sentence(bench: Series) -> None:
     heavy = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low", "balanced")))
-    setting = Setting(None, Protocol(), ram=16 * GIB)
+    setting = Setting(None, MeasuringProtocol(), ram=16 * GIB)
     with pytest.raises(InputError, match=r"no cell could run; BF16 low/upstream .*: 16\.0 GiB of system memory"):
         run_suite(heavy, setting, Console(file=bench.text, width=200), runner=fake_runner)
     assert "[2/2] BF16 balanced/upstream t2i 2048×2048 8 steps cfg 1: refused; 16.0 GiB" in bench.text.getvalue()
@@ -265,7 +265,7 @@ def test_the_plan_shows_needs_without_running() -> None:
 
 
 def test_time_left_comes_from_what_was_seen() -> None:
-    clock = Clock(cells=3, passes=4)
+    clock = TimeLeft(cells=3, passes=4)
     clock.begin(100)
     assert clock.left(105) is None
     clock.take({"event": "loaded", "at": 110})
@@ -278,7 +278,7 @@ def test_time_left_comes_from_what_was_seen() -> None:
 
 
 def test_refused_cells_are_no_time_and_none_is_left_for_them() -> None:
-    clock = Clock(cells=4, passes=1)
+    clock = TimeLeft(cells=4, passes=1)
     clock.skip()
     clock.begin(1000)
     clock.finish(1040)
@@ -289,16 +289,16 @@ def test_refused_cells_are_no_time_and_none_is_left_for_them() -> None:
 
 
 def test_a_refused_cell_counts_as_done_and_not_as_timed(bench: Series, monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks: list[Clock] = []
-    real = Clock.__init__
+    clocks: list[TimeLeft] = []
+    real = TimeLeft.__init__
 
-    def noted(clock: Clock, *arguments: Any) -> None:
+    def noted(clock: TimeLeft, *arguments: Any) -> None:
         real(clock, *arguments)
         clocks.append(clock)
 
-    monkeypatch.setattr(Clock, "__init__", noted)
+    monkeypatch.setattr(TimeLeft, "__init__", noted)
     heavy = jobs_of(Request.of("sensenova-u1-8b-mot", tiers=("BF16",), mode=("low", "full"), steps=2))
-    setting = Setting(None, Protocol(repeats=1, warmup=0), ram=16 * GIB)
+    setting = Setting(None, MeasuringProtocol(repeats=1, warmup=0), ram=16 * GIB)
     summary = run_suite(heavy, setting, Console(file=bench.text, width=200), runner=fake_runner)
     assert "[1/2] BF16 low/upstream" in bench.text.getvalue()
     assert "[2/2] BF16 full" in bench.text.getvalue()

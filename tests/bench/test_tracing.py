@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 import torch
 
-from bench.tracing.fitting import Fit, Inexact
+from bench.tracing.fitting import Inexact, PolynomialFit
 from bench.tracing.packing import Loop, Unpackable, pack
 from bench.tracing.recorder import Recorder, Recording
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Event, Trace
@@ -91,7 +91,7 @@ def test_a_convolution_needs_its_input_weight_and_output_again() -> None:
 
 def test_polynomials_are_exact_or_refused() -> None:
     points = [{"n": n, "t": t} for n, t in ((1, 2), (2, 3), (5, 1), (7, 7), (4, 9))]
-    fit = Fit(("n", "t"), [(0, 0), (1, 0), (0, 1), (1, 1)], points)
+    fit = PolynomialFit(("n", "t"), [(0, 0), (1, 0), (0, 1), (1, 1)], points)
     assert fit.checks == 1
     row = fit.packed([3 + 2 * p["n"] + p["n"] * p["t"] for p in points])
     assert row == (1, 0, 3, 1, 2, 3, 1)

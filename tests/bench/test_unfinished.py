@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from bench.engines.llamacpp.log import PrintedBuffer, parse_log
-from bench.engines.llamacpp.run import _buffers
+from bench.engines.llamacpp.measuring import _buffers
 from bench.external import run_external
 from bench.unfinished import FOLDER, Draft, kept_raw, recover
 from fitcheck.errors import InputError

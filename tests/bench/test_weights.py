@@ -18,7 +18,7 @@ from bench.engines.sensenova.scaled_down import tensor_table_of
 from bench.engines.sensenova.weight_sources import SYNTHETIC_BLOCKS, SyntheticSource, runtime_bytes
 from bench.job import Job
 from fitcheck.errors import InputError
-from fitcheck.memory.blocks import pinned_block
+from fitcheck.memory.allocator_blocks import pinned_block
 from fitcheck.models.tensors import Tensor
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.streaming import placement_of, upstream

@@ -9,7 +9,7 @@ import pytest
 from bench.engines.sensenova.scaled_down import tensor_table_of
 from bench.engines.sensenova.weights_file import table_of, tier_of_file
 from bench.job import Job, Request
-from bench.plan import jobs_of
+from bench.jobs import jobs_of
 from bench.predict import machine_seen, predict
 from fitcheck.errors import InputError
 from fitcheck.models import catalog

@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 import torch
 
 from bench.engines.sensenova.attention import Cache, RotaryEmbedding, causal_block_mask, eager, grouped_sdpa, torch_sdpa
-from bench.engines.sensenova.denoising import Sampler
+from bench.engines.sensenova.denoising import GuidedSampler
 from bench.engines.sensenova.inputs import Prefix, prefixes
-from bench.engines.sensenova.model import SenseNova
+from bench.engines.sensenova.network import SenseNovaNetwork
 from bench.engines.sensenova.vision import patchify, unpatchify
 from bench.trace import StorageTracker
 from fitcheck.models import catalog
@@ -137,15 +137,15 @@ def test_guidance_combines_the_branches_that_each_task_runs(
     values = {"image condition": 6.0, "unconditional": 3.0}
     ran: list[str] = []
 
-    def predict(sampler: Sampler, branch: str, t: torch.Tensor) -> torch.Tensor:
+    def predict(sampler: GuidedSampler, branch: str, t: torch.Tensor) -> torch.Tensor:
         ran.append(branch)
         return torch.tensor(values[branch])
 
-    monkeypatch.setattr(Sampler, "_predict", predict)
+    monkeypatch.setattr(GuidedSampler, "_predict", predict)
     with torch.device("meta"):
-        model = SenseNova(ARCH, lambda features, outputs: torch.nn.Identity())
+        model = SenseNovaNetwork(ARCH, lambda features, outputs: torch.nn.Identity())
     workload = Workload(task, 64, 64, cfg=cfg, image_cfg=image_cfg)
-    sampler = Sampler(model, workload, None, torch.device("cpu"))
+    sampler = GuidedSampler(model, workload, None, torch.device("cpu"))
     sampler.condition = torch.tensor(7.0)
     named: dict[str, Any] = {name: name for name in ("condition", *values)}
     assert float(sampler._guided(named, torch.tensor(0.0))) == velocity

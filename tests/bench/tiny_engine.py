@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from bench.engines.sensenova.engine import PictureEngine
 from bench.job import Job
-from bench.reports import LoadReport, PassReport
+from bench.told import LoadReport, PassReport
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.streaming import Streaming, placement_of
 

@@ -312,7 +312,7 @@ def test_a_language_model_is_not_benched_without_llama_cpp(
     run: Run, smollm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("bench.engines.llamacpp.run.find_spec", lambda name: None)
+    monkeypatch.setattr("bench.engines.llamacpp.measuring.find_spec", lambda name: None)
     done = run("bench", "run", smollm2)
     assert (done.code, done.out) == (2, b"")
     assert "llama" in done.err

@@ -18,7 +18,7 @@ from nvml_fake import FakeCard, FakeNvml, NVMLError_LibraryNotFound, broken, h10
 from fitcheck.cli import gpu
 from fitcheck.hardware import detect
 from fitcheck.hardware.detect import FoundGpu, Survey, VendorReport, nvidia
-from fitcheck.hardware.detect.host import FoundHost
+from fitcheck.hardware.detect.system_memory import FoundHost
 from fitcheck.units import GIB, MIB
 
 HOST = FoundHost(ram_total=32 * GIB, ram_available=24 * GIB, disk_free=500 * 10**9, operating_system="Linux (test)")

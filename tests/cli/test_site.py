@@ -14,7 +14,7 @@ from fitcheck.cli.site import register
 from fitcheck.errors import InputError
 from fitcheck.pages import build as builder
 from fitcheck.pages import single
-from fitcheck.pages.inputs import gather
+from fitcheck.pages.site_inputs import gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
 from tests.pages.records import link, passed

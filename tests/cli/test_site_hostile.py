@@ -16,8 +16,8 @@ import pytest
 from fitcheck.errors import InputError
 from fitcheck.pages import build as builder
 from fitcheck.pages.checking import check
-from fitcheck.pages.inputs import Inputs, gather
 from fitcheck.pages.serve import server_for
+from fitcheck.pages.site_inputs import Inputs, gather
 
 
 def files(root: Path) -> dict[str, bytes]:

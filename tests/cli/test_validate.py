@@ -56,7 +56,7 @@ def test_what_does_not_exist_is_exit_code_2(run: Run) -> None:
 def test_what_the_estimator_did_not_expect_is_flagged(run: Run, record: Path, tmp_path: Path) -> None:
     """The sample's memory and time are made up: with a tier that the catalog knows, both are doubted, not refused."""
     from fitcheck.records import schema
-    from fitcheck.records.evidence import build
+    from fitcheck.records.run_index import build
     from fitcheck.runtimes.sensenova.runtime import RUNTIME
 
     made_up = store.read(record)

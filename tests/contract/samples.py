@@ -8,7 +8,7 @@ from typing import Any
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.models import catalog
-from fitcheck.models.families.language.known import known_language_model
+from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.families.unknown import UnknownArchitecture
 from fitcheck.models.model import Model, Tier

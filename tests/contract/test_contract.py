@@ -16,8 +16,8 @@ from fitcheck.errors import OptionError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Link, machine_for
 from fitcheck.memory.weighing import Verdict
-from fitcheck.records.evidence import Index
 from fitcheck.records.run import CellKey, Run
+from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import declared, read

@@ -15,11 +15,11 @@ import fitcheck
 from bench.assemble import record_of
 from bench.engines import registry as drivers
 from bench.job import Job, Request
-from bench.runner import Protocol, run_cell
+from bench.runner import MeasuringProtocol, run_cell
 from fitcheck.cli.main import application
 from fitcheck.cli.options import runtime_options
 from fitcheck.records import store
-from fitcheck.records.evidence import build
+from fitcheck.records.run_index import build
 from fitcheck.runtimes import registry
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
@@ -81,7 +81,7 @@ def test_a_bench_record_of_it_becomes_evidence(tmp_path: Path) -> None:
         if job.placement.mode == toy.STREAMED
     ]
     assert Job.from_json(job.to_json()) == job
-    done = run_cell(job, Protocol(repeats=2, warmup=0), argv=[sys.executable, "-c", CHILD])
+    done = run_cell(job, MeasuringProtocol(repeats=2, warmup=0), argv=[sys.executable, "-c", CHILD])
     assert (done.outcome, len(done.passes)) == ("ok", 2)
     record = store.seal(record_of(done, None))
     path = store.write(tmp_path, record)

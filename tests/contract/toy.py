@@ -16,7 +16,7 @@ from typing import ClassVar
 from bench.engines.base import Driver
 from bench.engines.registry import register as register_driver
 from bench.job import Job
-from bench.reports import LoadReport, Observer, PassReport
+from bench.told import LoadReport, Observer, PassReport
 from fitcheck.errors import ModelError
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, peak

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
+from fitcheck.hardware.card_names import parse
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card, match_detected
-from fitcheck.hardware.names import parse
 from fitcheck.units import GIB, MIB
 
 EXACT = {

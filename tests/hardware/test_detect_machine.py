@@ -15,8 +15,8 @@ from nvml_fake import FakeCard, FakeNvml, NVMLError_LibraryNotFound, broken, h10
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.detect import FoundGpu, Survey, VendorReport, capture, detect, nvidia, survey
-from fitcheck.hardware.detect.assemble import capture_of, machine_from
-from fitcheck.hardware.detect.host import FoundHost
+from fitcheck.hardware.detect.detected_machine import capture_of, machine_from
+from fitcheck.hardware.detect.system_memory import FoundHost
 from fitcheck.hardware.machine import Machine
 from fitcheck.units import GIB, MIB
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fitcheck.hardware.detect import amd, apple, host, intel, pci
+from fitcheck.hardware.detect import amd, apple, intel, pci, system_memory
 from fitcheck.units import GIB, MIB
 
 
@@ -250,7 +250,7 @@ def memory(total: int, available: int) -> Any:
 
 
 def test_a_host_without_limits(tmp_path: Path) -> None:
-    found = host.find(tmp_path, tmp_path, memory(32 * GIB, 20 * GIB))
+    found = system_memory.find(tmp_path, tmp_path, memory(32 * GIB, 20 * GIB))
     assert (found.ram_total, found.ram_available) == (32 * GIB, 20 * GIB)
     assert found.disk_free is not None
     assert found.disk_free > 0
@@ -262,7 +262,7 @@ def test_a_container_with_cgroup_version_2(tmp_path: Path) -> None:
     write(tmp_path / "proc" / "self", cgroup="0::/")
     group = write(tmp_path / "sys" / "fs" / "cgroup", **{"memory.max": 8 * GIB, "memory.current": 3 * GIB})
     write(group, **{"memory.stat": f"anon {2 * GIB}\ninactive_file {GIB}\nactive_file 4096"})
-    found = host.find(tmp_path, tmp_path, memory(64 * GIB, 60 * GIB))
+    found = system_memory.find(tmp_path, tmp_path, memory(64 * GIB, 60 * GIB))
     # a cached file counts as used but is given up at need
     assert (found.ram_total, found.ram_available) == (8 * GIB, 6 * GIB)
     assert found.notes == ("This process may use 8.0 GiB of the machine's memory (cgroup limit).",)
@@ -274,7 +274,7 @@ def test_the_tightest_of_nested_groups_counts(tmp_path: Path) -> None:
     root = tmp_path / "sys" / "fs" / "cgroup"
     for folder, limit, used in ((root / "user.slice", 4 * GIB, 3 * GIB), (root / "user.slice" / "job", "max", GIB)):
         write(folder, **{"memory.max": limit, "memory.current": used, "memory.stat": "inactive_file 0"})
-    found = host.find(tmp_path, tmp_path, memory(64 * GIB, 60 * GIB))
+    found = system_memory.find(tmp_path, tmp_path, memory(64 * GIB, 60 * GIB))
     assert (found.ram_total, found.ram_available) == (4 * GIB, GIB)
 
 
@@ -285,7 +285,7 @@ def test_a_container_with_cgroup_version_1(tmp_path: Path) -> None:
     write(group, **unlimited, **{"memory.stat": "total_inactive_file 0"})
     write(group / "docker" / "abc", **{"memory.limit_in_bytes": 16 * GIB, "memory.usage_in_bytes": 2 * GIB})
     write(group / "docker" / "abc", **{"memory.stat": f"inactive_file 5\ntotal_inactive_file {GIB}"})
-    found = host.find(tmp_path, tmp_path, memory(64 * GIB, 10 * GIB))
+    found = system_memory.find(tmp_path, tmp_path, memory(64 * GIB, 10 * GIB))
     assert found.ram_total == 16 * GIB
     # the machine itself has less free than the group would allow
     assert found.ram_available == 10 * GIB
@@ -296,12 +296,12 @@ def test_a_group_without_a_limit_limits_nothing(tmp_path: Path, limit: str) -> N
     write(tmp_path / "proc" / "self", cgroup="0::/")
     files = {"memory.max": limit, "memory.current": GIB, "memory.stat": "inactive_file 0"}
     write(tmp_path / "sys" / "fs" / "cgroup", **files)
-    found = host.find(tmp_path, tmp_path, memory(64 * GIB, 60 * GIB))
+    found = system_memory.find(tmp_path, tmp_path, memory(64 * GIB, 60 * GIB))
     assert (found.ram_total, found.ram_available, found.notes) == (64 * GIB, 60 * GIB, ())
 
 
 def test_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
-    found = host.find(tmp_path / "models" / "not yet", tmp_path, memory(1, 1))
+    found = system_memory.find(tmp_path / "models" / "not yet", tmp_path, memory(1, 1))
     assert found.disk_free is not None
     assert found.disk_free > 0
 
@@ -310,6 +310,6 @@ def test_memory_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
     def fails() -> Any:
         raise OSError
 
-    found = host.find(tmp_path, tmp_path, fails)
+    found = system_memory.find(tmp_path, tmp_path, fails)
     assert (found.ram_total, found.ram_available) == (None, None)
     assert found.readings["ram_total"].failure == "OSError"

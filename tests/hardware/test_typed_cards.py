@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fitcheck.errors import CardError, InputError
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.hardware.budget import budget
+from fitcheck.hardware.card_names import alternatives
 from fitcheck.hardware.catalog import all_cards, find_card, match_detected
-from fitcheck.hardware.names import alternatives
 from fitcheck.hardware.typed import typed_card
 from fitcheck.units import GIB, MIB
 

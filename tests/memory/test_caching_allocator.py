@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitcheck.memory.blocks import device_block
+from fitcheck.memory.allocator_blocks import device_block
 from fitcheck.memory.caching_allocator import CachedBlock, CachingAllocator, OutOfMemory
 from fitcheck.memory.storage import ReplayedCard
 

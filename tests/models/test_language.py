@@ -8,7 +8,7 @@ import pytest
 
 from fitcheck.errors import InputError
 from fitcheck.models.families.language.config import architecture_from_config
-from fitcheck.models.families.language.known import known_language_model, known_language_models
+from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table, tier_name
 from fitcheck.models.families.language.tables import tensor_shapes

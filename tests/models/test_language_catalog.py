@@ -9,7 +9,7 @@ import pytest
 
 from fitcheck.models.families.language.catalog import _model, language_model, model_of, tier_names
 from fitcheck.models.families.language.kinds import kind_of_architecture
-from fitcheck.models.families.language.known import known_language_model, known_language_models, language_entry
+from fitcheck.models.families.language.known_models import known_language_model, known_language_models, language_entry
 from fitcheck.models.families.language.mixture import mixture_sizes, mixture_table, usual_imatrix
 from fitcheck.models.families.language.tables import tensor_shapes
 from fitcheck.models.workload import Task

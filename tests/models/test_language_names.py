@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fitcheck.errors import InputError
-from fitcheck.models.families.language.known import known_language_models, language_entry
+from fitcheck.models.families.language.known_models import known_language_models, language_entry
 from fitcheck.models.families.language.names import find_language_model
 
 

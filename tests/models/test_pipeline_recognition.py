@@ -17,7 +17,7 @@ from standin_hub import Blob, StandInHub
 from fitcheck.errors import FileError, InputError, ModelError
 from fitcheck.models.candidates import Candidate, WeightSet
 from fitcheck.models.families.base import ReadTier
-from fitcheck.models.families.pipeline import catalog, single
+from fitcheck.models.families.pipeline import catalog, single_file
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.find import Identified, find_model, identify
 from fitcheck.models.gguf import read_gguf
@@ -281,7 +281,7 @@ def test_a_language_model_is_no_denoiser(tmp_path: Path) -> None:
     rows = [("token_embd.weight", (131072, 4096), "Q8_0"), ("blk.0.attn_q.weight", (4096, 4096), "Q8_0")]
     path = gguf([pair("general.architecture", STRING, "llama")], rows).write(tmp_path / "flux.1-dev-Q8_0.gguf")
     read = ReadTier(Candidate("Q8_0", "gguf", (WeightSet((path.name,)),), None), read_gguf(path), tier_at(path))
-    assert single.pipelines_of(read) == []
+    assert single_file.pipelines_of(read) == []
 
 
 def tier_at(path: Path) -> Tier:

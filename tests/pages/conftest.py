@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from fitcheck.pages import build, single
-from fitcheck.pages.inputs import gather
 from fitcheck.pages.serve import server_for
-from fitcheck.records import evidence, store
-from fitcheck.records.evidence import Index
+from fitcheck.pages.site_inputs import gather
+from fitcheck.records import run_index, store
+from fitcheck.records.run_index import Index
 from fitcheck.verdict.usual_machine import ask
 
 from .records import hostile, link, passed
@@ -83,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     single.write(asked.report(), out / "alone.html", asked.command())
     with server_for(out) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Site(out, f"http://127.0.0.1:{server.server_address[1]}/", evidence.build(records))
+        yield Site(out, f"http://127.0.0.1:{server.server_address[1]}/", run_index.build(records))
         server.shutdown()
 
 

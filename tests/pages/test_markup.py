@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fitcheck.hardware.catalog import all_cards
-from fitcheck.pages import entry
+from fitcheck.pages import entry as card_index
 
 from .conftest import KINDS, Site
 from .records import ATTACK
@@ -149,7 +149,7 @@ def test_pages_are_light(site: Site) -> None:
 
 
 def test_the_index_of_cards_is_small_and_knows_every_card(site: Site) -> None:
-    content = (site.root / entry.PATH).read_bytes()
+    content = (site.root / card_index.PATH).read_bytes()
     assert len(gzip.compress(content)) <= 250_000
     cards = json.loads(content)["cards"]
     assert {slug for _, slug, _, _ in cards} == {card.slug for card in all_cards()}

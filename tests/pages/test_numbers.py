@@ -20,7 +20,7 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.pages import view, words
 from fitcheck.pages.document import card_facts
 from fitcheck.pages.formats import raw, resolve, write
-from fitcheck.records import evidence, store
+from fitcheck.records import run_index, store
 from fitcheck.units import GIB
 from fitcheck.verdict.usual_memory import usual_ram
 
@@ -35,7 +35,7 @@ FIGURE = re.compile(r"\d(?:[\d.,]*)\s?(?:GiB|GB|TFLOP/s|GB/s|TB/s|s|min|h)\b")
 @pytest.fixture(autouse=True)
 def same_records(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command line knows the records that the site was built with, as an installation with them packed would."""
-    monkeypatch.setattr(evidence, "accepted", lambda: site.index)
+    monkeypatch.setattr(run_index, "accepted", lambda: site.index)
     monkeypatch.setenv("FITCHECK_RECORDS", str(tmp_path))
 
 

@@ -65,7 +65,7 @@ def samples(*totals: float) -> tuple[schema.Sample, ...]:
 def make_pass(**changes: Any) -> schema.PassRecord:
     values: dict[str, Any] = common() | {
         "model": model(),
-        "runtime": schema.Runtime(name="sensenova", revision="pr243", mode="low", policy="upstream", prefetch=0),
+        "runtime": schema.RuntimeUsed(name="sensenova", revision="pr243", mode="low", policy="upstream", prefetch=0),
         "workload": schema.WorkloadSizes.of(Workload(Task.T2I)),
         "card": card(),
         "protocol": protocol(),
@@ -108,7 +108,7 @@ def make_link(**changes: Any) -> schema.LinkRecord:
 def make_llm(**changes: Any) -> schema.LlmRecord:
     values: dict[str, Any] = common() | {
         "model": model(slug="smollm2-135m-instruct", tier="Q4_1", repository=None),
-        "runtime": schema.Runtime(name="llama.cpp", commit="0c1e570"),
+        "runtime": schema.RuntimeUsed(name="llama.cpp", commit="0c1e570"),
         "card": card(),
         "protocol": protocol(name="llama-bench", version=0),
         "settings": schema.LlmSettings(backend="CUDA", gpu_layers=99, type_k="f16", type_v="f16"),
@@ -121,7 +121,7 @@ def make_llm(**changes: Any) -> schema.LlmRecord:
 
 def make_external(**changes: Any) -> schema.ExternalRecord:
     values: dict[str, Any] = common() | {
-        "runtime": schema.Runtime(name="comfyui", version="0.3.60"),
+        "runtime": schema.RuntimeUsed(name="comfyui", version="0.3.60"),
         "card": card(),
         "protocol": protocol(),
         "samples": samples(30.5, 31.25, 30.75),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from record_samples import NOW, card, document, make_pass, protocol, resealed
 
 from fitcheck.errors import InputError
-from fitcheck.records import bounds, evidence, schema, store
+from fitcheck.records import bounds, run_index, schema, store
 from fitcheck.records.bounded import MAX_DEPTH, walk
 from fitcheck.records.findings import Finding, Rank
 from fitcheck.records.validate import accepted, check_record, publishable, validate
@@ -164,8 +164,8 @@ def test_any_value_in_an_own_record_is_passed_over_or_sound(name: str, value: An
         values[name][keys[pick % len(keys)]] = value
     else:
         values[name] = value
-    index = evidence.build([values])
-    assert evidence.Index() + index + index == evidence.Index() + index
+    index = run_index.build([values])
+    assert run_index.Index() + index + index == run_index.Index() + index
     for row in index.rows:
         assert hash(row.id) is not None
         assert all(v is None or (isinstance(v, int | float) and 0 <= v < 2**60) for v in (row.allocated, row.seconds))

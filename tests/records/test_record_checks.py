@@ -22,7 +22,7 @@ from record_samples import (
 
 from fitcheck.records import checks, schema, store
 from fitcheck.records.findings import Finding, Rank, flag
-from fitcheck.records.validate import Report, check_record, validate
+from fitcheck.records.validate import ValidationReport, check_record, validate
 from fitcheck.units import GIB, MIB
 
 MEMORY = make_pass().memory
@@ -124,7 +124,7 @@ REJECTED: dict[str, tuple[str, Any]] = {
 }
 
 FLAGGED: dict[str, tuple[str, Any]] = {
-    "an unknown runtime": ("unknown-runtime", lambda: make_pass(runtime=schema.Runtime(name="my-fork"))),
+    "an unknown runtime": ("unknown-runtime", lambda: make_pass(runtime=schema.RuntimeUsed(name="my-fork"))),
     "an unknown model": ("unknown-model", lambda: make_pass(model=model(slug="my-model"))),
     "an unknown card": ("unknown-card", lambda: make_pass(card=card(slug="voodoo-2"))),
     "an unknown storage type": ("unknown-type", lambda: make_pass(model=model(quant_bytes={"Q9_X": 1}))),
@@ -258,13 +258,13 @@ def test_link_limit_is_lanes_times_rate() -> None:
     assert checks.link_limit(None) is None
 
 
-def stored(root: Path, *records: Any) -> Report:
+def stored(root: Path, *records: Any) -> ValidationReport:
     for record in records:
         store.write(root, record)
     return validate([root], NOW)
 
 
-def codes(report: Report) -> list[str]:
+def codes(report: ValidationReport) -> list[str]:
     return sorted(problem.finding.code for problem in report.problems)
 
 

@@ -15,21 +15,21 @@ import pytest
 from record_samples import NOW, card, document, make_link, make_llm, make_pass, model, protocol, samples
 
 from fitcheck.models.workload import Task, Workload
-from fitcheck.records import evidence, schema, store
-from fitcheck.records.evidence import Index
+from fitcheck.records import run_index, schema, store
 from fitcheck.records.run import CellKey
+from fitcheck.records.run_index import Index
 from fitcheck.units import GIB
 
 REPOSITORY = Path(__file__).parents[2]
 KEY = CellKey.of("sensenova-u1-8b-mot", "Q4_K_M", Workload(Task.T2I), "sensenova", "pr243", "upstream", "low")
 CAP = schema.Cap(bytes=8 * GIB, enforced_by="allocator-fraction")
-OTHER_MODE = schema.Runtime(name="sensenova", revision="pr243", mode="full", policy="upstream", prefetch=0)
+OTHER_MODE = schema.RuntimeUsed(name="sensenova", revision="pr243", mode="full", policy="upstream", prefetch=0)
 
 Direction = Literal["host-to-device", "device-to-host"]
 
 
 def index(*records: object) -> Index:
-    return evidence.build(document(record) for record in records)
+    return run_index.build(document(record) for record in records)
 
 
 def test_a_pass_in_short_says_which_cell_and_what_came_of_it() -> None:
@@ -120,7 +120,7 @@ def test_the_index_of_a_card_holds_its_records_alone() -> None:
 def test_settings_of_another_kind_are_passed_over(value: object) -> None:
     damaged = document(make_llm())
     damaged["settings"]["threads"] = value
-    assert evidence.build([damaged]).rows == ()
+    assert run_index.build([damaged]).rows == ()
 
 
 def copy(size: int, rate: float, *, pinned: bool = True, direction: Direction = "host-to-device") -> schema.CopyRate:
@@ -151,7 +151,7 @@ def test_link_rates_are_kept_by_block_size() -> None:
 def test_blocks_that_cannot_be_are_left_out(size: int) -> None:
     damaged = document(make_link(copies=COPIES))
     damaged["copies"][0]["bytes"] = size
-    (link,) = evidence.build([damaged]).links
+    (link,) = run_index.build([damaged]).links
     assert link.pinned == ((GIB >> 10, 20e9),)
 
 
@@ -159,7 +159,7 @@ def test_blocks_that_cannot_be_are_left_out(size: int) -> None:
 def test_rates_that_cannot_be_are_left_out(rate: float) -> None:
     damaged = document(make_link(copies=COPIES))
     damaged["copies"][0]["bytes_per_second"] = rate
-    (link,) = evidence.build([damaged]).links
+    (link,) = run_index.build([damaged]).links
     assert link.pinned == ((GIB >> 10, 20e9),)
 
 
@@ -174,7 +174,7 @@ def test_rates_that_cannot_be_are_left_out(rate: float) -> None:
 def test_a_link_record_of_anything_but_numbers_is_passed_over(name: str, value: object) -> None:
     damaged = document(make_link(copies=COPIES))
     damaged["copies"][0][name] = value
-    assert evidence.build([damaged]).links == ()
+    assert run_index.build([damaged]).links == ()
 
 
 def test_the_index_survives_packing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -182,16 +182,16 @@ def test_the_index_survives_packing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     built = index(make_pass(), make_link(copies=COPIES), make_llm(), make_pass(workload=editing), make_pass(card=None))
     assert (len(built.rows), len(built.links)) == (3, 1)
     file = tmp_path / "results.json"
-    file.write_bytes(evidence.pack(built))
-    monkeypatch.setattr(evidence, "INDEX", file)
-    evidence.accepted.cache_clear()
+    file.write_bytes(run_index.pack(built))
+    monkeypatch.setattr(run_index, "INDEX", file)
+    run_index.accepted.cache_clear()
     try:
-        assert set(evidence.accepted().rows) == set(built.rows)
-        assert evidence.accepted().links == built.links
+        assert set(run_index.accepted().rows) == set(built.rows)
+        assert run_index.accepted().links == built.links
     finally:
-        evidence.accepted.cache_clear()
+        run_index.accepted.cache_clear()
     reordered = Index(built.rows[::-1], built.links)
-    assert evidence.pack(reordered) == evidence.pack(built)
+    assert run_index.pack(reordered) == run_index.pack(built)
     assert len((built + built).rows) == 3
 
 
@@ -202,7 +202,7 @@ def test_the_packed_index_is_that_of_results() -> None:
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert evidence.INDEX.read_bytes() == script.packed(REPOSITORY / "results")
+    assert run_index.INDEX.read_bytes() == script.packed(REPOSITORY / "results")
 
 
 def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,10 +218,10 @@ def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, mon
     ):
         (path.parent / name).write_bytes(content)
     (path.parent / "g.json").symlink_to(tmp_path / "nowhere")
-    assert [(row.id, row.own) for row in evidence.local("rtx-4070", tmp_path).rows] == [(path.stem, True)]
-    assert evidence.local("rtx-9999", tmp_path) == Index()
+    assert [(row.id, row.own) for row in run_index.local("rtx-4070", tmp_path).rows] == [(path.stem, True)]
+    assert run_index.local("rtx-9999", tmp_path) == Index()
     monkeypatch.setenv("FITCHECK_RECORDS", str(tmp_path))
-    assert [row.cell for row in evidence.local("rtx-4070").rows] == [KEY]
+    assert [row.cell for row in run_index.local("rtx-4070").rows] == [KEY]
 
 
 def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
@@ -233,11 +233,11 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         "import json, sys, time\n"
         "from pathlib import Path\n"
         "from fitcheck.models.workload import Task, Workload\n"
-        "from fitcheck.records import evidence\n"
+        "from fitcheck.records import run_index\n"
         "start = time.process_time()\n"
-        f"index = evidence.accepted() + evidence.local('rtx-4070', Path({str(tmp_path)!r}))\n"
+        f"index = run_index.accepted() + run_index.local('rtx-4070', Path({str(tmp_path)!r}))\n"
         "names = ('sensenova', 'pr243', 'upstream', 'low')\n"
-        "key = evidence.CellKey.of('sensenova-u1-8b-mot', 'Q4_K_M', Workload(Task.T2I), *names)\n"
+        "key = run_index.CellKey.of('sensenova-u1-8b-mot', 'Q4_K_M', Workload(Task.T2I), *names)\n"
         "found = [row for row in index.of('rtx-4070').rows if row.cell == key]\n"
         "seconds = time.process_time() - start\n"
         f"texts = [path.read_bytes() for path in Path({str(tmp_path)!r}).glob('*/*/*.json')]\n"

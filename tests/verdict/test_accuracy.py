@@ -8,12 +8,12 @@ from statistics import median
 
 import pytest
 
-from fitcheck.records.evidence import build
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import build
 from fitcheck.records.schema import PassRecord
 from fitcheck.records.validate import publishable
 from fitcheck.runtimes.base import Ask
-from fitcheck.runtimes.sensenova.passes import passes_of
+from fitcheck.runtimes.sensenova.pass_work import passes_of
 from fitcheck.runtimes.sensenova.published import published_rows as measured_rows
 from fitcheck.runtimes.sensenova.runtime import architecture_of
 from fitcheck.runtimes.sensenova.streaming import streaming_of

@@ -13,14 +13,14 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
-from fitcheck.records.evidence import Index, LinkRow, accepted
 from fitcheck.records.run import CellKey, Run, TokenTest
+from fitcheck.records.run_index import Index, LinkRow, accepted
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
 from fitcheck.verdict.evidence import ask_of
-from fitcheck.verdict.known import calibration_of, concerning, known_of
+from fitcheck.verdict.known_records import calibration_of, concerning, known_of
 from fitcheck.verdict.left_out import left_out, worth
 from fitcheck.verdict.report import Cell, Report
 

@@ -10,12 +10,12 @@ import torch
 from accelerate import init_empty_weights
 from torch import nn
 
-from bench.engines.diffusers.recipes import Part, Recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 
 Fill = Callable[[str, torch.Tensor, torch.dtype], torch.Tensor]
 
 
-def empty_module(part: Part) -> nn.Module:
+def empty_module(part: ComponentRecipe) -> nn.Module:
     """The component's class with its configuration, parameters on the meta device, buffers real.
 
     Raises InputError for a class that the installed library lacks.
@@ -42,14 +42,16 @@ def _nested(cls: Any, config: Any) -> dict[str, Any]:
     return {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
 
 
-def dtype_of(part: Part, module: nn.Module, name: str) -> torch.dtype:
+def dtype_of(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype:
     """What a parameter is loaded in: the component's dtype, except for what its class keeps in fp32."""
     kept = getattr(module, "_keep_in_fp32_modules", None) or () if part.library == "diffusers" else ()
     words = name.split(".")
     return torch.float32 if any(word in words for word in kept) else getattr(torch, part.dtype)
 
 
-def parameters_of(part: Part, module: nn.Module) -> Iterator[tuple[nn.Module, str, str, torch.Tensor, torch.dtype]]:
+def parameters_of(
+    part: ComponentRecipe, module: nn.Module
+) -> Iterator[tuple[nn.Module, str, str, torch.Tensor, torch.dtype]]:
     """(owner, leaf name, full name, parameter, dtype), tied ones once."""
     seen: set[int] = set()
     for path, owner in module.named_modules():
@@ -60,7 +62,7 @@ def parameters_of(part: Part, module: nn.Module) -> Iterator[tuple[nn.Module, st
                 yield owner, leaf, name, parameter, dtype_of(part, module, name)
 
 
-def materialize(part: Part, module: nn.Module, fill: Fill) -> None:
+def materialize(part: ComponentRecipe, module: nn.Module, fill: Fill) -> None:
     """Replaces every parameter by what ``fill`` makes of (name, meta parameter, dtype); ties stay ties."""
     new: dict[int, nn.Parameter] = {}
     for _, _, name, parameter, dtype in list(parameters_of(part, module)):

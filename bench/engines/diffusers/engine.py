@@ -14,12 +14,12 @@ from torch import nn
 
 from bench.engines.diffusers.building import empty_module, materialize, parameters_of, pipeline_of
 from bench.engines.diffusers.placing import place
-from bench.engines.diffusers.recipes import Part, recipe
-from bench.engines.diffusers.tiers import LAYERWISE, quantized_types
+from bench.engines.diffusers.recipes import ComponentRecipe, recipe
+from bench.engines.diffusers.synthetic_weights import Synthetic, quantize
+from bench.engines.diffusers.tier_weights import LAYERWISE, quantized_types
 from bench.engines.diffusers.tiny import tiny
-from bench.engines.diffusers.weights import Synthetic, quantize
 from bench.job import Job
-from bench.reports import LoadReport, Observer, PassReport
+from bench.told import LoadReport, Observer, PassReport
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.models.workload import Workload
 
@@ -61,7 +61,7 @@ class PipelineEngine:
             type_bytes=table.bytes_by_type,
         )
 
-    def _module(self, name: str, part: Part, source: Synthetic) -> nn.Module:
+    def _module(self, name: str, part: ComponentRecipe, source: Synthetic) -> nn.Module:
         module = empty_module(part)
         denoiser = name in self.recipe.denoisers
         shapes = {full: tuple(one.shape) for _, _, full, one, _ in parameters_of(part, module)}
@@ -85,7 +85,7 @@ class PipelineEngine:
 
     def run(self, observer: Observer) -> PassReport:
         """One call of the pipeline: encode, denoise and decode measured apart."""
-        clock = Clock(observer, self.cell.device)
+        clock = PhaseClock(observer, self.cell.device)
         pipeline, work = self._pipeline, self.workload
         generator = torch.Generator("cpu").manual_seed(self.cell.seed)
         with torch.no_grad(), clock.watching(pipeline, self.recipe.denoisers):
@@ -137,7 +137,7 @@ def _bytes(modules: dict[str, nn.Module], device: str) -> int:
     return sum(seen.values())
 
 
-class Clock:
+class PhaseClock:
     """Tells the phases of a pipeline's call apart: a phase begins with the first call of a text encoder, of a denoiser,
     of the autoencoder's decoder, and lasts until the next begins."""
 

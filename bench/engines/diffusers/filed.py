@@ -11,8 +11,8 @@ from typing import Any
 
 from bench.assemble import record_of
 from bench.job import Job
-from bench.meters import Trace
-from bench.runner import CellRun, Protocol
+from bench.meters import MeterTrace
+from bench.runner import CellRun, MeasuringProtocol
 from fitcheck.errors import InputError, RecordError
 from fitcheck.records import schema, store
 from fitcheck.units import MIB
@@ -39,11 +39,11 @@ def documents(path: Path) -> Iterator[dict[str, Any]]:
 
 def run_of(document: dict[str, Any]) -> CellRun:
     """The run that a document describes."""
-    trace = Trace()
+    trace = MeterTrace()
     for at, values in document["trace"]:
         trace.add(at, values)
     job = Job.from_json(json.dumps(document["cell"]))
-    protocol = Protocol(**{**document["protocol"], "sizes": ()})
+    protocol = MeasuringProtocol(**{**document["protocol"], "sizes": ()})
     return CellRun(job, protocol, trace=trace, **{name: document[name] for name in _PLAIN})
 
 

@@ -15,7 +15,7 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ComponentRecipe:
     """One component: its class and configuration, the key of its trace, what it is loaded in and what it runs in."""
 
     library: str
@@ -44,7 +44,7 @@ class Recipe:
     """One pipeline. ``text`` is how many tokens a prompt has with its template."""
 
     pipeline: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, ComponentRecipe]
     style: Style
     denoisers: tuple[str, ...]
     text: int
@@ -148,8 +148,8 @@ def recipe(slug: str) -> Recipe:
     )
 
 
-def _part(one: Component) -> Part:
+def _part(one: Component) -> ComponentRecipe:
     stored = one.stored if one.role != DENOISER else one.dtype
-    return Part(
+    return ComponentRecipe(
         one.library, one.cls, one.trace or "", dict(one.config), _DTYPES[stored], _DTYPES[one.dtype], one.tokens
     )

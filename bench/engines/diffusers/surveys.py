@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.engines.diffusers.recipes import Part, Recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 from bench.engines.diffusers.traced import Traced
 from bench.tracing.packing import Loop
 from bench.tracing.recorder import Recording
@@ -35,7 +35,7 @@ _WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "
 FEW = 2
 
 
-def shallow(part: Part) -> Part:
+def shallow(part: ComponentRecipe) -> ComponentRecipe:
     """The component with few blocks of each kind."""
     return part if part.cls in _WHOLE else replace(part, config=_cut(part.config))
 
@@ -50,7 +50,7 @@ def _cut(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PipelineRequest:
     """One call of the pipeline; ``text`` counts the prompt's tokens with its template."""
 
     width: int
@@ -61,7 +61,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Survey:
+class PipelineSurvey:
     """A pipeline at several requests: recordings by component and method, with their sizes; ``whole`` are those of all
     blocks, where ``found`` has few."""
 
@@ -69,7 +69,7 @@ class Survey:
     found: Found = field(default_factory=dict)
     whole: Found = field(default_factory=dict)
 
-    def run(self, requests: list[Request], wanted: tuple[str, ...]) -> None:
+    def run(self, requests: list[PipelineRequest], wanted: tuple[str, ...]) -> None:
         """Traces every request with few blocks of each kind, and two of them with all: what blocks repeat need not be
         traced at every size."""
         few = {name: shallow(part) for name, part in self.recipe.parts.items()}
@@ -79,14 +79,14 @@ class Survey:
             other = next((one for one in reversed(requests) if one.text != requests[0].text), requests[-1])
             self._trace(Traced(self.recipe), [requests[0], other], cut, self.whole)
 
-    def _trace(self, traced: Traced, requests: list[Request], wanted: tuple[str, ...], found: Found) -> None:
+    def _trace(self, traced: Traced, requests: list[PipelineRequest], wanted: tuple[str, ...], found: Found) -> None:
         for request in requests:
             for call in traced.calls(request.text, wanted[-1], **self._arguments(request)):
                 if call.component in wanted:
                     sizes = self.sizes(call.component, request)
                     found.setdefault((call.component, call.method), []).append((sizes, call.recording))
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
+    def _arguments(self, request: PipelineRequest) -> dict[str, Any]:
         call = self.recipe.call(request.text)
         if "negative_prompt" in call:
             call["negative_prompt"] = [call["negative_prompt"]] * request.batch
@@ -95,7 +95,7 @@ class Survey:
         return {"prompt": ["x"] * request.batch, "width": request.width, "height": request.height,
                 "num_inference_steps": 2, "output_type": "pt", **call}  # fmt: skip
 
-    def sizes(self, component: str, request: Request) -> dict[str, int]:
+    def sizes(self, component: str, request: PipelineRequest) -> dict[str, int]:
         """The variables of a component for a request."""
         shape = self.recipe.architecture
         if component.startswith("text_encoder"):
@@ -127,24 +127,28 @@ _SIDES = (
 )  # fmt: skip
 
 
-def requests_of(recipe: Recipe) -> list[Request]:
+def requests_of(recipe: Recipe) -> list[PipelineRequest]:
     """Enough sizes to tell every term apart, and more to check with."""
     shape = recipe.architecture
     unit = max(64, shape.size_multiple) if shape.vae_scale_spatial <= 8 else 128
     lengths = tuple(recipe.text - cut for cut in ((0, 32, 64, 128, 96) if recipe.text > 128 else (0,)))
     if recipe.video:
         return list(_videos(lengths, unit, shape.vae_scale_temporal))
-    found = [Request(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)]
+    found = [
+        PipelineRequest(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(_SIDES)
+    ]
     if shape.guidance == "batched":
-        found += [Request(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])]
+        found += [
+            PipelineRequest(w * unit, h * unit, 1, 2, lengths[i % len(lengths)]) for i, (w, h) in enumerate(_SIDES[:5])
+        ]
     return found
 
 
-def _videos(lengths: tuple[int, ...], unit: int, temporal: int) -> Iterator[Request]:
+def _videos(lengths: tuple[int, ...], unit: int, temporal: int) -> Iterator[PipelineRequest]:
     sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10))
     for index, (width, height) in enumerate(sides):
         frames = temporal * (5 + index % 3) + 1
-        yield Request(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
+        yield PipelineRequest(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 
 
 LOOPS: Mapping[str, Loop] = {"AutoencoderKLWan": Loop("decoder", "frames", first=3)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bench.engines.diffusers.recipes import Part, Recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 
 _SMALL: dict[str, dict[str, Any]] = {
     "CLIPTextModel": {"num_hidden_layers": 2, "intermediate_size": 64},
@@ -36,7 +36,7 @@ def tiny(recipe: Recipe) -> Recipe:
     return replace(recipe, parts={name: _part(part) for name, part in recipe.parts.items()})
 
 
-def _part(part: Part) -> Part:
+def _part(part: ComponentRecipe) -> ComponentRecipe:
     config = dict(part.config)
     if "text_config" in config:
         config["text_config"] = {**config["text_config"], **_TEXT}

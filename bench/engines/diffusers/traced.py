@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
-from bench.engines.diffusers.recipes import Part, Recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 
 # whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
@@ -31,7 +31,7 @@ class Done(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RecordedCall:
     """One recorded call of a module: ``shapes`` of the tensors handed in, in order."""
 
     component: str
@@ -53,7 +53,7 @@ class Traced:
         for name, part in self.recipe.parts.items():
             self.modules[name] = self._fake(part)
 
-    def _fake(self, part: Part) -> nn.Module:
+    def _fake(self, part: ComponentRecipe) -> nn.Module:
         module = empty_module(part)
 
         def fill(_: str, parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -65,7 +65,9 @@ class Traced:
         module.__dict__["to"] = lambda *args, **kwargs: self._cast(part, module, *args, **kwargs)
         return module
 
-    def _cast(self, part: Part, module: nn.Module, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> nn.Module:
+    def _cast(
+        self, part: ComponentRecipe, module: nn.Module, *args: Any, dtype: torch.dtype | None = None, **_: Any
+    ) -> nn.Module:
         """``module.to``, of which only the dtype means anything here."""
         wanted = dtype or next((one for one in args if isinstance(one, torch.dtype)), None)
         if wanted is not None:
@@ -77,10 +79,10 @@ class Traced:
             materialize(part, module, fill)
         return module
 
-    def calls(self, text: int, until: str = "", **arguments: Any) -> list[Call]:
+    def calls(self, text: int, until: str = "", **arguments: Any) -> list[RecordedCall]:
         """Runs the pipeline for a prompt of ``text`` tokens and returns what its modules did at shapes not seen before;
         ends after the component ``until`` has been called."""
-        found: list[Call] = []
+        found: list[RecordedCall] = []
         for name, part in self.recipe.parts.items():
             if part.computes != part.dtype:
                 self._cast(part, self.modules[name], getattr(torch, part.dtype))
@@ -91,7 +93,7 @@ class Traced:
         return found
 
     @contextmanager
-    def _stubs(self, found: list[Call], until: str) -> Iterator[None]:
+    def _stubs(self, found: list[RecordedCall], until: str) -> Iterator[None]:
         patched = []
         for name, module in self.modules.items():
             for method in ("forward", "decode", "encode"):
@@ -114,7 +116,7 @@ class _Stub:
 
     def __init__(
         self, mode: FakeTensorMode, module: nn.Module, name: str, method: str, original: Callable[..., Any],
-        found: list[Call], until: str, seen: dict[Any, Any],
+        found: list[RecordedCall], until: str, seen: dict[Any, Any],
     ) -> None:  # fmt: skip
         self._mode, self._module, self._name, self._method = mode, module, name, method
         self._original, self._found, self._until, self._seen = original, found, until, seen
@@ -133,7 +135,7 @@ class _Stub:
             self._seen[key] = tree_map(_shape, result)
             del result
             shapes = tuple(tuple(leaf.shape) for leaf in handed)
-            self._found.append(Call(self._name, self._method, shapes, recording))
+            self._found.append(RecordedCall(self._name, self._method, shapes, recording))
         result = self._seen[key]
         del args, kwargs
         if self._name == self._until:

@@ -37,7 +37,7 @@ class TextDriver(Driver):
         self, target: Path, request: Request, repeats: int, card: NvmlCard | None, root: Path | None = None
     ) -> FromOutside:
         """By llama-bench: one prompt length and one answer length, ``repeats`` times each. Raises InputError."""
-        from bench.engines.llamacpp.run import run_llamacpp
+        from bench.engines.llamacpp.measuring import run_llamacpp
 
         asked = read(TextOptions, Wanted(options=request.options))
         between("prompt_tokens", asked.prompt_tokens, 1, MOST_TOKENS)

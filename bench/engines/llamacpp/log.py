@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.engines.base import Compared
+from bench.engines.base import PrintedNumber
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, estimate
@@ -70,7 +70,7 @@ def parse_log(text: str) -> tuple[PrintedContext, ...]:
     )
 
 
-def compare(header: GgufHeader, options: LlamaOptions, contexts: Sequence[PrintedContext]) -> tuple[Compared, ...]:
+def compare(header: GgufHeader, options: LlamaOptions, contexts: Sequence[PrintedContext]) -> tuple[PrintedNumber, ...]:
     """The estimate beside the printed buffers of the largest context by kind; empty when nothing was printed."""
     if not contexts:
         return ()
@@ -82,7 +82,7 @@ def compare(header: GgufHeader, options: LlamaOptions, contexts: Sequence[Printe
     result = estimate(architecture_of_header(header), header.tensors, wanted, vram=[1 << 34] * cards)
     predicted = _predicted(result)
     return tuple(
-        Compared(kind, printed, predicted[kind])
+        PrintedNumber(kind, printed, predicted[kind])
         for kind in _KINDS.values()
         if (printed := largest.total(kind)) and predicted[kind]
     )

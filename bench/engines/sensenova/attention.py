@@ -23,7 +23,7 @@ Sdpa = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 _Parts = tuple[Tensor, ...]
 
 
-class LayerCache:
+class KeysAndValues:
     """Keys and values of one layer: ``keys``/``values`` [B, H, P, D] grow by concatenation during the prefix;
     ``flash_keys``/``flash_values`` [B, P + S, H, D] are allocated once before denoising and hold the prefix again."""
 
@@ -49,7 +49,7 @@ class Cache:
     """One CFG branch's keys and values over all layers."""
 
     def __init__(self, layers: int) -> None:
-        self.layers = [LayerCache() for _ in range(layers)]
+        self.layers = [KeysAndValues() for _ in range(layers)]
 
     @property
     def length(self) -> int:
@@ -212,7 +212,7 @@ class Attention(nn.Module):
         return query, key, value, (query_t, query_hw, query_h, query_w, key_t, key_hw, key_h, key_w, *angles)
 
     def understand(
-        self, hidden_states: Tensor, positions: Tensor, mask: Tensor, cache: LayerCache
+        self, hidden_states: Tensor, positions: Tensor, mask: Tensor, cache: KeysAndValues
     ) -> tuple[Tensor, Tensor]:
         """(output [B, S, hidden], weights [B, H, S, T]); appends to the cache."""
         query, key, value, _parts = self._project(hidden_states, positions, "")
@@ -222,7 +222,7 @@ class Attention(nn.Module):
         output = self.get_submodule("o_proj")(output)
         return output, weights
 
-    def generate(self, hidden_states: Tensor, positions: Tensor, cache: LayerCache) -> Tensor:
+    def generate(self, hidden_states: Tensor, positions: Tensor, cache: KeysAndValues) -> Tensor:
         """[B, S, hidden]: image tokens attend to the prefix and to each other; the cache's tail is overwritten."""
         query, key, value, _parts = self._project(hidden_states, positions, "_mot_gen")
         q = query.transpose(1, 2).contiguous()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.engines.sensenova.attention import Cache
-from bench.engines.sensenova.model import SenseNova
+from bench.engines.sensenova.network import SenseNovaNetwork
 from bench.engines.sensenova.vision import patchify, unpatchify
 from fitcheck.models.workload import Task, Workload
 
@@ -25,10 +25,12 @@ class GuidanceBranch:
     positions: Tensor
 
 
-class Sampler:
+class GuidedSampler:
     """``condition``, ``image_condition`` and ``unconditional`` are the velocities of upstream's branches."""
 
-    def __init__(self, model: SenseNova, workload: Workload, generator: torch.Generator | None, device: torch.device):
+    def __init__(
+        self, model: SenseNovaNetwork, workload: Workload, generator: torch.Generator | None, device: torch.device
+    ):
         self._model, self._workload, self._generator, self._device = model, workload, generator, device
         arch = model.arch
         self.side = arch.pixels_per_token

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from bench.engines.sensenova import inputs
-from bench.engines.sensenova import tasks as workloads
-from bench.engines.sensenova.model import SenseNova
+from bench.engines.sensenova import run_tasks as workloads
+from bench.engines.sensenova.network import SenseNovaNetwork
 from bench.engines.sensenova.placing import Placing
 from bench.engines.sensenova.scaled_down import architecture_of, tensor_table_of
 from bench.engines.sensenova.streaming.device import Accelerator, accelerator
 from bench.engines.sensenova.streaming.policy import Policy
-from bench.engines.sensenova.weight_sources import GgufSource, Source, SyntheticSource
+from bench.engines.sensenova.weight_sources import GgufSource, SyntheticSource, WeightSource
 from bench.job import Job
-from bench.reports import LoadReport, Observer, PassReport
+from bench.told import LoadReport, Observer, PassReport
 from fitcheck.errors import MeasurementError
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova.streaming import UPSTREAM, streaming_of
@@ -84,7 +84,7 @@ class PictureEngine:
         self.streaming = streaming_of(cell.placement)
         self._accelerator = accelerator(cell.device)
         self._placing: Placing | None = None
-        self._model: SenseNova | None = None
+        self._model: SenseNovaNetwork | None = None
 
     def load(self, observer: Observer) -> LoadReport:
         """Weights made or read, pinned, and moved as the placement says. Runs once."""
@@ -97,7 +97,7 @@ class PictureEngine:
             gc.collect()
         return report
 
-    def _source(self) -> Source:
+    def _source(self) -> WeightSource:
         if self.cell.gguf is None:
             return SyntheticSource(self.table, self.cell.seed)
         source = GgufSource(Path(self.cell.gguf), self.table)
@@ -111,7 +111,7 @@ class PictureEngine:
         policy = self._model.language_model.model.policy
         clock = _PassClock(observer, self._accelerator, policy)
         with torch.no_grad():
-            context = workloads.Context(
+            context = workloads.TaskContext(
                 self._model, self.cell.workload, self._accelerator.device, self.cell.seed, clock
             )
             result = workloads.run(context)

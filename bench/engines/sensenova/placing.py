@@ -11,22 +11,22 @@ import torch
 from torch import nn
 
 from bench.engines.sensenova.attention import RotaryEmbedding
-from bench.engines.sensenova.model import Flags, SenseNova
+from bench.engines.sensenova.network import Flags, SenseNovaNetwork
 from bench.engines.sensenova.streaming.device import PAGE, Accelerator
 from bench.engines.sensenova.streaming.policy import AlwaysResident, Policy, StreamedLayer, StreamedTensor
-from bench.engines.sensenova.streaming.ring import ALIGNMENT, Place, RingPolicy, StreamedUnit, Unit
+from bench.engines.sensenova.streaming.ring import ALIGNMENT, RingPolicy, StreamedUnit, TensorPlace, Unit
 from bench.engines.sensenova.streaming.upstream import UpstreamPolicy
 from bench.engines.sensenova.vision import VisionEmbeddings
 from bench.engines.sensenova.weight_sources import (
-    Source,
+    WeightSource,
     fill,
     plain_linear,
     quantize_linears,
     runtime_bytes,
     runtime_shape,
 )
-from bench.reports import LoadReport
-from fitcheck.memory.blocks import pinned_block
+from bench.told import LoadReport
+from fitcheck.memory.allocator_blocks import pinned_block
 from fitcheck.models.families.sensenova.architecture import SHARED, SenseNovaArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
@@ -40,7 +40,7 @@ _STAGING = 1 << 28
 
 
 @dataclass(slots=True)
-class Pinned:
+class PinnedBytes:
     """Host memory held for weights, in bytes as asked for and as the allocator rounds it."""
 
     requested: int = 0
@@ -55,25 +55,25 @@ class Placing:
         self,
         arch: SenseNovaArchitecture,
         table: TensorTable,
-        source: Source,
+        source: WeightSource,
         placement: Streaming,
         accelerator: Accelerator,
     ):
         self.arch, self.table, self.source = arch, table, source
         self.placement, self.accelerator = placement, accelerator
-        self.pinned = Pinned()
+        self.pinned = PinnedBytes()
         self.on_device = 0
         self._jobs: list[Callable[[], None]] = []
 
-    def skeleton(self) -> SenseNova:
+    def skeleton(self) -> SenseNovaNetwork:
         """The module tree without memory."""
         with torch.device("meta"):
-            model = SenseNova(self.arch, plain_linear)
+            model = SenseNovaNetwork(self.arch, plain_linear)
         model.requires_grad_(False)
         quantize_linears(model, self.table)
         return model.eval()
 
-    def place(self, model: SenseNova) -> SenseNova:
+    def place(self, model: SenseNovaNetwork) -> SenseNovaNetwork:
         """Give every weight its memory and bytes and attach the streaming policy."""
         self._rotary(model)
         model.flags = Flags(every_layer=self.placement.revision == "v0", read=self.accelerator.device.type != "meta")
@@ -90,7 +90,7 @@ class Placing:
                 tower.build_rope(self.accelerator.device)
         return model
 
-    def load(self) -> tuple[SenseNova, LoadReport]:
+    def load(self) -> tuple[SenseNovaNetwork, LoadReport]:
         """The model, ready to run, and where its bytes went; returns when all copies are done."""
         started = time.perf_counter()
         model = self.place(self.skeleton())
@@ -114,12 +114,12 @@ class Placing:
             self.accelerator.unregister(buffer)
         self.pinned.registered.clear()
 
-    def _rotary(self, model: SenseNova) -> None:
+    def _rotary(self, model: SenseNovaNetwork) -> None:
         for module in model.modules():
             if isinstance(module, RotaryEmbedding):
                 module.inverse_frequencies = module.frequencies()
 
-    def _outer(self, model: SenseNova) -> None:
+    def _outer(self, model: SenseNovaNetwork) -> None:
         """Weights outside the layers, and the layers too in mode ``full``, go to the card through staging."""
         streams = self.placement.stream is not Stream.NOTHING
         moving = streams and self.placement.prefix_weights is not PrefixWeights.RESIDENT
@@ -175,7 +175,7 @@ class Placing:
     def _read(self, tensor: Tensor, into: torch.Tensor) -> None:
         self.source.read(tensor, into)
 
-    def _policy(self, model: SenseNova) -> Policy:
+    def _policy(self, model: SenseNovaNetwork) -> Policy:
         if self.placement.stream is Stream.NOTHING:
             return AlwaysResident()
         if self.placement.policy == "ring":
@@ -215,7 +215,7 @@ class Placing:
         self.pinned.rounded += pinned_block(nbytes)
         return self.accelerator.pinned(nbytes)
 
-    def _ring(self, model: SenseNova) -> Policy:
+    def _ring(self, model: SenseNovaNetwork) -> Policy:
         """One exactly sized host buffer a unit, filled and then pinned in place by several threads."""
         self._buffers_to_device(model)
         grouped: dict[Unit | str, list[Tensor]] = {}
@@ -242,7 +242,7 @@ class Placing:
         fill(jobs)
         return RingPolicy(self.placement, self.accelerator, units, self.arch.layers, prefix)
 
-    def _fill_unit(self, tensors: list[Tensor], layout: tuple[Place, ...], area: torch.Tensor) -> None:
+    def _fill_unit(self, tensors: list[Tensor], layout: tuple[TensorPlace, ...], area: torch.Tensor) -> None:
         for tensor, place in zip(tensors, layout, strict=True):
             self._read(tensor, area[place.offset : place.offset + place.nbytes])
         self.accelerator.register(area)
@@ -258,12 +258,12 @@ def _layer(tensor: Tensor) -> int:
     return tensor.layer
 
 
-def _lay_out(tensors: list[Tensor]) -> tuple[tuple[Place, ...], int]:
+def _lay_out(tensors: list[Tensor]) -> tuple[tuple[TensorPlace, ...], int]:
     """Places one after another, aligned as a kernel likes it, and the bytes of all."""
     places, at = [], 0
     for tensor in tensors:
         shape, dtype = runtime_shape(tensor)
-        places.append(Place(at, runtime_bytes(tensor), dtype, shape))
+        places.append(TensorPlace(at, runtime_bytes(tensor), dtype, shape))
         at += -(-runtime_bytes(tensor) // ALIGNMENT) * ALIGNMENT
     return tuple(places), at
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bench.engines.sensenova import inputs
-from bench.engines.sensenova import tasks as workloads
+from bench.engines.sensenova import run_tasks as workloads
 from bench.engines.sensenova.placing import Placing
 from bench.engines.sensenova.scaled_down import architecture_of, tensor_table_of
 from bench.engines.sensenova.streaming.device import InOrder, MemoryState
@@ -86,7 +86,7 @@ def trace_peak(
             placing.place(model)
         for module in model.attention_modules():
             module.sdpa = _flash
-        context = workloads.Context(model, workload, accelerator.device, cell.seed, tracker)
+        context = workloads.TaskContext(model, workload, accelerator.device, cell.seed, tracker)
         for _ in range(passes):
             workloads.run(context)
     return {name: peak + (workspace if name != "load" else 0) for name, peak in tracker.peaks.items()}

@@ -67,7 +67,7 @@ def runtime_bytes(tensor: Tensor) -> int:
     return tensor.nbytes if tensor.quant.quantized else 2 * tensor.elements
 
 
-class Source(Protocol):
+class WeightSource(Protocol):
     """Where the bytes of weights come from; ``kind`` is what records call it: "real" or "synthetic"."""
 
     kind: str

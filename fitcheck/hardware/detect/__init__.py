@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fitcheck.hardware.detect.host import FoundHost
 from fitcheck.hardware.detect.readings import FoundGpu, VendorReport
+from fitcheck.hardware.detect.system_memory import FoundHost
 from fitcheck.hardware.machine import Machine
 
 __all__ = ["FoundGpu", "Survey", "VendorReport", "capture", "detect", "survey"]
@@ -33,13 +33,13 @@ class Survey:
 
 def survey(disk: Path | None = None) -> Survey:
     """Ask every vendor that this system can have. Raises nothing."""
-    from fitcheck.hardware.detect import amd, apple, host, intel, nvidia
+    from fitcheck.hardware.detect import amd, apple, intel, nvidia, system_memory
 
     system = platform.system()
     vendors = [apple.find()] if system == "Darwin" else [nvidia.find()]
     if system == "Linux":
         vendors += [amd.find(), intel.find()]
-    return Survey(tuple(vendors), host.find(disk))
+    return Survey(tuple(vendors), system_memory.find(disk))
 
 
 def detect(disk: Path | None = None) -> Machine:
@@ -47,13 +47,13 @@ def detect(disk: Path | None = None) -> Machine:
 
     Live values win over the database's; a card that the database does not know is used with what its driver says.
     """
-    from fitcheck.hardware.detect.assemble import machine_from
+    from fitcheck.hardware.detect.detected_machine import machine_from
 
     return machine_from(survey(disk), platform.system())
 
 
 def capture(disk: Path | None = None) -> dict[str, Any]:
     """Every reading with its source, as JSON for a bug report: no name, path, serial number or identifier in it."""
-    from fitcheck.hardware.detect.assemble import capture_of
+    from fitcheck.hardware.detect.detected_machine import capture_of
 
     return capture_of(survey(disk), platform.system())

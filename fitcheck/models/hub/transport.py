@@ -40,7 +40,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FilePart:
     """Bytes of a file from ``start``; ``size`` is the whole file's, when the server told it.
 
     ``unchanged`` is a 304 answer; ``ranged`` is False when the server ignored the range and sent from the beginning.
@@ -106,28 +106,28 @@ class Transport:
 
         return self._retried(once, what)
 
-    def get_range(self, url: str, start: int, length: int, what: str, *, etag: str | None = None) -> Part:
+    def get_range(self, url: str, start: int, length: int, what: str, *, etag: str | None = None) -> FilePart:
         """Up to ``length`` bytes from ``start``; none past the end. With ``etag`` the server may answer "unchanged".
 
         A server that ignores the range is read from the beginning and no further than asked. Raises InputError.
         """
         headers = {"Range": f"bytes={start}-{start + length - 1}"} | ({"If-None-Match": etag} if etag else {})
 
-        def once() -> Part:
+        def once() -> FilePart:
             with self._answer(url, headers, what) as response:
                 told = response.headers.get("ETag")
                 if response.status_code == 304 and etag:
-                    return Part(start, b"", None, etag, unchanged=True)
+                    return FilePart(start, b"", None, etag, unchanged=True)
                 if response.status_code == 416:
-                    return Part(start, b"", total_size(response), told)
+                    return FilePart(start, b"", total_size(response), told)
                 check_status(response, what, had_token=self.settings.token is not None)
                 check_is_data(response, what)
                 if response.status_code == 206:
                     check_range(response, start, what)
-                    return Part(start, self._body(response, length, what), total_size(response), told)
+                    return FilePart(start, self._body(response, length, what), total_size(response), told)
                 body = self._body(response, start + length, what)
                 claimed = response.headers.get("Content-Length", "")
-                return Part(0, body, int(claimed) if claimed.isdecimal() else None, told, ranged=False)
+                return FilePart(0, body, int(claimed) if claimed.isdecimal() else None, told, ranged=False)
 
         return self._retried(once, what)
 

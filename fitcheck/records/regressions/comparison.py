@@ -9,30 +9,30 @@ from dataclasses import replace
 from statistics import median
 
 from fitcheck.records.regressions.explanations import explain
-from fitcheck.records.regressions.judgement import Expected, Judgement, Limits, Side, Verdict
-from fitcheck.records.regressions.metrics import Measured, Metric
+from fitcheck.records.regressions.judgement import Expected, Limits, SeriesJudgement, SeriesVerdict, Side
+from fitcheck.records.regressions.metrics import Metric, MetricValues
 from fitcheck.records.regressions.noise import Noise
-from fitcheck.records.regressions.runs import Expectation, Run, by_series
-from fitcheck.records.regressions.series import Change, Series, causes, changed
 from fitcheck.records.regressions.statistics import RANK_LEVEL, Shift, false_discovery, rank_test, repeats_needed, shift
+from fitcheck.records.regressions.tracked_runs import Expectation, TrackedRun, by_series
+from fitcheck.records.regressions.tracked_series import Series, VersionChange, causes, changed
 
 # whether runs finished at all, and a cell of which nothing can be compared
 OUTCOME, EVERYTHING = Metric("outcome", ""), Metric("everything", "")
 
 
 def compare(
-    baseline: Sequence[Run],
-    candidate: Sequence[Run],
+    baseline: Sequence[TrackedRun],
+    candidate: Sequence[TrackedRun],
     noise: Noise,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     expectation: Expectation | None = None,
-) -> list[Judgement]:
+) -> list[SeriesJudgement]:
     """A judgement for each metric of each series of the candidate, p values adjusted over all of them.
 
     ``noise`` should have learnt from all runs there are, both sides among them.
     """
     old = by_series(baseline)
-    found: list[Judgement] = []
+    found: list[SeriesJudgement] = []
     for series, runs in by_series(candidate).items():
         if series in old:
             found += judge_series(series, old[series], runs, noise, limits, expectation)
@@ -43,12 +43,12 @@ def compare(
 
 def judge_series(
     series: Series,
-    old: Sequence[Run],
-    new: Sequence[Run],
+    old: Sequence[TrackedRun],
+    new: Sequence[TrackedRun],
     noise: Noise,
     limits: Limits,
     expectation: Expectation | None = None,
-) -> Iterator[Judgement]:
+) -> Iterator[SeriesJudgement]:
     """One series' metrics, before p values are adjusted: see ``settle``."""
     failed = _outcome(series, old, new)
     if failed is not None:
@@ -64,19 +64,19 @@ def judge_series(
 def judge(
     series: Series,
     metric: Metric,
-    old: Sequence[Run],
-    new: Sequence[Run],
+    old: Sequence[TrackedRun],
+    new: Sequence[TrackedRun],
     noise: Noise,
     limits: Limits,
     expectation: Expectation | None = None,
-) -> Judgement:
+) -> SeriesJudgement:
     """One metric that all runs of both sides measured, before p values are adjusted."""
     found = (_exactly if metric.exact else _statistically)(series, metric, old, new, noise, limits)
     notes = (*found.notes, *_oddities(old, new))
     return replace(found, notes=notes, expected=_expected(metric, old, new, expectation))
 
 
-def settle(found: Sequence[Judgement], limits: Limits) -> list[Judgement]:
+def settle(found: Sequence[SeriesJudgement], limits: Limits) -> list[SeriesJudgement]:
     """Adjust the p values of everything judged together; a change that does not survive that is none we can tell."""
     tested = [index for index, judgement in enumerate(found) if judgement.p is not None]
     adjusted = false_discovery([found[index].p or 0.0 for index in tested])
@@ -86,23 +86,23 @@ def settle(found: Sequence[Judgement], limits: Limits) -> list[Judgement]:
     return settled
 
 
-def _settled(judgement: Judgement, limits: Limits) -> Judgement:
-    changing = judgement.verdict in (Verdict.REGRESSION, Verdict.EXPLAINED, Verdict.IMPROVEMENT)
+def _settled(judgement: SeriesJudgement, limits: Limits) -> SeriesJudgement:
+    changing = judgement.verdict in (SeriesVerdict.REGRESSION, SeriesVerdict.EXPLAINED, SeriesVerdict.IMPROVEMENT)
     if changing and (judgement.q or 0.0) > limits.discovery:
         reason = f"looks like a change, but not among so many comparisons (adjusted p {judgement.q:.2g})"
-        return replace(judgement, verdict=Verdict.UNCLEAR, reason=_and_repeats(reason, judgement.repeats, limits))
+        return replace(judgement, verdict=SeriesVerdict.UNCLEAR, reason=_and_repeats(reason, judgement.repeats, limits))
     return judgement
 
 
-def _metrics(runs: Sequence[Run]) -> list[Metric]:
+def _metrics(runs: Sequence[TrackedRun]) -> list[Metric]:
     return list(dict.fromkeys(found.metric for run in runs for found in run.measured.values()))
 
 
-def _with(runs: Sequence[Run], metric: Metric) -> list[Run]:
+def _with(runs: Sequence[TrackedRun], metric: Metric) -> list[TrackedRun]:
     return [run for run in runs if metric.name in run.measured]
 
 
-def _side(metric: Metric, runs: Sequence[Run]) -> Side:
+def _side(metric: Metric, runs: Sequence[TrackedRun]) -> Side:
     found = [run.measured[metric.name] for run in runs]
     times = [run.created for run in runs]
     return Side(
@@ -115,7 +115,7 @@ def _side(metric: Metric, runs: Sequence[Run]) -> Side:
     )
 
 
-def _outcome(series: Series, old: Sequence[Run], new: Sequence[Run]) -> Judgement | None:
+def _outcome(series: Series, old: Sequence[TrackedRun], new: Sequence[TrackedRun]) -> SeriesJudgement | None:
     """Runs that used to finish and do not any more need no statistics."""
     before, after = ([run.record.outcome.result for run in runs] for runs in (old, new))
     if all(result == "ok" for result in after) or "ok" not in before:
@@ -123,30 +123,30 @@ def _outcome(series: Series, old: Sequence[Run], new: Sequence[Run]) -> Judgemen
     bad = sorted({result for result in after if result != "ok"})
     count = sum(result != "ok" for result in after)
     reason = f"{count} of {len(after)} runs did not finish ({', '.join(bad)}); the baseline finished"
-    verdict = Verdict.REGRESSION if "ok" not in after else Verdict.UNCLEAR
+    verdict = SeriesVerdict.REGRESSION if "ok" not in after else SeriesVerdict.UNCLEAR
     changes = changed([run.state for run in old], [run.state for run in new])
-    return Judgement(series, OUTCOME, verdict, reason, changes=changes)
+    return SeriesJudgement(series, OUTCOME, verdict, reason, changes=changes)
 
 
 def _exactly(
-    series: Series, metric: Metric, old: Sequence[Run], new: Sequence[Run], noise: Noise, limits: Limits
-) -> Judgement:
+    series: Series, metric: Metric, old: Sequence[TrackedRun], new: Sequence[TrackedRun], noise: Noise, limits: Limits
+) -> SeriesJudgement:
     before, after = _side(metric, old), _side(metric, new)
     difference, tolerance = after.value - before.value, noise.tolerance(series, metric)
     changes = changed([run.state for run in old], [run.state for run in new])
     ratio = after.value / before.value
     why = f"{_bytes(difference)} where equal runs differ by at most {_bytes(tolerance, sign=False)}"
     if abs(difference) <= tolerance:
-        verdict = Verdict.UNCHANGED
+        verdict = SeriesVerdict.UNCHANGED
     else:
-        verdict = Verdict.REGRESSION if difference > 0 else Verdict.IMPROVEMENT
+        verdict = SeriesVerdict.REGRESSION if difference > 0 else SeriesVerdict.IMPROVEMENT
         why += _blame(changes)
-    return Judgement(series, metric, verdict, why, before, after, ratio, ratio, ratio, changes=changes)
+    return SeriesJudgement(series, metric, verdict, why, before, after, ratio, ratio, ratio, changes=changes)
 
 
 def _statistically(
-    series: Series, metric: Metric, old: Sequence[Run], new: Sequence[Run], noise: Noise, limits: Limits
-) -> Judgement:
+    series: Series, metric: Metric, old: Sequence[TrackedRun], new: Sequence[TrackedRun], noise: Noise, limits: Limits
+) -> SeriesJudgement:
     spread = noise.spread(series, metric)
     sides = [[run.measured[metric.name] for run in runs] for runs in (old, new)]
     before, after = ([math.log(found.value) for found in side] for side in sides)
@@ -155,10 +155,10 @@ def _statistically(
     moved = replace(moved, rank=_rank(sides[0], sides[1], moved))
     needed = repeats_needed(max(sds), limits.effect, limits.level)
     changes = changed([run.state for run in old], [run.state for run in new])
-    judgement = Judgement(
+    judgement = SeriesJudgement(
         series,
         metric,
-        Verdict.UNCLEAR,
+        SeriesVerdict.UNCLEAR,
         "",
         _side(metric, old),
         _side(metric, new),
@@ -173,27 +173,29 @@ def _statistically(
     return _decide(judgement, moved, old, new, limits)
 
 
-def _rank(old: Sequence[Measured], new: Sequence[Measured], moved: Shift) -> float | None:
+def _rank(old: Sequence[MetricValues], new: Sequence[MetricValues], moved: Shift) -> float | None:
     """The rank test over runs; with one run a side over its timed values, which can only speak against a change."""
     if moved.rank is not None or max(len(old), len(new)) > 1:
         return moved.rank
     return rank_test(old[0].values, new[0].values)
 
 
-def _decide(judgement: Judgement, moved: Shift, old: Sequence[Run], new: Sequence[Run], limits: Limits) -> Judgement:
+def _decide(
+    judgement: SeriesJudgement, moved: Shift, old: Sequence[TrackedRun], new: Sequence[TrackedRun], limits: Limits
+) -> SeriesJudgement:
     worse = (moved.value > 0) is not judgement.metric.higher
     size, bound = abs(moved.value), math.log1p(limits.effect)
     sure = moved.low > 0 or moved.high < 0
     if sure and size >= math.log1p(limits.least) and not _against(moved):
         if not worse:
-            return replace(judgement, verdict=Verdict.IMPROVEMENT, reason=f"better{_blame(judgement.changes)}")
+            return replace(judgement, verdict=SeriesVerdict.IMPROVEMENT, reason=f"better{_blame(judgement.changes)}")
         reasons = explain(old, new, size)
         covering = [reason.text for reason in reasons if reason.covers]
-        verdict = Verdict.EXPLAINED if covering else Verdict.REGRESSION
+        verdict = SeriesVerdict.EXPLAINED if covering else SeriesVerdict.REGRESSION
         text = f"worse, but {covering[0]}: measure again" if covering else f"worse{_blame(judgement.changes)}"
         return replace(judgement, verdict=verdict, reason=text, explanations=reasons)
     if -bound < moved.low and moved.high < bound:
-        return replace(judgement, verdict=Verdict.UNCHANGED, reason=f"within {limits.effect:.0%} for sure")
+        return replace(judgement, verdict=SeriesVerdict.UNCHANGED, reason=f"within {limits.effect:.0%} for sure")
     return replace(judgement, reason=_and_repeats(_doubt(moved, judgement, limits), judgement.repeats, limits))
 
 
@@ -201,7 +203,7 @@ def _against(moved: Shift) -> bool:
     return moved.rank is not None and moved.rank > RANK_LEVEL
 
 
-def _doubt(moved: Shift, judgement: Judgement, limits: Limits) -> str:
+def _doubt(moved: Shift, judgement: SeriesJudgement, limits: Limits) -> str:
     old, new = judgement.baseline, judgement.candidate
     if _against(moved):
         return f"the medians differ but the runs' ranks do not (p {moved.rank:.2g})"
@@ -218,7 +220,7 @@ def _and_repeats(reason: str, repeats: int | None, limits: Limits) -> str:
     return f"{reason}; to see {limits.effect:.0%}, make {repeats} runs on each side, each in a fresh process"
 
 
-def _blame(found: Sequence[Change]) -> str:
+def _blame(found: Sequence[VersionChange]) -> str:
     if not found:
         return "; nothing that records state has changed"
     named = "; ".join(str(change) for change in found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
@@ -226,7 +228,7 @@ def _blame(found: Sequence[Change]) -> str:
     return f", confounded: {named} changed together" if several else f" since {named}"
 
 
-def _oddities(old: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
+def _oddities(old: Sequence[TrackedRun], new: Sequence[TrackedRun]) -> Iterator[str]:
     if max(run.created for run in new) < min(run.created for run in old):
         day = datetime.datetime.fromtimestamp(max(run.created for run in new), datetime.UTC).date()
         yield f"the candidate ({day}) is older than the baseline: the sides are swapped, or a clock went backwards"
@@ -241,7 +243,7 @@ def _oddities(old: Sequence[Run], new: Sequence[Run]) -> Iterator[str]:
 
 
 def _expected(
-    metric: Metric, old: Sequence[Run], new: Sequence[Run], expectation: Expectation | None
+    metric: Metric, old: Sequence[TrackedRun], new: Sequence[TrackedRun], expectation: Expectation | None
 ) -> Expected | None:
     after = None if expectation is None else expectation(new[-1].record, metric.name)
     if expectation is None or after is None:
@@ -253,14 +255,14 @@ def _expected(
 
 def _without_baseline(
     series: Series,
-    runs: Sequence[Run],
+    runs: Sequence[TrackedRun],
     known: Sequence[Series],
     noise: Noise,
     limits: Limits,
     expectation: Expectation | None,
-) -> Iterator[Judgement]:
+) -> Iterator[SeriesJudgement]:
     why = f"no baseline of this cell: {nearest(series, known)}"
-    yield Judgement(series, EVERYTHING, Verdict.UNCLEAR, why, candidate=_runs(runs))
+    yield SeriesJudgement(series, EVERYTHING, SeriesVerdict.UNCLEAR, why, candidate=_runs(runs))
     for metric in _metrics(runs):
         new = _with(runs, metric)
         expected = _expected(metric, [], new, expectation)
@@ -268,12 +270,12 @@ def _without_baseline(
             yield _promised(_unclear(series, metric, new, why), expected)
 
 
-def _runs(runs: Sequence[Run]) -> Side:
+def _runs(runs: Sequence[TrackedRun]) -> Side:
     times = [run.created for run in runs]
     return Side(len(runs), 0, 0.0, min(times), max(times), tuple(run.id for run in runs))
 
 
-def _promised(judgement: Judgement, expected: Expected) -> Judgement:
+def _promised(judgement: SeriesJudgement, expected: Expected) -> SeriesJudgement:
     """Without a baseline, a run may still miss what the estimator says its release does."""
     side, higher = judgement.candidate, judgement.metric.higher
     value = side.value if side else expected.best
@@ -282,11 +284,11 @@ def _promised(judgement: Judgement, expected: Expected) -> Judgement:
         return replace(judgement, expected=expected)
     bound = expected.low if higher else expected.high
     reason = f"no baseline, but worse than what is expected of this version even at the pessimistic end ({bound:.4g})"
-    return replace(judgement, verdict=Verdict.REGRESSION, reason=reason, expected=expected)
+    return replace(judgement, verdict=SeriesVerdict.REGRESSION, reason=reason, expected=expected)
 
 
-def _unclear(series: Series, metric: Metric, runs: Sequence[Run], reason: str) -> Judgement:
-    return Judgement(series, metric, Verdict.UNCLEAR, reason, candidate=_side(metric, runs))
+def _unclear(series: Series, metric: Metric, runs: Sequence[TrackedRun], reason: str) -> SeriesJudgement:
+    return SeriesJudgement(series, metric, SeriesVerdict.UNCLEAR, reason, candidate=_side(metric, runs))
 
 
 def nearest(series: Series, known: Sequence[Series]) -> str:

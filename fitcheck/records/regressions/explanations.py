@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fitcheck.records.regressions.runs import Run
+from fitcheck.records.regressions.tracked_runs import TrackedRun
 from fitcheck.records.schema import Memory, Power, Transfer
 from fitcheck.units import GIB, MIB
 
@@ -31,16 +31,16 @@ class Explanation:
     covers: bool
 
 
-def explain(before: Sequence[Run], after: Sequence[Run], slowdown: float) -> tuple[Explanation, ...]:
+def explain(before: Sequence[TrackedRun], after: Sequence[TrackedRun], slowdown: float) -> tuple[Explanation, ...]:
     """What the slower side ran under that the other did not. ``slowdown`` is the logarithm of how much slower."""
     return (*_clock(before, after, slowdown), *_throttling(before, after), *_link(before, after), *_load(before, after))
 
 
-def _powers(runs: Sequence[Run]) -> list[Power]:
+def _powers(runs: Sequence[TrackedRun]) -> list[Power]:
     return [run.record.power for run in runs if run.record.power is not None]
 
 
-def _clock(before: Sequence[Run], after: Sequence[Run], slowdown: float) -> Iterator[Explanation]:
+def _clock(before: Sequence[TrackedRun], after: Sequence[TrackedRun], slowdown: float) -> Iterator[Explanation]:
     old = [power.sm_clock_mean for power in _powers(before) if power.sm_clock_mean]
     new = [power.sm_clock_mean for power in _powers(after) if power.sm_clock_mean]
     if old and new:
@@ -50,14 +50,14 @@ def _clock(before: Sequence[Run], after: Sequence[Run], slowdown: float) -> Iter
             yield Explanation(text, lost >= _CLOCK_SHARE * slowdown)
 
 
-def _throttling(before: Sequence[Run], after: Sequence[Run]) -> Iterator[Explanation]:
+def _throttling(before: Sequence[TrackedRun], after: Sequence[TrackedRun]) -> Iterator[Explanation]:
     old = {reason for power in _powers(before) for reason in power.throttle_reasons or ()}
     new = {reason for power in _powers(after) for reason in power.throttle_reasons or ()}
     for reason in sorted(new - old):
         yield Explanation(f"the card throttled ({reason})", any(word in reason for word in _HARD))
 
 
-def _link(before: Sequence[Run], after: Sequence[Run]) -> Iterator[Explanation]:
+def _link(before: Sequence[TrackedRun], after: Sequence[TrackedRun]) -> Iterator[Explanation]:
     for name, what in (("pcie_generation", "PCIe generation"), ("pcie_width", "PCIe lanes")):
         old = [value for run in before if (value := getattr(_transfer(run), name, None)) is not None]
         new = [value for run in after if (value := getattr(_transfer(run), name, None)) is not None]
@@ -65,11 +65,11 @@ def _link(before: Sequence[Run], after: Sequence[Run]) -> Iterator[Explanation]:
             yield Explanation(f"the link ran with fewer {what} ({min(new)}, before {min(old)})", covers=True)
 
 
-def _transfer(run: Run) -> Transfer | None:
+def _transfer(run: TrackedRun) -> Transfer | None:
     return getattr(run.record, "transfer", None)
 
 
-def _load(before: Sequence[Run], after: Sequence[Run]) -> Iterator[Explanation]:
+def _load(before: Sequence[TrackedRun], after: Sequence[TrackedRun]) -> Iterator[Explanation]:
     held = _most(after, "device_before") - _most(before, "device_before")
     if held > _FOREIGN:
         yield Explanation(f"something else held {held / GIB:.1f} GiB more of the card before the run", covers=True)
@@ -78,6 +78,6 @@ def _load(before: Sequence[Run], after: Sequence[Run]) -> Iterator[Explanation]:
         yield Explanation(f"the system swapped {swapped / GIB:.1f} GiB more", covers=True)
 
 
-def _most(runs: Sequence[Run], name: str) -> int:
+def _most(runs: Sequence[TrackedRun], name: str) -> int:
     memories: list[Memory | None] = [getattr(run.record, "memory", None) for run in runs]
     return max((getattr(memory, name, None) or 0 for memory in memories), default=0)

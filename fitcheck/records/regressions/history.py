@@ -17,12 +17,12 @@ from statistics import median
 from typing import Any
 
 from fitcheck.records.regressions.comparison import judge, settle
-from fitcheck.records.regressions.judgement import Judgement, Limits, Verdict
+from fitcheck.records.regressions.judgement import Limits, SeriesJudgement, SeriesVerdict
 from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.noise import Noise
-from fitcheck.records.regressions.runs import Expectation, Run, by_series
-from fitcheck.records.regressions.series import Series
 from fitcheck.records.regressions.statistics import Scale
+from fitcheck.records.regressions.tracked_runs import Expectation, TrackedRun, by_series
+from fitcheck.records.regressions.tracked_series import Series
 
 _WINDOW = 7
 _PULLED = 3.0
@@ -48,12 +48,12 @@ class Track:
     series: Series
     metric: Metric
     points: tuple[Point, ...]
-    changes: tuple[tuple[int, Judgement], ...]
+    changes: tuple[tuple[int, SeriesJudgement], ...]
     notes: tuple[str, ...] = ()
 
 
 def tracks(
-    runs: Sequence[Run],
+    runs: Sequence[TrackedRun],
     noise: Noise,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     expectation: Expectation | None = None,
@@ -70,7 +70,7 @@ def tracks(
 def _track(
     series: Series,
     metric: Metric,
-    members: Sequence[Run],
+    members: Sequence[TrackedRun],
     noise: Noise,
     limits: Limits,
     expectation: Expectation | None,
@@ -98,7 +98,7 @@ def _settled(found: Sequence[Track], limits: Limits) -> list[Track]:
     """All changes of all tracks adjusted together; what turns out to be none, or too unsure, is dropped."""
     judged = settle([judgement for track in found for _, judgement in track.changes], limits)
     left = iter(judged)
-    none = (Verdict.UNCLEAR, Verdict.UNCHANGED)
+    none = (SeriesVerdict.UNCLEAR, SeriesVerdict.UNCHANGED)
     return [
         replace(track, changes=tuple((cut, one) for cut, one in changes if one.verdict not in none))
         for track in found
@@ -167,7 +167,7 @@ def _threshold(count: int, df: float) -> float:
     return float(stats.t.isf(0.005 / 2 / places, max(df, 1.0)))
 
 
-def backwards(runs: Sequence[Run]) -> Iterator[str]:
+def backwards(runs: Sequence[TrackedRun]) -> Iterator[str]:
     """Where a version is lower than an earlier record's: a downgrade, or a clock that went backwards."""
     newest: dict[str, tuple[tuple[int, ...], str]] = {}
     told = set()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fitcheck.errors import InputError, OptionError, RecordError
 from fitcheck.records import store
-from fitcheck.records.blocks import Software
 from fitcheck.records.findings import Rank
 from fitcheck.records.reading import read_bounded
+from fitcheck.records.record_parts import Software
 from fitcheck.records.schema import SCHEMA_VERSION, AnyRecord
 from fitcheck.records.validate import check_record
 

@@ -7,10 +7,10 @@ from enum import StrEnum
 
 from fitcheck.records.regressions.explanations import Explanation
 from fitcheck.records.regressions.metrics import Metric
-from fitcheck.records.regressions.series import Change, Series, causes
+from fitcheck.records.regressions.tracked_series import Series, VersionChange, causes
 
 
-class Verdict(StrEnum):
+class SeriesVerdict(StrEnum):
     """``explained``: worse, but something other than the versions accounts for it. ``acknowledged``: a regression that
     was accepted with a reason."""
 
@@ -58,14 +58,14 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class SeriesJudgement:
     """``ratio`` is candidate to baseline with its interval; for exact memory the interval is the ratio itself. ``p`` is
     one-sided, ``q`` adjusted for all comparisons made together; ``repeats`` are runs a side to be sure of the wished
     effect."""
 
     series: Series
     metric: Metric
-    verdict: Verdict
+    verdict: SeriesVerdict
     reason: str
     baseline: Side | None = None
     candidate: Side | None = None
@@ -76,7 +76,7 @@ class Judgement:
     q: float | None = None
     rank: float | None = None
     repeats: int | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[VersionChange, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     notes: tuple[str, ...] = ()
     expected: Expected | None = None
@@ -89,4 +89,4 @@ class Judgement:
     @property
     def alarm(self) -> bool:
         """Whether it is a regression that nothing explains and nobody acknowledged."""
-        return self.verdict is Verdict.REGRESSION
+        return self.verdict is SeriesVerdict.REGRESSION

@@ -24,9 +24,9 @@ from typing import Any
 
 from fitcheck.errors import RecordError
 from fitcheck.records.reading import read_bounded
-from fitcheck.records.regressions.judgement import Judgement, Verdict
-from fitcheck.records.regressions.runs import Run
-from fitcheck.records.regressions.series import Series
+from fitcheck.records.regressions.judgement import SeriesJudgement, SeriesVerdict
+from fitcheck.records.regressions.tracked_runs import TrackedRun
+from fitcheck.records.regressions.tracked_series import Series
 
 NAME = "regressions.toml"
 
@@ -43,7 +43,7 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
+class PinnedBaseline:
     """Records, by the beginnings of their ids, that alone are the baseline of a series ("*" for all)."""
 
     series: str
@@ -52,13 +52,13 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptDecisions:
     """What the file says: pins and acknowledgements in its order. Without a file it is empty and changes nothing."""
 
-    pinned: tuple[Pinned, ...] = ()
+    pinned: tuple[PinnedBaseline, ...] = ()
     acknowledged: tuple[Acknowledged, ...] = ()
 
-    def baseline(self, runs: Sequence[Run]) -> list[Run]:
+    def baseline(self, runs: Sequence[TrackedRun]) -> list[TrackedRun]:
         """``runs`` less those whose series is pinned to others. Raises InputError when a pinned record is missing."""
         chosen = list(runs)
         for pin in self.pinned:
@@ -71,11 +71,11 @@ class Kept:
             chosen = [run for run in chosen if run not in mine or run in keep]
         return chosen
 
-    def settle(self, found: Sequence[Judgement], today: datetime.date) -> list[Judgement]:
+    def settle(self, found: Sequence[SeriesJudgement], today: datetime.date) -> list[SeriesJudgement]:
         """Regressions that were acknowledged, and no further than that, are marked so."""
         return [self._settled(judgement, today) for judgement in found]
 
-    def _settled(self, judgement: Judgement, today: datetime.date) -> Judgement:
+    def _settled(self, judgement: SeriesJudgement, today: datetime.date) -> SeriesJudgement:
         if not judgement.alarm or judgement.ratio is None:
             return judgement
         for note in self.acknowledged:
@@ -83,7 +83,7 @@ class Kept:
             within = judgement.ratio >= note.ratio if judgement.metric.higher else judgement.ratio <= note.ratio
             if here and within and (note.until is None or today <= note.until):
                 reason = f"acknowledged: {note.reason} ({judgement.reason})"
-                return replace(judgement, verdict=Verdict.ACKNOWLEDGED, reason=reason)
+                return replace(judgement, verdict=SeriesVerdict.ACKNOWLEDGED, reason=reason)
         return judgement
 
 
@@ -91,7 +91,7 @@ def _names(name: str, series: Series) -> bool:
     return name in ("*", series.id)
 
 
-def read_kept(path: Path) -> Kept:
+def read_kept(path: Path) -> KeptDecisions:
     """The file's pins and acknowledgements. Raises InputError naming the first entry that cannot be used."""
     try:
         document = tomllib.loads(read_bounded(path).decode("utf-8"))
@@ -102,7 +102,7 @@ def read_kept(path: Path) -> Kept:
         raise RecordError(f"{path}: {unknown[0]!r} is unknown; [[pinned]] and [[acknowledged]] are what it holds.")
     pins = tuple(_pinned(entry, path) for entry in _tables(document, "pinned", path))
     notes = tuple(_acknowledged(entry, path) for entry in _tables(document, "acknowledged", path))
-    return Kept(pins, notes)
+    return KeptDecisions(pins, notes)
 
 
 def _tables(document: Mapping[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
@@ -112,12 +112,14 @@ def _tables(document: Mapping[str, Any], name: str, path: Path) -> list[dict[str
     return found
 
 
-def _pinned(entry: dict[str, Any], path: Path) -> Pinned:
+def _pinned(entry: dict[str, Any], path: Path) -> PinnedBaseline:
     _only(entry, {"series", "records", "reason"}, "pinned", path)
     records = entry.get("records")
     if not isinstance(records, list) or not records or not all(isinstance(name, str) and name for name in records):
         raise RecordError(f'{path}: pinned.records is a list of record ids, like ["03e33515a2df"].')
-    return Pinned(_word(entry, "series", "pinned", path), tuple(records), _word(entry, "reason", "pinned", path))
+    return PinnedBaseline(
+        _word(entry, "series", "pinned", path), tuple(records), _word(entry, "reason", "pinned", path)
+    )
 
 
 def _acknowledged(entry: dict[str, Any], path: Path) -> Acknowledged:

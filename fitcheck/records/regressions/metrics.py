@@ -32,7 +32,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MetricValues:
     """A metric of one record: ``values`` of its timed runs, at least one, each positive."""
 
     metric: Metric
@@ -54,7 +54,7 @@ _MEMORY = (
 _CARD_PEAK = Metric("card_peak", "bytes", step=SEGMENT)
 
 
-def measured(record: AnyRecord) -> dict[str, Measured]:
+def measured(record: AnyRecord) -> dict[str, MetricValues]:
     """Metric name -> what ``record`` says about it. A run that did not finish measured nothing."""
     if record.outcome.result != "ok":
         return {}
@@ -62,7 +62,7 @@ def measured(record: AnyRecord) -> dict[str, Measured]:
     for metric, values in _all(record):
         positive = tuple(float(value) for value in values if value > 0)
         if positive:
-            found[metric.name] = Measured(metric, positive)
+            found[metric.name] = MetricValues(metric, positive)
     return found
 
 

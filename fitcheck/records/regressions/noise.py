@@ -18,9 +18,9 @@ from pathlib import Path
 from statistics import fmean
 
 from fitcheck.records.regressions.metrics import Metric
-from fitcheck.records.regressions.runs import Run
-from fitcheck.records.regressions.series import Series, State
 from fitcheck.records.regressions.statistics import LEAST_SD, Scale, median_variance
+from fitcheck.records.regressions.tracked_runs import TrackedRun
+from fitcheck.records.regressions.tracked_series import Series, State
 
 DATA = Path(__file__).parents[1] / "data" / "timing_noise.json"
 # a level above counts at most as much as this many repeats: a choice, no fit
@@ -116,7 +116,7 @@ class Noise:
     """What was learnt from groups of runs of any series, states and cards. Runs of one state are repeats
     within a group only: two sides that nothing tells apart must not explain their own difference away."""
 
-    def __init__(self, *groups: Iterable[Run]) -> None:
+    def __init__(self, *groups: Iterable[TrackedRun]) -> None:
         self._cards: dict[tuple[str, str], Squares] = defaultdict(Squares)
         self._groups: dict[Group, Squares] = defaultdict(Squares)
         self._ranges: dict[tuple[str, ...], float] = defaultdict(float)
@@ -126,7 +126,7 @@ class Noise:
         for (card, _, name), squares in self._groups.items():
             self._cards[card, name].merge(squares)
 
-    def _learn(self, runs: Iterable[Run]) -> None:
+    def _learn(self, runs: Iterable[TrackedRun]) -> None:
         repeats: dict[tuple[Series, State, Metric], list[tuple[float, ...]]] = defaultdict(list)
         for run in runs:
             for found in run.measured.values():

@@ -15,11 +15,11 @@ from fitcheck.data_files import load
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
-from fitcheck.runtimes.diffusers.attention import attention_flops
+from fitcheck.runtimes.diffusers.attention_flops import attention_flops
 from fitcheck.runtimes.diffusers.stages import CHILDREN, Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Trace, rounded, trace_of
-from fitcheck.runtimes.diffusers.weights import Weights
+from fitcheck.runtimes.diffusers.weights import ModuleWeights
 from fitcheck.units import Interval
 
 # a block that was left out of a shortened call, and the one that does what it does
@@ -50,7 +50,7 @@ class Made:
     bounded: bool = False
 
 
-def made_by(stage: Stage, weights: Weights) -> Made | None:
+def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
     """Activations of one call of the stage; ``None`` where its component has no trace and none can stand in: what a
     text encoder makes is small beside its weights, so that a bound by its tokens says enough."""
     sizes = tuple(sorted(stage.sizes.items()))
@@ -61,7 +61,7 @@ def made_by(stage: Stage, weights: Weights) -> Made | None:
 
 
 @lru_cache(maxsize=2048)
-def _made(component: Component, call: str, sizes: Sizes, weights: Weights) -> Made | None:
+def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> Made | None:
     found = trace_of(component.trace, component.dtype)
     name = None if found is None else _call(found, call)
     if found is None or name is None:
@@ -90,7 +90,7 @@ def _call(found: Trace, call: str) -> str | None:
     return call if has_call(found, call) else "decode" if call == "encode" and has_call(found, "decode") else None
 
 
-def _by_tokens(tokens: int, weights: Weights) -> Made:
+def _by_tokens(tokens: int, weights: ModuleWeights) -> Made:
     """A bound for an encoder that was not traced: bytes a token, and two operations for each weight and token."""
     low, best, high = (tokens * one for one in load(ROOM, "bounds")["encoder_bytes_a_token"]["bytes"])
     parameters = weights.stored // 2
@@ -207,7 +207,7 @@ def traced_call(stage: Stage) -> tuple[Trace, str, Sizes] | None:
     return None if found is None or name is None else (found, name, tuple(sorted(stage.sizes.items())))
 
 
-def _cast(weights: Weights) -> Interval[int]:
+def _cast(weights: ModuleWeights) -> Interval[int]:
     """Bytes of the largest weight in 16 bit, which may or may not lie there while most activations do."""
     most = rounded(2 * weights.largest_cast)
     return Interval(0, most, most)

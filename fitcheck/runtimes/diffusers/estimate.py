@@ -19,7 +19,7 @@ from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
 from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
 
 
@@ -143,7 +143,7 @@ def _joined(stage: Stage, made: Made | None) -> int:
     return 0 if made is None or stage.tiles == 1 else 2 * stage.tiles * made.outputs
 
 
-def _upcast(stage: Stage, weights: Weights) -> int:
+def _upcast(stage: Stage, weights: ModuleWeights) -> int:
     """Bytes by which an autoencoder stored in 16 bit grows when it is upcast for the decode."""
     component = stage.component
     return weights.on_card if stage.child and component.dtype == "fp32" != component.stored else 0

@@ -9,7 +9,7 @@ from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
 
 
@@ -42,5 +42,5 @@ def _memory(pinned: int, pageable: int, process: tuple[int, int, int], output: i
     return HostMemory(pinned, pageable, process[1] + output, Interval(low, best, high))
 
 
-def _largest_leaf(parts: list[Weights]) -> int:
+def _largest_leaf(parts: list[ModuleWeights]) -> int:
     return max((sum(leaf.sizes) for one in parts for leaf in one.leaves), default=0)

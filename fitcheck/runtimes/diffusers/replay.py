@@ -18,14 +18,14 @@ from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
-from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 
 _COMPUTING, _COPYING = 0, 1  # streams
 _CALLS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
+class PhasePeak:
     """Highest bytes of one phase."""
 
     allocated: int
@@ -36,7 +36,7 @@ class Peak:
 class Replayed:
     """Peaks by phase, in order, and over all."""
 
-    phases: dict[str, Peak] = field(default_factory=dict)
+    phases: dict[str, PhasePeak] = field(default_factory=dict)
 
     @property
     def allocated(self) -> int:
@@ -70,9 +70,11 @@ def replay(
     for stage, found in calls:
         card.measure()
         card.stage(stage, found)
-        before = result.phases.get(stage.phase, Peak(0, 0))
+        before = result.phases.get(stage.phase, PhasePeak(0, 0))
         peak = card.measured()
-        result.phases[stage.phase] = Peak(max(before.allocated, peak.allocated), max(before.reserved, peak.reserved))
+        result.phases[stage.phase] = PhasePeak(
+            max(before.allocated, peak.allocated), max(before.reserved, peak.reserved)
+        )
     return result
 
 
@@ -104,9 +106,9 @@ class _Card:
         self._allocator.peak_allocated = self._allocator.allocated
         self._allocator.peak_reserved = self._allocator.reserved
 
-    def measured(self) -> Peak:
+    def measured(self) -> PhasePeak:
         """Since ``measure``."""
-        return Peak(self._allocator.peak_allocated, self._allocator.peak_reserved)
+        return PhasePeak(self._allocator.peak_allocated, self._allocator.peak_reserved)
 
     def stage(self, stage: Stage, found: Trace) -> None:
         """All calls of a stage."""
@@ -181,7 +183,7 @@ class _Card:
         if weights.buffers:
             self._components[name].append(self._allocator.allocate(weights.buffers))
 
-    def _upcast(self, name: str, weights: Weights) -> None:
+    def _upcast(self, name: str, weights: ModuleWeights) -> None:
         """An autoencoder in 16 bit is cast to 32 for the call, tensor by tensor."""
         there = self._components.get(name)
         if there is None:
@@ -206,7 +208,7 @@ class _Card:
 class _Moving:
     """Group offload and sequential offload: groups that come with a module's forward and go after it."""
 
-    def __init__(self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: Weights) -> None:
+    def __init__(self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: ModuleWeights) -> None:
         self._allocator = allocator
         self._stream = _COPYING if offload.stream else _COMPUTING
         # accelerate's set_module_tensor_to_device empties torch's cache behind every tensor that it moves
@@ -248,7 +250,7 @@ class _Moving:
                 self._allocator.empty_cache()
 
 
-def _groups(offload: Offload, stage: Stage, weights: Weights) -> dict[str, list[int]]:
+def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> dict[str, list[int]]:
     """Module path → bytes of the tensors that come with it."""
     found: dict[str, list[int]] = {}
     lists = (stage.child,) if stage.child in stage.component.recursed else stage.component.lists

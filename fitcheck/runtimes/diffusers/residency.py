@@ -9,7 +9,7 @@ from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER, Pipelin
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
-from fitcheck.runtimes.diffusers.weights import Groups, Weights, block_groups, leaf_groups, weights_of
+from fitcheck.runtimes.diffusers.weights import Groups, ModuleWeights, block_groups, leaf_groups, weights_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _one_after_the_other(
         yield _held(stage, [weights_of(tier, there[one]) for one in sorted(present)], fresh=True)
 
 
-def _held(stage: Stage, there: list[Weights], *, fresh: bool) -> Held:
+def _held(stage: Stage, there: list[ModuleWeights], *, fresh: bool) -> Held:
     return Held(stage, sum(one.on_card for one in there), 0, sum(one.segments for one in there), fresh)
 
 

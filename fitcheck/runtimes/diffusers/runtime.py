@@ -16,7 +16,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Runtime, Support, Wanted
-from fitcheck.runtimes.diffusers import changes, commands, support
+from fitcheck.runtimes.diffusers import commands, offload_changes, support
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
 from fitcheck.runtimes.diffusers.estimate import Layout, estimate
 from fitcheck.runtimes.diffusers.offloading import (
@@ -124,7 +124,7 @@ class Diffusers(Runtime):
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""
-        return changes.changes(ask)
+        return offload_changes.changes(ask)
 
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """The download and the Python lines of one run."""

@@ -14,12 +14,12 @@ from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.activations import Made
-from fitcheck.runtimes.diffusers.attention import levels_of
+from fitcheck.runtimes.diffusers.attention_flops import levels_of
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import Weights, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.overlap import duration_of, timing_of
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
@@ -111,7 +111,9 @@ def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterato
             yield from _streamed(one, work, tier, weights, offload, back)
 
 
-def _streamed(one: Laid, work: Work, tier: Tier, weights: Weights, offload: Offload, back: float) -> Iterator[Pass]:
+def _streamed(
+    one: Laid, work: Work, tier: Tier, weights: ModuleWeights, offload: Offload, back: float
+) -> Iterator[Pass]:
     stage = one.stage
     found = groups_of(tier, offload, stage)
     groups = found.whole, sum(found.moving)
@@ -135,15 +137,15 @@ def _back() -> float:
     return float(load(ROOM, "seconds")["back"]["value"])
 
 
-def _scaled(groups: tuple[int, int], weights: Weights, ways: float) -> Streamed:
+def _scaled(groups: tuple[int, int], weights: ModuleWeights, ways: float) -> Streamed:
     return Streamed(round(ways * sum(groups)), weights.tensors, weights.tensors)
 
 
-def _whole(weights: Weights, ways: float) -> Streamed:
+def _whole(weights: ModuleWeights, ways: float) -> Streamed:
     return Streamed(round(ways * weights.stored), weights.tensors, weights.tensors)
 
 
-def _work(made: Made, weights: Weights, component: Component, groups: int) -> Work:
+def _work(made: Made, weights: ModuleWeights, component: Component, groups: int) -> Work:
     """The call's work; each quantized weight is dequantized once in it, and ``groups`` have hooks of their own."""
     traffic = packed = 0
     for kind, elements in weights.linears.values():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
 
-from fitcheck.memory.blocks import device_block, pinned_block
+from fitcheck.memory.allocator_blocks import device_block, pinned_block
 from fitcheck.memory.caching_allocator import LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.models.families.pipeline import gguf_mixture
 from fitcheck.models.families.pipeline.architecture import Component
@@ -49,7 +49,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class ModuleWeights:
     """A component's leaves in the order of its definition, and the bytes of tables that are made at load time."""
 
     leaves: tuple[Leaf, ...]
@@ -100,7 +100,7 @@ class Weights:
         return max((leaf.cast for leaf in self.leaves), default=0)
 
 
-def weights_of(tier: Tier, component: Component) -> Weights:
+def weights_of(tier: Tier, component: Component) -> ModuleWeights:
     """The component's weights in a tier."""
     table = tier.tensors
     if isinstance(table, PipelineTable):
@@ -115,7 +115,7 @@ def _nameless(component: Component) -> Component:
 
 
 @lru_cache(maxsize=1024)
-def _catalog_weights(component: Component, how: Scheme) -> Weights:
+def _catalog_weights(component: Component, how: Scheme) -> ModuleWeights:
     found = entries(component.trace or "")
     if how.format == "gguf":  # one tensor for each parameter: a tenth of the time of a check
         types = gguf_mixture.types_of(component.trace or "", component.cls, how.name)
@@ -124,13 +124,13 @@ def _catalog_weights(component: Component, how: Scheme) -> Weights:
 
 
 @lru_cache(maxsize=512)
-def _tier_weights(tier: Tier, component: Component) -> Weights:
+def _tier_weights(tier: Tier, component: Component) -> ModuleWeights:
     prefix = len(component.name) + 1
     found = ((one.name[prefix:], one.shape, one.type) for one in tier.tensors if one.branch == component.name)
     return _weights(found, component, tier.format)
 
 
-def _weights(tensors: Iterable[Stored], component: Component, form: str) -> Weights:
+def _weights(tensors: Iterable[Stored], component: Component, form: str) -> ModuleWeights:
     sizes: dict[str, list[int]] = {}
     blocks: dict[str, int] = {}
     linears: dict[str, tuple[str, int]] = {}
@@ -152,7 +152,7 @@ def _weights(tensors: Iterable[Stored], component: Component, form: str) -> Weig
     leaves = tuple(
         Leaf(path, tuple(one), blocks[path], linears.get(path), casts.get(path, 0)) for path, one in sizes.items()
     )
-    return Weights(leaves, component.buffers)
+    return ModuleWeights(leaves, component.buffers)
 
 
 @lru_cache(maxsize=4096)
@@ -208,13 +208,13 @@ class Groups:
 
 
 @lru_cache(maxsize=1024)
-def leaf_groups(weights: Weights, below: str = "") -> Groups:
+def leaf_groups(weights: ModuleWeights, below: str = "") -> Groups:
     """Every leaf by itself; only those of the child ``below`` where one is named."""
     return Groups(0, tuple(leaf.nbytes for leaf in weights.leaves if _inside(leaf.path, below)))
 
 
 @lru_cache(maxsize=1024)
-def block_groups(weights: Weights, component: Component, blocks: int, below: str = "") -> Groups:
+def block_groups(weights: ModuleWeights, component: Component, blocks: int, below: str = "") -> Groups:
     """``blocks`` entries of a list at a time; what is in no list is one group for the whole forward. Where the class
     names children to look into, ``below`` is the one that runs."""
     moving: dict[tuple[str, int], int] = {}

@@ -18,7 +18,7 @@ from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph import Graph
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
-from fitcheck.runtimes.llamacpp.graph_layers import Builder, Plan
+from fitcheck.runtimes.llamacpp.graph_layers import Builder, GraphPlan
 from fitcheck.runtimes.llamacpp.layer_facts import block_numbers, table_facts
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.schedule import schedule
@@ -88,10 +88,10 @@ def _plan(
     devices: Devices,
     places: Mapping[str, int],
     caches: tuple[LayerCache, ...],
-) -> Plan:
+) -> GraphPlan:
     host = devices.cards
     names = _Tensors(table_facts(tensors).names)
-    return Plan(
+    return GraphPlan(
         architecture=architecture,
         options=options,
         names=names,
@@ -104,7 +104,7 @@ def _plan(
     )
 
 
-def _allocated(plan: Plan, graph: Graph, devices: Devices) -> ComputeBuffers:
+def _allocated(plan: GraphPlan, graph: Graph, devices: Devices) -> ComputeBuffers:
     architecture, options, host = plan.architecture, plan.options, plan.host
     copies = PIPELINE_COPIES if _pipelined(options, devices) else 1
     nodes, leaves = schedule(graph, host + 1, options.op_offload, copies)
@@ -180,7 +180,7 @@ def _overridden(options: LlamaOptions) -> bool:
     return bool(options.overrides or options.cpu_moe_layers)
 
 
-def _kept_layers(plan: Plan) -> tuple[int, ...]:
+def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
     """Layers that matter: a few of each run of alike ones, always the first and last of a device."""
     signatures = [_signature(plan, index) for index in range(plan.architecture.layers)]
     return _kept(plan.architecture, plan.layers, signatures)
@@ -200,12 +200,12 @@ def _kept(
     return tuple(kept)
 
 
-def _signature(plan: Plan, index: int) -> tuple[object, ...]:
+def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:
     prefix = f"blk.{index}."
     return (plan.architecture.blocks[index], plan.layers[index], *_on_host(plan, prefix))
 
 
-def _on_host(plan: Plan, prefix: str) -> Iterable[object]:
+def _on_host(plan: GraphPlan, prefix: str) -> Iterable[object]:
     """Sizes of the layer's host weights: a card that takes them over needs room for the largest."""
     for name in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate", "ffn_up", "ffn_down", "attn_q"):
         tensor = plan.names.get(f"{prefix}{name}.weight")

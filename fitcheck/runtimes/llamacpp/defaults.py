@@ -8,11 +8,11 @@ from dataclasses import replace
 from fitcheck.runtimes.base import Ask, Default, Wanted
 from fitcheck.runtimes.llamacpp.options import GIGA
 from fitcheck.runtimes.llamacpp.placement import arguments_of
-from fitcheck.runtimes.llamacpp.proposals import Search
+from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
 from fitcheck.runtimes.llamacpp.token_rates import Host
 
 
-def defaults(ask: Ask, wanted: Wanted, search: Search) -> Iterator[Default]:
+def defaults(ask: Ask, wanted: Wanted, search: PlacementSearch) -> Iterator[Default]:
     """The context, and how fast the host's memory is read. ``search`` looks for placements of the same question."""
     options = arguments_of(ask.placement, ask.workload)
     if not wanted.has("ctx"):

@@ -6,7 +6,7 @@ build_pooling). BERT and its kin norm after each part, the newer ones before it;
 
 from __future__ import annotations
 
-from fitcheck.models.families.language.architecture import Block
+from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.feedforward import dense
 from fitcheck.runtimes.llamacpp.graph import F16, F32, Graph, Node
 from fitcheck.runtimes.llamacpp.graph_layers import Builder
@@ -96,7 +96,7 @@ def _attention(builder: Builder, index: int, current: Node, mask: Node) -> Node:
     return builder.linear(f"{prefix}attn_output", output, builder.plan.architecture.embedding)
 
 
-def _projected(builder: Builder, block: Block, prefix: str, current: Node) -> tuple[Node, Node, Node]:
+def _projected(builder: Builder, block: LanguageLayer, prefix: str, current: Node) -> tuple[Node, Node, Node]:
     """Queries, keys and values as (length, heads, tokens)."""
     graph, tokens, names = builder.graph, builder.tokens, builder.plan.names
     parts = (

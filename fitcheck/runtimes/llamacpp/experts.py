@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fitcheck.models.families.language.architecture import Block
+from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.feedforward import dense, glu
 from fitcheck.runtimes.llamacpp.graph import Node
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_layers import Builder
 
 
-def expert_feed_forward(builder: Builder, index: int, block: Block, current: Node) -> Node:
+def expert_feed_forward(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
     """Router, chosen experts, weighted sum, and the shared experts where there are some."""
     graph, names, prefix = builder.graph, builder.plan.names, f"blk.{index}."
     routed = _routed(builder, prefix, block, current)
@@ -28,7 +28,7 @@ def expert_feed_forward(builder: Builder, index: int, block: Block, current: Nod
     return graph.op("add", routed.shape, routed, shared)
 
 
-def _routed(builder: Builder, prefix: str, block: Block, current: Node) -> Node:
+def _routed(builder: Builder, prefix: str, block: LanguageLayer, current: Node) -> Node:
     graph, names = builder.graph, builder.plan.names
     tokens, width = current.shape[-1], current.shape[0]
     count, used = builder.plan.architecture.experts, block.experts_used

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from fitcheck.models.families.language.architecture import Block, LanguageArchitecture
+from fitcheck.models.families.language.architecture import LanguageArchitecture, LanguageLayer
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import Tensor
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
@@ -22,7 +22,7 @@ from fitcheck.runtimes.llamacpp.weight_placement import HOST
 
 
 @dataclass(frozen=True)
-class Plan:
+class GraphPlan:
     """What the builder needs: shapes, options and where every tensor and cache lies. ``host`` is the host's index.
     ``places`` has ``HOST`` for it."""
 
@@ -56,7 +56,7 @@ class Plan:
 class Builder:
     """Builds one graph of ``plan`` for its largest micro-batch."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: GraphPlan) -> None:
         self.plan = plan
         self.graph = Graph()
         self.options = plan.options
@@ -278,7 +278,7 @@ class Builder:
             found = self.graph.op("add", found.shape, found, self.weight(f"{name}.bias"))
         return found
 
-    def _attention(self, index: int, block: Block, current: Node) -> Node:
+    def _attention(self, index: int, block: LanguageLayer, current: Node) -> Node:
         if self.plan.architecture.latent is not None:
             from fitcheck.runtimes.llamacpp.latent import latent_attention
 
@@ -326,7 +326,9 @@ class Builder:
         normed = self.graph.op("rms_norm", node.shape, node)
         return self.graph.op("mul", node.shape, normed, self.weight(f"{name}.weight"))
 
-    def attend(self, index: int, block: Block, query: Node, keys: Node | None, values: Node | None, width: int) -> Node:
+    def attend(
+        self, index: int, block: LanguageLayer, query: Node, keys: Node | None, values: Node | None, width: int
+    ) -> Node:
         """Store K and V, multiply with the whole cache; the result is (heads × width, tokens)."""
         graph, options, tokens, heads = self.graph, self.options, self.tokens, block.heads
         cache_device = self.plan.host if options.cache_on_host else self.plan.layers[index]
@@ -382,7 +384,7 @@ class Builder:
             size += values * cells * F16 + 128
         return size
 
-    def _feed_forward(self, index: int, block: Block, current: Node) -> Node:
+    def _feed_forward(self, index: int, block: LanguageLayer, current: Node) -> Node:
         prefix, names = f"blk.{index}.", self.plan.names
         if f"{prefix}ffn_down_exps.weight" in names:
             from fitcheck.runtimes.llamacpp.experts import expert_feed_forward
@@ -390,7 +392,7 @@ class Builder:
             return expert_feed_forward(self, index, block, current)
         return dense(self, prefix, "ffn_up", "ffn_gate", "ffn_down", current)
 
-    def _mixer(self, index: int, block: Block, current: Node) -> Node:
+    def _mixer(self, index: int, block: LanguageLayer, current: Node) -> Node:
         from fitcheck.runtimes.llamacpp.mixers import mixer
 
         return mixer(self, index, block, current)

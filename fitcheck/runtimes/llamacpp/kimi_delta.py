@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fitcheck.models.families.language.architecture import Block, Recurrent
+from fitcheck.models.families.language.architecture import LanguageLayer, Recurrent
 from fitcheck.runtimes.llamacpp.chunked_delta import DeltaShape, chunked_delta
 from fitcheck.runtimes.llamacpp.graph import Node
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHUNK, SMALL_CHUNK = 64, 16
 
 
-def kimi_delta(builder: Builder, prefix: str, block: Block, state: Recurrent, current: Node) -> Node:
+def kimi_delta(builder: Builder, prefix: str, block: LanguageLayer, state: Recurrent, current: Node) -> Node:
     """The layer's output for ``current``."""
     graph, tokens, slots = builder.graph, builder.tokens, builder.options.slots
     inner, heads = state.inner, max(block.heads, 1)

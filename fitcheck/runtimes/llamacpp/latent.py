@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fitcheck.models.families.language.architecture import Block
+from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.caches import cache_elements
 from fitcheck.runtimes.llamacpp.graph import Node
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_layers import Builder
 
 
-def latent_attention(builder: Builder, index: int, block: Block, current: Node) -> Node:
+def latent_attention(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
     """Attention over the latent where the file allows it, over full heads otherwise."""
     graph, tokens, prefix = builder.graph, builder.tokens, f"blk.{index}."
     latent = builder.plan.architecture.latent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fitcheck.models.families.language.architecture import Block, Recurrent
+from fitcheck.models.families.language.architecture import LanguageLayer, Recurrent
 from fitcheck.runtimes.llamacpp.graph import Node
 from fitcheck.runtimes.llamacpp.kimi_delta import kimi_delta
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_layers import Builder
 
 
-def mixer(builder: Builder, index: int, block: Block, current: Node) -> Node:
+def mixer(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
     """What takes attention's place in a recurrent layer; chosen by the tensors the layer has."""
     prefix, names = f"blk.{index}.", builder.plan.names
     state = builder.plan.architecture.recurrent

@@ -47,7 +47,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Search:
+class PlacementSearch:
     """Looks for placements of one tier on one machine, within what was asked."""
 
     runtime: Runtime
@@ -213,12 +213,12 @@ class Search:
             context //= 2
         return None
 
-    def with_tier(self, tier: Tier) -> Search:
+    def with_tier(self, tier: Tier) -> PlacementSearch:
         """The same search for another tier of the model."""
         return replace(self, tier=tier)
 
 
-def _placements(search: Search, options: LlamaOptions) -> Iterator[Proposal]:
+def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Proposal]:
     """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
     if options.gpu_layers is not None:
         yield search.assess(options)
@@ -245,7 +245,7 @@ def _placements(search: Search, options: LlamaOptions) -> Iterator[Proposal]:
     yield search.assess(options.with_(gpu_layers=0))
 
 
-def _smallest(search: Search, most: int, moved: Callable[[int], LlamaOptions]) -> Iterator[Proposal]:
+def _smallest(search: PlacementSearch, most: int, moved: Callable[[int], LlamaOptions]) -> Iterator[Proposal]:
     """The smallest number of layers moved to the host with which the cards are not short, by bisection; none where
     they are short even with ``most``."""
     if not search.holds(moved(most)):

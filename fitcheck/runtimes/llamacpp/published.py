@@ -20,7 +20,7 @@ from typing import Any
 from fitcheck.data_files import read_text
 from fitcheck.errors import InputError, RecordError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
+from fitcheck.models.families.language.known_models import LanguageEntry, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import header_bytes, mixture_table
 from fitcheck.models.tensors import TensorTable

@@ -13,7 +13,7 @@ from typing import Any
 
 from fitcheck.errors import InputError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.families.language.known import known_language_model, known_language_models
+from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table, tier_name
 from fitcheck.models.tensors import TensorTable

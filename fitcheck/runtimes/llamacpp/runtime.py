@@ -21,14 +21,14 @@ from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.level import level_of
-from fitcheck.runtimes.llamacpp import commands, recorded
+from fitcheck.runtimes.llamacpp import commands, recorded_options
 from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, estimate, not_modelled, over_builds
 from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
-from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP, UNQUANTIZED, WORTH, Search
+from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP, UNQUANTIZED, WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
 from fitcheck.runtimes.options import LONGEST, read
@@ -60,11 +60,13 @@ class LlamaCpp(Runtime):
                 found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
 
-    def _search(self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted) -> Search:
+    def _search(
+        self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted
+    ) -> PlacementSearch:
         architecture = tier.architecture or model.architecture
         assert isinstance(architecture, LanguageArchitecture)
         workload = asked.workload(asked.context_of(architecture), embeds=architecture.embeds)
-        return Search(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
+        return PlacementSearch(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
 
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
@@ -205,15 +207,15 @@ class LlamaCpp(Runtime):
     def ask_of(self, run: Run) -> Ask | None:
         """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
         another backend ran."""
-        return recorded.ask_of(run, self.families)
+        return recorded_options.ask_of(run, self.families)
 
     def stated(self, ask: Ask) -> Settings:
         """The options under the names of a record."""
-        return recorded.stated(arguments_of(ask.placement, ask.workload))
+        return recorded_options.stated(arguments_of(ask.placement, ask.workload))
 
     def alike(self, ask: Ask) -> Hashable:
         """Model, tier, era of the build and the options that decide seconds."""
-        return recorded.alike(ask, architecture_of(ask).layers)
+        return recorded_options.alike(ask, architecture_of(ask).layers)
 
     def holds_alike(self, ask: Ask, other: Ask) -> bool:
         """With caches for as many tokens and sequences; a benchmark reserves what its tests fill."""
@@ -222,11 +224,11 @@ class LlamaCpp(Runtime):
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Seconds a token of the prompt and of the answer."""
-        return recorded.timings(ask, estimate_of(ask))
+        return recorded_options.timings(ask, estimate_of(ask))
 
     def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
         """Each test of a record."""
-        return recorded.observed(run, ask, estimate_of(ask))
+        return recorded_options.observed(run, ask, estimate_of(ask))
 
     def host_bytes(self, run: Run) -> int | None:
         """Pages of a mapped file count as the process's until something else needs them."""

@@ -17,10 +17,10 @@ from fitcheck.hardware.machine import Gpu
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
-from fitcheck.runtimes.llamacpp.token_passes import Run, batch_seconds, token_seconds
+from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, token_seconds
 from fitcheck.runtimes.llamacpp.token_rates import Constants, Host, backend_of, data, fitted
 from fitcheck.runtimes.llamacpp.token_spread import half_width, interval_of, new_units
-from fitcheck.runtimes.llamacpp.token_work import Work, work_of
+from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
 
@@ -48,7 +48,7 @@ def run_of(
     *,
     backend: str | None = None,
     threads: int | None = None,
-) -> Run:
+) -> TokenRun:
     """What decides the seconds of one sequence after ``depth`` tokens (half of the context by default) on the cards of
     ``result``.
 
@@ -60,7 +60,7 @@ def run_of(
     works = work_of(architecture, tensors, result, depth)
     server = any(gpu.card.form == "datacenter" for gpu in gpus)
     named = backend_of(gpus[0].card, backend) if gpus else "CPU"
-    return Run(works, gpus, named, Host(host_bandwidth, threads, server), result.options, architecture.embedding)
+    return TokenRun(works, gpus, named, Host(host_bandwidth, threads, server), result.options, architecture.embedding)
 
 
 def token_speed(
@@ -78,14 +78,14 @@ def token_speed(
     as hosts differ."""
     run = run_of(architecture, tensors, result, gpus, depth, host_bandwidth, backend=backend, threads=threads)
     kind = _kind(run, bool(architecture.experts))
-    host = run.works.get(HOST, Work()).bytes_per_token
+    host = run.works.get(HOST, TokenWork()).bytes_per_token
     card_bytes = round(sum(work.bytes_per_token for index, work in run.works.items() if index != HOST))
     slow = host * _SLOW_SHARE > card_bytes
     binding = "host memory" if slow else "card memory"
     return TokenSpeed(_prompt(run, kind), _generation(run, kind), card_bytes, round(host), binding)
 
 
-def _kind(run: Run, mixture: bool) -> str:
+def _kind(run: TokenRun, mixture: bool) -> str:
     """The second half of a regime's name."""
     if not run.gpus:
         return "cpu"
@@ -95,7 +95,7 @@ def _kind(run: Run, mixture: bool) -> str:
     return "MoE" if mixture else "dense"
 
 
-def _generation(run: Run, kind: str) -> Interval[float] | None:
+def _generation(run: TokenRun, kind: str) -> Interval[float] | None:
     seconds = token_seconds(run, fitted())
     if seconds is None:
         return None
@@ -104,10 +104,10 @@ def _generation(run: Run, kind: str) -> Interval[float] | None:
     return interval_of(1 / seconds, half, hosts)
 
 
-def _prompt(run: Run, kind: str) -> Interval[float] | None:
+def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
     batch = max(run.options.micro, 1)
 
-    def passing(asked: Run, constants: Constants) -> float | None:
+    def passing(asked: TokenRun, constants: Constants) -> float | None:
         return batch_seconds(asked, batch, constants)
 
     seconds = passing(run, fitted())
@@ -119,16 +119,18 @@ def _prompt(run: Run, kind: str) -> Interval[float] | None:
     return interval_of(best * batch / seconds, half, (hosts[0] / wider, hosts[1] * wider))
 
 
-def best_units(run: Run) -> float:
+def best_units(run: TokenRun) -> float:
     """The factor on the best prompt rate for matrix units that no row has run on."""
     return new_units(run.gpus[0].card)[0] if run.gpus else 1.0
 
 
-def _cards(run: Run) -> list[Card]:
+def _cards(run: TokenRun) -> list[Card]:
     return [gpu.card for gpu in run.gpus]
 
 
-def _hosts(run: Run, seconds: float, passing: Callable[[Run, Constants], float | None]) -> tuple[float, float]:
+def _hosts(
+    run: TokenRun, seconds: float, passing: Callable[[TokenRun, Constants], float | None]
+) -> tuple[float, float]:
     """(low, high) factors on the rate that slow and fast hosts of their kind make, where this one's are unknown."""
     found = []
     for end in ("low", "high"):

@@ -17,7 +17,7 @@ from fitcheck.runtimes.llamacpp.token_rates import (
     host_prompt_seconds,
     prompt_seconds,
 )
-from fitcheck.runtimes.llamacpp.token_work import Work
+from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.speed.rates import link_rate
 
@@ -28,10 +28,10 @@ _INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix unit
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TokenRun:
     """What decides a run's seconds. ``works`` by device index, the host under ``HOST``; ``width`` in elements."""
 
-    works: Mapping[int, Work]
+    works: Mapping[int, TokenWork]
     gpus: Sequence[Gpu]
     backend: str
     host: Host
@@ -39,7 +39,7 @@ class Run:
     width: int
 
 
-def token_seconds(run: Run, constants: Constants) -> float | None:
+def token_seconds(run: TokenRun, constants: Constants) -> float | None:
     """Seconds of one generated token: devices work one after the other, so theirs add up."""
     seconds = constants["token"]
     cards = 0
@@ -56,7 +56,7 @@ def token_seconds(run: Run, constants: Constants) -> float | None:
     return seconds + constants["card boundary"] * max(cards - 1, 0)
 
 
-def batch_seconds(run: Run, batch: int, constants: Constants) -> float | None:
+def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | None:
     """Seconds of one micro-batch of a prompt; several of a batch overlap on several cards."""
     cards, count = 0.0, 0
     for index, work in run.works.items():
@@ -77,26 +77,26 @@ def batch_seconds(run: Run, batch: int, constants: Constants) -> float | None:
     return None if carried is None else constants["token"] + cards + carried
 
 
-def _aged(run: Run, constants: Constants) -> float:
+def _aged(run: TokenRun, constants: Constants) -> float:
     """What a build's age costs a prompt: kernels of 2024 are slower than today's."""
     factor = float(constants.get(f"age/{run.backend}", constants["age/new"]) ** _years(run))
     old = run.backend == "CUDA" and run.options.build.day < _INTEGER_TILES
     return factor * constants["before integer tiles"] if old else factor
 
 
-def _years(run: Run) -> float:
+def _years(run: TokenRun) -> float:
     """The build's age in years before kernels stopped changing much."""
     return min(max((SETTLED - run.options.build.day).days / 365.25, 0.0), _OLDEST)
 
 
-def _overlap(run: Run, batch: int, cards: int, constants: Constants) -> float:
+def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> float:
     """Speed-up of several micro-batches that cards work on at once, each on its own layers."""
     flying = max(min(run.options.batch, run.options.context) // batch, 1)
     ideal = flying * cards / (flying + cards - 1) if cards else 1.0
     return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
 
 
-def _host_seconds(run: Run, host: Work, batch: int, constants: Constants) -> float | None:
+def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:
     """Seconds for the host's part of one batch: carried over the link to a card that computes it, else on its cores."""
     if not run.gpus or not run.options.op_offload or batch < OFFLOAD_MIN_ROWS:
         return host_prompt_seconds(host, run.host, batch, constants)

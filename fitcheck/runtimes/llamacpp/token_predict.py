@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fitcheck.runtimes.llamacpp.token_passes import Run, batch_seconds, token_seconds
+from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, token_seconds
 from fitcheck.runtimes.llamacpp.token_rates import Constants, Host
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
-from fitcheck.runtimes.llamacpp.token_work import Work, work_of
+from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
 
-_runs: dict[int, Run] = {}
+_runs: dict[int, TokenRun] = {}
 
 
-def run_of(row: BenchRow) -> Run:
+def run_of(row: BenchRow) -> TokenRun:
     """The row as a run, its bytes scaled to the published file's size."""
     known = _runs.get(row.index)
     if known is None:
@@ -19,12 +19,12 @@ def run_of(row: BenchRow) -> Run:
             _scale(work, row.scale)
         server = any(gpu.card.form == "datacenter" for gpu in row.gpus)
         host = Host(row.host_bandwidth, row.threads, server)
-        known = Run(works, row.gpus, row.backend, host, row.result.options, row.architecture.embedding)
+        known = TokenRun(works, row.gpus, row.backend, host, row.result.options, row.architecture.embedding)
         _runs[row.index] = known
     return known
 
 
-def _scale(work: Work, factor: float) -> None:
+def _scale(work: TokenWork, factor: float) -> None:
     for read in (work.read, work.experts):
         for kind in read:
             read[kind] *= factor

@@ -16,7 +16,7 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
-from fitcheck.runtimes.llamacpp.token_work import Work
+from fitcheck.runtimes.llamacpp.token_work import TokenWork
 
 Constants = Mapping[str, float]
 BACKENDS = ("CUDA", "ROCm", "Vulkan", "Metal", "SYCL")
@@ -126,14 +126,14 @@ def reading_rate(card: Card, backend: str, constants: Constants) -> float | None
     return float(card.memory_bandwidth * share)
 
 
-def launches(work: Work, backend: str, constants: Constants) -> float:
+def launches(work: TokenWork, backend: str, constants: Constants) -> float:
     """Seconds of one pass's kernels that no rate explains: launches, small kernels, routing of experts."""
     layer = constants.get(f"layer/{backend}", constants["layer/new"])
     units = work.layers + constants["expert layer"] * work.expert_layers
     return layer * (units + constants["recurrent layer"] * work.recurrent_layers)
 
 
-def weight_bytes(work: Work, constants: Constants, backend: str, years: float = 0.0) -> float:
+def weight_bytes(work: TokenWork, constants: Constants, backend: str, years: float = 0.0) -> float:
     """Bytes a token reads of weights, each kind weighed by what its kernels cost against 4-bit ones of today."""
     total = 0.0
     dense = constants["age of reading"] ** years
@@ -144,7 +144,9 @@ def weight_bytes(work: Work, constants: Constants, backend: str, years: float = 
     return total
 
 
-def generation_seconds(work: Work, card: Card, backend: str, constants: Constants, years: float = 0.0) -> float | None:
+def generation_seconds(
+    work: TokenWork, card: Card, backend: str, constants: Constants, years: float = 0.0
+) -> float | None:
     """Seconds of one generated token on a card that holds ``work``, with a build ``years`` old; without the token's
     own overhead."""
     rate = reading_rate(card, backend, constants)
@@ -156,7 +158,7 @@ def generation_seconds(work: Work, card: Card, backend: str, constants: Constant
 
 
 def prompt_seconds(
-    work: Work, card: Card, backend: str, batch: int, width: int, constants: Constants, *, flash: bool = True
+    work: TokenWork, card: Card, backend: str, batch: int, width: int, constants: Constants, *, flash: bool = True
 ) -> float | None:
     """Seconds of a micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``."""
     peak, reading = peak_of(card), reading_rate(card, backend, constants)
@@ -183,7 +185,7 @@ def prompt_seconds(
     return float(max(arithmetic, passed) + launches(work, backend, constants))
 
 
-def passed_bytes(work: Work, batch: int) -> float:
+def passed_bytes(work: TokenWork, batch: int) -> float:
     """Bytes of weights and cache that one micro-batch reads: of the experts those that any of its tokens chose."""
     return work.held - work.experts_held * (1 - min(1.0, batch * work.expert_share)) + work.cache
 
@@ -213,7 +215,7 @@ class Host:
         return self.bandwidth if self.bandwidth is not None else float(usual["best"])
 
 
-def host_generation_seconds(work: Work, host: Host, constants: Constants, *, alone: bool) -> float:
+def host_generation_seconds(work: TokenWork, host: Host, constants: Constants, *, alone: bool) -> float:
     """Seconds that the host adds to one generated token: reading, or decoding where few threads are slower than that.
 
     ``alone`` is a run without a card; with one, every layer on the host also waits for the card and back.
@@ -231,7 +233,7 @@ def host_generation_seconds(work: Work, host: Host, constants: Constants, *, alo
     return seconds + (0.0 if alone else constants["host layer"] * layers)
 
 
-def host_prompt_seconds(work: Work, host: Host, batch: int, constants: Constants) -> float:
+def host_prompt_seconds(work: TokenWork, host: Host, batch: int, constants: Constants) -> float:
     """Seconds of one micro-batch on the host's own cores: arithmetic or reading its weights, whichever takes longer."""
     rate = constants["host flops a thread"] * (host.threads or float(data()["host_usual"]["threads"]["best"]))
     seconds = work.attention_flops / rate

@@ -21,7 +21,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, machine_for
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.families.language.known import known_language_model, known_language_models
+from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp import LlamaOptions, estimate

@@ -27,7 +27,7 @@ _FLOATS = ("F32", "F16", "BF16")
 
 
 @dataclass(slots=True)
-class Work:
+class TokenWork:
     """Work on one device. Dictionaries are keyed by the kind of quant (``kind_of``).
 
     ``read`` and ``experts`` are bytes a generated token reads of dense and of expert weights; ``cache`` bytes of
@@ -72,7 +72,7 @@ class _Group:
     head: bool
 
 
-_works: WeakKeyDictionary[LlamaEstimate, dict[int, dict[int, Work]]] = WeakKeyDictionary()
+_works: WeakKeyDictionary[LlamaEstimate, dict[int, dict[int, TokenWork]]] = WeakKeyDictionary()
 _groups: WeakKeyDictionary[TensorTable, tuple[_Group, ...]] = WeakKeyDictionary()
 
 
@@ -94,7 +94,7 @@ def kind_of(type_name: str) -> str:
 
 def work_of(
     architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
-) -> dict[int, Work]:
+) -> dict[int, TokenWork]:
     """Work by device after ``depth`` tokens: active experts only, one row of the embedding, the head for one token.
 
     ``result`` is the estimate of that architecture and table; what it comes to is kept, and must not be changed.
@@ -107,8 +107,8 @@ def work_of(
 
 def _worked_out(
     architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
-) -> dict[int, Work]:
-    found: defaultdict[int, Work] = defaultdict(Work)
+) -> dict[int, TokenWork]:
+    found: defaultdict[int, TokenWork] = defaultdict(TokenWork)
     options = result.options
     moving = set()
     for group in _grouped(architecture, tensors, split=bool(options.overrides)):
@@ -176,7 +176,7 @@ def active_share(tensor: Tensor, architecture: LanguageArchitecture) -> float:
     return used / architecture.experts if used else 1.0
 
 
-def _add(work: Work, group: _Group) -> None:
+def _add(work: TokenWork, group: _Group) -> None:
     read, flops = (work.experts, work.expert_flops) if group.expert else (work.read, work.flops)
     read[group.kind] += group.nbytes * group.active
     if not group.head:
@@ -188,7 +188,7 @@ def _add(work: Work, group: _Group) -> None:
 
 
 def _add_caches(
-    found: defaultdict[int, Work], architecture: LanguageArchitecture, result: LlamaEstimate, depth: int
+    found: defaultdict[int, TokenWork], architecture: LanguageArchitecture, result: LlamaEstimate, depth: int
 ) -> None:
     options = result.options
     caches = layer_caches(architecture, options)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from fitcheck.memory import dequantization
 from fitcheck.memory.dequantization import Linear
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
-from fitcheck.runtimes.sensenova.layer_weights import Weights
+from fitcheck.runtimes.sensenova.layer_weights import LayerWeights
 
 BF16 = 2
 F32 = 4
@@ -45,7 +45,7 @@ def pixel_bytes(arch: SenseNovaArchitecture, tokens: int) -> int:
     return tokens * 3 * arch.pixels_per_token**2 * BF16
 
 
-def _mlp_moments(arch: SenseNovaArchitecture, weights: Weights, branch: str, tokens: int) -> list[Moment]:
+def _mlp_moments(arch: SenseNovaArchitecture, weights: LayerWeights, branch: str, tokens: int) -> list[Moment]:
     """Layer input, residual and normed tensor are live; gate, up and their product are as wide as the MLP."""
     base = 3 * hidden_bytes(arch, tokens)
     if arch.experts:
@@ -75,7 +75,7 @@ def _expert_bytes(arch: SenseNovaArchitecture, branch: str, tokens: int) -> int:
 
 @lru_cache(maxsize=1024)
 def generation_pass(
-    arch: SenseNovaArchitecture, weights: Weights, tokens: int, prefix: int, *, flash: bool = False
+    arch: SenseNovaArchitecture, weights: LayerWeights, tokens: int, prefix: int, *, flash: bool = False
 ) -> Moment:
     """A denoising forward over ``tokens`` image tokens that attends to ``prefix`` cached tokens as well.
 
@@ -95,7 +95,7 @@ def generation_pass(
 
 
 @lru_cache(maxsize=1024)
-def understanding_pass(arch: SenseNovaArchitecture, weights: Weights, tokens: int, past: int = 0) -> Moment:
+def understanding_pass(arch: SenseNovaArchitecture, weights: LayerWeights, tokens: int, past: int = 0) -> Moment:
     """A prefix forward over ``tokens`` new tokens with ``past`` cached ones: eager attention with f32 softmax.
 
     Per head and score: f32 masked scores, f32 softmax and its bf16 copy are live together, 10 bytes; plus the f32 mask.
@@ -114,7 +114,7 @@ def understanding_pass(arch: SenseNovaArchitecture, weights: Weights, tokens: in
     return _highest(moments)
 
 
-def _attention_linears(weights: Weights, branch: str) -> list[Linear | None]:
+def _attention_linears(weights: LayerWeights, branch: str) -> list[Linear | None]:
     return [weights.largest.get((branch, kind)) for kind in ("q_proj", "o_proj")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fitcheck.memory.blocks import runtime_bytes
+from fitcheck.memory.allocator_blocks import runtime_bytes
 from fitcheck.memory.dequantization import cost
 from fitcheck.models.tensors import TensorTable
 

@@ -15,14 +15,14 @@ from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova import reserved as allocator
 from fitcheck.runtimes.sensenova.guidance import branches, reference_grids
 from fitcheck.runtimes.sensenova.host import host_memory
-from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
+from fitcheck.runtimes.sensenova.layer_weights import LayerWeights, weights_of
 from fitcheck.runtimes.sensenova.phases import CardView, LaidOut, lay_out
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptLayers:
     """Shares of the layers that stay on the card (mode ``fast``): of the generation branch between denoising passes, of
     the understanding branch while the model thinks."""
 
@@ -84,16 +84,16 @@ def estimate(
 
 def kept_shares(
     arch: SenseNovaArchitecture, tier: Tier, workload: Workload, placement: Streaming, device: CardView
-) -> Kept:
+) -> KeptLayers:
     """The shares of the layers that stay on the card, without the rest of the estimate."""
     return _shares(lay_out(arch, weights_of(tier.tensors), workload, placement, device), arch)
 
 
-def _shares(found: LaidOut, arch: SenseNovaArchitecture) -> Kept:
-    return Kept(found.kept / arch.layers, found.thinking / arch.layers)
+def _shares(found: LaidOut, arch: SenseNovaArchitecture) -> KeptLayers:
+    return KeptLayers(found.kept / arch.layers, found.thinking / arch.layers)
 
 
-def _one_layer_more(weights: Weights, kept: int) -> int:
+def _one_layer_more(weights: LayerWeights, kept: int) -> int:
     """Bytes of the layer that mode ``fast`` may keep beyond the ``kept`` ones: its rule compares what is allocated with
     a limit, and which of the last layers still goes under it hangs on a few per mille. Nothing where it keeps none or
     all."""
@@ -101,7 +101,7 @@ def _one_layer_more(weights: Weights, kept: int) -> int:
     return weights.kept(kept + 1) - weights.kept(kept) if 0 < kept < layers else 0
 
 
-def _dequantizing_kernels(weights: Weights) -> int:
+def _dequantizing_kernels(weights: LayerWeights) -> int:
     """Kernels that dequantize one generation layer's matrices."""
     return sum(cost(linear.type).kernels for (branch, _), linear in weights.largest.items() if branch == GENERATION)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fitcheck.data_files import load
-from fitcheck.memory.blocks import pinned_block
+from fitcheck.memory.allocator_blocks import pinned_block
 from fitcheck.memory.footprint import HostMemory
-from fitcheck.runtimes.sensenova.layer_weights import Weights
+from fitcheck.runtimes.sensenova.layer_weights import LayerWeights
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.units import Interval
 
@@ -18,7 +18,7 @@ def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
     return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
 
 
-def pinnable_bytes(weights: Weights, placement: Streaming) -> int:
+def pinnable_bytes(weights: LayerWeights, placement: Streaming) -> int:
     """Bytes of the tensors that a mode pins, without rounding: layers, and embedding and head where they move."""
     if not placement.pinned:
         return 0
@@ -27,7 +27,7 @@ def pinnable_bytes(weights: Weights, placement: Streaming) -> int:
 
 
 @lru_cache(maxsize=1024)
-def host_memory(weights: Weights, placement: Streaming, *, quantized: bool, bench: bool = False) -> HostMemory:
+def host_memory(weights: LayerWeights, placement: Streaming, *, quantized: bool, bench: bool = False) -> HostMemory:
     """System memory at its peak.
 
     A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through

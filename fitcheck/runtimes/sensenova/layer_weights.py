@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fitcheck.memory.blocks import device_block, runtime_bytes
+from fitcheck.memory.allocator_blocks import device_block, runtime_bytes
 from fitcheck.memory.dequantization import Linear
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING
 from fitcheck.models.tensors import TensorTable
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class LayerWeights:
     """``layers[branch][i]`` is layer i's share in bytes as the allocator counts it, ``exact`` without its rounding;
     ``outer`` everything outside layers, embedding and head. Compared by identity: there is one for each table."""
 
@@ -62,7 +62,7 @@ KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 
 
 @lru_cache(maxsize=64)
-def weights_of(table: TensorTable) -> Weights:
+def weights_of(table: TensorTable) -> LayerWeights:
     """Sums of a SenseNova tensor table; cached by table identity."""
     outer = embedding = head = 0
     layers: dict[str, dict[int, int]] = {UNDERSTANDING: {}, GENERATION: {}}
@@ -88,7 +88,7 @@ def weights_of(table: TensorTable) -> Weights:
             pinnable["prefix"].append(size)
         else:
             outer += device_block(size)
-    return Weights(
+    return LayerWeights(
         outer=outer,
         embedding=embedding,
         head=head,

@@ -12,7 +12,7 @@ from fitcheck.runtimes.sensenova.streaming import NODE, Streaming, comfyui
 USUAL_COUNTS = (0, 1, 2, 8)
 
 
-class Node(PictureRuntime):
+class ComfyuiNode(PictureRuntime):
     """See ``fitcheck.runtimes.base.Runtime``. Asked about by name alone: upstream's programs need less."""
 
     name = NODE
@@ -30,4 +30,4 @@ class Node(PictureRuntime):
         return (comfyui(count) for count in counts)
 
 
-RUNTIME = Node()
+RUNTIME = ComfyuiNode()

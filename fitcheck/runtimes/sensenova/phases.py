@@ -20,7 +20,7 @@ from fitcheck.runtimes.sensenova.guidance import (
     velocity_branches,
     written,
 )
-from fitcheck.runtimes.sensenova.layer_weights import Weights
+from fitcheck.runtimes.sensenova.layer_weights import LayerWeights
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
     FAST_RESERVE,
@@ -70,7 +70,12 @@ class _Layout:
     """Weights on the card by phase, for one placement."""
 
     def __init__(
-        self, arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
+        self,
+        arch: SenseNovaArchitecture,
+        weights: LayerWeights,
+        workload: Workload,
+        placement: Streaming,
+        device: CardView,
     ):
         self.arch, self.weights, self.workload, self.placement, self.device = arch, weights, workload, placement, device
         self.base = weights.outer + cublas_workspace(device.compute_capability)
@@ -226,7 +231,7 @@ class LaidOut:
 
 
 def lay_out(
-    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
+    arch: SenseNovaArchitecture, weights: LayerWeights, workload: Workload, placement: Streaming, device: CardView
 ) -> LaidOut:
     """What of a workload is on the card when."""
     layout = _Layout(arch, weights, workload, placement, device)
@@ -245,7 +250,7 @@ def lay_out(
 
 
 def phases(
-    arch: SenseNovaArchitecture, weights: Weights, workload: Workload, placement: Streaming, device: CardView
+    arch: SenseNovaArchitecture, weights: LayerWeights, workload: Workload, placement: Streaming, device: CardView
 ) -> tuple[Phase, ...]:
     """The phases alone."""
     return lay_out(arch, weights, workload, placement, device).phases

@@ -19,8 +19,8 @@ from fitcheck.data_files import load
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.sensenova.layer_weights import Weights
-from fitcheck.runtimes.sensenova.replay.peaks import Question, peak
+from fitcheck.runtimes.sensenova.layer_weights import LayerWeights
+from fitcheck.runtimes.sensenova.replay.peaks import ReplayQuestion, peak
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.units import Interval
 
@@ -37,7 +37,7 @@ class ReplayedCell:
 
     arch: SenseNovaArchitecture
     table: TensorTable
-    weights: Weights
+    weights: LayerWeights
     workload: Workload
     placement: Streaming
     keeps: int = 0
@@ -85,7 +85,7 @@ class ReplayedCell:
 
     def peak(self, late: int, *, frugal: bool = False) -> int:
         """Reserved bytes with the card ``late`` layers behind, or the least the allocator can do with."""
-        asked = Question(
+        asked = ReplayQuestion(
             self.arch,
             self.workload,
             self.placement,

@@ -26,12 +26,12 @@ from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
 from fitcheck.runtimes.sensenova.defaults import defaults
-from fitcheck.runtimes.sensenova.estimate import Kept, estimate, kept_shares
+from fitcheck.runtimes.sensenova.estimate import KeptLayers, estimate, kept_shares
 from fitcheck.runtimes.sensenova.guidance import text_ends, written
 from fitcheck.runtimes.sensenova.host import pinnable_bytes
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
-from fitcheck.runtimes.sensenova.passes import passes_of
+from fitcheck.runtimes.sensenova.pass_work import passes_of
 from fitcheck.runtimes.sensenova.phases import CardView
 from fitcheck.runtimes.sensenova.seconds import seconds, waits_for_host, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
@@ -101,7 +101,7 @@ class PictureRuntime(Runtime):
         """Seconds of one picture or answer on the one card, over its own PCIe link."""
         streaming, gpu = streaming_of(ask.placement), ask.card
         kept = footprint.layout
-        assert isinstance(kept, Kept)
+        assert isinstance(kept, KeptLayers)
         found = seconds(
             architecture_of(ask),
             ask.tier.tensors,
@@ -267,7 +267,7 @@ def _recorded_attention(run: Run) -> str:
 def _plan(ask: Ask) -> tuple[Pass, ...]:
     """The passes of a cell; which layers stay on the card is all that they need of its memory."""
     streaming, arch = streaming_of(ask.placement), architecture_of(ask)
-    kept = Kept()
+    kept = KeptLayers()
     if streaming.keep_generation:
         kept = kept_shares(arch, ask.tier, ask.workload, streaming, view_of(ask, streaming))
     return passes_of(arch, ask.tier.tensors, ask.workload, streaming, kept.denoising, kept.thinking)
@@ -298,7 +298,7 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
 
 def _free(ask: Ask, streaming: Streaming) -> int:
     """Bytes that others leave of the card. A cap of the bench leaves room for the context that it measured before a
-    second stream was there (bench/context.py)."""
+    second stream was there (bench/device_context.py)."""
     free = budget(ask.machine, ask.gpu).vram.best
     if not ask.process.bench or not streaming.prefetch:
         return free

@@ -10,7 +10,7 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.sensenova.guidance import text_ends
-from fitcheck.runtimes.sensenova.passes import denoising_pass, passes_of
+from fitcheck.runtimes.sensenova.pass_work import denoising_pass, passes_of
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.generations import times_later_images

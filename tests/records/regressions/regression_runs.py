@@ -12,7 +12,7 @@ from record_samples import NOW, common, make_pass, samples
 from record_samples import model as a_model
 
 from fitcheck.records import schema
-from fitcheck.records.regressions.runs import Run, run_of
+from fitcheck.records.regressions.tracked_runs import TrackedRun, run_of
 
 DAY = 86_400
 
@@ -20,16 +20,16 @@ DAY = 86_400
 def a_record(
     *totals: float, revision: str = "pr241", day: int = -100, mode: str = "low", **changes: Any
 ) -> schema.PassRecord:
-    runtime = schema.Runtime(name="sensenova", revision=revision, mode=mode, policy="upstream", prefetch=0)
+    runtime = schema.RuntimeUsed(name="sensenova", revision=revision, mode=mode, policy="upstream", prefetch=0)
     values = {"created": NOW + day * DAY, "runtime": runtime} | changes
     return make_pass(samples=samples(*(totals or (100.0, 101.0, 99.0))), **values)
 
 
-def a_run(*totals: float, across: tuple[str, ...] = (), **changes: Any) -> Run:
+def a_run(*totals: float, across: tuple[str, ...] = (), **changes: Any) -> TrackedRun:
     return run_of(a_record(*totals, **changes), across)
 
 
-def steady(revision: str, slower: float = 1.0, count: int = 5, day: int = -100, **changes: Any) -> list[Run]:
+def steady(revision: str, slower: float = 1.0, count: int = 5, day: int = -100, **changes: Any) -> list[TrackedRun]:
     """Runs that differ by up to 2 %."""
     jitter = (0.99, 1.0, 1.01, 1.004, 0.996)
     return [

@@ -10,11 +10,11 @@ from regression_runs import a_run, common, memory, steady
 
 from fitcheck.records.regressions.bisection import Bisection
 from fitcheck.records.regressions.history import backwards, change_points, tracks
-from fitcheck.records.regressions.judgement import Verdict
+from fitcheck.records.regressions.judgement import SeriesVerdict
 from fitcheck.records.regressions.noise import Noise
-from fitcheck.records.regressions.report import page_document
-from fitcheck.records.regressions.runs import Run
+from fitcheck.records.regressions.regression_report import page_document
 from fitcheck.records.regressions.statistics import Scale
+from fitcheck.records.regressions.tracked_runs import TrackedRun
 from fitcheck.units import GIB
 
 PRIOR = Scale(0.02, 40)
@@ -45,7 +45,7 @@ def test_a_history_names_date_size_and_version() -> None:
     (track,) = [one for one in tracks(runs, Noise(runs)) if one.metric.name == "seconds"]
     ((cut, one),) = track.changes
     assert cut == 10
-    assert one.verdict is Verdict.REGRESSION
+    assert one.verdict is SeriesVerdict.REGRESSION
     assert one.ratio == pytest.approx(1.2, rel=0.02)
     assert [str(change) for change in one.changes] == ["runtime.revision v1 -> v2"]
     page = page_document([track], [])
@@ -56,18 +56,18 @@ def test_a_history_names_date_size_and_version() -> None:
 def test_a_few_runs_are_judged_at_their_versions() -> None:
     runs = [a_run(61.352, revision="v0"), a_run(20.0, revision="pr241", day=-50)]
     changes = [one for track in tracks(runs, Noise(runs)) if track.metric.name == "seconds" for _, one in track.changes]
-    assert [one.verdict for one in changes] == [Verdict.IMPROVEMENT]
+    assert [one.verdict for one in changes] == [SeriesVerdict.IMPROVEMENT]
 
 
 def test_memory_changes_where_it_leaves_its_value() -> None:
     sizes = (6 * GIB, 6 * GIB, 6 * GIB + 512, 5 * GIB, 5 * GIB)
     runs = [a_run(memory=memory(allocated=size), day=day, revision=f"v{day}") for day, size in enumerate(sizes, -50)]
     (track,) = [one for one in tracks(runs, Noise(runs)) if one.metric.name == "allocated"]
-    assert [(cut, one.verdict) for cut, one in track.changes] == [(3, Verdict.IMPROVEMENT)]
+    assert [(cut, one.verdict) for cut, one in track.changes] == [(3, SeriesVerdict.IMPROVEMENT)]
 
 
 def test_a_version_that_goes_back_is_told() -> None:
-    def torch(version: str, day: int) -> Run:
+    def torch(version: str, day: int) -> TrackedRun:
         return a_run(day=day, software=common()["software"].model_copy(update={"torch": version}))
 
     assert list(backwards([torch("2.9.1", -3), torch("2.11.0", -2)])) == []

@@ -8,7 +8,7 @@ import pytest
 from regression_runs import a_model, a_run, common
 
 from fitcheck.records import schema
-from fitcheck.records.regressions.series import causes, changed
+from fitcheck.records.regressions.tracked_series import causes, changed
 from fitcheck.units import GIB
 
 CAP = schema.Cap(bytes=GIB, enforced_by="mig")
@@ -58,7 +58,7 @@ def test_a_setting_compared_across_is_a_version() -> None:
 
 def test_two_causes_are_confounded_and_one_runtime_is_one_cause() -> None:
     old = a_run().state
-    runtime = schema.Runtime(
+    runtime = schema.RuntimeUsed(
         name="sensenova", revision="pr243", commit="abcdef0", mode="low", policy="upstream", prefetch=0
     )
     assert causes(changed([old], [a_run(runtime=runtime).state])) == ("runtime",)

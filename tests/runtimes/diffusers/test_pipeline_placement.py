@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fitcheck.errors import OptionError
-from fitcheck.memory.blocks import pinned_block
+from fitcheck.memory.allocator_blocks import pinned_block
 from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier

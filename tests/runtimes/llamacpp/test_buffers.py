@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.families.language.known import known_language_model, known_language_models
+from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp import LlamaEstimate, LlamaOptions, parse_build, parse_overrides

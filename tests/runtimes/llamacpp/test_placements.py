@@ -16,7 +16,7 @@ from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.families.language.catalog import language_model
-from fitcheck.models.families.language.known import known_language_model
+from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
@@ -26,7 +26,7 @@ from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.commands import server
 from fitcheck.runtimes.llamacpp.options import TextOptions
 from fitcheck.runtimes.llamacpp.placement import arguments_of
-from fitcheck.runtimes.llamacpp.proposals import Proposal, Search
+from fitcheck.runtimes.llamacpp.proposals import PlacementSearch, Proposal
 from fitcheck.runtimes.llamacpp.runtime import RUNTIME
 from fitcheck.runtimes.weights_only.runtime import RUNTIME as BOUNDS
 from fitcheck.units import GIB, MIB, Interval
@@ -43,10 +43,10 @@ def machine(vram: int, ram: int | None = 64, cards: int = 1) -> Machine:
     return Machine((gpu,) * cards, ram_total=None if ram is None else ram * GIB)
 
 
-def search(model: str, tier: str, have: Machine, **options: Any) -> Search:
+def search(model: str, tier: str, have: Machine, **options: Any) -> PlacementSearch:
     asked = TextOptions(**{"sequences": 1, "ctx": 8192, **options})
     made = model_of(model, tier)
-    return Search(RUNTIME, made, made.tiers[0], have, asked, asked.workload(8192))
+    return PlacementSearch(RUNTIME, made, made.tiers[0], have, asked, asked.workload(8192))
 
 
 def best(model: str, tier: str, have: Machine, **options: object) -> Proposal:
@@ -330,7 +330,7 @@ def test_the_smaller_file_that_is_named_is_the_largest_that_helps(slug: str, siz
     model = language_model(slug)
     have = replace(machine(size), ram_total=ram * GIB, ram_available=None)
     asked = TextOptions()
-    search = Search(RUNTIME, model, model.tiers[0], have, asked, asked.workload(8192), 5.0)
+    search = PlacementSearch(RUNTIME, model, model.tiers[0], have, asked, asked.workload(8192), 5.0)
     tiers = sorted(
         (
             tier

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, machine_for
-from fitcheck.models.families.language.known import known_language_model
+from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp import LlamaOptions, estimate
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
@@ -28,7 +28,7 @@ from fitcheck.runtimes.llamacpp.token_rates import (
     host_prompt_seconds,
     peak_of,
 )
-from fitcheck.runtimes.llamacpp.token_work import Work
+from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.units import GIB
 
 CARD = Card(
@@ -155,7 +155,7 @@ def test_twice_the_bytes_from_host_memory_take_twice_as_long(what: str) -> None:
 
     def took(amount: float, bandwidth: float = 60e9) -> float:
         given: dict[str, Any] = {what: amount if what == "cache_cost" else defaultdict(float, {"Q4": amount})}
-        return host_generation_seconds(Work(**given), Host(bandwidth), fitted(), alone=True)
+        return host_generation_seconds(TokenWork(**given), Host(bandwidth), fitted(), alone=True)
 
     assert took(8e9) == pytest.approx(2 * took(4e9))
     assert took(4e9, 120e9) == pytest.approx(took(4e9) / 2)
@@ -180,7 +180,7 @@ def test_a_token_waits_for_the_host_as_long_as_its_bytes_there_take() -> None:
 
 
 def test_few_tokens_of_a_prompt_wait_for_host_memory_and_many_for_its_cores() -> None:
-    work = Work(flops=defaultdict(float, {"Q4": 1e6}), held=4 * 10**9)
+    work = TokenWork(flops=defaultdict(float, {"Q4": 1e6}), held=4 * 10**9)
     share = fitted()["host share"]
     for batch, bandwidth in ((1, 60e9), (8, 60e9), (8, 30e9)):
         found = host_prompt_seconds(work, Host(bandwidth, 8), batch, fitted())

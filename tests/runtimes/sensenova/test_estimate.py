@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensenova_shapes import shape_of
 
-from fitcheck.memory.blocks import device_block
+from fitcheck.memory.allocator_blocks import device_block
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import Phase, peak
 from fitcheck.models import catalog
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.sensenova.estimate import Kept, estimate
+from fitcheck.runtimes.sensenova.estimate import KeptLayers, estimate
 from fitcheck.runtimes.sensenova.guidance import branches
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.phases import CardView, lay_out, phases, staying
@@ -132,8 +132,8 @@ def test_fast_keeps_more_on_a_larger_card_and_stays_inside_it(total: int, more: 
         estimate(ARCH, tier("BF16"), workload, placement, CardView((8, 9), size * GIB)).layout
         for size in (total, total + more)
     ]
-    assert all(isinstance(one, Kept) for one in found)
-    fewer, most = (one.denoising for one in found if isinstance(one, Kept))
+    assert all(isinstance(one, KeptLayers) for one in found)
+    fewer, most = (one.denoising for one in found if isinstance(one, KeptLayers))
     assert 0 <= fewer <= most <= 1
     if fewer > 0:
         denoise = next(

@@ -16,9 +16,9 @@ from gguf_files import STRING, gguf, pair
 import fitcheck
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.family import distilled_steps
-from fitcheck.records import evidence
-from fitcheck.records.evidence import Index
+from fitcheck.records import run_index
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import Index
 from fitcheck.verdict.report import Report
 
 SLUG = "sensenova-u1-8b-mot"
@@ -67,7 +67,7 @@ def genuine() -> Run:
     usual = min(
         (
             row
-            for row in evidence.accepted().rows
+            for row in run_index.accepted().rows
             if (row.cell.model, row.cell.tier, row.cell.mode, row.cell.task) == (SLUG, "Q4_K_S", "full", "t2i")
             and row.outcome == "ok"
             and ("steps", 8) in row.cell.sizes
@@ -82,7 +82,7 @@ def test_a_file_from_disk_is_judged_with_the_records_of_its_card_and_tier(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, known = write(DISTILLED), Index((genuine(),))
-    monkeypatch.setattr(evidence, "accepted", lambda: known)
+    monkeypatch.setattr(run_index, "accepted", lambda: known)
     here = fitcheck.check(str(path), "H100 SXM", mode=("full", "low"))
     named = fitcheck.check(SLUG, "H100 SXM", tier="Q4_K_S", mode=("full", "low"))
     assert here.model.slug == SLUG
@@ -101,8 +101,8 @@ def test_a_file_from_disk_is_judged_with_the_records_of_its_card_and_tier(
 def test_a_users_own_records_count_for_a_file_as_well(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(DISTILLED)
     own = Index((genuine(),))
-    monkeypatch.setattr(evidence, "accepted", Index)
-    monkeypatch.setattr(evidence, "local", lambda card: own if card == own.rows[0].card else Index())
+    monkeypatch.setattr(run_index, "accepted", Index)
+    monkeypatch.setattr(run_index, "local", lambda card: own if card == own.rows[0].card else Index())
     found = fitcheck.check(str(path), "H100 SXM", mode="full")
     assert {cell.evidence.level for cell in found.cells} == {"measured"}
 
@@ -112,7 +112,7 @@ def test_a_file_given_for_a_tier_is_that_tier_where_their_tensors_are_the_same(
 ) -> None:
     """Whatever it is called: then records of the tier are records of the file."""
     known = Index((genuine(),))
-    monkeypatch.setattr(evidence, "accepted", lambda: known)
+    monkeypatch.setattr(run_index, "accepted", lambda: known)
     (cell,) = fitcheck.check(SLUG, "H100 SXM", gguf=write("mine-8step.gguf"), mode="full").cells
     assert (cell.tier.name, cell.evidence.level) == ("Q4_K_S", "measured")
     rows = [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sensenova_shapes import shape_of
 
 from fitcheck.data_files import load
-from fitcheck.memory.blocks import runtime_bytes
+from fitcheck.memory.allocator_blocks import runtime_bytes
 from fitcheck.memory.context import context
 from fitcheck.memory.dequantization import Linear, cost
 from fitcheck.memory.footprint import Phase
@@ -30,7 +30,7 @@ from fitcheck.runtimes.sensenova.guidance import (
     velocity_branches,
 )
 from fitcheck.runtimes.sensenova.host import host_memory
-from fitcheck.runtimes.sensenova.layer_weights import Weights, weights_of
+from fitcheck.runtimes.sensenova.layer_weights import LayerWeights, weights_of
 from fitcheck.runtimes.sensenova.phases import CardView, phases
 from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB
@@ -220,7 +220,7 @@ def test_v0_moves_both_towers_tables_to_the_card_at_the_start() -> None:
     assert early.resident - late.resident == 2 * TABLE
 
 
-def lone(kind: str, elements: int = 10**8, type_name: str = "Q5_K") -> Weights:
+def lone(kind: str, elements: int = 10**8, type_name: str = "Q5_K") -> LayerWeights:
     """Weights whose only quantized matrix is ``kind`` of the generation branch."""
     return replace(WEIGHTS, largest={(GENERATION, kind): Linear(elements, type_name, 4096)})
 

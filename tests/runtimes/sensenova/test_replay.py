@@ -16,9 +16,9 @@ from fitcheck.models import catalog
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.options import UpstreamOptions
-from fitcheck.runtimes.sensenova.replay.peaks import Question, peak, replay
+from fitcheck.runtimes.sensenova.replay.peaks import ReplayQuestion, peak, replay
 from fitcheck.runtimes.sensenova.replay.policies import table_of
-from fitcheck.runtimes.sensenova.replay.tasks import Process, Sampler
+from fitcheck.runtimes.sensenova.replay.tasks import ReplayedProcess, ReplayedSampler
 from fitcheck.runtimes.sensenova.streaming import Streaming, upstream
 from fitcheck.runtimes.sensenova.workloads import workload_for
 
@@ -30,10 +30,10 @@ T2I = Workload(Task.T2I, 2048, 2048, steps=8, cfg=1.0)
 
 def question(
     tier: str, workload: Workload, placement: Streaming, slug: str = MODEL.slug, **more: Any
-) -> tuple[TensorTable, Question]:
+) -> tuple[TensorTable, ReplayQuestion]:
     model = catalog.get(slug)
     found = model.tier_named(tier).tensors
-    return found, Question(shape_of(model), workload, placement, workspace=WORKSPACE, **more)
+    return found, ReplayQuestion(shape_of(model), workload, placement, workspace=WORKSPACE, **more)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_skipped_layers_and_strides_of_text_change_next_to_nothing(
 ) -> None:
     table, asked = question(tier, workload, placement, late=late)
     allocator = CachingAllocator()
-    whole = Process(
+    whole = ReplayedProcess(
         asked.arch,
         table_of(table),
         workload,
@@ -78,12 +78,12 @@ def test_a_replayed_step_mixes_the_branches_that_guide(
     workload = Workload(Task.INTERLEAVE, 64, 64, steps=3, cfg=4.0, image_cfg=image_cfg)
     table, asked = question("BF16", workload, upstream("full"))
     card = ReplayedCard(CachingAllocator(), 0)
-    process = Process(asked.arch, table_of(table), workload, asked.placement, card, workspace=WORKSPACE)
+    process = ReplayedProcess(asked.arch, table_of(table), workload, asked.placement, card, workspace=WORKSPACE)
     seen: list[SimpleNamespace] = []
-    monkeypatch.setattr(Process, "_prepare", lambda self, cache, tokens: None)
-    monkeypatch.setattr(Process, "_velocity", lambda self, embeds, tokens, cache: seen.extend(cache))
+    monkeypatch.setattr(ReplayedProcess, "_prepare", lambda self, cache, tokens: None)
+    monkeypatch.setattr(ReplayedProcess, "_velocity", lambda self, embeds, tokens, cache: seen.extend(cache))
     caches: Any = [[SimpleNamespace(name=name)] for name in ("both", "images", "plain")]
-    process._sample(Sampler(), caches, 1)
+    process._sample(ReplayedSampler(), caches, 1)
     assert [one.name for one in seen] == mixed
 
 
@@ -161,7 +161,7 @@ def test_the_frugal_peak_is_nearly_the_least_limit_that_works(tier: str, placeme
     def works(limit: int) -> bool:
         device = ReplayedCard(CachingAllocator(limit), asked.late)
         try:
-            Process(asked.arch, table_of(table), T2I, placement, device, workspace=WORKSPACE).run(2)
+            ReplayedProcess(asked.arch, table_of(table), T2I, placement, device, workspace=WORKSPACE).run(2)
         except OutOfMemory:
             return False
         return True

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sensenova_shapes import shape_of
 
 from fitcheck.data_files import load
-from fitcheck.memory.blocks import device_block
+from fitcheck.memory.allocator_blocks import device_block
 from fitcheck.memory.context import context
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
-from fitcheck.runtimes.sensenova.replay.peaks import Question, replay
+from fitcheck.runtimes.sensenova.replay.peaks import ReplayQuestion, replay
 from fitcheck.runtimes.sensenova.reserved import ReplayedCell, keep_nodes, required, reserved, residual
 from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB, Interval
@@ -107,10 +107,10 @@ def test_kept_layers_add_their_bytes_and_between_nodes_the_rest_is_interpolated(
     assert keep_nodes(42) == (0, 1, 8, 32, 42)
     assert keep_nodes(2) == (0, 1, 2)
     for keeps in (8, 32):
-        question = Question(asked.arch, asked.workload, asked.placement, keeps, 8, False, WORKSPACE)
+        question = ReplayQuestion(asked.arch, asked.workload, asked.placement, keeps, 8, False, WORKSPACE)
         assert replace(asked, keeps=keeps).peak(8) == replay(asked.table, question)
     for keeps in (3, 20, 36):
-        question = Question(asked.arch, asked.workload, asked.placement, keeps, 8, False, WORKSPACE)
+        question = ReplayQuestion(asked.arch, asked.workload, asked.placement, keeps, 8, False, WORKSPACE)
         assert replace(asked, keeps=keeps).peak(8) == pytest.approx(replay(asked.table, question), rel=0.03)
 
 

@@ -16,7 +16,7 @@ from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova import forward as work
 from fitcheck.runtimes.sensenova.guidance import branches
-from fitcheck.runtimes.sensenova.passes import denoising_pass, passes_of
+from fitcheck.runtimes.sensenova.pass_work import denoising_pass, passes_of
 from fitcheck.runtimes.sensenova.seconds import seconds
 from fitcheck.runtimes.sensenova.streaming import comfyui, upstream
 from fitcheck.speed.duration import Duration

@@ -14,7 +14,7 @@ from fitcheck.models.families.sensenova.architecture import GENERATION, SHARED, 
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Streaming
 
 
-class Traffic:
+class StreamTraffic:
     """Weight bytes copied from host to device, the number of copies, and their time.
 
     ``copy_seconds`` is how long copies ran, the gaps between the tensors of one layer included; ``wait_seconds`` how
@@ -76,7 +76,7 @@ def _seconds(spans: list[tuple[Any, Any]]) -> float:
 class Policy(Protocol):
     """When weights come and go. The model calls it around each layer, embedding and head, in the order of the pass."""
 
-    traffic: Traffic
+    traffic: StreamTraffic
 
     @property
     def resident_layers(self) -> int:
@@ -102,7 +102,7 @@ class AlwaysResident:
     """Everything is on the card: mode ``full``."""
 
     def __init__(self) -> None:
-        self.traffic = Traffic()
+        self.traffic = StreamTraffic()
         self.resident_layers = 0
 
     def before_layer(self, index: int, branch: str) -> None:
@@ -158,7 +158,7 @@ class StreamedLayer:
 class PrefixStore:
     """``embed_tokens`` and ``lm_head`` with pinned host copies, moved in and out as a whole. Empty when they stay."""
 
-    def __init__(self, accelerator: Accelerator, traffic: Traffic) -> None:
+    def __init__(self, accelerator: Accelerator, traffic: StreamTraffic) -> None:
         self._accelerator, self._traffic = accelerator, traffic
         self._tensors: dict[str, StreamedTensor] = {}
         self._inside: set[str] = set()
@@ -208,7 +208,7 @@ def moved_in(store: PrefixStore, name: str) -> Iterator[None]:
 class MovesPrefixWeights:
     """When embedding and head come and go is the same under every streaming policy: the placement says it."""
 
-    traffic: Traffic
+    traffic: StreamTraffic
     _placement: Streaming
     _accelerator: Accelerator
     _prefix: PrefixStore

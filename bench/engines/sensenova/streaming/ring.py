@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.engines.sensenova.streaming.device import Accelerator
-from bench.engines.sensenova.streaming.policy import MovesPrefixWeights, StreamedTensor, Traffic
+from bench.engines.sensenova.streaming.policy import MovesPrefixWeights, StreamedTensor, StreamTraffic
 from fitcheck.models.families.sensenova.architecture import GENERATION
 from fitcheck.runtimes.sensenova.streaming import (
     FAST_HEADROOM,
@@ -29,7 +29,7 @@ Unit = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorPlace:
     """Where one tensor lies in its unit's buffer."""
 
     offset: int
@@ -48,7 +48,7 @@ class StreamedUnit:
 
     host: Tensor
     tensors: list[Tensor]
-    layout: tuple[Place, ...]
+    layout: tuple[TensorPlace, ...]
     at: Tensor | None = None
 
     @property
@@ -81,9 +81,9 @@ class Slot:
     ready: Any
     free: Any
     unit: Unit | None = None
-    views: dict[tuple[Place, ...], list[Tensor]] = field(default_factory=dict)
+    views: dict[tuple[TensorPlace, ...], list[Tensor]] = field(default_factory=dict)
 
-    def views_of(self, layout: tuple[Place, ...]) -> list[Tensor]:
+    def views_of(self, layout: tuple[TensorPlace, ...]) -> list[Tensor]:
         """The slot's bytes as the tensors of ``layout``, made once for each layout."""
         if layout not in self.views:
             self.views[layout] = [place.of(self.buffer) for place in layout]
@@ -117,7 +117,7 @@ class RingPolicy(MovesPrefixWeights):
         layers: int,
         prefix_tensors: dict[str, StreamedTensor],
     ) -> None:
-        self.traffic = Traffic(accelerator)
+        self.traffic = StreamTraffic(accelerator)
         self._placement, self._accelerator, self._units, self._layers = placement, accelerator, units, layers
         self._prefetch = min(placement.prefetch, layers - 1)
         self._side = accelerator.stream() if self._prefetch else accelerator.compute_stream()

@@ -14,7 +14,7 @@ from bench.engines.sensenova.streaming.policy import (
     MovesPrefixWeights,
     StreamedLayer,
     StreamedTensor,
-    Traffic,
+    StreamTraffic,
 )
 from fitcheck.models.families.sensenova.architecture import GENERATION, SHARED, UNDERSTANDING
 from fitcheck.runtimes.sensenova.streaming import (
@@ -47,7 +47,7 @@ class UpstreamPolicy(MovesPrefixWeights):
         layers: list[StreamedLayer],
         prefix_tensors: dict[str, StreamedTensor],
     ) -> None:
-        self.traffic = Traffic(accelerator)
+        self.traffic = StreamTraffic(accelerator)
         self._placement, self._accelerator, self._layers = placement, accelerator, layers
         self._prefetch = min(placement.prefetch, len(layers) - 1)
         self._side = accelerator.stream() if self._prefetch else None

@@ -10,7 +10,7 @@ from fitcheck.data_files import load
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class LanguageLayer:
     """One layer. ``kv_heads`` is 0 where it keeps no attention cache of its own kind (recurrent layers).
 
     ``key_length`` and ``value_length`` are elements a head; ``sliding`` says that attention looks at a window only;
@@ -85,7 +85,7 @@ class LanguageArchitecture:
     """
 
     name: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[LanguageLayer, ...]
     embedding: int
     vocabulary: int
     context_length: int | None
@@ -131,7 +131,7 @@ class LanguageArchitecture:
         return len(self.blocks)
 
     @property
-    def main_blocks(self) -> tuple[Block, ...]:
+    def main_blocks(self) -> tuple[LanguageLayer, ...]:
         """The layers that the main pass runs, without those for multi-token prediction."""
         return tuple(block for block in self.blocks if not block.prediction)
 

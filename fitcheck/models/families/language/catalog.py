@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.families.language.known import LanguageEntry, known_language_model, language_entry
+from fitcheck.models.families.language.known_models import LanguageEntry, known_language_model, language_entry
 from fitcheck.models.families.language.mixture import (
     header_bytes,
     mixture_elements,

@@ -13,7 +13,7 @@ from fitcheck.models.families.language import catalog
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.config import architecture_from_config
 from fitcheck.models.families.language.kinds import kind_of_file
-from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
+from fitcheck.models.families.language.known_models import LanguageEntry, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.families.language.names import AmbiguousNameError

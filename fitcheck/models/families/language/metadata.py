@@ -12,8 +12,8 @@ from typing import Any
 
 from fitcheck.errors import FileError
 from fitcheck.models.families.language.architecture import (
-    Block,
     LanguageArchitecture,
+    LanguageLayer,
     LatentAttention,
     Recurrent,
     defaults,
@@ -152,7 +152,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
             mixture = False  # Nemotron-H: a layer is a mixer, an attention or a feed-forward, never two of them
         attends = (both or not recurrent[layer]) and kv_heads[layer] > 0
         blocks.append(
-            Block(
+            LanguageLayer(
                 heads=heads[layer],
                 kv_heads=kv_heads[layer],
                 key_length=key_sliding if slides else key,
@@ -200,7 +200,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     )
 
 
-def _require_widths(name: str, embedding: int, blocks: Sequence[Block]) -> None:
+def _require_widths(name: str, embedding: int, blocks: Sequence[LanguageLayer]) -> None:
     """Raises InputError for layers that attend with no heads, or with heads of no width."""
     if embedding == 0:
         raise FileError(f"GGUF metadata: {name}.embedding_length is 0, so the model has no width.")

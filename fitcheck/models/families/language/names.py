@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from fitcheck.errors import ModelError
-from fitcheck.models.families.language.known import LanguageEntry, known_language_models, language_entry
+from fitcheck.models.families.language.known_models import LanguageEntry, known_language_models, language_entry
 
 LONGEST_NAME = 200
 LISTED = 10

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fitcheck.models.families.language.architecture import Block, LanguageArchitecture, traits
+from fitcheck.models.families.language.architecture import LanguageArchitecture, LanguageLayer, traits
 
 Shape = tuple[int, ...]
 
@@ -57,7 +57,9 @@ def _norm(name: str, width: int, known: dict[str, Any]) -> Iterator[tuple[str, S
         yield f"{name}.bias", (width,)
 
 
-def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _block(
+    architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
+) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
     if known.get("pre_norm", True):
         yield from _norm("attn_norm", width, known)
@@ -97,7 +99,9 @@ def _block(architecture: LanguageArchitecture, block: Block, known: dict[str, An
         yield "nextn.hnorm.weight", (width,)
 
 
-def _attention(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _attention(
+    architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
+) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
     # Gemma 4 E2B and E4B: layers that read another layer's cache keep K and V weights in the file, and V is its own
     stored = block.cached or bool(known.get("shared_layers_keep_kv"))
@@ -131,7 +135,7 @@ def _attention(architecture: LanguageArchitecture, block: Block, known: dict[str
         yield "attn_sinks.weight", (block.heads,)
 
 
-def _latent(architecture: LanguageArchitecture, block: Block) -> Iterator[tuple[str, Shape]]:
+def _latent(architecture: LanguageArchitecture, block: LanguageLayer) -> Iterator[tuple[str, Shape]]:
     latent, width, heads = architecture.latent, architecture.embedding, block.heads
     if latent is None:
         return
@@ -152,7 +156,7 @@ def _latent(architecture: LanguageArchitecture, block: Block) -> Iterator[tuple[
     yield "attn_output.weight", (width, heads * latent.value_length)
 
 
-def _feed_forward(block: Block, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _feed_forward(block: LanguageLayer, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     rows, gate = block.feed_forward, known.get("gate", "separate")
     if gate == "separate":
         yield "ffn_gate.weight", (rows, width)
@@ -163,7 +167,9 @@ def _feed_forward(block: Block, width: int, known: dict[str, Any]) -> Iterator[t
         yield "ffn_down.bias", (width,)
 
 
-def _experts(architecture: LanguageArchitecture, block: Block, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+def _experts(
+    architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
+) -> Iterator[tuple[str, Shape]]:
     count, rows, width = architecture.experts, block.expert_feed_forward, architecture.embedding
     yield "ffn_gate_inp.weight", (count, width)
     if known.get("gate", "separate") != "none":

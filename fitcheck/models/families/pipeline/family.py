@@ -7,7 +7,7 @@ from pathlib import Path
 from fitcheck.errors import ModelError
 from fitcheck.models.candidates import Candidate, WeightSet
 from fitcheck.models.families.base import Family, Found, ReadTier, Recognized
-from fitcheck.models.families.pipeline import catalog, folder, names, single
+from fitcheck.models.families.pipeline import catalog, names, pipeline_folder, single_file
 from fitcheck.models.gguf import GgufHeader, read_gguf
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task
@@ -36,11 +36,11 @@ class Pipeline(Family):
     def recognize(self, found: Found) -> Recognized | None:
         """A folder by model_index.json and shapes, a file by the number of its weights. Raises InputError for a folder
         that diffusers could not load."""
-        return folder.recognize(found) if found.pipeline is not None else single.recognize(found)
+        return pipeline_folder.recognize(found) if found.pipeline is not None else single_file.recognize(found)
 
     def refuses(self, one: ReadTier) -> str | None:
         """A safetensors file of low-rank pairs."""
-        if isinstance(one.header, GgufHeader) or one.candidate.components or not single.lora(one.tier.tensors):
+        if isinstance(one.header, GgufHeader) or one.candidate.components or not single_file.lora(one.tier.tensors):
             return None
         return "this is a LoRA, which is loaded beside a model; check the model"
 
@@ -50,11 +50,11 @@ class Pipeline(Family):
         size = header.file_bytes or header.tensors.nbytes
         tier = Tier(name, header.tensors, "gguf", file=name, disk_bytes=size, local_path=str(path))
         one = ReadTier(Candidate(name, "gguf", (WeightSet((name,)),), size), header, tier)
-        fits = single.pipelines_of(one)
+        fits = single_file.pipelines_of(one)
         if model.slug not in fits:
             meant = f"it has the shape of {', '.join(fits[:3])}" if fits else "no denoiser of the catalog has its shape"
             raise ModelError(f"--gguf: {name} is not a file of {model.name}: {meant}.")
-        return single.tier_of(model, one)
+        return single_file.tier_of(model, one)
 
 
 FAMILY = Pipeline()

@@ -62,7 +62,7 @@ def _plan(type_name: str, elements: int) -> tuple[tuple[int, int], ...]:
 
 
 @dataclass(slots=True)
-class LayerCache:
+class ReplayedCache:
     """One layer's keys and values: of the prefix, and the denoising buffers for prefix and image."""
 
     keys: Storage | None = None
@@ -170,7 +170,7 @@ class Layer:
         del product
         return output
 
-    def understand(self, hidden: Maybe, tokens: int, cache: LayerCache, linears: dict[str, Linear]) -> Maybe:
+    def understand(self, hidden: Maybe, tokens: int, cache: ReplayedCache, linears: dict[str, Linear]) -> Maybe:
         """Eager attention with f32 scores over what is cached; the probabilities live through the MLP."""
         device, arch, nbytes = self.device, self.arch, hidden_bytes(self.arch, tokens)
         normed = norm(device, tokens * arch.hidden_size)
@@ -185,14 +185,14 @@ class Layer:
         del normed, summed, probabilities
         return output
 
-    def extend(self, cache: LayerCache, tokens: int) -> None:
+    def extend(self, cache: ReplayedCache, tokens: int) -> None:
         """Keys and values grow by concatenation: the old ones go when the new ones are there."""
         cache.length += tokens
         kept = BF16 * cache.length * self.keys
         cache.keys = self.device.keep(kept)
         cache.values = self.device.keep(kept)
 
-    def _eager(self, tokens: int, cache: LayerCache, linears: dict[str, Linear]) -> tuple[Maybe, Maybe]:
+    def _eager(self, tokens: int, cache: ReplayedCache, linears: dict[str, Linear]) -> tuple[Maybe, Maybe]:
         device, arch = self.device, self.arch
         held = self._project(tokens, linears)
         self.extend(cache, tokens)
@@ -213,7 +213,9 @@ class Layer:
         del held
         return output, weights
 
-    def generate(self, hidden: Maybe, tokens: int, batch: int, cache: LayerCache, linears: dict[str, Linear]) -> Maybe:
+    def generate(
+        self, hidden: Maybe, tokens: int, batch: int, cache: ReplayedCache, linears: dict[str, Linear]
+    ) -> Maybe:
         """Attention through SDPA over the joint buffers, keys and values repeated to every query head."""
         device, arch, nbytes = self.device, self.arch, hidden_bytes(self.arch, tokens)
         normed = norm(device, tokens * arch.hidden_size)

@@ -18,14 +18,14 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.guidance import branches, reference_grids, velocity_branches, written
 from fitcheck.runtimes.sensenova.replay.policies import table_of
-from fitcheck.runtimes.sensenova.replay.tasks import Process
+from fitcheck.runtimes.sensenova.replay.tasks import ReplayedProcess
 from fitcheck.runtimes.sensenova.streaming import Stream, Streaming
 
 AT_ONCE = 0  # a card that is never behind
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReplayQuestion:
     """What a replay depends on, without the tensor table: ``late`` is how many layers the card is behind the host,
     ``keeps`` how many generation layers stay, ``flash`` whether flash-attn attends, ``workspace`` the bytes kept for
     cuBLAS, ``frugal`` whether the allocator gives back what it can at each growth, ``images`` how many the process
@@ -70,7 +70,7 @@ def _digest(table: TensorTable) -> str:
 
 
 @lru_cache(maxsize=16384)
-def peak(table: TensorTable, question: Question) -> int:
+def peak(table: TensorTable, question: ReplayQuestion) -> int:
     """Reserved bytes at the peak: the kept answer, or a replay."""
     known = _packed().get(question.key(table))
     return replay(table, question) if known is None else known
@@ -82,12 +82,12 @@ def _packed() -> dict[str, int]:
     return packed
 
 
-def replay(table: TensorTable, question: Question) -> int:
+def replay(table: TensorTable, question: ReplayQuestion) -> int:
     """Reserved bytes at the peak, worked out. The first image takes two steps, which is where a step repeats itself."""
     placement, steps = question.placement, min(question.workload.steps, 2)
     ring = placement.policy == "ring" and placement.stream is not Stream.NOTHING
     allocator = CachingAllocator(expandable=ring, frugal=question.frugal)
-    process = Process(
+    process = ReplayedProcess(
         question.arch,
         table_of(table),
         question.workload,

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fitcheck.memory.blocks import runtime_bytes
+from fitcheck.memory.allocator_blocks import runtime_bytes
 from fitcheck.memory.caching_allocator import ALIGNMENT, LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.memory.dequantization import Linear
 from fitcheck.memory.storage import ReplayedCard, Storage
@@ -130,7 +130,7 @@ class Resident:
         """Nothing to drop."""
 
 
-class Upstream(Resident):
+class ReplayedUpstream(Resident):
     """Layers come through the caching allocator, tensor by tensor, ``prefetch`` of them ahead on a second stream.
 
     ``keeps`` generation layers stay once they are there (mode ``fast``).

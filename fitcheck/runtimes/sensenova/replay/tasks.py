@@ -1,6 +1,7 @@
 """Text to image and editing as a sequence of storages, pass after pass in one process.
 
-Mirrors bench/engines/sensenova/tasks.py, which follows upstream's order of operations and lifetimes. Sizes in bytes.
+Mirrors bench/engines/sensenova/run_tasks.py, which follows upstream's order of operations and lifetimes. Sizes are in
+bytes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.activations import BF16, F32, hidden_bytes, logits_bytes, pixel_bytes
 from fitcheck.runtimes.sensenova.guidance import branches, guiding, reference_grids, velocity_branches, written
 from fitcheck.runtimes.sensenova.replay import image
-from fitcheck.runtimes.sensenova.replay.decoder import Layer, LayerCache, Maybe, norm
-from fitcheck.runtimes.sensenova.replay.policies import Resident, Ring, Table, Upstream
+from fitcheck.runtimes.sensenova.replay.decoder import Layer, Maybe, ReplayedCache, norm
+from fitcheck.runtimes.sensenova.replay.policies import ReplayedUpstream, Resident, Ring, Table
 from fitcheck.runtimes.sensenova.streaming import Stream, Streaming
 
 Runner = Callable[[int, Maybe], Maybe]
@@ -27,10 +28,10 @@ def policy_of(device: ReplayedCard, table: Table, placement: Streaming, keeps: i
     """The replayed policy of a placement, with ``keeps`` generation layers that stay on the card."""
     if placement.stream is Stream.NOTHING:
         return Resident(device, table, placement)
-    return (Ring if placement.policy == "ring" else Upstream)(device, table, placement, keeps)
+    return (Ring if placement.policy == "ring" else ReplayedUpstream)(device, table, placement, keeps)
 
 
-class Sampler:
+class ReplayedSampler:
     """Storages that the sampling loop's names hold, through the next step and whatever follows."""
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class Sampler:
         self.velocity: Maybe = None
 
 
-class Process:
+class ReplayedProcess:
     """A process that has loaded its weights: ``run`` makes one image after another.
 
     ``every_layer`` replays each layer of each pass; otherwise a pass skips layers once free blocks come back to the
@@ -96,7 +97,7 @@ class Process:
     def _one_image(self, steps: int) -> None:
         """Text to image and editing."""
         arch, device, workload = self.arch, self.device, self.workload
-        sampler = Sampler()
+        sampler = ReplayedSampler()
         self.policy.phase("prefix")
         found = branches(arch, workload)
         images = [rows * columns for rows, columns in reference_grids(arch, workload)]
@@ -105,10 +106,10 @@ class Process:
             inputs = [self._input(branch.prefix, images if branch.name != "unconditional" else []) for branch in found]
         else:  # embedded one at a time, each just before its pass
             inputs = [(None, self._mask(branch.prefix)) for branch in found]
-        caches: list[list[LayerCache]] = []
+        caches: list[list[ReplayedCache]] = []
         hidden: Maybe = None
         for branch, (embeds, _mask) in zip(found, inputs, strict=True):
-            cache = [LayerCache() for _ in range(arch.layers)]
+            cache = [ReplayedCache() for _ in range(arch.layers)]
             own = embeds if images else self._embed(branch.prefix)
             hidden = self._understand(own, branch.prefix, cache)
             own = None
@@ -123,7 +124,7 @@ class Process:
         self._sample(sampler, caches, steps)
         del hidden, last, sampler
 
-    def _think(self, cache: list[LayerCache]) -> None:
+    def _think(self, cache: list[ReplayedCache]) -> None:
         """Thoughts, token by token; understanding layers stay as far as they are told to."""
         if not self.workload.think:
             return
@@ -141,7 +142,7 @@ class Process:
         features = [self.vision.forward(count) for count in images]
         together = self.device.new(hidden_bytes(arch, sum(images))) if len(images) > 1 else None
         embeds, mask = self._input(branch.prefix, [])
-        cache = [LayerCache() for _ in range(arch.layers)]
+        cache = [ReplayedCache() for _ in range(arch.layers)]
         outputs = self._language(embeds, branch.prefix, cache, last_only=True)
         del outputs, mask
         self.device.synchronize()
@@ -156,12 +157,12 @@ class Process:
         names = [branch.name for branch in found]
         images = [rows * columns for rows, columns in reference_grids(arch, workload)]
         text = written(workload)
-        sampler = Sampler()
+        sampler = ReplayedSampler()
         joined, last = self._references(images)
         inputs, held, caches = [], {}, {}
         for branch in found:
             inputs.append(self._input(branch.prefix, images if branch.name != "unconditional" else []))
-            caches[branch.name] = [LayerCache() for _ in range(arch.layers)]
+            caches[branch.name] = [ReplayedCache() for _ in range(arch.layers)]
             held[branch.name] = self._language(inputs[-1][0], branch.prefix, caches[branch.name])
         finished: list[Maybe] = []
         reading: tuple[Maybe, ...] = ()
@@ -188,7 +189,7 @@ class Process:
         return joined, (single[-1] if single else None)
 
     def _language(
-        self, embeds: Maybe, tokens: int, cache: list[LayerCache], *, last_only: bool = False
+        self, embeds: Maybe, tokens: int, cache: list[ReplayedCache], *, last_only: bool = False
     ) -> tuple[Maybe, Maybe]:
         """Logits of every token, or of the last one, and the hidden states."""
         hidden = self._understand(embeds, tokens, cache)
@@ -203,7 +204,7 @@ class Process:
             return [1] * count
         return [count // _STRIDES + (number < count % _STRIDES) for number in range(_STRIDES)]
 
-    def _decode(self, cache: list[LayerCache], added: int = 1) -> tuple[Maybe, Maybe]:
+    def _decode(self, cache: list[ReplayedCache], added: int = 1) -> tuple[Maybe, Maybe]:
         """One token; the cache grows as if it were the last of ``added``."""
         for layer in cache:
             layer.length += added - 1
@@ -225,7 +226,7 @@ class Process:
         embeds = device.new(hidden_bytes(arch, count + 1))
         return raw, normalized, pixels, features, embeds
 
-    def _append_image(self, embeds: Maybe, cache: list[LayerCache]) -> tuple[Maybe, Maybe]:
+    def _append_image(self, embeds: Maybe, cache: list[ReplayedCache]) -> tuple[Maybe, Maybe]:
         count = self.arch.image_tokens(self.workload.width, self.workload.height) + 1
         mask = self.device.new(F32 * count * (cache[0].length + count))
         outputs = self._language(embeds, count, cache)
@@ -297,7 +298,7 @@ class Process:
                 seen.clear()
         return hidden
 
-    def _understand(self, embeds: Maybe, tokens: int, cache: list[LayerCache]) -> Maybe:
+    def _understand(self, embeds: Maybe, tokens: int, cache: list[ReplayedCache]) -> Maybe:
         linears = self.table.linears[UNDERSTANDING]
 
         def run(index: int, hidden: Maybe) -> Maybe:
@@ -311,7 +312,7 @@ class Process:
         del hidden
         return output
 
-    def _sample(self, sampler: Sampler, caches: list[list[LayerCache]], steps: int) -> None:
+    def _sample(self, sampler: ReplayedSampler, caches: list[list[ReplayedCache]], steps: int) -> None:
         """Steps of the sampler; its variables outlive each step and the image."""
         device, arch, workload = self.device, self.arch, self.workload
         tokens = workload.batch * arch.image_tokens(workload.width, workload.height)
@@ -342,7 +343,7 @@ class Process:
             for layer in cache:
                 layer.joint_keys = layer.joint_values = None
 
-    def _prepare(self, cache: list[LayerCache], tokens: int) -> None:
+    def _prepare(self, cache: list[ReplayedCache], tokens: int) -> None:
         """Buffers for prefix and image of every layer, each with its own copy of the prefix for a batch."""
         device, batch = self.device, self.workload.batch
         keys = values = None
@@ -354,7 +355,7 @@ class Process:
             layer.joint_values = device.keep(BF16 * (batch * layer.length + tokens) * self.layer.keys)
         del keys, values
 
-    def _velocity(self, embeds: Maybe, tokens: int, cache: list[LayerCache]) -> Maybe:
+    def _velocity(self, embeds: Maybe, tokens: int, cache: list[ReplayedCache]) -> Maybe:
         linears, device, batch = self.table.linears[GENERATION], self.device, self.workload.batch
 
         def run(index: int, hidden: Maybe) -> Maybe:

@@ -1,4 +1,4 @@
-"""A series of pipelines inside a time budget: ``python -m bench.engines.diffusers.series PLAN --out F --budget S``.
+"""Measures pipelines in a time budget: ``python -m bench.engines.diffusers.pipeline_series PLAN --out F --budget S``.
 
 PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf16", "modes": ["none", "model"],
 "sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number. One
@@ -23,11 +23,11 @@ from rich.console import Console
 from bench.assemble import card_info
 from bench.engines.diffusers.recipes import recipe
 from bench.job import Job
-from bench.link import run_link
+from bench.jobs import label
+from bench.link_test import run_link
 from bench.machine_info import machine_info
 from bench.meters import NvmlCard
-from bench.plan import label
-from bench.runner import CellRun, Protocol, Stopped
+from bench.runner import CellRun, MeasuringProtocol, Stopped
 from bench.several import run_sizes
 from bench.suite import bench_card
 from fitcheck.errors import InputError
@@ -47,7 +47,7 @@ class Planned:
     """One process: the job of its first size, how it is measured, and the seconds that it should take."""
 
     job: Job
-    protocol: Protocol
+    protocol: MeasuringProtocol
     seconds: float
 
 
@@ -57,7 +57,7 @@ def jobs(plan: list[dict[str, Any]], device: str, tiny: bool) -> list[Planned]:
     for entry in plan:
         works = [_workload(entry, size, tiny) for size in entry["sizes"]]
         cap = parse_memory(str(entry["vram"]), "vram") if "vram" in entry and device == "cuda" else None
-        protocol = Protocol(int(entry.get("repeats", 1)), int(entry.get("warmup", 0)), cap, hang_seconds=150.0,
+        protocol = MeasuringProtocol(int(entry.get("repeats", 1)), int(entry.get("warmup", 0)), cap, hang_seconds=150.0,
                             sizes=tuple(works[1:]))  # fmt: skip
         for mode in entry["modes"]:
             settings = tuple(sorted((name, value) for name, value in entry.get("settings", {}).items()))
@@ -78,7 +78,7 @@ def _workload(entry: dict[str, Any], size: list[int], tiny: bool) -> Workload:
     return Workload(Task.T2I, width, height, steps, cfg)
 
 
-class Series:
+class PipelineSeries:
     """What is measured and kept."""
 
     def __init__(self, out: Path, console: Console, card: NvmlCard | None) -> None:
@@ -138,7 +138,7 @@ def _phase(row: dict[str, Any]) -> list[float]:
     return [round(row["seconds"], 2), *(round((row[name] or 0) / GIB, 3) for name in ("allocated", "reserved"))]
 
 
-def run_series(plan: list[Planned], start: int, series: Series, card: NvmlCard | None, deadline: float) -> int:
+def run_series(plan: list[Planned], start: int, series: PipelineSeries, card: NvmlCard | None, deadline: float) -> int:
     """Processes in order from ``start`` while there is time for the next; returns where the next series begins."""
     for position, one in enumerate(plan[start:], start):
         if time.monotonic() + one.seconds >= deadline:
@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan = jobs(json.loads(given.plan.read_text("utf-8")), given.device, given.tiny)
     plan = [one for one in plan if given.only in label(one.job)]
     with bench_card(given.device, console) as card:
-        series = Series(given.out, console, card)
+        series = PipelineSeries(given.out, console, card)
         if given.link:
             series.link()
         after = run_series(plan, given.start, series, card, deadline)

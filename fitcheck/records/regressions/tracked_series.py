@@ -158,7 +158,7 @@ def changes(before: Values, after: Values) -> dict[str, tuple[str | None, str | 
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VersionChange:
     """``name`` went from ``before`` to ``after``; each lists all values of its side. ``version`` or else condition."""
 
     name: str
@@ -174,14 +174,14 @@ def _listed(values: tuple[str, ...]) -> str:
     return "/".join(values) or "not stated"
 
 
-def changed(before: Sequence[State], after: Sequence[State]) -> tuple[Change, ...]:
+def changed(before: Sequence[State], after: Sequence[State]) -> tuple[VersionChange, ...]:
     """What differs between two sides, versions first."""
     found = []
     for version in (True, False):
         old, new = _union(before, version), _union(after, version)
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
-                found.append(Change(name, old.get(name, ()), new.get(name, ()), version))
+                found.append(VersionChange(name, old.get(name, ()), new.get(name, ()), version))
     return tuple(found)
 
 
@@ -193,7 +193,7 @@ def _union(states: Sequence[State], version: bool) -> dict[str, tuple[str, ...]]
     return {name: tuple(sorted(found)) for name, found in values.items()}
 
 
-def causes(found: Sequence[Change]) -> tuple[str, ...]:
+def causes(found: Sequence[VersionChange]) -> tuple[str, ...]:
     """What could each be the cause on its own. A runtime's revision, commit and version are one thing, and so are the
     machine's properties; more than one cause means that the change is confounded."""
     return tuple(dict.fromkeys(_cause(change.name) for change in found))

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from bench.engines.sensenova.attention import Cache, causal_block_mask
-from bench.engines.sensenova.denoising import GuidanceBranch, Sampler
+from bench.engines.sensenova.denoising import GuidanceBranch, GuidedSampler
 from bench.engines.sensenova.inputs import Prefix, prefixes
-from bench.engines.sensenova.model import Outputs, SenseNova
+from bench.engines.sensenova.network import Outputs, SenseNovaNetwork
 from bench.engines.sensenova.vision import grid_positions
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.token_counts import tokens
 
 
-class Clock(Protocol):
+class PassClock(Protocol):
     """Phases and steps of one pass."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
@@ -38,14 +38,14 @@ class Clock(Protocol):
 
 
 @dataclass(slots=True)
-class Context:
+class TaskContext:
     """What a task needs beside the model: where it runs, what is random, who watches."""
 
-    model: SenseNova
+    model: SenseNovaNetwork
     workload: Workload
     device: torch.device
     seed: int
-    clock: Clock
+    clock: PassClock
 
     def generator(self) -> torch.Generator | None:
         """Random numbers of ``seed`` on the device; ``None`` on meta, which has no generator."""
@@ -93,23 +93,23 @@ class Context:
 
 
 @dataclass(slots=True)
-class Result:
+class TaskResult:
     """What a pass made: an image [1, 3, height, width], images stacked, or token ids; ``tokens`` are counts by part."""
 
     output: Tensor
     tokens: dict[str, int]
 
 
-def run(context: Context) -> Result:
+def run(context: TaskContext) -> TaskResult:
     """The pass of the workload's task."""
     task = {Task.T2I: _t2i, Task.EDITING: _editing, Task.INTERLEAVE: _interleave, Task.VQA: _vqa}[context.workload.task]
     return task(context)
 
 
-def _t2i(context: Context) -> Result:
+def _t2i(context: TaskContext) -> TaskResult:
     model, workload = context.model, context.workload
     decoder = model.language_model.model
-    sampler = Sampler(model, workload, context.generator(), context.device)
+    sampler = GuidedSampler(model, workload, context.generator(), context.device)
     layout = prefixes(model.arch, workload)
     with context.clock.phase("prefix"):
         decoder.policy.phase("prefix")
@@ -129,11 +129,15 @@ def _t2i(context: Context) -> Result:
         image = _sample(context, sampler, layout, caches, image_positions)
     # upstream's name for the unconditional prefix's hidden states lives until its function returns
     del hidden_states
-    return Result(image, {prefix.name: prefix.length for prefix in layout} | {"image": sampler.tokens})
+    return TaskResult(image, {prefix.name: prefix.length for prefix in layout} | {"image": sampler.tokens})
 
 
 def _sample(
-    context: Context, sampler: Sampler, layout: tuple[Prefix, ...], caches: list[Cache], positions: list[Tensor]
+    context: TaskContext,
+    sampler: GuidedSampler,
+    layout: tuple[Prefix, ...],
+    caches: list[Cache],
+    positions: list[Tensor],
 ) -> Tensor:
     for cache in caches:
         cache.prepare_denoise(sampler.tokens)
@@ -150,7 +154,7 @@ def _sample(
     return sampler.image
 
 
-def _embed_with_images(context: Context, prefix: Prefix, pixels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _embed_with_images(context: TaskContext, prefix: Prefix, pixels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """(embeddings [1, L, hidden], positions [3, L], mask) with each image's tokens put in the places kept for them."""
     model = context.model
     ids, positions = context.token_ids(prefix), context.positions(prefix)
@@ -168,7 +172,7 @@ def _put_images(prefix: Prefix, embeds: Tensor, features: Tensor) -> None:
         at += end - start
 
 
-def _vision_tokens(context: Context, prefix: Prefix, pixels: Tensor) -> Tensor:
+def _vision_tokens(context: TaskContext, prefix: Prefix, pixels: Tensor) -> Tensor:
     merge = context.model.arch.merge
     found, at = [], 0
     for rows, columns in prefix.images:
@@ -178,7 +182,7 @@ def _vision_tokens(context: Context, prefix: Prefix, pixels: Tensor) -> Tensor:
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def _reference_pixels(context: Context, layout: tuple[Prefix, ...]) -> tuple[Tensor | None, Tensor | None]:
+def _reference_pixels(context: TaskContext, layout: tuple[Prefix, ...]) -> tuple[Tensor | None, Tensor | None]:
     """(all images' patches, the last image's): upstream's loop variable outlives its loop."""
     current: Tensor | None = None
     pixels: list[Tensor] = []
@@ -188,10 +192,10 @@ def _reference_pixels(context: Context, layout: tuple[Prefix, ...]) -> tuple[Ten
     return (torch.cat(pixels) if pixels else None), current
 
 
-def _editing(context: Context) -> Result:
+def _editing(context: TaskContext) -> TaskResult:
     model, workload = context.model, context.workload
     decoder = model.language_model.model
-    sampler = Sampler(model, workload, context.generator(), context.device)
+    sampler = GuidedSampler(model, workload, context.generator(), context.device)
     layout = prefixes(model.arch, workload)
     with context.clock.phase("prefix"):
         decoder.policy.phase("prefix")
@@ -210,10 +214,10 @@ def _editing(context: Context) -> Result:
     with context.clock.phase("denoise"):
         image = _sample(context, sampler, layout, caches, image_positions)
     del hidden_states, last_pixels
-    return Result(image, {prefix.name: prefix.length for prefix in layout} | {"image": sampler.tokens})
+    return TaskResult(image, {prefix.name: prefix.length for prefix in layout} | {"image": sampler.tokens})
 
 
-def _vqa(context: Context) -> Result:
+def _vqa(context: TaskContext) -> TaskResult:
     model, workload = context.model, context.workload
     (prefix,) = prefixes(model.arch, workload)
     count = workload.new_tokens or tokens("vqa_new_tokens")
@@ -236,10 +240,10 @@ def _vqa(context: Context) -> Result:
                 token = context.token(outputs.logits[:, -1, :].to(torch.float32))
                 answer.append(token)
                 del outputs
-    return Result(torch.cat(answer), {prefix.name: prefix.length, "new": count})
+    return TaskResult(torch.cat(answer), {prefix.name: prefix.length, "new": count})
 
 
-def _interleave(context: Context) -> Result:
+def _interleave(context: TaskContext) -> TaskResult:
     model, workload = context.model, context.workload
     language = model.language_model
     layout = prefixes(model.arch, workload)
@@ -249,7 +253,7 @@ def _interleave(context: Context) -> Result:
     caches: dict[str, Cache] = {}
     at = {prefix.name: prefix.next_time for prefix in layout}
     images: list[Tensor] = []
-    sampler = Sampler(model, workload, generator, context.device)
+    sampler = GuidedSampler(model, workload, generator, context.device)
     with context.clock.phase("prefix"):
         pixels, _last = _reference_pixels(context, layout)
         inputs = []
@@ -279,7 +283,7 @@ def _interleave(context: Context) -> Result:
                 at[name] += 2
             token = context.token(held["condition"].logits[:, -1, :])
     counts = {prefix.name: prefix.length for prefix in layout}
-    return Result(torch.stack(images), counts | {"image": sampler.tokens, "new": total})
+    return TaskResult(torch.stack(images), counts | {"image": sampler.tokens, "new": total})
 
 
 _GROWING = ("condition", "text unconditional")
@@ -287,7 +291,7 @@ _GUIDANCE = {"condition": "condition", "text unconditional": "image condition", 
 
 
 @dataclass(slots=True)
-class Reading:
+class ReadBack:
     """A finished image on its way back into the understanding branch; upstream's names for all of it stay bound."""
 
     image: Tensor
@@ -298,7 +302,7 @@ class Reading:
     embeds: Tensor
 
 
-def _read_back(context: Context, image: Tensor, sampler: Sampler) -> Reading:
+def _read_back(context: TaskContext, image: Tensor, sampler: GuidedSampler) -> ReadBack:
     arch, device = context.model.arch, context.device
     picture = image[0].unsqueeze(0).to(torch.bfloat16)
     raw = picture * 0.5 + 0.5
@@ -310,10 +314,10 @@ def _read_back(context: Context, image: Tensor, sampler: Sampler) -> Reading:
     pixels = patches.reshape(rows * columns, 3 * arch.patch_size**2)
     features = context.model.vision_model(pixels, sampler.patch_grid).unsqueeze(0)
     end = context.model.language_model.model.embed(torch.zeros((1, 1), dtype=torch.long, device=device))
-    return Reading(picture, raw, normalized, pixels, features, torch.cat([features, end], dim=1))
+    return ReadBack(picture, raw, normalized, pixels, features, torch.cat([features, end], dim=1))
 
 
-def _append_image(context: Context, reading: Reading, cache: Cache, start: int, grid: tuple[int, int]) -> Outputs:
+def _append_image(context: TaskContext, reading: ReadBack, cache: Cache, start: int, grid: tuple[int, int]) -> Outputs:
     """The image and its end token through the understanding branch; image tokens do not see the end token."""
     past, count = cache.length, reading.features.shape[1]
     columns, rows = grid_positions(grid, context.device)

@@ -60,7 +60,7 @@ class ModelRef(Block):
     quant_bytes: Annotated[dict[TypeName, Bytes], Field(max_length=MAX_ITEMS)] | None = None
 
 
-class Runtime(Block):
+class RuntimeUsed(Block):
     """The program and its placement policy. ``revision`` is the label fitcheck predicts with (``pr241``, ``v0``),
     ``commit`` the source it was built from, ``version`` a released version."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.assemble import SOURCE, as_int, available_drop, card_info, file_sha256, power_of
-from bench.engines.base import Compared
+from bench.engines.base import PrintedNumber
 from bench.engines.llamacpp.log import PrintedBuffer, PrintedContext, compare, parse_log
 from bench.machine_info import machine_info
 from bench.meters import HostProbe, NvmlCard, NvmlMemoryProbe, NvmlStateProbe, Sampler
@@ -44,7 +44,7 @@ class LlamaRun:
 
     records: tuple[schema.LlmRecord, ...]
     contexts: tuple[PrintedContext, ...]
-    comparisons: tuple[Compared, ...] = field(default=())
+    comparisons: tuple[PrintedNumber, ...] = field(default=())
 
 
 def find_program(program: str | None = None) -> list[str]:
@@ -58,7 +58,7 @@ def find_program(program: str | None = None) -> list[str]:
     if program:
         raise OptionError(f"--llama-bench: {program!r} is not an executable file; give the path of llama-bench.")
     if find_spec("llama_cpp") is not None:
-        return [sys.executable, "-m", "bench.engines.llamacpp.child"]
+        return [sys.executable, "-m", "bench.engines.llamacpp.python_package"]
     raise MeasurementError(
         "no llama.cpp was found: put llama-bench on PATH (from llama.cpp's releases) or install llama-cpp-python."
     )

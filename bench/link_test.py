@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any
 
 from bench.channel import Channel, Event
-from bench.context import ContextMeter
-from bench.meters import NvmlCard, NvmlStateProbe, Sampler, Trace
-from bench.meters.host import locked, resident
+from bench.device_context import ContextMeter
+from bench.meters import MeterTrace, NvmlCard, NvmlStateProbe, Sampler
 from bench.meters.nvml import visible_selector
+from bench.meters.process_memory import locked, resident
 from bench.process import Child, Hang, describe_exit
 from bench.runner import PROTOCOL_NAME, PROTOCOL_VERSION, STATE_HZ, median
 from bench.torch_build import software_versions
@@ -237,7 +237,7 @@ def _record(
     ready: Event,
     rows: list[Event],
     outcome: schema.Outcome,
-    trace: Trace,
+    trace: MeterTrace,
     began: float,
 ) -> schema.LinkRecord:
     from bench.assemble import SOURCE, as_int, card_info, power_of, software_of

@@ -14,7 +14,7 @@ from fitcheck.models.model import Model
 from fitcheck.pages import wanted, words
 from fitcheck.pages.document import ASKED, card_facts
 from fitcheck.pages.formats import VERDICTS
-from fitcheck.pages.inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.sizes import MEMORY
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
@@ -79,7 +79,19 @@ def plain(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
     return {"eyebrow": eyebrow, "title": title, "word": None, "verdict": None, "lines": lines}
 
 
-_MODEL_ROW = ("address", "card", "name", "vendor", "memory", "price", "verdict", "tier", "mode", "need", "host")
+_MODEL_ROW: tuple[str, ...] = (
+    "address",
+    "card",
+    "name",
+    "vendor",
+    "memory",
+    "price",
+    "verdict",
+    "tier",
+    "mode",
+    "need",
+    "host",
+)
 _MODEL_ROW += ("seconds", "generation", "evidence", "records", "way_out")
 
 
@@ -232,7 +244,16 @@ def _table(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
     )
 
 
-_CARD_ROW = ("slug", "name", "vendor", "form", "released", "memory", "memory_bandwidth", "tensor_flops")
+_CARD_ROW: tuple[str, ...] = (
+    "slug",
+    "name",
+    "vendor",
+    "form",
+    "released",
+    "memory",
+    "memory_bandwidth",
+    "tensor_flops",
+)
 _CARD_ROW += ("launch_price_usd",)
 
 

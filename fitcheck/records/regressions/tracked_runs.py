@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fitcheck.records.regressions.metrics import Measured, measured
-from fitcheck.records.regressions.series import Series, State, series_of, state_of
+from fitcheck.records.regressions.metrics import MetricValues, measured
+from fitcheck.records.regressions.tracked_series import Series, State, series_of, state_of
 from fitcheck.records.schema import AnyRecord
 from fitcheck.records.store import document_id, document_of
 from fitcheck.units import Interval
@@ -18,14 +18,14 @@ Expectation = Callable[[AnyRecord, str], Interval[float] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrackedRun:
     """One record in regression tracking; ``measured`` holds its metrics by name."""
 
     record: AnyRecord
     id: str
     series: Series
     state: State
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, MetricValues]
 
     @property
     def created(self) -> int:
@@ -33,15 +33,15 @@ class Run:
         return self.record.created
 
 
-def run_of(record: AnyRecord, across: Sequence[str] = ()) -> Run:
+def run_of(record: AnyRecord, across: Sequence[str] = ()) -> TrackedRun:
     """``record`` as a run of its series; see ``series_of`` for ``across``."""
     name = record.id or document_id(document_of(record))
-    return Run(record, name, series_of(record, across), state_of(record, across), measured(record))
+    return TrackedRun(record, name, series_of(record, across), state_of(record, across), measured(record))
 
 
-def by_series(runs: Iterable[Run]) -> dict[Series, list[Run]]:
+def by_series(runs: Iterable[TrackedRun]) -> dict[Series, list[TrackedRun]]:
     """Each series' runs, oldest first."""
-    found: dict[Series, list[Run]] = defaultdict(list)
+    found: dict[Series, list[TrackedRun]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.created, run.id)):
         found[run.series].append(run)
     return dict(found)

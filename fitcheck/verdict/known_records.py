@@ -9,8 +9,8 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Model
-from fitcheck.records.evidence import Index
 from fitcheck.records.run import Run
+from fitcheck.records.run_index import Index
 from fitcheck.records.sampling import LOOKED_AT, spread, varied
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask

@@ -8,39 +8,39 @@ from dataclasses import asdict
 from typing import Any
 
 from fitcheck.records.regressions.history import Track
-from fitcheck.records.regressions.judgement import Judgement, Limits, Side, Verdict
+from fitcheck.records.regressions.judgement import Limits, SeriesJudgement, SeriesVerdict, Side
 from fitcheck.records.regressions.metrics import Metric
-from fitcheck.records.regressions.series import Change, causes
+from fitcheck.records.regressions.tracked_series import VersionChange, causes
 from fitcheck.units import format_gib, format_seconds
 
 FORMAT = 1
-_ORDER = list(Verdict)
+_ORDER = list(SeriesVerdict)
 # Markdown and HTML that a name or a version could carry
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|~"})
 
 
-def ordered(found: Sequence[Judgement]) -> list[Judgement]:
+def ordered(found: Sequence[SeriesJudgement]) -> list[SeriesJudgement]:
     """The worst first."""
     return sorted(found, key=lambda one: (_ORDER.index(one.verdict), one.series.title, one.metric.name))
 
 
-def summary(found: Sequence[Judgement]) -> dict[str, int]:
+def summary(found: Sequence[SeriesJudgement]) -> dict[str, int]:
     """How many judgements there are of each verdict, zeros included."""
-    return {verdict.value: sum(one.verdict is verdict for one in found) for verdict in Verdict}
+    return {verdict.value: sum(one.verdict is verdict for one in found) for verdict in SeriesVerdict}
 
 
-def sentence(found: Sequence[Judgement]) -> str:
+def sentence(found: Sequence[SeriesJudgement]) -> str:
     """The outcome in one sentence."""
     counts = {name: count for name, count in summary(found).items() if count}
     if not counts:
         return "Nothing was compared."
     listed = ", ".join(f"{count} {name}" for name, count in counts.items())
     cells = len({one.series for one in found})
-    first = "REGRESSION" if counts.get(Verdict.REGRESSION) else "No regression"
+    first = "REGRESSION" if counts.get(SeriesVerdict.REGRESSION) else "No regression"
     return f"{first}: {listed}, in {cells} {'series' if cells != 1 else 'one series'}."
 
 
-def document(found: Sequence[Judgement], notes: Sequence[str], limits: Limits) -> dict[str, Any]:
+def document(found: Sequence[SeriesJudgement], notes: Sequence[str], limits: Limits) -> dict[str, Any]:
     """The comparison as JSON values; see docs/regressions.md."""
     return {
         "format": FORMAT,
@@ -52,7 +52,7 @@ def document(found: Sequence[Judgement], notes: Sequence[str], limits: Limits) -
     }
 
 
-def judgement_document(one: Judgement) -> dict[str, Any]:
+def judgement_document(one: SeriesJudgement) -> dict[str, Any]:
     """One judgement as JSON values; what is unknown is left out."""
     expected = one.expected
     values: dict[str, Any] = {
@@ -97,7 +97,7 @@ def _side(side: Side | None) -> dict[str, Any] | None:
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: VersionChange) -> dict[str, Any]:
     kind = "version" if change.version else "condition"
     return {"name": change.name, "kind": kind, "before": list(change.before), "after": list(change.after)}
 
@@ -140,10 +140,10 @@ def _latest(track: Track) -> int:
     return max((track.points[cut].created for cut, _ in track.changes), default=0)
 
 
-def markdown(found: Sequence[Judgement], notes: Sequence[str]) -> str:
+def markdown(found: Sequence[SeriesJudgement], notes: Sequence[str]) -> str:
     """For a pull request: one sentence, a table of what is not plainly unchanged, the notes."""
     lines = [f"**{_plain(sentence(found))}**", ""]
-    shown = [one for one in ordered(found) if one.verdict is not Verdict.UNCHANGED]
+    shown = [one for one in ordered(found) if one.verdict is not SeriesVerdict.UNCHANGED]
     if shown:
         lines += [
             "| verdict | series | metric | baseline | candidate | change | why |",
@@ -165,7 +165,7 @@ def _plain(text: str) -> str:
 COLUMNS = ("verdict", "series", "metric", "baseline", "candidate", "change", "why")
 
 
-def row(one: Judgement) -> list[str]:
+def row(one: SeriesJudgement) -> list[str]:
     """The cells of one line, in the order of ``COLUMNS``."""
     interval = ""
     if one.low is not None and one.high is not None and one.low != one.high:
@@ -181,7 +181,7 @@ def row(one: Judgement) -> list[str]:
     ]
 
 
-def _expectation(one: Judgement) -> list[str]:
+def _expectation(one: SeriesJudgement) -> list[str]:
     expected = one.expected
     if expected is None:
         return []

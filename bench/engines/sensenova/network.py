@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.engines.sensenova.attention import Attention, Cache, causal_block_mask
-from bench.engines.sensenova.decoder import DecoderLayer
+from bench.engines.sensenova.decoder_layers import DecoderLayer
 from bench.engines.sensenova.layers import Linear, RMSNorm
 from bench.engines.sensenova.streaming.policy import AlwaysResident, Policy
 from bench.engines.sensenova.vision import TimestepEmbedder, VisionModel, generation_head
@@ -129,7 +129,7 @@ class LanguageModel(nn.Module):
         return outputs
 
 
-class SenseNova(nn.Module):
+class SenseNovaNetwork(nn.Module):
     """The whole model. Built on the meta device; ``weight_sources`` gives every tensor its bytes."""
 
     def __init__(self, arch: SenseNovaArchitecture, linear: Linear) -> None:
@@ -193,4 +193,4 @@ class SenseNova(nn.Module):
         return [module for module in self.modules() if isinstance(module, Attention)]
 
 
-__all__ = ["Cache", "Flags", "Outputs", "SenseNova", "causal_block_mask"]
+__all__ = ["Cache", "Flags", "Outputs", "SenseNovaNetwork", "causal_block_mask"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bench.engines.sensenova.attention import Attention, LayerCache
+from bench.engines.sensenova.attention import Attention, KeysAndValues
 from bench.engines.sensenova.layers import MLP, Linear, RMSNorm, SparseMLP
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 
@@ -28,7 +28,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(arch.hidden_size)
         self.post_attention_layernorm_mot_gen = RMSNorm(arch.hidden_size)
 
-    def understand(self, x: Tensor, positions: Tensor, mask: Tensor, cache: LayerCache) -> Tensor:
+    def understand(self, x: Tensor, positions: Tensor, mask: Tensor, cache: KeysAndValues) -> Tensor:
         """[B, S, hidden] after the understanding branch; the layer's cache grows by S tokens."""
         residual = x
         x = self.input_layernorm(x)
@@ -40,7 +40,7 @@ class DecoderLayer(nn.Module):
         x = self.mlp(x)
         return residual + x
 
-    def generate(self, x: Tensor, positions: Tensor, cache: LayerCache) -> Tensor:
+    def generate(self, x: Tensor, positions: Tensor, cache: KeysAndValues) -> Tensor:
         """[B, S, hidden] after the generation branch; the cached prefix is read and left as it is."""
         residual = x
         x = self.input_layernorm_mot_gen(x)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.job import Job
-from bench.plan import label
+from bench.jobs import label
 from bench.runner import CellRun
 from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.records.schema import ExternalRecord, PassRecord
@@ -18,7 +18,7 @@ from fitcheck.units import GIB, Interval, format_gib, format_seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One finished cell as the table shows it."""
 
     run: CellRun
@@ -55,7 +55,7 @@ def _pair(predicted: Interval[int] | None, measured: int | None) -> str:
     return f"{measured / GIB:.2f} ({predicted.best / GIB:.2f}, {error_percent(predicted.best, measured):+.1f} %)"
 
 
-def print_table(rows: Sequence[Row], console: Console) -> None:
+def print_table(rows: Sequence[TableRow], console: Console) -> None:
     """Measured GiB with (predicted, error) in each cell of the table."""
     table = Table(
         box=box.SIMPLE_HEAD,

@@ -9,9 +9,9 @@ from fitcheck import __version__
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import match_detected
 from fitcheck.hardware.database import slug
-from fitcheck.hardware.detect.host import FoundHost
 from fitcheck.hardware.detect.nvidia import NO_DRIVER
 from fitcheck.hardware.detect.readings import FoundGpu, Readings
+from fitcheck.hardware.detect.system_memory import FoundHost
 from fitcheck.hardware.machine import Gpu, Link, Machine
 from fitcheck.hardware.slices import COMPUTE_SLICES, compute_slices, sliced
 from fitcheck.units import format_gib
