@@ -22,9 +22,9 @@ from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
 from fitcheck.pages import card_pages, changes, compare_pages, entry, feed, record_pages, site_plan
 from fitcheck.pages.check_page import check_page
-from fitcheck.pages.document import check_document, summary
+from fitcheck.pages.document import check_document, summary, twin_of
 from fitcheck.pages.folder import hash_file, read, remove, sweep, write
-from fitcheck.pages.page import files_of, with_neighbours
+from fitcheck.pages.page import files_of, rounded, with_neighbours
 from fitcheck.pages.render import missing_page, static
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.sizes import tiers_shown
@@ -214,7 +214,7 @@ def documents(inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None)
         for model in inputs.models:  # tables are made here once; the workers inherit them
             ask(model, inputs.cards[0], tiers=tiers_shown(model)).report(advise=False)
     for (place, key, _), document in zip(todo, _mapped(compute, [job for *_, job in todo], jobs), strict=True):
-        entries[place] = Entry.of(key, document, document)
+        entries[place] = Entry.of(key, rounded(twin_of(document)), document)
     return {(m.slug, c.slug): entries[m.slug, c.slug] for m in inputs.models for c in inputs.cards}
 
 
@@ -243,7 +243,7 @@ def pages_of(
         for card in inputs.cards:
             one = entries[model.slug, card.slug]
             whole = one.document is not None
-            yield check_page(inputs, one.twin, neighbours(own, card.slug), one.key, whole=whole)
+            yield check_page(inputs, one.document or one.twin, neighbours(own, card.slug), one.key, whole=whole)
     yield from site_plan.list_pages(inputs, rows)
     yield from card_pages.card_pages(inputs, rows)
     yield from compare_pages.compare_pages(inputs, rows)

@@ -21,34 +21,16 @@ from fitcheck.verdict.usual_machine import Asked
 SCHEMA = "fitcheck.page/2"
 # of the cell that the answer speaks of, what a page says
 _HEADLINE: tuple[str, ...] = (
-    "tier",
-    "published",
-    "runtime",
-    "revision",
-    "mode",
-    "settings",
-    "workload",
-    "verdict",
-    "binding",
-    "gist",
+    *("tier", "published", "runtime", "revision", "mode", "settings", "workload", "verdict", "binding", "gist"),
+    *("reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands", "assumptions"),
 )
-_HEADLINE += ("reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands")
-_HEADLINE += ("assumptions",)
 # what a list says was asked; a task without pictures has no width
 ASKED = ("task", "width", "height", "frames", "context")
 _CARD: tuple[str, ...] = ("slug", "name", "vendor", "memory", "memory_bandwidth", "tensor_flops", "launch_price_usd")
 _MACHINE: tuple[str, ...] = (
-    "card",
-    "name",
-    "vendor",
-    "memory",
-    "compute_capability",
-    "assumed",
-    "ram",
-    "disk_free",
-    "usable_vram",
+    *("card", "name", "vendor", "memory", "compute_capability", "assumed", "ram", "disk_free", "usable_vram"),
+    *("usable_ram", "basis", "notes"),
 )
-_MACHINE += ("usable_ram", "basis", "notes")
 
 
 def check_document(
@@ -145,18 +127,9 @@ def cell_json_memory(cell: Cell) -> dict[str, Any]:
 # what the twin keeps: enough for lists, titles and whoever wants the answer; its command prints the rest
 _KEPT_OF_MACHINE: tuple[str, ...] = ("card", "name", "memory", "ram", "assumed", "usable_vram")
 _KEPT_OF_CELL: tuple[str, ...] = (
-    "tier",
-    "published",
-    "runtime",
-    "mode",
-    "workload",
-    "verdict",
-    "binding",
-    "gist",
-    "reason",
-    "flip",
+    *("tier", "published", "runtime", "mode", "workload", "verdict", "binding", "gist", "reason", "flip"),
+    *("card", "host", "disk", "seconds", "commands"),
 )
-_KEPT_OF_CELL += ("card", "host", "disk", "seconds", "commands")
 
 
 def twin_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,18 +194,7 @@ def accuracy_of(rows: Sequence[AccuracyRow]) -> dict[str, Any] | None:
     }
 
 
-_ROW: tuple[str, ...] = (
-    "origin",
-    "source",
-    "cell",
-    "quantity",
-    "unit",
-    "predicted",
-    "low",
-    "high",
-    "published",
-    "fitted",
-)
+_ROW = ("origin", "source", "cell", "quantity", "unit", "predicted", "low", "high", "published", "fitted")
 
 
 def accuracy_row(row: AccuracyRow) -> dict[str, Any]:

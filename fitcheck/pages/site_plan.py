@@ -79,20 +79,10 @@ def plain(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
     return {"eyebrow": eyebrow, "title": title, "word": None, "verdict": None, "lines": lines}
 
 
-_MODEL_ROW: tuple[str, ...] = (
-    "address",
-    "card",
-    "name",
-    "vendor",
-    "memory",
-    "price",
-    "verdict",
-    "tier",
-    "mode",
-    "need",
-    "host",
+_MODEL_ROW = (
+    *("address", "card", "name", "vendor", "memory", "price", "verdict", "tier", "mode", "need", "host"),
+    *("seconds", "generation", "evidence", "records", "way_out"),
 )
-_MODEL_ROW += ("seconds", "generation", "evidence", "records", "way_out")
 
 
 def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) -> Page:
@@ -244,17 +234,10 @@ def _table(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
     )
 
 
-_CARD_ROW: tuple[str, ...] = (
-    "slug",
-    "name",
-    "vendor",
-    "form",
-    "released",
-    "memory",
-    "memory_bandwidth",
-    "tensor_flops",
+_CARD_ROW = (
+    *("slug", "name", "vendor", "form", "released", "memory", "memory_bandwidth", "tensor_flops"),
+    "launch_price_usd",
 )
-_CARD_ROW += ("launch_price_usd",)
 
 
 def _cards(inputs: Inputs, rows: Rows) -> Page:

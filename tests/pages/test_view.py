@@ -102,7 +102,9 @@ def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
 
 
 def test_neighbours_by_price_leave_out_unknown_prices_but_not_the_card_itself() -> None:
-    rows = [{"card": name, "price": price} for name, price in (("a", 300), ("b", None), ("c", 500), ("d", 400))]
+    rows: list[dict[str, Any]] = [
+        {"card": name, "price": price} for name, price in (("a", 300), ("b", None), ("c", 500), ("d", 400))
+    ]
     assert [one["card"] for one in view.by_price(rows, "d")] == ["a", "d", "c"]
     assert [one["card"] for one in view.by_price(rows, "b", each_side=1)] == ["b", "a", "d"]
 
@@ -120,7 +122,7 @@ def test_the_quicker_card_leads_by_a_tenth_or_is_not_named() -> None:
 
 def test_many_tiers_are_folded_to_those_whose_best_cell_leads() -> None:
     cells = [cell(f"T{tier}", mode, 5, disk=tier) for tier in range(12) for mode in ("full", "low")]
-    report = {"cells": cells, "modes": {"full": "", "low": ""}, "headline": 0}
+    report: dict[str, Any] = {"cells": cells, "modes": {"full": "", "low": ""}, "headline": 0}
     shown, folded = view.folded(report)
     assert [report["cells"][row[0]]["tier"] for row in shown] == [f"T{tier}" for tier in range(view.MOST_TIERS)]
     assert len(shown) + len(folded) == 12
