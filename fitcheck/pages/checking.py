@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,16 @@ def _compare_keys(inputs: Inputs, old: Old, outcome: BuildOutcome) -> set[str]:
             outcome.stale.append(path)
     gone = [path for path in old.files if path not in known]
     outcome.stale += [MANIFEST] if gone or set(known) != set(old.files) else []
-    _sample(inputs, old, outcome, pages)
+    chosen = _spread([one[1] for one in asked], SAMPLE, inputs.engine)
+    _sample(inputs, old, outcome, pages, {one[1]: one for one in asked if one[1] in chosen})
     return known
 
 
-def _sample(inputs: Inputs, old: Old, outcome: BuildOutcome, pages: list[site_plan.Page]) -> None:
+def _sample(
+    inputs: Inputs, old: Old, outcome: BuildOutcome, pages: list[site_plan.Page], again: Mapping[str, Any]
+) -> None:
     """Compute and draw a few pages anew; those that differ in any byte are stale."""
-    chosen = _spread([one[1] for one in questions(inputs)], SAMPLE, inputs.engine)
     drawn = _spread([page.address for page in pages if page.document is not None], LISTS, inputs.engine)
-    again = {one[1]: one for one in questions(inputs) if one[1] in chosen}
     for page in pages:
         if page.address in again:
             *_, key, job = again[page.address]
