@@ -24,7 +24,8 @@ from fitcheck.pages import card_pages, changes, compare_pages, entry, feed, reco
 from fitcheck.pages.check_page import check_page
 from fitcheck.pages.document import check_document, summary, twin_of
 from fitcheck.pages.folder import hash_file, read, remove, sweep, write
-from fitcheck.pages.page import files_of, rounded, with_neighbours
+from fitcheck.pages.formats import rounded
+from fitcheck.pages.page import files_of, with_neighbours
 from fitcheck.pages.render import missing_page, static
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.sizes import tiers_shown

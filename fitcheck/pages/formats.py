@@ -83,3 +83,12 @@ def raw(value: Any) -> str:
     if value is None:
         return ""
     return ".".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def rounded(value: Any) -> Any:
+    """Numbers of a JSON twin to seven digits: more is noise that takes a third of the file."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {name: rounded(inner) for name, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from fitcheck.pages import site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
+from fitcheck.pages.formats import rounded
 from fitcheck.pages.render import policy, render
 from fitcheck.pages.site_inputs import LOCAL_URL
 from fitcheck.pages.view import Crumb
@@ -48,15 +49,6 @@ def encode(document: Any) -> bytes:
     return (json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
-def rounded(value: Any) -> Any:
-    """Numbers of a JSON twin to seven digits: more is noise that takes a third of the file."""
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    if isinstance(value, dict):
-        return {name: rounded(inner) for name, inner in value.items()}
-    return [rounded(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
 def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     """Bytes by path, relative to the site's root."""
     assert page.document is not None
@@ -74,13 +66,14 @@ def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
         twin=page.twin or published,
         facts=structured(page.facts) if published else None,
     )
+    document = rounded(page.document)
     values: dict[str, Any] = {"near": near_html(page), **page.values}
     if page.template == "accuracy.html":
-        values["scatter"] = scatter([row for group in page.document["groups"] for row in group["rows"]])
-    html = render(page.template, page.wide or page.document, page=head, root=root_of(page), **values)
+        values["scatter"] = scatter([row for group in document["groups"] for row in group["rows"]])
+    html = render(page.template, page.wide or document, page=head, root=root_of(page), **values)
     made = {f"{page.address}index.html": html.encode()}
     if page.twin or published:
-        made[f"{page.address}index.json"] = encode(rounded(page.document))
+        made[f"{page.address}index.json"] = encode(document)
     if page.picture and published:
         preview = share.Preview(**{**page.preview, "lines": tuple(page.preview["lines"])})
         made[f"{page.address}share.png"] = share.draw(preview)

@@ -21,6 +21,8 @@ from fitcheck.verdict.accuracy import AccuracyRow
 from fitcheck.verdict.accuracy_summary import AccuracySummary, summarize
 
 MOST_WANTED = 40
+# of the newest records, on the page of all; each has its own, and its card's page and feed name it too
+MOST_LISTED = 60
 
 
 def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
@@ -74,7 +76,12 @@ def _results(inputs: Inputs) -> Page:
         "results.html",
         "Results: measurements that people sent",
         f"{len(records)} accepted measurements of models on cards, each with what is needed to repeat it.",
-        document={"schema": LIST_SCHEMA, "address": "results/", "records": [view.record_facts(one) for one in records]},
+        document={
+            "schema": LIST_SCHEMA,
+            "address": "results/",
+            "count": len(records),
+            "records": [view.record_facts(one) for one in records[:MOST_LISTED]],
+        },
         preview=plain("fitcheck", "Results", f"{len(records)} accepted measurements"),
         section="results/",
         facts=(_dataset(inputs, "results/", "Measurements of generative models on graphics cards"),),
@@ -132,7 +139,7 @@ def _grouped(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 # of one group; `fitcheck accuracy --json` prints all
-MOST_ROWS = 6
+MOST_ROWS = 4
 
 
 def _dataset(inputs: Inputs, address: str, name: str) -> dict[str, Any]:

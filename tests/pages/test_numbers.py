@@ -19,8 +19,7 @@ from fitcheck.cli.main import application
 from fitcheck.hardware.catalog import find_card
 from fitcheck.pages import view, words
 from fitcheck.pages.document import card_facts
-from fitcheck.pages.formats import raw, resolve, write
-from fitcheck.pages.page import rounded
+from fitcheck.pages.formats import raw, resolve, rounded, write
 from fitcheck.records import run_index, store
 from fitcheck.units import GIB
 from fitcheck.verdict.usual_memory import usual_ram
