@@ -23,7 +23,7 @@ from fitcheck.pages.page import files_of
 from fitcheck.pages.site_inputs import Inputs
 
 # pages made anew: of one model on one card, which are computed too, and of the others
-SAMPLE, LISTS = 6, 24
+SAMPLE, LISTS = 3, 24
 
 
 def check(inputs: Inputs, out: Path, *, everything: bool = False) -> BuildOutcome:
