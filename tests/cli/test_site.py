@@ -16,6 +16,7 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import build as builder
 from fitcheck.pages import single
+from fitcheck.pages.checking import check
 from fitcheck.pages.site_inputs import gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
