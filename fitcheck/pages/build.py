@@ -20,15 +20,15 @@ from typing import Any
 from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
-from fitcheck.pages import card_pages, changes, compare_pages, entry, feed, record_pages, site_plan
+from fitcheck.pages import card_pages, compare_pages, entry, feed, record_pages, site_plan, whats_new
 from fitcheck.pages.check_page import check_page
 from fitcheck.pages.document import check_document, summary, twin_of
-from fitcheck.pages.folder import hash_file, read, remove, sweep, write
 from fitcheck.pages.formats import rounded
-from fitcheck.pages.page import files_of, with_neighbours
-from fitcheck.pages.render import missing_page, static
+from fitcheck.pages.other_sizes import tiers_shown
+from fitcheck.pages.page import files_of, missing_page, with_neighbours
+from fitcheck.pages.render import static
+from fitcheck.pages.site_folder import hash_file, read, remove, sweep, write
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
-from fitcheck.pages.sizes import tiers_shown
 from fitcheck.pages.view import neighbours
 from fitcheck.records import run_index
 from fitcheck.records.run_index import Index
@@ -145,7 +145,7 @@ def assemble(
     """Every file of the site goes to ``keep`` unless ``old`` has it; returns the manifest and sha256 by path."""
     entries = documents(inputs, old, outcome, jobs)
     verdicts = {one.twin["address"]: one.row["verdict"] for one in entries.values()}
-    log = changes.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
+    log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
     pages = list(pages_of(inputs, entries, log))
     outcome.pages = len(pages)
     files: dict[str, str] = {}
@@ -186,7 +186,7 @@ def assemble(
 
 
 @dataclass(frozen=True)
-class Entry:
+class PairEntry:
     """A model on a card: ``document`` where it was computed now, of ``twin`` always what a list needs."""
 
     key: str
@@ -195,27 +195,27 @@ class Entry:
     document: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, key: str, twin: Mapping[str, Any], document: Mapping[str, Any] | None = None) -> Entry:
+    def of(cls, key: str, twin: Mapping[str, Any], document: Mapping[str, Any] | None = None) -> PairEntry:
         """The entry of a document or of its twin."""
         return cls(key, twin, {**summary(twin), "by_memory": twin["by_memory"]}, document)
 
 
-def documents(inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None) -> dict[tuple[str, str], Entry]:
+def documents(inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None) -> dict[tuple[str, str], PairEntry]:
     """What every list needs of every model × card; the document too where it was computed now."""
-    entries: dict[tuple[str, str], Entry] = {}
+    entries: dict[tuple[str, str], PairEntry] = {}
     todo: list[tuple[tuple[str, str], str, _Job]] = []
     for place, address, key, job in questions(inputs):
         twin = old.twin(address, key, inputs.published)
         if twin is None:
             todo.append((place, key, job))
         else:
-            entries[place] = Entry.of(key, twin)
+            entries[place] = PairEntry.of(key, twin)
     outcome.documents = len(todo)
     if len(todo) >= _POOL_FROM:
         for model in inputs.models:  # tables are made here once; the workers inherit them
             ask(model, inputs.cards[0], tiers=tiers_shown(model)).report(advise=False)
     for (place, key, _), document in zip(todo, _mapped(compute, [job for *_, job in todo], jobs), strict=True):
-        entries[place] = Entry.of(key, rounded(twin_of(document)), document)
+        entries[place] = PairEntry.of(key, rounded(twin_of(document)), document)
     return {(m.slug, c.slug): entries[m.slug, c.slug] for m in inputs.models for c in inputs.cards}
 
 
@@ -235,7 +235,7 @@ def questions(inputs: Inputs) -> Iterator[tuple[tuple[str, str], str, str, _Job]
 
 
 def pages_of(
-    inputs: Inputs, entries: Mapping[tuple[str, str], Entry], log: list[Mapping[str, Any]]
+    inputs: Inputs, entries: Mapping[tuple[str, str], PairEntry], log: list[Mapping[str, Any]]
 ) -> Iterator[site_plan.Page]:
     """Every page of the site; those about one model on one card first."""
     rows = {place: one.row for place, one in entries.items()}
@@ -250,7 +250,7 @@ def pages_of(
     yield from compare_pages.compare_pages(inputs, rows)
     yield from record_pages.result_pages(inputs, {row["address"] for row in rows.values()})
     yield from record_pages.other_pages(inputs, rows)
-    yield changes.changes_page(inputs, log, _names(rows))
+    yield whats_new.changes_page(inputs, log, _names(rows))
 
 
 def _names(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, str]:
@@ -261,7 +261,7 @@ def singles(
     inputs: Inputs,
     pages: Iterable[site_plan.Page],
     log: list[Mapping[str, Any]],
-    entries: Mapping[tuple[str, str], Entry],
+    entries: Mapping[tuple[str, str], PairEntry],
 ) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of what is no page: style, script, the index of cards, feeds, the map of the site."""
     for name in STATIC:

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fitcheck.pages import changes, site_plan
-from fitcheck.pages.build import MANIFEST, BuildOutcome, Entry, Old, assemble, compute, pages_of, questions, singles
+from fitcheck.pages import site_plan, whats_new
+from fitcheck.pages.build import MANIFEST, BuildOutcome, Old, PairEntry, assemble, compute, pages_of, questions, singles
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page
-from fitcheck.pages.folder import read
 from fitcheck.pages.page import files_of
+from fitcheck.pages.site_folder import read
 from fitcheck.pages.site_inputs import Inputs
 
 # pages made anew: of one model on one card, which are computed too, and of the others
@@ -56,9 +56,9 @@ def _compare_keys(inputs: Inputs, old: Old, outcome: BuildOutcome) -> set[str]:
         # what lists say cannot be known without these; files that are none of this site's are told all the same
         outcome.stale += [f"{address}index.html" for address in lost]
         return set(old.files)
-    entries = {place: Entry.of(key, twins[place] or {}) for place, _, key, _ in asked}
+    entries = {place: PairEntry.of(key, twins[place] or {}) for place, _, key, _ in asked}
     verdicts = {one.twin["address"]: one.row["verdict"] for one in entries.values()}
-    log = changes.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
+    log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
     pages = list(pages_of(inputs, entries, log))
     outcome.pages = len(pages)
     for page in pages:

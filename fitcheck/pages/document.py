@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fitcheck.hardware.card import Card, Sourced
-from fitcheck.pages import sizes
+from fitcheck.pages import other_sizes
 from fitcheck.pages.formats import rounded
 from fitcheck.pages.view import MOST_RECORDS, RUNS, focus, measured_memory, pictured, record_facts
 from fitcheck.verdict.accuracy import AccuracyRow
@@ -42,9 +42,9 @@ def check_document(
     return {
         **report_document(report, asked.command(), records, accuracy),
         "address": f"check/{asked.model.slug}/{asked.card.slug}/",
-        "tasks": rounded(sizes.other_tasks(asked, report)),
-        "steps": rounded(sizes.steps(asked, report)),
-        "by_memory": rounded(sizes.by_memory(asked, report)),
+        "tasks": rounded(other_sizes.other_tasks(asked, report)),
+        "steps": rounded(other_sizes.steps(asked, report)),
+        "by_memory": rounded(other_sizes.by_memory(asked, report)),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
@@ -105,3 +106,9 @@ def structured(facts: tuple[Any, ...]) -> Markup:
     """JSON-LD blocks; nothing in them can end the element they stand in."""
     blocks = [json.dumps(one, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c") for one in facts]
     return Markup("".join(f'<script type="application/ld+json">{block}</script>' for block in blocks))  # noqa: S704
+
+
+def missing_page(base_url: str) -> str:
+    """404.html: it is shown at any address, so its links start at the site's root."""
+    head = Head("There is no such page", "This address leads nowhere on this site.", policy())
+    return render("missing.html", {}, page=head, root=urlsplit(base_url).path or "/")

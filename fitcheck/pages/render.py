@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from functools import cache, partial
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 import jinja2
 from markupsafe import Markup, escape
@@ -99,11 +98,3 @@ def render(template: str, document: Mapping[str, Any], **values: Any) -> str:
     n = partial(number, document)
 
     return compact(environment().get_template(template).render(doc=document, n=n, **values))
-
-
-def missing_page(base_url: str) -> str:
-    """404.html: it is shown at any address, so its links start at the site's root."""
-    from fitcheck.pages.page import Head
-
-    head = Head("There is no such page", "This address leads nowhere on this site.", policy())
-    return render("missing.html", {}, page=head, root=urlsplit(base_url).path or "/")

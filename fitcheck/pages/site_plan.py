@@ -14,8 +14,8 @@ from fitcheck.models.model import Model
 from fitcheck.pages import wanted, words
 from fitcheck.pages.document import ASKED, card_facts
 from fitcheck.pages.formats import VERDICTS
+from fitcheck.pages.other_sizes import MEMORY
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
-from fitcheck.pages.sizes import MEMORY
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 from fitcheck.verdict.purposes import purposes

@@ -47,7 +47,9 @@ def logged(before: Verdicts, after: Verdicts, log: Sequence[Mapping[str, Any]]) 
         if count > (0 if kind == "gone" else _MOST_LISTED)
     ]
     listed = [part for part in (changed, new) if len(part) <= _MOST_LISTED]
-    return [*counts, *(one for part in listed for one in part), *log][:MOST]
+    new_ones = (*counts, *(one for part in listed for one in part))
+    # names in order, as the manifest gives them back
+    return [*(dict(sorted(one.items())) for one in new_ones), *log][:MOST]
 
 
 def changes_page(inputs: Inputs, log: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Page:
