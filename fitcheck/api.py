@@ -25,6 +25,7 @@ def check(
     vram: int | str | None = None,
     display: bool | None = None,
     pcie: tuple[int | None, int | None] = (None, None),
+    system: str | None = None,
     min_speed: float | None = None,
     max_seconds: float | None = None,
     offline: bool = False,
@@ -34,8 +35,9 @@ def check(
 
     ``target`` is a catalog name, a GGUF or safetensors file, a folder, ``org/repo``, ``org/repo:file.gguf`` or a
     URL. ``card`` is a name like "RTX 4070", a ``Card``, a whole ``Machine``, or ``None`` for the machine this runs
-    on; what is said of memory (bytes, or words like "32GB"), display and slot (PCIe generation and lanes) counts on
-    top of any of them; what nobody said is assumed, and the report's ``assumed`` says so. ``tier`` names tiers,
+    on; what is said of memory (bytes, or words like "32GB"), display, slot (PCIe generation and lanes) and operating
+    ``system`` ("linux", "windows", "wsl" or "macos") counts on top of any of them; what nobody said is assumed, and
+    the report's ``assumed`` says so. ``tier`` names tiers,
     ``gguf`` is a local file that stands for the tier of a catalog model. ``min_speed`` (tokens a second) and
     ``max_seconds`` (an image or answer) are what is fast enough to be of use; without them the usual floors hold.
     ``options`` are those of the runtimes by name, like ``mode="low"``, ``size=(1024, 1024)`` or ``ctx=16384``
@@ -55,6 +57,7 @@ def check(
         vram=_amount(vram, "--vram", parse_memory),
         display=display,
         pcie=pcie,
+        system=system,
     )
     names = () if tier is None else (tier,) if isinstance(tier, str) else tuple(tier)
     given = tuple(sorted((name, value) for name, value in options.items() if value is not None))

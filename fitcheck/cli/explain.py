@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from fitcheck.cli.options import Question, answer, question_command
+from fitcheck.cli.explain_oom import Explaining, OomOption, explain_message
+from fitcheck.cli.grouped import GroupedCommand
+from fitcheck.cli.options import answer, runtime_options, takes
+from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CATEGORIES
 from fitcheck.speed.duration import Duration
 
@@ -31,9 +36,20 @@ def _took(duration: Duration) -> str:
 def register(app: typer.Typer) -> None:
     """Adds ``fitcheck explain``, which takes the options of ``fitcheck check`` and shows the best cell alone."""
 
-    @question_command(app)
-    def explain(question: Question) -> None:
-        """What is on the card in each phase and what is on the host, for the best cell of the options."""
+    def explain(
+        question: Explaining,
+        oom: OomOption = None,
+        json_: Annotated[bool, typer.Option("--json", help="With --oom: as JSON (docs/json.md).")] = False,
+    ) -> None:
+        """What is on the card in each phase and what is on the host, for the best cell of the options; with --oom what
+        a message of a program that ran out of memory means."""
+        if oom is not None:
+            explain_message(question, oom, as_json=json_)
+            return
+        if not question.model:
+            raise OptionError("explain: name a model, or hand in an out-of-memory message with --oom.")
+        if json_:
+            raise OptionError("--json: goes with --oom; `fitcheck check --json` has every phase of every cell.")
         from rich.markup import escape
         from rich.table import Table
 
@@ -81,3 +97,5 @@ def register(app: typer.Typer) -> None:
             out.print(f"  {name:26} {how.level}: {how.note}", markup=False, soft_wrap=True)
         for note in (*report.notes, *cell.footprint.assumptions):
             out.print(f"· {note}", markup=False)
+
+    app.command(cls=GroupedCommand)(takes(Explaining, runtime_options(), explain))

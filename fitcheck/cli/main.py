@@ -24,6 +24,7 @@ COMMANDS = (
     "compare",
     "plan",
     "explain",
+    "doctor",
     "models",
     "cards",
     "gpu",

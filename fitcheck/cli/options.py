@@ -63,6 +63,9 @@ class Question:
     pcie: Annotated[
         str | None, typer.Option("--pcie", help="Slot of the card, generation x lanes, like 4x16 or 3.0x4.")
     ] = None
+    os: Annotated[
+        str | None, typer.Option("--os", help="Operating system: linux, windows, wsl or macos; default: this one's.")
+    ] = None
     min_speed: Annotated[
         float | None,
         typer.Option("--min-speed", help="Tokens a second below which text is too slow to use; default 5."),
@@ -188,6 +191,7 @@ def machine_of(question: Question) -> Machine:
         vram=None if question.vram is None else parse_memory(question.vram, "--vram"),
         display=question.display,
         pcie=(None, None) if question.pcie is None else parse_pcie(question.pcie),
+        system=question.os,
     )
 
 

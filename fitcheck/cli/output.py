@@ -95,10 +95,14 @@ def emit(report: Report, style: str) -> None:
         print("|" + " --- |" * len(names))
         for cell in report.cells:
             print("| " + " | ".join(text.replace("|", "\\|") for text in row(report, cell)) + " |")
+        if report.software_line:
+            print(f"\n{report.software_line}")
         return
     out = console()
     say(out, report)
     out.print(_fitting(out, report))
+    if report.software_line:
+        out.print(report.software_line, markup=False)
     for command in report.best.commands:
         out.print(f"  {command}", soft_wrap=True, markup=False)
     narrate(report)

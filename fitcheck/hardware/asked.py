@@ -17,6 +17,8 @@ MOST_CARDS = 16
 _COUNT = re.compile(r"\s*(?P<count>\d{1,4})\s*[x×*]\s+(?P<name>\S.*)", re.IGNORECASE)
 # how people say that a machine has no card
 NO_CARD = ("none", "no", "cpu")
+# what people type for --os → how a machine of that system describes itself
+SYSTEMS = {"linux": "Linux", "windows": "Windows", "wsl": "Linux in WSL", "macos": "macOS"}
 
 Slot = tuple[int | None, int | None]
 
@@ -29,9 +31,27 @@ def asked_machine(
     vram: int | None = None,
     display: bool | None = None,
     pcie: Slot = (None, None),
+    system: str | None = None,
 ) -> Machine:
-    """The machine, with ``ram``, ``disk`` and ``vram`` in bytes, a ``display`` and the slot's PCIe generation and lanes
-    where they were given; "none" is a machine without a card. Raises InputError for values that cannot be."""
+    """The machine, with ``ram``, ``disk`` and ``vram`` in bytes, a ``display``, the slot's PCIe generation and lanes,
+    and the operating ``system`` ("linux", "windows", "wsl", "macos") where they were given; "none" is a machine without
+    a card. Raises InputError for values that cannot be."""
+    found = _asked(card, ram, disk, vram, display, pcie)
+    if system is None:
+        return found
+    if system.lower() not in SYSTEMS:
+        raise CardError(f"--os: {system!r} is not a system; choose from {', '.join(SYSTEMS)}.")
+    return replace(found, operating_system=SYSTEMS[system.lower()])
+
+
+def _asked(
+    card: str | Card | Machine | Sequence[str | Card] | None,
+    ram: int | None,
+    disk: int | None,
+    vram: int | None,
+    display: bool | None,
+    pcie: Slot,
+) -> Machine:
     if card is None or isinstance(card, Machine):
         return _with(_detected() if card is None else card, ram, disk, vram, display, pcie)
     named = [card] if isinstance(card, str | Card) else list(card)

@@ -110,7 +110,10 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
                 f"--gpu: {gpu.card.name} shares the host's memory; say how much the machine has with --ram or --vram."
             )
         raise CardError(f"--gpu: how much memory {gpu.card.name} has is not known; say it with --vram.")
-    return _shared(gpu, machine) if gpu.card.unified_memory else _discrete(gpu)
+    if gpu.card.unified_memory:
+        return _shared(gpu, machine)
+    windows = (machine.operating_system or "").startswith("Windows") and gpu.card.form not in _WITHOUT_OUTPUTS
+    return _under_windows(gpu) if windows else _discrete(gpu)
 
 
 def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
@@ -159,6 +162,17 @@ def _discrete(gpu: Gpu) -> tuple[Interval[int], str]:
         f"{display[1]} MiB for the display ({words})"
     )
     return Interval(low, best, high), basis
+
+
+def _under_windows(gpu: Gpu) -> tuple[Interval[int], str]:
+    """Windows lets a process have a part of the card at most, whatever else is free on it."""
+    found, basis = _discrete(gpu)
+    total, kept = reported_total(gpu.card, gpu.vram_total), _data()["windows_keeps"]["share"]
+    low, best, high = (
+        min(end, int(total * (1 - share)))
+        for end, share in zip((found.low, found.best, found.high), reversed(kept), strict=True)
+    )
+    return Interval(low, best, high), f"{basis}; Windows keeps {kept[0]:.0%} to {kept[2]:.0%} of it".replace("%", " %")
 
 
 def _driver_reserve(card: Card) -> list[int]:

@@ -243,6 +243,11 @@ class Runtime(Protocol):
         """What stands against it whatever the amounts; ``None`` when nothing is known to."""
         ...
 
+    def stacks(self, ask: Ask) -> tuple[str, ...]:
+        """What the cell depends on besides memory: program and number formats, by the names of the rules in
+        ``fitcheck.hardware.software``."""
+        return ()
+
     def changes(self, ask: Ask, wanted: Wanted) -> Iterable[Change]:
         """What a person could change for free, smallest loss first."""
         return ()

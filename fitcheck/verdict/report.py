@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.hardware.machine import Budget, Gpu, Machine
+from fitcheck.hardware.software import SoftwareRow
 from fitcheck.memory.footprint import CATEGORIES, CardMemory, Footprint
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
@@ -19,6 +20,7 @@ from fitcheck.units import Interval
 from fitcheck.verdict.headline import headline
 from fitcheck.verdict.judge import Judgement
 from fitcheck.verdict.quantities import Evidence, Quantity
+from fitcheck.verdict.software_rows import component_json, components_of, line_of
 
 SCHEMA = "fitcheck.check/2"
 
@@ -138,6 +140,16 @@ class Report:
         return f"Assumed: {'; '.join(f'{one.words} ({one.change})' for one in self.assumed)}." if self.assumed else ""
 
     @property
+    def software(self) -> tuple[SoftwareRow, ...]:
+        """What the best cell depends on besides memory: worked out when it is asked for."""
+        return components_of(self.best)
+
+    @property
+    def software_line(self) -> str:
+        """What of it binds, as one sentence; empty where nothing does."""
+        return line_of(self.software)
+
+    @property
     def modes(self) -> dict[str, str]:
         """What the modes of the cells mean, in the order from most card memory to least, of the runtimes that gloss
         theirs."""
@@ -173,8 +185,8 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Bytes are integers, seconds floats, unknown is null. Documented in docs/json.md."""
         head = self.to_json_head()
-        notes = head.pop("notes")
-        return {**head, "cells": [cell_json(cell) for cell in self.cells], "notes": notes}
+        last = {name: head.pop(name) for name in ("software", "notes")}
+        return {**head, "cells": [cell_json(cell) for cell in self.cells], **last}
 
     def to_json_head(self) -> dict[str, Any]:
         """``to_json`` without the cells, which take most of the time."""
@@ -198,6 +210,7 @@ class Report:
             },
             "headline": 0,
             "modes": self.modes,
+            "software": [component_json(row) for row in self.software],
             "notes": list(self.notes),
         }
 
@@ -207,6 +220,7 @@ def _machine_json(report: Report) -> dict[str, Any]:
     return {
         **(_card_json(gpu) if gpu is not None else _NO_CARD_JSON),
         "detected": machine.detected,
+        "operating_system": machine.operating_system,
         "assumed": list(machine.assumed),
         "ram": machine.ram_total,
         "disk_free": machine.disk_free,

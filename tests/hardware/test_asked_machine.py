@@ -57,3 +57,11 @@ def test_none_excludes_cards_and_their_memory() -> None:
 def test_what_firmware_set_aside_is_not_the_systems(name: str, vram: int, ram: int, carved: int) -> None:
     (gpu,) = asked_machine(name, vram=vram << 30, ram=ram << 30).gpus
     assert gpu.carved == carved << 30
+
+
+def test_the_system_is_taken_as_typed() -> None:
+    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL"), ("macOS", "macOS")):
+        assert asked_machine("RTX 4070", system=typed).operating_system == found
+    assert asked_machine("RTX 4070").operating_system is None
+    with pytest.raises(CardError, match="choose from linux, windows, wsl, macos"):
+        asked_machine("RTX 4070", system="beos")

@@ -258,3 +258,26 @@ def test_metal_takes_more_of_a_larger_pool(gibibytes: int, share: float) -> None
     vram = budget(machine_for(find_card("M2 Max"), ram=gibibytes * GIB)).vram
     assert vram.best == pytest.approx(share * gibibytes * GIB, rel=1e-3)
     assert (vram.high > vram.best * 1.001) == (gibibytes in (48, 64, 128))
+
+
+def test_windows_keeps_a_part_of_a_card() -> None:
+    for name in ("RTX 4070", "RTX 3070", "RX 7900 XTX"):
+        here = machine_for(find_card(name), display=False)
+        linux, windows = (
+            budget(replace(here, operating_system=system)).vram for system in ("Linux (test)", "Windows 11")
+        )
+        total = reported_total(here.gpus[0].card, here.gpus[0].vram_total)
+        kept = [1 - end / total for end in (windows.high, windows.best, windows.low)]
+        assert kept == pytest.approx(DATA["windows_keeps"]["share"], abs=0.035)
+        assert windows.low < linux.low
+        assert windows.high <= linux.high
+    assert "Windows keeps 5 % to 15 % of it" in budget(replace(here, operating_system="Windows 11")).basis
+
+
+@given(st.sampled_from(DISCRETE), st.sampled_from([None, True, False]))
+def test_windows_never_gives_more(card: Card, display: bool | None) -> None:
+    here = machine_for(card, display=display)
+    linux, windows = (budget(replace(here, operating_system=one)).vram for one in (None, "Windows 11"))
+    assert (windows.low, windows.best, windows.high) <= (linux.low, linux.best, linux.high)
+    if card.form == "datacenter":
+        assert windows == linux

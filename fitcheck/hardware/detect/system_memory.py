@@ -51,14 +51,14 @@ def find(disk: Path | None = None, root: Path = _ROOT, memory: Any = None) -> Fo
     return FoundHost(
         ram_total=total,
         ram_available=available,
-        disk_free=readings.take("disk_free", "free space where model files go", lambda: _free(disk or _model_cache())),
+        disk_free=readings.take("disk_free", "free space where model files go", lambda: _free(disk or model_cache())),
         operating_system=readings.take("operating_system", "platform", _system),
         notes=tuple(notes),
         readings=readings,
     )
 
 
-def _model_cache() -> Path:
+def model_cache() -> Path:
     """The hub's cache, as its own library finds it."""
     named = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME")
     return Path(named) if named else Path.home() / ".cache"

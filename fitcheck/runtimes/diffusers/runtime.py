@@ -36,6 +36,7 @@ from fitcheck.runtimes.diffusers.seconds import seconds, timing
 from fitcheck.runtimes.diffusers.workloads import check_options, modes_of, workload_for
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
+from fitcheck.runtimes.torch_platform import torch_stacks
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
@@ -121,6 +122,10 @@ class Diffusers(Runtime):
     def platform(self, ask: Ask) -> Support | None:
         """What PyTorch, diffusers and the card allow of the placement and the tier."""
         return support.platform(ask, architecture_of(ask), offload_of(ask.placement), lambda: self.footprint(ask))
+
+    def stacks(self, ask: Ask) -> tuple[str, ...]:
+        """PyTorch and the number formats of the components."""
+        return torch_stacks(ask.tier, bfloat16=support.in_bfloat16(architecture_of(ask)))
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""

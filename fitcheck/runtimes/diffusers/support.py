@@ -26,7 +26,7 @@ def platform(
     vendors = load(ROOM, "support")["vendors"]
     card = ask.card.card
     row = vendors.get(card.vendor, vendors["other"])
-    found = torch_support(card, row, streams=offload.mode != NONE)
+    found = torch_support(card, row, streams=offload.mode != NONE, bfloat16=in_bfloat16(arch))
     if found is not None and found.verdict is Verdict.NO:
         return found
     return (
@@ -36,6 +36,11 @@ def platform(
         or _quantizer(ask, offload)
         or found
     )
+
+
+def in_bfloat16(arch: PipelineArchitecture) -> bool:
+    """Whether any component computes in bfloat16; else all do in float16 or float32."""
+    return any(one.dtype == "bf16" for one in arch.components)
 
 
 def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:

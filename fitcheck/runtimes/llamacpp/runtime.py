@@ -123,6 +123,10 @@ class LlamaCpp(Runtime):
         found = [one for gpu in ask.machine.gpus if (one := _vendor_support(gpu.card)) is not None]
         return found[0] if found else None
 
+    def stacks(self, ask: Ask) -> tuple[str, ...]:
+        """ggml, which brings kernels of its own for each number format."""
+        return ("ggml",)
+
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """A q8_0 KV cache, the best free placement, half the context and so on, a free display, smaller tiers."""
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)

@@ -47,7 +47,7 @@ from fitcheck.runtimes.sensenova.streaming import (
 )
 from fitcheck.runtimes.sensenova.token_counts import tokens
 from fitcheck.runtimes.sensenova.workloads import check_options, workload_for
-from fitcheck.runtimes.torch_platform import torch_support
+from fitcheck.runtimes.torch_platform import torch_stacks, torch_support
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.generations import is_measured
 from fitcheck.speed.overlap import timing_of
@@ -142,6 +142,10 @@ class PictureRuntime(Runtime):
         row = vendors.get(ask.card.card.vendor, vendors["other"])
         streams = streaming_of(ask.placement).stream is not Stream.NOTHING
         return torch_support(ask.card.card, row, streams=streams)
+
+    def stacks(self, ask: Ask) -> tuple[str, ...]:
+        """PyTorch, which multiplies in bfloat16."""
+        return torch_stacks(ask.tier)
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """Lighter modes, the display elsewhere, less guidance, smaller pictures, smaller published tiers."""

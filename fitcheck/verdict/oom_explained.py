@@ -1,0 +1,182 @@
+"""A message of a program that ran out of memory beside what the estimate says, and the next step down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.oom_message import OomMessage
+from fitcheck.memory.weighing import Verdict
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Change, Runtime, Wanted
+from fitcheck.units import format_gib
+from fitcheck.verdict.changes import expected, more_memory
+from fitcheck.verdict.judge import judge
+from fitcheck.verdict.report import Cell, Report, interval_json
+
+SCHEMA = "fitcheck.oom/1"
+_AMOUNTS = {
+    "tried": "asked for at last",
+    "free": "free then",
+    "total": "on the card in all",
+    "own": "held by this process",
+    "processes": "held by the processes listed",
+    "allocated": "in tensors",
+    "unallocated": "reserved, not in use",
+    "reserved": "reserved in all",
+    "pools": "in private pools (CUDA graphs)",
+    "other": "taken by others",
+    "used": "in use",
+    "allowed": "allowed at most",
+}
+_FEW = 1 << 30  # amounts below are written in MiB
+
+
+@dataclass(frozen=True, slots=True)
+class StepDown:
+    """A change that needs less of what was full: what it then takes, in bytes, and the verdict that it gets."""
+
+    words: str
+    need: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The message, and where a model was named the cell that the estimate is about, with the next step down."""
+
+    message: OomMessage
+    report: Report | None = None
+    step: StepDown | None = None
+
+    @property
+    def headline(self) -> str:
+        """What was full, as one sentence."""
+        message = self.message
+        where = f" (card {message.device})" if message.device is not None else ""
+        return f"{message.program} ran out of memory. {message.what}{where}."
+
+    @property
+    def amounts(self) -> list[tuple[str, str]]:
+        """The numbers of the message in words."""
+        found = self.message.amounts
+        return [(words, amount(found[name])) for name, words in _AMOUNTS.items() if name in found]
+
+    @property
+    def estimate(self) -> str:
+        """What the estimate says of the named model, as one sentence; empty where none was named."""
+        if self.report is None:
+            return ""
+        cell = self.report.best
+        span, resource = (
+            (cell.footprint.host.total, "system memory") if self.message.on_host else (cell.memory.card, "card memory")
+        )
+        have = _budget(self.report, self.message.on_host)
+        of = "" if have is None else f" of {format_gib(have)} that can be used"
+        return (
+            f"The estimate for {cell.tier.name} in mode {cell.placement.mode} on {self.report.place}: "
+            f"{format_gib(span.best)} ({format_gib(span.low)} to {format_gib(span.high)}) of {resource}{of}: "
+            f"{cell.judgement.gist}."
+        )
+
+    @property
+    def contradiction(self) -> str:
+        """Where message and estimate disagree, what that means; empty where they do not."""
+        if self.report is None or self.report.best.verdict is not Verdict.FITS:
+            return ""
+        total = self.message.amounts.get("total")
+        gpu = self.report.gpu
+        if total is not None and gpu is not None and not self.message.on_host and total < 0.9 * gpu.vram_total:
+            return (
+                f"The message's card has {format_gib(total)} and the one asked about {format_gib(gpu.vram_total)}: "
+                "name the card that it ran on with --gpu."
+            )
+        return (
+            "By the estimate it fits: something else took memory (other programs, a second model, a larger picture or "
+            "context than asked here), or the estimate is wrong; a record of it would help."
+        )
+
+    @property
+    def next(self) -> str:
+        """The next thing to try."""
+        general = f"{self.message.step[:1].upper()}{self.message.step[1:]}."
+        if self.step is None:
+            return general
+        took = format_gib(self.step.need)
+        return f"{self.step.words}: {took} and {self.step.verdict}, by the estimate. Otherwise: {self.message.step}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Bytes are integers, unknown is null."""
+        message, step, report = self.message, self.step, self.report
+        cell = None if report is None else report.best
+        return {
+            "schema": SCHEMA,
+            "form": message.form,
+            "program": message.program,
+            "cause": message.cause,
+            "full": self.headline,
+            "device": message.device,
+            "amounts": dict(message.amounts),
+            "words": message.words or None,
+            "estimate": None if cell is None else _cell_json(cell),
+            "contradiction": self.contradiction or None,
+            "step": None if step is None else {"change": step.words, "need": step.need, "verdict": str(step.verdict)},
+            "next": self.next,
+        }
+
+
+def amount(count: int) -> str:
+    """Bytes as a person compares them: MiB below one GiB."""
+    return f"{count / (1 << 20):.1f} MiB" if count < _FEW else format_gib(count, 2)
+
+
+def explained(message: OomMessage, report: Report | None = None, wanted: Wanted | None = None) -> Explained:
+    """The message beside a report, if there is one, whose best cell is what was run."""
+    step = None if report is None else next_step_down(report.best, wanted or Wanted(), message)
+    return Explained(message, report, step)
+
+
+def next_step_down(cell: Cell, wanted: Wanted, message: OomMessage) -> StepDown | None:
+    """The first change that takes as much less of what was full as the message says was missing, and is not refused
+    by anything else; without a number in the message the first that takes less at all. ``None`` where none does."""
+    runtime = registry.get(cell.placement.runtime)
+    now, short = _need(cell.footprint, message, cell.judgement.gpu), message.short or 1
+    for change in runtime.changes(cell.ask, wanted):
+        step = _tried(runtime, change, message)
+        if step.verdict is not Verdict.NO and step.need <= now - short:
+            return step
+    bought = (_tried(runtime, change, message) for change in more_memory(cell.ask))
+    return next((step for step in bought if step.verdict is Verdict.FITS), None)
+
+
+def _tried(runtime: Runtime, change: Change, message: OomMessage) -> StepDown:
+    footprint, duration = expected(runtime, change.ask)
+    judged = judge(runtime, change.ask, footprint, duration)
+    return StepDown(change.words, _need(footprint, message, judged.gpu), judged.verdict)
+
+
+def _need(footprint: Footprint, message: OomMessage, gpu: int) -> int:
+    """Bytes of what was full that a footprint takes."""
+    if message.on_host or not footprint.cards:
+        return footprint.host.total.best
+    if message.device is not None and message.device < len(footprint.cards):
+        gpu = message.device
+    return footprint.cards[gpu].card.best
+
+
+def _budget(report: Report, on_host: bool) -> int | None:
+    if not on_host:
+        return report.budget.vram.best
+    return None if report.budget.ram is None else report.budget.ram.best
+
+
+def _cell_json(cell: Cell) -> dict[str, Any]:
+    return {
+        "tier": cell.tier.name,
+        "runtime": cell.placement.runtime,
+        "mode": cell.placement.mode,
+        "verdict": str(cell.verdict),
+        "card": interval_json(cell.memory.card),
+        "host": interval_json(cell.footprint.host.total),
+    }
