@@ -202,7 +202,7 @@ def test_no_figure_stands_outside_a_checked_element(site: Site, card: str) -> No
 
     def walk(element: ElementTree.Element) -> None:
         skipped = element.get("data-n") or element.get("data-cols") or element.tag in ("code", "pre")
-        if element.tag == "section" and element.get("class") in ("s-others", "s-measured"):
+        if element.tag == "section" and element.get("class") in ("s-others", "s-measured", "s-needs"):
             skipped = True
         if not skipped:
             loose.append(element.text or "")
