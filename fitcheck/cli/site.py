@@ -24,11 +24,17 @@ def build(
         typer.Option(help="Folder of accepted records; results/ by default, where there is one."),
     ] = None,
     cards: Annotated[
-        str, typer.Option(help="common, all, how many of the largest, or names separated by commas.")
-    ] = "common",
+        Optional[str],  # noqa: UP045 - typer reads this annotation at run time
+        typer.Option(
+            help="wanted, common, all, how many of the largest, or names separated by commas; by default those the "
+            "folder holds, else wanted."
+        ),
+    ] = None,
     models: Annotated[
         Optional[str],  # noqa: UP045 - typer reads this annotation at run time
-        typer.Option(help="published, or names separated by commas; by default those the folder holds."),
+        typer.Option(
+            help="wanted, published, all, or names separated by commas; by default those the folder holds, else wanted."
+        ),
     ] = None,
     kept: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads this annotation at run time
@@ -36,10 +42,16 @@ def build(
     ] = None,
     base_url: Annotated[
         Optional[str],  # noqa: UP045 - typer reads this annotation at run time
-        typer.Option(help="Where the site will stand; used in canonical links, previews and the feed."),
+        typer.Option(
+            help="Where the site will stand, like https://example.org/fit/. Without it the addresses in feeds and maps "
+            "are local, and pages have no canonical link and no share picture."
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail when the folder is not the current site.")
+    ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="With --check: make every page anew, in minutes, instead of a sample.")
     ] = False,
     jobs: Annotated[
         Optional[int],  # noqa: UP045 - typer reads this annotation at run time
@@ -49,21 +61,24 @@ def build(
     """Render the site. Only what has changed is computed and written; the same inputs give the same bytes."""
     try:
         from fitcheck.pages import build as builder
-        from fitcheck.pages.site_inputs import DEFAULT_BASE_URL, PUBLISHED, gather
+        from fitcheck.pages.checking import check as current
+        from fitcheck.pages.site_inputs import LOCAL_URL, WANTED, gather
         from fitcheck.records.regressions.kept import NAME as KEPT
     except ImportError as error:
         raise MissingExtraError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
     if results is not None and not results.is_dir():
         raise RecordError(f"--results: {results} is not a folder.")
-    address = base_url or builder.base_url_of(out) or DEFAULT_BASE_URL
+    said = builder.said_of(out)
+    address = base_url or said.get("base_url", LOCAL_URL)
+    chosen = (said.get("cards", WANTED) if cards is None else cards, models or said.get("models", WANTED))
     pins = kept or (Path(KEPT) if Path(KEPT).is_file() else None)
-    inputs = gather(results or Path("results"), cards, address, models or builder.models_of(out) or PUBLISHED, pins)
+    inputs = gather(results or Path("results"), chosen[0], address, chosen[1], pins)
     for reason in inputs.left_out[:20]:
         print(f"left out: {one_line(reason)}", file=sys.stderr)
     if len(inputs.left_out) > 20:
         print(f"left out: {len(inputs.left_out) - 20} more; see `fitcheck validate`.", file=sys.stderr)
     if check:
-        outcome = builder.check(inputs, out, jobs)
+        outcome = current(inputs, out, everything=all_)
         for path in outcome.stale[:20]:
             print(f"stale: {one_line(path)}", file=sys.stderr)
         for path in outcome.strays[:20]:
@@ -72,7 +87,8 @@ def build(
             count = len(outcome.stale) + len(outcome.strays)
             print(f"fitcheck: {out} is not current ({count} files); run `fitcheck site build`.", file=sys.stderr)
             raise typer.Exit(1)
-        print(f"{out} is current: {outcome.pages} pages.", file=sys.stderr)
+        looked = "all made anew" if all_ else f"keys and hashes of all, {outcome.drawn} made anew"
+        print(f"{out} is current: {outcome.pages} pages, {looked}.", file=sys.stderr)
         return
     outcome = builder.build(inputs, out, jobs)
     print(
@@ -80,6 +96,10 @@ def build(
         f"written, {outcome.removed} removed, {outcome.size / 1e6:.1f} MB.",
         file=sys.stderr,
     )
+    if not inputs.published:
+        print(
+            f"The addresses in it are local ({LOCAL_URL}): to publish it, say where with --base-url.", file=sys.stderr
+        )
     print(out)
 
 

@@ -1,8 +1,8 @@
 """The build: documents, then pages, then the manifest. What has not changed is neither computed nor written again.
 
-``reports/manifest.json`` holds for every page the key of what it was made from and the sha256 of its files, and for
-every model × card the summary that lists are drawn from. A page is skipped when its key is the same and its files are
-as they were written. The manifest is written last: a build that was killed is repeated, never trusted.
+``manifest.json`` holds for every page the key of what it was made from and the sha256 of its files. A page is skipped
+when its key is the same and its files are as they were written; lists are drawn from the JSON twins of the pages about
+one model on one card. The manifest is written last: a build that was killed is repeated, never trusted.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,12 +20,14 @@ from typing import Any
 from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
-from fitcheck.pages import feed, regressions, site_plan
-from fitcheck.pages.charts import share
-from fitcheck.pages.check_page import check_page, texts_of
-from fitcheck.pages.document import check_document, summary, way_out
-from fitcheck.pages.page import files_of
+from fitcheck.pages import card_pages, compare_pages, entry, feed, record_pages, regressions, site_plan, whats_new
+from fitcheck.pages.check_page import check_page
+from fitcheck.pages.document import check_document, summary, twin_of
+from fitcheck.pages.formats import rounded
+from fitcheck.pages.other_sizes import tiers_shown
+from fitcheck.pages.page import files_of, missing_page, with_neighbours
 from fitcheck.pages.render import static
+from fitcheck.pages.site_folder import hash_file, read, remove, sweep, write
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.view import neighbours
 from fitcheck.records import run_index
@@ -37,7 +37,7 @@ from fitcheck.verdict.known_records import concerning
 from fitcheck.verdict.usual_machine import ask
 
 MANIFEST = "manifest.json"
-SCHEMA = "fitcheck.site/1"
+SCHEMA = "fitcheck.site/2"
 STATIC = ("site.css", "site.js", "icon.svg")
 # below this many changed pages a pool of processes costs more than it saves
 _POOL_FROM = 24
@@ -68,17 +68,17 @@ class _Job:
     accuracy: tuple[AccuracyRow, ...]
 
 
-def _compute(job: _Job) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """(document, summary, texts) of one model on one card."""
-    document = check_document(ask(catalog.get(job.model), job.card, job.index), job.records, job.accuracy)
-    return document, summary(document), texts_of(document, way_out(document))
+def compute(job: _Job) -> dict[str, Any]:
+    """The document of one model on one card."""
+    model = catalog.get(job.model)
+    return check_document(ask(model, job.card, job.index, tiers_shown(model)), job.records, job.accuracy)
 
 
 def _draw(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     return files_of(page, base_url)
 
 
-class _Old:
+class Old:
     """The site as it stands: its manifest, and whether files are still as they were written."""
 
     def __init__(self, root: Path) -> None:
@@ -89,107 +89,147 @@ class _Old:
         self._intact: dict[str, bool] = {}
 
     def intact(self, path: str) -> bool:
+        """Whether a file is there as it was written."""
         if path not in self._intact:
             known = self.files.get(path)
-            self._intact[path] = known is not None and _hash_file(self.root / path) == known
+            self._intact[path] = known is not None and hash_file(self.root / path) == known
         return self._intact[path]
 
-    def holds(self, page: site_plan.Page) -> bool:
+    def twin(self, address: str, key: str, published: bool) -> dict[str, Any] | None:
+        """The JSON twin of a page about one model on one card, where it still answers the same question."""
+        known = self.manifest.get("checks", {}).get(address)
+        names = ("index.json", "index.html", *(("share.png",) if published else ()))
+        if known is None or known["key"] != key or not all(self.intact(f"{address}{name}") for name in names):
+            return None
+        found: dict[str, Any] = json.loads((self.root / f"{address}index.json").read_bytes())
+        return found
+
+    def holds(self, page: site_plan.Page, published: bool) -> bool:
+        """Whether the page stands there and nothing it is made of has changed."""
         entry = self.pages.get(page.address)
-        return entry is not None and entry["key"] == page.key and all(self.intact(path) for path in page.files)
+        return entry is not None and entry["key"] == page.key and all(map(self.intact, page.files(published)))
 
 
 def build(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
     """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
     _refuse_foreign(out)
-    old = _Old(out)
+    old = Old(out)
     try:
         return _build(inputs, out, old, jobs)
     except (KeyError, TypeError, ValueError, AttributeError):
         if not old.manifest:
             raise
         # the manifest is of the right kind and not what was written: everything is made anew
-        return _build(inputs, out, _Old(Path(os.devnull)), jobs)
+        return _build(inputs, out, Old(Path(os.devnull)), jobs)
 
 
-def _build(inputs: Inputs, out: Path, old: _Old, jobs: int | None) -> BuildOutcome:
+def _build(inputs: Inputs, out: Path, old: Old, jobs: int | None) -> BuildOutcome:
     outcome = BuildOutcome()
-    manifest, files = _assemble(inputs, old, outcome, jobs, lambda path, content: _write(out, path, content, outcome))
+
+    def keep(path: str, content: bytes) -> None:
+        outcome.written += write(out, path, content)
+
+    manifest, files = assemble(inputs, old, outcome, jobs, keep)
     for path in sorted(set(old.files) - set(files)):
-        _remove(out, path)
+        remove(out, path)
         outcome.removed += 1
-    _sweep(out)
-    _write(out, MANIFEST, manifest, outcome)
+    sweep(out)
+    keep(MANIFEST, manifest)
     outcome.size = sum((out / path).stat().st_size for path in files) + len(manifest)
     return outcome
 
 
-def check(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
-    """Build everything anew in memory and compare: ``stale`` and ``strays`` are empty when ``out`` is that site."""
-    outcome = BuildOutcome()
-    made: dict[str, bytes] = {}
-    manifest, _ = _assemble(inputs, _Old(Path(os.devnull)), outcome, jobs, made.__setitem__)
-    for path, content in made.items():
-        there = _read(out / path)
-        if there is None or comparable(path, there) != comparable(path, content):
-            outcome.stale.append(path)
-    there = _read(out / MANIFEST)
-    if there is None or _without_hashes(there) != _without_hashes(manifest):
-        outcome.stale.append(MANIFEST)
-    known = set(made) | {MANIFEST}
-    present = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} if out.is_dir() else set()
-    outcome.strays = sorted(present - known)
-    return outcome
-
-
-def _assemble(
-    inputs: Inputs, old: _Old, outcome: BuildOutcome, jobs: int | None, keep: Callable[[str, bytes], None]
+def assemble(
+    inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None, keep: Callable[[str, bytes], None]
 ) -> tuple[bytes, dict[str, str]]:
     """Every file of the site goes to ``keep`` unless ``old`` has it; returns the manifest and sha256 by path."""
-    entries = _documents(inputs, old, outcome, jobs)
-    history_key, twin = regressions.key_of(inputs), f"{regressions.ADDRESS}index.json"
-    same = old.manifest.get("histories") == history_key and old.intact(twin)
-    histories = regressions.histories(inputs, old.root / twin if same else None)
-    pages = [*_pages(inputs, entries, old), *regressions.regression_pages(inputs, histories)]
+    entries = documents(inputs, old, outcome, jobs)
+    verdicts = {one.twin["address"]: one.row["verdict"] for one in entries.values()}
+    log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
+    histories = histories_of(inputs, old)
+    pages = list(pages_of(inputs, entries, log, histories))
     outcome.pages = len(pages)
     files: dict[str, str] = {}
     changed = []
     for page in pages:
-        if old.holds(page):
-            files.update({path: old.files[path] for path in page.files})
+        if old.holds(page, inputs.published):
+            files.update({path: old.files[path] for path in page.files(inputs.published)})
+        elif page.document is None:
+            files.update({path: old.files[path] for path in page.files(inputs.published)})
+            name = f"{page.address}index.html"
+            html = with_neighbours(page, (old.root / name).read_bytes())
+            files[name] = hashlib.sha256(html).hexdigest()
+            keep(name, html)
+            outcome.drawn += 1
         else:
             changed.append(page)
-    outcome.drawn = len(changed)
+    outcome.drawn += len(changed)
     for made in _mapped(partial(_draw, base_url=inputs.base_url), changed, jobs):
         for path, content in made.items():
             files[path] = hashlib.sha256(content).hexdigest()
             keep(path, content)
-    for path, content in _singles(inputs, pages, histories):
+    for path, content in singles(inputs, pages, log, entries, histories):
         files[path] = hashlib.sha256(content).hexdigest()
         if not old.intact(path) or old.files[path] != files[path]:
             keep(path, content)
     manifest = {
         "schema": SCHEMA,
         "base_url": inputs.base_url,
-        "histories": history_key,
-        "models": ",".join(model.slug for model in inputs.models),
-        "pages": {page.address: {"key": page.key} for page in pages},
-        "checks": {
-            entry["summary"]["address"]: {name: entry[name] for name in ("key", "summary", "texts")}
-            for entry in entries.values()
-        },
+        "histories": regressions.key_of(inputs),
+        "models": inputs.asked[0],
+        "cards": inputs.asked[1],
+        "pages": {page.address: {"key": page.key} | ({"own": page.own} if page.own else {}) for page in pages},
+        "checks": {one.twin["address"]: {"key": one.key} for one in entries.values()},
+        "verdicts": verdicts,
+        "log": log,
         "files": dict(sorted(files.items())),
     }
     return (json.dumps(manifest, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n").encode(), files
 
 
-def _documents(
-    inputs: Inputs, old: _Old, outcome: BuildOutcome, jobs: int | None
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Summary, texts and key of every model × card; the document too where it was computed now."""
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
+def histories_of(inputs: Inputs, old: Old) -> dict[str, Any]:
+    """The histories of all series, read from the folder where what they hang on is unchanged."""
+    twin = f"{regressions.ADDRESS}index.json"
+    same = old.manifest.get("histories") == regressions.key_of(inputs) and old.intact(twin)
+    return regressions.histories(inputs, old.root / twin if same else None)
+
+
+@dataclass(frozen=True)
+class PairEntry:
+    """A model on a card: ``document`` where it was computed now, of ``twin`` always what a list needs."""
+
+    key: str
+    twin: Mapping[str, Any]
+    row: Mapping[str, Any]
+    document: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, key: str, twin: Mapping[str, Any], document: Mapping[str, Any] | None = None) -> PairEntry:
+        """The entry of a document or of its twin."""
+        return cls(key, twin, {**summary(twin), "by_memory": twin["by_memory"]}, document)
+
+
+def documents(inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None) -> dict[tuple[str, str], PairEntry]:
+    """What every list needs of every model × card; the document too where it was computed now."""
+    entries: dict[tuple[str, str], PairEntry] = {}
     todo: list[tuple[tuple[str, str], str, _Job]] = []
-    known = old.manifest.get("checks", {})
+    for place, address, key, job in questions(inputs):
+        twin = old.twin(address, key, inputs.published)
+        if twin is None:
+            todo.append((place, key, job))
+        else:
+            entries[place] = PairEntry.of(key, twin)
+    outcome.documents = len(todo)
+    if len(todo) >= _POOL_FROM:
+        for model in inputs.models:  # tables are made here once; the workers inherit them
+            ask(model, inputs.cards[0], tiers=tiers_shown(model)).report(advise=False)
+    for (place, key, _), document in zip(todo, _mapped(compute, [job for *_, job in todo], jobs), strict=True):
+        entries[place] = PairEntry.of(key, rounded(twin_of(document)), document)
+    return {(m.slug, c.slug): entries[m.slug, c.slug] for m in inputs.models for c in inputs.cards}
+
+
+def questions(inputs: Inputs) -> Iterator[tuple[tuple[str, str], str, str, _Job]]:
+    """(Model and card, address, key, job) of every page about one model on one card."""
     everything = run_index.build(inputs.records)
     for model in inputs.models:
         for card in inputs.cards:
@@ -197,55 +237,56 @@ def _documents(
             accuracy = inputs.accuracy_of(model, card.slug)
             # records of other models and cards count through what they lend this one
             lent = sorted(one.id for part in (index.rows, index.links) for one in part)
-            key = digest([inputs.engine, model.slug, card.slug, digest_json(own), repr(lent), repr(accuracy)])
-            address = f"check/{model.slug}/{card.slug}/"
-            entry = known.get(address)
-            if entry is not None and entry["key"] == key and old.intact(f"{address}index.json"):
-                entries[model.slug, card.slug] = dict(entry)
-            else:
-                todo.append(((model.slug, card.slug), key, _Job(model.slug, card, own, index, accuracy)))
-    outcome.documents = len(todo)
-    if len(todo) >= _POOL_FROM:
-        for model in inputs.models:  # tables are made here once; the workers inherit them
-            ask(model, inputs.cards[0]).report()
-    for (place, key, _), (document, row, texts) in zip(
-        todo, _mapped(_compute, [job for *_, job in todo], jobs), strict=True
-    ):
-        entries[place] = {"key": key, "summary": _as_kept(row), "texts": _as_kept(texts), "document": document}
-    return {(m.slug, c.slug): entries[m.slug, c.slug] for m in inputs.models for c in inputs.cards}
+            asked = [inputs.engine, inputs.base_url, model.slug, card.slug]
+            key = digest([*asked, digest_json(own), repr(lent), repr(accuracy)])
+            job = _Job(model.slug, card, own, index, accuracy)
+            yield (model.slug, card.slug), f"check/{model.slug}/{card.slug}/", key, job
 
 
-def _as_kept(value: Any) -> Any:
-    """As the manifest gives it back, names in order, so that a fresh build and an incremental one write equal bytes."""
-    return json.loads(json.dumps(value, sort_keys=True))
-
-
-def _pages(inputs: Inputs, entries: Mapping[tuple[str, str], Mapping[str, Any]], old: _Old) -> Iterator[site_plan.Page]:
-    rows = {place: entry["summary"] for place, entry in entries.items()}
+def pages_of(
+    inputs: Inputs,
+    entries: Mapping[tuple[str, str], PairEntry],
+    log: list[Mapping[str, Any]],
+    histories: Mapping[str, Any],
+) -> Iterator[site_plan.Page]:
+    """Every page of the site; those about one model on one card first."""
+    rows = {place: one.row for place, one in entries.items()}
     for model in inputs.models:
         own = [rows[model.slug, card.slug] for card in inputs.cards]
         for card in inputs.cards:
-            entry = entries[model.slug, card.slug]
-            near = neighbours(own, card.slug)
-            page = check_page(inputs, entry["summary"], near, entry.get("document"), entry["key"], entry["texts"])
-            if page.document is None and not old.holds(page):
-                document = json.loads((old.root / f"{page.address}index.json").read_bytes())
-                page = check_page(inputs, entry["summary"], near, document, entry["key"], entry["texts"])
-            yield page
+            one = entries[model.slug, card.slug]
+            whole = one.document is not None
+            yield check_page(inputs, one.document or one.twin, neighbours(own, card.slug), one.key, whole=whole)
     yield from site_plan.list_pages(inputs, rows)
-    yield from site_plan.card_pages(inputs, rows)
-    yield from site_plan.result_pages(inputs, {row["address"] for row in rows.values()})
-    yield from site_plan.other_pages(inputs)
+    yield from card_pages.card_pages(inputs, rows)
+    yield from compare_pages.compare_pages(inputs, rows)
+    yield from record_pages.result_pages(inputs, {row["address"] for row in rows.values()})
+    yield from record_pages.other_pages(inputs, rows)
+    yield whats_new.changes_page(inputs, log, _names(rows))
+    yield from regressions.regression_pages(inputs, histories)
 
 
-def _singles(
-    inputs: Inputs, pages: Iterable[site_plan.Page], histories: Mapping[str, Any]
+def _names(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, str]:
+    return {row["address"]: f"{row['model_name']} on {row['name']}" for row in rows.values()}
+
+
+def singles(
+    inputs: Inputs,
+    pages: Iterable[site_plan.Page],
+    log: list[Mapping[str, Any]],
+    entries: Mapping[tuple[str, str], PairEntry],
+    histories: Mapping[str, Any],
 ) -> Iterator[tuple[str, bytes]]:
+    """Path and bytes of what is no page: style, script, the index of cards, feeds, the map of the site."""
     for name in STATIC:
         yield f"static/{name}", static(name).encode()
-    yield "results/feed.xml", feed.atom(inputs)
+    yield entry.PATH, entry.index(inputs.cards, inputs.models)
+    names = _names({place: one.row for place, one in entries.items()})
+    yield from feed.feeds(inputs, log, names)
     yield f"{regressions.ADDRESS}feed.xml", regressions.atom(inputs, histories)
     yield "sitemap.xml", feed.sitemap(inputs.base_url, [page.address for page in pages])
+    yield "robots.txt", feed.robots(inputs.base_url)
+    yield "404.html", missing_page(inputs.base_url).encode()
 
 
 def _mapped(work: Callable[[Any], Any], items: list[Any], jobs: int | None) -> Iterator[Any]:
@@ -257,26 +298,8 @@ def _mapped(work: Callable[[Any], Any], items: list[Any], jobs: int | None) -> I
         yield from pool.map(work, items, chunksize=8)
 
 
-_SCATTER = re.compile(rb'<svg[^>]* data-key="([0-9a-f]+)".*?</svg>', re.DOTALL)
-
-
-def comparable(path: str, content: bytes) -> bytes:
-    """Bytes without what only differs between versions of a drawing library: pictures count by what they show."""
-    if path.endswith(".png"):
-        return (share.key_of(content) or "").encode()
-    return _SCATTER.sub(rb"\1", content) if path.endswith(".html") else content
-
-
-def _without_hashes(manifest: bytes) -> Any:
-    try:
-        data = json.loads(manifest)
-        return {**data, "files": sorted(data["files"])}
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 def _manifest(root: Path) -> dict[str, Any]:
-    content = _read(root / MANIFEST)
+    content = read(root / MANIFEST)
     if content is None:
         return {}
     try:
@@ -288,26 +311,22 @@ def _manifest(root: Path) -> dict[str, Any]:
 
 def _is_sound(manifest: dict[str, Any]) -> bool:
     """Whether the parts of a manifest are of the kinds that a build writes."""
-    parts = {name: manifest.get(name) for name in ("pages", "files", "checks")}
+    parts = {name: manifest.get(name) for name in ("pages", "files", "checks", "verdicts")}
     if not all(isinstance(part, dict) for part in parts.values()):
         return False
     entries = [*manifest["pages"].values(), *manifest["checks"].values()]
     if not all(isinstance(entry, dict) and isinstance(entry.get("key"), str) for entry in entries):
         return False
-    kept = all(isinstance(e.get(n), dict) for e in manifest["checks"].values() for n in ("summary", "texts"))
-    return kept and all(isinstance(digest, str) for digest in manifest["files"].values())
+    log = manifest.get("log")
+    if not isinstance(log, list) or not all(isinstance(one, dict) for one in log):
+        return False
+    return all(isinstance(value, str) for name in ("files", "verdicts") for value in manifest[name].values())
 
 
-def base_url_of(out: Path) -> str | None:
-    """The address that the site in ``out`` was built for."""
-    url = _manifest(out).get("base_url")
-    return url if isinstance(url, str) else None
-
-
-def models_of(out: Path) -> str | None:
-    """The models that the site in ``out`` was built for, separated by commas."""
-    names = _manifest(out).get("models")
-    return names if isinstance(names, str) else None
+def said_of(out: Path) -> dict[str, str]:
+    """What the site in ``out`` was built for: its ``base_url``, and the words that chose ``models`` and ``cards``."""
+    manifest = _manifest(out)
+    return {name: manifest[name] for name in ("base_url", "models", "cards") if isinstance(manifest.get(name), str)}
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -315,55 +334,3 @@ def _refuse_foreign(out: Path) -> None:
         raise OptionError(f"--out: {out} is not a folder.")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise OptionError(f"--out: {out} holds other files and no site; give an empty folder, or one built before.")
-
-
-def _read(path: Path) -> bytes | None:
-    """A regular file's bytes; None for what is missing, a link, a pipe or a device, which no build has written."""
-    try:
-        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
-    except OSError:
-        return None
-
-
-def _hash_file(path: Path) -> str | None:
-    content = _read(path)
-    return None if content is None else hashlib.sha256(content).hexdigest()
-
-
-def _write(root: Path, name: str, content: bytes, outcome: BuildOutcome) -> None:
-    """Whole or not at all, and inside ``root``; a file that is right already keeps its time stamp."""
-    path = root / name
-    if _read(path) == content:
-        return
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.parent.resolve().is_relative_to(root.resolve()):
-            raise OptionError(f"{path.parent}: is a link out of {root}; take it away, a site is written to one folder.")
-        temporary.unlink(missing_ok=True)  # never through a link that somebody left there
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OptionError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    outcome.written += 1
-
-
-def _sweep(root: Path) -> None:
-    """Temporary files of a build that was killed: no later one gives them their names."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if name.startswith(".") and name.endswith(".tmp"):
-                Path(folder, name).unlink(missing_ok=True)
-
-
-def _remove(root: Path, path: str) -> None:
-    target = root / path
-    if not target.resolve().is_relative_to(root.resolve()):
-        return  # a manifest that was tampered with
-    target.unlink(missing_ok=True)
-    for folder in target.parents:
-        if folder == root or any(folder.iterdir()):
-            break
-        folder.rmdir()

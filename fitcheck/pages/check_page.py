@@ -1,8 +1,4 @@
-"""The page about one model on one card, the only one of the site whose document may stay on disk: its words are kept
-in the manifest, so that an unchanged page and the lists need none.
-
-``plan`` has the pages that are drawn from tables of these.
-"""
+"""The page about one model on one card, the only one of the site that is drawn from more than its JSON twin."""
 
 from __future__ import annotations
 
@@ -10,81 +6,101 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitcheck.pages import view, words
-from fitcheck.pages.formats import VERDICTS, write
+from fitcheck.pages.document import twin_of, way_out
+from fitcheck.pages.formats import VERDICTS, speed, write
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
-from fitcheck.runtimes.torch_platform import minimum_compute_capability
-from fitcheck.speed.rates import bfloat16_compute_capability
 from fitcheck.units import GIB
+
+_NEAR = ("address", "card", "name", "memory", "price", "verdict", "tier", "mode", "seconds", "generation")
 
 
 def check_page(
     inputs: Inputs,
-    summary: Mapping[str, Any],
+    document: Mapping[str, Any],
     near: Sequence[Mapping[str, Any]],
-    document: Mapping[str, Any] | None,
     document_key: str,
-    texts: Mapping[str, Any],
+    *,
+    whole: bool,
 ) -> Page:
-    """The page about one model on one card. ``texts`` are its title, description, lead and preview."""
-    key = digest([inputs.pages, inputs.base_url, document_key, digest_json(list(near))])
+    """The page about one model on one card. ``document`` is the whole one, or what its twin keeps of it: then the page
+    can only get new neighbours."""
+    own = digest([inputs.pages, inputs.base_url, document_key])
+    said, report = texts_of(document), document["report"]
+    shown = [{name: row[name] for name in _NEAR} for row in near]
     return Page(
-        summary["address"],
+        document["address"],
         "check.html",
-        texts["title"],
-        texts["description"],
-        document,
-        texts["preview"],
-        key,
+        said["title"],
+        said["description"],
+        twin_of(document) if whole else None,
+        said["preview"],
+        digest([own, digest_json(shown)]),
         section="check/",
         crumbs=(
             Crumb("Models", "check/"),
-            Crumb(summary["model_name"], f"check/{summary['model']}/"),
-            Crumb(summary["name"], None),
+            Crumb(report["model"]["name"], f"check/{report['model']['slug']}/"),
+            Crumb(report["machine"]["name"], f"cards/{report['machine']['card']}/"),
         ),
-        values={"lead": texts["lead"], "neighbours": list(near), **capabilities()},
+        values={"lead": said["lead"], "task": report["workload"]["task"], "here": report["machine"]["card"]},
+        wide=document if whole else None,
+        near=shown,
+        own=own,
+        feed=f"check/{report['model']['slug']}/feed.xml",
+        facts=(_question(document, said["lead"]),),
     )
 
 
-def capabilities() -> dict[str, str]:
-    """NVIDIA compute capabilities that the page's words name, like "7.5": PyTorch's least, and bfloat16's first."""
+def _question(document: Mapping[str, Any], lead: str) -> dict[str, Any]:
+    """schema.org's FAQPage: the question that brings people here, and its answer."""
+    report = document["report"]
     return {
-        "minimum_capability": "{}.{}".format(*minimum_compute_capability()),
-        "bfloat16_capability": "{}.{}".format(*bfloat16_compute_capability()),
+        "@context": "https://schema.org",
+        "@type": "FAQPage",
+        "mainEntity": [
+            {
+                "@type": "Question",
+                "name": f"Does {report['model']['name']} run on {report['machine']['name']}?",
+                "acceptedAnswer": {"@type": "Answer", "text": f"{lead}. {report['answer']}"},
+            }
+        ],
     }
 
 
-def texts_of(document: Mapping[str, Any], way_out: str | None) -> dict[str, Any]:
-    """The words of a check page, kept in the manifest so that lists need no document."""
-    report = document["report"]
+def texts_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The title, description, lead and preview of a check page."""
+    report, out = document["report"], way_out(document)
     cell, machine = report["cells"][view.focus(report)], report["machine"]
-    runs = cell["verdict"] in view.RUNS
-    lead = words.lead(document, way_out)
-    time, usable = write(cell["seconds"], "seconds_span"), machine["usable_vram"]["best"]
+    lead = words.lead(document, out)
+    usable = machine["usable_vram"]["best"]
+    rates = (cell["time"] or {}).get("rates", {})
+    time = speed({"generation": rates.get("generation"), "seconds": cell["seconds"]})
+    made = "" if rates.get("generation") else f" {words.unit_of(report['workload']['task'])}"
     lines = (
         (
-            f"{cell['tier']} files, mode {cell['mode']}" + ("" if cell["published"] else " (not published yet)"),
+            f"{cell['tier']} files, {cell['mode']}" + ("" if cell["published"] else " (not published yet)"),
             f"{write(cell['card']['best'], 'gib')} of {write(usable, 'gib')} card memory, "
             f"{write(cell['host']['best'], 'gib')} of system memory",
-            f"{time} {words.unit_of(report['workload']['task'])} ({cell['evidence']['level']})",
+            f"{time}{made} ({cell['evidence']['level']})",
         )
-        if runs
+        if cell["verdict"] in view.RUNS
         else (lead, cell["reason"])
     )
     share = cell["card"]["best"] / usable if usable else None
     preview = {
-        "eyebrow": f"{machine['name']} · {machine['memory'] // GIB} GB",
+        "eyebrow": f"{machine['name']} · {machine['memory'] // GIB} GB" if machine["memory"] else machine["name"],
         "title": report["model"]["name"],
         "word": VERDICTS[cell["verdict"]],
         "verdict": cell["verdict"],
         "lines": lines,
         "share": None if share is None else min(1.0, share),
-        "limit": None if share is None or share <= 1 else 1 / share,
+        # the line stands at the end of the bar where everything fits in
+        "limit": None if share is None else min(1.0, 1 / share) if share else 1.0,
     }
     return {
-        "title": words.title(document, way_out),
-        "description": words.description(document, way_out),
+        "title": words.title(document, out),
+        "description": words.description(document, out),
         "lead": lead,
         "preview": preview,
     }

@@ -1,59 +1,51 @@
 """The document behind a page about one model on one card: the report itself, and what stands around it.
 
-A page is drawn from its document alone, and the document is the page's JSON twin, so the two cannot disagree.
-``report`` is exactly what ``fitcheck check --json`` prints. Bytes are integers, unknown is null.
+A page is drawn from its document. Its JSON twin is the document without what only the page's tables and pictures need:
+the command that it names gives all of it. Names and values are those of ``fitcheck check --json``; bytes are integers,
+unknown is null.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from fitcheck.hardware.card import Card, Sourced
-from fitcheck.memory.weighing import Verdict
-from fitcheck.models.workload import Task
-from fitcheck.pages.view import RUNS, focus
-from fitcheck.runtimes.base import Wanted
-from fitcheck.units import GIB
+from fitcheck.pages import other_sizes
+from fitcheck.pages.formats import rounded
+from fitcheck.pages.view import MOST_RECORDS, RUNS, focus, measured_memory, pictured, record_facts
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.check import advised, rejudged
-from fitcheck.verdict.order import order
-from fitcheck.verdict.report import Cell, Report, cell_json
+from fitcheck.verdict.report import Cell, Report, cell_json, interval_json
 from fitcheck.verdict.usual_machine import Asked
 
-SCHEMA = "fitcheck.page/1"
-# of the other tasks a page shows the answer, not the whole table
-TASK_CELL = ("tier", "published", "mode", "verdict", "reason", "flip", "card", "host", "seconds", "commands")
+SCHEMA = "fitcheck.page/2"
+# of the cell that the answer speaks of, what a page says
+_HEADLINE: tuple[str, ...] = (
+    *("tier", "published", "runtime", "revision", "mode", "settings", "workload", "verdict", "binding", "gist"),
+    *("reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands", "assumptions"),
+)
 # what a list says was asked; a task without pictures has no width
-ASKED = ("task", "width", "height")
-RAM_STEPS = tuple(size * GIB for size in (16, 24, 32, 48, 64, 96, 128, 192, 256))
+ASKED = ("task", "width", "height", "frames", "context")
+_CARD: tuple[str, ...] = ("slug", "name", "vendor", "memory", "memory_bandwidth", "tensor_flops", "launch_price_usd")
+_MACHINE: tuple[str, ...] = (
+    *("card", "name", "vendor", "memory", "compute_capability", "assumed", "ram", "disk_free", "usable_vram"),
+    *("usable_ram", "basis", "notes"),
+)
 
 
 def check_document(
     asked: Asked, records: Sequence[Mapping[str, Any]] = (), accuracy: Sequence[AccuracyRow] = ()
 ) -> dict[str, Any]:
     """Everything the page about ``asked`` says. ``records`` are JSON documents of this model on this card."""
-    report = asked.report()
-    tasks = []
-    for task in asked.model.tasks:
-        cell = report.best if task is asked.model.tasks[0] else closest(asked, task)
-        shown = {name: value for name, value in cell_json(cell).items() if name in TASK_CELL}
-        tasks.append({"task": str(task), "command": asked.command(task), "cell": shown})
+    report = asked.told()
     return {
         **report_document(report, asked.command(), records, accuracy),
         "address": f"check/{asked.model.slug}/{asked.card.slug}/",
-        "tasks": tasks,
+        "tasks": rounded(other_sizes.other_tasks(asked, report)),
+        "steps": rounded(other_sizes.steps(asked, report)),
+        "by_memory": rounded(other_sizes.by_memory(asked, report)),
     }
-
-
-def closest(asked: Asked, task: Task) -> Cell:
-    """The best cell of a task, with its advice; where none runs, the published one that is least short."""
-    report = asked.report(task, advise=False)
-    cell = report.best
-    if cell.verdict is Verdict.FITS:
-        return cell
-    return advised(cell, Wanted(task=str(task)))
 
 
 def report_document(
@@ -63,19 +55,106 @@ def report_document(
     accuracy: Sequence[AccuracyRow] = (),
 ) -> dict[str, Any]:
     """The document of any report, also of one that no page of the site is about."""
-    model, gpu = report.model, report.gpu
+    gpu, said = report.gpu, report.to_json_head()
+    said["machine"] = {name: said["machine"][name] for name in _MACHINE}
+    said["cells"] = [headline_json(report.best), *map(slim_json, report.cells[1:])]
+    for index in pictured(said):
+        memory = cell_json_memory(report.cells[index])
+        said["cells"][index] |= memory
+        said["cells"][index]["dots"] = measured_memory(records, said["workload"], said["cells"][index])
     return {
         "schema": SCHEMA,
         "address": None,
         "command": command,
-        "card": None if gpu is None else card_facts(gpu.card),
-        "report": report.to_json(),
+        "card": None if gpu is None else {name: card_facts(gpu.card)[name] for name in _CARD},
+        "report": said,
         "tasks": [],
-        "system_memory": system_memory(report),
-        "requirements": [asdict(requirement) for requirement in model.requirements],
+        "steps": [],
+        "by_memory": [],
         "accuracy": accuracy_of(accuracy),
-        "records": [dict(record) for record in records],
+        "records": [record_facts(record) for record in records[:MOST_RECORDS]],
+        "measured": len(records),
     }
+
+
+def headline_json(cell: Cell) -> dict[str, Any]:
+    """The cell that the answer speaks of, by the names of ``fitcheck.check/2``."""
+    whole = cell_json(cell)
+    evidence = whole["evidence"]
+    quantities = {
+        name: {key: evidence[name][key] for key in ("level", "records", "note")}
+        for name in ("memory", "host", "seconds")
+    }
+    return {
+        **{name: whole[name] for name in _HEADLINE},
+        "evidence": {"level": evidence["level"], "note": evidence["note"], **quantities},
+    }
+
+
+def slim_json(cell: Cell) -> dict[str, Any]:
+    """Any other cell: what the table of files and modes shows."""
+    margins = {
+        str(one.constraint): {"left": one.left, "worst": one.worst, "available": one.available}
+        for one in cell.judgement.margins
+    }
+    return {
+        "tier": cell.tier.name,
+        "published": cell.tier.published,
+        "runtime": cell.placement.runtime,
+        "revision": cell.placement.revision,
+        "mode": cell.placement.mode,
+        "settings": dict(cell.placement.settings),
+        "workload": {"cfg": cell.workload.cfg},
+        "verdict": str(cell.verdict),
+        "binding": str(cell.judgement.binding),
+        "reason": cell.judgement.reason,
+        "margins": margins,
+        "card": interval_json(cell.memory.card),
+        "required": interval_json(cell.memory.required),
+        "host": interval_json(cell.footprint.host.total),
+        "disk": cell.footprint.disk,
+        "seconds": interval_json(cell.seconds),
+        "time": {"rates": {"generation": interval_json(cell.rate("generation"))}},
+        "evidence": {"level": cell.evidence.level},
+    }
+
+
+def cell_json_memory(cell: Cell) -> dict[str, Any]:
+    """Memory by phase, for the picture of it."""
+    whole = cell_json(cell)
+    return {name: whole[name] for name in ("phases", "peak")}
+
+
+# what the twin keeps: enough for lists, titles and whoever wants the answer; its command prints the rest
+_KEPT_OF_MACHINE: tuple[str, ...] = ("card", "name", "memory", "ram", "assumed", "usable_vram")
+_KEPT_OF_CELL: tuple[str, ...] = (
+    *("tier", "published", "runtime", "mode", "workload", "verdict", "binding", "gist", "reason", "flip"),
+    *("card", "host", "disk", "seconds", "commands"),
+)
+
+
+def twin_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written beside the page: its document with the one cell that the answer speaks of, without what only
+    tables and pictures of the page show."""
+    report, card = document["report"], document["card"]
+    cell = report["cells"][focus(report)]
+    head = {name: cell[name] for name in _KEPT_OF_CELL}
+    head["time"] = {"rates": (cell["time"] or {}).get("rates", {})}
+    head["evidence"] = {"level": cell["evidence"]["level"]}
+    kept = {
+        "schema": report["schema"],
+        "machine": {name: report["machine"][name] for name in _KEPT_OF_MACHINE},
+        "model": {name: report["model"][name] for name in ("slug", "name", "family")},
+        "workload": report["workload"],
+        "answer": report["answer"],
+        "headline": 0,
+        "cells": [head],
+    }
+    price = card["launch_price_usd"] and {"value": card["launch_price_usd"]["value"]}
+    facts = {name: card[name] for name in ("slug", "name", "vendor", "memory")} | {"launch_price_usd": price}
+    names = ("schema", "address", "command", "tasks", "steps", "by_memory", "measured")
+    rest = {name: document[name] for name in names}
+    return {**rest, "card": facts, "report": kept, "records": [one["id"] for one in document["records"]]}
 
 
 def card_facts(card: Card) -> dict[str, Any]:
@@ -105,43 +184,30 @@ def _sourced(fact: Sourced | None) -> dict[str, Any] | None:
     return None if fact is None else asdict(fact)
 
 
-def system_memory(report: Report) -> list[dict[str, Any]]:
-    """The best choice for other amounts of system memory on the same card: only host budgets change.
-
-    Empty where memory is shared, and for language models, whose layers move with the memory there is.
-    """
-    rows: list[dict[str, Any]] = []
-    if report.workload.task.read_along or any(gpu.card.unified_memory for gpu in report.machine.gpus):
-        return rows
-    for size in RAM_STEPS:
-        machine = replace(report.machine, ram_total=size, ram_available=None)
-        best = order([rejudged(cell, machine, report.floor) for cell in report.cells])[0]
-        rows.append({"ram": size, "verdict": str(best.verdict), "tier": best.tier.name, "mode": best.placement.mode})
-    return rows
-
-
 def accuracy_of(rows: Sequence[AccuracyRow]) -> dict[str, Any] | None:
     """How the estimator did on the measurements in ``rows``; ``None`` when there are none."""
     if not rows:
         return None
-    worst = sorted(rows, key=lambda row: -abs(row.error))[:3]
     return {
         "rows": len(rows),
         "tested": sum(not row.fitted for row in rows),
         "covered": sum(row.covered for row in rows),
-        "worst": [accuracy_row(row) for row in worst],
     }
+
+
+_ROW = ("origin", "source", "cell", "quantity", "unit", "predicted", "low", "high", "published", "fitted")
 
 
 def accuracy_row(row: AccuracyRow) -> dict[str, Any]:
     """A row as JSON values, with its relative error and whether the interval covers what was measured."""
-    return {**asdict(row), "error": row.error, "covered": row.covered}
+    return {**{name: getattr(row, name) for name in _ROW}, "error": row.error, "covered": row.covered}
 
 
 def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """The row that stands for a page in lists: its best cell."""
     report = document["report"]
     cell, machine, card = report["cells"][focus(report)], report["machine"], document["card"]
+    rates = (cell["time"] or {}).get("rates", {})
     return {
         "address": document["address"],
         "model": report["model"]["slug"],
@@ -150,21 +216,21 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "card": card["slug"],
         "name": card["name"],
         "vendor": card["vendor"],
-        "form": card["form"],
         "memory": card["memory"],
-        "released": card["released"],
         "price": None if card["launch_price_usd"] is None else card["launch_price_usd"]["value"],
-        "ram": machine["ram"],
         "usable_span": machine["usable_vram"],
+        "ram": machine["ram"],
         "verdict": cell["verdict"],
         "binding": cell["binding"],
         "tier": cell["tier"],
+        "published": cell["published"],
         "mode": cell["mode"],
         "need": cell["card"]["best"],
         "host": cell["host"]["best"],
         "seconds": cell["seconds"],
+        "generation": rates.get("generation"),
         "evidence": cell["evidence"]["level"],
-        "records": len(document["records"]),
+        "records": document["measured"],
         "way_out": way_out(document),
     }
 

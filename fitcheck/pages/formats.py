@@ -18,6 +18,11 @@ def _span(one: Callable[[float], str]) -> Callable[[Any], str]:
     return lambda value: units.format_span(one(value["low"]), one(value["high"]))
 
 
+def _speeds(value: Any) -> str:
+    low, _, high = units.format_speeds(units.Interval(value["low"], value["best"], value["high"]))
+    return f"{units.format_span(low, high)} tokens/s"
+
+
 FORMATS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "verdict": VERDICTS.__getitem__,
@@ -31,12 +36,15 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "gb": lambda value: units.format_gb(value, 1),
     "seconds": units.format_seconds,
     "seconds_span": _span(units.format_seconds),
+    "speed_span": _speeds,
     "date": units.format_date,
     "percent": lambda value: units.format_percent(value, 2),
     "error": lambda value: units.format_percent(value, 2, signed=True),
     "flops": lambda value: units.format_rate(value, "FLOP"),
     "bandwidth": lambda value: units.format_rate(value, "B"),
     "dollars": units.format_dollars,
+    "dollars2": lambda value: f"${value:,.2f}" if value < 100 else units.format_dollars(value),
+    "times": lambda value: f"× {value:.1f}",
     "watts": lambda value: f"{value:g} W",
     "capability": lambda value: ".".join(map(str, value)),
     "quantity": lambda value: f"{value:.2f}",
@@ -56,6 +64,18 @@ def write(value: Any, name: str) -> str:
     return UNKNOWN if value is None else FORMATS[name](value)
 
 
+def speed(row: Any) -> str:
+    """How fast a row of a list is: tokens a second where it has a rate, else the time."""
+    return write(row["generation"], "speed_span") if row["generation"] else write(row["seconds"], "seconds_span")
+
+
+def quickness(row: Any) -> str:
+    """The number by which rows sort from fast to slow: seconds, or tokens a second below zero."""
+    if row["generation"]:
+        return f"{-row['generation']['best']:g}"
+    return f"{row['seconds']['best']:g}" if row["seconds"] else ""
+
+
 def resolve(document: Any, path: str) -> Any:
     """The value at a dotted path: ``"report.cells.0.card.best"``. A part of ``None`` is ``None`` as a whole."""
     value = document
@@ -71,3 +91,12 @@ def raw(value: Any) -> str:
     if value is None:
         return ""
     return ".".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def rounded(value: Any) -> Any:
+    """Numbers of a JSON twin to seven digits: more is noise that takes a third of the file."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {name: rounded(inner) for name, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
+
+from markupsafe import Markup
 
 from fitcheck.pages import site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
+from fitcheck.pages.formats import rounded
 from fitcheck.pages.render import policy, render
+from fitcheck.pages.site_inputs import LOCAL_URL
 from fitcheck.pages.view import Crumb
+
+# what stands around the part of a page that says something of other cards
+NEAR = ("<!--near-->", "<!--/near-->")
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the frame around every page needs. ``style`` and ``script`` are set on a page that stands alone."""
+    """What the frame around every page needs. ``style`` and ``script`` are set on a page that stands alone; without
+    them it is of a site, and ``canonical`` is set where that has an address."""
 
     title: str
     description: str
@@ -26,6 +35,14 @@ class Head:
     crumbs: tuple[Crumb, ...] = ()
     style: str = ""
     script: str = ""
+    feed: str = ""
+    twin: bool = True
+    facts: Markup | None = None
+
+    @property
+    def site(self) -> bool:
+        """Whether other pages stand around this one."""
+        return not self.style
 
 
 def encode(document: Any) -> bytes:
@@ -36,19 +53,62 @@ def encode(document: Any) -> bytes:
 def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     """Bytes by path, relative to the site's root."""
     assert page.document is not None
+    published = base_url != LOCAL_URL
+    image = page.address if page.picture else f"{page.section}"
     head = Head(
         title=page.title,
         description=page.description,
         policy=policy(),
-        canonical=base_url + page.address,
-        image=f"{base_url}{page.address}share.png",
+        canonical=base_url + page.address if published else None,
+        image=f"{base_url}{image}share.png",
         section=page.section,
         crumbs=page.crumbs,
+        feed=page.feed,
+        twin=page.twin or published,
+        facts=structured(page.facts) if published else None,
     )
-    values = {"neighbours": [], **page.values}
+    document = rounded(page.document)
+    values: dict[str, Any] = {"near": near_html(page), **page.values}
     if page.template == "accuracy.html":
-        values["scatter"] = scatter(page.document["rows"])
-    html = render(page.template, page.document, page=head, root="../" * page.depth or "./", **values)
-    preview = share.Preview(**{**page.preview, "lines": tuple(page.preview["lines"])})
-    names = dict(zip(("html", "json", "png"), page.files, strict=True))
-    return {names["html"]: html.encode(), names["json"]: encode(page.document), names["png"]: share.draw(preview)}
+        values["scatter"] = scatter([row for group in document["groups"] for row in group["rows"]])
+    html = render(page.template, page.wide or document, page=head, root=root_of(page), **values)
+    made = {f"{page.address}index.html": html.encode()}
+    if page.twin or published:
+        made[f"{page.address}index.json"] = encode(document)
+    if page.picture and published:
+        preview = share.Preview(**{**page.preview, "lines": tuple(page.preview["lines"])})
+        made[f"{page.address}share.png"] = share.draw(preview)
+    return made
+
+
+def with_neighbours(page: site_plan.Page, html: bytes) -> bytes:
+    """The page as it stands with other neighbours."""
+    first, rest = html.split(NEAR[0].encode(), 1)
+    last = rest.split(NEAR[1].encode(), 1)[1]
+    return first + near_html(page).encode() + last
+
+
+def near_html(page: site_plan.Page) -> Markup:
+    """The part of a page that says something of other cards; empty where it says nothing."""
+    if not page.near:
+        return Markup("")
+    document = {"near": list(page.near), **{name: page.values[name] for name in ("task", "here")}}
+    html = render("near.html", document, root=root_of(page))
+    return Markup(f"{NEAR[0]}{html}{NEAR[1]}")  # noqa: S704 - a template made it
+
+
+def root_of(page: site_plan.Page) -> str:
+    """The way from a page to the site's root."""
+    return "../" * page.depth or "./"
+
+
+def structured(facts: tuple[Any, ...]) -> Markup:
+    """JSON-LD blocks; nothing in them can end the element they stand in."""
+    blocks = [json.dumps(one, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c") for one in facts]
+    return Markup("".join(f'<script type="application/ld+json">{block}</script>' for block in blocks))  # noqa: S704
+
+
+def missing_page(base_url: str) -> str:
+    """404.html: it is shown at any address, so its links start at the site's root."""
+    head = Head("There is no such page", "This address leads nowhere on this site.", policy())
+    return render("missing.html", {}, page=head, root=urlsplit(base_url).path or "/")

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from fitcheck.pages import feed, view
 from fitcheck.pages.formats import write
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
-from fitcheck.pages.site_plan import LIST_SCHEMA, Page, page_of, plain_preview
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
 from fitcheck.units import format_timestamp
 
@@ -49,14 +48,15 @@ def histories(inputs: Inputs, known: Path | None) -> dict[str, Any]:
 def regression_pages(inputs: Inputs, found: Mapping[str, Any]) -> Iterator[Page]:
     """The overview and a page for each series."""
     count, changes = len(found["series"]), len(found["entries"])
-    yield page_of(
+    yield made(
         inputs,
         ADDRESS,
         "regressions.html",
         "Regressions: what became slower or hungrier, since when and by how much",
         f"{changes} changes in {count} series of measurements that were made more than once, with what is expected.",
         document={"schema": LIST_SCHEMA, "address": ADDRESS, "histories": dict(found)},
-        preview=plain_preview("fitcheck", "Regressions", f"{changes} changes in {count} series"),
+        feed=f"{ADDRESS}feed.xml",
+        preview=plain("fitcheck", "Regressions", f"{changes} changes in {count} series"),
         section=ADDRESS,
         values={"latest": [latest(one) for one in found["series"]]},
     )
@@ -69,14 +69,17 @@ def _series_page(inputs: Inputs, one: Mapping[str, Any], ids: set[str]) -> Page:
     title = view.visible(one["title"])
     changes = sum(len(track["changes"]) for track in one["tracks"])
     drawn = pictures(one["tracks"])
-    return page_of(
+    return made(
         inputs,
         f"{ADDRESS}{one['id']}/",
         "history.html",
         f"History of {title[:120]} ({one['id']})",
         f"{one['runs']} runs, {changes} changes: seconds and memory over versions, with what the estimator expects.",
         document={"schema": LIST_SCHEMA, "address": f"{ADDRESS}{one['id']}/", **one},
-        preview=plain_preview("History", title[:80], f"{one['runs']} runs, {changes} changes"),
+        preview=plain("History", title[:80], f"{one['runs']} runs, {changes} changes"),
+        picture=False,
+        twin=False,
+        feed=f"{ADDRESS}feed.xml",
         section=ADDRESS,
         crumbs=(Crumb("Regressions", ADDRESS), Crumb(one["id"], None)),
         values={"drawn": drawn, "runs": runs_of(one["tracks"], ids)},
@@ -112,14 +115,16 @@ def runs_of(tracks: list[dict[str, Any]], ids: set[str], most: int = 40) -> list
 
 def atom(inputs: Inputs, found: Mapping[str, Any]) -> bytes:
     """RFC 4287: every change as an entry, the newest first. Dates are those of records."""
-    root, here = ElementTree.Element("feed", xmlns=feed.ATOM), f"{inputs.base_url}{ADDRESS}"
-    entries = found["entries"][:MOST_ENTRIES]
-    newest = max((record["created"] for record in inputs.records), default=0)
-    updated = entries[0]["updated"] if entries else newest
-    feed.head(root, "fitcheck: regressions and improvements", here, format_timestamp(updated))
-    for entry in entries:
-        link = f"{here}{entry['series']}/#{view.anchor(entry['metric'])}"
-        name = f"{here}{entry['series']}/#{view.anchor(entry['metric'])}-{entry['id'].rpartition('/')[2][:16]}"
-        what = f"{view.visible(entry['text'])} ({write(entry['updated'], 'date')})"
-        feed.entry(root, view.visible(entry["title"]), name, link, format_timestamp(entry["updated"]), what)
-    return feed.encoded(root)
+    entries = [_entry(inputs, one) for one in found["entries"][:MOST_ENTRIES]]
+    return feed.atom(inputs, ADDRESS, "fitcheck: regressions and improvements", entries)
+
+
+def _entry(inputs: Inputs, one: Mapping[str, Any]) -> dict[str, str]:
+    link = f"{inputs.base_url}{ADDRESS}{one['series']}/#{view.anchor(one['metric'])}"
+    return {
+        "title": one["title"],
+        "id": f"{link}-{one['id'].rpartition('/')[2][:16]}",
+        "link": link,
+        "updated": format_timestamp(one["updated"]),
+        "summary": f"{one['text']} ({write(one['updated'], 'date')})",
+    }

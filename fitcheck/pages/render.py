@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from fitcheck.pages import view, words
 from fitcheck.pages.charts import memory, trend
 from fitcheck.pages.charts.gauge import gauge
-from fitcheck.pages.formats import kind_of, raw, resolve, write
+from fitcheck.pages.formats import kind_of, quickness, raw, resolve, speed, write
 
 LONGEST_TEXT = 600
 
@@ -45,7 +45,7 @@ def number(document: Mapping[str, Any], path: str, kind: str, scope: str = "", *
     by which a table is sorted.
     """
     found = resolve(document, path)
-    bound, text = f'data-at="{escape(path.removeprefix(scope))}" data-as="{escape(kind)}"', escape(write(found, kind))
+    bound, text = f'data-n="{escape(path.removeprefix(scope))}:{escape(kind)}"', escape(write(found, kind))
     if value:
         return Markup(f'<data value="{escape(raw(found))}" {bound}>{text}</data>')  # noqa: S704 - every part is escaped
     return Markup(f"<span {bound}>{text}</span>")  # noqa: S704 - as above
@@ -72,6 +72,10 @@ def environment() -> jinja2.Environment:
         anchor=view.anchor,
         kind_of=kind_of,
         write=write,
+        quicker=view.quicker,
+        feed_said=words.change_said,
+        speed=speed,
+        quickness=quickness,
         foreign=foreign,
     )
     return made
@@ -88,7 +92,8 @@ def policy(*, inline_style: str | None = None, inline_script: str | None = None)
     script = "'self'" if inline_script is None else digest_source(inline_script)
     own = "'self' data:" if inline_style is None else "data:"
     rules = ("default-src 'none'", f"style-src {style}", f"script-src {script}", f"img-src {own}")
-    return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
+    asks = () if inline_script is not None else ("connect-src 'self'",)  # the index of cards, when somebody types
+    return "; ".join((*rules, *asks, "base-uri 'none'", "form-action 'none'"))
 
 
 def render(template: str, document: Mapping[str, Any], **values: Any) -> str:

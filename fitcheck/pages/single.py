@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from fitcheck.errors import OptionError, RecordError
 from fitcheck.pages import words
-from fitcheck.pages.check_page import capabilities
 from fitcheck.pages.document import report_document, way_out
 from fitcheck.pages.page import Head
 from fitcheck.pages.render import compact, policy, render, static
@@ -42,8 +41,7 @@ def page_of(report: Report, command: str | None = None) -> str:
         words.title(document, out),
         words.description(document, out),
         lead=words.lead(document, out),
-        neighbours=[],
-        **capabilities(),
+        near="",
     )
 
 

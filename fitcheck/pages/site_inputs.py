@@ -14,11 +14,15 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
+from fitcheck.pages import wanted
 from fitcheck.records.regressions.kept import KeptDecisions, read_kept
 from fitcheck.verdict.accuracy import AccuracyRow, published_rows, recorded_rows
 
-DEFAULT_BASE_URL = "https://fitcheck.example/"
+# where `fitcheck site serve` shows a site that nobody has said an address for
+LOCAL_URL = "http://localhost:8000/"
+EXAMPLE_URL = "https://fitcheck.example/"
 PUBLISHED = "published"
+WANTED = "wanted"
 _PACKAGE = Path(__file__).parents[1]
 # what a document is computed by, and what a page is drawn with; the index of records counts row by row instead
 _ENGINE = (
@@ -31,7 +35,7 @@ _ENGINE = (
     "runtimes",
     "verdict",
     "records",
-    "pages/document.py",
+    "pages",
 )
 _PAGES = ("units.py", "pages")
 _MOST_DIGITS = 9
@@ -42,7 +46,8 @@ _KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
 @dataclass(frozen=True)
 class Inputs:
     """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash. ``left_out`` says of each file
-    under the results why it is not on the site; ``kept`` are pinned baselines and acknowledged changes."""
+    under the results why it is not on the site; ``asked`` are the words that chose models and cards; ``kept`` are
+    pinned baselines and acknowledged changes."""
 
     models: tuple[Model, ...]
     cards: tuple[Card, ...]
@@ -53,7 +58,14 @@ class Inputs:
     pages: str
     left_out: tuple[str, ...] = field(default=(), compare=False)
     kept: KeptDecisions = field(default_factory=KeptDecisions)
+    asked: tuple[str, str] = ("", "")
     _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
+
+    @property
+    def published(self) -> bool:
+        """Whether the site has an address that others can reach, so that links, feeds and pictures of it mean
+        something."""
+        return self.base_url != LOCAL_URL
 
     def records_of(self, card: str, model: str | None = None) -> list[dict[str, Any]]:
         """Records of a card, newest first; with ``model`` those of that model alone."""
@@ -84,19 +96,19 @@ def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def gather(
     results: Path | None,
     cards: str = "common",
-    base_url: str = DEFAULT_BASE_URL,
+    base_url: str = LOCAL_URL,
     models: str = PUBLISHED,
     kept: Path | None = None,
 ) -> Inputs:
-    """Read everything. ``models`` is ``published`` (those whose tiers are files one by one) or names with commas,
-    ``published`` among them. ``cards`` is ``common``, ``all``, a number (so many of the largest), or names with commas.
-    ``kept`` is a file of pinned baselines and acknowledged changes.
+    """Read everything. ``models`` are names with commas, among them ``wanted`` (those most asked for), ``published``
+    (those whose tiers are files one by one) and ``all``. ``cards`` is ``wanted``, ``common``, ``all``, a number (so
+    many of the largest), or names with commas. ``kept`` is a file of pinned baselines and acknowledged changes.
 
     Records that ``fitcheck validate`` rejects are left out, each alone. Raises InputError for unknown cards, an
     address that is none and a file of pins that cannot be used.
     """
     if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
-        raise OptionError(f"--base-url: {base_url!r} is not an address; write it like {DEFAULT_BASE_URL}.")
+        raise OptionError(f"--base-url: {base_url!r} is not an address; write it like {EXAMPLE_URL}.")
     records, left_out = _records(results)
     return Inputs(
         models=_named(models),
@@ -108,12 +120,14 @@ def gather(
         pages=digest(_sources(_PAGES)),
         left_out=left_out,
         kept=KeptDecisions() if kept is None else read_kept(kept),
+        asked=(models, cards),
     )
 
 
 def _named(models: str) -> tuple[Model, ...]:
     names = [name.strip() for name in models.split(",") if name.strip()]
-    slugs = [slug for name in names for slug in (catalog.published() if name == PUBLISHED else (name,))]
+    groups = {PUBLISHED: catalog.published, "all": catalog.slugs, WANTED: wanted_models}
+    slugs = [slug for name in names for slug in (groups[name]() if name in groups else (name,))]
     try:
         chosen = tuple(catalog.get(slug) for slug in dict.fromkeys(slugs))
     except InputError as error:
@@ -123,11 +137,18 @@ def _named(models: str) -> tuple[Model, ...]:
     return chosen
 
 
+def wanted_models() -> tuple[str, ...]:
+    """Slugs, the most wanted first."""
+    return tuple(one.slug for one in wanted.models())
+
+
 def _chosen(cards: str) -> tuple[Card, ...]:
     if cards.isdecimal() and len(cards) > _MOST_DIGITS:
         raise OptionError(f"--cards: a number of {len(cards)} digits is more cards than there are; give `all`.")
     if cards == "common":
         return common_cards()
+    if cards == WANTED:
+        return tuple(find_card(slug) for slug in wanted.cards())
     if cards == "all" or cards.isdecimal():
         able = sorted((card for card in all_cards() if card.memory), key=lambda card: (-card.memory, card.slug))
         chosen = able if cards == "all" else able[: int(cards)]

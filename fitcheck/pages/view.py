@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from fitcheck.memory.weighing import Constraint
 from fitcheck.pages.formats import write
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.options import usual
@@ -16,6 +17,12 @@ from fitcheck.runtimes.options import usual
 _INVISIBLE = re.compile(r"[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 LONGEST_FACT = 80
 RUNS = ("fits", "tight")
+ORDER = ("fits", "tight", "unknown", "no")
+# records that a page lists; the page of the card's results has all of them
+MOST_RECORDS = 20
+# cells from which on a table of them has no bars and folds what does not run
+MANY = 20
+MOST_TIERS = 6
 
 
 def visible(text: str) -> str:
@@ -66,14 +73,43 @@ def focus(report: Mapping[str, Any]) -> int:
     return int(report["headline"])
 
 
-def bindings(report: Mapping[str, Any]) -> list[list[int]]:
-    """Cells by what binds them: one group of indices for the modes of a tier that say the same."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for index, cell in enumerate(report["cells"]):
-        flip = cell["flip"] or {"change": "", "verdict": ""}
-        said = (cell["tier"], cell["verdict"], cell["binding"], cell["reason"], flip["change"], flip["verdict"])
-        groups.setdefault(said, []).append(index)
-    return list(groups.values())
+def folded(report: Mapping[str, Any]) -> tuple[list[tuple[int, list[int | None]]], list[int]]:
+    """The rows of ``matrix`` that are shown, and a cell each of the other tiers: none where there are few cells, else
+    those whose best cell comes last."""
+    cells, (_, rows) = report["cells"], matrix(report)
+    if len(cells) <= MANY:
+        return rows, []
+    best = sorted(rows, key=lambda row: leading(row[1]))[:MOST_TIERS]
+    shown = [row for row in rows if row in best]
+    return shown, [row[0] for row in rows if row not in best]
+
+
+def modelled(cell: Mapping[str, Any]) -> bool:
+    """Whether more is known of what a run takes than its weights."""
+    return str(cell["binding"]) != str(Constraint.MODEL)
+
+
+def leading(row: Sequence[int | None]) -> int:
+    """The best cell of a tier: the first one in the report's order."""
+    return min(index for index in row if index is not None)
+
+
+def pictured(report: Mapping[str, Any]) -> list[int]:
+    """The cells of the tier in focus whose memory is drawn: all modes where there are few cells, else the chosen one
+    and the next one that runs."""
+    found = siblings(report)
+    if len(report["cells"]) <= MANY:
+        return found
+    chosen = focus(report)
+    if report["cells"][chosen]["verdict"] not in RUNS:
+        return [chosen]
+    others = [index for index in found if index != chosen and report["cells"][index]["verdict"] != "no"]
+    return [index for index in found if index in (chosen, *sorted(others)[:1])]
+
+
+def rank(verdict: str) -> int:
+    """The place of a verdict from best to worst, by which tables sort."""
+    return ORDER.index(verdict)
 
 
 def escalation(report: Mapping[str, Any]) -> list[int]:
@@ -115,24 +151,27 @@ class MemoryStep:
 
 
 def ladder(document: Mapping[str, Any]) -> list[MemoryStep]:
-    """The amounts of system memory in steps, one for each answer."""
-    rows, asked = document["system_memory"], document["report"]["machine"]["ram"]
+    """The amounts of system memory in steps, one for each answer to the model's first task."""
+    asked, first = document["report"]["machine"]["ram"], document["report"]["workload"]["task"]
+    rows = [(i, row) for i, row in enumerate(document["by_memory"]) if row["task"] == first and row["ram"] is not None]
     runs: list[list[int]] = []
-    for index, row in enumerate(rows):
-        before = rows[runs[-1][0]] if runs else None
+    for index, row in rows:
+        before = document["by_memory"][runs[-1][0]] if runs else None
         if before is not None and all(row[name] == before[name] for name in ("verdict", "tier", "mode")):
             runs[-1].append(index)
         else:
             runs.append([index])
-    return [MemoryStep(run[0], run[-1], any(rows[index]["ram"] == asked for index in run)) for run in runs]
+    sizes = {index: row["ram"] for index, row in rows}
+    return [MemoryStep(run[0], run[-1], any(sizes[index] == asked for index in run)) for run in runs]
 
 
-def measured_memory(document: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def measured_memory(
+    records: Sequence[Mapping[str, Any]], work: Mapping[str, Any], cell: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
     """Memory blocks of finished records of this cell on the real card, for the dots in its picture."""
-    work = document["report"]["workload"]
     return [
         record["memory"]
-        for record in document["records"]
+        for record in records
         if record["kind"] == "pass"
         and record["outcome"]["result"] == "ok"
         and "cap" not in record["protocol"]
@@ -209,19 +248,43 @@ def _short(text: str) -> str:
     return clean if len(clean) <= LONGEST_FACT else f"{clean[: LONGEST_FACT - 1]}…"
 
 
-def neighbours(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 3) -> list[Mapping[str, Any]]:
+def neighbours(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 2) -> list[Mapping[str, Any]]:
     """The rows around a card when the model's cards stand by memory, then time; the card itself included."""
 
     def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
         seconds = row["seconds"]["best"] if row["seconds"] is not None else float("inf")
         return row["memory"], -seconds, row["card"]
 
-    ordered = sorted(rows, key=key)
+    return _around(sorted(rows, key=key), card, each_side)
+
+
+def by_price(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 3) -> list[Mapping[str, Any]]:
+    """The rows around a card by launch price, of those whose price is known; the card itself included."""
+    known = [row for row in rows if row["price"] is not None or row["card"] == card]
+    return _around(sorted(known, key=lambda row: (row["price"] or 0, row["card"])), card, each_side)
+
+
+def _around(ordered: list[Mapping[str, Any]], card: str, each_side: int) -> list[Mapping[str, Any]]:
     position = next((index for index, row in enumerate(ordered) if row["card"] == card), None)
     if position is None:
         return []
     first = max(0, min(position - each_side, len(ordered) - 2 * each_side - 1))
     return ordered[first : first + 2 * each_side + 1]
+
+
+def quicker(row: Mapping[str, Any]) -> int | None:
+    """Which of two cells is expected to be quicker by a tenth or more; ``None`` where neither is, or one runs not."""
+    cells = row["cells"]
+    if any(cell["verdict"] not in RUNS for cell in cells):
+        return None
+    name = "generation" if cells[0]["generation"] else "seconds"
+    first, second = (cell[name] for cell in cells)
+    if first is None or second is None:
+        return None
+    sign = -1 if name == "generation" else 1
+    lead = sign * (first["best"] - second["best"])
+    clear = abs(first["best"] - second["best"]) > 0.1 * min(first["best"], second["best"])
+    return None if not clear else 0 if lead < 0 else 1
 
 
 _BLOCKS = (
@@ -249,6 +312,11 @@ def blocks(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
         if block:
             found.append((title, [(name.replace("_", " "), _written(name, value)) for name, value in block.items()]))
     return found
+
+
+def in_line(block: Sequence[tuple[str, str]]) -> str:
+    """The facts of a block one after the other."""
+    return " · ".join(f"{name} {value}" for name, value in block)
 
 
 _SIZES = {"allocated", "reserved", "process", "device", "device_before", "context", "rss", "pinned_requested"}

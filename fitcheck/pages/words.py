@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fitcheck.data_files import load
 from fitcheck.models.workload import Task
 from fitcheck.pages.formats import VERDICTS, write
 from fitcheck.pages.view import focus
@@ -89,6 +90,28 @@ def unit_of(task: str) -> str:
     return Task(task).one
 
 
+def read_along(task: str) -> bool:
+    """Whether what a task makes is read while it is made, so that tokens a second say more than seconds."""
+    return Task(task).read_along
+
+
+def pace_of(task: str) -> str:
+    """The head of a column of speeds: "Speed" of what is read along, else what one run makes."""
+    return "Speed" if read_along(task) else unit_of(task).capitalize()
+
+
+def how(cell: Mapping[str, Any]) -> str:
+    """What to take, in a few words: "the Q8_0 files in mode low", "the Q8_0 files with ngl 99"."""
+    along = read_along(cell["workload"]["task"])
+    return f"{cell['tier']} files {'with' if along else 'in mode'} {cell['mode']}"
+
+
+def quality_of(family: str | None) -> str:
+    """What smaller files cost in quality, as far as anybody has measured it, in a line."""
+    families = load("pages", "quality")["families"]
+    return str(families.get(family, families["any"])["words"])
+
+
 def subject(document: Mapping[str, Any]) -> str:
     """What the page is about: "MODEL on MACHINE"."""
     report = document["report"]
@@ -100,11 +123,11 @@ def lead(document: Mapping[str, Any], way_out: str | None) -> str:
     report = document["report"]
     cell = report["cells"][focus(report)]
     if cell["verdict"] in ("fits", "tight") and not cell["published"]:
-        return f"It would run with {cell['tier']} files in mode {cell['mode']}, which nobody publishes yet"
+        return f"It would run with {how(cell)}, which nobody publishes yet"
     if cell["verdict"] == "fits":
-        return f"Yes, it runs: take the {cell['tier']} files in mode {cell['mode']}"
+        return f"Yes, it runs: take the {how(cell)}"
     if cell["verdict"] == "tight":
-        return f"It {cell['gist']}: {cell['tier']} files in mode {cell['mode']}"
+        return f"It {cell['gist']}: {how(cell)}"
     if cell["verdict"] == "unknown":
         return "Nobody has shown whether it runs"
     if way_out is None:
@@ -139,7 +162,10 @@ def description(document: Mapping[str, Any], way_out: str | None) -> str:
     )
     if cell["verdict"] in ("fits", "tight"):
         time = ""
-        if cell["seconds"] is not None:
+        rate = (cell["time"] or {}).get("rates", {}).get("generation")
+        if rate is not None:
+            time = f", {write(rate, 'speed_span')}"
+        elif cell["seconds"] is not None:
             time = f", {write(cell['seconds'], 'seconds_span')} {unit_of(report['workload']['task'])}"
         return f"{lead(document, way_out)}. {memory}{time} ({cell['evidence']['level']})."
     return f"{lead(document, way_out)}. {cell['reason']}"
@@ -150,3 +176,14 @@ def result_words(facts: Mapping[str, Any]) -> str:
     ran = " ".join(part for part in (facts["tier"], facts["mode"], facts["task"] or facts["kind"]) if part)
     time, card = write(facts["seconds"], "seconds"), write(facts["device"], "gib2")
     return f"{ran}: time {time}, card memory {card}, {write(facts['created'], 'date')}."
+
+
+def change_said(change: Mapping[str, Any], name: str | None) -> str:
+    """A change in words."""
+    what = name or change["address"]
+    if change["kind"] == "verdict":
+        return f"{what}: {change['to']}, was {change['from']}"
+    if change["kind"] == "page":
+        return f"{what}: new, {change['to']}"
+    words = {"verdicts": "verdicts changed", "pages": "new pages", "gone": "pages were taken away"}
+    return f"{change['count']} {words[change['kind']]}"

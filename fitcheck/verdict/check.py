@@ -135,6 +135,15 @@ def advised(cell: Cell, wanted: Wanted, known: Known | None = None) -> Cell:
     return replace(cell, flip=smallest_change(runtime, cell.ask, wanted, cell.judgement, floor, known))
 
 
+def told(report: Report, wanted: Wanted, index: Index | None = None) -> Report:
+    """A report that was made without advice, with the advice on its best cell and what was assumed, as ``check`` gives
+    both: for who shows of the other cells no more than their verdict."""
+    known = known_of(index, report.machine)
+    best = advised(report.best, wanted, known)
+    assumed = assumptions_of(best, wanted, report.floor, known)
+    return replace(report, cells=(best, *report.cells[1:]), assumed=assumed)
+
+
 def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:
     """The same cell on another machine with the same cards: amounts alone differ."""
     ask = replace(cell.ask, machine=machine)

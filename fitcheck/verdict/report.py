@@ -184,6 +184,12 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Bytes are integers, seconds floats, unknown is null. Documented in docs/json.md."""
+        head = self.to_json_head()
+        last = {name: head.pop(name) for name in ("software", "notes")}
+        return {**head, "cells": [cell_json(cell) for cell in self.cells], **last}
+
+    def to_json_head(self) -> dict[str, Any]:
+        """``to_json`` without the cells, which take most of the time."""
         return {
             "schema": SCHEMA,
             "machine": _machine_json(self),
@@ -204,7 +210,6 @@ class Report:
             },
             "headline": 0,
             "modes": self.modes,
-            "cells": [cell_json(cell) for cell in self.cells],
             "software": [component_json(row) for row in self.software],
             "notes": list(self.notes),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import machine_for
@@ -16,19 +17,20 @@ from fitcheck.models.workload import Task
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
-from fitcheck.verdict.check import check
+from fitcheck.verdict.check import check, told
 from fitcheck.verdict.report import Report
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A model on a card; ``ram`` are bytes of system memory where somebody said them, ``index`` holds the card's
-    records."""
+    records, ``tiers`` are those that are looked at where not all are."""
 
     model: Model
     card: Card
     index: Index
     ram: int | None = None
+    tiers: tuple[Tier, ...] | None = None
 
     def command(self, task: Task | None = None) -> str:
         """The command line that asks the same."""
@@ -37,15 +39,28 @@ class Asked:
             words += ["--task", str(task)]
         if self.ram is not None:
             words += ["--ram", f"{self.ram // GIB}GB"]
+        if self.tiers is not None:
+            words += ["--tier", ",".join(tier.name for tier in self.tiers)]
         return shlex.join(words)
 
-    def report(self, task: Task | None = None, *, tiers: Sequence[Tier] | None = None, advise: bool = True) -> Report:
-        """What ``command`` prints, as a value; of some tiers alone when they are given."""
+    def report(
+        self,
+        task: Task | None = None,
+        *,
+        tiers: Sequence[Tier] | None = None,
+        options: tuple[tuple[str, Any], ...] = (),
+        advise: bool = True,
+    ) -> Report:
+        """What ``command`` prints, as a value; of some tiers alone when they are given, with ``options`` by name."""
         machine = machine_for(self.card, ram=self.ram)
-        wanted = Wanted(task=None if task is None else str(task))
-        return check(self.model, machine, wanted, tiers=tiers, index=self.index, advise=advise)
+        wanted = Wanted(task=None if task is None else str(task), options=options)
+        return check(self.model, machine, wanted, tiers=tiers or self.tiers, index=self.index, advise=advise)
+
+    def told(self) -> Report:
+        """``report``, with advice on the best cell alone: that of every cell takes ten times as long."""
+        return told(self.report(advise=False), Wanted(), self.index)
 
 
-def ask(model: Model, card: Card, index: Index | None = None) -> Asked:
+def ask(model: Model, card: Card, index: Index | None = None, tiers: tuple[Tier, ...] | None = None) -> Asked:
     """The question about ``model`` on ``card`` in its usual machine, with the records of that card."""
-    return Asked(model, card, index or Index())
+    return Asked(model, card, index or Index(), tiers=tiers)

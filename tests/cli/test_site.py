@@ -12,8 +12,11 @@ from typer.testing import CliRunner
 
 from fitcheck.cli.site import register
 from fitcheck.errors import InputError
+from fitcheck.hardware.catalog import find_card
+from fitcheck.models import catalog
 from fitcheck.pages import build as builder
 from fitcheck.pages import single
+from fitcheck.pages.checking import check
 from fitcheck.pages.site_inputs import gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
@@ -52,7 +55,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, app: typer.Typer) -> Path:
 
 
 def options(folder: Path) -> list[str]:
-    return ["--out", str(folder / "out"), "--results", str(folder / "results"), "--cards", CARDS]
+    there = ["--out", str(folder / "out"), "--results", str(folder / "results")]
+    return [*there, "--cards", CARDS, "--models", "published"]
 
 
 def test_same_inputs_give_the_same_bytes_in_one_process_or_two(built: Path, tmp_path: Path) -> None:
@@ -141,6 +145,7 @@ def test_a_page_drawn_again_from_what_was_kept_is_the_same_page(tmp_path: Path) 
 def test_the_address_is_kept_from_build_to_build(tmp_path: Path, app: typer.Typer) -> None:
     (tmp_path / "none").mkdir()
     words = ["--out", str(tmp_path / "out"), "--cards", "rtx-4070", "--results", str(tmp_path / "none")]
+    words += ["--models", "published"]
     run(app, "build", *words, "--base-url", "https://somewhere.example/fit")
     page = (tmp_path / "out/check/index.html").read_text()
     assert '<link rel="canonical" href="https://somewhere.example/fit/check/">' in page
@@ -228,13 +233,43 @@ def test_one_file_pages_stand_alone(tmp_path: Path) -> None:
 def test_lists_say_what_was_asked_and_the_example_can_be_measured(built: Path) -> None:
     """No page repeats a default that the model or its runtime may change: it says what its own answers were asked."""
     page = json.loads((built / "out/check/sensenova-u1-8b-mot/rtx-4070/index.json").read_bytes())
-    asked = {name: page["report"]["workload"][name] for name in ("task", "width", "height")}
+    asked = {name: page["report"]["workload"].get(name) for name in ("task", "width", "height", "frames", "context")}
     listed = json.loads((built / "out/check/sensenova-u1-8b-mot/index.json").read_bytes())
     assert {name: listed[name] for name in asked} == asked
     assert json.loads((built / "out/check/index.json").read_bytes())["asked"] == [asked]
     assert "for an image of 2048 × 2048 pixels" in (built / "out/check/index.html").read_text()
     example = json.loads((built / "out/contribute/index.json").read_bytes())["example"]
-    cells = [cell for cell in page["report"]["cells"] if cell["published"]]
-    assert example["tier"] == min(cells, key=lambda cell: cell["disk"])["tier"]
-    assert example["mode"] in {cell["mode"] for cell in cells}
+    report = ask(catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")).report(advise=False)
+    cells = [cell for cell in report.cells if cell.tier.published]
+    assert example["tier"] == min(cells, key=lambda cell: cell.footprint.disk).tier.name
+    assert example["mode"] in {cell.placement.mode for cell in cells}
     assert f"--tier {example['tier']} --mode {example['mode']}" in (built / "out/contribute/index.html").read_text()
+
+
+def test_what_changed_since_the_last_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
+    out = tmp_path / "out"
+    builder.build(gather(None, "rtx-4070"), out)
+    assert json.loads((out / "changes/index.json").read_bytes())["log"] == []
+    manifest = json.loads((out / builder.MANIFEST).read_text())
+    address = "check/sensenova-u1-8b-mot/rtx-4070/"
+    was, manifest["verdicts"][address] = manifest["verdicts"][address], "unknown"
+    (out / builder.MANIFEST).write_text(json.dumps(manifest))
+    builder.build(gather(None, "rtx-4070"), out)
+    log = json.loads((out / "changes/index.json").read_bytes())["log"]
+    assert [(one["address"], one["from"], one["to"], one["date"]) for one in log] == [
+        (address, "unknown", was, "2026-09-21")
+    ]
+    for feed in ("changes/feed.xml", "cards/rtx-4070/feed.xml", "check/sensenova-u1-8b-mot/feed.xml"):
+        assert f"SenseNova-U1-8B-MoT on GeForce RTX 4070: {was}, was unknown" in (out / feed).read_text()
+    assert not check(gather(None, "rtx-4070"), out).stale
+
+
+def test_a_site_without_an_address_says_so_and_has_no_pictures(tmp_path: Path, app: typer.Typer) -> None:
+    (tmp_path / "none").mkdir()
+    words = ["--out", str(tmp_path / "out"), "--results", str(tmp_path / "none"), "--cards", "rtx-4070"]
+    code, said = run(app, "build", *words, "--models", "sensenova-u1-8b-mot")
+    assert code == 0
+    assert "to publish it, say where with --base-url" in said
+    assert not list((tmp_path / "out").rglob("share.png"))
+    assert "canonical" not in (tmp_path / "out/index.html").read_text()

@@ -15,6 +15,7 @@ import pytest
 
 from fitcheck.errors import InputError
 from fitcheck.pages import build as builder
+from fitcheck.pages.checking import check
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import Inputs, gather
 
@@ -34,10 +35,10 @@ def _spoiled(manifest: Any, how: str) -> Any:
     address = next(iter(manifest["checks"]))
     if how == "a check is a list":
         manifest["checks"][address] = []
-    elif how == "a summary is empty":
-        manifest["checks"][address]["summary"] = {}
-    elif how == "texts hold numbers":
-        manifest["checks"][address]["texts"] = {"title": 5}
+    elif how == "a verdict is a number":
+        manifest["verdicts"][address] = 5
+    elif how == "the log holds words":
+        manifest["log"] = ["new"]
     elif how == "a key is missing":
         del manifest["pages"][address]["key"]
     elif how == "files is a list":
@@ -50,7 +51,7 @@ def _spoiled(manifest: Any, how: str) -> Any:
 
 
 DAMAGES = (
-    *("a check is a list", "a summary is empty", "texts hold numbers", "a key is missing", "files is a list"),
+    *("a check is a list", "a verdict is a number", "the log holds words", "a key is missing", "files is a list"),
     *("a hash is null", "another schema"),
 )
 
@@ -70,10 +71,10 @@ def test_a_damaged_manifest_is_built_over(how: str, small: tuple[Inputs, Path, d
 def test_what_a_killed_build_left_is_swept(small: tuple[Inputs, Path, dict[str, bytes]]) -> None:
     inputs, out, before = small
     (out / "check" / ".index.html.tmp").write_text("half")
-    assert builder.check(inputs, out, jobs=1).strays == ["check/.index.html.tmp"]
+    assert check(inputs, out).strays == ["check/.index.html.tmp"]
     builder.build(inputs, out, jobs=1)
     assert files(out) == before
-    assert not builder.check(inputs, out, jobs=1).strays
+    assert not check(inputs, out).strays
 
 
 def test_a_site_is_written_to_its_own_folder_alone(tmp_path: Path) -> None:

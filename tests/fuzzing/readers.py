@@ -468,10 +468,9 @@ def read_manifest(data: bytes, room: Path) -> None:
 
     (room / build.MANIFEST).write_bytes(data)
     (room / "index.html").write_text("x")
-    build.base_url_of(room)
-    build.models_of(room)
+    build.said_of(room)
     with suppress(KeyError, TypeError, ValueError, AttributeError):  # what ``build`` takes as a sign to make all anew
-        old = build._Old(room)
+        old = build.Old(room)
         old.intact("index.html")
         sorted(set(old.files))
 

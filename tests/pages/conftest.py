@@ -19,7 +19,10 @@ from fitcheck.verdict.usual_machine import ask
 
 from .records import hostile, link, passed
 
-CARDS = "rtx-4070,rtx-4090,tesla-t4,radeon-rx-7900-xtx,rtx-3050-8gb,h100-sxm5-80gb"
+CARDS = "rtx-4070,rtx-4090,tesla-t4,radeon-rx-7900-xtx,rtx-3050-8gb,rtx-5090"
+# every family: many files and modes, text that is read along, a video
+MODELS = "sensenova-u1-8b-mot,sensenova-u1-a3b-mot,flux.1-dev,qwen3-8b,wan2.1-t2v-1.3b"
+BASE_URL = "https://fitcheck.example/"
 CHROMIUM = Path("/usr/bin/chromium")
 # Chromium asks its maker's hosts for much at start; a closed network answers none of it
 FLAGS = (
@@ -47,6 +50,13 @@ KINDS = {
     "tight": "check/sensenova-u1-8b-mot/tesla-t4/",
     "no": "check/sensenova-u1-a3b-mot/rtx-3050-8gb/",
     "unknown": "check/sensenova-u1-8b-mot/radeon-rx-7900-xtx/",
+    "pipeline": "check/flux.1-dev/rtx-4090/",
+    "language": "check/qwen3-8b/rtx-4070/",
+    "video": "check/wan2.1-t2v-1.3b/rtx-5090/",
+    "compare": "compare/rtx-4090-vs-rtx-5090/",
+    "compares": "compare/",
+    "changes": "changes/",
+    "missing": "404.html",
     "cards": "cards/",
     "card": "cards/rtx-4070/",
     "results": "results/",
@@ -65,11 +75,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     results = folder / "results"
     store.write(results, passed())
     store.write(results, link())
-    inputs = gather(results, CARDS)
+    inputs = gather(results, CARDS, BASE_URL, MODELS)
     out = folder / "out"
     records = (*inputs.records, hostile())
     build.build(replace(inputs, records=records), out)
-    asked = ask(inputs.models[2], inputs.cards[0])
+    asked = ask(inputs.models[1], inputs.cards[0])
     single.write(asked.report(), out / "alone.html", asked.command())
     with server_for(out) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

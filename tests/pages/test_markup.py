@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections import Counter
@@ -12,6 +13,10 @@ from xml.etree import ElementTree
 
 import html5lib
 import pytest
+from PIL import Image
+
+from fitcheck.hardware.catalog import all_cards
+from fitcheck.pages import entry as card_index
 
 from .conftest import KINDS, Site
 from .records import ATTACK
@@ -84,7 +89,7 @@ def test_no_link_is_broken(site: Site, trees: dict[Path, ElementTree.Element]) -
     count = 0
     for path, tree in trees.items():
         for element in tree.iter():
-            for name in ("href", "src"):
+            for name in ("href", "src") if path.name != "404.html" else ():
                 link = element.get(name)
                 if link is None or link.startswith(("http", "data:")):
                     continue
@@ -105,15 +110,17 @@ def test_every_page_has_a_twin_a_canonical_address_and_a_preview(
 ) -> None:
     titles: Counter[str | None] = Counter()
     for path, tree in trees.items():
-        if path.name == "alone.html":
+        if path.name in ("alone.html", "404.html"):
             continue
         address = path.parent.relative_to(site.root).as_posix()
         address = "" if address == "." else f"{address}/"
         meta = {m.get("property") or m.get("name"): m.get("content") for m in tree.iter("meta")}
         links = {link.get("rel"): link.get("href") for link in tree.iter("link")}
         assert links["canonical"] == f"https://fitcheck.example/{address}"
-        assert meta["og:image"] == f"https://fitcheck.example/{address}share.png"
-        assert (path.parent / "share.png").read_bytes().startswith(b"\x89PNG")
+        image = "results/" if address.startswith("results/") else address
+        assert meta["og:image"] == f"https://fitcheck.example/{image}share.png"
+        with Image.open(site.root / image / "share.png") as picture:
+            assert (picture.format, picture.size) == ("PNG", (1200, 630))
         assert json.loads((path.parent / "index.json").read_bytes())["address"] == address
         assert 20 <= len(meta["description"] or "") <= 400, (path, meta["description"])
         titles[tree.findtext("head/title")] += 1
@@ -134,14 +141,59 @@ def test_titles_say_the_answer_in_words(trees: dict[Path, ElementTree.Element], 
 
 def test_pages_are_light(site: Site) -> None:
     for path in site.pages:
-        assert path.stat().st_size <= 150_000, path
+        assert path.stat().st_size <= 120_000, path
+        if path.name == "index.html":
+            linked = (path.parent / "share.png").stat().st_size if (path.parent / "share.png").is_file() else 0
+            shared = sum((site.root / "static" / name).stat().st_size for name in ("site.css", "site.js", "icon.svg"))
+            assert path.stat().st_size + linked + shared <= 120_000, path
+
+
+def test_the_index_of_cards_is_small_and_knows_every_card(site: Site) -> None:
+    content = (site.root / card_index.PATH).read_bytes()
+    assert len(gzip.compress(content)) <= 250_000
+    cards = json.loads(content)["cards"]
+    assert {slug for _, slug, _, _ in cards} == {card.slug for card in all_cards()}
+    assert {slug for _, slug, _, page in cards if page} == {
+        path.name for path in (site.root / "cards").iterdir() if path.is_dir()
+    }
+
+
+def test_structured_data_is_json_of_known_kinds(site: Site, trees: dict[Path, ElementTree.Element]) -> None:
+    kinds: Counter[str] = Counter()
+    for tree in trees.values():
+        for script in tree.iter("script"):
+            if script.get("type") == "application/ld+json":
+                data = json.loads(script.text or "")
+                assert data["@context"] == "https://schema.org"
+                kinds[data["@type"]] += 1
+                if data["@type"] == "FAQPage":
+                    question = data["mainEntity"][0]
+                    assert question["@type"] == "Question"
+                    assert question["acceptedAnswer"]["text"]
+                else:
+                    assert 50 <= len(data["description"]) <= 5000
+                    assert data["license"].startswith("https://")
+                    assert data["distribution"][0]["contentUrl"].startswith("https://fitcheck.example/")
+    assert kinds == {"FAQPage": 30, "Dataset": 2}
+
+
+def test_robots_sitemap_and_the_page_for_no_page(site: Site) -> None:
+    assert "Sitemap: https://fitcheck.example/sitemap.xml" in (site.root / "robots.txt").read_text()
+    listed = {
+        node.text or "" for node in ElementTree.parse(site.root / "sitemap.xml").iter() if node.tag.endswith("loc")
+    }
+    pages = {path.parent.relative_to(site.root).as_posix() for path in site.pages if path.name == "index.html"}
+    assert {one.removeprefix("https://fitcheck.example/").rstrip("/") or "." for one in listed} == pages
+    assert 'href="/static/site.css"' in (site.root / "404.html").read_text()
 
 
 def test_a_hostile_record_is_text_and_nothing_else(site: Site, trees: dict[Path, ElementTree.Element]) -> None:
     shown = [path for path, tree in trees.items() if "window.owned" in "".join(tree.itertext())]
     assert len(shown) >= 4, "the record should be shown on its own page, its card, its check page and the list"
     for path, tree in trees.items():
-        scripts = [element for element in tree.iter("script") if not element.get("src")]
+        scripts = [
+            one for one in tree.iter("script") if not one.get("src") and one.get("type") != "application/ld+json"
+        ]
         assert len(scripts) == (1 if path.name == "alone.html" else 0), path
         assert not list(tree.iter("img")), path
         for link in tree.iter("a"):

@@ -18,7 +18,8 @@ import pytest
 from fitcheck.cli.main import application
 from fitcheck.hardware.catalog import find_card
 from fitcheck.pages import view, words
-from fitcheck.pages.formats import raw, resolve, write
+from fitcheck.pages.document import card_facts
+from fitcheck.pages.formats import raw, resolve, rounded, write
 from fitcheck.records import run_index, store
 from fitcheck.units import GIB
 from fitcheck.verdict.usual_memory import usual_ram
@@ -38,9 +39,14 @@ def same_records(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("FITCHECK_RECORDS", str(tmp_path))
 
 
-@cache
 def printed(command: str) -> Any:
-    """What the command line prints for a page's command."""
+    """What the command line prints for a page's command, to the digits that twins keep."""
+    return rounded(exactly(command))
+
+
+@cache
+def exactly(command: str) -> Any:
+    """What the command line prints."""
     out = io.StringIO()
     words = shlex.split(command)
     assert words[0] == "fitcheck"
@@ -53,62 +59,138 @@ def check_pages(site: Site) -> list[Path]:
     return sorted((site.root / "check").glob("*/*/index.html"))
 
 
-def numbers(element: ElementTree.Element, scope: str = "") -> Iterator[tuple[str, ElementTree.Element]]:
-    """Every bound element with the whole path of its value: the nearest ``data-in`` around it and its own."""
+Bound = tuple[str, str, str, str | None]
+
+
+def numbers(element: ElementTree.Element, scope: str = "", columns: tuple[str, ...] = ()) -> Iterator[Bound]:
+    """(Whole path, format, text, bare value) of every bound number: of an element that names its own, and of each cell
+    of a table that names its columns. ``data-in`` is what a path begins with."""
     scope = element.get("data-in") or scope
-    if element.get("data-at"):
-        yield scope + (element.get("data-at") or ""), element
+    columns = tuple((element.get("data-cols") or "").split()) or columns
+    own = element.get("data-n")
+    if own:
+        path, _, kind = own.rpartition(":")
+        whole = path if path.startswith("report.") else scope + path  # a whole path needs no scope
+        yield whole, kind, text(element), element.get("value")
+    if element.tag == "tr" and columns and element.get("data-in"):
+        for cell, named in zip(element, columns, strict=True):
+            if named != "-":
+                path, _, kind = named.rpartition(":")
+                yield scope + path, kind, text(cell), None
     for child in element:
-        yield from numbers(child, scope)
+        yield from numbers(child, scope, columns)
 
 
 def text(element: ElementTree.Element) -> str:
-    return "".join(element.itertext())
+    return "".join(element.itertext()).strip()
+
+
+def written(bound: Bound, document: Any) -> None:
+    """Asserts that what stands there is what the document says."""
+    path, kind, shown, bare = bound
+    value = resolve(document, path)
+    assert shown == write(value, kind), path
+    assert bare is None or bare == raw(value), path
+
+
+def answer(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell of the command line as pages tell it in a row."""
+    rates = (cell["time"] or {}).get("rates", {})
+    return {
+        "verdict": cell["verdict"],
+        "tier": cell["tier"],
+        "mode": cell["mode"],
+        "need": cell["card"]["best"],
+        "host": cell["host"]["best"],
+        "seconds": cell["seconds"],
+        "generation": rates.get("generation"),
+    }
 
 
 def test_numbers_of_a_check_page_are_those_of_the_command_line(site: Site) -> None:
     pages = check_pages(site)
-    assert len(pages) == 18
+    assert len(pages) == 30
     compared = 0
     for path in pages:
         twin = json.loads(path.with_name("index.json").read_bytes())
-        said = {"report": printed(twin["command"])}
-        assert twin["report"] == said["report"], path
+        report = printed(twin["command"])
+        kept = twin["report"]
+        for name in ("machine", "model"):
+            assert kept[name] == {key: report[name][key] for key in kept[name]}, path
+        assert (kept["answer"], kept["workload"]) == (report["answer"], report["workload"])
+        head, said = kept["cells"][0], report["cells"][0]
+        same = {name: said[name] for name in head if name not in ("time", "evidence")}
+        assert {**head, "time": None, "evidence": None} == {**same, "time": None, "evidence": None}, path
+        assert answer(head) == answer(said)
+        for bound in numbers(parse(path)):
+            of_report = bound[0].startswith("report.")
+            if of_report or bound[0].split(".")[0] in twin:
+                written(bound, {"report": exactly(twin["command"])} if of_report else twin)
+                compared += of_report
+    assert compared > 2500
+
+
+def test_rows_of_a_check_page_are_the_answers_of_their_own_command_lines(site: Site) -> None:
+    """Other tasks, sizes and amounts of memory: each row is asked of the command line again."""
+    compared = 0
+    for path in check_pages(site)[::3]:
+        twin = json.loads(path.with_name("index.json").read_bytes())
+        command, head = twin["command"], twin["report"]["cells"][0]
         for task in twin["tasks"]:
-            cells = printed(task["command"])["cells"]
-            same = [c for c in cells if (c["tier"], c["mode"]) == (task["cell"]["tier"], task["cell"]["mode"])]
-            # advice on a cell that runs is left out of the page's twin, everything else is the same
-            assert len(same) == 1
-            assert {"seconds", "card", "host", "verdict", "commands"} <= set(task["cell"])
-            said_of_task = {name: same[0][name] for name in task["cell"]}
-            assert {**said_of_task, "flip": None} == {**task["cell"], "flip": None}, (path, task["task"])
-        for where, element in numbers(parse(path)):
-            kind = element.get("data-as") or ""
-            value = resolve(said if where.startswith("report.") else twin, where)
-            assert text(element) == write(value, kind), (path, where)
-            if element.tag == "data":
-                assert element.get("value") == raw(value), (path, where)
-            compared += where.startswith("report.")
-    assert compared > 2000
+            cell = printed(task["command"])["cells"][0]
+            same = {name: cell[name] for name in task["cell"] if name not in ("generation", "flip")}
+            assert {**same, "generation": None, "flip": None} == {**task["cell"], "generation": None, "flip": None}
+        plain = command.split(" --tier ")[0]
+        for step in twin["steps"]:
+            said = printed(f"{plain} --tier {head['tier']} {step['option']}")
+            assert answer(said["cells"][0]).items() <= step.items(), (path, step["option"])
+        for row in twin["by_memory"]:
+            along = twin["report"]["workload"]["task"] == "chat"
+            task = "" if row["task"] == twin["report"]["workload"]["task"] else f" --task {row['task']}"
+            tier = f" --tier {row['tier']}" if along else ""
+            said = printed(f"{plain}{task}{tier} --ram {row['ram'] // GIB}GB")
+            assert answer(said["cells"][0]).items() <= row.items(), (path, row["ram"])
+            compared += 1
+    assert compared > 60
 
 
 def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
-    for model in ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot", "sensenova-u1-a3b-mot"):
-        path = site.root / "check" / model / "index.html"
+    for path in sorted((site.root / "check").glob("*/index.html")):
         twin = json.loads(path.with_name("index.json").read_bytes())
         assert twin["rows"]
         for row in twin["rows"]:
             page = json.loads((site.root / row["address"] / "index.json").read_bytes())
-            cells = page["report"]["cells"]
-            same = next(c for c in cells if (c["tier"], c["mode"]) == (row["tier"], row["mode"]))
-            assert same["verdict"] == row["verdict"]
-            assert same["card"]["best"] == row["need"]
-            assert same["host"]["best"] == row["host"]
-            assert same["seconds"] == row["seconds"]
-        for where, element in numbers(parse(path)):
-            value = resolve(twin, where)
-            assert text(element) == write(value, element.get("data-as") or "")
-            assert element.tag == "span" or element.get("value") == raw(value)
+            assert answer(page["report"]["cells"][0]).items() <= row.items()
+
+
+def test_every_bound_number_of_every_page_is_in_its_twin(site: Site) -> None:
+    compared = 0
+    for path in site.pages:
+        twin = path.with_name("index.json")
+        if path.name != "index.html" or path.parent.parent.parent == site.root / "check":
+            continue
+        document = json.loads(twin.read_bytes())
+        for bound in numbers(parse(path)):
+            written(bound, document)
+            compared += 1
+    assert compared > 500
+
+
+def test_a_cards_profile_counts_what_the_pages_of_its_models_say(site: Site) -> None:
+    for path in sorted((site.root / "cards").glob("*/index.json")):
+        card = json.loads(path.read_bytes())
+        for one in card["counts"]:
+            fits = 0
+            for twin in (
+                json.loads(p.read_bytes()) for p in (site.root / "check").glob(f"*/{path.parent.name}/index.json")
+            ):
+                first = twin["report"]["workload"]["task"]
+                fits += sum(
+                    row["verdict"] == "fits"
+                    for row in twin["by_memory"]
+                    if (row["task"], row["ram"]) == (first, one["ram"])
+                )
+            assert one["fits"] == fits
 
 
 @pytest.mark.parametrize("card", ["rtx-4070", "tesla-t4", "radeon-rx-7900-xtx"])
@@ -119,8 +201,8 @@ def test_no_figure_stands_outside_a_checked_element(site: Site, card: str) -> No
     loose = []
 
     def walk(element: ElementTree.Element) -> None:
-        skipped = element.get("data-at") or element.tag in ("code", "pre")
-        if element.tag == "section" and element.get("class") in ("s-others", "s-measured"):
+        skipped = element.get("data-n") or element.get("data-cols") or element.tag in ("code", "pre")
+        if element.tag == "section" and element.get("class") in ("s-others", "s-measured", "s-needs"):
             skipped = True
         if not skipped:
             loose.append(element.text or "")
@@ -131,10 +213,11 @@ def test_no_figure_stands_outside_a_checked_element(site: Site, card: str) -> No
     walk(article)
     # sentences of the report itself (basis, assumptions, sources) are quoted word for word, not computed by the page
     twin = json.loads((site.root / "check/sensenova-u1-8b-mot" / card / "index.json").read_bytes())
-    quotes = [twin["report"]["machine"]["basis"], twin["card"]["tensor_flops"]["source"]]
-    quotes += [row["source"] for row in twin["requirements"]]
+    report = printed(twin["command"])
+    facts = card_facts(find_card(card))
+    quotes = [report["machine"]["basis"], facts["tensor_flops"]["source"], words.quality_of(None)]
     remaining = " | ".join(loose)
-    for quote in (*quotes, *twin["report"]["notes"], *twin["report"]["cells"][0]["assumptions"]):
+    for quote in (*quotes, *report["notes"], *report["cells"][0]["assumptions"]):
         remaining = remaining.replace(quote, "")
     assert FIGURE.findall(remaining) == []
 

@@ -95,10 +95,38 @@ def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
 
     rows = [row("fast", 12, 5.0), row("large", 24, 9.0), row("slow", 12, 50.0), row("small", 8, 1.0)]
     rows.append(row("unknown", 12, None))
-    found = [one["card"] for one in view.neighbours(rows, "slow")]
+    found = [one["card"] for one in view.neighbours(rows, "slow", each_side=3)]
     assert found == ["small", "unknown", "slow", "fast", "large"]
     assert [one["card"] for one in view.neighbours(rows, "slow", each_side=1)] == ["unknown", "slow", "fast"]
     assert view.neighbours(rows, "other") == []
+
+
+def test_neighbours_by_price_leave_out_unknown_prices_but_not_the_card_itself() -> None:
+    rows: list[dict[str, Any]] = [
+        {"card": name, "price": price} for name, price in (("a", 300), ("b", None), ("c", 500), ("d", 400))
+    ]
+    assert [one["card"] for one in view.by_price(rows, "d")] == ["a", "d", "c"]
+    assert [one["card"] for one in view.by_price(rows, "b", each_side=1)] == ["b", "a", "d"]
+
+
+def test_the_quicker_card_leads_by_a_tenth_or_is_not_named() -> None:
+    def side(best: float | None, verdict: str = "fits", name: str = "seconds") -> dict[str, Any]:
+        return {"verdict": verdict, "seconds": None, "generation": None, name: None if best is None else {"best": best}}
+
+    assert view.quicker({"cells": [side(10), side(12)]}) == 0
+    assert view.quicker({"cells": [side(10, name="generation"), side(12, name="generation")]}) == 1
+    assert view.quicker({"cells": [side(10), side(10.5)]}) is None
+    assert view.quicker({"cells": [side(10), side(20, "no")]}) is None
+    assert view.quicker({"cells": [side(10), side(None)]}) is None
+
+
+def test_many_tiers_are_folded_to_those_whose_best_cell_leads() -> None:
+    cells = [cell(f"T{tier}", mode, 5, disk=tier) for tier in range(12) for mode in ("full", "low")]
+    report: dict[str, Any] = {"cells": cells, "modes": {"full": "", "low": ""}, "headline": 0}
+    shown, folded = view.folded(report)
+    assert [report["cells"][row[0]]["tier"] for row in shown] == [f"T{tier}" for tier in range(view.MOST_TIERS)]
+    assert len(shown) + len(folded) == 12
+    assert view.folded({**report, "cells": cells[:4]})[1] == []
 
 
 def test_a_probe_has_no_time_of_an_image() -> None:

@@ -87,9 +87,7 @@ def _stack(phase: Mapping[str, Any], x: float, width: float, y: Any) -> list[str
         if size > 0:
             upper = y(base + size)
             height = max(y(base) - upper, 0.4)
-            parts.append(
-                f'<rect class="k-{name}" x="{x:.0f}" y="{upper:.1f}" width="{width:.0f}" height="{height:.1f}"/>'
-            )
+            parts.append(f'<path class="k-{name}" d="M{x:.0f} {upper:.1f}h{width:.0f}v{height:.1f}h-{width:.0f}z"/>')
         base += size
     return parts
 
@@ -108,7 +106,7 @@ def _whole(cell: Mapping[str, Any], x: float, width: float, y: Any) -> list[str]
 def _line(usable: Mapping[str, int], top: float, y: Any) -> list[str]:
     """The usable line with its uncertainty as a band, or an arrow when it is above the picture."""
     end = WIDTH - RIGHT
-    number = f'<tspan data-at="report.machine.usable_vram.best" data-as="gib">{format_gib(usable["best"])}</tspan>'
+    number = f'<tspan data-n="report.machine.usable_vram.best:gib">{format_gib(usable["best"])}</tspan>'
     text = f"usable {number}"
     if usable["best"] / GIB > top:
         return [f'<text class="c-usable" x="{end}" y="{TOP - 5}">↑ {text}, above this picture</text>']

@@ -1,7 +1,7 @@
-"""The picture of a link preview, 800 × 420: what it is about, the verdict in a word, the figures, a bar.
+"""The picture of a link preview, 1200 × 630: what it is about, the verdict in a word, the figures, a bar.
 
 Drawn with Pillow instead of matplotlib because a site has a thousand of them. Colours are an indexed palette, so a
-file takes about 7 kB. The picture carries ``key_of`` its content, because two versions of a font renderer may differ
+file takes about 12 kB. The picture carries ``key_of`` its content, because two versions of a font renderer may differ
 in bytes where they agree in everything that matters.
 """
 
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-WIDTH, HEIGHT = 800, 420
-MARGIN = 48
-VERSION = 3
+WIDTH, HEIGHT = 1200, 630
+MARGIN = 72
+VERSION = 4
 _KEY = "fitcheck-key"
 _LEVELS = 8
 _PAPER, _INK = (246, 244, 238), (21, 23, 28)
@@ -89,24 +89,29 @@ def draw(preview: Preview) -> bytes:
     """The PNG's bytes: equal for equal previews under one version of Pillow."""
     ink, accent = Image.new("L", (WIDTH, HEIGHT)), Image.new("L", (WIDTH, HEIGHT))
     on_ink, on_accent = ImageDraw.Draw(ink), ImageDraw.Draw(accent)
-    on_accent.rectangle((0, 0, 12, HEIGHT), fill=255)
-    on_ink.text((MARGIN, 40), preview.eyebrow, font=_font(21, False), fill=190)
-    on_ink.text((MARGIN, 70), preview.title, font=_fitting(preview.title, 42, 20, True), fill=255)
+    on_accent.rectangle((0, 0, 18, HEIGHT), fill=255)
+    on_ink.text((MARGIN, 60), preview.eyebrow, font=_font(31, False), fill=190)
+    on_ink.text((MARGIN, 105), preview.title, font=_fitting(preview.title, 63, 30, True), fill=255)
     if preview.word:
-        on_accent.text((MARGIN - 3, 136), preview.word, font=_fitting(preview.word, 70, 30, True), fill=255)
+        on_accent.text((MARGIN - 4, 204), preview.word, font=_fitting(preview.word, 105, 45, True), fill=255)
     for index, line in enumerate(preview.lines[:3]):
-        on_ink.text((MARGIN, 238 + 32 * index), line, font=_fitting(line, 23, 15, False), fill=230)
+        on_ink.text((MARGIN, 357 + 48 * index), line, font=_fitting(line, 34, 22, False), fill=230)
     if preview.share is not None:
-        left, right, top, bottom = MARGIN, WIDTH - MARGIN, 347, 365
-        on_ink.rectangle((left, top, right, bottom), fill=36)
-        on_accent.rectangle((left, top, left + round((right - left) * min(1.0, preview.share)), bottom), fill=255)
-        if preview.limit is not None:
-            x = left + round((right - left) * min(1.0, preview.limit))
-            on_ink.rectangle((x - 1, top - 7, x + 1, bottom + 7), fill=255)
-            on_accent.rectangle((x - 1, top - 7, x + 1, bottom + 7), fill=0)
-    on_ink.text((WIDTH - MARGIN, 393), "fitcheck", font=_font(19, True), fill=255, anchor="rm")
-    on_ink.text((MARGIN, 393), "Will it run on this card?", font=_font(17, False), fill=170, anchor="lm")
+        _bar(on_ink, on_accent, preview.share, preview.limit)
+    on_ink.text((WIDTH - MARGIN, 590), "fitcheck", font=_font(28, True), fill=255, anchor="rm")
+    on_ink.text((MARGIN, 590), "Will it run on this card?", font=_font(25, False), fill=170, anchor="lm")
     return _encode(ink, accent, preview)
+
+
+def _bar(on_ink: ImageDraw.ImageDraw, on_accent: ImageDraw.ImageDraw, share: float, limit: float | None) -> None:
+    """What is needed, as a share of the room; beyond the limit line there is none."""
+    left, right, top, bottom = MARGIN, WIDTH - MARGIN, 520, 547
+    on_ink.rectangle((left, top, right, bottom), fill=36)
+    on_accent.rectangle((left, top, left + round((right - left) * min(1.0, share)), bottom), fill=255)
+    if limit is not None:
+        x = left + round((right - left) * min(1.0, limit))
+        on_ink.rectangle((x - 2, top - 10, x + 2, bottom + 10), fill=255)
+        on_accent.rectangle((x - 2, top - 10, x + 2, bottom + 10), fill=0)
 
 
 def _encode(ink: Image.Image, accent: Image.Image, preview: Preview) -> bytes:

@@ -1,0 +1,129 @@
+"""A page for each card: what runs on it beside 16, 32, 64 and 128 GB, by purpose, and which cards cost as much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fitcheck.hardware.card import Card
+from fitcheck.models import catalog
+from fitcheck.pages import view
+from fitcheck.pages.document import card_facts
+from fitcheck.pages.site_inputs import Inputs
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.view import Crumb
+from fitcheck.units import GIB
+from fitcheck.verdict.purposes import purposes
+from fitcheck.verdict.usual_memory import usual_ram
+
+_CELL = ("verdict", "tier", "mode", "seconds", "generation")
+_USUAL = 32 * GIB
+MOST_MISSES = 6
+
+# by (model, card): the summary of the page about them, with ``by_memory``
+Twins = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def card_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
+    """A page for each card with every model on it."""
+    running = {card.slug: counts(inputs, rows, card) for card in inputs.cards}
+    prices = [_priced(card, running[card.slug]) for card in inputs.cards]
+    for card in inputs.cards:
+        yield _card_page(inputs, rows, card, running[card.slug], view.by_price(prices, card.slug))
+
+
+def counts(inputs: Inputs, rows: Twins, card: Card) -> list[dict[str, Any]]:
+    """How many of the site's models fit in their first task, beside each amount of system memory."""
+    found: dict[int | None, int] = {}
+    for model in inputs.models:
+        for row in rows[model.slug, card.slug]["by_memory"]:
+            if row["task"] == str(model.tasks[0]):
+                found[row["ram"]] = found.get(row["ram"], 0) + (row["verdict"] == "fits")
+    return [{"ram": ram, "fits": number} for ram, number in found.items()]
+
+
+def _priced(card: Card, running: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    beside = next((one for one in running if one["ram"] == _USUAL), running[0])
+    price = card.launch_price_usd
+    return {
+        "card": card.slug,
+        "name": card.name,
+        "memory": card.memory,
+        "price": None if price is None else price.value,
+        "ram": beside["ram"],
+        "fits": beside["fits"],
+    }
+
+
+def _card_page(
+    inputs: Inputs, rows: Twins, card: Card, running: list[dict[str, Any]], near: list[Mapping[str, Any]]
+) -> Page:
+    own = [rows[model.slug, card.slug] for model in inputs.models]
+    usual = usual_ram(card)
+    said = next((one for one in running if one["ram"] == usual), running[0])
+    size = f"{card.memory / GIB:g} GB"
+    ram = "its own memory" if said["ram"] is None else f"{said['ram'] // GIB} GB"
+    runs = f"{said['fits']} of {len(inputs.models)}"
+    document = {
+        "schema": LIST_SCHEMA,
+        "address": f"cards/{card.slug}/",
+        "card": card_facts(card),
+        "usable": own[0]["usable_span"],
+        "models": len(inputs.models),
+        "usual": said["ram"],
+        "counts": running,
+        "purposes": list(_purposes(inputs, rows, card)),
+        "misses": _misses(own, said["ram"]),
+        "near": near,
+        "records": [view.record_facts(one) for one in inputs.records_of(card.slug)[: view.MOST_RECORDS]],
+        "measured": len(inputs.records_of(card.slug)),
+    }
+    each = ", ".join(f"{one['fits']} beside {one['ram'] // GIB} GB" for one in running if one["ram"] is not None)
+    return made(
+        inputs,
+        f"cards/{card.slug}/",
+        "card.html",
+        f"{card.name}: what runs on {size}, {runs} models beside {ram}",
+        f"{card.name}, {size}: of {len(inputs.models)} wanted models {each or runs} run. By purpose, with speed.",
+        document=document,
+        preview={
+            **plain(f"{card.vendor} · {size}", f"{card.name} · {ram}: {runs}"),
+            "lines": tuple(_told(one, len(inputs.models)) for one in running[:3]),
+            "share": said["fits"] / len(inputs.models),
+        },
+        section="cards/",
+        crumbs=(Crumb("Cards", "cards/"), Crumb(card.name, None)),
+        feed=f"cards/{card.slug}/feed.xml",
+    )
+
+
+def _told(one: Mapping[str, Any], of: int) -> str:
+    beside = "own memory" if one["ram"] is None else f"{one['ram'] // GIB} GB of system memory"
+    return f"{beside}: {one['fits']} of {of} models run"
+
+
+def _purposes(inputs: Inputs, rows: Twins, card: Card) -> Iterator[dict[str, Any]]:
+    """The models of each purpose with a cell for each amount of memory; purposes without a model are left out."""
+    listed = {one.slug: one for one in catalog.listed()}
+    for purpose in purposes():
+        found = []
+        for model in inputs.models:
+            task = purpose.task_of(listed[model.slug])
+            twin = rows[model.slug, card.slug]
+            cells = [{name: row[name] for name in _CELL} for row in twin["by_memory"] if row["task"] == str(task)]
+            if cells:
+                found.append({"model": model.slug, "name": model.name, "address": twin["address"], "cells": cells})
+        if found:
+            found.sort(key=lambda row: [view.rank(cell["verdict"]) for cell in row["cells"]])
+            yield {"name": purpose.name, "makes": purpose.makes, "rows": found}
+
+
+def _misses(own: Sequence[Mapping[str, Any]], ram: int | None) -> list[dict[str, Any]]:
+    """What would run with a little more: models that do not fit beside ``ram``, of which it is known what helps."""
+    found = []
+    for twin in own:
+        for row in twin["by_memory"]:
+            if row["ram"] == ram and row["task"] == twin["task"] and row["verdict"] != "fits" and row["change"]:
+                cell = {name: row[name] for name in ("verdict", "change")}
+                found.append({"name": twin["model_name"], "address": twin["address"], **cell})
+    return sorted(found, key=lambda row: view.rank(row["verdict"]))[:MOST_MISSES]

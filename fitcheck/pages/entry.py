@@ -1,0 +1,32 @@
+"""The index behind the field for a card: every card of the database, and which of them have a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import all_cards
+from fitcheck.models.model import Model
+
+PATH = "static/cards.json"
+_FORMS = ("desktop", "laptop", "workstation", "datacenter")
+
+
+def index(paged: Sequence[Card], models: Sequence[Model]) -> bytes:
+    """UTF-8 JSON: ``cards`` as [name, slug, memory in MiB, page], page 1 for those that have one, best known first;
+    ``models`` as [name, slug]."""
+    pages = {card.slug for card in paged}
+
+    def place(card: Card) -> tuple[object, ...]:
+        form = _FORMS.index(card.form) if card.form in _FORMS else len(_FORMS)
+        return card.slug not in pages, form, _newest(card), card.slug
+
+    found = sorted({card.slug: card for card in (*paged, *all_cards())}.values(), key=place)
+    rows = [[card.name, card.slug, card.memory >> 20, int(card.slug in pages)] for card in found]
+    named = [[model.name, model.slug] for model in models]
+    return json.dumps({"cards": rows, "models": named}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _newest(card: Card) -> int:
+    return -int((card.released or "0").replace("-", "")[:4])

@@ -1,0 +1,144 @@
+"""The same question at other sizes: system memory, context, resolution, length, and the model's other tasks.
+
+Each row is what ``fitcheck check`` says with the options that its command names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from fitcheck.data_files import load
+from fitcheck.errors import InputError
+from fitcheck.hardware.machine import machine_for
+from fitcheck.memory.weighing import Verdict
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.workload import Product, Task
+from fitcheck.pages.view import RUNS
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Wanted
+from fitcheck.runtimes.options import declared, flag
+from fitcheck.units import GIB
+from fitcheck.verdict.changes import least_purchase
+from fitcheck.verdict.check import advised
+from fitcheck.verdict.compare import Compared, price_of, watts_of
+from fitcheck.verdict.lead import lead
+from fitcheck.verdict.purposes import purposes
+from fitcheck.verdict.report import Cell, Report, cell_json, interval_json
+from fitcheck.verdict.usual_machine import Asked
+
+# what people have beside a card, in bytes
+MEMORY = tuple(size * GIB for size in (16, 32, 64, 128))
+# of the other tasks a page shows the answer, not the whole table
+_TASK = ("tier", "published", "mode", "verdict", "reason", "flip", "card", "host", "seconds", "commands")
+
+
+def by_memory(asked: Asked, report: Report) -> list[dict[str, Any]]:
+    """The best choice beside each amount of system memory, for each task that somebody wants the model for; one amount
+    where the card shares that memory."""
+    sizes = (report.machine.ram_total,) if asked.card.unified_memory else MEMORY
+    rows = []
+    for task in _wanted_tasks(asked):
+        for size in sizes:
+            known = report if size == report.machine.ram_total and task is asked.model.tasks[0] else None
+            found = known or _runs(replace(asked, ram=size), task)
+            row = {"task": str(task), "ram": size, **_answer(found.best), "change": _change(found)}
+            rows.append({**row, "price_usd_per": _priced(found)})
+    return rows
+
+
+def _runs(asked: Asked, task: Task) -> Report:
+    """What ``fitcheck runs`` says of the model on this machine: of many tiers, the one that a buyer would take."""
+    machine, model = machine_for(asked.card, ram=asked.ram), asked.model
+    tiers = (asked.tiers or model.tiers) if task.read_along else None
+    return lead(model, tiers, machine, Wanted(task=str(task)), asked.index)
+
+
+def tiers_shown(model: Model) -> tuple[Tier, ...] | None:
+    """The tiers that pages ask about where a model has dozens by rule: those that most publishers make. ``None`` means
+    all."""
+    names = load("pages", "steps")["tiers"]
+    found = tuple(tier for tier in model.tiers if tier.name in names)
+    return found if len(model.tiers) > len(names) and model.tasks[0].read_along and found else None
+
+
+def _priced(report: Report) -> float | None:
+    """US dollars of cards for each image an hour or token a second, as ``fitcheck compare`` has it."""
+    return Compared(report, price_of(report.machine, {}), watts_of(report.machine)).price_per_hourly
+
+
+def _wanted_tasks(asked: Asked) -> list[Task]:
+    """The model's first task, then those that a purpose of ``fitcheck runs`` asks it for."""
+    served = {task for purpose in purposes() for task in purpose.tasks}
+    first, *rest = asked.model.tasks
+    return [first, *(task for task in rest if str(task) in served and not task.read_along)]
+
+
+def _change(report: Report) -> dict[str, str] | None:
+    if report.best.verdict is Verdict.FITS:
+        return None
+    flip = least_purchase(report.best, report.floor)
+    return None if flip is None else {"words": flip.change, "verdict": str(flip.verdict)}
+
+
+def _answer(cell: Cell) -> dict[str, Any]:
+    """A cell in a row: the names of ``fitcheck.check/2``, memory as the best estimate alone, and the one of the two
+    speeds that is told."""
+    return {
+        "verdict": str(cell.verdict),
+        "tier": cell.tier.name,
+        "mode": cell.placement.mode,
+        "need": cell.need,
+        "host": cell.footprint.host.total.best,
+        "seconds": interval_json(cell.seconds),
+        "generation": interval_json(cell.rate("generation")),
+    }
+
+
+def steps(asked: Asked, report: Report) -> list[dict[str, Any]]:
+    """The files that the answer speaks of at other sizes of the work, in the best mode of each; nothing where
+    none of them runs."""
+    rows = []
+    for name, value, words in _values(asked, report):
+        with suppress(InputError):  # a size that this model cannot make
+            found = asked.report(tiers=(report.best.tier,), options=((name, value),), advise=False)
+            typed = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            rows.append({"option": f"{flag(name)} {typed}", "value": words, **_answer(found.best)})
+    return rows if any(row["verdict"] in RUNS for row in rows) else []
+
+
+def _values(asked: Asked, report: Report) -> Iterator[tuple[str, Any, str]]:
+    """(Option, value, what it is called) of each step that the runtime of the answer has an option for."""
+    data, work = load("pages", "steps"), report.workload
+    known = declared(registry.get(report.best.placement.runtime).options)
+    if work.task.read_along and "ctx" in known:
+        yield from (("ctx", value, f"{value:,} tokens") for value in data["ctx"])
+        return
+    video = work.task.produces is Product.VIDEO
+    if "size" in known:
+        for size in data["video" if video else "image"]:
+            yield "size", tuple(size), "{} × {}".format(*size)
+    if video and "frames" in known:
+        yield from (("frames", value, f"{value} frames") for value in data["frames"])
+
+
+def other_tasks(asked: Asked, report: Report) -> list[dict[str, Any]]:
+    """The answer for each task of the model but its first; text that is read along is no other task of text."""
+    rows = []
+    for task in asked.model.tasks[1:]:
+        if task.read_along and report.workload.task.read_along:
+            continue
+        cell = _closest(asked, task)
+        whole = cell_json(cell)
+        shown = {name: whole[name] for name in _TASK}
+        shown["generation"] = interval_json(cell.rate("generation"))
+        rows.append({"task": str(task), "command": asked.command(task), "cell": shown})
+    return rows
+
+
+def _closest(asked: Asked, task: Task) -> Cell:
+    """The best cell of a task, with its advice; where none runs, the published one that is least short."""
+    cell = asked.report(task, advise=False).best
+    return cell if cell.verdict is Verdict.FITS else advised(cell, Wanted(task=str(task)))

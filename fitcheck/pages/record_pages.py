@@ -1,0 +1,232 @@
+"""The pages of measurements and of how the numbers are made: results, each record, accuracy, method, contribute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import fitcheck
+from fitcheck.models.model import Model
+from fitcheck.pages import view, words
+from fitcheck.pages.card_pages import Twins
+from fitcheck.pages.document import accuracy_row
+from fitcheck.pages.formats import write
+from fitcheck.pages.site_inputs import Inputs, newest_first
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.view import Crumb
+from fitcheck.runtimes import registry
+from fitcheck.verdict.accuracy import AccuracyRow
+from fitcheck.verdict.accuracy_summary import AccuracySummary, summarize
+
+MOST_WANTED = 40
+# of the newest records, on the page of all; each has its own, and its card's page and feed name it too
+MOST_LISTED = 60
+
+
+def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
+    """A page for each record; it links to the page of its model and card where ``addresses`` has that."""
+    for record in inputs.records:
+        facts = view.record_facts(record)
+        about = f"check/{facts['model']}/{facts['card']}/"
+        what = f"{facts['model'] or facts['runtime'] or 'link rates'} on {facts['card_name'] or 'CPU'}"
+        yield made(
+            inputs,
+            f"results/{record['id']}/",
+            "result.html",
+            f"Measured: {what}, {facts['outcome']} ({record['id'][:10]})",
+            words.result_words(facts),
+            document={
+                "schema": LIST_SCHEMA,
+                "address": f"results/{record['id']}/",
+                "records": [record],
+                "pages": [about if about in addresses else None],
+            },
+            preview=plain("Measured", what[:80], facts["outcome"], write(facts["seconds"], "seconds")),
+            section="results/",
+            crumbs=(Crumb("Results", "results/"), Crumb(record["id"][:10], None)),
+            picture=False,
+            twin=False,
+        )
+
+
+def other_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
+    """The pages that stand once: results, accuracy, method and contribute."""
+    yield _results(inputs)
+    yield _accuracy(inputs)
+    yield made(
+        inputs,
+        "method/",
+        "method.html",
+        "Method: from a model’s tensors to a verdict",
+        "How memory, time and the verdict are computed, what each word means, and how it is checked.",
+        document={"schema": LIST_SCHEMA, "address": "method/", "sources": sources(), "modes": modes_of(inputs)},
+        preview=plain("fitcheck", "Method", "from a model’s tensors to a verdict"),
+        section="method/",
+    )
+    yield _contribute(inputs, rows)
+
+
+def _results(inputs: Inputs) -> Page:
+    records = newest_first(inputs.records)
+    return made(
+        inputs,
+        "results/",
+        "results.html",
+        "Results: measurements that people sent",
+        f"{len(records)} accepted measurements of models on cards, each with what is needed to repeat it.",
+        document={
+            "schema": LIST_SCHEMA,
+            "address": "results/",
+            "count": len(records),
+            "records": [view.record_facts(one) for one in records[:MOST_LISTED]],
+        },
+        preview=plain("fitcheck", "Results", f"{len(records)} accepted measurements"),
+        section="results/",
+        facts=(_dataset(inputs, "results/", "Measurements of generative models on graphics cards"),),
+    )
+
+
+def _accuracy(inputs: Inputs) -> Page:
+    summaries = summarize(inputs.accuracy)
+    tested = [one for one in summaries if not one.fitted]
+    errors = [
+        f"{one.quantity}, {one.origin}: median error {write(one.median, 'percent')} of {one.rows} rows"
+        for one in tested
+    ]
+    blind = [row for row in inputs.accuracy if not row.fitted]
+    covered = sum(row.covered for row in blind)
+    return made(
+        inputs,
+        "accuracy/",
+        "accuracy.html",
+        "Accuracy: predicted against measured, misses as large as hits",
+        f"{covered} of {len(blind)} measured quantities lay inside the predicted interval; every row, misses included.",
+        document={
+            "schema": "fitcheck.accuracy/2",
+            "address": "accuracy/",
+            "tested": len(blind),
+            "covered": covered,
+            "summary": [_summary(one) for one in summaries],
+            "groups": _grouped(inputs),
+        },
+        preview=plain("fitcheck", "Predicted against measured", *errors),
+        section="accuracy/",
+        facts=(_dataset(inputs, "accuracy/", "Predicted and measured memory and time of generative models"),),
+    )
+
+
+def _summary(one: AccuracySummary) -> dict[str, Any]:
+    names = ("origin", "quantity", "rows", "median", "worst", "covered", "fitted")
+    return {name: getattr(one, name) for name in names}
+
+
+def _grouped(inputs: Inputs) -> list[dict[str, Any]]:
+    """Rows by who measured, runtime and quantity, those that are furthest off first."""
+    groups: dict[tuple[str, str], list[AccuracyRow]] = {}
+    for row in inputs.accuracy:
+        groups.setdefault((row.origin, f"{row.runtime} {row.quantity}".strip()), []).append(row)
+    return [
+        {
+            "origin": origin,
+            "quantity": quantity,
+            "count": len(rows),
+            "rows": [accuracy_row(row) for row in sorted(rows, key=lambda row: -abs(row.error))[:MOST_ROWS]],
+        }
+        for (origin, quantity), rows in groups.items()
+    ]
+
+
+# of one group; `fitcheck accuracy --json` prints all
+MOST_ROWS = 4
+
+
+def _dataset(inputs: Inputs, address: str, name: str) -> dict[str, Any]:
+    """schema.org's Dataset, as search engines read it."""
+    return {
+        "@context": "https://schema.org",
+        "@type": "Dataset",
+        "name": f"fitcheck: {name}",
+        "description": f"{name}: card memory, system memory and time, with what is needed to repeat each row.",
+        "url": f"{inputs.base_url}{address}",
+        "license": "https://www.apache.org/licenses/LICENSE-2.0",
+        "creator": {"@type": "Organization", "name": "fitcheck contributors"},
+        "isAccessibleForFree": True,
+        "distribution": [
+            {
+                "@type": "DataDownload",
+                "encodingFormat": "application/json",
+                "contentUrl": f"{inputs.base_url}{address}index.json",
+            }
+        ],
+    }
+
+
+def _contribute(inputs: Inputs, rows: Twins) -> Page:
+    found = _wanted_cells(inputs, rows)
+    return made(
+        inputs,
+        "contribute/",
+        "contribute.html",
+        "Contribute a measurement of your card",
+        "Three commands: measure, look at every byte, send. Nothing is sent unless you say so.",
+        document={
+            "schema": LIST_SCHEMA,
+            "address": "contribute/",
+            "wanted": found[:MOST_WANTED],
+            "open": len(found),
+            "example": _example(inputs.models[0]),
+        },
+        preview=plain("fitcheck", "Contribute a measurement", "measure, look, send"),
+        section="contribute/",
+    )
+
+
+def _wanted_cells(inputs: Inputs, rows: Twins) -> list[dict[str, Any]]:
+    """Cells without a record: how many times as long the time may be as it may be short, weighed by the model's place
+    among the most wanted, largest first."""
+    found = []
+    for place, model in enumerate(inputs.models):
+        weight = 1 - place / len(inputs.models)
+        for card in inputs.cards:
+            row = rows[model.slug, card.slug]
+            span = row["generation"] or row["seconds"]
+            if row["records"] or row["verdict"] == "no" or span is None or span["low"] <= 0:
+                continue
+            width = span["high"] / span["low"]
+            named = {name: row[name] for name in ("address", "model_name", "name", "tier", "mode", "verdict")}
+            found.append({**named, "demand": place + 1, "width": width, "score": weight * width})
+    return sorted(found, key=lambda row: (-row["score"], row["address"]))
+
+
+def _example(model: Model) -> dict[str, Any]:
+    """The cell that most people can measure: the smallest published files in the mode that needs least of the card."""
+    tier = min(model.tiers, key=lambda tier: (not tier.published, tier.disk_bytes))
+    modes = [mode for runtime in registry.serving(model)[:1] for mode in runtime.modes]
+    return {"model": model.slug, "tier": tier.name, "mode": modes[-1] if modes else None}
+
+
+def modes_of(inputs: Inputs) -> dict[str, str]:
+    """What the modes mean of the runtimes that the site's models are asked about."""
+    names = dict.fromkeys(runtime.name for model in inputs.models for runtime in registry.serving(model))
+    return {mode: words_ for name in names for mode, words_ in registry.get(name).modes.items()}
+
+
+def sources() -> list[list[str]]:
+    """Where the constants of the estimator come from, as the data files of its rooms say: place and source."""
+    root = Path(fitcheck.__file__).parent
+    found = []
+    for path in sorted(file for room in ("memory", "speed", "runtimes") for file in (root / room).rglob("data/*.json")):
+        content = json.loads(path.read_bytes())
+        room = ", ".join(path.parent.parent.relative_to(root).parts)
+        found += [[place, text] for place, text in _stated(f"{room}: {path.stem}", content)]
+    return found
+
+
+def _stated(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("source"), str):
+            yield place.replace("_", " "), value["source"]
+        for key, inner in value.items():
+            yield from _stated(f"{place}, {key}", inner)

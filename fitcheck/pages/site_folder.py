@@ -1,0 +1,65 @@
+"""Writing a site into its folder: whole files or none, inside the folder, never through a link."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from fitcheck.errors import OptionError
+
+
+def read(path: Path) -> bytes | None:
+    """A regular file's bytes; None for what is missing, a link, a pipe or a device, which no build has written."""
+    try:
+        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+    except OSError:
+        return None
+
+
+def hash_file(path: Path) -> str | None:
+    """The sha256 of a regular file; None where there is none."""
+    content = read(path)
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def write(root: Path, name: str, content: bytes) -> bool:
+    """Whole or not at all, and inside ``root``; a file that is right already keeps its time stamp. Whether it was
+    written. Raises OptionError."""
+    path = root / name
+    if read(path) == content:
+        return False
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(root.resolve()):
+            raise OptionError(f"{path.parent}: is a link out of {root}; take it away, a site is written to one folder.")
+        temporary.unlink(missing_ok=True)  # never through a link that somebody left there
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OptionError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    return True
+
+
+def sweep(root: Path) -> None:
+    """Temporary files of a build that was killed: no later one gives them their names."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp"):
+                Path(folder, name).unlink(missing_ok=True)
+
+
+def remove(root: Path, path: str) -> None:
+    """Take a file away, and folders that are empty then; nothing outside ``root``, whatever a manifest says."""
+    target = root / path
+    if not target.resolve().is_relative_to(root.resolve()):
+        return
+    target.unlink(missing_ok=True)
+    for folder in target.parents:
+        if folder == root or not folder.is_dir() or any(folder.iterdir()):
+            break
+        folder.rmdir()

@@ -1,0 +1,202 @@
+"""What people come for, in a real Chromium: find a card, see what runs, compare, copy, share, print, on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from fitcheck.hardware.catalog import all_cards, find_card
+
+from .conftest import KINDS, Site
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+def suggested(page: Page, typed: str) -> list[str]:
+    """The names under the field for a card, once the index is there."""
+    field = page.get_by_role("combobox", name="Your card")
+    field.fill(typed)
+    expect(page.get_by_role("option").first).to_be_visible()
+    names: list[str] = page.locator("#cards li").evaluate_all("items => items.map(one => one.firstChild.textContent)")
+    return names
+
+
+def test_find_my_card_however_it_is_typed(site: Site, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(site.url)
+    assert not [url for url in asked if url.endswith("cards.json")], "the index is loaded when the field is used"
+    wanted = {
+        "4070ti": "GeForce RTX 4070 Ti",
+        "RTX 4070 TI": "GeForce RTX 4070 Ti",
+        "nvidia geforce rtx4070": "GeForce RTX 4070",
+        "rx9070": "Radeon RX 9070",
+        "amd radeon rx 9070 xt": "Radeon RX 9070 XT",
+        "2080": "GeForce RTX 2080",
+        "4070 laptop": "GeForce RTX 4070 Mobile",
+        "b580": "Arc B580",
+    }
+    for typed, name in wanted.items():
+        assert suggested(page, typed)[0] == name, typed
+    assert len([url for url in asked if url.endswith("cards.json")]) == 1
+
+
+def test_what_runs_with_16_gb(site: Site, page: Page) -> None:
+    page.goto(site.url)
+    page.get_by_label("System memory").select_option("16")
+    page.get_by_label("To make").select_option("image")
+    suggested(page, "4070")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/cards/rtx-4070/?*")
+    assert page.url.endswith("cards/rtx-4070/?for=image&ram=16#runs") or page.url.endswith("?ram=16&for=image#runs")
+    assert page.locator(".beside .asked").inner_text().split("\n")[0].endswith("of 5")
+    assert page.locator(".purpose:visible").count() == 1
+    heads = page.locator(".purpose:visible thead th:visible").all_inner_texts()
+    assert heads == ["Model", "16 GB"]
+    assert page.locator(".purpose:visible tbody tr").count() >= 2
+
+
+def test_a_card_without_a_page_gets_the_line_that_answers(site: Site, page: Page) -> None:
+    page.goto(site.url)
+    suggested(page, "2080 ti")
+    page.get_by_role("button", name="Show what runs").click()
+    line = page.get_by_label("Command for this card")
+    expect(line).to_have_text("fitcheck runs --gpu rtx-2080-ti --ram 32GB")
+    field = page.get_by_role("combobox", name="Your card")
+    field.fill("no such card")
+    page.get_by_role("button", name="Show what runs").click()
+    expect(page.locator("#found")).to_have_text("No card of the database is called that.")
+
+
+def test_every_slug_of_the_index_is_a_name_that_the_command_line_takes() -> None:
+    slugs = [card.slug for card in all_cards()][::37]
+    assert [find_card(slug).slug for slug in slugs] == slugs
+    assert len(slugs) > 70
+
+
+def test_the_cheapest_card_for_a_model(site: Site, page: Page) -> None:
+    page.goto(site.url + "check/qwen3-8b/?verdict=fits")
+    page.locator("#list thead button", has_text="Launch price").click()
+    first = page.locator("#list tbody tr:visible").first
+    prices = page.locator("#list tbody tr:visible td:nth-child(8) data").evaluate_all(
+        "all => all.map(one => +one.value)"
+    )
+    known = [price for price in prices if price]
+    assert known == sorted(known)
+    assert first.locator(".badge").inner_text() == "Fits"
+    assert page.get_by_role("link", name="GeForce RTX 3050 8 GB").first.is_visible()
+
+
+def test_compare_two_cards(site: Site, page: Page) -> None:
+    page.goto(site.url + "compare/")
+    page.get_by_role("link", name="GeForce RTX 4090 or GeForce RTX 5090").click()
+    assert page.locator("h1").inner_text() == "GeForce RTX 4090 or GeForce RTX 5090"
+    assert page.locator("table.rows tbody tr").count() == 5
+    assert page.locator(".quick").count() >= 2
+    page.goto(site.url + "compare/")
+    page.get_by_label("One card").select_option("tesla-t4")
+    page.get_by_label("The other").select_option("rtx-4090")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator("#side h2")).to_have_text("Tesla T4 and GeForce RTX 4090, beside 32 GB")
+    assert page.locator("#side tbody tr").count() >= 5
+    assert page.url.endswith("?a=tesla-t4&b=rtx-4090")
+
+
+def test_copy_a_command(site: Site, browser: Browser) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(site.url + KINDS["language"])
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied").first).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("llama-server -hf ")
+    assert copied == page.locator("pre.cmd").first.inner_text().strip()
+    context.close()
+
+
+def test_share_a_page(site: Site, page: Page) -> None:
+    """What a messenger shows of a link: title, description and a picture that is there."""
+    page.goto(site.url + KINDS["card"])
+    said = {
+        one: page.locator(f'meta[property="og:{one}"]').get_attribute("content") or ""
+        for one in ("title", "image", "url")
+    }
+    assert " of 5 models beside 32 GB" in said["title"].replace("what runs on 12 GB, ", "")
+    assert said["url"] == "https://fitcheck.example/cards/rtx-4070/"
+    assert (site.root / said["image"].removeprefix("https://fitcheck.example/")).is_file()
+
+
+def test_without_javascript_a_card_is_found_in_the_list(site: Site, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(site.url)
+    assert not page.get_by_role("combobox").first.is_visible()
+    page.locator("#by-memory ~ dl").get_by_role("link", name="GeForce RTX 4070").click()
+    assert page.locator("h1").inner_text().startswith("GeForce RTX 4070")
+    assert page.locator(".profile .badge").count() >= 16
+    assert (
+        page.get_by_label("Command for every model").inner_text().strip() == "fitcheck runs --gpu rtx-4070 --ram 32GB"
+    )
+    context.close()
+
+
+def test_with_the_keyboard_alone(site: Site, page: Page) -> None:
+    page.goto(site.url)
+    for _ in range(15):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "card":
+            break
+    page.keyboard.type("tesla t4")
+    expect(page.get_by_role("option").first).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#card").get_attribute("aria-activedescendant") == "card-0"
+    page.keyboard.press("Enter")
+    expect(page.locator("#cards")).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/cards/tesla-t4/**")
+
+
+def test_a_page_prints(site: Site, page: Page) -> None:
+    page.goto(site.url + KINDS["card"])
+    page.emulate_media(media="print")
+    assert not page.locator(".top nav").is_visible()
+    assert not page.locator("#filters").is_visible()
+    assert not page.locator(".copy").first.is_visible()
+    assert page.locator(".beside").is_visible()
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_on_a_phone_rows_are_cards_and_nothing_is_hidden(site: Site, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    for address in (KINDS["model"], KINDS["card"], KINDS["language"], KINDS["compare"]):
+        page.goto(site.url + address)
+        cell = page.locator("table.rows tbody td").first
+        assert page.evaluate("one => getComputedStyle(one).display", cell.element_handle()) in ("flow-root", "block")
+        assert cell.get_attribute("data-label"), address
+        left = page.locator("table.rows tbody td:visible").evaluate_all(
+            "cells => cells.filter(one => one.getBoundingClientRect().right > innerWidth + 1).length"
+        )
+        assert left == 0, address
+    context.close()
+
+
+def test_search_narrows_cards_and_models_at_once(site: Site, page: Page) -> None:
+    page.goto(site.url + "check/")
+    page.get_by_label("Find").fill("flux 4090")
+    assert page.locator("#list tbody tr:visible th").all_inner_texts() == ["GeForce RTX 4090"]
+    assert page.locator("#list thead th:visible").all_inner_texts() == ["Card", "Memory", "FLUX.1 [dev]"]
+    assert page.get_by_role("status").inner_text() == "1 of 6 cards, 1 models"
+    page.reload()
+    assert page.locator("#list tbody tr:visible").count() == 1
+    page.get_by_label("Find").fill("no such thing")
+    assert page.locator("#list tbody tr:visible").count() == 0
