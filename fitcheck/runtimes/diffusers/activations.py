@@ -35,7 +35,9 @@ class Made:
     """One call's activations: ``peak`` bytes alive at once without workspaces, ``scratch`` bytes of workspaces beside
     them, ``outputs`` bytes that stay for what follows, ``flops`` (``attention`` of them in attention) and
     ``traffic`` (bytes) of the whole call, ``kernels`` that it launches. ``reserved`` are bytes that the caching
-    allocator takes for the call alone. ``bounded`` says that another call or a bound stands in for one that was not
+    allocator takes for the call alone, ``least`` those that it cannot do without, giving back whatever it can: where
+    convolutions have no room to copy (an algorithm without a workspace serves then), and where they copy all that they
+    may. ``bounded`` says that another call or a bound stands in for one that was not
     traced."""
 
     peak: int
@@ -47,6 +49,7 @@ class Made:
     traffic: int
     kernels: int
     reserved: int = 0
+    least: tuple[int, int] = (0, 0)
     bounded: bool = False
 
 
@@ -106,6 +109,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         traffic=total.moved,
         kernels=watched.allocations,
         reserved=watched.reserved + peak - watched.peak,
+        least=_least(found, name, sizes, peak - watched.peak),
         bounded=name != call,
     )
 
@@ -131,6 +135,7 @@ def _by_tokens(tokens: int, weights: ModuleWeights) -> Made:
         flops=2 * parameters * tokens,
         attention=0,
         traffic=weights.stored + 20 * best,
+        least=(low, high),
         kernels=2 * weights.tensors,
         bounded=True,
     )
@@ -204,6 +209,28 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     top = max(top, since)
     made = len(alive) + left_out
     return Watched(top, max(highest - top, 0), entered, inside, made, allocator.peak_reserved)
+
+
+@lru_cache(maxsize=256)
+def _least(found: Trace, call: str, sizes: Sizes, more: int) -> tuple[int, int]:
+    """Bytes of segments that a call cannot do without, fragmented as they get when the allocator gives back what it can
+    before it asks for more: without workspaces of convolutions, and with them. ``more`` is beside it what dequantizing
+    adds to the peak."""
+    without = _frugal(found, call, sizes, 0.0)
+    return without + more, max(without, _frugal(found, call, sizes, _shares(dict(sizes))[1])) + more
+
+
+def _frugal(found: Trace, call: str, sizes: Sizes, share: float) -> int:
+    allocator = CachingAllocator(frugal=True)
+    blocks: list[CachedBlock | None] = []
+    for event in _shortened(found, call, sizes)[0]:
+        if event.kind == ALLOCATE:
+            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
+        elif event.kind == WORKSPACE and share:
+            allocator.release(allocator.allocate(round(share * event.value)))
+        elif event.kind == FREE and (block := blocks[event.value]) is not None:
+            allocator.release(block)
+    return allocator.peak_reserved
 
 
 @lru_cache(maxsize=256)

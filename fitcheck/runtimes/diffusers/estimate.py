@@ -51,9 +51,19 @@ class Laid:
         beside = 0 if made is None else made.peak + made.inputs + int(getattr(made.scratch, end))
         return self.held.resident + self.held.window + self.kept + beside
 
-    def least(self, end: str) -> int:
-        """Bytes that the allocator cannot do without: whole segments of the weights that stay."""
-        return self.allocated(end) + self.held.segments - self.held.resident
+    @property
+    def least(self) -> Interval[int]:
+        """Bytes that the allocator cannot do without, giving back whatever it can: of tensors alone, in whole segments
+        of the weights that stay and as the call fragments them, and with workspaces of convolutions too."""
+        made, held = self.made, self.held
+        beside = held.window + self.kept + (0 if made is None else made.inputs)
+        if made is None:
+            return Interval(held.resident + beside, held.segments + beside, held.segments + beside)
+        without, beside_copies = made.least
+        most = beside_copies + made.scratch.high - made.scratch.best
+        best = held.segments + beside + without
+        low = min(best, held.resident + beside + made.peak)
+        return Interval(low, best, max(best, held.segments + beside + most))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,12 +106,7 @@ def estimate(
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
     reserved = _reserved(allocated, laid, offload, scratch)
     beside = context(capability, second_stream=offload.stream)
-    least = [
-        max(one.allocated(end) + one.held.segments - one.held.resident for one in laid) for end in ("best", "high")
-    ]
-    best = min(max(allocated.best, least[0] + scratch), reserved.best)
-    high = round(max(best, least[1] + scratch) * (1 + table["required_over"]["value"]))
-    required = Interval(min(allocated.low, best), best, max(high, allocated.high))
+    required = _required(laid, scratch, reserved)
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
     return Footprint(
         cards=(memory,),
@@ -181,6 +186,18 @@ def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], offload: Offload
     best = max(held[1], allocated.best)
     low = min(best, max(allocated.low, round(held[0] * (1 - off))))
     return Interval(low, best, max(best, allocated.high, round(held[2] * (1 + off) + factor * more)))
+
+
+def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> Interval[int]:
+    """The least that works: convolutions take no workspace where there is no room for one, and what the allocator
+    cannot hand out again because it lies in pieces counts. At the low end nothing lies in pieces; at the high end all
+    workspaces are taken."""
+    table = load(ROOM, "allocator")
+    least = [one.least for one in laid]
+    low, best, high = (max(getattr(one, end) for one in least) + scratch for end in ("low", "best", "high"))
+    best = min(best, reserved.best)
+    low = min(best, round(low * (1 - table["allocated_error"]["value"])))
+    return Interval(low, best, max(best, round(high * (1 + table["required_over"]["value"]))))
 
 
 def _widest_windows(laid: tuple[Laid, ...]) -> tuple[int, ...]:
