@@ -12,14 +12,17 @@ import pytest
 from fitcheck.memory.caching_allocator import CachingAllocator
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.models import catalog
-from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture
 from fitcheck.models.workload import Workload
+from fitcheck.records import run_index
 from fitcheck.records.schema import WorkloadSizes
 from fitcheck.runtimes.base import Placement
 from fitcheck.runtimes.diffusers.offloading import offload_of
 from fitcheck.runtimes.diffusers.replay import Replayed, replay
+from fitcheck.runtimes.diffusers.runtime import RUNTIME
 from fitcheck.runtimes.diffusers.stages import stages_of
 from fitcheck.runtimes.diffusers.traces import trace
+from fitcheck.runtimes.diffusers.weights import weights_of
 
 RESULTS = Path(__file__).parents[3] / "results/h100-sxm5-80gb"
 MODELS = (
@@ -29,13 +32,15 @@ MODELS = (
 ENCODED_ONCE = ("sdxl", "model")
 
 
-def records() -> list[Any]:
-    """Runs that ended well, by model."""
+def records(*, capped: bool = False) -> list[Any]:
+    """Runs that ended well, by model, on the whole card or under a cap."""
     found = []
     for model in MODELS:
         for path in sorted((RESULTS / model).glob("*.json")):
             record = json.loads(path.read_text("utf-8"))
             if (model, record["runtime"]["mode"]) == ENCODED_ONCE:
+                continue
+            if ("cap" in record["protocol"]) is not capped:
                 continue
             if record["runtime"]["name"] == "diffusers" and record["outcome"]["result"] == "ok":
                 found.append(pytest.param(record, id=f"{model}-{path.stem[:8]}"))
@@ -43,22 +48,20 @@ def records() -> list[Any]:
 
 
 @cache
-def replayed(model: str, tier: str, mode: str, workload: Workload, limit: int | None = None) -> Replayed:
+def replayed(model: str, tier: str, mode: str, workload: Workload) -> Replayed:
     known = catalog.get(model)
     architecture, stored, offload = known.architecture, known.tier(tier), offload_of(Placement("diffusers", "", mode))
     assert isinstance(architecture, PipelineArchitecture)
     assert stored is not None
     stages = tuple(stages_of(architecture, workload, offload))
-    found = replay(architecture, stored, offload, stages, cublas_workspace((9, 0)), CachingAllocator(limit))
+    found = replay(architecture, stored, offload, stages, cublas_workspace((9, 0)), CachingAllocator())
     assert found is not None
     return found
 
 
 def of(record: dict[str, Any]) -> Replayed:
     workload = WorkloadSizes.model_validate(record["workload"]).workload()
-    cap = record["protocol"].get("cap")
-    limit = None if cap is None else cap["bytes"] - record["memory"]["context"]
-    return replayed(record["model"]["slug"], record["model"]["tier"], record["runtime"]["mode"], workload, limit)
+    return replayed(record["model"]["slug"], record["model"]["tier"], record["runtime"]["mode"], workload)
 
 
 def test_there_are_records_of_every_mode() -> None:
@@ -68,8 +71,20 @@ def test_there_are_records_of_every_mode() -> None:
 
 @pytest.mark.parametrize("record", records())
 def test_the_denoisers_phase_is_within_three_percent(record: dict[str, Any]) -> None:
+    """Layerwise casting lays the largest layer in 16 bit beside what the replay counts: 0.07 GiB of FLUX.1's 0.6."""
     measured = next(one["allocated"] for one in record["memory"]["phases"] if one["name"] == "denoise")
-    assert of(record).phases["denoise"].allocated == pytest.approx(measured, rel=0.03)
+    cast = largest_cast(record["model"]["slug"]) if record["model"]["tier"] == "fp8" else 0
+    found = of(record).phases["denoise"].allocated
+    assert found * 0.97 <= measured <= found * 1.03 + cast
+
+
+def largest_cast(model: str) -> int:
+    known = catalog.get(model)
+    stored = known.tier("fp8")
+    assert isinstance(known.architecture, PipelineArchitecture)
+    assert stored is not None
+    parts = [one for one in known.architecture.components if one.role == DENOISER]
+    return max(2 * weights_of(stored, one).largest_cast for one in parts)
 
 
 @pytest.mark.parametrize("record", records())
@@ -78,11 +93,19 @@ def test_the_whole_run_is_within_one_percent_allocated_and_eleven_reserved(recor
     was settled."""
     found = of(record)
     measured = record["memory"]["allocated"]
-    if "cap" in record["protocol"]:  # a convolution without room takes an algorithm of whose workspace nothing is known
-        assert 0.85 * measured <= found.allocated <= 1.01 * measured
-        return
     assert found.allocated == pytest.approx(measured, rel=0.01)
     assert found.reserved == pytest.approx(record["memory"]["reserved"], rel=0.11)
+
+
+@pytest.mark.parametrize("record", records(capped=True))
+def test_under_a_cap_a_run_takes_what_it_needs_to_what_it_takes_with_room(record: dict[str, Any]) -> None:
+    """A convolution without room takes an algorithm of whose workspace nothing is known."""
+    (row,) = run_index.build([record]).rows
+    ask = RUNTIME.ask_of(row)
+    assert ask is not None
+    (card,) = RUNTIME.footprint(ask).cards
+    least = card.required.low - (card.card.low - card.reserved.low)
+    assert 0.99 * least <= record["memory"]["allocated"] <= 1.01 * card.allocated.high
 
 
 def test_a_component_without_a_trace_is_not_guessed() -> None:
