@@ -285,9 +285,11 @@ def real() -> dict[str, Any]:
 
 def _pair(pair: Pair, runs: Sequence[TrackedRun]) -> dict[str, Any]:
     mine = [run for run in runs if run.created >= pair.since and run.series.get("model") == pair.model]
-    series = [of for of in by_series(mine).values() if len({dict(run.state.versions)[pair.change] for run in of}) == 2]
+    series = [
+        of for of in by_series(mine).values() if len({dict(run.state.versions).get(pair.change) for run in of}) == 2
+    ]
     (cell,) = series
-    old = [run for run in cell if dict(run.state.versions)[pair.change] == pair.old]
+    old = [run for run in cell if dict(run.state.versions).get(pair.change) == pair.old]
     new = [run for run in cell if run not in old]
     judged = compare(old, new, Noise(runs), expectation=Promises(run.record for run in runs if run not in new))
     return {one.metric.name: _beside_pooled(one, old, new) for one in judged}

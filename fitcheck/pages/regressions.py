@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fitcheck.pages import feed, view
-from fitcheck.pages.formats import write
+from fitcheck.pages.formats import rounded, write
 from fitcheck.pages.site_inputs import Inputs, digest, digest_json
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
@@ -42,7 +42,7 @@ def histories(inputs: Inputs, known: Path | None) -> dict[str, Any]:
     from fitcheck.verdict.histories import history_document
 
     # as the twin gives it back, so that a fresh build and an incremental one write equal bytes
-    return json.loads(json.dumps(history_document(inputs.records, inputs.kept)))  # type: ignore[no-any-return]
+    return rounded(json.loads(json.dumps(history_document(inputs.records, inputs.kept))))  # type: ignore[no-any-return]
 
 
 def regression_pages(inputs: Inputs, found: Mapping[str, Any]) -> Iterator[Page]:
@@ -78,7 +78,6 @@ def _series_page(inputs: Inputs, one: Mapping[str, Any], ids: set[str]) -> Page:
         document={"schema": LIST_SCHEMA, "address": f"{ADDRESS}{one['id']}/", **one},
         preview=plain("History", title[:80], f"{one['runs']} runs, {changes} changes"),
         picture=False,
-        twin=False,
         feed=f"{ADDRESS}feed.xml",
         section=ADDRESS,
         crumbs=(Crumb("Regressions", ADDRESS), Crumb(one["id"], None)),

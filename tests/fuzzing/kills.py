@@ -178,10 +178,10 @@ class Site:
         self._build = build.build
         self._before, self._after = gather(None, "rtx-3060-12gb"), gather(None, "rtx-4070")
         with tempfile.TemporaryDirectory() as name:
-            self._build(self._before, Path(name, "a"), jobs=1)
-            self.old = tree(Path(name, "a"))
-            self._build(self._after, Path(name, "b"), jobs=1)
-            self.new = tree(Path(name, "b"))
+            self._build(self._before, Path(name), jobs=1)
+            self.old = tree(Path(name))
+            self._build(self._after, Path(name), jobs=1)
+            self.new = tree(Path(name))
 
     def begin(self, folder: Path) -> None:
         for path, content in self.old.items():

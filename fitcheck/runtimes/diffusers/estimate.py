@@ -195,9 +195,10 @@ def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> 
     table = load(ROOM, "allocator")
     least = [one.least for one in laid]
     low, best, high = (max(getattr(one, end) for one in least) + scratch for end in ("low", "best", "high"))
-    best = min(best, reserved.best)
-    low = min(best, round(low * (1 - table["allocated_error"]["value"])))
-    return Interval(low, best, max(best, round(high * (1 + table["required_over"]["value"]))))
+    low = round(low * (1 - table["allocated_error"]["value"]))
+    high = max(best, round(high * (1 + table["required_over"]["value"])))
+    # a run takes no less than it needs
+    return Interval(min(low, best, reserved.low), min(best, reserved.best), min(high, reserved.high))
 
 
 def _widest_windows(laid: tuple[Laid, ...]) -> tuple[int, ...]:
