@@ -1,6 +1,27 @@
 "use strict";
-// Sorting and filtering of tables that are complete without it.
+// Pages are complete without it: sorting, filtering, the field for a card, copying.
 (function () {
+  const all = function (what, where) { return Array.from((where || document).querySelectorAll(what)); };
+  const asked = new URLSearchParams(location.search);
+  function keep(values) {
+    const kept = new URLSearchParams();
+    Object.keys(values).forEach(function (name) { if (values[name]) kept.set(name, values[name]); });
+    const text = kept.toString();
+    history.replaceState(null, "", location.pathname + (text ? "?" + text : "") + location.hash);
+  }
+  function made(tag, text, kind) {
+    const element = document.createElement(tag);
+    if (text) element.textContent = text;
+    if (kind) element.className = kind;
+    return element;
+  }
+  function link(text, address) {
+    const element = made("a", text);
+    element.href = address;
+    return element;
+  }
+
+  // tables that sort
   function value(row, column) {
     const cell = row.cells[column];
     if (!cell) return "";
@@ -23,7 +44,16 @@
     });
     rows.forEach(function (pair) { body.append(pair[1]); });
   }
-  document.querySelectorAll("table[data-sortable]").forEach(function (table) {
+  // below 600 px a row is a card, and each cell says what its column is
+  all("table.rows").forEach(function (table) {
+    const heads = Array.from(table.tHead.rows[0].cells).map(function (head) { return head.textContent.trim(); });
+    Array.from(table.tBodies[0].rows).forEach(function (row) {
+      Array.from(row.cells).forEach(function (cell, column) {
+        if (cell.tagName === "TD" && !cell.dataset.label) cell.dataset.label = heads[column];
+      });
+    });
+  });
+  all("table[data-sortable]").forEach(function (table) {
     const heads = Array.from(table.tHead.rows[0].cells);
     heads.forEach(function (head, column) {
       const button = document.createElement("button");
@@ -38,30 +68,272 @@
       });
     });
   });
-  document.querySelectorAll("table[data-filter]").forEach(function (table) {
+
+  // tables that filter; a word that only a column's head has narrows the columns instead of the rows
+  all("table[data-filter]").forEach(function (table) {
     const form = document.getElementById(table.dataset.filter);
     const count = form.querySelector(".count");
     const rows = Array.from(table.tBodies[0].rows);
+    const from = Number(table.dataset.columns || 0);
+    const heads = Array.from(table.tHead.rows[0].cells);
+    const words = function (element) { return element.textContent.toLowerCase(); };
+    all("input,select", form).forEach(function (field) {
+      if (asked.has(field.name)) field.value = asked.get(field.name);
+    });
     function apply() {
-      const asked = new FormData(form);
-      const words = (asked.get("text") || "").toLowerCase().split(/\s+/).filter(Boolean);
-      const verdicts = (asked.get("verdict") || "").split(" ").filter(Boolean);
+      const want = Object.fromEntries(new FormData(form));
+      const typed = (want.text || "").toLowerCase().split(/\s+/).filter(Boolean);
+      const named = function (word) { return rows.some(function (row) { return words(row.cells[0]).includes(word); }); };
+      const ofColumns = from ? typed.filter(function (word) { return !named(word); }) : [];
+      const ofRows = typed.filter(function (word) { return !ofColumns.includes(word); });
+      const verdicts = (want.verdict || "").split(" ").filter(Boolean);
+      const hidden = heads.map(function (head, column) {
+        return from > 0 && column >= from && !ofColumns.every(function (word) { return words(head).includes(word); });
+      });
+      const nothing = from > 0 && hidden.slice(from).every(Boolean);
       let shown = 0;
       rows.forEach(function (row) {
-        const text = row.cells[0].textContent.toLowerCase();
-        const own = (row.dataset.verdict || "").split(" ");
-        const keep = words.every(function (word) { return text.includes(word); }) &&
+        const own = from
+          ? Array.from(row.cells).filter(function (_, column) { return column >= from && !hidden[column]; })
+            .map(function (cell) { return ["fits", "tight", "unknown", "no"][cell.dataset.v]; })
+          : [row.dataset.verdict];
+        const fits = !nothing && ofRows.every(function (word) { return words(row.cells[0]).includes(word); }) &&
           (!verdicts.length || verdicts.some(function (verdict) { return own.includes(verdict); })) &&
-          (!asked.get("vendor") || row.dataset.vendor === asked.get("vendor")) &&
-          (!asked.get("memory") || Number(row.dataset.memory) >= Number(asked.get("memory")));
-        row.hidden = !keep;
-        shown += keep ? 1 : 0;
+          (!want.vendor || row.dataset.vendor === want.vendor) &&
+          (!want.memory || Number(row.dataset.memory) >= Number(want.memory)) &&
+          (!want.price || (row.dataset.price && Number(row.dataset.price) <= Number(want.price)));
+        row.hidden = !fits;
+        shown += fits ? 1 : 0;
+        if (from) Array.from(row.cells).forEach(function (cell, column) { cell.hidden = hidden[column]; });
       });
-      count.textContent = shown === rows.length ? rows.length + " cards" : shown + " of " + rows.length + " cards";
+      heads.forEach(function (head, column) { head.hidden = hidden[column]; });
+      const cards = shown === rows.length ? rows.length + " cards" : shown + " of " + rows.length + " cards";
+      const columns = hidden.filter(Boolean).length;
+      count.textContent = cards + (columns && !nothing ? ", " + (heads.length - from - columns) + " models" : "");
+      keep(want);
     }
     form.addEventListener("input", apply);
     form.addEventListener("submit", function (event) { event.preventDefault(); });
     form.hidden = false;
     apply();
+  });
+
+  // a card's profile: the column and the purpose that were asked for
+  all("form[data-profile]").forEach(function (form) {
+    all("select", form).forEach(function (field) {
+      const value = asked.get(field.name);
+      if (value && Array.from(field.options).some(function (one) { return one.value === value; })) field.value = value;
+    });
+    function apply() {
+      const want = Object.fromEntries(new FormData(form));
+      all("[data-purpose]").forEach(function (part) {
+        part.hidden = Boolean(want.for) && part.dataset.purpose !== want.for;
+      });
+      all(".beside [data-ram]").forEach(function (item) {
+        item.classList.toggle("asked", Boolean(want.ram) && item.dataset.ram === want.ram);
+      });
+      all("table.profile").forEach(function (table) {
+        Array.from(table.tHead.rows[0].cells).forEach(function (head, column) {
+          const other = Boolean(want.ram) && head.dataset.ram !== undefined && head.dataset.ram !== want.ram;
+          Array.from(table.rows).forEach(function (row) { row.cells[column].hidden = other; });
+        });
+      });
+      keep(want);
+    }
+    form.addEventListener("input", apply);
+    form.hidden = false;
+    apply();
+  });
+
+  // commands with a button that copies them
+  function withCopy(block) {
+    const button = made("button", "Copy", "copy");
+    const around = made("div", "", "command");
+    button.type = "button";
+    button.addEventListener("click", function () {
+      const text = block.textContent.trim();
+      const done = function () { button.textContent = "Copied"; };
+      const hand = function () {
+        getSelection().selectAllChildren(block);
+        button.textContent = document.execCommand("copy") ? "Copied" : "Selected: press Ctrl+C";
+      };
+      if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, hand);
+      else hand();
+    });
+    block.replaceWith(around);
+    around.append(block, button);
+  }
+  all("pre.cmd").forEach(withCopy);
+
+  // the field for a card
+  const NOISE = /\b(nvidia|amd|intel|ati|geforce|radeon|graphics|card|gpu)\b/g;
+  function key(text) {
+    return text.toLowerCase().replace(/laptop|notebook/g, "mobile").replace(NOISE, "").replace(/[^a-z0-9]/g, "");
+  }
+  function matches(cards, typed) {
+    const wanted = key(typed);
+    if (!wanted) return [];
+    const parts = typed.toLowerCase().split(/[^a-z0-9]+/).map(key).filter(Boolean);
+    const found = [];
+    cards.forEach(function (card, place) {
+      const name = card.key, bare = name.replace(/^(rtx|gtx|rx|arc|tesla|quadro)/, "");
+      let rank = -1;
+      if (name === wanted || bare === wanted) rank = 0;
+      else if (bare.replace(/\d+gb$/, "") === wanted || name.replace(/\d+gb$/, "") === wanted) rank = 1;
+      else if (bare.startsWith(wanted) || name.startsWith(wanted)) rank = 2;
+      else if (name.includes(wanted)) rank = 3;
+      else if (parts.every(function (part) { return name.includes(part); })) rank = 4;
+      if (rank >= 0) found.push([rank + (card.page ? 0 : 0.5), name.length, place, card]);
+    });
+    found.sort(function (a, b) { return a[0] - b[0] || a[1] - b[1] || a[2] - b[2]; });
+    return found.slice(0, 8).map(function (one) { return one[3]; });
+  }
+  all("form.entry").forEach(function (form) {
+    const field = form.elements.card, list = document.getElementById("cards"), told = document.getElementById("found");
+    let cards = null, shown = [], at = -1, chosen = null, loading = null;
+    function load() {
+      loading = loading || fetch(form.dataset.index).then(function (reply) { return reply.json(); }).then(function (data) {
+        cards = data.cards.map(function (row) {
+          return { name: row[0], slug: row[1], memory: row[2], page: row[3], key: key(row[0]) };
+        });
+      }, function () { told.textContent = "The list of cards cannot be loaded; choose one below."; });
+      return loading;
+    }
+    function close() {
+      list.hidden = true;
+      at = -1;
+      field.setAttribute("aria-expanded", "false");
+      field.removeAttribute("aria-activedescendant");
+    }
+    function mark(place) {
+      at = place;
+      Array.from(list.children).forEach(function (item, index) { item.setAttribute("aria-selected", String(index === at)); });
+      if (at >= 0) field.setAttribute("aria-activedescendant", "card-" + at);
+      else field.removeAttribute("aria-activedescendant");
+    }
+    function suggest() {
+      chosen = null;
+      load().then(function () {
+        if (!cards) return;
+        shown = matches(cards, field.value);
+        list.replaceChildren(...shown.map(function (card, index) {
+          const item = made("li", card.name);
+          item.id = "card-" + index;
+          item.setAttribute("role", "option");
+          item.setAttribute("aria-selected", "false");
+          const size = card.memory ? Math.round(card.memory / 102.4) / 10 + " GB" : "shared memory";
+          item.append(made("small", size + (card.page ? "" : ", no page of its own")));
+          item.addEventListener("mousedown", function (event) { event.preventDefault(); pick(card); });
+          return item;
+        }));
+        list.hidden = !shown.length;
+        field.setAttribute("aria-expanded", String(Boolean(shown.length)));
+        mark(-1);
+        told.textContent = field.value.trim() && !shown.length ? "No card of the database is called that." : "";
+      });
+    }
+    function pick(card) {
+      chosen = card;
+      field.value = card.name;
+      close();
+    }
+    function go(card) {
+      const ram = form.elements.ram.value, what = form.elements.for.value;
+      if (card.page) {
+        location.href = form.dataset.root + "cards/" + card.slug + "/?" +
+          new URLSearchParams(what ? { ram: ram, for: what } : { ram: ram }) + "#runs";
+        return;
+      }
+      const words = "fitcheck runs --gpu " + card.slug + " --ram " + ram + "GB" + (what ? " --for " + what : "");
+      const box = made("pre", "", "cmd");
+      box.tabIndex = 0;
+      box.setAttribute("role", "region");
+      box.setAttribute("aria-label", "Command for this card");
+      box.append(made("code", words));
+      told.replaceChildren(made("p", card.name + " has no page of its own here. This line gives its exact answer:"), box);
+      withCopy(box);
+    }
+    field.addEventListener("focus", load);
+    field.addEventListener("input", suggest);
+    field.addEventListener("blur", close);
+    field.addEventListener("keydown", function (event) {
+      if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+        event.preventDefault();
+        if (list.hidden) { suggest(); return; }
+        const step = event.key === "ArrowDown" ? 1 : -1;
+        mark((at + step + shown.length) % shown.length);
+      } else if (event.key === "Escape") {
+        close();
+      } else if (event.key === "Enter" && at >= 0) {
+        event.preventDefault();
+        pick(shown[at]);
+      }
+    });
+    form.addEventListener("submit", function (event) {
+      event.preventDefault();
+      load().then(function () {
+        const card = chosen || (cards && matches(cards, field.value)[0]);
+        close();
+        if (card) go(card);
+        else told.textContent = field.value.trim() ? "No card of the database is called that." : "Type the name of a card.";
+      });
+    });
+    form.hidden = false;
+  });
+
+  // any two cards side by side, from what their pages say
+  const VERDICTS = { fits: "Fits", tight: "Tight", unknown: "Unknown", no: "No" };
+  all("form[data-compare]").forEach(function (form) {
+    const side = document.getElementById("side");
+    const page = function (slug) {
+      return fetch("../cards/" + slug + "/index.json").then(function (reply) { return reply.json(); });
+    };
+    function cellsOf(data) {
+      const place = Math.max(0, data.counts.findIndex(function (one) { return one.ram === 32 * 1073741824; }));
+      const found = new Map();
+      data.purposes.forEach(function (purpose) {
+        purpose.rows.forEach(function (row) {
+          const told = purpose.name + ": " + row.name;
+          found.set(told, { address: row.address, verdict: (row.cells[place] || row.cells[0]).verdict });
+        });
+      });
+      return found;
+    }
+    function show(pair) {
+      const sides = pair.map(cellsOf), table = made("table", "", "rows"), head = table.createTHead().insertRow();
+      ["Model"].concat(pair.map(function (one) { return one.card.name; })).forEach(function (name) {
+        const cell = made("th", name);
+        cell.scope = "col";
+        head.append(cell);
+      });
+      const body = table.createTBody();
+      sides[0].forEach(function (_, name) {
+        const row = body.insertRow(), first = made("th", name);
+        first.scope = "row";
+        row.append(first);
+        sides.forEach(function (cells, index) {
+          const cell = row.insertCell(), one = cells.get(name);
+          cell.dataset.label = pair[index].card.name;
+          if (!one) return;
+          const lead = link("", "../" + one.address);
+          lead.append(made("span", VERDICTS[one.verdict], "badge v-" + one.verdict));
+          lead.setAttribute("aria-label", VERDICTS[one.verdict] + ": " + name + " on " + pair[index].card.name);
+          cell.append(lead);
+        });
+      });
+      const words = pair.map(function (one) { return one.card.name; }).join(" and ");
+      side.replaceChildren(made("h2", words + ", beside 32 GB"), table);
+    }
+    function load() {
+      const want = Object.fromEntries(new FormData(form));
+      keep(want);
+      Promise.all([page(want.a), page(want.b)]).then(show, function () {
+        side.textContent = "The two pages cannot be loaded.";
+      });
+    }
+    ["a", "b"].forEach(function (name) { if (asked.get(name)) form.elements[name].value = asked.get(name); });
+    form.addEventListener("submit", function (event) { event.preventDefault(); load(); });
+    form.hidden = false;
+    if (asked.get("a") && asked.get("b")) load();
   });
 })();
