@@ -156,8 +156,22 @@ def on_records(chance: random.Random, folder: Path, count: int, site: bool) -> I
     yield ["explain", "sensenova-u1-8b-mot", "--gpu", "H100 SXM", "--ram", "64GB"]
     yield ["compare", "sensenova-u1-8b-mot", "--gpu", "H100 SXM", "--gpu", "RTX 4090"]
     yield ["plan", "sensenova-u1-8b-mot"]
+    yield ["runs", "--gpu", "H100 SXM", "--ram", "64GB", "--most", "3", "--for", "image"]
     if site:
-        build = ["site", "build", "--out", "site", "--results", "results", "--cards", "H100 SXM", "--jobs", "1"]
+        build = [
+            "site",
+            "build",
+            "--out",
+            "site",
+            "--results",
+            "results",
+            "--cards",
+            "H100 SXM",
+            "--jobs",
+            "1",
+            "--models",
+            "sensenova-u1-8b-mot",
+        ]
         yield build
         yield [*build, "--check"]
 
