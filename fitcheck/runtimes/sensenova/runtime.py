@@ -71,9 +71,10 @@ def _estimate(
 
 @lru_cache(maxsize=64)
 def _parts_of_asks(
-    runtime: PictureRuntime, task: Task, tiers: tuple[Tier, ...], options: PictureOptions
+    runtime: PictureRuntime, task: Task, tiers: tuple[Tier, ...], options: PictureOptions, unsaid: bool
 ) -> tuple[tuple[Tier, Placement, Workload], ...]:
-    """What the asks of a question are, whichever the machine."""
+    """What the asks of a question are, whichever the machine. ``unsaid`` (thinking without a number of tokens) tells
+    ``True`` from 1, which are one key."""
     placements = [placement_of(one, options.attention) for one in runtime.streamings(options)]
     found = [(tier, workload_for(task, tier, options)) for tier in tiers]
     return tuple((tier, placement, workload) for tier, workload in found for placement in placements)
@@ -94,7 +95,7 @@ class PictureRuntime(Runtime):
         options: PictureOptions = read(self.options, wanted)
         check_options(options)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
-        for tier, placement, workload in _parts_of_asks(self, task, tuple(tiers), options):
+        for tier, placement, workload in _parts_of_asks(self, task, tuple(tiers), options, options.think is True):
             yield Ask(model, tier, placement, workload, machine)
 
     def footprint(self, ask: Ask) -> Footprint:
