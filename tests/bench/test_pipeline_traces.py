@@ -26,13 +26,15 @@ PICTURES = (
 )  # fmt: skip
 VIDEOS = (
     "wan2.2-i2v-a14b", "wan2.1-i2v-14b", "hunyuanvideo-1.5", "cogvideox-2b", "cogvideox-5b", "ltx-video-0.9.7-13b",
-    "hunyuanvideo",
+    "ltx-2.3", "hunyuanvideo",
 )  # fmt: skip
 # compared to the end: small ones, and one whose tables hang on the number of blocks
 WHOLE = ("lumina-2", "chroma1-hd", "cogvideox-2b")
-# Masks and tables of a few kilobytes are made otherwise at some sizes: of these the larger tensors are compared, in
-# all. Qwen-Image 2.1's trace counts 1,024 tokens of text that a run this small has not.
-ROUGHLY = {"qwen-image-2.1": 0.08, "hunyuanvideo": 0.001}
+# editing is another sequence there, which has no trace
+WITHOUT_PICTURES = ("qwen-image-2.1", "ltx-2.3")
+# a few bytes of HunyuanVideo's mask of the prompt and one token of LTX-2.3's sound are counted otherwise at some sizes:
+# the larger tensors are compared, in all
+ROUGHLY = {"hunyuanvideo": 0.001, "ltx-2.3": 0.001}
 SMALL = 64 << 10
 _KINDS = {"+": ALLOCATE, "-": FREE, "in": ENTER, "out": LEAVE, "w": WORKSPACE}
 
@@ -98,17 +100,16 @@ def large(events: list[tuple[int, Any]]) -> list[int]:
 
 @pytest.mark.parametrize("slug", [*PICTURES, *VIDEOS])
 def test_a_trace_says_of_a_new_size_what_a_run_does(slug: str) -> None:
-    given = any(one.reference is not None for one in requests_of(recipe(slug)))
+    given = slug not in WITHOUT_PICTURES and any(one.reference is not None for one in requests_of(recipe(slug)))
     compared = set()
     for call, sizes in fresh(slug, request_of(slug, given=given)):
         component = recipe(slug).architecture.component(call.component)
         found = trace_of(component.trace, component.dtype)
-        if found is None:
-            continue
+        if found is None or (component.role == DENOISER and call.shapes[0][0] != sizes["batch"]):
+            continue  # LTX-2.3 guides by a smaller call beside the one of both prompts, which the estimate goes by
         said = found.call(call.method, sizes)
         told, seen = flat(list(said.events(sizes))), as_events(call.recording)
-        # small tensors that are handed in (masks, ids, times) follow the sizes in steps: 1 KiB of 11 MiB at most
-        assert said.total("inputs", sizes) == pytest.approx(call.recording.inputs, rel=ROUGHLY.get(slug, 1e-4))
+        assert said.total("inputs", sizes) == pytest.approx(call.recording.inputs, rel=ROUGHLY.get(slug, 0))
         if component.role == DENOISER and slug in ROUGHLY:
             mine, theirs = large(beginning(told)), large(beginning(seen))
             assert len(mine) == len(theirs), call.component

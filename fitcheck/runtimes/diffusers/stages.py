@@ -119,6 +119,8 @@ def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> 
     for component, steps in zip(denoisers, _steps(arch, workload.steps, len(denoisers)), strict=True):
         if steps:
             yield Stage(DENOISE, component, FORWARD, sizes, steps * calls)
+        if steps and arch.further_calls:
+            yield Stage(DENOISE, component, FORWARD, sizes | {"batch": workload.batch}, steps * arch.further_calls)
 
 
 def _image_tokens(arch: PipelineArchitecture, workload: Workload) -> int:

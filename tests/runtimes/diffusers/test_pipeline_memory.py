@@ -331,3 +331,13 @@ def test_what_was_traced_without_pictures_alone_is_unknown_with_them() -> None:
         cells = check(catalog.get(slug), machine, Wanted(task=task), advise=False).cells
         assert all("has not been traced" in cell.judgement.reason for cell in cells if cell.verdict is Verdict.UNKNOWN)
         assert any(cell.verdict is Verdict.UNKNOWN for cell in cells)
+
+
+def test_a_step_counts_the_calls_of_every_kind_of_guidance() -> None:
+    """LTX-2.3: prompt and no prompt in one call, then one each for spatio-temporal and for modality guidance."""
+    machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
+    wanted = Wanted(task="t2v", tiers=("bf16",), options=(("mode", ("none",)), ("steps", 10)))
+    (cell,) = check(catalog.get("ltx-2.3"), machine, wanted, advise=False).cells
+    assert isinstance(cell.footprint.layout, Layout)
+    calls = [one.stage for one in cell.footprint.layout.stages if one.stage.phase == "denoise"]
+    assert [(one.sizes["batch"], one.count) for one in calls] == [(2, 10), (1, 20)]

@@ -144,7 +144,8 @@ class PipelineArchitecture:
     ``frames`` n + ``latents`` frames and its latent ``latents`` n + ``rest``. ``timestep_per_token`` says that the
     denoiser gets one timestep for every token and not one for all. ``references`` is what becomes of pictures handed
     in; ``whole_video`` says that a first frame is encoded as a video of the whole length. ``sound_rate`` counts the
-    latents of a second of sound that are made with a video.
+    latents of a second of sound that are made with a video. ``further_calls`` are calls a step beside those of
+    guidance by the prompt, each of a single batch.
     """
 
     pipeline: str
@@ -167,6 +168,7 @@ class PipelineArchitecture:
     references: References = References()
     whole_video: bool = False
     sound_rate: float = 0.0
+    further_calls: int = 0
 
     @property
     def family(self) -> str:

@@ -93,6 +93,7 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         references=References(**entry.get("references", {})),
         whole_video=entry.get("whole_video", False),
         sound_rate=entry.get("sound_rate", 0.0),
+        further_calls=entry.get("further_calls", {"a_step": 0})["a_step"],
     )
 
 
