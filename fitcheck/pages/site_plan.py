@@ -111,6 +111,7 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
         "rows": shown,
     }
     fits = f"{counts['fits']} of {len(rows)} cards fit"
+    fits += f", {counts['unknown']} unknown" if counts["unknown"] else ""
     speed = "tokens a second" if words.read_along(rows[0]["task"]) else f"time of {words.unit_of(rows[0]['task'])}"
     return made(
         inputs,
@@ -148,10 +149,15 @@ def _model_rows(inputs: Inputs, rows: Rows) -> list[dict[str, Any]]:
             "slug": model.slug,
             "name": model.name,
             "task": str(model.tasks[0]),
-            "fits": sum(rows[model.slug, card.slug]["verdict"] == "fits" for card in inputs.cards),
+            "fits": _count(rows, inputs, model, "fits"),
+            "unknown": _count(rows, inputs, model, "unknown"),
         }
         for model in inputs.models
     ]
+
+
+def _count(rows: Rows, inputs: Inputs, model: Model, verdict: str) -> int:
+    return sum(rows[model.slug, card.slug]["verdict"] == verdict for card in inputs.cards)
 
 
 def _asked(rows: Rows) -> list[dict[str, Any]]:
