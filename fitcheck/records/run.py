@@ -130,6 +130,11 @@ class Run:
         return self.cell, self.card, self.card_memory, self.cap, self.cards, self.prompt_tokens, software, tests
 
     @property
+    def ran_out_under(self) -> int | None:
+        """The largest limit in bytes, context included, under which it ran out of card memory; ``None`` for none."""
+        return self.fails or (self.cap if self.outcome == "oom-gpu" else None)
+
+    @property
     def on_card(self) -> int | None:
         """Bytes that the run took of its card: the driver's count for the process, else what the card held more than
         before; ``None`` where neither was seen, or where there are several cards."""

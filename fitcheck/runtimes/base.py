@@ -287,9 +287,9 @@ class Runtime(Protocol):
         sizes = tuple(used_sizes(ask.workload).items())
         return ask.model.slug, ask.tier.name, ask.workload.task, sizes, ask.placement
 
-    def holds_alike(self, ask: Ask, other: Ask) -> bool:
-        """Whether two asks that are alike in what decides seconds also hold the same memory."""
-        return True
+    def holds(self, ask: Ask) -> Hashable:
+        """What two runs share that hold the same memory, on whichever machine; by default those of one cell do."""
+        return self.alike(ask)
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """What the seconds are made of at the best estimate: one timing, or one for each rate by its name. Of records

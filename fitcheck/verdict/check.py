@@ -58,7 +58,7 @@ def _checked(
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
     machine = completed(machine)
-    known = known_of(index, machine)
+    known = known_of(index, machine, model)
     cells = [
         cell_of(runtime, ask, wanted, known, advise=advise)
         for runtime in runtimes
@@ -138,7 +138,7 @@ def advised(cell: Cell, wanted: Wanted, known: Known | None = None) -> Cell:
 def told(report: Report, wanted: Wanted, index: Index | None = None) -> Report:
     """A report that was made without advice, with the advice on its best cell and what was assumed, as ``check`` gives
     both: for who shows of the other cells no more than their verdict."""
-    known = known_of(index, report.machine)
+    known = known_of(index, report.machine, report.model)
     best = advised(report.best, wanted, known)
     assumed = assumptions_of(best, wanted, report.floor, known)
     return replace(report, cells=(best, *report.cells[1:]), assumed=assumed)

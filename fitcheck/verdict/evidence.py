@@ -3,7 +3,7 @@ architecture correct the rest. Pure: the caller hands in the index of records.""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import log
 from statistics import median
@@ -58,10 +58,11 @@ def _identified(run: Run) -> tuple[Ask, object] | None:
 
 @dataclass
 class _Own:
-    """Runs of one cell on its card: finished, with their asks; out of card memory; out of system memory; under a limit
-    with the same layout."""
+    """Runs on a cell's card: finished ones of the cell with their asks, and those that hold the same memory; out of
+    card memory; out of system memory; under a limit with the same layout."""
 
     exact: list[tuple[Run, Ask]] = field(default_factory=list)
+    held: list[Run] = field(default_factory=list)
     failed: list[Run] = field(default_factory=list)
     starved: list[Run] = field(default_factory=list)
     capped: list[Run] = field(default_factory=list)
@@ -69,12 +70,14 @@ class _Own:
 
 @dataclass(frozen=True)
 class Known:
-    """The records that say something of a machine's card, and what follows from them for cells."""
+    """The records that say something of a machine's card, and what follows from them for cells. ``short`` are runs of
+    the model that ran out of memory under a limit on other cards of the vendor."""
 
     card: Card
     index: Index
     machine: str | None = None
     borrowed: tuple[Run, ...] = ()
+    short: tuple[Run, ...] = ()
     _asks: dict[object, tuple[Ask, object] | None] = field(default_factory=dict)
     _said: dict[object, RecordsFit | None] = field(default_factory=dict)
     _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
@@ -106,29 +109,41 @@ class Known:
         return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> MemoryRecords:
-        exact = tuple(run for run, there in own.exact if runtime.holds_alike(ask, there))
-        failed, starved, capped = (tuple(runs) for runs in (own.failed, own.starved, own.capped))
-        return MemoryRecords(ask, runtime, exact, failed, starved, capped, self._others(runtime))
+        held, failed, starved, capped = (tuple(runs) for runs in (own.held, own.failed, own.starved, own.capped))
+        short = () if held or failed or capped else tuple(self._elsewhere(runtime, ask))
+        return MemoryRecords(ask, runtime, held, failed, starved, capped, self._others(runtime), short)
+
+    def _elsewhere(self, runtime: Runtime, ask: Ask) -> Iterator[Run]:
+        """Runs on other cards that hold the same memory and had not enough."""
+        for run in self.short:
+            if (run.cell.model, run.cell.tier, run.cell.runtime) == (ask.model.slug, ask.tier.name, runtime.name):
+                there = self._cell(run)
+                if there is not None and runtime.holds(there[0]) == runtime.holds(ask):
+                    yield run
 
     def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
-        """Runs of this very cell on the card."""
+        """Runs of this very cell on the card, and of others that hold the same memory."""
         cell, used = runtime.alike(ask), max(sum(bool(one.card.best) for one in footprint.cards), 1)
+        memory = runtime.holds(ask)
         own = _Own()
         wanted, plain = (ask.model.slug, ask.tier.name, runtime.name), runtime.timings(ask)
         for run in self.index.rows:
             if (run.cell.model, run.cell.tier, run.cell.runtime) != wanted or run.cards != used:
                 continue
             there = self._cell(run)
-            if there is None or there[1] != cell:
+            if there is None:
                 continue
-            if run.outcome != "ok" and not runtime.holds_alike(ask, there[0]):
+            limited = run.cap is not None or run.works or run.fails
+            if there[1] == cell and run.outcome == "ok" and not limited:
+                own.exact.append((run, there[0]))
+            if runtime.holds(there[0]) != memory:
                 continue
-            if run.cap is not None or run.works or run.fails:
+            if limited:
                 # the same layers stay on the card
-                if runtime.timings(there[0]) == plain and runtime.holds_alike(ask, there[0]):
+                if runtime.timings(replace(there[0], workload=ask.workload)) == plain:
                     own.capped.append(run)
             elif run.outcome == "ok":
-                own.exact.append((run, there[0]))
+                own.held.append(run)
             elif run.outcome == _OUT_OF_CARD_MEMORY:
                 own.failed.append(run)
             elif run.outcome == _OUT_OF_SYSTEM_MEMORY:

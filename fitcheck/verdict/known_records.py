@@ -22,33 +22,49 @@ if TYPE_CHECKING:
 MOST_BORROWED = 12  # runs of other cards of the architecture
 
 
-def known_of(index: Index | None, machine: Machine) -> Known | None:
-    """The records of the machine's cards, where it has one kind of them; ``None`` where nothing is known of it."""
+def known_of(index: Index | None, machine: Machine, model: Model) -> Known | None:
+    """The records that say something of the model on the machine's cards, where it has one kind of them; ``None`` where
+    there are none."""
     slugs = {gpu.card.slug for gpu in machine.gpus}
     if index is None or len(slugs) != 1:
         return None
     card = machine.gpus[0].card
-    own, borrowed = index.of(card.slug), _relatives(index, card)
-    if not own.rows and not own.links and not borrowed:
+    own, borrowed, short = index.of(card.slug), _relatives(index, card), _short(index, card, model)
+    if not own.rows and not own.links and not borrowed and not short:
         return None
     here = max((run for run in own.rows if run.own), key=lambda run: (run.created, run.id), default=None)
     from fitcheck.verdict.evidence import Known
 
-    return Known(card, own, here.machine if machine.detected and here is not None else None, borrowed)
+    return Known(card, own, here.machine if machine.detected and here is not None else None, borrowed, short)
 
 
 def concerning(index: Index, card: Card, model: Model) -> Index:
     """The records that can say anything of ``model`` on ``card``: those of runtimes that run it, on this card and on
-    others of its architecture."""
+    others of its architecture, and what ran out of memory on others of the vendor."""
     own, borrowed = index.of(card.slug), _relatives(index, card)
-    rows = tuple(run for run in (*own.rows, *borrowed) if run.cell.runtime in model.runtimes)
-    return Index(rows, own.links)
+    told = {run.id: run for run in (*own.rows, *borrowed, *_short(index, card, model))}
+    return Index(tuple(run for run in told.values() if run.cell.runtime in model.runtimes), own.links)
 
 
 def calibration_of(ask: Ask, index: Index) -> Calibration:
     """What the records of an index change in the predicted seconds of one cell."""
-    known, runtime = known_of(index, ask.machine), registry.get(ask.placement.runtime)
+    known, runtime = known_of(index, ask.machine, ask.model), registry.get(ask.placement.runtime)
     return Calibration() if known is None else known.of(runtime, ask, runtime.footprint(ask))[1]
+
+
+def _short(index: Index, card: Card, model: Model) -> tuple[Run, ...]:
+    """Runs of the model that ran out of memory under a limit, on other cards of the vendor: the sequence of tensors is
+    the same there."""
+    found = [run for run in index.rows if run.cell.model == model.slug and run.card != card.slug and run.ran_out_under]
+    vendors = {slug: _vendor(slug) for slug in {run.card for run in found}}
+    return tuple(spread([run for run in found if vendors[run.card] == card.vendor], MOST_BORROWED * 4))
+
+
+def _vendor(slug: str) -> str | None:
+    try:
+        return find_card(slug).vendor
+    except InputError:
+        return None
 
 
 def _relatives(index: Index, card: Card) -> tuple[Run, ...]:

@@ -88,7 +88,7 @@ def _rows(index: Index, mine: Sequence[tuple[Run, Ask]], *, same_machine: bool) 
         return
     ids, (first, ask) = {run.id for run, _ in mine}, real[0]
     others = Index(tuple(run for run in index.rows if run.id not in ids), index.links)
-    runtime, known = registry.get(ask.placement.runtime), known_of(others, ask.machine)
+    runtime, known = registry.get(ask.placement.runtime), known_of(others, ask.machine, ask.model)
     if known is None:
         return
     known = replace(known, machine=first.machine) if same_machine else known

@@ -61,7 +61,8 @@ class Bound:
 class MemoryRecords:
     """Looks for what is known of one cell's memory. ``exact`` are finished runs of it on the card as it is, ``failed``
     those that ran out of its memory, ``starved`` out of system memory, ``capped`` runs under a limit with the same
-    layout, ``others`` of other cells."""
+    layout, ``others`` of other cells. ``short`` ran out of memory under a limit on other cards, where none of this card
+    tells."""
 
     ask: Ask
     runtime: Runtime
@@ -70,6 +71,7 @@ class MemoryRecords:
     starved: tuple[Run, ...]
     capped: tuple[Run, ...]
     others: tuple[RunBesideEstimate, ...]
+    short: tuple[Run, ...] = ()
 
     def known(self, footprint: Footprint) -> tuple[Footprint, Quantity, Quantity]:
         """The footprint as records leave it, and how memory on the card and system memory are known."""
@@ -126,10 +128,15 @@ class MemoryRecords:
         had = max((_had(run, self.ask) for run in self.failed), default=0)
         if had:
             memory = _failed(memory, had, len(self.failed), ran)
-        runs = (*bound.runs, *self.failed)
+        if self.short:
+            memory = _needs(memory, max(_beside_context(run) for run in self.short))
+        runs = (*bound.runs, *self.failed, *self.short)
         if not runs:
             return memory, how
         notes = [how.note] if how.records else []
+        if self.short:
+            most = max(self.short, key=_beside_context)
+            notes.append(f"it did not run within {format_gib(most.ran_out_under or 0)} on {most.card}")
         if bound.runs:
             notes.append(_bound_words(bound))
         if self.failed:
@@ -193,7 +200,7 @@ def _bound(capped: Sequence[Run]) -> Bound:
     """What limits say together. Where one that failed lies above one that worked, they contradict each other: the
     smallest that worked counts."""
     works = [(limit, run) for run in capped if (limit := run.works or (run.cap if run.outcome == "ok" else None))]
-    fails = [(limit, run) for run in capped if (limit := run.fails or (run.cap if run.outcome == "oom-gpu" else None))]
+    fails = [(limit, run) for run in capped if (limit := run.ran_out_under)]
     within = min(works, key=lambda pair: pair[0], default=None)
     below = [pair for pair in fails if within is None or pair[0] < within[0]]
     above = max(below, key=lambda pair: pair[0], default=None)
@@ -237,6 +244,18 @@ def _failed(memory: CardMemory, had: int, failed: int, ran: int) -> CardMemory:
     if failed > 1 and not ran:
         memory = replace(memory, required=_most_of(memory.required, need))
     return _at_least(memory)
+
+
+def _beside_context(run: Run) -> int:
+    """Bytes that the allocator could have had under the limit which was too small."""
+    return (run.ran_out_under or 0) - (run.context or 0)
+
+
+def _needs(memory: CardMemory, more_than: int) -> CardMemory:
+    """Tensors took more than so many bytes on another card. Convolutions may take less on this one, so the low end
+    stays."""
+    need = more_than + memory.card.best - memory.reserved.best + 1
+    return _at_least(replace(memory, required=_most_of(memory.required, need)))
 
 
 def _at_least(memory: CardMemory) -> CardMemory:

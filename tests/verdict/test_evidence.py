@@ -1,4 +1,4 @@
-"""What records change in a check, by quantity: a cell's own replace, the card's correct, failures and limits bound."""
+"""What records change in a check, by quantity: a cell's own replace, the card's correct."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from evidence_records import CARD, MODEL, NOTHING, PLAIN, TIERS, best, cell, link, report, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
-from fitcheck.models import catalog
-from fitcheck.records.run import CellKey, Run, TokenTest
-from fitcheck.records.run_index import Index, LinkRow, accepted
+from fitcheck.records.run import CellKey
+from fitcheck.records.run_index import Index, accepted
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
@@ -22,56 +22,6 @@ from fitcheck.verdict.check import check
 from fitcheck.verdict.evidence import ask_of
 from fitcheck.verdict.known_records import calibration_of, concerning, known_of
 from fitcheck.verdict.left_out import left_out, worth
-from fitcheck.verdict.report import Cell, Report
-
-MODEL = catalog.get("sensenova-u1-8b-mot")
-CARD = "RTX 4070"
-SLUG = "rtx-4070"
-TIERS = ("Q4_K_S", "Q8_0")
-NOTHING = "model only, no record of this card"
-
-
-def report(index: Index | None, card: str = CARD, tiers: tuple[str, ...] = TIERS) -> Report:
-    return check(MODEL, machine_for(find_card(card), ram=128 * GIB), Wanted(tiers=tiers), index=index, advise=False)
-
-
-def cell(found: Report, mode: str, tier: str = "Q4_K_S") -> Cell:
-    return next(one for one in found.cells if (one.tier.name, one.placement.mode) == (tier, mode))
-
-
-PLAIN = report(None)
-
-
-def run(mode: str, tier: str = "Q4_K_S", number: int = 0, times: float = 1.0, **changes: Any) -> Run:
-    """A record of a cell of the RTX 4070 that took ``times`` what is predicted, on a machine of its own."""
-    one = cell(PLAIN, mode, tier)
-    runtime = registry.get(one.placement.runtime)
-    named = runtime.recorded(one.placement)
-    identity = (named["name"], named["revision"], named["policy"], named["mode"])
-    assert one.seconds is not None
-    found = Run(
-        id=f"{mode}-{tier}-{number}",
-        card=SLUG,
-        card_memory=12 * GIB,
-        cell=CellKey.of(MODEL.slug, tier, one.workload, *identity),
-        weights="real",
-        outcome="ok",
-        created=1_790_000_000 + number,
-        seconds=one.seconds.best * times,
-        machine=f"m{number}",
-    )
-    return replace(found, **changes)
-
-
-def link(number: int, rate: float, card: str = SLUG) -> LinkRow:
-    blocks = tuple((size << 20, rate) for size in (1, 1024))
-    return LinkRow(str(number), card, number, blocks, tuple((size, each / 5) for size, each in blocks))
-
-
-def best(one: Cell) -> float:
-    assert one.seconds is not None
-    return one.seconds.best
-
 
 # 1: records of any mode calibrate every mode
 
@@ -180,176 +130,6 @@ def test_a_lone_record_of_the_cell_that_the_card_contradicts_widens_and_does_not
     assert "the one record of this cell says" in found.evidence.seconds.note
     agreed = cell(report(Index((*others, *(run("low", number=n, times=3.0) for n in (9, 10))))), "low")
     assert best(agreed) == pytest.approx(3 * plain)
-
-
-# 3: failures and limits bound the need
-
-
-def test_a_cell_that_ran_out_of_memory_here_does_not_fit() -> None:
-    assert cell(PLAIN, "low").verdict is Verdict.FITS
-    failed = run("low", outcome="oom-gpu", seconds=None)
-    once = cell(report(Index((failed,))), "low")
-    assert once.verdict is Verdict.TIGHT
-    assert once.evidence.memory.note == "1 record of this cell ran out of card memory on this card"
-    assert once.evidence.memory.level == "calibrated"
-    twice = cell(report(Index((failed, replace(failed, id="again", machine="other")))), "low")
-    assert twice.verdict is Verdict.NO
-    assert cell(report(Index((failed,))), "balanced").verdict is cell(PLAIN, "balanced").verdict
-
-
-def test_one_failure_among_many_runs_leaves_it_possible_and_is_told() -> None:
-    ran = [run("low", number=n, process=4 * GIB) for n in range(5)]
-    found = cell(report(Index((*ran, run("low", number=9, outcome="oom-gpu", seconds=None)))), "low")
-    assert found.memory.card.best == 4 * GIB
-    assert found.memory.card.high > 10 * GIB
-    assert "ran out of card memory" in found.evidence.memory.note
-
-
-def test_a_cell_that_ran_out_of_system_memory_does_not_fit_such_a_machine() -> None:
-    machine = machine_for(find_card(CARD), ram=48 * GIB)
-    starved = run("low", outcome="oom-host", seconds=None, ram=48 * GIB)
-
-    def verdict(*found: Run) -> Verdict:
-        asked = Wanted(tiers=("Q4_K_S",))
-        return cell(check(MODEL, machine, asked, index=Index(found), advise=False), "low").verdict
-
-    assert verdict() is Verdict.FITS
-    assert verdict(starved) is Verdict.TIGHT
-    assert verdict(starved, replace(starved, id="again")) is Verdict.NO
-    assert verdict(replace(starved, ram=None)) is Verdict.FITS
-    found = cell(check(MODEL, machine, Wanted(tiers=("Q4_K_S",)), index=Index((starved,)), advise=False), "low")
-    assert found.evidence.host.note == "1 record of this cell ran out of system memory on such a card"
-
-
-@pytest.mark.parametrize(
-    ("works", "fails", "low", "high"),
-    [(6 * GIB, None, None, 6 * GIB), (None, 5 * GIB, 5 * GIB, None), (6 * GIB, 5 * GIB, 5 * GIB, 6 * GIB)],
-)
-def test_limits_bound_the_smallest_card(
-    works: int | None, fails: int | None, low: int | None, high: int | None
-) -> None:
-    one = run("low", cap=works or fails, outcome="ok" if works else "oom-gpu", works=works, fails=fails)
-    found = cell(report(Index((one,))), "low").memory.required
-    assert low is None or found.low >= low
-    assert high is None or found.high <= high
-    assert found.low <= found.best <= found.high
-
-
-def test_limits_that_contradict_each_other_leave_the_smallest_that_worked() -> None:
-    records = (run("low", cap=4 * GIB, number=1), run("low", cap=6 * GIB, number=2, outcome="oom-gpu", seconds=None))
-    found = cell(report(Index(records)), "low").memory.required
-    assert found.high <= 4 * GIB
-
-
-def test_a_limit_of_a_cell_that_keeps_other_layers_bounds_nothing() -> None:
-    capped = run("fast", cap=8 * GIB, process=7 * GIB)
-    assert cell(report(Index((capped,))), "fast").memory.required == cell(PLAIN, "fast").memory.required
-
-
-# 4: records of a program that reports tokens a second
-
-TEXT = catalog.get("llama-3.1-8b")
-
-
-def answer(index: Index | None, *options: tuple[str, object], card: str = CARD) -> Cell:
-    chosen = {"cache_type": ("f16", "f16"), **dict(options)}
-    wanted = Wanted(tiers=("Q4_K_M",), options=tuple(sorted(chosen.items())))
-    return check(TEXT, machine_for(find_card(card)), wanted, index=index, advise=False).cells[0]
-
-
-def tokens(prompt: float | None = 2000.0, new: float | None = 70.0, number: int = 0, **changes: Any) -> Run:
-    """A llama-bench record of all layers on an RTX 4070, with its usual tests."""
-    tests = [TokenTest(512, 0, 0, prompt)] if prompt else []
-    tests += [TokenTest(0, 128, 0, new)] if new else []
-    key = CellKey(TEXT.slug, "Q4_K_M", "chat", (), "llama.cpp", None, None, None)
-    settings = (("backend", "CUDA"), ("flash_attention", "on"), ("gpu_layers", 99))
-    found = Run(f"t{number}", SLUG, 12 * GIB, key, "real", "ok", number, bench=False, machine=f"m{number}")
-    return replace(found, **{"tests": tuple(tests), "settings": settings, **changes})
-
-
-def rate(one: Cell, name: str) -> float:
-    found = one.rate(name)
-    assert found is not None
-    return found.best
-
-
-def test_tokens_a_second_of_the_cell_are_the_answer() -> None:
-    found = answer(Index((tokens(),)), ("ngl", 99))
-    assert rate(found, "prompt") == pytest.approx(2000.0)
-    assert rate(found, "generation") == pytest.approx(70.0)
-    assert found.evidence.seconds.level == "measured"
-    assert {name for name, one in found.evidence.rates if one.level == "measured"} == {"prompt", "generation"}
-    assert best(found) == pytest.approx(512 / rate(found, "prompt") + 128 / rate(found, "generation"))
-
-
-def test_a_test_at_a_depth_that_costs_much_corrects_and_is_not_the_cell() -> None:
-    deep = tokens(tests=(TokenTest(0, 128, 60_000, 30.0),))
-    found = answer(Index((deep,)), ("ngl", 99))
-    assert dict(found.evidence.rates)["generation"].level == "calibrated"
-    assert rate(found, "generation") > 45
-
-
-def test_a_rate_alone_is_measured_and_the_other_is_not() -> None:
-    found = answer(Index((tokens(prompt=None),)), ("ngl", 99))
-    levels = {name: one.level for name, one in found.evidence.rates}
-    assert levels == {"prompt": "estimated", "generation": "measured"}
-    assert found.evidence.seconds.level == "estimated"
-    assert rate(found, "prompt") == rate(answer(None, ("ngl", 99)), "prompt")
-
-
-def test_token_records_of_the_card_correct_its_other_placements_and_contexts() -> None:
-    plain = answer(None, ("ngl", 99))
-    slow = tuple(tokens(rate(plain, "prompt") / 2, rate(plain, "generation") / 2, n) for n in range(3))
-    other = ("cache_type", ("q8_0", "q8_0"))
-    before, after = (answer(index, ("ngl", 99), other) for index in (None, Index(slow)))
-    for name in ("prompt", "generation"):
-        assert rate(after, name) == pytest.approx(rate(before, name) / 2, rel=0.25)
-    assert after.evidence.seconds.level == "calibrated"
-    # what one machine's host reads a second says less of another's
-    before, after = (answer(index, ("ngl", 0)) for index in (None, Index(slow)))
-    assert rate(after, "generation") == pytest.approx(rate(before, "generation"), rel=0.15)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        (("gpu_layers", 99), ("split_mode", "row")),
-        (("gpu_layers", 99), ("tags", "tensor-overrides")),
-        (("backend", "Vulkan"), ("gpu_layers", 99)),
-        (("gpu_layers", "many"),),
-        (("gpu_layers", 99), ("type_k", "q1_9")),
-        (("gpu_layers", 99), ("ubatch", 0)),
-    ],
-)
-def test_token_records_of_what_is_not_modelled_change_nothing(settings: tuple[tuple[str, object], ...]) -> None:
-    index = Index((tokens(settings=settings),))
-    assert answer(index, ("ngl", 99)).duration == answer(None, ("ngl", 99)).duration
-
-
-def test_two_cards_are_not_one() -> None:
-    two = tokens(cards=2)
-    assert ask_of(two) is not None
-    found = answer(Index((two,)), ("ngl", 99))
-    assert found.evidence.seconds.level == "calibrated"
-    assert rate(found, "generation") != pytest.approx(70.0, rel=0.03)
-
-
-def test_a_test_of_a_short_context_does_not_measure_the_memory_of_a_long_one() -> None:
-    index = Index((tokens(process=5 * GIB),))
-    for context, level in ((512 + 128, "calibrated"), (8192, "calibrated")):
-        found = answer(index, ("ngl", 99), ("ctx", context))
-        assert found.evidence.memory.level == level
-        assert found.memory.card.best != 5 * GIB
-    stated = (("context", 8192), ("flash_attention", "on"), ("gpu_layers", 99), ("sequences", 4))
-    index = Index((tokens(process=5 * GIB, settings=stated),))
-    found = answer(index, ("ngl", 99), ("ctx", 8192))
-    assert (found.evidence.memory.level, found.memory.card.best) == ("measured", 5 * GIB)
-
-
-def test_files_that_are_mapped_do_not_count_as_system_memory() -> None:
-    mapped, read = (tokens(rss=6 * GIB, settings=(("gpu_layers", 99), ("mmap", mmap))) for mmap in (True, False))
-    assert answer(Index((mapped,)), ("ngl", 99)).evidence.host.level == "estimated"
-    assert answer(Index((read,)), ("ngl", 99)).evidence.host.level == "calibrated"
 
 
 # 5: link records alone
@@ -514,9 +294,9 @@ def test_what_concerns_a_page_gives_the_same_answer_as_all_records() -> None:
 
 def test_without_records_there_is_nothing_to_know() -> None:
     machine = machine_for(find_card(CARD))
-    assert known_of(None, machine) is None
-    assert known_of(Index(), machine) is None
-    assert known_of(Index((run("low", card="h100-sxm5-80gb"),)), machine) is None
+    assert known_of(None, machine, MODEL) is None
+    assert known_of(Index(), machine, MODEL) is None
+    assert known_of(Index((run("low", card="h100-sxm5-80gb"),)), machine, MODEL) is None
     assert calibration_of(cell(PLAIN, "low").ask, Index()).ratios == ()
     assert PLAIN.cells[0].evidence.note == NOTHING
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -126,6 +126,10 @@ class Diffusers(Runtime):
     def stacks(self, ask: Ask) -> tuple[str, ...]:
         """PyTorch and the number formats of the components."""
         return torch_stacks(ask.tier, bfloat16=support.in_bfloat16(architecture_of(ask)))
+
+    def holds(self, ask: Ask) -> Hashable:
+        """Every step allocates what the first does, so that their number tells no memory apart."""
+        return self.alike(replace(ask, workload=replace(ask.workload, steps=1)))
 
     def changes(self, ask: Ask, wanted: Wanted) -> Iterator[Change]:
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""

@@ -220,10 +220,10 @@ class LlamaCpp(Runtime):
         """Model, tier, era of the build and the options that decide seconds."""
         return recorded_options.alike(ask, architecture_of(ask).layers)
 
-    def holds_alike(self, ask: Ask, other: Ask) -> bool:
+    def holds(self, ask: Ask) -> Hashable:
         """With caches for as many tokens and sequences; a benchmark reserves what its tests fill."""
-        one, two = (arguments_of(each.placement, each.workload) for each in (ask, other))
-        return (one.padded_context, one.slots) == (two.padded_context, two.slots)
+        arguments = arguments_of(ask.placement, ask.workload)
+        return self.alike(ask), arguments.padded_context, arguments.slots
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Seconds a token of the prompt and of the answer."""
