@@ -13,9 +13,9 @@ from fitcheck.records.run_index import build
 from fitcheck.records.schema import PassRecord
 from fitcheck.records.validate import publishable
 from fitcheck.runtimes.base import Ask
+from fitcheck.runtimes.sensenova.card_seen import architecture_of
 from fitcheck.runtimes.sensenova.pass_work import passes_of
 from fitcheck.runtimes.sensenova.published import published_rows as measured_rows
-from fitcheck.runtimes.sensenova.runtime import architecture_of
 from fitcheck.runtimes.sensenova.streaming import streaming_of
 from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, published_rows, recorded_rows, together
 from fitcheck.verdict.accuracy_summary import AccuracySummary, by_cell_kind, kept, summarize, worse

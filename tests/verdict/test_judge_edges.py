@@ -18,7 +18,8 @@ from fitcheck.memory.weighing import Constraint, Margin, Verdict, weigh
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
-from fitcheck.runtimes.sensenova.runtime import RUNTIME, view_of
+from fitcheck.runtimes.sensenova.card_seen import view_of
+from fitcheck.runtimes.sensenova.runtime import RUNTIME
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.changes import smallest_change

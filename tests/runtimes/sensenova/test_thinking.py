@@ -16,10 +16,10 @@ from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Process, Wanted
+from fitcheck.runtimes.sensenova.card_seen import architecture_of, view_of
 from fitcheck.runtimes.sensenova.guidance import branches, text_ends, thought, written
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.phases import CardView, lay_out
-from fitcheck.runtimes.sensenova.runtime import architecture_of, view_of
 from fitcheck.runtimes.sensenova.streaming import streaming_of, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
