@@ -19,7 +19,8 @@ sys.path.append(str(Path(__file__).parent / "fuzzing"))
 import commands
 import fuzz
 import kills
-from readers import READERS, Reader
+from readers import READERS
+from reading import Reader
 
 SECONDS = float(os.environ.get("FITCHECK_FUZZ_SECONDS", "1"))
 POINTS = int(os.environ.get("FITCHECK_KILLS", "2"))

@@ -24,8 +24,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fuzzing")]
 
-import readers
-from readers import claimed, config_case, gguf_case, import_case, pipeline_case, record_case, safetensors_case, sparse
+from model_readers import (
+    claimed,
+    config_case,
+    gguf_case,
+    lay_config,
+    lay_pipeline,
+    pipeline_case,
+    safetensors_case,
+    sparse,
+)
+from readers import import_case, prices_case, record_case
 
 from fitcheck.cli.main import COMMANDS, application, main
 from fitcheck.records.store import record_files
@@ -202,7 +211,7 @@ def on_file(chance: random.Random, folder: Path) -> Iterator[list[str]]:
     elif kind in ("config", "pipeline"):
         (folder / "m").mkdir()
         try:  # lays the folder out; what comes of reading it is the commands' to say
-            (readers.lay_config if kind == "config" else readers.lay_pipeline)(
+            (lay_config if kind == "config" else lay_pipeline)(
                 config_case(chance) if kind == "config" else pipeline_case(chance), folder / "m"
             )
         except UnicodeError:
@@ -220,7 +229,7 @@ def on_file(chance: random.Random, folder: Path) -> Iterator[list[str]]:
             ["import", tool, "said.txt", "--model", "m", "--tier", "Q4_K_M", "--card", "RTX 4070"] for tool in tools
         ]
     else:
-        (folder / "prices.csv").write_bytes(readers.prices_case(chance))
+        (folder / "prices.csv").write_bytes(prices_case(chance))
         words = [["cards", "--prices", "prices.csv"], ["plan", "qwen3-8b", "--prices", "prices.csv"],
                  ["compare", "qwen3-8b", "--gpu", "RTX 4070", "--gpu", "RTX 4090", "--prices", "prices.csv"],
                  ["runs", *GPU, "--prices", "prices.csv"]]  # fmt: skip

@@ -29,7 +29,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from readers import READERS, Reader
+from readers import READERS
+from reading import Reader
 
 from fitcheck.errors import InputError
 
