@@ -167,6 +167,8 @@ class SeriesUnderWay:
         from bench.assemble import record_of
 
         request, left = self._left(entry, name)
+        # what the entry says is read whether there is room or not
+        protocol, resolution = self._protocol(entry), _number(entry, "resolution_mib", 128) * MIB
         if not left:
             return
         with bench_card(request.device, self.console) as card:
@@ -174,9 +176,7 @@ class SeriesUnderWay:
                 runner = default_runner(card, lambda event: None, self.deadline)
                 try:
                     require_room(cell, card, self.ram, self.force)
-                    found = find_limit(
-                        cell, self._protocol(entry), card, runner, _number(entry, "resolution_mib", 128) * MIB
-                    )
+                    found = find_limit(cell, protocol, card, runner, resolution)
                 except (Stopped, InputError) as stopped:
                     self.leave(f"limit {label(cell)}", str(stopped))
                     continue

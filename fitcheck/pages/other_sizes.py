@@ -12,7 +12,6 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.errors import InputError
-from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Product, Task
@@ -24,7 +23,6 @@ from fitcheck.units import GIB
 from fitcheck.verdict.changes import least_purchase
 from fitcheck.verdict.check import advised
 from fitcheck.verdict.compare import Compared, price_of, watts_of
-from fitcheck.verdict.lead import lead
 from fitcheck.verdict.purposes import purposes
 from fitcheck.verdict.report import Cell, Report, cell_json, interval_json
 from fitcheck.verdict.usual_machine import Asked
@@ -43,17 +41,10 @@ def by_memory(asked: Asked, report: Report) -> list[dict[str, Any]]:
     for task in _wanted_tasks(asked):
         for size in sizes:
             known = report if size == report.machine.ram_total and task is asked.model.tasks[0] else None
-            found = known or _runs(replace(asked, ram=size), task)
+            found = known or replace(asked, ram=size).report(task, advise=False)
             row = {"task": str(task), "ram": size, **_answer(found.best), "change": _change(found)}
             rows.append({**row, "price_usd_per": _priced(found)})
     return rows
-
-
-def _runs(asked: Asked, task: Task) -> Report:
-    """What ``fitcheck runs`` says of the model on this machine: of many tiers, the one that a buyer would take."""
-    machine, model = machine_for(asked.card, ram=asked.ram), asked.model
-    tiers = (asked.tiers or model.tiers) if task.read_along else None
-    return lead(model, tiers, machine, Wanted(task=str(task)), asked.index)
 
 
 def tiers_shown(model: Model) -> tuple[Tier, ...] | None:
