@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import fitcheck
-from fitcheck.models.model import Model
 from fitcheck.pages import view, words
 from fitcheck.pages.card_pages import Twins
 from fitcheck.pages.document import accuracy_row
@@ -176,7 +176,7 @@ def _contribute(inputs: Inputs, rows: Twins) -> Page:
             "address": "contribute/",
             "wanted": found[:MOST_WANTED],
             "open": len(found),
-            "example": _example(inputs.models[0]),
+            "example": _example(inputs, found),
         },
         preview=plain("fitcheck", "Contribute a measurement", "measure, look, send"),
         section="contribute/",
@@ -200,11 +200,17 @@ def _wanted_cells(inputs: Inputs, rows: Twins) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (-row["score"], row["address"]))
 
 
-def _example(model: Model) -> dict[str, Any]:
-    """The cell that most people can measure: the smallest published files in the mode that needs least of the card."""
+def _example(inputs: Inputs, found: Iterable[Mapping[str, Any]]) -> str:
+    """The command for the most wanted cell that runs in a mode by name; without one the smallest published files of the
+    first model."""
+    modes = {model.slug: registry.serving(model)[0].modes for model in inputs.models}
+    for row in found:
+        slug = row["address"].split("/")[1]
+        if row["verdict"] == "fits" and row["mode"] in modes[slug]:
+            return shlex.join(["fitcheck", "bench", "run", slug, "--tier", row["tier"], "--mode", row["mode"]])
+    model = inputs.models[0]
     tier = min(model.tiers, key=lambda tier: (not tier.published, tier.disk_bytes))
-    modes = [mode for runtime in registry.serving(model)[:1] for mode in runtime.modes]
-    return {"model": model.slug, "tier": tier.name, "mode": modes[-1] if modes else None}
+    return shlex.join(["fitcheck", "bench", "run", model.slug, "--tier", tier.name])
 
 
 def modes_of(inputs: Inputs) -> dict[str, str]:

@@ -17,10 +17,12 @@ import pytest
 
 from fitcheck.cli.main import application
 from fitcheck.hardware.catalog import find_card
+from fitcheck.models import catalog
 from fitcheck.pages import view, words
 from fitcheck.pages.document import card_facts
 from fitcheck.pages.formats import raw, resolve, rounded, write
 from fitcheck.records import run_index, store
+from fitcheck.runtimes import registry
 from fitcheck.units import GIB
 from fitcheck.verdict.usual_memory import usual_ram
 
@@ -244,3 +246,14 @@ def test_pages_name_the_system_memory_that_they_ask_with() -> None:
         assert said in words.USUAL_MEMORY
     assert usual_ram(find_card("RTX 6000 Ada Generation")) == 96 * GIB
     assert "twice the card's memory in workstations" in words.USUAL_MEMORY
+
+
+def test_the_command_to_measure_names_a_tier_and_a_mode_that_there_are(site: Site) -> None:
+    command = json.loads((site.root / "contribute/index.json").read_bytes())["example"]
+    fitcheck, bench, run, slug, *options = shlex.split(command)
+    assert (fitcheck, bench, run) == ("fitcheck", "bench", "run")
+    said = dict(zip(options[::2], options[1::2], strict=True))
+    model = catalog.get(slug)
+    assert model.tier(said["--tier"]) is not None
+    assert said.get("--mode") in (None, *registry.serving(model)[0].modes)
+    assert command in (site.root / "contribute/index.html").read_text("utf-8").replace("&#39;", "'")
