@@ -123,19 +123,21 @@ class MemoryRecords:
     def _bounded(self, memory: CardMemory, how: Quantity) -> tuple[CardMemory, Quantity]:
         """Within what searched limits and failures leave."""
         bound = _bound(self.capped)
-        memory = _within(memory, bound)
+        memory = _within(memory, bound) if bound.runs else memory
         ran = sum(bool(run.on_card) for run in self.exact)
         had = max((_had(run, self.ask) for run in self.failed), default=0)
         if had:
             memory = _failed(memory, had, len(self.failed), ran)
-        if self.short:
-            memory = _needs(memory, max(_beside_context(run) for run in self.short))
-        runs = (*bound.runs, *self.failed, *self.short)
+        # those that say no more than the estimate does change nothing
+        short = tuple(run for run in self.short if _need_of(run, memory) > memory.required.best)
+        if short:
+            memory = _needs(memory, max(_need_of(run, memory) for run in short))
+        runs = (*bound.runs, *self.failed, *short)
         if not runs:
             return memory, how
         notes = [how.note] if how.records else []
-        if self.short:
-            most = max(self.short, key=_beside_context)
+        if short:
+            most = max(short, key=lambda run: _need_of(run, memory))
             notes.append(f"it did not run within {format_gib(most.ran_out_under or 0)} on {most.card}")
         if bound.runs:
             notes.append(_bound_words(bound))
@@ -246,15 +248,15 @@ def _failed(memory: CardMemory, had: int, failed: int, ran: int) -> CardMemory:
     return _at_least(memory)
 
 
-def _beside_context(run: Run) -> int:
-    """Bytes that the allocator could have had under the limit which was too small."""
-    return (run.ran_out_under or 0) - (run.context or 0)
+def _need_of(run: Run, memory: CardMemory) -> int:
+    """Bytes that a card needs on which the driver takes what it takes here: more than the limit that was too small for
+    the run left to its allocator."""
+    return (run.ran_out_under or 0) - (run.context or 0) + memory.card.best - memory.reserved.best + 1
 
 
-def _needs(memory: CardMemory, more_than: int) -> CardMemory:
-    """Tensors took more than so many bytes on another card. Convolutions may take less on this one, so the low end
+def _needs(memory: CardMemory, need: int) -> CardMemory:
+    """The least that works is more than another card had. Convolutions may take less on this one, so the low end
     stays."""
-    need = more_than + memory.card.best - memory.reserved.best + 1
     return _at_least(replace(memory, required=_most_of(memory.required, need)))
 
 
