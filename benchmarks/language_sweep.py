@@ -53,7 +53,8 @@ def every_machine(work: tuple[str, tuple[str, ...], int]) -> Part:
 
     slug, names, count = work
     model = catalog.get(slug)
-    tiers = [tier for name in names if (tier := model.tier(name)) is not None]
+    # a model that comes in files of its own kind alone is asked about in those
+    tiers = [tier for name in names if (tier := model.tier(name)) is not None] or list(model.tiers[: len(names)])
     verdicts: Counter[str] = Counter()
     for cards, ram in machines(count):
         report = check(model, asked_machine(list(cards), ram=ram), Wanted(), tiers=tiers, advise=False)
