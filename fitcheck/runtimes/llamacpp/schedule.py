@@ -87,17 +87,17 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
         device = node.device if node.device is not None else host
         if current is None:
             current = device
-        if device != current or (
-            inputs and any(source.weight and _elsewhere(source, device, host) for source in node.sources)
-        ):
+        # cards cannot read another device's memory; the host reads host memory only
+        elsewhere = [one for one in node.sources if (host if one.device is None else one.device) != device]
+        if device != current or (inputs and any(source.weight for source in elsewhere)):
             close()
             current = device
-        if not any(_elsewhere(source, device, host) for source in node.sources):
+        if not elsewhere:
             split.append(node)
             continue
         replaced = []
         for source in node.sources:
-            if _elsewhere(source, device, host):
+            if source in elsewhere:
                 key = (id(source), device)
                 if key not in made:
                     pieces = 1 if source.is_input else copies
@@ -124,9 +124,3 @@ def _copied_bytes(source: Node) -> int:
     for side in source.shape:
         size *= side
     return size
-
-
-def _elsewhere(source: Node, device: int, host: int) -> bool:
-    """Cards cannot read another device's memory; the host reads host memory only."""
-    where = source.device if source.device is not None else host
-    return where != device
