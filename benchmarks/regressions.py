@@ -411,10 +411,13 @@ def bisect(rounds: int) -> dict[str, Any]:
     return {"searches": found, "rounds": rounds, "met": met}
 
 
+PARTS = ("simulation", "points", "published", "real", "scale", "bisect")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--only", nargs="*", default=["simulation", "points", "published", "real", "scale", "bisect"])
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--json", action="store_true", help="the results as JSON")
     options = parser.parse_args()
     parts: dict[str, Callable[[], dict[str, Any]]] = {

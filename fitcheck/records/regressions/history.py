@@ -22,9 +22,10 @@ from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.noise import Noise
 from fitcheck.records.regressions.statistics import Scale
 from fitcheck.records.regressions.tracked_runs import Expectation, TrackedRun, by_series
-from fitcheck.records.regressions.tracked_series import Series
+from fitcheck.records.regressions.tracked_series import Series, Values
 
 _WINDOW = 7
+_DAY = 86_400
 _PULLED = 3.0
 # what a scale from differences of neighbours is worth beside one from repeats, as a share of the points
 _DIFFERENCE_SHARE = 0.5
@@ -63,6 +64,7 @@ def tracks(
     """Every metric of every series, oldest point first."""
     found: list[Track] = []
     for series, members in by_series(runs).items():
+        members = in_turns(members)
         notes = tuple(backwards(members))
         metrics = dict.fromkeys(one.metric for run in members for one in run.measured.values())
         found += [_track(series, metric, members, noise, limits, expectation, notes) for metric in metrics]
@@ -169,6 +171,20 @@ def _threshold(count: int, df: float) -> float:
 
     places = 1 + 4 * math.log(count)
     return float(stats.t.isf(0.005 / 2 / places, max(df, 1.0)))
+
+
+def in_turns(runs: Sequence[TrackedRun]) -> list[TrackedRun]:
+    """``runs``, oldest day first. Versions that were measured on one day stand one after the other, the lower number or
+    the one seen earlier first: to measure two in turns, so that nothing that drifts favours either, is no downgrade."""
+    seen: dict[tuple[int, Values], int] = {}
+    for run in runs:
+        seen.setdefault((run.created // _DAY, run.state.versions), run.created)
+
+    def place(run: TrackedRun) -> tuple[int, list[tuple[int, ...]], int, int]:
+        day, versions = run.created // _DAY, run.state.versions
+        return day, [_number(value) for _, value in versions], seen[day, versions], run.created
+
+    return sorted(runs, key=place)
 
 
 def backwards(runs: Sequence[TrackedRun]) -> Iterator[str]:

@@ -75,6 +75,20 @@ def test_a_version_that_goes_back_is_told() -> None:
     assert "clock went backwards" in note
 
 
+def test_versions_measured_in_turns_on_one_day_are_one_change() -> None:
+    def ran(torch: str, minute: int, size: int) -> TrackedRun:
+        software = common()["software"].model_copy(update={"torch": torch})
+        return a_run(software=software, memory=memory(allocated=size), created=1_780_012_800 + 60 * minute)
+
+    new, old = ("2.11.0", 6 * GIB + 4096), ("2.9.1", 6 * GIB)
+    runs = [ran(*side[:1], minute, side[1]) for minute, side in enumerate((new, old, old, new))]
+    (track,) = [one for one in tracks(runs, Noise(runs)) if one.metric.name == "allocated"]
+    ((cut, one),) = track.changes
+    assert (cut, one.verdict) == (2, SeriesVerdict.REGRESSION)
+    assert [str(change) for change in one.changes] == ["torch 2.9.1 -> 2.11.0"]
+    assert track.notes == ()
+
+
 def search(place: int, sd: float, skip: frozenset[int] = frozenset()) -> Bisection:
     generator, bisection = np.random.default_rng(place), Bisection(64, Scale(0.03, 4))
     while (index := bisection.next()) is not None:
