@@ -202,15 +202,19 @@ def _wanted_cells(inputs: Inputs, rows: Twins) -> list[dict[str, Any]]:
 
 def _example(inputs: Inputs, found: Iterable[Mapping[str, Any]]) -> str:
     """The command for the most wanted cell that runs in a mode by name; without one the smallest published files of the
-    first model."""
+    first model in the mode that needs least of the card."""
     modes = {model.slug: registry.serving(model)[0].modes for model in inputs.models}
     for row in found:
         slug = row["address"].split("/")[1]
         if row["verdict"] == "fits" and row["mode"] in modes[slug]:
-            return shlex.join(["fitcheck", "bench", "run", slug, "--tier", row["tier"], "--mode", row["mode"]])
+            return _measuring(slug, row["tier"], row["mode"])
     model = inputs.models[0]
     tier = min(model.tiers, key=lambda tier: (not tier.published, tier.disk_bytes))
-    return shlex.join(["fitcheck", "bench", "run", model.slug, "--tier", tier.name])
+    return _measuring(model.slug, tier.name, *[*modes[model.slug]][-1:])
+
+
+def _measuring(slug: str, tier: str, *mode: str) -> str:
+    return shlex.join(["fitcheck", "bench", "run", slug, "--tier", tier, *(("--mode", *mode) if mode else ())])
 
 
 def modes_of(inputs: Inputs) -> dict[str, str]:
