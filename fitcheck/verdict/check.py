@@ -15,6 +15,7 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
+from fitcheck.verdict.alike import Question, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
@@ -59,14 +60,16 @@ def _checked(
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
     machine = completed(machine)
     known = known_of(index, machine, model)
-    cells = [
-        cell_of(runtime, ask, wanted, known, advise=advise)
-        for runtime in runtimes
-        for ask in runtime.asks(model, chosen, wanted, machine)
-    ]
-    if not cells:
+
+    def worked_out() -> list[Cell]:
+        asks = ((runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine))
+        return order([cell_of(runtime, ask, wanted, known, advise=advise) for runtime, ask in asks])
+
+    shared = known is None and not advise
+    question = Question(model, chosen, wanted, runtimes)
+    ordered = cells_alike(question, machine, worked_out) if shared else worked_out()
+    if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
-    ordered = order(cells)
     floor = wanted.floor(ordered[0].workload.task)
     if advise and ordered[0].judgement.binding is Constraint.SPEED:
         ordered[0] = advised(ordered[0], wanted, known)

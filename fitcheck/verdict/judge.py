@@ -28,7 +28,7 @@ class Judgement:
     verdict: Verdict
     binding: Constraint
     level: Level
-    model: Model
+    ask: Ask
     footprint: Footprint
     slow: str = ""
 
@@ -53,11 +53,11 @@ class Judgement:
         if self.slow:
             return f"Runs, but too slow to use: {self.slow}."
         if level.support is not None:
-            return level.support.reason
+            return level.support.said_of(self.ask)
         cards = self.footprint.cards
         peak = cards[self.gpu].peak.name if cards else "on the host"
-        reason = because(self.model) + _explain(level.weighed.binding, peak)
-        return reason if level.also is None else f"{reason} {level.also.reason}"
+        reason = because(self.ask.model) + _explain(level.weighed.binding, peak)
+        return reason if level.also is None else f"{reason} {level.also.said_of(self.ask)}"
 
     @property
     def gist(self) -> str:
@@ -78,8 +78,8 @@ def judge(
     but below ``floor``, is tight because of its speed."""
     level = level_of(runtime, ask, footprint)
     if level.verdict in _RUNS and (slow := too_slow(ask.workload, duration, floor)):
-        return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask.model, footprint, slow)
-    return Judgement(level.verdict, level.binding, level, ask.model, footprint)
+        return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask, footprint, slow)
+    return Judgement(level.verdict, level.binding, level, ask, footprint)
 
 
 def because(model: Model) -> str:

@@ -67,6 +67,11 @@ def seen_of(ask: Ask) -> _Seen:
     return _all_seen(ask.machine)[ask.gpu]
 
 
+def seen_on(machine: Machine) -> _Seen:
+    """The same of a machine's first card, whatever the cell."""
+    return _all_seen(machine)[0]
+
+
 def view_of(ask: Ask, streaming: Streaming) -> CardView:
     """What the estimate looks at of the card: only a placement that keeps layers asks for its size, and most compute
     capabilities share their constants, so that many cards share a footprint."""
