@@ -17,9 +17,7 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.sensenova.phases import CardView
 from fitcheck.runtimes.sensenova.seconds import waits_for_host
-from fitcheck.runtimes.sensenova.streaming import (
-    Streaming,
-)
+from fitcheck.runtimes.sensenova.streaming import FAST_HEADROOM, FAST_RESERVE, Streaming, fast_limit
 from fitcheck.speed.generations import is_measured
 from fitcheck.speed.rates import rates_of
 
@@ -78,16 +76,26 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
     seen, process, keeps = seen_of(ask), ask.process, streaming.keep_generation
     prefetches = streaming.prefetch > 0
     may_wait = prefetches and seen.timed
+    total, free = _sizes(ask, streaming, seen.total) if keeps else (None, None)
     return CardView(
         seen.capability,
-        seen.total if keeps else None,
-        _free(ask, streaming) if keeps else None,
+        total,
+        free,
         ask.placement.get("attention") == "flash",
         process.warm,
         may_wait and host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, ask.card.card),
         seen.driver if prefetches else seen.known_driver,
         process.left_out,
     )
+
+
+def _sizes(ask: Ask, streaming: Streaming, total: int | None) -> tuple[int | None, int]:
+    """Bytes of the card and those that others leave of it: how many layers stay hangs on both. Where what is kept back
+    for a pass already takes all, none does, and such cards look alike."""
+    free = _free(ask, streaming)
+    if total is not None and min(fast_limit(total), free - FAST_HEADROOM) <= FAST_RESERVE:
+        return 0, 0
+    return total, free
 
 
 def _free(ask: Ask, streaming: Streaming) -> int:

@@ -213,9 +213,11 @@ def staying(sizes: tuple[int, ...], room: int, prefetch: int) -> tuple[tuple[int
     most = there = 0
     for _ in range(_PASSES):
         for index in range(len(sizes)):
-            coming = {(index + ahead) % len(sizes) for ahead in range(prefetch + 1)} - here
-            there += sum(sizes[layer] for layer in coming)
-            here |= coming
+            for ahead in range(prefetch + 1):
+                layer = (index + ahead) % len(sizes)
+                if layer not in here:
+                    here.add(layer)
+                    there += sizes[layer]
             most = max(most, there)
             if there <= room:
                 kept.add(index)
