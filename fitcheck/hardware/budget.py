@@ -8,7 +8,7 @@ each with its source.
 from __future__ import annotations
 
 import json
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ _DATA = Path(__file__).parent / "data" / "budget.json"
 _WITHOUT_OUTPUTS = ("datacenter", "mining")
 
 
-@lru_cache(maxsize=512)
 def budget(machine: Machine, gpu: int = 0) -> Budget:
     """The budget of one card of ``machine`` (by position) and of its host.
 

@@ -21,6 +21,7 @@ LOW, BEST, HIGH = range(3)
 # the ends of a pass's copies: those that hide behind it, and those that it waits for
 _Copies = tuple[Ends, Ends]
 _NONE: Ends = (0.0, 0.0, 0.0)
+_NO_RECORDS = Calibration()
 # work on the card, as ``Price.device`` tells it apart
 PARTS = ("compute", "dequantization")
 
@@ -77,25 +78,24 @@ def duration_of(
 
     Synchronous streaming adds copy time to compute; prefetching hides the shorter of the two behind the longer.
     """
-    known = calibration or Calibration()
+    known = calibration or _NO_RECORDS
     prices, copies = prices_of(card), _copies(plan, link, known, pinned=pinned)
     if prices is None or copies is None:
         return None
-    compute, dequantization, stream = (
-        amount * known.factor(name) for name, amount in _parts(plan, prices[1], copies, copies_from(pinned=pinned))
-    )
+    found = _parts(plan, prices[BEST], copies, copies_from(pinned=pinned))
+    compute, dequantization, stream = [amount * known.factor(name) for name, amount in found]
     made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
     nbytes = sum([one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan])
     binding = _binding(compute, dequantization, stream)
-    seconds = Interval(*(_end(plan, prices, copies, known, end) for end in (LOW, BEST, HIGH)))
-    return Duration(seconds, binding, made_of, amounts=(("streamed", nbytes),))
+    low, best, high = [_end(plan, prices, copies, known, end) for end in (LOW, BEST, HIGH)]
+    return Duration(Interval(low, best, high), binding, made_of, amounts=(("streamed", nbytes),))
 
 
 def seconds_at(
     end: int, plan: Sequence[Pass], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
 ) -> float | None:
     """One end of ``duration_of``'s seconds alone: ``LOW``, ``BEST`` or ``HIGH``; ``None`` as there."""
-    known = calibration or Calibration()
+    known = calibration or _NO_RECORDS
     prices, copies = prices_of(card), _copies(plan, link, known, pinned=pinned)
     return None if prices is None or copies is None else _end(plan, prices, copies, known, end)
 
@@ -105,7 +105,7 @@ def timing_of(
     plan: tuple[Pass, ...], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
 ) -> Timing | None:
     """The best estimate of ``duration_of`` by part; what link records say is in it, what other records say is not."""
-    prices, transfer = prices_of(card), _transfer(plan, link, calibration or Calibration(), pinned=pinned)
+    prices, transfer = prices_of(card), _transfer(plan, link, calibration or _NO_RECORDS, pinned=pinned)
     if prices is None or transfer is None:
         return None
     price = prices[1]

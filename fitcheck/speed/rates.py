@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -55,11 +55,11 @@ class Calibration:
 
     def factor(self, part: str) -> float:
         """How much longer a part takes than predicted; 1 where nothing is known."""
-        return dict(self.factors).get(part, 1.0)
+        return dict(self.factors).get(part, 1.0) if self.factors else 1.0
 
     def ratio(self, name: str) -> Interval[float] | None:
         """How much longer the whole takes than predicted; ``None`` where records say nothing of it."""
-        return dict(self.ratios).get(name)
+        return dict(self.ratios).get(name) if self.ratios else None
 
     def copies(self, *, pinned: bool) -> tuple[Blocks, ...]:
         """The link records' copies from that kind of memory."""
@@ -128,6 +128,7 @@ def _slowed(rate: Interval[float], factor: Interval[float], peak: float) -> Inte
     return Interval(low, best, max(best, min(high, peak)))
 
 
+@lru_cache(maxsize=256)
 def link_rate(link: Link, *, pinned: bool) -> Interval[float] | None:
     """Host-to-device B/s; ``None`` when neither a measurement nor generation and lanes are known."""
     pcie = data()["pcie"]

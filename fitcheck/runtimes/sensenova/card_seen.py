@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fitcheck.data_files import load
-from fitcheck.hardware.budget import budget, visible_total
+from fitcheck.hardware.budget import budgets_of, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.latest import once_a_machine
 from fitcheck.hardware.machine import Gpu, Machine
@@ -101,7 +101,7 @@ def _sizes(ask: Ask, streaming: Streaming, total: int | None) -> tuple[int | Non
 def _free(ask: Ask, streaming: Streaming) -> int:
     """Bytes that others leave of the card. A cap of the bench leaves room for the context that it measured before a
     second stream was there (bench/device_context.py)."""
-    free = budget(ask.machine, ask.gpu).vram.best
+    free = budgets_of(ask.machine)[ask.gpu].vram.best
     if not ask.process.bench or not streaming.prefetch:
         return free
     ends = (context(ask.card.card.compute_capability, second_stream=second).best for second in (False, True))

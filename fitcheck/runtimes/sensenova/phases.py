@@ -208,6 +208,8 @@ def staying(sizes: tuple[int, ...], room: int, prefetch: int) -> tuple[tuple[int
     that are there fit into ``room`` bytes. At the end of a pass the ones ahead are those that stayed, so fewer are in
     flight and some last layers stay as well; the second pass meets them and gives some others up.
     """
+    if sum(sizes) <= room:
+        return sizes, sum(sizes)
     here: set[int] = set()
     kept: set[int] = set()
     most = there = 0

@@ -79,8 +79,8 @@ def with_pinning(found: Duration, nbytes: int, card: Card, *, first: bool) -> Du
     """
     if found.seconds is None or not nbytes:
         return found
-    once = found.seconds + Interval(*(nbytes * each for each in data()["pinning"]["seconds_per_byte"]))
-    seconds = found.seconds
+    seconds, (low, best, high) = found.seconds, data()["pinning"]["seconds_per_byte"]
+    once = Interval(seconds.low + nbytes * low, seconds.best + nbytes * best, seconds.high + nbytes * high)
     if first:
         seconds = once
     elif not times_later_images(card):
