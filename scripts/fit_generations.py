@@ -100,7 +100,7 @@ def main() -> None:
     from fitcheck.data_files import load
     from fitcheck.speed import generations, overlap, rates
 
-    for cached in (load, generations._expected, rates.rates_of, overlap.prices_of):
+    for cached in (load, generations._expected, generations._measured_vendors, rates.rates_of, overlap.prices_of):
         cached.cache_clear()
     # beside the reference alone every other card is asked about with its shares
     measured = [_reference(data)]

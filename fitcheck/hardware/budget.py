@@ -8,7 +8,7 @@ each with its source.
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def reported_total(card: Card, total: int) -> int:
     return min(total, max(visible, total - (card.memory - visible)))
 
 
+@lru_cache(maxsize=4096)
 def _visible(card: Card) -> int:
     published = _data()["reported_total_mib"].get(card.slug)
     if published is not None:
@@ -164,6 +165,7 @@ def _under_windows(gpu: Gpu) -> tuple[Interval[int], str]:
     return Interval(low, best, high), f"{basis}; Windows keeps {kept[0]:.0%} to {kept[2]:.0%} of it".replace("%", " %")
 
 
+@lru_cache(maxsize=4096)
 def _driver_reserve(card: Card) -> list[int]:
     """Least, usual and most MiB that the driver keeps of a card without running anything."""
     for rule in _data()["driver_reserve_mib"]:
@@ -194,6 +196,7 @@ def ram_budget(machine: Machine) -> Interval[int] | None:
     return _without_system(total, next((one for one in known if one is not None), None))
 
 
+@lru_cache(maxsize=256)
 def _without_system(total: int, known: int | None = None) -> Interval[int]:
     """Host memory of a machine at rest: less the firmware's and kernel's part (``known`` is what is left of it where
     that was read), less what a running system uses."""

@@ -159,9 +159,10 @@ class Support:
     reason: str
     least: Footprint | None = None
 
-    def said_of(self, ask: Ask) -> str:
-        """The reason with the name of the card that works."""
-        return self.reason.replace(CARD, ask.card.card.name) if CARD in self.reason else self.reason
+
+def named(words: str, ask: Ask) -> str:
+    """What is said of many cards alike, with the name of the ask's card."""
+    return words.replace(CARD, ask.card.card.name) if CARD in words else words
 
 
 @dataclass(frozen=True, slots=True)

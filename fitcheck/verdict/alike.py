@@ -14,7 +14,6 @@ from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
-from fitcheck.verdict.judge import Judgement
 from fitcheck.verdict.report import Cell
 
 _MOST = 1024  # kinds of machines of one question
@@ -69,7 +68,6 @@ def _look(question: Question, machine: Machine) -> Hashable | None:
 
 def _moved(cell: Cell, machine: Machine) -> Cell:
     """The same cell on a machine that looks alike. Written out, because ``replace`` takes twice as long."""
-    old, said = cell.ask, cell.judgement
+    old = cell.ask
     ask = Ask(old.model, old.tier, old.placement, old.workload, machine, old.gpu, old.process)
-    judgement = Judgement(said.verdict, said.binding, said.level, ask, said.footprint, said.slow)
-    return Cell(ask, cell.footprint, cell.duration, judgement, cell.evidence, cell.flip, cell.loss)
+    return Cell(ask, cell.footprint, cell.duration, cell.judgement, cell.evidence, cell.flip, cell.loss)

@@ -80,10 +80,10 @@ def _checked(
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
     """The runtimes that answer. Raises InputError for a task, a runtime or an option that none of them has."""
-    if wanted.task is not None and wanted.task not in map(str, model.tasks):
+    if wanted.task is not None and wanted.task not in model.tasks:
         known = ", ".join(map(str, model.tasks))
         raise ModelError(f"--task: {wanted.task!r} is not a task of {model.name}; choose from {known}.")
-    task = next((task for task in model.tasks if str(task) == wanted.task), model.tasks[0])
+    task = next((task for task in model.tasks if task == wanted.task), model.tasks[0])
     check_floor(wanted.min_speed, wanted.max_seconds, task)
     runtimes = registry.serving(model, wanted.runtime)
     if wanted.options:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.model import Model
-from fitcheck.runtimes.base import Ask, Runtime
+from fitcheck.runtimes.base import Ask, Runtime, named
 from fitcheck.runtimes.level import Level, level_of
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
@@ -28,7 +28,7 @@ class Judgement:
     verdict: Verdict
     binding: Constraint
     level: Level
-    ask: Ask
+    model: Model
     footprint: Footprint
     slow: str = ""
 
@@ -46,18 +46,21 @@ class Judgement:
         """The margin of one resource; ``None`` where it is not judged."""
         return next((margin for margin in self.margins if margin.constraint is constraint), None)
 
+    def reason_for(self, ask: Ask) -> str:
+        """The sentence that says why, to who made ``ask``: machines that are alike share a judgement."""
+        return named(self._reason, ask)
+
     @property
-    def reason(self) -> str:
-        """The sentence that says why."""
+    def _reason(self) -> str:
         level = self.level
         if self.slow:
             return f"Runs, but too slow to use: {self.slow}."
         if level.support is not None:
-            return level.support.said_of(self.ask)
+            return level.support.reason
         cards = self.footprint.cards
         peak = cards[self.gpu].peak.name if cards else "on the host"
-        reason = because(self.ask.model) + _explain(level.weighed.binding, peak)
-        return reason if level.also is None else f"{reason} {level.also.said_of(self.ask)}"
+        reason = because(self.model) + _explain(level.weighed.binding, peak)
+        return reason if level.also is None else f"{reason} {level.also.reason}"
 
     @property
     def gist(self) -> str:
@@ -78,8 +81,8 @@ def judge(
     but below ``floor``, is tight because of its speed."""
     level = level_of(runtime, ask, footprint)
     if level.verdict in _RUNS and (slow := too_slow(ask.workload, duration, floor)):
-        return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask, footprint, slow)
-    return Judgement(level.verdict, level.binding, level, ask, footprint)
+        return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask.model, footprint, slow)
+    return Judgement(level.verdict, level.binding, level, ask.model, footprint)
 
 
 def because(model: Model) -> str:
