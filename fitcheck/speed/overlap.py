@@ -129,11 +129,14 @@ def copies_from(*, pinned: bool) -> str:
 
 def _transfer(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> _Transfer | None:
     """``None`` where weights travel at a rate that nobody knows."""
-    records = known.copies(pinned=pinned)
-    rate = None if records else link_rate(link, pinned=pinned)
-    if rate is None and not records and any(one.ahead.nbytes or one.waited.nbytes for one in plan):
-        return None
-    return _Transfer(rate, records, data()["copy_latency"]["value"])
+    found = _way(link, known.copies(pinned=pinned), pinned=pinned)
+    unknown = found.rate is None and not found.records
+    return None if unknown and any(one.ahead.nbytes or one.waited.nbytes for one in plan) else found
+
+
+@lru_cache(maxsize=256)
+def _way(link: Link, records: tuple[Blocks, ...], *, pinned: bool) -> _Transfer:
+    return _Transfer(None if records else link_rate(link, pinned=pinned), records, data()["copy_latency"]["value"])
 
 
 def _copies(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> list[_Copies] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -128,7 +128,6 @@ def _slowed(rate: Interval[float], factor: Interval[float], peak: float) -> Inte
     return Interval(low, best, max(best, min(high, peak)))
 
 
-@lru_cache(maxsize=256)
 def link_rate(link: Link, *, pinned: bool) -> Interval[float] | None:
     """Host-to-device B/s; ``None`` when neither a measurement nor generation and lanes are known."""
     pcie = data()["pcie"]

@@ -28,6 +28,8 @@ from fitcheck.verdict.usual_memory import completed
 if TYPE_CHECKING:
     from fitcheck.verdict.evidence import Known
 
+_ESTIMATED, _ESTIMATED_UNTIMED = Evidence(), Evidence(timed=False)
+
 
 def check(
     model: Model,
@@ -112,7 +114,7 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
     footprint, calibration = runtime.spread(ask, runtime.footprint(ask)), None
-    evidence = Evidence(timed=runtime.times)
+    evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.hardware.budget import budgets_of, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.latest import once_a_machine
-from fitcheck.hardware.machine import Gpu, Machine
+from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.context import context
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
@@ -45,14 +46,15 @@ class _Seen:
 
 @once_a_machine
 def _all_seen(machine: Machine) -> tuple[_Seen, ...]:
-    return tuple(_seen(machine, gpu) for gpu in machine.gpus)
+    return tuple([_seen(gpu.card, visible_total(gpu), machine.operating_system) for gpu in machine.gpus])
 
 
-def _seen(machine: Machine, gpu: Gpu) -> _Seen:
-    card, driver = gpu.card, _driver(gpu.card, machine.operating_system)
+@lru_cache(maxsize=4096)
+def _seen(card: Card, total: int | None, system: str | None) -> _Seen:
+    driver = _driver(card, system)
     return _Seen(
         measured_capability(card.compute_capability),
-        visible_total(gpu),
+        total,
         driver,
         "NVIDIA" if card.vendor == "NVIDIA" else driver,
         card.unified_memory,

@@ -85,4 +85,4 @@ def with_pinning(found: Duration, nbytes: int, card: Card, *, first: bool) -> Du
         seconds = once
     elif not times_later_images(card):
         seconds = Interval(seconds.low, seconds.best, once.high)
-    return replace(found, seconds=seconds, first=once)
+    return Duration(seconds, found.binding, found.parts, found.rates, found.amounts, once)
