@@ -103,7 +103,7 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
     if gpu.card.unified_memory:
         return _shared(gpu, machine)
     windows = (machine.operating_system or "").startswith("Windows") and gpu.card.form not in _WITHOUT_OUTPUTS
-    return _under_windows(gpu) if windows else _discrete(gpu)
+    return _under_windows(gpu) if windows else _discrete(gpu.card, gpu.vram_total, gpu.display)
 
 
 def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
@@ -141,9 +141,10 @@ def _share_limit(card: Card, pool: int) -> list[float] | None:
     return None
 
 
-def _discrete(gpu: Gpu) -> tuple[Interval[int], str]:
-    total = reported_total(gpu.card, gpu.vram_total)
-    reserve, (display, words) = _driver_reserve(gpu.card), _display(gpu)
+@lru_cache(maxsize=4096)
+def _discrete(card: Card, nominal: int, attached: bool | None) -> tuple[Interval[int], str]:
+    total = reported_total(card, nominal)
+    reserve, (display, words) = _driver_reserve(card), _display(card, attached)
     low, best, high = (
         max(0, total - (kept + screen) * MIB) for kept, screen in zip(reversed(reserve), reversed(display), strict=True)
     )
@@ -156,7 +157,7 @@ def _discrete(gpu: Gpu) -> tuple[Interval[int], str]:
 
 def _under_windows(gpu: Gpu) -> tuple[Interval[int], str]:
     """Windows lets a process have a part of the card at most, whatever else is free on it."""
-    found, basis = _discrete(gpu)
+    found, basis = _discrete(gpu.card, gpu.vram_total, gpu.display)
     total, kept = reported_total(gpu.card, gpu.vram_total), _data()["windows_keeps"]["share"]
     low, best, high = (
         min(end, int(total * (1 - share)))
@@ -175,14 +176,14 @@ def _driver_reserve(card: Card) -> list[int]:
     raise ValueError("budget.json lacks the rule for any card")
 
 
-def _display(gpu: Gpu) -> tuple[tuple[int, int, int], str]:
+def _display(card: Card, screen: bool | None) -> tuple[tuple[int, int, int], str]:
     """Least, usual and most MiB that a display takes, and why; not knowing widens the interval."""
     attached, headless = _data()["display_mib"]["attached"], _data()["display_mib"]["headless"]
-    if gpu.display is None and gpu.card.form in _WITHOUT_OUTPUTS:
+    if screen is None and card.form in _WITHOUT_OUTPUTS:
         return tuple(headless), "a card of this kind drives no display"
-    if gpu.display is None:
+    if screen is None:
         return (headless[0], attached[1], attached[2]), "whether one is attached is not known, assumed yes"
-    return (tuple(attached), "attached") if gpu.display else (tuple(headless), "none attached")
+    return (tuple(attached), "attached") if screen else (tuple(headless), "none attached")
 
 
 def ram_budget(machine: Machine) -> Interval[int] | None:

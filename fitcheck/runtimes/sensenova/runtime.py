@@ -31,7 +31,7 @@ from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
 from fitcheck.runtimes.sensenova.pass_work import passes_of
 from fitcheck.runtimes.sensenova.phases import CardView
-from fitcheck.runtimes.sensenova.seconds import seconds, with_pinning
+from fitcheck.runtimes.sensenova.seconds import pace_of, seconds, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
     MODES,
     POLICIES,
@@ -95,12 +95,13 @@ class PictureRuntime(Runtime):
             yield Ask(model, tier, placement, workload, machine)
 
     def sees(self, machine: Machine) -> Hashable | None:
-        """Of one card what the estimate looks at and what PyTorch allows. Where seconds are known hardly any two cards
-        are alike, and several cards name theirs."""
-        if len(machine.gpus) != 1 or (seen := seen_on(machine)).timed:
+        """Of one card what the estimate looks at, what PyTorch allows and what its seconds are made of; a cell of
+        several cards names the one that works."""
+        if len(machine.gpus) != 1:
             return None
-        gpu = machine.gpus[0]
-        return seen, gpu.carved, _support(gpu.card, streams=False), _support(gpu.card, streams=True)
+        seen, gpu = seen_on(machine), machine.gpus[0]
+        platform = _support(gpu.card, streams=False), _support(gpu.card, streams=True)
+        return seen, gpu.carved, platform, pace_of(gpu) if seen.timed else None
 
     def footprint(self, ask: Ask) -> Footprint:
         """The bytes of the one card that works; other cards stay idle, unified memory counts on the host."""

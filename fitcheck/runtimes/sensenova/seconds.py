@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.machine import Link
+from fitcheck.hardware.machine import Gpu, Link
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
@@ -18,6 +19,12 @@ from fitcheck.speed.overlap import HIGH, LOW, duration_of, prices_of, seconds_at
 from fitcheck.speed.passes import Pass
 from fitcheck.speed.rates import Calibration, data, link_rate
 from fitcheck.units import Interval
+
+
+def pace_of(gpu: Gpu) -> Hashable:
+    """All that the seconds of any cell on a card hang on."""
+    card = gpu.card
+    return prices_of(card), gpu.link, card.pcie_generation, card.pcie_lanes, times_later_images(card)
 
 
 def waits_for_host(
