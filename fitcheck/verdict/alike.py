@@ -39,7 +39,7 @@ class Question:
 def cells_alike(question: Question, machine: Machine, work: Callable[[], Sequence[Cell]]) -> Sequence[Cell]:
     """The cells of ``question`` on ``machine`` in their order: those of a machine that looks alike where one was asked
     about before, else what ``work`` gives."""
-    look = _look(question, machine)
+    look = look_of(question, machine)
     if look is None:
         return work()
     known = _known(question)
@@ -58,8 +58,8 @@ def _known(question: Question) -> dict[Hashable, Sequence[Cell]]:
     return {}
 
 
-def _look(question: Question, machine: Machine) -> Hashable | None:
-    """All that the cells hang on of a machine; ``None`` where a runtime does not say."""
+def look_of(question: Question, machine: Machine) -> Hashable | None:
+    """All that the cells of a question hang on of a machine; ``None`` where a runtime does not say."""
     seen = [runtime.sees(machine) for runtime in question.runtimes]
     if any(one is None for one in seen):
         return None
