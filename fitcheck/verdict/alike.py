@@ -20,7 +20,7 @@ _MOST = 1024  # kinds of machines of one question
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SharedQuestion:
     """What is asked, whichever the machine. ``spelled`` tells options apart that are equal, like ``True`` and 1."""
 
     model: Model
@@ -36,7 +36,7 @@ class Question:
         return hash(self.model)
 
 
-def cells_alike(question: Question, machine: Machine, work: Callable[[], Sequence[Cell]]) -> Sequence[Cell]:
+def cells_alike(question: SharedQuestion, machine: Machine, work: Callable[[], Sequence[Cell]]) -> Sequence[Cell]:
     """The cells of ``question`` on ``machine`` in their order: those of a machine that looks alike where one was asked
     about before, else what ``work`` gives."""
     look = look_of(question, machine)
@@ -53,12 +53,12 @@ def cells_alike(question: Question, machine: Machine, work: Callable[[], Sequenc
 
 
 @lru_cache(maxsize=2)
-def _known(question: Question) -> dict[Hashable, Sequence[Cell]]:
+def _known(question: SharedQuestion) -> dict[Hashable, Sequence[Cell]]:
     """The cells of the latest questions by what is seen of a machine."""
     return {}
 
 
-def look_of(question: Question, machine: Machine) -> Hashable | None:
+def look_of(question: SharedQuestion, machine: Machine) -> Hashable | None:
     """All that the cells of a question hang on of a machine; ``None`` where a runtime does not say."""
     seen = [runtime.sees(machine) for runtime in question.runtimes]
     if any(one is None for one in seen):

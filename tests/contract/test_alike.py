@@ -14,7 +14,7 @@ from fitcheck.models.model import Model
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
-from fitcheck.verdict.alike import Question, look_of
+from fitcheck.verdict.alike import SharedQuestion, look_of
 from fitcheck.verdict.check import cell_of, check
 from fitcheck.verdict.order import order
 from fitcheck.verdict.report import Cell
@@ -73,7 +73,7 @@ def test_one_thing_that_differs_is_never_overlooked(name: str, other: str) -> No
 def test_every_fortieth_card_says_what_it_says_alone(task: str) -> None:
     model, wanted, source = catalog.get("sensenova-u1-8b-mot"), Wanted(task=task), database()
     machines = [machine_for(source.card(index), ram=32 * GIB) for index in range(0, len(source.rows), 40)]
-    question = Question(model, model.tiers, wanted, registry.serving(model))
+    question = SharedQuestion(model, model.tiers, wanted, registry.serving(model))
     assert len({look_of(question, machine) for machine in machines}) < 0.8 * len(machines)
     for machine in machines:
         same(list(check(model, machine, wanted, advise=False).cells), alone(model, machine, wanted))
