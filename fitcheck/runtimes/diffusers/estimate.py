@@ -13,6 +13,7 @@ from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
+from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made, made_by, reserved_in_turn, traced_call
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
@@ -93,7 +94,7 @@ def estimate(
     offload: Offload,
     capability: tuple[int, int] | None,
     *,
-    bench: bool = False,
+    process: Process = OWN_PROGRAM,
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
     stages = tuple(stages_of(arch, workload, offload))
@@ -110,7 +111,7 @@ def estimate(
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
     return Footprint(
         cards=(memory,),
-        host=host_memory(arch, tier, offload, workload, bench=bench),
+        host=host_memory(arch, tier, offload, workload, process),
         disk=tier.disk_bytes,
         assumptions=_assumptions(arch, workload, laid),
         layout=Layout(laid),
