@@ -108,7 +108,7 @@ class Diffusers(Runtime):
         if not ask.machine.gpus:
             return None
         gpu = ask.card
-        return seconds(footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration)
+        return seconds(footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration, ask.process)
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Every call by what it computes, dequantizes, launches and copies."""
@@ -116,7 +116,7 @@ class Diffusers(Runtime):
         assert isinstance(layout, Layout)
         if not ask.machine.gpus:
             return {}
-        found = timing(layout, ask.tier, offload_of(ask.placement), ask.card.card, ask.card.link, links)
+        found = timing(layout, ask.tier, offload_of(ask.placement), ask.card.card, ask.card.link, links, ask.process)
         return {} if found is None else {WHOLE: found}
 
     def platform(self, ask: Ask) -> Support | None:
