@@ -14,7 +14,7 @@ from fitcheck.cli.asked_machine import GpuOption, JsonOption, MaxSecondsOption, 
 if TYPE_CHECKING:
     from fitcheck.verdict.ranking import Ranking, Row
 
-COLUMNS = ("model", "tier", "verdict", "speed", "card GiB", "system GiB", "mode")
+COLUMNS = ("model", "tier", "KLD", "verdict", "speed", "card GiB", "system GiB", "mode")
 # purposes shown when nobody names one, and how many models of each
 USUAL = ("chat", "image", "video")
 SHORT = 6
@@ -107,11 +107,13 @@ def tell(ranking: Ranking, said: TypedMachine) -> None:
 
 def _cells(row: Row) -> list[str]:
     from fitcheck.cli.listing import speed
+    from fitcheck.cli.output import quality
 
     cell = row.report.best
     host = cell.footprint.host.total.best
     amounts = [f"{cell.need / 2**30:.1f}", f"{host / 2**30:.1f}"]
-    return [row.listing.slug, cell.tier.name, str(cell.verdict), speed(cell), *amounts, cell.placement.mode]
+    head = [row.listing.slug, cell.tier.name, quality(cell), str(cell.verdict)]
+    return [*head, speed(cell), *amounts, cell.placement.mode]
 
 
 def _miss(row: Row) -> list[str]:

@@ -25,7 +25,7 @@ from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.changes import least_purchase
 from fitcheck.verdict.lead import SHARE, USUAL_BITS, lead
 from fitcheck.verdict.purposes import Purpose
-from fitcheck.verdict.report import Report, interval_json
+from fitcheck.verdict.report import Report, interval_json, quality_json
 from fitcheck.verdict.usual_memory import completed
 
 SCHEMA = "fitcheck.runs/1"
@@ -239,6 +239,7 @@ def summary_json(report: Report) -> dict[str, Any]:
     return {
         "verdict": str(cell.verdict),
         "tier": cell.tier.name,
+        "quality": quality_json(cell),
         "runtime": cell.placement.runtime,
         "mode": cell.placement.mode,
         "binding": str(cell.judgement.binding),

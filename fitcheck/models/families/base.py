@@ -15,6 +15,7 @@ from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.safetensors import SafetensorsHeader
 from fitcheck.models.tensors import TensorTable
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Task
 
 Header = GgufHeader | SafetensorsHeader
@@ -107,6 +108,11 @@ class Family(Protocol):
 
     def refuses(self, one: ReadTier) -> str | None:
         """Why a file that was read is no model by itself, in a clause; ``None`` where it may be one."""
+        return None
+
+    def quality(self, model: Model, tier: Tier) -> TierQuality | None:
+        """What the tier costs in quality, as published for this model or one of its kind; ``None`` where nobody has
+        measured it."""
         return None
 
     def companion(self, header: GgufHeader, path: str | None) -> Companion | None:
