@@ -57,7 +57,8 @@ class Recognized:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What a list says of a catalog model without making its tiers: ``parameters`` and the day it was ``released``
-    (ISO), ``None`` where not known; ``source`` says where that is from; ``sees`` that it takes images."""
+    (ISO), ``None`` where not known; ``source`` says where that is from; ``sees`` that it takes images. ``seen`` is the
+    first day on which a public list has it, where no day of release is recorded."""
 
     slug: str
     name: str
@@ -66,6 +67,12 @@ class Listing:
     released: str | None = None
     source: str = ""
     sees: bool = False
+    seen: str | None = None
+
+    @property
+    def day(self) -> str | None:
+        """The day it was released, or first seen (ISO); ``None`` where neither is known."""
+        return self.released or self.seen
 
 
 class Family(Protocol):
@@ -91,7 +98,11 @@ class Family(Protocol):
     def listed(self) -> Sequence[Listing]:
         """The models of ``slugs`` as a list needs them. A family with many overrides this, because making every model
         takes long."""
-        return [_listing(self.get(slug)) for slug in self.slugs()]
+        return [_listing(self.get(slug), self.first_seen(slug)) for slug in self.slugs()]
+
+    def first_seen(self, slug: str) -> str | None:
+        """The first day (ISO) on which a public list has the model; ``None`` where none is recorded."""
+        return None
 
     def tier_of_file(self, model: Model, path: str | Path) -> Tier:
         """A local GGUF file as a tier of the catalog model. Raises InputError when it is not one."""
@@ -124,11 +135,11 @@ class Family(Protocol):
         return None
 
 
-def _listing(model: Model) -> Listing:
+def _listing(model: Model, seen: str | None) -> Listing:
     """Parameters are those of the tier that takes most disk."""
     largest = max(model.tiers, key=lambda tier: tier.disk_bytes)
     source = model.sources[0] if model.sources else ""
-    return Listing(model.slug, model.name, model.tasks, largest.tensors.elements, None, source)
+    return Listing(model.slug, model.name, model.tasks, largest.tensors.elements, None, source, seen=seen)
 
 
 def printable(value: object) -> str | None:
