@@ -54,6 +54,7 @@ def register(app: typer.Typer) -> None:
         from rich.table import Table
 
         from fitcheck.cli.output import console, say
+        from fitcheck.models.tier_quality import NOT_MEASURED
         from fitcheck.units import format_gb, format_gib
 
         report = answer(question)
@@ -90,6 +91,8 @@ def register(app: typer.Typer) -> None:
             f"process {format_gib(host.process, 2)}"
         )
         out.print(f"{'disk':28} {format_gb(footprint.disk)}")
+        quality = NOT_MEASURED if cell.quality is None else cell.quality.words
+        out.print(f"{'quality of the tier':28} {quality}", markup=False, soft_wrap=True)
         if cell.duration is not None:
             out.print(f"{'seconds':28} {_took(cell.duration)}")
         out.print("how we know")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fitcheck.verdict.plan import Need, Plan
     from fitcheck.verdict.purchase import Offer
 
-NEEDS = ("tier", "card GiB to fit", "to run", "system GiB", "disk GB", "mode")
+NEEDS = ("tier", "card GiB to fit", "to run", "system GiB", "disk GB", "KLD", "mode")
 SHOWN = 8
 
 
@@ -112,8 +112,11 @@ def _dollars(price: float | None) -> str:
 
 
 def _need(one: Need) -> list[str]:
+    from fitcheck.models.tier_quality import figures
+
     amounts = [f"{value / 2**30:.1f}" for value in (one.fits, one.runs, one.host)]
-    return [one.tier, *amounts, f"{one.disk / 1e9:.1f}", one.mode]
+    quality = "?" if one.quality is None or one.quality.divergence is None else figures(one.quality.divergence)
+    return [one.tier, *amounts, f"{one.disk / 1e9:.1f}", quality, one.mode]
 
 
 def _offer(one: Offer) -> list[str]:

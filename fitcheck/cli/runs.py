@@ -12,9 +12,10 @@ import typer
 from fitcheck.cli.asked_machine import GpuOption, JsonOption, MaxSecondsOption, MinSpeedOption, RamOption, TypedMachine
 
 if TYPE_CHECKING:
+    from fitcheck.verdict.purposes import Purpose
     from fitcheck.verdict.ranking import Ranking, Row
 
-COLUMNS = ("model", "tier", "verdict", "speed", "card GiB", "system GiB", "mode")
+COLUMNS = ("model", "rated", "tier", "KLD", "verdict", "speed", "card GiB", "system GiB", "mode")
 # purposes shown when nobody names one, and how many models of each
 USUAL = ("chat", "image", "video")
 SHORT = 6
@@ -80,7 +81,6 @@ def rankings(
 def tell(ranking: Ranking, said: TypedMachine) -> None:
     """Print one list with its misses; how it is ordered goes to stderr."""
     from fitcheck.cli.listing import show
-    from fitcheck.verdict.ranking import ORDER
 
     makes = ranking.purpose.makes
     if not ranking.listed:
@@ -89,7 +89,7 @@ def tell(ranking: Ranking, said: TypedMachine) -> None:
     head = "runs" if ranking.rows else "nothing in the catalog fits; nearest"
     print(f"{ranking.purpose.name}: {head}")
     if ranking.rows:
-        show(COLUMNS, [_cells(row) for row in ranking.rows])
+        show(COLUMNS, [_cells(row, ranking.purpose) for row in ranking.rows])
     if ranking.misses:
         print("just misses")
         columns = ("model", "tier", "verdict", "speed", "binds", "what would change it")
@@ -98,20 +98,28 @@ def tell(ranking: Ranking, said: TypedMachine) -> None:
     if first is not None:
         print(f"  {first.command(said.words)}")
     print(
-        f"Order: {ORDER}. Of {ranking.listed} models {ranking.larger} are too large in a usual tier (4.5 bits "
+        f"Order: {ranking.purpose.order}. Of {ranking.listed} models {ranking.larger} are too large in a usual tier (4.5 bits "
         f"a weight), {ranking.unseen} were not checked. Each row is one tier; `fitcheck check` shows "
         "all, --every-tier the best.",
         file=sys.stderr,
     )
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, purpose: Purpose) -> list[str]:
     from fitcheck.cli.listing import speed
+    from fitcheck.cli.output import quality
 
     cell = row.report.best
     host = cell.footprint.host.total.best
     amounts = [f"{cell.need / 2**30:.1f}", f"{host / 2**30:.1f}"]
-    return [row.listing.slug, cell.tier.name, str(cell.verdict), speed(cell), *amounts, cell.placement.mode]
+    head = [row.listing.slug, _rated(row, purpose), cell.tier.name, quality(cell), str(cell.verdict)]
+    return [*head, speed(cell), *amounts, cell.placement.mode]
+
+
+def _rated(row: Row, purpose: Purpose) -> str:
+    """The public rating, else the day of release or when it was first seen."""
+    score = purpose.score(row.listing)
+    return str(score.value) if score is not None else row.listing.day or "?"
 
 
 def _miss(row: Row) -> list[str]:

@@ -28,15 +28,15 @@ _FEW = 3
 def lead(
     model: Model, tiers: Sequence[Tier] | None, machine: Machine, wanted: Wanted, index: Index | None = None
 ) -> Report:
-    """The report of ``check`` for the finest of ``tiers`` that lies whole on the cards and fits, else for the usual
-    one. Without ``tiers``, for a few of them, and for what is waited for, where a mode decides as much as a tier, it is
-    the report of all. Raises InputError.
+    """The report of ``check`` for the finest of ``tiers`` that lies whole on the cards and fits: a few are tried, then
+    the usual one, and where none fits the best of these speaks. Without ``tiers``, for a few of them, and for what is
+    waited for, where a mode decides as much as a tier, it is the report of all. Raises InputError.
     """
     if tiers is None or len(tiers) <= _FEW or not _read_along(model, wanted):
         return check(model, machine, wanted, tiers=tiers, index=index, advise=False)
     room = sum(one.vram.best for one in budgets_of(machine))
     best: Report | None = None
-    for tier in [*islice(_going_in(tiers, room), _STEPS)] or [usual_tier(tiers)]:
+    for tier in dict.fromkeys([*islice(_going_in(tiers, room), _STEPS), usual_tier(tiers)]):
         report = check(model, machine, wanted, tiers=(tier,), index=index, advise=False)
         if best is None or report.best.verdict.rank < best.best.verdict.rank:
             best = report

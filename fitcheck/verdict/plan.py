@@ -11,6 +11,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.find import Identified
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
@@ -31,7 +32,7 @@ _SOLD_ALONE = ("desktop", "workstation", "datacenter")
 @dataclass(frozen=True, slots=True)
 class Need:
     """One tier in one mode: bytes of usable card memory with which it fits and with which it still runs, of system
-    memory in the worst case, and of disk."""
+    memory in the worst case, and of disk; ``quality`` of the tier where somebody measured it."""
 
     tier: str
     mode: str
@@ -39,10 +40,12 @@ class Need:
     runs: int
     host: int
     disk: int
+    quality: TierQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """By the field names."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        quality = None if self.quality is None else self.quality.to_json()
+        return {**{name: getattr(self, name) for name in self.__slots__}, "quality": quality}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,13 @@ def needs(found: Identified, card: Card, wanted: Wanted) -> tuple[Need, ...]:
 def _need(cell: Cell) -> Need:
     memory, host = cell.memory, cell.footprint.host.total
     return Need(
-        cell.tier.name, cell.placement.mode, memory.card.high, memory.required.best, host.high, cell.footprint.disk
+        cell.tier.name,
+        cell.placement.mode,
+        memory.card.high,
+        memory.required.best,
+        host.high,
+        cell.footprint.disk,
+        cell.quality,
     )
 
 

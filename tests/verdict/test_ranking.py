@@ -40,8 +40,13 @@ def test_every_row_is_what_check_says(purpose: str, card: str, ram: int) -> None
 
 def test_rows_fit_and_are_in_order_and_misses_do_not() -> None:
     found = ranked("chat", "RTX 3060 12 GB", 16)
-    sizes = [row.listing.parameters or 0 for row in found.rows]
-    assert sizes == sorted(sizes, reverse=True)
+    scores = [found.purpose.score(row.listing) for row in found.rows]
+    rated = [score.value for score in scores if score is not None]
+    assert rated == sorted(rated, reverse=True)
+    assert scores[: len(rated)] == [score for score in scores if score is not None]
+    days = [row.listing.day for row in found.rows[len(rated) :]]
+    assert days
+    assert days == sorted(days, key=lambda day: day or "", reverse=True)
     assert {row.verdict for row in found.rows} == {Verdict.FITS}
     assert Verdict.FITS not in {row.verdict for row in found.misses}
     assert len({row.listing.slug for row in found.rows}) == len(found.rows)
@@ -54,12 +59,14 @@ def test_no_row_is_coarser_than_the_usual_tiers() -> None:
 
 
 @pytest.mark.parametrize("purpose", ["chat", "image"])
-def test_more_memory_never_shrinks_the_largest_model_that_runs(purpose: str) -> None:
-    sizes = []
+def test_more_memory_never_lowers_the_best_rating_that_runs(purpose: str) -> None:
+    best = []
     for card, ram in (("RTX 4060 Ti 8 GB", 16), ("RTX 4060 Ti 16 GB", 32), ("RTX 4090", 64)):
-        rows = ranked(purpose, card, ram, most=1).rows
-        sizes.append(max((row.listing.parameters or 0 for row in rows), default=0))
-    assert sizes == sorted(sizes)
+        found = ranked(purpose, card, ram, most=1)
+        scores = [found.purpose.score(row.listing) for row in found.rows]
+        best.append(max((score.value for score in scores if score is not None), default=0))
+    assert best == sorted(best)
+    assert best[-1] > 0
 
 
 def test_a_floor_is_heard() -> None:
