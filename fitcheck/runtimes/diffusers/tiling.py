@@ -11,6 +11,8 @@ from fitcheck.data_files import load
 from fitcheck.models.families.pipeline.architecture import Component
 
 ROOM = "runtimes.diffusers"
+# pixels of a tile's side: a folder's own configuration states it, and may state anything
+_LEAST, _LARGEST = 8, 1 << 20
 
 
 def tile_of(component: Component) -> tuple[int, int] | None:
@@ -18,8 +20,17 @@ def tile_of(component: Component) -> tuple[int, int] | None:
     row: dict[str, Any] | None = load(ROOM, "tiling")["classes"].get(component.cls)
     if row is None:
         return None
-    side = int(component.config.get("sample_size") or 0) if row["tile"] == "sample_size" else int(row["tile"])
-    return (side, int(side * row["step"])) if side else None
+    side = _stated(component) if row["tile"] == "sample_size" else int(row["tile"])
+    return None if side is None else (side, int(side * row["step"]))
+
+
+def _stated(component: Component) -> int | None:
+    """``sample_size`` of a component, the first of two where it is a list; ``None`` where that is no size."""
+    size = component.config.get("sample_size")
+    if isinstance(size, list | tuple) and size:
+        size = size[0]
+    is_size = isinstance(size, int) and not isinstance(size, bool) and _LEAST <= size <= _LARGEST
+    return size if is_size else None
 
 
 def decoded(component: Component, width: int, height: int) -> tuple[int, int, int]:
