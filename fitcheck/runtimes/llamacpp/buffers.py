@@ -46,7 +46,7 @@ class DeviceMemory:
 @dataclass(frozen=True, eq=False)
 class LlamaEstimate:
     """Memory of one run; each is its own, so that what follows from it can be kept beside it. ``card_totals`` adds what
-    the process takes besides its buffers, as an interval a card."""
+    the process takes besides its buffers, as an interval a card. ``draft`` is what a second model takes of it."""
 
     cards: tuple[DeviceMemory, ...]
     host: DeviceMemory
@@ -57,6 +57,7 @@ class LlamaEstimate:
     devices: Devices
     disk: int
     assumptions: tuple[str, ...]
+    draft: LlamaEstimate | None = None
 
     @property
     def kv_cache(self) -> int:
@@ -150,7 +151,7 @@ class _Ahead:
 
 
 def _ahead(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices) -> _Ahead:
-    if not options.speculative:
+    if not options.predicts:
         return _Ahead()
     drafting, how = predicting(architecture), predicting_options(options)
     caches = layer_caches(drafting, how)
@@ -181,6 +182,12 @@ def overhead() -> tuple[int, int, int]:
     context = _constants()["card_overhead_mib"]
     low, best, high = (round(context[key] * MIB) for key in ("low", "best", "high"))
     return low, best, high
+
+
+def host_process() -> int:
+    """Bytes of system memory that a process takes besides its buffers."""
+    amount: float = _constants()["host_process_mib"]
+    return round(amount * MIB)
 
 
 def _widened(total: Interval[int], slack: int) -> Interval[int]:
@@ -248,7 +255,7 @@ def _build_words(build: Build) -> str:
 def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: bool) -> HostMemory:
     """A mapped file needs no memory of its own, but a run that reads its host weights at every token needs them
     there."""
-    outside = round(_constants()["host_process_mib"] * MIB)
+    outside = host_process()
     own = host.kv_cache + host.recurrent + host.compute + host.output + host.beside
     pinned = host.compute + host.output if pins else 0
     needed = own + used + outside

@@ -112,7 +112,7 @@ def place_weights(
     if options.overrides:
         return _placed(architecture, tensors, options, devices)
     known = _known(tensors)
-    key = (devices, options.cpu_moe_layers, options.speculative is None, options.mmap, options.alignment)
+    key = (devices, options.cpu_moe_layers, options.predicts, options.mmap, options.alignment)
     if key not in known:
         known[key] = _placed(architecture, tensors, options, devices)
     return known[key]
@@ -129,7 +129,7 @@ def _placed(
 ) -> WeightBuffers:
     sizes = [0] * devices.cards
     host_total, starts, ends = 0, [], []
-    left_out = frozenset() if options.speculative else architecture.predicting
+    left_out = frozenset() if options.predicts else architecture.predicting
     layers, experts = devices.layers, options.cpu_moe_layers
     for group in _grouped(tensors, options):
         layer = group.layer
@@ -224,7 +224,7 @@ def _groups_of(tensors: Iterable[Tensor], alignment: int, *, split: bool) -> lis
 def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:
     """The device of one tensor: overrides first, as they are matched in order, then by layer. Prediction layers are
     not loaded where nothing is drafted with them."""
-    if not options.speculative and tensor.layer in architecture.predicting:
+    if not options.predicts and tensor.layer in architecture.predicting:
         return LEFT_OUT
     if tensor.name in _INPUT:
         return HOST
