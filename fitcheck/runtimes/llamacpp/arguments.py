@@ -15,7 +15,8 @@ CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq
 MTP, DRAFT = "draft-mtp", "draft-simple"  # by the model's own layers, by a second model
 SPECULATIVE = (MTP, DRAFT)
 DRAFT_TOKENS = 3  # common/common.h, speculative.draft.n_max
-SPLIT_MODES = ("layer", "none")
+LAYER, ONE_CARD, ROW, TENSOR = "layer", "none", "row", "tensor"
+SPLIT_MODES = (LAYER, ONE_CARD, ROW, TENSOR)
 PROGRAMS = ("server", "bench", "library")
 MAX_CARDS = 64  # llama.cpp's own limit
 MAX_OVERRIDES = 64
@@ -45,7 +46,8 @@ class LlamaOptions:
     llama-cli of late), "bench" (llama-bench, which computes logits for no row it does not need but reserves for all)
     or "library" (llama-cpp-python, embeddings). ``latent_mode`` is ik_llama.cpp's ``-mla``. ``alignment`` in bytes is
     the card's buffer alignment. ``projector`` False leaves the one beside the model out. With
-    ``split_mode`` "none" the card ``main_gpu`` is the only one.
+    ``split_mode`` "none" the card ``main_gpu`` is the only one; "row" and "tensor" share each matrix. ``workers``
+    are addresses of RPC servers, whose cards are the first ones.
 
     Fields that begin with ``draft`` are of the second model that drafts: its layers on cards (None for all), the cards
     it may use (None for all, empty for none), its cache's types and, where the build lets one choose, its context (0
@@ -67,6 +69,7 @@ class LlamaOptions:
     draft_context: int = 0
     split_mode: str = "layer"
     main_gpu: int = 0
+    workers: tuple[str, ...] = ()
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     sequences: int | None = None
@@ -108,8 +111,26 @@ class LlamaOptions:
             raise OptionError(f"--program: {self.program!r} is unknown; choose {', '.join(PROGRAMS)}.")
         if any(share < 0 for share in self.tensor_split):
             raise OptionError("--tensor-split: shares cannot be negative; write them like 3,1.")
+        self._check_split()
         if not self.flash and TYPES[cache_type(self.cache_type_v)].quantized and not self.build.fork:
             raise OptionError("--cache-type-v: a quantized V cache needs flash attention; leave --flash-attn on.")
+
+    def _check_split(self) -> None:
+        """Raises OptionError for a way to share the model that the build does not have."""
+        if self.split_mode == ROW and self.build.has("no_row_split"):
+            raise OptionError(
+                "--split-mode: CUDA builds since June 2026 have no row any more, tensor took its place; choose layer, "
+                "tensor or none, or name an older --build."
+            )
+        if self.split_mode == TENSOR and not self.build.has("tensor_split"):
+            raise OptionError("--split-mode: tensor came in April 2026; choose layer or row, or name a newer --build.")
+        if self.split_mode == TENSOR and not self.flash:
+            raise OptionError("--split-mode: tensor needs flash attention; leave --flash-attn on.")
+
+    @property
+    def shares_matrices(self) -> bool:
+        """Whether cards share each matrix instead of whole layers."""
+        return self.split_mode in (ROW, TENSOR)
 
     @property
     def flash(self) -> bool:

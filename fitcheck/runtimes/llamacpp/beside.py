@@ -45,7 +45,7 @@ def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devic
             continue
         memory = projector_memory(companion, flash=options.flash)
         taken = memory.weights + (memory.compute or 0)
-        first = options.main_gpu if options.split_mode == "none" else 0
+        first = options.main_gpu if options.split_mode == "none" else min(len(options.workers), len(cards) - 1)
         if cards:
             cards[first] += taken
             slack[first] += round((memory.compute or 0) * _slack())

@@ -69,6 +69,11 @@ def _draft(draft: Companion, options: LlamaOptions) -> list[str]:
     return [source, *asked, *(text for wanted, text in switches if wanted)]
 
 
+def worker(address: str) -> str:
+    """What runs on the machine of a worker."""
+    return f"ggml-rpc-server -H 0.0.0.0 -p {address.rpartition(':')[2]}"
+
+
 def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
     """(whether it differs from llama.cpp's default, the switch)."""
     return (
@@ -81,6 +86,7 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (options.predicts, f"--spec-type {options.speculative}"),
         (options.speculative is not None and _unusual(options), _ahead(options)),
         (options.split_mode != "layer", f"-sm {options.split_mode}"),
+        (bool(options.workers), f"--rpc {','.join(options.workers)}"),
         (options.main_gpu != 0, f"-mg {options.main_gpu}"),
         (bool(options.overrides), f"-ot {shlex.quote(override_text(options.overrides))}"),
         (any(options.tensor_split), "-ts " + ",".join(f"{share:g}" for share in options.tensor_split)),

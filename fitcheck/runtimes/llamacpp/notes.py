@@ -39,6 +39,16 @@ def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | No
     if options.predicts:
         notes.append("Tokens a second are those without drafting; how many drafts are accepted is not known.")
     notes += _drafted(ask, options, duration)
+    if options.workers:
+        notes.append(
+            f"{len(options.workers)} of the cards are in other machines: tokens a second hang on the network between "
+            "them, of which nothing is known."
+        )
+    if options.shares_matrices and len(ask.machine.gpus) > 1:
+        notes.append(
+            f"All cards work on each layer (--split-mode {options.split_mode}): tokens a second hang on the link "
+            "between them and are not modelled; --split-mode layer says those without it."
+        )
     if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
         notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
     reads_host = duration is not None and duration.seconds is not None and duration.amount("host")

@@ -21,6 +21,7 @@ from fitcheck.runtimes.llamacpp.arguments import (
     parse_overrides,
 )
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
+from fitcheck.runtimes.llamacpp.workers import Worker, addresses, parse_workers
 from fitcheck.runtimes.options import LONGEST, context_tokens, flag, names, option, tokens
 
 if TYPE_CHECKING:
@@ -56,10 +57,8 @@ def _ram_speed(text: str) -> float:
 
 def _split(text: str) -> str:
     """How several cards share the model."""
-    if text.strip().lower() == "row":
-        raise OptionError("--split-mode: row is what CUDA builds of today no longer have; choose layer or none.")
     if text.strip().lower() not in SPLIT_MODES:
-        raise OptionError(f"--split-mode: {text[:40]!r} is not modelled; choose {' or '.join(SPLIT_MODES)}.")
+        raise OptionError(f"--split-mode: {text[:40]!r} is none; choose {', '.join(SPLIT_MODES)}.")
     return text.strip().lower()
 
 
@@ -136,11 +135,16 @@ class TextOptions:
     ctx_size_draft: int | None = option(
         None, "Tokens of the draft's context, in builds before May 2026.", parse=tokens, short="-cd"
     )
-    split_mode: str | None = option(None, "Several cards: layer (default) or none.", parse=_split, short="-sm")
+    split_mode: str | None = option(
+        None, "Several cards: layer (default), none, tensor; row in builds before June 2026.", parse=_split, short="-sm"
+    )
     tensor_split: tuple[float, ...] | None = option(
         None, "Each card's share, like 3,1; default: by free memory.", parse=_shares, short="-ts"
     )
     main_gpu: int | None = option(None, "The card that --split-mode none uses; default 0.", type=int, short="-mg")
+    rpc: tuple[Worker, ...] | None = option(
+        None, "Cards of other machines, like box:24GB or 'RTX 3090'; they come before this one's.", parse=parse_workers
+    )
     override_tensor: str | None = option(None, "Tensors by pattern, like exps=CPU.", parse=str, short="-ot")
     swa_full: bool | None = option(None, "Keep the whole context in sliding-window layers.", type=bool)
     kv_unified: bool | None = option(None, "One cache that all sequences share.", type=bool)
@@ -187,6 +191,7 @@ class TextOptions:
             split_mode=self.split_mode or "layer",
             tensor_split=self.tensor_split or (),
             main_gpu=self.main_gpu or 0,
+            workers=addresses(self.rpc or ()),
             overrides=() if self.override_tensor is None else parse_overrides(self.override_tensor, cards),
             full_sliding_cache=bool(self.swa_full),
             unified=self.kv_unified,

@@ -88,6 +88,8 @@ def mode_of(options: LlamaOptions, layers: int) -> str:
         parts.append(options.speculative)
     if options.draft_layers is not None:
         parts.append(f"ngld {options.draft_layers}")
+    if options.workers:
+        parts.append(f"rpc {len(options.workers)}")
     if options.split_mode != "layer":
         parts.append(f"split {options.split_mode}")
     return ", ".join(parts)

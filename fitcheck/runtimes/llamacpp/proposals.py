@@ -117,8 +117,9 @@ class PlacementSearch:
         """The smallest number of layers moved to the host with which the cards are not short; how fast that is, is not
         asked. ``None`` where they are short even with ``most``."""
         ask, options = self.ask(moved(most)), moved(most)
-        alone = len(self.machine.gpus) == 1 or draft_among(self.tier.companions) is None
-        if alone and not self.architecture.unknown and not not_modelled(self.architecture, options):
+        architecture, alone = self.architecture, len(self.machine.gpus) == 1
+        follows = not alone and (options.shares_matrices or draft_among(self.tier.companions) is not None)
+        if not follows and not architecture.unknown and not not_modelled(architecture, options):
             return smallest_count(needs_of(ask, options), [one.vram.low for one in ask.budgets], most, moved)
         if not self._holds(options):
             return None

@@ -119,6 +119,8 @@ def alike(ask: Ask, layers: int) -> Hashable:
         options.overrides,
         options.tensor_split,
         _drafts(ask, options),
+        len(options.workers),
+        options.split_mode if options.shares_matrices else None,
     )
     return ask.model.slug, ask.tier.name, build, chosen
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, drawn_from_host
@@ -32,6 +33,7 @@ from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_o
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
+from fitcheck.runtimes.llamacpp.workers import with_workers
 from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
@@ -51,6 +53,7 @@ class LlamaCpp(Runtime):
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
         """Of several tiers the best placement each, of a single one its alternatives too."""
         asked = read(TextOptions, wanted)
+        machine = with_workers(machine, asked.rpc or ())
         ready = [tier for tier in tiers if tier.format == GGUF]
         for tier in ready:
             search = self._search(model, tier, machine, asked, wanted)
@@ -82,12 +85,18 @@ class LlamaCpp(Runtime):
         """Where nobody says which build, the cards' intervals span those that people run."""
         if ask.placement.get("build") is not None or not ask.machine.gpus:
             return footprint
-        return over_builds(footprint, [estimate_of(other) for other in _in_other_builds(ask)])
+        others = [estimate_of(other) for other in _in_other_builds(ask)]
+        return over_builds(footprint, others) if others else footprint
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of the asked answer; none where the rate of prompt or generation is unknown."""
         assert isinstance(footprint.layout, LlamaEstimate)
         prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
+        options = footprint.layout.options
+        if options.workers:
+            return Duration(None, "the network between the machines")
+        if options.shares_matrices and len(ask.machine.gpus) > 1:
+            return Duration(None, "the link between the cards")
         speed = token_speed(
             architecture_of(ask),
             ask.tier.tensors,
@@ -122,7 +131,8 @@ class LlamaCpp(Runtime):
         foreign = _foreign_types(ask)
         if foreign is not None:
             return foreign
-        found = [one for gpu in ask.machine.gpus if (one := _vendor_support(gpu.card)) is not None]
+        local = ask.machine.gpus[len(arguments_of(ask.placement, ask.workload).workers) :]
+        found = [one for gpu in local if (one := _vendor_support(gpu.card)) is not None]
         return found[0] if found else None
 
     def stacks(self, ask: Ask) -> tuple[str, ...]:
@@ -164,7 +174,8 @@ class LlamaCpp(Runtime):
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """How to run llama-server with these options, and first how to make the file where nobody publishes it."""
         options = arguments_of(ask.placement, ask.workload)
-        run = (commands.server(ask.tier, options, architecture_of(ask)),)
+        workers = dict.fromkeys(commands.worker(one) for one in options.workers)
+        run = (*workers, commands.server(ask.tier, options, architecture_of(ask)))
         return run if ask.tier.published else (*commands.convert(ask.model, ask.tier), *run)
 
     def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
@@ -202,6 +213,9 @@ class LlamaCpp(Runtime):
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Seconds a token of the prompt and of the answer."""
+        options = arguments_of(ask.placement, ask.workload)
+        if options.workers or options.shares_matrices:
+            return {}
         return recorded_options.timings(ask, estimate_of(ask))
 
     def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
@@ -239,8 +253,11 @@ def _in_other_builds(ask: Ask) -> Iterator[Ask]:
     """The same run in older builds that are still in use."""
     options, layers = arguments_of(ask.placement, ask.workload), architecture_of(ask).layers
     for build in builds_in_use():
-        placement = placement_of(options.with_(build=build), layers, bandwidth_of(ask.placement))
-        yield replace(ask, placement=placement)
+        try:
+            older = options.with_(build=build)
+        except OptionError:  # what the build has not yet
+            continue
+        yield replace(ask, placement=placement_of(older, layers, bandwidth_of(ask.placement)))
 
 
 def _foreign_types(ask: Ask) -> Support | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,3 +210,14 @@ def test_a_models_tier_as_a_draft_keeps_what_the_command_needs() -> None:
     draft = draft_of(model, model.tier_named("Q8_0"))
     assert (draft.role, draft.kind, draft.repository) == ("draft", "Q8_0", model.tier_named("Q8_0").repository)
     assert draft.architecture is model.architecture
+
+
+@pytest.mark.parametrize("case", json.loads((Path(__file__).parent / "fixtures/llama_server_draft.json").read_text()))
+def test_llama_server_prints_the_same_buffers_of_model_and_draft(case: dict[str, Any]) -> None:
+    """Captures of benchmarks/llamacpp_probe/draft.py, a build of October 2026 on the processor."""
+    sys.path.append(str(Path(__file__).parents[3] / "benchmarks" / "llamacpp_probe"))
+    from draft import predicted
+
+    assert all(len(buffers) == 4 for buffers in case["printed"])
+    for ours, theirs in zip(predicted(case["options"]), case["printed"], strict=True):
+        assert ours == pytest.approx(theirs, rel=0.001, abs=0.01)
