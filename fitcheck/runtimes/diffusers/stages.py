@@ -28,10 +28,10 @@ CHILDREN = {"encode": "encoder", "decode": "decoder"}
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``count`` calls of a component's method, one after the other, at ``sizes``. Where they make tiles or slices of one
-    result, ``beside`` is how many times one call's result lies there already beside the last of them, and ``joined``
-    how many times it lies there once all are joined, tiles and joined pictures together; 0 where nothing is joined
-    after them."""
+    """``count`` calls of a component's method, one after the other, at ``sizes``. Where they make tiles or slices of
+    one result, ``beside`` is how many times one call's result lies there already beside the last of them, and
+    ``joined`` how many times it lies there once all are joined, tiles and joined pictures together; 0 where nothing is
+    joined after them."""
 
     phase: str
     component: Component
