@@ -15,7 +15,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
-from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
@@ -43,6 +43,9 @@ def _running(parts: list[ModuleWeights], offload: Offload, process: Process) -> 
         return 0, 0, Interval(0, 0, 0 if process.bench else max((one.stored for one in parts), default=0))
     # while a group is pinned its original is still there
     leaf = Interval(0, 0, max((one.largest_leaf for one in parts), default=0) if offload.stream else 0)
+    if offload.disk:  # a group is in memory while it moves, and the next with a stream
+        largest = max((one.largest_leaf if offload.level != BLOCK else one.stored for one in parts), default=0)
+        return 0, 0, Interval(0, min(largest, stored), 2 * largest)
     if offload.stream and not offload.low_cpu_mem:
         return sum(one.pinned for one in parts), 0, leaf + _behind(parts, "pinned")
     if offload.by_component:

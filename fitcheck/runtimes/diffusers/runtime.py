@@ -108,7 +108,9 @@ class Diffusers(Runtime):
         if not ask.machine.gpus:
             return None
         gpu = ask.card
-        return seconds(footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration, ask.process)
+        return seconds(
+            footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration, ask.process
+        )
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Every call by what it computes, dequantizes, launches and copies."""
