@@ -1,8 +1,9 @@
 """What runs on a machine: the catalog in a public order, each model in the one tier that a buyer would take.
 
 A full check of one model takes up to seconds, of the whole catalog minutes. So the list is walked in order, best rated
-and newest first, and a model is checked in one tier, by the same ``check`` that a person would run on it: ``Row.command`` says so.
-Sizes alone decide what is looked at first and what is too large to be looked at; every verdict is that of the check.
+and newest first, and a model is checked in one tier, by the same ``check`` that a person would run on it:
+``Row.command`` says so. Sizes alone decide what may lie whole on the cards and what is too large to be looked at; every
+verdict is that of the check.
 """
 
 from __future__ import annotations
@@ -89,6 +90,18 @@ class Ranking:
             "too_large": self.larger,
             "not_checked": self.unseen,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    """A list for each purpose; ``said`` are the words that name the machine on a command line."""
+
+    purposes: tuple[Ranking, ...]
+    said: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The lists in the order asked."""
+        return {"schema": SCHEMA, "purposes": [one.to_json(self.said) for one in self.purposes]}
 
 
 def rank(
