@@ -26,6 +26,7 @@ COMMANDS = (
     "plan",
     "explain",
     "doctor",
+    "mcp",
     "models",
     "cards",
     "gpu",
