@@ -128,7 +128,7 @@ def _guided() -> list[str]:
     from fitcheck.cli.start import start
 
     start()
-    arguments = guided()
+    arguments = guided(COMMANDS)
     if arguments:
         print(f"\n$ {shlex.join(['fitcheck', *arguments])}")
     return arguments

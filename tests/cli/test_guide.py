@@ -14,6 +14,7 @@ import pytest
 
 from fitcheck.cli import completers
 from fitcheck.cli.guide import command
+from fitcheck.cli.main import COMMANDS
 from fitcheck.cli.words import glossary, lines
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.memory.weighing import Verdict
@@ -69,7 +70,7 @@ def test_enter_leaves() -> None:
     ],
 )
 def test_what_is_typed_is_understood(what: str, card: str, arguments: list[str]) -> None:
-    assert command(what, card) == arguments
+    assert command(what, card, COMMANDS) == arguments
 
 
 def test_the_glossary_has_the_words_of_every_answer() -> None:
