@@ -19,8 +19,8 @@ def guided(commands: Collection[str]) -> list[str]:
 
 
 def command(what: str, card: str = "", commands: Collection[str] = ()) -> list[str]:
-    """The arguments for what was typed: a purpose lists what runs, one of ``commands`` with its own words is taken as it
-    stands, all else is checked."""
+    """The arguments for what was typed: a purpose lists what runs, one of ``commands`` with its own words is taken
+    as it stands, all else is checked."""
     from fitcheck.verdict.purposes import purposes
 
     machine = ["--gpu", card] if card else []

@@ -129,7 +129,8 @@ def rank(
     for row in ask.each(split[: None if every_tier else MOST_SPLITS]):
         (rows if row.verdict is Verdict.FITS else misses).append(row)
     if not misses:
-        misses = list(ask.each(sorted(larger, key=_size)[:MOST_MISSES]))
+        for row in ask.each(sorted(larger, key=_size)[:MOST_MISSES]):
+            (rows if row.verdict is Verdict.FITS else misses).append(row)
     rows.sort(key=lambda row: order((row.listing, row.task)))
     told = tuple(with_change(row) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
     unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
@@ -174,6 +175,8 @@ def _room(machine: Machine) -> _Room:
     ram, shared = budgets[0].ram, any(gpu.card.unified_memory for gpu in machine.gpus)
     if ram is None or shared:
         return _Room(card, 0, most)
+    if not machine.gpus:  # the processor does the work, and all the room there is lies beside it
+        return _Room(ram.best, 0, ram.high)
     return _Room(card, ram.best, most + ram.high)
 
 
