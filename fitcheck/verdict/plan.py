@@ -119,12 +119,14 @@ def plan(
     have: Machine | None = None,
     ram: int | None = None,
     budget: float | None = None,
+    system: str | None = None,
 ) -> Plan:
-    """``cards`` are those to choose from, priced as they are to be; ``ram`` the bytes of system memory beside each.
+    """``cards`` are those to choose from, priced as they are to be; ``ram`` the bytes of system memory beside each,
+    ``system`` the operating system by the name that --os takes.
     Raises InputError for what cannot be asked of the model."""
     reference = have.gpus[0].card if have is not None and have.gpus else max(cards, key=lambda card: card.memory)
     listed = needs(found, reference, wanted)
-    asked = offers(cards, [found], wanted, index, ram=ram, under=budget, pairs=True)
+    asked = offers(cards, [found], wanted, index, ram=ram, under=budget, system=system, pairs=True)
     if have is None:
         return Plan(listed, asked)
     have = completed(have)
@@ -186,6 +188,11 @@ def _second_card(
 def _beside(found: Identified, bought: Machine, have: Machine, wanted: Wanted, index: Index | None) -> Report:
     """The bought cards in the machine that is there, with its system memory and disk."""
     machine = replace(
-        bought, ram_total=have.ram_total, ram_available=have.ram_available, disk_free=have.disk_free, assumed=()
+        bought,
+        ram_total=have.ram_total,
+        ram_available=have.ram_available,
+        disk_free=have.disk_free,
+        operating_system=have.operating_system,
+        assumed=(),
     )
     return lead(found.model, found.tiers, machine, wanted, index)

@@ -28,8 +28,8 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class PublicScore:
-    """The rating ``value``, right to ``spread`` on either side in 95 of 100 cases, under the board's own ``name`` for the
-    model."""
+    """The rating ``value``, right to ``spread`` on either side in 95 of 100 cases, under the board's own ``name`` for
+    the model."""
 
     name: str
     value: int
@@ -59,7 +59,10 @@ def board_named(name: str) -> Board:
 def score_of(board: str, slug: str) -> PublicScore | None:
     """The rating of a catalog model on a board; ``None`` where it does not stand there."""
     row = _boards()[board]["scores"].get(slug)
-    return None if row is None else PublicScore(*row, board_named(board))
+    if row is None:
+        return None
+    name, value, spread = row
+    return PublicScore(name, value, spread, board_named(board))
 
 
 def _boards() -> dict[str, Any]:

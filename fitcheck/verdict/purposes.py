@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.errors import OptionError
@@ -55,10 +56,12 @@ class Purpose:
 def purposes() -> tuple[Purpose, ...]:
     """All of them, in the order in which they are shown."""
     rows = load("verdict", "purposes")["purposes"]
-    return tuple(
-        Purpose(name, row["makes"], *(tuple(row.get(key, ())) for key in ("tasks", "words", "sees")), row.get("board"))
-        for name, row in rows.items()
-    )
+    return tuple(_purpose(name, row) for name, row in rows.items())
+
+
+def _purpose(name: str, row: dict[str, Any]) -> Purpose:
+    tasks, words, sees = (tuple(row.get(key, ())) for key in ("tasks", "words", "sees"))
+    return Purpose(name, row["makes"], tasks, words, sees, row.get("board"))
 
 
 def purpose_named(name: str) -> Purpose:

@@ -1,8 +1,9 @@
 """What runs on a machine: the catalog in a public order, each model in the one tier that a buyer would take.
 
 A full check of one model takes up to seconds, of the whole catalog minutes. So the list is walked in order, best rated
-and newest first, and a model is checked in one tier, by the same ``check`` that a person would run on it: ``Row.command`` says so.
-Sizes alone decide what is looked at first and what is too large to be looked at; every verdict is that of the check.
+and newest first, and a model is checked in one tier, by the same ``check`` that a person would run on it:
+``Row.command`` says so. Sizes alone decide what may lie whole on the cards and what is too large to be looked at; every
+verdict is that of the check.
 """
 
 from __future__ import annotations
@@ -91,6 +92,18 @@ class Ranking:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    """A list for each purpose; ``said`` are the words that name the machine on a command line."""
+
+    purposes: tuple[Ranking, ...]
+    said: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The lists in the order asked."""
+        return {"schema": SCHEMA, "purposes": [one.to_json(self.said) for one in self.purposes]}
+
+
 def rank(
     purpose: Purpose,
     machine: Machine,
@@ -116,7 +129,8 @@ def rank(
     for row in ask.each(split[: None if every_tier else MOST_SPLITS]):
         (rows if row.verdict is Verdict.FITS else misses).append(row)
     if not misses:
-        misses = list(ask.each(sorted(larger, key=_size)[:MOST_MISSES]))
+        for row in ask.each(sorted(larger, key=_size)[:MOST_MISSES]):
+            (rows if row.verdict is Verdict.FITS else misses).append(row)
     rows.sort(key=lambda row: order((row.listing, row.task)))
     told = tuple(with_change(row) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
     unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
@@ -161,6 +175,8 @@ def _room(machine: Machine) -> _Room:
     ram, shared = budgets[0].ram, any(gpu.card.unified_memory for gpu in machine.gpus)
     if ram is None or shared:
         return _Room(card, 0, most)
+    if not machine.gpus:  # the processor does the work, and all the room there is lies beside it
+        return _Room(ram.best, 0, ram.high)
     return _Room(card, ram.best, most + ram.high)
 
 

@@ -13,6 +13,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.lead import undominated
 from fitcheck.verdict.purposes import purpose_named, purposes
 from fitcheck.verdict.ranking import Ranking, rank
 
@@ -98,3 +99,29 @@ def test_purposes_are_named_in_the_refusal() -> None:
     with pytest.raises(OptionError, match=r"--for: 'poetry'.*chat, code, image, video, edit, vision"):
         purpose_named("poetry")
     assert {task for one in purposes() for task in one.tasks} >= {"chat", "t2i", "editing", "vqa"}
+
+
+def test_a_tier_that_another_betters_is_not_looked_at() -> None:
+    model = catalog.get("phi-4")
+    kept = [tier.name for tier in undominated(model, model.tiers)]
+    assert {"Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_NL"} <= set(kept)
+    assert not {"Q4_0", "Q4_1", "Q5_0", "Q5_1"} & set(kept)
+    assert "TQ1_0" in kept  # nobody has measured it
+    image = catalog.get("sensenova-u1-8b-mot")
+    assert undominated(image, image.tiers) == list(image.tiers)
+
+
+def test_a_machine_without_a_card_has_the_room_of_its_memory() -> None:
+    assert len(ranked("chat", "none", 32).rows) >= 3
+
+
+def test_what_fits_is_no_miss() -> None:
+    found = ranked("chat", "M3 Max 64GB", 64, most=1)
+    assert Verdict.FITS not in {row.verdict for row in found.misses}
+
+
+def test_a_small_card_is_used_where_a_tier_goes_in() -> None:
+    for row in ranked("chat", "RTX 4060", 16, most=5).rows:
+        best = row.report.best
+        alone = best.tier.disk_bytes <= 0.7 * 6.9 * GIB
+        assert not alone or sum(one.card.best for one in best.footprint.cards) > best.tier.disk_bytes / 2
