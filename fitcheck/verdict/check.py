@@ -77,7 +77,8 @@ def _checked(
         ordered[0] = advised(ordered[0], wanted, known)
     assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     notes = _notes(model, ordered[0], wanted)
-    return Report(model, machine, ordered[0].ask.budgets, tuple(ordered), notes, floor, assumed)
+    best = ordered[0].ask
+    return Report(model, best.machine, best.budgets, tuple(ordered), notes, floor, assumed)
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
