@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fitcheck.dataclass import dataclass
 from fitcheck.units import parse_memory
 
 if TYPE_CHECKING:

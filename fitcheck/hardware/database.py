@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass import dataclass
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.units import MIB
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from fitcheck.dataclass import dataclass
 from fitcheck.models.candidates import quant_label
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.tensors import TensorTable

@@ -10,13 +10,13 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from fitcheck.dataclass import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import ALIGNMENT
 

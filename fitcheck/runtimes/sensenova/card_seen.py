@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fitcheck.data_files import load
+from fitcheck.dataclass import dataclass
 from fitcheck.hardware.budget import budget, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.latest import once_a_machine

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fitcheck.data_files import load
+from fitcheck.dataclass import dataclass
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
 from fitcheck.memory.dequantization import cost, is_traced
