@@ -14,7 +14,7 @@ from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.diffusers.activations import Made, made_by, reserved_in_turn, traced_call
+from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, made_by
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
@@ -175,7 +175,7 @@ def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], offload: Offload
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
         return Interval(*(round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True)))
-    in_turn, widest = _in_turn(laid), _widest_windows(laid)
+    in_turn, widest = held_in_turn([one.stage for one in laid]), _widest_windows(laid)
     held = []
     for streamed in table["streamed_windows"]["share"]:
         moving = streamed if offload.stream else 1.0
@@ -214,13 +214,6 @@ def _held_back(one: Laid, cached: int) -> int:
     inputs = 0 if made is None else made.inputs
     beside = alone if one.held.fresh else max(alone, cached)
     return one.held.segments + beside + inputs + one.kept
-
-
-def _in_turn(laid: tuple[Laid, ...]) -> tuple[int, ...]:
-    """Bytes held after each stage where the cache is never emptied."""
-    calls = [traced_call(one.stage) for one in laid]
-    found = iter(reserved_in_turn(tuple(call for call in calls if call is not None)))
-    return tuple(0 if call is None else next(found) for call in calls)
 
 
 def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:
