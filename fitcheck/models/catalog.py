@@ -21,6 +21,11 @@ def has(slug: str) -> bool:
     return any(slug.lower() in family.slugs() for family in registry.each())
 
 
+def is_slug(text: str) -> bool:
+    """Whether that is a name to the letter."""
+    return any(text in family.slugs() for family in registry.each())
+
+
 def published() -> tuple[str, ...]:
     """Names of the models whose tiers are published files one by one: those that pages are made of."""
     return tuple(slug for family in registry.every() if not family.by_rule for slug in family.slugs())
