@@ -2,16 +2,16 @@
 
 ``dataclasses.dataclass`` compiles up to seven methods for every class while its module is imported, a millisecond each
 time: a quarter of a cold ``fitcheck check``, for methods of which most are never called. This ``dataclass`` lets the
-library collect the fields, so that ``fields``, ``replace`` and ``asdict`` know the class, compiles ``__init__`` for the
-first instance, and compares, hashes and prints by the names of the fields.
+library collect the fields, so that ``fields``, ``replace`` and ``asdict`` know the class, and compiles the methods that
+somebody calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, fields
-from operator import attrgetter
 from reprlib import recursive_repr
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ def _completed(plain: type, *, frozen: bool, eq: bool, slots: bool, kw_only: boo
 
     own = frozenset(vars(plain))
     cls: Any = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(plain)
-    made: dict[str, Any] = {"__init__": _init_of(cls), "__repr__": _repr}
+    made: dict[str, Any] = {"__init__": _later(cls, "__init__", _init_source), "__repr__": _repr}
     if eq:
-        made |= _compared(cls, hashed=frozen)
+        made["__eq__"] = _later(cls, "__eq__", _eq_source)
+        made["__hash__"] = _later(cls, "__hash__", _hash_source) if frozen else None
     if frozen:
         made |= {"__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
         if slots:  # a copy or a pickle would set its slots one by one
@@ -46,19 +47,23 @@ def _completed(plain: type, *, frozen: bool, eq: bool, slots: bool, kw_only: boo
     return cls  # type: ignore[no-any-return]
 
 
-def _init_of(cls: Any) -> Callable[..., None]:
-    """What takes the place of ``__init__`` until there is a first instance."""
+def _later(cls: Any, name: str, source_of: Callable[[Any, dict[str, Any]], str]) -> Callable[..., Any]:
+    """What stands in for a method until it is first called, and is then replaced by what its source compiles to."""
 
-    def __init__(self: Any, *values: Any, **named: Any) -> None:
-        cls.__init__ = made = _compiled_init(cls)
-        made(self, *values, **named)
+    def stand_in(*values: Any, **named: Any) -> Any:
+        known: dict[str, Any] = {}
+        exec(source_of(cls, known), known)  # noqa: S102 - of names of fields
+        made: Callable[..., Any] = known[name]
+        made.__qualname__ = f"{cls.__qualname__}.{name}"
+        setattr(cls, name, made)
+        return made(*values, **named)
 
-    return __init__
+    return stand_in
 
 
-def _compiled_init(cls: Any) -> Callable[..., None]:
-    """``__init__`` with a parameter for each field, as the library writes it."""
-    known: dict[str, Any] = {"_set": object.__setattr__, "_missing": MISSING}
+def _init_source(cls: Any, known: dict[str, Any]) -> str:
+    """``__init__`` with a parameter for each field, and in ``known`` what it names."""
+    known |= {"_set": object.__setattr__, "_missing": MISSING}
     plain: list[str] = []
     by_name: list[str] = []
     body: list[str] = []
@@ -72,35 +77,34 @@ def _compiled_init(cls: Any) -> Callable[..., None]:
             known[f"_default_{one.name}"] = one.default
             parameter += f"=_default_{one.name}"
         (by_name if one.kw_only else plain).append(parameter)
-        body.append(f"_set(self, {one.name!r}, {value})")
+        slot = getattr(cls, one.name, None)
+        if isinstance(slot, MemberDescriptorType):  # half the time of going through the object
+            known[f"_set_{one.name}"] = slot.__set__
+            body.append(f"_set_{one.name}(self, {value})")
+        else:
+            body.append(f"_set(self, {one.name!r}, {value})")
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
     parameters = ", ".join(["self", *plain, *(["*", *by_name] if by_name else [])])
-    exec(f"def __init__({parameters}):\n " + "\n ".join(body or ["pass"]), known)  # noqa: S102 - of names of fields
-    made: Callable[..., None] = known["__init__"]
-    made.__qualname__ = f"{cls.__qualname__}.__init__"
-    return made
+    return f"def __init__({parameters}):\n " + "\n ".join(body or ["pass"])
 
 
-def _compared(cls: Any, *, hashed: bool) -> dict[str, Any]:
-    """Instances of one class are equal when their fields are; those that cannot be changed are hashed by them too."""
-    compared = tuple(one.name for one in fields(cls) if one.compare)
-    by_hash = tuple(one.name for one in fields(cls) if (one.compare if one.hash is None else one.hash))
-    values = _values_of(compared)
-    hash_values = values if by_hash == compared else _values_of(by_hash)
-
-    def __eq__(self: Any, other: object) -> Any:
-        return values(self) == values(other) if other.__class__ is self.__class__ else NotImplemented
-
-    def __hash__(self: Any) -> int:
-        return hash(hash_values(self))
-
-    return {"__eq__": __eq__, "__hash__": __hash__ if hashed else None}
+def _eq_source(cls: Any, _known: dict[str, Any]) -> str:
+    """Instances of one class are equal when their fields are."""
+    names = [one.name for one in fields(cls) if one.compare]
+    return (
+        "def __eq__(self, other):\n if other.__class__ is self.__class__:\n"
+        f"  return {_values('self', names)} == {_values('other', names)}\n return NotImplemented"
+    )
 
 
-def _values_of(names: tuple[str, ...]) -> Callable[[Any], Any]:
-    """The values of these attributes, one after the other."""
-    return attrgetter(*names) if names else lambda _: ()
+def _hash_source(cls: Any, _known: dict[str, Any]) -> str:
+    names = [one.name for one in fields(cls) if (one.compare if one.hash is None else one.hash)]
+    return f"def __hash__(self):\n return hash({_values('self', names)})"
+
+
+def _values(thing: str, names: list[str]) -> str:
+    return "(" + "".join(f"{thing}.{name}, " for name in names) + ")"
 
 
 @recursive_repr()
