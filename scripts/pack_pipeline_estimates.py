@@ -1,9 +1,9 @@
 """Packs what the usual questions about pipelines come to: ``python scripts/pack_pipeline_estimates.py [--check]``.
 
-Writes ``fitcheck/runtimes/diffusers/data/packed/``, a file a trace: sums over the weights in every scheme that a tier of
-the catalog has, and what each call comes to at the sizes that ``check`` asks for when nobody names any, that its
+Writes ``fitcheck/runtimes/diffusers/data/packed/``, a file a trace: sums over the weights in every scheme that a tier
+of the catalog has, and what each call comes to at the sizes that ``check`` asks for when nobody names any, that its
 advice leads to, and that accepted records have. All of it is worked out by the estimator itself. ``--check`` compares
-instead, and exits with 1 where a file differs. About a minute of one core, no extra.
+instead, and exits with 1 where a file differs. Less than a minute of one core, no extra.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import astuple
-from pathlib import Path
 from typing import Any
 
+from fitcheck.data_files import path_of
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
 from fitcheck.models.families import registry
@@ -41,7 +41,7 @@ from fitcheck.runtimes.diffusers.weights import (
     nameless,
 )
 
-FOLDER = Path(__file__).parents[1] / "fitcheck/runtimes/diffusers" / packed.FOLDER
+FOLDER = path_of(packed.ROOM, packed.FOLDER)
 Called = tuple[Component, str, Sizes]
 
 

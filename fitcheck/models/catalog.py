@@ -40,6 +40,9 @@ def listed() -> tuple[Listing, ...]:
 def known(slug: str) -> Model | None:
     """The catalog model of that slug; ``None`` where there is none."""
     name = slug.lower()
+    listed = registry.of_slug(name)
+    if listed is not None:
+        return listed.get(name)
     return next((family.get(name) for family in registry.each() if name in family.slugs()), None)
 
 

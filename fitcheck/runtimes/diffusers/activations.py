@@ -7,7 +7,7 @@ which share of them a card took, with the rows it was read from.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
 from fitcheck.data_files import load
@@ -17,7 +17,7 @@ from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocat
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
-from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage
+from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
@@ -302,7 +302,8 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, 
     return tuple(found)
 
 
-def held_in_turn(stages: Sequence[Stage]) -> tuple[int, ...]:
+@lru_cache(maxsize=512)
+def held_in_turn(stages: Stages) -> tuple[int, ...]:
     """The same for stages, packed where it is; 0 for one whose call was not traced."""
     asked = tuple((one.component, one.call, tuple(sorted(one.sizes.items()))) for one in stages)
     known = packed.in_turn(asked)

@@ -18,7 +18,7 @@ from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, made_by
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
-from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, stages_of
+from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
@@ -97,7 +97,7 @@ def estimate(
     bench: bool = False,
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
-    stages = tuple(stages_of(arch, workload, offload))
+    stages = stages_of(arch, workload, offload)
     laid = tuple(_laid(arch, tier, offload, stages))
     scratch = cublas_workspace(capability)
     phases = tuple(_phase(one, scratch) for one in _widest(laid))
@@ -105,7 +105,7 @@ def estimate(
     error = table["allocated_error"]["value"]
     ends = [max(one.allocated(end) for one in laid) + scratch for end in ("low", "best", "high")]
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
-    reserved = _reserved(allocated, laid, offload, scratch)
+    reserved = _reserved(allocated, laid, stages, offload, scratch)
     beside = context(capability, second_stream=offload.stream)
     required = _required(laid, scratch, reserved)
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
@@ -168,14 +168,16 @@ def _phase(one: Laid, scratch: int) -> Phase:
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
-def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], offload: Offload, workspace: int) -> Interval[int]:
+def _reserved(
+    allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int
+) -> Interval[int]:
     """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
     comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside."""
     table = load(ROOM, "allocator")
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
         return Interval(*(round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True)))
-    in_turn, widest = held_in_turn([one.stage for one in laid]), _widest_windows(laid)
+    in_turn, widest = held_in_turn(stages), _widest_windows(laid)
     held = []
     for streamed in table["streamed_windows"]["share"]:
         moving = streamed if offload.stream else 1.0

@@ -13,14 +13,13 @@ import json
 import zlib
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from importlib import resources
 from typing import Any
 
-from fitcheck.data_files import read_text
+from fitcheck.data_files import path_of, read_text
 from fitcheck.models.families.pipeline.architecture import Component
 from fitcheck.runtimes.diffusers.tiling import ROOM
 
-FOLDER = "data/packed"
+FOLDER = "packed"
 IN_TURN = "in_turn"
 # (room, file) that everything here was worked out from, beside the traces
 _FACTS = (
@@ -44,7 +43,7 @@ def facts_checksum() -> int:
 @cache
 def trace_checksum(key: str) -> int | None:
     """Of a packed trace; ``None`` where there is none."""
-    file = resources.files("fitcheck.runtimes.diffusers").joinpath(f"data/traces/{key}.json.gz")
+    file = path_of(ROOM, f"traces/{key}.json.gz")
     return zlib.crc32(file.read_bytes()) if file.is_file() else None
 
 
@@ -72,7 +71,7 @@ def call_name(call: str, sizes: Sizes) -> str:
 @cache
 def _file(name: str) -> Mapping[str, Any] | None:
     """A pack that was made from the data that are here."""
-    file = resources.files("fitcheck.runtimes.diffusers").joinpath(f"{FOLDER}/{name}.json")
+    file = path_of(ROOM, f"{FOLDER}/{name}.json")
     if not name.replace("-", "").replace(".", "").replace("_", "").isalnum() or not file.is_file():
         return None
     found: dict[str, Any] = json.loads(file.read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import field
+from functools import lru_cache
 
 from fitcheck.dataclass import dataclass
 from fitcheck.models.families.pipeline.architecture import (
@@ -50,12 +51,28 @@ def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
     return arch.guidance != "none" and workload.cfg > 1
 
 
-def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
+def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Stages:
     """Every call of one run."""
+    return _stages(arch, workload, offload.tiling, offload.slicing)
+
+
+class Stages(tuple[Stage, ...]):
+    """The calls of a run in order; told apart by identity, so that what follows from them is quick to look up."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+@lru_cache(maxsize=512)
+def _stages(arch: PipelineArchitecture, workload: Workload, tiling: bool, slicing: bool) -> Stages:
+    """All tiers and modes with the same sizes make the same calls."""
     guided = is_guided(arch, workload)
-    yield from _encoding(arch, workload, guided)
-    yield from _denoising(arch, workload, guided)
-    yield from _decoding(arch, workload, offload)
+    parts = (
+        _encoding(arch, workload, guided),
+        _denoising(arch, workload, guided),
+        _decoding(arch, workload, tiling=tiling, slicing=slicing),
+    )
+    return Stages(stage for part in parts for stage in part)
 
 
 def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> Iterator[Stage]:
@@ -140,16 +157,16 @@ def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int,
     return (first, max(1, steps - first), *([0] * (denoisers - 2)))
 
 
-def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
+def _decoding(arch: PipelineArchitecture, workload: Workload, *, tiling: bool, slicing: bool) -> Iterator[Stage]:
     for component in arch.components:
         if component.role == AUDIO:
             sizes = {"sound": arch.sound(workload.frames), "batch": workload.batch}
             yield Stage(DECODE, component, "decode", sizes)
         if component.role != VAE:
             continue
-        batch, times = (1, workload.batch) if offload.slicing else (workload.batch, 1)
+        batch, times = (1, workload.batch) if slicing else (workload.batch, 1)
         width, height, tiles = workload.width, workload.height, 1
-        if offload.tiling:
+        if tiling:
             width, height, tiles = decoded(component, width, height)
         sizes = _pixels(arch, width, height, workload.frames, batch)
         yield Stage(DECODE, component, "decode", sizes, times * tiles, tiles)
