@@ -28,6 +28,7 @@ from fitcheck.runtimes.diffusers.activations import Sizes, call_facts, dequantiz
 from fitcheck.runtimes.diffusers.offloading import offload_of
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, stages_of
+from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import trace_of
 from fitcheck.runtimes.diffusers.weights import (
     GROUP_SUMS,
@@ -41,7 +42,7 @@ from fitcheck.runtimes.diffusers.weights import (
     nameless,
 )
 
-FOLDER = path_of(packed.ROOM, packed.FOLDER)
+FOLDER = path_of(ROOM, packed.FOLDER)
 Called = tuple[Component, str, Sizes]
 
 
