@@ -78,7 +78,9 @@ def _init_source(cls: Any, known: dict[str, Any]) -> str:
             parameter += f"=_default_{one.name}"
         (by_name if one.kw_only else plain).append(parameter)
         slot = getattr(cls, one.name, None)
-        if isinstance(slot, MemberDescriptorType):  # half the time of going through the object
+        if cls.__setattr__ is object.__setattr__:
+            body.append(f"self.{one.name} = {value}")
+        elif isinstance(slot, MemberDescriptorType):  # half the time of going through the object
             known[f"_set_{one.name}"] = slot.__set__
             body.append(f"_set_{one.name}(self, {value})")
         else:
