@@ -154,7 +154,7 @@ class Known:
             if limited:
                 # the same layers stay on the card
                 plain = runtime.timings(ask) if plain is None else plain
-                if runtime.timings(replace(there[0], workload=ask.workload)) == plain:
+                if runtime.timings(replace(there[0], workload=ask.workload, process=ask.process)) == plain:
                     own.capped.append(run)
             elif run.outcome == "ok":
                 own.held.append(run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from functools import lru_cache
 
 from fitcheck.dataclass import dataclass
@@ -19,7 +19,7 @@ from fitcheck.models.families.pipeline.architecture import (
 )
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.diffusers.offloading import Offload
-from fitcheck.runtimes.diffusers.tiling import decoded
+from fitcheck.runtimes.diffusers.tiling import Tile, sliced, tiles_of
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 BATCHED = "batched"
@@ -30,15 +30,18 @@ CHILDREN = {"encode": "encoder", "decode": "decoder"}
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``count`` calls of a component's method, one after the other, at ``sizes``; ``tiles`` of them make one picture,
-    each from a part of the latent."""
+    """``count`` calls of a component's method, one after the other, at ``sizes``. Where they make tiles or slices of
+    one result, ``beside`` is how many times one call's result lies there already beside the last of them, and
+    ``joined`` how many times it lies there once all are joined, tiles and joined pictures together; 0 where nothing is
+    joined after them."""
 
     phase: str
     component: Component
     call: str
     sizes: Mapping[str, int] = field(hash=False)
     count: int = 1
-    tiles: int = 1
+    beside: float = 0.0
+    joined: float = 0.0
 
     @property
     def child(self) -> str:
@@ -53,7 +56,7 @@ def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
 
 def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Stages:
     """Every call of one run."""
-    return _stages(arch, workload, offload.tiling, offload.slicing)
+    return _stages(arch, workload, Offload("", tiling=offload.tiling, slicing=offload.slicing))
 
 
 class Stages(tuple[Stage, ...]):
@@ -64,18 +67,18 @@ class Stages(tuple[Stage, ...]):
 
 
 @lru_cache(maxsize=512)
-def _stages(arch: PipelineArchitecture, workload: Workload, tiling: bool, slicing: bool) -> Stages:
+def _stages(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Stages:
     """All tiers and modes with the same sizes make the same calls."""
     guided = is_guided(arch, workload)
     parts = (
-        _encoding(arch, workload, guided),
+        _encoding(arch, workload, offload, guided=guided),
         _denoising(arch, workload, guided),
-        _decoding(arch, workload, tiling=tiling, slicing=slicing),
+        _decoding(arch, workload, offload),
     )
     return Stages(stage for part in parts for stage in part)
 
 
-def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> Iterator[Stage]:
+def _encoding(arch: PipelineArchitecture, workload: Workload, offload: Offload, *, guided: bool) -> Iterator[Stage]:
     """Prompt and negative prompt, each through every text encoder, with the pictures that a language model sees beside
     them; then the images handed in."""
     for _ in range(2 if guided else 1):
@@ -97,8 +100,9 @@ def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> I
         for component in arch.components:
             if component.role == VAE:
                 frames = workload.frames if arch.whole_video else 1
-                pixels = _handed(arch, workload, width, height)
-                yield Stage(ENCODE, component, "encode", _pixels(arch, *pixels, frames, 1))
+                for tile in _tiles(component, *_handed(arch, workload, width, height), offload):
+                    sizes = _pixels(arch, tile.width, tile.height, frames, 1)
+                    yield _of_tile(Stage(ENCODE, component, "encode", sizes), tile)
 
 
 def _handed(arch: PipelineArchitecture, workload: Workload, width: int, height: int) -> tuple[int, int]:
@@ -157,19 +161,31 @@ def _steps(arch: PipelineArchitecture, steps: int, denoisers: int) -> tuple[int,
     return (first, max(1, steps - first), *([0] * (denoisers - 2)))
 
 
-def _decoding(arch: PipelineArchitecture, workload: Workload, *, tiling: bool, slicing: bool) -> Iterator[Stage]:
+def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
     for component in arch.components:
         if component.role == AUDIO:
             sizes = {"sound": arch.sound(workload.frames), "batch": workload.batch}
             yield Stage(DECODE, component, "decode", sizes)
         if component.role != VAE:
             continue
-        batch, times = (1, workload.batch) if slicing else (workload.batch, 1)
-        width, height, tiles = workload.width, workload.height, 1
-        if tiling:
-            width, height, tiles = decoded(component, width, height)
-        sizes = _pixels(arch, width, height, workload.frames, batch)
-        yield Stage(DECODE, component, "decode", sizes, times * tiles, tiles)
+        yield from _decoded(arch, component, workload, offload)
+
+
+def _decoded(arch: PipelineArchitecture, component: Component, workload: Workload, offload: Offload) -> Iterator[Stage]:
+    width, height = workload.width, workload.height
+    batch = 1 if offload.slicing else workload.batch
+    for tile in sliced(_tiles(component, width, height, offload), workload.batch // batch, width * height):
+        sizes = _pixels(arch, tile.width, tile.height, workload.frames, batch)
+        yield _of_tile(Stage(DECODE, component, "decode", sizes), tile)
+
+
+def _tiles(component: Component, width: int, height: int, offload: Offload) -> tuple[Tile, ...]:
+    return tiles_of(component, width, height) if offload.tiling else (Tile(width, height),)
+
+
+def _of_tile(stage: Stage, tile: Tile) -> Stage:
+    area = tile.width * tile.height
+    return replace(stage, count=tile.count, beside=tile.beside / area, joined=tile.joined / area)
 
 
 def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:

@@ -39,7 +39,7 @@ _CAST = {
 }
 
 # sums that are packed, by the names of ``ModuleWeights`` and ``Groups``
-SUMS = ("tensors", "stored", "on_card", "segments", "pinned", "largest_leaf", "cast", "largest_cast")
+SUMS = ("tensors", "stored", "on_card", "segments", "pinned", "on_heap", "largest_leaf", "cast", "largest_cast")
 GROUP_SUMS = ("whole", "largest", "neighbours", "total", "count")
 
 
@@ -96,6 +96,11 @@ class ModuleWeights:
         small = sum(size * count for size, count in counts.items() if size <= SMALL)
         large = sum(_segments(size, count) for size, count in counts.items() if size > SMALL)
         return self.buffers + large + rounded(small)
+
+    @cached_property
+    def on_heap(self) -> int:
+        """Bytes of the tensors that the C library's heap holds at most: larger ones are mapped each by itself."""
+        return sum(size for leaf in self.leaves for size in leaf.sizes if size < HEAP_LIMIT)
 
     @cached_property
     def pinned(self) -> int:
@@ -232,6 +237,8 @@ def _segments(size: int, count: int) -> int:
 
 
 _MULTIPLE = 2 << 20
+# glibc, malloc.c, DEFAULT_MMAP_THRESHOLD_MAX on 64 bit (mallopt(3))
+HEAP_LIMIT = 32 << 20
 
 
 @lru_cache(maxsize=65536)
