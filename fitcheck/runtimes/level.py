@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict, Weighed, weigh
 from fitcheck.runtimes.base import Ask, Runtime, Support

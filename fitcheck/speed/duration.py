@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass import dataclass
 from fitcheck.units import Interval
 
 

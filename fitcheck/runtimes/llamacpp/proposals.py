@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fitcheck.dataclass import dataclass
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict

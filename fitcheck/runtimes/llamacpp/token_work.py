@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
+from fitcheck.dataclass import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import AlikeLayers, Layered, Tensor, TensorTable
