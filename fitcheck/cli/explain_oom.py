@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,6 @@ import typer
 
 from fitcheck.cli.options import Question, answer
 from fitcheck.cli.printable import json_text, one_line
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import OptionError
 
 if TYPE_CHECKING:

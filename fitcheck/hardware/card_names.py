@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
 
 _NOISE = re.compile(
     r"\((?:r|tm|c)\)|[®™©]|^\s*(?:nvidia|amd|intel|ati)\b|\b(?:gpu|graphics card|with|design|oam)\b"

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.units import MIB
 

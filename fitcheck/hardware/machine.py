@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
+
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.units import Interval

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
-from fitcheck.dataclass import dataclass
 from fitcheck.units import Interval
 
 CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch")

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import InputError
 from fitcheck.models.gguf import shard_names
 

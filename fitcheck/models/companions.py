@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.candidates import quant_label
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.tensors import TensorTable

@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import FileError, InputError, ModelError, OptionError
 from fitcheck.models import catalog
 from fitcheck.models.candidates import Candidate

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import FileError
 from fitcheck.models.quant import BY_GGML_ID
 from fitcheck.models.roles import classify

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.candidates import quant_label
 from fitcheck.models.families import registry
 from fitcheck.models.gguf import GgufArray, GgufHeader

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import ModelError
 from fitcheck.models.companions import Companion
 from fitcheck.models.quant import TYPES

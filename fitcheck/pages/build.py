@@ -12,12 +12,11 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
-from fitcheck.dataclass import dataclass
 from fitcheck.pages import site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter

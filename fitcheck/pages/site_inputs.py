@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import CardError, InputError, ModelError, OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card

@@ -7,10 +7,9 @@ Pages over models and cards stand here; ``check_page``, ``card_pages``, ``compar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.model import Model
 from fitcheck.pages import wanted, words
 from fitcheck.pages.document import ASKED, card_facts

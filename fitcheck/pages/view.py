@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.memory.weighing import Constraint
 from fitcheck.pages.formats import write
 from fitcheck.runtimes import registry

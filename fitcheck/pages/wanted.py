@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ A record beyond the bound is as good as any other. It is judged by everything bu
 
 from __future__ import annotations
 
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
+
 from fitcheck.records.record_parts import WorkloadSizes
 
 MOST_PICTURES = 32

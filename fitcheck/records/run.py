@@ -4,9 +4,9 @@ thousands of them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.sizes import USED, used_sizes
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +16,6 @@ from statistics import median
 from typing import Any, TypeVar
 from zlib import crc32
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task
 from fitcheck.records.bounded import read_bounded

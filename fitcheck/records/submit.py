@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import RecordError
 from fitcheck.records import privacy, store
 from fitcheck.records.findings import Finding, Rank

@@ -7,11 +7,10 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import InputError
 from fitcheck.records import checks, privacy, store
 from fitcheck.records.bounded import read_bounded, walk

@@ -7,10 +7,9 @@ into memory, seconds, support, changes and commands. All of it is pure: no I/O, 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.memory.footprint import Footprint

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
+
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict, Weighed, weigh
 from fitcheck.runtimes.base import Ask, Runtime, Support

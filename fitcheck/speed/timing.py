@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
-
-from fitcheck.dataclass import dataclass
 
 LAUNCHES = "launches"
 WHOLE = "seconds"  # the name of a duration that is not made of rates

@@ -9,12 +9,11 @@ apart. Runs of the same cell on the same machine are one row, their median.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
 
-from fitcheck.dataclass import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index, build

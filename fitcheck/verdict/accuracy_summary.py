@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Figure
 from fitcheck.verdict.accuracy import AccuracyRow, Part

@@ -8,10 +8,9 @@ than a tenth.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes import registry

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.detect.disk import FoundDisk
 from fitcheck.hardware.detect.environment import FoundEnvironment
 from fitcheck.hardware.detect.limits import FoundLimits

@@ -5,7 +5,8 @@ Every sentence is made from what binds, here and nowhere else: the command line,
 
 from __future__ import annotations
 
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
+
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.model import Model

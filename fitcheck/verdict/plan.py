@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.weighing import Verdict

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TypeVar
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 from fitcheck.records.run import Run
 from fitcheck.units import Interval
 

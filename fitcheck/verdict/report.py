@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.hardware.software import SoftwareRow
 from fitcheck.memory.footprint import CATEGORIES, CardMemory, Footprint

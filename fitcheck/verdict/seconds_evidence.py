@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Runtime

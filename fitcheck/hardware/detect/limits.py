@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.detect.pci import read_int, read_text
 from fitcheck.hardware.detect.readings import Readings
 

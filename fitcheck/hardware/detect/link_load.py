@@ -12,9 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from fitcheck.dataclass import dataclass
 
 _BLOCK = 64 << 20
 _COPY_SECONDS = 0.6

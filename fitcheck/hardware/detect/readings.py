@@ -7,10 +7,8 @@ of the machine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from fitcheck.dataclass import dataclass
 
 T = TypeVar("T")
 

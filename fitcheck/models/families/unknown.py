@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
+
 from fitcheck.models.families.base import Family, Found, Recognized, printable
 from fitcheck.models.model import Model
 from fitcheck.models.workload import Task

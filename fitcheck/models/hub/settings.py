@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import InputError, NetworkError
 from fitcheck.models.source import open_regular
 

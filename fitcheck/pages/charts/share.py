@@ -11,13 +11,11 @@ import hashlib
 import importlib.util
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
-
-from fitcheck.dataclass import dataclass
 
 WIDTH, HEIGHT = 1200, 630
 MARGIN = 72

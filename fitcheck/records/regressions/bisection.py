@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from fitcheck.dataclass import dataclass
 from fitcheck.records.regressions.statistics import Scale, median_variance
 
 SURE = 0.97

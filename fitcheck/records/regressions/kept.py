@@ -18,11 +18,10 @@ from __future__ import annotations
 import datetime
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import RecordError
 from fitcheck.records.reading import read_bounded
 from fitcheck.records.regressions.judgement import SeriesJudgement, SeriesVerdict

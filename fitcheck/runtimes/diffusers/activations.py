@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase

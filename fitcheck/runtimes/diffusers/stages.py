@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.families.pipeline.architecture import (
     AUDIO,
     CONNECTOR,

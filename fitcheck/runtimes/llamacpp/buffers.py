@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.companions import Companion

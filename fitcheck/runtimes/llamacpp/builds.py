@@ -7,12 +7,12 @@ anchors. The fork ik_llama.cpp left mainline in August 2024 and is a build of it
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import OptionError
 
 FORK = "ik_llama.cpp"

@@ -6,7 +6,8 @@ its decay is a matrix of chunk × chunk × key for every chunk and head: most of
 
 from __future__ import annotations
 
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
+
 from fitcheck.runtimes.llamacpp.graph import Graph, Node
 
 

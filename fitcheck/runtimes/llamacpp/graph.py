@@ -6,10 +6,8 @@ work in place, and on which device it has to be. Nothing is ever computed.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from math import prod
-
-from fitcheck.dataclass import dataclass
 
 F32 = 4
 F16 = 2

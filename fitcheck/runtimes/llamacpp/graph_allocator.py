@@ -11,8 +11,8 @@ once the last reader has run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from fitcheck.dataclass import dataclass
 from fitcheck.runtimes.llamacpp.graph import IN_PLACE, Node
 
 _ENDLESS = 1 << 62

@@ -7,9 +7,9 @@ far as it decides memory. Which parts a layer has is read from its tensors, so a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture, LanguageLayer
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import Tensor

@@ -6,9 +6,9 @@ llama-server warms up; what joins it to the language model is small beside it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import isqrt
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.companions import Companion
 from fitcheck.models.tensors import Tensor
 from fitcheck.runtimes.llamacpp.graph import F16, Graph, Node

@@ -10,9 +10,8 @@ fit had not seen were off.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Gpu
 from fitcheck.models.families.language.architecture import LanguageArchitecture

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import exp
 from statistics import median
 
-from fitcheck.dataclass import dataclass
 from fitcheck.runtimes.base import Figure
 from fitcheck.runtimes.llamacpp.token_rates import data
 from fitcheck.runtimes.llamacpp.token_rows import bench_rows

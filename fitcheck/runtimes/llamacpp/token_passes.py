@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.machine import Gpu
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS

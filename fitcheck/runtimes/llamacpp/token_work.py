@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import AlikeLayers, Layered, Tensor, TensorTable

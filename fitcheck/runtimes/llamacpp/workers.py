@@ -6,9 +6,8 @@ What lies on a worker is known as it is for a card of this machine; how fast the
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import CardError, OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Gpu, Link, Machine

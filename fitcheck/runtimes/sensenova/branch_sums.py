@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
-from fitcheck.dataclass import dataclass
 from fitcheck.memory.allocator_blocks import runtime_bytes
 from fitcheck.memory.dequantization import cost
 from fitcheck.models.tensors import TensorTable

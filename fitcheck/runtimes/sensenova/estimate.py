@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
 from fitcheck.memory.dequantization import cost, is_traced

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fitcheck.dataclass import dataclass
+from dataclasses import dataclass
+
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.options import BARE, lower, names, option
 from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload

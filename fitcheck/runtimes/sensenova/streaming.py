@@ -7,11 +7,10 @@ node smthemex/ComfyUI_SenseNova_U1.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
-from fitcheck.dataclass import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.base import Placement
 

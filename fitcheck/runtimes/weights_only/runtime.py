@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from fitcheck.dataclass import dataclass
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, peak
 from fitcheck.memory.weighing import Constraint, Verdict

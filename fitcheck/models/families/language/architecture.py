@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

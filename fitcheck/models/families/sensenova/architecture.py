@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from fitcheck.dataclass import dataclass
 from fitcheck.models.tensors import Tensor, TensorTable
 
 UNDERSTANDING = "understanding"
