@@ -15,8 +15,11 @@ from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
 from fitcheck.pages import wanted
+from fitcheck.records import run_index
 from fitcheck.records.regressions.kept import KeptDecisions, read_kept
+from fitcheck.records.run_index import Index
 from fitcheck.verdict.accuracy import AccuracyRow, published_rows, recorded_rows
+from fitcheck.verdict.known_records import concerning
 
 # where `fitcheck site serve` shows a site that nobody has said an address for
 LOCAL_URL = "http://localhost:8000/"
@@ -59,7 +62,10 @@ class Inputs:
     left_out: tuple[str, ...] = field(default=(), compare=False)
     kept: KeptDecisions = field(default_factory=KeptDecisions)
     asked: tuple[str, str] = ("", "")
-    _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
+    _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, init=False)
+    _by_model: dict[str, list[AccuracyRow]] = field(default_factory=dict, compare=False, init=False)
+    _index: list[Index] = field(default_factory=list, compare=False, init=False)
+    _lent: dict[tuple[Any, ...], tuple[Index, str]] = field(default_factory=dict, compare=False, init=False)
 
     @property
     def published(self) -> bool:
@@ -80,12 +86,26 @@ class Inputs:
 
     def accuracy_of(self, model: Model, card: str) -> tuple[AccuracyRow, ...]:
         """What others published about the model, and its records on this card."""
+        if not self._by_model and self.accuracy:
+            for row in self.accuracy:
+                self._by_model.setdefault(row.model, []).append(row)
         here = {record["id"] for record in self.records_of(card, model.slug)}
-        return tuple(
-            row
-            for row in self.accuracy
-            if row.model == model.slug and (row.origin == "published" or row.source in here)
-        )
+        rows = self._by_model.get(model.slug, ())
+        return tuple(row for row in rows if row.origin == "published" or row.source in here)
+
+    def lent(self, card: Card, model: Model) -> tuple[Index, str]:
+        """The records that can say anything of the model on the card, and their digest. Worked out once for all cards
+        of which they are the same: those without records of their own, by vendor and architecture."""
+        if not self._index:
+            self._index.append(run_index.build(self.records))
+        everything = self._index[0]
+        own = any(card.slug == one.card for part in (everything.rows, everything.links) for one in part)
+        decides = (card.slug if own else "", card.vendor, card.compute_capability, card.architecture, model.slug)
+        if decides not in self._lent:
+            index = concerning(everything, card, model)
+            ids = sorted(one.id for part in (index.rows, index.links) for one in part)
+            self._lent[decides] = index, digest(ids)
+        return self._lent[decides]
 
 
 def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -32,16 +32,15 @@ class Page:
     """One page. ``document`` is its JSON twin; ``wide`` what it is drawn from where the twin is a part of that.
 
     ``picture`` says that the page has a share picture of its own, drawn from ``preview``, and ``twin`` that its JSON
-    twin is written for a site that is not published too; ``near`` is what a page says
-    of other cards, which may change where nothing else on it does: ``own`` is its key without that. A page with
-    neither ``wide`` nor another way to be drawn has ``document`` ``None``: what stands there gets new neighbours.
+    twin is written for a site that is not published too; ``near`` is what a page says of other cards, which may change
+    where nothing else on it does: ``own`` is its key without that.
     """
 
     address: str
     template: str
     title: str
     description: str
-    document: Mapping[str, Any] | None
+    document: Mapping[str, Any]
     preview: Mapping[str, Any]
     key: str
     section: str | None = None
