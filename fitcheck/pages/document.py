@@ -224,6 +224,7 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "binding": cell["binding"],
         "tier": cell["tier"],
         "published": cell["published"],
+        "runtime": cell["runtime"],
         "mode": cell["mode"],
         "need": cell["card"]["best"],
         "host": cell["host"]["best"],

@@ -16,7 +16,7 @@ from fitcheck.pages import site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
 from fitcheck.pages.formats import rounded
-from fitcheck.pages.render import policy, render
+from fitcheck.pages.render import policy, render, shorter
 from fitcheck.pages.site_inputs import LOCAL_URL
 from fitcheck.pages.view import Crumb
 
@@ -73,7 +73,7 @@ def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     values: dict[str, Any] = {"near": near_html(page), **page.values}
     if page.template == "accuracy.html":
         values["scatter"] = scatter([row for group in document["groups"] for row in group["rows"]])
-    html = render(page.template, page.wide or document, page=head, root=root_of(page), **values)
+    html = shorter(render(page.template, page.wide or document, page=head, root=root_of(page), **values))
     made = {f"{page.address}index.html": html.encode()}
     if page.twin or published:
         made[f"{page.address}index.json"] = encode(document)
@@ -96,7 +96,7 @@ def near_html(page: site_plan.Page) -> Markup:
 
 
 def _neighbours(near: Sequence[Mapping[str, Any]], task: str, here: str) -> Markup:
-    html = render("near.html", {"near": list(near), "task": task, "here": here})
+    html = shorter(render("near.html", {"near": list(near), "task": task, "here": here}))
     return Markup(f"{NEAR[0]}{html}{NEAR[1]}")  # noqa: S704 - a template made it
 
 

@@ -15,7 +15,7 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import build as builder
-from fitcheck.pages import single
+from fitcheck.pages import pairs, single
 from fitcheck.pages.checking import check
 from fitcheck.pages.site_inputs import gather
 from fitcheck.records import store
@@ -232,8 +232,9 @@ def test_one_file_pages_stand_alone(tmp_path: Path) -> None:
 
 def test_lists_say_what_was_asked_and_the_example_can_be_measured(built: Path) -> None:
     """No page repeats a default that the model or its runtime may change: it says what its own answers were asked."""
-    page = json.loads((built / "out/check/sensenova-u1-8b-mot/rtx-4070/index.json").read_bytes())
-    asked = {name: page["report"]["workload"].get(name) for name in ("task", "width", "height", "frames", "context")}
+    model, card = catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")
+    kept = pairs.decode((built / "out" / pairs.path_of(model.slug)).read_bytes(), model, [card])[card.slug].row
+    asked = {name: kept[name] for name in ("task", "width", "height", "frames", "context")}
     listed = json.loads((built / "out/check/sensenova-u1-8b-mot/index.json").read_bytes())
     assert {name: listed[name] for name in asked} == asked
     assert json.loads((built / "out/check/index.json").read_bytes())["asked"] == [asked]
@@ -243,7 +244,7 @@ def test_lists_say_what_was_asked_and_the_example_can_be_measured(built: Path) -
     *_, tier, _, mode = example.split()
     first = next(row for row in wanted if row["verdict"] == "fits")
     assert (tier, mode) == (first["tier"], first["mode"])
-    report = ask(catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")).report(advise=False)
+    report = ask(model, card).report(advise=False)
     assert (tier, mode) in {(cell.tier.name, cell.placement.mode) for cell in report.cells if cell.tier.published}
     assert example == f"fitcheck bench run sensenova-u1-8b-mot --tier {tier} --mode {mode}"
     assert example in (built / "out/contribute/index.html").read_text()
