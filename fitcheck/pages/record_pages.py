@@ -45,8 +45,8 @@ def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], add
         inputs,
         address,
         "result.html",
-        f"Measured: {title}, {many} ({address.removeprefix('results/').rstrip('/')})",
-        f"{many} of {title}; the newest: {words.result_words(facts)}",
+        f"Measured: {title[:120]}, {many} ({address.removeprefix('results/').rstrip('/')})",
+        f"{many} of {title[:120]}; the newest: {words.result_words(facts)[:200]}",
         document={
             "schema": LIST_SCHEMA,
             "address": address,

@@ -370,6 +370,8 @@ _SIZES |= {"pinned_rounded", "available_drop", "swap", "ram", "memory", "works",
 
 
 def _written(name: str, value: Any) -> str:
+    if name == "phases" and isinstance(value, list):  # what the process and the card hold then is in the JSON
+        return ", ".join(f"{one.get('name')} {write(one.get('allocated'), 'gib2')}" for one in value[:_MOST_VALUES])
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and name in _SIZES:
