@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from fitcheck.errors import OptionError
-from fitcheck.pages import card_pages, compare_pages, entry, feed, record_pages, regressions, site_plan, whats_new
+from fitcheck.pages import (
+    card_pages,
+    compare_pages,
+    entry,
+    feed,
+    kept_accuracy,
+    record_pages,
+    regressions,
+    site_plan,
+    whats_new,
+)
 from fitcheck.pages.model_part import MANIFEST, Old, Part, Sink, make_all
 from fitcheck.pages.page import files_of, missing_page
 from fitcheck.pages.render import static
@@ -190,10 +200,12 @@ def singles(
     for name in STATIC:
         yield f"static/{name}", static(name).encode()
     yield entry.PATH, entry.index(inputs.cards, inputs.models)
+    yield kept_accuracy.PATH, kept_accuracy.encode(inputs.recorded)
     yield from feed.feeds(inputs, log, _names(rows))
     yield f"{regressions.ADDRESS}feed.xml", regressions.atom(inputs, histories)
-    yield "sitemap.xml", feed.sitemap(inputs.base_url, addresses)
-    yield "robots.txt", feed.robots(inputs.base_url)
+    if inputs.published:
+        yield "sitemap.xml", feed.sitemap(inputs.base_url, addresses)
+        yield "robots.txt", feed.robots(inputs.base_url)
     yield "404.html", missing_page(inputs.base_url).encode()
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitcheck.pages import view, words
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import twin_of, way_out
 from fitcheck.pages.formats import VERDICTS, speed, write
-from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
@@ -56,7 +57,6 @@ def check_page(
         wide=document,
         near=near,
         own=own,
-        twin=False,
         feed=f"check/{report['model']['slug']}/feed.xml",
         facts=(_question(document, said["lead"]),),
     )

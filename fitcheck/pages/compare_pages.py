@@ -80,7 +80,6 @@ def _pair_page(inputs: Inputs, rows: Twins, pair: wanted.Pair, *cards: Card) -> 
         },
         preview=plain("Compare", names, told, pair.why),
         section="compare/",
-        twin=False,
         crumbs=(Crumb("Compare", "compare/"), Crumb(names, None)),
     )
 

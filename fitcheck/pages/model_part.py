@@ -20,12 +20,13 @@ from fitcheck.hardware.card import Card
 from fitcheck.models.model import Model
 from fitcheck.pages import pairs
 from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import check_document
 from fitcheck.pages.other_sizes import tiers_shown
 from fitcheck.pages.page import files_of, with_neighbours
 from fitcheck.pages.pairs import Pair
 from fitcheck.pages.site_folder import hash_bytes, hash_file, read
-from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import neighbours
 from fitcheck.records.run_index import Index
 from fitcheck.verdict.usual_machine import ask

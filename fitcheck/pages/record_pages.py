@@ -57,7 +57,6 @@ def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], add
         section="results/",
         crumbs=(Crumb("Results", "results/"), Crumb(title[:80], None)),
         picture=False,
-        twin=False,
     )
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fitcheck.pages import feed, view
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.formats import rounded, write
-from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
 from fitcheck.units import format_timestamp
@@ -58,6 +59,7 @@ def regression_pages(inputs: Inputs, found: Mapping[str, Any]) -> Iterator[Page]
         feed=f"{ADDRESS}feed.xml",
         preview=plain("fitcheck", "Regressions", f"{changes} changes in {count} series"),
         section=ADDRESS,
+        twin=True,
         values={"latest": [latest(one) for one in found["series"]]},
     )
     places = {record["id"]: view.place_of(record) for record in inputs.records}

@@ -39,7 +39,7 @@ _WHOLE = re.compile(r"(<(?:pre|script|style)\b.*?</(?:pre|script|style)>)", re.D
 
 def shorter(html: str) -> str:
     """The same page in fewer bytes: without end tags and quotes that HTML does not ask for."""
-    start = max(html.find("<main"), 0)
+    start = max(html.find("<body"), 0)
     parts = _WHOLE.split(html[start:])
     parts[::2] = [_QUOTES.sub(r" \1=\2", _ENDS.sub("", part)) for part in parts[::2]]
     return html[:start] + "".join(parts)

@@ -12,10 +12,11 @@ from typing import Any
 
 from fitcheck.models.model import Model
 from fitcheck.pages import wanted, words
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import ASKED, card_facts
 from fitcheck.pages.formats import VERDICTS
 from fitcheck.pages.other_sizes import MEMORY
-from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 from fitcheck.verdict.purposes import purposes
@@ -50,7 +51,7 @@ class Page:
     near: Sequence[Mapping[str, Any]] = ()
     own: str = ""
     picture: bool = True
-    twin: bool = True
+    twin: bool = False
     feed: str = "results/feed.xml"
     facts: tuple[Mapping[str, Any], ...] = ()
 

@@ -98,14 +98,12 @@ def leading(row: Sequence[int | None]) -> int:
 
 
 def pictured(report: Mapping[str, Any]) -> list[int]:
-    """The cells of the tier in focus whose memory is drawn: all modes where there are few cells, else the chosen one
-    and the next one that runs."""
-    found = siblings(report)
-    if len(report["cells"]) <= MANY:
-        return found
+    """The cells of the tier in focus whose memory is drawn: the chosen one, and where there are few cells the next one
+    that runs."""
     chosen = focus(report)
-    if report["cells"][chosen]["verdict"] not in RUNS:
+    if len(report["cells"]) > MANY or report["cells"][chosen]["verdict"] not in RUNS:
         return [chosen]
+    found = siblings(report)
     others = [index for index in found if index != chosen and report["cells"][index]["verdict"] != "no"]
     return [index for index in found if index in (chosen, *sorted(others)[:1])]
 

@@ -73,7 +73,7 @@ def numbers(
     each = element.get("data-cell") or each
     if element.get("data-c") is not None:
         path, _, kind = each.replace("*", element.get("data-c") or "").rpartition(":")
-        yield path, kind, (element[-1].tail or "").strip(), None
+        yield path, kind, (element[0].tail or text(element[1])).strip(), None
     scope = element.get("data-in") or scope
     columns = tuple((element.get("data-cols") or "").split()) or columns
     own = element.get("data-n")
