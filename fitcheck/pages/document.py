@@ -39,12 +39,13 @@ def check_document(
 ) -> dict[str, Any]:
     """Everything the page about ``asked`` says. ``records`` are JSON documents of this model on this card."""
     report = asked.told()
+    reports = other_sizes.Reports(asked, report)
     return {
         **report_document(report, asked.command(), records, accuracy),
         "address": f"check/{asked.model.slug}/{asked.card.slug}/",
-        "tasks": rounded(other_sizes.other_tasks(asked, report)),
-        "steps": rounded(other_sizes.steps(asked, report)),
-        "by_memory": rounded(other_sizes.by_memory(asked, report)),
+        "tasks": rounded(other_sizes.other_tasks(reports)),
+        "steps": rounded(other_sizes.steps(reports)),
+        "by_memory": rounded(other_sizes.by_memory(reports)),
     }
 
 
