@@ -45,8 +45,10 @@
     rows.forEach(function (pair) { body.append(pair[1]); });
   }
   // below 600 px a row is a card, and each cell says what its column is
-  all("table.rows").forEach(function (table) {
-    const heads = Array.from(table.tHead.rows[0].cells).map(function (head) { return head.textContent.trim(); });
+  all("table.rows,table.modes").forEach(function (table) {
+    const heads = Array.from(table.tHead.rows[0].cells).map(function (head) {
+      return head.firstChild ? head.firstChild.textContent.trim() : "";
+    });
     Array.from(table.tBodies[0].rows).forEach(function (row) {
       Array.from(row.cells).forEach(function (cell, column) {
         if (cell.tagName === "TD" && !cell.dataset.label) cell.dataset.label = heads[column];
