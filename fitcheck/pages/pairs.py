@@ -8,7 +8,7 @@ on software once however many cards it holds for: a site has a row for every pag
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def encode(pairs: Mapping[str, Pair]) -> bytes:
     for slug, pair in pairs.items():
         row = pair.row
         rows = [software.setdefault(tuple(one.values()), len(software)) for one in row["software"]]
-        beside = [[_flat(one[name]) for name in memory] for one in row["by_memory"]]
+        beside = _shortened([[_flat(one[name]) for name in memory] for one in row["by_memory"]])
         lines.append(_line([slug, pair.key, [_flat(row[name]) for name in names], beside, rows]))
     head = {"schema": SCHEMA, "names": names, "memory": memory, "software": [list(one) for one in software]}
     rows_ = b",\n".join(lines)
@@ -93,11 +93,31 @@ def decode(content: bytes, model: Model, cards: Sequence[Card]) -> dict[str, Pai
         if slug in by_slug:
             row = {name: _whole(value) for name, value in zip(data["names"], values, strict=True)}
             by_memory = [
-                {name: _whole(value) for name, value in zip(data["memory"], one, strict=True)} for one in beside
+                {name: _whole(value) for name, value in zip(data["memory"], one, strict=True)}
+                for one in _lengthened(beside)
             ]
             mine = {"by_memory": by_memory, "software": [software[index] for index in rows]}
             found[slug] = Pair(str(key), {**given(model, by_slug[slug]), **row, **mine})
     return found
+
+
+# task and amount: what tells the answers beside amounts of memory apart
+_APART_BY = 2
+
+
+def _shortened(rows: list[list[Any]]) -> list[list[Any]]:
+    """Without what the row before says too: beside more memory the answer often stays."""
+    return [
+        row[:_APART_BY] if index and row[_APART_BY:] == rows[index - 1][_APART_BY:] else row
+        for index, row in enumerate(rows)
+    ]
+
+
+def _lengthened(rows: list[list[Any]]) -> Iterator[list[Any]]:
+    whole: list[Any] = []
+    for row in rows:
+        whole = row if len(row) > _APART_BY else [*row, *whole[_APART_BY:]]
+        yield whole
 
 
 def _flat(value: Any) -> Any:
