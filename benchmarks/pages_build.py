@@ -39,8 +39,8 @@ def build(folder: Path, asked: argparse.Namespace, models: str, what: str) -> No
     wall, cpu = time.perf_counter() - start, used.ru_utime + used.ru_stime
     pages, drawn, documents, written, size = map(int, said.split())
     print(
-        f"{what:24} wall {wall:6.2f} s  cpu {cpu:6.2f} s  largest process {used.ru_maxrss / 1e6:.2f} GB  {pages} pages, "
-        f"{drawn} drawn, {documents} answers computed, {written} files written, {size / 1e6:.1f} MB",
+        f"{what:24} wall {wall:6.2f} s  cpu {cpu:6.2f} s  largest process {used.ru_maxrss / 1e6:.2f} GB  "
+        f"{pages} pages, {drawn} drawn, {documents} answers computed, {written} files written, {size / 1e6:.1f} MB",
         flush=True,
     )
 

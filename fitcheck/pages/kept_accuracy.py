@@ -1,5 +1,5 @@
-"""The rows of accuracy of the records, kept beside the accuracy page: to ask again of every record what the estimator
-says of it takes ten seconds for three hundred of them.
+"""The rows of accuracy, kept beside the accuracy page: to ask again of every record what the estimator says of it takes
+ten seconds for three hundred of them.
 
 Rows stand by card, with the key of what they hang on: the estimator, the card's records, and those of other cards that
 lend it something. A record of one card leaves the rows of unrelated cards as they are.
@@ -21,7 +21,7 @@ from fitcheck.pages.digests import digest
 from fitcheck.pages.formats import rounded
 from fitcheck.pages.site_folder import hash_bytes, read
 from fitcheck.records.run_index import Index
-from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, indexed_rows
+from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, indexed_rows, published_rows
 from fitcheck.verdict.known_records import concerning
 
 PATH = "accuracy/rows.json"
@@ -29,17 +29,24 @@ SCHEMA = "fitcheck.accuracy-rows/1"
 _NAMES = tuple(one.name for one in fields(AccuracyRow))
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
+# where the rows of others' measurements stand
+PUBLISHED = ""
 # rows by card, with their key
 Kept = Mapping[str, tuple[str, Sequence[AccuracyRow]]]
 
 
 def rows_of(index: Index, engine: str, kept: Kept) -> dict[str, tuple[str, Sequence[AccuracyRow]]]:
-    """The rows of every card's records, with their key: those of ``kept`` where they hang on the same."""
+    """What others published, and the rows of every card's records, with their key: those of ``kept`` where they hang on
+    the same."""
     found: dict[str, tuple[str, Sequence[AccuracyRow]]] = {}
+    said = kept.get(PUBLISHED)
+    found[PUBLISHED] = said if said and said[0] == engine else (engine, tuple(map(_rounded, published_rows())))
     for slug in sorted({run.card for run in index.rows}):
         key = _key(index, slug, engine)
         there = kept.get(slug)
-        found[slug] = there if there is not None and there[0] == key else (key, tuple(map(_rounded, indexed_rows(index, only=slug))))
+        found[slug] = (
+            there if there and there[0] == key else (key, tuple(map(_rounded, indexed_rows(index, only=slug))))
+        )
     return found
 
 

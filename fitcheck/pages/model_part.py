@@ -6,8 +6,6 @@ kept there, and because a page names the cards next to its own: documents never 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +23,7 @@ from fitcheck.pages.document import check_document
 from fitcheck.pages.other_sizes import tiers_shown
 from fitcheck.pages.page import files_of, with_neighbours
 from fitcheck.pages.pairs import Pair
-from fitcheck.pages.site_folder import hash_bytes, hash_file, read
+from fitcheck.pages.site_folder import hash_bytes, hash_file
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import neighbours
 from fitcheck.records.run_index import Index

@@ -17,7 +17,7 @@ from fitcheck.pages.digests import digest
 from fitcheck.records import run_index
 from fitcheck.records.regressions.kept import KeptDecisions, read_kept
 from fitcheck.records.run_index import Index
-from fitcheck.verdict.accuracy import AccuracyRow, published_rows
+from fitcheck.verdict.accuracy import AccuracyRow
 from fitcheck.verdict.known_records import concerning
 
 # where `fitcheck site serve` shows a site that nobody has said an address for
@@ -49,7 +49,7 @@ _KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
 class Inputs:
     """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash. ``left_out`` says of each file
     under the results why it is not on the site; ``asked`` are the words that chose models and cards; ``kept`` are
-    pinned baselines and acknowledged changes. ``recorded`` is the part of ``accuracy`` that rests on records, by card."""
+    pinned baselines and acknowledged changes. ``recorded`` is ``accuracy`` by card, with what it hangs on."""
 
     models: tuple[Model, ...]
     cards: tuple[Card, ...]
@@ -138,7 +138,7 @@ def gather(
         models=_named(models),
         cards=_chosen(cards),
         records=records,
-        accuracy=(*published_rows(), *(row for _, rows in recorded.values() for row in rows)),
+        accuracy=tuple(row for _, rows in recorded.values() for row in rows),
         recorded=recorded,
         base_url=base_url.rstrip("/") + "/",
         engine=engine,

@@ -43,8 +43,9 @@ def check(
     ``tiers`` are those to look at, by default the ones that ``wanted`` names or all of the model. ``index`` holds the
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
     costs a few re-checks. ``like`` is an answer to the same question, without advice, on a machine with the same cards:
-    its cells are judged again where they are asked about here, not weighed and timed. A model that turns out not to be modelled is judged by its weights, in the last runtime of
-    the registry. Raises InputError for names, sizes and options that cannot be.
+    its cells are judged again where they are asked about here, not weighed and timed. A model that turns out not to be
+    modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
+    options that cannot be.
     """
     wanted = wanted or Wanted()
     try:

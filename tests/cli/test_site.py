@@ -17,6 +17,7 @@ from fitcheck.models import catalog
 from fitcheck.pages import build as builder
 from fitcheck.pages import pairs, single, view
 from fitcheck.pages.checking import check
+from fitcheck.pages.model_part import MANIFEST
 from fitcheck.pages.site_inputs import gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
@@ -184,9 +185,9 @@ def test_a_tampered_manifest_cannot_reach_outside(tmp_path: Path) -> None:
     outside.write_text("mine")
     inputs = gather(None, "rtx-4070")
     builder.build(inputs, out)
-    manifest = json.loads((out / builder.MANIFEST).read_text())
+    manifest = json.loads((out / MANIFEST).read_text())
     manifest["files"]["../outside.txt"] = "0" * 64
-    (out / builder.MANIFEST).write_text(json.dumps(manifest))
+    (out / MANIFEST).write_text(json.dumps(manifest))
     builder.build(inputs, out)
     assert outside.read_text() == "mine"
 
@@ -256,10 +257,10 @@ def test_what_changed_since_the_last_build_is_told(tmp_path: Path, monkeypatch: 
     out = tmp_path / "out"
     builder.build(gather(None, "rtx-4070"), out)
     assert json.loads((out / "changes/index.json").read_bytes())["log"] == []
-    manifest = json.loads((out / builder.MANIFEST).read_text())
+    manifest = json.loads((out / MANIFEST).read_text())
     address = "check/sensenova-u1-8b-mot/rtx-4070/"
     was, manifest["verdicts"][address] = manifest["verdicts"][address], "unknown"
-    (out / builder.MANIFEST).write_text(json.dumps(manifest))
+    (out / MANIFEST).write_text(json.dumps(manifest))
     builder.build(gather(None, "rtx-4070"), out)
     log = json.loads((out / "changes/index.json").read_bytes())["log"]
     assert [(one["address"], one["from"], one["to"], one["date"]) for one in log] == [

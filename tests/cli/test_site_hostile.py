@@ -17,6 +17,7 @@ from fitcheck.errors import InputError
 from fitcheck.pages import build as builder
 from fitcheck.pages import pairs
 from fitcheck.pages.checking import check
+from fitcheck.pages.model_part import MANIFEST
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_folder import hash_bytes
 from fitcheck.pages.site_inputs import Inputs, gather
@@ -61,7 +62,7 @@ DAMAGES = (
 @pytest.mark.parametrize("how", [*DAMAGES, "nested", "not text", "half"])
 def test_a_damaged_manifest_is_built_over(how: str, small: tuple[Inputs, Path, dict[str, bytes]]) -> None:
     inputs, out, before = small
-    manifest = out / builder.MANIFEST
+    manifest = out / MANIFEST
     whole = manifest.read_bytes()
     (out / "index.html").write_text("stale")
     raw = {"nested": b"[" * 100_000, "not text": b"\xff\xfe", "half": whole[: len(whole) // 2]}
@@ -77,9 +78,9 @@ def test_damaged_rows_are_made_again_even_where_the_manifest_vouches_for_them(
     inputs, out, before = small
     path = pairs.path_of(inputs.models[0].slug)
     (out / path).write_bytes(content)
-    manifest = json.loads((out / builder.MANIFEST).read_bytes())
+    manifest = json.loads((out / MANIFEST).read_bytes())
     manifest["files"][path] = hash_bytes(content)
-    (out / builder.MANIFEST).write_text(json.dumps(manifest))
+    (out / MANIFEST).write_text(json.dumps(manifest))
     assert check(inputs, out).stale
     assert builder.build(inputs, out, jobs=1).documents == len(inputs.cards)
     assert files(out) == before
@@ -98,7 +99,7 @@ def test_a_site_is_written_to_its_own_folder_alone(tmp_path: Path) -> None:
     inputs, out, elsewhere = gather(None, "rtx-4070"), tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
     out.mkdir()
-    (out / builder.MANIFEST).write_text("{}")
+    (out / MANIFEST).write_text("{}")
     (out / "static").symlink_to(elsewhere)
     with pytest.raises(InputError, match="link out of"):
         builder.build(inputs, out, jobs=1)
