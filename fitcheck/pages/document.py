@@ -22,8 +22,9 @@ from fitcheck.verdict.usual_machine import Asked
 SCHEMA = "fitcheck.page/2"
 # of the cell that the answer speaks of, what a page says
 _HEADLINE: tuple[str, ...] = (
-    *("tier", "published", "runtime", "revision", "mode", "settings", "workload", "verdict", "binding", "gist"),
-    *("reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands", "assumptions"),
+    *("tier", "published", "quality", "runtime", "revision", "mode", "settings", "workload", "verdict", "binding"),
+    *("gist", "reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands"),
+    "assumptions",
 )
 # what a list says was asked; a task without pictures has no width
 ASKED = ("task", "width", "height", "frames", "context")

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fitcheck.models.model import Model
+from fitcheck.models.families import registry as families
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.pages import wanted, words
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import ASKED, card_facts
@@ -102,7 +104,8 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
         "best_value": _cheapest(running) if running else None,
         "vendors": sorted({row["vendor"] for row in rows}),
         "demand": None if demand is None else {"value": demand.demand, "source": demand.source},
-        "tiers": [_tier_facts(tier) for tier in model.tiers],
+        "tiers": [_tier_facts(model, tier) for tier in model.tiers],
+        "quality_source": next((one.source for tier in model.tiers if (one := _quality(model, tier))), None),
         "requirements": [
             {"component": one.component, "minimum": one.minimum, "tested": one.tested, "source": one.source}
             for one in model.requirements
@@ -132,9 +135,15 @@ def _cheapest(running: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: row[name] for name in ("address", "card", "name", "price", "tier", "mode")}
 
 
-def _tier_facts(tier: Any) -> dict[str, Any]:
+def _quality(model: Model, tier: Tier) -> TierQuality | None:
+    return families.get(model.architecture.family).quality(model, tier)
+
+
+def _tier_facts(model: Model, tier: Tier) -> dict[str, Any]:
+    quality = _quality(model, tier)
     return {
         "name": tier.name,
+        "quality": None if quality is None else quality.words,
         "disk": tier.disk_bytes,
         "published": tier.published,
         "repository": tier.repository,

@@ -18,7 +18,7 @@ from fitcheck.pages import build as builder
 from fitcheck.pages import pairs, single, view
 from fitcheck.pages.checking import check
 from fitcheck.pages.model_part import MANIFEST
-from fitcheck.pages.site_inputs import gather
+from fitcheck.pages.site_inputs import EXAMPLE_URL, gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
 from tests.pages.records import link, passed
@@ -135,11 +135,11 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
 def test_a_page_drawn_again_from_what_was_kept_is_the_same_page(tmp_path: Path) -> None:
     """A changed template draws list pages from the manifest's summaries, without asking for answers again."""
     out = tmp_path / "out"
-    builder.build(gather(None, CARDS), out)
+    builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     before = files(out)
     for name in ("index.json", "check/index.json", "cards/rtx-4070/index.json"):
         (out / name).unlink()
-    outcome = builder.build(gather(None, CARDS), out)
+    outcome = builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     assert outcome.documents == 0
     assert files(out) == before
 
@@ -232,16 +232,18 @@ def test_one_file_pages_stand_alone(tmp_path: Path) -> None:
         single.write(asked.report(), tmp_path / "no" / "folder.html")
 
 
-def test_lists_say_what_was_asked_and_the_example_can_be_measured(built: Path) -> None:
+def test_lists_say_what_was_asked_and_the_example_can_be_measured(tmp_path: Path) -> None:
     """No page repeats a default that the model or its runtime may change: it says what its own answers were asked."""
+    out = tmp_path / "out"
+    builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     model, card = catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")
-    kept = pairs.decode((built / "out" / pairs.path_of(model.slug)).read_bytes(), model, [card])[card.slug].row
+    kept = pairs.decode((out / pairs.path_of(model.slug)).read_bytes(), model, [card])[card.slug].row
     asked = {name: kept[name] for name in ("task", "width", "height", "frames", "context")}
-    listed = json.loads((built / "out/check/sensenova-u1-8b-mot/index.json").read_bytes())
+    listed = json.loads((out / "check/sensenova-u1-8b-mot/index.json").read_bytes())
     assert {name: listed[name] for name in asked} == asked
-    assert json.loads((built / "out/check/index.json").read_bytes())["asked"] == [asked]
-    assert "for an image of 2048 × 2048 pixels" in (built / "out/check/index.html").read_text()
-    contribute = json.loads((built / "out/contribute/index.json").read_bytes())
+    assert json.loads((out / "check/index.json").read_bytes())["asked"] == [asked]
+    assert "for an image of 2048 × 2048 pixels" in (out / "check/index.html").read_text()
+    contribute = json.loads((out / "contribute/index.json").read_bytes())
     example, wanted = contribute["example"], contribute["wanted"]
     *_, tier, _, mode = example.split()
     first = next(row for row in wanted if row["verdict"] == "fits")
@@ -249,26 +251,26 @@ def test_lists_say_what_was_asked_and_the_example_can_be_measured(built: Path) -
     report = ask(model, card).report(advise=False)
     assert (tier, mode) in {(cell.tier.name, cell.placement.mode) for cell in report.cells if cell.tier.published}
     assert example == f"fitcheck bench run sensenova-u1-8b-mot --tier {tier} --mode {mode}"
-    assert example in (built / "out/contribute/index.html").read_text()
+    assert example in (out / "contribute/index.html").read_text()
 
 
 def test_what_changed_since_the_last_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
     out = tmp_path / "out"
-    builder.build(gather(None, "rtx-4070"), out)
+    builder.build(gather(None, "rtx-4070", EXAMPLE_URL), out)
     assert json.loads((out / "changes/index.json").read_bytes())["log"] == []
     manifest = json.loads((out / MANIFEST).read_text())
     address = "check/sensenova-u1-8b-mot/rtx-4070/"
     was, manifest["verdicts"][address] = manifest["verdicts"][address], "unknown"
     (out / MANIFEST).write_text(json.dumps(manifest))
-    builder.build(gather(None, "rtx-4070"), out)
+    builder.build(gather(None, "rtx-4070", EXAMPLE_URL), out)
     log = json.loads((out / "changes/index.json").read_bytes())["log"]
     assert [(one["address"], one["from"], one["to"], one["date"]) for one in log] == [
         (address, "unknown", was, "2026-09-21")
     ]
     for feed in ("changes/feed.xml", "cards/rtx-4070/feed.xml", "check/sensenova-u1-8b-mot/feed.xml"):
         assert f"SenseNova-U1-8B-MoT on GeForce RTX 4070: {was}, was unknown" in (out / feed).read_text()
-    assert not check(gather(None, "rtx-4070"), out).stale
+    assert not check(gather(None, "rtx-4070", EXAMPLE_URL), out).stale
 
 
 def test_a_site_without_an_address_says_so_and_has_no_pictures(tmp_path: Path, app: typer.Typer) -> None:

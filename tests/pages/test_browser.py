@@ -106,7 +106,7 @@ def test_without_javascript_everything_is_there(site: Site, browser: Browser) ->
     page.goto(site.url + KINDS["fits"])
     assert page.locator(".stamp").inner_text() == "Fits"
     assert page.locator(".matrix .badge").count() == 16
-    assert page.locator("svg.memory").count() == 4
+    assert page.locator("svg.memory").count() == 2
     page.locator("summary", has_text="The same as a table").click()
     assert page.get_by_role("region", name="Memory by phase").is_visible()
     context.close()
