@@ -87,7 +87,7 @@ def _checked(
 
     shared = known is None and not advise
     question = Question(model, chosen, wanted, runtimes)
-    ordered = cells_alike(question, machine, worked_out) if shared else worked_out()
+    ordered = list(cells_alike(question, machine, worked_out) if shared else worked_out())
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
     floor = wanted.floor(ordered[0].workload.task)
