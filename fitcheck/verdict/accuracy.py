@@ -93,8 +93,12 @@ def published_rows(leave: Leave = Leave.CELL) -> list[AccuracyRow]:
 def recorded_rows(root: Path, leave: Leave = Leave.CELL) -> list[AccuracyRow]:
     """Every pass record under ``root``, beside the estimate; seconds calibrated on the records of other cells of the
     card, where the machine is not left out."""
-    index = index_of(root)
-    passes = [run for run in index.rows if run.outcome == "ok" and not run.tests]
+    return indexed_rows(index_of(root), leave)
+
+
+def indexed_rows(index: Index, leave: Leave = Leave.CELL, only: str | None = None) -> list[AccuracyRow]:
+    """``recorded_rows`` of the runs of an index, of one card's alone where ``only`` names it."""
+    passes = [run for run in index.rows if run.outcome == "ok" and not run.tests and run.card == (only or run.card)]
     cells = [(run, ask) for run in passes if (ask := ask_of(run)) is not None]
     rows: list[AccuracyRow] = []
     for run, ask in cells:
