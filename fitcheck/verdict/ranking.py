@@ -268,7 +268,7 @@ def summary_json(report: Report) -> dict[str, Any]:
         "mode": cell.placement.mode,
         "binding": str(cell.judgement.binding),
         "gist": cell.judgement.gist,
-        "reason": cell.judgement.reason,
+        "reason": cell.reason,
         "card": interval_json(cell.memory.card),
         "host": interval_json(cell.footprint.host.total),
         "disk": cell.footprint.disk,

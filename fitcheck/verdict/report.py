@@ -95,6 +95,11 @@ class Cell:
         return self.judgement.verdict
 
     @property
+    def reason(self) -> str:
+        """The sentence that says why the verdict is what it is."""
+        return self.judgement.reason_for(self.ask)
+
+    @property
     def memory(self) -> CardMemory:
         """Memory on the card that is shortest; nothing on a machine without a card."""
         return self.footprint.cards[self.judgement.gpu] if self.footprint.cards else NO_CARD
@@ -342,7 +347,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "verdict": str(cell.verdict),
         "binding": str(cell.judgement.binding),
         "gist": cell.judgement.gist,
-        "reason": cell.judgement.reason,
+        "reason": cell.reason,
         "margins": {
             str(margin.constraint): {
                 "need": margin.need,
