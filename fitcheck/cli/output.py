@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fitcheck.memory.weighing import Verdict
-from fitcheck.models.tier_quality import figures
+from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_seconds, format_span, format_speeds
 from fitcheck.verdict.report import Cell, Report
@@ -86,6 +86,12 @@ def quality(cell: Cell) -> str:
     """The divergence of the tier from 16 bits for a table; "?" where nobody has measured it."""
     found = cell.quality
     return "?" if found is None or found.divergence is None else figures(found.divergence)
+
+
+def worst_quality(found: TierQuality | None) -> str:
+    """The larger divergence of the two that a tier may have, for a list; "?" where nobody has measured it."""
+    divergence = None if found is None else found.divergence
+    return "?" if divergence is None else figures(Range(divergence.high, divergence.high))
 
 
 def quality_line(report: Report) -> str:
