@@ -65,7 +65,19 @@ def printed(server: str, model: Path, draft: Path, case: dict[str, Any]) -> list
     """Buffers of model and draft in MiB, as the server prints them before it ends for want of a vocabulary."""
     flags = [text for name, value in case.items() if name in _FLAGS for text in (_FLAGS[name], str(value))]
     flags += ["--kv-unified"] if case.get("unified") else []
-    command = [server, "-m", str(model), "-md", str(draft), "--spec-type", DRAFT, "--no-warmup", "--no-repack", "-fit", "off"]
+    command = [
+        server,
+        "-m",
+        str(model),
+        "-md",
+        str(draft),
+        "--spec-type",
+        DRAFT,
+        "--no-warmup",
+        "--no-repack",
+        "-fit",
+        "off",
+    ]
     command += ["-lv", "5", "-ngl", "0", "-ngld", "0", "--port", "8931", *flags]
     quiet = os.environ | {"GGML_NO_BACKTRACE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=quiet)
