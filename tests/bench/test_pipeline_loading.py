@@ -12,7 +12,6 @@ import torch
 
 from bench.engines.diffusers.building import cast_buffers, empty_module, loaded_dtype
 from bench.engines.diffusers.recipes import recipe
-from fitcheck.models.families.pipeline import catalog
 
 WO, WI = "encoder.block.0.layer.1.DenseReluDense.wo.weight", "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"
 
@@ -41,8 +40,3 @@ def test_t5_keeps_one_matrix_in_single_precision_when_asked_for_half(slug: str, 
     module = empty_module(part)
     assert name in dict(module.named_parameters())
     assert loaded_dtype(part, module, name) is dtype
-
-
-def test_the_catalog_counts_what_the_bench_loads() -> None:
-    part = next(one for one in catalog.get("pixart-sigma").architecture.components if one.name == "text_encoder")
-    assert part.single_precision == ("wo",)
