@@ -60,6 +60,23 @@ def dtype_of(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype
     return torch.float32 if any(word in words for word in kept) else getattr(torch, part.dtype)
 
 
+def loaded_dtype(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype:
+    """What ``from_pretrained`` loads a parameter or a stored buffer in: ``dtype_of``, and fp32 for what a class of
+    transformers keeps so when it is asked for fp16."""
+    kept: set[str] = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    if part.library == "transformers" and part.dtype == "float16" and kept & {*name.split(".")}:
+        return torch.float32
+    return dtype_of(part, module, name)
+
+
+def cast_buffers(part: ComponentRecipe, module: nn.Module) -> None:
+    """Brings buffers that stand in the file to what they are loaded in; those made at load time stay as they are."""
+    for path, owner in module.named_modules():
+        for leaf, buffer in owner._buffers.items():
+            if buffer is not None and buffer.is_floating_point() and leaf not in owner._non_persistent_buffers_set:
+                owner._buffers[leaf] = buffer.to(loaded_dtype(part, module, f"{path}.{leaf}" if path else leaf))
+
+
 def parameters_of(
     part: ComponentRecipe, module: nn.Module
 ) -> Iterator[tuple[nn.Module, str, str, torch.Tensor, torch.dtype]]:

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.engines.diffusers.building import empty_module, materialize, parameters_of, pipeline_of
+from bench.engines.diffusers.building import (
+    cast_buffers,
+    empty_module,
+    loaded_dtype,
+    materialize,
+    parameters_of,
+    pipeline_of,
+)
 from bench.engines.diffusers.placing import place
 from bench.engines.diffusers.recipes import ComponentRecipe, recipe
 from bench.engines.diffusers.synthetic_weights import Synthetic, quantize
@@ -70,7 +77,12 @@ class PipelineEngine:
             self.tensors.append(Tensor(f"{name}.{full}", shapes[full], kind, branch=name))
             module.get_submodule(full.rpartition(".")[0])._parameters["weight"] = None
         layerwise = denoiser and self.cell.tier == LAYERWISE
-        materialize(part, module, lambda full, one, dtype: source.dense(f"{name}.{full}", one, dtype))
+
+        def fill(full: str, parameter: torch.Tensor, _: torch.dtype) -> torch.Tensor:
+            return source.dense(f"{name}.{full}", parameter, loaded_dtype(part, module, full))
+
+        materialize(part, module, fill)
+        cast_buffers(part, module)
         if types:
             quantize(module, types, source, f"{name}.", getattr(torch, part.dtype))
         if layerwise:
