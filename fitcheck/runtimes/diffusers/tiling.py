@@ -15,6 +15,8 @@ from fitcheck.data_files import load
 from fitcheck.models.families.pipeline.architecture import Component
 
 ROOM = "runtimes.diffusers"
+# pixels of a tile's side: a folder's own configuration states it, and may state anything
+_LEAST, _LARGEST = 8, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,19 @@ def tile_of(component: Component) -> Grid | None:
         return None
     sides = row["tile"] if isinstance(row["tile"], list) else [row["tile"]] * 2
     steps = row["step"] if isinstance(row["step"], list) else [row["step"]] * 2
-    width, height = (int(component.config.get(one) or 0) if isinstance(one, str) else int(one) for one in sides)
-    return Grid(width, height, int(width * steps[0]), int(height * steps[1])) if width and height else None
+    width, height = (_stated(component) if one == "sample_size" else int(one) for one in sides)
+    if width is None or height is None:
+        return None
+    return Grid(width, height, int(width * steps[0]), int(height * steps[1]))
+
+
+def _stated(component: Component) -> int | None:
+    """``sample_size`` of a component, the first of two where it is a list; ``None`` where that is no size."""
+    size = component.config.get("sample_size")
+    if isinstance(size, list | tuple) and size:
+        size = size[0]
+    is_size = isinstance(size, int) and not isinstance(size, bool) and _LEAST <= size <= _LARGEST
+    return size if is_size else None
 
 
 def tiles_of(component: Component, width: int, height: int) -> tuple[Tile, ...]:

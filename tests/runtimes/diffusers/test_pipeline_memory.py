@@ -318,7 +318,7 @@ def test_the_page_names_the_pipelines_that_are_traced_whole() -> None:
     machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
     found = []
     for slug in families.get("pipeline").slugs():
-        reasons = [cell.judgement.reason for cell in check(catalog.get(slug), machine, advise=False).cells]
+        reasons = [cell.reason for cell in check(catalog.get(slug), machine, advise=False).cells]
         found += [] if any("has not been traced" in reason for reason in reasons) else [slug]
     assert sorted(named) == sorted(found)
 
@@ -345,7 +345,7 @@ def test_what_was_traced_without_pictures_alone_is_unknown_with_them() -> None:
     machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
     for slug, task in (("qwen-image-2.1", "editing"), ("ltx-2.3", "i2v")):
         cells = check(catalog.get(slug), machine, Wanted(task=task), advise=False).cells
-        assert all("has not been traced" in cell.judgement.reason for cell in cells if cell.verdict is Verdict.UNKNOWN)
+        assert all("has not been traced" in cell.reason for cell in cells if cell.verdict is Verdict.UNKNOWN)
         assert any(cell.verdict is Verdict.UNKNOWN for cell in cells)
 
 
