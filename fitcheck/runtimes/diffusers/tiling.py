@@ -64,8 +64,9 @@ def _stated(component: Component) -> int | None:
     size = component.config.get("sample_size")
     if isinstance(size, list | tuple) and size:
         size = size[0]
-    is_size = isinstance(size, int) and not isinstance(size, bool) and _LEAST <= size <= _LARGEST
-    return size if is_size else None
+    if not isinstance(size, int) or isinstance(size, bool) or not _LEAST <= size <= _LARGEST:
+        return None
+    return size
 
 
 def tiles_of(component: Component, width: int, height: int) -> tuple[Tile, ...]:
