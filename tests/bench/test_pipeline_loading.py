@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from bench.engines.diffusers.building import cast_buffers, empty_module, loaded_dtype
+from bench.engines.diffusers.building import dtype_of, empty_module, narrow_buffers
 from bench.engines.diffusers.recipes import recipe
 
 WO, WI = "encoder.block.0.layer.1.DenseReluDense.wo.weight", "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"
@@ -20,7 +20,7 @@ def test_buffers_of_the_file_come_in_the_components_dtype() -> None:
     part = recipe("ltx-2.3").parts["vocoder"]
     module = empty_module(part)
     kept = {name: one.dtype for name, one in module.named_buffers() if name not in module.state_dict()}
-    cast_buffers(part, module)
+    narrow_buffers(part, module)
     stored = [one for name, one in module.named_buffers() if name in module.state_dict()]
     assert len(stored) > 100
     assert {one.dtype for one in stored} == {torch.bfloat16}
@@ -39,4 +39,4 @@ def test_t5_keeps_one_matrix_in_single_precision_when_asked_for_half(slug: str, 
     part = recipe(slug).parts["text_encoder"]
     module = empty_module(part)
     assert name in dict(module.named_parameters())
-    assert loaded_dtype(part, module, name) is dtype
+    assert dtype_of(part, module, name) is dtype

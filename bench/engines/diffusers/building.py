@@ -54,27 +54,12 @@ def _nested(cls: Any, config: Any) -> dict[str, Any]:
 
 
 def dtype_of(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype:
-    """What a parameter is loaded in: the component's dtype, except for what its class keeps in fp32."""
-    kept = getattr(module, "_keep_in_fp32_modules", None) or () if part.library.startswith("diffusers") else ()
+    """What a parameter is loaded in: the component's dtype, except for what its class keeps in fp32; transformers does
+    so in fp16 alone (modeling_utils.py, _keep_in_fp32_modules)."""
+    keeps = part.library.startswith("diffusers") or part.dtype == "float16"
+    kept = (getattr(module, "_keep_in_fp32_modules", None) or ()) if keeps else ()
     words = name.split(".")
     return torch.float32 if any(word in words for word in kept) else getattr(torch, part.dtype)
-
-
-def loaded_dtype(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype:
-    """What ``from_pretrained`` loads a parameter or a stored buffer in: ``dtype_of``, and fp32 for what a class of
-    transformers keeps so when it is asked for fp16."""
-    kept: set[str] = set(getattr(module, "_keep_in_fp32_modules", None) or ())
-    if part.library == "transformers" and part.dtype == "float16" and kept & {*name.split(".")}:
-        return torch.float32
-    return dtype_of(part, module, name)
-
-
-def cast_buffers(part: ComponentRecipe, module: nn.Module) -> None:
-    """Brings buffers that stand in the file to what they are loaded in; those made at load time stay as they are."""
-    for path, owner in module.named_modules():
-        for leaf, buffer in owner._buffers.items():
-            if buffer is not None and buffer.is_floating_point() and leaf not in owner._non_persistent_buffers_set:
-                owner._buffers[leaf] = buffer.to(loaded_dtype(part, module, f"{path}.{leaf}" if path else leaf))
 
 
 def parameters_of(
@@ -99,6 +84,14 @@ def materialize(part: ComponentRecipe, module: nn.Module, fill: Fill) -> None:
         for leaf, held in list(owner._parameters.items()):
             if held is not None and id(held) in new:
                 owner._parameters[leaf] = new[id(held)]
+
+
+def narrow_buffers(part: ComponentRecipe, module: nn.Module) -> None:
+    """Persistent buffers in the dtype that a checkpoint's are loaded in, as SD 3.5's table of positions is."""
+    for path, owner in module.named_modules():
+        for leaf, buffer in list(owner._buffers.items()):
+            if buffer is not None and buffer.is_floating_point() and leaf not in owner._non_persistent_buffers_set:
+                owner._buffers[leaf] = buffer.to(dtype_of(part, module, f"{path}.{leaf}" if path else leaf))
 
 
 class FixedTokenizer:

@@ -12,14 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.engines.diffusers.building import (
-    cast_buffers,
-    empty_module,
-    loaded_dtype,
-    materialize,
-    parameters_of,
-    pipeline_of,
-)
+from bench.engines.diffusers.building import empty_module, materialize, narrow_buffers, parameters_of, pipeline_of
 from bench.engines.diffusers.placing import place
 from bench.engines.diffusers.recipes import ComponentRecipe, recipe
 from bench.engines.diffusers.synthetic_weights import Synthetic, quantize
@@ -70,6 +63,7 @@ class PipelineEngine:
 
     def _module(self, name: str, part: ComponentRecipe, source: Synthetic) -> nn.Module:
         module = empty_module(part)
+        narrow_buffers(part, module)
         denoiser = name in self.recipe.denoisers
         shapes = {full: tuple(one.shape) for _, _, full, one, _ in parameters_of(part, module)}
         types = quantized_types(self.cell.model, self.cell.tier, name, shapes, module) if denoiser else {}
@@ -77,12 +71,7 @@ class PipelineEngine:
             self.tensors.append(Tensor(f"{name}.{full}", shapes[full], kind, branch=name))
             module.get_submodule(full.rpartition(".")[0])._parameters["weight"] = None
         layerwise = denoiser and self.cell.tier == LAYERWISE
-
-        def fill(full: str, parameter: torch.Tensor, _: torch.dtype) -> torch.Tensor:
-            return source.dense(f"{name}.{full}", parameter, loaded_dtype(part, module, full))
-
-        materialize(part, module, fill)
-        cast_buffers(part, module)
+        materialize(part, module, lambda full, one, dtype: source.dense(f"{name}.{full}", one, dtype))
         if types:
             quantize(module, types, source, f"{name}.", getattr(torch, part.dtype))
         if layerwise:
