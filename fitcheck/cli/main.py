@@ -103,6 +103,9 @@ def completer(words: Sequence[str]) -> typer.Typer:
     return app
 
 
+# what people type for an option of the program itself
+_ASIDE = {(): ["--help"], ("help",): ["--help"], ("version",): ["--version"]}
+
 _LENIENT = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -152,12 +155,15 @@ _HINTS = (
      "models` lists them, `fitcheck runs` says what runs here."),
     ("Missing argument 'MODEL", "", "; name a model, like llama-3.1-8b; `fitcheck models` lists them."),
     ("Missing option '--gpu'", "", "; name the machines, like --gpu 'RTX 4070' --gpu 'RTX 5070'."),
+    ("No such command", "", "; `fitcheck --help` lists the commands."),
     ("No such option: --quant", "", "; quant tiers are named with --tier, like --tier Q4_K_M."),
 )  # fmt: skip
 
 
 def _hint(message: str, arguments: Sequence[str]) -> str:
     """What to type instead, from what the message of a usage error says; a full stop where nothing is known."""
+    if message.endswith("?"):
+        return ""
     command = next(iter(arguments), "")
     return next((hint for says, name, hint in _HINTS if says in message and name in ("", command)), ".")
 
@@ -192,7 +198,7 @@ def main() -> None:
         if words is not None:
             completer(words)([], prog_name="fitcheck", standalone_mode=False)
             return
-        arguments = sys.argv[1:] or ["--help"]
+        arguments = _ASIDE.get(tuple(sys.argv[1:]), sys.argv[1:])
         if not sys.argv[1:] and sys.stdin.isatty() and sys.stdout.isatty():
             arguments = _guided()
             if not arguments:
