@@ -72,11 +72,17 @@ def _init_source(cls: Any, known: dict[str, Any]) -> str:
         if one.default_factory is not MISSING:
             known[f"_make_{one.name}"] = one.default_factory
             parameter += "=_missing"
-            value = f"_make_{one.name}() if {one.name} is _missing else {one.name}"
+            value = (
+                f"_make_{one.name}() if {one.name} is _missing else {one.name}" if one.init else f"_make_{one.name}()"
+            )
         elif one.default is not MISSING:
             known[f"_default_{one.name}"] = one.default
             parameter += f"=_default_{one.name}"
-        (by_name if one.kw_only else plain).append(parameter)
+            value = one.name if one.init else f"_default_{one.name}"
+        elif not one.init:  # what follows the fields sets it
+            continue
+        if one.init:
+            (by_name if one.kw_only else plain).append(parameter)
         slot = getattr(cls, one.name, None)
         if cls.__setattr__ is object.__setattr__:
             body.append(f"self.{one.name} = {value}")

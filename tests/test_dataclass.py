@@ -77,6 +77,19 @@ class Own:
         return 7
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Sets a field itself."""
+
+    value: int
+    twice: int = field(init=False, compare=False)
+    kept: int = field(default=3, init=False)
+    made: dict[str, int] = field(default_factory=dict, init=False, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "twice", 2 * self.value)
+
+
 def library(cls: Any, **options: Any) -> Any:
     """The same fields as the library makes them."""
     spec = [(one.name, one.type, copy.copy(one)) for one in fields(cls)]
@@ -126,6 +139,14 @@ def test_own_methods_identity_and_values_worked_out_later() -> None:
 def test_wrong_arguments_are_refused_the_first_time_too(cls: Any, values: Any, named: Any) -> None:
     with pytest.raises(TypeError, match=r"__init__\(\)"):
         cls(*values, **named)
+
+
+def test_a_field_without_a_parameter_has_its_default_or_is_set_later() -> None:
+    made = Later(2)
+    assert (made.twice, made.kept, made.made, replace(Later(1), value=2)) == (4, 3, {}, made)
+    assert Later(1).made is not Later(1).made
+    with pytest.raises(TypeError, match="argument"):
+        Later(1, 2)  # type: ignore[call-arg]
 
 
 def test_what_follows_the_fields_is_called() -> None:
