@@ -24,6 +24,7 @@ IN_TURN = "in_turn"
 # (room, file) that everything here was worked out from, beside the traces
 _FACTS = (
     ("models.families.pipeline", "tables"),
+    ("models.families.pipeline", "components"),
     ("models.families.pipeline", "gguf"),
     (ROOM, "workspaces"),
     ("memory", "dequantization"),
