@@ -6,7 +6,7 @@ Of 2,850 cards with the same system memory a few hundred tell cells apart. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -36,7 +36,7 @@ class SharedQuestion:
         return hash(self.model)
 
 
-def cells_alike(question: SharedQuestion, machine: Machine, work: Callable[[], Sequence[Cell]]) -> Sequence[Cell]:
+def cells_alike(question: SharedQuestion, machine: Machine, work: Callable[[], list[Cell]]) -> list[Cell]:
     """The cells of ``question`` on ``machine`` in their order: those of a machine that looks alike where one was asked
     about before, else what ``work`` gives."""
     look = look_of(question, machine)
@@ -48,12 +48,13 @@ def cells_alike(question: SharedQuestion, machine: Machine, work: Callable[[], S
         return [_moved(cell, machine) for cell in found]
     if len(known) >= _MOST:
         known.clear()
-    known[look] = found = work()
-    return found
+    made = work()
+    known[look] = tuple(made)
+    return made
 
 
 @lru_cache(maxsize=2)
-def _known(question: SharedQuestion) -> dict[Hashable, Sequence[Cell]]:
+def _known(question: SharedQuestion) -> dict[Hashable, tuple[Cell, ...]]:
     """The cells of the latest questions by what is seen of a machine."""
     return {}
 
