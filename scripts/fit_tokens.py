@@ -17,6 +17,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
 TARGET = Path(token_rates.__file__).parent / "data" / "llamacpp_tokens.json"
 HUBER = 0.15  # residuals beyond this, in log, count linearly
 STEP = 1e-4
+MANY = 0.1  # share of rows left out from which slopes are taken anew
 
 
 def residuals(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarray:
@@ -45,43 +47,85 @@ def weights(rows: Sequence[BenchRow]) -> np.ndarray:
     return np.array([count[row.card, row.backend] ** -0.5 for row in rows])
 
 
+@dataclass(frozen=True)
+class Prior:
+    """What is believed of a stage's parameters: ``mean`` of their logarithms and the ``precision`` matrix, which ties
+    those with a ``near`` to it."""
+
+    names: list[str]
+    mean: np.ndarray
+    precision: np.ndarray
+
+
+def prior_of(stage: Stage) -> Prior:
+    """The prior of a stage's parameters."""
+    names = [one.name for one in stage.parameters]
+    at = {name: i for i, name in enumerate(names)}
+    ties = np.eye(len(names))
+    for i, one in enumerate(stage.parameters):
+        if one.near is not None:
+            ties[i, at[one.near]] = -1.0
+    sd = np.array([one.sd for one in stage.parameters])
+    return Prior(names, np.log([one.prior for one in stage.parameters]), ties.T @ (ties / sd[:, None] ** 2))
+
+
 def fit(
     rows: Sequence[BenchRow], stage: Stage, base: dict[str, float], steps: int = 12
 ) -> tuple[dict[str, float], np.ndarray]:
     """Constants with the stage's fitted, and the Jacobian at the end."""
-    names = [one.name for one in stage.parameters]
-    prior = np.log([one.prior for one in stage.parameters])
-    sd = np.array([one.sd for one in stage.parameters])
-    at = np.array([math.log(base.get(name, math.exp(value))) for name, value in zip(names, prior, strict=True)])
+    prior = prior_of(stage)
+    at = np.array([math.log(base.get(name, math.exp(value))) for name, value in zip(prior.names, prior.mean, strict=True)])
     weight = weights(rows)
-    jacobian = np.zeros((len(rows), len(names)))
+    jacobian = np.zeros((len(rows), len(prior.names)))
     for step in range(steps):
-        constants = base | dict(zip(names, np.exp(at).tolist(), strict=True))
+        constants = base | dict(zip(prior.names, np.exp(at).tolist(), strict=True))
         error = residuals(rows, constants)
-        jacobian = slopes(rows, names, constants, error)
-        at, change = solved(jacobian, error, at, prior, sd, weight)
+        jacobian = slopes(rows, prior.names, constants, error)
+        at, change = solved(jacobian, error, at, prior, weight)
         if change < 1e-3 and step > 3:
             break
-    return base | dict(zip(names, np.exp(at).tolist(), strict=True)), jacobian
+    return base | dict(zip(prior.names, np.exp(at).tolist(), strict=True)), jacobian
+
+
+class Watched(dict[str, float]):
+    """Constants that note which of them were asked for."""
+
+    def __init__(self, constants: dict[str, float]) -> None:
+        super().__init__(constants)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> float:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: float) -> float:  # type: ignore[override]
+        self.asked.add(name)
+        return super().get(name, default)
 
 
 def slopes(
     rows: Sequence[BenchRow], names: Sequence[str], constants: dict[str, float], error: np.ndarray
 ) -> np.ndarray:
-    columns = []
-    for name in names:
-        moved = constants | {name: constants[name] * math.exp(STEP)}
-        columns.append((residuals(rows, moved) - error) / STEP)
-    return np.array(columns).T
+    """Derivatives of residuals by the logarithm of each constant; a row is asked only about those that it reads."""
+    found = np.zeros((len(rows), len(names)))
+    column = {name: i for i, name in enumerate(names)}
+    moved = {name: constants | {name: constants[name] * math.exp(STEP)} for name in names}
+    for i, row in enumerate(rows):
+        watched = Watched(constants)
+        token_predict.seconds_of(row, watched)
+        for name in watched.asked & column.keys():
+            other = math.log(token_predict.seconds_of(row, moved[name]) * row.measured)
+            found[i, column[name]] = (other - error[i]) / STEP
+    return found
 
 
 def solved(
-    jacobian: np.ndarray, error: np.ndarray, at: np.ndarray, prior: np.ndarray, sd: np.ndarray, weight: np.ndarray
+    jacobian: np.ndarray, error: np.ndarray, at: np.ndarray, prior: Prior, weight: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """One damped Gauss-Newton step with Huber weights; residuals count in units of 0.1."""
     robust = weight * np.minimum(1.0, HUBER / np.maximum(np.abs(error), 1e-9)) / 0.1**2
-    normal = jacobian.T @ (jacobian * robust[:, None]) + np.diag(sd**-2)
-    right = -(jacobian.T @ (robust * error)) - (at - prior) / sd**2
+    normal = jacobian.T @ (jacobian * robust[:, None]) + prior.precision
+    right = -(jacobian.T @ (robust * error)) - prior.precision @ (at - prior.mean)
     step = np.clip(np.linalg.solve(normal, right), -0.5, 0.5)
     return at + step, float(np.abs(step).max())
 
@@ -89,19 +133,21 @@ def solved(
 def left_out(
     rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float], jacobian: np.ndarray, out: np.ndarray
 ) -> np.ndarray:
-    """Residuals of the rows ``out`` when the constants come from the others: Gauss-Newton from the full fit, twice."""
-    names = [one.name for one in stage.parameters]
-    prior = np.log([one.prior for one in stage.parameters])
-    sd = np.array([one.sd for one in stage.parameters])
+    """Residuals of the rows ``out`` when the constants come from the others: Gauss-Newton from the full fit, with
+    slopes taken anew where many rows are gone."""
+    prior = prior_of(stage)
     kept = [row for row, gone in zip(rows, out, strict=True) if not gone]
     gone = [row for row, leave in zip(rows, out, strict=True) if leave]
     weight = weights(kept)
-    at = np.log([constants[name] for name in names])
-    current = constants
-    for _ in range(3):
+    at = np.log([constants[name] for name in prior.names])
+    current, slope = constants, jacobian[~out]
+    many = len(gone) > MANY * len(rows)
+    for _ in range(6 if many else 3):
         error = residuals(kept, current)
-        at, _change = solved(jacobian[~out], error, at, prior, sd, weight)
-        current = constants | dict(zip(names, np.exp(at).tolist(), strict=True))
+        if many:
+            slope = slopes(kept, prior.names, current, error)
+        at, _change = solved(slope, error, at, prior, weight)
+        current = constants | dict(zip(prior.names, np.exp(at).tolist(), strict=True))
     return residuals(gone, current)
 
 

@@ -14,16 +14,19 @@ from fitcheck.runtimes.llamacpp import token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 
 DEVIATION = 0.20  # prior sd of a generation's deviation
+CARD_READING, CARD_PROMPT = 0.08, 0.15  # prior sd of a card's deviation from its generation
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """``prior`` and ``sd`` (of its logarithm) are what is believed before any row."""
+    """``prior`` and ``sd`` (of its logarithm) are what is believed before any row. With ``near`` the belief is about the
+    ratio to that parameter: a back end's constant lies around what all back ends show."""
 
     name: str
     prior: float
     sd: float
     meaning: str
+    near: str | None = None
 
 
 @dataclass
@@ -40,18 +43,18 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     add = stage.parameters.append
     mine = [row for row in rows if stage.wants(row)]
     backends = sorted({row.backend for row in mine})
-    add(Parameter("share/new", 0.72, 0.25, "share of the published bandwidth, backend without rows"))
-    add(Parameter("layer/new", 2e-5, 0.7, "seconds of a layer's launches and small kernels, backend without rows"))
-    add(Parameter("cache/new", 1.6, 0.4, "cost of a byte of cache against a byte of weights, backend without rows"))
+    add(Parameter("share/new", 0.76, 0.1, "share of the published bandwidth: what all back ends lie around"))
+    add(Parameter("layer/new", 2e-5, 0.5, "seconds of a layer's launches and small kernels: all back ends"))
+    add(Parameter("cache/new", 1.5, 0.4, "cost of a byte of cache against a byte of weights: all back ends"))
+    add(Parameter("read float/new", 0.95, 0.1, "cost of a byte of 16-bit weights against 4-bit ones: all back ends"))
     for backend in backends:
-        add(
-            Parameter(
-                f"share/{backend}", 0.78, 0.15, "share of the published bandwidth that 4-bit weights are read with"
-            )
-        )
-        add(Parameter(f"layer/{backend}", 2e-5, 0.6, "seconds of one layer's launches and small kernels"))
-        add(Parameter(f"cache/{backend}", 1.5, 0.4, "cost of a byte of cache against a byte of 4-bit weights"))
-        add(Parameter(f"read float/{backend}", 0.92, 0.15, "cost of a byte of 16-bit weights against 4-bit ones"))
+        for name, prior, sd, meaning in (
+            ("share", 0.76, 0.10, "share of the published bandwidth that 4-bit weights are read with"),
+            ("layer", 2e-5, 0.50, "seconds of one layer's launches and small kernels"),
+            ("cache", 1.5, 0.40, "cost of a byte of cache against a byte of 4-bit weights"),
+            ("read float", 0.95, 0.10, "cost of a byte of 16-bit weights against 4-bit ones"),
+        ):
+            add(Parameter(f"{name}/{backend}", prior, sd, meaning, near=f"{name}/new"))
     for kind, prior in (
         ("Q8_0", 0.92),
         ("Q6_K", 1.0),
@@ -98,12 +101,21 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
         )
     )
     add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
+    add(Parameter("layer without flash attention", 0.5, 0.5, "launches that attention in pieces adds, in layers"))
+    add(Parameter("layer before fusion", 1.3, 0.3, "launches of a layer before small kernels were fused, in layers"))
+    add(
+        Parameter(
+            "expert layer before fusion", 2.0, 0.4, "launches of routing before it was one kernel, in those of today"
+        )
+    )
     add(Parameter("recurrent layer", 1.0, 0.5, "launches that a recurrent mixer adds, in layers"))
     add(Parameter("token", 2e-4, 0.5, "seconds a token costs besides: graph, sampling, synchronisation"))
     add(Parameter("served", 1.03, 0.015, "seconds of a token in a server's short chat against llama-bench"))
     add(Parameter("card boundary", 1.5e-4, 0.6, "seconds of passing a token from one card to the next"))
     for generation in generations(mine):
         add(Parameter(f"share of {generation}", 1.0, DEVIATION * 0.6, "deviation of the generation's share"))
+    for card in cards(mine):
+        add(Parameter(f"share on {card}", 1.0, CARD_READING, "deviation of the card's share from its generation's"))
     return stage
 
 
@@ -111,25 +123,17 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     stage = Stage("prompt", lambda row: row.prompt and row.placement == "card")
     add = stage.parameters.append
     mine = [row for row in rows if stage.wants(row)]
-    for backend in [*sorted({row.backend for row in mine}), "new"]:
-        quant, half, attention = PROMPT_PRIORS.get(backend, (0.35, 0.35, 0.3))
-        add(
-            Parameter(
-                f"prompt/{backend}", quant, 0.5, "share of the packed rate that products of quantized weights achieve"
-            )
+    for name, prior, sd, deviation, meaning in PROMPT_PRIORS:
+        add(Parameter(f"{name}/new", prior, sd, f"{meaning}: what all back ends lie around"))
+        for backend in sorted({row.backend for row in mine}):
+            own = BACKEND_PRIORS.get((name, backend), prior)
+            add(Parameter(f"{name}/{backend}", own, deviation, meaning, near=f"{name}/new"))
+    add(
+        Parameter(
+            "expert call", 1e-5, 0.5,
+            "seconds of calling one expert's product by itself: 16-bit weights, CUDA and ROCm before one kernel took all",
         )
-        add(
-            Parameter(
-                f"half/{backend}", half, 0.5, "share of the half-precision rate that products of 16-bit weights achieve"
-            )
-        )
-        add(Parameter(f"attention/{backend}", attention, 0.6, "rate of attention against products of 16-bit weights"))
-        add(
-            Parameter(
-                f"expert prompt/{backend}", 1.2, 0.4, "cost of products of experts against dense ones, full tiles"
-            )
-        )
-        add(Parameter(f"age/{backend}", 1.12, 0.15, "seconds of a prompt by year of the build's age, factor"))
+    )  # fmt: skip
     for kind, prior in (
         ("Q8_0", 1.0),
         ("Q6_K", 1.15),
@@ -170,16 +174,22 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     for generation in generations(mine):
         prior = GENERATION_PRIORS.get(generation, (1.0, ""))[0]
         add(Parameter(f"prompt of {generation}", prior, DEVIATION * 1.5, "deviation of the generation's rate"))
+    for card in cards(mine):
+        add(Parameter(f"prompt on {card}", 1.0, CARD_PROMPT, "deviation of the card's rate from its generation's"))
     return stage
 
 
-# quantized, half, attention relative to half: order of magnitude from the makers' rates and what kernels usually reach
-PROMPT_PRIORS = {
-    "CUDA": (0.33, 0.45, 0.5),
-    "ROCm": (0.35, 0.4, 0.3),
-    "Vulkan": (0.3, 0.3, 0.3),
-    "Metal": (0.65, 0.7, 0.4),
-}
+# prior, its sd, sd of a back end's deviation: order of magnitude from the makers' rates and what kernels usually reach
+PROMPT_PRIORS = (
+    ("prompt", 0.35, 0.4, 0.4, "share of the packed rate that products of quantized weights achieve"),
+    ("half", 0.4, 0.4, 0.4, "share of the half-precision rate that products of 16-bit weights achieve"),
+    ("attention", 0.4, 0.5, 0.4, "rate of attention against products of 16-bit weights"),
+    ("expert prompt", 1.1, 0.3, 0.25, "cost of products of experts against dense ones, full tiles"),
+    ("tile", 64.0, 0.5, 0.3, "columns of a tile of products with experts"),
+    ("age", 1.12, 0.1, 0.1, "seconds of a prompt by year of the build's age, factor"),
+)
+# Metal's rate is the plain one of its cores, which kernels reach nearly; the others' is that of matrix units
+BACKEND_PRIORS = {("prompt", "Metal"): 0.65, ("half", "Metal"): 0.7}
 GENERATION_PRIORS = {
     "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"),
     "sm 7.0": (0.5, "no integer matrix units"),
@@ -231,12 +241,12 @@ def generations(rows: Iterable[BenchRow]) -> list[str]:
     return sorted({token_rates.generation_of(gpu.card) for row in rows for gpu in row.gpus})
 
 
+def cards(rows: Iterable[BenchRow]) -> list[str]:
+    """Names of the cards that rows ran on."""
+    return sorted({gpu.card.name for row in rows for gpu in row.gpus})
+
+
 ASSUMED: dict[str, Any] = {
-    "tile": {
-        "columns": {"CUDA": 128, "ROCm": 128, "other": 32},
-        "meaning": "most tokens that one tile of a product with experts takes",
-        "source": "ggml-cuda/mmq.cuh get_mmq_x_max_host; ggml-metal kernel_mul_mm, 64 × 32 tiles (read 2026-11)",
-    },
     "host_usual": {
         "desktop": {"low": 3.8e10, "best": 6.0e10, "high": 1.02e11},
         "server": {"low": 8.5e10, "best": 2.0e11, "high": 4.6e11},
