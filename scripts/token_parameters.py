@@ -165,6 +165,11 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(
         Parameter(
+            "young chip", 1.3, 0.3, "seconds of a prompt by build as old as the chip against one a year later, factor"
+        )
+    )
+    add(
+        Parameter(
             "overlap of cards",
             0.5,
             0.4,
@@ -220,7 +225,7 @@ def host_stage(rows: Sequence[BenchRow]) -> Stage:
 def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     stage = Stage("host prompt", lambda row: row.prompt and row.placement in ("host", "cpu"))
     add = stage.parameters.append
-    add(Parameter("host flops a thread", 6e10, 0.5, "FLOP/s of one thread in products of 4-bit weights"))
+    add(Parameter("host flops a thread", 1e11, 0.6, "FLOP/s of one thread in products of 4-bit weights"))
     for kind in ("float", "Q8_0", "Q6_K", "Q5", "Q3", "Q2", "IQ"):
         add(
             Parameter(
@@ -230,6 +235,16 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
                 f"cost of a product of {kind} against 4-bit ones on the host",
             )
         )
+    add(
+        Parameter(
+            "pageable copy", 9e9, 0.25, "B/s that a driver carries mapped files' pages with: one core's copy into its buffer"
+        )
+    )
+    add(
+        Parameter(
+            "before host tiles", 2.0, 0.4, "seconds of a prompt on the host before its products were tiled (April 2024)"
+        )
+    )
     add(Parameter("carried", 1.0, 0.25, "seconds of carrying host weights over the link against the link's own rate"))
     return stage
 
@@ -254,6 +269,13 @@ ASSUMED: dict[str, Any] = {
         "meaning": "rated B/s of a host's memory and its threads where nobody said: assumed, not fitted",
         "source": "JEDEC rates, 8 bytes a transfer and channel: two channels of DDR4-2400 to DDR5-6400; servers four "
         "of DDR4-2666 to twelve of DDR5-4800",
+    },
+    "configurable_power": {
+        "watts": {"Radeon 8060S": 120, "Radeon 8050S": 120},
+        "meaning": "the most that the maker of a machine may let the whole chip take; its published 55 W are the least "
+        "usual of 45 to 120",
+        "source": "https://www.svethardware.cz/amd-predstavuje-ryzen-ai-max-strix-halo-s-az-16-jadry-a-gpu-se-40-cu/61477 "
+        "(read 2026-11-26)",
     },
     "unmeasured_units": {
         "Apple M5": {

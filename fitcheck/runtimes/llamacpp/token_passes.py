@@ -27,6 +27,8 @@ from fitcheck.speed.rates import link_rate
 SETTLED = date(2026, 1, 1)
 _OLDEST = 2.5  # years that the factor is believed for
 _INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix units (mma) came in June 2024
+_HOST_TILES = date(2024, 4, 16)  # ggml-cpu's products are tiled (llamafile's sgemm, pull request 6414)
+_VULKAN_OFFLOAD = date(2024, 3, 29)  # ggml-vulkan takes over large batches (pull request 6155)
 # ggml-cuda takes all experts of a product in one kernel, sorted on the card (pull request 15525, end of August 2025)
 GROUPED = date(2025, 8, 26)
 # small kernels of a layer, and those of routing, became one in several back ends in autumn 2025
@@ -89,7 +91,15 @@ def age_of(run: TokenRun) -> Age:
     """What the run's build has of the work on kernels."""
     day = run.options.build.day
     years = min(max((SETTLED - day).days / 365.25, 0.0), _OLDEST)
-    return Age(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES)
+    return Age(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES, _youth(run, day))
+
+
+def _youth(run: TokenRun, day: date) -> float:
+    """Part of the youngest card's first year that was still to come when the build was made: kernels and drivers are
+    tuned for a chip once people have it."""
+    released = [gpu.card.released for gpu in run.gpus if gpu.card.released and len(gpu.card.released) == 10]
+    ages = [(day - date.fromisoformat(one)).days / 365.25 for one in released]
+    return max([0.0, *(min(1.0, 1.0 - years) for years in ages)])
 
 
 def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> float:
@@ -99,16 +109,24 @@ def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> flo
     return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
 
 
+def _carries(run: TokenRun) -> bool:
+    """Whether large batches on the host's weights are computed on a card, as the back end of the run's build does."""
+    early = run.backend == "Vulkan" and run.options.build.day < _VULKAN_OFFLOAD
+    return run.options.op_offload and not early
+
+
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:
     """Seconds for the host's part of one batch: carried over the link to a card that computes it, else on its cores."""
-    if not run.gpus or not run.options.op_offload or batch < OFFLOAD_MIN_ROWS:
-        return host_prompt_seconds(host, run.host, batch, constants)
+    if not run.gpus or not _carries(run) or batch < OFFLOAD_MIN_ROWS:
+        tiled = run.options.build.day >= _HOST_TILES
+        return host_prompt_seconds(host, run.host, batch, constants) * (1.0 if tiled else constants["before host tiles"])
     gpu = run.gpus[0]
     computing = prompt_seconds(
         host, gpu.card, run.backend, batch, run.width, constants, flash=run.options.flash, age=age_of(run)
     )
-    link = link_rate(gpu.link, pinned=not run.options.mmap)
+    link = link_rate(gpu.link, pinned=True)
     if computing is None or link is None:
         return None
+    rate = link.best if not run.options.mmap else min(link.best, constants["pageable copy"])
     unused = host.experts_held * (1 - touched_share(host, batch))
-    return computing + constants["carried"] * (host.held - unused) / link.best
+    return computing + constants["carried"] * (host.held - unused) / rate

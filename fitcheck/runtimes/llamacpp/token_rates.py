@@ -45,12 +45,14 @@ def fitted() -> dict[str, float]:
 @dataclass(frozen=True, slots=True)
 class Age:
     """What a build has of the work on kernels. ``years`` before they stopped changing much; ``fused``: small kernels of
-    a layer are one; ``grouped``: one kernel takes all experts; ``integer_tiles``: integer matrix units are used."""
+    a layer are one; ``grouped``: one kernel takes all experts; ``integer_tiles``: integer matrix units are used; ``youth``: part of a chip's
+    first year that the build came before."""
 
     years: float = 0.0
     fused: bool = True
     grouped: bool = True
     integer_tiles: bool = True
+    youth: float = 0.0
 
 
 TODAY = Age()
@@ -116,11 +118,17 @@ def peak_of(card: Card) -> Peak | None:
 
 @cache
 def power_ratio(card: Card) -> float:
-    """Watts a TFLOP/s of peak against what is usual for the maker; 1 where the power or the usual is unknown."""
+    """Watts a TFLOP/s of peak against what is usual for the maker; 1 where the power or the usual is unknown.
+
+    A chip whose power the maker of the machine sets counts with the most that it may take, as machines that people run
+    language models on are set.
+    """
     peak, usual = peak_of(card), _USUAL_WATTS.get(card.vendor)
-    if peak is None or usual is None or not card.power_watts:
+    most = data()["configurable_power"]["watts"].get(card.name)
+    watts = most if most is not None else card.power_watts
+    if peak is None or usual is None or not watts:
         return 1.0
-    return card.power_watts / (peak.packed / 1e12) / usual
+    return float(watts) / (peak.packed / 1e12) / usual
 
 
 def reading_rate(card: Card, backend: str, constants: Constants) -> float | None:
@@ -201,6 +209,7 @@ def prompt_seconds(
     if backend == "CUDA" and not age.integer_tiles:
         seconds *= constants["before integer tiles"]
     seconds *= constants.get(f"age/{backend}", constants["age/new"]) ** age.years
+    seconds *= constants["young chip"] ** age.youth
     return float(seconds + launches(work, backend, constants, flash=flash, fused=age.fused))
 
 
