@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from token_parameters import ASSUMED, STAGES, Stage
-from token_widths import COVERED, LeftOut, generation_key, ignorance, left_out_rates, report, vendor_of, widths
+from token_widths import COVERED, LeftOut, generation_key, ignorance, left_out_rates, model_of, models_report, report, vendor_of, widths
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
@@ -176,7 +176,7 @@ def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, L
         constants, jacobian = fit(mine, stage, constants)
         folds = [
             every_fold(mine, stage, constants, jacobian, key)
-            for key in (lambda row: row.card, generation_key, vendor_of)
+            for key in (lambda row: row.card, generation_key, vendor_of, model_of)
         ]
         stages[stage.name], outs[stage.name] = stage, LeftOut(mine, *folds)
     return constants, stages, outs, rows
@@ -233,18 +233,38 @@ def touched(rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float])
     return found
 
 
+def print_report(
+    constants: dict[str, float], stages: dict[str, Stage], outs: dict[str, LeftOut], rows: Sequence[BenchRow]
+) -> None:
+    """The tables of rows that are left out card by card, model by model, source by source and by maker."""
+    columns = "regime, rows, cards, median error, inside, median width high/low"
+    print(f"{len(rows)} rows. Each card left out: {columns}")
+    print_lines(report(outs))
+    print(f"\nEach model left out: {columns}")
+    print_lines(models_report(outs, {name: out.model for name, out in outs.items()}))
+    print(f"\nEach source left out: {columns}")
+    by_source = {}
+    for name, out in outs.items():
+        jacobian = slopes(out.rows, prior_of(stages[name]).names, constants, residuals(out.rows, constants))
+        by_source[name] = every_fold(out.rows, stages[name], constants, jacobian, lambda row: row.source)
+    print_lines(models_report(outs, by_source))
+    print("\nAll of it left out: rows, inside, median width")
+    for name, count, inside, width in ignorance(outs):
+        print(f"{name:45s} {count:4d}  {inside:6.1%}  {width:5.2f}")
+
+
+def print_lines(lines: Sequence[tuple[str, int, int, float, float, float]]) -> None:
+    for name, count, cards, error, inside, width in lines:
+        print(f"{name:45s} {count:4d} {cards:3d}  {error:6.1%}  {inside:6.1%}  {width:5.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--report", action="store_true", help="print the leave-one-out tables, write nothing")
     asked = parser.parse_args()
     constants, stages, outs, rows = fitted_everything()
     if asked.report:
-        print(f"{len(rows)} rows. Each card left out: regime, rows, cards, median error, inside, median width high/low")
-        for name, count, cards, error, inside, width in report(constants, outs):
-            print(f"{name:45s} {count:4d} {cards:3d}  {error:6.1%}  {inside:6.1%}  {width:5.2f}")
-        print("\nAll of it left out: rows, inside, median width")
-        for name, count, inside, width in ignorance(outs):
-            print(f"{name:45s} {count:4d}  {inside:6.1%}  {width:5.2f}")
+        print_report(constants, stages, outs, rows)
         return
     TARGET.write_text(json.dumps(document(constants, stages, outs), ensure_ascii=False, indent=1) + "\n", "utf-8")
     print(f"{TARGET}: {sum(len(stage.parameters) for stage in stages.values())} constants from {len(rows)} rows")

@@ -13,6 +13,7 @@ from typing import Any
 from fitcheck.runtimes.llamacpp import token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 
+LATENT_CACHE = "cost of a byte of a latent cache against a plain one: every head computes on it"
 DEVIATION = 0.20  # prior sd of a generation's deviation
 CARD_READING, CARD_PROMPT = 0.08, 0.15  # prior sd of a card's deviation from its generation
 
@@ -46,12 +47,14 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     add(Parameter("share/new", 0.76, 0.1, "share of the published bandwidth: what all back ends lie around"))
     add(Parameter("layer/new", 2e-5, 0.5, "seconds of a layer's launches and small kernels: all back ends"))
     add(Parameter("cache/new", 1.5, 0.4, "cost of a byte of cache against a byte of weights: all back ends"))
+    add(Parameter("latent cache/new", 2.0, 0.5, f"{LATENT_CACHE}: all back ends"))
     add(Parameter("read float/new", 0.95, 0.1, "cost of a byte of 16-bit weights against 4-bit ones: all back ends"))
     for backend in backends:
         for name, prior, sd, meaning in (
             ("share", 0.76, 0.10, "share of the published bandwidth that 4-bit weights are read with"),
             ("layer", 2e-5, 0.50, "seconds of one layer's launches and small kernels"),
             ("cache", 1.5, 0.40, "cost of a byte of cache against a byte of 4-bit weights"),
+            ("latent cache", 2.0, 0.50, LATENT_CACHE),
             ("read float", 0.95, 0.10, "cost of a byte of 16-bit weights against 4-bit ones"),
         ):
             add(Parameter(f"{name}/{backend}", prior, sd, meaning, near=f"{name}/new"))
@@ -95,11 +98,6 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(Parameter("age of reading", 1.05, 0.05, "cost of reading weights by year of the build's age before 2026"))
     add(Parameter("age of expert reading", 1.15, 0.1, "cost of reading experts by year of the build's age before 2026"))
-    add(
-        Parameter(
-            "latent cache", 2.0, 0.5, "cost of a byte of a latent cache against a plain one: every head computes on it"
-        )
-    )
     add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
     add(Parameter("layer without flash attention", 0.5, 0.5, "launches that attention in pieces adds, in layers"))
     add(Parameter("layer before fusion", 1.3, 0.3, "launches of a layer before small kernels were fused, in layers"))
@@ -150,9 +148,6 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
         )
     )
     add(
-        Parameter("latent attention", 1.3, 0.4, "cost of attention on a latent cache against plain attention, per FLOP")
-    )
-    add(
         Parameter(
             "prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"
         )
@@ -189,6 +184,7 @@ PROMPT_PRIORS = (
     ("prompt", 0.35, 0.4, 0.4, "share of the packed rate that products of quantized weights achieve"),
     ("half", 0.4, 0.4, 0.4, "share of the half-precision rate that products of 16-bit weights achieve"),
     ("attention", 0.4, 0.5, 0.4, "rate of attention against products of 16-bit weights"),
+    ("latent attention", 1.3, 0.4, 0.4, "cost of attention on a latent cache against plain attention, per FLOP"),
     ("expert prompt", 1.1, 0.3, 0.25, "cost of products of experts against dense ones, full tiles"),
     ("tile", 64.0, 0.5, 0.3, "columns of a tile of products with experts"),
     ("age", 1.12, 0.1, 0.1, "seconds of a prompt by year of the build's age, factor"),

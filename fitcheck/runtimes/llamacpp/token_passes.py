@@ -25,6 +25,7 @@ from fitcheck.speed.rates import link_rate
 
 # builds are as fast as the newest ones of the rows from here on; before, prompts cost a factor a year
 SETTLED = date(2026, 1, 1)
+_ISO_DAY = len("2025-01-06")
 _OLDEST = 2.5  # years that the factor is believed for
 _INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix units (mma) came in June 2024
 _HOST_TILES = date(2024, 4, 16)  # ggml-cpu's products are tiled (llamafile's sgemm, pull request 6414)
@@ -95,9 +96,14 @@ def age_of(run: TokenRun) -> Age:
 
 
 def _youth(run: TokenRun, day: date) -> float:
-    """Part of the youngest card's first year that was still to come when the build was made: kernels and drivers are
-    tuned for a chip once people have it."""
-    released = [gpu.card.released for gpu in run.gpus if gpu.card.released and len(gpu.card.released) == 10]
+    """Part of the youngest card's first year that was still to come when the build was made.
+
+    ROCm's and Vulkan's drivers compile for one chip and are tuned for it once people have it; CUDA's and Metal's
+    kernels are those of a family.
+    """
+    if run.backend not in ("ROCm", "Vulkan"):
+        return 0.0
+    released = [gpu.card.released for gpu in run.gpus if gpu.card.released and len(gpu.card.released) == _ISO_DAY]
     ages = [(day - date.fromisoformat(one)).days / 365.25 for one in released]
     return max([0.0, *(min(1.0, 1.0 - years) for years in ages)])
 

@@ -183,7 +183,7 @@ def generation_seconds(
     if rate is None:
         return None
     cached = work.cache_cost * constants.get(f"cache/{backend}", constants["cache/new"])
-    cached *= constants["latent cache"] if work.latent else 1.0
+    cached *= constants.get(f"latent cache/{backend}", constants["latent cache/new"]) if work.latent else 1.0
     reading = (weight_bytes(work, constants, backend, age.years) + cached) / rate
     return reading + launches(work, backend, constants, flash=flash, fused=age.fused)
 
@@ -243,7 +243,7 @@ def _attention_seconds(
 ) -> float:
     """Seconds of a prompt's token on the cache."""
     rate = rates.half * constants.get(f"attention/{backend}", constants["attention/new"])
-    rate /= constants["latent attention"] if work.latent else 1.0
+    rate /= constants.get(f"latent attention/{backend}", constants["latent attention/new"]) if work.latent else 1.0
     return work.attention_flops * (1.0 if flash else constants["no flash attention"]) / rate
 
 
