@@ -210,8 +210,8 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
     for one in residual.values():
         one.pop("value")
     return {
-        "version": 2,
-        "date": "2026-11-26",
+        "version": 3,
+        "date": "2026-11-27",
         "written_by": "scripts/fit_tokens.py from fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv",
         "constants": entries,
         "residuals": residual,

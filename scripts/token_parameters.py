@@ -88,6 +88,7 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
             "reading by power", 0.1, 0.6, "exponent of the share in the power a maker allows for each TFLOP/s of peak"
         )
     )
+    add(Parameter("decode", 16.0, 0.3, "instructions of a core for each byte of quantized weights of a token"))
     add(
         Parameter(
             "expert read",

@@ -7,8 +7,8 @@ that intervals get, and the tables of what they hold.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,7 @@ def regime_width(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
         own = [value for (name, _), value in means.items() if name == pool]
         pools[pool] = (sum(own) + SHRUNK * whole) / (len(own) + SHRUNK)
     scores = np.array([abs(error) / pools[pool_of(row)] for row, error in zip(rows, card, strict=True)])
-    factor = float(np.quantile(scores, COVERED)) * few_cards(len(means))
+    factor = quantile(scores, [(pool_of(row), row.card) for row in rows]) * few_cards(len(means))
     scales = {pool: factor * value for pool, value in pools.items()}
     newer = {pool: new_generation(pool, rows, generation, half) for pool, half in scales.items()}
     makers = max(
@@ -198,7 +198,7 @@ def mixture_width(outs: dict[str, LeftOut], regime: str, dense: dict[str, Any]) 
         for row, error in zip(out.rows, out.card, strict=True)
         if single(row) == regime
     ]
-    factor = max(1.0, float(np.quantile([score for _, score in found], COVERED))) if found else 1.5
+    factor = max(1.0, quantile([score for _, score in found], [card for card, _ in found])) if found else 1.5
     return {
         "half_width": round(factor * dense["half_width"], 4),
         "pools": {pool: [round(factor * half, 4) for half in both] for pool, both in dense["pools"].items()},
@@ -218,6 +218,15 @@ def alone(regime: str, dense: dict[str, Any], out: LeftOut) -> dict[str, Any]:
         "regimes": {regime: dense}, "measured": {pool: list(names) for pool, names in measured.items()},
         "traits": {}, "seen": {},
     }  # fmt: skip
+
+
+def quantile(scores: Sequence[float], groups: Sequence[Hashable]) -> float:
+    """The score that COVERED of the rows are below, a card's rows together weighing the square root of their number."""
+    count = Counter(groups)
+    order = np.argsort(scores)
+    weight = np.array([count[groups[i]] ** -0.5 for i in order])
+    share = np.cumsum(weight) / weight.sum()
+    return float(np.asarray(scores)[order][int(np.searchsorted(share, COVERED))])
 
 
 def new_generation(pool: str, rows: Sequence[BenchRow], errors: np.ndarray, half: float) -> float:

@@ -27,7 +27,9 @@ _HALF_FLOPS = 1024.0
 # watts for each TFLOP/s of the packed peak that makers usually allow: the rate of a card with less is lower
 _USUAL_WATTS = {"NVIDIA": 0.95, "AMD": 2.9}
 _LANES = {(6, 0): 64, (7, 0): 64, (7, 5): 64, (8, 0): 64}
+_ISSUES_TWICE = ((7, 0), (7, 5), (8, 0))  # 64 lanes beside four schedulers of 32
 _FLOAT_BYTES = 4
+_SOFT = 4.0  # exponent with which reading and decoding, which overlap, add up
 _EXPERT_MATRICES = 3  # gate, up and down
 
 
@@ -184,8 +186,20 @@ def generation_seconds(
         return None
     cached = work.cache_cost * constants.get(f"cache/{backend}", constants["cache/new"])
     cached *= constants.get(f"latent cache/{backend}", constants["latent cache/new"]) if work.latent else 1.0
-    reading = (weight_bytes(work, constants, backend, age.years) + cached) / rate
-    return reading + launches(work, backend, constants, flash=flash, fused=age.fused)
+    weights = weight_bytes(work, constants, backend, age.years)
+    reading = float(((weights / rate) ** _SOFT + decode_seconds(work, card, constants) ** _SOFT) ** (1 / _SOFT))
+    return reading + cached / rate + launches(work, backend, constants, flash=flash, fused=age.fused)
+
+
+def decode_seconds(work: TokenWork, card: Card, constants: Constants) -> float:
+    """Seconds that a card's cores need to unpack and multiply the weights of one token: what binds where they issue few
+    instructions for the memory's bandwidth (small cards, and HBM). NVIDIA's of ``_ISSUES_TWICE`` issue twice as many as
+    they have lanes for floats."""
+    if card.shader_flops is None:
+        return 0.0
+    issued = card.shader_flops / 2 * (2.0 if card.compute_capability in _ISSUES_TWICE else 1.0)
+    packed = sum(amount for read in (work.read, work.experts) for kind, amount in read.items() if kind != "float")
+    return packed * constants["decode"] / issued
 
 
 def prompt_seconds(

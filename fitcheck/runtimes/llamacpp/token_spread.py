@@ -16,7 +16,7 @@ from fitcheck.runtimes.llamacpp.token_passes import TokenRun, age_of
 from fitcheck.runtimes.llamacpp.token_rates import data, generation_of
 from fitcheck.units import Interval
 
-LATENT, WIDE, DEEP, OLD = "latent cache", "16-bit weights", "deep", "old build"
+LATENT, WIDE, DEEP, OLD = "latent cache", "16-bit experts", "deep", "old build"
 _DEEP = 0.25  # attention's part, of the products of a prompt or of the bytes of a generated token
 
 
@@ -45,7 +45,8 @@ def traits_of(run: TokenRun, *, prompt: bool) -> tuple[str, ...]:
     """What makes a run harder to predict than others: kernels that few people run, or that have changed much."""
     works = run.works.values()
     weights = sum(sum(work.read.values()) + sum(work.experts.values()) for work in works)
-    wide = sum(work.read.get("float", 0.0) + work.experts.get("float", 0.0) for work in works)
+    experts = sum(sum(work.experts.values()) for work in works)
+    wide = sum(work.experts.get("float", 0.0) for work in works)
     flops = sum(sum(work.flops.values()) + sum(work.expert_flops.values()) for work in works)
     deep = (
         sum(work.attention_flops for work in works) > _DEEP * flops if prompt
@@ -54,7 +55,7 @@ def traits_of(run: TokenRun, *, prompt: bool) -> tuple[str, ...]:
     age = age_of(run)
     found = {
         LATENT: any(work.latent for work in works),
-        WIDE: 2 * wide > weights,
+        WIDE: 2 * wide > experts > 0,
         DEEP: deep,
         OLD: not age.fused or age.youth > 0,
     }
