@@ -23,7 +23,18 @@ from typing import Any
 
 import numpy as np
 from token_parameters import ASSUMED, STAGES, Stage
-from token_widths import COVERED, LeftOut, generation_key, ignorance, left_out_rates, model_of, models_report, report, vendor_of, widths
+from token_widths import (
+    COVERED,
+    LeftOut,
+    generation_key,
+    ignorance,
+    left_out_rates,
+    model_of,
+    models_report,
+    report,
+    vendor_of,
+    widths,
+)
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
@@ -74,7 +85,8 @@ def fit(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Constants with the stage's fitted, and the Jacobian at the end."""
     prior = prior_of(stage)
-    at = np.array([math.log(base.get(name, math.exp(value))) for name, value in zip(prior.names, prior.mean, strict=True)])
+    known = zip(prior.names, prior.mean, strict=True)
+    at = np.array([math.log(base.get(name, math.exp(value))) for name, value in known])
     weight = weights(rows)
     jacobian = np.zeros((len(rows), len(prior.names)))
     for step in range(steps):

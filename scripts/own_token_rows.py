@@ -1,9 +1,9 @@
 """Put this project's own llama-bench runs (``benchmarks/llamacpp_*/*.jsonl``) at the end of the published rows.
 
-A file's lines are what its README says: ``config``, ``rows`` of ``llama-bench -o jsonl``. Adding a measurement is adding
-a file and running this again; ``fit_tokens.py`` does the rest.
+A file's lines are what its README says: ``config``, ``rows`` of ``llama-bench -o jsonl``. Adding a measurement is
+adding a file and running this again; ``fit_tokens.py`` does the rest.
 
-    python scripts/own_token_rows.py        rewrites the own rows of fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv
+    python scripts/own_token_rows.py    rewrites the own rows of fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def rows_of(run: dict[str, Any], known: dict[str, str], where: str) -> Iterator[
             "model": row["model_type"], "model_key": model, "quant": tier, "ngl": str(row["n_gpu_layers"]),
             "n_cpu_moe": str(row.get("n_cpu_moe") or ""), "flash_attn": str(int(row["flash_attn"] in (1, True))),
             "type_k": row["type_k"], "type_v": row["type_v"], "n_ubatch": str(row["n_ubatch"]),
-            "threads": str(row["n_threads"]), "test": f"pp{row['n_prompt']}{depth}" if prompt else f"tg{row['n_gen']}{depth}",
+            "threads": str(row["n_threads"]),
+            "test": (f"pp{row['n_prompt']}" if prompt else f"tg{row['n_gen']}") + depth,
             "tokens_per_second": f"{settled(row['samples_ts']):.2f}", "stdev": f"{row['stddev_ts']:.2f}",
             "cpu": row["cpu_info"], "ram_type_and_speed": known.get("ram", ""), "reliability": "A",
             "notes": f"{where}; random weights",

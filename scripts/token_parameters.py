@@ -20,8 +20,8 @@ CARD_READING, CARD_PROMPT = 0.08, 0.15  # prior sd of a card's deviation from it
 
 @dataclass(frozen=True)
 class Parameter:
-    """``prior`` and ``sd`` (of its logarithm) are what is believed before any row. With ``near`` the belief is about the
-    ratio to that parameter: a back end's constant lies around what all back ends show."""
+    """``prior`` and ``sd`` (of its logarithm) are what is believed before any row. With ``near`` the belief is about
+    the ratio to that parameter: a back end's constant lies around what all back ends show."""
 
     name: str
     prior: float
@@ -130,7 +130,7 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     add(
         Parameter(
             "expert call", 1e-5, 0.5,
-            "seconds of calling one expert's product by itself: 16-bit weights, CUDA and ROCm before one kernel took all",
+            "seconds of calling one expert's product by itself: 16-bit weights; CUDA, ROCm before one kernel took all",
         )
     )  # fmt: skip
     for kind, prior in (
@@ -234,7 +234,7 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
         )
     add(
         Parameter(
-            "pageable copy", 9e9, 0.25, "B/s that a driver carries mapped files' pages with: one core's copy into its buffer"
+            "pageable copy", 9e9, 0.25, "B/s that a driver carries a mapped file with: one core's copy into its buffer"
         )
     )
     add(
@@ -271,8 +271,8 @@ ASSUMED: dict[str, Any] = {
         "watts": {"Radeon 8060S": 120, "Radeon 8050S": 120},
         "meaning": "the most that the maker of a machine may let the whole chip take; its published 55 W are the least "
         "usual of 45 to 120",
-        "source": "https://www.svethardware.cz/amd-predstavuje-ryzen-ai-max-strix-halo-s-az-16-jadry-a-gpu-se-40-cu/61477 "
-        "(read 2026-11-26)",
+        "source": "https://www.svethardware.cz/"
+        "amd-predstavuje-ryzen-ai-max-strix-halo-s-az-16-jadry-a-gpu-se-40-cu/61477 (read 2026-11-26)",
     },
     "unmeasured_units": {
         "Apple M5": {

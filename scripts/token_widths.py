@@ -22,6 +22,10 @@ from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name, ran_name, traits_of
 
 COVERED = 0.93  # share of left-out rows that half-widths are set to hold
+# where single cards differ most from the rest, a width that other cards set holds fewer of a card's rows than that
+COVERED_OF = {"generation, dense": 0.96}
+COVERED_MIXTURES = 0.88  # beyond the dense width, which holds COVERED
+COVERED_SEEN = 0.95
 MARGIN = 1.25  # beyond the worst generation or maker that was left out
 WIDEST_TRAIT = 2.5  # times a plain row's half-width
 FEW = 3  # cards with several models from which a regime's share of the width for seen cards is taken
@@ -96,7 +100,9 @@ def single(row: BenchRow) -> str:
 def widths(outs: dict[str, LeftOut], leave: str | None = None) -> dict[str, Any]:
     """The spread table from left-out residuals; ``leave`` is a card whose rows set no width."""
     if leave is not None:
-        outs = {name: out.without([i for i, row in enumerate(out.rows) if row.card == leave]) for name, out in outs.items()}
+        outs = {
+            name: out.without([i for i, row in enumerate(out.rows) if row.card == leave]) for name, out in outs.items()
+        }
     traits = {phase: trait_scales(out) for phase in ("prompt", "generation") for out in [outs[phase]]}
     scaled = {name: out.scaled(traits) for name, out in outs.items()}
     regimes: dict[str, Any] = {}
@@ -160,7 +166,8 @@ def regime_width(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
         own = [value for (name, _), value in means.items() if name == pool]
         pools[pool] = (sum(own) + SHRUNK * whole) / (len(own) + SHRUNK)
     scores = np.array([abs(error) / pools[pool_of(row)] for row, error in zip(rows, card, strict=True)])
-    factor = quantile(scores, [(pool_of(row), row.card) for row in rows]) * few_cards(len(means))
+    factor = quantile(scores, [(pool_of(row), row.card) for row in rows], COVERED_OF.get(single(rows[0]), COVERED))
+    factor *= few_cards(len(means))
     scales = {pool: factor * value for pool, value in pools.items()}
     newer = {pool: new_generation(pool, rows, generation, half) for pool, half in scales.items()}
     makers = max(
@@ -187,7 +194,7 @@ def seen_share(rows: Sequence[BenchRow], model: np.ndarray, scales: dict[str, fl
     ]
     if len(seen) < FEW:
         return 1.0
-    return round(min(max(float(np.quantile(scores, COVERED)), LEAST_SEEN), 1.0), 3)
+    return round(min(max(float(np.quantile(scores, COVERED_SEEN)), LEAST_SEEN), 1.0), 3)
 
 
 def mixture_width(outs: dict[str, LeftOut], regime: str, dense: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +205,8 @@ def mixture_width(outs: dict[str, LeftOut], regime: str, dense: dict[str, Any]) 
         for row, error in zip(out.rows, out.card, strict=True)
         if single(row) == regime
     ]
-    factor = max(1.0, quantile([score for _, score in found], [card for card, _ in found])) if found else 1.5
+    scores, cards = [score for _, score in found], [card for card, _ in found]
+    factor = max(1.0, quantile(scores, cards, COVERED_MIXTURES)) if found else 1.5
     return {
         "half_width": round(factor * dense["half_width"], 4),
         "pools": {pool: [round(factor * half, 4) for half in both] for pool, both in dense["pools"].items()},
@@ -220,13 +228,13 @@ def alone(regime: str, dense: dict[str, Any], out: LeftOut) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def quantile(scores: Sequence[float], groups: Sequence[Hashable]) -> float:
-    """The score that COVERED of the rows are below, a card's rows together weighing the square root of their number."""
+def quantile(scores: Sequence[float], groups: Sequence[Hashable], covered: float = COVERED) -> float:
+    """The score that ``covered`` of the rows are below, a card's rows together weighing the square root of their number."""
     count = Counter(groups)
     order = np.argsort(scores)
     weight = np.array([count[groups[i]] ** -0.5 for i in order])
     share = np.cumsum(weight) / weight.sum()
-    return float(np.asarray(scores)[order][int(np.searchsorted(share, COVERED))])
+    return float(np.asarray(scores)[order][int(np.searchsorted(share, covered))])
 
 
 def new_generation(pool: str, rows: Sequence[BenchRow], errors: np.ndarray, half: float) -> float:

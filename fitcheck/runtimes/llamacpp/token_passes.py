@@ -124,8 +124,8 @@ def _carries(run: TokenRun) -> bool:
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:
     """Seconds for the host's part of one batch: carried over the link to a card that computes it, else on its cores."""
     if not run.gpus or not _carries(run) or batch < OFFLOAD_MIN_ROWS:
-        tiled = run.options.build.day >= _HOST_TILES
-        return host_prompt_seconds(host, run.host, batch, constants) * (1.0 if tiled else constants["before host tiles"])
+        older = 1.0 if run.options.build.day >= _HOST_TILES else constants["before host tiles"]
+        return older * host_prompt_seconds(host, run.host, batch, constants)
     gpu = run.gpus[0]
     computing = prompt_seconds(
         host, gpu.card, run.backend, batch, run.width, constants, flash=run.options.flash, age=age_of(run)

@@ -29,6 +29,7 @@ _USUAL_WATTS = {"NVIDIA": 0.95, "AMD": 2.9}
 _LANES = {(6, 0): 64, (7, 0): 64, (7, 5): 64, (8, 0): 64}
 _ISSUES_TWICE = ((7, 0), (7, 5), (8, 0))  # 64 lanes beside four schedulers of 32
 _FLOAT_BYTES = 4
+_LEAST_TILE = 8
 _SOFT = 4.0  # exponent with which reading and decoding, which overlap, add up
 _EXPERT_MATRICES = 3  # gate, up and down
 
@@ -46,9 +47,12 @@ def fitted() -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """What a build has of the work on kernels. ``years`` before they stopped changing much; ``fused``: small kernels of
-    a layer are one; ``grouped``: one kernel takes all experts; ``integer_tiles``: integer matrix units are used; ``youth``: part of a chip's
-    first year that the build came before."""
+    """What a build has of the work on kernels.
+
+    ``years`` before they stopped changing much; ``fused``: small kernels of a layer are one; ``grouped``: one kernel
+    takes all experts; ``integer_tiles``: integer matrix units are used; ``youth``: part of a chip's first year that the
+    build came before.
+    """
 
     years: float = 0.0
     fused: bool = True
@@ -274,12 +278,13 @@ def _expert_seconds(
     touched = touched_share(work, batch)
     padded = 1.0 + padding(batch, work.expert_share, tile)
     cost = constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) * padded
-    arithmetic = cost * batch * sum(rates.seconds(kind, amount, constants) for kind, amount in work.expert_flops.items())
-    seconds = max(arithmetic, touched * work.experts_held / rates.reading)
+    products = sum(rates.seconds(kind, amount, constants) for kind, amount in work.expert_flops.items())
+    seconds = max(cost * batch * products, touched * work.experts_held / rates.reading)
     alone = work.expert_flops.get("float", 0.0) / (sum(work.expert_flops.values()) or 1.0)
     if not age.grouped and backend in ("CUDA", "ROCm"):
         alone = 1.0
-    return seconds + alone * constants["expert call"] * _EXPERT_MATRICES * work.expert_layers * work.expert_count * touched
+    calls = alone * _EXPERT_MATRICES * work.expert_layers * work.expert_count * touched
+    return seconds + calls * constants["expert call"]
 
 
 def touched_share(work: TokenWork, batch: int) -> float:
@@ -288,11 +293,11 @@ def touched_share(work: TokenWork, batch: int) -> float:
 
 
 def padding(batch: int, active: float, tile: float) -> float:
-    """Columns computed for nothing against those of tokens: half a tile for every touched expert, of a tile no wider
-    than the batch."""
+    """Columns computed for nothing against those of tokens: half a tile for every touched expert. Small batches get
+    narrower tiles, no more than a quarter of the batch and one of the least."""
     if active >= 1.0:
         return 0.0
-    widest = min(tile, 8.0 * -(-batch // 8))
+    widest = min(tile, _LEAST_TILE + batch / 4)
     return float(widest / 2 * (1.0 - (1.0 - active) ** batch) / (batch * active))
 
 

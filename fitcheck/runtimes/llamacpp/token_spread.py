@@ -23,8 +23,8 @@ _DEEP = 0.25  # attention's part, of the products of a prompt or of the bytes of
 def half_width(
     regime: str, cards: Sequence[Card], backend: str, table: dict[str, Any] | None = None, traits: Sequence[str] = ()
 ) -> float:
-    """Half-width in log(rate) of ``regime`` ("generation, dense", "prompt, host", …) on ``cards`` with ``backend``, for a
-    run with ``traits``."""
+    """Half-width in log(rate) of ``regime`` ("generation, dense", "prompt, host", …) on ``cards`` with ``backend``, for
+    a run with ``traits``."""
     table = table or data()["spread"]
     known = table["regimes"][regime]
     half = max((_on_card(known, card, backend, table) for card in cards), default=float(known["half_width"]))
