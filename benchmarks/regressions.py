@@ -268,6 +268,7 @@ class Pair:
 PAIRS = (
     Pair("sensenova-u1-8b-mot", "runtime.policy", "upstream", ("runtime.policy", "runtime.prefetch"), 1_795_716_000),
     Pair("sdxl", "diffusers", "0.35.2", since=1_795_716_000),
+    Pair("sd1.5", "diffusers", "0.35.2"),
     Pair("llama-3.1-8b", "runtime.commit", "4227c9be4268ac844921b90f31595f81236bd317", since=1_795_716_000),
 )
 # pooled values of at least so many a side are tested, fewer have to lie apart

@@ -6,7 +6,7 @@
 ('Q4_K_S', 'balanced', 'tight')
 """
 
-from fitcheck.api import check
+from fitcheck.api import check, compare, plan, runs
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check"]
+__all__ = ["__version__", "check", "compare", "plan", "runs"]

@@ -6,6 +6,13 @@ what to do; it never holds a secret.
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+
+# the name in the package index, where another project holds "fitcheck"; pyproject.toml says the same
+DISTRIBUTION = "fitcheck-vram"
+
 
 class FitcheckError(Exception):
     """The root: whatever fitcheck itself refuses."""
@@ -52,6 +59,27 @@ class MissingExtraError(InputError):
 
 
 def extra(name: str) -> str:
-    """How to get one of fitcheck's extras: from its own folder, because the package index may hold another project by
-    that name."""
-    return f"install fitcheck's extra {name!r}: in its folder, pip install '.[{name}]'"
+    """How to get one of fitcheck's extras, in a clause: by the libraries that it stands for, which works for whoever
+    installed a wheel as well, because a package index may hold another project by this name."""
+    wanted = " ".join(f"'{one}'" for one in _libraries(name))
+    if not wanted:
+        return f"install fitcheck's extra {name!r}: in its folder, pip install '.[{name}]'"
+    how = f"pipx inject {DISTRIBUTION}" if "pipx" in Path(sys.prefix).parts else "pip install"
+    return f"install fitcheck's extra {name!r}: {how} {wanted}"
+
+
+def _libraries(name: str) -> list[str]:
+    """The requirements of an extra, as the installed distribution states them; none where there is no such."""
+    from importlib import metadata  # takes longer than an answer; wanted where something is missing alone
+
+    try:
+        stated = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return []
+    found = []
+    for line in stated:
+        library, _, condition = line.partition(";")
+        if re.search(rf"extra\s*==\s*['\"]{re.escape(name)}['\"]", condition):
+            inner = re.fullmatch(rf"{DISTRIBUTION}\[(.*)\]", library.strip())
+            found += [one for part in inner[1].split(",") for one in _libraries(part)] if inner else [library.strip()]
+    return found

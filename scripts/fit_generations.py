@@ -98,9 +98,11 @@ def main() -> None:
     data = json.loads(TARGET.read_text("utf-8"))
     TARGET.write_text(json.dumps(data | {"measured": [_reference(data)]}, indent=1) + "\n", "utf-8")
     from fitcheck.data_files import load
+    from fitcheck.runtimes.sensenova import card_seen
     from fitcheck.speed import generations, overlap, rates
 
-    for cached in (load, generations._expected, rates.rates_of, overlap.prices_of):
+    kept = generations._expected, generations._measured_vendors, rates.rates_of, overlap.prices_of, card_seen._seen
+    for cached in (load, *kept):
         cached.cache_clear()
     # beside the reference alone every other card is asked about with its shares
     measured = [_reference(data)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,25 @@ def test_only_the_kinds_are_raised() -> None:
     files = [*root.glob("fitcheck/**/*.py"), *root.glob("bench/**/*.py")]
     assert files
     assert [file.name for file in files if "raise InputError" in file.read_text(encoding="utf-8")] == []
+
+
+def test_an_extra_is_named_by_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = {
+        "fitcheck-vram": [
+            "rich>=13",
+            'duckdb>=1.2; extra == "results"',
+            'jinja2>=3; extra == "site"',
+            'fitcheck-vram[results]; extra == "site"',
+        ]
+    }
+    monkeypatch.setattr(metadata, "requires", stated.__getitem__)
+    assert errors.extra("site") == "install fitcheck's extra 'site': pip install 'jinja2>=3' 'duckdb>=1.2'"
+    monkeypatch.setattr(sys, "prefix", "/home/me/.local/share/pipx/venvs/fitcheck-vram")
+    assert errors.extra("results") == "install fitcheck's extra 'results': pipx inject fitcheck-vram 'duckdb>=1.2'"
+    assert errors.extra("other") == "install fitcheck's extra 'other': in its folder, pip install '.[other]'"
+
+
+def test_the_distribution_is_the_projects() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["name"] == errors.DISTRIBUTION
+    assert project["scripts"] == {"fitcheck": "fitcheck.cli.main:main"}

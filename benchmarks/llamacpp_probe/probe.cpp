@@ -186,6 +186,7 @@ int main(int argc, char ** argv) {
         else if (key == "fa") context.flash_attn_type = number ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
         else if (key == "ctk") context.type_k = type_named(value);
         else if (key == "ctv") context.type_v = type_named(value);
+        else if (key == "sm") model.split_mode = (llama_split_mode) number;
         else if (key == "swa_full") context.swa_full = number;
         else if (key == "nkvo") context.offload_kqv = !number;
         else if (key == "op_offload") context.op_offload = number;

@@ -73,7 +73,7 @@ def probe(program: str, file: Path, arguments: list[str]) -> dict[str, float]:
         raise RuntimeError(done.stdout[-300:] + done.stderr[-300:])
     found: dict[str, float] = {}
     for device, kind, size in _BUFFER.findall(done.stdout):
-        key = f"{device} {kind}"
+        key = f"{'CUDA0' if device == 'Meta()' else device} {kind}"  # the one device that stands for all cards
         found[key] = round(found.get(key, 0.0) + float(size), 2)
     return found
 
@@ -102,6 +102,8 @@ def options_of(case: dict[str, Any], build: str | None = None) -> tuple[LlamaOpt
         f"mmap={int(options.mmap)}",
     ]
     arguments += [f"cpu={pattern}" for pattern in patterns]
+    if options.split_mode == "tensor":
+        arguments.append("sm=3")
     if options.gpu_layers is not None:
         arguments.append(f"ngl={options.gpu_layers}")
     if options.program == "server":
@@ -113,7 +115,8 @@ def predicted(case: dict[str, Any], tensors: TensorTable, options: LlamaOptions,
     architecture = architecture_from_gguf(case["metadata"], tensors)
     result = estimate(architecture, tensors, options, vram=[24 << 30] * cards)
     found = {}
-    for index, device in enumerate(result.cards):
+    shown = result.cards[:1] if options.split_mode == "tensor" else result.cards
+    for index, device in enumerate(shown):
         found[f"CUDA{index} model"] = device.weights
         found[f"CUDA{index} KV"] = device.kv_cache
         found[f"CUDA{index} RS"] = device.recurrent

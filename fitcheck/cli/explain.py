@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -24,6 +25,15 @@ _MEANING = {
 }
 
 
+def _explain_words(as_json: bool) -> None:
+    from fitcheck.cli.words import glossary, tell, to_json
+
+    if as_json:
+        print(json.dumps(to_json(glossary()), indent=2, ensure_ascii=False))
+    else:
+        tell(glossary())
+
+
 def _took(duration: Duration) -> str:
     """Seconds with the best estimates that they are made of, before overlap."""
     span, parts = duration.seconds, ", ".join(f"{name} {value:.2f}" for name, value in duration.parts)
@@ -39,21 +49,28 @@ def register(app: typer.Typer) -> None:
     def explain(
         question: Explaining,
         oom: OomOption = None,
-        json_: Annotated[bool, typer.Option("--json", help="With --oom: as JSON (docs/json.md).")] = False,
+        words: Annotated[bool, typer.Option("--words", help="What the words of an answer mean.")] = False,
+        json_: Annotated[bool, typer.Option("--json", help="With --oom or --words: as JSON (docs/json.md).")] = False,
     ) -> None:
         """What is on the card in each phase and what is on the host, for the best cell of the options; with --oom what
-        a message of a program that ran out of memory means."""
+        a message of a program that ran out of memory means, with --words what the words mean."""
+        if words:
+            _explain_words(json_)
+            return
         if oom is not None:
             explain_message(question, oom, as_json=json_)
             return
         if not question.model:
-            raise OptionError("explain: name a model, or hand in an out-of-memory message with --oom.")
+            raise OptionError("explain: name a model, hand in an out-of-memory message with --oom, or ask for --words.")
         if json_:
-            raise OptionError("--json: goes with --oom; `fitcheck check --json` has every phase of every cell.")
+            raise OptionError(
+                "--json: goes with --oom or --words; `fitcheck check --json` has every phase of each cell."
+            )
         from rich.markup import escape
         from rich.table import Table
 
         from fitcheck.cli.output import console, say
+        from fitcheck.models.tier_quality import NOT_MEASURED
         from fitcheck.units import format_gb, format_gib
 
         report = answer(question)
@@ -90,6 +107,8 @@ def register(app: typer.Typer) -> None:
             f"process {format_gib(host.process, 2)}"
         )
         out.print(f"{'disk':28} {format_gb(footprint.disk)}")
+        quality = NOT_MEASURED if cell.quality is None else cell.quality.words
+        out.print(f"{'quality of the tier':28} {quality}", markup=False, soft_wrap=True)
         if cell.duration is not None:
             out.print(f"{'seconds':28} {_took(cell.duration)}")
         out.print("how we know")

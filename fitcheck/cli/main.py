@@ -6,6 +6,7 @@ import importlib
 import io
 import keyword
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fitcheck import __version__
-from fitcheck.cli.grouped import QuickGroup
+from fitcheck.cli import completers
 from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError
 
@@ -26,6 +27,7 @@ COMMANDS = (
     "plan",
     "explain",
     "doctor",
+    "mcp",
     "models",
     "cards",
     "gpu",
@@ -61,12 +63,15 @@ def modules_for(arguments: Sequence[str]) -> tuple[str, ...]:
     return (named,) if named in COMMANDS else COMMANDS
 
 
-def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
-    """The typer application with the commands of these modules registered."""
+def application(modules: Sequence[str] = COMMANDS, *, completion: bool = True) -> typer.Typer:
+    """The typer application with the commands of these modules registered, and with ``completion`` the options that
+    install it in a shell."""
+    from fitcheck.cli.grouped import QuickGroup  # what it builds on takes longer than a shell's question may
+
     app = typer.Typer(
         name="fitcheck",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         help="Will this generative model run on this machine, in which quant tier and offload mode, and how fast?",
@@ -83,6 +88,50 @@ def application(modules: Sequence[str] = COMMANDS) -> typer.Typer:
     for name in modules:
         importlib.import_module(f"fitcheck.cli.{name}").register(app)
     return app
+
+
+def completer(words: Sequence[str]) -> typer.Typer:
+    """The application that completes a line of these words. The name of an option needs the command itself; a value or
+    a model is offered by what all commands have in common, and the name of a command by the names of all."""
+    found = modules_for(words)
+    if words and words[-1].startswith("-"):
+        return application(found)
+    app = typer.Typer(name="fitcheck", rich_markup_mode=None)
+    app.callback()(_nothing)
+    for name in found:
+        app.command(name.rstrip("_"), context_settings=_LENIENT)(_anything)
+    return app
+
+
+_LENIENT = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def _nothing() -> None:
+    """So that a line with one command is a group too."""
+
+
+def _anything(
+    models: Annotated[list[str] | None, typer.Argument(autocompletion=completers.models)] = None,
+    gpu: Annotated[list[str] | None, typer.Option("--gpu", "-g", "--have", autocompletion=completers.cards)] = None,
+    tier: Annotated[str | None, typer.Option("--tier", "-t", autocompletion=completers.tiers)] = None,
+    mode: Annotated[str | None, typer.Option("--mode", "-m", autocompletion=completers.modes)] = None,
+    task: Annotated[str | None, typer.Option("--task", autocompletion=completers.tasks)] = None,
+    system: Annotated[str | None, typer.Option("--os", autocompletion=completers.systems)] = None,
+    purpose: Annotated[str | None, typer.Option("--for", autocompletion=completers.purposes)] = None,
+) -> None:
+    """What the values of any command look like, for completion alone."""
+
+
+def _guided() -> list[str]:
+    """The arguments that the first screen and its question lead to; none where nothing is asked."""
+    from fitcheck.cli.guide import guided
+    from fitcheck.cli.start import start
+
+    start()
+    arguments = guided(COMMANDS)
+    if arguments:
+        print(f"\n$ {shlex.join(['fitcheck', *arguments])}")
+    return arguments
 
 
 def _refuse(message: str) -> NoReturn:
@@ -121,13 +170,18 @@ def main() -> None:
     """Console entry point. Bad input: one sentence on stderr and exit code 2."""
     _open_streams()
     try:
-        if not sys.argv[1:] and sys.stdin.isatty() and sys.stdout.isatty():
-            from fitcheck.cli.start import start
-
-            start()
+        words = completers.line()
+        if words is not None:
+            completer(words)([], prog_name="fitcheck", standalone_mode=False)
             return
         arguments = sys.argv[1:] or ["--help"]
-        result = application(modules_for(arguments))(arguments, standalone_mode=False)
+        if not sys.argv[1:] and sys.stdin.isatty() and sys.stdout.isatty():
+            arguments = _guided()
+            if not arguments:
+                return
+        modules = modules_for(arguments)
+        app = application(modules, completion=modules is COMMANDS)
+        result = app(arguments, prog_name="fitcheck", standalone_mode=False)
         sys.stdout.flush()  # what a full disk does not take is an error, not a shrug at the interpreter's end
     except InputError as error:
         _refuse(str(error))

@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from fitcheck.memory.weighing import Verdict
+from fitcheck.models.tier_quality import figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_seconds, format_span, format_speeds
 from fitcheck.verdict.report import Cell, Report
@@ -21,9 +22,12 @@ _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "di
 _LAST = ("binds", "what would change it")
 
 
+QUALITY = "KLD"
+
+
 def columns(report: Report) -> tuple[str, ...]:
-    """The table's columns: seconds of an image, or tokens a second of text."""
-    timing = ("context", "tokens/s", "seconds") if _is_text(report) else ("seconds",)
+    """The table's columns: seconds of an image, or tokens a second and quality of text."""
+    timing = ("context", "tokens/s", "seconds", QUALITY) if _is_text(report) else ("seconds",)
     return (*_FIRST, *timing, *_LAST)
 
 
@@ -51,6 +55,7 @@ def row(report: Report, cell: Cell) -> list[str]:
         f"{footprint.disk / 1e9:.1f}",
         *((str(cell.workload.context), _tokens(cell)) if _is_text(report) else ()),
         _seconds(cell),
+        *((quality(cell),) if _is_text(report) else ()),
         str(cell.judgement.binding),
         flip,
     ]
@@ -76,6 +81,18 @@ def _tokens(cell: Cell) -> str:
     return f"{best} ({low} – {high})"
 
 
+def quality(cell: Cell) -> str:
+    """The divergence of the tier from 16 bits for a table; "?" where nobody has measured it."""
+    found = cell.quality
+    return "?" if found is None or found.divergence is None else figures(found.divergence)
+
+
+def quality_line(report: Report) -> str:
+    """What the best cell's tier costs in quality, as a sentence; empty where nobody has measured it."""
+    best = report.best
+    return "" if best.quality is None else f"Quality of {best.tier.name}: {best.quality.words}."
+
+
 def _span(low: float, best: float, high: float) -> str:
     gib = 2**30
     return f"{best / gib:.1f} ({low / gib:.1f} – {high / gib:.1f})"
@@ -95,14 +112,14 @@ def emit(report: Report, style: str) -> None:
         print("|" + " --- |" * len(names))
         for cell in report.cells:
             print("| " + " | ".join(text.replace("|", "\\|") for text in row(report, cell)) + " |")
-        if report.software_line:
-            print(f"\n{report.software_line}")
+        for line in filter(None, (quality_line(report), report.software_line)):
+            print(f"\n{line}")
         return
     out = console()
     say(out, report)
     out.print(_fitting(out, report))
-    if report.software_line:
-        out.print(report.software_line, markup=False)
+    for line in filter(None, (quality_line(report), report.software_line)):
+        out.print(line, markup=False)
     for command in report.best.commands:
         out.print(f"  {command}", soft_wrap=True, markup=False)
     narrate(report)
@@ -125,7 +142,7 @@ def _fitting(out: Console, report: Report) -> Table:
         "Shortened to this terminal: a wider one, --markdown or --json shows every interval.", style="dim"
     )
     short = [dict(zip(names, row(report, cell), strict=True)) | _short(cell) for cell in report.cells]
-    kept = [name for name in names if name not in ("usable GiB", "disk GB", "context")]
+    kept = [name for name in names if name not in ("usable GiB", "disk GB", "context", QUALITY)]
     if _is_text(report):
         kept.remove("seconds")
     for shown in (kept, kept[:-1]):

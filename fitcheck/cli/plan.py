@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fitcheck.cli.asked_machine import JsonOption, MaxSecondsOption, MinSpeedOption, RamOption
+from fitcheck.cli.asked_machine import JsonOption, MaxSecondsOption, MinSpeedOption, OsOption, RamOption
 
 if TYPE_CHECKING:
     from fitcheck.verdict.plan import Need, Plan
     from fitcheck.verdict.purchase import Offer
 
-NEEDS = ("tier", "card GiB to fit", "to run", "system GiB", "disk GB", "mode")
+NEEDS = ("tier", "card GiB to fit", "to run", "system GiB", "disk GB", "KLD", "mode")
 SHOWN = 8
 
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None, typer.Option("--have", help="The card that is there, like 'RTX 3060 12GB'; repeatable.")
         ] = None,
         ram: RamOption = None,
+        os: OsOption = None,
         budget: Annotated[str | None, typer.Option("--budget", help="For cards at most, like 700USD.")] = None,
         min_speed: MinSpeedOption = None,
         max_seconds: MaxSecondsOption = None,
@@ -39,27 +40,21 @@ def register(app: typer.Typer) -> None:
         json_: JsonOption = False,
     ) -> None:
         """What to buy for a model: least memory by tier and mode, the cards that do it, what to change of yours."""
-        from fitcheck.cli.asked_machine import TypedMachine, records_for
+        from fitcheck import api
         from fitcheck.cli.options import split
-        from fitcheck.hardware.catalog import common_cards
-        from fitcheck.hardware.prices import parse_dollars, priced, read_prices
-        from fitcheck.models.find import find_model
-        from fitcheck.runtimes.base import Wanted
-        from fitcheck.units import parse_memory
-        from fitcheck.verdict.plan import plan as planned
 
-        wanted = Wanted(task, split(tier), None, (), min_speed, max_seconds)
-        most = None if budget is None else parse_dollars(budget, "--budget")
-        own = {} if prices is None else read_prices(prices)
-        machine = TypedMachine(tuple(have), ram).machine() if have else None
-        found = planned(
-            find_model(model, tiers=wanted.tiers, offline=offline),
-            [priced(card, own) for card in common_cards()],
-            wanted,
-            records_for(*([machine] if machine else [])),
-            have=machine,
-            ram=None if ram is None else parse_memory(ram, "--ram"),
-            budget=most,
+        found = api.plan(
+            model,
+            have=have or None,
+            task=task,
+            tier=split(tier),
+            ram=ram,
+            system=os,
+            budget=budget,
+            min_speed=min_speed,
+            max_seconds=max_seconds,
+            prices=prices,
+            offline=offline,
         )
         if json_:
             print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
@@ -112,8 +107,11 @@ def _dollars(price: float | None) -> str:
 
 
 def _need(one: Need) -> list[str]:
+    from fitcheck.models.tier_quality import figures
+
     amounts = [f"{value / 2**30:.1f}" for value in (one.fits, one.runs, one.host)]
-    return [one.tier, *amounts, f"{one.disk / 1e9:.1f}", one.mode]
+    quality = "?" if one.quality is None or one.quality.divergence is None else figures(one.quality.divergence)
+    return [one.tier, *amounts, f"{one.disk / 1e9:.1f}", quality, one.mode]
 
 
 def _offer(one: Offer) -> list[str]:

@@ -16,11 +16,11 @@ NEXT = (
 
 def start() -> None:
     """Print it. Without a card the commands that name one come first."""
-    from fitcheck.cli.asked_machine import TypedMachine
     from fitcheck.errors import CardError
+    from fitcheck.hardware.asked import asked_machine
 
     try:
-        machine = TypedMachine().machine()
+        machine = asked_machine()
     except CardError as problem:
         print(f"{str(problem)[:1].upper()}{str(problem)[1:]}")
         print("What would run on a card: fitcheck runs --gpu 'RTX 4070' --ram 32GB")
@@ -36,11 +36,10 @@ def start() -> None:
 
 
 def _what_runs() -> None:
-    from fitcheck.cli.asked_machine import TypedMachine
+    from fitcheck import api
     from fitcheck.cli.listing import speed
-    from fitcheck.cli.runs import USUAL, rankings
 
-    for ranking in rankings(TypedMachine(), USUAL, None, None, SHOWN, every_tier=False):
+    for ranking in api.runs(most=SHOWN).purposes:
         for row in ranking.rows[:SHOWN]:
             cell = row.report.best
             print(f"  {ranking.purpose.name:6} {row.listing.slug} {cell.tier.name}: {cell.verdict}, {speed(cell)}")

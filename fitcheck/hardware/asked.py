@@ -36,12 +36,16 @@ def asked_machine(
     """The machine, with ``ram``, ``disk`` and ``vram`` in bytes, a ``display``, the slot's PCIe generation and lanes,
     and the operating ``system`` ("linux", "windows", "wsl", "macos") where they were given; "none" is a machine without
     a card. Raises InputError for values that cannot be."""
-    found = _asked(card, ram, disk, vram, display, pcie)
+    return running(_asked(card, ram, disk, vram, display, pcie), system)
+
+
+def running(machine: Machine, system: str | None) -> Machine:
+    """The machine under that operating system, by the name that --os takes; as it is for ``None``. Raises CardError."""
     if system is None:
-        return found
+        return machine
     if system.lower() not in SYSTEMS:
         raise CardError(f"--os: {system!r} is not a system; choose from {', '.join(SYSTEMS)}.")
-    return replace(found, operating_system=SYSTEMS[system.lower()])
+    return replace(machine, operating_system=SYSTEMS[system.lower()])
 
 
 def _asked(

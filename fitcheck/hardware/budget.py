@@ -23,7 +23,6 @@ _DATA = Path(__file__).parent / "data" / "budget.json"
 _WITHOUT_OUTPUTS = ("datacenter", "mining")
 
 
-@lru_cache(maxsize=512)
 def budget(machine: Machine, gpu: int = 0) -> Budget:
     """The budget of one card of ``machine`` (by position) and of its host.
 
@@ -60,6 +59,7 @@ def reported_total(card: Card, total: int) -> int:
     return min(total, max(visible, total - (card.memory - visible)))
 
 
+@lru_cache(maxsize=4096)
 def _visible(card: Card) -> int:
     published = _data()["reported_total_mib"].get(card.slug)
     if published is not None:
@@ -103,7 +103,7 @@ def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
     if gpu.card.unified_memory:
         return _shared(gpu, machine)
     windows = (machine.operating_system or "").startswith("Windows") and gpu.card.form not in _WITHOUT_OUTPUTS
-    return _under_windows(gpu) if windows else _discrete(gpu)
+    return _under_windows(gpu) if windows else _discrete(gpu.card, gpu.vram_total, gpu.display)
 
 
 def _shared(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:
@@ -141,9 +141,10 @@ def _share_limit(card: Card, pool: int) -> list[float] | None:
     return None
 
 
-def _discrete(gpu: Gpu) -> tuple[Interval[int], str]:
-    total = reported_total(gpu.card, gpu.vram_total)
-    reserve, (display, words) = _driver_reserve(gpu.card), _display(gpu)
+@lru_cache(maxsize=4096)
+def _discrete(card: Card, nominal: int, attached: bool | None) -> tuple[Interval[int], str]:
+    total = reported_total(card, nominal)
+    reserve, (display, words) = _driver_reserve(card), _display(card, attached)
     low, best, high = (
         max(0, total - (kept + screen) * MIB) for kept, screen in zip(reversed(reserve), reversed(display), strict=True)
     )
@@ -156,7 +157,7 @@ def _discrete(gpu: Gpu) -> tuple[Interval[int], str]:
 
 def _under_windows(gpu: Gpu) -> tuple[Interval[int], str]:
     """Windows lets a process have a part of the card at most, whatever else is free on it."""
-    found, basis = _discrete(gpu)
+    found, basis = _discrete(gpu.card, gpu.vram_total, gpu.display)
     total, kept = reported_total(gpu.card, gpu.vram_total), _data()["windows_keeps"]["share"]
     low, best, high = (
         min(end, int(total * (1 - share)))
@@ -165,6 +166,7 @@ def _under_windows(gpu: Gpu) -> tuple[Interval[int], str]:
     return Interval(low, best, high), f"{basis}; Windows keeps {kept[0]:.0%} to {kept[2]:.0%} of it".replace("%", " %")
 
 
+@lru_cache(maxsize=4096)
 def _driver_reserve(card: Card) -> list[int]:
     """Least, usual and most MiB that the driver keeps of a card without running anything."""
     for rule in _data()["driver_reserve_mib"]:
@@ -174,14 +176,14 @@ def _driver_reserve(card: Card) -> list[int]:
     raise ValueError("budget.json lacks the rule for any card")
 
 
-def _display(gpu: Gpu) -> tuple[tuple[int, int, int], str]:
+def _display(card: Card, screen: bool | None) -> tuple[tuple[int, int, int], str]:
     """Least, usual and most MiB that a display takes, and why; not knowing widens the interval."""
     attached, headless = _data()["display_mib"]["attached"], _data()["display_mib"]["headless"]
-    if gpu.display is None and gpu.card.form in _WITHOUT_OUTPUTS:
+    if screen is None and card.form in _WITHOUT_OUTPUTS:
         return tuple(headless), "a card of this kind drives no display"
-    if gpu.display is None:
+    if screen is None:
         return (headless[0], attached[1], attached[2]), "whether one is attached is not known, assumed yes"
-    return (tuple(attached), "attached") if gpu.display else (tuple(headless), "none attached")
+    return (tuple(attached), "attached") if screen else (tuple(headless), "none attached")
 
 
 def ram_budget(machine: Machine) -> Interval[int] | None:
@@ -195,6 +197,7 @@ def ram_budget(machine: Machine) -> Interval[int] | None:
     return _without_system(total, next((one for one in known if one is not None), None))
 
 
+@lru_cache(maxsize=256)
 def _without_system(total: int, known: int | None = None) -> Interval[int]:
     """Host memory of a machine at rest: less the firmware's and kernel's part (``known`` is what is left of it where
     that was read), less what a running system uses."""

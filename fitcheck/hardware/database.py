@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Database:
     overlay: dict[str, dict[str, Any]]
     sources: dict[str, dict[str, str]]
     tensor_rates: dict[str, list[TensorRate]]
+    _built: dict[int, Card] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def names(self) -> list[str]:
         """Every card's name in row order, so that a position here is the index that ``card`` takes."""
@@ -65,7 +66,10 @@ class Database:
 
     def card(self, index: int) -> Card:
         """The card of one row, with the overlay's corrections, rates and prices on top."""
-        return _build(dict(zip(self.columns, self.rows[index], strict=True)), self)
+        found = self._built.get(index)
+        if found is None:
+            found = self._built[index] = _build(dict(zip(self.columns, self.rows[index], strict=True)), self)
+        return found
 
     def rare(self, name: str) -> bool:
         """Cards never sold or built for one customer: found by their full name, never offered for a short one."""

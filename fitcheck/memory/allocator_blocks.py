@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import prod
+
+from fitcheck.models.quant import TYPES, tensor_bytes
 from fitcheck.models.tensors import Tensor
 
 
@@ -11,7 +15,14 @@ def runtime_bytes(tensor: Tensor) -> int:
     Upstream casts the loaded model to the compute dtype, which turns the F32 norms and convolutions of a GGUF file into
     bfloat16 and leaves packed blocks alone.
     """
-    return tensor.nbytes if tensor.quant.quantized else 2 * tensor.elements
+    return _held(tensor.shape, tensor.type)
+
+
+@lru_cache(maxsize=4096)
+def _held(shape: tuple[int, ...], stored: str) -> int:
+    """Thousands of tensors of a model have a few shapes."""
+    kind = TYPES[stored]
+    return tensor_bytes(shape, kind) if kind.quantized else 2 * prod(shape)
 
 
 _SMALL, _LARGE, _SEGMENT = 1 << 20, 10 << 20, 2 << 20

@@ -1,21 +1,31 @@
-"""Files that are loaded beside a model's own: projectors, adapters, control vectors."""
+"""Files that are loaded beside a model's own: projectors, adapters, control vectors, a second model that drafts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fitcheck.models.candidates import quant_label
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.tensors import TensorTable
 
+if TYPE_CHECKING:
+    from fitcheck.models.model import Architecture, Model, Tier
+
+DRAFT = "draft"  # the role of a second model; there is one, as there is one projector
+_SINGLE = ("projector", DRAFT)
 _USUAL_BITS = 16
 
 
 @dataclass(frozen=True)
 class Companion:
     """``role`` is what the file is ("projector", "adapter", "control vector"), ``numbers`` are the whole numbers of its
-    metadata by key, ``kind`` what it says of its kind ("gemma3"), ``path`` where it lies here."""
+    metadata by key, ``kind`` what it says of its kind ("gemma3"), ``path`` where it lies here.
+
+    Of a second model ("draft") ``kind`` is the tier; ``architecture``, ``repository`` and ``disk_bytes`` are the
+    model's, ``name`` what people call it.
+    """
 
     role: str
     file: str
@@ -23,6 +33,10 @@ class Companion:
     numbers: tuple[tuple[str, int], ...] = ()
     kind: str = ""
     path: str | None = None
+    architecture: Architecture | None = None
+    repository: str | None = None
+    disk_bytes: int = 0
+    name: str = ""
 
     def __hash__(self) -> int:
         return hash(self.tensors)
@@ -42,9 +56,25 @@ def companion_of(header: GgufHeader, role: str, kind: str, path: str | None = No
     return Companion(role, header.name, header.tensors, tuple(numbers.items()), kind, path)
 
 
+def draft_of(model: Model, tier: Tier) -> Companion:
+    """A model in one tier as what drafts for another."""
+    return Companion(
+        DRAFT,
+        tier.file or "",
+        tier.tensors,
+        kind=tier.name,
+        path=tier.local_path,
+        architecture=tier.architecture or model.architecture,
+        repository=tier.repository,
+        disk_bytes=tier.disk_bytes,
+        name=model.name,
+    )
+
+
 def with_companion(found: Iterable[Companion], one: Companion) -> tuple[Companion, ...]:
-    """The companions with ``one`` among them; there is one projector, and as many of the others as are given."""
-    kept = tuple(other for other in found if one.role != "projector" or other.role != one.role)
+    """The companions with ``one`` among them; there is one projector and one draft, and as many of the others as are
+    given."""
+    kept = tuple(other for other in found if one.role not in _SINGLE or other.role != one.role)
     return (*kept, one)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from fitcheck.errors import FileError, InputError, ModelError, OptionError
 from fitcheck.models import catalog
 from fitcheck.models.candidates import Candidate
-from fitcheck.models.companions import Companion, best_projector
+from fitcheck.models.companions import DRAFT, Companion, best_projector, draft_of
 from fitcheck.models.families import registry
 from fitcheck.models.families.base import Found, ReadTier, Recognized
 from fitcheck.models.gguf import GgufHeader
@@ -23,6 +23,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.resolve import Resolved, resolve
 
 MOST_TIERS = 40
+USUAL_TIER = "Q4_K_M"  # llama.cpp common/arg.cpp: what -hf takes of a repository
 _MOST_NEIGHBOURS = 2000
 
 
@@ -142,8 +143,24 @@ def _projector(found: Resolved, path: str, problems: list[InputError]) -> GgufHe
         return None
 
 
+def read_draft(target: str, *, offline: bool = False) -> Companion:
+    """The second model that ``target`` means, in the tier that is named behind a colon (``qwen3-0.6b:Q8_0``), else in
+    the one that llama.cpp's own download takes: Q4_K_M, or the first there is. Raises InputError."""
+    name, _, tier = target.rpartition(":")
+    wanted = () if not name or _is_place(target) else (tier,)
+    found = find_model(name if wanted else target, tiers=wanted, offline=offline)
+    ready = [one for one in found.tiers if one.format == "gguf"]
+    if found.model.unmodelled is not None or not ready:
+        why = found.model.unmodelled or "there is no GGUF file of it"
+        raise ModelError(f"{target}: it cannot draft: {why}.")
+    usual = next((one for one in ready if one.name.upper() == USUAL_TIER), ready[0])
+    return draft_of(found.model, usual)
+
+
 def read_companion(place: str, role: str, *, offline: bool = False) -> Companion:
     """The file at ``place`` as what goes beside a model. Raises InputError where it is not of that role."""
+    if role == DRAFT:
+        return read_draft(place, offline=offline)
     with resolve(place, offline=offline) as found:
         header = found.header(found.candidates[0])
         local = found.files.local_path(found.candidates[0].files[0])

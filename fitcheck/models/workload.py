@@ -95,7 +95,8 @@ class Workload:
 
     def __hash__(self) -> int:
         # Enough to tell workloads apart: they are looked up for card after card.
-        return hash((self.width, self.steps, self.prompt_tokens, self.context, self.batch))
+        sizes = self.width, self.steps, self.prompt_tokens, self.context, self.batch
+        return hash((sizes, self.new_tokens, self.think, self.references))
 
     @property
     def makes_one_picture(self) -> bool:

@@ -107,7 +107,7 @@ def slim_json(cell: Cell) -> dict[str, Any]:
         "workload": {"cfg": cell.workload.cfg},
         "verdict": str(cell.verdict),
         "binding": str(cell.judgement.binding),
-        "reason": cell.judgement.reason,
+        "reason": cell.reason,
         "margins": margins,
         "card": interval_json(cell.memory.card),
         "required": interval_json(cell.memory.required),

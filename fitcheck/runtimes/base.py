@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fitcheck.records.run import Run
 
 Settings = tuple[tuple[str, Any], ...]
+# stands for the card's name in what is said of many cards alike
+CARD = "{card}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """What no amount of memory changes: the verdict that software and card allow at best, and why.
+    """What no amount of memory changes: the verdict that software and card allow at best, and why. ``reason`` is a
+    sentence in which ``CARD`` stands for the card's name: cards that are alike share it.
 
     ``least`` stands where the run is not modelled: what it needs at the very least. Then amounts speak only where even
     that is certainly too much.
@@ -155,6 +158,11 @@ class Support:
     constraint: Constraint
     reason: str
     least: Footprint | None = None
+
+
+def named(words: str, ask: Ask) -> str:
+    """What is said of many cards alike, with the name of the ask's card."""
+    return words.replace(CARD, ask.card.card.name) if CARD in words else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +242,11 @@ class Runtime(Protocol):
     def footprint(self, ask: Ask) -> Footprint:
         """Memory of the cell on every card of the machine and on its host."""
         ...
+
+    def sees(self, machine: Machine) -> Hashable | None:
+        """All that cells hang on of a machine, besides its budgets and whatever records say: machines in which a
+        runtime sees the same share their cells. ``None`` where nobody worked out what that is, or sharing is rare."""
+        return None
 
     def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
         """The footprint of a cell that is shown, its intervals as wide as what nobody said of the program leaves them.

@@ -10,7 +10,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.software import Compatibility, Setup, SoftwareRow, compatibility
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Tier
-from fitcheck.runtimes.base import Support
+from fitcheck.runtimes.base import CARD, Support
 from fitcheck.speed.rates import emulates_bfloat16
 
 # stored types and formats of weights that cards multiply as they are, by the name of what the card must have
@@ -34,17 +34,17 @@ def torch_support(card: Card, row: dict[str, Any], *, streams: bool, bfloat16: b
     """What stands against a program on PyTorch. ``row`` is what the runtime's ``data/support.json`` says of the vendor;
     ``streams`` whether weights travel while it runs, ``bfloat16`` whether it computes in that type."""
     if row["support"] == "no" or (row["support"] == "full only" and streams):
-        return Support(Verdict.NO, Constraint.RUNTIME, f"{card.name}: {row['reason']}.")
+        return Support(Verdict.NO, Constraint.RUNTIME, f"{CARD}: {row['reason']}.")
     if card.vendor == "NVIDIA" and (found := _generation(card, bfloat16)) is not None:
         return found
     if row["support"] != "yes":
-        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, f"{card.name}: {row['reason']}.")
+        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, f"{CARD}: {row['reason']}.")
     return None
 
 
 def _generation(card: Card, bfloat16: bool) -> Support | None:
     if card.compute_capability is None:
-        reason = f"The compute capability of {card.name} is not known."
+        reason = f"The compute capability of {CARD} is not known."
         return Support(Verdict.UNKNOWN, Constraint.COMPUTE_CAPABILITY, reason)
     have, rows = ".".join(map(str, card.compute_capability)), _rows(card)
     wheel, multiplies = rows["PyTorch wheel"], rows["bfloat16"]

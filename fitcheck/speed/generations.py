@@ -38,7 +38,7 @@ def left_out(architecture: str | None) -> str:
 
 def is_measured(card: Card) -> bool:
     """Whether any card of its vendor was measured, apart from a generation that is left out."""
-    return any(group.vendor == card.vendor for group in _groups(_excluded(card), "measured"))
+    return card.vendor in _measured_vendors(_excluded(card))
 
 
 def times_later_images(card: Card) -> bool:
@@ -56,6 +56,11 @@ def slowness(card: Card) -> Interval[float]:
 def _excluded(card: Card) -> str:
     name = card.architecture or ""
     return name.removeprefix(LEFT_OUT) if name.startswith(LEFT_OUT) else ""
+
+
+@lru_cache(maxsize=256)
+def _measured_vendors(excluded: str) -> frozenset[str]:
+    return frozenset(group.vendor for group in _groups(excluded, "measured"))
 
 
 @lru_cache(maxsize=256)

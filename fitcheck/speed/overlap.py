@@ -15,9 +15,13 @@ from fitcheck.speed.rates import Blocks, Calibration, data, link_rate, rates_of
 from fitcheck.speed.timing import WHOLE, Strand, Timing, merged
 from fitcheck.units import Interval
 
-# (low, best, high) ends of an interval
+# (low, best, high) ends of an interval, and the places of each
 Ends = tuple[float, float, float]
+LOW, BEST, HIGH = range(3)
+# the ends of a pass's copies: those that hide behind it, and those that it waits for
+_Copies = tuple[Ends, Ends]
 _NONE: Ends = (0.0, 0.0, 0.0)
+_NO_RECORDS = Calibration()
 # work on the card, as ``Price.device`` tells it apart
 PARTS = ("compute", "dequantization")
 
@@ -45,6 +49,12 @@ class Price:
         issue = one.work.kernels * self.kernel + one.work.gguf_kernels * self.gguf_kernel
         return issue + (one.ahead.tensors + one.waited.tensors) * self.streamed_tensor
 
+    def busy(self, one: Pass, exponent: float) -> float:
+        """Seconds of a pass without its copies: the host issues kernels while the card works, together nearly the
+        longer of the two."""
+        compute, dequantization = self.device(one)
+        return float(((compute + dequantization) ** exponent + self.host(one) ** exponent) ** (1 / exponent))
+
 
 @lru_cache(maxsize=4096)
 def prices_of(card: Card) -> tuple[Price, Price, Price] | None:
@@ -68,18 +78,26 @@ def duration_of(
 
     Synchronous streaming adds copy time to compute; prefetching hides the shorter of the two behind the longer.
     """
-    known = calibration or Calibration()
-    prices, transfer = prices_of(card), _transfer(plan, link, known, pinned=pinned)
-    if prices is None or transfer is None:
+    known = calibration or _NO_RECORDS
+    prices, copies = prices_of(card), _copies(plan, link, known, pinned=pinned)
+    if prices is None or copies is None:
         return None
-    copies = [(transfer.seconds(one.ahead), transfer.seconds(one.waited)) for one in plan]
-    compute, dequantization, stream = (
-        amount * known.factor(name) for name, amount in _parts(plan, prices[1], copies, copies_from(pinned=pinned))
-    )
+    found = _parts(plan, prices[BEST], copies, copies_from(pinned=pinned))
+    compute, dequantization, stream = [amount * known.factor(name) for name, amount in found]
     made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
-    nbytes = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan)
+    nbytes = sum([one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan])
     binding = _binding(compute, dequantization, stream)
-    return Duration(_seconds(plan, prices, copies, known), binding, made_of, amounts=(("streamed", nbytes),))
+    low, best, high = [_end(plan, prices, copies, known, end) for end in (LOW, BEST, HIGH)]
+    return Duration(Interval(low, best, high), binding, made_of, amounts=(("streamed", nbytes),))
+
+
+def seconds_at(
+    end: int, plan: Sequence[Pass], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
+) -> float | None:
+    """One end of ``duration_of``'s seconds alone: ``LOW``, ``BEST`` or ``HIGH``; ``None`` as there."""
+    known = calibration or _NO_RECORDS
+    prices, copies = prices_of(card), _copies(plan, link, known, pinned=pinned)
+    return None if prices is None or copies is None else _end(plan, prices, copies, known, end)
 
 
 @lru_cache(maxsize=1024)
@@ -87,7 +105,7 @@ def timing_of(
     plan: tuple[Pass, ...], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
 ) -> Timing | None:
     """The best estimate of ``duration_of`` by part; what link records say is in it, what other records say is not."""
-    prices, transfer = prices_of(card), _transfer(plan, link, calibration or Calibration(), pinned=pinned)
+    prices, transfer = prices_of(card), _transfer(plan, link, calibration or _NO_RECORDS, pinned=pinned)
     if prices is None or transfer is None:
         return None
     price = prices[1]
@@ -111,32 +129,43 @@ def copies_from(*, pinned: bool) -> str:
 
 def _transfer(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> _Transfer | None:
     """``None`` where weights travel at a rate that nobody knows."""
-    records = known.copies(pinned=pinned)
-    rate = None if records else link_rate(link, pinned=pinned)
-    streams = any(one.ahead.nbytes or one.waited.nbytes for one in plan)
-    return None if streams and rate is None and not records else _Transfer(rate, records)
+    found = _way(link, known.copies(pinned=pinned), pinned=pinned)
+    unknown = found.rate is None and not found.records
+    return None if unknown and any(one.ahead.nbytes or one.waited.nbytes for one in plan) else found
 
 
-# the ends of a pass's copies: those that hide behind it, and those that it waits for
-_Copies = tuple[Ends, Ends]
+@lru_cache(maxsize=256)
+def _way(link: Link, records: tuple[Blocks, ...], *, pinned: bool) -> _Transfer:
+    return _Transfer(None if records else link_rate(link, pinned=pinned), records, data()["copy_latency"]["value"])
 
 
-def _seconds(
-    plan: Sequence[Pass], prices: Sequence[Price], copies: Sequence[_Copies], known: Calibration
-) -> Interval[float]:
+def _copies(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> list[_Copies] | None:
+    """The copies of each pass; ``None`` where weights travel at a rate that nobody knows."""
+    transfer = _transfer(plan, link, known, pinned=pinned)
+    if transfer is None:
+        return None
+    seconds = transfer.seconds
+    return [
+        (seconds(one.ahead) if one.ahead.nbytes else _NONE, seconds(one.waited) if one.waited.nbytes else _NONE)
+        for one in plan
+    ]
+
+
+def _end(
+    plan: Sequence[Pass], prices: Sequence[Price], copies: Sequence[_Copies], known: Calibration, end: int
+) -> float:
     """The low end of seconds takes the high ends of rates, unless records of the card say how long it takes."""
-    low, best, high = (_total(plan, price, copies, end) for end, price in enumerate(prices))
     ratio = known.ratio(WHOLE)
-    return Interval(low, best, high) if ratio is None else ratio.scaled(best)
+    if ratio is None:
+        return _total(plan, prices[end], copies, end)
+    return (ratio.low, ratio.best, ratio.high)[end] * _total(plan, prices[BEST], copies, BEST)
 
 
 def _total(plan: Sequence[Pass], price: Price, copies: Sequence[_Copies], end: int) -> float:
-    exponent = data()["overlap_exponent"]["value"]
-    total = 0.0
+    exponent, total = data()["overlap_exponent"]["value"], 0.0
     for one, (ahead, waited) in zip(plan, copies, strict=True):
-        # the host issues kernels while the card works: together nearly the longer of the two
-        busy = (sum(price.device(one)) ** exponent + price.host(one) ** exponent) ** (1 / exponent)
-        total += one.count * (max(busy, ahead[end]) + waited[end])
+        busy, hidden = price.busy(one, exponent), ahead[end]
+        total += one.count * ((busy if busy >= hidden else hidden) + waited[end])
     return total
 
 
@@ -159,6 +188,7 @@ class _Transfer:
 
     rate: Interval[float] | None
     records: tuple[Blocks, ...]
+    latency: float
 
     def seconds(self, streamed: Streamed) -> Ends:
         """Seconds of all copies, from the low end to the high one."""
@@ -169,9 +199,8 @@ class _Transfer:
             return took.low, took.best, took.high
         if self.rate is None:
             return _NONE
-        setup = data()["copy_latency"]["value"] * streamed.copies
-        low, best, high = (streamed.nbytes / rate for rate in (self.rate.high, self.rate.best, self.rate.low))
-        return low + setup, best + setup, high + setup
+        setup, nbytes, rate = self.latency * streamed.copies, streamed.nbytes, self.rate
+        return nbytes / rate.high + setup, nbytes / rate.best + setup, nbytes / rate.low + setup
 
 
 def _binding(compute: float, dequantization: float, stream: float) -> str:

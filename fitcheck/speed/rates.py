@@ -55,11 +55,11 @@ class Calibration:
 
     def factor(self, part: str) -> float:
         """How much longer a part takes than predicted; 1 where nothing is known."""
-        return dict(self.factors).get(part, 1.0)
+        return dict(self.factors).get(part, 1.0) if self.factors else 1.0
 
     def ratio(self, name: str) -> Interval[float] | None:
         """How much longer the whole takes than predicted; ``None`` where records say nothing of it."""
-        return dict(self.ratios).get(name)
+        return dict(self.ratios).get(name) if self.ratios else None
 
     def copies(self, *, pinned: bool) -> tuple[Blocks, ...]:
         """The link records' copies from that kind of memory."""

@@ -15,6 +15,7 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
+from fitcheck.verdict.alike import Question, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
@@ -26,6 +27,8 @@ from fitcheck.verdict.usual_memory import completed
 
 if TYPE_CHECKING:
     from fitcheck.verdict.evidence import Known
+
+_ESTIMATED, _ESTIMATED_UNTIMED = Evidence(), Evidence(timed=False)
 
 
 def check(
@@ -59,28 +62,31 @@ def _checked(
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
     machine = completed(machine)
     known = known_of(index, machine, model)
-    cells = [
-        cell_of(runtime, ask, wanted, known, advise=advise)
-        for runtime in runtimes
-        for ask in runtime.asks(model, chosen, wanted, machine)
-    ]
-    if not cells:
+
+    def worked_out() -> list[Cell]:
+        asks = ((runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine))
+        return order([cell_of(runtime, ask, wanted, known, advise=advise) for runtime, ask in asks])
+
+    shared = known is None and not advise
+    question = Question(model, chosen, wanted, runtimes)
+    ordered = cells_alike(question, machine, worked_out) if shared else worked_out()
+    if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
-    ordered = order(cells)
     floor = wanted.floor(ordered[0].workload.task)
     if advise and ordered[0].judgement.binding is Constraint.SPEED:
         ordered[0] = advised(ordered[0], wanted, known)
     assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     notes = _notes(model, ordered[0], wanted)
-    return Report(model, machine, ordered[0].ask.budgets, tuple(ordered), notes, floor, assumed)
+    best = ordered[0].ask
+    return Report(model, best.machine, best.budgets, tuple(ordered), notes, floor, assumed)
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
     """The runtimes that answer. Raises InputError for a task, a runtime or an option that none of them has."""
-    if wanted.task is not None and wanted.task not in map(str, model.tasks):
+    if wanted.task is not None and wanted.task not in model.tasks:
         known = ", ".join(map(str, model.tasks))
         raise ModelError(f"--task: {wanted.task!r} is not a task of {model.name}; choose from {known}.")
-    task = next((task for task in model.tasks if str(task) == wanted.task), model.tasks[0])
+    task = next((task for task in model.tasks if task == wanted.task), model.tasks[0])
     check_floor(wanted.min_speed, wanted.max_seconds, task)
     runtimes = registry.serving(model, wanted.runtime)
     if wanted.options:
@@ -109,7 +115,7 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
     footprint, calibration = runtime.spread(ask, runtime.footprint(ask)), None
-    evidence = Evidence(timed=runtime.times)
+    evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)

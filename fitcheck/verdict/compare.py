@@ -55,6 +55,17 @@ class Compared:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every model on every machine, models first."""
+
+    rows: tuple[Compared, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The rows in order."""
+        return {"schema": SCHEMA, "rows": [one.to_json() for one in self.rows]}
+
+
 def compare(
     models: Sequence[Identified],
     machines: Sequence[Machine],

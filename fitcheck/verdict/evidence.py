@@ -140,7 +140,7 @@ class Known:
                 continue
             if limited:
                 # the same layers stay on the card
-                if runtime.timings(replace(there[0], workload=ask.workload)) == plain:
+                if runtime.timings(replace(there[0], workload=ask.workload, process=ask.process)) == plain:
                     own.capped.append(run)
             elif run.outcome == "ok":
                 own.held.append(run)

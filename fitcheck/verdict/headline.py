@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def headline(report: Report) -> str:
     """The answer in one sentence."""
     cell, name, where = report.best, report.model.name, report.place
-    reason = cell.judgement.reason
+    reason = cell.reason
     if cell.verdict is Verdict.NO:
         return f"{name} does not run on {where}: {reason}"
     if cell.verdict is Verdict.UNKNOWN:

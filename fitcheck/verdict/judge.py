@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.model import Model
-from fitcheck.runtimes.base import Ask, Runtime
+from fitcheck.runtimes.base import Ask, Runtime, named
 from fitcheck.runtimes.level import Level, level_of
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
@@ -46,9 +46,12 @@ class Judgement:
         """The margin of one resource; ``None`` where it is not judged."""
         return next((margin for margin in self.margins if margin.constraint is constraint), None)
 
+    def reason_for(self, ask: Ask) -> str:
+        """The sentence that says why, to who made ``ask``: machines that are alike share a judgement."""
+        return named(self._reason, ask)
+
     @property
-    def reason(self) -> str:
-        """The sentence that says why."""
+    def _reason(self) -> str:
         level = self.level
         if self.slow:
             return f"Runs, but too slow to use: {self.slow}."

@@ -25,8 +25,7 @@ MOST_BORROWED = 12  # runs of other cards of the architecture
 def known_of(index: Index | None, machine: Machine, model: Model) -> Known | None:
     """The records that say something of the model on the machine's cards, where it has one kind of them; ``None`` where
     there are none."""
-    slugs = {gpu.card.slug for gpu in machine.gpus}
-    if index is None or len(slugs) != 1:
+    if index is None or len({gpu.card.slug for gpu in machine.gpus}) != 1:
         return None
     card = machine.gpus[0].card
     own, borrowed, short = index.of(card.slug), _relatives(index, card), _short(index, card, model)

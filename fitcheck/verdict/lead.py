@@ -9,6 +9,7 @@ from itertools import islice
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
+from fitcheck.models.families import registry as families
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
@@ -28,22 +29,42 @@ _FEW = 3
 def lead(
     model: Model, tiers: Sequence[Tier] | None, machine: Machine, wanted: Wanted, index: Index | None = None
 ) -> Report:
-    """The report of ``check`` for the finest of ``tiers`` that lies whole on the cards and fits, else for the usual
-    one. Without ``tiers``, for a few of them, and for what is waited for, where a mode decides as much as a tier, it is
-    the report of all. Raises InputError.
+    """The report of ``check`` for the finest of ``tiers`` that lies whole on the cards and fits: a few are tried, then
+    the usual one, and where none fits the best of these speaks. Without ``tiers``, for a few of them, and for what is
+    waited for, where a mode decides as much as a tier, it is the report of all; where another tier is no larger and
+    nearer to 16 bits, a tier is not looked at. Raises InputError.
     """
     if tiers is None or len(tiers) <= _FEW or not _read_along(model, wanted):
         return check(model, machine, wanted, tiers=tiers, index=index, advise=False)
-    room = sum(one.vram.best for one in budgets_of(machine))
+    tiers, room = undominated(model, tiers), sum(one.vram.best for one in budgets_of(machine))
     best: Report | None = None
-    for tier in [*islice(_going_in(tiers, room), _STEPS)] or [usual_tier(tiers)]:
+    for tier in dict.fromkeys([*islice(_going_in(tiers, room), _STEPS), usual_tier(tiers)]):
         report = check(model, machine, wanted, tiers=(tier,), index=index, advise=False)
+        if report.best.verdict is Verdict.FITS and _whole(report):
+            return report
         if best is None or report.best.verdict.rank < best.best.verdict.rank:
             best = report
-        if best.best.verdict is Verdict.FITS:
-            break
     assert best is not None
     return best
+
+
+def _whole(report: Report) -> bool:
+    """Whether about all of the weights lies on the cards: what fits because the processor does the work is slow."""
+    best = report.best
+    return sum(one.card.best for one in best.footprint.cards) >= SHARE * best.tier.disk_bytes
+
+
+def undominated(model: Model, tiers: Sequence[Tier]) -> list[Tier]:
+    """The tiers without those beside which another one is no larger and was measured to be nearer to 16 bits."""
+    measured = families.get(model.architecture.family).quality
+    found = [(tier, quality.divergence) for tier in tiers if (quality := measured(model, tier)) is not None]
+    known = [(tier, one.high) for tier, one in found if one is not None]
+    worse = {
+        tier.name
+        for tier, far in known
+        if any(other.disk_bytes <= tier.disk_bytes and less < far for other, less in known)
+    }
+    return [tier for tier in tiers if tier.name not in worse]
 
 
 def _read_along(model: Model, wanted: Wanted) -> bool:

@@ -11,6 +11,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.find import Identified
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
@@ -31,7 +32,7 @@ _SOLD_ALONE = ("desktop", "workstation", "datacenter")
 @dataclass(frozen=True, slots=True)
 class Need:
     """One tier in one mode: bytes of usable card memory with which it fits and with which it still runs, of system
-    memory in the worst case, and of disk."""
+    memory in the worst case, and of disk; ``quality`` of the tier where somebody measured it."""
 
     tier: str
     mode: str
@@ -39,10 +40,12 @@ class Need:
     runs: int
     host: int
     disk: int
+    quality: TierQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """By the field names."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        quality = None if self.quality is None else self.quality.to_json()
+        return {**{name: getattr(self, name) for name in self.__slots__}, "quality": quality}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,13 @@ def needs(found: Identified, card: Card, wanted: Wanted) -> tuple[Need, ...]:
 def _need(cell: Cell) -> Need:
     memory, host = cell.memory, cell.footprint.host.total
     return Need(
-        cell.tier.name, cell.placement.mode, memory.card.high, memory.required.best, host.high, cell.footprint.disk
+        cell.tier.name,
+        cell.placement.mode,
+        memory.card.high,
+        memory.required.best,
+        host.high,
+        cell.footprint.disk,
+        cell.quality,
     )
 
 
@@ -110,12 +119,14 @@ def plan(
     have: Machine | None = None,
     ram: int | None = None,
     budget: float | None = None,
+    system: str | None = None,
 ) -> Plan:
-    """``cards`` are those to choose from, priced as they are to be; ``ram`` the bytes of system memory beside each.
+    """``cards`` are those to choose from, priced as they are to be; ``ram`` the bytes of system memory beside each,
+    ``system`` the operating system by the name that --os takes.
     Raises InputError for what cannot be asked of the model."""
     reference = have.gpus[0].card if have is not None and have.gpus else max(cards, key=lambda card: card.memory)
     listed = needs(found, reference, wanted)
-    asked = offers(cards, [found], wanted, index, ram=ram, under=budget, pairs=True)
+    asked = offers(cards, [found], wanted, index, ram=ram, under=budget, system=system, pairs=True)
     if have is None:
         return Plan(listed, asked)
     have = completed(have)
@@ -177,6 +188,11 @@ def _second_card(
 def _beside(found: Identified, bought: Machine, have: Machine, wanted: Wanted, index: Index | None) -> Report:
     """The bought cards in the machine that is there, with its system memory and disk."""
     machine = replace(
-        bought, ram_total=have.ram_total, ram_available=have.ram_available, disk_free=have.disk_free, assumed=()
+        bought,
+        ram_total=have.ram_total,
+        ram_available=have.ram_available,
+        disk_free=have.disk_free,
+        operating_system=have.operating_system,
+        assumed=(),
     )
     return lead(found.model, found.tiers, machine, wanted, index)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fitcheck.hardware.asked import running
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.weighing import Verdict
@@ -92,10 +93,12 @@ def offer(
     index: Index | None = None,
     *,
     ram: int | None = None,
+    system: str | None = None,
     count: int = 1,
 ) -> Offer:
-    """What ``count`` of ``card`` do with each model, beside ``ram`` bytes of system memory or what is usual."""
-    machine = machine_for(card, ram=ram, count=count)
+    """What ``count`` of ``card`` do with each model, beside ``ram`` bytes of system memory or what is usual, under the
+    operating ``system``."""
+    machine = running(machine_for(card, ram=ram, count=count), system)
     return Offer(card, count, machine, tuple(lead(one.model, one.tiers, machine, wanted, index) for one in models))
 
 
@@ -106,15 +109,16 @@ def offers(
     index: Index | None = None,
     *,
     ram: int | None = None,
+    system: str | None = None,
     under: float | None = None,
     pairs: bool = False,
 ) -> Offers:
     """Every card alone, and with ``pairs`` two of each that are not enough alone, sorted into what can be said."""
     found = []
     for card in (card for card in cards if card.memory):
-        found.append(offer(card, models, wanted, index, ram=ram))
+        found.append(offer(card, models, wanted, index, ram=ram, system=system))
         if pairs and found[-1].verdict is not Verdict.FITS and card.form != "laptop":
-            found.append(offer(card, models, wanted, index, ram=ram, count=2))
+            found.append(offer(card, models, wanted, index, ram=ram, system=system, count=2))
     return sorted_out(found, under)
 
 

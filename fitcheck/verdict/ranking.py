@@ -1,8 +1,9 @@
-"""What runs on a machine: the catalog in order of size, each model in the one tier that a buyer would take.
+"""What runs on a machine: the catalog in a public order, each model in the one tier that a buyer would take.
 
-A full check of one model takes up to seconds, of the whole catalog minutes. So the list is walked in order, largest
-first, and a model is checked in one tier, by the same ``check`` that a person would run on it: ``Row.command`` says so.
-Sizes alone decide what is looked at first and what is too large to be looked at; every verdict is that of the check.
+A full check of one model takes up to seconds, of the whole catalog minutes. So the list is walked in order, best rated
+and newest first, and a model is checked in one tier, by the same ``check`` that a person would run on it:
+``Row.command`` says so. Sizes alone decide what may lie whole on the cards and what is too large to be looked at; every
+verdict is that of the check.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from fitcheck.errors import CardError
@@ -25,17 +27,15 @@ from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.changes import least_purchase
 from fitcheck.verdict.lead import SHARE, USUAL_BITS, lead
 from fitcheck.verdict.purposes import Purpose
-from fitcheck.verdict.report import Report, interval_json
+from fitcheck.verdict.report import Report, interval_json, quality_json
 from fitcheck.verdict.usual_memory import completed
 
 SCHEMA = "fitcheck.runs/1"
-ORDER = (
-    "largest first by parameters, newer first among equals: the catalog holds no quality score with a source, and "
-    "fitcheck has no opinion"
-)
 MOST_MISSES = 3
+# of the rows, the share that is kept for models which no leaderboard lists: most of the newest are among them
+UNRATED = 3
 # searches for how to split a model over card and host, which take most of the time
-MOST_SPLITS = 2
+MOST_SPLITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """``rows`` fit, in ``ORDER``; ``misses`` do not, or too slowly, nearest first. Of
+    """``rows`` fit, in the purpose's order; ``misses`` do not, or too slowly, nearest first. Of
     ``listed`` models ``larger`` are too large for this machine in a usual tier and ``unseen`` were not checked, because
     enough better ones run."""
 
@@ -83,13 +83,25 @@ class Ranking:
         """Bytes and parameters are integers; each row has the headline cell's main figures and the command."""
         return {
             "for": self.purpose.name,
-            "order": ORDER,
-            "rows": [_row_json(row, said) for row in self.rows],
-            "misses": [_row_json(row, said) for row in self.misses],
+            "order": self.purpose.order,
+            "rows": [_row_json(self.purpose, row, said) for row in self.rows],
+            "misses": [_row_json(self.purpose, row, said) for row in self.misses],
             "listed": self.listed,
             "too_large": self.larger,
             "not_checked": self.unseen,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    """A list for each purpose; ``said`` are the words that name the machine on a command line."""
+
+    purposes: tuple[Ranking, ...]
+    said: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The lists in the order asked."""
+        return {"schema": SCHEMA, "purposes": [one.to_json(self.said) for one in self.purposes]}
 
 
 def rank(
@@ -107,30 +119,36 @@ def rank(
     Raises InputError for a floor that cannot be.
     """
     machine = completed(machine)
-    room, found = _room(machine), sorted(purpose.models(), key=_order)
+    order = partial(_order, purpose)
+    room, found = _room(machine), sorted(purpose.models(), key=order)
     larger = [one for one in found if one[1].read_along and room.lacks(one[0])]
     whole = [one for one in found if not one[1].read_along or room.holds(one[0])]
-    split = sorted((one for one in found if one not in whole and one not in larger), key=_newest)
+    split = [one for one in found if one not in whole and one not in larger]
     ask = _Asker(machine, wanted, index, room, every_tier)
-    rows, misses = _first(ask.each(whole), most)
+    rows, misses = _first(ask, purpose, whole, most)
     for row in ask.each(split[: None if every_tier else MOST_SPLITS]):
         (rows if row.verdict is Verdict.FITS else misses).append(row)
     if not misses:
-        misses = list(ask.each(larger[-MOST_MISSES:]))
-    rows.sort(key=lambda row: _order((row.listing, row.task)))
+        for row in ask.each(sorted(larger, key=_size)[:MOST_MISSES]):
+            (rows if row.verdict is Verdict.FITS else misses).append(row)
+    rows.sort(key=lambda row: order((row.listing, row.task)))
     told = tuple(with_change(row) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
     unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
     return Ranking(purpose, machine, tuple(rows), told, len(found), len(larger), unseen)
 
 
-def _first(rows: Iterator[Row], most: int) -> tuple[list[Row], list[Row]]:
-    """The first ``most`` that fit, and what was met on the way and does not."""
+def _first(
+    ask: _Asker, purpose: Purpose, models: Sequence[tuple[Listing, Task]], most: int
+) -> tuple[list[Row], list[Row]]:
+    """The first ``most`` that fit, a share of them models that no leaderboard lists, and what was met on the way and
+    does not."""
+    rated = ask.each([one for one in models if purpose.score(one[0]) is not None])
+    others = ask.each([one for one in models if purpose.score(one[0]) is None])
     fit: list[Row] = []
     other: list[Row] = []
-    for row in rows:
-        (fit if row.verdict is Verdict.FITS else other).append(row)
-        if len(fit) == most:
-            break
+    for rows, until in ((rated, most - most // UNRATED), (others, most), (rated, most)):
+        while len(fit) < until and (row := next(rows, None)) is not None:
+            (fit if row.verdict is Verdict.FITS else other).append(row)
     return fit, other
 
 
@@ -157,6 +175,8 @@ def _room(machine: Machine) -> _Room:
     ram, shared = budgets[0].ram, any(gpu.card.unified_memory for gpu in machine.gpus)
     if ram is None or shared:
         return _Room(card, 0, most)
+    if not machine.gpus:  # the processor does the work, and all the room there is lies beside it
+        return _Room(ram.best, 0, ram.high)
     return _Room(card, ram.best, most + ram.high)
 
 
@@ -205,27 +225,31 @@ def with_change(row: Row) -> Row:
 def _nearness(row: Row) -> tuple[object, ...]:
     """What runs though tight or too slowly before what does not, then what lacks the smaller share."""
     lack = max((-one.left / max(one.available, 1) for one in row.report.best.judgement.margins), default=0.0)
-    return row.verdict.rank, max(lack, 0.0), _order((row.listing, row.task))
+    return row.verdict.rank, max(lack, 0.0), -(row.listing.parameters or 0), row.listing.slug
 
 
-def _order(one: tuple[Listing, Task]) -> tuple[object, ...]:
+def _order(purpose: Purpose, one: tuple[Listing, Task]) -> tuple[object, ...]:
+    """Rated models first, best first; then the newest; a day that is not known comes last, the larger model first."""
     listing = one[0]
-    day = int((listing.released or "0").replace("-", "") or 0)
-    return -(listing.parameters or 0), -day, listing.slug
+    score = purpose.score(listing)
+    day = int((listing.day or "0").replace("-", ""))
+    return score is None, 0 if score is None else -score.value, -day, -(listing.parameters or 0), listing.slug
 
 
-def _newest(one: tuple[Listing, Task]) -> tuple[object, ...]:
-    return -int((one[0].released or "0").replace("-", "")), _order(one)
+def _size(one: tuple[Listing, Task]) -> tuple[object, ...]:
+    return one[0].parameters or 0, one[0].slug
 
 
-def _row_json(row: Row, said: Sequence[str]) -> dict[str, Any]:
-    cell, listing = row.report.best, row.listing
+def _row_json(purpose: Purpose, row: Row, said: Sequence[str]) -> dict[str, Any]:
+    cell, listing, score = row.report.best, row.listing, purpose.score(row.listing)
     return {
         "model": listing.slug,
         "name": listing.name,
         "task": str(row.task),
         "parameters": listing.parameters,
         "released": listing.released,
+        "seen": listing.seen,
+        "score": None if score is None else score.to_json(),
         "source": listing.source,
         **summary_json(row.report),
         "change": None if cell.flip is None else {"words": cell.flip.change, "verdict": str(cell.flip.verdict)},
@@ -239,11 +263,12 @@ def summary_json(report: Report) -> dict[str, Any]:
     return {
         "verdict": str(cell.verdict),
         "tier": cell.tier.name,
+        "quality": quality_json(cell),
         "runtime": cell.placement.runtime,
         "mode": cell.placement.mode,
         "binding": str(cell.judgement.binding),
         "gist": cell.judgement.gist,
-        "reason": cell.judgement.reason,
+        "reason": cell.reason,
         "card": interval_json(cell.memory.card),
         "host": interval_json(cell.footprint.host.total),
         "disk": cell.footprint.disk,

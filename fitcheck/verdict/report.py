@@ -9,7 +9,9 @@ from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.hardware.software import SoftwareRow
 from fitcheck.memory.footprint import CATEGORIES, CardMemory, Footprint
 from fitcheck.memory.weighing import Verdict
+from fitcheck.models.families import registry as families
 from fitcheck.models.model import Model, Tier
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Workload
 from fitcheck.records.sizes import USED
 from fitcheck.runtimes import registry
@@ -68,6 +70,11 @@ class Cell:
         return registry.get(self.placement.runtime).details(self.ask, self.footprint)
 
     @property
+    def quality(self) -> TierQuality | None:
+        """What the tier costs in quality, as published; ``None`` where nobody has measured it."""
+        return families.get(self.ask.model.architecture.family).quality(self.ask.model, self.tier)
+
+    @property
     def tier(self) -> Tier:
         """The quant tier."""
         return self.ask.tier
@@ -86,6 +93,11 @@ class Cell:
     def verdict(self) -> Verdict:
         """Fits, tight, unknown or no."""
         return self.judgement.verdict
+
+    @property
+    def reason(self) -> str:
+        """The sentence that says why the verdict is what it is."""
+        return self.judgement.reason_for(self.ask)
 
     @property
     def memory(self) -> CardMemory:
@@ -313,6 +325,12 @@ def _quantity_json(one: Quantity) -> dict[str, Any]:
     return {"level": one.level, "records": one.records, "note": one.note, "ids": list(one.ids)}
 
 
+def quality_json(cell: Cell) -> dict[str, Any] | None:
+    """The tier's quality; null where nobody has measured it."""
+    quality = cell.quality
+    return None if quality is None else quality.to_json()
+
+
 def cell_json(cell: Cell) -> dict[str, Any]:
     """One cell; memory on the shortest card stands at the top, on each card under ``cards``."""
     footprint, workload = cell.footprint, cell.workload
@@ -320,6 +338,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "tier": cell.tier.name,
         "file": cell.tier.file,
         "published": cell.tier.published,
+        "quality": quality_json(cell),
         "runtime": cell.placement.runtime,
         "revision": cell.placement.revision,
         "mode": cell.placement.mode,
@@ -328,7 +347,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "verdict": str(cell.verdict),
         "binding": str(cell.judgement.binding),
         "gist": cell.judgement.gist,
-        "reason": cell.judgement.reason,
+        "reason": cell.reason,
         "margins": {
             str(margin.constraint): {
                 "need": margin.need,

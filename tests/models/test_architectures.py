@@ -122,21 +122,21 @@ def test_files_that_llamacpp_does_not_load_are_unknown_with_the_reason(
 ) -> None:
     report = check(tmp_path, "llama", [*PLAIN, extra])
     assert {cell.verdict for cell in report.cells} == {Verdict.UNKNOWN}
-    assert says in report.cells[0].judgement.reason
+    assert says in report.cells[0].reason
     assert report.cells[0].ask.workload.task is Task.CHAT
 
 
 def test_a_file_without_a_tensor_that_the_graph_needs_is_unknown(tmp_path: Path) -> None:
     report = check(tmp_path, "llama", [row for row in PLAIN if row[0] != "blk.1.ffn_down.weight"])
     assert {cell.verdict for cell in report.cells} == {Verdict.UNKNOWN}
-    assert "blk.1.ffn_down.weight" in report.cells[0].judgement.reason
+    assert "blk.1.ffn_down.weight" in report.cells[0].reason
 
 
 def test_weights_that_fit_neither_card_nor_host_are_a_sure_no(tmp_path: Path) -> None:
     huge = ("blk.0.attn_q.weight", (1 << 18, 1 << 18), "F16")
     report = check(tmp_path, "deepseek4", [huge])
     assert {cell.verdict for cell in report.cells} == {Verdict.NO}
-    assert "deepseek4" in report.cells[0].judgement.reason
+    assert "deepseek4" in report.cells[0].reason
 
 
 def test_an_adapter_beside_a_model_is_no_tier(tmp_path: Path) -> None:

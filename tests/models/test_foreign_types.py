@@ -59,8 +59,8 @@ def test_the_forks_types_are_many_and_apart_from_llama_cpps() -> None:
 def test_a_file_of_the_fork_runs_there_alone(kind: str, tmp_path: Path) -> None:
     mainline = checked(kind, tmp_path)
     assert (mainline.verdict, mainline.judgement.binding) == (Verdict.NO, Constraint.RUNTIME)
-    assert kind in mainline.judgement.reason
-    assert f"--build {FORK}" in mainline.judgement.reason
+    assert kind in mainline.reason
+    assert f"--build {FORK}" in mainline.reason
     forked = checked(kind, tmp_path, build=FORK)
     assert forked.verdict is Verdict.FITS
     assert forked.need > forked.tier.tensors.nbytes - VOCABULARY * WIDTH * 2
@@ -74,7 +74,7 @@ def test_a_file_of_the_fork_runs_there_alone(kind: str, tmp_path: Path) -> None:
 def test_a_type_that_was_removed_runs_nowhere(kind: str, build: str, tmp_path: Path) -> None:
     cell = checked(kind, tmp_path, build=build)
     assert cell.verdict is Verdict.NO
-    assert "take the Q4_0 file" in cell.judgement.reason
+    assert "take the Q4_0 file" in cell.reason
 
 
 def test_a_type_of_no_known_program_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_type_of_no_known_program_is_refused_in_a_sentence(tmp_path: Path) -> 
 def test_the_forks_buffers_for_latent_attention_are_said_not_to_be_modelled() -> None:
     cell = fitcheck.check("deepseek-v2-lite", "RTX 3090", ram=64 << 30, tier="Q4_K_M", build=FORK).best
     assert cell.verdict is Verdict.UNKNOWN
-    assert "not modelled" in cell.judgement.reason
+    assert "not modelled" in cell.reason
     assert cell.memory.card.high > 3 * (cell.memory.card.best - cell.tier.tensors.nbytes)
     plain = fitcheck.check("llama-3.1-8b", "RTX 3090", ram=64 << 30, tier="Q4_K_M", build=FORK).best
     assert plain.verdict is Verdict.FITS

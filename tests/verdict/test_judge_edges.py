@@ -290,7 +290,8 @@ def on_card(best: int, required: int | None = None, host: int = 1, disk: int = 1
 )
 def test_the_reason_says_by_how_much(best: int, required: int, reason: str) -> None:
     need = on_card(best, required)
-    assert judge(fixed(need), with_free(asked("RTX 4090"), 20), need).reason == reason
+    one = with_free(asked("RTX 4090"), 20)
+    assert judge(fixed(need), one, need).reason_for(one) == reason
 
 
 def test_of_two_cards_the_shorter_one_is_spoken_of() -> None:
@@ -301,7 +302,7 @@ def test_of_two_cards_the_shorter_one_is_spoken_of() -> None:
     one = replace(one, machine=replace(one.machine, gpus=one.machine.gpus * 2))
     found = judge(fixed(need), one, need)
     assert (found.verdict, found.gpu) == (Verdict.NO, 1)
-    assert found.reason.startswith("The card must hold 30.0 GiB at the peak (decode);")
+    assert found.reason_for(one).startswith("The card must hold 30.0 GiB at the peak (decode);")
     assert flipped(need, one) is None  # which of them would be another one is not said
 
 

@@ -66,7 +66,7 @@ def test_terminal_json_and_page_speak_of_the_same_cell(slug: str, ram: int, monk
         first = next(line for line in lines if line.startswith(("BF16", "Q")))
         assert first.split()[:3] == [chosen["tier"], *first.split()[1:3]]
         assert chosen["mode"] in first
-        assert cell.judgement.reason in report.answer or cell.verdict in (Verdict.FITS, Verdict.TIGHT)
+        assert cell.reason in report.answer or cell.verdict in (Verdict.FITS, Verdict.TIGHT)
         out, texts = way_out(document), texts_of(document)
         if cell.verdict in (Verdict.FITS, Verdict.TIGHT):
             assert out is None
@@ -201,7 +201,7 @@ def test_sentences_are_made_from_what_binds(card: str, options: dict[str, Any], 
 
 
 def test_a_shortage_in_the_worst_case_alone_is_told_as_one() -> None:
-    reason = fitcheck.check(U1, "RTX 4070", tier="Q4_K_S", mode="low", ram=32 * GIB).best.judgement.reason
+    reason = fitcheck.check(U1, "RTX 4070", tier="Q4_K_S", mode="low", ram=32 * GIB).best.reason
     assert re.fullmatch(
         r"The host must hold [\d.]+ GiB of [\d.]+ GiB: [\d.]+ GiB to spare, [\d.]+ GiB short in the worst case\.",
         reason,

@@ -13,6 +13,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.lead import undominated
 from fitcheck.verdict.purposes import purpose_named, purposes
 from fitcheck.verdict.ranking import Ranking, rank
 
@@ -40,8 +41,13 @@ def test_every_row_is_what_check_says(purpose: str, card: str, ram: int) -> None
 
 def test_rows_fit_and_are_in_order_and_misses_do_not() -> None:
     found = ranked("chat", "RTX 3060 12 GB", 16)
-    sizes = [row.listing.parameters or 0 for row in found.rows]
-    assert sizes == sorted(sizes, reverse=True)
+    scores = [found.purpose.score(row.listing) for row in found.rows]
+    rated = [score.value for score in scores if score is not None]
+    assert rated == sorted(rated, reverse=True)
+    assert scores[: len(rated)] == [score for score in scores if score is not None]
+    days = [row.listing.day for row in found.rows[len(rated) :]]
+    assert days
+    assert days == sorted(days, key=lambda day: day or "", reverse=True)
     assert {row.verdict for row in found.rows} == {Verdict.FITS}
     assert Verdict.FITS not in {row.verdict for row in found.misses}
     assert len({row.listing.slug for row in found.rows}) == len(found.rows)
@@ -54,12 +60,14 @@ def test_no_row_is_coarser_than_the_usual_tiers() -> None:
 
 
 @pytest.mark.parametrize("purpose", ["chat", "image"])
-def test_more_memory_never_shrinks_the_largest_model_that_runs(purpose: str) -> None:
-    sizes = []
+def test_more_memory_never_lowers_the_best_rating_that_runs(purpose: str) -> None:
+    best = []
     for card, ram in (("RTX 4060 Ti 8 GB", 16), ("RTX 4060 Ti 16 GB", 32), ("RTX 4090", 64)):
-        rows = ranked(purpose, card, ram, most=1).rows
-        sizes.append(max((row.listing.parameters or 0 for row in rows), default=0))
-    assert sizes == sorted(sizes)
+        found = ranked(purpose, card, ram, most=1)
+        scores = [found.purpose.score(row.listing) for row in found.rows]
+        best.append(max((score.value for score in scores if score is not None), default=0))
+    assert best == sorted(best)
+    assert best[-1] > 0
 
 
 def test_a_floor_is_heard() -> None:
@@ -91,3 +99,29 @@ def test_purposes_are_named_in_the_refusal() -> None:
     with pytest.raises(OptionError, match=r"--for: 'poetry'.*chat, code, image, video, edit, vision"):
         purpose_named("poetry")
     assert {task for one in purposes() for task in one.tasks} >= {"chat", "t2i", "editing", "vqa"}
+
+
+def test_a_tier_that_another_betters_is_not_looked_at() -> None:
+    model = catalog.get("phi-4")
+    kept = [tier.name for tier in undominated(model, model.tiers)]
+    assert {"Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_NL"} <= set(kept)
+    assert not {"Q4_0", "Q4_1", "Q5_0", "Q5_1"} & set(kept)
+    assert "TQ1_0" in kept  # nobody has measured it
+    image = catalog.get("sensenova-u1-8b-mot")
+    assert undominated(image, image.tiers) == list(image.tiers)
+
+
+def test_a_machine_without_a_card_has_the_room_of_its_memory() -> None:
+    assert len(ranked("chat", "none", 32).rows) >= 3
+
+
+def test_what_fits_is_no_miss() -> None:
+    found = ranked("chat", "M3 Max 64GB", 64, most=1)
+    assert Verdict.FITS not in {row.verdict for row in found.misses}
+
+
+def test_a_small_card_is_used_where_a_tier_goes_in() -> None:
+    for row in ranked("chat", "RTX 4060", 16, most=5).rows:
+        best = row.report.best
+        alone = best.tier.disk_bytes <= 0.7 * 6.9 * GIB
+        assert not alone or sum(one.card.best for one in best.footprint.cards) > best.tier.disk_bytes / 2

@@ -53,8 +53,8 @@ def test_seconds_an_image_have_a_floor_too(most: float, verdict: Verdict) -> Non
     assert cell.verdict is verdict
     if verdict is Verdict.TIGHT:
         assert cell.judgement.binding is Constraint.SPEED
-        assert cell.judgement.reason.startswith("Runs, but too slow to use: ")
-        assert "5.0 s is asked for with --max-seconds" in cell.judgement.reason
+        assert cell.reason.startswith("Runs, but too slow to use: ")
+        assert "5.0 s is asked for with --max-seconds" in cell.reason
 
 
 def test_a_batch_is_measured_by_its_images_and_an_answer_as_a_whole() -> None:

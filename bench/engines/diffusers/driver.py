@@ -23,7 +23,7 @@ class PipelineDriver(Driver):
     """See ``bench.engines.base.Driver``. Pipelines compute in the types of their components, so no one type is said."""
 
     name = "diffusers"
-    unheard = frozenset({"free_text_encoder", "reference"})
+    unheard = frozenset({"free_text_encoder", "reference", "offload_to_disk", "load_lora_weights", "controlnet"})
 
     def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
         """No offload, and few steps: what a step takes is what is asked."""

@@ -21,8 +21,6 @@ _SMALL: dict[str, dict[str, Any]] = {
     "QwenImageTransformer2DModel": {"num_layers": 1, "num_attention_heads": 2},
     "ZImageTransformer2DModel": {"n_layers": 1, "n_refiner_layers": 1, "dim": 256, "n_heads": 2, "n_kv_heads": 2},
     "WanTransformer3DModel": {"num_layers": 1, "num_attention_heads": 2, "ffn_dim": 64},
-    "UNet2DConditionModel": {"block_out_channels": [32, 64, 128], "attention_head_dim": [1, 2, 4],
-                             "transformer_layers_per_block": [1, 1, 1]},
     "AutoencoderKL": {"block_out_channels": [32] * 4, "sample_size": 64},
     "AutoencoderKLFlux2": {"block_out_channels": [32] * 4},
     "AutoencoderKLWan": {"base_dim": 16, "decoder_base_dim": 16},
@@ -41,4 +39,16 @@ def _part(part: ComponentRecipe) -> ComponentRecipe:
     if "text_config" in config:
         config["text_config"] = {**config["text_config"], **_TEXT}
         config["vision_config"] = {**config["vision_config"], "depth": 1}
+    if part.cls == "UNet2DConditionModel":
+        config |= _unet(len(config["block_out_channels"]))
     return replace(part, config={**config, **_SMALL.get(part.cls, {})})
+
+
+def _unet(blocks: int) -> dict[str, Any]:
+    """A U-Net's widths for as many blocks as it has: SDXL has three, SD 1.5 four."""
+    heads = [1, 2, 4, 4][:blocks]
+    return {
+        "block_out_channels": [32 * count for count in heads],
+        "attention_head_dim": heads,
+        "transformer_layers_per_block": [1] * blocks,
+    }

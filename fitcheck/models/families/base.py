@@ -15,6 +15,7 @@ from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.safetensors import SafetensorsHeader
 from fitcheck.models.tensors import TensorTable
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Task
 
 Header = GgufHeader | SafetensorsHeader
@@ -56,7 +57,8 @@ class Recognized:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What a list says of a catalog model without making its tiers: ``parameters`` and the day it was ``released``
-    (ISO), ``None`` where not known; ``source`` says where that is from; ``sees`` that it takes images."""
+    (ISO), ``None`` where not known; ``source`` says where that is from; ``sees`` that it takes images. ``seen`` is the
+    first day on which a public list has it, where no day of release is recorded."""
 
     slug: str
     name: str
@@ -65,6 +67,12 @@ class Listing:
     released: str | None = None
     source: str = ""
     sees: bool = False
+    seen: str | None = None
+
+    @property
+    def day(self) -> str | None:
+        """The day it was released, or first seen (ISO); ``None`` where neither is known."""
+        return self.released or self.seen
 
 
 class Family(Protocol):
@@ -90,7 +98,11 @@ class Family(Protocol):
     def listed(self) -> Sequence[Listing]:
         """The models of ``slugs`` as a list needs them. A family with many overrides this, because making every model
         takes long."""
-        return [_listing(self.get(slug)) for slug in self.slugs()]
+        return [_listing(self.get(slug), self.first_seen(slug)) for slug in self.slugs()]
+
+    def first_seen(self, slug: str) -> str | None:
+        """The first day (ISO) on which a public list has the model; ``None`` where none is recorded."""
+        return None
 
     def tier_of_file(self, model: Model, path: str | Path) -> Tier:
         """A local GGUF file as a tier of the catalog model. Raises InputError when it is not one."""
@@ -109,6 +121,11 @@ class Family(Protocol):
         """Why a file that was read is no model by itself, in a clause; ``None`` where it may be one."""
         return None
 
+    def quality(self, model: Model, tier: Tier) -> TierQuality | None:
+        """What the tier costs in quality, as published for this model or one of its kind; ``None`` where nobody has
+        measured it."""
+        return None
+
     def companion(self, header: GgufHeader, path: str | None) -> Companion | None:
         """A file that goes beside this family's models, with what it is; ``None`` for any other."""
         return None
@@ -118,11 +135,11 @@ class Family(Protocol):
         return None
 
 
-def _listing(model: Model) -> Listing:
+def _listing(model: Model, seen: str | None) -> Listing:
     """Parameters are those of the tier that takes most disk."""
     largest = max(model.tiers, key=lambda tier: tier.disk_bytes)
     source = model.sources[0] if model.sources else ""
-    return Listing(model.slug, model.name, model.tasks, largest.tensors.elements, None, source)
+    return Listing(model.slug, model.name, model.tasks, largest.tensors.elements, None, source, seen=seen)
 
 
 def printable(value: object) -> str | None:

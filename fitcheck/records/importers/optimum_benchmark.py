@@ -5,6 +5,7 @@ Megabytes are 10^6 bytes there; ``gpu_vram_mb`` is bytes for NVIDIA cards in spi
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -83,22 +84,34 @@ def _block(parent: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _values(report: dict[str, Any], target: str) -> list[float]:
     values = _block(_block(report, target), "latency").get("values")
-    return [float(v) for v in values if isinstance(v, int | float)] if isinstance(values, list) else []
+    return [number for v in values if (number := _number(v)) is not None] if isinstance(values, list) else []
+
+
+def _number(value: object, scale: int = 1) -> float | None:
+    """``value`` times ``scale``; ``None`` for what is no finite number, which JSON can hold too."""
+    try:
+        number = float(value) * scale if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _number(value)
+    return None if number is None else int(number)
 
 
 def _machine(environment: dict[str, Any]) -> dict[str, object]:
     system = {"linux": "linux", "windows": "windows", "darwin": "macos"}
-    ram = environment.get("cpu_ram_mb")
+    ram = _number(environment.get("cpu_ram_mb"), 10**6)
     cpu = str(environment.get("cpu") or "").strip()
     return {
         "os": system.get(str(environment.get("system")).lower(), "unknown"),
         "cpu": safe_name(cpu) if cpu else None,
         "logical_cores": _whole(environment.get("cpu_count")),
-        "ram": round(ram * 1e6) if isinstance(ram, int | float) else None,
+        "ram": None if ram is None else round(ram),
     }
 
 
@@ -177,9 +190,9 @@ def _memory(report: dict[str, Any]) -> dict[str, object]:
         if scale is None:
             continue
         values = {
-            place: round(value * scale)
+            place: round(value)
             for name, place in _MEMORY.items()
-            if isinstance(value := stated.get(name), int | float)
+            if (value := _number(stated.get(name), scale)) is not None
         }
         peaks |= {place: max(peaks[place], value) for place, value in values.items()}
         values.pop("rss", None)

@@ -53,5 +53,6 @@ def _sequence(component: Component, path: str, sizes: Mapping[str, int]) -> int:
 
 
 def levels_of(component: Component) -> int:
-    """Levels of a U-Net; 0 for a transformer."""
-    return len(component.config.get("down_block_types", ()))
+    """Levels of a U-Net; 0 for a transformer, and where a folder's own configuration lists none."""
+    blocks = component.config.get("down_block_types")
+    return len(blocks) if isinstance(blocks, list | tuple) else 0

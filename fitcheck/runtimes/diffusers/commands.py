@@ -85,4 +85,6 @@ def _arguments(offload: Offload) -> list[str]:
         words.append("record_stream=True")
     if offload.low_cpu_mem:
         words.append("low_cpu_mem_usage=True")
+    if offload.disk:
+        words.append('offload_to_disk_path="offloaded"')
     return words

@@ -13,6 +13,7 @@ from fitcheck.memory.footprint import CardMemory, Footprint, Phase
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
+from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made, made_by, reserved_in_turn, traced_call
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
@@ -93,7 +94,7 @@ def estimate(
     offload: Offload,
     capability: tuple[int, int] | None,
     *,
-    bench: bool = False,
+    process: Process = OWN_PROGRAM,
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
     stages = tuple(stages_of(arch, workload, offload))
@@ -110,7 +111,7 @@ def estimate(
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
     return Footprint(
         cards=(memory,),
-        host=host_memory(arch, tier, offload, workload, bench=bench),
+        host=host_memory(arch, tier, offload, workload, process),
         disk=tier.disk_bytes,
         assumptions=_assumptions(arch, workload, laid),
         layout=Layout(laid),
@@ -139,13 +140,15 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tupl
     encoded = 0
     for (one, weights), makes in zip(found, made, strict=True):
         kept = {ENCODE: min(encoded, handed), DECODE: handed}.get(one.stage.phase, 0)
-        yield Laid(one, makes, kept + _joined(one.stage, makes) + _upcast(one.stage, weights), tier)
+        yield Laid(one, makes, kept + tiled_bytes(one.stage, makes) + _upcast(one.stage, weights), tier)
         encoded += makes.outputs if makes is not None else 0
 
 
-def _joined(stage: Stage, made: Made | None) -> int:
-    """Bytes of all decoded tiles, and of the picture that they are joined to."""
-    return 0 if made is None or stage.tiles == 1 else 2 * stage.tiles * made.outputs
+def tiled_bytes(stage: Stage, made: Made | None) -> int:
+    """Bytes of tiles and slices that lie beside a call's own; more than the call itself takes, where joining does."""
+    if made is None:
+        return 0
+    return max(round(stage.beside * made.outputs), round(stage.joined * made.outputs) - made.peak)
 
 
 def _upcast(stage: Stage, weights: ModuleWeights) -> int:

@@ -1,46 +1,72 @@
-"""System memory of a pipeline: pageable weights, pinned copies rounded to powers of two, and the process itself."""
+"""System memory of a pipeline: pageable weights, pinned copies rounded to powers of two, and the process itself.
+
+The peak is the wider of two moments: building, when components lie in pageable memory as they are loaded, and running.
+Weights that leave pageable memory leave pages behind: glibc keeps blocks below 32 MiB on its heap (mallopt(3): the
+mapping threshold grows to that as blocks are freed), and a heap goes back to the system from its top alone.
+"""
 
 from __future__ import annotations
+
+from itertools import accumulate
 
 from fitcheck.data_files import load
 from fitcheck.memory.footprint import HostMemory
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.base import OWN_PROGRAM, Process
+from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
 
 
 def host_memory(
-    arch: PipelineArchitecture, tier: Tier, offload: Offload, workload: Workload, *, bench: bool
+    arch: PipelineArchitecture, tier: Tier, offload: Offload, workload: Workload, process: Process = OWN_PROGRAM
 ) -> HostMemory:
-    """Bytes at the peak of the run. Loading may take more for a moment, which the high end says."""
-    low, best, high = load(ROOM, "host")["process"]["bench" if bench else "own"]["bytes"]
-    output = workload.batch * workload.frames * workload.width * workload.height * 3 * 4  # f32 RGB
+    """Bytes at the peak of the run."""
     parts = [weights_of(tier, one) for one in arch.components]
-    largest = max((one.stored for one in parts), default=0)
-    if offload.resident and bench:  # built on the host, then moved
-        return _memory(0, sum(one.stored for one in parts), (low, best, high), output)
+    pinned, pageable, behind = _running(parts, offload, process)
+    own = _process("bench" if process.bench else "own")
+    output = workload.batch * workload.frames * workload.width * workload.height * 3 * 4  # f32 RGB
+    total = own.shift(pinned + pageable + output) + behind
+    if process.bench or not offload.resident:  # with device_map components pass through, one at a time
+        built = _process("building").shift(_built(parts, layerwise=tier.format == "layerwise"))
+        total = Interval(max(total.low, built.low), max(total.best, built.best), max(total.high, built.high))
+    return HostMemory(pinned, pageable, own.best + output, total)
+
+
+def _running(parts: list[ModuleWeights], offload: Offload, process: Process) -> tuple[int, int, Interval[int]]:
+    """Pinned and pageable bytes while the pipeline runs, and what lies there beside for a while or stays behind."""
+    stored = sum(one.stored for one in parts)
     if offload.resident:
-        # device_map loads component by component: the largest passes through
-        return _memory(0, 0, (low, best, high + largest), output)
+        return 0, 0, Interval(0, 0, 0 if process.bench else max((one.stored for one in parts), default=0))
+    # while a group is pinned its original is still there
+    leaf = Interval(0, 0, max((one.largest_leaf for one in parts), default=0) if offload.stream else 0)
+    if offload.disk:  # a group is in memory while it moves, and the next with a stream
+        largest = max((one.largest_leaf if offload.level != BLOCK else one.stored for one in parts), default=0)
+        return 0, 0, Interval(0, min(largest, stored), 2 * largest)
     if offload.stream and not offload.low_cpu_mem:
-        pinned = sum(one.pinned for one in parts)
-        # while a group is pinned its original is still there
-        return _memory(pinned, 0, (low, best, high + _largest_leaf(parts)), output)
-    pageable = sum(one.stored for one in parts)
+        return sum(one.pinned for one in parts), 0, leaf + _behind(parts, "pinned")
     if offload.by_component:
-        behind = load(ROOM, "host")["moved"]["share"]
-        low, best, high = (one + round(share * pageable) for one, share in zip((low, best, high), behind, strict=True))
-    return _memory(0, pageable, (low, best, high + (_largest_leaf(parts) if offload.stream else 0)), output)
+        return 0, stored, _behind(parts, "moved_again" if process.warm else "moved")
+    copied_back = bool(offload.level) and not offload.stream
+    return 0, stored, leaf + _behind(parts, "moved") if copied_back else leaf
 
 
-def _memory(pinned: int, pageable: int, process: tuple[int, int, int], output: int) -> HostMemory:
-    low, best, high = (pinned + pageable + one + output for one in process)
-    return HostMemory(pinned, pageable, process[1] + output, Interval(low, best, high))
+def _process(name: str) -> Interval[int]:
+    return Interval(*load(ROOM, "host")["process"][name]["bytes"])
 
 
-def _largest_leaf(parts: list[ModuleWeights]) -> int:
-    return max((one.largest_leaf for one in parts), default=0)
+def _behind(parts: list[ModuleWeights], name: str) -> Interval[int]:
+    """Bytes of pages on the heap that what moved away leaves there."""
+    on_heap = sum(one.on_heap for one in parts)
+    return Interval(*(round(share * on_heap) for share in load(ROOM, "host")["behind"][name]["share"]))
+
+
+def _built(parts: list[ModuleWeights], *, layerwise: bool) -> int:
+    """Bytes at the widest moment of loading one component after the other; layerwise casting comes after a component
+    lies there in 16 bit, one byte more for each weight that it casts."""
+    before = accumulate((one.stored for one in parts), initial=0)
+    whole = (one.stored + (one.cast if layerwise else 0) for one in parts)
+    return max((one + as_loaded for one, as_loaded in zip(before, whole, strict=False)), default=0)

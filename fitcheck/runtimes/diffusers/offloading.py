@@ -21,12 +21,17 @@ GROUPS = ("group-block", "group-block-stream", "group-leaf", "group-leaf-stream"
 MODES = (NONE, MODEL, *GROUPS, SEQUENTIAL)
 # what people type elsewhere → the mode that comes nearest
 NEAREST = {"full": NONE, "fast": MODEL, "balanced": "group-leaf-stream", "low": SEQUENTIAL}
+# every mode of the question, of which the best that fits is recommended
+AUTO = "auto"
 TILING, SLICING = "tiling", "slicing"
 # words of a record's policy → settings that they stand for
 _WORDS: dict[str, tuple[str, object]] = {
     "record-stream": ("record_stream", True),
     "low-cpu-mem": ("low_cpu_mem", True),
     "free-text-encoder": ("free_text_encoder", True),
+    "disk": ("offload_to_disk", True),
+    "lora": ("load_lora_weights", True),
+    "controlnet": ("controlnet", True),
 }
 _PER_GROUP = "-blocks"
 
@@ -34,7 +39,7 @@ _PER_GROUP = "-blocks"
 @dataclass(frozen=True, slots=True)
 class Offload:
     """One way to place a pipeline. ``level`` is what a group holds, empty without groups; ``blocks`` how many blocks
-    move together."""
+    move together; ``disk`` that groups lie in files until they move."""
 
     mode: str
     level: str = ""
@@ -45,6 +50,7 @@ class Offload:
     tiling: bool = False
     slicing: bool = False
     free_text_encoder: bool = False
+    disk: bool = False
 
     @property
     def resident(self) -> bool:
@@ -85,6 +91,7 @@ def offload_of(placement: Placement) -> Offload:
         tiling=TILING in vae,
         slicing=SLICING in vae,
         free_text_encoder=bool(placement.get("free_text_encoder")),
+        disk=bool(placement.get("offload_to_disk")),
     )
 
 
@@ -103,6 +110,9 @@ def placement_of(mode: str, options: PipelineOptions) -> Placement:
         found["blocks_per_group"] = options.blocks_per_group
     if options.free_text_encoder and mode in (NONE, MODEL):
         found["free_text_encoder"] = True
+    if mode in GROUPS and options.offload_to_disk:
+        found["offload_to_disk"] = True
+    found |= {name: True for name in ("load_lora_weights", "controlnet") if getattr(options, name)}
     placement = _placement(mode, tuple(sorted(found.items())))
     offload_of(placement)
     return placement

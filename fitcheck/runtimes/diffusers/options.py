@@ -26,7 +26,7 @@ class PipelineOptions:
     mode: tuple[str, ...] = option(
         (),
         "Offload modes, comma separated: none, model, sequential, group-block, group-leaf, group-block-stream, "
-        "group-leaf-stream.",
+        "group-leaf-stream; auto tries them all.",
         parse=names,
         short="-m",
     )
@@ -41,3 +41,6 @@ class PipelineOptions:
     low_cpu_mem: bool = option(False, "With a stream: pin one group at a time (low_cpu_mem_usage).", type=bool)
     blocks_per_group: int = option(1, "Blocks that move together (num_blocks_per_group); default 1.", type=int)
     free_text_encoder: bool = option(False, "Text encoders are deleted once the prompt is encoded.", type=bool)
+    offload_to_disk: bool = option(False, "Groups lie on disk, not in memory (offload_to_disk_path).", type=bool)
+    load_lora_weights: bool = option(False, "A LoRA is loaded beside the denoiser, not fused.", type=bool)
+    controlnet: bool = option(False, "A ControlNet runs beside the denoiser.", type=bool)

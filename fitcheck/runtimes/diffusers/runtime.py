@@ -15,7 +15,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Runtime, Support, Wanted
+from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Process, Runtime, Support, Wanted
 from fitcheck.runtimes.diffusers import commands, offload_changes, support
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
 from fitcheck.runtimes.diffusers.estimate import Layout, estimate
@@ -46,9 +46,9 @@ from fitcheck.units import Interval
 # The estimator is pure, and a site asks for the same footprint on hundreds of cards; model and tier are quick to hash.
 @lru_cache(maxsize=4096)
 def _estimate(
-    model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, bench: bool
+    model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, process: Process
 ) -> Footprint:
-    return estimate(_architecture(model, tier), tier, workload, offload, capability, bench=bench)
+    return estimate(_architecture(model, tier), tier, workload, offload, capability, process=process)
 
 
 # beside many tiers, one mode of each kind
@@ -92,7 +92,7 @@ class Diffusers(Runtime):
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
         capability = measured_capability(ask.card.card.compute_capability) if ask.machine.gpus else None
         offload = offload_of(ask.placement)
-        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, ask.process.bench)
+        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, replace(ask.process, left_out=""))
         if ask.machine.gpus and ask.card.card.unified_memory:
             memory = found.cards[0]
             both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
@@ -108,7 +108,9 @@ class Diffusers(Runtime):
         if not ask.machine.gpus:
             return None
         gpu = ask.card
-        return seconds(footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration)
+        return seconds(
+            footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration, ask.process
+        )
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Every call by what it computes, dequantizes, launches and copies."""
@@ -116,7 +118,7 @@ class Diffusers(Runtime):
         assert isinstance(layout, Layout)
         if not ask.machine.gpus:
             return {}
-        found = timing(layout, ask.tier, offload_of(ask.placement), ask.card.card, ask.card.link, links)
+        found = timing(layout, ask.tier, offload_of(ask.placement), ask.card.card, ask.card.link, links, ask.process)
         return {} if found is None else {WHOLE: found}
 
     def platform(self, ask: Ask) -> Support | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
 from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
+from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made
 from fitcheck.runtimes.diffusers.attention_flops import levels_of
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
@@ -20,7 +21,7 @@ from fitcheck.runtimes.diffusers.residency import ahead, groups_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.speed.duration import Duration
-from fitcheck.speed.overlap import duration_of, timing_of
+from fitcheck.speed.overlap import duration_of, prices_of, timing_of
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
@@ -33,12 +34,20 @@ _PRECISION = {"bf16": 1, "fp16": 1, "fp32": 2}
 
 
 def seconds(
-    layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, calibration: Calibration | None = None
+    layout: Layout,
+    tier: Tier,
+    offload: Offload,
+    card: Card,
+    link: Link,
+    calibration: Calibration | None = None,
+    process: Process = OWN_PROGRAM,
 ) -> Duration | None:
-    """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced."""
+    """Seconds of one run without loading; ``None`` where a rate is unknown or a call was not traced. A bench that did
+    not warm up also times what happens once in a process; a program's seconds are those of its later pictures."""
     if layout.untraced:
         return None
-    plan, moved = _plan(layout, tier, offload)
+    once = _times_once(process)
+    plan, moved = _plan(layout, tier, offload, once)
     found = duration_of(plan, card, link, pinned=_is_pinned(offload), calibration=calibration)
     if found is None:
         return None
@@ -48,16 +57,28 @@ def seconds(
     span = found.seconds
     if not _is_calibrated(calibration):
         span = _widened(span, tier, offload, convolves=any(_is_unet(one.stage.component) for one in layout.stages))
-    return replace(found, seconds=span)
+    return replace(found, seconds=_of_the_host(span, plan, card, once=once))
 
 
 def timing(
-    layout: Layout, tier: Tier, offload: Offload, card: Card, link: Link, links: Calibration | None = None
+    layout: Layout,
+    tier: Tier,
+    offload: Offload,
+    card: Card,
+    link: Link,
+    links: Calibration | None = None,
+    process: Process = OWN_PROGRAM,
 ) -> Timing | None:
     """What the seconds are made of at the best estimate; ``None`` where they are not known."""
     if layout.untraced:
         return None
-    return timing_of(_plan(layout, tier, offload)[0], card, link, pinned=_is_pinned(offload), calibration=links)
+    plan, _ = _plan(layout, tier, offload, _times_once(process))
+    return timing_of(plan, card, link, pinned=_is_pinned(offload), calibration=links)
+
+
+def _times_once(process: Process) -> bool:
+    """Whether the seconds hold what happens once in a process."""
+    return process.bench and not process.warm
 
 
 def _is_pinned(offload: Offload) -> bool:
@@ -65,11 +86,30 @@ def _is_pinned(offload: Offload) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _plan(layout: Layout, tier: Tier, offload: Offload) -> tuple[tuple[Pass, ...], int]:
+def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> tuple[tuple[Pass, ...], int]:
     """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
-    plain = passes(layout, tier, offload, 1.0)
+    plain = passes(layout, tier, offload, PLAIN)
     moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
-    return tuple(passes(layout, tier, offload, _back())), moved
+    table = load(ROOM, "seconds")
+    back = table["back"]
+    slow = WayBack(back["mapped"], back["mapped"] if once else back["heap"])
+    first = (Pass(Work(0, 0, 0, 0, table["once"]["kernels"]), 1, ""),) if once else ()
+    return (*passes(layout, tier, offload, slow), *first), moved
+
+
+def _of_the_host(span: Interval[float], plan: Sequence[Pass], card: Card, *, once: bool) -> Interval[float]:
+    """The interval with what differs between runs on one machine: how fast the host launches kernels, where the card
+    waits for it, and what happens once in a process."""
+    prices, table = prices_of(card), load(ROOM, "seconds")
+    if prices is None:
+        return span
+    price = prices[1]
+    waits = sum(one.count * price.host(one) for one in plan if one.branch and price.host(one) > sum(price.device(one)))
+    low, high = span.low, span.high + table["launches"]["more"] * waits
+    if once:
+        least, best, most = (price.kernel * one for one in table["once"]["ends"])
+        low, high = max(0.0, low - (best - least)), high + most - best
+    return Interval(min(low, span.best), span.best, high)
 
 
 def _is_calibrated(calibration: Calibration | None) -> bool:
@@ -89,8 +129,25 @@ def _widened(span: Interval[float], tier: Tier, offload: Offload, *, convolves: 
     return Interval(low, span.best, high)
 
 
-def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterator[Pass]:
-    """Every call with what travels for it; a byte that comes back counts as ``back`` that go."""
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """As how many bytes that go a byte counts that comes back into pageable memory: into a block that the C library
+    maps anew, page by page, or into its heap, whose pages are there from the second time on."""
+
+    mapped: float
+    heap: float
+
+    def of(self, weights: ModuleWeights) -> float:
+        """The mean over a component's weights."""
+        heap = weights.on_heap / weights.stored if weights.stored else 0.0
+        return self.mapped * (1 - heap) + self.heap * heap
+
+
+PLAIN = WayBack(1.0, 1.0)
+
+
+def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Iterator[Pass]:
+    """Every call with what travels for it."""
     arrived: set[str] = set()
     for one in layout.stages:
         assert one.made is not None
@@ -99,7 +156,7 @@ def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterato
         hooked = 0 if offload.resident or offload.by_component else len(groups_of(tier, offload, stage).moving)
         work = _work(one.made, weights, stage.component, hooked)
         if offload.by_component:
-            moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back)
+            moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back.of(weights))
             arrived = {stage.component.name}
             yield Pass(work, 1, stage.component.name, waited=moved)
             if stage.count > 1:
@@ -111,14 +168,14 @@ def passes(layout: Layout, tier: Tier, offload: Offload, back: float) -> Iterato
 
 
 def _streamed(
-    one: Laid, work: Work, tier: Tier, weights: ModuleWeights, offload: Offload, back: float
+    one: Laid, work: Work, tier: Tier, weights: ModuleWeights, offload: Offload, back: WayBack
 ) -> Iterator[Pass]:
     stage = one.stage
     found = groups_of(tier, offload, stage)
     groups = found.whole, sum(found.moving)
     if not ahead(offload, stage):
         # without a stream diffusers copies back what it brought; accelerate and streams drop it
-        ways = 1 + back if offload.level and not offload.stream else 1.0
+        ways = 1 + back.of(weights) if offload.level and not offload.stream else 1.0
         yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
         return
     yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
@@ -129,11 +186,6 @@ def _streamed(
         yield Pass(work, stage.count - 1, stage.component.name, waited=rest + blocking)
     else:
         yield Pass(work, stage.count - 1, stage.component.name, ahead=rest, waited=blocking)
-
-
-def _back() -> float:
-    """A byte that comes back into pageable memory takes as long as so many that go."""
-    return float(load(ROOM, "seconds")["back"]["value"])
 
 
 def _scaled(groups: tuple[int, int], weights: ModuleWeights, ways: float) -> Streamed:

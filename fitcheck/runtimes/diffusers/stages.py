@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fitcheck.models.families.pipeline.architecture import (
     AUDIO,
@@ -17,7 +17,7 @@ from fitcheck.models.families.pipeline.architecture import (
 )
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.diffusers.offloading import Offload
-from fitcheck.runtimes.diffusers.tiling import decoded
+from fitcheck.runtimes.diffusers.tiling import Tile, sliced, tiles_of
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 BATCHED = "batched"
@@ -28,15 +28,18 @@ CHILDREN = {"encode": "encoder", "decode": "decoder"}
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``count`` calls of a component's method, one after the other, at ``sizes``; ``tiles`` of them make one picture,
-    each from a part of the latent."""
+    """``count`` calls of a component's method, one after the other, at ``sizes``. Where they make tiles or slices of
+    one result, ``beside`` is how many times one call's result lies there already beside the last of them, and
+    ``joined`` how many times it lies there once all are joined, tiles and joined pictures together; 0 where nothing is
+    joined after them."""
 
     phase: str
     component: Component
     call: str
     sizes: Mapping[str, int] = field(hash=False)
     count: int = 1
-    tiles: int = 1
+    beside: float = 0.0
+    joined: float = 0.0
 
     @property
     def child(self) -> str:
@@ -52,12 +55,12 @@ def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
 def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
     """Every call of one run."""
     guided = is_guided(arch, workload)
-    yield from _encoding(arch, workload, guided)
+    yield from _encoding(arch, workload, offload, guided=guided)
     yield from _denoising(arch, workload, guided)
     yield from _decoding(arch, workload, offload)
 
 
-def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> Iterator[Stage]:
+def _encoding(arch: PipelineArchitecture, workload: Workload, offload: Offload, *, guided: bool) -> Iterator[Stage]:
     """Prompt and negative prompt, each through every text encoder, with the pictures that a language model sees beside
     them; then the images handed in."""
     for _ in range(2 if guided else 1):
@@ -79,8 +82,9 @@ def _encoding(arch: PipelineArchitecture, workload: Workload, guided: bool) -> I
         for component in arch.components:
             if component.role == VAE:
                 frames = workload.frames if arch.whole_video else 1
-                pixels = _handed(arch, workload, width, height)
-                yield Stage(ENCODE, component, "encode", _pixels(arch, *pixels, frames, 1))
+                for tile in _tiles(component, *_handed(arch, workload, width, height), offload):
+                    sizes = _pixels(arch, tile.width, tile.height, frames, 1)
+                    yield _of_tile(Stage(ENCODE, component, "encode", sizes), tile)
 
 
 def _handed(arch: PipelineArchitecture, workload: Workload, width: int, height: int) -> tuple[int, int]:
@@ -146,12 +150,24 @@ def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) 
             yield Stage(DECODE, component, "decode", sizes)
         if component.role != VAE:
             continue
-        batch, times = (1, workload.batch) if offload.slicing else (workload.batch, 1)
-        width, height, tiles = workload.width, workload.height, 1
-        if offload.tiling:
-            width, height, tiles = decoded(component, width, height)
-        sizes = _pixels(arch, width, height, workload.frames, batch)
-        yield Stage(DECODE, component, "decode", sizes, times * tiles, tiles)
+        yield from _decoded(arch, component, workload, offload)
+
+
+def _decoded(arch: PipelineArchitecture, component: Component, workload: Workload, offload: Offload) -> Iterator[Stage]:
+    width, height = workload.width, workload.height
+    batch = 1 if offload.slicing else workload.batch
+    for tile in sliced(_tiles(component, width, height, offload), workload.batch // batch, width * height):
+        sizes = _pixels(arch, tile.width, tile.height, workload.frames, batch)
+        yield _of_tile(Stage(DECODE, component, "decode", sizes), tile)
+
+
+def _tiles(component: Component, width: int, height: int, offload: Offload) -> tuple[Tile, ...]:
+    return tiles_of(component, width, height) if offload.tiling else (Tile(width, height),)
+
+
+def _of_tile(stage: Stage, tile: Tile) -> Stage:
+    area = tile.width * tile.height
+    return replace(stage, count=tile.count, beside=tile.beside / area, joined=tile.joined / area)
 
 
 def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:

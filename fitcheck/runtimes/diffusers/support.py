@@ -33,6 +33,7 @@ def platform(
         _file(ask, arch)
         or _hooks(arch, offload)
         or _untraced(ask, arch, footprint)
+        or _beside(ask, footprint)
         or _quantizer(ask, offload)
         or found
     )
@@ -109,3 +110,14 @@ def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Foot
     verb = "makes beside its" if len(missing) == 1 else "make beside their"
     reason = f"What {what} of {ask.model.name} {verb} weights has not been traced: the sizes are lower bounds."
     return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=least_of(footprint()))
+
+
+def _beside(ask: Ask, footprint: Callable[[], Footprint]) -> Support | None:
+    """What lies beside the pipeline without having been traced or measured."""
+    table = load(ROOM, "support")["beside"]
+    row = next((table[name] for name in table if ask.placement.get(name)), None)
+    if row is None:
+        return None
+    if ask.tier.format in row.get("refused_formats", ()):
+        return Support(Verdict.NO, Constraint.RUNTIME, row["refused"])
+    return Support(Verdict.UNKNOWN, Constraint.RUNTIME, row["reason"], least=least_of(footprint()))

@@ -1,36 +1,89 @@
-"""What VAE tiling decodes at once: tiles of a class's own size, one after the other.
+"""What VAE tiling and slicing decode at once: tiles of a class's own size, one picture after the other.
 
-Sizes as read in diffusers 0.42.1, models/autoencoders; ``data/tiling.json``.
+Sizes as read in diffusers 0.42.1, models/autoencoders; ``data/tiling.json``. Tiles begin every ``step`` pixels and end
+at the picture's edge, so that the last of a row and of a column are smaller. All of them stay until they are blended
+and joined: rows of them to strips, strips to the picture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.models.families.pipeline.architecture import Component
 
 ROOM = "runtimes.diffusers"
+# pixels of a tile's side: a folder's own configuration states it, and may state anything
+_LEAST, _LARGEST = 8, 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Equal parts of one picture: their sides in pixels and how many there are; ``beside`` counts the pixels that lie
+    decoded beside the last of them, ``joined`` those of all tiles with the strips and pictures that they are joined to
+    (0 where nothing is joined after it)."""
+
+    width: int
+    height: int
+    count: int = 1
+    beside: int = 0
+    joined: int = 0
 
 
 def tile_of(component: Component) -> tuple[int, int] | None:
     """(pixels of a tile's side, pixels from one tile to the next); ``None`` for a class whose tiles are not known."""
-    row: dict[str, Any] | None = load(ROOM, "tiling")["classes"].get(component.cls)
+    row = _row(component)
     if row is None:
         return None
-    side = int(component.config.get("sample_size") or 0) if row["tile"] == "sample_size" else int(row["tile"])
-    return (side, int(side * row["step"])) if side else None
+    side = _stated(component) if row["tile"] == "sample_size" else int(row["tile"])
+    return None if side is None else (side, int(side * row["step"]))
 
 
-def decoded(component: Component, width: int, height: int) -> tuple[int, int, int]:
-    """Width and height in pixels that are decoded at once with tiling on, and how many such tiles there are. A picture
-    no larger than a tile is decoded whole."""
+def _stated(component: Component) -> int | None:
+    """``sample_size`` of a component, the first of two where it is a list; ``None`` where that is no size."""
+    size = component.config.get("sample_size")
+    if isinstance(size, list | tuple) and size:
+        size = size[0]
+    is_size = isinstance(size, int) and not isinstance(size, bool) and _LEAST <= size <= _LARGEST
+    return size if is_size else None
+
+
+def tiles_of(component: Component, width: int, height: int) -> tuple[Tile, ...]:
+    """The tiles of a picture with tiling on, each size once, in order of the last of each. A picture no larger than a
+    tile is one."""
     tile = tile_of(component)
     if tile is None or max(width, height) <= tile[0]:
-        return width, height, 1
-    side, step = tile
-    return min(width, side), min(height, side), _count(width, step) * _count(height, step)
+        return (Tile(width, height),)
+    found: dict[tuple[int, int], Tile] = {}
+    done = 0
+    for tall in _sides(height, *tile):
+        for wide in _sides(width, *tile):
+            before = found.pop((wide, tall), Tile(wide, tall, 0))
+            found[wide, tall] = Tile(wide, tall, before.count + 1, done)
+            done += wide * tall
+    *others, last = found.values()
+    copies = 0 if done == last.width * last.height else int((_row(component) or {})["copies"])
+    return (*others, Tile(last.width, last.height, last.count, last.beside, done + copies * width * height))
 
 
-def _count(side: int, step: int) -> int:
-    return -(-side // step)
+def sliced(tiles: tuple[Tile, ...], pictures: int, area: int) -> tuple[Tile, ...]:
+    """The tiles of several pictures of ``area`` pixels that are decoded one after the other: those that are done stay,
+    and all are joined at the end."""
+    if pictures == 1:
+        return tiles
+    done = (pictures - 1) * area
+    found = [replace(one, count=pictures * one.count, beside=one.beside + done) for one in tiles]
+    found[-1] = replace(found[-1], joined=max(found[-1].joined + done, 2 * pictures * area))
+    return tuple(found)
+
+
+def _sides(side: int, tile: int, step: int) -> Iterator[int]:
+    """Lengths of the tiles along a side."""
+    return (min(tile, side - start) for start in range(0, side, step))
+
+
+def _row(component: Component) -> dict[str, Any] | None:
+    row: dict[str, Any] | None = load(ROOM, "tiling")["classes"].get(component.cls)
+    return row

@@ -81,6 +81,11 @@ class ModuleWeights:
         return self.buffers + large + rounded(small)
 
     @cached_property
+    def on_heap(self) -> int:
+        """Bytes of the tensors that the C library's heap holds at most: larger ones are mapped each by itself."""
+        return sum(size for leaf in self.leaves for size in leaf.sizes if size < HEAP_LIMIT)
+
+    @cached_property
     def pinned(self) -> int:
         """Bytes of pinned memory that hold a copy of every tensor."""
         return self.buffers + sum(pinned_block(size) for leaf in self.leaves for size in leaf.sizes)
@@ -192,6 +197,8 @@ def _segments(size: int, count: int) -> int:
 
 
 _MULTIPLE = 2 << 20
+# glibc, malloc.c, DEFAULT_MMAP_THRESHOLD_MAX on 64 bit (mallopt(3))
+HEAP_LIMIT = 32 << 20
 
 
 @lru_cache(maxsize=65536)

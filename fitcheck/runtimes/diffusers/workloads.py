@@ -6,7 +6,7 @@ from fitcheck.errors import OptionError
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Product, Task, Workload
-from fitcheck.runtimes.diffusers.offloading import MODES, NEAREST, SLICING, TILING
+from fitcheck.runtimes.diffusers.offloading import AUTO, MODES, NEAREST, SLICING, TILING
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.options import between
 
@@ -16,9 +16,9 @@ MAXIMUM_REFERENCES, MAXIMUM_CFG, MAXIMUM_BLOCKS = 16, 100.0, 256
 
 def modes_of(options: PipelineOptions, usual: tuple[str, ...]) -> tuple[str, ...]:
     """diffusers' modes that were asked for, by their own or by other programs' names; ``usual`` when none was. Raises
-    OptionError for a name that nobody uses."""
+    OptionError for a name that nobody uses. ``auto`` stands for all of them: the best that fits is recommended."""
     found = []
-    for name in options.mode or usual:
+    for name in [one for name in options.mode or usual for one in (usual if name == AUTO else (name,))]:
         mode = NEAREST.get(name, name)
         if mode == "layerwise":
             raise OptionError(
@@ -26,7 +26,9 @@ def modes_of(options: PipelineOptions, usual: tuple[str, ...]) -> tuple[str, ...
                 "with --mode none or model."
             )
         if mode not in MODES:
-            raise OptionError(f"--mode: {name!r} is not an offload mode of diffusers; choose from {', '.join(MODES)}.")
+            raise OptionError(
+                f"--mode: {name!r} is not an offload mode of diffusers; choose from {', '.join((*MODES, AUTO))}."
+            )
         found.append(mode)
     return tuple(dict.fromkeys(found))
 

@@ -12,9 +12,11 @@ from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-SPECULATIVE = ("draft-mtp",)
+MTP, DRAFT = "draft-mtp", "draft-simple"  # by the model's own layers, by a second model
+SPECULATIVE = (MTP, DRAFT)
 DRAFT_TOKENS = 3  # common/common.h, speculative.draft.n_max
-SPLIT_MODES = ("layer", "none")
+LAYER, ONE_CARD, ROW, TENSOR = "layer", "none", "row", "tensor"
+SPLIT_MODES = (LAYER, ONE_CARD, ROW, TENSOR)
 PROGRAMS = ("server", "bench", "library")
 MAX_CARDS = 64  # llama.cpp's own limit
 MAX_OVERRIDES = 64
@@ -44,7 +46,12 @@ class LlamaOptions:
     llama-cli of late), "bench" (llama-bench, which computes logits for no row it does not need but reserves for all)
     or "library" (llama-cpp-python, embeddings). ``latent_mode`` is ik_llama.cpp's ``-mla``. ``alignment`` in bytes is
     the card's buffer alignment. ``projector`` False leaves the one beside the model out. With
-    ``split_mode`` "none" the card ``main_gpu`` is the only one.
+    ``split_mode`` "none" the card ``main_gpu`` is the only one; "row" and "tensor" share each matrix. ``workers``
+    are addresses of RPC servers, whose cards are the first ones.
+
+    Fields that begin with ``draft`` are of the second model that drafts: its layers on cards (None for all), the cards
+    it may use (None for all, empty for none), its cache's types and, where the build lets one choose, its context (0
+    for the model's own).
     """
 
     context: int = 4096
@@ -55,8 +62,14 @@ class LlamaOptions:
     projector: bool = True
     speculative: str | None = None
     draft_tokens: int = DRAFT_TOKENS
+    draft_layers: int | None = None
+    draft_devices: tuple[int, ...] | None = None
+    draft_type_k: str = "f16"
+    draft_type_v: str = "f16"
+    draft_context: int = 0
     split_mode: str = "layer"
     main_gpu: int = 0
+    workers: tuple[str, ...] = ()
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     sequences: int | None = None
@@ -82,10 +95,14 @@ class LlamaOptions:
         _within("--ubatch-size", self.micro_batch, 1, 1 << 17)
         _within("--batch-size", self.batch, 1, 1 << 20)
         _within("--spec-draft-n-max", self.draft_tokens, 0, 64)
+        _within("--n-gpu-layers-draft", self.draft_layers if self.draft_layers is not None else 0, 0, 10_000)
+        _within("--ctx-size-draft", self.draft_context, 0, 1 << 27)
         _within("--parallel", self.sequences if self.sequences is not None else 1, 1, 256)
         _within("--n-gpu-layers", self.gpu_layers if self.gpu_layers is not None else 0, 0, 10_000)
         _within("--n-cpu-moe", self.cpu_moe_layers, 0, 10_000)
-        for option, name in (("--cache-type-k", self.cache_type_k), ("--cache-type-v", self.cache_type_v)):
+        types = self.cache_type_k, self.cache_type_v, self.draft_type_k, self.draft_type_v
+        flags = "--cache-type-k", "--cache-type-v", "--cache-type-k-draft", "--cache-type-v-draft"
+        for option, name in zip(flags, types, strict=True):
             if name not in CACHE_TYPES and not (self.build.fork and name in ("q6_0", "q8_kv")):
                 raise OptionError(
                     f"{option}: {name!r} is not a cache type of llama.cpp; choose {', '.join(CACHE_TYPES)}."
@@ -94,8 +111,26 @@ class LlamaOptions:
             raise OptionError(f"--program: {self.program!r} is unknown; choose {', '.join(PROGRAMS)}.")
         if any(share < 0 for share in self.tensor_split):
             raise OptionError("--tensor-split: shares cannot be negative; write them like 3,1.")
+        self._check_split()
         if not self.flash and TYPES[cache_type(self.cache_type_v)].quantized and not self.build.fork:
             raise OptionError("--cache-type-v: a quantized V cache needs flash attention; leave --flash-attn on.")
+
+    def _check_split(self) -> None:
+        """Raises OptionError for a way to share the model that the build does not have."""
+        if self.split_mode == ROW and self.build.has("no_row_split"):
+            raise OptionError(
+                "--split-mode: CUDA builds since June 2026 have no row any more, tensor took its place; choose layer, "
+                "tensor or none, or name an older --build."
+            )
+        if self.split_mode == TENSOR and not self.build.has("tensor_split"):
+            raise OptionError("--split-mode: tensor came in April 2026; choose layer or row, or name a newer --build.")
+        if self.split_mode == TENSOR and not self.flash:
+            raise OptionError("--split-mode: tensor needs flash attention; leave --flash-attn on.")
+
+    @property
+    def shares_matrices(self) -> bool:
+        """Whether cards share each matrix instead of whole layers."""
+        return self.split_mode in (ROW, TENSOR)
 
     @property
     def flash(self) -> bool:
@@ -107,6 +142,8 @@ class LlamaOptions:
         """Sequences the run holds at once."""
         if self.sequences is not None:
             return self.sequences
+        if self.speculative == DRAFT and not self.build.has("shared_draft"):
+            return 1
         return 4 if self.program == "server" and self.build.has("auto_slots") else 1
 
     @property
@@ -133,8 +170,19 @@ class LlamaOptions:
 
     @property
     def drafted(self) -> int:
-        """Tokens drafted ahead, each of which the model checks: it keeps its recurrent state for every one."""
+        """Tokens drafted ahead, each of which the model checks."""
         return self.draft_tokens if self.speculative else 0
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the model's own prediction layers draft."""
+        return self.speculative == MTP
+
+    @property
+    def states(self) -> int:
+        """Recurrent states of a sequence: one, and one more for every token drafted with the model's own layers. What
+        a second model drafts is taken back from a copy in system memory (common.h, need_n_rs_seq)."""
+        return 1 + (self.draft_tokens if self.predicts else 0)
 
     @property
     def outputs(self) -> int:
@@ -196,12 +244,22 @@ def override_text(overrides: Sequence[TensorOverride]) -> str:
     return ",".join(f"{one.pattern}={'CPU' if one.device is None else f'CUDA{one.device}'}" for one in overrides)
 
 
+def device_of(name: str) -> int | None:
+    """The position of a card as llama.cpp names it, like CUDA1; ``None`` for what is no card's name."""
+    match = re.fullmatch(r"(?:CUDA|ROCm|Vulkan|SYCL|GPU|Metal)(\d{0,3})", name, re.IGNORECASE)
+    return int(match.group(1) or 0) if match else None
+
+
+def device_text(cards: Sequence[int]) -> str:
+    """Cards as llama.cpp names them: ``(0, 1)`` → ``"CUDA0,CUDA1"``."""
+    return ",".join(f"CUDA{index}" for index in cards)
+
+
 def _device(buffer: str, cards: int) -> int | None:
     if buffer.upper() == "CPU":
         return None
-    match = re.fullmatch(r"(?:CUDA|ROCm|Vulkan|SYCL|GPU|Metal)(\d{0,3})", buffer, re.IGNORECASE)
-    index = int(match.group(1) or 0) if match else -1
-    if not 0 <= index < max(cards, 1):
+    index = device_of(buffer)
+    if index is None or index >= max(cards, 1):
         raise OptionError(
             f"--override-tensor: there is no buffer {buffer!r}; use CPU or CUDA0 to CUDA{max(cards, 1) - 1}."
         )

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from fitcheck.data_files import load
-from fitcheck.models.companions import Companion
+from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.projector import projector_memory
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices
@@ -31,6 +31,8 @@ def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devic
     cards, slack, said = [0] * devices.cards, [0] * devices.cards, []
     host = 0
     for companion in companions:
+        if companion.role == DRAFT:  # a model of its own, see drafting.py
+            continue
         if companion.role != PROJECTOR:
             for tensor in companion.tensors:
                 device = _device(tensor.name, devices)
@@ -43,7 +45,7 @@ def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devic
             continue
         memory = projector_memory(companion, flash=options.flash)
         taken = memory.weights + (memory.compute or 0)
-        first = options.main_gpu if options.split_mode == "none" else 0
+        first = options.main_gpu if options.split_mode == "none" else min(len(options.workers), len(cards) - 1)
         if cards:
             cards[first] += taken
             slack[first] += round((memory.compute or 0) * _slack())

@@ -13,13 +13,14 @@ from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, TENSOR, LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
+from fitcheck.runtimes.llamacpp.tensor_split import as_one_card, keeps_states, parted, shares_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
 
@@ -46,7 +47,7 @@ class DeviceMemory:
 @dataclass(frozen=True, eq=False)
 class LlamaEstimate:
     """Memory of one run; each is its own, so that what follows from it can be kept beside it. ``card_totals`` adds what
-    the process takes besides its buffers, as an interval a card."""
+    the process takes besides its buffers, as an interval a card. ``draft`` is what a second model takes of it."""
 
     cards: tuple[DeviceMemory, ...]
     host: DeviceMemory
@@ -57,6 +58,7 @@ class LlamaEstimate:
     devices: Devices
     disk: int
     assumptions: tuple[str, ...]
+    draft: LlamaEstimate | None = None
 
     @property
     def kv_cache(self) -> int:
@@ -100,6 +102,9 @@ def estimate(
         raise OptionError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
     if any(amount < 0 for amount in vram):
         raise OptionError("a card cannot have less than no free memory; check --vram.")
+    if options.split_mode == TENSOR and len(vram) > 1:
+        one = estimate(architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions)
+        return _parted(one, architecture, tensors, options, len(vram))
     devices = layer_devices(architecture, options, vram)
     weights = place_weights(architecture, tensors, options, devices)
     caches = layer_caches(architecture, options)
@@ -141,6 +146,29 @@ def estimate(
     )
 
 
+def _parted(
+    one: LlamaEstimate, architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, count: int
+) -> LlamaEstimate:
+    """What stands on one device, parted among ``count`` cards; files beside the model lie on the first."""
+    (whole,) = one.cards
+    both = parted(architecture, tensors, one.options, one.devices)
+    states = keeps_states(architecture)
+    cards = [
+        replace(
+            whole,
+            weights=round(both * share) + max(whole.weights - both, 0),
+            kv_cache=round(whole.kv_cache * share),
+            recurrent=whole.recurrent if states else round(whole.recurrent * share),
+            beside=0 if index else whole.beside,
+        )
+        for index, share in enumerate(shares_of(options, count))
+    ]
+    totals = tuple(_card_total(card, architecture, options) for card in cards)
+    used, said = one.host_weights_used, (*one.assumptions, "each matrix is shared by all cards (tensor)")
+    footprint = _footprint(cards, one.host, used, totals, options, one.disk, said)
+    return replace(one, cards=tuple(cards), card_totals=totals, footprint=footprint, options=options, assumptions=said)
+
+
 @dataclass(frozen=True, slots=True)
 class _Ahead:
     """What the context that drafts holds beside the model's."""
@@ -150,7 +178,7 @@ class _Ahead:
 
 
 def _ahead(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices) -> _Ahead:
-    if not options.speculative:
+    if not options.predicts:
         return _Ahead()
     drafting, how = predicting(architecture), predicting_options(options)
     caches = layer_caches(drafting, how)
@@ -181,6 +209,12 @@ def overhead() -> tuple[int, int, int]:
     context = _constants()["card_overhead_mib"]
     low, best, high = (round(context[key] * MIB) for key in ("low", "best", "high"))
     return low, best, high
+
+
+def host_process() -> int:
+    """Bytes of system memory that a process takes besides its buffers."""
+    amount: float = _constants()["host_process_mib"]
+    return round(amount * MIB)
 
 
 def _widened(total: Interval[int], slack: int) -> Interval[int]:
@@ -248,7 +282,7 @@ def _build_words(build: Build) -> str:
 def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: bool) -> HostMemory:
     """A mapped file needs no memory of its own, but a run that reads its host weights at every token needs them
     there."""
-    outside = round(_constants()["host_process_mib"] * MIB)
+    outside = host_process()
     own = host.kv_cache + host.recurrent + host.compute + host.output + host.beside
     pinned = host.compute + host.output if pins else 0
     needed = own + used + outside

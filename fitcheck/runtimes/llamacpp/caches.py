@@ -68,7 +68,7 @@ def _layer(architecture: LanguageArchitecture, layer: int, options: LlamaOptions
         return LayerCache()
     recurrent = 0
     if block.recurrent and architecture.recurrent is not None:
-        recurrent = architecture.recurrent.elements * 4 * options.slots * (1 + options.drafted)
+        recurrent = architecture.recurrent.elements * 4 * options.slots * options.states
     if not block.attention or not block.cached:
         return LayerCache(recurrent=recurrent)
     cells = sliding_cells(architecture, options) if block.sliding else options.padded_context

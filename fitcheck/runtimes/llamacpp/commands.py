@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 
+from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.downloads import FOLDER
-from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, LlamaOptions, override_text
+from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, LlamaOptions, device_text, override_text
 from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
 
 
@@ -40,11 +41,37 @@ def _beside(tier: Tier, options: LlamaOptions) -> list[str]:
     flags = {"projector": "--mmproj", "adapter": "--lora", "control vector": "--control-vector"}
     found = []
     for one in tier.companions:
-        if one.role == "projector" and not options.projector:
+        if one.role == DRAFT:
+            found += _draft(one, options)
+        elif one.role == "projector" and not options.projector:
             found.append("--no-mmproj")
         elif one.path is not None or one.role != "projector":
             found.append(f"{flags[one.role]} {shlex.quote(one.path or one.file)}")
     return found
+
+
+def _draft(draft: Companion, options: LlamaOptions) -> list[str]:
+    """The second model and where it lies. Since June 2026 it drafts only where that is asked for."""
+    if draft.path is None and draft.repository:
+        named = f"{draft.repository}:{draft.kind}" if not draft.file else draft.repository
+        source = f"-hfd {shlex.quote(named)}" + (f" -md {shlex.quote(draft.file)}" if draft.file else "")
+    else:
+        source = f"-md {shlex.quote(draft.path or draft.file or f'{draft.name} {draft.kind}.gguf')}"
+    asked = [f"--spec-type {options.speculative}"] if options.build.has("explicit_draft") else []
+    devices = options.draft_devices
+    switches = (
+        (options.draft_layers is not None, f"-ngld {options.draft_layers}"),
+        (devices is not None, f"-devd {device_text(devices) if devices else 'none'}"),
+        (options.draft_type_k != "f16", f"-ctkd {options.draft_type_k}"),
+        (options.draft_type_v != "f16", f"-ctvd {options.draft_type_v}"),
+        (options.draft_context != 0, f"-cd {options.draft_context}"),
+    )
+    return [source, *asked, *(text for wanted, text in switches if wanted)]
+
+
+def worker(address: str) -> str:
+    """What runs on the machine of a worker."""
+    return f"ggml-rpc-server -H 0.0.0.0 -p {address.rpartition(':')[2]}"
 
 
 def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
@@ -56,9 +83,10 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (options.batch != 2048, f"-b {options.batch}"),
         (options.sequences is not None, f"-np {options.sequences}"),
         (options.unified is True, "--kv-unified"),
-        (options.speculative is not None, f"--spec-type {options.speculative}"),
-        (options.drafted not in (0, DRAFT_TOKENS), f"--spec-draft-n-max {options.drafted}"),
+        (options.predicts, f"--spec-type {options.speculative}"),
+        (options.speculative is not None and _unusual(options), _ahead(options)),
         (options.split_mode != "layer", f"-sm {options.split_mode}"),
+        (bool(options.workers), f"--rpc {','.join(options.workers)}"),
         (options.main_gpu != 0, f"-mg {options.main_gpu}"),
         (bool(options.overrides), f"-ot {shlex.quote(override_text(options.overrides))}"),
         (any(options.tensor_split), "-ts " + ",".join(f"{share:g}" for share in options.tensor_split)),
@@ -67,6 +95,16 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (not options.mmap, "--no-mmap"),
         (options.mlock, "--mlock"),
     )
+
+
+def _unusual(options: LlamaOptions) -> bool:
+    """Whether the number of tokens drafted ahead is not the program's own; before April 2026 that was another one."""
+    return options.drafted != DRAFT_TOKENS or not options.build.has("spec_arguments")
+
+
+def _ahead(options: LlamaOptions) -> str:
+    name = "--spec-draft-n-max" if options.build.has("spec_arguments") else "--draft-max"
+    return f"{name} {options.drafted}"
 
 
 def convert(model: Model, tier: Tier) -> tuple[str, ...]:

@@ -126,7 +126,9 @@ def _taped(plan: GraphPlan, kept: tuple[int, ...], devices: Devices) -> _Taped:
 
 def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[Node], list[Node]]:
     copies = PIPELINE_COPIES if _pipelined(plan.options, devices) else 1
-    return schedule(graph, plan.host + 1, plan.options.op_offload, copies)
+    # a worker takes over nothing that lies on this machine's host (ggml-rpc.cpp, offload_op)
+    first = len(plan.options.workers)
+    return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first)
 
 
 def _alignments(plan: GraphPlan) -> list[int]:
@@ -174,6 +176,7 @@ def _pipelined(options: LlamaOptions, devices: Devices) -> bool:
         and options.split_mode == "layer"
         and devices.full_offload
         and not options.cache_on_host
+        and (not options.workers or options.build.has("rpc_events"))
         and not _overridden(options)
     )
 

@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from fitcheck.hardware.machine import Budget
 from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
@@ -19,6 +18,7 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, overhead
 from fitcheck.runtimes.llamacpp.caches import layer_caches
+from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices, place_weights
 
@@ -34,16 +34,44 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
-    free = _free(ask.budgets) if ask.machine.gpus else ()
+    free = free_of(ask) if ask.machine.gpus else ()
     options = arguments_of(ask.placement, ask.workload)
     disk = ask.tier.disk_bytes or None
-    return _estimate(architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions)
+    return _whole((architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions))
 
 
-def _free(budgets: Sequence[Budget]) -> tuple[int, ...]:
-    """What cards share a model by: shares alone decide, so that as much on each is 1 on each."""
-    free = tuple(one.vram.best for one in budgets)
-    return (1,) * len(free) if len(set(free)) == 1 else free
+_Asked = tuple[LanguageArchitecture, TensorTable, LlamaOptions, tuple[int, ...], int | None, tuple[Companion, ...]]
+
+
+def _whole(asked: _Asked) -> LlamaEstimate:
+    """The estimate, with the second model where one drafts."""
+    return _estimate(*asked) if draft_among(asked[-1]) is None else _drafted(*asked)
+
+
+@lru_cache(maxsize=4096)
+def _drafted(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    free: tuple[int, ...],
+    disk: int | None,
+    companions: tuple[Companion, ...],
+) -> LlamaEstimate:
+    """Both models; the second one is loaded into what the first leaves of the cards."""
+    draft = draft_among(companions)
+    assert draft is not None
+    check_pair(architecture, draft)
+    found = _estimate(architecture, tensors, options, free, disk, companions)
+    left = [max(have - held.best, 0) for have, held in zip(free, found.card_totals, strict=True)]
+    return with_draft(found, draft, draft_estimate(draft, options, left))
+
+
+def free_of(ask: Ask) -> tuple[int, ...]:
+    """What cards share a model by: shares alone decide, so that as much on each is 1 on each. A second model on several
+    cards shares what the first one leaves, and there amounts count."""
+    free = tuple(one.vram.best for one in ask.budgets)
+    alone = len(free) == 1 or draft_among(ask.tier.companions) is None
+    return (1,) * len(free) if alone and len(set(free)) == 1 else free
 
 
 class CardNeeds:
@@ -71,7 +99,7 @@ class CardNeeds:
     def most(self, options: LlamaOptions) -> list[int]:
         """The high end of the estimate, in bytes."""
         if options not in self._most:
-            found = _estimate(*self._asked, options, *self._beside)
+            found = _whole((*self._asked, options, *self._beside))
             self._most[options] = [total.high for total in found.card_totals]
         return self._most[options]
 
@@ -95,6 +123,10 @@ class CardNeeds:
             for cache, device in zip(layer_caches(architecture, options), devices.layers, strict=True):
                 if device != HOST:
                     found[device] += cache.total
+        draft = draft_among(companions)
+        if draft is not None:
+            drafting = draft_estimate(draft, options, free)
+            found = [amount + card.total for amount, card in zip(found, drafting.cards, strict=True)]
         return [amount + overhead()[-1] if amount else 0 for amount in found]
 
 
@@ -131,7 +163,7 @@ def smallest_count(
 
 def needs_of(ask: Ask, options: LlamaOptions) -> CardNeeds:
     """Of the tier and the machine of ``ask`` with ``options``, apart from how many layers lie where."""
-    what = (architecture_of(ask), ask.tier.tensors, _free(ask.budgets), ask.tier.disk_bytes or None)
+    what = (architecture_of(ask), ask.tier.tensors, free_of(ask), ask.tier.disk_bytes or None)
     return _needs(options.anywhere, *what, ask.tier.companions)
 
 

@@ -56,6 +56,7 @@ class Node:
     rows: int = 0
     name: str = ""
     times: int = 1
+    stride: int = 0  # bytes from one token of a view to the next, where others lie between
     reached: bool = field(default=False, init=False)  # the graph has it already
     # the allocator's own marks: readers and views to come, whether its memory is in use and which slot that is
     readers: int = field(default=0, init=False)
@@ -110,10 +111,12 @@ class Graph:
         node.layout = (shape, source.layout[-1] if source.layout else F32)
         return node
 
-    def view(self, source: Node, shape: tuple[int, ...]) -> Node:
-        """A strided or offset part of a tensor: same memory, other layout."""
+    def view(self, source: Node, shape: tuple[int, ...], stride: int = 0) -> Node:
+        """A strided or offset part of a tensor: same memory, other layout. ``stride`` is the bytes from one token to
+        the next where that is no more than the part's own."""
         root = source.view_of or source
         node = Node("view", shape, 0, (source,), view_of=root)
+        node.stride = stride or source.stride
         node.layout = ("strided", shape, id(node))
         return node
 

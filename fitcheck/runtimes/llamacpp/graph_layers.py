@@ -293,7 +293,7 @@ class Builder:
             joint = self.linear(f"{prefix}attn_qkv", current, total)
             query = graph.view(joint, (key, heads, tokens))
             keys = graph.view(joint, (key, kv_heads, tokens))
-            values = graph.view(joint, (value, kv_heads, tokens))
+            values = graph.view(joint, (value, kv_heads, tokens), total * F32)
         else:
             rows = names[f"{prefix}attn_q.weight"].shape[0]
             flat = self.linear(f"{prefix}attn_q", current, rows)
@@ -311,11 +311,12 @@ class Builder:
                     values = graph.reshape(flat_values, (value, kv_heads, tokens))
         if f"{prefix}attn_q_norm.weight" in names:
             query = self.head_norm(query, f"{prefix}attn_q_norm")
-        query = graph.op("rope", query.shape, query, self.positions)
+        turned = block.sliding or not self.plan.architecture.rope_sliding
+        query = graph.op("rope", query.shape, query, self.positions) if turned else query
         if own:
             if f"{prefix}attn_k_norm.weight" in names:
                 keys = self.head_norm(keys, f"{prefix}attn_k_norm")
-            keys = graph.op("rope", keys.shape, keys, self.positions)
+            keys = graph.op("rope", keys.shape, keys, self.positions) if turned else keys
         output = self.attend(index, block, query, keys if own else None, values if own else None, value)
         if gate is not None:
             output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
@@ -374,7 +375,8 @@ class Builder:
     def _half_copy(self, index: int, cells: int) -> int:
         """The float16 copy of a quantized cache that CUDA's flash attention keeps behind its result, in bytes."""
         options = self.options
-        if options.backend != "cuda" or not self.build.has("half_cache_copy"):
+        on_host = self.plan.layers[index] == self.plan.host and not (self.plan.host and options.op_offload)
+        if options.backend != "cuda" or on_host or not self.build.has("half_cache_copy"):
             return 0
         keys, values = cache_elements(self.plan.architecture, index, options)
         size = 0

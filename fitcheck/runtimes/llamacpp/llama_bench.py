@@ -221,7 +221,7 @@ def _rate(row: Row, where: str) -> dict[str, object]:
             "stddev": float(str(row["stddev_ts"])) if row.get("stddev_ts") not in (None, "") else None,
             "samples": tuple(float(value) for value in samples) if isinstance(samples, list) and samples else None,
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordError(
             f"{where}: a llama-bench row has no readable n_prompt, n_gen and avg_ts ({error})."
         ) from error

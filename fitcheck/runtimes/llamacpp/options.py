@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 
 from fitcheck.errors import OptionError
 from fitcheck.models.workload import Task, Workload
-from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, SPECULATIVE, SPLIT_MODES, LlamaOptions, parse_overrides
+from fitcheck.runtimes.llamacpp.arguments import (
+    DRAFT,
+    DRAFT_TOKENS,
+    MTP,
+    SPECULATIVE,
+    SPLIT_MODES,
+    LlamaOptions,
+    device_of,
+    parse_overrides,
+)
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
-from fitcheck.runtimes.options import LONGEST, context_tokens, names, option
+from fitcheck.runtimes.llamacpp.workers import Worker, addresses, parse_workers
+from fitcheck.runtimes.options import LONGEST, context_tokens, flag, names, option, tokens
 
 if TYPE_CHECKING:
     from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -47,19 +57,27 @@ def _ram_speed(text: str) -> float:
 
 def _split(text: str) -> str:
     """How several cards share the model."""
-    if text.strip().lower() == "row":
-        raise OptionError("--split-mode: row is what CUDA builds of today no longer have; choose layer or none.")
     if text.strip().lower() not in SPLIT_MODES:
-        raise OptionError(f"--split-mode: {text[:40]!r} is not modelled; choose {' or '.join(SPLIT_MODES)}.")
+        raise OptionError(f"--split-mode: {text[:40]!r} is none; choose {', '.join(SPLIT_MODES)}.")
     return text.strip().lower()
 
 
 def _speculative(text: str) -> str:
     """How tokens are drafted."""
-    name = {"mtp": "draft-mtp"}.get(text.strip().lower(), text.strip().lower())
+    name = {"mtp": MTP, "draft": DRAFT}.get(text.strip().lower(), text.strip().lower())
     if name not in SPECULATIVE:
         raise OptionError(f"--spec-type: {text[:40]!r} is not modelled; choose {' or '.join(SPECULATIVE)}.")
     return name
+
+
+def _devices(text: str) -> tuple[int, ...]:
+    """ "CUDA1", "CUDA0,CUDA1" or "none"."""
+    if text.strip().lower() in ("none", "cpu"):
+        return ()
+    found = tuple(dict.fromkeys(device_of(part.strip()) for part in text.split(",")))
+    if any(index is None for index in found):
+        raise OptionError(f"--device-draft: {text[:40]!r} names no cards; write CUDA0, CUDA0,CUDA1 or none.")
+    return tuple(index for index in found if index is not None)
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -71,6 +89,9 @@ def _shares(text: str) -> tuple[float, ...]:
     if not found or not all(math.isfinite(one) and 0 <= one <= 1e6 for one in found) or not any(found):
         raise OptionError(f"--tensor-split: {text[:60]!r} are no shares; write them like 3,1.")
     return found
+
+
+_OF_DRAFT = ("gpu_layers_draft", "device_draft", "cache_type_k_draft", "cache_type_v_draft", "ctx_size_draft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +119,32 @@ class TextOptions:
     no_mmproj: bool | None = option(None, "Leave the projector out.", type=bool)
     lora: str | None = option(None, "Adapter file (LoRA).", role="adapter")
     control_vector: str | None = option(None, "Control vector file.", role="control vector")
-    spec_type: str | None = option(None, "Drafting: draft-mtp, by the model's own layers.", parse=_speculative)
+    spec_type: str | None = option(
+        None, "Drafting: draft-mtp, by the model's own layers, or draft-simple, by --model-draft.", parse=_speculative
+    )
     spec_draft_n_max: int | None = option(None, "Tokens drafted ahead; default 3.", type=int)
-    split_mode: str | None = option(None, "Several cards: layer (default) or none.", parse=_split, short="-sm")
+    model_draft: str | None = option(
+        None, "A second, small model that drafts: TARGET as for the model, or TARGET:TIER.", role="draft", short="-md"
+    )
+    gpu_layers_draft: int | None = option(None, "Layers of the draft on cards; default: all.", type=int, short="-ngld")
+    device_draft: tuple[int, ...] | None = option(
+        None, "Cards of the draft, like CUDA1, or none; default: the model's.", parse=_devices, short="-devd"
+    )
+    cache_type_k_draft: str | None = option(None, "Type of the draft's K cache; default f16.", parse=str, short="-ctkd")
+    cache_type_v_draft: str | None = option(None, "Type of the draft's V cache; default f16.", parse=str, short="-ctvd")
+    ctx_size_draft: int | None = option(
+        None, "Tokens of the draft's context, in builds before May 2026.", parse=tokens, short="-cd"
+    )
+    split_mode: str | None = option(
+        None, "Several cards: layer (default), none, tensor; row in builds before June 2026.", parse=_split, short="-sm"
+    )
     tensor_split: tuple[float, ...] | None = option(
         None, "Each card's share, like 3,1; default: by free memory.", parse=_shares, short="-ts"
     )
     main_gpu: int | None = option(None, "The card that --split-mode none uses; default 0.", type=int, short="-mg")
+    rpc: tuple[Worker, ...] | None = option(
+        None, "Cards of other machines, like box:24GB or 'RTX 3090'; they come before this one's.", parse=parse_workers
+    )
     override_tensor: str | None = option(None, "Tensors by pattern, like exps=CPU.", parse=str, short="-ot")
     swa_full: bool | None = option(None, "Keep the whole context in sliding-window layers.", type=bool)
     kv_unified: bool | None = option(None, "One cache that all sequences share.", type=bool)
@@ -129,6 +169,7 @@ class TextOptions:
         if architecture.embeds and self.ubatch is None:  # such a text must go through in one piece
             micro = max(micro, self.prompt_tokens or 0)
         self._check_cards(cards)
+        self._check_draft(cards)
         return LlamaOptions(
             context=self.context_of(architecture),
             gpu_layers=self.ngl,
@@ -140,11 +181,17 @@ class TextOptions:
             sequences=self.sequences,
             build=self.build or newest_build(),
             projector=not self.no_mmproj,
-            speculative=self.spec_type,
+            speculative=DRAFT if self.model_draft is not None else self.spec_type,
             draft_tokens=DRAFT_TOKENS if self.spec_draft_n_max is None else self.spec_draft_n_max,
+            draft_layers=self.gpu_layers_draft,
+            draft_devices=self.device_draft,
+            draft_type_k=(self.cache_type_k_draft or "f16").lower(),
+            draft_type_v=(self.cache_type_v_draft or "f16").lower(),
+            draft_context=self.ctx_size_draft or 0,
             split_mode=self.split_mode or "layer",
             tensor_split=self.tensor_split or (),
             main_gpu=self.main_gpu or 0,
+            workers=addresses(self.rpc or ()),
             overrides=() if self.override_tensor is None else parse_overrides(self.override_tensor, cards),
             full_sliding_cache=bool(self.swa_full),
             unified=self.kv_unified,
@@ -161,6 +208,27 @@ class TextOptions:
             )
         if not 0 <= (self.main_gpu or 0) < max(cards, 1):
             raise OptionError(f"--main-gpu: there is no card {self.main_gpu}; this machine has {cards}, from 0 on.")
+
+    def _check_draft(self, cards: int) -> None:
+        """Raises OptionError for options of a draft where none is named, and for what cannot be of one."""
+        if self.model_draft is None:
+            given = next((name for name in _OF_DRAFT if getattr(self, name) is not None), None)
+            if given is not None or self.spec_type == DRAFT:
+                what = flag(given) if given is not None else "--spec-type"
+                raise OptionError(f"{what}: no model drafts here; name one with --model-draft.")
+            return
+        if self.spec_type == MTP:
+            raise OptionError(
+                "--spec-type: draft-mtp drafts with the model's own layers; leave it or --model-draft out."
+            )
+        if self.ctx_size_draft is not None and (self.build or newest_build()).has("shared_draft"):
+            raise OptionError(
+                "--ctx-size-draft: since May 2026 a draft's context is as long as the model's; leave it out, or name "
+                "an older --build."
+            )
+        beyond = next((one for one in self.device_draft or () if one >= max(cards, 1)), None)
+        if beyond is not None:
+            raise OptionError(f"--device-draft: there is no card {beyond}; this machine has {cards}, from 0 on.")
 
     def context_of(self, architecture: LanguageArchitecture) -> int:
         """Tokens of context: as asked, else the usual ones as far as the model was trained on them."""
@@ -181,9 +249,9 @@ class TextOptions:
                 raise OptionError(f"--prompt-tokens: {prompt} is out of range; give 1 to {context}, the context.")
             return Workload(task=Task.EMBED, prompt_tokens=prompt, new_tokens=0, context=context)
         new = self.new_tokens if self.new_tokens is not None else min(NEW_TOKENS, max(context - prompt, 1))
-        for flag, count in (("--prompt-tokens", prompt), ("--new-tokens", new)):
+        for name, count in (("--prompt-tokens", prompt), ("--new-tokens", new)):
             if count < 1:
-                raise OptionError(f"{flag}: {count} is out of range; give at least 1.")
+                raise OptionError(f"{name}: {count} is out of range; give at least 1.")
         if prompt + new > max(context, 2):
             raise OptionError(
                 f"--ctx: {context} tokens cannot hold a prompt of {prompt} and an answer of {new}; give at least "

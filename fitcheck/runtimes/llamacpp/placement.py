@@ -8,7 +8,14 @@ from typing import Any
 
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import Placement
-from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, LlamaOptions, override_text, parse_overrides
+from fitcheck.runtimes.llamacpp.arguments import (
+    MAX_CARDS,
+    LlamaOptions,
+    device_of,
+    device_text,
+    override_text,
+    parse_overrides,
+)
 from fitcheck.runtimes.llamacpp.builds import Build, parse_build
 
 NAME = "llama.cpp"
@@ -28,6 +35,8 @@ def placement_of(options: LlamaOptions, layers: int, host_bandwidth: float | Non
     }
     if "build" in settings:
         settings["build"] = str(options.build)
+    if "draft_devices" in settings:
+        settings["draft_devices"] = "none" if not options.draft_devices else device_text(options.draft_devices)
     if "overrides" in settings:
         settings["overrides"] = override_text(options.overrides)
     if host_bandwidth is not None:
@@ -44,6 +53,9 @@ def options_of(placement: Placement, context: int) -> LlamaOptions:
         settings["build"] = parse_build(settings["build"])
     if "overrides" in settings:
         settings["overrides"] = parse_overrides(settings["overrides"], MAX_CARDS)
+    if "draft_devices" in settings:
+        named = () if settings["draft_devices"] == "none" else settings["draft_devices"].split(",")
+        settings["draft_devices"] = tuple(device_of(one) for one in named)
     return LlamaOptions(context=context, **settings)
 
 
@@ -74,6 +86,10 @@ def mode_of(options: LlamaOptions, layers: int) -> str:
         parts.append(f"cache {options.cache_type_k}/{options.cache_type_v}")
     if options.speculative:
         parts.append(options.speculative)
+    if options.draft_layers is not None:
+        parts.append(f"ngld {options.draft_layers}")
+    if options.workers:
+        parts.append(f"rpc {len(options.workers)}")
     if options.split_mode != "layer":
         parts.append(f"split {options.split_mode}")
     return ", ".join(parts)

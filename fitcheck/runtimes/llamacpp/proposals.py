@@ -21,6 +21,7 @@ from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import Level, level_of
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
+from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import needs_of, smallest_count
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import bandwidth_of, placement_of
@@ -116,7 +117,9 @@ class PlacementSearch:
         """The smallest number of layers moved to the host with which the cards are not short; how fast that is, is not
         asked. ``None`` where they are short even with ``most``."""
         ask, options = self.ask(moved(most)), moved(most)
-        if not self.architecture.unknown and not not_modelled(self.architecture, options):
+        architecture, alone = self.architecture, len(self.machine.gpus) == 1
+        follows = not alone and (options.shares_matrices or draft_among(self.tier.companions) is not None)
+        if not follows and not architecture.unknown and not not_modelled(architecture, options):
             return smallest_count(needs_of(ask, options), [one.vram.low for one in ask.budgets], most, moved)
         if not self._holds(options):
             return None

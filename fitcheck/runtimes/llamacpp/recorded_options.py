@@ -9,6 +9,7 @@ from typing import Any
 from fitcheck.errors import InputError
 from fitcheck.hardware.machine import Machine
 from fitcheck.models import catalog
+from fitcheck.models.companions import DRAFT
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run, TokenTest
@@ -117,8 +118,19 @@ def alike(ask: Ask, layers: int) -> Hashable:
         options.cache_on_host,
         options.overrides,
         options.tensor_split,
+        _drafts(ask, options),
+        len(options.workers),
+        options.split_mode if options.shares_matrices else None,
     )
     return ask.model.slug, ask.tier.name, build, chosen
+
+
+def _drafts(ask: Ask, options: LlamaOptions) -> Hashable:
+    """How tokens are drafted, of which a benchmark's record knows nothing; ``None`` where they are not."""
+    if options.speculative is None:
+        return None
+    models = tuple((one.name, one.kind) for one in ask.tier.companions if one.role == DRAFT)
+    return options.speculative, options.draft_tokens, options.draft_layers, options.draft_devices, models
 
 
 def timings(ask: Ask, result: LlamaEstimate) -> dict[str, Timing]:

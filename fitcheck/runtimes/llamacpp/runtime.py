@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import InputError
+from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, drawn_from_host
@@ -19,23 +19,26 @@ from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
-from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp import commands, recorded_options
-from fitcheck.runtimes.llamacpp.arguments import SPECULATIVE, LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, not_modelled, over_builds
 from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
 from fitcheck.runtimes.llamacpp.defaults import defaults
+from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
+from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
-from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
+from fitcheck.runtimes.llamacpp.notes import notes_of
+from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
-from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP, UNQUANTIZED, WORTH, PlacementSearch
+from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
+from fitcheck.runtimes.llamacpp.workers import with_workers
 from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import Observation, Timing
-from fitcheck.units import Interval, format_gib
+from fitcheck.units import Interval
 
 GGUF = "gguf"
 
@@ -50,6 +53,7 @@ class LlamaCpp(Runtime):
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
         """Of several tiers the best placement each, of a single one its alternatives too."""
         asked = read(TextOptions, wanted)
+        machine = with_workers(machine, asked.rpc or ())
         ready = [tier for tier in tiers if tier.format == GGUF]
         for tier in ready:
             search = self._search(model, tier, machine, asked, wanted)
@@ -81,12 +85,18 @@ class LlamaCpp(Runtime):
         """Where nobody says which build, the cards' intervals span those that people run."""
         if ask.placement.get("build") is not None or not ask.machine.gpus:
             return footprint
-        return over_builds(footprint, [estimate_of(other) for other in _in_other_builds(ask)])
+        others = [estimate_of(other) for other in _in_other_builds(ask)]
+        return over_builds(footprint, others) if others else footprint
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of the asked answer; none where the rate of prompt or generation is unknown."""
         assert isinstance(footprint.layout, LlamaEstimate)
         prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
+        options = footprint.layout.options
+        if options.workers:
+            return Duration(None, "the network between the machines")
+        if options.shares_matrices and len(ask.machine.gpus) > 1:
+            return Duration(None, "the link between the cards")
         speed = token_speed(
             architecture_of(ask),
             ask.tier.tensors,
@@ -96,6 +106,7 @@ class LlamaCpp(Runtime):
             host_bandwidth=bandwidth_of(ask.placement),
         )
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
+        reading, writing = drafted_rates(ask, footprint.layout, reading, writing)
         rates = tuple((name, rate) for name, rate in ((PROMPT, reading), (GENERATION, writing)) if rate)
         if ask.workload.task is Task.EMBED:
             return _reading(reading, prompt, speed)
@@ -113,13 +124,15 @@ class LlamaCpp(Runtime):
         what llama.cpp's backend for the card's vendor lacks."""
         architecture = architecture_of(ask)
         why = architecture.unknown or not_modelled(architecture, arguments_of(ask.placement, ask.workload))
+        why = why or unknown_draft(ask.tier.companions)
         if why:
             reason = _sentence(why if isinstance(why, str) else why[0])
             return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=_weights_alone(estimate_of(ask)))
         foreign = _foreign_types(ask)
         if foreign is not None:
             return foreign
-        found = [one for gpu in ask.machine.gpus if (one := _vendor_support(gpu.card)) is not None]
+        local = ask.machine.gpus[len(arguments_of(ask.placement, ask.workload).workers) :]
+        found = [one for gpu in local if (one := _vendor_support(gpu.card)) is not None]
         return found[0] if found else None
 
     def stacks(self, ask: Ask) -> tuple[str, ...]:
@@ -161,51 +174,24 @@ class LlamaCpp(Runtime):
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """How to run llama-server with these options, and first how to make the file where nobody publishes it."""
         options = arguments_of(ask.placement, ask.workload)
-        run = (commands.server(ask.tier, options, architecture_of(ask)),)
+        workers = dict.fromkeys(commands.worker(one) for one in options.workers)
+        run = (*workers, commands.server(ask.tier, options, architecture_of(ask)))
         return run if ask.tier.published else (*commands.convert(ask.model, ask.tier), *run)
 
     def details(self, ask: Ask, footprint: Footprint) -> dict[str, Any]:
         """The options in llama.cpp's names and the bytes of each buffer by device."""
         assert isinstance(footprint.layout, LlamaEstimate)
         options = footprint.layout.options
-        return {"options": _options_json(options), "buffers": _buffers_json(footprint.layout)}
+        found = {"options": _options_json(options), "buffers": _buffers_json(footprint.layout)}
+        drafting, draft = footprint.layout.draft, draft_among(ask.tier.companions)
+        if drafting is not None and draft is not None:
+            named = {"model": draft.name, "tier": draft.kind, "file": draft.path or draft.file or None}
+            found["draft"] = {**named, "options": _options_json(drafting.options), "buffers": _buffers_json(drafting)}
+        return found
 
     def notes(self, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
         """The context that was taken or is too long, the split over cards, and a host bandwidth that was assumed."""
-        notes = []
-        limit, context = architecture_of(ask).context_length, ask.workload.context
-        if not wanted.has("ctx"):
-            trained = f"; it was trained on {limit}" if limit else ""
-            notes.append(f"A context of {context} tokens was taken; --ctx asks for another{trained}.")
-        elif read(TextOptions, wanted).ctx == LONGEST:
-            notes.append(self._longest_words(ask, limit))
-        elif limit is not None and context > limit:
-            notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
-        options = arguments_of(ask.placement, ask.workload)
-        if not wanted.has("batch_size") and options.batch > USUAL_BATCH:
-            notes.append(f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch.")
-        if (more := _drafting_takes(ask, options)) is not None:
-            notes.append(f"Its own prediction layers are not used; --spec-type draft-mtp does and takes {more} more.")
-        if options.speculative:
-            notes.append("Tokens a second are those without drafting; how many drafts are accepted is not known.")
-        if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
-            notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
-        reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
-        if wanted.has("ram_speed") and bandwidth_of(ask.placement) is not None:
-            rate = (bandwidth_of(ask.placement) or 0.0) / GIGA
-            notes.append(f"System memory is read at {rate:.1f} GB/s: its transfers × its channels of 64 bits.")
-        if reads_host and bandwidth_of(ask.placement) is None:
-            notes.append(
-                "The host's memory bandwidth was not given; a wide range for desktops stands in (--host-bandwidth)."
-            )
-        return tuple(notes)
-
-    def _longest_words(self, ask: Ask, limit: int | None) -> str:
-        context = ask.workload.context
-        if level_of(self, ask, self.footprint(ask)).verdict is not Verdict.FITS:
-            return f"No context of {LEAST_CONTEXT} tokens or more fits; {context} were looked at."
-        words = ", the length it was trained on" if limit is not None and limit - context < CONTEXT_STEP else ""
-        return f"The longest context that fits with this cache: {context} tokens{words}."
+        return notes_of(self, ask, wanted, duration)
 
     def ask_of(self, run: Run) -> Ask | None:
         """The options that a record states, on as many cards; ``None`` where rows or tensors were split over cards, or
@@ -227,6 +213,9 @@ class LlamaCpp(Runtime):
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Seconds a token of the prompt and of the answer."""
+        options = arguments_of(ask.placement, ask.workload)
+        if options.workers or options.shares_matrices:
+            return {}
         return recorded_options.timings(ask, estimate_of(ask))
 
     def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
@@ -250,20 +239,6 @@ class LlamaCpp(Runtime):
         return [*figures(), *token_figures()]
 
 
-def _drafting_takes(ask: Ask, options: LlamaOptions) -> str | None:
-    """What drafting with the model's own layers would take besides; ``None`` where it has none, or does."""
-    architecture = architecture_of(ask)
-    if options.speculative or not any(block.prediction for block in architecture.blocks):
-        return None
-    drafting = placement_of(options.with_(speculative=SPECULATIVE[0]), architecture.layers, bandwidth_of(ask.placement))
-    try:
-        with_, without = estimate_of(replace(ask, placement=drafting)), estimate_of(ask)
-    except InputError:  # a layer that is not the usual one
-        return None
-    cards = zip(with_.card_totals, without.card_totals, strict=True)
-    return format_gib(sum(more.best - less.best for more, less in cards) + with_.host.total - without.host.total)
-
-
 def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Duration:
     """The seconds of a text of ``prompt`` tokens that is read, at ``rate`` a second, and not answered."""
     words = "reading the text"
@@ -278,8 +253,11 @@ def _in_other_builds(ask: Ask) -> Iterator[Ask]:
     """The same run in older builds that are still in use."""
     options, layers = arguments_of(ask.placement, ask.workload), architecture_of(ask).layers
     for build in builds_in_use():
-        placement = placement_of(options.with_(build=build), layers, bandwidth_of(ask.placement))
-        yield replace(ask, placement=placement)
+        try:
+            older = options.with_(build=build)
+        except OptionError:  # what the build has not yet
+            continue
+        yield replace(ask, placement=placement_of(older, layers, bandwidth_of(ask.placement)))
 
 
 def _foreign_types(ask: Ask) -> Support | None:

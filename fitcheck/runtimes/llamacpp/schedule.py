@@ -8,24 +8,30 @@ follows its neighbours, and a new split starts at each change of device or at ea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
-from fitcheck.runtimes.llamacpp.graph import Graph, Node
+from fitcheck.runtimes.llamacpp.graph import F32, Graph, Node
 
 OFFLOAD_MIN_ROWS = 32
 _FOLLOWS = frozenset({"rope", "flash_attn"})
 
 
-def schedule(graph: Graph, devices: int, op_offload: bool, copies: int = 1) -> tuple[list[Node], list[Node]]:
-    """(nodes in running order with copies put in, leaves), every one with its device; the last device is the host."""
+def schedule(
+    graph: Graph, devices: int, op_offload: bool, copies: int = 1, first: int = 0
+) -> tuple[list[Node], list[Node]]:
+    """(nodes in running order with copies put in, leaves), every one with its device; the last device is the host.
+
+    ``first`` is the card that takes large batches on host weights over.
+    """
     host = devices - 1
-    _assign(graph.nodes, host, op_offload)
+    _assign(graph.nodes, host, first if op_offload and first < host else None)
     return _split(graph, host, copies)
 
 
-def _assign(nodes: Sequence[Node], host: int, op_offload: bool) -> None:
+def _assign(nodes: Sequence[Node], host: int, taker: int | None) -> None:
     for node in nodes:
         if node.device is None:
-            node.device = _wanted(node, host, op_offload)
+            node.device = _wanted(node, host, taker)
     plain = [node for node in nodes if node.op != "view"]
     for cards_only in (True, False):
         for run in (plain, plain[::-1]):
@@ -45,14 +51,14 @@ def _assign(nodes: Sequence[Node], host: int, op_offload: bool) -> None:
                 source.device = host if source.is_input else root.device if root is not None else node.device
 
 
-def _wanted(node: Node, host: int, op_offload: bool) -> int | None:
+def _wanted(node: Node, host: int, taker: int | None) -> int | None:
     """The device of the node's weight; a card for a large batch on a host weight; None without weights."""
     if node.op == "view" or node.op in _FOLLOWS:
         return None
     for source in node.sources:
         if source.weight:
-            if source.device == host and host > 0 and op_offload and node.rows >= OFFLOAD_MIN_ROWS:
-                return 0
+            if source.device == host and taker is not None and node.rows >= OFFLOAD_MIN_ROWS:
+                return taker
             return source.device
     return None
 
@@ -120,7 +126,6 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
 def _copied_bytes(source: Node) -> int:
     if source.nbytes or source.view_of is None:
         return source.nbytes
-    size = 4
-    for side in source.shape:
-        size *= side
-    return size
+    if source.stride:  # a copy keeps the strides (ggml_dup_tensor_layout), and the room between
+        return (source.shape[-1] - 1) * source.stride + prod(source.shape[:-1]) * F32
+    return prod(source.shape) * F32

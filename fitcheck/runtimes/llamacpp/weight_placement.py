@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import AlikeLayers, Tensor, TensorTable
-from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arguments import ROW, LlamaOptions
 from fitcheck.runtimes.llamacpp.remembered import remembered
 
 HOST = -1
@@ -109,10 +109,10 @@ def place_weights(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
 ) -> WeightBuffers:
     """Sum up the model buffers, in bytes: once for all options that place weights alike."""
-    if options.overrides:
+    if options.overrides or options.split_mode == ROW:
         return _placed(architecture, tensors, options, devices)
     known = _known(tensors)
-    key = (devices, options.cpu_moe_layers, options.speculative is None, options.mmap, options.alignment)
+    key = (devices, options.cpu_moe_layers, options.predicts, options.mmap, options.alignment)
     if key not in known:
         known[key] = _placed(architecture, tensors, options, devices)
     return known[key]
@@ -129,7 +129,7 @@ def _placed(
 ) -> WeightBuffers:
     sizes = [0] * devices.cards
     host_total, starts, ends = 0, [], []
-    left_out = frozenset() if options.speculative else architecture.predicting
+    left_out = frozenset() if options.predicts else architecture.predicting
     layers, experts = devices.layers, options.cpu_moe_layers
     for group in _grouped(tensors, options):
         layer = group.layer
@@ -145,13 +145,25 @@ def _placed(
             host_total += group.host
             starts.append(group.start)
             ends.append(group.end)
+        elif place != LEFT_OUT and options.split_mode == ROW and len(group.first.shape) == 2:
+            for card, size in enumerate(_rows(group.card, devices)):
+                sizes[card] += size
         elif place != LEFT_OUT:
             sizes[place] += group.card
     copied = tied_copy(architecture, tensors)
     if copied is not None and devices.output != HOST:
-        sizes[devices.output] += _card_bytes(copied, options.alignment)
+        size = _card_bytes(copied, options.alignment)
+        for card, part in enumerate(_rows(size, devices)) if options.split_mode == ROW else [(devices.output, size)]:
+            sizes[card] += part
     spanned = max(ends) - min(starts) if options.mmap and ends else host_total
     return WeightBuffers(tuple(sizes), spanned, host_total)
+
+
+def _rows(size: int, devices: Devices) -> list[int]:
+    """A matrix by rows over the cards, in the shares by which they have layers (ggml-cuda.cu before June 2026,
+    get_row_split); matrices of experts are not split (pull 13919)."""
+    counts = [devices.layers.count(card) + (devices.output == card) for card in range(devices.cards)]
+    return [size * count // max(sum(counts), 1) for count in counts]
 
 
 class TensorPlaces(dict[str, int]):
@@ -176,7 +188,7 @@ class TensorPlaces(dict[str, int]):
 
 def _grouped(tensors: TensorTable, options: LlamaOptions) -> Sequence[_Group]:
     """Groups of a table, added up once a table; overrides place tensors one by one and keep every one apart."""
-    if options.overrides:
+    if options.overrides or options.split_mode == ROW:
         return _groups_of(tensors, options.alignment, split=True)
     known = _groups(tensors)
     if options.alignment not in known:
@@ -224,7 +236,7 @@ def _groups_of(tensors: Iterable[Tensor], alignment: int, *, split: bool) -> lis
 def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:
     """The device of one tensor: overrides first, as they are matched in order, then by layer. Prediction layers are
     not loaded where nothing is drafted with them."""
-    if not options.speculative and tensor.layer in architecture.predicting:
+    if not options.predicts and tensor.layer in architecture.predicting:
         return LEFT_OUT
     if tensor.name in _INPUT:
         return HOST

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fitcheck.data_files import load
-from fitcheck.hardware.budget import budget, visible_total
+from fitcheck.hardware.budget import budgets_of, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.latest import once_a_machine
-from fitcheck.hardware.machine import Gpu, Machine
+from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
 from fitcheck.memory.context import context
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
@@ -17,9 +18,7 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.sensenova.phases import CardView
 from fitcheck.runtimes.sensenova.seconds import waits_for_host
-from fitcheck.runtimes.sensenova.streaming import (
-    Streaming,
-)
+from fitcheck.runtimes.sensenova.streaming import FAST_HEADROOM, FAST_RESERVE, Streaming, fast_limit
 from fitcheck.speed.generations import is_measured
 from fitcheck.speed.rates import rates_of
 
@@ -47,14 +46,15 @@ class _Seen:
 
 @once_a_machine
 def _all_seen(machine: Machine) -> tuple[_Seen, ...]:
-    return tuple(_seen(machine, gpu) for gpu in machine.gpus)
+    return tuple([_seen(gpu.card, visible_total(gpu), machine.operating_system) for gpu in machine.gpus])
 
 
-def _seen(machine: Machine, gpu: Gpu) -> _Seen:
-    card, driver = gpu.card, _driver(gpu.card, machine.operating_system)
+@lru_cache(maxsize=4096)
+def _seen(card: Card, total: int | None, system: str | None) -> _Seen:
+    driver = _driver(card, system)
     return _Seen(
         measured_capability(card.compute_capability),
-        visible_total(gpu),
+        total,
         driver,
         "NVIDIA" if card.vendor == "NVIDIA" else driver,
         card.unified_memory,
@@ -67,16 +67,22 @@ def seen_of(ask: Ask) -> _Seen:
     return _all_seen(ask.machine)[ask.gpu]
 
 
+def seen_on(machine: Machine) -> _Seen:
+    """The same of a machine's first card, whatever the cell."""
+    return _all_seen(machine)[0]
+
+
 def view_of(ask: Ask, streaming: Streaming) -> CardView:
     """What the estimate looks at of the card: only a placement that keeps layers asks for its size, and most compute
     capabilities share their constants, so that many cards share a footprint."""
     seen, process, keeps = seen_of(ask), ask.process, streaming.keep_generation
     prefetches = streaming.prefetch > 0
     may_wait = prefetches and seen.timed
+    total, free = _sizes(ask, streaming, seen.total) if keeps else (None, None)
     return CardView(
         seen.capability,
-        seen.total if keeps else None,
-        _free(ask, streaming) if keeps else None,
+        total,
+        free,
         ask.placement.get("attention") == "flash",
         process.warm,
         may_wait and host_bound(architecture_of(ask), ask.tier, ask.workload, streaming, ask.card.card),
@@ -85,10 +91,19 @@ def view_of(ask: Ask, streaming: Streaming) -> CardView:
     )
 
 
+def _sizes(ask: Ask, streaming: Streaming, total: int | None) -> tuple[int | None, int]:
+    """Bytes of the card and those that others leave of it: how many layers stay hangs on both. Where what is kept back
+    for a pass already takes all, none does, and such cards look alike."""
+    free = _free(ask, streaming)
+    if total is not None and min(fast_limit(total), free - FAST_HEADROOM) <= FAST_RESERVE:
+        return 0, 0
+    return total, free
+
+
 def _free(ask: Ask, streaming: Streaming) -> int:
     """Bytes that others leave of the card. A cap of the bench leaves room for the context that it measured before a
     second stream was there (bench/device_context.py)."""
-    free = budget(ask.machine, ask.gpu).vram.best
+    free = budgets_of(ask.machine)[ask.gpu].vram.best
     if not ask.process.bench or not streaming.prefetch:
         return free
     ends = (context(ask.card.card.compute_capability, second_stream=second).best for second in (False, True))

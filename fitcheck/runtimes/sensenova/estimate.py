@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
@@ -44,9 +45,24 @@ def estimate(
     ``bench`` counts the other host memory of the bench's process instead of upstream's program. ``layout`` of the
     result says which shares of the layers stay on the card (mode ``fast``).
     """
-    weights = weights_of(tier.tensors)
-    found = lay_out(arch, weights, workload, placement, device)
-    laid_out, kept = found.phases, found.kept
+    found = lay_out(arch, weights_of(tier.tensors), workload, placement, device)
+    # the sizes of a card have said how many layers it keeps; the rest is the same on all that keep as many
+    sizeless = device if device.total is None else replace(device, total=0, free=None)
+    return _footprint(arch, tier, workload, placement, sizeless, found, bench=bench)
+
+
+@lru_cache(maxsize=2048)
+def _footprint(
+    arch: SenseNovaArchitecture,
+    tier: Tier,
+    workload: Workload,
+    placement: Streaming,
+    device: CardView,
+    found: LaidOut,
+    *,
+    bench: bool,
+) -> Footprint:
+    weights, laid_out, kept = weights_of(tier.tensors), found.phases, found.kept
     highest = max(phase.allocated for phase in laid_out)
     error = load("memory", "allocator")["allocated_error"]
     widening = error["untested_family"] if arch.experts else error["tested"]

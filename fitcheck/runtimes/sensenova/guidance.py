@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from fitcheck.data_files import load
@@ -98,6 +99,7 @@ def written(workload: Workload) -> int:
     return workload.think or 0
 
 
+@lru_cache(maxsize=256)
 def text_ends(workload: Workload) -> tuple[Workload, Workload]:
     """The same with much less and with much more text than is assumed."""
     factor = float(load("runtimes.sensenova", "tokens")["text_spread"]["factor"])

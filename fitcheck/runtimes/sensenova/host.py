@@ -18,6 +18,7 @@ def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
     return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
 
 
+@lru_cache(maxsize=1024)
 def pinnable_bytes(weights: LayerWeights, placement: Streaming) -> int:
     """Bytes of the tensors that a mode pins, without rounding: layers, and embedding and head where they move."""
     if not placement.pinned:

@@ -208,14 +208,18 @@ def staying(sizes: tuple[int, ...], room: int, prefetch: int) -> tuple[tuple[int
     that are there fit into ``room`` bytes. At the end of a pass the ones ahead are those that stayed, so fewer are in
     flight and some last layers stay as well; the second pass meets them and gives some others up.
     """
+    if sum(sizes) <= room:
+        return sizes, sum(sizes)
     here: set[int] = set()
     kept: set[int] = set()
     most = there = 0
     for _ in range(_PASSES):
         for index in range(len(sizes)):
-            coming = {(index + ahead) % len(sizes) for ahead in range(prefetch + 1)} - here
-            there += sum(sizes[layer] for layer in coming)
-            here |= coming
+            for ahead in range(prefetch + 1):
+                layer = (index + ahead) % len(sizes)
+                if layer not in here:
+                    here.add(layer)
+                    there += sizes[layer]
             most = max(most, there)
             if there <= room:
                 kept.add(index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from fitcheck.runtimes.imagined import eased_by_less, without_display
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.sensenova import commands
-from fitcheck.runtimes.sensenova.card_seen import architecture_of, seen_of, view_of
+from fitcheck.runtimes.sensenova.card_seen import architecture_of, seen_of, seen_on, view_of
 from fitcheck.runtimes.sensenova.defaults import defaults
 from fitcheck.runtimes.sensenova.estimate import KeptLayers, estimate, kept_shares
 from fitcheck.runtimes.sensenova.guidance import text_ends, written
@@ -31,7 +31,7 @@ from fitcheck.runtimes.sensenova.layer_weights import weights_of
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
 from fitcheck.runtimes.sensenova.pass_work import passes_of
 from fitcheck.runtimes.sensenova.phases import CardView
-from fitcheck.runtimes.sensenova.seconds import seconds, with_pinning
+from fitcheck.runtimes.sensenova.seconds import pace_of, seconds, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
     MODES,
     POLICIES,
@@ -93,6 +93,15 @@ class PictureRuntime(Runtime):
         task = Task(wanted.task) if wanted.task else model.tasks[0]
         for tier, placement, workload in _parts_of_asks(self, task, tuple(tiers), options, options.think is True):
             yield Ask(model, tier, placement, workload, machine)
+
+    def sees(self, machine: Machine) -> Hashable | None:
+        """Of one card what the estimate looks at, what PyTorch allows and what its seconds are made of; a cell of
+        several cards names the one that works."""
+        if len(machine.gpus) != 1:
+            return None
+        seen, gpu = seen_on(machine), machine.gpus[0]
+        platform = _support(gpu.card, streams=False), _support(gpu.card, streams=True)
+        return seen, gpu.carved, platform, pace_of(gpu) if seen.timed else None
 
     def footprint(self, ask: Ask) -> Footprint:
         """The bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
@@ -285,7 +294,7 @@ def _plan(ask: Ask) -> tuple[Pass, ...]:
     return passes_of(arch, ask.tier.tensors, ask.workload, streaming, kept.denoising, kept.thinking)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8192)
 def _support(card: Card, *, streams: bool) -> Support | None:
     vendors = load("runtimes.sensenova", "support")["vendors"]
     return torch_support(card, vendors.get(card.vendor, vendors["other"]), streams=streams)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.machine import Link
+from fitcheck.hardware.machine import Gpu, Link
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
@@ -14,9 +15,16 @@ from fitcheck.runtimes.sensenova.pass_work import denoising_pass, passes_of
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.generations import times_later_images
-from fitcheck.speed.overlap import duration_of, prices_of
+from fitcheck.speed.overlap import HIGH, LOW, duration_of, prices_of, seconds_at
+from fitcheck.speed.passes import Pass
 from fitcheck.speed.rates import Calibration, data, link_rate
 from fitcheck.units import Interval
+
+
+def pace_of(gpu: Gpu) -> Hashable:
+    """All that the seconds of any cell on a card hang on."""
+    card = gpu.card
+    return prices_of(card), gpu.link, card.pcie_generation, card.pcie_lanes, times_later_images(card)
 
 
 def waits_for_host(
@@ -55,17 +63,19 @@ def seconds(
     if prices_of(card) is None:
         return None
 
-    def took(asked: Workload) -> Duration | None:
-        plan = passes_of(arch, table, asked, placement, kept_share, thinking_share)
-        return duration_of(plan, card, link, pinned=placement.pinned, calibration=calibration)
+    def plan(asked: Workload) -> tuple[Pass, ...]:
+        return passes_of(arch, table, asked, placement, kept_share, thinking_share)
 
-    found = took(workload)
+    found = duration_of(plan(workload), card, link, pinned=placement.pinned, calibration=calibration)
     if found is None or found.seconds is None or not workload.text_assumed:
         return found
-    less, more = (took(one) for one in text_ends(workload))
-    if less is None or less.seconds is None or more is None or more.seconds is None:
+    low, high = (
+        seconds_at(end, plan(one), card, link, pinned=placement.pinned, calibration=calibration)
+        for end, one in zip((LOW, HIGH), text_ends(workload), strict=True)
+    )
+    if low is None or high is None:
         return found
-    return replace(found, seconds=Interval(less.seconds.low, found.seconds.best, more.seconds.high))
+    return replace(found, seconds=Interval(low, found.seconds.best, high))
 
 
 def with_pinning(found: Duration, nbytes: int, card: Card, *, first: bool) -> Duration:
@@ -76,10 +86,10 @@ def with_pinning(found: Duration, nbytes: int, card: Card, *, first: bool) -> Du
     """
     if found.seconds is None or not nbytes:
         return found
-    once = found.seconds + Interval(*(nbytes * each for each in data()["pinning"]["seconds_per_byte"]))
-    seconds = found.seconds
+    seconds, (low, best, high) = found.seconds, data()["pinning"]["seconds_per_byte"]
+    once = Interval(seconds.low + nbytes * low, seconds.best + nbytes * best, seconds.high + nbytes * high)
     if first:
         seconds = once
     elif not times_later_images(card):
         seconds = Interval(seconds.low, seconds.best, once.high)
-    return replace(found, seconds=seconds, first=once)
+    return Duration(seconds, found.binding, found.parts, found.rates, found.amounts, once)

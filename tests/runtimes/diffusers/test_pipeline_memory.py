@@ -26,7 +26,7 @@ from fitcheck.runtimes.diffusers.estimate import Layout, estimate
 from fitcheck.runtimes.diffusers.offloading import MODES, offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.published import figures, measured, rows
-from fitcheck.runtimes.diffusers.tiling import decoded, tile_of
+from fitcheck.runtimes.diffusers.tiling import Tile, sliced, tile_of, tiles_of
 from fitcheck.runtimes.diffusers.workloads import check_options, workload_for
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import AccuracyRow, recorded_rows
@@ -163,10 +163,24 @@ def test_slicing_decodes_one_picture_after_the_other() -> None:
 def test_tiles_of_the_classes() -> None:
     vae = pipeline(FLUX).component("vae")
     assert tile_of(vae) == (1024, 768)
-    assert decoded(vae, 1024, 1024) == (1024, 1024, 1)
-    assert decoded(vae, 2048, 1024) == (1024, 1024, 6)
+    assert tiles_of(vae, 1024, 1024) == (Tile(1024, 1024),)
+    # tiles begin at 0, 768, 1536 and at 0, 768; the last of a row and of a column are smaller
+    whole, right, below, corner = tiles_of(vae, 2048, 1024)
+    assert [(one.width, one.height, one.count) for one in (whole, right, below, corner)] == [
+        (1024, 1024, 2), (512, 1024, 1), (1024, 256, 2), (512, 256, 1),
+    ]  # fmt: skip
+    assert (whole.beside, right.beside) == (1024 * 1024, 2 * 1024 * 1024)
+    tiles = 2 * 1024 * 1024 + 512 * 1024 + 2 * 1024 * 256 + 512 * 256
+    assert corner.beside == tiles - 512 * 256
+    assert (whole.joined, corner.joined) == (0, tiles + 2 * 2048 * 1024)
     wan = pipeline("wan2.2-t2v-a14b").component("vae")
     assert tile_of(wan) == (256, 192)
+
+
+def test_slices_that_are_done_stay_and_are_joined() -> None:
+    area = 64 * 64
+    assert sliced((Tile(64, 64),), 1, area) == (Tile(64, 64),)
+    assert sliced((Tile(64, 64),), 4, area) == (Tile(64, 64, 4, 3 * area, 8 * area),)
 
 
 def test_a_quantized_denoiser_leaves_the_text_encoder_to_set_the_peak() -> None:
@@ -302,7 +316,7 @@ def test_the_page_names_the_pipelines_that_are_traced_whole() -> None:
     machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
     found = []
     for slug in families.get("pipeline").slugs():
-        reasons = [cell.judgement.reason for cell in check(catalog.get(slug), machine, advise=False).cells]
+        reasons = [cell.reason for cell in check(catalog.get(slug), machine, advise=False).cells]
         found += [] if any("has not been traced" in reason for reason in reasons) else [slug]
     assert sorted(named) == sorted(found)
 
@@ -329,7 +343,7 @@ def test_what_was_traced_without_pictures_alone_is_unknown_with_them() -> None:
     machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
     for slug, task in (("qwen-image-2.1", "editing"), ("ltx-2.3", "i2v")):
         cells = check(catalog.get(slug), machine, Wanted(task=task), advise=False).cells
-        assert all("has not been traced" in cell.judgement.reason for cell in cells if cell.verdict is Verdict.UNKNOWN)
+        assert all("has not been traced" in cell.reason for cell in cells if cell.verdict is Verdict.UNKNOWN)
         assert any(cell.verdict is Verdict.UNKNOWN for cell in cells)
 
 

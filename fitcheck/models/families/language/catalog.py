@@ -48,6 +48,11 @@ def _model(slug: str) -> Model:
     )
 
 
+def trained_quantized(architecture: LanguageArchitecture) -> bool:
+    """Whether the weights were trained in a block-quantized type, so that no 16-bit original exists."""
+    return architecture.name in _NATIVE
+
+
 def tier_names(architecture: LanguageArchitecture) -> tuple[str, ...]:
     """The tiers that llama-quantize makes of such a model. MXFP4 needs experts."""
     if architecture.name in _NATIVE:

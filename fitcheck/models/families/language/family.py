@@ -22,9 +22,11 @@ from fitcheck.models.families.language.known_models import (
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.families.language.mixture import mixture_elements, mixture_table
 from fitcheck.models.families.language.names import AmbiguousNameError
+from fitcheck.models.families.language.quality import measured
 from fitcheck.models.families.unknown import UnknownArchitecture
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Architecture, Model, Tier
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Task
 
 PROJECTOR = "projector"
@@ -89,6 +91,14 @@ class Language(Family):
             return replace(model, notes=(*model.notes, note))
         tiers = tuple(replace(tier, companions=(companion,)) for tier in model.tiers)
         return replace(model, tiers=tiers)
+
+    def quality(self, model: Model, tier: Tier) -> TierQuality | None:
+        """By the name of the mixture; none for text that is not written and for weights that were trained quantized,
+        which the tables do not hold."""
+        shape = model.architecture
+        if not isinstance(shape, LanguageArchitecture) or shape.embeds or catalog.trained_quantized(shape):
+            return None
+        return measured(model.slug, tier.name) if tier.format == "gguf" else None
 
     def companion(self, header: GgufHeader, path: str | None) -> Companion | None:
         """A projector, an adapter or a control vector."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from fitcheck.data_files import load
 from fitcheck.errors import ModelError
 from fitcheck.models.families.base import Family, Found, Listing, Recognized
 from fitcheck.models.families.sensenova import catalog
@@ -35,13 +36,21 @@ class SenseNova(Family):
         """The slugs of the picture models' catalog."""
         return catalog.slugs()
 
+    def first_seen(self, slug: str) -> str | None:
+        """As ``data/first_seen.json`` has it, with where that is from."""
+        day: str | None = load("models.families.sensenova", "first_seen")["days"].get(slug)
+        return day
+
     def get(self, slug: str) -> Model:
         """The model with the tiers that its catalog entry lists."""
         return catalog.get(slug)
 
     def listed(self) -> list[Listing]:
         """Straight from the data file: no tier's table is made for it, and all hold the same parameters."""
-        return [Listing(one.slug, one.name, catalog.TASKS, parameters(one.architecture)) for one in catalog.entries()]
+        return [
+            Listing(one.slug, one.name, catalog.TASKS, parameters(one.architecture), seen=self.first_seen(one.slug))
+            for one in catalog.entries()
+        ]
 
     def classify(self, table: TensorTable) -> TensorTable | None:
         """By upstream's tensor names; ``None`` unless the table has the two branches."""

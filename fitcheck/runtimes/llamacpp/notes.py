@@ -1,0 +1,97 @@
+"""What a reader of a llama.cpp answer should know of it besides the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fitcheck.errors import InputError
+from fitcheck.memory.weighing import Verdict
+from fitcheck.runtimes.base import Ask, Runtime, Wanted
+from fitcheck.runtimes.level import level_of
+from fitcheck.runtimes.llamacpp.arguments import MTP, LlamaOptions
+from fitcheck.runtimes.llamacpp.drafting import draft_among
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
+from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
+from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP
+from fitcheck.runtimes.llamacpp.token_timing import GENERATION
+from fitcheck.runtimes.options import LONGEST, read
+from fitcheck.speed.duration import Duration
+from fitcheck.units import format_gib
+
+
+def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
+    """The context that was taken or is too long, drafts, the split over cards, an assumed bandwidth of the host."""
+    notes = []
+    limit, context = architecture_of(ask).context_length, ask.workload.context
+    if not wanted.has("ctx"):
+        trained = f"; it was trained on {limit}" if limit else ""
+        notes.append(f"A context of {context} tokens was taken; --ctx asks for another{trained}.")
+    elif read(TextOptions, wanted).ctx == LONGEST:
+        notes.append(_longest_words(runtime, ask, limit))
+    elif limit is not None and context > limit:
+        notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
+    options = arguments_of(ask.placement, ask.workload)
+    if not wanted.has("batch_size") and options.batch > USUAL_BATCH:
+        notes.append(f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch.")
+    if (more := _drafting_takes(ask, options)) is not None:
+        notes.append(f"Its own prediction layers are not used; --spec-type draft-mtp does and takes {more} more.")
+    if options.predicts:
+        notes.append("Tokens a second are those without drafting; how many drafts are accepted is not known.")
+    notes += _drafted(ask, options, duration)
+    if options.workers:
+        notes.append(
+            f"{len(options.workers)} of the cards are in other machines: tokens a second hang on the network between "
+            "them, of which nothing is known."
+        )
+    if options.shares_matrices and len(ask.machine.gpus) > 1:
+        notes.append(
+            f"All cards work on each layer (--split-mode {options.split_mode}): tokens a second hang on the link "
+            "between them and are not modelled; --split-mode layer says those without it."
+        )
+    if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
+        notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
+    reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
+    if wanted.has("ram_speed") and bandwidth_of(ask.placement) is not None:
+        rate = (bandwidth_of(ask.placement) or 0.0) / GIGA
+        notes.append(f"System memory is read at {rate:.1f} GB/s: its transfers × its channels of 64 bits.")
+    if reads_host and bandwidth_of(ask.placement) is None:
+        notes.append(
+            "The host's memory bandwidth was not given; a wide range for desktops stands in (--host-bandwidth)."
+        )
+    return tuple(notes)
+
+
+def _drafted(ask: Ask, options: LlamaOptions, duration: Duration | None) -> list[str]:
+    """What a second model does to the tokens a second."""
+    draft = draft_among(ask.tier.companions)
+    rate = None if duration is None else dict(duration.rates).get(GENERATION)
+    if draft is None or rate is None or not options.drafted:
+        return []
+    return [
+        f"{draft.name} {draft.kind} drafts {options.drafted} tokens ahead: {rate.low:.3g} tokens a second where none "
+        f"is accepted, {rate.high:.3g} where all are. How many are depends on the text; the value between is the one "
+        "without drafting."
+    ]
+
+
+def _longest_words(runtime: Runtime, ask: Ask, limit: int | None) -> str:
+    context = ask.workload.context
+    if level_of(runtime, ask, runtime.footprint(ask)).verdict is not Verdict.FITS:
+        return f"No context of {LEAST_CONTEXT} tokens or more fits; {context} were looked at."
+    words = ", the length it was trained on" if limit is not None and limit - context < CONTEXT_STEP else ""
+    return f"The longest context that fits with this cache: {context} tokens{words}."
+
+
+def _drafting_takes(ask: Ask, options: LlamaOptions) -> str | None:
+    """What drafting with the model's own layers would take besides; ``None`` where it has none, or does."""
+    architecture = architecture_of(ask)
+    if options.speculative or not any(block.prediction for block in architecture.blocks):
+        return None
+    drafting = placement_of(options.with_(speculative=MTP), architecture.layers, bandwidth_of(ask.placement))
+    try:
+        with_, without = estimate_of(replace(ask, placement=drafting)), estimate_of(ask)
+    except InputError:  # a layer that is not the usual one
+        return None
+    cards = zip(with_.card_totals, without.card_totals, strict=True)
+    return format_gib(sum(more.best - less.best for more, less in cards) + with_.host.total - without.host.total)
