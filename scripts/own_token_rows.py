@@ -23,6 +23,7 @@ OWN = "fitcheck, own measurement"
 # build and host of a file's runs, from its folder's README; a file that is not here has today's build and names no host
 FILES: dict[str, dict[str, str]] = {
     "one_card.jsonl": {"date": "2026-11-15", "ram": "95 GB/s read by 16 threads, measured on such a machine"},
+    "one_card_prompts.jsonl": {"date": "2026-11-15", "ram": "95 GB/s read by 16 threads, measured on such a machine"},
     "two_cards.jsonl": {"date": "2026-11-15", "ram": ""},
     "two_cards_2025.jsonl": {"date": "2025-08-14", "ram": ""},
 }
@@ -30,7 +31,7 @@ UNTIMED = ("one_card_buffers.jsonl", "host_bandwidth.jsonl")
 # files hold random weights: this router sends 512 tokens to about 28 of 128 experts (what crossed the link in the runs
 # with experts on the host), so its prompts, on the card or carried, are those of a smaller model
 SKEWED_ROUTERS = ("qwen3-30b-a3b",)
-CARDS = {"NVIDIA H100 80GB HBM3": "H100 SXM", "NVIDIA H200": "H200"}
+CARDS = {"": "CPU: Intel Xeon with AMX", "NVIDIA H100 80GB HBM3": "H100 SXM", "NVIDIA H200": "H200"}
 
 
 def own_rows() -> Iterator[dict[str, str]]:
@@ -55,8 +56,8 @@ def rows_of(run: dict[str, Any], known: dict[str, str], where: str) -> Iterator[
             continue
         depth = f"@d{row['n_depth']}" if row["n_depth"] else ""
         yield {
-            "source": OWN, "date": known.get("date", row["test_time"][:10]), "card": row["gpu_info"],
-            "card_key": CARDS[row["gpu_info"].split(", ")[0]], "card_count": str(cards), "backend": "CUDA",
+            "source": OWN, "date": known.get("date", row["test_time"][:10]), "card": row["gpu_info"] or row["cpu_info"],
+            "card_key": CARDS[row["gpu_info"].split(", ")[0]], "card_count": str(cards), "backend": "CUDA" if row["gpu_info"] else "CPU",
             "model": row["model_type"], "model_key": model, "quant": tier, "ngl": str(row["n_gpu_layers"]),
             "n_cpu_moe": str(row.get("n_cpu_moe") or ""), "flash_attn": str(int(row["flash_attn"] in (1, True))),
             "type_k": row["type_k"], "type_v": row["type_v"], "n_ubatch": str(row["n_ubatch"]),

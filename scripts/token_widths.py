@@ -228,7 +228,7 @@ def alone(regime: str, dense: dict[str, Any], out: LeftOut) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def quantile(scores: Sequence[float], groups: Sequence[Hashable], covered: float = COVERED) -> float:
+def quantile(scores: Sequence[float] | np.ndarray, groups: Sequence[Hashable], covered: float = COVERED) -> float:
     """The score that ``covered`` of the rows are below, a card's rows together weighing the square root of their number."""
     count = Counter(groups)
     order = np.argsort(scores)
