@@ -57,7 +57,8 @@ def rows_of(run: dict[str, Any], known: dict[str, str], where: str) -> Iterator[
         depth = f"@d{row['n_depth']}" if row["n_depth"] else ""
         yield {
             "source": OWN, "date": known.get("date", row["test_time"][:10]), "card": row["gpu_info"] or row["cpu_info"],
-            "card_key": CARDS[row["gpu_info"].split(", ")[0]], "card_count": str(cards), "backend": "CUDA" if row["gpu_info"] else "CPU",
+            "card_key": CARDS[row["gpu_info"].split(", ")[0]], "card_count": str(cards),
+            "backend": "CUDA" if row["gpu_info"] else "CPU",
             "model": row["model_type"], "model_key": model, "quant": tier, "ngl": str(row["n_gpu_layers"]),
             "n_cpu_moe": str(row.get("n_cpu_moe") or ""), "flash_attn": str(int(row["flash_attn"] in (1, True))),
             "type_k": row["type_k"], "type_v": row["type_v"], "n_ubatch": str(row["n_ubatch"]),

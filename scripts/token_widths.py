@@ -229,7 +229,7 @@ def alone(regime: str, dense: dict[str, Any], out: LeftOut) -> dict[str, Any]:
 
 
 def quantile(scores: Sequence[float] | np.ndarray, groups: Sequence[Hashable], covered: float = COVERED) -> float:
-    """The score that ``covered`` of the rows are below, a card's rows together weighing the square root of their number."""
+    """The score that ``covered`` of the rows are below; a card's rows together weigh the root of their number."""
     count = Counter(groups)
     order = np.argsort(scores)
     weight = np.array([count[groups[i]] ** -0.5 for i in order])
