@@ -57,9 +57,7 @@ def token_seconds(run: TokenRun, constants: Constants) -> float | None:
             if work.bytes_per_token:
                 seconds += host_generation_seconds(work, run.host, constants, alone=not run.gpus)
             continue
-        spent = generation_seconds(
-            work, run.gpus[index].card, run.backend, constants, age, flash=run.options.flash
-        )
+        spent = generation_seconds(work, run.gpus[index].card, run.backend, constants, age, flash=run.options.flash)
         if spent is None:
             return None
         seconds += spent

@@ -154,9 +154,7 @@ def reading_rate(card: Card, backend: str, constants: Constants) -> float | None
     return float(card.memory_bandwidth * share)
 
 
-def launches(
-    work: TokenWork, backend: str, constants: Constants, *, flash: bool = True, fused: bool = True
-) -> float:
+def launches(work: TokenWork, backend: str, constants: Constants, *, flash: bool = True, fused: bool = True) -> float:
     """Seconds of one pass's kernels that no rate explains: launches, small kernels, routing of experts.
 
     Without flash attention its product is several kernels; builds before ``token_passes.FUSED`` launch the small
