@@ -48,7 +48,9 @@ def cells_alike(question: Question, machine: Machine, work: Callable[[], Sequenc
         return [_moved(cell, machine) for cell in found]
     if len(known) >= _MOST:
         known.clear()
-    known[look] = found = work()
+    found = work()
+    if all(cell.ask.machine == machine for cell in found):  # cells may be of more cards than the machine's own
+        known[look] = found
     return found
 
 
