@@ -49,7 +49,8 @@ def cells_alike(question: SharedQuestion, machine: Machine, work: Callable[[], l
     if len(known) >= _MOST:
         known.clear()
     made = work()
-    known[look] = tuple(made)
+    if all(cell.ask.machine == machine for cell in made):  # cells may be of more cards than the machine's own
+        known[look] = tuple(made)
     return made
 
 

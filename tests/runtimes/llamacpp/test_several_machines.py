@@ -159,3 +159,15 @@ def test_rows_of_dense_matrices_lie_on_all_cards_in_older_builds() -> None:
     )
     assert [card.kv_cache for card in rows.cards] == [card.kv_cache for card in layers.cards]
     assert check("2x RTX 4090", split_mode="row", **asked).best.seconds is None
+
+
+def test_workers_stay_when_a_machine_that_looks_alike_is_asked_about() -> None:
+    """Without advice and records a check takes the cells of a machine that looks alike; workers are no part of it."""
+    from fitcheck.hardware.asked import asked_machine
+    from fitcheck.runtimes.base import Wanted
+    from fitcheck.verdict.check import check as judge
+
+    model, wanted = catalog.get("qwen3-8b"), Wanted(tiers=("Q4_K_M",)).with_(rpc="box:24GB", ctx=4096)
+    for _ in range(2):
+        report = judge(model, asked_machine("RTX 4090", ram=64 * GIB), wanted, advise=False)
+        assert len(report.best.ask.machine.gpus) == len(report.best.footprint.cards) == 2
