@@ -11,7 +11,9 @@ import typer
 from fitcheck.cli.printable import one_line
 from fitcheck.errors import MissingExtraError, RecordError, extra
 
-site = typer.Typer(no_args_is_help=True, help="The site: a page for every model on every card, with a JSON twin each.")
+site = typer.Typer(
+    no_args_is_help=True, help="The site: a page for every model on every card; published, with a JSON twin each."
+)
 
 Out = Annotated[Path, typer.Option(help="Folder of the site.")]
 
@@ -44,7 +46,7 @@ def build(
         Optional[str],  # noqa: UP045 - typer reads this annotation at run time
         typer.Option(
             help="Where the site will stand, like https://example.org/fit/. Without it the addresses in feeds and maps "
-            "are local, and pages have no canonical link and no share picture."
+            "are local, and pages have no canonical link, no share picture and no JSON twin."
         ),
     ] = None,
     check: Annotated[
@@ -72,7 +74,7 @@ def build(
     address = base_url or said.get("base_url", LOCAL_URL)
     chosen = (said.get("cards", WANTED) if cards is None else cards, models or said.get("models", WANTED))
     pins = kept or (Path(KEPT) if Path(KEPT).is_file() else None)
-    inputs = gather(results or Path("results"), chosen[0], address, chosen[1], pins)
+    inputs = gather(results or Path("results"), chosen[0], address, chosen[1], pins, None if check and all_ else out)
     for reason in inputs.left_out[:20]:
         print(f"left out: {one_line(reason)}", file=sys.stderr)
     if len(inputs.left_out) > 20:

@@ -75,6 +75,7 @@ def _card_page(
         "purposes": list(_purposes(inputs, rows, card)),
         "misses": _misses(own, said["ram"]),
         "near": near,
+        "software": _software(own),
         "records": [view.record_facts(one) for one in inputs.records_of(card.slug)[: view.MOST_RECORDS]],
         "measured": len(inputs.records_of(card.slug)),
     }
@@ -127,3 +128,14 @@ def _misses(own: Sequence[Mapping[str, Any]], ram: int | None) -> list[dict[str,
                 cell = {name: row[name] for name in ("verdict", "change")}
                 found.append({"name": twin["model_name"], "address": twin["address"], **cell})
     return sorted(found, key=lambda row: view.rank(row["verdict"]))[:MOST_MISSES]
+
+
+def _software(own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the software must be for any model, each row once, with the runtimes that ask for it."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for twin in own:
+        for row in twin["software"]:
+            runtimes = found.setdefault(tuple(row.values()), {**row, "runtimes": []})["runtimes"]
+            if twin["runtime"] not in runtimes:
+                runtimes.append(twin["runtime"])
+    return sorted(found.values(), key=lambda row: (row["runtimes"][0], row["component"]))

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitcheck.pages import view, words
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import twin_of, way_out
 from fitcheck.pages.formats import VERDICTS, speed, write
-from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
@@ -16,27 +17,36 @@ from fitcheck.units import GIB
 _NEAR = ("address", "card", "name", "memory", "price", "verdict", "tier", "mode", "seconds", "generation")
 
 
-def check_page(
-    inputs: Inputs,
-    document: Mapping[str, Any],
-    near: Sequence[Mapping[str, Any]],
-    document_key: str,
-    *,
-    whole: bool,
-) -> Page:
-    """The page about one model on one card. ``document`` is the whole one, or what its twin keeps of it: then the page
-    can only get new neighbours."""
+def paths_of(address: str, published: bool) -> tuple[str, ...]:
+    """Paths of the page at ``address`` under the site's folder: with an address of its own the site has a JSON twin and
+    a picture of each too."""
+    return tuple(f"{address}{name}" for name in ("index.html", *(("index.json", "share.png") if published else ())))
+
+
+def near_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a page says of the cards next to its own."""
+    return [{name: row[name] for name in _NEAR} for row in rows]
+
+
+def page_key(inputs: Inputs, document_key: str, near: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The key of a page, and its key without what it says of other cards."""
     own = digest([inputs.pages, inputs.base_url, document_key])
+    return digest([own, digest_json(near)]), own
+
+
+def check_page(
+    inputs: Inputs, document: Mapping[str, Any], near: Sequence[Mapping[str, Any]], key: str, own: str
+) -> Page:
+    """The page about one model on one card, of its whole document."""
     said, report = texts_of(document), document["report"]
-    shown = [{name: row[name] for name in _NEAR} for row in near]
     return Page(
         document["address"],
         "check.html",
         said["title"],
         said["description"],
-        twin_of(document) if whole else None,
+        twin_of(document),
         said["preview"],
-        digest([own, digest_json(shown)]),
+        key,
         section="check/",
         crumbs=(
             Crumb("Models", "check/"),
@@ -44,8 +54,8 @@ def check_page(
             Crumb(report["machine"]["name"], f"cards/{report['machine']['card']}/"),
         ),
         values={"lead": said["lead"], "task": report["workload"]["task"], "here": report["machine"]["card"]},
-        wide=document if whole else None,
-        near=shown,
+        wide=document,
+        near=near,
         own=own,
         feed=f"check/{report['model']['slug']}/feed.xml",
         facts=(_question(document, said["lead"]),),

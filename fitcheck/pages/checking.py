@@ -11,36 +11,39 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fitcheck.pages import site_plan, whats_new
-from fitcheck.pages.build import (
-    MANIFEST,
-    BuildOutcome,
-    Old,
-    PairEntry,
-    assemble,
-    compute,
-    histories_of,
-    pages_of,
-    questions,
-    singles,
-)
+from fitcheck.pages import pairs, site_plan, whats_new
+from fitcheck.pages.build import BuildOutcome, assemble, histories_of, holds, lists_of, old_site, singles, verdicts_of
 from fitcheck.pages.charts import share
-from fitcheck.pages.check_page import check_page
+from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
+from fitcheck.pages.model_part import MANIFEST, Old, Question, questions
 from fitcheck.pages.page import files_of
 from fitcheck.pages.site_folder import read
 from fitcheck.pages.site_inputs import Inputs
+from fitcheck.pages.view import neighbours
 
 # pages made anew: of one model on one card, which are computed too, and of the others
 SAMPLE, LISTS = 3, 24
 
 
+@dataclass(frozen=True)
+class Comparing:
+    """What a check makes anew is compared with what stands there."""
+
+    out: Path
+
+    def put(self, path: str, content: bytes) -> bool:
+        """Whether there is something else."""
+        return _differs(self.out, path, content)
+
+
 def check(inputs: Inputs, out: Path, *, everything: bool = False) -> BuildOutcome:
     """Compare: ``stale`` and ``strays`` are empty when ``out`` is the site of ``inputs``. ``everything`` makes all of
     it anew in memory, in minutes."""
-    outcome, old = BuildOutcome(), Old(out)
+    outcome, old = BuildOutcome(), old_site(out)
     known = _compare_all(inputs, out, old, outcome) if everything else _compare_keys(inputs, old, outcome)
     present = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} if out.is_dir() else set()
     outcome.strays = sorted(present - known - {MANIFEST})
@@ -48,59 +51,81 @@ def check(inputs: Inputs, out: Path, *, everything: bool = False) -> BuildOutcom
 
 
 def _compare_all(inputs: Inputs, out: Path, old: Old, outcome: BuildOutcome) -> set[str]:
-    made: dict[str, bytes] = {}
-    fresh = Old(Path("/dev/null"))
-    fresh.manifest = {name: old.manifest[name] for name in ("verdicts", "log") if name in old.manifest}
-    manifest, _ = assemble(inputs, fresh, outcome, None, made.__setitem__)
-    outcome.stale += [path for path, content in made.items() if _differs(out, path, content)]
+    kept = {name: old.manifest[name] for name in ("verdicts", "log") if name in old.manifest}
+    manifest, files, changed = assemble(inputs, Old(Path("/dev/null"), kept), outcome, None, Comparing(out))
+    outcome.stale += changed
     there = read(out / MANIFEST)
     if there is None or _without_hashes(there) != _without_hashes(manifest):
         outcome.stale.append(MANIFEST)
-    return set(made)
+    return set(files)
+
+
+@dataclass(frozen=True)
+class _Pages:
+    """The pages about one model on one card as their keys say them: question, row and neighbours by address."""
+
+    asked: dict[str, Question]
+    rows: dict[tuple[str, str], Mapping[str, Any]]
+    near: dict[str, list[dict[str, Any]]]
+    lost: list[str]
+
+
+def _pages_kept(inputs: Inputs, old: Old) -> _Pages:
+    found = _Pages({}, {}, {}, [])
+    for model in inputs.models:
+        known = old.pairs(model, inputs.cards)
+        asked = list(questions(inputs, model))
+        for one in asked:
+            pair = old.pair(one, known, inputs.published)
+            found.asked[one.address] = one
+            if pair is None:
+                found.lost.append(one.address)
+            else:
+                found.rows[model.slug, one.card.slug] = pair.row
+        rows = [found.rows[model.slug, one.card.slug] for one in asked if (model.slug, one.card.slug) in found.rows]
+        found.near.update({one.address: near_of(neighbours(rows, one.card.slug)) for one in asked})
+    return found
 
 
 def _compare_keys(inputs: Inputs, old: Old, outcome: BuildOutcome) -> set[str]:
-    asked = list(questions(inputs))
-    twins = {place: old.twin(address, key, inputs.published) for place, address, key, _ in asked}
-    lost = [address for place, address, *_ in asked if twins[place] is None]
-    if lost:
+    kept = _pages_kept(inputs, old)
+    if kept.lost:
         # what lists say cannot be known without these; files that are none of this site's are told all the same
-        outcome.stale += [f"{address}index.html" for address in lost]
+        outcome.stale += [f"{address}index.html" for address in kept.lost]
         return set(old.files)
-    entries = {place: PairEntry.of(key, twins[place] or {}) for place, _, key, _ in asked}
-    verdicts = {one.twin["address"]: one.row["verdict"] for one in entries.values()}
-    log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
+    log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts_of(kept.rows), old.manifest.get("log", []))
     histories = histories_of(inputs, old)
-    pages = list(pages_of(inputs, entries, log, histories))
-    outcome.pages = len(pages)
-    for page in pages:
-        if not old.holds(page, inputs.published):
+    lists = list(lists_of(inputs, kept.rows, log, histories))
+    outcome.pages = len(lists) + len(kept.asked)
+    for address, one in kept.asked.items():
+        if old.pages.get(address, {}).get("key") != page_key(inputs, one.key, kept.near[address])[0]:
+            outcome.stale.append(f"{address}index.html")
+    for page in lists:
+        if not holds(old, page, inputs.published):
             bad = [path for path in page.files(inputs.published) if not old.intact(path)]
             outcome.stale += bad or [f"{page.address}index.html"]
-    known = {path for page in pages for path in page.files(inputs.published)}
-    for path, content in singles(inputs, pages, log, entries, histories):
+    known = {path for address in kept.asked for path in paths_of(address, inputs.published)}
+    known |= {path for page in lists for path in page.files(inputs.published)}
+    known |= {pairs.path_of(model.slug) for model in inputs.models}
+    addresses = [*kept.asked, *(page.address for page in lists)]
+    for path, content in singles(inputs, addresses, log, kept.rows, histories):
         known.add(path)
         if _differs(old.root, path, content):
             outcome.stale.append(path)
-    gone = [path for path in old.files if path not in known]
-    outcome.stale += [MANIFEST] if gone or set(known) != set(old.files) else []
-    chosen = _spread([one[1] for one in asked], SAMPLE, inputs.engine)
-    _sample(inputs, old, outcome, pages, {one[1]: one for one in asked if one[1] in chosen})
+    outcome.stale += [MANIFEST] if known != set(old.files) else []
+    _sample(inputs, old, outcome, lists, kept)
     return known
 
 
-def _sample(
-    inputs: Inputs, old: Old, outcome: BuildOutcome, pages: list[site_plan.Page], again: Mapping[str, Any]
-) -> None:
+def _sample(inputs: Inputs, old: Old, outcome: BuildOutcome, lists: list[site_plan.Page], kept: _Pages) -> None:
     """Compute and draw a few pages anew; those that differ in any byte are stale."""
-    drawn = _spread([page.address for page in pages if page.document is not None], LISTS, inputs.engine)
-    for page in pages:
-        if page.address in again:
-            *_, key, job = again[page.address]
-            page = check_page(inputs, compute(job), page.near, key, whole=True)
-        elif page.address not in drawn:
-            continue
-        outcome.documents += page.address in again
+    again = []
+    for address in sorted(_spread([*kept.asked], SAMPLE, inputs.engine)):
+        asked, near = kept.asked[address], kept.near[address]
+        again.append(check_page(inputs, asked.document(), near, *page_key(inputs, asked.key, near)))
+    drawn = _spread([page.address for page in lists], LISTS, inputs.engine)
+    outcome.documents += len(again)
+    for page in [*again, *(page for page in lists if page.address in drawn)]:
         outcome.drawn += 1
         for path, content in files_of(page, inputs.base_url).items():
             if _differs(old.root, path, content) and path not in outcome.stale:

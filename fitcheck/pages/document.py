@@ -22,8 +22,9 @@ from fitcheck.verdict.usual_machine import Asked
 SCHEMA = "fitcheck.page/2"
 # of the cell that the answer speaks of, what a page says
 _HEADLINE: tuple[str, ...] = (
-    *("tier", "published", "runtime", "revision", "mode", "settings", "workload", "verdict", "binding", "gist"),
-    *("reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands", "assumptions"),
+    *("tier", "published", "quality", "runtime", "revision", "mode", "settings", "workload", "verdict", "binding"),
+    *("gist", "reason", "margins", "flip", "card", "required", "host", "disk", "seconds", "time", "commands"),
+    "assumptions",
 )
 # what a list says was asked; a task without pictures has no width
 ASKED = ("task", "width", "height", "frames", "context")
@@ -39,12 +40,13 @@ def check_document(
 ) -> dict[str, Any]:
     """Everything the page about ``asked`` says. ``records`` are JSON documents of this model on this card."""
     report = asked.told()
+    reports = other_sizes.Reports(asked, report)
     return {
         **report_document(report, asked.command(), records, accuracy),
         "address": f"check/{asked.model.slug}/{asked.card.slug}/",
-        "tasks": rounded(other_sizes.other_tasks(asked, report)),
-        "steps": rounded(other_sizes.steps(asked, report)),
-        "by_memory": rounded(other_sizes.by_memory(asked, report)),
+        "tasks": rounded(other_sizes.other_tasks(reports)),
+        "steps": rounded(other_sizes.steps(reports)),
+        "by_memory": rounded(other_sizes.by_memory(reports)),
     }
 
 
@@ -224,6 +226,7 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "binding": cell["binding"],
         "tier": cell["tier"],
         "published": cell["published"],
+        "runtime": cell["runtime"],
         "mode": cell["mode"],
         "need": cell["card"]["best"],
         "host": cell["host"]["best"],

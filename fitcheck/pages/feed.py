@@ -56,7 +56,7 @@ def atom(inputs: Inputs, address: str, title: str, entries: Sequence[Mapping[str
 
 def _of_record(inputs: Inputs, record: Mapping[str, Any]) -> dict[str, str]:
     facts = view.record_facts(record)
-    link = f"{inputs.base_url}results/{record['id']}/"
+    link = f"{inputs.base_url}{facts['place']}"
     what = facts["model"] or facts["runtime"] or "link rates"
     return {
         "title": f"{what} on {facts['card_name'] or 'CPU'}: {facts['outcome']}",

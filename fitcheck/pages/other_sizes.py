@@ -33,15 +33,32 @@ MEMORY = tuple(size * GIB for size in (16, 32, 64, 128))
 _TASK = ("tier", "published", "mode", "verdict", "reason", "flip", "card", "host", "seconds", "commands")
 
 
-def by_memory(asked: Asked, report: Report) -> list[dict[str, Any]]:
+class Reports:
+    """The answers about one model on one card, for each of its tasks and amounts of system memory, each found once."""
+
+    def __init__(self, asked: Asked, report: Report) -> None:
+        self.asked = asked
+        self.told = report
+        self._found = {(asked.model.tasks[0], report.machine.ram_total): report}
+
+    def of(self, task: Task, ram: int | None = None) -> Report:
+        """The answer beside ``ram`` bytes, by default the usual amount, with no more advice than that has."""
+        place = task, self.told.machine.ram_total if ram is None else ram
+        if place not in self._found:
+            like = None if ram is None else self.of(task)
+            if place not in self._found:  # which may be what was asked
+                self._found[place] = replace(self.asked, ram=ram).report(task, advise=False, like=like)
+        return self._found[place]
+
+
+def by_memory(reports: Reports) -> list[dict[str, Any]]:
     """The best choice beside each amount of system memory, for each task that somebody wants the model for; one amount
     where the card shares that memory."""
-    sizes = (report.machine.ram_total,) if asked.card.unified_memory else MEMORY
+    sizes = (reports.told.machine.ram_total,) if reports.asked.card.unified_memory else MEMORY
     rows = []
-    for task in _wanted_tasks(asked):
+    for task in _wanted_tasks(reports.asked):
         for size in sizes:
-            known = report if size == report.machine.ram_total and task is asked.model.tasks[0] else None
-            found = known or replace(asked, ram=size).report(task, advise=False)
+            found = reports.of(task, size)
             row = {"task": str(task), "ram": size, **_answer(found.best), "change": _change(found)}
             rows.append({**row, "price_usd_per": _priced(found)})
     return rows
@@ -88,10 +105,10 @@ def _answer(cell: Cell) -> dict[str, Any]:
     }
 
 
-def steps(asked: Asked, report: Report) -> list[dict[str, Any]]:
+def steps(reports: Reports) -> list[dict[str, Any]]:
     """The files that the answer speaks of at other sizes of the work, in the best mode of each; nothing where
     none of them runs."""
-    rows = []
+    asked, report, rows = reports.asked, reports.told, []
     for name, value, words in _values(asked, report):
         with suppress(InputError):  # a size that this model cannot make
             found = asked.report(tiers=(report.best.tier,), options=((name, value),), advise=False)
@@ -115,13 +132,13 @@ def _values(asked: Asked, report: Report) -> Iterator[tuple[str, Any, str]]:
         yield from (("frames", value, f"{value} frames") for value in data["frames"])
 
 
-def other_tasks(asked: Asked, report: Report) -> list[dict[str, Any]]:
+def other_tasks(reports: Reports) -> list[dict[str, Any]]:
     """The answer for each task of the model but its first; text that is read along is no other task of text."""
-    rows = []
+    asked, rows = reports.asked, []
     for task in asked.model.tasks[1:]:
-        if task.read_along and report.workload.task.read_along:
+        if task.read_along and reports.told.workload.task.read_along:
             continue
-        cell = _closest(asked, task)
+        cell = _closest(reports.of(task), task)
         whole = cell_json(cell)
         shown = {name: whole[name] for name in _TASK}
         shown["generation"] = interval_json(cell.rate("generation"))
@@ -129,7 +146,7 @@ def other_tasks(asked: Asked, report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _closest(asked: Asked, task: Task) -> Cell:
+def _closest(report: Report, task: Task) -> Cell:
     """The best cell of a task, with its advice; where none runs, the published one that is least short."""
-    cell = asked.report(task, advise=False).best
+    cell = report.best
     return cell if cell.verdict is Verdict.FITS else advised(cell, Wanted(task=str(task)))

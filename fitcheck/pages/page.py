@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
+from fitcheck.hardware.card import Card
+from fitcheck.models.model import Model
 from fitcheck.pages import site_plan
 from fitcheck.pages.charts import share
 from fitcheck.pages.charts.scatter import scatter
 from fitcheck.pages.formats import rounded
-from fitcheck.pages.render import policy, render
+from fitcheck.pages.render import policy, render, shorter
 from fitcheck.pages.site_inputs import LOCAL_URL
 from fitcheck.pages.view import Crumb
 
@@ -52,7 +55,6 @@ def encode(document: Any) -> bytes:
 
 def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     """Bytes by path, relative to the site's root."""
-    assert page.document is not None
     published = base_url != LOCAL_URL
     image = page.address if page.picture else f"{page.section}"
     head = Head(
@@ -71,7 +73,7 @@ def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     values: dict[str, Any] = {"near": near_html(page), **page.values}
     if page.template == "accuracy.html":
         values["scatter"] = scatter([row for group in document["groups"] for row in group["rows"]])
-    html = render(page.template, page.wide or document, page=head, root=root_of(page), **values)
+    html = shorter(render(page.template, page.wide or document, page=head, root=root_of(page), **values))
     made = {f"{page.address}index.html": html.encode()}
     if page.twin or published:
         made[f"{page.address}index.json"] = encode(document)
@@ -81,19 +83,20 @@ def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     return made
 
 
-def with_neighbours(page: site_plan.Page, html: bytes) -> bytes:
-    """The page as it stands with other neighbours."""
+def with_neighbours(model: Model, card: Card, near: Sequence[Mapping[str, Any]], html: bytes) -> bytes:
+    """The page about ``model`` on ``card`` as it stands, with other neighbours."""
     first, rest = html.split(NEAR[0].encode(), 1)
     last = rest.split(NEAR[1].encode(), 1)[1]
-    return first + near_html(page).encode() + last
+    return first + _neighbours(near, str(model.tasks[0]), card.slug).encode() + last
 
 
 def near_html(page: site_plan.Page) -> Markup:
     """The part of a page that says something of other cards; empty where it says nothing."""
-    if not page.near:
-        return Markup("")
-    document = {"near": list(page.near), **{name: page.values[name] for name in ("task", "here")}}
-    html = render("near.html", document, root=root_of(page))
+    return _neighbours(page.near, page.values["task"], page.values["here"]) if page.near else Markup("")
+
+
+def _neighbours(near: Sequence[Mapping[str, Any]], task: str, here: str) -> Markup:
+    html = shorter(render("near.html", {"near": list(near), "task": task, "here": here}))
     return Markup(f"{NEAR[0]}{html}{NEAR[1]}")  # noqa: S704 - a template made it
 
 

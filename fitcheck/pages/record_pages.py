@@ -26,29 +26,38 @@ MOST_LISTED = 60
 
 
 def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
-    """A page for each record; it links to the page of its model and card where ``addresses`` has that."""
-    for record in inputs.records:
-        facts = view.record_facts(record)
-        about = f"check/{facts['model']}/{facts['card']}/"
-        what = f"{facts['model'] or facts['runtime'] or 'link rates'} on {facts['card_name'] or 'CPU'}"
-        yield made(
-            inputs,
-            f"results/{record['id']}/",
-            "result.html",
-            f"Measured: {what}, {facts['outcome']} ({record['id'][:10]})",
-            words.result_words(facts),
-            document={
-                "schema": LIST_SCHEMA,
-                "address": f"results/{record['id']}/",
-                "records": [record],
-                "pages": [about if about in addresses else None],
-            },
-            preview=plain("Measured", what[:80], facts["outcome"], write(facts["seconds"], "seconds")),
-            section="results/",
-            crumbs=(Crumb("Results", "results/"), Crumb(record["id"][:10], None)),
-            picture=False,
-            twin=False,
-        )
+    """A page for the records of each card, model and file; it links to the page of its model and card where
+    ``addresses`` has that."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in newest_first(inputs.records):
+        groups.setdefault(view.place_of(record).partition("#")[0], []).append(record)
+    for address, records in groups.items():
+        yield _group_page(inputs, address, records, addresses)
+
+
+def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], addresses: set[str]) -> Page:
+    facts = view.record_facts(records[0])
+    about = f"check/{facts['model']}/{facts['card']}/"
+    what = " ".join(part for part in (facts["model"] or facts["runtime"] or "link rates", facts["tier"]) if part)
+    many = f"{len(records)} record{'s' if len(records) > 1 else ''}"
+    title = f"{what} on {facts['card_name'] or 'CPU'}"
+    return made(
+        inputs,
+        address,
+        "result.html",
+        f"Measured: {title[:120]}, {many} ({address.removeprefix('results/').rstrip('/')})",
+        f"{many} of {title[:120]}; the newest: {words.result_words(facts)[:200]}",
+        document={
+            "schema": LIST_SCHEMA,
+            "address": address,
+            "records": records,
+            "about": about if about in addresses else None,
+        },
+        preview=plain("Measured", title[:80], many, write(facts["seconds"], "seconds")),
+        section="results/",
+        crumbs=(Crumb("Results", "results/"), Crumb(title[:80], None)),
+        picture=False,
+    )
 
 
 def other_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
@@ -125,6 +134,7 @@ def _summary(one: AccuracySummary) -> dict[str, Any]:
 def _grouped(inputs: Inputs) -> list[dict[str, Any]]:
     """Rows by who measured, runtime and quantity, those that are furthest off first."""
     groups: dict[tuple[str, str], list[AccuracyRow]] = {}
+    places = {record["id"]: view.place_of(record) for record in inputs.records}
     for row in inputs.accuracy:
         groups.setdefault((row.origin, f"{row.runtime} {row.quantity}".strip()), []).append(row)
     return [
@@ -132,7 +142,10 @@ def _grouped(inputs: Inputs) -> list[dict[str, Any]]:
             "origin": origin,
             "quantity": quantity,
             "count": len(rows),
-            "rows": [accuracy_row(row) for row in sorted(rows, key=lambda row: -abs(row.error))[:MOST_ROWS]],
+            "rows": [
+                {**accuracy_row(row), "place": places.get(row.source)}
+                for row in sorted(rows, key=lambda row: -abs(row.error))[:MOST_ROWS]
+            ],
         }
         for (origin, quantity), rows in groups.items()
     ]

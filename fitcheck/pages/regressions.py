@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fitcheck.pages import feed, view
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.formats import rounded, write
-from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
 from fitcheck.units import format_timestamp
@@ -58,14 +59,15 @@ def regression_pages(inputs: Inputs, found: Mapping[str, Any]) -> Iterator[Page]
         feed=f"{ADDRESS}feed.xml",
         preview=plain("fitcheck", "Regressions", f"{changes} changes in {count} series"),
         section=ADDRESS,
+        twin=True,
         values={"latest": [latest(one) for one in found["series"]]},
     )
-    ids = {record["id"] for record in inputs.records}
+    places = {record["id"]: view.place_of(record) for record in inputs.records}
     for one in found["series"]:
-        yield _series_page(inputs, one, ids)
+        yield _series_page(inputs, one, places)
 
 
-def _series_page(inputs: Inputs, one: Mapping[str, Any], ids: set[str]) -> Page:
+def _series_page(inputs: Inputs, one: Mapping[str, Any], places: Mapping[str, str]) -> Page:
     title = view.visible(one["title"])
     changes = sum(len(track["changes"]) for track in one["tracks"])
     drawn = pictures(one["tracks"])
@@ -81,7 +83,7 @@ def _series_page(inputs: Inputs, one: Mapping[str, Any], ids: set[str]) -> Page:
         feed=f"{ADDRESS}feed.xml",
         section=ADDRESS,
         crumbs=(Crumb("Regressions", ADDRESS), Crumb(one["id"], None)),
-        values={"drawn": drawn, "runs": runs_of(one["tracks"], ids)},
+        values={"drawn": drawn, "runs": runs_of(one["tracks"], places)},
     )
 
 
@@ -105,11 +107,11 @@ def pictures(tracks: list[dict[str, Any]]) -> list[int]:
     return sorted([*told, *rest[: max(MOST_PICTURES - len(told), 0)]])
 
 
-def runs_of(tracks: list[dict[str, Any]], ids: set[str], most: int = 40) -> list[dict[str, Any]]:
-    """The newest runs of a series, newest first: id, the day, whether the site has a page of it."""
+def runs_of(tracks: list[dict[str, Any]], places: Mapping[str, str], most: int = 40) -> list[dict[str, Any]]:
+    """The newest runs of a series, newest first: id, the day, where the site has it."""
     found = {point["id"]: point["created"] for track in tracks for point in track["points"]}
     newest = sorted(found, key=lambda name: (-found[name], name))[:most]
-    return [{"id": name, "created": found[name], "page": name in ids} for name in newest]
+    return [{"id": name, "created": found[name], "page": places.get(name)} for name in newest]
 
 
 def atom(inputs: Inputs, found: Mapping[str, Any]) -> bytes:

@@ -52,7 +52,7 @@ def page_of_records(records: Sequence[AnyRecord]) -> str:
     if not records:
         raise RecordError("--html: there is no finished record to show.")
     documents = [store.document_of(store.seal(record)) for record in records]
-    document = {"schema": LIST_SCHEMA, "address": None, "records": documents, "pages": [None] * len(documents)}
+    document = {"schema": LIST_SCHEMA, "address": None, "records": documents, "about": None}
     name = getattr(getattr(records[0], "card", None), "name", "CPU")
     title = f"Measured on {name}: {len(documents)} record{'s' if len(documents) > 1 else ''}"
     return _alone("result.html", document, title, "Measured with fitcheck bench.")

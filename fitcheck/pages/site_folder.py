@@ -18,10 +18,15 @@ def read(path: Path) -> bytes | None:
         return None
 
 
+def hash_bytes(content: bytes) -> str:
+    """The first 128 bits of the sha256, in hex: enough to see that a file has changed."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
 def hash_file(path: Path) -> str | None:
-    """The sha256 of a regular file; None where there is none."""
+    """``hash_bytes`` of a regular file; None where there is none."""
     content = read(path)
-    return None if content is None else hashlib.sha256(content).hexdigest()
+    return None if content is None else hash_bytes(content)
 
 
 def write(root: Path, name: str, content: bytes) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +12,13 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
-from fitcheck.pages import wanted
+from fitcheck.pages import kept_accuracy, wanted
+from fitcheck.pages.digests import digest
+from fitcheck.records import run_index
 from fitcheck.records.regressions.kept import KeptDecisions, read_kept
-from fitcheck.verdict.accuracy import AccuracyRow, published_rows, recorded_rows
+from fitcheck.records.run_index import Index
+from fitcheck.verdict.accuracy import AccuracyRow
+from fitcheck.verdict.known_records import concerning
 
 # where `fitcheck site serve` shows a site that nobody has said an address for
 LOCAL_URL = "http://localhost:8000/"
@@ -47,7 +49,7 @@ _KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
 class Inputs:
     """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash. ``left_out`` says of each file
     under the results why it is not on the site; ``asked`` are the words that chose models and cards; ``kept`` are
-    pinned baselines and acknowledged changes."""
+    pinned baselines and acknowledged changes. ``recorded`` is ``accuracy`` by card, with what it hangs on."""
 
     models: tuple[Model, ...]
     cards: tuple[Card, ...]
@@ -59,7 +61,11 @@ class Inputs:
     left_out: tuple[str, ...] = field(default=(), compare=False)
     kept: KeptDecisions = field(default_factory=KeptDecisions)
     asked: tuple[str, str] = ("", "")
-    _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False)
+    recorded: kept_accuracy.Kept = field(default_factory=dict, compare=False)
+    _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, init=False)
+    _by_model: dict[str, list[AccuracyRow]] = field(default_factory=dict, compare=False, init=False)
+    _index: list[Index] = field(default_factory=list, compare=False, init=False)
+    _lent: dict[tuple[Any, ...], tuple[Index, str]] = field(default_factory=dict, compare=False, init=False)
 
     @property
     def published(self) -> bool:
@@ -80,12 +86,26 @@ class Inputs:
 
     def accuracy_of(self, model: Model, card: str) -> tuple[AccuracyRow, ...]:
         """What others published about the model, and its records on this card."""
+        if not self._by_model and self.accuracy:
+            for row in self.accuracy:
+                self._by_model.setdefault(row.model, []).append(row)
         here = {record["id"] for record in self.records_of(card, model.slug)}
-        return tuple(
-            row
-            for row in self.accuracy
-            if row.model == model.slug and (row.origin == "published" or row.source in here)
-        )
+        rows = self._by_model.get(model.slug, ())
+        return tuple(row for row in rows if row.origin == "published" or row.source in here)
+
+    def lent(self, card: Card, model: Model) -> tuple[Index, str]:
+        """The records that can say anything of the model on the card, and their digest. Worked out once for all cards
+        of which they are the same: those without records of their own, by vendor and architecture."""
+        if not self._index:
+            self._index.append(run_index.build(self.records))
+        everything = self._index[0]
+        own = any(card.slug == one.card for part in (everything.rows, everything.links) for one in part)
+        decides = (card.slug if own else "", card.vendor, card.compute_capability, card.architecture, model.slug)
+        if decides not in self._lent:
+            index = concerning(everything, card, model)
+            ids = sorted(one.id for part in (index.rows, index.links) for one in part)
+            self._lent[decides] = index, digest(ids)
+        return self._lent[decides]
 
 
 def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -99,10 +119,12 @@ def gather(
     base_url: str = LOCAL_URL,
     models: str = PUBLISHED,
     kept: Path | None = None,
+    out: Path | None = None,
 ) -> Inputs:
     """Read everything. ``models`` are names with commas, among them ``wanted`` (those most asked for), ``published``
     (those whose tiers are files one by one) and ``all``. ``cards`` is ``wanted``, ``common``, ``all``, a number (so
-    many of the largest), or names with commas. ``kept`` is a file of pinned baselines and acknowledged changes.
+    many of the largest), or names with commas. ``kept`` is a file of pinned baselines and acknowledged changes. ``out``
+    is a site that may have kept what the estimator says of each record.
 
     Records that ``fitcheck validate`` rejects are left out, each alone. Raises InputError for unknown cards, an
     address that is none and a file of pins that cannot be used.
@@ -110,13 +132,16 @@ def gather(
     if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
         raise OptionError(f"--base-url: {base_url!r} is not an address; write it like {EXAMPLE_URL}.")
     records, left_out = _records(results)
+    engine = digest(_sources(_ENGINE))
+    recorded = kept_accuracy.rows_of(run_index.build(records), engine, kept_accuracy.known(out))
     return Inputs(
         models=_named(models),
         cards=_chosen(cards),
         records=records,
-        accuracy=tuple(published_rows() + (recorded_rows(results) if results is not None and results.is_dir() else [])),
+        accuracy=tuple(row for _, rows in recorded.values() for row in rows),
+        recorded=recorded,
         base_url=base_url.rstrip("/") + "/",
-        engine=digest(_sources(_ENGINE)),
+        engine=engine,
         pages=digest(_sources(_PAGES)),
         left_out=left_out,
         kept=KeptDecisions() if kept is None else read_kept(kept),
@@ -172,21 +197,6 @@ def _records(results: Path | None) -> tuple[tuple[dict[str, Any], ...], tuple[st
     found, problems = accepted(results)
     documents = sorted((store.document_of(store.seal(record)) for record in found), key=lambda one: str(one["id"]))
     return tuple(documents), tuple(f"{problem.path}: {problem.finding.message}" for problem in problems)
-
-
-def digest(parts: Iterable[bytes | str]) -> str:
-    """sha256 over the parts with their lengths, so that no two lists of parts are alike."""
-    hashed = hashlib.sha256()
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        hashed.update(f"{len(raw)}:".encode())
-        hashed.update(raw)
-    return hashed.hexdigest()
-
-
-def digest_json(value: object) -> str:
-    """The ``digest`` of a JSON value, the same whatever the order of its keys."""
-    return digest([json.dumps(value, sort_keys=True, separators=(",", ":"))])
 
 
 def _sources(places: Sequence[str]) -> Iterator[bytes | str]:

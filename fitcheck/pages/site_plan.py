@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fitcheck.models.model import Model
+from fitcheck.models.families import registry as families
+from fitcheck.models.model import Model, Tier
+from fitcheck.models.tier_quality import TierQuality
 from fitcheck.pages import wanted, words
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import ASKED, card_facts
 from fitcheck.pages.formats import VERDICTS
 from fitcheck.pages.other_sizes import MEMORY
-from fitcheck.pages.site_inputs import Inputs, digest, digest_json
+from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 from fitcheck.verdict.purposes import purposes
@@ -32,16 +35,15 @@ class Page:
     """One page. ``document`` is its JSON twin; ``wide`` what it is drawn from where the twin is a part of that.
 
     ``picture`` says that the page has a share picture of its own, drawn from ``preview``, and ``twin`` that its JSON
-    twin is written for a site that is not published too; ``near`` is what a page says
-    of other cards, which may change where nothing else on it does: ``own`` is its key without that. A page with
-    neither ``wide`` nor another way to be drawn has ``document`` ``None``: what stands there gets new neighbours.
+    twin is written for a site that is not published too; ``near`` is what a page says of other cards, which may change
+    where nothing else on it does: ``own`` is its key without that.
     """
 
     address: str
     template: str
     title: str
     description: str
-    document: Mapping[str, Any] | None
+    document: Mapping[str, Any]
     preview: Mapping[str, Any]
     key: str
     section: str | None = None
@@ -51,7 +53,7 @@ class Page:
     near: Sequence[Mapping[str, Any]] = ()
     own: str = ""
     picture: bool = True
-    twin: bool = True
+    twin: bool = False
     feed: str = "results/feed.xml"
     facts: tuple[Mapping[str, Any], ...] = ()
 
@@ -102,7 +104,8 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
         "best_value": _cheapest(running) if running else None,
         "vendors": sorted({row["vendor"] for row in rows}),
         "demand": None if demand is None else {"value": demand.demand, "source": demand.source},
-        "tiers": [_tier_facts(tier) for tier in model.tiers],
+        "tiers": [_tier_facts(model, tier) for tier in model.tiers],
+        "quality_source": next((one.source for tier in model.tiers if (one := _quality(model, tier))), None),
         "requirements": [
             {"component": one.component, "minimum": one.minimum, "tested": one.tested, "source": one.source}
             for one in model.requirements
@@ -132,9 +135,15 @@ def _cheapest(running: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: row[name] for name in ("address", "card", "name", "price", "tier", "mode")}
 
 
-def _tier_facts(tier: Any) -> dict[str, Any]:
+def _quality(model: Model, tier: Tier) -> TierQuality | None:
+    return families.get(model.architecture.family).quality(model, tier)
+
+
+def _tier_facts(model: Model, tier: Tier) -> dict[str, Any]:
+    quality = _quality(model, tier)
     return {
         "name": tier.name,
+        "quality": None if quality is None else quality.words,
         "disk": tier.disk_bytes,
         "published": tier.published,
         "repository": tier.repository,

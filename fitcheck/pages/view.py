@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -22,6 +23,8 @@ ORDER = ("fits", "tight", "unknown", "no")
 MOST_RECORDS = 20
 # cells from which on a table of them has no bars and folds what does not run
 MANY = 20
+# records of a page that are told whole; older ones stand in its table, and the JSON twin has all
+MOST_WHOLE = 40
 MOST_TIERS = 6
 
 
@@ -95,14 +98,12 @@ def leading(row: Sequence[int | None]) -> int:
 
 
 def pictured(report: Mapping[str, Any]) -> list[int]:
-    """The cells of the tier in focus whose memory is drawn: all modes where there are few cells, else the chosen one
-    and the next one that runs."""
-    found = siblings(report)
-    if len(report["cells"]) <= MANY:
-        return found
+    """The cells of the tier in focus whose memory is drawn: the chosen one, and where there are few cells the next one
+    that runs."""
     chosen = focus(report)
-    if report["cells"][chosen]["verdict"] not in RUNS:
+    if len(report["cells"]) > MANY or report["cells"][chosen]["verdict"] not in RUNS:
         return [chosen]
+    found = siblings(report)
     others = [index for index in found if index != chosen and report["cells"][index]["verdict"] != "no"]
     return [index for index in found if index in (chosen, *sorted(others)[:1])]
 
@@ -199,6 +200,7 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     model, runtime, card = record.get("model") or {}, record.get("runtime") or {}, record.get("card") or {}
     facts = {
         "id": record["id"],
+        "place": place_of(record),
         "kind": record["kind"],
         "created": record["created"],
         "model": model.get("slug"),
@@ -219,7 +221,32 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "cap": (record["protocol"].get("cap") or {}).get("bytes"),
         "submitter": record.get("submitter"),
     }
-    return {name: _short(value) if isinstance(value, str) else value for name, value in facts.items()}
+    return {name: value if name == "place" else _short(value) if isinstance(value, str) else value
+            for name, value in facts.items()}  # fmt: skip
+
+
+def facts_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``record_facts`` of each."""
+    return [record_facts(record) for record in records]
+
+
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+
+
+def place_of(record: Mapping[str, Any]) -> str:
+    """Where a record stands on a site: on the page of its card, model and files, at its own anchor."""
+    model, card = record.get("model") or {}, record.get("card") or {}
+    parts = [card.get("slug") or "cpu", model.get("slug") or "rates", *([model["tier"]] if model.get("tier") else [])]
+    return f"results/{'/'.join(_plain(str(part)) for part in parts)}/#{anchor_of(record)}"
+
+
+def anchor_of(record: Mapping[str, Any]) -> str:
+    """The anchor of a record on its page."""
+    return f"r{record['id'][:12]}"
+
+
+def _plain(part: str) -> str:
+    return part if _SLUG.fullmatch(part) else f"other-{zlib.crc32(part.encode()):08x}"
 
 
 def _usual_policy(runtime: Any) -> Any:
@@ -304,7 +331,7 @@ _BLOCKS = (
 _MOST_VALUES = 12
 
 
-def blocks(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def blocks(record: Mapping[str, Any]) -> list[Block]:
     """A record's blocks as names and written values; long lists are counted, the JSON twin has them."""
     found = []
     for title, key in _BLOCKS:
@@ -312,6 +339,23 @@ def blocks(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
         if block:
             found.append((title, [(name.replace("_", " "), _written(name, value)) for name, value in block.items()]))
     return found
+
+
+Block = tuple[str, list[tuple[str, str]]]
+
+
+def apart(records: Sequence[Mapping[str, Any]]) -> tuple[list[Block], list[list[Block]]]:
+    """The facts that all records of a page share, and of each record the rest; of one record nothing is shared."""
+    each = [blocks(record) for record in records]
+    if len(each) < 2:
+        return [], each
+    common = set.intersection(*({(title, *fact) for title, block in found for fact in block} for found in each))
+
+    def part(found: list[Block], *, shared: bool) -> list[Block]:
+        kept = [(title, [fact for fact in block if ((title, *fact) in common) is shared]) for title, block in found]
+        return [(title, block) for title, block in kept if block]
+
+    return part(each[0], shared=True), [part(found, shared=False) for found in each]
 
 
 def in_line(block: Sequence[tuple[str, str]]) -> str:
@@ -324,6 +368,8 @@ _SIZES |= {"pinned_rounded", "available_drop", "swap", "ram", "memory", "works",
 
 
 def _written(name: str, value: Any) -> str:
+    if name == "phases" and isinstance(value, list):  # what the process and the card hold then is in the JSON
+        return ", ".join(f"{one.get('name')} {write(one.get('allocated'), 'gib2')}" for one in value[:_MOST_VALUES])
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and name in _SIZES:

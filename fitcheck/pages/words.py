@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitcheck.data_files import load
@@ -58,6 +58,14 @@ CATEGORIES = {
     "activations": "tensors of the pass",
     "scratch": "unpacked weights",
 }
+
+
+def held(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The kinds of memory that any phase of ``cells`` holds, with their names."""
+    found = {name for name in CATEGORIES for cell in cells for phase in cell["phases"] if phase[name]}
+    return {name: said for name, said in CATEGORIES.items() if name in found}
+
+
 CONSTRAINTS = {
     "VRAM": "card memory",
     "host RAM": "system memory",

@@ -57,6 +57,8 @@ class Index:
 
     rows: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
+    # what follows from these records for a card and a model, kept by whoever works it out
+    follows: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __add__(self, other: Index) -> Index:
         """Both, a record in both counted once."""

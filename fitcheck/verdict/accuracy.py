@@ -93,8 +93,12 @@ def published_rows(leave: Leave = Leave.CELL) -> list[AccuracyRow]:
 def recorded_rows(root: Path, leave: Leave = Leave.CELL) -> list[AccuracyRow]:
     """Every pass record under ``root``, beside the estimate; seconds calibrated on the records of other cells of the
     card, where the machine is not left out."""
-    index = index_of(root)
-    passes = [run for run in index.rows if run.outcome == "ok" and not run.tests]
+    return indexed_rows(index_of(root), leave)
+
+
+def indexed_rows(index: Index, leave: Leave = Leave.CELL, only: str | None = None) -> list[AccuracyRow]:
+    """``recorded_rows`` of the runs of an index, of one card's alone where ``only`` names it."""
+    passes = [run for run in index.rows if run.outcome == "ok" and not run.tests and run.card == (only or run.card)]
     cells = [(run, ask) for run in passes if (ask := ask_of(run)) is not None]
     rows: list[AccuracyRow] = []
     for run, ask in cells:
@@ -217,7 +221,7 @@ def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
         ask,
         run.allocated,
         run.reserved,
-        on_card=run.process,
+        on_card=_sampled(run),
         host=run.rss,
         seconds=run.seconds,
         fitted=frozenset({"on_card", "host", "smallest"}),
@@ -225,6 +229,13 @@ def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
         machine=run.card,
     )
     return replace(one, ask=_without_cell(one, one.name if leave is Leave.CELL else run.card))
+
+
+def _sampled(run: Run) -> int | None:
+    """Bytes that the driver said the process holds, which are read some times a second: ``None`` where the allocator
+    held more, so that its peak fell between two readings."""
+    seen = run.process
+    return None if seen is not None and run.reserved is not None and seen < run.reserved else seen
 
 
 def _name(run: Run, ask: Ask) -> str:

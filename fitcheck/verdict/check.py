@@ -15,7 +15,7 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
-from fitcheck.verdict.alike import Question, cells_alike
+from fitcheck.verdict.alike import SharedQuestion, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
@@ -39,37 +39,55 @@ def check(
     tiers: Sequence[Tier] | None = None,
     index: Index | None = None,
     advise: bool = True,
+    like: Report | None = None,
 ) -> Report:
     """Judge every tier × placement, best first.
 
     ``tiers`` are those to look at, by default the ones that ``wanted`` names or all of the model. ``index`` holds the
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
-    costs a few re-checks. A model that turns out not to be modelled is judged by its weights, in the last runtime of
-    the registry. Raises InputError for names, sizes and options that cannot be.
+    costs a few re-checks. ``like`` is an answer to the same question, without advice, on a machine with the same cards:
+    its cells are judged again where they are asked about here, not weighed and timed. A model that turns out not to be
+    modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
+    options that cannot be.
     """
     wanted = wanted or Wanted()
     try:
-        return _checked(model, machine, wanted, tiers, index, advise=advise)
+        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like)
     except NotModelledError as problem:
         bounded = replace(model, runtimes=(registry.names()[-1],), unmodelled=str(problem))
         return _checked(bounded, machine, replace(wanted, runtime=None), tiers, index, advise=advise)
 
 
 def _checked(
-    model: Model, machine: Machine, wanted: Wanted, tiers: Sequence[Tier] | None, index: Index | None, *, advise: bool
+    model: Model,
+    machine: Machine,
+    wanted: Wanted,
+    tiers: Sequence[Tier] | None,
+    index: Index | None,
+    *,
+    advise: bool,
+    like: Report | None = None,
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
     machine = completed(machine)
     known = known_of(index, machine, model)
+    there = {} if like is None else {_place(cell.ask): cell for cell in like.cells}
 
     def worked_out() -> list[Cell]:
         asks = ((runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine))
-        return order([cell_of(runtime, ask, wanted, known, advise=advise) for runtime, ask in asks])
+        return order(
+            [
+                _again(runtime, ask, wanted, there[_place(ask)])
+                if there and _place(ask) in there
+                else cell_of(runtime, ask, wanted, known, advise=advise)
+                for runtime, ask in asks
+            ]
+        )
 
     shared = known is None and not advise
-    question = Question(model, chosen, wanted, runtimes)
-    ordered = cells_alike(question, machine, worked_out) if shared else worked_out()
+    question = SharedQuestion(model, chosen, wanted, runtimes)
+    ordered = list(cells_alike(question, machine, worked_out) if shared else worked_out())
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
     floor = wanted.floor(ordered[0].workload.task)
@@ -148,6 +166,17 @@ def told(report: Report, wanted: Wanted, index: Index | None = None) -> Report:
     best = advised(report.best, wanted, known)
     assumed = assumptions_of(best, wanted, report.floor, known)
     return replace(report, cells=(best, *report.cells[1:]), assumed=assumed)
+
+
+def _place(ask: Ask) -> tuple[object, ...]:
+    """What tells the cells of one question apart, on whatever machine it is asked."""
+    return ask.tier.name, ask.placement, ask.workload, ask.gpu, ask.process
+
+
+def _again(runtime: Runtime, ask: Ask, wanted: Wanted, cell: Cell) -> Cell:
+    """A cell of another machine with the same cards, judged on the one of ``ask``."""
+    floor = wanted.floor(ask.workload.task)
+    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint, cell.duration, floor), flip=None)
 
 
 def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:

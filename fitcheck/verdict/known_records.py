@@ -28,13 +28,21 @@ def known_of(index: Index | None, machine: Machine, model: Model) -> Known | Non
     if index is None or len({gpu.card.slug for gpu in machine.gpus}) != 1:
         return None
     card = machine.gpus[0].card
+    place = card, model.slug, machine.detected
+    if place not in index.follows:
+        index.follows[place] = _known(index, card, model, detected=machine.detected)
+    known: Known | None = index.follows[place]
+    return known
+
+
+def _known(index: Index, card: Card, model: Model, *, detected: bool) -> Known | None:
     own, borrowed, short = index.of(card.slug), _relatives(index, card), _short(index, card, model)
     if not own.rows and not own.links and not borrowed and not short:
         return None
     here = max((run for run in own.rows if run.own), key=lambda run: (run.created, run.id), default=None)
     from fitcheck.verdict.evidence import Known
 
-    return Known(card, own, here.machine if machine.detected and here is not None else None, borrowed, short)
+    return Known(card, own, here.machine if detected and here is not None else None, borrowed, short)
 
 
 def concerning(index: Index, card: Card, model: Model) -> Index:

@@ -50,11 +50,13 @@ class Asked:
         tiers: Sequence[Tier] | None = None,
         options: tuple[tuple[str, Any], ...] = (),
         advise: bool = True,
+        like: Report | None = None,
     ) -> Report:
-        """What ``command`` prints, as a value; of some tiers alone when they are given, with ``options`` by name."""
+        """What ``command`` prints, as a value; of some tiers alone when they are given, with ``options`` by name.
+        ``like`` is the same answer beside another amount of system memory, which spares most of the work."""
         machine = machine_for(self.card, ram=self.ram)
         wanted = Wanted(task=None if task is None else str(task), options=options)
-        return check(self.model, machine, wanted, tiers=tiers or self.tiers, index=self.index, advise=advise)
+        return check(self.model, machine, wanted, tiers=tiers or self.tiers, index=self.index, advise=advise, like=like)
 
     def told(self) -> Report:
         """``report``, with advice on the best cell alone: that of every cell takes ten times as long."""

@@ -15,9 +15,10 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import build as builder
-from fitcheck.pages import single
+from fitcheck.pages import pairs, single, view
 from fitcheck.pages.checking import check
-from fitcheck.pages.site_inputs import gather
+from fitcheck.pages.model_part import MANIFEST
+from fitcheck.pages.site_inputs import EXAMPLE_URL, gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
 from tests.pages.records import link, passed
@@ -111,7 +112,8 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
     after = files(out)
     changed = {name for name in after if after[name] != before.get(name)}
     assert outcome.documents == 3, "a link record may calibrate every model on its card"
-    assert f"results/{link().id}/index.html" in changed
+    place = view.place_of(store.document_of(link())).partition("#")[0]
+    assert f"{place}index.html" in changed
     assert "results/feed.xml" in changed
     assert "cards/rtx-4070/index.html" in changed
     elsewhere = {name for name in changed if "rtx-4090" in name or "rtx-3050" in name}
@@ -126,18 +128,18 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
     assert "22 s" in page
     path.unlink()
     builder.build(gather(tmp_path / "results", CARDS), out)
-    assert not (out / "results" / str(link().id)).exists()
-    assert str(link().id) not in (out / "results/feed.xml").read_text()
+    assert not (out / place).exists()
+    assert place not in (out / "results/feed.xml").read_text()
 
 
 def test_a_page_drawn_again_from_what_was_kept_is_the_same_page(tmp_path: Path) -> None:
     """A changed template draws list pages from the manifest's summaries, without asking for answers again."""
     out = tmp_path / "out"
-    builder.build(gather(None, CARDS), out)
+    builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     before = files(out)
     for name in ("index.json", "check/index.json", "cards/rtx-4070/index.json"):
         (out / name).unlink()
-    outcome = builder.build(gather(None, CARDS), out)
+    outcome = builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     assert outcome.documents == 0
     assert files(out) == before
 
@@ -183,9 +185,9 @@ def test_a_tampered_manifest_cannot_reach_outside(tmp_path: Path) -> None:
     outside.write_text("mine")
     inputs = gather(None, "rtx-4070")
     builder.build(inputs, out)
-    manifest = json.loads((out / builder.MANIFEST).read_text())
+    manifest = json.loads((out / MANIFEST).read_text())
     manifest["files"]["../outside.txt"] = "0" * 64
-    (out / builder.MANIFEST).write_text(json.dumps(manifest))
+    (out / MANIFEST).write_text(json.dumps(manifest))
     builder.build(inputs, out)
     assert outside.read_text() == "mine"
 
@@ -230,42 +232,45 @@ def test_one_file_pages_stand_alone(tmp_path: Path) -> None:
         single.write(asked.report(), tmp_path / "no" / "folder.html")
 
 
-def test_lists_say_what_was_asked_and_the_example_can_be_measured(built: Path) -> None:
+def test_lists_say_what_was_asked_and_the_example_can_be_measured(tmp_path: Path) -> None:
     """No page repeats a default that the model or its runtime may change: it says what its own answers were asked."""
-    page = json.loads((built / "out/check/sensenova-u1-8b-mot/rtx-4070/index.json").read_bytes())
-    asked = {name: page["report"]["workload"].get(name) for name in ("task", "width", "height", "frames", "context")}
-    listed = json.loads((built / "out/check/sensenova-u1-8b-mot/index.json").read_bytes())
+    out = tmp_path / "out"
+    builder.build(gather(None, CARDS, EXAMPLE_URL), out)
+    model, card = catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")
+    kept = pairs.decode((out / pairs.path_of(model.slug)).read_bytes(), model, [card])[card.slug].row
+    asked = {name: kept[name] for name in ("task", "width", "height", "frames", "context")}
+    listed = json.loads((out / "check/sensenova-u1-8b-mot/index.json").read_bytes())
     assert {name: listed[name] for name in asked} == asked
-    assert json.loads((built / "out/check/index.json").read_bytes())["asked"] == [asked]
-    assert "for an image of 2048 × 2048 pixels" in (built / "out/check/index.html").read_text()
-    contribute = json.loads((built / "out/contribute/index.json").read_bytes())
+    assert json.loads((out / "check/index.json").read_bytes())["asked"] == [asked]
+    assert "for an image of 2048 × 2048 pixels" in (out / "check/index.html").read_text()
+    contribute = json.loads((out / "contribute/index.json").read_bytes())
     example, wanted = contribute["example"], contribute["wanted"]
     *_, tier, _, mode = example.split()
     first = next(row for row in wanted if row["verdict"] == "fits")
     assert (tier, mode) == (first["tier"], first["mode"])
-    report = ask(catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")).report(advise=False)
+    report = ask(model, card).report(advise=False)
     assert (tier, mode) in {(cell.tier.name, cell.placement.mode) for cell in report.cells if cell.tier.published}
     assert example == f"fitcheck bench run sensenova-u1-8b-mot --tier {tier} --mode {mode}"
-    assert example in (built / "out/contribute/index.html").read_text()
+    assert example in (out / "contribute/index.html").read_text()
 
 
 def test_what_changed_since_the_last_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
     out = tmp_path / "out"
-    builder.build(gather(None, "rtx-4070"), out)
+    builder.build(gather(None, "rtx-4070", EXAMPLE_URL), out)
     assert json.loads((out / "changes/index.json").read_bytes())["log"] == []
-    manifest = json.loads((out / builder.MANIFEST).read_text())
+    manifest = json.loads((out / MANIFEST).read_text())
     address = "check/sensenova-u1-8b-mot/rtx-4070/"
     was, manifest["verdicts"][address] = manifest["verdicts"][address], "unknown"
-    (out / builder.MANIFEST).write_text(json.dumps(manifest))
-    builder.build(gather(None, "rtx-4070"), out)
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    builder.build(gather(None, "rtx-4070", EXAMPLE_URL), out)
     log = json.loads((out / "changes/index.json").read_bytes())["log"]
     assert [(one["address"], one["from"], one["to"], one["date"]) for one in log] == [
         (address, "unknown", was, "2026-09-21")
     ]
     for feed in ("changes/feed.xml", "cards/rtx-4070/feed.xml", "check/sensenova-u1-8b-mot/feed.xml"):
         assert f"SenseNova-U1-8B-MoT on GeForce RTX 4070: {was}, was unknown" in (out / feed).read_text()
-    assert not check(gather(None, "rtx-4070"), out).stale
+    assert not check(gather(None, "rtx-4070", EXAMPLE_URL), out).stale
 
 
 def test_a_site_without_an_address_says_so_and_has_no_pictures(tmp_path: Path, app: typer.Typer) -> None:

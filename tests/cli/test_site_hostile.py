@@ -15,8 +15,11 @@ import pytest
 
 from fitcheck.errors import InputError
 from fitcheck.pages import build as builder
+from fitcheck.pages import pairs
 from fitcheck.pages.checking import check
+from fitcheck.pages.model_part import MANIFEST
 from fitcheck.pages.serve import server_for
+from fitcheck.pages.site_folder import hash_bytes
 from fitcheck.pages.site_inputs import Inputs, gather
 
 
@@ -32,9 +35,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, Path, dict[
 
 
 def _spoiled(manifest: Any, how: str) -> Any:
-    address = next(iter(manifest["checks"]))
-    if how == "a check is a list":
-        manifest["checks"][address] = []
+    address = next(iter(manifest["verdicts"]))
+    if how == "a page is a list":
+        manifest["pages"][address] = []
     elif how == "a verdict is a number":
         manifest["verdicts"][address] = 5
     elif how == "the log holds words":
@@ -51,7 +54,7 @@ def _spoiled(manifest: Any, how: str) -> Any:
 
 
 DAMAGES = (
-    *("a check is a list", "a verdict is a number", "the log holds words", "a key is missing", "files is a list"),
+    *("a page is a list", "a verdict is a number", "the log holds words", "a key is missing", "files is a list"),
     *("a hash is null", "another schema"),
 )
 
@@ -59,12 +62,27 @@ DAMAGES = (
 @pytest.mark.parametrize("how", [*DAMAGES, "nested", "not text", "half"])
 def test_a_damaged_manifest_is_built_over(how: str, small: tuple[Inputs, Path, dict[str, bytes]]) -> None:
     inputs, out, before = small
-    manifest = out / builder.MANIFEST
+    manifest = out / MANIFEST
     whole = manifest.read_bytes()
     (out / "index.html").write_text("stale")
     raw = {"nested": b"[" * 100_000, "not text": b"\xff\xfe", "half": whole[: len(whole) // 2]}
     manifest.write_bytes(raw.get(how) or json.dumps(_spoiled(json.loads(whole), how)).encode())
     builder.build(inputs, out, jobs=1)
+    assert files(out) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.pairs/1"}', b"[" * 100_000])
+def test_damaged_rows_are_made_again_even_where_the_manifest_vouches_for_them(
+    content: bytes, small: tuple[Inputs, Path, dict[str, bytes]]
+) -> None:
+    inputs, out, before = small
+    path = pairs.path_of(inputs.models[0].slug)
+    (out / path).write_bytes(content)
+    manifest = json.loads((out / MANIFEST).read_bytes())
+    manifest["files"][path] = hash_bytes(content)
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    assert check(inputs, out).stale
+    assert builder.build(inputs, out, jobs=1).documents == len(inputs.cards)
     assert files(out) == before
 
 
@@ -81,7 +99,7 @@ def test_a_site_is_written_to_its_own_folder_alone(tmp_path: Path) -> None:
     inputs, out, elsewhere = gather(None, "rtx-4070"), tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
     out.mkdir()
-    (out / builder.MANIFEST).write_text("{}")
+    (out / MANIFEST).write_text("{}")
     (out / "static").symlink_to(elsewhere)
     with pytest.raises(InputError, match="link out of"):
         builder.build(inputs, out, jobs=1)

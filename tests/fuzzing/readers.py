@@ -122,12 +122,13 @@ def manifest() -> bytes:
 
 def read_manifest(data: bytes, room: Path) -> None:
     from fitcheck.pages import build
+    from fitcheck.pages.model_part import MANIFEST
 
-    (room / build.MANIFEST).write_bytes(data)
+    (room / MANIFEST).write_bytes(data)
     (room / "index.html").write_text("x")
     build.said_of(room)
     with suppress(KeyError, TypeError, ValueError, AttributeError):  # what ``build`` takes as a sign to make all anew
-        old = build.Old(room)
+        old = build.old_site(room)
         old.intact("index.html")
         sorted(set(old.files))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from fitcheck.pages import build, single
+from fitcheck.pages import build, single, view
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import gather
 from fitcheck.records import run_index, store
@@ -42,6 +42,8 @@ class Site:
         return sorted(self.root.rglob("*.html"))
 
 
+RESULT = view.place_of(store.document_of(passed())).partition("#")[0]
+HOSTILE = view.place_of(hostile()).partition("#")[0]
 KINDS = {
     "home": "",
     "models": "check/",
@@ -60,8 +62,8 @@ KINDS = {
     "cards": "cards/",
     "card": "cards/rtx-4070/",
     "results": "results/",
-    "result": f"results/{passed().id}/",
-    "link result": f"results/{link().id}/",
+    "result": RESULT,
+    "link result": view.place_of(store.document_of(link())).partition("#")[0],
     "accuracy": "accuracy/",
     "method": "method/",
     "contribute": "contribute/",

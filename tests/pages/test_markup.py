@@ -18,7 +18,7 @@ from PIL import Image
 from fitcheck.hardware.catalog import all_cards
 from fitcheck.pages import entry as card_index
 
-from .conftest import KINDS, Site
+from .conftest import HOSTILE, KINDS, Site
 from .records import ATTACK
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -203,11 +203,11 @@ def test_a_hostile_record_is_text_and_nothing_else(site: Site, trees: dict[Path,
         assert "own" * 7 not in raw, (path, "a template in a text was carried out")
     for path in (site.root / "results/feed.xml", site.root / "sitemap.xml"):
         ElementTree.parse(path)
-    document = json.loads((site.root / "results" / ("e" * 64) / "index.json").read_bytes())
+    document = json.loads((site.root / HOSTILE / "index.json").read_bytes())
     assert document["records"][0]["notes"].startswith(ATTACK)
 
 
-def test_the_feed_names_every_result(site: Site) -> None:
+def test_the_feed_names_every_result(site: Site, trees: dict[Path, ElementTree.Element]) -> None:
     root = ElementTree.parse(site.root / "results/feed.xml").getroot()
     atom = "{http://www.w3.org/2005/Atom}"
     entries = root.findall(f"{atom}entry")
@@ -218,6 +218,6 @@ def test_the_feed_names_every_result(site: Site) -> None:
     for entry in entries:
         link = entry.find(f"{atom}link")
         assert link is not None
-        where = (link.get("href") or "").removeprefix("https://fitcheck.example/")
-        assert (site.root / where / "index.html").is_file()
+        where, _, anchor = (link.get("href") or "").removeprefix("https://fitcheck.example/").partition("#")
+        assert any(one.get("id") == anchor for one in trees[site.root / where / "index.html"].iter())
     assert root.findtext(f"{atom}updated") == entries[0].findtext(f"{atom}updated")

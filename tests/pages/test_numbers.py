@@ -64,11 +64,23 @@ def check_pages(site: Site) -> list[Path]:
 Bound = tuple[str, str, str, str | None]
 
 
-def numbers(element: ElementTree.Element, scope: str = "", columns: tuple[str, ...] = ()) -> Iterator[Bound]:
-    """(Whole path, format, text, bare value) of every bound number: of an element that names its own, and of each cell
-    of a table that names its columns. ``data-in`` is what a path begins with."""
+def numbers(
+    element: ElementTree.Element, scope: str = "", columns: tuple[str, ...] = (), each: str = ""
+) -> Iterator[Bound]:
+    """(Whole path, format, text, bare value) of every bound number: of an element that names its own, of each cell of a
+    table that names its columns or its last ones (``data-tops``), and of each that says its place in the path of all
+    (``data-cell``). ``data-in`` is what a path begins with."""
+    each = element.get("data-cell") or each
+    if element.get("data-c") is not None:
+        path, _, kind = each.replace("*", element.get("data-c") or "").rpartition(":")
+        yield path, kind, (element[0].tail or text(element[1])).strip(), None
     scope = element.get("data-in") or scope
     columns = tuple((element.get("data-cols") or "").split()) or columns
+    tops = (element.get("data-tops") or "").split()
+    for row in element if tops else ():
+        for cell, named in zip(list(row)[-len(tops) :], tops, strict=True):
+            path, _, kind = named.rpartition(":")
+            yield (row.get("data-top") or "") + path, kind, text(cell), None
     own = element.get("data-n")
     if own:
         path, _, kind = own.rpartition(":")
@@ -80,7 +92,7 @@ def numbers(element: ElementTree.Element, scope: str = "", columns: tuple[str, .
                 path, _, kind = named.rpartition(":")
                 yield scope + path, kind, text(cell), None
     for child in element:
-        yield from numbers(child, scope, columns)
+        yield from numbers(child, scope, columns, each)
 
 
 def text(element: ElementTree.Element) -> str:
@@ -201,7 +213,8 @@ def test_no_figure_stands_outside_a_checked_element(site: Site, card: str) -> No
     loose = []
 
     def walk(element: ElementTree.Element) -> None:
-        skipped = element.get("data-n") or element.get("data-cols") or element.tag in ("code", "pre")
+        bound = any(element.get(name) for name in ("data-n", "data-cols", "data-c", "data-top"))
+        skipped = bound or element.tag in ("code", "pre")
         if element.tag == "section" and element.get("class") in ("s-others", "s-measured", "s-needs"):
             skipped = True
         if not skipped:

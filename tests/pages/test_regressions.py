@@ -87,6 +87,14 @@ def series_page(site: Site) -> Path:
     return page
 
 
+def series_twin(site: Site) -> tuple[Path, dict[str, Any]]:
+    """The page of the one series, and what the overview's twin says of it."""
+    path = series_page(site)
+    (found,) = json.loads((site.root / "regressions/index.json").read_bytes())["histories"]["series"]
+    assert found["id"] == path.parent.name
+    return path, found
+
+
 def text(element: ElementTree.Element) -> str:
     return " ".join("".join(element.itertext()).split())
 
@@ -117,16 +125,18 @@ def test_a_series_page_has_a_picture_a_table_and_links_to_its_runs(history: Site
     heads = {one.get("id") for one in tree.iter("h2")}
     assert {"seconds", "allocated"} <= heads
     linked = [one.get("href") or "" for one in tree.iter("a") if "/results/" in (one.get("href") or "")]
-    assert len([one for one in linked if one.endswith("/") and not one.endswith("results/")]) == 10
-    for one in linked:
-        target = (path.parent / one).resolve()
-        assert target.is_file() or (target / "index.html").is_file(), one
+    records = [one for one in linked if "#" in one]
+    assert len(records) == 10
+    for one in records:
+        where, _, anchor = one.partition("#")
+        target = (path.parent / where).resolve() / "index.html"
+        assert any(element.get("id") == anchor for element in parse(target).iter()), one
 
 
 def test_every_number_is_the_twins(history: Site) -> None:
     compared = 0
-    for path in (history.root / "regressions/index.html", series_page(history)):
-        twin = json.loads(path.with_name("index.json").read_bytes())
+    overview = history.root / "regressions/index.html"
+    for path, twin in ((overview, json.loads(overview.with_name("index.json").read_bytes())), series_twin(history)):
         for bound in numbers(parse(path)):
             written(bound, twin)
             compared += 1
@@ -134,7 +144,7 @@ def test_every_number_is_the_twins(history: Site) -> None:
 
 
 def test_a_picture_draws_points_levels_changes_and_the_expected_span(history: Site) -> None:
-    twin = json.loads(series_page(history).with_name("index.json").read_bytes())
+    _, twin = series_twin(history)
     track = next(one for one in twin["tracks"] if one["metric"] == "seconds")
     drawn = str(trend(track))
     assert drawn.count("h0") == 10

@@ -74,11 +74,11 @@ def test_a_bar_has_the_colour_of_its_own_resource(
 
 
 def test_the_length_of_a_bar_is_its_share_and_the_limit_is_marked_where_it_is_passed() -> None:
-    assert re.findall(r'width="([\d.]+)%"', gauge(5, 20, "fits")) == ["25.0"]
+    assert re.findall(r'd="M0 0H([\d.]+)V', gauge(5, 20, "fits")) == ["25"]
     assert "g-limit" not in gauge(5, 20, "fits")
     over = gauge(40, 20, "no")
-    assert re.findall(r'width="([\d.]+)%"', over) == ["100.0"]
-    assert re.findall(r'class="g-limit" x1="([\d.]+)%"', over) == ["50.0"]
+    assert re.findall(r'd="M0 0H([\d.]+)V', over) == ["100"]
+    assert re.findall(r'class="g-limit" d="M([\d.]+) ', over) == ["50"]
     assert gauge(5, None, "fits") == ""
 
 

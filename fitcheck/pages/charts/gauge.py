@@ -1,10 +1,14 @@
-"""A bar of what is needed against what can be used. Lengths are percentages, so it stretches with its column."""
+"""A bar of what is needed against what can be used. It is 100 units long and stretches with its column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from markupsafe import Markup
+
+# how high the two kinds are, in units of their picture, and between which heights a whisker's ends stand
+_HEIGHT, _HIGH = 8, 15
+_ENDS = (3, 12)
 
 
 def gauge(need: Mapping[str, float] | float, available: float | None, verdict: str, *, whisker: bool = False) -> Markup:
@@ -13,18 +17,19 @@ def gauge(need: Mapping[str, float] | float, available: float | None, verdict: s
     if not available:
         return Markup("")
     full = max(available, span["high"] if whisker else span["best"]) * (1.0 if not whisker else 1.02)
+    height = _HIGH if whisker else _HEIGHT
 
-    def percent(value: float) -> str:
-        return f"{min(100.0, 100 * value / full):.1f}%"
+    def place(value: float) -> str:
+        return f"{min(100.0, 100 * value / full):.1f}".removesuffix(".0")
 
-    parts = [f'<rect class="v-{verdict}" width="{percent(span["best"])}"/>']
+    parts = [f'<path class="v-{verdict}" d="M0 0H{place(span["best"])}V{height}H0z"/>']
     if whisker and span["high"] > span["low"]:
-        low, high = percent(span["low"]), percent(span["high"])
-        for kind in ("g-halo", "g-whisker"):
-            parts.append(f'<line class="{kind}" x1="{low}" x2="{high}" y1="50%" y2="50%"/>')
-            parts += [f'<line class="{kind}" x1="{x}" x2="{x}" y1="22%" y2="78%"/>' for x in (low, high)]
+        low, high = place(span["low"]), place(span["high"])
+        middle, (top, bottom) = height / 2, _ENDS
+        line = f"M{low} {middle}H{high}M{low} {top}V{bottom}M{high} {top}V{bottom}"
+        parts += [f'<path class="{kind}" d="{line}"/>' for kind in ("g-halo", "g-whisker")]
     if full > available * 1.001:
-        limit = percent(available)
-        parts.append(f'<line class="g-limit" x1="{limit}" x2="{limit}" y2="100%"/>')
+        parts.append(f'<path class="g-limit" d="M{place(available)} 0V{height}"/>')
     size = "gauge big" if whisker else "gauge"
-    return Markup(f'<svg class="{size}" aria-hidden="true">{"".join(parts)}</svg>')  # noqa: S704 - numbers only
+    frame = f'class="{size}" viewBox="0 0 100 {height}" preserveAspectRatio="none" aria-hidden="true"'
+    return Markup(f"<svg {frame}>{''.join(parts)}</svg>")  # noqa: S704 - numbers only

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -13,6 +13,7 @@ from fitcheck.units import GIB, format_gib, format_span
 WIDTH, HEIGHT = 280, 230
 LEFT, RIGHT, TOP, BOTTOM = 30, 8, 16, 34
 _STEPS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+_HAIRLINE = 0.4
 _SHORT = {"read image back": "read back", "cache and context": "in all"}
 
 
@@ -38,27 +39,40 @@ def panel(
 
     phases = cell["phases"]
     step = inner / (len(phases) + 1)
-    parts = _grid(top, y)
+    width = _n(step * 0.72)
+    stacks: dict[str, str] = dict.fromkeys(CATEGORIES, "")
+    labels, dots = [], []
     for index, phase in enumerate(phases):
         x = LEFT + step * index + step * 0.14
-        parts += _stack(phase, x, step * 0.72, y)
-        peak = " c-peak" if phase["name"] == cell["peak"] else ""
-        parts.append(_label(x + step * 0.36, floor + 14, phase["name"], f"c-phase{peak}"))
+        for name, part in _stack(phase, x, width, y):
+            stacks[name] += part
+        labels.append(_label(x + step * 0.36, phase["name"], peak=phase["name"] == cell["peak"]))
         for memory in measured:
-            parts += _dots(memory, phase["name"], x + step * 0.36, y)
+            dots += _dots(memory, phase["name"], x + step * 0.36, y)
     x = LEFT + step * len(phases) + step * 0.14
-    parts += _whole(cell, x, step * 0.72, y)
-    parts.append(_label(x + step * 0.36, floor + 14, "in all", "c-phase"))
+    labels.append(_label(x + step * 0.36, "in all"))
     for memory in measured:
         # what else is on the card is no part of the prediction
         whole = memory.get("process", memory.get("device"))
         if whole is not None:
-            parts.append(_diamond(x + step * 0.36, y(whole)))
-    parts += _line(usable, top, y)
+            dots.append(_diamond(x + step * 0.36, y(whole)))
+    parts = [
+        *_grid(top, y),
+        *(f'<path class="k-{name}" d="{path}"/>' for name, path in stacks.items() if path),
+        f'<g class="c-phase">{"".join(labels)}</g>',
+        *_whole(cell, x, width, y),
+        *dots,
+        *_line(usable, top, y),
+    ]
     return Markup(  # noqa: S704 - every text below is escaped, the rest is numbers
         f'<svg class="memory" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_words(cell, usable))}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _n(value: float) -> str:
+    """A coordinate to a tenth, as short as it goes."""
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def _words(cell: Mapping[str, Any], usable: Mapping[str, int]) -> str:
@@ -71,35 +85,34 @@ def _words(cell: Mapping[str, Any], usable: Mapping[str, int]) -> str:
 
 def _grid(top: float, y: Any) -> list[str]:
     step = next(one for one in _STEPS if top / one <= 5)
-    parts, grid, value = [], "", 0.0
+    texts, grid, value = "", "", 0.0
     while value <= top:
         level = y(value * GIB)
         grid += f"M{LEFT} {level:.0f}H{WIDTH - RIGHT}"
-        parts.append(f'<text class="c-tick" x="{LEFT - 5}" y="{level + 3:.0f}">{value:g}</text>')
+        texts += f'<text x="{LEFT - 5}" y="{level + 3:.0f}">{value:g}</text>'
         value += step
-    return [f'<path class="c-grid" d="{grid}"/>', *parts]
+    return [f'<path class="c-grid" d="{grid}"/>', f'<g class="c-tick">{texts}</g>']
 
 
-def _stack(phase: Mapping[str, Any], x: float, width: float, y: Any) -> list[str]:
-    parts, base = [], 0
+def _stack(phase: Mapping[str, Any], x: float, width: str, y: Any) -> Iterator[tuple[str, str]]:
+    """(Category, path) of each part of a column; what is too small to see is a hairline."""
+    base = 0
     for name in CATEGORIES:
         size = phase[name]
         if size > 0:
-            upper = y(base + size)
-            height = max(y(base) - upper, 0.4)
-            parts.append(f'<path class="k-{name}" d="M{x:.0f} {upper:.1f}h{width:.0f}v{height:.1f}h-{width:.0f}z"/>')
+            lower = y(base)
+            upper = min(y(base + size), lower - _HAIRLINE)
+            yield name, f"M{x:.0f} {_n(upper)}h{width}V{_n(lower)}h-{width}z"
         base += size
-    return parts
 
 
-def _whole(cell: Mapping[str, Any], x: float, width: float, y: Any) -> list[str]:
-    span, middle = cell["card"], x + width / 2
-    top, bottom, floor = y(span["high"]), y(span["low"]), y(0)
-    bar = y(span["best"])
-    path = f"M{middle:.0f} {top:.1f}V{bottom:.1f}M{middle - 5:.0f} {top:.1f}h10M{middle - 5:.0f} {bottom:.1f}h10"
+def _whole(cell: Mapping[str, Any], x: float, width: str, y: Any) -> list[str]:
+    span, middle = cell["card"], x + float(width) / 2
+    top, bottom = _n(y(span["high"])), _n(y(span["low"]))
+    left = f"{middle - 5:.0f}"
     return [
-        f'<rect class="c-whole" x="{x:.0f}" y="{bar:.1f}" width="{width:.0f}" height="{floor - bar:.1f}"/>',
-        f'<path class="c-whisker" d="{path}"/>',
+        f'<path class="c-whole" d="M{x:.0f} {_n(y(span["best"]))}h{width}V{_n(y(0))}h-{width}z"/>',
+        f'<path class="c-whisker" d="M{middle:.0f} {top}V{bottom}M{left} {top}h10M{left} {bottom}h10"/>',
     ]
 
 
@@ -112,9 +125,9 @@ def _line(usable: Mapping[str, int], top: float, y: Any) -> list[str]:
         return [f'<text class="c-usable" x="{end}" y="{TOP - 5}">↑ {text}, above this picture</text>']
     level, upper, lower = y(usable["best"]), y(usable["high"]), y(usable["low"])
     return [
-        f'<rect class="c-band" x="{LEFT}" y="{upper:.1f}" width="{end - LEFT}" height="{lower - upper:.1f}"/>',
-        f'<line class="c-limit" x1="{LEFT}" x2="{end}" y1="{level:.1f}" y2="{level:.1f}"/>',
-        f'<text class="c-usable" x="{end}" y="{max(level - 4, 9):.1f}">{text}</text>',
+        f'<path class="c-band" d="M{LEFT} {_n(upper)}H{end}V{_n(lower)}H{LEFT}z"/>',
+        f'<path class="c-limit" d="M{LEFT} {_n(level)}H{end}"/>',
+        f'<text class="c-usable" x="{end}" y="{_n(max(level - 4, 9))}">{text}</text>',
     ]
 
 
@@ -131,5 +144,6 @@ def _diamond(x: float, level: float) -> str:
     return f'<polygon class="c-measured" points="{points}"/>'
 
 
-def _label(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.0f}" y="{y:.0f}">{escape(_SHORT.get(text, text))}</text>'
+def _label(x: float, text: str, *, peak: bool = False) -> str:
+    mark = ' class="c-peak"' if peak else ""
+    return f'<text{mark} x="{x:.0f}" y="{HEIGHT - BOTTOM + 14}">{escape(_SHORT.get(text, text))}</text>'
