@@ -10,9 +10,9 @@ from fitcheck.hardware.machine import Gpu
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.runtimes.llamacpp.token_rates import (
-    Age,
     Constants,
     Host,
+    KernelAge,
     generation_seconds,
     host_generation_seconds,
     host_prompt_seconds,
@@ -86,11 +86,11 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
     return None if carried is None else constants["token"] + cards + carried
 
 
-def age_of(run: TokenRun) -> Age:
+def age_of(run: TokenRun) -> KernelAge:
     """What the run's build has of the work on kernels."""
     day = run.options.build.day
     years = min(max((SETTLED - day).days / 365.25, 0.0), _OLDEST)
-    return Age(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES, _youth(run, day))
+    return KernelAge(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES, _youth(run, day))
 
 
 def _youth(run: TokenRun, day: date) -> float:

@@ -46,7 +46,7 @@ def fitted() -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Age:
+class KernelAge:
     """What a build has of the work on kernels.
 
     ``years`` before they stopped changing much; ``fused``: small kernels of a layer are one; ``grouped``: one kernel
@@ -61,7 +61,7 @@ class Age:
     youth: float = 0.0
 
 
-TODAY = Age()
+TODAY = KernelAge()
 
 
 def backend_of(card: Card, named: str | None = None) -> str:
@@ -180,7 +180,7 @@ def weight_bytes(work: TokenWork, constants: Constants, backend: str, years: flo
 
 
 def generation_seconds(
-    work: TokenWork, card: Card, backend: str, constants: Constants, age: Age = TODAY, *, flash: bool = True
+    work: TokenWork, card: Card, backend: str, constants: Constants, age: KernelAge = TODAY, *, flash: bool = True
 ) -> float | None:
     """Seconds of one generated token on a card that holds ``work``; without the token's own overhead."""
     rate = reading_rate(card, backend, constants)
@@ -206,7 +206,7 @@ def decode_seconds(work: TokenWork, card: Card, constants: Constants) -> float:
 
 def prompt_seconds(
     work: TokenWork, card: Card, backend: str, batch: int, width: int, constants: Constants, *, flash: bool = True,
-    age: Age = TODAY,
+    age: KernelAge = TODAY,
 ) -> float | None:  # fmt: skip
     """Seconds of a micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``.
 
@@ -264,7 +264,7 @@ def _attention_seconds(
 
 
 def _expert_seconds(
-    work: TokenWork, rates: _PromptRates, backend: str, batch: int, constants: Constants, age: Age
+    work: TokenWork, rates: _PromptRates, backend: str, batch: int, constants: Constants, age: KernelAge
 ) -> float:
     """Seconds of the products of a micro-batch with experts.
 

@@ -26,7 +26,7 @@ from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed
 from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
-    Age,
+    KernelAge,
     data,
     decode_seconds,
     fitted,
@@ -77,10 +77,10 @@ def test_larger_batches_waste_less_and_wider_tiles_more(batch: int, active: floa
     assert padding(batch, active, tile) <= padding(batch, active, tile * 2) * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(("kind", "age", "called"), [("Q4", Age(), False), ("float", Age(), True),
-                                                     ("Q4", Age(grouped=False), True)])  # fmt: skip
+@pytest.mark.parametrize(("kind", "age", "called"), [("Q4", KernelAge(), False), ("float", KernelAge(), True),
+                                                     ("Q4", KernelAge(grouped=False), True)])  # fmt: skip
 def test_experts_that_one_kernel_does_not_take_together_are_called_one_by_one(
-    kind: str, age: Age, called: bool
+    kind: str, age: KernelAge, called: bool
 ) -> None:
     """128 experts and three matrices, each a call."""
     work, constants = mixture_work(kind), fitted()
@@ -115,14 +115,14 @@ def test_launches_grow_without_flash_attention_and_before_kernels_were_fused() -
 
 
 def test_a_builds_day_says_which_kernels_it_has() -> None:
-    def at(day: date, card: str = "H100 SXM", backend: str | None = None) -> Age:
+    def at(day: date, card: str = "H100 SXM", backend: str | None = None) -> KernelAge:
         architecture = known_language_model("qwen3-30b-a3b")
         table = mixture_table(architecture, "Q4_K_M")
         options = LlamaOptions(sequences=1, context=512, build=Build(day))
         result = estimate(architecture, table, options, vram=[200 * GIB])
         return age_of(run_of(architecture, table, result, machine_for(find_card(card)).gpus, backend=backend))
 
-    assert at(newest_build().day) == Age()
+    assert at(newest_build().day) == KernelAge()
     old = at(date(2025, 8, 14))
     assert (old.grouped, old.fused, old.integer_tiles) == (False, False, True)
     assert at(GROUPED).grouped
