@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint installs bench clean
 
 help:
 	@echo "make demo   the base install in $(VENV) and the main job on real input"
 	@echo "make test   everything for development, then style, types, tests, records and pages"
 	@echo "make lint   style and types alone"
+	@echo "make installs  a built wheel through pip, pipx, uv tool and uvx"
 	@echo "make bench  the benchmarks that have bars"
 	@echo "make clean  remove $(VENV) and caches"
 
@@ -45,6 +46,9 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+
+installs:
+	$(PYTHON) scripts/try_installs.py --get-tools
 
 bench: $(VENV)/base
 	$(BIN)/python benchmarks/cold_start.py

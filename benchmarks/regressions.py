@@ -285,15 +285,20 @@ def real() -> dict[str, Any]:
 
 
 def _pair(pair: Pair, runs: Sequence[TrackedRun]) -> dict[str, Any]:
+    old, new = sides(pair, runs)
+    judged = compare(old, new, Noise(runs), expectation=Promises(run.record for run in runs if run not in new))
+    return {one.metric.name: _beside_pooled(one, old, new) for one in judged}
+
+
+def sides(pair: Pair, runs: Sequence[TrackedRun]) -> tuple[list[TrackedRun], list[TrackedRun]]:
+    """The older and the newer runs of the one cell that was measured in both versions."""
     mine = [run for run in runs if run.created >= pair.since and run.series.get("model") == pair.model]
     series = [
         of for of in by_series(mine).values() if len({dict(run.state.versions).get(pair.change) for run in of}) == 2
     ]
     (cell,) = series
     old = [run for run in cell if dict(run.state.versions).get(pair.change) == pair.old]
-    new = [run for run in cell if run not in old]
-    judged = compare(old, new, Noise(runs), expectation=Promises(run.record for run in runs if run not in new))
-    return {one.metric.name: _beside_pooled(one, old, new) for one in judged}
+    return old, [run for run in cell if run not in old]
 
 
 def _beside_pooled(one: SeriesJudgement, old: Sequence[TrackedRun], new: Sequence[TrackedRun]) -> dict[str, Any]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
+
+_PACKAGE = Path(__file__).parent
+
+
+def path_of(room: str, name: str) -> Path:
+    """Where ``fitcheck/<room>/data/<name>`` lies; ``room`` is dotted, like ``"runtimes.llamacpp"``."""
+    return _PACKAGE.joinpath(*room.split("."), "data", name)
 
 
 def read_text(room: str, name: str) -> str:
-    """The text of ``fitcheck/<room>/data/<name>``; ``room`` is dotted, like ``"runtimes.llamacpp"``."""
-    return resources.files(f"fitcheck.{room}").joinpath(f"data/{name}").read_text("utf-8")
+    """The text of ``fitcheck/<room>/data/<name>``."""
+    return path_of(room, name).read_text("utf-8")
 
 
 @cache

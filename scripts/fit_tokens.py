@@ -17,12 +17,24 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from token_parameters import ASSUMED, STAGES, Stage
-from token_widths import COVERED, LeftOut, generation_key, ignorance, left_out_rates, report, vendor_of, widths
+from token_widths import (
+    COVERED,
+    LeftOut,
+    generation_key,
+    ignorance,
+    left_out_rates,
+    model_of,
+    models_report,
+    report,
+    vendor_of,
+    widths,
+)
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
@@ -30,6 +42,7 @@ from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
 TARGET = Path(token_rates.__file__).parent / "data" / "llamacpp_tokens.json"
 HUBER = 0.15  # residuals beyond this, in log, count linearly
 STEP = 1e-4
+MANY = 0.1  # share of rows left out from which slopes are taken anew
 
 
 def residuals(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarray:
@@ -45,43 +58,86 @@ def weights(rows: Sequence[BenchRow]) -> np.ndarray:
     return np.array([count[row.card, row.backend] ** -0.5 for row in rows])
 
 
+@dataclass(frozen=True)
+class Prior:
+    """What is believed of a stage's parameters: ``mean`` of their logarithms and the ``precision`` matrix, which ties
+    those with a ``near`` to it."""
+
+    names: list[str]
+    mean: np.ndarray
+    precision: np.ndarray
+
+
+def prior_of(stage: Stage) -> Prior:
+    """The prior of a stage's parameters."""
+    names = [one.name for one in stage.parameters]
+    at = {name: i for i, name in enumerate(names)}
+    ties = np.eye(len(names))
+    for i, one in enumerate(stage.parameters):
+        if one.near is not None:
+            ties[i, at[one.near]] = -1.0
+    sd = np.array([one.sd for one in stage.parameters])
+    return Prior(names, np.log([one.prior for one in stage.parameters]), ties.T @ (ties / sd[:, None] ** 2))
+
+
 def fit(
     rows: Sequence[BenchRow], stage: Stage, base: dict[str, float], steps: int = 12
 ) -> tuple[dict[str, float], np.ndarray]:
     """Constants with the stage's fitted, and the Jacobian at the end."""
-    names = [one.name for one in stage.parameters]
-    prior = np.log([one.prior for one in stage.parameters])
-    sd = np.array([one.sd for one in stage.parameters])
-    at = np.array([math.log(base.get(name, math.exp(value))) for name, value in zip(names, prior, strict=True)])
+    prior = prior_of(stage)
+    known = zip(prior.names, prior.mean, strict=True)
+    at = np.array([math.log(base.get(name, math.exp(value))) for name, value in known])
     weight = weights(rows)
-    jacobian = np.zeros((len(rows), len(names)))
+    jacobian = np.zeros((len(rows), len(prior.names)))
     for step in range(steps):
-        constants = base | dict(zip(names, np.exp(at).tolist(), strict=True))
+        constants = base | dict(zip(prior.names, np.exp(at).tolist(), strict=True))
         error = residuals(rows, constants)
-        jacobian = slopes(rows, names, constants, error)
-        at, change = solved(jacobian, error, at, prior, sd, weight)
+        jacobian = slopes(rows, prior.names, constants, error)
+        at, change = solved(jacobian, error, at, prior, weight)
         if change < 1e-3 and step > 3:
             break
-    return base | dict(zip(names, np.exp(at).tolist(), strict=True)), jacobian
+    return base | dict(zip(prior.names, np.exp(at).tolist(), strict=True)), jacobian
+
+
+class Watched(dict[str, float]):
+    """Constants that note which of them were asked for."""
+
+    def __init__(self, constants: dict[str, float]) -> None:
+        super().__init__(constants)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> float:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: float) -> float:  # type: ignore[override]
+        self.asked.add(name)
+        return super().get(name, default)
 
 
 def slopes(
     rows: Sequence[BenchRow], names: Sequence[str], constants: dict[str, float], error: np.ndarray
 ) -> np.ndarray:
-    columns = []
-    for name in names:
-        moved = constants | {name: constants[name] * math.exp(STEP)}
-        columns.append((residuals(rows, moved) - error) / STEP)
-    return np.array(columns).T
+    """Derivatives of residuals by the logarithm of each constant; a row is asked only about those that it reads."""
+    found = np.zeros((len(rows), len(names)))
+    column = {name: i for i, name in enumerate(names)}
+    moved = {name: constants | {name: constants[name] * math.exp(STEP)} for name in names}
+    for i, row in enumerate(rows):
+        watched = Watched(constants)
+        token_predict.seconds_of(row, watched)
+        for name in watched.asked & column.keys():
+            other = math.log(token_predict.seconds_of(row, moved[name]) * row.measured)
+            found[i, column[name]] = (other - error[i]) / STEP
+    return found
 
 
 def solved(
-    jacobian: np.ndarray, error: np.ndarray, at: np.ndarray, prior: np.ndarray, sd: np.ndarray, weight: np.ndarray
+    jacobian: np.ndarray, error: np.ndarray, at: np.ndarray, prior: Prior, weight: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """One damped Gauss-Newton step with Huber weights; residuals count in units of 0.1."""
     robust = weight * np.minimum(1.0, HUBER / np.maximum(np.abs(error), 1e-9)) / 0.1**2
-    normal = jacobian.T @ (jacobian * robust[:, None]) + np.diag(sd**-2)
-    right = -(jacobian.T @ (robust * error)) - (at - prior) / sd**2
+    normal = jacobian.T @ (jacobian * robust[:, None]) + prior.precision
+    right = -(jacobian.T @ (robust * error)) - prior.precision @ (at - prior.mean)
     step = np.clip(np.linalg.solve(normal, right), -0.5, 0.5)
     return at + step, float(np.abs(step).max())
 
@@ -89,19 +145,21 @@ def solved(
 def left_out(
     rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float], jacobian: np.ndarray, out: np.ndarray
 ) -> np.ndarray:
-    """Residuals of the rows ``out`` when the constants come from the others: Gauss-Newton from the full fit, twice."""
-    names = [one.name for one in stage.parameters]
-    prior = np.log([one.prior for one in stage.parameters])
-    sd = np.array([one.sd for one in stage.parameters])
+    """Residuals of the rows ``out`` when the constants come from the others: Gauss-Newton from the full fit, with
+    slopes taken anew where many rows are gone."""
+    prior = prior_of(stage)
     kept = [row for row, gone in zip(rows, out, strict=True) if not gone]
     gone = [row for row, leave in zip(rows, out, strict=True) if leave]
     weight = weights(kept)
-    at = np.log([constants[name] for name in names])
-    current = constants
-    for _ in range(3):
+    at = np.log([constants[name] for name in prior.names])
+    current, slope = constants, jacobian[~out]
+    many = len(gone) > MANY * len(rows)
+    for _ in range(6 if many else 3):
         error = residuals(kept, current)
-        at, _change = solved(jacobian[~out], error, at, prior, sd, weight)
-        current = constants | dict(zip(names, np.exp(at).tolist(), strict=True))
+        if many:
+            slope = slopes(kept, prior.names, current, error)
+        at, _change = solved(slope, error, at, prior, weight)
+        current = constants | dict(zip(prior.names, np.exp(at).tolist(), strict=True))
     return residuals(gone, current)
 
 
@@ -130,7 +188,7 @@ def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, L
         constants, jacobian = fit(mine, stage, constants)
         folds = [
             every_fold(mine, stage, constants, jacobian, key)
-            for key in (lambda row: row.card, generation_key, vendor_of)
+            for key in (lambda row: row.card, generation_key, vendor_of, model_of)
         ]
         stages[stage.name], outs[stage.name] = stage, LeftOut(mine, *folds)
     return constants, stages, outs, rows
@@ -164,8 +222,8 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
     for one in residual.values():
         one.pop("value")
     return {
-        "version": 2,
-        "date": "2026-11-26",
+        "version": 3,
+        "date": "2026-11-27",
         "written_by": "scripts/fit_tokens.py from fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv",
         "constants": entries,
         "residuals": residual,
@@ -187,18 +245,38 @@ def touched(rows: Sequence[BenchRow], stage: Stage, constants: dict[str, float])
     return found
 
 
+def print_report(
+    constants: dict[str, float], stages: dict[str, Stage], outs: dict[str, LeftOut], rows: Sequence[BenchRow]
+) -> None:
+    """The tables of rows that are left out card by card, model by model, source by source and by maker."""
+    columns = "regime, rows, cards, median error, inside, median width high/low"
+    print(f"{len(rows)} rows. Each card left out: {columns}")
+    print_lines(report(outs))
+    print(f"\nEach model left out: {columns}")
+    print_lines(models_report(outs, {name: out.model for name, out in outs.items()}))
+    print(f"\nEach source left out: {columns}")
+    by_source = {}
+    for name, out in outs.items():
+        jacobian = slopes(out.rows, prior_of(stages[name]).names, constants, residuals(out.rows, constants))
+        by_source[name] = every_fold(out.rows, stages[name], constants, jacobian, lambda row: row.source)
+    print_lines(models_report(outs, by_source))
+    print("\nAll of it left out: rows, inside, median width")
+    for name, count, inside, width in ignorance(outs):
+        print(f"{name:45s} {count:4d}  {inside:6.1%}  {width:5.2f}")
+
+
+def print_lines(lines: Sequence[tuple[str, int, int, float, float, float]]) -> None:
+    for name, count, cards, error, inside, width in lines:
+        print(f"{name:45s} {count:4d} {cards:3d}  {error:6.1%}  {inside:6.1%}  {width:5.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--report", action="store_true", help="print the leave-one-out tables, write nothing")
     asked = parser.parse_args()
     constants, stages, outs, rows = fitted_everything()
     if asked.report:
-        print(f"{len(rows)} rows. Each card left out: regime, rows, cards, median error, inside, median width high/low")
-        for name, count, cards, error, inside, width in report(constants, outs):
-            print(f"{name:45s} {count:4d} {cards:3d}  {error:6.1%}  {inside:6.1%}  {width:5.2f}")
-        print("\nAll of it left out: rows, inside, median width")
-        for name, count, inside, width in ignorance(outs):
-            print(f"{name:45s} {count:4d}  {inside:6.1%}  {width:5.2f}")
+        print_report(constants, stages, outs, rows)
         return
     TARGET.write_text(json.dumps(document(constants, stages, outs), ensure_ascii=False, indent=1) + "\n", "utf-8")
     print(f"{TARGET}: {sum(len(stage.parameters) for stage in stages.values())} constants from {len(rows)} rows")

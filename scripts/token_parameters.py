@@ -13,17 +13,21 @@ from typing import Any
 from fitcheck.runtimes.llamacpp import token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 
+LATENT_CACHE = "cost of a byte of a latent cache against a plain one: every head computes on it"
 DEVIATION = 0.20  # prior sd of a generation's deviation
+CARD_READING, CARD_PROMPT = 0.08, 0.15  # prior sd of a card's deviation from its generation
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """``prior`` and ``sd`` (of its logarithm) are what is believed before any row."""
+    """``prior`` and ``sd`` (of its logarithm) are what is believed before any row. With ``near`` the belief is about
+    the ratio to that parameter: a back end's constant lies around what all back ends show."""
 
     name: str
     prior: float
     sd: float
     meaning: str
+    near: str | None = None
 
 
 @dataclass
@@ -40,18 +44,20 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     add = stage.parameters.append
     mine = [row for row in rows if stage.wants(row)]
     backends = sorted({row.backend for row in mine})
-    add(Parameter("share/new", 0.72, 0.25, "share of the published bandwidth, backend without rows"))
-    add(Parameter("layer/new", 2e-5, 0.7, "seconds of a layer's launches and small kernels, backend without rows"))
-    add(Parameter("cache/new", 1.6, 0.4, "cost of a byte of cache against a byte of weights, backend without rows"))
+    add(Parameter("share/new", 0.76, 0.1, "share of the published bandwidth: what all back ends lie around"))
+    add(Parameter("layer/new", 2e-5, 0.5, "seconds of a layer's launches and small kernels: all back ends"))
+    add(Parameter("cache/new", 1.5, 0.4, "cost of a byte of cache against a byte of weights: all back ends"))
+    add(Parameter("latent cache/new", 2.0, 0.5, f"{LATENT_CACHE}: all back ends"))
+    add(Parameter("read float/new", 0.95, 0.1, "cost of a byte of 16-bit weights against 4-bit ones: all back ends"))
     for backend in backends:
-        add(
-            Parameter(
-                f"share/{backend}", 0.78, 0.15, "share of the published bandwidth that 4-bit weights are read with"
-            )
-        )
-        add(Parameter(f"layer/{backend}", 2e-5, 0.6, "seconds of one layer's launches and small kernels"))
-        add(Parameter(f"cache/{backend}", 1.5, 0.4, "cost of a byte of cache against a byte of 4-bit weights"))
-        add(Parameter(f"read float/{backend}", 0.92, 0.15, "cost of a byte of 16-bit weights against 4-bit ones"))
+        for name, prior, sd, meaning in (
+            ("share", 0.76, 0.10, "share of the published bandwidth that 4-bit weights are read with"),
+            ("layer", 2e-5, 0.50, "seconds of one layer's launches and small kernels"),
+            ("cache", 1.5, 0.40, "cost of a byte of cache against a byte of 4-bit weights"),
+            ("latent cache", 2.0, 0.50, LATENT_CACHE),
+            ("read float", 0.95, 0.10, "cost of a byte of 16-bit weights against 4-bit ones"),
+        ):
+            add(Parameter(f"{name}/{backend}", prior, sd, meaning, near=f"{name}/new"))
     for kind, prior in (
         ("Q8_0", 0.92),
         ("Q6_K", 1.0),
@@ -82,6 +88,7 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
             "reading by power", 0.1, 0.6, "exponent of the share in the power a maker allows for each TFLOP/s of peak"
         )
     )
+    add(Parameter("decode", 16.0, 0.3, "instructions of a core for each byte of quantized weights of a token"))
     add(
         Parameter(
             "expert read",
@@ -92,18 +99,22 @@ def generation_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(Parameter("age of reading", 1.05, 0.05, "cost of reading weights by year of the build's age before 2026"))
     add(Parameter("age of expert reading", 1.15, 0.1, "cost of reading experts by year of the build's age before 2026"))
+    add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
+    add(Parameter("layer without flash attention", 0.5, 0.5, "launches that attention in pieces adds, in layers"))
+    add(Parameter("layer before fusion", 1.3, 0.3, "launches of a layer before small kernels were fused, in layers"))
     add(
         Parameter(
-            "latent cache", 2.0, 0.5, "cost of a byte of a latent cache against a plain one: every head computes on it"
+            "expert layer before fusion", 2.0, 0.4, "launches of routing before it was one kernel, in those of today"
         )
     )
-    add(Parameter("expert layer", 1.0, 0.5, "launches that routing and experts add to a layer, in layers"))
     add(Parameter("recurrent layer", 1.0, 0.5, "launches that a recurrent mixer adds, in layers"))
     add(Parameter("token", 2e-4, 0.5, "seconds a token costs besides: graph, sampling, synchronisation"))
     add(Parameter("served", 1.03, 0.015, "seconds of a token in a server's short chat against llama-bench"))
     add(Parameter("card boundary", 1.5e-4, 0.6, "seconds of passing a token from one card to the next"))
     for generation in generations(mine):
         add(Parameter(f"share of {generation}", 1.0, DEVIATION * 0.6, "deviation of the generation's share"))
+    for card in cards(mine):
+        add(Parameter(f"share on {card}", 1.0, CARD_READING, "deviation of the card's share from its generation's"))
     return stage
 
 
@@ -111,25 +122,17 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     stage = Stage("prompt", lambda row: row.prompt and row.placement == "card")
     add = stage.parameters.append
     mine = [row for row in rows if stage.wants(row)]
-    for backend in [*sorted({row.backend for row in mine}), "new"]:
-        quant, half, attention = PROMPT_PRIORS.get(backend, (0.35, 0.35, 0.3))
-        add(
-            Parameter(
-                f"prompt/{backend}", quant, 0.5, "share of the packed rate that products of quantized weights achieve"
-            )
+    for name, prior, sd, deviation, meaning in PROMPT_PRIORS:
+        add(Parameter(f"{name}/new", prior, sd, f"{meaning}: what all back ends lie around"))
+        for backend in sorted({row.backend for row in mine}):
+            own = BACKEND_PRIORS.get((name, backend), prior)
+            add(Parameter(f"{name}/{backend}", own, deviation, meaning, near=f"{name}/new"))
+    add(
+        Parameter(
+            "expert call", 1e-5, 0.5,
+            "seconds of calling one expert's product by itself: 16-bit weights; CUDA, ROCm before one kernel took all",
         )
-        add(
-            Parameter(
-                f"half/{backend}", half, 0.5, "share of the half-precision rate that products of 16-bit weights achieve"
-            )
-        )
-        add(Parameter(f"attention/{backend}", attention, 0.6, "rate of attention against products of 16-bit weights"))
-        add(
-            Parameter(
-                f"expert prompt/{backend}", 1.2, 0.4, "cost of products of experts against dense ones, full tiles"
-            )
-        )
-        add(Parameter(f"age/{backend}", 1.12, 0.15, "seconds of a prompt by year of the build's age, factor"))
+    )  # fmt: skip
     for kind, prior in (
         ("Q8_0", 1.0),
         ("Q6_K", 1.15),
@@ -146,9 +149,6 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
         )
     )
     add(
-        Parameter("latent attention", 1.3, 0.4, "cost of attention on a latent cache against plain attention, per FLOP")
-    )
-    add(
         Parameter(
             "prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"
         )
@@ -157,6 +157,11 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     add(
         Parameter(
             "before integer tiles", 1.25, 0.3, "seconds of quantized prompts on CUDA before June 2024 against later"
+        )
+    )
+    add(
+        Parameter(
+            "young chip", 1.3, 0.3, "seconds of a prompt by build as old as the chip against one a year later, factor"
         )
     )
     add(
@@ -170,16 +175,23 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     for generation in generations(mine):
         prior = GENERATION_PRIORS.get(generation, (1.0, ""))[0]
         add(Parameter(f"prompt of {generation}", prior, DEVIATION * 1.5, "deviation of the generation's rate"))
+    for card in cards(mine):
+        add(Parameter(f"prompt on {card}", 1.0, CARD_PROMPT, "deviation of the card's rate from its generation's"))
     return stage
 
 
-# quantized, half, attention relative to half: order of magnitude from the makers' rates and what kernels usually reach
-PROMPT_PRIORS = {
-    "CUDA": (0.33, 0.45, 0.5),
-    "ROCm": (0.35, 0.4, 0.3),
-    "Vulkan": (0.3, 0.3, 0.3),
-    "Metal": (0.65, 0.7, 0.4),
-}
+# prior, its sd, sd of a back end's deviation: order of magnitude from the makers' rates and what kernels usually reach
+PROMPT_PRIORS = (
+    ("prompt", 0.35, 0.4, 0.4, "share of the packed rate that products of quantized weights achieve"),
+    ("half", 0.4, 0.4, 0.4, "share of the half-precision rate that products of 16-bit weights achieve"),
+    ("attention", 0.4, 0.5, 0.4, "rate of attention against products of 16-bit weights"),
+    ("latent attention", 1.3, 0.4, 0.4, "cost of attention on a latent cache against plain attention, per FLOP"),
+    ("expert prompt", 1.1, 0.3, 0.25, "cost of products of experts against dense ones, full tiles"),
+    ("tile", 64.0, 0.5, 0.3, "columns of a tile of products with experts"),
+    ("age", 1.12, 0.1, 0.1, "seconds of a prompt by year of the build's age, factor"),
+)
+# Metal's rate is the plain one of its cores, which kernels reach nearly; the others' is that of matrix units
+BACKEND_PRIORS = {("prompt", "Metal"): 0.65, ("half", "Metal"): 0.7}
 GENERATION_PRIORS = {
     "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"),
     "sm 7.0": (0.5, "no integer matrix units"),
@@ -210,7 +222,7 @@ def host_stage(rows: Sequence[BenchRow]) -> Stage:
 def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     stage = Stage("host prompt", lambda row: row.prompt and row.placement in ("host", "cpu"))
     add = stage.parameters.append
-    add(Parameter("host flops a thread", 6e10, 0.5, "FLOP/s of one thread in products of 4-bit weights"))
+    add(Parameter("host flops a thread", 1e11, 0.6, "FLOP/s of one thread in products of 4-bit weights"))
     for kind in ("float", "Q8_0", "Q6_K", "Q5", "Q3", "Q2", "IQ"):
         add(
             Parameter(
@@ -220,6 +232,16 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
                 f"cost of a product of {kind} against 4-bit ones on the host",
             )
         )
+    add(
+        Parameter(
+            "pageable copy", 9e9, 0.25, "B/s that a driver carries a mapped file with: one core's copy into its buffer"
+        )
+    )
+    add(
+        Parameter(
+            "before host tiles", 2.0, 0.4, "seconds of a prompt on the host before its products were tiled (April 2024)"
+        )
+    )
     add(Parameter("carried", 1.0, 0.25, "seconds of carrying host weights over the link against the link's own rate"))
     return stage
 
@@ -231,12 +253,12 @@ def generations(rows: Iterable[BenchRow]) -> list[str]:
     return sorted({token_rates.generation_of(gpu.card) for row in rows for gpu in row.gpus})
 
 
+def cards(rows: Iterable[BenchRow]) -> list[str]:
+    """Names of the cards that rows ran on."""
+    return sorted({gpu.card.name for row in rows for gpu in row.gpus})
+
+
 ASSUMED: dict[str, Any] = {
-    "tile": {
-        "columns": {"CUDA": 128, "ROCm": 128, "other": 32},
-        "meaning": "most tokens that one tile of a product with experts takes",
-        "source": "ggml-cuda/mmq.cuh get_mmq_x_max_host; ggml-metal kernel_mul_mm, 64 × 32 tiles (read 2026-11)",
-    },
     "host_usual": {
         "desktop": {"low": 3.8e10, "best": 6.0e10, "high": 1.02e11},
         "server": {"low": 8.5e10, "best": 2.0e11, "high": 4.6e11},
@@ -244,6 +266,13 @@ ASSUMED: dict[str, Any] = {
         "meaning": "rated B/s of a host's memory and its threads where nobody said: assumed, not fitted",
         "source": "JEDEC rates, 8 bytes a transfer and channel: two channels of DDR4-2400 to DDR5-6400; servers four "
         "of DDR4-2666 to twelve of DDR5-4800",
+    },
+    "configurable_power": {
+        "watts": {"Radeon 8060S": 120, "Radeon 8050S": 120},
+        "meaning": "the most that the maker of a machine may let the whole chip take; its published 55 W are the least "
+        "usual of 45 to 120",
+        "source": "https://www.svethardware.cz/"
+        "amd-predstavuje-ryzen-ai-max-strix-halo-s-az-16-jadry-a-gpu-se-40-cu/61477 (read 2026-11-26)",
     },
     "unmeasured_units": {
         "Apple M5": {

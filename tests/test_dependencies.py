@@ -21,7 +21,7 @@ ALLOWED = re.compile(
 FORBIDDEN = re.compile(r"\b(?:A?GPL|LGPL|SSPL|BUSL|Proprietary|Commons Clause|NonCommercial)", re.IGNORECASE)
 
 
-def declared(extras: tuple[str, ...] = ("results", "site", "bench", "mcp")) -> Iterator[Requirement]:
+def declared(extras: tuple[str, ...] = ("results", "html", "site", "bench", "mcp")) -> Iterator[Requirement]:
     """What the base install and these extras ask for, fitcheck's own extras aside."""
     lines = [*PROJECT["dependencies"], *(line for extra in extras for line in PROJECT["optional-dependencies"][extra])]
     return (one for one in map(Requirement, lines) if one.name != PROJECT["name"])

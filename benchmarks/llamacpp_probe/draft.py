@@ -65,7 +65,19 @@ def printed(server: str, model: Path, draft: Path, case: dict[str, Any]) -> list
     """Buffers of model and draft in MiB, as the server prints them before it ends for want of a vocabulary."""
     flags = [text for name, value in case.items() if name in _FLAGS for text in (_FLAGS[name], str(value))]
     flags += ["--kv-unified"] if case.get("unified") else []
-    command = [server, "-m", model, "-md", draft, "--spec-type", DRAFT, "--no-warmup", "--no-repack", "-fit", "off"]
+    command = [
+        server,
+        "-m",
+        str(model),
+        "-md",
+        str(draft),
+        "--spec-type",
+        DRAFT,
+        "--no-warmup",
+        "--no-repack",
+        "-fit",
+        "off",
+    ]
     command += ["-lv", "5", "-ngl", "0", "-ngld", "0", "--port", "8931", *flags]
     quiet = os.environ | {"GGML_NO_BACKTRACE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=quiet)
@@ -98,11 +110,11 @@ def main() -> None:
     given = parser.parse_args()
     saved = []
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / name for name in ("model.gguf", "draft.gguf")]
-        for file, metadata in zip(files, (QWEN3, SMALL), strict=True):
+        model, draft = (Path(folder) / name for name in ("model.gguf", "draft.gguf"))
+        for file, metadata in ((model, QWEN3), (draft, SMALL)):
             write_sparse_gguf(file, metadata, mixture_table(architecture_from_gguf(metadata), TIER))
         for case in CASES:
-            theirs, ours = printed(given.server, *files, case), predicted(case)
+            theirs, ours = printed(given.server, model, draft, case), predicted(case)
             saved.append({"options": case, "printed": theirs})
             off = [abs(ours[at][name] / value - 1) for at in (0, 1) for name, value in theirs[at].items() if value]
             print(f"{case}: {len(off)} buffers, worst {max(off, default=1.0):.2%}")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "fitcheck.cards-that-fit/1"
 COLUMNS = ("card", "price USD", "verdict", "tier", "speed", "card GiB", "usable GiB", "known by", "mode")
+# what a narrow terminal goes without, the first one first
+SPARE = ("mode", "known by", "usable GiB", "card GiB")
 _UNKNOWN = "unknown"
 MOST_MODELS = 8
 _TRIED_RAM = (32, 64, 128)
@@ -78,10 +80,10 @@ def show(found: Offers, *, own_prices: bool) -> None:
     from fitcheck.verdict.usual_memory import described
 
     if found.fit or not found.unpriced:
-        table(COLUMNS, [row(one) for one in found.fit])
+        table(COLUMNS, [row(one) for one in found.fit], SPARE)
     if found.unpriced:
         print("price unknown")
-        table(COLUMNS, [row(one) for one in found.unpriced])
+        table(COLUMNS, [row(one) for one in found.unpriced], SPARE)
     if found.unknown:
         print(f"verdict unknown: {', '.join(_with_price(one) for one in found.unknown)}")
     if not found.fit and found.dearer:

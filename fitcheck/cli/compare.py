@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fitcheck.verdict.compare import Compared
 
 COLUMNS = ("model", "machine", "verdict", "tier", "speed", "binds", "USD", "W", "USD per", "known by", "mode")
+# what a narrow terminal goes without, the first one first
+SPARE = ("mode", "known by", "W", "USD per", "binds")
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +68,7 @@ def tell(found: Sequence[Compared], *, own: bool) -> None:
     """Print the table; where prices are from goes to stderr."""
     from fitcheck.cli.listing import show
 
-    show(COLUMNS, [_cells(one) for one in found])
+    show(COLUMNS, [_cells(one) for one in found], SPARE)
     whose = "those of the file, else what was" if own else "what was"
     print(
         f"Prices are {whose} asked at launch; USD per is per image an hour, or per token a second. W is the cards' "

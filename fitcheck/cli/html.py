@@ -1,4 +1,4 @@
-"""``--html FILE``: one self-contained page, where the extra ``site`` is installed."""
+"""``--html FILE``: one self-contained page, where the extra ``html`` is installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _single() -> Any:
     try:
         from fitcheck.pages import single
     except ImportError as error:
-        raise MissingExtraError(f"--html needs {error.name}; {extra('site')}.") from error
+        raise MissingExtraError(f"--html needs {error.name}; {extra('html')}.") from error
     return single
 
 

@@ -11,6 +11,9 @@ from fitcheck.verdict.headline import unit
 from fitcheck.verdict.report import Cell
 
 UNKNOWN = "unknown"
+# letters between two columns, and of a last column that wraps at the least
+GAP = 2
+LEAST_LAST = 18
 
 
 def speed(cell: Cell) -> str:
@@ -28,22 +31,43 @@ def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the rows. A terminal that is too narrow for them wraps the last column, and no other."""
+def show(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
+    """Print the rows. A terminal that is too narrow for them goes without the ``spare`` columns, one after the other,
+    and says so; then the last column wraps, and no other is cut."""
     safe = [[one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (columns, *safe):
             print("\t".join(row))
         return
     from rich.table import Table
+    from rich.text import Text
 
     from fitcheck.cli.output import console
 
+    out = console()
+    kept = fitting(columns, safe, spare, out.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, name in enumerate(columns):
-        table.add_column(name, no_wrap=position < len(columns) - 1, overflow="fold")
-    from rich.text import Text
-
+    for position, at in enumerate(kept):
+        last = position == len(kept) - 1
+        least = LEAST_LAST if last else max(len(row[at]) for row in (columns, *safe))
+        table.add_column(columns[at], no_wrap=not last, overflow="fold", min_width=least)
     for row in safe:
-        table.add_row(*map(Text, row))
-    console().print(table)
+        table.add_row(*(Text(row[at]) for at in kept))
+    out.print(table)
+    gone = [name for at, name in enumerate(columns) if at not in kept]
+    if gone:
+        console(stderr=True).print(
+            f"No room for {', '.join(gone)}: a wider terminal or --json has them.", style="dim", markup=False
+        )
+
+
+def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:
+    """Which columns stand beside each other in ``width`` letters uncut, the last one apart, which may wrap; the
+    ``spare`` ones go in their order where there is no room."""
+    kept = list(range(len(columns)))
+    for name in (None, *spare):
+        kept = [at for at in kept if columns[at] != name]
+        wide = [max(len(row[at]) for row in (columns, *rows)) for at in kept]
+        if sum(wide[:-1]) + min(wide[-1], LEAST_LAST) + GAP * (len(kept) - 1) <= width:
+            break
+    return kept

@@ -103,6 +103,9 @@ def completer(words: Sequence[str]) -> typer.Typer:
     return app
 
 
+# what people type for an option of the program itself
+_ASIDE = {(): ["--help"], ("help",): ["--help"], ("version",): ["--version"]}
+
 _LENIENT = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -144,6 +147,27 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(EXIT_USAGE)
 
 
+# what a usage error says → what to type instead, after the command that it is about ("" is any)
+_HINTS = (
+    ("unexpected extra argument", "runs", "; name a purpose with --for, like `fitcheck runs --for chat`."),
+    ("unexpected extra argument", "", "; put quotes around a value with spaces, like --gpu 'RTX 4070'."),
+    ("Missing argument 'TARGET'", "", "; name a model, like `fitcheck check llama-3.1-8b --gpu 'RTX 4070'`; `fitcheck "
+     "models` lists them, `fitcheck runs` says what runs here."),
+    ("Missing argument 'MODEL", "", "; name a model, like llama-3.1-8b; `fitcheck models` lists them."),
+    ("Missing option '--gpu'", "", "; name the machines, like --gpu 'RTX 4070' --gpu 'RTX 5070'."),
+    ("No such command", "", "; `fitcheck --help` lists the commands."),
+    ("No such option: --quant", "", "; quant tiers are named with --tier, like --tier Q4_K_M."),
+)  # fmt: skip
+
+
+def _hint(message: str, arguments: Sequence[str]) -> str:
+    """What to type instead, from what the message of a usage error says; a full stop where nothing is known."""
+    if message.endswith("?"):
+        return ""
+    command = next(iter(arguments), "")
+    return next((hint for says, name, hint in _HINTS if says in message and name in ("", command)), ".")
+
+
 def _open_streams() -> None:
     """Streams that a caller closed lead nowhere; one that lacks a letter shows ? in its place."""
     for name in ("stdout", "stderr"):
@@ -174,7 +198,7 @@ def main() -> None:
         if words is not None:
             completer(words)([], prog_name="fitcheck", standalone_mode=False)
             return
-        arguments = sys.argv[1:] or ["--help"]
+        arguments = _ASIDE.get(tuple(sys.argv[1:]), sys.argv[1:])
         if not sys.argv[1:] and sys.stdin.isatty() and sys.stdout.isatty():
             arguments = _guided()
             if not arguments:
@@ -187,9 +211,7 @@ def main() -> None:
         _refuse(str(error))
     except _UsageError as error:
         message = error.format_message()  # type: ignore[attr-defined]
-        if "unexpected extra argument" in message:
-            message += "; put quotes around a value with spaces, like --gpu 'RTX 4070'."
-        _refuse(message)
+        _refuse(f"{message.rstrip('.')}{_hint(message, sys.argv[1:])}")
     except (typer.Abort, KeyboardInterrupt):
         print("fitcheck: stopped.", file=sys.stderr)
         sys.exit(130)

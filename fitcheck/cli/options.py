@@ -162,7 +162,7 @@ def _runtime_parameters(options: Declared) -> list[inspect.Parameter]:
     found = []
     for name, (one, owners) in options.items():
         kind = (list[one.type] if one.many else one.type) | None  # type: ignore[name-defined]
-        flags = (flag(name),) if one.short is None else (flag(name), one.short)
+        flags = (flag(name), *(() if one.short is None else (one.short,)), *one.also)
         shown = typer.Option(
             *flags,
             help=one.help,

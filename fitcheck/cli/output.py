@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from fitcheck.memory.weighing import Verdict
-from fitcheck.models.tier_quality import figures
+from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_seconds, format_span, format_speeds
 from fitcheck.verdict.report import Cell, Report
@@ -20,6 +20,7 @@ from fitcheck.verdict.report import Cell, Report
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
 _LAST = ("binds", "what would change it")
+_GAP = 2  # spaces between columns
 
 
 QUALITY = "KLD"
@@ -85,6 +86,12 @@ def quality(cell: Cell) -> str:
     """The divergence of the tier from 16 bits for a table; "?" where nobody has measured it."""
     found = cell.quality
     return "?" if found is None or found.divergence is None else figures(found.divergence)
+
+
+def worst_quality(found: TierQuality | None) -> str:
+    """The larger divergence of the two that a tier may have, for a list; "?" where nobody has measured it."""
+    divergence = None if found is None else found.divergence
+    return "?" if divergence is None else figures(Range(divergence.high, divergence.high))
 
 
 def quality_line(report: Report) -> str:
@@ -154,7 +161,13 @@ def _fitting(out: Console, report: Report) -> Table:
 
 
 def _fits(out: Console, table: Table) -> bool:
-    return Measurement.get(out, out.options.update(max_width=10_000), table).minimum <= out.width
+    """Whether there is room for all columns at their least width. Then those that do not wrap have it, so that nobody
+    measures them cell by cell, which takes as long as the answer."""
+    if sum(column.min_width or 0 for column in table.columns) + _GAP * (len(table.columns) - 1) > out.width:
+        return False
+    for column in table.columns:
+        column.width = column.min_width if column.no_wrap else None
+    return True
 
 
 def _short(cell: Cell) -> dict[str, str]:
@@ -172,11 +185,11 @@ def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) 
     for position, name in enumerate(names):
         numeric, wraps = name in ("usable GiB", "disk GB", "context"), name == _LAST[-1]
         texts = [*name.splitlines(), *(cells[position] for cells in rows)]
-        longest = max(map(len, " ".join(texts).split() if wraps else texts))
+        longest = max(map(cell_len, " ".join(texts).split() if wraps else texts))
         table.add_column(name, justify="right" if numeric else "left", no_wrap=not wraps, min_width=longest)
     for cell, cells in zip(report.cells, rows, strict=True):
-        shown = [escape(text) for text in cells]
-        shown[2] = f"[{_COLOURS[cell.verdict]}]{shown[2]}[/]"
+        shown = [Text(text) for text in cells]
+        shown[2].stylize(_COLOURS[cell.verdict])
         table.add_row(*shown)
     return table
 

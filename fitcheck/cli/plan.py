@@ -74,7 +74,7 @@ def tell(found: Plan) -> None:
     for title, group in (("cards", found.cards.fit), ("price unknown", found.cards.unpriced)):
         if group:
             print(title)
-            show(("card", "USD", "verdict", "tier", "speed", "mode"), [_offer(one) for one in group[:SHOWN]])
+            show(("card", "USD", "verdict", "tier", "speed", "mode"), [_offer(one) for one in group[:SHOWN]], ("mode",))
             if len(group) > SHOWN:
                 print(f"  and {len(group) - SHOWN} more; --json lists all")
     if found.cards.unknown:
@@ -107,11 +107,10 @@ def _dollars(price: float | None) -> str:
 
 
 def _need(one: Need) -> list[str]:
-    from fitcheck.models.tier_quality import figures
+    from fitcheck.cli.output import worst_quality
 
     amounts = [f"{value / 2**30:.1f}" for value in (one.fits, one.runs, one.host)]
-    quality = "?" if one.quality is None or one.quality.divergence is None else figures(one.quality.divergence)
-    return [one.tier, *amounts, f"{one.disk / 1e9:.1f}", quality, one.mode]
+    return [one.tier, *amounts, f"{one.disk / 1e9:.1f}", worst_quality(one.quality), one.mode]
 
 
 def _offer(one: Offer) -> list[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fitcheck.verdict.ranking import Ranking, Row
 
 COLUMNS = ("model", "rated", "tier", "KLD", "verdict", "speed", "card GiB", "system GiB", "mode")
+# what a narrow terminal goes without, the first one first
+SPARE = ("mode", "system GiB", "card GiB", "KLD", "rated")
 
 
 def register(app: typer.Typer) -> None:
@@ -69,11 +71,16 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
     head = "runs" if ranking.rows else "nothing in the catalog fits; nearest"
     print(f"{ranking.purpose.name}: {head}")
     if ranking.rows:
-        show(COLUMNS, [_cells(row, ranking.purpose) for row in ranking.rows])
+        rows = [_cells(row, ranking.purpose) for row in ranking.rows]
+        at = COLUMNS.index("KLD")
+        if all(row[at] == "?" for row in rows):  # no table of others has such tiers
+            show([*COLUMNS[:at], *COLUMNS[at + 1 :]], [[*row[:at], *row[at + 1 :]] for row in rows], SPARE)
+        else:
+            show(COLUMNS, rows, SPARE)
     if ranking.misses:
         print("just misses")
         columns = ("model", "tier", "verdict", "speed", "binds", "what would change it")
-        show(columns, [_miss(row) for row in ranking.misses])
+        show(columns, [_miss(row) for row in ranking.misses], ("speed", "binds"))
     first = next(iter((*ranking.rows, *ranking.misses)), None)
     if first is not None:
         print(f"  {first.command(said)}")
@@ -87,12 +94,12 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
 
 def _cells(row: Row, purpose: Purpose) -> list[str]:
     from fitcheck.cli.listing import speed
-    from fitcheck.cli.output import quality
+    from fitcheck.cli.output import worst_quality
 
     cell = row.report.best
     host = cell.footprint.host.total.best
     amounts = [f"{cell.need / 2**30:.1f}", f"{host / 2**30:.1f}"]
-    head = [row.listing.slug, _rated(row, purpose), cell.tier.name, quality(cell), str(cell.verdict)]
+    head = [row.listing.slug, _rated(row, purpose), cell.tier.name, worst_quality(cell.quality), str(cell.verdict)]
     return [*head, speed(cell), *amounts, cell.placement.mode]
 
 

@@ -14,7 +14,12 @@ from fitcheck.hardware.typed import TypedCard, typed_card
 
 # more than any server board takes; every card is judged, so it also bounds the work of an answer
 MOST_CARDS = 16
-_COUNT = re.compile(r"\s*(?P<count>\d{1,4})\s*[x×*]\s+(?P<name>\S.*)", re.IGNORECASE)
+_COUNT = re.compile(
+    r"\s*(?P<count>\d{1,4})\s*[x×*]\s*(?P<name>[a-z].*)|\s*(?P<fore>\d{1,4})\s*[x×*]\s+(?P<rest>\S.*)", re.I
+)
+_COUNT_BEHIND = re.compile(r"(?P<name>.*\S)\s+\(?\s*[x×*]\s*(?P<count>\d{1,4})\s*\)?\s*", re.IGNORECASE)
+_WORDS = {"dual": "2x", "two": "2x", "triple": "3x", "three": "3x", "quad": "4x", "four": "4x"}
+_BETWEEN = re.compile(r"\s*(?:,|\s\+\s|\s&\s)\s*")
 # how people say that a machine has no card
 NO_CARD = ("none", "no", "cpu")
 # what people type for --os → how a machine of that system describes itself
@@ -61,7 +66,7 @@ def _asked(
     named = [card] if isinstance(card, str | Card) else list(card)
     if any(isinstance(one, str) and one.strip().lower() in NO_CARD for one in named):
         return _without_cards(named, ram, disk, vram)
-    cards = [card for one in named for card in (_counted(one) if isinstance(one, str) else [TypedCard(one)])]
+    cards = [card for one in named for card in (_listed(one) if isinstance(one, str) else [TypedCard(one)])]
     if len(cards) > MOST_CARDS:
         raise CardError(f"--gpu: {len(cards)} cards are more than one machine holds; name at most {MOST_CARDS}.")
     if ram is None:  # the size beside the name of a chip that shares memory is the machine's
@@ -100,15 +105,29 @@ def _without_cards(named: Sequence[str | Card], ram: int | None, disk: int | Non
     return cardless(ram=ram, disk=disk)
 
 
+def _listed(text: str) -> list[TypedCard]:
+    """The cards of one ``--gpu``, which may be several: "RTX 3090, RTX 4090", "RTX 3090 + RTX 4090"."""
+    try:
+        return _counted(text)
+    except CardError:
+        parts = [part for part in _BETWEEN.split(text) if part]
+        if not 2 <= len(parts) <= MOST_CARDS:
+            raise
+        return [card for part in parts for card in _counted(part)]
+
+
 def _counted(text: str) -> list[TypedCard]:
     """The cards of a name that may have a count before it, like ``2x RTX 3090``."""
-    found = _COUNT.fullmatch(text)
+    word, _, rest = text.strip().partition(" ")
+    text = f"{_WORDS[word.lower()]} {rest}" if rest and word.lower() in _WORDS else text
+    found = _COUNT.fullmatch(text) or _COUNT_BEHIND.fullmatch(text)
     if found is None:
         return [typed_card(text)]
-    count = int(found["count"])
+    parts = found.groupdict()
+    count, name = int(parts["count"] or parts["fore"]), parts["name"] or parts["rest"]
     if not 1 <= count <= MOST_CARDS:
         raise CardError(f"--gpu: {count} cards are not what one machine holds; give 1 to {MOST_CARDS}.")
-    return [typed_card(found["name"])] * count
+    return [typed_card(name)] * count
 
 
 def _detected() -> Machine:

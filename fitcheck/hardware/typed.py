@@ -27,6 +27,8 @@ class TypedCard:
 def typed_card(text: str) -> TypedCard:
     """What ``text`` means. Raises CardError, with candidates, where it means no card or several."""
     slice_ = named_slice(text)
+    if slice_ is not None and not slice_[0].strip(" -_,()[]"):
+        raise CardError(f"--gpu: {text!r} names no card; write it with its slice, like 'A100 80GB MIG 1g.10gb'.")
     if slice_ is not None:
         card = slice_by_profile(find_card(slice_[0]), slice_[1])
         return TypedCard(card, mig=slice_[1])

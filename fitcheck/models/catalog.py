@@ -21,6 +21,11 @@ def has(slug: str) -> bool:
     return any(slug.lower() in family.slugs() for family in registry.each())
 
 
+def is_slug(text: str) -> bool:
+    """Whether that is a name to the letter."""
+    return any(text in family.slugs() for family in registry.each())
+
+
 def published() -> tuple[str, ...]:
     """Names of the models whose tiers are published files one by one: those that pages are made of."""
     return tuple(slug for family in registry.every() if not family.by_rule for slug in family.slugs())
@@ -35,6 +40,9 @@ def listed() -> tuple[Listing, ...]:
 def known(slug: str) -> Model | None:
     """The catalog model of that slug; ``None`` where there is none."""
     name = slug.lower()
+    listed = registry.of_slug(name)
+    if listed is not None:
+        return listed.get(name)
     return next((family.get(name) for family in registry.each() if name in family.slugs()), None)
 
 

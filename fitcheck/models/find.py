@@ -169,8 +169,9 @@ def read_companion(place: str, role: str, *, offline: bool = False) -> Companion
     if isinstance(header, GgufHeader):
         read = next((one for family in registry.every() if (one := family.companion(header, path)) is not None), None)
     if read is None or read.role != role:
-        what = "a model" if read is None else f"one of the kind {read.role}"
-        raise FileError(f"{place}: this is {what} and no {role}; name the {role}'s own file.")
+        what = "model" if read is None else read.role
+        article = "an" if what[0] in "aeiou" else "a"
+        raise FileError(f"{place}: this is {article} {what} and no {role}; name the {role}'s own file.")
     return read
 
 

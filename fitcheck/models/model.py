@@ -107,5 +107,10 @@ class Model:
         return tier
 
     def tier(self, name: str) -> Tier | None:
-        """The tier of that name, in any case; ``None`` when there is none."""
-        return next((tier for tier in self.tiers if tier.name.lower() == name.lower()), None)
+        """The tier of that name, in any case and with or without its underlines; ``None`` when there is none."""
+        exact = next((tier for tier in self.tiers if tier.name.lower() == name.lower()), None)
+        return exact or next((tier for tier in self.tiers if _plain(tier.name) == _plain(name)), None)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -111,8 +110,10 @@ class TensorTable:
     @cached_property
     def digest(self) -> str:
         """sha256 over the sorted lines ``name<TAB>shape<TAB>type``: the same table has the same digest in any file."""
+        from hashlib import sha256  # which few need and OpenSSL makes slow to import
+
         lines = sorted(f"{t.name}\t{'x'.join(map(str, t.shape))}\t{t.type}" for t in self.tensors)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return sha256("\n".join(lines).encode()).hexdigest()
 
     def where(self, *, branch: str | None = None, layer: int | None = None, role: str | None = None) -> TensorTable:
         """The tensors that have every property given; ``None`` takes any."""

@@ -19,7 +19,7 @@ class Option:
     """One option as people type it. ``parse`` turns what was typed into the value; ``type`` is what a command line
     takes; ``many`` that it may be repeated, ``bare`` that it may be named without a value, which then is ``BARE``.
     ``role`` says that it names a file that goes beside the model, and as what: whoever asks the runtime reads it
-    before."""
+    before. ``also`` are other flags by which the program itself knows it."""
 
     help: str
     type: type = str
@@ -28,6 +28,7 @@ class Option:
     short: str | None = None
     role: str | None = None
     bare: bool = False
+    also: tuple[str, ...] = ()
 
     def read(self, value: Any) -> Any:
         """The value of what was typed or handed in; typed values of the API pass as they are."""
@@ -52,9 +53,10 @@ def option(
     short: str | None = None,
     role: str | None = None,
     bare: bool = False,
+    also: tuple[str, ...] = (),
 ) -> Any:
     """A field of an options dataclass. ``help`` ends with the default where it is not ``None``."""
-    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role, bare)})
+    return field(default=default, metadata={"option": Option(help, type, parse, many, short, role, bare, also)})
 
 
 def declared(options: type) -> dict[str, Option]:

@@ -46,7 +46,7 @@ def machine_with(card: Card, total: int | None) -> Machine:
 def ask_of(run: Run, placement: Placement, families: Sequence[str]) -> Ask | None:
     """The ask of a catalog model in ``placement``; ``None`` where model, tier or card are not known."""
     machine = machine_of(run)
-    if machine is None or run.cell.model not in catalog.slugs():
+    if machine is None or not catalog.is_slug(run.cell.model):
         return None
     model = catalog.get(run.cell.model)
     tier = model.tier(run.cell.tier)

@@ -6,7 +6,7 @@ Of 2,850 cards with the same system memory a few hundred tell cells apart. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ _MOST = 1024  # kinds of machines of one question
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SharedQuestion:
     """What is asked, whichever the machine. ``spelled`` tells options apart that are equal, like ``True`` and 1."""
 
     model: Model
@@ -36,10 +36,10 @@ class Question:
         return hash(self.model)
 
 
-def cells_alike(question: Question, machine: Machine, work: Callable[[], Sequence[Cell]]) -> Sequence[Cell]:
+def cells_alike(question: SharedQuestion, machine: Machine, work: Callable[[], list[Cell]]) -> list[Cell]:
     """The cells of ``question`` on ``machine`` in their order: those of a machine that looks alike where one was asked
     about before, else what ``work`` gives."""
-    look = _look(question, machine)
+    look = look_of(question, machine)
     if look is None:
         return work()
     known = _known(question)
@@ -48,18 +48,19 @@ def cells_alike(question: Question, machine: Machine, work: Callable[[], Sequenc
         return [_moved(cell, machine) for cell in found]
     if len(known) >= _MOST:
         known.clear()
-    known[look] = found = work()
-    return found
+    made = work()
+    known[look] = tuple(made)
+    return made
 
 
 @lru_cache(maxsize=2)
-def _known(question: Question) -> dict[Hashable, Sequence[Cell]]:
+def _known(question: SharedQuestion) -> dict[Hashable, tuple[Cell, ...]]:
     """The cells of the latest questions by what is seen of a machine."""
     return {}
 
 
-def _look(question: Question, machine: Machine) -> Hashable | None:
-    """All that the cells hang on of a machine; ``None`` where a runtime does not say."""
+def look_of(question: SharedQuestion, machine: Machine) -> Hashable | None:
+    """All that the cells of a question hang on of a machine; ``None`` where a runtime does not say."""
     seen = [runtime.sees(machine) for runtime in question.runtimes]
     if any(one is None for one in seen):
         return None

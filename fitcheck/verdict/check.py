@@ -15,7 +15,7 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
-from fitcheck.verdict.alike import Question, cells_alike
+from fitcheck.verdict.alike import SharedQuestion, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
@@ -86,7 +86,7 @@ def _checked(
         )
 
     shared = known is None and not advise
-    question = Question(model, chosen, wanted, runtimes)
+    question = SharedQuestion(model, chosen, wanted, runtimes)
     ordered = list(cells_alike(question, machine, worked_out) if shared else worked_out())
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")

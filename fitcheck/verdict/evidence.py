@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import log
 from statistics import median
 
@@ -82,6 +83,14 @@ class Known:
     _said: dict[object, RecordsFit | None] = field(default_factory=dict)
     _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
 
+    @cached_property
+    def _of_tier(self) -> dict[tuple[str, str, str], list[Run]]:
+        """Runs on the card by model, tier and runtime."""
+        found: dict[tuple[str, str, str], list[Run]] = {}
+        for run in self.index.rows:
+            found.setdefault((run.cell.model, run.cell.tier, run.cell.runtime), []).append(run)
+        return found
+
     def of(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> tuple[Footprint, Calibration, Evidence]:
         """The cell's memory and corrections of its seconds as records leave them, and how it is known."""
         if not footprint.cards:
@@ -115,20 +124,23 @@ class Known:
 
     def _elsewhere(self, runtime: Runtime, ask: Ask) -> Iterator[Run]:
         """Runs on other cards that hold the same memory and had not enough."""
+        held = None
         for run in self.short:
             if (run.cell.model, run.cell.tier, run.cell.runtime) == (ask.model.slug, ask.tier.name, runtime.name):
                 there = self._cell(run)
-                if there is not None and runtime.holds(there[0]) == runtime.holds(ask):
+                held = runtime.holds(ask) if held is None else held
+                if there is not None and runtime.holds(there[0]) == held:
                     yield run
 
     def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
         """Runs of this very cell on the card, and of others that hold the same memory."""
+        own, runs = _Own(), self._of_tier.get((ask.model.slug, ask.tier.name, runtime.name))
+        if not runs:
+            return own
         cell, used = runtime.alike(ask), max(sum(bool(one.card.best) for one in footprint.cards), 1)
-        memory = runtime.holds(ask)
-        own = _Own()
-        wanted, plain = (ask.model.slug, ask.tier.name, runtime.name), runtime.timings(ask)
-        for run in self.index.rows:
-            if (run.cell.model, run.cell.tier, run.cell.runtime) != wanted or run.cards != used:
+        memory, plain = runtime.holds(ask), None
+        for run in runs:
+            if run.cards != used:
                 continue
             there = self._cell(run)
             if there is None:
@@ -140,6 +152,7 @@ class Known:
                 continue
             if limited:
                 # the same layers stay on the card
+                plain = runtime.timings(ask) if plain is None else plain
                 if runtime.timings(replace(there[0], workload=ask.workload, process=ask.process)) == plain:
                     own.capped.append(run)
             elif run.outcome == "ok":

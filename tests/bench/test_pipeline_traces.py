@@ -49,14 +49,14 @@ def request_of(slug: str, *, given: bool) -> PipelineRequest:
     return replace(like, width=width, height=height, frames=frames, reference=reference)
 
 
-def fresh(slug: str, request: PipelineRequest) -> list[tuple[RecordedCall, dict[str, int]]]:
+def fresh(slug: str, request: PipelineRequest, until: str = "vae") -> list[tuple[RecordedCall, dict[str, int]]]:
     """What denoiser and autoencoder do, with the sizes that the trace knows."""
     found = recipe(slug)
     roles = {one.name: one.role for one in found.architecture.components}
     whole = (DENOISER,) if slug in WHOLE else ()
     parts = {name: part if roles[name] in whole else shallow(part) for name, part in found.parts.items()}
     survey = PipelineSurvey(found)
-    calls = Traced(replace(found, parts=parts)).calls(request.text, "vae", **survey.arguments(request))
+    calls = Traced(replace(found, parts=parts)).calls(request.text, until, **survey.arguments(request))
     return [(one, survey.sizes(one, request)) for one in calls if roles[one.component] in (DENOISER, VAE)]
 
 
@@ -122,6 +122,32 @@ def test_a_trace_says_of_a_new_size_what_a_run_does(slug: str) -> None:
             assert said.total("flops", sizes) == call.recording.flops
         compared.add(component.role)
     assert DENOISER in compared
+
+
+def test_a_trace_of_one_picture_size_says_of_fewer_frames_what_a_run_does() -> None:
+    slug = "cogvideox-5b-i2v"
+    like = requests_of(recipe(slug))[0]
+    request = replace(like, frames=37)  # between those that were traced
+    assert request.frames not in {one.frames for one in requests_of(recipe(slug))}
+    call, sizes = next(one for one in fresh(slug, request, "transformer") if one[0].component == "transformer")
+    component = recipe(slug).architecture.component("transformer")
+    found = trace_of(component.trace, component.dtype)
+    assert found is not None
+    said = found.call(call.method, sizes)
+    assert beginning(flat(list(said.events(sizes)))) == beginning(as_events(call.recording))
+    assert said.total("inputs", sizes) == call.recording.inputs
+
+
+def test_a_picture_of_another_shape_takes_what_the_square_one_took() -> None:
+    # HiDream brings every picture to one area and pads its tokens to one number
+    slug = "hidream-i1"
+    like = requests_of(recipe(slug))[0]
+    peaks = []
+    for width, height in ((like.width, like.height), (1248, 832)):
+        request = replace(like, width=width, height=height)
+        call, _ = next(one for one in fresh(slug, request, "transformer") if one[0].component == "transformer")
+        peaks.append(call.recording.peak())
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.001)
 
 
 def test_every_new_trace_is_compared() -> None:

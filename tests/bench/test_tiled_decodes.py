@@ -4,6 +4,7 @@ fake tensors at sizes that no trace was made at."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def seen(slug: str, size: tuple[int, int], frames: int, batch: int, vae: tuple[s
     """Most bytes of the decode in a run."""
     found, shape = recipe(slug), recipe(slug).architecture
     traced = Traced(replace(found, parts={"vae": found.parts["vae"]}))
-    module = traced.modules["vae"]
+    module: Any = traced.modules["vae"]
     for name in vae:
         getattr(module, f"enable_{name}")()
     scale = shape.vae_scale_spatial
@@ -51,6 +52,7 @@ def seen(slug: str, size: tuple[int, int], frames: int, batch: int, vae: tuple[s
     inside = (shape.latent_frames(frames), *sides) if found.video or "QwenImage" in found.parts["vae"].cls else sides
     channels = next(one for one in (module.config.get(name) for name in ("latent_channels", "z_dim")) if one)
     calls: list[RecordedCall] = []
+    traced.seen["vae", "decode", ()] = None  # decoders keep no caches that a first call would have to fill
     dtype = getattr(torch, found.parts["vae"].computes)
     with torch.no_grad(), traced._stubs(calls, ""):
         module.decode(torch.zeros((batch, channels, *inside), dtype=dtype))
@@ -60,12 +62,11 @@ def seen(slug: str, size: tuple[int, int], frames: int, batch: int, vae: tuple[s
 @pytest.mark.parametrize(
     ("slug", "size", "frames"),
     [
-        ("flux.1-dev", (1792, 1280), 1),
-        ("flux.2-klein-4b", (1280, 1152), 1),
-        ("qwen-image", (512, 448), 1),
-        ("qwen-image-2.1", (512, 384), 1),
-        ("wan2.1-t2v-1.3b", (448, 320), 9),
-        ("wan2.2-ti2v-5b", (448, 320), 9),
+        ("flux.1-dev", (1280, 1152), 1),
+        ("qwen-image", (448, 320), 1),
+        ("qwen-image-2.1", (448, 256), 1),
+        ("wan2.1-t2v-1.3b", (384, 256), 9),
+        ("wan2.2-ti2v-5b", (320, 256), 9),
         ("hunyuanvideo-1.5", (448, 320), 9),
         ("ltx-2.3", (640, 576), 17),
     ],
@@ -76,8 +77,7 @@ def test_a_tiled_decode_takes_a_tile_and_what_was_decoded_before(slug: str, size
     assert found < said(slug, size, frames, 1, ())
 
 
-@pytest.mark.parametrize("slug", ["flux.1-dev", "qwen-image"])
-def test_slices_and_batches_take_what_a_run_does(slug: str) -> None:
-    for vae in ((), ("slicing",), ("slicing", "tiling")):
-        size = (448, 320) if slug == "qwen-image" else (1152, 768)
-        assert said(slug, size, 1, 3, vae) == pytest.approx(seen(slug, size, 1, 3, vae), rel=0.004), vae
+@pytest.mark.parametrize("vae", [(), ("slicing",), ("slicing", "tiling")])
+def test_slices_and_batches_take_what_a_run_does(vae: tuple[str, ...]) -> None:
+    slug, size = "flux.1-dev", (1152, 768)
+    assert said(slug, size, 1, 3, vae) == pytest.approx(seen(slug, size, 1, 3, vae), rel=0.004)

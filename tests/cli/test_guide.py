@@ -148,3 +148,21 @@ Completer = Callable[[str], list[str]]
 @pytest.mark.parametrize("completer", [completers.models, completers.cards, completers.tiers, completers.modes])
 def test_nobody_waits_for_a_list_without_end(completer: Completer) -> None:
     assert 0 < len(completer("")) <= completers.MOST
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("check",), "name a model, like `fitcheck check llama-3.1-8b --gpu 'RTX 4070'`"),
+        (("plan",), "name a model"),
+        (("runs", "chat"), "--for chat"),
+        (("compare", "sdxl"), "name the machines"),
+        (("check", "sdxl", "--gpu", "RTX", "4070"), "put quotes around"),
+        (("check", "sdxl", "--quant", "q4"), "--tier Q4_K_M"),
+    ],
+)
+def test_a_line_that_lacks_something_is_told_what_to_type(words: tuple[str, ...], says: str) -> None:
+    done = subprocess.run([*RUN, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -200,3 +200,12 @@ def test_the_bytes_that_a_run_streams_are_counted_exactly() -> None:
         assert streamed == pytest.approx(transfer.bytes_streamed, rel=1e-4)
         checked += 1
     assert checked >= 40
+
+
+def test_a_reading_of_the_driver_that_missed_the_peak_is_no_measurement_of_it(rows: list[AccuracyRow]) -> None:
+    runs = build(record.model_dump(mode="json", exclude_none=True) for record in publishable(RESULTS)).rows
+    missed = {run.id for run in runs if run.process is not None and run.reserved and run.process < run.reserved}
+    there = {row.source for row in rows if row.quantity == "on the card"}
+    assert missed
+    assert there
+    assert not missed & there

@@ -54,8 +54,10 @@ def _nested(cls: Any, config: Any) -> dict[str, Any]:
 
 
 def dtype_of(part: ComponentRecipe, module: nn.Module, name: str) -> torch.dtype:
-    """What a parameter is loaded in: the component's dtype, except for what its class keeps in fp32."""
-    kept = getattr(module, "_keep_in_fp32_modules", None) or () if part.library.startswith("diffusers") else ()
+    """What a parameter is loaded in: the component's dtype, except for what its class keeps in fp32; transformers does
+    so in fp16 alone (modeling_utils.py, _keep_in_fp32_modules)."""
+    keeps = part.library.startswith("diffusers") or part.dtype == "float16"
+    kept = (getattr(module, "_keep_in_fp32_modules", None) or ()) if keeps else ()
     words = name.split(".")
     return torch.float32 if any(word in words for word in kept) else getattr(torch, part.dtype)
 
@@ -82,6 +84,14 @@ def materialize(part: ComponentRecipe, module: nn.Module, fill: Fill) -> None:
         for leaf, held in list(owner._parameters.items()):
             if held is not None and id(held) in new:
                 owner._parameters[leaf] = new[id(held)]
+
+
+def narrow_buffers(part: ComponentRecipe, module: nn.Module) -> None:
+    """Persistent buffers in the dtype that a checkpoint's are loaded in, as SD 3.5's table of positions is."""
+    for path, owner in module.named_modules():
+        for leaf, buffer in list(owner._buffers.items()):
+            if buffer is not None and buffer.is_floating_point() and leaf not in owner._non_persistent_buffers_set:
+                owner._buffers[leaf] = buffer.to(dtype_of(part, module, f"{path}.{leaf}" if path else leaf))
 
 
 class FixedTokenizer:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.engines.diffusers.building import empty_module, materialize, parameters_of, pipeline_of
+from bench.engines.diffusers.building import empty_module, materialize, narrow_buffers, parameters_of, pipeline_of
 from bench.engines.diffusers.placing import place
 from bench.engines.diffusers.recipes import ComponentRecipe, recipe
 from bench.engines.diffusers.synthetic_weights import Synthetic, quantize
@@ -63,6 +63,7 @@ class PipelineEngine:
 
     def _module(self, name: str, part: ComponentRecipe, source: Synthetic) -> nn.Module:
         module = empty_module(part)
+        narrow_buffers(part, module)
         denoiser = name in self.recipe.denoisers
         shapes = {full: tuple(one.shape) for _, _, full, one, _ in parameters_of(part, module)}
         types = quantized_types(self.cell.model, self.cell.tier, name, shapes, module) if denoiser else {}

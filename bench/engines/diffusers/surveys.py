@@ -198,8 +198,9 @@ def requests_of(recipe: Recipe) -> list[PipelineRequest]:
     lengths = tuple(recipe.text - cut if step == 1 else recipe.text + step * (i - 1) for i, cut in enumerate(cuts))
     if recipe.style.one_size:
         usual = shape.defaults
-        sizes = (usual.width, usual.height, usual.frames)
-        return _given(recipe, [PipelineRequest(*sizes, 1, recipe.text)])
+        # a table of positions of one picture's size may still serve fewer frames
+        counts = range(usual.frames, 1, -2 * shape.vae_scale_temporal) if recipe.video else (1,)
+        return _given(recipe, [PipelineRequest(usual.width, usual.height, one, 1, recipe.text) for one in counts])
     if recipe.video:
         pairs = any(
             (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
+from fitcheck.data_files import load
 from fitcheck.models.families.base import Family
 
 # name → module that holds it as FAMILY; the last one takes whatever nobody knows
@@ -31,6 +32,12 @@ def get(name: str) -> Family:
     """The family of that name."""
     family: Family = import_module(MODULES[name]).FAMILY
     return family
+
+
+def of_slug(slug: str) -> Family | None:
+    """The family that has the slug by ``data/slugs.json``, so that no other is imported to be asked; ``None`` where the
+    list does not have it. A test holds the list to the families."""
+    return next((get(name) for name, slugs in load("models.families", "slugs").items() if slug in slugs), None)
 
 
 def each() -> Iterator[Family]:

@@ -15,8 +15,9 @@ from fitcheck.data_files import load
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
+from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
-from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage
+from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
@@ -64,20 +65,73 @@ def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Totals:
-    """What a call comes to whatever its weights are: bytes handed out and handed in, operations, bytes moved."""
+class CallFacts:
+    """What a call comes to whatever its weights are: ``least_without`` and ``least_with`` workspaces of convolutions,
+    ``copies`` that they make beside the peak; the rest as in ``Made``."""
 
+    peak: int
+    copies: int
     outputs: int
     inputs: int
     flops: int
-    moved: int
+    attention: int
+    traffic: int
+    kernels: int
+    reserved: int
+    least_without: int
+    least_with: int
+    bounded: bool
 
 
-@lru_cache(maxsize=512)
-def _totals(found: Trace, call: str, sizes: Sizes) -> _Totals:
+def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | None:
+    """Worked out from the trace; ``None`` for what was not traced."""
+    traced = _traced(component, call, sizes)
+    if traced is None:
+        return None
+    found, name = traced
     given = dict(sizes)
-    one = found.call(call, given)
-    return _Totals(*(one.total(name, given) for name in ("outputs", "inputs", "flops", "moved")))
+    one = found.call(name, given)
+    outputs, inputs, flops, moved = (one.total(kind, given) for kind in ("outputs", "inputs", "flops", "moved"))
+    watched = _watched(found, name, sizes)
+    attention = attention_flops(component, given, CHILDREN.get(call, ""))
+    without = _frugal(found, name, sizes, 0.0)
+    return CallFacts(
+        peak=watched.peak,
+        copies=watched.workspace,
+        outputs=outputs,
+        inputs=inputs,
+        flops=flops + attention,
+        attention=attention,
+        traffic=moved,
+        kernels=watched.allocations,
+        reserved=watched.reserved,
+        least_without=without,
+        least_with=max(without, _frugal(found, name, sizes, _shares(given)[1])),
+        bounded=name != call,
+    )
+
+
+def dequantizing(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> int:
+    """Bytes by which dequantizing the weights raises a call's peak, from the trace."""
+    traced = _traced(component, call, sizes)
+    assert traced is not None
+    watched = _watched(*traced, sizes)
+    return watched.peak_with(weights.linears) - watched.peak
+
+
+def _traced(component: Component, call: str, sizes: Sizes) -> tuple[Trace, str] | None:
+    found = trace_of(component.trace, component.dtype)
+    name = None if found is None else _call(found, call)
+    return None if found is None or name is None or not found.knows(dict(sizes)) else (found, name)
+
+
+@lru_cache(maxsize=1024)
+def _call_facts(component: Component, call: str, sizes: Sizes) -> tuple[CallFacts | None, Mapping[str, int] | None]:
+    """The facts, packed where they are, and then too what dequantizing adds to the peak by scheme."""
+    known = packed.call(component, call, sizes)
+    if known is None:
+        return call_facts(component, call, sizes), None
+    return CallFacts(*known["facts"]), known["more"]
 
 
 @lru_cache(maxsize=64)
@@ -90,27 +144,25 @@ def _shortened(found: Trace, call: str, sizes: Sizes) -> tuple[tuple[Event, ...]
 
 @lru_cache(maxsize=2048)
 def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> Made | None:
-    found = trace_of(component.trace, component.dtype)
-    name = None if found is None else _call(found, call)
-    given = dict(sizes)
-    if found is None or name is None or not found.knows(given):
+    facts, by_scheme = _call_facts(component, call, sizes)
+    if facts is None:
         return None
-    total = _totals(found, name, sizes)
-    watched = _watched(found, name, sizes)
-    peak = watched.peak_with(weights.linears)
-    attention = attention_flops(component, given, CHILDREN.get(call, ""))
+    if by_scheme is not None and weights.scheme is not None:
+        more = by_scheme.get(weights.scheme, 0)
+    else:
+        more = dequantizing(component, call, sizes, weights)
     return Made(
-        peak=peak,
-        scratch=_workspace(watched.workspace, given) + _cast(weights),
-        outputs=total.outputs,
-        inputs=total.inputs,
-        flops=total.flops + attention,
-        attention=attention,
-        traffic=total.moved,
-        kernels=watched.allocations,
-        reserved=watched.reserved + peak - watched.peak,
-        least=_least(found, name, sizes, peak - watched.peak),
-        bounded=name != call,
+        peak=facts.peak + more,
+        scratch=_workspace(facts.copies, dict(sizes)) + _cast(weights),
+        outputs=facts.outputs,
+        inputs=facts.inputs,
+        flops=facts.flops,
+        attention=facts.attention,
+        traffic=facts.traffic,
+        kernels=facts.kernels,
+        reserved=facts.reserved + more,
+        least=(facts.least_without + more, facts.least_with + more),
+        bounded=facts.bounded,
     )
 
 
@@ -212,15 +264,9 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
 
 
 @lru_cache(maxsize=256)
-def _least(found: Trace, call: str, sizes: Sizes, more: int) -> tuple[int, int]:
-    """Bytes of segments that a call cannot do without, fragmented as they get when the allocator gives back what it can
-    before it asks for more: without workspaces of convolutions, and with them. ``more`` is beside it what dequantizing
-    adds to the peak."""
-    without = _frugal(found, call, sizes, 0.0)
-    return without + more, max(without, _frugal(found, call, sizes, _shares(dict(sizes))[1])) + more
-
-
 def _frugal(found: Trace, call: str, sizes: Sizes, share: float) -> int:
+    """Bytes of segments that a call cannot do without, fragmented as they get when the allocator gives back what it can
+    before it asks for more; convolutions copy ``share`` of all that they may."""
     allocator = CachingAllocator(frugal=True)
     blocks: list[CachedBlock | None] = []
     for event in _shortened(found, call, sizes)[0]:
@@ -256,11 +302,35 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, 
     return tuple(found)
 
 
-def traced_call(stage: Stage) -> tuple[Trace, str, Sizes] | None:
+@lru_cache(maxsize=512)
+def held_in_turn(stages: Stages) -> tuple[int, ...]:
+    """The same for stages, packed where it is; 0 for one whose call was not traced."""
+    asked = tuple((one.component, one.call, tuple(sorted(one.sizes.items()))) for one in stages)
+    known = packed.in_turn(asked)
+    return live_in_turn(asked) if known is None else known
+
+
+def live_in_turn(asked: tuple[tuple[Component, str, Sizes], ...]) -> tuple[int, ...]:
+    """The same worked out from the traces."""
+    calls = [_traced_call(*one) for one in asked]
+    found = iter(reserved_in_turn(tuple(call for call in calls if call is not None)))
+    return tuple(0 if call is None else next(found) for call in calls)
+
+
+def _traced_call(component: Component, call: str, sizes: Sizes) -> tuple[Trace, str, Sizes] | None:
     """The trace, the name of the call in it and its sizes; ``None`` without one."""
-    found = trace_of(stage.component.trace, stage.component.dtype)
-    name = None if found is None else _call(found, stage.call)
-    return None if found is None or name is None else (found, name, tuple(sorted(stage.sizes.items())))
+    found = trace_of(component.trace, component.dtype)
+    name = None if found is None else _call(found, call)
+    return None if found is None or name is None else (found, name, sizes)
+
+
+def is_traced(component: Component, pictures: int) -> bool:
+    """Whether the component's calls were traced, with pictures handed in where there are any."""
+    known = packed.knows_pictures(component)
+    if known is None:
+        found = trace_of(component.trace, component.dtype)
+        return found is not None and found.knows({"pictures": pictures})
+    return known or not pictures
 
 
 def _cast(weights: ModuleWeights) -> Interval[int]:

@@ -14,11 +14,11 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
-from fitcheck.runtimes.diffusers.activations import Made, made_by, reserved_in_turn, traced_call
+from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, made_by
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
-from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, stages_of
+from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
@@ -97,7 +97,7 @@ def estimate(
     process: Process = OWN_PROGRAM,
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
-    stages = tuple(stages_of(arch, workload, offload))
+    stages = stages_of(arch, workload, offload)
     laid = tuple(_laid(arch, tier, offload, stages))
     scratch = cublas_workspace(capability)
     phases = tuple(_phase(one, scratch) for one in _widest(laid))
@@ -105,7 +105,7 @@ def estimate(
     error = table["allocated_error"]["value"]
     ends = [max(one.allocated(end) for one in laid) + scratch for end in ("low", "best", "high")]
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
-    reserved = _reserved(allocated, laid, offload, scratch)
+    reserved = _reserved(allocated, laid, stages, offload, scratch)
     beside = context(capability, second_stream=offload.stream)
     required = _required(laid, scratch, reserved)
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
@@ -170,14 +170,16 @@ def _phase(one: Laid, scratch: int) -> Phase:
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
-def _reserved(allocated: Interval[int], laid: tuple[Laid, ...], offload: Offload, workspace: int) -> Interval[int]:
+def _reserved(
+    allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int
+) -> Interval[int]:
     """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
     comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside."""
     table = load(ROOM, "allocator")
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
         return Interval(*(round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True)))
-    in_turn, widest = _in_turn(laid), _widest_windows(laid)
+    in_turn, widest = held_in_turn(stages), _widest_windows(laid)
     held = []
     for streamed in table["streamed_windows"]["share"]:
         moving = streamed if offload.stream else 1.0
@@ -216,13 +218,6 @@ def _held_back(one: Laid, cached: int) -> int:
     inputs = 0 if made is None else made.inputs
     beside = alone if one.held.fresh else max(alone, cached)
     return one.held.segments + beside + inputs + one.kept
-
-
-def _in_turn(laid: tuple[Laid, ...]) -> tuple[int, ...]:
-    """Bytes held after each stage where the cache is never emptied."""
-    calls = [traced_call(one.stage) for one in laid]
-    found = iter(reserved_in_turn(tuple(call for call in calls if call is not None)))
-    return tuple(0 if call is None else next(found) for call in calls)
 
 
 def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:

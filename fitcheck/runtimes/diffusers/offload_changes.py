@@ -52,7 +52,7 @@ def _tiling(ask: Ask) -> Iterator[Change]:
     tiles = [tile_of(one) for one in arch.components if one.role == VAE]
     if offload_of(ask.placement).tiling or not all(tiles):
         return
-    if any(tile is not None and max(work.width, work.height) > tile[0] for tile in tiles):
+    if any(tile is not None and tile.cuts(work.width, work.height) for tile in tiles):
         settings = dict(ask.placement.settings)
         vae = [word for word in str(settings.get("vae") or "").split(",") if word]
         yield Change(

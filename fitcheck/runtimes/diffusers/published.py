@@ -136,7 +136,7 @@ def _architecture(ask: Ask) -> PipelineArchitecture:
 def _ask(row: Mapping[str, str]) -> Ask | None:
     """The row's cell; ``None`` where its card, model or tier is not known or a component of it was not traced."""
     card = _CARDS.get(row["gpu"])
-    if card is None or row["model_key"] not in catalog.slugs():
+    if card is None or not catalog.is_slug(row["model_key"]):
         return None
     model = catalog.get(row["model_key"])
     tier = _tier(model, row["tier_key"])

@@ -153,7 +153,7 @@ def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Itera
         assert one.made is not None
         stage = one.stage
         weights = weights_of(tier, stage.component)
-        hooked = 0 if offload.resident or offload.by_component else len(groups_of(tier, offload, stage).moving)
+        hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, stage).count
         work = _work(one.made, weights, stage.component, hooked)
         if offload.by_component:
             moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back.of(weights))
@@ -172,7 +172,7 @@ def _streamed(
 ) -> Iterator[Pass]:
     stage = one.stage
     found = groups_of(tier, offload, stage)
-    groups = found.whole, sum(found.moving)
+    groups = found.whole, found.total
     if not ahead(offload, stage):
         # without a stream diffusers copies back what it brought; accelerate and streams drop it
         ways = 1 + back.of(weights) if offload.level and not offload.stream else 1.0

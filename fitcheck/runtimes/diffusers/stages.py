@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from fitcheck.models.families.pipeline.architecture import (
     AUDIO,
@@ -52,12 +53,28 @@ def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
     return arch.guidance != "none" and workload.cfg > 1
 
 
-def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Iterator[Stage]:
+def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Stages:
     """Every call of one run."""
+    return _stages(arch, workload, Offload("", tiling=offload.tiling, slicing=offload.slicing))
+
+
+class Stages(tuple[Stage, ...]):
+    """The calls of a run in order; told apart by identity, so that what follows from them is quick to look up."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+@lru_cache(maxsize=512)
+def _stages(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Stages:
+    """All tiers and modes with the same sizes make the same calls."""
     guided = is_guided(arch, workload)
-    yield from _encoding(arch, workload, offload, guided=guided)
-    yield from _denoising(arch, workload, guided)
-    yield from _decoding(arch, workload, offload)
+    parts = (
+        _encoding(arch, workload, offload, guided=guided),
+        _denoising(arch, workload, guided),
+        _decoding(arch, workload, offload),
+    )
+    return Stages(stage for part in parts for stage in part)
 
 
 def _encoding(arch: PipelineArchitecture, workload: Workload, offload: Offload, *, guided: bool) -> Iterator[Stage]:

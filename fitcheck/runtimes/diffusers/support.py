@@ -11,10 +11,10 @@ from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Pipeli
 from fitcheck.models.families.pipeline.tiers import unreadable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Support
+from fitcheck.runtimes.diffusers.activations import is_traced
 from fitcheck.runtimes.diffusers.estimate import least_of
 from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
-from fitcheck.runtimes.diffusers.traces import trace_of
 from fitcheck.runtimes.diffusers.weights import weights_of
 from fitcheck.runtimes.torch_platform import torch_support
 
@@ -101,9 +101,9 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
 
 
 def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
-    sizes = {"pictures": len(ask.workload.references)}
-    traced = {one.name: trace_of(one.trace, one.dtype) for one in arch.components if one.role in (DENOISER, VAE)}
-    missing = [name for name, one in traced.items() if one is None or not one.knows(sizes)]
+    pictures = len(ask.workload.references)
+    needed = [one for one in arch.components if one.role in (DENOISER, VAE)]
+    missing = [one.name for one in needed if not is_traced(one, pictures)]
     if not missing:
         return None
     what = " and ".join(f"the {one}" for one in missing)

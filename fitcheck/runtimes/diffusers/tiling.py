@@ -32,13 +32,31 @@ class Tile:
     joined: int = 0
 
 
-def tile_of(component: Component) -> tuple[int, int] | None:
-    """(pixels of a tile's side, pixels from one tile to the next); ``None`` for a class whose tiles are not known."""
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Pixels of a tile's sides, and from one tile to the next, across and down."""
+
+    width: int
+    height: int
+    across: int
+    down: int
+
+    def cuts(self, width: int, height: int) -> bool:
+        """Whether a picture is larger than a tile."""
+        return width > self.width or height > self.height
+
+
+def tile_of(component: Component) -> Grid | None:
+    """The tiles of an autoencoder; ``None`` for a class whose tiles are not known."""
     row = _row(component)
     if row is None:
         return None
-    side = _stated(component) if row["tile"] == "sample_size" else int(row["tile"])
-    return None if side is None else (side, int(side * row["step"]))
+    sides = row["tile"] if isinstance(row["tile"], list) else [row["tile"]] * 2
+    steps = row["step"] if isinstance(row["step"], list) else [row["step"]] * 2
+    width, height = (_stated(component) if one == "sample_size" else int(one) for one in sides)
+    if width is None or height is None:
+        return None
+    return Grid(width, height, int(width * steps[0]), int(height * steps[1]))
 
 
 def _stated(component: Component) -> int | None:
@@ -46,20 +64,21 @@ def _stated(component: Component) -> int | None:
     size = component.config.get("sample_size")
     if isinstance(size, list | tuple) and size:
         size = size[0]
-    is_size = isinstance(size, int) and not isinstance(size, bool) and _LEAST <= size <= _LARGEST
-    return size if is_size else None
+    if not isinstance(size, int) or isinstance(size, bool) or not _LEAST <= size <= _LARGEST:
+        return None
+    return size
 
 
 def tiles_of(component: Component, width: int, height: int) -> tuple[Tile, ...]:
     """The tiles of a picture with tiling on, each size once, in order of the last of each. A picture no larger than a
     tile is one."""
     tile = tile_of(component)
-    if tile is None or max(width, height) <= tile[0]:
+    if tile is None or not tile.cuts(width, height):
         return (Tile(width, height),)
     found: dict[tuple[int, int], Tile] = {}
     done = 0
-    for tall in _sides(height, *tile):
-        for wide in _sides(width, *tile):
+    for tall in _sides(height, tile.height, tile.down):
+        for wide in _sides(width, tile.width, tile.across):
             before = found.pop((wide, tall), Tile(wide, tall, 0))
             found[wide, tall] = Tile(wide, tall, before.count + 1, done)
             done += wide * tall

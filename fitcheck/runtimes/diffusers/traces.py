@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import resources
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from fitcheck.data_files import path_of
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import ALIGNMENT
 
@@ -309,7 +309,7 @@ def trace(key: str) -> Trace | None:
     """The packed trace of that name; ``None`` where there is none."""
     if not key or not key.replace("-", "").replace(".", "").replace("_", "").isalnum():
         return None
-    file = resources.files("fitcheck.runtimes.diffusers").joinpath(f"data/traces/{key}.json.gz")
+    file = path_of("runtimes.diffusers", f"traces/{key}.json.gz")
     if not file.is_file():
         return None
     return Trace(key, json.loads(gzip.decompress(file.read_bytes())))

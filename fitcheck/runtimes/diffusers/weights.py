@@ -7,10 +7,11 @@ group offload by block moves the entries of the lists that are direct children o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
+from typing import Any
 
 from fitcheck.memory import dequantization
 from fitcheck.memory.allocator_blocks import device_block, pinned_block
@@ -22,6 +23,7 @@ from fitcheck.models.families.pipeline.tables import entries
 from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.models.quant import TYPES, tensor_bytes
+from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.traces import rounded
 
 # (format, stored type) → weights in each element of a stored tensor that become 16 bit for their product: 4 bit of
@@ -34,6 +36,10 @@ _CAST = {
     ("layerwise", "F8_E4M3"): 1,
     ("modelopt", "U8"): 2,
 }
+
+# sums that are packed, by the names of ``ModuleWeights`` and ``Groups``
+SUMS = ("tensors", "stored", "on_card", "segments", "pinned", "on_heap", "largest_leaf", "cast", "largest_cast")
+GROUP_SUMS = ("whole", "largest", "neighbours", "total", "count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,16 @@ class ModuleWeights:
 
     leaves: tuple[Leaf, ...]
     buffers: int = 0
+
+    @property
+    def packed(self) -> Mapping[str, Any] | None:
+        """Its groups by name, where all was worked out beforehand."""
+        return vars(self).get("groups")
+
+    @property
+    def scheme(self) -> str | None:
+        """How it is stored, where what dequantizing takes was worked out beforehand."""
+        return vars(self).get("scheme_name")
 
     @cached_property
     def tensors(self) -> int:
@@ -129,18 +145,41 @@ def weights_of(tier: Tier, component: Component) -> ModuleWeights:
     """The component's weights in a tier."""
     table = tier.tensors
     if isinstance(table, PipelineTable):
-        return _catalog_weights(_nameless(component), table.scheme_of(component.name))
+        return _catalog_weights(nameless(component), table.scheme_of(component.name))
     return _tier_weights(tier, component)
 
 
 @lru_cache(maxsize=1024)
-def _nameless(component: Component) -> Component:
+def nameless(component: Component) -> Component:
     """Two experts have the same weights by different names."""
     return replace(component, name="")
 
 
+class PackedWeights(ModuleWeights):
+    """Sums that were worked out beforehand; the leaves themselves are made where somebody asks for them."""
+
+    def __init__(self, component: Component, how: Scheme, packed: Mapping[str, Any]) -> None:
+        plain = {name: packed[name] for name in SUMS}
+        types = frozenset(packed["dequantized_types"])
+        moved = tuple(packed["dequantized"])
+        own = {"component": component, "how": how, "groups": packed["groups"], "scheme_name": how.name}
+        vars(self).update(plain, dequantized_types=types, dequantized=moved, buffers=component.buffers, **own)
+
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """As they are worked out from the tensor table."""
+        return live_weights(vars(self)["component"], vars(self)["how"]).leaves
+
+
 @lru_cache(maxsize=1024)
 def _catalog_weights(component: Component, how: Scheme) -> ModuleWeights:
+    found = packed.weights(component, how.name)
+    return live_weights(component, how) if found is None else PackedWeights(component, how, found)
+
+
+@lru_cache(maxsize=1024)
+def live_weights(component: Component, how: Scheme) -> ModuleWeights:
+    """A catalog component's weights worked out from its tensor table."""
     found = entries(component.trace or "")
     if how.format == "gguf":  # one tensor for each parameter: a tenth of the time of a check
         types = gguf_mixture.types_of(component.trace or "", component.cls, how.name)
@@ -215,7 +254,7 @@ def _is_narrowed(name: str, component: Component, form: str) -> bool:
     return form == "gguf" and component.dtype != "fp32" and not any(one in parts for one in component.single_precision)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Groups:
     """What moves together in one forward, in order: bytes on the card of each group. ``whole`` stays for the whole
     forward and is never copied ahead."""
@@ -223,20 +262,58 @@ class Groups:
     whole: int
     moving: tuple[int, ...]
 
-    @property
+    @cached_property
     def largest(self) -> int:
         """The largest group."""
         return max(self.moving, default=0)
 
-    @property
+    @cached_property
     def neighbours(self) -> int:
         """The two consecutive groups that take most."""
         return max((a + b for a, b in zip(self.moving, self.moving[1:], strict=False)), default=self.largest)
+
+    @cached_property
+    def total(self) -> int:
+        """Bytes of all groups that move."""
+        return sum(self.moving)
+
+    @cached_property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.moving)
+
+
+class PackedGroups(Groups):
+    """Sums that were worked out beforehand; the groups themselves are made where somebody asks for them."""
+
+    def __init__(self, sums: Sequence[int], live: Callable[[], Groups]) -> None:
+        vars(self).update(zip(GROUP_SUMS, sums, strict=True), live=live)
+
+    @cached_property
+    def moving(self) -> tuple[int, ...]:
+        """As they are worked out from the leaves."""
+        found: Groups = vars(self)["live"]()
+        return found.moving
+
+
+def groups_name(level: str, below: str, blocks: int = 1) -> str:
+    """How a pack names groups."""
+    return f"{level} {blocks} {below}".rstrip()
+
+
+def _known(weights: ModuleWeights, name: str, live: Callable[[], Groups]) -> Groups:
+    sums = (weights.packed or {}).get(name)
+    return live() if sums is None else PackedGroups(sums, live)
 
 
 @lru_cache(maxsize=1024)
 def leaf_groups(weights: ModuleWeights, below: str = "") -> Groups:
     """Every leaf by itself; only those of the child ``below`` where one is named."""
+    return _known(weights, groups_name("leaf", below), lambda: live_leaf_groups(weights, below))
+
+
+def live_leaf_groups(weights: ModuleWeights, below: str) -> Groups:
+    """The same worked out from the leaves."""
     return Groups(0, tuple(leaf.nbytes for leaf in weights.leaves if _inside(leaf.path, below)))
 
 
@@ -244,6 +321,12 @@ def leaf_groups(weights: ModuleWeights, below: str = "") -> Groups:
 def block_groups(weights: ModuleWeights, component: Component, blocks: int, below: str = "") -> Groups:
     """``blocks`` entries of a list at a time; what is in no list is one group for the whole forward. Where the class
     names children to look into, ``below`` is the one that runs."""
+    name = groups_name("block", below, blocks)
+    return _known(weights, name, lambda: live_block_groups(weights, component, blocks, below))
+
+
+def live_block_groups(weights: ModuleWeights, component: Component, blocks: int, below: str) -> Groups:
+    """The same worked out from the leaves."""
     moving: dict[tuple[str, int], int] = {}
     whole = 0
     for leaf in weights.leaves:

@@ -17,8 +17,9 @@ MAXIMUM_REFERENCES, MAXIMUM_CFG, MAXIMUM_BLOCKS = 16, 100.0, 256
 def modes_of(options: PipelineOptions, usual: tuple[str, ...]) -> tuple[str, ...]:
     """diffusers' modes that were asked for, by their own or by other programs' names; ``usual`` when none was. Raises
     OptionError for a name that nobody uses. ``auto`` stands for all of them: the best that fits is recommended."""
+    typed = (one for asked in options.mode or usual for one in (usual if asked == AUTO else (asked,)))
     found = []
-    for name in [one for name in options.mode or usual for one in (usual if name == AUTO else (name,))]:
+    for name in typed:
         mode = NEAREST.get(name, name)
         if mode == "layerwise":
             raise OptionError(

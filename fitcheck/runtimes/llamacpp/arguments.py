@@ -81,6 +81,7 @@ class LlamaOptions:
     program: str = "server"
     mmap: bool = True
     mlock: bool = False
+    cache_ram: int | None = None
     full_sliding_cache: bool = False
     cache_on_host: bool = False
     op_offload: bool = True
@@ -97,6 +98,7 @@ class LlamaOptions:
         _within("--spec-draft-n-max", self.draft_tokens, 0, 64)
         _within("--n-gpu-layers-draft", self.draft_layers if self.draft_layers is not None else 0, 0, 10_000)
         _within("--ctx-size-draft", self.draft_context, 0, 1 << 27)
+        _within("--cache-ram", self.cache_ram or 0, -1, 1 << 24)
         _within("--parallel", self.sequences if self.sequences is not None else 1, 1, 256)
         _within("--n-gpu-layers", self.gpu_layers if self.gpu_layers is not None else 0, 0, 10_000)
         _within("--n-cpu-moe", self.cpu_moe_layers, 0, 10_000)
@@ -190,6 +192,11 @@ class LlamaOptions:
         if self.program == "server" and self.build.has("outputs_limited"):
             return min(self.micro, self.slots * (1 + self.drafted))
         return self.micro
+
+    @property
+    def prompts_kept(self) -> int:
+        """Bytes of system memory that prompts seen before may fill, where somebody said how many (--cache-ram)."""
+        return max(self.cache_ram or 0, 0) << 20
 
     def __hash__(self) -> int:
         return self._hash

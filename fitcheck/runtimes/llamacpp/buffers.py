@@ -285,10 +285,12 @@ def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: 
     outside = host_process()
     own = host.kv_cache + host.recurrent + host.compute + host.output + host.beside
     pinned = host.compute + host.output if pins else 0
-    needed = own + used + outside
+    needed = own + used + outside + options.prompts_kept
     low = own + outside + (used if options.mlock or not options.mmap else 0)
     slack = round(_constants()["host_slack"] * needed)
-    return HostMemory(pinned, used, own - pinned + outside, Interval(low, needed, needed + slack))
+    return HostMemory(
+        pinned, used, own - pinned + outside + options.prompts_kept, Interval(low, needed, needed + slack)
+    )
 
 
 def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:

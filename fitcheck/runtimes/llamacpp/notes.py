@@ -39,6 +39,12 @@ def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | No
     if options.predicts:
         notes.append("Tokens a second are those without drafting; how many drafts are accepted is not known.")
     notes += _drafted(ask, options, duration)
+    if options.prompts_kept:
+        notes.append(
+            f"Of system memory {format_gib(options.prompts_kept)} is for prompts seen before, once it is full."
+        )
+    if options.cache_ram == -1:
+        notes.append("Prompts seen before may fill all system memory (--cache-ram -1); nothing of it is counted.")
     if options.workers:
         notes.append(
             f"{len(options.workers)} of the cards are in other machines: tokens a second hang on the network between "

@@ -22,7 +22,7 @@ from fitcheck.runtimes.llamacpp.arguments import (
 )
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
 from fitcheck.runtimes.llamacpp.workers import Worker, addresses, parse_workers
-from fitcheck.runtimes.options import LONGEST, context_tokens, flag, names, option, tokens
+from fitcheck.runtimes.options import LONGEST, context_tokens, flag, lower, names, option, tokens
 
 if TYPE_CHECKING:
     from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -32,6 +32,7 @@ PROMPT_TOKENS, NEW_TOKENS = 512, 128
 USUAL_CONTEXT, LEAST_CONTEXT = 8192, 2048
 USUAL_BATCH = 2048
 MOST_CONTEXT = 1 << 27
+ALL = 10_000  # more layers than there are
 BANDWIDTH = (0.1, 100_000)  # GB/s that a host's memory can have
 GIGA = 1e9
 USUAL_CHANNELS, CHANNEL_BYTES = 2, 8
@@ -44,6 +45,26 @@ def _cache_types(text: str) -> tuple[str, str]:
     if not 1 <= len(types) <= 2:
         raise OptionError(f"--cache-type: {text!r} are too many types; give one, or one each for K,V.")
     return types[0], types[-1]
+
+
+def _layers(text: str) -> int | None:
+    """Layers as llama.cpp takes them: a number, "all", or "auto" for what is best."""
+    word = text.strip().lower()
+    if word == "auto":
+        return None
+    if word == "all":
+        return ALL
+    if re.fullmatch(r"\d{1,5}", word) is None:
+        raise OptionError(f"--ngl: {text[:40]!r} is no number of layers; give one, all or auto.")
+    return int(word)
+
+
+def _flash(text: str) -> bool | None:
+    """Flash attention as llama.cpp takes it."""
+    found = {"on": True, "1": True, "off": False, "0": False, "auto": None}
+    if text.strip().lower() not in found:
+        raise OptionError(f"--flash-attn: {text[:40]!r} is no setting; choose on, off or auto.")
+    return found[text.strip().lower()]
 
 
 def _ram_speed(text: str) -> float:
@@ -103,17 +124,36 @@ class TextOptions:
         None,
         "Tokens of context, like 32k, or max for the longest that fits; default: 8192 or the model's own.",
         parse=context_tokens,
+        short="-c",
+        also=("--ctx-size",),
     )
     prompt_tokens: int | None = option(None, "Tokens of the prompt; default 512.", type=int)
     new_tokens: int | None = option(None, "Tokens of the answer; default 128.", type=int)
-    ngl: int | None = option(None, "Layers on the card; default: what is best.", type=int)
-    n_cpu_moe: int | None = option(None, "Layers whose experts stay on the host.", type=int)
+    ngl: int | None = option(
+        None,
+        "Layers on the card, or all; default: what is best.",
+        parse=_layers,
+        short="-ngl",
+        also=("--n-gpu-layers", "--gpu-layers"),
+    )
+    n_cpu_moe: int | None = option(None, "Layers whose experts stay on the host.", type=int, short="-ncmoe")
+    cpu_moe: bool | None = option(None, "Keep the experts of all layers on the host.", type=bool, short="-cmoe")
     cache_type: tuple[str, str] | None = option(
         None, "Type of the KV cache, like q8_0 or q8_0,f16 (K,V).", parse=_cache_types
     )
+    cache_type_k: str | None = option(None, "Type of the K cache alone.", parse=lower, short="-ctk")
+    cache_type_v: str | None = option(None, "Type of the V cache alone.", parse=lower, short="-ctv")
+    flash_attn: bool | None = option(None, "Flash attention: on, off or auto (default).", parse=_flash, short="-fa")
     batch_size: int | None = option(None, "Tokens of a batch; default 2048.", type=int, short="-b")
-    ubatch: int | None = option(None, "Tokens of a micro-batch; default 512.", type=int, short="-ub")
-    sequences: int | None = option(None, "Parallel sequences; default: the server's own.", type=int)
+    ubatch: int | None = option(
+        None, "Tokens of a micro-batch; default 512.", type=int, short="-ub", also=("--ubatch-size",)
+    )
+    sequences: int | None = option(
+        None, "Parallel sequences; default: the server's own.", type=int, short="-np", also=("--parallel",)
+    )
+    cache_ram: int | None = option(
+        None, "MiB of system memory that prompts seen before may fill; -1 for no limit.", type=int, short="-cram"
+    )
     build: Build | None = option(None, "Build: b9272, 2026-03 or ik_llama.cpp; default: newest.", parse=parse_build)
     mmproj: str | None = option(None, "Projector file, instead of the one beside the model.", role="projector")
     no_mmproj: bool | None = option(None, "Leave the projector out.", type=bool)
@@ -124,11 +164,21 @@ class TextOptions:
     )
     spec_draft_n_max: int | None = option(None, "Tokens drafted ahead; default 3.", type=int)
     model_draft: str | None = option(
-        None, "A second, small model that drafts: TARGET as for the model, or TARGET:TIER.", role="draft", short="-md"
+        None,
+        "A second, small model that drafts: TARGET as for the model, or TARGET:TIER.",
+        role="draft",
+        short="-md",
+        also=("--spec-draft-model", "-hfd"),
     )
-    gpu_layers_draft: int | None = option(None, "Layers of the draft on cards; default: all.", type=int, short="-ngld")
+    gpu_layers_draft: int | None = option(
+        None, "Layers of the draft on cards; default: all.", parse=_layers, short="-ngld", also=("--spec-draft-ngl",)
+    )
     device_draft: tuple[int, ...] | None = option(
-        None, "Cards of the draft, like CUDA1, or none; default: the model's.", parse=_devices, short="-devd"
+        None,
+        "Cards of the draft, like CUDA1, or none; default: the model's.",
+        parse=_devices,
+        short="-devd",
+        also=("--spec-draft-device",),
     )
     cache_type_k_draft: str | None = option(None, "Type of the draft's K cache; default f16.", parse=str, short="-ctkd")
     cache_type_v_draft: str | None = option(None, "Type of the draft's V cache; default f16.", parse=str, short="-ctvd")
@@ -147,7 +197,7 @@ class TextOptions:
     )
     override_tensor: str | None = option(None, "Tensors by pattern, like exps=CPU.", parse=str, short="-ot")
     swa_full: bool | None = option(None, "Keep the whole context in sliding-window layers.", type=bool)
-    kv_unified: bool | None = option(None, "One cache that all sequences share.", type=bool)
+    kv_unified: bool | None = option(None, "One cache that all sequences share.", type=bool, short="-kvu")
     no_kv_offload: bool | None = option(None, "Keep the KV cache in system memory.", type=bool, short="-nkvo")
     no_mmap: bool | None = option(None, "Load the file into memory of its own.", type=bool)
     mlock: bool | None = option(None, "Keep the file in memory.", type=bool)
@@ -164,7 +214,7 @@ class TextOptions:
         return _arguments(self, architecture, cards)
 
     def _arguments(self, architecture: LanguageArchitecture, cards: int) -> LlamaOptions:
-        keys, values = self.cache_type or ("f16", "f16")
+        keys, values = self.cache_types or ("f16", "f16")
         micro = 512 if self.ubatch is None else self.ubatch
         if architecture.embeds and self.ubatch is None:  # such a text must go through in one piece
             micro = max(micro, self.prompt_tokens or 0)
@@ -173,12 +223,14 @@ class TextOptions:
         return LlamaOptions(
             context=self.context_of(architecture),
             gpu_layers=self.ngl,
-            cpu_moe_layers=self.n_cpu_moe or 0,
+            cpu_moe_layers=architecture.layers if self.cpu_moe else self.n_cpu_moe or 0,
             cache_type_k=keys,
             cache_type_v=values,
             batch=max(USUAL_BATCH, micro) if self.batch_size is None else self.batch_size,
             micro_batch=micro,
             sequences=self.sequences,
+            flash_attention=self.flash_attn,
+            cache_ram=self.cache_ram,
             build=self.build or newest_build(),
             projector=not self.no_mmproj,
             speculative=DRAFT if self.model_draft is not None else self.spec_type,
@@ -199,6 +251,14 @@ class TextOptions:
             mmap=not self.no_mmap,
             mlock=bool(self.mlock),
         )
+
+    @property
+    def cache_types(self) -> tuple[str, str] | None:
+        """Types of the K and V cache as far as they were asked for; ``None`` where neither was."""
+        if self.cache_type is None and self.cache_type_k is None and self.cache_type_v is None:
+            return None
+        keys, values = self.cache_type or ("f16", "f16")
+        return self.cache_type_k or keys, self.cache_type_v or values
 
     def _check_cards(self, cards: int) -> None:
         """Raises OptionError for shares or a card beyond those there are."""

@@ -77,11 +77,13 @@ class _Image:
         """Patches, a few layers, and what joins them to the language model."""
         graph, patches = self.graph, self.patches
         pixels = graph.input(self.side * self.side * 3 * 4)
-        kernel = self.weight("v.patch_embd.weight")
-        size = self.names["v.patch_embd.weight"].quant.block_bytes if "v.patch_embd.weight" in self.names else 4
-        columns = graph.op("im2col", (3 * self.patch**2, patches), pixels, element=min(size, 4))
-        found = graph.op("mul_mat", (patches, self.width), columns, kernel)
-        stream = graph.op("cont", (self.width, patches), found)
+        stream = self._patches(pixels, "v.patch_embd.weight")
+        if "v.patch_embd.weight.1" in self.names:  # two frames, which are one image twice (models/qwen2vl.cpp)
+            stream = graph.op("add", stream.shape, stream, self._patches(pixels, "v.patch_embd.weight.1"))
+            stream = graph.op("cont", stream.shape, graph.view(stream, stream.shape))
+        stream = graph.op("cont", (self.width, patches), graph.view(stream, (self.width, patches)))
+        if "v.patch_embd.bias" in self.names:
+            stream = graph.op("add", stream.shape, stream, self.weight("v.patch_embd.bias"))
         if "v.position_embd.weight" in self.names:
             stream = graph.op("add", stream.shape, stream, self.weight("v.position_embd.weight"))
         for index in range(LAYERS):
@@ -93,6 +95,13 @@ class _Image:
         flat = graph.op("cont", (self.width, tokens), graph.view(pooled, (self.width, tokens)))
         graph.expand(graph.op("rms_norm", flat.shape, flat))
         return graph
+
+    def _patches(self, pixels: Node, kernel: str) -> Node:
+        """A convolution as ggml makes it: columns, a product, and the result turned."""
+        size = self.names[kernel].quant.block_bytes if kernel in self.names else 4
+        columns = self.graph.op("im2col", (3 * self.patch**2, self.patches), pixels, element=min(size, 4))
+        found = self.graph.op("mul_mat", (self.patches, self.width), columns, self.weight(kernel))
+        return self.graph.op("cont", (self.width, self.patches), self.graph.view(found, found.shape))
 
     def weight(self, name: str) -> Node:
         """A weight on the card; of no size where the file lacks it."""

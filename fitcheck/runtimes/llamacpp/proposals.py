@@ -81,7 +81,7 @@ class PlacementSearch:
         """The (K, V) cache types to try in order: those asked for alone, else f16 before q8_0."""
         if self.architecture.encoder:  # nothing is cached
             return CACHE_TYPES[:1]
-        return (self.asked.cache_type,) if self.asked.cache_type else CACHE_TYPES
+        return (self.asked.cache_types,) if self.asked.cache_types else CACHE_TYPES
 
     @property
     def host_bandwidth(self) -> float | None:
@@ -179,7 +179,8 @@ class PlacementSearch:
             return found
         best = found[0]
         on_host = best.options.gpu_layers is not None and best.options.gpu_layers <= self.architecture.layers
-        if best.level.verdict is not Verdict.FITS or on_host or best.options.cpu_moe_layers:
+        moved = best.level.verdict is not Verdict.FITS or on_host or best.options.cpu_moe_layers
+        if moved and self.asked.ctx is None:  # a context that somebody asked for is not answered with another one
             shorter = self.shorter()
             found += [] if shorter is None else [shorter]
         kept: list[Proposal] = []
@@ -193,7 +194,7 @@ class PlacementSearch:
     def longest(self) -> list[Proposal]:
         """For each type of the cache the longest context that fits, the model's own at most: all on the cards where
         that is possible at all. A type is left out where one that loses less reaches as far."""
-        types = (self.asked.cache_type,) if self.asked.cache_type else LONG_CACHE_TYPES
+        types = (self.asked.cache_types,) if self.asked.cache_types else LONG_CACHE_TYPES
         found: list[Proposal] = []
         for keys, values in types[:1] if self.architecture.encoder else types:
             reached = self._longest_of(self.wanted.with_(cache_type_k=keys, cache_type_v=values))

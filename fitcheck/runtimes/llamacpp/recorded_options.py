@@ -34,7 +34,7 @@ _FLASH = {"on": True, "off": False}
 def ask_of(run: Run, family: tuple[str, ...]) -> Ask | None:
     """The cell of a record; ``None`` for a model, a card or options that are not modelled."""
     machine = _machine(run)
-    if machine is None or run.cell.model not in catalog.slugs() or run.setting("tags"):
+    if machine is None or not catalog.is_slug(run.cell.model) or run.setting("tags"):
         return None
     model = catalog.get(run.cell.model)
     tier = model.tier(run.cell.tier)

@@ -144,7 +144,7 @@ class LlamaCpp(Runtime):
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
         search = self._search(ask.model, ask.tier, ask.machine, asked, wanted)
         cached = not architecture_of(ask).encoder
-        if cached and asked.cache_type is None and options.cache_type_k in UNQUANTIZED and options.flash:
+        if cached and asked.cache_types is None and options.cache_type_k in UNQUANTIZED and options.flash:
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
         free = options.with_(gpu_layers=None, cpu_moe_layers=0)

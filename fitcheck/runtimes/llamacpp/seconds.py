@@ -20,7 +20,7 @@ from fitcheck.models.workload import Workload
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, token_seconds
 from fitcheck.runtimes.llamacpp.token_rates import Constants, Host, backend_of, data, fitted
-from fitcheck.runtimes.llamacpp.token_spread import half_width, interval_of, new_units
+from fitcheck.runtimes.llamacpp.token_spread import half_width, interval_of, new_units, traits_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
@@ -100,7 +100,7 @@ def _generation(run: TokenRun, kind: str) -> Interval[float] | None:
     seconds = token_seconds(run, fitted())
     if seconds is None:
         return None
-    half = half_width(f"generation, {kind}", _cards(run), run.backend)
+    half = half_width(f"generation, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=False))
     hosts = _hosts(run, seconds, token_seconds) if kind in ("host", "cpu") else (1.0, 1.0)
     return interval_of(1 / seconds, half, hosts)
 
@@ -114,7 +114,7 @@ def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
     seconds = passing(run, fitted())
     if seconds is None:
         return None
-    half = half_width(f"prompt, {kind}", _cards(run), run.backend)
+    half = half_width(f"prompt, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=True))
     hosts = _hosts(run, seconds, passing) if kind in ("host", "cpu") else (1.0, 1.0)
     best, wider = new_units(run.gpus[0].card) if run.gpus else (1.0, 1.0)
     return interval_of(best * batch / seconds, half, (hosts[0] / wider, hosts[1] * wider))

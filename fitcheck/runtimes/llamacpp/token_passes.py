@@ -10,12 +10,14 @@ from fitcheck.hardware.machine import Gpu
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.runtimes.llamacpp.token_rates import (
+    Age,
     Constants,
     Host,
     generation_seconds,
     host_generation_seconds,
     host_prompt_seconds,
     prompt_seconds,
+    touched_share,
 )
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
@@ -23,8 +25,15 @@ from fitcheck.speed.rates import link_rate
 
 # builds are as fast as the newest ones of the rows from here on; before, prompts cost a factor a year
 SETTLED = date(2026, 1, 1)
+_ISO_DAY = len("2025-01-06")
 _OLDEST = 2.5  # years that the factor is believed for
 _INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix units (mma) came in June 2024
+_HOST_TILES = date(2024, 4, 16)  # ggml-cpu's products are tiled (llamafile's sgemm, pull request 6414)
+_VULKAN_OFFLOAD = date(2024, 3, 29)  # ggml-vulkan takes over large batches (pull request 6155)
+# ggml-cuda takes all experts of a product in one kernel, sorted on the card (pull request 15525, end of August 2025)
+GROUPED = date(2025, 8, 26)
+# small kernels of a layer, and those of routing, became one in several back ends in autumn 2025
+FUSED = date(2025, 10, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,16 @@ class TokenRun:
 
 def token_seconds(run: TokenRun, constants: Constants) -> float | None:
     """Seconds of one generated token: devices work one after the other, so theirs add up."""
-    seconds = constants["token"]
+    seconds, age = constants["token"], age_of(run)
     cards = 0
     for index, work in run.works.items():
         if index == HOST:
             if work.bytes_per_token:
                 seconds += host_generation_seconds(work, run.host, constants, alone=not run.gpus)
             continue
-        spent = generation_seconds(work, run.gpus[index].card, run.backend, constants, _years(run))
+        spent = generation_seconds(
+            work, run.gpus[index].card, run.backend, constants, age, flash=run.options.flash
+        )
         if spent is None:
             return None
         seconds += spent
@@ -58,18 +69,18 @@ def token_seconds(run: TokenRun, constants: Constants) -> float | None:
 
 def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | None:
     """Seconds of one micro-batch of a prompt; several of a batch overlap on several cards."""
-    cards, count = 0.0, 0
+    cards, count, age = 0.0, 0, age_of(run)
     for index, work in run.works.items():
         if index == HOST:
             continue
         spent = prompt_seconds(
-            work, run.gpus[index].card, run.backend, batch, run.width, constants, flash=run.options.flash
+            work, run.gpus[index].card, run.backend, batch, run.width, constants, flash=run.options.flash, age=age
         )
         if spent is None:
             return None
         cards += spent
         count += 1
-    cards *= _aged(run, constants) / _overlap(run, batch, count, constants)
+    cards /= _overlap(run, batch, count, constants)
     host = run.works.get(HOST)
     if host is None or not host.held:
         return constants["token"] + cards
@@ -77,16 +88,24 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
     return None if carried is None else constants["token"] + cards + carried
 
 
-def _aged(run: TokenRun, constants: Constants) -> float:
-    """What a build's age costs a prompt: kernels of 2024 are slower than today's."""
-    factor = float(constants.get(f"age/{run.backend}", constants["age/new"]) ** _years(run))
-    old = run.backend == "CUDA" and run.options.build.day < _INTEGER_TILES
-    return factor * constants["before integer tiles"] if old else factor
+def age_of(run: TokenRun) -> Age:
+    """What the run's build has of the work on kernels."""
+    day = run.options.build.day
+    years = min(max((SETTLED - day).days / 365.25, 0.0), _OLDEST)
+    return Age(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES, _youth(run, day))
 
 
-def _years(run: TokenRun) -> float:
-    """The build's age in years before kernels stopped changing much."""
-    return min(max((SETTLED - run.options.build.day).days / 365.25, 0.0), _OLDEST)
+def _youth(run: TokenRun, day: date) -> float:
+    """Part of the youngest card's first year that was still to come when the build was made.
+
+    ROCm's and Vulkan's drivers compile for one chip and are tuned for it once people have it; CUDA's and Metal's
+    kernels are those of a family.
+    """
+    if run.backend not in ("ROCm", "Vulkan"):
+        return 0.0
+    released = [gpu.card.released for gpu in run.gpus if gpu.card.released and len(gpu.card.released) == _ISO_DAY]
+    ages = [(day - date.fromisoformat(one)).days / 365.25 for one in released]
+    return max([0.0, *(min(1.0, 1.0 - years) for years in ages)])
 
 
 def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> float:
@@ -96,14 +115,24 @@ def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> flo
     return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
 
 
+def _carries(run: TokenRun) -> bool:
+    """Whether large batches on the host's weights are computed on a card, as the back end of the run's build does."""
+    early = run.backend == "Vulkan" and run.options.build.day < _VULKAN_OFFLOAD
+    return run.options.op_offload and not early
+
+
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:
     """Seconds for the host's part of one batch: carried over the link to a card that computes it, else on its cores."""
-    if not run.gpus or not run.options.op_offload or batch < OFFLOAD_MIN_ROWS:
-        return host_prompt_seconds(host, run.host, batch, constants)
+    if not run.gpus or not _carries(run) or batch < OFFLOAD_MIN_ROWS:
+        older = 1.0 if run.options.build.day >= _HOST_TILES else constants["before host tiles"]
+        return older * host_prompt_seconds(host, run.host, batch, constants)
     gpu = run.gpus[0]
-    computing = prompt_seconds(host, gpu.card, run.backend, batch, run.width, constants, flash=run.options.flash)
-    link = link_rate(gpu.link, pinned=not run.options.mmap)
+    computing = prompt_seconds(
+        host, gpu.card, run.backend, batch, run.width, constants, flash=run.options.flash, age=age_of(run)
+    )
+    link = link_rate(gpu.link, pinned=True)
     if computing is None or link is None:
         return None
-    unused = host.experts_held * (1 - host.expert_share) ** batch if host.experts_held else 0.0
-    return computing + constants["carried"] * (host.held - unused) / link.best
+    rate = link.best if not run.options.mmap else min(link.best, constants["pageable copy"])
+    unused = host.experts_held * (1 - touched_share(host, batch))
+    return computing + constants["carried"] * (host.held - unused) / rate

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import ceil
 from typing import Any
 
 from fitcheck.data_files import load
@@ -28,7 +27,11 @@ _HALF_FLOPS = 1024.0
 # watts for each TFLOP/s of the packed peak that makers usually allow: the rate of a card with less is lower
 _USUAL_WATTS = {"NVIDIA": 0.95, "AMD": 2.9}
 _LANES = {(6, 0): 64, (7, 0): 64, (7, 5): 64, (8, 0): 64}
+_ISSUES_TWICE = ((7, 0), (7, 5), (8, 0))  # 64 lanes beside four schedulers of 32
 _FLOAT_BYTES = 4
+_LEAST_TILE = 8
+_SOFT = 4.0  # exponent with which reading and decoding, which overlap, add up
+_EXPERT_MATRICES = 3  # gate, up and down
 
 
 def data() -> dict[str, Any]:
@@ -40,6 +43,25 @@ def data() -> dict[str, Any]:
 def fitted() -> dict[str, float]:
     """Constants by name."""
     return {name: float(entry["value"]) for name, entry in data()["constants"].items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Age:
+    """What a build has of the work on kernels.
+
+    ``years`` before they stopped changing much; ``fused``: small kernels of a layer are one; ``grouped``: one kernel
+    takes all experts; ``integer_tiles``: integer matrix units are used; ``youth``: part of a chip's first year that the
+    build came before.
+    """
+
+    years: float = 0.0
+    fused: bool = True
+    grouped: bool = True
+    integer_tiles: bool = True
+    youth: float = 0.0
+
+
+TODAY = Age()
 
 
 def backend_of(card: Card, named: str | None = None) -> str:
@@ -102,11 +124,17 @@ def peak_of(card: Card) -> Peak | None:
 
 @cache
 def power_ratio(card: Card) -> float:
-    """Watts a TFLOP/s of peak against what is usual for the maker; 1 where the power or the usual is unknown."""
+    """Watts a TFLOP/s of peak against what is usual for the maker; 1 where the power or the usual is unknown.
+
+    A chip whose power the maker of the machine sets counts with the most that it may take, as machines that people run
+    language models on are set.
+    """
     peak, usual = peak_of(card), _USUAL_WATTS.get(card.vendor)
-    if peak is None or usual is None or not card.power_watts:
+    most = data()["configurable_power"]["watts"].get(card.name)
+    watts = most if most is not None else card.power_watts
+    if peak is None or usual is None or not watts:
         return 1.0
-    return card.power_watts / (peak.packed / 1e12) / usual
+    return float(watts) / (peak.packed / 1e12) / usual
 
 
 def reading_rate(card: Card, backend: str, constants: Constants) -> float | None:
@@ -114,7 +142,7 @@ def reading_rate(card: Card, backend: str, constants: Constants) -> float | None
     if card.memory_bandwidth is None:
         return None
     share = constants.get(f"share/{backend}", constants["share/new"])
-    share *= constants.get(f"share of {generation_of(card)}", 1.0)
+    share *= constants.get(f"share of {generation_of(card)}", 1.0) * constants.get(f"share on {card.name}", 1.0)
     if (card.memory_type or "").startswith("HBM"):
         share *= constants["share of HBM"]
     elif card.form in ("workstation", "datacenter"):
@@ -126,11 +154,20 @@ def reading_rate(card: Card, backend: str, constants: Constants) -> float | None
     return float(card.memory_bandwidth * share)
 
 
-def launches(work: TokenWork, backend: str, constants: Constants) -> float:
-    """Seconds of one pass's kernels that no rate explains: launches, small kernels, routing of experts."""
+def launches(
+    work: TokenWork, backend: str, constants: Constants, *, flash: bool = True, fused: bool = True
+) -> float:
+    """Seconds of one pass's kernels that no rate explains: launches, small kernels, routing of experts.
+
+    Without flash attention its product is several kernels; builds before ``token_passes.FUSED`` launch the small
+    kernels of a layer, and those that route experts, one by one.
+    """
     layer = constants.get(f"layer/{backend}", constants["layer/new"])
-    units = work.layers + constants["expert layer"] * work.expert_layers
-    return layer * (units + constants["recurrent layer"] * work.recurrent_layers)
+    dense = 1.0 if fused else constants["layer before fusion"]
+    routing = constants["expert layer"] * (1.0 if fused else constants["expert layer before fusion"])
+    dense += 0.0 if flash else constants["layer without flash attention"]
+    units = dense * work.layers + routing * work.expert_layers
+    return float(layer * (units + constants["recurrent layer"] * work.recurrent_layers))
 
 
 def weight_bytes(work: TokenWork, constants: Constants, backend: str, years: float = 0.0) -> float:
@@ -145,58 +182,128 @@ def weight_bytes(work: TokenWork, constants: Constants, backend: str, years: flo
 
 
 def generation_seconds(
-    work: TokenWork, card: Card, backend: str, constants: Constants, years: float = 0.0
+    work: TokenWork, card: Card, backend: str, constants: Constants, age: Age = TODAY, *, flash: bool = True
 ) -> float | None:
-    """Seconds of one generated token on a card that holds ``work``, with a build ``years`` old; without the token's
-    own overhead."""
+    """Seconds of one generated token on a card that holds ``work``; without the token's own overhead."""
     rate = reading_rate(card, backend, constants)
     if rate is None:
         return None
     cached = work.cache_cost * constants.get(f"cache/{backend}", constants["cache/new"])
-    cached *= constants["latent cache"] if work.latent else 1.0
-    return (weight_bytes(work, constants, backend, years) + cached) / rate + launches(work, backend, constants)
+    cached *= constants.get(f"latent cache/{backend}", constants["latent cache/new"]) if work.latent else 1.0
+    weights = weight_bytes(work, constants, backend, age.years)
+    reading = float(((weights / rate) ** _SOFT + decode_seconds(work, card, constants) ** _SOFT) ** (1 / _SOFT))
+    return reading + cached / rate + launches(work, backend, constants, flash=flash, fused=age.fused)
+
+
+def decode_seconds(work: TokenWork, card: Card, constants: Constants) -> float:
+    """Seconds that a card's cores need to unpack and multiply the weights of one token: what binds where they issue few
+    instructions for the memory's bandwidth (small cards, and HBM). NVIDIA's of ``_ISSUES_TWICE`` issue twice as many as
+    they have lanes for floats."""
+    if card.shader_flops is None:
+        return 0.0
+    issued = card.shader_flops / 2 * (2.0 if card.compute_capability in _ISSUES_TWICE else 1.0)
+    packed = sum(amount for read in (work.read, work.experts) for kind, amount in read.items() if kind != "float")
+    return packed * constants["decode"] / issued
 
 
 def prompt_seconds(
-    work: TokenWork, card: Card, backend: str, batch: int, width: int, constants: Constants, *, flash: bool = True
-) -> float | None:
-    """Seconds of a micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``."""
+    work: TokenWork, card: Card, backend: str, batch: int, width: int, constants: Constants, *, flash: bool = True,
+    age: Age = TODAY,
+) -> float | None:  # fmt: skip
+    """Seconds of a micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``.
+
+    Dense products and products of experts are kernels apart: each takes as long as its arithmetic or as reading its
+    weights, whichever is longer.
+    """
+    rates = _prompt_rates(card, backend, constants)
+    if rates is None:
+        return None
+    dense = batch * sum(rates.seconds(kind, amount, constants) for kind, amount in work.flops.items())
+    seconds = max(dense, (work.held - work.experts_held) / rates.reading)
+    seconds += batch * _attention_seconds(work, rates, backend, constants, flash=flash)
+    seconds += batch * constants["activation passes"] * _FLOAT_BYTES * width * work.layers / rates.bandwidth
+    if work.experts_held:
+        seconds += _expert_seconds(work, rates, backend, batch, constants, age)
+    if backend == "CUDA" and not age.integer_tiles:
+        seconds *= constants["before integer tiles"]
+    seconds *= constants.get(f"age/{backend}", constants["age/new"]) ** age.years
+    seconds *= constants["young chip"] ** age.youth
+    return float(seconds + launches(work, backend, constants, flash=flash, fused=age.fused))
+
+
+@dataclass(frozen=True, slots=True)
+class _PromptRates:
+    """What products achieve on a card in FLOP/s, and the B/s of its weights and of its memory."""
+
+    packed: float
+    half: float
+    reading: float
+    bandwidth: float
+
+    def seconds(self, kind: str, flops: float, constants: Constants) -> float:
+        """Seconds of ``flops`` on weights of a kind."""
+        return flops / (self.half if kind == "float" else self.packed / constants.get(f"prompt {kind}", 1.0))
+
+
+def _prompt_rates(card: Card, backend: str, constants: Constants) -> _PromptRates | None:
     peak, reading = peak_of(card), reading_rate(card, backend, constants)
     if peak is None or reading is None:
         return None
-    generation = constants.get(f"prompt of {generation_of(card)}", 1.0)
-    generation *= power_ratio(card) ** constants["prompt by power"]
-    packed = peak.packed * constants.get(f"prompt/{backend}", constants["prompt/new"]) * generation
-    half = peak.half * constants.get(f"half/{backend}", constants["half/new"]) * generation
-    fill = tile_fill(batch, work.expert_share, backend) if work.experts else 1.0
-    seconds: float = 0.0
-    for flops, factor in (
-        (work.flops, 1.0),
-        (work.expert_flops, constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) / fill),
-    ):
-        for kind, amount in flops.items():
-            rate = half if kind == "float" else packed / constants.get(f"prompt {kind}", 1.0)
-            seconds += factor * amount / rate
-    attention = half * constants.get(f"attention/{backend}", constants["attention/new"])
-    attention /= float(constants["latent attention"]) if work.latent else 1.0
-    seconds += work.attention_flops * (1.0 if flash else constants["no flash attention"]) / attention
-    seconds += constants["activation passes"] * _FLOAT_BYTES * width * work.layers / peak.bandwidth
-    arithmetic, passed = batch * seconds, passed_bytes(work, batch) / reading
-    return float(max(arithmetic, passed) + launches(work, backend, constants))
+    own = constants.get(f"prompt of {generation_of(card)}", 1.0) * constants.get(f"prompt on {card.name}", 1.0)
+    own *= power_ratio(card) ** constants["prompt by power"]
+    packed = peak.packed * constants.get(f"prompt/{backend}", constants["prompt/new"]) * own
+    half = peak.half * constants.get(f"half/{backend}", constants["half/new"]) * own
+    return _PromptRates(packed, half, reading, peak.bandwidth)
+
+
+def _attention_seconds(
+    work: TokenWork, rates: _PromptRates, backend: str, constants: Constants, *, flash: bool
+) -> float:
+    """Seconds of a prompt's token on the cache."""
+    rate = rates.half * constants.get(f"attention/{backend}", constants["attention/new"])
+    rate /= constants.get(f"latent attention/{backend}", constants["latent attention/new"]) if work.latent else 1.0
+    return work.attention_flops * (1.0 if flash else constants["no flash attention"]) / rate
+
+
+def _expert_seconds(
+    work: TokenWork, rates: _PromptRates, backend: str, batch: int, constants: Constants, age: Age
+) -> float:
+    """Seconds of the products of a micro-batch with experts.
+
+    An expert sees its share of the tokens, and its last tile is computed in full though tokens fill half of it. Where
+    kernels do not take all experts at once (16-bit weights; CUDA and ROCm before ``token_passes.GROUPED``), each
+    touched expert's product is called by itself.
+    """
+    tile = constants.get(f"tile/{backend}", constants["tile/new"])
+    touched = touched_share(work, batch)
+    padded = 1.0 + padding(batch, work.expert_share, tile)
+    cost = constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) * padded
+    products = sum(rates.seconds(kind, amount, constants) for kind, amount in work.expert_flops.items())
+    seconds = max(cost * batch * products, touched * work.experts_held / rates.reading)
+    alone = work.expert_flops.get("float", 0.0) / (sum(work.expert_flops.values()) or 1.0)
+    if not age.grouped and backend in ("CUDA", "ROCm"):
+        alone = 1.0
+    calls = alone * _EXPERT_MATRICES * work.expert_layers * work.expert_count * touched
+    return seconds + calls * constants["expert call"]
+
+
+def touched_share(work: TokenWork, batch: int) -> float:
+    """Share of the experts that at least one of ``batch`` tokens chose, were all equally liked."""
+    return float(1.0 - (1.0 - work.expert_share) ** batch)
+
+
+def padding(batch: int, active: float, tile: float) -> float:
+    """Columns computed for nothing against those of tokens: half a tile for every touched expert. Small batches get
+    narrower tiles, no more than a quarter of the batch and one of the least."""
+    if active >= 1.0:
+        return 0.0
+    widest = min(tile, _LEAST_TILE + batch / 4)
+    return float(widest / 2 * (1.0 - (1.0 - active) ** batch) / (batch * active))
 
 
 def passed_bytes(work: TokenWork, batch: int) -> float:
     """Bytes of weights and cache that one micro-batch reads: of the experts those that any of its tokens chose."""
-    return work.held - work.experts_held * (1 - min(1.0, batch * work.expert_share)) + work.cache
-
-
-def tile_fill(batch: int, active: float, backend: str = "CUDA") -> float:
-    """Share of a tile's columns that tokens fill: the tile is chosen for the whole batch, but an expert sees only its
-    ``active`` share of the tokens, and its tiles are computed in full."""
-    widest = data()["tile"]["columns"]
-    tile = min(int(widest.get(backend, widest["other"])), -(-batch // 8) * 8)
-    columns = max(1.0, batch * active)
-    return 1.0 if active == 1.0 else columns / (ceil(columns / tile) * tile)
+    return work.held - work.experts_held * (1 - touched_share(work, batch)) + work.cache
 
 
 @dataclass(frozen=True, slots=True)

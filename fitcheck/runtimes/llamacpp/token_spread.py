@@ -1,7 +1,8 @@
 """How far a prediction may be off: as far as rows of other cards were when nobody had told the fit about theirs.
 
 ``data/llamacpp_tokens.json`` holds, by regime, the half-width of log(rate) for each maker and backend, from rows
-left out card by card, and larger ones where a generation or a maker with this backend has no row at all.
+left out card by card, larger ones where a generation or a maker with this backend has no row at all, and smaller ones
+on cards that several models have run on (from rows left out model by model).
 """
 
 from __future__ import annotations
@@ -11,15 +12,54 @@ from math import exp, hypot, log
 from typing import Any
 
 from fitcheck.hardware.card import Card
+from fitcheck.runtimes.llamacpp.token_passes import TokenRun, age_of
 from fitcheck.runtimes.llamacpp.token_rates import data, generation_of
 from fitcheck.units import Interval
 
+LATENT, WIDE, DEEP, OLD = "latent cache", "16-bit experts", "deep", "old build"
+_DEEP = 0.25  # attention's part, of the products of a prompt or of the bytes of a generated token
 
-def half_width(regime: str, cards: Sequence[Card], backend: str, table: dict[str, Any] | None = None) -> float:
-    """Half-width in log(rate) of ``regime`` ("generation, dense", "prompt, host", …) on ``cards`` with ``backend``."""
+
+def half_width(
+    regime: str, cards: Sequence[Card], backend: str, table: dict[str, Any] | None = None, traits: Sequence[str] = ()
+) -> float:
+    """Half-width in log(rate) of ``regime`` ("generation, dense", "prompt, host", …) on ``cards`` with ``backend``, for
+    a run with ``traits``."""
     table = table or data()["spread"]
     known = table["regimes"][regime]
-    return max((_on_card(known, card, backend, table) for card in cards), default=float(known["half_width"]))
+    half = max((_on_card(known, card, backend, table) for card in cards), default=float(known["half_width"]))
+    phase = regime.split(",")[0]
+    scales = table["traits"].get(phase, {})
+    half *= max((float(scales.get(trait, 1.0)) for trait in traits), default=1.0)
+    seen = set(table["seen"].get(phase, ()))
+    ran = cards and all(ran_name(card.name, backend) in seen for card in cards)
+    return half * float(known["seen"]) if ran else half
+
+
+def ran_name(card: str, backend: str) -> str:
+    """A card that several models have run on with a backend, as the table names it."""
+    return f"{card} {backend}"
+
+
+def traits_of(run: TokenRun, *, prompt: bool) -> tuple[str, ...]:
+    """What makes a run harder to predict than others: kernels that few people run, or that have changed much."""
+    works = run.works.values()
+    weights = sum(sum(work.read.values()) + sum(work.experts.values()) for work in works)
+    experts = sum(sum(work.experts.values()) for work in works)
+    wide = sum(work.experts.get("float", 0.0) for work in works)
+    flops = sum(sum(work.flops.values()) + sum(work.expert_flops.values()) for work in works)
+    deep = (
+        sum(work.attention_flops for work in works) > _DEEP * flops if prompt
+        else sum(work.cache for work in works) > _DEEP * weights
+    )  # fmt: skip
+    age = age_of(run)
+    found = {
+        LATENT: any(work.latent for work in works),
+        WIDE: 2 * wide > experts > 0,
+        DEEP: deep,
+        OLD: not age.fused or age.youth > 0,
+    }
+    return tuple(name for name, holds in found.items() if holds)
 
 
 def pool_name(card: Card, backend: str) -> str:

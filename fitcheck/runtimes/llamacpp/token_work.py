@@ -36,7 +36,7 @@ class TokenWork:
     that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops``
     and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache. ``held``
     is bytes of all weights there, ``experts_held`` the experts of it,
-    ``expert_share`` the part of its experts that a token uses.
+    ``expert_share`` the part of a layer's ``expert_count`` experts that a token uses.
     """
 
     read: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -50,6 +50,7 @@ class TokenWork:
     held: int = 0
     experts_held: int = 0
     expert_share: float = 1.0
+    expert_count: int = 0
     layers: int = 0
     expert_layers: int = 0
     recurrent_layers: int = 0
@@ -131,6 +132,7 @@ def _worked_out(
             if at not in moving:
                 moving.add(at)
                 work.expert_layers += 1
+                work.expert_count = architecture.experts
     head = tied_copy(architecture, tensors)
     if head is not None:
         work = found[result.devices.output]

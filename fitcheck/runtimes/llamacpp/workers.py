@@ -43,7 +43,8 @@ class Worker:
         """As a card of the machine. What was said of its memory is what it has to give."""
         said = None if self.memory is None else Interval.exactly(self.memory)
         if self.card is not None:
-            return Gpu(self.card, Link(), self.memory or self.card.memory, usable=said, display=False)
+            card = replace(self.card, unified_memory=False)  # what it shares is its own machine's
+            return Gpu(card, Link(), self.memory or self.card.memory, usable=said, display=False)
         name = f"worker {self.name} ({format_gib(self.memory or 0)})"
         card = Card("rpc-worker", name, "unknown", self.memory or 0, form="datacenter")
         return Gpu(card, Link(), card.memory, usable=said, display=False)

@@ -26,7 +26,7 @@ from fitcheck.runtimes.diffusers.estimate import Layout, estimate
 from fitcheck.runtimes.diffusers.offloading import MODES, offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.published import figures, measured, rows
-from fitcheck.runtimes.diffusers.tiling import Tile, sliced, tile_of, tiles_of
+from fitcheck.runtimes.diffusers.tiling import Grid, Tile, sliced, tile_of, tiles_of
 from fitcheck.runtimes.diffusers.workloads import check_options, workload_for
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import AccuracyRow, recorded_rows
@@ -162,7 +162,7 @@ def test_slicing_decodes_one_picture_after_the_other() -> None:
 
 def test_tiles_of_the_classes() -> None:
     vae = pipeline(FLUX).component("vae")
-    assert tile_of(vae) == (1024, 768)
+    assert tile_of(vae) == Grid(1024, 1024, 768, 768)
     assert tiles_of(vae, 1024, 1024) == (Tile(1024, 1024),)
     # tiles begin at 0, 768, 1536 and at 0, 768; the last of a row and of a column are smaller
     whole, right, below, corner = tiles_of(vae, 2048, 1024)
@@ -174,7 +174,9 @@ def test_tiles_of_the_classes() -> None:
     assert corner.beside == tiles - 512 * 256
     assert (whole.joined, corner.joined) == (0, tiles + 2 * 2048 * 1024)
     wan = pipeline("wan2.2-t2v-a14b").component("vae")
-    assert tile_of(wan) == (256, 192)
+    assert tile_of(wan) == Grid(256, 256, 192, 192)
+    # half of 720x480, a fifth and a sixth of which overlap
+    assert tile_of(pipeline("cogvideox-5b").component("vae")) == Grid(360, 240, 288, 200)
 
 
 def test_slices_that_are_done_stay_and_are_joined() -> None:

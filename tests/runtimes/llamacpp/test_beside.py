@@ -117,7 +117,7 @@ def test_a_model_by_name_takes_a_projector_too(folder: Path) -> None:
 def test_what_is_no_projector_is_refused(folder: Path) -> None:
     with pytest.raises(FileError, match="this is a model and no projector"):
         check(folder, mmproj=str(folder / "model-F16.gguf"))
-    with pytest.raises(FileError, match="of the kind projector and no adapter"):
+    with pytest.raises(FileError, match="this is a projector and no adapter"):
         check(folder, lora=str(folder / "mmproj-model-F16.gguf"))
 
 

@@ -80,11 +80,12 @@ def test_a_worker_takes_over_nothing_from_the_host() -> None:
     """ggml-rpc.cpp has no offload_op: host weights of a large batch are carried to this machine's card alone."""
     model = catalog.get("llama-3.1-8b")
     table = model.tier_named("Q4_K_M").tensors
-    assert isinstance(model.architecture, LanguageArchitecture)
+    shape = model.architecture
+    assert isinstance(shape, LanguageArchitecture)
 
     def computes(**options: Any) -> list[int]:
         asked = LlamaOptions(context=4096, gpu_layers=20, **options)
-        return [card.compute for card in estimate(model.architecture, table, asked, (GIB, GIB)).cards]  # type: ignore[arg-type]
+        return [card.compute for card in estimate(shape, table, asked, (GIB, GIB)).cards]
 
     local, remote = computes(), computes(workers=("box:50052",))
     assert local[0] > local[1]
@@ -121,8 +122,8 @@ def test_a_machine_without_a_card_can_use_a_worker() -> None:
 
 
 def test_tensor_shares_halve_matrices_and_caches_and_repeat_what_is_small() -> None:
-    """llama.cpp on two stand-in cards (benchmarks/llamacpp_probe, build of October 2026): 2202.25 MiB of weights, 512 of
-    cache and 116.01 of compute on each for Llama 3.1 8B in Q4_K_M at 8192 tokens."""
+    """llama.cpp on two stand-in cards (benchmarks/llamacpp_probe, build of October 2026) for Llama 3.1 8B in Q4_K_M at
+    8192 tokens: on each 2202.25 MiB of weights, 512 of cache and 116.01 of compute."""
     found = laid_out(check("2x RTX 4090", model="llama-3.1-8b", split_mode="tensor", sequences=1))
     for card in found.cards:
         amounts = [round(amount / MIB, 2) for amount in (card.weights, card.kv_cache, card.compute)]
@@ -151,7 +152,7 @@ def test_a_split_that_cannot_be_is_refused(model: str, options: dict[str, Any], 
 
 def test_rows_of_dense_matrices_lie_on_all_cards_in_older_builds() -> None:
     """Each matrix by rows, everything else by layers; the whole stays what it is (ggml-cuda.cu before June 2026)."""
-    asked = {"model": "llama-3.1-8b", "build": "2026-03", "sequences": 1}
+    asked: dict[str, Any] = {"model": "llama-3.1-8b", "build": "2026-03", "sequences": 1}
     rows, layers = (laid_out(check("2x RTX 4090", split_mode=mode, **asked)) for mode in ("row", "layer"))
     assert sum(card.weights for card in rows.cards) == pytest.approx(
         sum(card.weights for card in layers.cards), rel=1e-4

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.models.families.base import Listing
 from fitcheck.models.families.pipeline import tables
 from fitcheck.models.families.pipeline.architecture import (
     Component,
@@ -14,7 +15,7 @@ from fitcheck.models.families.pipeline.architecture import (
     PipelineArchitecture,
     References,
 )
-from fitcheck.models.families.pipeline.tiers import tiers_of
+from fitcheck.models.families.pipeline.tiers import elements_of, tiers_of
 from fitcheck.models.model import Model
 from fitcheck.models.workload import Task
 
@@ -63,8 +64,18 @@ def get(slug: str) -> Model:
         repository=entry["repository"],
         licence=entry.get("licence", "unknown"),
         notes=tuple(entry.get("notes", ())),
-        sources=(f"{entry['source']}, looked up {entry['date']}",),
+        sources=(_source(entry),),
     )
+
+
+def listing_of(slug: str) -> Listing:
+    """What a list says of one of ``slugs``. Raises KeyError."""
+    entry, architecture = entry_of(slug), architecture_of(slug)
+    return Listing(slug, entry["name"], architecture.tasks, elements_of(architecture), None, _source(entry))
+
+
+def _source(entry: dict[str, Any]) -> str:
+    return f"{entry['source']}, looked up {entry['date']}"
 
 
 @cache

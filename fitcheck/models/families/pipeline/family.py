@@ -7,7 +7,7 @@ from pathlib import Path
 from fitcheck.data_files import load
 from fitcheck.errors import ModelError
 from fitcheck.models.candidates import Candidate, WeightSet
-from fitcheck.models.families.base import Family, Found, ReadTier, Recognized
+from fitcheck.models.families.base import Family, Found, Listing, ReadTier, Recognized
 from fitcheck.models.families.pipeline import catalog, names, pipeline_folder, single_file
 from fitcheck.models.gguf import GgufHeader, read_gguf
 from fitcheck.models.model import Model, Tier
@@ -20,6 +20,10 @@ class Pipeline(Family):
     name = "pipeline"
     tasks = (Task.T2I, Task.EDITING, Task.T2V, Task.I2V)
     by_rule = True
+
+    def listed(self) -> list[Listing]:
+        """From the catalog's rows: every tier has the same parameters."""
+        return [catalog.listing_of(slug) for slug in self.slugs()]
 
     def slugs(self) -> tuple[str, ...]:
         """The slugs of ``data/pipelines.json``, by demand."""

@@ -36,7 +36,7 @@ class PipelineTable(TensorTable):
         sizes = {component.name: component_bytes(component, how) for component, how in parts}
         self.nbytes = sum(sizes.values())
         self.bytes_by_branch = dict(sorted(sizes.items(), key=lambda item: -item[1]))
-        self.elements = sum(tables.parameters(component.trace) for component, _ in parts if component.trace)
+        self.elements = sum(_parameters(component) for component, _ in parts)
 
     @cached_property
     def bytes_by_type(self) -> dict[str, int]:
@@ -63,6 +63,15 @@ class PipelineTable(TensorTable):
             if one.name == component:
                 return component_table(one, how)
         raise KeyError(component)
+
+
+def elements_of(architecture: PipelineArchitecture) -> int:
+    """Parameters of all components of a catalog pipeline, in whatever tier."""
+    return sum(map(_parameters, architecture.components))
+
+
+def _parameters(component: Component) -> int:
+    return tables.parameters(component.trace) if component.trace else 0
 
 
 @cache

@@ -1,0 +1,66 @@
+"""Tables of answers on a narrow terminal: no cell is cut, and what is left out is said."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fitcheck.cli.listing import GAP, LEAST_LAST, fitting
+
+ROOT = Path(__file__).parents[2]
+COLUMNS = ("model", "verdict", "speed", "card", "mode")
+ROWS = [("qwen3-coder-480b-a35b", "fits", "25 – 76 tokens/s", "9.5", "ngl 99, n-cpu-moe 14, cache q8_0")]
+
+
+def test_spare_columns_go_one_after_the_other() -> None:
+    assert fitting(COLUMNS, ROWS, ("mode", "card"), 200) == [0, 1, 2, 3, 4]
+    assert fitting(COLUMNS, ROWS, ("mode", "card"), 60) == [0, 1, 2, 3]
+    assert fitting(COLUMNS, ROWS, ("mode", "card"), 50) == [0, 1, 2]
+    assert fitting(COLUMNS, ROWS, (), 20) == [0, 1, 2, 3, 4]
+
+
+@given(st.integers(40, 200))
+def test_what_stands_has_room_or_nothing_is_left_to_spare(width: int) -> None:
+    spare = ("mode", "card", "speed")
+    kept = fitting(COLUMNS, ROWS, spare, width)
+    wide = [max(len(COLUMNS[at]), len(ROWS[0][at])) for at in kept]
+    room = sum(wide[:-1]) + min(wide[-1], LEAST_LAST) + GAP * (len(kept) - 1) <= width
+    assert room or not {COLUMNS[at] for at in kept} & set(spare)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("runs", "--gpu", "RTX 4070", "--for", "code", "--most", "2"),
+        ("compare", "gpt-oss-20b", "--gpu", "RTX 4070", "--gpu", "RX 9070 XT"),
+    ],
+)
+def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "fitcheck", *words]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment, text=True)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            more = os.read(ours, 65536)
+        except OSError:  # how Linux says that the other end has closed
+            break
+        if not more:
+            break
+        shown += more
+    os.close(ours)
+    _, said = process.communicate(timeout=60)
+    table = shown.decode()
+    assert "verdict" in table
+    assert "tokens/s" in table
+    assert "No room for" in said
+    assert "mode" in said

@@ -1,0 +1,205 @@
+"""What the constants of llama.cpp's tokens per second mean: tiles, calls, instructions, launches, widths."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections import defaultdict
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.machine import Gpu, machine_for
+from fitcheck.models.families.language.known_models import known_language_model
+from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.buffers import estimate
+from fitcheck.runtimes.llamacpp.builds import Build, newest_build
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed
+from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, age_of
+from fitcheck.runtimes.llamacpp.token_rates import (
+    Age,
+    data,
+    decode_seconds,
+    fitted,
+    launches,
+    padding,
+    power_ratio,
+    prompt_seconds,
+    touched_share,
+)
+from fitcheck.runtimes.llamacpp.token_spread import half_width, ran_name, traits_of
+from fitcheck.runtimes.llamacpp.token_work import TokenWork
+from fitcheck.units import GIB, Interval
+
+RTX_3090 = find_card("RTX 3090")
+
+
+def mixture_work(kind: str = "Q4") -> TokenWork:
+    """A layer of 128 experts of 4 MB, 8 of them for a token."""
+    flops = defaultdict(float, {kind: 8 * 15e6})
+    return TokenWork(
+        experts=defaultdict(float, {kind: 8 * 4e6}), expert_flops=flops, experts_held=128 * 4 * 10**6,
+        held=128 * 4 * 10**6, expert_share=8 / 128, expert_count=128, layers=1, expert_layers=1,
+    )  # fmt: skip
+
+
+def speed_on(card: str, model: str, tier: str = "Q4_K_M", backend: str | None = None, **options: Any) -> TokenSpeed:
+    architecture = known_language_model(model)
+    table = mixture_table(architecture, tier)
+    result = estimate(architecture, table, LlamaOptions(sequences=1, **options), vram=[200 * GIB])
+    return token_speed(architecture, table, result, machine_for(find_card(card)).gpus, 128, backend=backend)
+
+
+def known(rate: Interval[float] | None) -> Interval[float]:
+    assert rate is not None
+    return rate
+
+
+def test_every_touched_expert_computes_half_a_tile_for_nothing() -> None:
+    assert padding(2048, 8 / 128, 64) == pytest.approx(32 * 128 / (2048 * 8), rel=1e-6)
+    assert padding(512, 1.0, 64) == 0.0  # dense: one expert, full tiles
+    # a batch of 16 gets tiles of 12 columns
+    assert padding(16, 8 / 128, 64) == pytest.approx(6 * 128 * touched_share(mixture_work(), 16) / (16 * 8))
+
+
+@given(st.integers(1, 4096), st.floats(0.004, 0.9), st.floats(8, 256))
+def test_larger_batches_waste_less_and_wider_tiles_more(batch: int, active: float, tile: float) -> None:
+    assert padding(max(batch, 256) * 2, active, 64) <= padding(max(batch, 256), active, 64) * (1 + 1e-9)
+    assert padding(batch, active, tile) <= padding(batch, active, tile * 2) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("kind", "age", "called"), [("Q4", Age(), False), ("float", Age(), True),
+                                                     ("Q4", Age(grouped=False), True)])  # fmt: skip
+def test_experts_that_one_kernel_does_not_take_together_are_called_one_by_one(
+    kind: str, age: Age, called: bool
+) -> None:
+    """128 experts and three matrices, each a call."""
+    work, constants = mixture_work(kind), fitted()
+    free = constants | {"expert call": 0.0}
+    took, without = (prompt_seconds(work, RTX_3090, "CUDA", 2048, 1, one, age=age) for one in (constants, free))
+    assert took is not None
+    assert without is not None
+    assert took - without == pytest.approx(128 * 3 * constants["expert call"] if called else 0.0, rel=1e-6, abs=1e-12)
+
+
+def test_few_cores_for_the_bandwidth_bind_a_token() -> None:
+    """An instruction count over what a card issues; Turing's issue twice what they have lanes for."""
+    work = TokenWork(read=defaultdict(float, {"Q4": 1e9, "float": 5e9}))
+    small = find_card("GTX 1050 Ti")
+    assert small.shader_flops is not None
+    assert decode_seconds(work, small, fitted()) == pytest.approx(fitted()["decode"] * 1e9 / (small.shader_flops / 2))
+    turing = find_card("RTX 2080")
+    as_pascal = replace(turing, compute_capability=(6, 1))
+    assert decode_seconds(work, as_pascal, fitted()) == pytest.approx(2 * decode_seconds(work, turing, fitted()))
+    assert decode_seconds(work, replace(small, shader_flops=None), fitted()) == 0.0
+
+
+def test_launches_grow_without_flash_attention_and_before_kernels_were_fused() -> None:
+    work, constants = mixture_work(), fitted()
+    layer = constants["layer/CUDA"]
+    today = launches(work, "CUDA", constants)
+    assert today == pytest.approx(layer * (1 + constants["expert layer"]))
+    assert launches(work, "CUDA", constants, flash=False) - today == pytest.approx(
+        layer * constants["layer without flash attention"]
+    )
+    assert launches(work, "CUDA", constants, fused=False) > today
+
+
+def test_a_builds_day_says_which_kernels_it_has() -> None:
+    def at(day: date, card: str = "H100 SXM", backend: str | None = None) -> Age:
+        architecture = known_language_model("qwen3-30b-a3b")
+        table = mixture_table(architecture, "Q4_K_M")
+        options = LlamaOptions(sequences=1, context=512, build=Build(day))
+        result = estimate(architecture, table, options, vram=[200 * GIB])
+        return age_of(run_of(architecture, table, result, machine_for(find_card(card)).gpus, backend=backend))
+
+    assert at(newest_build().day) == Age()
+    old = at(date(2025, 8, 14))
+    assert (old.grouped, old.fused, old.integer_tiles) == (False, False, True)
+    assert at(GROUPED).grouped
+    assert at(FUSED).fused
+    # half a year after the chip came, where a driver compiles for one chip
+    assert at(date(2025, 7, 6), "Radeon 8060S", "Vulkan").youth == pytest.approx(0.5, abs=0.01)
+    assert at(date(2025, 7, 6), "Apple M2 Ultra", "Metal").youth == 0.0
+
+
+def test_a_release_of_august_2025_reads_prompts_of_experts_several_times_slower() -> None:
+    now = known(speed_on("H100 SXM", "qwen3-30b-a3b").prompt).best
+    then = known(speed_on("H100 SXM", "qwen3-30b-a3b", build=Build(date(2025, 8, 14))).prompt).best
+    assert now > 2 * then
+    dense = known(speed_on("H100 SXM", "llama-3.1-8b").prompt).best
+    before = known(speed_on("H100 SXM", "llama-3.1-8b", build=Build(date(2025, 8, 14))).prompt).best
+    assert before > 0.8 * dense
+
+
+def test_power_that_a_machines_maker_sets_counts_at_its_most() -> None:
+    chip = find_card("Radeon 8060S")
+    assert chip.power_watts is not None
+    as_published = replace(chip, name="another", power_watts=120)
+    assert power_ratio(chip) == pytest.approx(power_ratio(as_published))
+
+
+def test_what_few_people_run_is_wider_and_what_ran_here_narrower() -> None:
+    spread = data()["spread"]
+    plain = half_width("generation, dense", [RTX_3090], "CUDA")
+    assert half_width("generation, dense", [RTX_3090], "CUDA", traits=("deep",)) == pytest.approx(
+        plain * spread["traits"]["generation"]["deep"]
+    )
+    assert min(scale for phase in spread["traits"].values() for scale in phase.values()) >= 1.0
+    assert ran_name(RTX_3090.name, "CUDA") in spread["seen"]["generation"]
+    unseen: Card = replace(RTX_3090, name="an unknown card of the generation")
+    assert plain == pytest.approx(
+        half_width("generation, dense", [unseen], "CUDA") * spread["regimes"]["generation, dense"]["seen"]
+    )
+
+
+def test_traits_are_read_off_the_run() -> None:
+    def traits(model: str, tier: str, depth: int, *, prompt: bool = False) -> tuple[str, ...]:
+        architecture = known_language_model(model)
+        table = mixture_table(architecture, tier)
+        result = estimate(architecture, table, LlamaOptions(sequences=1, context=65_536), vram=[200 * GIB])
+        gpus: tuple[Gpu, ...] = machine_for(RTX_3090).gpus
+        return traits_of(run_of(architecture, table, result, gpus, depth), prompt=prompt)
+
+    assert traits("llama-3.1-8b", "Q4_K_M", 128) == ()
+    assert traits("llama-3.1-8b", "BF16", 128) == ()
+    assert traits("qwen3-30b-a3b", "BF16", 128) == ("16-bit experts",)
+    assert traits("llama-3.1-8b", "Q4_K_M", 32_768) == ("deep",)
+    assert traits("glm-4.7-flash", "Q8_0", 128, prompt=True) == ("latent cache",)
+
+
+def test_own_rows_are_those_of_the_raw_output() -> None:
+    """Adding a file of llama-bench's output without writing the rows anew, or rows without a file, is seen."""
+    script = _script("own_token_rows")
+    with script.ROWS.open(encoding="utf-8", newline="") as file:
+        kept = [row for row in csv.DictReader(file) if row["source"] == script.OWN]
+    made = list(script.own_rows())
+    assert len(made) > 50
+    assert [{name: value for name, value in row.items() if value} for row in kept] == [
+        {name: value for name, value in row.items() if value} for row in made
+    ]
+
+
+def test_samples_settle() -> None:
+    settled = _script("own_token_rows").settled
+    assert settled([5571.0, 8438.0]) == 8438.0
+    assert settled([8378.0, 10090.0, 10191.0]) == 10090.0
+
+
+def _script(name: str) -> ModuleType:
+    path = Path(__file__).resolve().parents[3] / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
