@@ -29,7 +29,7 @@ from fitcheck.pages import (
     site_plan,
     whats_new,
 )
-from fitcheck.pages.model_part import MANIFEST, Old, Part, Sink, make_all
+from fitcheck.pages.model_part import MANIFEST, ModelPart, Old, Sink, make_all
 from fitcheck.pages.page import files_of, missing_page
 from fitcheck.pages.render import static
 from fitcheck.pages.site_folder import hash_bytes, read, remove, sweep, write
@@ -145,7 +145,7 @@ def assemble(
     return f"{encoded}\n".encode(), files, changed
 
 
-def rows_of(inputs: Inputs, parts: Mapping[str, Part]) -> Rows:
+def rows_of(inputs: Inputs, parts: Mapping[str, ModelPart]) -> Rows:
     """What lists say, by model and card, in the order of the site."""
     return {(m.slug, c.slug): parts[m.slug].pairs[c.slug].row for m in inputs.models for c in inputs.cards}
 

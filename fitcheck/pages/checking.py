@@ -19,7 +19,7 @@ from fitcheck.pages import pairs, site_plan, whats_new
 from fitcheck.pages.build import BuildOutcome, assemble, histories_of, holds, lists_of, old_site, singles, verdicts_of
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
-from fitcheck.pages.model_part import MANIFEST, Old, Question, questions
+from fitcheck.pages.model_part import MANIFEST, Old, PageQuestion, questions
 from fitcheck.pages.page import files_of
 from fitcheck.pages.site_folder import read
 from fitcheck.pages.site_inputs import Inputs
@@ -64,7 +64,7 @@ def _compare_all(inputs: Inputs, out: Path, old: Old, outcome: BuildOutcome) -> 
 class _Pages:
     """The pages about one model on one card as their keys say them: question, row and neighbours by address."""
 
-    asked: dict[str, Question]
+    asked: dict[str, PageQuestion]
     rows: dict[tuple[str, str], Mapping[str, Any]]
     near: dict[str, list[dict[str, Any]]]
     lost: list[str]

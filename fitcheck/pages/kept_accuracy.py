@@ -26,6 +26,7 @@ from fitcheck.verdict.known_records import concerning
 
 PATH = "accuracy/rows.json"
 SCHEMA = "fitcheck.accuracy-rows/1"
+_JOIN = ",\n"
 _NAMES = tuple(one.name for one in fields(AccuracyRow))
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -69,12 +70,13 @@ def _key(index: Index, slug: str, engine: str) -> str:
 
 
 def encode(kept: Kept) -> bytes:
-    """UTF-8 JSON, a row a line."""
+    """UTF-8 JSON, a row a line: what all rows of a card share stands before them."""
     cards = []
     for slug, (key, rows) in kept.items():
-        lines = ",\n".join(_line([getattr(row, name) for name in _NAMES]) for row in rows)
-        cards.append(f"{_line([slug, key])[:-1]},[\n{lines}\n]]")
-    return f'{_line({"schema": SCHEMA, "names": _NAMES})[:-1]},"cards":[\n{",".join(cards)}\n]}}\n'.encode()
+        same = {name: getattr(rows[0], name) for name in _NAMES if len({getattr(row, name) for row in rows}) == 1}
+        lines = [_line([getattr(row, name) for name in _NAMES if name not in same]) for row in rows]
+        cards.append(f"{_line([slug, key, same])[:-1]},[\n{_JOIN.join(lines)}\n]]")
+    return f'{_line({"schema": SCHEMA, "names": _NAMES})[:-1]},"cards":[\n{_JOIN.join(cards)}\n]}}\n'.encode()
 
 
 def _line(value: Any) -> str:
@@ -93,11 +95,14 @@ def known(out: Path | None) -> Kept:
         data = json.loads(content)
         if data["schema"] != SCHEMA or tuple(data["names"]) != _NAMES:
             return {}
-        return {str(slug): (str(key), tuple(map(_row, rows))) for slug, key, rows in data["cards"]}
+        return {
+            str(slug): (str(key), tuple(_row(same, values) for values in rows))
+            for slug, key, same, rows in data["cards"]
+        }
     except _BROKEN:
         return {}
 
 
-def _row(values: Sequence[Any]) -> AccuracyRow:
-    row = AccuracyRow(*values)
+def _row(same: Mapping[str, Any], values: Sequence[Any]) -> AccuracyRow:
+    row = AccuracyRow(**same, **dict(zip((name for name in _NAMES if name not in same), values, strict=True)))
     return replace(row, part=Part(row.part), left_out=Leave(row.left_out))

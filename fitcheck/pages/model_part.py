@@ -22,7 +22,7 @@ from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import check_document
 from fitcheck.pages.other_sizes import tiers_shown
 from fitcheck.pages.page import files_of, with_neighbours
-from fitcheck.pages.pairs import Pair
+from fitcheck.pages.pairs import PairRow
 from fitcheck.pages.site_folder import hash_bytes, hash_file
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import neighbours
@@ -45,7 +45,7 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
-class Question:
+class PageQuestion:
     """A model on a card: ``key`` changes with anything that its answer hangs on."""
 
     model: Model
@@ -66,7 +66,7 @@ class Question:
         return check_document(asked, self.records, self.accuracy)
 
 
-def questions(inputs: Inputs, model: Model) -> Iterator[Question]:
+def questions(inputs: Inputs, model: Model) -> Iterator[PageQuestion]:
     """The question of each page about the model."""
     for card in inputs.cards:
         own, accuracy = inputs.records_of(card.slug, model.slug), inputs.accuracy_of(model, card.slug)
@@ -74,7 +74,7 @@ def questions(inputs: Inputs, model: Model) -> Iterator[Question]:
         index, lent = inputs.lent(card, model)
         asked = [inputs.engine, inputs.base_url, model.slug, card.slug]
         key = digest([*asked, digest_json(own), lent, repr(accuracy)])
-        yield Question(model, card, key, own, index, accuracy)
+        yield PageQuestion(model, card, key, own, index, accuracy)
 
 
 class Old:
@@ -94,7 +94,7 @@ class Old:
             self._intact[path] = known is not None and hash_file(self.root / path) == known
         return self._intact[path]
 
-    def pairs(self, model: Model, cards: Sequence[Card]) -> dict[str, Pair]:
+    def pairs(self, model: Model, cards: Sequence[Card]) -> dict[str, PairRow]:
         """What was kept of the model's cards; nothing where that is not as it was written."""
         path = pairs.path_of(model.slug)
         if not self.intact(path):
@@ -104,7 +104,7 @@ class Old:
         except _BROKEN:
             return {}
 
-    def pair(self, asked: Question, known: Mapping[str, Pair], published: bool) -> Pair | None:
+    def pair(self, asked: PageQuestion, known: Mapping[str, PairRow], published: bool) -> PairRow | None:
         """What is kept of a page, where it still answers the same question and its files are whole."""
         found = known.get(asked.card.slug)
         if found is None or found.key != asked.key or not all(map(self.intact, paths_of(asked.address, published))):
@@ -113,10 +113,10 @@ class Old:
 
 
 @dataclass
-class Part:
+class ModelPart:
     """What became of one model: the row of each card for lists, keys of pages and hashes of files."""
 
-    pairs: dict[str, Pair] = field(default_factory=dict)
+    pairs: dict[str, PairRow] = field(default_factory=dict)
     pages: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     computed: int = 0
@@ -124,10 +124,10 @@ class Part:
     changed: list[str] = field(default_factory=list)
 
 
-def make(slug: str, inputs: Inputs, old: Old, sink: Sink) -> Part:
+def make(slug: str, inputs: Inputs, old: Old, sink: Sink) -> ModelPart:
     """Compute, draw and hand over what is not there as it should be."""
     model = next(one for one in inputs.models if one.slug == slug)
-    part, documents = Part(), {}
+    part, documents = ModelPart(), {}
     known = old.pairs(model, inputs.cards)
     asked = list(questions(inputs, model))
     for one in asked:
@@ -146,12 +146,12 @@ def make(slug: str, inputs: Inputs, old: Old, sink: Sink) -> Part:
 
 
 def _page(
-    asked: Question,
+    asked: PageQuestion,
     near: list[dict[str, Any]],
     document: Mapping[str, Any] | None,
     inputs: Inputs,
     old: Old,
-    part: Part,
+    part: ModelPart,
     sink: Sink,
 ) -> None:
     key, own = page_key(inputs, asked.key, near)
@@ -171,13 +171,13 @@ def _page(
     part.drawn += 1
 
 
-def _put(part: Part, sink: Sink, path: str, content: bytes) -> None:
+def _put(part: ModelPart, sink: Sink, path: str, content: bytes) -> None:
     part.files[path] = hash_bytes(content)
     if sink.put(path, content):
         part.changed.append(path)
 
 
-def make_all(inputs: Inputs, old: Old, sink: Sink, jobs: int | None) -> dict[str, Part]:
+def make_all(inputs: Inputs, old: Old, sink: Sink, jobs: int | None) -> dict[str, ModelPart]:
     """The part of every model, in as many processes as there are cores, in the order of the models."""
     slugs = [model.slug for model in inputs.models]
     workers = min(jobs or os.cpu_count() or 1, 8, len(slugs))
@@ -194,12 +194,12 @@ def _is_much(inputs: Inputs, old: Old) -> bool:
     return many or not kept or old.manifest.get("engine") != inputs.engine
 
 
-_SHARED: list[Callable[[str], Part]] = []
+_SHARED: list[Callable[[str], ModelPart]] = []
 
 
 def _share(inputs: Inputs, old: Old, sink: Sink) -> None:
     _SHARED[:] = [partial(make, inputs=inputs, old=old, sink=sink)]
 
 
-def _make_shared(slug: str) -> Part:
+def _make_shared(slug: str) -> ModelPart:
     return _SHARED[0](slug)

@@ -26,18 +26,18 @@ _SOFTWARE = ("component", "minimum", "tested", "status", "words", "url")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairRow:
     """A model on a card: ``key`` is what its answer hangs on, ``row`` what lists say of it."""
 
     key: str
     row: Mapping[str, Any]
 
 
-def pair_of(key: str, document: Mapping[str, Any]) -> Pair:
+def pair_of(key: str, document: Mapping[str, Any]) -> PairRow:
     """The pair of the whole document of a page."""
     software = [_software(row) for row in document["report"]["software"] if row["sources"]]
     found = {**summary(document), "by_memory": document["by_memory"], "software": software}
-    return Pair(key, rounded(found))
+    return PairRow(key, rounded(found))
 
 
 def _software(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def given(model: Model, card: Card) -> dict[str, Any]:
     }
 
 
-def encode(pairs: Mapping[str, Pair]) -> bytes:
+def encode(pairs: Mapping[str, PairRow]) -> bytes:
     """UTF-8 JSON of a model's pairs by card, a card a line."""
     first = next(iter(pairs.values())).row
     names = [name for name in first if name not in (*_GIVEN, *_APART)]
@@ -81,7 +81,7 @@ def encode(pairs: Mapping[str, Pair]) -> bytes:
     return _line(head)[:-1] + b',"cards":[\n' + rows_ + b"\n]}\n"
 
 
-def decode(content: bytes, model: Model, cards: Sequence[Card]) -> dict[str, Pair]:
+def decode(content: bytes, model: Model, cards: Sequence[Card]) -> dict[str, PairRow]:
     """The pairs of ``cards`` by slug. Raises ValueError, KeyError, TypeError or IndexError for what is no such file."""
     data = json.loads(content)
     if data["schema"] != SCHEMA:
@@ -97,7 +97,7 @@ def decode(content: bytes, model: Model, cards: Sequence[Card]) -> dict[str, Pai
                 for one in _lengthened(beside)
             ]
             mine = {"by_memory": by_memory, "software": [software[index] for index in rows]}
-            found[slug] = Pair(str(key), {**given(model, by_slug[slug]), **row, **mine})
+            found[slug] = PairRow(str(key), {**given(model, by_slug[slug]), **row, **mine})
     return found
 
 
