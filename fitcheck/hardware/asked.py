@@ -14,8 +14,9 @@ from fitcheck.hardware.typed import TypedCard, typed_card
 
 # more than any server board takes; every card is judged, so it also bounds the work of an answer
 MOST_CARDS = 16
+# "7900 XTX" is one card: what stands before an x that a name goes on with has two digits at most
 _COUNT = re.compile(
-    r"\s*(?P<count>\d{1,4})\s*[x×*]\s*(?P<name>[a-z].*)|\s*(?P<fore>\d{1,4})\s*[x×*]\s+(?P<rest>\S.*)", re.I
+    r"\s*(?P<count>\d{1,2})\s*[x×*]\s*(?P<name>(?:[a-z]|\d{4}).*)|\s*(?P<fore>\d{1,4})\s*[x×*]\s+(?P<rest>\S.*)", re.I
 )
 _COUNT_BEHIND = re.compile(r"(?P<name>.*\S)\s+\(?\s*[x×*]\s*(?P<count>\d{1,4})\s*\)?\s*", re.IGNORECASE)
 _WORDS = {"dual": "2x", "two": "2x", "triple": "3x", "three": "3x", "quad": "4x", "four": "4x"}

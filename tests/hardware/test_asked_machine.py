@@ -65,3 +65,18 @@ def test_the_system_is_taken_as_typed() -> None:
     assert asked_machine("RTX 4070").operating_system is None
     with pytest.raises(CardError, match="choose from linux, windows, wsl, macos"):
         asked_machine("RTX 4070", system="beos")
+
+
+@pytest.mark.parametrize(
+    ("text", "slug", "count"),
+    [
+        ("7900 XTX", "radeon-rx-7900-xtx", 1),
+        ("7900xtx", "radeon-rx-7900-xtx", 1),
+        ("2x7900 XTX", "radeon-rx-7900-xtx", 2),
+        ("6800 XT", "radeon-rx-6800-xt", 1),
+        ("6600", "radeon-rx-6600", 1),
+        ("9070 XT x2", "radeon-rx-9070-xt", 2),
+    ],
+)
+def test_a_number_before_an_x_is_a_count_only_where_a_name_follows(text: str, slug: str, count: int) -> None:
+    assert [gpu.card.slug for gpu in asked_machine(text).gpus] == [slug] * count

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fitcheck.errors import InputError
 from fitcheck.hardware.budget import budget, ram_budget
 from fitcheck.hardware.card import Card, Sourced
-from fitcheck.hardware.machine import Gpu, Link, Machine
+from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.machine import Gpu, Link, Machine, machine_for
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.families.language.catalog import language_model
@@ -227,10 +228,22 @@ def test_layers_move_to_the_host_until_the_card_is_not_even_tight() -> None:
 def test_a_report_prefers_what_reads_fluently_then_the_finer_tier() -> None:
     model = model_of("llama-3.1-8b", "Q8_0", "Q4_K_M", "BF16")
     roomy = check_language(model, machine(24))
-    assert [cell.tier.name for cell in roomy.cells] == ["Q8_0", "BF16", "Q4_K_M"]  # beyond Q8_0 only speed counts
-    slow_card = replace(machine(24).gpus[0].card, memory_bandwidth=80e9)
+    assert [cell.tier.name for cell in roomy.cells] == ["Q8_0", "BF16", "Q4_K_M"]  # beyond Q6_K only speed counts
+    slow_card = replace(machine(24).gpus[0].card, memory_bandwidth=70e9)
     slow = replace(machine(24), gpus=(replace(machine(24).gpus[0], card=slow_card),))
     assert check_language(model, slow).cells[0].tier.name == "Q4_K_M"
+
+
+def test_what_can_be_read_along_leads_over_coarser_files_that_are_quicker() -> None:
+    model = model_of("llama-3.3-70b", "IQ4_XS", "Q2_K_S", "Q8_0")
+    mac = machine_for(find_card("Apple M3 Max"), ram=64 * GIB)
+    found = check_language(model, mac).cells
+    paces = {cell.tier.name: cell.rate("generation") for cell in found}
+    slow, quick = paces["IQ4_XS"], paces["Q2_K_S"]
+    assert slow is not None
+    assert quick is not None
+    assert 5.2 < slow.best < quick.best
+    assert [cell.tier.name for cell in found][0] == "IQ4_XS"
 
 
 def test_a_model_trained_on_less_gets_less_context() -> None:

@@ -71,7 +71,15 @@ def get(slug: str) -> Model:
 def listing_of(slug: str) -> Listing:
     """What a list says of one of ``slugs``. Raises KeyError."""
     entry, architecture = entry_of(slug), architecture_of(slug)
-    return Listing(slug, entry["name"], architecture.tasks, elements_of(architecture), None, _source(entry))
+    return Listing(
+        slug, entry["name"], architecture.tasks, elements_of(architecture), None, _source(entry), seen=first_seen(slug)
+    )
+
+
+def first_seen(slug: str) -> str | None:
+    """The first day (ISO) on which a public list has the pipeline; ``None`` where none is recorded."""
+    day: str | None = load("models.families.pipeline", "first_seen")["days"].get(slug)
+    return day
 
 
 def _source(entry: dict[str, Any]) -> str:

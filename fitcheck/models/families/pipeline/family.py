@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fitcheck.data_files import load
 from fitcheck.errors import ModelError
 from fitcheck.models.candidates import Candidate, WeightSet
 from fitcheck.models.families.base import Family, Found, Listing, ReadTier, Recognized
@@ -31,8 +30,7 @@ class Pipeline(Family):
 
     def first_seen(self, slug: str) -> str | None:
         """As ``data/first_seen.json`` has it, with where that is from."""
-        day: str | None = load("models.families.pipeline", "first_seen")["days"].get(slug)
-        return day
+        return catalog.first_seen(slug)
 
     def get(self, slug: str) -> Model:
         """The pipeline with every tier. Raises KeyError for a slug that the catalog lacks."""
