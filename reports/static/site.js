@@ -45,8 +45,10 @@
     rows.forEach(function (pair) { body.append(pair[1]); });
   }
   // below 600 px a row is a card, and each cell says what its column is
-  all("table.rows").forEach(function (table) {
-    const heads = Array.from(table.tHead.rows[0].cells).map(function (head) { return head.textContent.trim(); });
+  all("table.rows,table.modes").forEach(function (table) {
+    const heads = Array.from(table.tHead.rows[0].cells).map(function (head) {
+      return head.firstChild ? head.firstChild.textContent.trim() : "";
+    });
     Array.from(table.tBodies[0].rows).forEach(function (row) {
       Array.from(row.cells).forEach(function (cell, column) {
         if (cell.tagName === "TD" && !cell.dataset.label) cell.dataset.label = heads[column];
@@ -286,22 +288,31 @@
   all("form[data-compare]").forEach(function (form) {
     const side = document.getElementById("side");
     const page = function (slug) {
-      return fetch("../cards/" + slug + "/index.json").then(function (reply) { return reply.json(); });
+      return fetch("../cards/" + slug + "/").then(function (reply) {
+        if (!reply.ok) throw new Error(reply.status);
+        return reply.text();
+      }).then(function (text) { return new DOMParser().parseFromString(text, "text/html"); });
     };
+    const nameOf = function (data) { return data.querySelector("h1").firstChild.textContent.trim(); };
+    // verdicts beside 32 GB, or in the memory that the card shares
     function cellsOf(data) {
-      const place = Math.max(0, data.counts.findIndex(function (one) { return one.ram === 32 * 1073741824; }));
       const found = new Map();
-      data.purposes.forEach(function (purpose) {
-        purpose.rows.forEach(function (row) {
-          const told = purpose.name + ": " + row.name;
-          found.set(told, { address: row.address, verdict: (row.cells[place] || row.cells[0]).verdict });
+      all("[data-purpose]", data).forEach(function (purpose) {
+        const heads = Array.from(purpose.querySelector("thead tr").cells);
+        const column = Math.max(1, heads.findIndex(function (head) { return head.dataset.ram === "32"; }));
+        all("tbody tr", purpose).forEach(function (row) {
+          const lead = row.cells[0].querySelector("a");
+          found.set(purpose.dataset.purpose + ": " + lead.textContent, {
+            address: lead.getAttribute("href").replace("../../", "../"),
+            verdict: row.cells[column].querySelector(".badge").textContent.toLowerCase()
+          });
         });
       });
       return found;
     }
     function show(pair) {
       const sides = pair.map(cellsOf), table = made("table", "", "rows"), head = table.createTHead().insertRow();
-      ["Model"].concat(pair.map(function (one) { return one.card.name; })).forEach(function (name) {
+      ["Model"].concat(pair.map(nameOf)).forEach(function (name) {
         const cell = made("th", name);
         cell.scope = "col";
         head.append(cell);
@@ -313,15 +324,15 @@
         row.append(first);
         sides.forEach(function (cells, index) {
           const cell = row.insertCell(), one = cells.get(name);
-          cell.dataset.label = pair[index].card.name;
+          cell.dataset.label = nameOf(pair[index]);
           if (!one) return;
-          const lead = link("", "../" + one.address);
+          const lead = link("", one.address);
           lead.append(made("span", VERDICTS[one.verdict], "badge v-" + one.verdict));
-          lead.setAttribute("aria-label", VERDICTS[one.verdict] + ": " + name + " on " + pair[index].card.name);
+          lead.setAttribute("aria-label", VERDICTS[one.verdict] + ": " + name + " on " + nameOf(pair[index]));
           cell.append(lead);
         });
       });
-      const words = pair.map(function (one) { return one.card.name; }).join(" and ");
+      const words = pair.map(nameOf).join(" and ");
       side.replaceChildren(made("h2", words + ", beside 32 GB"), table);
     }
     function load() {
