@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
+from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine, cardless, machine_for, slot
 from fitcheck.hardware.typed import TypedCard, typed_card
 
@@ -20,7 +21,8 @@ _COUNT = re.compile(
 )
 _COUNT_BEHIND = re.compile(r"(?P<name>.*\S)\s+\(?\s*[x×*]\s*(?P<count>\d{1,4})\s*\)?\s*", re.IGNORECASE)
 _WORDS = {"dual": "2x", "two": "2x", "triple": "3x", "three": "3x", "quad": "4x", "four": "4x"}
-_BETWEEN = re.compile(r"\s*(?:,|\s\+\s|\s&\s)\s*")
+_GLUED = re.compile(r"(?P<name>.*\d)\s*(?:x|\s?[×*]\s?)(?P<count>\d{1,2})", re.IGNORECASE)
+_BETWEEN = re.compile(r"\s*(?:,|\s&\s)\s*|\s*\+\s*(?=\S)")
 # how people say that a machine has no card
 NO_CARD = ("none", "no", "cpu")
 # what people type for --os → how a machine of that system describes itself
@@ -112,6 +114,8 @@ def _listed(text: str) -> list[TypedCard]:
         return _counted(text)
     except CardError:
         parts = [part for part in _BETWEEN.split(text) if part]
+        if any(part.lower() in NO_CARD for part in parts):
+            raise CardError(f"--gpu: {text[:120]!r} names cards and none; name cards, or none alone.") from None
         if not 2 <= len(parts) <= MOST_CARDS:
             raise
         return [card for part in parts for card in _counted(part)]
@@ -121,14 +125,40 @@ def _counted(text: str) -> list[TypedCard]:
     """The cards of a name that may have a count before it, like ``2x RTX 3090``."""
     word, _, rest = text.strip().partition(" ")
     text = f"{_WORDS[word.lower()]} {rest}" if rest and word.lower() in _WORDS else text
-    found = _COUNT.fullmatch(text) or _COUNT_BEHIND.fullmatch(text)
-    if found is None:
-        return [typed_card(text)]
-    parts = found.groupdict()
-    count, name = int(parts["count"] or parts["fore"]), parts["name"] or parts["rest"]
+    readings = [_reading(one) for pattern in (_COUNT, _COUNT_BEHIND) if (one := pattern.fullmatch(text)) is not None]
+    if not _COUNT.fullmatch(text) and (not readings or _is_card(text)):
+        return _one_or_glued(text)
+    # "3090 * 2" can be read both ways, and no machine has 3090 cards
+    count, name = next((one for one in readings if 1 <= one[0] <= MOST_CARDS), readings[0])
     if not 1 <= count <= MOST_CARDS:
         raise CardError(f"--gpu: {count} cards are not what one machine holds; give 1 to {MOST_CARDS}.")
     return [typed_card(name)] * count
+
+
+def _reading(found: re.Match[str]) -> tuple[int, str]:
+    """Count and name of what one of the patterns found."""
+    parts = found.groupdict()
+    return int(parts.get("fore") or parts["count"]), parts.get("rest") or parts["name"]
+
+
+def _is_card(text: str) -> bool:
+    """Whether the whole is a card's name: Radeon HD 4870 X2."""
+    try:
+        find_card(text)
+    except CardError:
+        return False
+    return True
+
+
+def _one_or_glued(text: str) -> list[TypedCard]:
+    """A name, or else one with its count glued to it."""
+    try:
+        return [typed_card(text)]
+    except CardError:
+        glued = _GLUED.fullmatch(text.strip())
+        if glued is None or not 1 <= int(glued["count"]) <= MOST_CARDS:
+            raise
+        return [typed_card(glued["name"])] * int(glued["count"])
 
 
 def _detected() -> Machine:

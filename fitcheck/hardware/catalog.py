@@ -53,7 +53,7 @@ def find_card(query: str) -> Card:
     name = parse(text)
     if not name.stem:
         raise CardError(f"--gpu: {query[:120]!r} is not a card name; write it like 'RTX 4070'.")
-    candidates = _identifier(text, source) or _printed(text, source)
+    candidates = _identifier(text, source) or _of_today(text, _printed(text, source), source)
     if not candidates:
         raise CardError(f"--gpu: no card is called {text[:120]!r}{_nearest(text, source)}")
     if len(candidates) > 1:
@@ -85,6 +85,21 @@ def find_resized(query: str) -> tuple[Card, int] | None:
     bare = replace(names[0], memory=None)
     found = _alias(bare, source) or _named(bare, source)
     return (source.card(found[0]), names[0].memory * MIB) if len(found) == 1 else None
+
+
+def _of_today(text: str, found: list[int], source: Database) -> list[int]:
+    """A bare number that means a card too small for any model ("7900", of 2006) means the Radeon RX cards of
+    that number where there are any."""
+    if not text.isdigit() or not found or any(source.card(index).memory >= GIB for index in found):
+        return found
+    grown = [
+        index for index, row in enumerate(source.rows) if row[1].startswith(f"Radeon RX {text} ") and _desktop(index)
+    ]
+    return grown or found
+
+
+def _desktop(index: int) -> bool:
+    return database().card(index).form == "desktop" and not parse(database().rows[index][1]).markers
 
 
 def _printed(text: str, source: Database) -> list[int]:

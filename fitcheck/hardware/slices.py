@@ -16,7 +16,7 @@ from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.units import GIB
 
-_PROFILE = re.compile(r"\s*\bMIG\s+(?:\d+c\.)?(?P<profile>\dg\.\d{1,3}gb)(?:\+\w+)*", re.IGNORECASE)
+_PROFILE = re.compile(r"\s*\b(?:MIG\s+)?(?:\d+c\.)?(?P<profile>\dg\.\d{1,3}gb)(?:\+\w+)*", re.IGNORECASE)
 _NAME_ROUNDS = 0.2  # 1g.18gb has an eighth of 141 GB
 _COMPUTE = re.compile(r"(\d+)g\.")
 COMPUTE_SLICES = 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fitcheck.errors import CardError
@@ -10,6 +11,10 @@ from fitcheck.hardware.catalog import find_card, find_resized
 from fitcheck.hardware.slices import named_slice, slice_by_profile
 from fitcheck.units import GIB, format_gib
 
+# the computer's name before its chip's: "MacBook Pro M3 Max", "Mac mini (M4)"
+_MAC = re.compile(
+    r"\s*(?:apple\s+)?(?:macbook(?:\s+(?:pro|air))?|mac\s?(?:mini|studio|pro)|imac)\b[\s,(]*(?=m\d)", re.IGNORECASE
+)
 _LEAST, _MOST = GIB // 4, 1024 * GIB
 
 
@@ -26,6 +31,7 @@ class TypedCard:
 
 def typed_card(text: str) -> TypedCard:
     """What ``text`` means. Raises CardError, with candidates, where it means no card or several."""
+    text = _MAC.sub("Apple ", text, count=1)
     slice_ = named_slice(text)
     if slice_ is not None and not slice_[0].strip(" -_,()[]"):
         raise CardError(f"--gpu: {text!r} names no card; write it with its slice, like 'A100 80GB MIG 1g.10gb'.")

@@ -6,6 +6,7 @@ import pytest
 
 from fitcheck.errors import CardError, InputError
 from fitcheck.hardware.asked import MOST_CARDS, asked_machine
+from fitcheck.units import GIB
 
 
 @pytest.mark.parametrize("text", ["2x RTX 3090", "2 x RTX 3090", "2× RTX 3090", "2X  rtx 3090"])
@@ -76,7 +77,37 @@ def test_the_system_is_taken_as_typed() -> None:
         ("6800 XT", "radeon-rx-6800-xt", 1),
         ("6600", "radeon-rx-6600", 1),
         ("9070 XT x2", "radeon-rx-9070-xt", 2),
+        ("3090*2", "rtx-3090", 2),
+        ("3090 * 2", "rtx-3090", 2),
+        ("4090x2", "rtx-4090", 2),
+        ("2 x 3090", "rtx-3090", 2),
+        ("Radeon HD 4870 X2", "radeon-hd-4870-x2", 1),
     ],
 )
 def test_a_number_before_an_x_is_a_count_only_where_a_name_follows(text: str, slug: str, count: int) -> None:
     assert [gpu.card.slug for gpu in asked_machine(text).gpus] == [slug] * count
+
+
+def test_cards_that_a_plus_joins_are_several() -> None:
+    assert [gpu.card.slug for gpu in asked_machine("3090+3070").gpus] == ["rtx-3090", "rtx-3070"]
+    assert [gpu.card.slug for gpu in asked_machine("2x3090+4090").gpus] == ["rtx-3090", "rtx-3090", "rtx-4090"]
+    assert [gpu.card.name for gpu in asked_machine("Ryzen AI Max+ 395", ram=64 * GIB).gpus] == ["Radeon 8060S"]
+
+
+def test_a_list_does_not_hold_none() -> None:
+    with pytest.raises(CardError, match="names cards and none"):
+        asked_machine("4090,none")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "ram"),
+    [
+        ("MacBook Pro M3 Max 64GB", "Apple M3 Max", 64 * GIB),
+        ("Mac mini (M4) 24GB", "Apple M4", 24 * GIB),
+        ("Apple Mac Studio M2 Ultra 192GB", "Apple M2 Ultra", 192 * GIB),
+    ],
+)
+def test_a_mac_is_its_chip(text: str, name: str, ram: int) -> None:
+    machine = asked_machine(text)
+    assert [gpu.card.name for gpu in machine.gpus] == [name]
+    assert machine.ram_total == ram

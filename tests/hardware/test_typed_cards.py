@@ -131,3 +131,16 @@ def test_slices_show_what_drivers_print_of_them(profile: str, gibibytes: float) 
 def test_a_slice_that_cannot_be_is_refused(text: str, says: str) -> None:
     with pytest.raises(CardError, match=says):
         typed_card(text)
+
+
+def test_a_bare_number_is_no_card_of_2006() -> None:
+    with pytest.raises(CardError, match="'Radeon RX 7900 GRE 16 GB', 'Radeon RX 7900 XT 20 GB', 'Radeon RX 7900 XTX"):
+        find_card("7900")
+    assert find_card("7800").name == "Radeon RX 7800 XT"
+    assert find_card("7900 GTX").name == "GeForce 7900 GTX"
+
+
+def test_a_slice_needs_no_word_before_it() -> None:
+    plain, said = typed_card("A100 PCIe 80 GB 1g.10gb"), typed_card("A100 PCIe 80 GB MIG 1g.10gb")
+    assert plain == said
+    assert plain.mig == "1g.10gb"

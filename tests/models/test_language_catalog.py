@@ -98,3 +98,11 @@ def test_a_row_of_file_sizes_gets_the_head_length_of_its_model(
 def test_elements_are_known_without_the_table() -> None:
     tensors = language_model("qwen3-30b-a3b").tiers[0].tensors
     assert tensors.elements == sum(tensor.elements for tensor in tensors)
+
+
+@pytest.mark.parametrize(("slug", "gigabytes"), [("gpt-oss-20b", 13.8), ("gpt-oss-120b", 65.4)])
+def test_the_experts_of_gpt_oss_stay_in_mxfp4(slug: str, gigabytes: float) -> None:
+    """Its F16 file is barely larger: 60.88 GiB of gpt-oss-120b, as published."""
+    sizes = {tier.name: tier.disk_bytes / 1e9 for tier in language_model(slug).tiers}
+    assert sizes["F16"] == pytest.approx(gigabytes, abs=0.05)
+    assert sizes["MXFP4"] < sizes["F16"]

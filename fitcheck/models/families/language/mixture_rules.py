@@ -39,13 +39,14 @@ def tier_name(text: str) -> str:
 class MixtureTraits(NamedTuple):
     """All of an architecture that the rules ask for. ``experts`` beyond 9 and ``heads_per_kv``, of its first layer with
     attention, beyond 4 make no difference; ``seventy`` is llama.cpp's LLM_TYPE_70B: an 80-layer llama with grouped
-    heads."""
+    heads. ``native`` is gpt-oss, whose experts are published in MXFP4 alone."""
 
     falcon: bool
     seventy: bool
     experts: int
     tied: bool
     heads_per_kv: int
+    native: bool
 
 
 def traits_of(architecture: LanguageArchitecture) -> MixtureTraits:
@@ -54,7 +55,8 @@ def traits_of(architecture: LanguageArchitecture) -> MixtureTraits:
     heads = block.heads // block.kv_heads if block else 0
     seventy = architecture.name == "llama" and architecture.layers == 80 and heads > 1
     falcon, experts = architecture.name == "falcon", min(architecture.experts, 9)
-    return MixtureTraits(falcon, seventy, experts, architecture.tied_embeddings, min(heads, 4))
+    native = architecture.name == "gpt-oss"
+    return MixtureTraits(falcon, seventy, experts, architecture.tied_embeddings, min(heads, 4), native)
 
 
 class PlaceInKind(NamedTuple):
@@ -95,6 +97,10 @@ def matrix_of(kind: str, shape: Shape) -> Matrix:
 def chosen_type(traits: MixtureTraits, tier: str, imatrix: bool, matrix: Matrix, place: PlaceInKind) -> str:
     """The type that a matrix gets in a tier."""
     base = BASE[tier]
+    # "All quants keep the feed forward networks at mxfp4" (bartowski/openai_gpt-oss-20b-GGUF, read 2026-11-27); the
+    # F16 file of gpt-oss-120b has 4.48 bits a weight (ailocalcheck.com, unsloth/gpt-oss-120b-GGUF, read 2026-11-27)
+    if traits.native and matrix.stacked and matrix.kind.startswith("ffn"):
+        return "MXFP4"
     if not TYPES[base].quantized:
         return base
     return _fit(_Rules(traits, tier, imatrix).choose(matrix, place, base), matrix.columns)
