@@ -83,7 +83,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "check",
         {"target": "gpt-oss-20b", "gpu": ["RTX 4070"], "options": {"ngl": "x"}},
-        "--ngl: 'x' is not a whole number",
+        "--ngl: 'x' is no number of layers",
     ),
     ("check", {"target": "gpt-oss-20b", "gpu": ["RTX 4070"], "ram": "a lot"}, "--ram: 'a lot'"),
     ("runs", {"gpu": ["RTX 4070"], "purpose": ["poetry"]}, "--for: 'poetry'"),
