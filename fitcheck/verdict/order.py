@@ -20,7 +20,7 @@ SILENT_READING = 5.2
 # Above twice that pace quality alone matters.
 READING_SPEED = 10.0
 # Bits a weight below which quality falls fast: in llama.cpp's tables (models/families/language/data/tier_quality.json)
-# every type below lies 0.07 or more from the unquantized model by mean KL divergence, those of IQ4_XS and up below 0.05.
+# every type below lies 0.07 or more from the unquantized model by mean KL divergence, IQ4_XS and Q4_K_S below 0.05.
 COARSE_BITS = 4.0
 # Bits a weight above which speed matters more than what is left of quality: Q6_K, 0.005 from the unquantized model in
 # the same tables.

@@ -243,7 +243,7 @@ def test_what_can_be_read_along_leads_over_coarser_files_that_are_quicker() -> N
     assert slow is not None
     assert quick is not None
     assert 5.2 < slow.best < quick.best
-    assert [cell.tier.name for cell in found][0] == "IQ4_XS"
+    assert next(cell.tier.name for cell in found) == "IQ4_XS"
 
 
 def test_a_model_trained_on_less_gets_less_context() -> None:
