@@ -61,8 +61,11 @@ def register(app: typer.Typer) -> None:
         _report(prepared)
         payloads = list({payload.path: payload for item in prepared for payload in item.payloads}.values())
         if dry_run:
+            mended = (
+                ", once what is rejected is corrected or left out," if any(one.rejected for one in prepared) else ""
+            )
             try:
-                where = f"Would be sent to {_describe(to, payloads, clone, dataset, remote)}:"
+                where = f"Would be sent{mended} to {_describe(to, payloads, clone, dataset, remote)}:"
             except InputError as error:
                 where = f"Would be sent, once this is mended: {error}"
             _print_exactly(payloads, where)

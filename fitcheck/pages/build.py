@@ -71,23 +71,21 @@ class Folder:
 def build(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
     """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
     _refuse_foreign(out)
-    old = old_site(out)
+    old, before = old_site(out), _written_before(out)
     try:
-        return _build(inputs, out, old, jobs)
+        return _build(inputs, out, old, before, jobs)
     except (KeyError, TypeError, ValueError, AttributeError):
         if not old.manifest:
             raise
         # the manifest is of the right kind and not what was written: everything is made anew
-        return _build(inputs, out, Old(Path(os.devnull), {}), jobs)
+        return _build(inputs, out, Old(Path(os.devnull), {}), before, jobs)
 
 
-def _build(inputs: Inputs, out: Path, old: Old, jobs: int | None) -> BuildOutcome:
+def _build(inputs: Inputs, out: Path, old: Old, before: set[str], jobs: int | None) -> BuildOutcome:
     outcome = BuildOutcome()
     manifest, files, changed = assemble(inputs, old, outcome, jobs, Folder(out))
     outcome.written = len(changed)
-    for path in sorted(set(old.files) - set(files)):
-        remove(out, path)
-        outcome.removed += 1
+    outcome.removed = sum(remove(out, path) for path in sorted(before - set(files)))
     sweep(out)
     outcome.written += write(out, MANIFEST, manifest)
     outcome.size = sum((out / path).stat().st_size for path in files) + len(manifest)
@@ -224,6 +222,12 @@ def old_site(out: Path) -> Old:
 
 
 def _manifest(root: Path) -> dict[str, Any]:
+    data = _any_manifest(root)
+    return data if data.get("schema") == SCHEMA and _is_sound(data) else {}
+
+
+def _any_manifest(root: Path) -> dict[str, Any]:
+    """The manifest in ``root`` as it was read, of whatever schema; empty where there is none."""
     content = read(root / MANIFEST)
     if content is None:
         return {}
@@ -231,7 +235,15 @@ def _manifest(root: Path) -> dict[str, Any]:
         data = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return data if isinstance(data, dict) and data.get("schema") == SCHEMA and _is_sound(data) else {}
+    return data if isinstance(data, dict) else {}
+
+
+def _written_before(root: Path) -> set[str]:
+    """Paths that the last build wrote, though its manifest be of an older schema, of which nothing else is believed."""
+    data = _any_manifest(root)
+    files = data.get("files")
+    of_a_site = str(data.get("schema")).startswith(SCHEMA.partition("/")[0])
+    return set(files) if of_a_site and isinstance(files, dict) else set()
 
 
 def _is_sound(manifest: dict[str, Any]) -> bool:

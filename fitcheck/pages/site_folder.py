@@ -58,13 +58,18 @@ def sweep(root: Path) -> None:
                 Path(folder, name).unlink(missing_ok=True)
 
 
-def remove(root: Path, path: str) -> None:
-    """Take a file away, and folders that are empty then; nothing outside ``root``, whatever a manifest says."""
+def remove(root: Path, path: str) -> bool:
+    """Take a file away, and folders that are empty then; nothing outside ``root``, whatever a manifest says. Whether
+    there was one."""
     target = root / path
-    if not target.resolve().is_relative_to(root.resolve()):
-        return
-    target.unlink(missing_ok=True)
+    try:
+        if not target.resolve().is_relative_to(root.resolve()):
+            return False
+        target.unlink()
+    except (OSError, ValueError):  # gone already, a folder, or no name of a file at all
+        return False
     for folder in target.parents:
         if folder == root or not folder.is_dir() or any(folder.iterdir()):
             break
         folder.rmdir()
+    return True

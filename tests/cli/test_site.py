@@ -192,6 +192,26 @@ def test_a_tampered_manifest_cannot_reach_outside(tmp_path: Path) -> None:
     assert outside.read_text() == "mine"
 
 
+@pytest.mark.parametrize("schema", ["fitcheck.site/1", builder.SCHEMA])
+def test_files_of_an_older_build_that_belong_no_more_are_taken_away(schema: str, tmp_path: Path) -> None:
+    """Whatever the schema of its manifest; what no build wrote stays, and no name that a manifest lists is a trap."""
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    inputs = gather(None, "rtx-4070")
+    builder.build(inputs, fresh)
+    left = ("check/gone/rtx-4070/index.html", "check/gone/rtx-4070/result.json", "old.css")
+    for path in (*left, "mine.txt"):
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_text("old")
+    listed = dict.fromkeys([*left, "index.html", "../fresh/index.html", "check", "gone already", "a\0b"], "0" * 64)
+    manifest = {"schema": schema, "pages": {}, "verdicts": {}, "log": [], "files": listed}
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    outcome = builder.build(inputs, out)
+    assert outcome.removed == len(left)
+    assert files(out) == {**files(fresh), "mine.txt": b"old"}
+    assert not (out / "check/gone").exists()
+    assert builder.build(inputs, out).removed == 0
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -45,6 +46,19 @@ def test_the_dry_run_prints_exactly_what_a_folder_gets(run: Run, record: Path, t
     assert (again.code, again.out) == (0, b"")
     assert "0 sent" in again.err
     assert files(shared) == {path: dry.out}
+
+
+def test_a_dry_run_of_what_is_rejected_does_not_say_that_it_would_be_sent(
+    run: Run, record: Path, tmp_path: Path
+) -> None:
+    document = json.loads(record.read_bytes())
+    document.pop("id", None)
+    document["tags"] = ["tiny"]
+    record.write_text(json.dumps(document))
+    (tmp_path / "shared").mkdir()
+    ran = run("submit", record, "--to", tmp_path / "shared", "--dry-run")
+    assert "[tiny]" in ran.err
+    assert "Would be sent, once what is rejected is corrected or left out, to" in ran.err
 
 
 def test_a_dry_run_needs_no_target(run: Run, record: Path) -> None:

@@ -42,10 +42,20 @@ def test_find_my_card_however_it_is_typed(site: Site, page: Page) -> None:
         "2080": "GeForce RTX 2080",
         "4070 laptop": "GeForce RTX 4070 Mobile",
         "b580": "Arc B580",
+        # the card itself, of whatever size, before its sisters with shorter names
+        "3060": "GeForce RTX 3060 8 GB",
+        "a770": "Arc A770 8 GB",
     }
     for typed, name in wanted.items():
         assert suggested(page, typed)[0] == name, typed
     assert len([url for url in asked if url.endswith("cards.json")]) == 1
+
+
+def test_a_model_is_found_by_the_name_that_commands_use(site: Site, page: Page) -> None:
+    page.goto(site.url + "check/")
+    page.get_by_label("Find").fill("wan2.1-t2v-1.3b 4070")
+    assert page.locator("#list thead th:visible").all_inner_texts()[2:] == ["Wan 2.1 T2V 1.3B"]
+    assert page.locator("#list tbody tr:visible").count() == 1
 
 
 def test_what_runs_with_16_gb(site: Site, page: Page) -> None:

@@ -37,7 +37,7 @@ def sentence(found: Sequence[SeriesJudgement]) -> str:
     listed = ", ".join(f"{count} {name}" for name, count in counts.items())
     cells = len({one.series for one in found})
     first = "REGRESSION" if counts.get(SeriesVerdict.REGRESSION) else "No regression"
-    return f"{first}: {listed}, in {cells} {'series' if cells != 1 else 'one series'}."
+    return f"{first}: {listed}, in {cells if cells != 1 else 'one'} series."
 
 
 def document(found: Sequence[SeriesJudgement], notes: Sequence[str], limits: Limits) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.options import between
 
 MAXIMUM_SIDE, MAXIMUM_STEPS, MAXIMUM_BATCH, MAXIMUM_FRAMES = 16384, 1000, 64, 4001
+# tasks in which a pipeline is handed a picture
+TAKES_IMAGES = (Task.EDITING, Task.I2V)
 MAXIMUM_REFERENCES, MAXIMUM_CFG, MAXIMUM_BLOCKS = 16, 100.0, 256
 
 
@@ -48,6 +50,10 @@ def check_options(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
         raise OptionError(f"--cfg: {options.cfg:g} is out of range; give 0 to {MAXIMUM_CFG:g}; 1 means no guidance.")
     if len(options.reference) > MAXIMUM_REFERENCES:
         raise OptionError(f"--reference: give at most {MAXIMUM_REFERENCES} images.")
+    if options.reference and task not in TAKES_IMAGES:
+        raise OptionError(
+            f"--reference: {arch.pipeline} is handed no image for {task}; leave it out, or name a --task that is."
+        )
     wrong = [name for name in options.vae if name not in (TILING, SLICING)]
     if wrong:
         raise OptionError(f"--vae: {wrong[0]!r} is not known; choose from {TILING}, {SLICING}.")
@@ -88,8 +94,7 @@ def workload_for(task: Task, arch: PipelineArchitecture, tier: Tier, options: Pi
     usual = arch.defaults
     width, height = options.size or (usual.width, usual.height)
     video = task.produces is Product.VIDEO
-    takes = task in (Task.EDITING, Task.I2V)
-    references = (options.reference or ((width, height),)) if takes else ()
+    references = (options.reference or ((width, height),)) if task in TAKES_IMAGES else ()
     distilled = tier.distilled_steps
     return Workload(
         task=task,

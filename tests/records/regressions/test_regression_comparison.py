@@ -12,6 +12,7 @@ from fitcheck.records import schema
 from fitcheck.records.regressions.comparison import EVERYTHING, compare, settle
 from fitcheck.records.regressions.judgement import Limits, SeriesJudgement, SeriesVerdict
 from fitcheck.records.regressions.noise import Noise
+from fitcheck.records.regressions.regression_report import sentence
 from fitcheck.records.regressions.tracked_runs import Promise, TrackedRun
 from fitcheck.units import GIB, MIB, Interval
 
@@ -41,6 +42,14 @@ def test_reversed_it_is_an_improvement() -> None:
 
 def test_equal_sides_raise_no_alarm() -> None:
     assert judged(steady("v1"), steady("v2", day=-50)).verdict is SeriesVerdict.UNCHANGED
+
+
+def test_the_outcome_in_one_sentence() -> None:
+    one = judged(steady("v1"), steady("v2", 1.1, day=-50))
+    assert sentence([one]) == "REGRESSION: 1 regression, in one series."
+    other = replace(one, series=replace(one.series, parts=(*one.series.parts, ("cap", "1"))))
+    assert sentence([one, other]) == "REGRESSION: 2 regression, in 2 series."
+    assert sentence([]) == "Nothing was compared."
 
 
 def test_one_run_a_side_cannot_tell_a_few_percent_and_says_how_many_would() -> None:

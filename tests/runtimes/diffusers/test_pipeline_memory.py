@@ -244,6 +244,8 @@ def test_without_a_trace_the_answer_is_unknown_and_a_no_stays_a_no() -> None:
     [
         (FLUX, {"size": (1000, 1024)}, "multiple of 16"),
         (FLUX, {"frames": 17}, "makes pictures"),
+        (FLUX, {"reference": ((512, 512),)}, "FluxPipeline is handed no image for t2i"),
+        ("flux.2-klein-4b", {"reference": ((512, 512),)}, "name a --task that is"),
         (FLUX, {"mode": ("layerwise",)}, "--tier fp8"),
         (FLUX, {"mode": ("warp",)}, "choose from none"),
         (FLUX, {"vae": ("smoothing",)}, "choose from tiling"),
@@ -321,6 +323,29 @@ def test_the_page_names_the_pipelines_that_are_traced_whole() -> None:
         reasons = [cell.reason for cell in check(catalog.get(slug), machine, advise=False).cells]
         found += [] if any("has not been traced" in reason for reason in reasons) else [slug]
     assert sorted(named) == sorted(found)
+
+
+def test_an_image_handed_in_counts_where_the_task_takes_one() -> None:
+    wanted = Wanted(task="editing").with_(reference=((512, 512), (512, 512)))
+    report = check(catalog.get("flux.2-klein-4b"), machine_for(find_card("RTX 4070")), wanted, advise=False)
+    assert {cell.ask.workload.references for cell in report.cells} == {((512, 512), (512, 512))}
+
+
+@pytest.mark.parametrize(
+    ("model", "card", "why"),
+    [
+        ("minimax-h3", "RTX 4070", "part of the work was not traced"),  # the card's rates are known
+        (
+            "sdxl",
+            "GeForce GTX 750 Ti",
+            "the card's matrix rate, its bandwidth or the link is not known",
+        ),
+    ],
+)
+def test_why_seconds_are_unknown_is_what_is_missing(model: str, card: str, why: str) -> None:
+    report = check(catalog.get(model), machine_for(find_card(card)), advise=False)
+    assert report.cells[0].seconds is None
+    assert f"Seconds are unknown because {why}." in report.notes
 
 
 def test_frames_that_a_pipeline_cannot_make() -> None:
