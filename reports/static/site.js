@@ -78,7 +78,7 @@
     const rows = Array.from(table.tBodies[0].rows);
     const from = Number(table.dataset.columns || 0);
     const heads = Array.from(table.tHead.rows[0].cells);
-    const words = function (element) { return element.textContent.toLowerCase(); };
+    const words = function (element) { return (element.textContent + " " + (element.dataset.slug || "")).toLowerCase(); };
     all("input,select", form).forEach(function (field) {
       if (asked.has(field.name)) field.value = asked.get(field.name);
     });
@@ -176,12 +176,13 @@
     const wanted = key(typed);
     if (!wanted) return [];
     const parts = typed.toLowerCase().split(/[^a-z0-9]+/).map(key).filter(Boolean);
+    const sized = new RegExp("^" + wanted + "[1-9]\\d{0,2}gb$");
     const found = [];
     cards.forEach(function (card, place) {
       const name = card.key, bare = name.replace(/^(rtx|gtx|rx|arc|tesla|quadro)/, "");
       let rank = -1;
       if (name === wanted || bare === wanted) rank = 0;
-      else if (bare.replace(/\d+gb$/, "") === wanted || name.replace(/\d+gb$/, "") === wanted) rank = 1;
+      else if (sized.test(bare) || sized.test(name)) rank = 1;
       else if (bare.startsWith(wanted) || name.startsWith(wanted)) rank = 2;
       else if (name.includes(wanted)) rank = 3;
       else if (parts.every(function (part) { return name.includes(part); })) rank = 4;
