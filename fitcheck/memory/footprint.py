@@ -84,7 +84,7 @@ class Footprint:
     """Memory of one cell: ``cards`` in the machine's order (none on a machine that has none), the host, and disk bytes.
 
     ``layout`` is the runtime's own account of where things lie, for its duration and its details; nothing else reads
-    it, but for whether any of its work is ``untraced``, which is why a duration is unknown.
+    it.
     """
 
     cards: tuple[CardMemory, ...]

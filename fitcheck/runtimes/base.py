@@ -304,6 +304,10 @@ class Runtime(Protocol):
         """What two runs share that hold the same memory, on whichever machine; by default those of one cell do."""
         return self.alike(ask)
 
+    def untimed(self, ask: Ask, footprint: Footprint) -> str:
+        """Why the seconds of a cell without any are unknown, as a clause."""
+        return "the card's matrix rate, its bandwidth or the link is not known"
+
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """What the seconds are made of at the best estimate: one timing, or one for each rate by its name. Of records
         those of the link are in it. Empty where nothing is known of the card's rates."""

@@ -190,7 +190,5 @@ def _notes(model: Model, best: Cell, wanted: Wanted) -> tuple[str, ...]:
     runtime = registry.get(best.ask.placement.runtime)
     notes = [*model.notes, *runtime.notes(best.ask, wanted, best.duration)]
     if best.seconds is None and runtime.times:
-        untraced = getattr(best.footprint.layout, "untraced", False)
-        rates = "the card's matrix rate, its bandwidth or the link is not known"
-        notes.append(f"Seconds are unknown because {'part of the work was not traced' if untraced else rates}.")
+        notes.append(f"Seconds are unknown because {runtime.untimed(best.ask, best.footprint)}.")
     return tuple(notes)

@@ -112,6 +112,11 @@ class Diffusers(Runtime):
             footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration, ask.process
         )
 
+    def untimed(self, ask: Ask, footprint: Footprint) -> str:
+        """Work that was not traced has no operations to time."""
+        assert isinstance(footprint.layout, Layout)
+        return "part of the work was not traced" if footprint.layout.untraced else super().untimed(ask, footprint)
+
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Every call by what it computes, dequantizes, launches and copies."""
         layout = self.footprint(ask).layout

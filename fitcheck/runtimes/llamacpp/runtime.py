@@ -93,10 +93,9 @@ class LlamaCpp(Runtime):
         assert isinstance(footprint.layout, LlamaEstimate)
         prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
         options = footprint.layout.options
-        if options.workers:
-            return Duration(None, "the network between the machines")
-        if options.shares_matrices and len(ask.machine.gpus) > 1:
-            return Duration(None, "the link between the cards")
+        between = _unmeasured(ask, options)
+        if between is not None:
+            return Duration(None, between)
         speed = token_speed(
             architecture_of(ask),
             ask.tier.tensors,
@@ -211,6 +210,12 @@ class LlamaCpp(Runtime):
         arguments = arguments_of(ask.placement, ask.workload)
         return self.alike(ask), arguments.padded_context, arguments.slots
 
+    def untimed(self, ask: Ask, footprint: Footprint) -> str:
+        """As everywhere, and for what lies between machines or cards."""
+        assert isinstance(footprint.layout, LlamaEstimate)
+        between = _unmeasured(ask, footprint.layout.options)
+        return super().untimed(ask, footprint) if between is None else f"nothing is known of {between}"
+
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Seconds a token of the prompt and of the answer."""
         options = arguments_of(ask.placement, ask.workload)
@@ -237,6 +242,13 @@ class LlamaCpp(Runtime):
         from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 
         return [*figures(), *token_figures()]
+
+
+def _unmeasured(ask: Ask, options: LlamaOptions) -> str | None:
+    """What intermediate results pass over at a rate that nobody measured; ``None`` where there is no such thing."""
+    if options.workers:
+        return "the network between the machines"
+    return "the link between the cards" if options.shares_matrices and len(ask.machine.gpus) > 1 else None
 
 
 def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Duration:

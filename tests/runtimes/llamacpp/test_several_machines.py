@@ -171,3 +171,16 @@ def test_workers_stay_when_a_machine_that_looks_alike_is_asked_about() -> None:
     for _ in range(2):
         report = judge(model, asked_machine("RTX 4090", ram=64 * GIB), wanted, advise=False)
         assert len(report.best.ask.machine.gpus) == len(report.best.footprint.cards) == 2
+
+
+@pytest.mark.parametrize(
+    ("cards", "options", "why"),
+    [
+        (["RTX 3090"], {"rpc": "box:24GB"}, "nothing is known of the network between the machines"),
+        (["2x RTX 3090"], {"split_mode": "tensor"}, "nothing is known of the link between the cards"),
+    ],
+)
+def test_seconds_are_unknown_for_what_lies_between(cards: list[str], options: dict[str, Any], why: str) -> None:
+    report = check(*cards, **options)
+    assert report.best.seconds is None
+    assert f"Seconds are unknown because {why}." in report.notes
