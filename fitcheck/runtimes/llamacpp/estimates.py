@@ -7,9 +7,11 @@ is a look-up.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
+from fitcheck.errors import OptionError
 from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
@@ -17,6 +19,7 @@ from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, overhead
+from fitcheck.runtimes.llamacpp.builds import builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import layer_caches
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
@@ -34,8 +37,26 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
-    free = free_of(ask) if ask.machine.gpus else ()
+    return _in_build(ask, arguments_of(ask.placement, ask.workload))
+
+
+def estimates_in_other_builds(ask: Ask) -> list[LlamaEstimate]:
+    """Of the same run in the older builds that people still run; none where a build was named, and without a card."""
     options = arguments_of(ask.placement, ask.workload)
+    return [_in_build(ask, older) for older in in_other_builds(options)] if ask.machine.gpus else []
+
+
+def in_other_builds(options: LlamaOptions) -> Iterator[LlamaOptions]:
+    """The options in each older build still in use that has all they ask for; none where a build was named."""
+    if options.build != newest_build():
+        return
+    for build in builds_in_use():
+        with suppress(OptionError):  # what the build has not yet
+            yield options.with_(build=build)
+
+
+def _in_build(ask: Ask, options: LlamaOptions) -> LlamaEstimate:
+    free = free_of(ask) if ask.machine.gpus else ()
     disk = ask.tier.disk_bytes or None
     return _whole((architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions))
 
@@ -88,7 +109,7 @@ class CardNeeds:
         self._asked = (architecture, tensors)
         self._beside = (free, disk, companions)
         self._least: dict[LlamaOptions, list[int]] = {}
-        self._most: dict[LlamaOptions, list[int]] = {}
+        self._highs: dict[LlamaOptions, list[int]] = {}
 
     def least(self, options: LlamaOptions) -> list[int]:
         """Bytes without the compute buffer, for which no graph is built: weights, caches and the process."""
@@ -97,19 +118,24 @@ class CardNeeds:
         return self._least[options]
 
     def most(self, options: LlamaOptions) -> list[int]:
-        """The high end of the estimate, in bytes."""
-        if options not in self._most:
-            found = _whole((*self._asked, options, *self._beside))
-            self._most[options] = [total.high for total in found.card_totals]
-        return self._most[options]
+        """The high end of the estimate in bytes: over the builds that people run, where none was named."""
+        older = [self._high(one) for one in in_other_builds(options)]
+        return [max(highs) for highs in zip(self._high(options), *older, strict=True)]
 
     def goes_into(self, room: Sequence[int], options: LlamaOptions) -> bool:
-        """Whether no card is short with ``room`` bytes each, even in the worst case."""
-        return _all_within(self.least(options), room) and _all_within(self.most(options), room)
+        """Whether no card is short with ``room`` bytes each, even in the worst case; what is quickly known first."""
+        return all(_all_within(amounts(options), room) for amounts in (self.least, self._high, self.most))
 
     def beside_least(self, options: LlamaOptions) -> list[int]:
         """What the graph adds, in bytes."""
         return [most - least for most, least in zip(self.most(options), self.least(options), strict=True)]
+
+    def _high(self, options: LlamaOptions) -> list[int]:
+        """The high end in the one build of ``options``."""
+        if options not in self._highs:
+            found = _whole((*self._asked, options, *self._beside))
+            self._highs[options] = [total.high for total in found.card_totals]
+        return self._highs[options]
 
     def _without_graph(self, options: LlamaOptions) -> list[int]:
         (architecture, tensors), (free, _, companions) = self._asked, self._beside

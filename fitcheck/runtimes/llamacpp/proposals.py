@@ -102,7 +102,15 @@ class PlacementSearch:
         """Exactly these options on all cards, judged and timed. Raises OptionError for options that cannot be."""
         ask = self.ask(options)
         footprint = self.runtime.footprint(ask)
-        return Proposal(ask, options, level_of(self.runtime, ask, footprint), self._rate(ask, footprint))
+        return Proposal(ask, options, self._level(ask, footprint), self._rate(ask, footprint))
+
+    def _level(self, ask: Ask, footprint: Footprint) -> Level:
+        """As the check will judge it: over the builds that people run. They widen what is needed and do not move what
+        is expected, so that only what fits the newest one is held against the others."""
+        level = level_of(self.runtime, ask, footprint)
+        if level.verdict is not Verdict.FITS:
+            return level
+        return level_of(self.runtime, ask, self.runtime.spread(ask, footprint))
 
     def _rate(self, ask: Ask, footprint: Footprint) -> float:
         """Tokens a second that it should write, 0 where it writes none or that is not known: what its duration says
@@ -128,7 +136,8 @@ class PlacementSearch:
     def _holds(self, options: LlamaOptions) -> bool:
         """Of a run that is not modelled: whether weights alone decide, and how."""
         ask = self.ask(options)
-        return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
+        footprint = self.runtime.spread(ask, self.runtime.footprint(ask))
+        return level_of(self.runtime, ask, footprint).holds(Constraint.VRAM)
 
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None
