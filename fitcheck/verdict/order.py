@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from math import sqrt
 
-from fitcheck.memory.weighing import Constraint, Verdict
-from fitcheck.verdict.judge import RESOURCES
+from fitcheck.memory.weighing import Verdict
 from fitcheck.verdict.report import Cell
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
@@ -38,15 +36,10 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _distance(cell: Cell) -> tuple[object, ...]:
-    """How far a cell is from running: published first, then what one resource alone would mend, system memory or disk
-    before a larger card, then what lacks several, then what nothing mends; then the share by which the scarcest
-    resource is exceeded, in quarters, because memory is sold in steps; then time."""
-    judgement = cell.judgement
-    short = [margin for margin in judgement.margins if margin.verdict is Verdict.NO]
-    fixed = judgement.binding not in RESOURCES
-    card = any(margin.constraint is Constraint.VRAM for margin in short)
-    lack = max([-margin.left / max(margin.available, 1) for margin in short], default=0.0)
-    return not cell.tier.published, fixed, len(short) > 1, card, math.ceil(4 * lack), _wait(cell), lack, cell.need
+    """How far a cell is from running: published first, then by ``Level.way``, as runtimes choose a placement too; then
+    time, what is missing, and card memory."""
+    level = cell.judgement.level
+    return not cell.tier.published, *level.way, _wait(cell), level.lack, cell.need
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:

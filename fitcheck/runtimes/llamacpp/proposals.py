@@ -142,7 +142,8 @@ class PlacementSearch:
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None
     ) -> tuple[Proposal, ...]:
-        """Ways to run the tier, best first; never empty. ``cache_types`` are pairs for K and V, the first preferred."""
+        """Ways to run the tier, best first; of those that do not run first what the least change would mend. Never
+        empty. ``cache_types`` are pairs for K and V, the first preferred."""
         wanted, types = options or self.wanted, cache_types or self.cache_types
         found: list[Proposal] = []
         for keys, values in types:
@@ -151,9 +152,10 @@ class PlacementSearch:
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
             found += _placements(self, candidate)
 
-        def key(proposal: Proposal) -> tuple[int, float]:
+        def key(proposal: Proposal) -> tuple[object, ...]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
-            return self.rank(proposal), -proposal.rate / loss
+            way = proposal.level.way if proposal.level.verdict is Verdict.NO else ()
+            return self.rank(proposal), way, -proposal.rate / loss
 
         return tuple(sorted(found, key=key))
 
