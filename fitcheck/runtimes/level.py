@@ -9,7 +9,6 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed, weigh
 from fitcheck.runtimes.base import Ask, Runtime, Support
 
-
 AMOUNTS = (Constraint.VRAM, Constraint.RAM, Constraint.DISK)  # what can be bought
 
 

@@ -119,18 +119,10 @@ class CardNeeds:
 
     def most(self, options: LlamaOptions) -> list[int]:
         """The high end of the estimate in bytes: over the builds that people run, where none was named."""
-        older = [self._high(one) for one in in_other_builds(options)]
-        return [max(highs) for highs in zip(self._high(options), *older, strict=True)]
+        older = [self.high(one) for one in in_other_builds(options)]
+        return [max(highs) for highs in zip(self.high(options), *older, strict=True)]
 
-    def goes_into(self, room: Sequence[int], options: LlamaOptions) -> bool:
-        """Whether no card is short with ``room`` bytes each, even in the worst case; what is quickly known first."""
-        return all(_all_within(amounts(options), room) for amounts in (self.least, self._high, self.most))
-
-    def beside_least(self, options: LlamaOptions) -> list[int]:
-        """What the graph adds, in bytes."""
-        return [most - least for most, least in zip(self.most(options), self.least(options), strict=True)]
-
-    def _high(self, options: LlamaOptions) -> list[int]:
+    def high(self, options: LlamaOptions) -> list[int]:
         """The high end in the one build of ``options``."""
         if options not in self._highs:
             found = _whole((*self._asked, options, *self._beside))
@@ -166,25 +158,47 @@ def smallest_count(
     """The smallest number of layers moved to the host with which no card is short; ``None`` where one is even with
     ``most``.
 
-    A graph is only built where the rest leaves it open, and the next number looked at is the one that would do if the
-    graph were as large there as it was at the last one.
+    The build at hand alone says first how many are needed at least; older ones are asked from there on.
     """
-    if not needs.goes_into(room, moved(most)):
-        return None
-    low, high, beside = 0, most, [0] * len(room)
-    while high - low > 1:
-        left = [have - more for have, more in zip(room, beside, strict=True)]
-        guess = (
-            low + 1 + bisect_left(range(low + 1, high), True, key=lambda n: _all_within(needs.least(moved(n)), left))
-        )
-        middle = min(max(guess, low + 1), high - 1)
-        if needs.goes_into(room, moved(middle)):
-            high = middle
-        else:
-            low = middle
-        if _all_within(needs.least(moved(middle)), room):
-            beside = needs.beside_least(moved(middle))
-    return high
+    first = _smallest(needs.least, needs.high, room, range(1, most + 1), moved)
+    if first is None or _all_within(needs.most(moved(first)), room):
+        return first
+    return _smallest(needs.least, needs.most, room, range(first + 1, most + 1), moved, seen=first)
+
+
+_Needs = Callable[[LlamaOptions], Sequence[int]]
+
+
+def _smallest(
+    least: _Needs,
+    whole: _Needs,
+    room: Sequence[int],
+    counts: range,
+    moved: Callable[[int], LlamaOptions],
+    seen: int | None = None,
+) -> int | None:
+    """The smallest of ``counts`` with which ``whole`` goes into ``room``, of which ``least`` is a part; ``None`` where
+    it does with none of them.
+
+    A graph is only built where the rest leaves it open, and the next number looked at is the one that would do if the
+    graph were as large there as it was at the last one, which at first is ``seen``.
+    """
+    beside = [0] * len(room) if seen is None else _difference(whole(moved(seen)), least(moved(seen)))
+    first, last = 0, len(counts)  # the answer is in counts[first:], or counts[last] where that is one
+    while first < last:
+        left = _difference(room, beside)
+        guess = bisect_left(counts, True, first, last - 1, key=lambda count: _all_within(least(moved(count)), left))
+        options = moved(counts[guess])
+        if not _all_within(least(options), room):
+            first = guess + 1
+            continue
+        beside = _difference(whole(options), least(options))
+        first, last = (first, guess) if _all_within(whole(options), room) else (guess + 1, last)
+    return counts[last] if last < len(counts) else None
+
+
+def _difference(more: Sequence[int], less: Sequence[int]) -> list[int]:
+    return [one - other for one, other in zip(more, less, strict=True)]
 
 
 def needs_of(ask: Ask, options: LlamaOptions) -> CardNeeds:
