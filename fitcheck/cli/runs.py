@@ -86,9 +86,9 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
         print(f"  {first.command(said)}")
     print(
         f"Order: {ranking.purpose.order}. Of {ranking.listed} models {ranking.larger} are too large in a usual tier "
-        f"(4.5 bits a weight), {ranking.unseen} were not checked. Each row is the tier that `fitcheck check` leads with, "
-        "of those that are not coarse (a KL divergence over 0.05 from 16 bits, where it was published); --every-tier "
-        "looks at those too.",
+        f"(4.5 bits a weight), {ranking.unseen} were not checked. Each row is the tier that `fitcheck check` leads "
+        "with, of those that are not coarse (a KL divergence over 0.05 from 16 bits, where it was published); "
+        "--every-tier looks at those too.",
         file=sys.stderr,
     )
 
