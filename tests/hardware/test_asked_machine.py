@@ -111,3 +111,35 @@ def test_a_mac_is_its_chip(text: str, name: str, ram: int) -> None:
     machine = asked_machine(text)
     assert [gpu.card.name for gpu in machine.gpus] == [name]
     assert machine.ram_total == ram
+
+
+def test_a_chip_that_shares_memory_is_in_a_machine_once() -> None:
+    for text in ("2x M3 Max", "dual Mac mini M4", "DGX Spark x2"):
+        with pytest.raises(CardError, match="2 of them are 2 machines; name it once"):
+            asked_machine(text, ram=64 * GIB)
+    assert len(asked_machine(["Strix Halo", "RTX 3090"], ram=64 * GIB).gpus) == 2  # a card beside the chip
+    assert len(asked_machine("4x MI300A", ram=512 * GIB).gpus) == 4
+
+
+def test_a_plain_m4_is_apples_and_the_tesla_is_called_so() -> None:
+    assert asked_machine("M4", ram=16 * GIB).gpus[0].card.name == "Apple M4"
+    assert asked_machine("M4 24GB").ram_total == 24 * GIB
+    assert asked_machine("Tesla M4").gpus[0].card.memory == 4 * GIB
+
+
+def test_a_chip_by_its_compilers_name_is_its_cards() -> None:
+    with pytest.raises(CardError, match="ambiguous; choose one of 'Radeon 8040S', 'Radeon 8050S', 'Radeon 8060S'"):
+        asked_machine("AMD Radeon Graphics (gfx1151)", ram=64 * GIB)
+    assert asked_machine("Radeon 8060S Graphics (gfx1151)", ram=64 * GIB).gpus[0].card.name == "Radeon 8060S"
+    with pytest.raises(CardError, match="no card is called"):
+        asked_machine("AMD Radeon Graphics (gfx9999)")
+
+
+@pytest.mark.parametrize("before", ["2x", "2 x ", "2*", "2 × ", "dual ", "Two "])
+@pytest.mark.parametrize("behind", ["{}x2", "{} x 2", "{} (x2)", "{}*2", "{} (×2)"])
+@pytest.mark.parametrize("name", ["7900 XTX", "RTX 4060 Ti 16GB", "A100 80GB PCIe", "RTX 3090 24GB"])
+def test_a_count_means_the_same_before_a_name_and_behind_it(before: str, behind: str, name: str) -> None:
+    one = asked_machine(name).gpus[0].card
+    if name.endswith("0") or " " in behind or "*" in behind:  # "Tix2" is no sign
+        assert [gpu.card for gpu in asked_machine(behind.format(name)).gpus] == [one, one]
+    assert [gpu.card for gpu in asked_machine(before + name).gpus] == [one, one]
