@@ -29,7 +29,11 @@ def register(app: typer.Typer) -> None:
         ram: RamOption = None,
         os: OsOption = None,
         for_: Annotated[
-            str | None, typer.Option("--for", help="chat, code, image, video, edit or vision; default: the first ones.")
+            str | None,
+            typer.Option(
+                "--for",
+                help="Of chat, code, image, video, edit, vision, with commas; default: chat,image,video.",
+            ),
         ] = None,
         min_speed: MinSpeedOption = None,
         max_seconds: MaxSecondsOption = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -210,7 +211,7 @@ def _gigabytes(index: int, source: Database) -> float:
     return source.card(index).memory / GIB
 
 
-def _labels(candidates: list[int], source: Database) -> list[str]:
+def _labels(candidates: Sequence[int], source: Database) -> list[str]:
     """Names that find exactly these cards when typed: with the memory size where the database's name lacks it."""
     labels = []
     for index in sorted(candidates, key=lambda index: _gigabytes(index, source)):

@@ -99,6 +99,8 @@ def test_every_model_of_a_family_is_listed_once_with_its_size() -> None:
 def test_purposes_are_named_in_the_refusal() -> None:
     with pytest.raises(OptionError, match=r"--for: 'poetry'.*chat, code, image, video, edit, vision"):
         purpose_named("poetry")
+    with pytest.raises(OptionError, match="--for: 'poetry'"):  # the second of two
+        fitcheck.runs("RTX 4070", purpose="chat, poetry")
     assert {task for one in purposes() for task in one.tasks} >= {"chat", "t2i", "editing", "vqa"}
 
 
