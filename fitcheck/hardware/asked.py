@@ -47,12 +47,25 @@ def asked_machine(
 
 
 def running(machine: Machine, system: str | None) -> Machine:
-    """The machine under that operating system, by the name that --os takes; as it is for ``None``. Raises CardError."""
+    """The machine under that operating system, by the name that --os takes; as it is for ``None``. Raises CardError,
+    also for one under which a card has no driver."""
     if system is None:
         return machine
     if system.lower() not in SYSTEMS:
         raise CardError(f"--os: {system!r} is not a system; choose from {', '.join(SYSTEMS)}.")
-    return replace(machine, operating_system=SYSTEMS[system.lower()])
+    found = replace(machine, operating_system=SYSTEMS[system.lower()])
+    _refuse_without_driver(found)
+    return found
+
+
+def _refuse_without_driver(machine: Machine) -> None:
+    """Raises CardError where no program can reach a card under the machine's operating system."""
+    from fitcheck.hardware.software import Compatibility, compatibility, setup_of
+
+    for gpu in machine.gpus:
+        for row in compatibility(gpu.card, setup_of(machine), ()):
+            if row.status is Compatibility.FAILS:
+                raise CardError(f"--os: {gpu.card.name} needs {row.minimum}, not {row.yours}: {row.words}.")
 
 
 def _asked(

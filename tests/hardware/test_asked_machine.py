@@ -61,8 +61,9 @@ def test_what_firmware_set_aside_is_not_the_systems(name: str, vram: int, ram: i
 
 
 def test_the_system_is_taken_as_typed() -> None:
-    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL"), ("macOS", "macOS")):
+    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL")):
         assert asked_machine("RTX 4070", system=typed).operating_system == found
+    assert asked_machine("M4 Max", ram=64 * GIB, system="macOS").operating_system == "macOS"
     assert asked_machine("RTX 4070").operating_system is None
     with pytest.raises(CardError, match="choose from linux, windows, wsl, macos"):
         asked_machine("RTX 4070", system="beos")
@@ -143,3 +144,21 @@ def test_a_count_means_the_same_before_a_name_and_behind_it(before: str, behind:
     if name.endswith("0") or " " in behind or "*" in behind:  # "Tix2" is no sign
         assert [gpu.card for gpu in asked_machine(behind.format(name)).gpus] == [one, one]
     assert [gpu.card for gpu in asked_machine(before + name).gpus] == [one, one]
+
+
+@pytest.mark.parametrize(
+    ("card", "system", "words"),
+    [
+        ("RTX 4070", "macos", "GeForce RTX 4070 needs Linux or Windows, not macOS: CUDA has no release for macOS"),
+        ("M3 Max", "windows", "Apple M3 Max needs macOS, not Windows"),
+        ("M3 Max", "wsl", "Apple M3 Max needs macOS, not WSL"),
+    ],
+)
+def test_a_system_without_a_driver_for_the_card_is_refused(card: str, system: str, words: str) -> None:
+    with pytest.raises(CardError, match=words):
+        asked_machine(card, ram=64 * GIB, system=system)
+
+
+@pytest.mark.parametrize(("card", "system"), [("RX 6900 XT", "macos"), ("M1", "linux"), ("none", "macos")])
+def test_a_system_that_nothing_is_known_against_is_taken(card: str, system: str) -> None:
+    assert asked_machine(card, ram=16 * GIB, system=system).operating_system is not None
