@@ -83,10 +83,10 @@ def _may_go_in(report: Report, finer: Tier) -> bool:
 
 def _finest_as_good(ladder: Sequence[Tier], asked: Callable[[Tier], Report]) -> Tier:
     """The finest tier that stands as well as the smallest, but for quality; by bisection. Where not even that one is
-    comfortable to read along, the quickest leads."""
+    comfortable to read along, the quickest leads; of what is not written, or at an unknown pace, none is."""
     smallest = asked(ladder[-1])
     low, high = 0, len(ladder) - 1
-    if pace_of(_full(smallest)) < READING_SPEED:
+    if 0 < pace_of(_full(smallest)) < READING_SPEED:
         return ladder[high]
     while low < high:
         middle = (low + high) // 2
