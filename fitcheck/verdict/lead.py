@@ -4,10 +4,12 @@ check's own, and here is only chosen which tiers it is asked about."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
+from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
@@ -22,10 +24,12 @@ USUAL_BITS = 4.5
 SHARE = 0.86
 # of what a finer file is larger, the least that lies on the cards too: token embeddings stay on the host
 _ON_CARD = 0.75
-# bytes that caches, buffers and the process take beside weights that lie whole on a card: 1.6 GB for Llama 3.1 8B at
-# 8192 tokens, its caches in q8_0; a check then says
-_BESIDE = 7 << 28
+# bytes that caches, buffers and the process take beside weights that lie whole on a card: a guess on the
+# large side, because a finer tier that lies whole is checked quickly, and one that does not is not
+_BESIDE = 5 << 29
 _FEW = 3
+# how much quicker a placement with a quantized cache has to be to lead over one without
+WORTH = 1.05
 
 
 def lead(
@@ -82,19 +86,20 @@ def _may_go_in(report: Report, finer: Tier) -> bool:
 
 
 def _finest_as_good(ladder: Sequence[Tier], asked: Callable[[Tier], Report]) -> Tier:
-    """The finest tier that stands as well as the smallest, but for quality; by bisection. Where not even that one is
-    comfortable to read along, the quickest leads; of what is not written, or at an unknown pace, none is."""
-    smallest = asked(ladder[-1])
-    low, high = 0, len(ladder) - 1
-    if 0 < pace_of(_full(smallest)) < READING_SPEED:
-        return ladder[high]
-    while low < high:
-        middle = (low + high) // 2
-        if _grade(asked(ladder[middle])) == _grade(smallest):
-            high = middle
-        else:
-            low = middle + 1
-    return ladder[high]
+    """The finest tier that stands as well as the smallest, but for quality. Where that one does not run, or is not
+    comfortable to read along, it leads itself: nearest to running, or quickest."""
+    smallest, last = asked(ladder[-1]), len(ladder) - 1
+    pace, verdict = pace_of(_full(smallest)), _full(smallest).verdict
+    if verdict is Verdict.NO or 0 < pace < READING_SPEED:
+        return ladder[last]
+
+    def as_good(position: int) -> bool:
+        # a finer file reads as much more at least, but perhaps with a cache that costs no quality
+        most = pace * WORTH * ladder[last].disk_bytes / ladder[position].disk_bytes
+        enough = most >= READING_SPEED or not pace
+        return enough and _grade(asked(ladder[position])) == _grade(smallest)
+
+    return ladder[0] if as_good(0) else ladder[bisect_left(range(last), True, lo=1, key=as_good)]
 
 
 def _grade(report: Report) -> tuple[object, ...]:

@@ -129,6 +129,10 @@ class CardNeeds:
             self._highs[options] = [total.high for total in found.card_totals]
         return self._highs[options]
 
+    def beside_least(self, options: LlamaOptions) -> list[int]:
+        """What the graph adds in the one build of ``options``, in bytes."""
+        return _difference(self.high(options), self.least(options))
+
     def _without_graph(self, options: LlamaOptions) -> list[int]:
         (architecture, tensors), (free, _, companions) = self._asked, self._beside
         devices = layer_devices(architecture, options, free)
@@ -158,12 +162,23 @@ def smallest_count(
     """The smallest number of layers moved to the host with which no card is short; ``None`` where one is even with
     ``most``.
 
-    The build at hand alone says first how many are needed at least; older ones are asked from there on.
+    Of the builds that people run the newest but one is asked first, because it seldom needs less than the others: then
+    all of them.
     """
-    first = _smallest(needs.least, needs.high, room, range(1, most + 1), moved)
+    everything = needs.beside_least(moved(0))
+    older = list(in_other_builds(moved(most)))
+    if not older:
+        return _smallest(needs.least, needs.high, room, range(1, most + 1), moved, everything)
+    likely = older[-1].build
+
+    def in_likely(options: LlamaOptions) -> Sequence[int]:
+        return needs.high(options.with_(build=likely))
+
+    first = _smallest(needs.least, in_likely, room, range(1, most + 1), moved, everything)
     if first is None or _all_within(needs.most(moved(first)), room):
         return first
-    return _smallest(needs.least, needs.most, room, range(first + 1, most + 1), moved, seen=first)
+    beside = _difference(needs.most(moved(first)), needs.least(moved(first)))
+    return _smallest(needs.least, needs.most, room, range(first + 1, most + 1), moved, beside)
 
 
 _Needs = Callable[[LlamaOptions], Sequence[int]]
@@ -175,15 +190,14 @@ def _smallest(
     room: Sequence[int],
     counts: range,
     moved: Callable[[int], LlamaOptions],
-    seen: int | None = None,
+    beside: Sequence[int],
 ) -> int | None:
     """The smallest of ``counts`` with which ``whole`` goes into ``room``, of which ``least`` is a part; ``None`` where
     it does with none of them.
 
     A graph is only built where the rest leaves it open, and the next number looked at is the one that would do if the
-    graph were as large there as it was at the last one, which at first is ``seen``.
+    graph were as large there as it was at the last one, which at first is ``beside``.
     """
-    beside = [0] * len(room) if seen is None else _difference(whole(moved(seen)), least(moved(seen)))
     first, last = 0, len(counts)  # the answer is in counts[first:], or counts[last] where that is one
     while first < last:
         left = _difference(room, beside)

@@ -150,7 +150,8 @@ class PlacementSearch:
             if values not in UNQUANTIZED and not wanted.flash:
                 continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
-            found += _placements(self, candidate)
+            alone = any(one.options.gpu_layers == 0 and one.level.verdict is Verdict.FITS for one in found)
+            found += _placements(self, candidate, alone=not alone)
 
         def key(proposal: Proposal) -> tuple[object, ...]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
@@ -256,8 +257,9 @@ class PlacementSearch:
         return replace(self, tier=tier)
 
 
-def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Proposal]:
-    """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
+def _placements(search: PlacementSearch, options: LlamaOptions, *, alone: bool) -> Iterator[Proposal]:
+    """All on the cards, experts on the host, layers on the host, host ``alone`` where that is asked: only what is
+    needed of it."""
     if options.gpu_layers is not None:
         yield search.assess(options)
         return
@@ -284,4 +286,5 @@ def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Prop
     count = search.smallest(everything, layers_on_host)
     if count is not None:
         yield search.assess(layers_on_host(count))
-    yield search.assess(options.with_(gpu_layers=0))
+    if alone:
+        yield search.assess(options.with_(gpu_layers=0))
