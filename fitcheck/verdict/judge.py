@@ -59,7 +59,8 @@ class Judgement:
             return level.support.reason
         cards = self.footprint.cards
         peak = cards[self.gpu].peak.name if cards else "on the host"
-        reason = because(self.model) + _explain(level.weighed.binding, peak)
+        usual = cards[self.gpu].card.best if cards else 0
+        reason = because(self.model) + _explain(level.weighed.binding, peak, usual)
         return reason if level.also is None else f"{reason} {level.also.reason}"
 
     @property
@@ -92,7 +93,9 @@ def because(model: Model) -> str:
     return "" if why is None else f"{why[:1].upper()}{why[1:]}. "
 
 
-def _explain(margin: Margin, peak: str) -> str:
+def _explain(margin: Margin, peak: str, usual: int) -> str:
+    """``usual`` is what the shortest card holds where there is room, which tables show: of what does not run the least
+    is judged, without the cache that an allocator gives back."""
     amount = format_gb if margin.constraint is Constraint.DISK else format_gib
     need, have = amount(margin.need), amount(margin.available)
     what = {
@@ -100,6 +103,10 @@ def _explain(margin: Margin, peak: str) -> str:
         Constraint.RAM: f"the host must hold {need}",
         Constraint.DISK: f"the files take {need}",
     }[margin.constraint]
+    if margin.verdict is Verdict.NO and margin.constraint is Constraint.VRAM and amount(usual) != need:
+        what = (
+            f"the card must hold at least {need} at the peak ({peak}), {amount(usual)} where there is room for a cache"
+        )
     if margin.verdict is Verdict.NO:
         return f"{what[0].upper()}{what[1:]}; {have} can be used: short by {amount(-margin.left)}."
     left = (
