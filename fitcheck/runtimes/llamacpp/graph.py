@@ -96,7 +96,7 @@ class Graph:
     def op(self, name: str, shape: tuple[int, ...], *sources: Node, element: int = F32, rows: int = 0) -> Node:
         """The result of an operation, ``shape`` elements of ``element`` bytes each (f32 unless said otherwise)."""
         node = Node(name, shape, prod(shape) * element, tuple(sources), rows=rows or self._rows(name, shape))
-        node.layout = (shape, element)
+        node.layout = (_sides(shape), element)
         return node
 
     @staticmethod
@@ -108,7 +108,7 @@ class Graph:
         """A view of the whole tensor from its start, contiguous."""
         root = source.view_of or source
         node = Node("view", shape, 0, (source,), view_of=root)
-        node.layout = (shape, source.layout[-1] if source.layout else F32)
+        node.layout = (_sides(shape), source.layout[-1] if source.layout else F32)
         return node
 
     def view(self, source: Node, shape: tuple[int, ...], stride: int = 0) -> Node:
@@ -151,3 +151,11 @@ class Graph:
         if not node.reached:
             node.reached = True
             self.leaves.append(node)
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the ones at its end, which make no difference to a layout."""
+    count = len(shape)
+    while count > 1 and shape[count - 1] == 1:
+        count -= 1
+    return shape[:count]

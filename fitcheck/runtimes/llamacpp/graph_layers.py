@@ -17,6 +17,7 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
 from fitcheck.runtimes.llamacpp.caches import LayerCache, cache_elements, sliding_cells
 from fitcheck.runtimes.llamacpp.feedforward import add_per_layer, dense, per_layer_inputs
 from fitcheck.runtimes.llamacpp.graph import F16, F32, Graph, Node
+from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import cache_owner
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 
@@ -67,6 +68,8 @@ class Builder:
         self.streams = 1 if self.options.unified_cache else self.options.slots
         self.cells = self.options.padded_context
         self.sliding = sliding_cells(architecture, self.options)
+        # before that, rows were reserved for all tokens wherever they are selected
+        self.late_rows = has_trait(architecture, "late_rows") and self.build.has("outputs_limited")
 
     def build_graph(self, kept: tuple[int, ...]) -> Graph:
         """The graph of the layers ``kept`` (indices in order), between embedding and head."""
@@ -82,14 +85,16 @@ class Builder:
         graph.expand(stream)
         self.positions = graph.input(tokens * 4)
         self.attention_inputs()
-        self.state_ids = graph.input(max(self.options.slots, 1) * 4)
+        self.sequence_inputs()
         outputs = self.options.outputs
         self.output_ids = graph.input(outputs * 4)
         extra = per_layer_inputs(self, stream) if architecture.per_layer_embedding else None
         for index in kept:
             stream = self._layer(index, stream, extra, index == kept[-1])
+        stream = self.norm(stream, "output_norm", None)
+        if self.late_rows:
+            stream = self.select(stream, outputs)
         rows = stream.shape[-1]
-        stream = self.norm(stream, "output_norm", self.plan.output)
         if self.plan.head is not None:
             head = self.head()
             stream = graph.op("mul_mat", (architecture.vocabulary, rows), head, stream, rows=rows)
@@ -100,6 +105,13 @@ class Builder:
                     stream = graph.op(name, stream.shape, stream)
         graph.expand(stream)
         return graph
+
+    def sequence_inputs(self) -> None:
+        """Which states of recurrent layers belong to the batch's sequences, and which to others: none of them when
+        memory is reserved."""
+        ids = self.graph.input(max(self.options.slots, 1) * 4)
+        self.state_rows = self.graph.view(ids, (max(self.options.slots, 1),))
+        self.other_rows = self.graph.view(ids, (0,))
 
     def weight(self, name: str) -> Node:
         """The weight of that name where the plan puts it: one node however often it is read."""
@@ -192,6 +204,8 @@ class Builder:
         if f"{prefix}attn_norm.weight" in names:
             current = self.norm(stream, f"{prefix}attn_norm", device)
         normed = current
+        if has_trait(plan.architecture, "norm_first"):
+            graph.expand(current)
         if block.recurrent and block.attention:
             attended = self._attention(index, block, current)
             again = self.norm(stream, f"{prefix}attn_norm", device)
@@ -200,7 +214,7 @@ class Builder:
             current = self._mixer(index, block, current)
         elif block.attention:
             current = self._attention(index, block, current)
-        if last:
+        if last and not self.late_rows:
             rows = self.options.outputs
             current = self.select(current, rows)
             residual = self.select(residual, rows)
@@ -210,7 +224,7 @@ class Builder:
         if not self._has_feed_forward(prefix):
             return graph.op("add", current.shape, current, residual)
         if parallel and f"{prefix}attn_norm.weight" in names and f"{prefix}post_ffw_norm.weight" not in names:
-            branch = self.select(normed, self.options.outputs) if last else normed
+            branch = self.select(normed, self.options.outputs) if last and not self.late_rows else normed
             output = self._feed_forward(index, block, branch)
             pair = (current, output) if f"{prefix}attn_qkv.weight" in names else (output, residual)
             first = graph.op("add", current.shape, *pair)
@@ -227,7 +241,7 @@ class Builder:
             current = self.norm(current, f"{prefix}post_ffw_norm", device)
         current = graph.op("add", current.shape, current, middle)
         if extra is not None:
-            current = add_per_layer(self, index, current, extra, last)
+            current = add_per_layer(self, index, current, extra, last and not self.late_rows)
         return current
 
     def _post_norm_first(self, prefix: str) -> bool:
@@ -256,9 +270,9 @@ class Builder:
             return node
         return self.graph.op("get_rows", (node.shape[0], rows), node, self.output_ids)
 
-    def norm(self, node: Node, name: str, device: int) -> Node:
-        """The node normalized, with what the file has of weight and bias; held on ``device`` when all layers are on
-        cards and in batches of less than 32 tokens."""
+    def norm(self, node: Node, name: str, device: int | None) -> Node:
+        """The node normalized, with what the file has of weight and bias; held on ``device``, where it belongs to a
+        layer, when all layers are on cards and in batches of less than 32 tokens."""
         graph = self.graph
         normed = graph.op("norm" if self.plan.architecture.layer_norm else "rms_norm", node.shape, node)
         if self.plan.full_offload or self.tokens < 32:

@@ -39,7 +39,7 @@ def prediction_graph(builder: Builder, index: int) -> Graph:
     graph.keep_leaf(graph.input(tokens * width * F32))
     hidden = graph.input(tokens * width * F32, width, tokens)
     builder.positions = graph.input(tokens * 4)
-    builder.state_ids = graph.input(builder.options.slots * 4)
+    builder.sequence_inputs()
     builder.output_ids = graph.input(builder.options.outputs * 4)
     builder.attention_inputs()
     normed = builder.norm(hidden, f"{prefix}nextn.hnorm", device)
