@@ -7,12 +7,22 @@
 #include "ggml-backend.h"
 #include "llama.h"
 
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
+
+// The file's data is a hole, which the loader would read into the page cache page by page: nothing of it is needed.
+extern "C" void * mmap(void * address, size_t length, int protection, int flags, int file, off_t offset) noexcept {
+    return (void *) syscall(SYS_mmap, address, length, protection, flags & ~MAP_POPULATE, file, offset);
+}
+extern "C" int posix_madvise(void *, size_t, int) noexcept { return 0; }
 
 static size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
 

@@ -6,7 +6,7 @@ own reservation does, because the same three steps are replayed.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +29,7 @@ HOST_ALIGNMENT = 64
 PIPELINE_COPIES = 4
 # how many alike layers in a row are kept: the third one finds the memory as the second left it
 _ALIKE = 3
+_MOST_KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +259,20 @@ def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
 def _kept(
     architecture: LanguageArchitecture, devices: Sequence[int], signatures: Sequence[tuple[object, ...]]
 ) -> tuple[int, ...]:
-    kept: list[int] = []
-    seen: dict[tuple[object, ...], int] = {}
+    """The first few and the last layer of each kind between alike neighbours: what is left out is whole periods of a
+    pattern, and the first and last of a device have neighbours of their own. All of them where that leaves many: a
+    pattern that is no period, of which no part stands for the rest."""
     main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
-    for position, index in enumerate(main):
-        edge = position + 1 == len(main) or devices[main[position + 1]] != devices[index]
-        count = seen[signatures[index]] = seen.get(signatures[index], 0) + 1
-        if count <= _ALIKE or edge:
-            kept.append(index)
-    return tuple(kept)
+    kinds = [(devices[index], signatures[index]) for index in main]
+    among = list(zip([None, *kinds], kinds, [*kinds[1:], None], strict=False))
+    last = {kind: position for position, kind in enumerate(among)}
+    seen: Counter[object] = Counter()
+    kept: list[int] = []
+    for position, kind in enumerate(among):
+        seen[kind] += 1
+        if seen[kind] <= _ALIKE or last[kind] == position:
+            kept.append(main[position])
+    return tuple(kept if len(kept) * _MOST_KEPT <= len(main) else main)
 
 
 def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:

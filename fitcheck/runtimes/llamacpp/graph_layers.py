@@ -21,6 +21,8 @@ from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import cache_owner
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 
+_FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+
 
 @dataclass(frozen=True)
 class GraphPlan:
@@ -326,15 +328,28 @@ class Builder:
         if f"{prefix}attn_q_norm.weight" in names:
             query = self.head_norm(query, f"{prefix}attn_q_norm")
         turned = block.sliding or not self.plan.architecture.rope_sliding
-        query = graph.op("rope", query.shape, query, self.positions) if turned else query
+        query = self.rope(index, query) if turned else query
         if own:
             if f"{prefix}attn_k_norm.weight" in names:
                 keys = self.head_norm(keys, f"{prefix}attn_k_norm")
-            keys = graph.op("rope", keys.shape, keys, self.positions) if turned else keys
+            keys = self.rope(index, keys) if turned else keys
         output = self.attend(index, block, query, keys if own else None, values if own else None, value)
         if gate is not None:
             output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
         return self.linear(f"{prefix}attn_output", output, self.plan.architecture.embedding)
+
+    def rope(self, index: int, node: Node) -> Node:
+        """The node turned by its tokens' positions, with the file's factors where it has some: they lie with every
+        layer. Gemma 4's are those of the layers without a window."""
+        block, names = self.plan.architecture.blocks[index], self.plan.names
+        factors = next((name for name in _FACTORS if name in names), None)
+        if factors is None or (block.sliding and not self.plan.architecture.rope_sliding):
+            return self.graph.op("rope", node.shape, node, self.positions)
+        place = self.plan.layers[index]
+        key = f"{factors} of {place}"
+        if key not in self.weights:
+            self.weights[key] = self._weight(names[factors], place)
+        return self.graph.op("rope", node.shape, node, self.positions, self.weights[key])
 
     def head_norm(self, node: Node, name: str) -> Node:
         """Each head normed by itself."""
@@ -368,8 +383,10 @@ class Builder:
                 graph.expand(graph.store(target, *sources))
         turned = graph.view(query, (query.shape[0], tokens, heads))
         mask = self.masks.get(slides) or next(iter(self.masks.values()))
+        sinks = f"blk.{index}.attn_sinks.weight"
+        beside = (mask, self.weight(sinks)) if sinks in self.plan.names else (mask,)
         if options.flash:
-            output = graph.op("flash_attn", (width, heads, tokens), turned, cached_keys, cached_values, mask)
+            output = graph.op("flash_attn", (width, heads, tokens), turned, cached_keys, cached_values, *beside)
             output.nbytes += self._half_copy(index, cells)
             output = graph.reshape(output, (width * heads, tokens))
             graph.expand(output)
@@ -378,7 +395,7 @@ class Builder:
         if self.plan.architecture.soft_cap:
             for name in ("scale", "unary", "scale"):
                 scores = graph.op(name, scores.shape, scores)
-        weights = graph.op("soft_max", scores.shape, scores, mask)
+        weights = graph.op("soft_max", scores.shape, scores, *beside)
         mixed = graph.op("mul_mat", (width, tokens, heads), cached_values, weights)
         output = graph.op("cont", (width * heads, tokens), graph.view(mixed, (width, heads, tokens)))
         if options.cache_on_host:
