@@ -231,7 +231,7 @@ class Builder:
             pair = (current, output) if f"{prefix}attn_qkv.weight" in names else (output, residual)
             first = graph.op("add", current.shape, *pair)
             return graph.op("add", current.shape, first, residual if pair[0] is current else current)
-        middle = graph.op("add", current.shape, current, residual)
+        middle = self._added(current, residual, "residual_before_attended")
         current = middle
         second = f"{prefix}ffn_norm" if f"{prefix}ffn_norm.weight" in names else f"{prefix}post_attention_norm"
         if f"{second}.weight" in names and not (
@@ -241,10 +241,15 @@ class Builder:
         current = self._feed_forward(index, block, current)
         if f"{prefix}post_ffw_norm.weight" in names:
             current = self.norm(current, f"{prefix}post_ffw_norm", device)
-        current = graph.op("add", current.shape, current, middle)
+        current = self._added(current, middle, "residual_before_fed")
         if extra is not None:
             current = add_per_layer(self, index, current, extra, last and not self.late_rows)
         return current
+
+    def _added(self, current: Node, residual: Node, trait: str) -> Node:
+        """Both together, in the order of the architecture."""
+        pair = (residual, current) if has_trait(self.plan.architecture, trait) else (current, residual)
+        return self.graph.op("add", current.shape, *pair)
 
     def _post_norm_first(self, prefix: str) -> bool:
         """post_attention_norm follows attention (Gemma, GLM 4); in Qwen3-Next it is the second norm's other name."""
