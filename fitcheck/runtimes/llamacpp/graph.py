@@ -57,6 +57,7 @@ class Node:
     name: str = ""
     times: int = 1
     stride: int = 0  # bytes from one token of a view to the next, where others lie between
+    span: int = 0  # bytes from a view's first element to its last, where its shape does not tell
     reached: bool = field(default=False, init=False)  # the graph has it already
     # the allocator's own marks: readers and views to come, whether its memory is in use and which slot that is
     readers: int = field(default=0, init=False)
@@ -120,6 +121,12 @@ class Graph:
         node.layout = ("strided", shape, id(node))
         return node
 
+    def transposed(self, source: Node, shape: tuple[int, ...]) -> Node:
+        """A view with rows and columns exchanged, which reaches as far as its source."""
+        node = self.view(source, shape)
+        node.span = source.span or copied_bytes(source)
+        return node
+
     def store(self, cache: Node, *sources: Node) -> Node:
         """Writing into an external tensor (set_rows, cpy): a view of it that must run where it lies."""
         node = Node("store", (), 0, sources, view_of=cache, device=cache.device)
@@ -151,6 +158,18 @@ class Graph:
         if not node.reached:
             node.reached = True
             self.leaves.append(node)
+
+
+def copied_bytes(source: Node) -> int:
+    """What a copy on another device takes: it keeps the strides of a view, and the room between
+    (ggml_dup_tensor_layout)."""
+    if source.nbytes or source.view_of is None:
+        return source.nbytes
+    if source.span:
+        return source.span
+    if source.stride:
+        return (source.shape[-1] - 1) * source.stride + prod(source.shape[:-1]) * F32
+    return prod(source.shape) * F32
 
 
 def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -233,10 +233,8 @@ class Builder:
             return graph.op("add", current.shape, first, residual if pair[0] is current else current)
         middle = self._added(current, residual, "residual_before_attended")
         current = middle
-        second = f"{prefix}ffn_norm" if f"{prefix}ffn_norm.weight" in names else f"{prefix}post_attention_norm"
-        if f"{second}.weight" in names and not (
-            second.endswith("post_attention_norm") and self._post_norm_first(prefix)
-        ):
+        second = self._second_norm(prefix)
+        if second is not None:
             current = self.norm(middle, second, device)
         current = self._feed_forward(index, block, current)
         if f"{prefix}post_ffw_norm.weight" in names:

@@ -59,11 +59,10 @@ def _convolved(
 ) -> Node:
     """A projection with the inputs before it, through its causal convolution."""
     graph, slots = builder.graph, builder.options.slots
-    per_sequence = builder.tokens // slots
     weight = builder.plan.names[f"{prefix}ssm_conv1d_{name}.weight"]
     kernel = min(side for side in weight.shape if side > 1)
     old = graph.view(held, (kernel - 1, inner, slots))
     projected = builder.linear(f"{prefix}attn_{name}", current, inner)
-    joined = states.join(old, graph.view(projected, (per_sequence, inner, slots)))
+    joined = states.join(old, projected)
     found = graph.op("ssm_conv", (inner, builder.tokens), joined, builder.weight(weight.name))
     return graph.op("unary", found.shape, found)

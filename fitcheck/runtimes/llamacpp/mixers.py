@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fitcheck.models.families.language.architecture import LanguageLayer, Recurrent
-from fitcheck.runtimes.llamacpp.graph import Node
+from fitcheck.runtimes.llamacpp.graph import F32, Node
 from fitcheck.runtimes.llamacpp.kimi_delta import kimi_delta
 from fitcheck.runtimes.llamacpp.states import States
 
@@ -48,16 +48,19 @@ def _convolved(builder: Builder, prefix: str, joined: Node, channels: int) -> No
 def _delta_net(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
     """Gated delta net of Qwen3-Next and Qwen3.5."""
     graph, tokens = builder.graph, builder.tokens
-    slots, steps = builder.options.slots, max(state.steps, 1)
+    steps = max(state.steps, 1)
     length, keys = state.inner // steps, state.groups * state.state_size
     mixed, outer = _mixed_and_outer(builder, prefix, state, current)
     beta, gate = _rates(builder, prefix, steps, current)
-    joined = states.joined(graph.view(mixed, (tokens // slots, state.inner + 2 * keys, slots)))
+    channels = state.inner + 2 * keys
+    joined = states.joined(mixed)
     old = states.read(state.state)
-    convolved = _convolved(builder, prefix, joined, state.inner + 2 * keys)
+    convolved = _convolved(builder, prefix, joined, channels)
     shape = (state.state_size, state.groups, tokens)
-    query, key = (_unit_length(builder, graph.view(convolved, shape)) for _ in range(2))
-    value = graph.view(convolved, (length, steps, tokens))
+    query, key = (
+        graph.op("l2_norm", shape, graph.view(convolved, shape, channels * F32)) for _ in range(2)
+    )
+    value = graph.view(convolved, (length, steps, tokens), channels * F32)
     if state.groups != steps and f"{prefix}ssm_ba.weight" in builder.plan.names:
         query, key = (graph.op("repeat", (state.state_size, steps, tokens), part) for part in (query, key))
     output = states.delta(query, key, value, gate, beta, old, inner=state.inner)
@@ -65,12 +68,6 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, states: States, 
     gated = graph.op("unary", (length, steps, tokens), graph.reshape(outer, (length, steps, tokens)))
     found = graph.reshape(graph.op("mul", normed.shape, normed, gated), (state.inner, tokens))
     return builder.linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding)
-
-
-def _unit_length(builder: Builder, node: Node) -> Node:
-    """A vector a head brought to length one; one operation before the two of October 2026 (pull 28068)."""
-    normed = builder.graph.op("rms_norm", node.shape, node)
-    return builder.graph.op("scale", node.shape, normed)
 
 
 def _mixed_and_outer(builder: Builder, prefix: str, state: Recurrent, current: Node) -> tuple[Node, Node]:
@@ -105,16 +102,17 @@ def _rates(builder: Builder, prefix: str, steps: int, current: Node) -> tuple[No
 def _second_mamba(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
     """Mamba 2: one projection makes gate, inputs and steps (mamba-base.cpp, build_mamba2_layer)."""
     graph, tokens, names = builder.graph, builder.tokens, builder.plan.names
-    slots, steps = builder.options.slots, max(state.steps, 1)
+    steps = max(state.steps, 1)
     channels, length = state.inner + 2 * state.groups * state.state_size, state.inner // steps
     held = states.read_convolution()
     joint = builder.linear(f"{prefix}ssm_in", current, names[f"{prefix}ssm_in.weight"].shape[0])
-    joined = states.join(held, graph.view(joint, (tokens // slots, channels, slots)))
+    row = joint.shape[0] * F32
+    joined = states.join(held, graph.view(joint, (channels, tokens), row))
     convolved = _convolved(builder, prefix, joined, channels)
     step = graph.op("cont", (steps, tokens), graph.view(joint, (steps, tokens)))
     step = graph.op("add", step.shape, step, builder.weight(f"{prefix}ssm_dt.bias"))
-    wide = (length, steps, tokens)
-    inputs, *both = (graph.view(convolved, wide) for _ in range(3))
+    wide, narrow = (length, steps, tokens), (state.state_size, state.groups, tokens)
+    inputs, *both = (graph.view(convolved, shape, channels * F32) for shape in (wide, narrow, narrow))
     scanned = states.scan(inputs, step, builder.weight(f"{prefix}ssm_a"), *both, inner=state.inner)
     skipped = graph.op("mul", wide, inputs, builder.weight(f"{prefix}ssm_d"))
     output = graph.op("add", wide, graph.view(scanned, wide), skipped)
@@ -128,13 +126,14 @@ def _second_mamba(builder: Builder, prefix: str, state: Recurrent, states: State
 def _mamba(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
     """Mamba 1: steps and both matrices are projected from the convolved inputs (build_mamba_layer)."""
     graph, tokens, names = builder.graph, builder.tokens, builder.plan.names
-    slots, wide = builder.options.slots, (state.inner, builder.tokens)
+    wide = (state.inner, tokens)
     held = states.read_convolution()
     joint = builder.linear(f"{prefix}ssm_in", current, 2 * state.inner)
-    joined = states.join(held, graph.view(joint, (tokens // slots, state.inner, slots)))
+    joined = states.join(held, graph.view(joint, wide, 2 * state.inner * F32))
     convolved = _convolved(builder, prefix, joined, state.inner)
     projected = builder.linear(f"{prefix}ssm_x", convolved, names[f"{prefix}ssm_x.weight"].shape[0])
-    parts = [graph.view(projected, (rows, tokens)) for rows in (state.steps, state.state_size, state.state_size)]
+    row = projected.shape[0] * F32
+    parts = [graph.view(projected, (rows, tokens), row) for rows in (state.steps, state.state_size, state.state_size)]
     if f"{prefix}ssm_dt_norm.weight" in names:
         kinds = ("ssm_dt_norm", "ssm_b_norm", "ssm_c_norm")
         parts = [
@@ -156,9 +155,9 @@ def _short_convolution(builder: Builder, prefix: str, state: Recurrent, states: 
     width, slots = builder.plan.architecture.embedding, builder.options.slots
     shape = (width, tokens // slots, slots)
     joint = builder.linear(f"{prefix}shortconv.in_proj", current, 3 * width)
-    before, after, inputs = (graph.view(joint, shape) for _ in range(3))
+    before, after, inputs = (graph.view(joint, shape, 3 * width * F32) for _ in range(3))
     product = graph.op("mul", shape, before, inputs)
-    joined = states.joined(graph.view(product, (tokens // slots, width, slots)))
+    joined = states.joined(graph.reshape(product, (width, tokens)))
     found = graph.op("ssm_conv", shape, joined, builder.weight(f"{prefix}shortconv.conv.weight"))
     found = graph.op("mul", shape, after, found)
     found = builder.linear(f"{prefix}shortconv.out_proj", graph.reshape(found, (width, tokens)), width)

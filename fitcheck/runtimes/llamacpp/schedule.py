@@ -8,9 +8,8 @@ follows its neighbours, and a new split starts at each change of device or at ea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
-from fitcheck.runtimes.llamacpp.graph import F32, Graph, Node
+from fitcheck.runtimes.llamacpp.graph import Graph, Node, copied_bytes
 
 OFFLOAD_MIN_ROWS = 32
 _FOLLOWS = frozenset({"rope", "flash_attn"})
@@ -107,7 +106,7 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
                 key = (id(source), device)
                 if key not in made:
                     pieces = 1 if source.is_input else copies
-                    copy = Node("copy", source.shape, _copied_bytes(source) * pieces, device=device)
+                    copy = Node("copy", source.shape, copied_bytes(source) * pieces, device=device)
                     copy.layout, copy.name, copy.times = source.layout, source.name, pieces
                     if copies > 1:
                         copy.is_input = copy.is_output = True
@@ -121,11 +120,3 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
         split.append(node)
     close()
     return ordered, leaves
-
-
-def _copied_bytes(source: Node) -> int:
-    if source.nbytes or source.view_of is None:
-        return source.nbytes
-    if source.stride:  # a copy keeps the strides (ggml_dup_tensor_layout), and the room between
-        return (source.shape[-1] - 1) * source.stride + prod(source.shape[:-1]) * F32
-    return prod(source.shape) * F32

@@ -56,17 +56,20 @@ class States:
         self.graph.expand(self.graph.store(cache, moved))
 
     def joined(self, mixed: Node) -> Node:
-        """``mixed``, a view as (tokens, channels, sequences), behind the inputs before it, which it replaces."""
+        """``mixed``, as (channels, tokens), turned and behind the inputs before it, which it replaces."""
         return self.join(self.read_convolution(), mixed)
 
     def join(self, held: Node, mixed: Node) -> Node:
         """The same where the inputs were read already."""
-        per_sequence, channels, slots = mixed.shape
-        before = prod(held.shape) // (channels * slots)
-        shaped = self.graph.reshape(held, (before, channels, slots))
-        joined = self.graph.op("concat", (before + per_sequence, channels, slots), shaped, mixed)
+        channels, tokens = mixed.shape
+        per_sequence, rows = tokens // self.slots, channels * self.slots
+        before = prod(held.shape) // rows
+        shaped = self.graph.reshape(held, (before, channels, self.slots))
+        turned = self.graph.transposed(mixed, (per_sequence, channels, self.slots))
+        joined = self.graph.op("concat", (before + per_sequence, channels, self.slots), shaped, turned)
         for _ in range(min(per_sequence, self.kept)):
-            self.graph.expand(self.graph.store(self.inputs, self.graph.view(joined, (before, channels, slots))))
+            last = self.graph.view(joined, (before, rows), (before + per_sequence) * F32)
+            self.graph.expand(self.graph.store(self.inputs, last))
         return joined
 
     def delta(self, *parts: Node, inner: int) -> Node:
