@@ -38,10 +38,12 @@ WAYS: dict[str, dict[str, Any]] = {
 # with tensor split the weights are really read from the file, holes and all
 MOST_READ = 6 << 30
 # what llama.cpp asks of a file and memory does not depend on
-NEUTRAL: dict[str, float] = {
+NEUTRAL: dict[str, Any] = {
     "attention.layer_norm_rms_epsilon": 1e-6,
     "attention.layer_norm_epsilon": 1e-6,
     "attention.group_norm_epsilon": 1e-6,
+    "rope.dimension_sections": [16, 24, 24, 0],
+    "expert_gating_func": 2,
 }
 
 
@@ -60,6 +62,7 @@ def shapes() -> Iterator[dict[str, Any]]:
         if entry.architecture not in architectures:
             architectures.add(entry.architecture)
             neutral = {f"{entry.architecture}.{key}": value for key, value in NEUTRAL.items()}
+            neutral |= {f"xielu.{key}": 0.5 for key in ("alpha_n", "alpha_p", "beta", "eps")}
             yield {"name": entry.slug, "tier": "Q4_K_M", "metadata": {**neutral, **entry.metadata}}
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.feedforward import dense, glu
-from fitcheck.runtimes.llamacpp.graph import Node
+from fitcheck.runtimes.llamacpp.graph import F32, Node
+from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 
 if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_layers import Builder
@@ -77,13 +78,50 @@ def _router(builder: Builder, prefix: str, current: Node, count: int, used: int,
     logits = graph.op("mul_mat", (count, tokens), builder.weight(f"{prefix}ffn_gate_inp.weight"), current, rows=tokens)
     if f"{prefix}ffn_gate_inp.bias" in names:
         logits = graph.op("add", logits.shape, logits, builder.weight(f"{prefix}ffn_gate_inp.bias"))
-    probabilities = graph.op("soft_max", logits.shape, logits)
+    late = has_trait(builder.plan.architecture, "experts_softmax_late")
+    probabilities = logits if late else graph.op("soft_max", logits.shape, logits)
     ranked = probabilities
     if f"{prefix}exp_probs_b.bias" in names:
         ranked = graph.op("add", logits.shape, probabilities, builder.weight(f"{prefix}exp_probs_b.bias"))
+    ranked = _within_groups(builder, ranked, count, tokens)
     order = graph.op("argsort", logits.shape, ranked)
-    chosen = graph.view(order, (used, tokens))
+    chosen = graph.view(order, (used, tokens), count * F32)
     table = graph.reshape(probabilities, (1, count, tokens))
     weights = graph.op("get_rows", (1, used, tokens), table, chosen)
+    flat = (used, tokens)
+    if late:
+        weights = graph.reshape(graph.op("soft_max", flat, graph.reshape(weights, flat)), weights.shape)
+    if _normed(builder):
+        parts = graph.reshape(weights, flat)
+        total = graph.op("sum_rows", (1, tokens), parts)
+        total = graph.op("clamp", total.shape, total)
+        weights = graph.reshape(graph.op("div", flat, parts, total), weights.shape)
+    if builder.plan.architecture.routing.scaled:
+        weights = graph.op("scale", weights.shape, weights)
     graph.expand(weights)
     return weights, chosen
+
+
+def _normed(builder: Builder) -> bool:
+    architecture = builder.plan.architecture
+    if has_trait(architecture, "experts_normed"):
+        return True
+    return architecture.routing.normed and not has_trait(architecture, "experts_never_normed")
+
+
+def _within_groups(builder: Builder, ranked: Node, count: int, tokens: int) -> Node:
+    """What experts are ranked by when only those of the best groups can be chosen."""
+    graph, routing = builder.graph, builder.plan.architecture.routing
+    groups, used = routing.groups, routing.groups_used
+    if groups <= 1:
+        return ranked
+    each = count // groups
+    apart = graph.reshape(ranked, (each, groups, tokens))
+    best = graph.view(graph.op("argsort", apart.shape, apart), (2, groups, tokens))
+    scores = graph.op("get_rows", (1, 2, groups, tokens), graph.reshape(ranked, (1, each, groups, tokens)), best)
+    sums = graph.op("sum_rows", (1, groups, tokens), graph.reshape(scores, (2, groups, tokens)))
+    sums = graph.reshape(sums, (groups, tokens))
+    taken = graph.view(graph.op("argsort", sums.shape, sums), (used, tokens))
+    kept = graph.op("get_rows", (each, used, tokens), apart, taken)
+    empty = graph.op("fill", apart.shape, apart)
+    return graph.reshape(graph.store(empty, kept, taken, empty), (count, tokens))

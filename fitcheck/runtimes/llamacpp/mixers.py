@@ -67,7 +67,7 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, states: States, 
     normed = builder.norm(graph.view(output, (length, steps, tokens)), f"{prefix}ssm_norm", states.device)
     gated = graph.op("unary", (length, steps, tokens), graph.reshape(outer, (length, steps, tokens)))
     found = graph.reshape(graph.op("mul", normed.shape, normed, gated), (state.inner, tokens))
-    return builder.linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding)
+    return _flat(builder, builder.linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding))
 
 
 def _mixed_and_outer(builder: Builder, prefix: str, state: Recurrent, current: Node) -> tuple[Node, Node]:
@@ -147,7 +147,7 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, states: States, curr
     skipped = graph.op("mul", wide, convolved, builder.weight(f"{prefix}ssm_d"))
     output = graph.op("add", wide, graph.view(scanned, wide), skipped)
     output = graph.op("glu", wide, graph.op("cont", wide, graph.view(joint, wide)), output)
-    return builder.linear(f"{prefix}ssm_out", output, builder.plan.architecture.embedding)
+    return _flat(builder, builder.linear(f"{prefix}ssm_out", output, builder.plan.architecture.embedding))
 
 
 def _short_convolution(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
@@ -160,8 +160,12 @@ def _short_convolution(builder: Builder, prefix: str, state: Recurrent, states: 
     joined = states.joined(graph.reshape(product, (width, tokens)))
     found = graph.op("ssm_conv", shape, joined, builder.weight(f"{prefix}shortconv.conv.weight"))
     found = graph.op("mul", shape, after, found)
-    found = builder.linear(f"{prefix}shortconv.out_proj", graph.reshape(found, (width, tokens)), width)
-    return graph.reshape(found, (width, tokens))
+    return _flat(builder, builder.linear(f"{prefix}shortconv.out_proj", graph.reshape(found, (width, tokens)), width))
+
+
+def _flat(builder: Builder, found: Node) -> Node:
+    """A view of the sequences' tokens one behind the other, whose memory nothing takes over."""
+    return builder.graph.reshape(found, found.shape)
 
 
 def _bounded(builder: Builder, current: Node) -> Node:

@@ -16,6 +16,7 @@ from fitcheck.models.families.language.architecture import (
     LanguageLayer,
     LatentAttention,
     Recurrent,
+    Routing,
     defaults,
     traits,
 )
@@ -179,6 +180,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         experts=experts,
         shared_experts=shared,
         shared_feed_forward=shared_length,
+        routing=_routing(keys),
         window=window,
         latent=latent,
         recurrent=_state(keys, known, embedding, first_heads) if any(recurrent) else None,
@@ -228,6 +230,16 @@ def _vocabulary(keys: Keys, metadata: Mapping[str, Any], names: Mapping[str, Ten
         unknown.append("vocabulary size: neither tensors nor tokenizer say; 0 assumed, so the head is not counted")
         return 0
     return size
+
+
+def _routing(keys: Keys) -> Routing:
+    scale = keys.raw("expert_weights_scale")
+    return Routing(
+        normed=keys.raw("expert_weights_norm") is True,
+        scaled=isinstance(scale, int | float) and scale not in (0, 1),
+        groups=keys.integer("expert_group_count", 0) or 0,
+        groups_used=keys.integer("expert_group_used_count", 0) or 0,
+    )
 
 
 def _expert_lengths(
