@@ -44,6 +44,7 @@ NEUTRAL: dict[str, Any] = {
     "attention.group_norm_epsilon": 1e-6,
     "rope.dimension_sections": [16, 24, 24, 0],
     "expert_gating_func": 2,
+    "interleave_moe_layer_step": 1,
 }
 
 

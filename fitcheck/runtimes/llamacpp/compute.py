@@ -6,9 +6,10 @@ own reservation does, because the same three steps are replayed.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from fitcheck.errors import NotModelledError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -29,7 +30,6 @@ HOST_ALIGNMENT = 64
 PIPELINE_COPIES = 4
 # how many alike layers in a row are kept: the third one finds the memory as the second left it
 _ALIKE = 3
-_MOST_KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,20 +259,14 @@ def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
 def _kept(
     architecture: LanguageArchitecture, devices: Sequence[int], signatures: Sequence[tuple[object, ...]]
 ) -> tuple[int, ...]:
-    """The first few and the last layer of each kind between alike neighbours: what is left out is whole periods of a
-    pattern, and the first and last of a device have neighbours of their own. All of them where that leaves many: a
-    pattern that is no period, of which no part stands for the rest."""
+    """The first few and the last layer of each kind; all layers where kinds alternate, for no part of a pattern stands
+    for the rest of it."""
     main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
     kinds = [(devices[index], signatures[index]) for index in main]
-    among = list(zip([None, *kinds], kinds, [*kinds[1:], None], strict=False))
-    last = {kind: position for position, kind in enumerate(among)}
-    seen: Counter[object] = Counter()
-    kept: list[int] = []
-    for position, kind in enumerate(among):
-        seen[kind] += 1
-        if seen[kind] <= _ALIKE or last[kind] == position:
-            kept.append(main[position])
-    return tuple(kept if len(kept) * _MOST_KEPT <= len(main) else main)
+    runs = [[index for index, _ in run] for _, run in groupby(zip(main, kinds, strict=True), lambda one: one[1])]
+    if len(runs) > len(set(kinds)):
+        return tuple(main)
+    return tuple(index for run in runs for index in (*run[:_ALIKE], *run[_ALIKE:][-1:]))
 
 
 def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:

@@ -85,7 +85,7 @@ class Builder:
         if architecture.embedding_scaled:
             stream = graph.op("scale", (width, tokens), stream)
         graph.expand(stream)
-        self.positions = graph.input(tokens * 4)
+        self.position_inputs()
         self.attention_inputs()
         self.sequence_inputs()
         outputs = self.options.outputs
@@ -107,6 +107,11 @@ class Builder:
                     stream = graph.op(name, stream.shape, stream)
         graph.expand(stream)
         return graph
+
+    def position_inputs(self) -> None:
+        """Where each token stands, as int32."""
+        each = 4 if has_trait(self.plan.architecture, "four_positions") else 1
+        self.positions = self.graph.input(self.tokens * 4 * each)
 
     def sequence_inputs(self) -> None:
         """Which states of recurrent layers belong to the batch's sequences, and which to others: none of them when

@@ -38,7 +38,7 @@ def prediction_graph(builder: Builder, index: int) -> Graph:
     embedded = graph.op("get_rows", (width, tokens), table, graph.input(tokens * 4))
     graph.keep_leaf(graph.input(tokens * width * F32))
     hidden = graph.input(tokens * width * F32, width, tokens)
-    builder.positions = graph.input(tokens * 4)
+    builder.position_inputs()
     builder.sequence_inputs()
     builder.output_ids = graph.input(builder.options.outputs * 4)
     builder.attention_inputs()
