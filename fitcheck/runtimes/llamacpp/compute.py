@@ -26,7 +26,7 @@ from fitcheck.runtimes.llamacpp.remembered import remembered
 from fitcheck.runtimes.llamacpp.schedule import schedule
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, tied_copy
 
-HOST_ALIGNMENT = 64
+HOST_ALIGNMENT = 32
 PIPELINE_COPIES = 4
 # how many alike layers in a row are kept: the third one finds the memory as the second left it
 _ALIKE = 3

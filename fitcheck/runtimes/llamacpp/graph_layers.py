@@ -79,6 +79,7 @@ class Builder:
         width = architecture.embedding
         ids = graph.input(tokens * 4)
         embedding = graph.op("get_rows", (width, tokens), self.weight("token_embd.weight"), ids)
+        graph.expand(embedding)
         if self.build.has("two_inputs"):
             graph.keep_leaf(graph.input(tokens * width * F32))
         stream = embedding

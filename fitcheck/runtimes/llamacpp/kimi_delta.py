@@ -38,7 +38,7 @@ def kimi_delta(
     if builder.build.has("fused_delta"):
         total = inner * tokens + state.state * slots
         mixed = graph.op("delta_net", (total,), query, key, value, gate, beta, old)
-        output, new = graph.view(mixed, (length, heads, tokens)), graph.view(mixed, (state.state, slots))
+        output, new = graph.reshape(mixed, (length, heads, tokens)), graph.view(mixed, (state.state, slots))
     else:
         chunk = SMALL_CHUNK if builder.build.has("small_delta_chunks") else CHUNK
         shape = DeltaShape(length, heads, tokens // slots, slots, chunk, wide=True)

@@ -64,7 +64,7 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, states: States, 
     if state.groups != steps and f"{prefix}ssm_ba.weight" in builder.plan.names:
         query, key = (graph.op("repeat", (state.state_size, steps, tokens), part) for part in (query, key))
     output = states.delta(query, key, value, gate, beta, old, inner=state.inner)
-    normed = builder.norm(graph.view(output, (length, steps, tokens)), f"{prefix}ssm_norm", states.device)
+    normed = builder.norm(graph.reshape(output, (length, steps, tokens)), f"{prefix}ssm_norm", states.device)
     gated = graph.op("unary", (length, steps, tokens), graph.reshape(outer, (length, steps, tokens)))
     found = graph.reshape(graph.op("mul", normed.shape, normed, gated), (state.inner, tokens))
     return _flat(builder, builder.linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding))
@@ -115,7 +115,7 @@ def _second_mamba(builder: Builder, prefix: str, state: Recurrent, states: State
     inputs, *both = (graph.view(convolved, shape, channels * F32) for shape in (wide, narrow, narrow))
     scanned = states.scan(inputs, step, builder.weight(f"{prefix}ssm_a"), *both, inner=state.inner)
     skipped = graph.op("mul", wide, inputs, builder.weight(f"{prefix}ssm_d"))
-    output = graph.op("add", wide, graph.view(scanned, wide), skipped)
+    output = graph.op("add", wide, graph.reshape(scanned, wide), skipped)
     output = graph.op("glu", wide, graph.op("cont", wide, graph.view(joint, wide)), output)
     if f"{prefix}ssm_norm.weight" in names:
         output = builder.norm(graph.reshape(output, (state.inner, tokens)), f"{prefix}ssm_norm", states.device)
@@ -145,7 +145,7 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, states: States, curr
     inputs = graph.reshape(convolved, (1, *wide))
     scanned = states.scan(inputs, step, builder.weight(f"{prefix}ssm_a"), *parts[1:], inner=state.inner)
     skipped = graph.op("mul", wide, convolved, builder.weight(f"{prefix}ssm_d"))
-    output = graph.op("add", wide, graph.view(scanned, wide), skipped)
+    output = graph.op("add", wide, graph.reshape(scanned, wide), skipped)
     output = graph.op("glu", wide, graph.op("cont", wide, graph.view(joint, wide)), output)
     return _flat(builder, builder.linear(f"{prefix}ssm_out", output, builder.plan.architecture.embedding))
 

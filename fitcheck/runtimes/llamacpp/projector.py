@@ -15,7 +15,7 @@ from fitcheck.runtimes.llamacpp.graph import F16, Graph, Node
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
 from fitcheck.runtimes.llamacpp.schedule import schedule
 
-ALIGNMENT, HOST_ALIGNMENT = 128, 64
+ALIGNMENT, HOST_ALIGNMENT = 128, 32
 LAYERS = 3  # the third finds the memory as the second left it
 MOST_SIDE = 1 << 14
 # clip.cpp, set_warmup_n_tokens: tokens a side of the image that is tried at the start; others take their own size
