@@ -312,7 +312,7 @@ class Builder:
         names = self.plan.names
         heads, kv_heads, key, value = block.heads, block.kv_heads, block.key_length, block.value_length
         own = block.cached and (f"{prefix}attn_k.weight" in names or f"{prefix}attn_qkv.weight" in names)
-        gate = None
+        gate, whole = None, False
         if f"{prefix}attn_qkv.weight" in names:
             total = heads * key + kv_heads * (key + value)
             joint = self.linear(f"{prefix}attn_qkv", current, total)
@@ -321,7 +321,9 @@ class Builder:
             values = graph.view(joint, (value, kv_heads, tokens), total * F32)
         else:
             rows = names[f"{prefix}attn_q.weight"].shape[0]
+            whole = self._normed_whole(prefix, rows)
             flat = self.linear(f"{prefix}attn_q", current, rows)
+            flat = self.head_norm(flat, f"{prefix}attn_q_norm") if whole else flat
             if rows == 2 * heads * key:
                 query = graph.view(flat, (key, heads, tokens))
                 gate = graph.op("cont", (key * heads, tokens), graph.view(flat, (key, heads, tokens)))
@@ -329,28 +331,30 @@ class Builder:
                 query = graph.reshape(flat, (key, heads, tokens))
             if own:
                 flat_keys = self.linear(f"{prefix}attn_k", current, kv_heads * key)
+                flat_keys = self.head_norm(flat_keys, f"{prefix}attn_k_norm") if whole else flat_keys
                 keys = graph.reshape(flat_keys, (key, kv_heads, tokens))
                 values = keys
                 if f"{prefix}attn_v.weight" in names:
                     flat_values = self.linear(f"{prefix}attn_v", current, kv_heads * value)
                     values = graph.reshape(flat_values, (value, kv_heads, tokens))
-        if f"{prefix}attn_q_norm.weight" in names:
+        if f"{prefix}attn_q_norm.weight" in names and not whole:
             query = self.head_norm(query, f"{prefix}attn_q_norm")
-        turned = block.sliding or not self.plan.architecture.rope_sliding
-        query = self.rope(index, query) if turned else query
+        query = self.rope(index, query)
         if own:
-            if f"{prefix}attn_k_norm.weight" in names:
+            if f"{prefix}attn_k_norm.weight" in names and not whole:
                 keys = self.head_norm(keys, f"{prefix}attn_k_norm")
-            keys = self.rope(index, keys) if turned else keys
+            keys = self.rope(index, keys)
         output = self.attend(index, block, query, keys if own else None, values if own else None, value)
         if gate is not None:
             output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
         return self.linear(f"{prefix}attn_output", output, self.plan.architecture.embedding)
 
     def rope(self, index: int, node: Node) -> Node:
-        """The node turned by its tokens' positions, with the file's factors where it has some: they lie with every
-        layer. Gemma 4's are those of the layers without a window."""
+        """The node turned by its tokens' positions where the layer does that, with the file's factors where it has
+        some: they lie with every layer. Gemma 4's are those of the layers without a window."""
         block, names = self.plan.architecture.blocks[index], self.plan.names
+        if not self._turns(index):
+            return node
         factors = next((name for name in _FACTORS if name in names), None)
         if factors is None or (block.sliding and not self.plan.architecture.rope_sliding):
             return self.graph.op("rope", node.shape, node, self.positions)
@@ -359,6 +363,19 @@ class Builder:
         if key not in self.weights:
             self.weights[key] = self._weight(names[factors], place)
         return self.graph.op("rope", node.shape, node, self.positions, self.weights[key])
+
+    def _turns(self, index: int) -> bool:
+        architecture = self.plan.architecture
+        if has_trait(architecture, "every_fourth_unturned"):
+            return (index + 1) % 4 != 0
+        if has_trait(architecture, "unturned_unless_sliding") and architecture.window:
+            return architecture.blocks[index].sliding
+        return not has_trait(architecture, "unturned")
+
+    def _normed_whole(self, prefix: str, rows: int) -> bool:
+        """Whether all of a token's heads are normed as one (OLMo 2, MiniMax M2), before they are told apart."""
+        norm = self.plan.names.get(f"{prefix}attn_q_norm.weight")
+        return norm is not None and norm.shape == (rows,)
 
     def head_norm(self, node: Node, name: str) -> Node:
         """Each head normed by itself."""
@@ -375,7 +392,7 @@ class Builder:
         cells = self.sliding if slides else self.cells
         held = self.plan.caches[cache_owner(self.plan.architecture, index)]
         cached_keys = graph.cache(cache_device, held.keys)
-        cached_values = graph.cache(cache_device, held.values or held.keys)
+        cached_values = graph.cache(cache_device, held.values or self._within_keys(held))
         query = self._rotate(query, slides, 0)
         keys = self._rotate(keys, slides, 0) if keys is not None else None
         values = self._rotate(values, slides, 1) if values is not None else None
@@ -411,6 +428,14 @@ class Builder:
             output.device = self.plan.host
         graph.expand(output)
         return self._rotate(output, slides, 1)
+
+    def _within_keys(self, held: LayerCache) -> int:
+        """Bytes from the first value to the last where values are a part of the keys: the last key ends behind it."""
+        latent = self.plan.architecture.latent
+        if latent is None or not held.cells:
+            return held.keys
+        row = held.keys // held.cells
+        return held.keys - row * latent.rope // (latent.rank + latent.rope)
 
     def _half_copy(self, index: int, cells: int) -> int:
         """The float16 copy of a quantized cache that CUDA's flash attention keeps behind its result, in bytes."""
