@@ -19,7 +19,7 @@ from typing import Any
 from run import CASES, options_of, predicted, probe, write_sparse_gguf
 
 from fitcheck.errors import NotModelledError, OptionError
-from fitcheck.models.families.language.known_models import known_language_models, language_entry
+from fitcheck.models.families.language.known_models import known_language_model, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
@@ -64,6 +64,9 @@ def shapes() -> Iterator[dict[str, Any]]:
             architectures.add(entry.architecture)
             neutral = {f"{entry.architecture}.{key}": value for key, value in NEUTRAL.items()}
             neutral |= {f"xielu.{key}": 0.5 for key in ("alpha_n", "alpha_p", "beta", "eps")}
+            shared = known_language_model(entry.slug).shared_feed_forward
+            if shared:
+                neutral[f"{entry.architecture}.expert_shared_feed_forward_length"] = shared
             yield {"name": entry.slug, "tier": "Q4_K_M", "metadata": {**neutral, **entry.metadata}}
 
 

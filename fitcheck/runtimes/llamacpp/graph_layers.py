@@ -222,6 +222,8 @@ class Builder:
             current = self._mixer(index, block, current)
         elif block.attention:
             current = self._attention(index, block, current)
+        else:  # Nemotron-H: a layer is a mixer, an attention or a feed-forward part
+            return graph.op("add", current.shape, self._feed_forward(index, block, current), residual)
         if last and not self.late_rows:
             rows = self.options.outputs
             current = self.select(current, rows)
@@ -356,7 +358,8 @@ class Builder:
         if not self._turns(index):
             return node
         factors = next((name for name in _FACTORS if name in names), None)
-        if factors is None or (block.sliding and not self.plan.architecture.rope_sliding):
+        sliding_alone = has_trait(self.plan.architecture, "unturned_unless_sliding")
+        if factors is None or (block.sliding and not sliding_alone):
             return self.graph.op("rope", node.shape, node, self.positions)
         place = self.plan.layers[index]
         key = f"{factors} of {place}"

@@ -113,7 +113,6 @@ class LanguageArchitecture:
     final_soft_cap: bool = False
     embedding_scaled: bool = False
     layer_norm: bool = False
-    rope_sliding: bool = False
     dense_lead: int = 0
     unknown: tuple[str, ...] = field(default=())
     encoder: bool = False

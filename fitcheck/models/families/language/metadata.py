@@ -189,7 +189,6 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         soft_cap=bool(known.get("soft_cap", False)),
         final_soft_cap=bool(known.get("final_soft_cap", False)),
         embedding_scaled=bool(known.get("embedding_scaled", False)) or keys.raw("embedding_scale") is not None,
-        rope_sliding=bool(known.get("rope_sliding", False)),
         layer_norm=keys.raw("attention.layer_norm_rms_epsilon") is None
         and (
             keys.raw("attention.layer_norm_epsilon") is not None
