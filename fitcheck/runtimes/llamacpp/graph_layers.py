@@ -19,7 +19,7 @@ from fitcheck.runtimes.llamacpp.feedforward import add_per_layer, dense, per_lay
 from fitcheck.runtimes.llamacpp.graph import F16, F32, Graph, Node
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import cache_owner
-from fitcheck.runtimes.llamacpp.weight_placement import HOST
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, head_on_host
 
 _FACTORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 
@@ -132,7 +132,8 @@ class Builder:
         own = None if index is None else self.plan.names.get(f"blk.{index}.nextn.shared_head_head.weight")
         head = own or self.plan.head
         assert head is not None
-        return self._weight(head, self.plan.output)
+        stays = head_on_host(self.plan.architecture, self.options)
+        return self._weight(head, self.plan.host if stays else self.plan.output)
 
     def _weight(self, tensor: Tensor, place: int) -> Node:
         """Only what a host with cards holds ever moves, and needs room where it does."""
