@@ -78,9 +78,10 @@ def _mixed_and_outer(builder: Builder, prefix: str, state: Recurrent, current: N
         mixed = builder.linear(f"{prefix}attn_qkv", current, state.inner + 2 * keys)
         return mixed, builder.linear(f"{prefix}attn_gate", current, state.inner)
     joint = builder.linear(f"{prefix}ssm_in", current, 2 * (keys + state.inner))
-    outer = graph.op("cont", (state.inner, tokens), graph.view(joint, (state.inner, tokens)))
+    row = joint.shape[0] * F32
+    outer = graph.op("cont", (state.inner, tokens), graph.view(joint, (state.inner, tokens), row))
     query, key, value = (
-        graph.op("cont", (rows, tokens), graph.view(joint, (rows, tokens))) for rows in (keys, keys, state.inner)
+        graph.op("cont", (rows, tokens), graph.view(joint, (rows, tokens), row)) for rows in (keys, keys, state.inner)
     )
     both = graph.op("concat", (2 * keys, tokens), query, key)
     return graph.op("concat", (2 * keys + state.inner, tokens), both, value), outer
@@ -109,14 +110,14 @@ def _second_mamba(builder: Builder, prefix: str, state: Recurrent, states: State
     row = joint.shape[0] * F32
     joined = states.join(held, graph.view(joint, (channels, tokens), row))
     convolved = _convolved(builder, prefix, joined, channels)
-    step = graph.op("cont", (steps, tokens), graph.view(joint, (steps, tokens)))
+    step = graph.op("cont", (steps, tokens), graph.view(joint, (steps, tokens), row))
     step = graph.op("add", step.shape, step, builder.weight(f"{prefix}ssm_dt.bias"))
     wide, narrow = (length, steps, tokens), (state.state_size, state.groups, tokens)
     inputs, *both = (graph.view(convolved, shape, channels * F32) for shape in (wide, narrow, narrow))
     scanned = states.scan(inputs, step, builder.weight(f"{prefix}ssm_a"), *both, inner=state.inner)
     skipped = graph.op("mul", wide, inputs, builder.weight(f"{prefix}ssm_d"))
     output = graph.op("add", wide, graph.reshape(scanned, wide), skipped)
-    output = graph.op("glu", wide, graph.op("cont", wide, graph.view(joint, wide)), output)
+    output = graph.op("glu", wide, graph.op("cont", wide, graph.view(joint, wide, row)), output)
     if f"{prefix}ssm_norm.weight" in names:
         output = builder.norm(graph.reshape(output, (state.inner, tokens)), f"{prefix}ssm_norm", states.device)
     found = graph.reshape(output, (state.inner, tokens))
@@ -146,7 +147,7 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, states: States, curr
     scanned = states.scan(inputs, step, builder.weight(f"{prefix}ssm_a"), *parts[1:], inner=state.inner)
     skipped = graph.op("mul", wide, convolved, builder.weight(f"{prefix}ssm_d"))
     output = graph.op("add", wide, graph.reshape(scanned, wide), skipped)
-    output = graph.op("glu", wide, graph.op("cont", wide, graph.view(joint, wide)), output)
+    output = graph.op("glu", wide, graph.op("cont", wide, graph.view(joint, wide, 2 * state.inner * F32)), output)
     return _flat(builder, builder.linear(f"{prefix}ssm_out", output, builder.plan.architecture.embedding))
 
 
