@@ -5,6 +5,7 @@
 // Its results are fixtures of the test suite (tests/memory/fixtures); see build.sh and run.py beside this file.
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
+#include "ggml-impl.h"
 #include "llama.h"
 
 #include <sys/mman.h>
@@ -17,6 +18,11 @@
 #include <cstring>
 #include <string>
 #include <vector>
+
+#if __has_include("cuda_fusion.inc")
+#include "cuda_fusion.inc"
+#define CUDA_FUSION 1
+#endif
 
 // The file's data is a hole, which the loader would read into the page cache page by page: nothing of it is needed.
 extern "C" void * mmap(void * address, size_t length, int protection, int flags, int file, off_t offset) noexcept {
@@ -105,6 +111,9 @@ static ggml_backend_t dev_init(ggml_backend_dev_t dev, const char *) {
     iface.graph_compute = be_compute;
     iface.event_record = be_event;
     iface.event_wait = be_event;
+#ifdef CUDA_FUSION
+    if (is_cuda) iface.graph_optimize = ggml_backend_cuda_graph_optimize;
+#endif
     return new ggml_backend{&guid, iface, dev, nullptr};
 }
 static ggml_backend_buffer_type_t dev_buft(ggml_backend_dev_t dev) { return &card_types[dev - cards]; }

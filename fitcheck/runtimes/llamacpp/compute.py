@@ -129,7 +129,8 @@ def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[No
     copies = PIPELINE_COPIES if _pipelined(plan.options, devices) else 1
     # a worker takes over nothing that lies on this machine's host (ggml-rpc.cpp, offload_op)
     first = len(plan.options.workers)
-    return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first)
+    fuses = plan.options.backend == "cuda" and plan.options.build.has("held_fusions")
+    return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first, fuses)
 
 
 def _alignments(plan: GraphPlan) -> list[int]:

@@ -72,12 +72,24 @@ class Node:
         return self.view_of is not None
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Fused:
+    """Operations that a card may run as one where they lie in one split. What they read is then kept until ``until``
+    has run, which is the operation after the last of them where it is ``None``; so is what they make where ``whole``
+    says that each of them is kept."""
+
+    nodes: tuple[Node, ...]
+    until: Node | None = None
+    whole: bool = False
+
+
 @dataclass
 class Graph:
     """Builds nodes and keeps them in ggml's order: depth first, sources before users (ggml_build_forward_expand)."""
 
     nodes: list[Node] = field(default_factory=list)
     leaves: list[Node] = field(default_factory=list)
+    fused: list[Fused] = field(default_factory=list)
 
     def input(self, nbytes: int, *shape: int) -> Node:
         """A tensor of ``nbytes`` bytes that is filled from outside before the graph runs, like token ids."""
