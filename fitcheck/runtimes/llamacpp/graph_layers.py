@@ -94,9 +94,7 @@ class Builder:
         extra = per_layer_inputs(self, stream) if architecture.per_layer_embedding else None
         for index in kept:
             stream = self._layer(index, stream, extra, index == kept[-1])
-        stream = self.norm(stream, "output_norm", None)
-        if self.late_rows:
-            stream = self.select(stream, outputs)
+        stream = self._last_rows(stream)
         rows = stream.shape[-1]
         if self.plan.head is not None:
             head = self.head()
@@ -108,6 +106,17 @@ class Builder:
                     stream = graph.op(name, stream.shape, stream)
         graph.expand(stream)
         return graph
+
+    def _last_rows(self, stream: Node) -> Node:
+        """The last norm, and the rows of outputs where they were not selected before. What they are selected from is
+        an output itself, which prediction layers go on with: it is never given back (llm_graph_result::set_outputs)."""
+        early = has_trait(self.plan.architecture, "rows_before_last_norm")
+        if not early or not self.late_rows:
+            stream = self.norm(stream, "output_norm", None)
+        if self.late_rows:
+            stream.is_output = True
+            stream = self.select(stream, self.options.outputs)
+        return self.norm(stream, "output_norm", None) if early and self.late_rows else stream
 
     def position_inputs(self) -> None:
         """Where each token stands, as int32."""
