@@ -396,9 +396,17 @@ class Builder:
         return self.graph.op("mul", node.shape, normed, self.weight(f"{name}.weight"))
 
     def attend(
-        self, index: int, block: LanguageLayer, query: Node, keys: Node | None, values: Node | None, width: int
+        self,
+        index: int,
+        block: LanguageLayer,
+        query: Node,
+        keys: Node | None,
+        values: Node | None,
+        width: int,
+        raised: tuple[Node, int] | None = None,
     ) -> Node:
-        """Store K and V, multiply with the whole cache; the result is (heads × width, tokens)."""
+        """Store K and V, multiply with the whole cache; the result is (heads × width, tokens). Where values are a
+        latent, ``raised`` is the matrix that makes heads of so many elements of it."""
         graph, options, tokens, heads = self.graph, self.options, self.tokens, block.heads
         cache_device = self.plan.host if options.cache_on_host else self.plan.layers[index]
         slides = block.sliding
@@ -427,7 +435,9 @@ class Builder:
         if options.flash:
             output = graph.op("flash_attn", (width, heads, tokens), turned, cached_keys, cached_values, *beside)
             output.nbytes += self._half_copy(index, cells)
-            output = graph.reshape(output, (width * heads, tokens))
+            if raised is not None:
+                output = self._raised(graph.view(output, (width, tokens, heads)), raised)
+            output = graph.reshape(output, (prod(output.shape) // tokens, tokens))
             graph.expand(output)
             return self._rotate(output, slides, 1)
         scores = graph.op("mul_mat", (cells // self.streams, tokens, heads), cached_keys, turned)
@@ -435,12 +445,25 @@ class Builder:
             for name in ("scale", "unary", "scale"):
                 scores = graph.op(name, scores.shape, scores)
         weights = graph.op("soft_max", scores.shape, scores, *beside)
+        if raised is not None and not held.values:  # a view of the keys is not turned as it is stored
+            cached_values = graph.op("cont", (cells, width), cached_values, element=F16)
         mixed = graph.op("mul_mat", (width, tokens, heads), cached_values, weights)
-        output = graph.op("cont", (width * heads, tokens), graph.view(mixed, (width, heads, tokens)))
+        if raised is None:
+            output = graph.op("cont", (width * heads, tokens), graph.view(mixed, (width, heads, tokens)))
+        else:
+            output = self._raised(mixed, raised)
+            output = graph.reshape(output, (prod(output.shape) // tokens, tokens))
         if options.cache_on_host:
-            output.device = self.plan.host
+            (output.view_of or output).device = self.plan.host
         graph.expand(output)
         return self._rotate(output, slides, 1)
+
+    def _raised(self, latent: Node, raised: tuple[Node, int]) -> Node:
+        """Heads made of a latent (width, tokens, heads), turned to (length, heads, tokens)."""
+        weight, length = raised
+        _, tokens, heads = latent.shape
+        found = self.graph.op("mul_mat", (length, tokens, heads), weight, latent, rows=tokens)
+        return self.graph.op("cont", (length, heads, tokens), self.graph.view(found, (length, heads, tokens)))
 
     def _within_keys(self, held: LayerCache) -> int:
         """Bytes from the first value to the last where values are a part of the keys: the last key ends behind it."""

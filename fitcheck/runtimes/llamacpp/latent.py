@@ -46,12 +46,8 @@ def latent_attention(builder: Builder, index: int, block: LanguageLayer, current
         pair = (values, key_rope) if values_within else (key_rope, values)
         keys = graph.op("concat", (rank + rope, 1, tokens), *pair)
         stored = values if cache_elements(builder.plan.architecture, index, builder.options)[1] else None
-        output = builder.attend(index, block, joined, keys, stored, rank)
-        wide = graph.view(output, (rank, tokens, heads))
-        weight = builder.weight(f"{prefix}attn_v_b.weight")
-        output = graph.op("mul_mat", (latent.value_length, tokens, heads), weight, wide, rows=tokens)
-        turned_back = graph.view(output, (latent.value_length, heads, tokens))
-        output = graph.op("cont", (latent.value_length * heads, tokens), turned_back)
+        raised = (builder.weight(f"{prefix}attn_v_b.weight"), latent.value_length)
+        output = builder.attend(index, block, joined, keys, stored, rank, raised)
     else:
         both = plain + latent.value_length
         # a file with the up-projections apart has no joint one; the fork puts it together from them when it loads
