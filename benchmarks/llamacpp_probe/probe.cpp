@@ -182,7 +182,7 @@ int main(int argc, char ** argv) {
     llama_model_params model = llama_model_default_params();
     llama_context_params context = llama_context_default_params();
     model.n_gpu_layers = 999;
-    // beside a real card host weights lie in its pinned buffers, never in repacked ones
+    // beside a real card host weights lie in its pinned buffers, never in repacked ones; without one say repack=1
     model.use_extra_bufts = false;
     std::vector<llama_model_tensor_buft_override> overrides;
     std::vector<std::string> patterns;
@@ -210,6 +210,7 @@ int main(int argc, char ** argv) {
         else if (key == "nkvo") context.offload_kqv = !number;
         else if (key == "op_offload") context.op_offload = number;
         else if (key == "mmap") model.load_mode = number ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+        else if (key == "repack") model.use_extra_bufts = number;
         else if (key == "cpu") patterns.push_back(value);
         else if (key == "debug") debug = number;
         else { fprintf(stderr, "unknown option %s\n", option.c_str()); return 2; }

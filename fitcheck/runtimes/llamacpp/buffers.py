@@ -125,9 +125,10 @@ def estimate(
         placed = (weights.cards[index], attention[index], recurrent[index], buffers.cards[index], count)
         cards.append(DeviceMemory(*placed, beside=beside.cards[index]))
     count = devices.layers.count(HOST)
-    copied = () if devices.cards or options.build.fork else repacked(architecture, tensors, options.predicts)
-    held = host_weights(copied, weights, options)
-    host = DeviceMemory(held, attention[HOST], recurrent[HOST], buffers.host, count, buffers.output, beside.host)
+    copies = options.repack and not devices.cards and not options.build.fork
+    copied = repacked(architecture, tensors, options.predicts) if copies else ()
+    printed = host_weights(copied, weights, options)
+    host = DeviceMemory(printed, attention[HOST], recurrent[HOST], buffers.host, count, buffers.output, beside.host)
     totals = tuple(
         _widened(_card_total(card, architecture, options), beside.slack[index]) for index, card in enumerate(cards)
     )

@@ -19,7 +19,8 @@ from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph import Graph, Node
 from fitcheck.runtimes.llamacpp.graph_allocator import Tape, allocate, record
-from fitcheck.runtimes.llamacpp.graph_layers import Builder, GraphPlan
+from fitcheck.runtimes.llamacpp.graph_layers import Builder
+from fitcheck.runtimes.llamacpp.graph_parts import GraphPlan
 from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, table_facts, tensor_names
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.remembered import remembered

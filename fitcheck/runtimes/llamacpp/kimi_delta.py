@@ -54,9 +54,7 @@ def kimi_delta(
     return builder.linear(f"{prefix}attn_output", found, builder.plan.architecture.embedding)
 
 
-def _convolved(
-    builder: Builder, prefix: str, name: str, states: States, inner: int, current: Node, held: Node
-) -> Node:
+def _convolved(builder: Builder, prefix: str, name: str, states: States, inner: int, current: Node, held: Node) -> Node:
     """A projection with the inputs before it, through its causal convolution."""
     graph, slots = builder.graph, builder.options.slots
     weight = builder.plan.names[f"{prefix}ssm_conv1d_{name}.weight"]

@@ -9,10 +9,10 @@ from fitcheck.runtimes.llamacpp.caches import cache_elements
 from fitcheck.runtimes.llamacpp.graph import Node
 
 if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_layers import Builder
+    from fitcheck.runtimes.llamacpp.graph_attention import Attending
 
 
-def latent_attention(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
+def latent_attention(builder: Attending, index: int, block: LanguageLayer, current: Node) -> Node:
     """Attention over the latent where the file allows it, over full heads otherwise."""
     graph, tokens, prefix = builder.graph, builder.tokens, f"blk.{index}."
     latent = builder.plan.architecture.latent
@@ -68,7 +68,7 @@ def latent_attention(builder: Builder, index: int, block: LanguageLayer, current
     return builder.linear(f"{prefix}attn_output", output, width)
 
 
-def _query(builder: Builder, prefix: str, current: Node, rows: int) -> Node:
+def _query(builder: Attending, prefix: str, current: Node, rows: int) -> Node:
     names, graph = builder.plan.names, builder.graph
     if f"{prefix}attn_q_a.weight" not in names:
         return builder.linear(f"{prefix}attn_q", current, rows)

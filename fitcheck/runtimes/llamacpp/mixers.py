@@ -57,9 +57,7 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, states: States, 
     old = states.read(state.state)
     convolved = _convolved(builder, prefix, joined, channels)
     shape = (state.state_size, state.groups, tokens)
-    query, key = (
-        graph.op("l2_norm", shape, graph.view(convolved, shape, channels * F32)) for _ in range(2)
-    )
+    query, key = (graph.op("l2_norm", shape, graph.view(convolved, shape, channels * F32)) for _ in range(2))
     value = graph.view(convolved, (length, steps, tokens), channels * F32)
     if state.groups != steps and f"{prefix}ssm_ba.weight" in builder.plan.names:
         query, key = (graph.op("repeat", (state.state_size, steps, tokens), part) for part in (query, key))
@@ -137,9 +135,7 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, states: States, curr
     parts = [graph.view(projected, (rows, tokens), row) for rows in (state.steps, state.state_size, state.state_size)]
     if f"{prefix}ssm_dt_norm.weight" in names:
         kinds = ("ssm_dt_norm", "ssm_b_norm", "ssm_c_norm")
-        parts = [
-            builder.norm(part, f"{prefix}{kind}", states.device) for part, kind in zip(parts, kinds, strict=True)
-        ]
+        parts = [builder.norm(part, f"{prefix}{kind}", states.device) for part, kind in zip(parts, kinds, strict=True)]
     else:
         parts[0] = graph.op("cont", parts[0].shape, parts[0])
     step = builder.linear(f"{prefix}ssm_dt", parts[0], state.inner)
