@@ -11,7 +11,7 @@ from fitcheck.data_files import load
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.companions import Companion
-from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.architecture import LanguageArchitecture, traits
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, TENSOR, LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
@@ -196,7 +196,7 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
         return Interval.exactly(0)
     low, best, high = overhead()
     slack = round(_constants()["compute_slack"] * card.compute)
-    if architecture.unknown or architecture.encoder or architecture.recurs:
+    if not _replayed(architecture, options):
         slack = round(_constants()["compute_slack_unknown"] * card.compute)
     if options.build.fork:
         slack = round(_constants()["compute_slack_fork"] * card.compute)
@@ -205,6 +205,16 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
         least, most = (round(times * card.compute) for times in _constants()["compute_fork_latent"])
     rest = card.total - card.compute
     return Interval(rest + least + low, card.total + best, rest + most + high)
+
+
+def _replayed(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
+    """Whether the graph is the build's own, as held against llama.cpp, and no likeness of it."""
+    if architecture.unknown or architecture.encoder:
+        return False
+    if not architecture.recurs:
+        return True
+    mixer = traits(architecture.name).get("mixer")
+    return mixer in ("mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
 
 
 @cache

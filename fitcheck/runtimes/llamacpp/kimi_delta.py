@@ -31,8 +31,9 @@ def kimi_delta(
     gate = builder.linear(f"{prefix}ssm_f_b", low, inner, bias=False)
     gate = graph.op("add", gate.shape, gate, builder.weight(f"{prefix}ssm_dt.bias"))
     gate = graph.reshape(graph.op("unary", gate.shape, gate), (length, heads, tokens))
-    gate = graph.op("mul", gate.shape, gate, builder.weight(f"{prefix}ssm_a"))
-    beta = graph.op("unary", (heads, tokens), builder.linear(f"{prefix}ssm_beta", current, heads))
+    gate = graph.op("mul", gate.shape, gate, _reshaped_weight(builder, f"{prefix}ssm_a"))
+    rates = builder.linear(f"{prefix}ssm_beta", current, heads)
+    beta = graph.op("unary", (heads, tokens), graph.reshape(rates, rates.shape))
     old = states.read(state.state)
     query, key = (graph.op("l2_norm", (length, heads, tokens), node) for node in (query, key))
     if builder.build.has("fused_delta"):
@@ -47,8 +48,8 @@ def kimi_delta(
     states.write(new)
     low = builder.linear(f"{prefix}ssm_g_a", current, builder.plan.names[f"{prefix}ssm_g_a.weight"].shape[0])
     outer = builder.linear(f"{prefix}ssm_g_b", low, inner)
-    normed = graph.op("rms_norm", output.shape, output)
-    normed = graph.op("mul", normed.shape, normed, builder.weight(f"{prefix}ssm_norm.weight"))
+    normed = builder.norm(graph.reshape(output, output.shape), f"{prefix}ssm_norm", states.device)
+    outer = graph.reshape(outer, output.shape)
     found = graph.op("mul", normed.shape, normed, graph.op("unary", outer.shape, outer))
     found = graph.op("cont", (inner, tokens), found)
     return builder.linear(f"{prefix}attn_output", found, builder.plan.architecture.embedding)
@@ -62,5 +63,12 @@ def _convolved(builder: Builder, prefix: str, name: str, states: States, inner: 
     old = graph.view(held, (kernel - 1, inner, slots))
     projected = builder.linear(f"{prefix}attn_{name}", current, inner)
     joined = states.join(old, projected)
-    found = graph.op("ssm_conv", (inner, builder.tokens), joined, builder.weight(weight.name))
-    return graph.op("unary", found.shape, found)
+    found = graph.op("ssm_conv", (inner, builder.tokens), joined, _reshaped_weight(builder, weight.name))
+    found = graph.op("unary", found.shape, graph.reshape(found, found.shape))
+    return graph.reshape(found, found.shape)
+
+
+def _reshaped_weight(builder: Builder, name: str) -> Node:
+    """A view of a weight, which draws no operation to where it lies."""
+    weight = builder.weight(name)
+    return builder.graph.reshape(weight, (builder.plan.names[name].elements,))
