@@ -1,5 +1,6 @@
 #!/bin/sh
 # usage: build.sh LLAMA_CPP_SOURCE LLAMA_CPP_BUILD OUTPUT   (the build has to have shared libraries)
+# makes OUTPUT, and OUTPUT-projector where the build has mtmd
 set -eu
 here="$(dirname "$0")"
 cuda="$1/ggml/src/ggml-cuda"
@@ -23,5 +24,11 @@ if grep -q add_alloc_dep "$cuda/ggml-cuda.cu"; then
     echo '}'
   } > "$work/cuda_fusion.inc"
 fi
-c++ -std=c++17 -O1 -I"$1/include" -I"$1/ggml/include" -I"$1/ggml/src" -I"$work" "$here/probe.cpp" \
-  -L"$2/bin" -lllama -lggml -lggml-base -lggml-cpu -Wl,-rpath,"$2/bin" -o "$3"
+compile() {
+  c++ -std=c++17 -O1 -I"$1/include" -I"$1/ggml/include" -I"$1/ggml/src" -I"$1/tools/mtmd" -I"$work" "$here/$4" \
+    -L"$2/bin" $5 -lllama -lggml -lggml-base -lggml-cpu -Wl,-rpath,"$2/bin" -o "$3"
+}
+compile "$1" "$2" "$3" probe.cpp ""
+if [ -e "$2/bin/libmtmd.so" ]; then
+  compile "$1" "$2" "$3-projector" projector.cpp -lmtmd
+fi

@@ -1,4 +1,4 @@
-"""Against llama.cpp's own reservation over architectures and placements: cells of benchmarks/llamacpp_probe/printed.json.
+"""Against llama.cpp over architectures and placements: cells of benchmarks/llamacpp_probe/printed.json.
 
 The whole matrix is run by hand (matrix.py, five seconds without llama.cpp); here are the cells that once were far off.
 """
