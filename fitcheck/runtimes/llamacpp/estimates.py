@@ -87,6 +87,7 @@ class CardNeeds:
     ) -> None:
         self._asked = (architecture, tensors)
         self._beside = (free, disk, companions)
+        self.smallest: dict[tuple[LlamaOptions, int, tuple[int, ...]], int | None] = {}
         self._least: dict[LlamaOptions, list[int]] = {}
         self._most: dict[LlamaOptions, list[int]] = {}
 
@@ -143,6 +144,16 @@ def smallest_count(
     A graph is only built where the rest leaves it open, and the next number looked at is the one that would do if the
     graph were as large there as it was at the last one.
     """
+    # one layer moved says of what kind they are; cards with as much room share the answer
+    place = (moved(1), most, tuple(room))
+    if place not in needs.smallest:
+        needs.smallest[place] = _smallest_count(needs, room, most, moved)
+    return needs.smallest[place]
+
+
+def _smallest_count(
+    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
+) -> int | None:
     if not needs.goes_into(room, moved(most)):
         return None
     low, high, beside = 0, most, [0] * len(room)

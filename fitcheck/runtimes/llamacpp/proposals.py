@@ -10,15 +10,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from fitcheck.hardware.machine import Machine
+from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
+from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.level import Level, level_of
+from fitcheck.runtimes.held import estimated
+from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
@@ -101,8 +104,8 @@ class PlacementSearch:
     def assess(self, options: LlamaOptions) -> Proposal:
         """Exactly these options on all cards, judged and timed. Raises OptionError for options that cannot be."""
         ask = self.ask(options)
-        footprint = self.runtime.footprint(ask)
-        return Proposal(ask, options, level_of(self.runtime, ask, footprint), self._rate(ask, footprint))
+        held = estimated(self.runtime, ask)
+        return Proposal(ask, options, held.level, self._rate(ask, held.footprint))
 
     def _rate(self, ask: Ask, footprint: Footprint) -> float:
         """Tokens a second that it should write, 0 where it writes none or that is not known: what its duration says
@@ -111,7 +114,7 @@ class PlacementSearch:
         if ask.workload.task is Task.EMBED:
             return 0.0
         asked = (self.architecture, self.tier.tensors, footprint.layout, self.machine.gpus)
-        return generation_rate(run_of(*asked, depth_of(ask.workload), bandwidth_of(ask.placement)))
+        return _rate(*asked, depth_of(ask.workload), bandwidth_of(ask.placement))
 
     def smallest(self, most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
         """The smallest number of layers moved to the host with which the cards are not short; how fast that is, is not
@@ -128,7 +131,7 @@ class PlacementSearch:
     def _holds(self, options: LlamaOptions) -> bool:
         """Of a run that is not modelled: whether weights alone decide, and how."""
         ask = self.ask(options)
-        return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
+        return estimated(self.runtime, ask).level.holds(Constraint.VRAM)
 
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None
@@ -243,6 +246,19 @@ class PlacementSearch:
     def with_tier(self, tier: Tier) -> PlacementSearch:
         """The same search for another tier of the model."""
         return replace(self, tier=tier)
+
+
+# beside another amount of system memory a search looks at the same placements again
+@lru_cache(maxsize=2048)
+def _rate(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    layout: LlamaEstimate,
+    gpus: tuple[Gpu, ...],
+    depth: int,
+    host_bandwidth: float | None,
+) -> float:
+    return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host_bandwidth))
 
 
 def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Proposal]:
