@@ -1,14 +1,14 @@
 """What a cell holds and the level that follows, worked out once for all machines in which both are the same.
 
-A card's rates say how fast a cell is, not what it holds: of three hundred cards a third tell memory apart, and beside
-another amount of system memory the level alone is another one. What decides is declared by the runtime
-(``Runtime.weighs``); budgets are told apart here. Records know nothing of this: what they say is added afterwards.
+A card's rates say how fast a cell is, not what it holds: thousands of cards hold it in a few ways, and beside another
+amount of memory the level alone is another one. What decides is declared by the runtime (``Runtime.weighs``); budgets
+are told apart here. Records know nothing of this: what they say is added afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from fitcheck.hardware.budget import budgets_of
@@ -23,28 +23,28 @@ _MOST = 1 << 14  # cells; a site asks about one model after the other, so that t
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The memory of a cell and its verdict as far as amounts and platform go."""
+    """The memory of a cell, and its verdicts as far as amounts and platform go, by what there is."""
 
     footprint: Footprint
-    level: Level
+    levels: dict[int, Level] = field(default_factory=dict)
 
 
-def shown(runtime: Runtime, ask: Ask) -> Held:
-    """Of a cell that is shown: its intervals as wide as ``Runtime.spread`` leaves them."""
-    return _held(runtime, ask, spread=True)
+def shown(runtime: Runtime, ask: Ask) -> Footprint:
+    """The memory of a cell that is shown: its intervals as wide as ``Runtime.spread`` leaves them."""
+    return _held(runtime, ask, spread=True).footprint
 
 
-def estimated(runtime: Runtime, ask: Ask) -> Held:
-    """Of a cell that a runtime looks at while it searches."""
-    return _held(runtime, ask, spread=False)
+def shown_level(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
+    """The level of a cell that holds ``footprint``: looked up where that is what is shown, worked out where records
+    made another one of it."""
+    there = _held(runtime, ask, spread=True)
+    return _level(runtime, ask, there) if there.footprint is footprint else level_of(runtime, ask, footprint)
 
 
-def beside(runtime: Runtime, ask: Ask, other: Ask, footprint: Footprint) -> Level:
-    """The level of ``ask``, which holds the ``footprint`` that was worked out for ``other`` in a machine with the same
-    cards. It is looked up where records left that as it was."""
-    if shown(runtime, other).footprint is not footprint:
-        return level_of(runtime, ask, footprint)
-    return _held(runtime, ask, spread=True, footprint=footprint).level
+def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
+    """The memory and the level of a cell that a runtime looks at while it searches."""
+    there = _held(runtime, ask, spread=False)
+    return there.footprint, _level(runtime, ask, there)
 
 
 def forget() -> None:
@@ -55,33 +55,38 @@ def forget() -> None:
 _known: dict[Hashable, Held] = {}
 
 
-def _held(runtime: Runtime, ask: Ask, *, spread: bool, footprint: Footprint | None = None) -> Held:
+def _held(runtime: Runtime, ask: Ask, *, spread: bool) -> Held:
     look = _look(runtime, ask.machine)
     if look is None:
-        return _worked_out(runtime, ask, footprint, spread=spread)
+        return Held(_footprint(runtime, ask, spread=spread))
     key = (look, spread, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model)
     found = _known.get(key)
     if found is None:
         if len(_known) >= _MOST:
             _known.clear()
-        found = _known[key] = _worked_out(runtime, ask, footprint, spread=spread)
+        found = _known[key] = Held(_footprint(runtime, ask, spread=spread))
     return found
 
 
-def _worked_out(runtime: Runtime, ask: Ask, footprint: Footprint | None, *, spread: bool) -> Held:
-    if footprint is None:
-        footprint = runtime.footprint(ask)
-        footprint = runtime.spread(ask, footprint) if spread else footprint
-    return Held(footprint, level_of(runtime, ask, footprint))
+def _footprint(runtime: Runtime, ask: Ask, *, spread: bool) -> Footprint:
+    found = runtime.footprint(ask)
+    return runtime.spread(ask, found) if spread else found
+
+
+def _level(runtime: Runtime, ask: Ask, there: Held) -> Level:
+    amounts = _amounts(ask.machine)
+    found = there.levels.get(amounts)
+    if found is None:
+        found = there.levels[amounts] = level_of(runtime, ask, there.footprint)
+    return found
 
 
 def _look(runtime: Runtime, machine: Machine) -> int | None:
-    """A number for all that is seen of a machine, quick to compare; ``None`` where the runtime does not say."""
+    """A number for all that memory hangs on of a machine; ``None`` where the runtime does not say."""
     looks = _looks_of(machine)
     if runtime.name not in looks:
         seen = runtime.weighs(machine)
-        budgets = tuple((one.vram, one.ram, one.disk) for one in budgets_of(machine))
-        looks[runtime.name] = None if seen is None else _number((runtime.name, seen, budgets))
+        looks[runtime.name] = None if seen is None else _number((runtime.name, seen))
     return looks[runtime.name]
 
 
@@ -90,11 +95,18 @@ def _looks_of(machine: Machine) -> dict[str, int | None]:
     return {}
 
 
+@once_a_machine
+def _amounts(machine: Machine) -> int:
+    """A number for what a machine has to give."""
+    return _number(tuple((one.vram, one.ram, one.disk) for one in budgets_of(machine)))
+
+
 _numbers: dict[Hashable, int] = {}
 _next = count()
 
 
 def _number(seen: Hashable) -> int:
+    """A number for a thing, quick to compare: never that of another one."""
     if seen not in _numbers:
         if len(_numbers) >= _MOST:
             _numbers.clear()

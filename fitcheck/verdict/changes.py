@@ -10,7 +10,7 @@ from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
-from fitcheck.runtimes.level import Level, level_of
+from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
@@ -71,10 +71,10 @@ def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Fo
 
 def _memory(runtime: Runtime, ask: Ask, known: Known | None) -> tuple[Footprint, Level]:
     if known is None:
-        there = held.shown(runtime, ask)
-        return there.footprint, there.level
-    footprint = known.footprint(runtime, ask)
-    return footprint, level_of(runtime, ask, footprint)
+        footprint = held.shown(runtime, ask)
+    else:
+        footprint = known.footprint(runtime, ask)
+    return footprint, held.shown_level(runtime, ask, footprint)
 
 
 def _duration(runtime: Runtime, ask: Ask, footprint: Footprint, known: Known | None) -> Duration | None:

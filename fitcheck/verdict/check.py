@@ -13,7 +13,6 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
-from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.alike import SharedQuestion, cells_alike
@@ -133,15 +132,13 @@ def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
-    there = held.shown(runtime, ask)
-    footprint, calibration = there.footprint, None
+    footprint, calibration = held.shown(runtime, ask), None
     evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)
-    level = there.level if footprint is there.footprint else level_of(runtime, ask, footprint)
-    judgement = judged(level, ask, footprint, duration, floor)
+    judgement = judged(held.shown_level(runtime, ask, footprint), ask, footprint, duration, floor)
     # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
     advise = advise and judgement.binding is not Constraint.SPEED
     return Cell(
@@ -179,7 +176,8 @@ def _place(ask: Ask) -> tuple[object, ...]:
 def _again(runtime: Runtime, ask: Ask, wanted: Wanted, cell: Cell) -> Cell:
     """A cell of another machine with the same cards, judged on the one of ``ask``."""
     floor = wanted.floor(ask.workload.task)
-    judgement = judged(held.beside(runtime, ask, cell.ask, cell.footprint), ask, cell.footprint, cell.duration, floor)
+    level = held.shown_level(runtime, ask, cell.footprint)
+    judgement = judged(level, ask, cell.footprint, cell.duration, floor)
     return Cell(ask, cell.footprint, cell.duration, judgement, cell.evidence, None, cell.loss)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
@@ -37,6 +38,7 @@ def platform(
     )
 
 
+@lru_cache(maxsize=8192)
 def allowed(card: Card, *, streams: bool, bfloat16: bool) -> Support | None:
     """What stands against PyTorch on the card, whatever it runs."""
     vendors = load(ROOM, "support")["vendors"]

@@ -104,8 +104,8 @@ class PlacementSearch:
     def assess(self, options: LlamaOptions) -> Proposal:
         """Exactly these options on all cards, judged and timed. Raises OptionError for options that cannot be."""
         ask = self.ask(options)
-        held = estimated(self.runtime, ask)
-        return Proposal(ask, options, held.level, self._rate(ask, held.footprint))
+        footprint, level = estimated(self.runtime, ask)
+        return Proposal(ask, options, level, self._rate(ask, footprint))
 
     def _rate(self, ask: Ask, footprint: Footprint) -> float:
         """Tokens a second that it should write, 0 where it writes none or that is not known: what its duration says
@@ -131,7 +131,7 @@ class PlacementSearch:
     def _holds(self, options: LlamaOptions) -> bool:
         """Of a run that is not modelled: whether weights alone decide, and how."""
         ask = self.ask(options)
-        return estimated(self.runtime, ask).level.holds(Constraint.VRAM)
+        return estimated(self.runtime, ask)[1].holds(Constraint.VRAM)
 
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None

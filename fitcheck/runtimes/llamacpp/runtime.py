@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -314,6 +315,7 @@ def _weights_alone(result: LlamaEstimate) -> Footprint:
     return Footprint(cards, HostMemory(0, used, 0, Interval.exactly(used)), result.disk)
 
 
+@lru_cache(maxsize=4096)
 def _vendor_support(card: Card) -> Support | None:
     """A runtime that brings its own kernels for each vendor."""
     vendors = load("runtimes.llamacpp", "support")["vendors"]
