@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fitcheck.pages import pairs, site_plan, whats_new
-from fitcheck.pages.build import BuildOutcome, assemble, histories_of, holds, lists_of, old_site, singles, verdicts_of
+from fitcheck.pages import pairs, regressions, site_plan, whats_new
+from fitcheck.pages.build import BuildOutcome, assemble, holds, lists_of, old_site, singles, verdicts_of
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
 from fitcheck.pages.model_part import MANIFEST, Old, PageQuestion, questions
@@ -93,7 +93,7 @@ def _compare_keys(inputs: Inputs, old: Old, outcome: BuildOutcome) -> set[str]:
         outcome.stale += [f"{address}index.html" for address in kept.lost]
         return set(old.files)
     log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts_of(kept.rows), old.manifest.get("log", []))
-    histories = histories_of(inputs, old)
+    histories = regressions.histories_of(inputs, old)
     lists = list(lists_of(inputs, kept.rows, log, histories))
     outcome.pages = len(lists) + len(kept.asked)
     for address, one in kept.asked.items():

@@ -70,10 +70,7 @@ def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Fo
 
 
 def _memory(runtime: Runtime, ask: Ask, known: Known | None) -> tuple[Footprint, Level]:
-    if known is None:
-        footprint = held.shown(runtime, ask)
-    else:
-        footprint = known.footprint(runtime, ask)
+    footprint = held.shown(runtime, ask) if known is None else known.footprint(runtime, ask)
     return footprint, held.shown_level(runtime, ask, footprint)
 
 

@@ -84,9 +84,9 @@ def _drawn(rows: Rows, left: float) -> list[str]:
 def _axes(panel: _Panel) -> list[str]:
     """Two axes with ticks and names, and the line on which prediction and measurement agree."""
     x0, x1, y0, y1 = panel.x(panel.low), panel.x(panel.high), panel.y(panel.low), panel.y(panel.high)
-    middle = (y0 + y1) / 2
+    middle, lines = (y0 + y1) / 2, f"M{x0:.1f} {y1:.1f}V{y0:.1f}H{x1:.1f}M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"
     parts = [
-        f'<path class="s-rule" fill="none" d="M{x0:.1f} {y1:.1f}V{y0:.1f}H{x1:.1f}M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"/>',
+        f'<path class="s-rule" fill="none" d="{lines}"/>',
         f'<text x="{(x0 + x1) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">measured</text>',
         f'<text x="{panel.left + 12:.1f}" y="{middle:.1f}" text-anchor="middle" '
         f'transform="rotate(-90 {panel.left + 12:.1f} {middle:.1f})">predicted</text>',
