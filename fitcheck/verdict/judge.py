@@ -80,7 +80,13 @@ def judge(
 ) -> Judgement:
     """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare. What runs,
     but below ``floor``, is tight because of its speed."""
-    level = level_of(runtime, ask, footprint)
+    return judged(level_of(runtime, ask, footprint), ask, footprint, duration, floor)
+
+
+def judged(
+    level: Level, ask: Ask, footprint: Footprint, duration: Duration | None = None, floor: Floor = NO_FLOOR
+) -> Judgement:
+    """``judge`` where the level is known."""
     if level.verdict in _RUNS and (slow := too_slow(ask.workload, duration, floor)):
         return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask.model, footprint, slow)
     return Judgement(level.verdict, level.binding, level, ask.model, footprint)
