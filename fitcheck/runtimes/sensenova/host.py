@@ -32,10 +32,10 @@ def host_memory(weights: LayerWeights, placement: Streaming, *, quantized: bool,
     """System memory at its peak.
 
     A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through
-    host memory while loading: a GGUF file stays mapped, and the system drops its clean pages as it needs memory, while a
+    host memory while loading: a GGUF file stays mapped, and the system drops its clean pages as it needs memory; a
     safetensors checkpoint is copied in full, which widens the interval upwards. While a streamed one is pinned, the
-    shard that is being copied counts besides, whose pages nobody showed to be clean; those of a GGUF file are, and count
-    for nothing here, although a meter of resident memory shows them (``benchmarks/host_load``).
+    shard that is being copied counts besides, whose pages nobody showed to be clean. Those of a GGUF file are, and
+    count for nothing here, although a meter of resident memory shows them (``benchmarks/host_load``).
     """
     table = load("runtimes.sensenova", "host")
     base = table["process"]["bench" if bench else "upstream"]
