@@ -22,6 +22,7 @@ from bench.engines.diffusers.building import empty_module, materialize, pipeline
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 from bench.tracing.values import Numbers, Values
+from fitcheck.errors import MeasurementError
 
 # whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
 # held 141 MiB more than with fused attention, which the plain one accounts for
@@ -93,6 +94,27 @@ class Traced:
         with torch.no_grad(), self._stubs(found, until), suppress(Done):
             pipeline(**arguments)
         return found
+
+    def handed(self, text: int, name: str, **arguments: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the pipeline hands the component ``name`` first, for a prompt of ``text`` tokens: real tensors. Raises
+        MeasurementError for a component that it does not call."""
+        handed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        module = self.modules[name]
+        original = module.forward
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            handed.append((args, kwargs))
+            raise Done
+
+        note.__signature__ = signature(original)  # type: ignore[attr-defined]
+        pipeline = pipeline_of(self.recipe, self.modules, text)
+        pipeline.set_progress_bar_config(disable=True)
+        with torch.no_grad(), self._stubs([], ""), suppress(Done):
+            module.__dict__["forward"] = note
+            pipeline(**arguments)
+        if not handed:
+            raise MeasurementError(f"{self.recipe.pipeline} does not call its {name}.")
+        return handed[0]
 
     @contextmanager
     def _stubs(self, found: list[RecordedCall], until: str) -> Iterator[None]:
