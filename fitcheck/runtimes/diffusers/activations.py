@@ -13,10 +13,10 @@ from functools import lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.memory import dequantization
-from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
+from fitcheck.runtimes.diffusers.call_pools import CallPool, least_limit, least_without
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
@@ -94,7 +94,6 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
     outputs, inputs, flops, moved = (one.total(kind, given) for kind in ("outputs", "inputs", "flops", "moved"))
     watched = _watched(found, name, sizes)
     attention = attention_flops(component, given, CHILDREN.get(call, ""))
-    without = _frugal(found, name, sizes, 0.0)
     return CallFacts(
         peak=watched.peak,
         copies=watched.workspace,
@@ -105,8 +104,8 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         traffic=moved,
         kernels=watched.allocations,
         reserved=watched.reserved,
-        least_without=without,
-        least_with=max(without, _frugal(found, name, sizes, _shares(given)[1])),
+        least_without=least_without(_shortened(found, name, sizes)[0]),
+        least_with=least_limit(_shortened(found, name, sizes)[0], _shares(given)[1]),
         bounded=name != call,
     )
 
@@ -231,26 +230,21 @@ class Watched:
 @lru_cache(maxsize=256)
 def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     alive: list[int] = []
-    blocks: list[CachedBlock | None] = []
-    allocator = CachingAllocator()
+    pool = CallPool(_shares(dict(sizes))[1])
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
     live = top = since = highest = 0
-    share = _shares(dict(sizes))[1]
     events, left_out = _shortened(found, call, sizes)
     for event in events:
+        pool.take(event)
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
             live += alive[-1]
             since = max(since, live)
-            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
         elif event.kind == FREE:
             live -= alive[event.value]
-            if (block := blocks[event.value]) is not None:
-                allocator.release(block)
         elif event.kind == WORKSPACE:
             highest = max(highest, live + rounded(event.value))
-            allocator.release(allocator.allocate(round(share * event.value)))
         elif event.kind == ENTER:
             top, since = max(top, since), live
             entered[event.path] = max(entered.get(event.path, 0), live)
@@ -260,45 +254,20 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             top = max(top, since)
     top = max(top, since)
     made = len(alive) + left_out
-    return Watched(top, max(highest - top, 0), entered, inside, made, allocator.peak_reserved)
-
-
-@lru_cache(maxsize=256)
-def _frugal(found: Trace, call: str, sizes: Sizes, share: float) -> int:
-    """Bytes of segments that a call cannot do without, fragmented as they get when the allocator gives back what it can
-    before it asks for more; convolutions copy ``share`` of all that they may."""
-    allocator = CachingAllocator(frugal=True)
-    blocks: list[CachedBlock | None] = []
-    for event in _shortened(found, call, sizes)[0]:
-        if event.kind == ALLOCATE:
-            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
-        elif event.kind == WORKSPACE and share:
-            allocator.release(allocator.allocate(round(share * event.value)))
-        elif event.kind == FREE and (block := blocks[event.value]) is not None:
-            allocator.release(block)
-    return allocator.peak_reserved
+    return Watched(top, max(highest - top, 0), entered, inside, made, pool.reserved)
 
 
 @lru_cache(maxsize=256)
 def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, ...]:
     """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
     back."""
-    allocator, found = CachingAllocator(), []
+    pool, found = CallPool(0.0), []
     for trace, call, sizes in calls:
-        blocks: list[CachedBlock | None] = []
-        share = _shares(dict(sizes))[1]
+        pool.share = _shares(dict(sizes))[1]
         for event in _shortened(trace, call, sizes)[0]:
-            if event.kind == ALLOCATE:
-                blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
-            elif event.kind == WORKSPACE:
-                allocator.release(allocator.allocate(round(share * event.value)))
-            elif event.kind == FREE and (block := blocks[event.value]) is not None:
-                allocator.release(block)
-                blocks[event.value] = None
-        for block in blocks:
-            if block is not None:
-                allocator.release(block)
-        found.append(allocator.peak_reserved)
+            pool.take(event)
+        pool.finish()
+        found.append(pool.reserved)
     return tuple(found)
 
 

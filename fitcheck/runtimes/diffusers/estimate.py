@@ -55,16 +55,17 @@ class Laid:
     @property
     def least(self) -> Interval[int]:
         """Bytes that the allocator cannot do without, giving back whatever it can: of tensors alone, in whole segments
-        of the weights that stay and as the call fragments them, and with workspaces of convolutions too."""
+        of the weights that stay and as the call fragments them, convolutions copying where there is room, and where
+        they copy as much as they may."""
         made, held = self.made, self.held
         beside = held.window + self.kept + (0 if made is None else made.inputs)
         if made is None:
             return Interval(held.resident + beside, held.segments + beside, held.segments + beside)
-        without, beside_copies = made.least
-        most = beside_copies + made.scratch.high - made.scratch.best
-        best = held.segments + beside + without
-        low = min(best, held.resident + beside + made.peak)
-        return Interval(low, best, max(best, held.segments + beside + most))
+        without, limit = made.least
+        most = limit + made.scratch.high - made.scratch.best
+        best = held.segments + beside + limit
+        low = min(held.segments + beside + without, held.resident + beside + made.peak)
+        return Interval(low, best, held.segments + beside + most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
