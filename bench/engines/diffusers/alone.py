@@ -3,7 +3,7 @@
 What a whole pipeline's seconds and memory are made of: a denoiser with the inputs that its pipeline hands it, an
 autoencoder's decode, whole, tiled or sliced. PLAN is a JSON list in order of priority: ``{"model": "sdxl", "component":
 "unet", "sizes": [[1024, 1024], [1344, 768, 1, 4]]}``, a size being width, height, frames and pictures at once; ``"vae":
-["tiling"]`` and ``"dtype"`` set an autoencoder up. Weights are random and made on the card. ``F/alone.jsonl`` gets a
+["tiling"]`` and ``"dtype"`` set an autoencoder up, ``"profile": false`` leaves out what takes long with many kernels. Weights are random and made on the card. ``F/alone.jsonl`` gets a
 line for each size as soon as it is measured: bytes beside the weights, seconds, and the card's time by operation with
 its shapes and by kernel.
 """
@@ -107,8 +107,8 @@ def built(found: Recipe, name: str, device: str, dtype: str | None, settings: li
     return Alone(found, name, module, device, Traced(replace(found, parts=parts)))
 
 
-def measured(call: Callable[[], Any], device: str) -> dict[str, Any]:
-    """Bytes, seconds and the card's share of one call."""
+def measured(call: Callable[[], Any], device: str, *, apart: bool = True) -> dict[str, Any]:
+    """Bytes and seconds of one call, and the card's share of them ``apart``."""
     cuda = device == "cuda"
     if cuda:
         torch.cuda.empty_cache()
@@ -126,7 +126,7 @@ def measured(call: Callable[[], Any], device: str) -> dict[str, Any]:
     while len(rows) < _REPEATS and sum(whole for whole, _ in rows) < _ENOUGH:
         rows.append(_timed(call, cuda))
     found |= {"seconds": [whole for whole, _ in rows], "host": [host for _, host in rows]}
-    return found | profiled(call, cuda)
+    return found | (profiled(call, cuda) if apart else {})
 
 
 def _timed(call: Callable[[], Any], cuda: bool) -> tuple[float, float]:
@@ -160,15 +160,17 @@ def rows_of(entry: dict[str, Any], device: str, small: bool, deadline: float) ->
         width, height, frames, batch = (*size, *(1, 1)[len(size) - 2 :])
         if small:
             width, height, frames = 128 + 64 * (width > 1024), 128, min(frames, 5)
-        yield {**facts, "size": size} | _outcome(alone, (width, height, frames, batch))
+        yield {**facts, "size": size} | _outcome(
+            alone, (width, height, frames, batch), apart=entry.get("profile", True)
+        )
 
 
-def _outcome(alone: Alone, size: tuple[int, int, int, int]) -> dict[str, Any]:
+def _outcome(alone: Alone, size: tuple[int, int, int, int], *, apart: bool) -> dict[str, Any]:
     try:
         started = time.perf_counter()
         call = alone.call(*size)
         ready = round(time.perf_counter() - started, 2)
-        return {"outcome": "ok", "prepared": ready, **measured(call, alone.device)}
+        return {"outcome": "ok", "prepared": ready, **measured(call, alone.device, apart=apart)}
     except Exception as error:  # one size must not cost the others
         return {"outcome": "error", "message": f"{type(error).__name__}: {error}"[:600]}
 
