@@ -3,9 +3,9 @@
 What a whole pipeline's seconds and memory are made of: a denoiser with the inputs that its pipeline hands it, an
 autoencoder's decode, whole, tiled or sliced. PLAN is a JSON list in order of priority: ``{"model": "sdxl", "component":
 "unet", "sizes": [[1024, 1024], [1344, 768, 1, 4]]}``, a size being width, height, frames and pictures at once; ``"vae":
-["tiling"]`` and ``"dtype"`` set an autoencoder up, ``"profile": false`` leaves out what takes long with many kernels. Weights are random and made on the card. ``F/alone.jsonl`` gets a
-line for each size as soon as it is measured: bytes beside the weights, seconds, and the card's time by operation with
-its shapes and by kernel.
+["tiling"]`` and ``"dtype"`` set an autoencoder up, ``"profile": false`` leaves out what takes long with many kernels.
+Weights are random and made on the card. ``F/alone.jsonl`` gets a line for each size as soon as it is measured: bytes
+beside the weights, seconds, and the card's time by operation with its shapes and by kernel.
 """
 
 from __future__ import annotations
