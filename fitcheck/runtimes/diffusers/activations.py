@@ -17,6 +17,7 @@ from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Compon
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
 from fitcheck.runtimes.diffusers.call_pools import CallPool, least_limit, least_without
+from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
@@ -27,6 +28,8 @@ from fitcheck.units import Interval
 _BLOCK, _STANDS_IN = re.compile(r"\.\d+\."), ".2."
 # tokens of an encoder of images or sound, whose number is not in the question
 _TOKENS = 1024
+# bytes of a number that a component computes in
+_WIDTH = {"bf16": 2, "fp16": 2, "fp32": 4}
 Sizes = tuple[tuple[str, int], ...]
 Linears = Mapping[str, tuple[str, int]]
 
@@ -37,9 +40,9 @@ class Made:
     them, ``outputs`` bytes that stay for what follows, ``flops`` (``attention`` of them in attention) and
     ``traffic`` (bytes) of the whole call, ``kernels`` that it launches. ``reserved`` are bytes that the caching
     allocator takes for the call alone, ``least`` those that it cannot do without, giving back whatever it can: where
-    convolutions have no room to copy (an algorithm without a workspace serves then), and where they copy all that they
-    may. ``bounded`` says that another call or a bound stands in for one that was not
-    traced."""
+    convolutions copy nothing (an algorithm without a workspace serves then), and where they copy as long as there is
+    room. ``copied`` are bytes that convolutions copy into another order, ``grouped`` elements that one group of each
+    GroupNorm has, summed. ``bounded`` says that another call or a bound stands in for one that was not traced."""
 
     peak: int
     scratch: Interval[int]
@@ -52,6 +55,8 @@ class Made:
     reserved: int = 0
     least: tuple[int, int] = (0, 0)
     bounded: bool = False
+    copied: int = 0
+    grouped: int = 0
 
 
 def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
@@ -81,6 +86,8 @@ class CallFacts:
     least_without: int
     least_with: int
     bounded: bool
+    copied: int
+    grouped: int
 
 
 def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | None:
@@ -93,6 +100,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
     one = found.call(name, given)
     outputs, inputs, flops, moved = (one.total(kind, given) for kind in ("outputs", "inputs", "flops", "moved"))
     watched = _watched(found, name, sizes)
+    events, _ = _shortened(found, name, sizes)
     attention = attention_flops(component, given, CHILDREN.get(call, ""))
     return CallFacts(
         peak=watched.peak,
@@ -104,10 +112,18 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         traffic=moved,
         kernels=watched.allocations,
         reserved=watched.reserved,
-        least_without=least_without(_shortened(found, name, sizes)[0]),
-        least_with=least_limit(_shortened(found, name, sizes)[0], _shares(given)[1]),
+        least_without=least_without(events),
+        least_with=least_limit(events, _shares(given)[1]),
         bounded=name != call,
+        copied=copied_bytes(events),
+        grouped=_grouped(component, events, given.get("batch", 1)),
     )
+
+
+def _grouped(component: Component, events: tuple[Event, ...], batch: int) -> int:
+    """Elements of one group of each GroupNorm, summed."""
+    groups = groups_of(component)
+    return grouped_bytes(events) // (groups * batch * _WIDTH[component.dtype]) if groups else 0
 
 
 def dequantizing(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> int:
@@ -162,6 +178,8 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         reserved=facts.reserved + more,
         least=(facts.least_without + more, facts.least_with + more),
         bounded=facts.bounded,
+        copied=facts.copied,
+        grouped=facts.grouped,
     )
 
 

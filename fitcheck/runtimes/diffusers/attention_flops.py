@@ -96,3 +96,27 @@ def levels_of(component: Component) -> int:
     """Levels of a U-Net; 0 for a transformer, and where a folder's own configuration lists none."""
     blocks = component.config.get("down_block_types")
     return len(blocks) if isinstance(blocks, list | tuple) else 0
+
+
+def head_features(component: Component) -> int | None:
+    """Features of a denoiser's attention heads, in a U-Net those of its widest level; ``None`` where its configuration
+    does not say."""
+    config = component.config
+    if levels_of(component):
+        # diffusers' U-Nets call the number of heads by this name
+        return _quotient(_first(config.get("block_out_channels")), _first(config.get("attention_head_dim")))
+    stated = config.get("attention_head_dim")
+    if isinstance(stated, int) and stated > 0:
+        return stated
+    width, heads = (config.get("hidden_size") or config.get("dim"), config.get("num_attention_heads"))
+    return _quotient(width, heads or config.get("n_heads"))
+
+
+def _first(value: object) -> object:
+    return value[0] if isinstance(value, list | tuple) and value else value
+
+
+def _quotient(width: object, heads: object) -> int | None:
+    if not (isinstance(width, int) and isinstance(heads, int)) or heads < 1 or width < heads:
+        return None
+    return width // heads
