@@ -148,12 +148,15 @@ PLAIN = WayBack(1.0, 1.0)
 def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Iterator[Pass]:
     """Every call with what travels for it."""
     arrived: set[str] = set()
+    a_line = load(ROOM, "seconds")["blends"]["kernels"]
     for one in layout.stages:
         assert one.made is not None
         stage = one.stage
         weights = weights_of(tier, stage.component)
         hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, stage).count
         work = _work(one.made, weights, stage.component, hooked)
+        if stage.blended:
+            yield Pass(Work(0, 0, 0, 0, a_line * stage.blended), 1, stage.component.name)
         if offload.by_component:
             moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back.of(weights))
             arrived = {stage.component.name}
@@ -201,22 +204,18 @@ def _work(made: Made, weights: ModuleWeights, component: Component, groups: int)
     traffic += _CAST_TRAFFIC * weights.cast
     table = load(ROOM, "seconds")
     slower = _PRECISION[component.dtype]
-    matrix = slower * _convolving(component, table["convolutions"]) * (made.flops - made.attention)
+    matrix = slower * (made.flops - made.attention)
     attention = slower * _attending(component, table["attention"]) * made.attention
     launched = table["unet"]["launches"] if _is_unet(component) else 1.0
     kernels = round(launched * made.kernels) + table["group"]["kernels"] * groups
-    moved = table["elementwise"]["share"] * made.traffic + table["layouts"]["share"] * made.copied
+    share = table["elementwise"]["decoding" if component.role == VAE else "share"]
+    moved = share * made.traffic + table["layouts"]["share"] * made.copied
     alone = table["group_norms"]["seconds"] * made.grouped
     return Work(matrix, attention, moved, traffic, kernels, packed, alone)
 
 
 def _is_unet(component: Component) -> bool:
     return component.role != VAE and levels_of(component) > 0
-
-
-def _convolving(component: Component, table: dict[str, Any]) -> float:
-    """How much longer an operation of a convolution takes than one of a matrix product of that precision."""
-    return float(table["factor"][component.dtype]) if component.role == VAE else 1.0
 
 
 def _attending(component: Component, table: dict[str, Any]) -> float:
