@@ -53,7 +53,8 @@ class Style:
     rounded up to. ``modular`` says that the class is made of blocks, ``without`` some of them; ``one_size`` that it
     makes one size only. ``pictures`` are arguments that take a picture, ``listed`` says that they take a list of them;
     ``vision`` is how the processor shows them to a language model, ``image_side`` how large an image encoder takes
-    them. ``built`` are constructor arguments that are objects of a class of diffusers.
+    them. ``built`` are constructor arguments that are objects of a class of diffusers. ``stretch`` is how many latent
+    frames an autoencoder decodes at once that cuts longer videos; 0 for one that does not.
     """
 
     scheduler: tuple[str, Mapping[str, Any]]
@@ -74,6 +75,7 @@ class Style:
     modular: bool = False
     without: tuple[str, ...] = ()
     one_size: bool = False
+    stretch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ STYLES: Mapping[str, Style] = {
         without=("prompt_upsampler",),
     ),
     "HunyuanVideoPipeline": Style(_FLOW, {"tokenizer": 0, "tokenizer_2": 77}, {"guidance_scale": 6.0}, _SEQUENCE,
-                                  templated=True),
+                                  templated=True, stretch=5),
     "HiDreamImagePipeline": Style(
         _FLOW, {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 0, "tokenizer_4": 0},
         {"guidance_scale": 5.0}, _SEQUENCE, parts=2,

@@ -205,7 +205,8 @@ def requests_of(recipe: Recipe) -> list[PipelineRequest]:
         pairs = any(
             (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()
         )
-        return _given(recipe, list(_videos(lengths, unit, shape.vae_scale_temporal, pairs)))
+        fewest = recipe.style.stretch - 2 if recipe.style.stretch else 9 if pairs else 6
+        return _given(recipe, list(_videos(lengths, unit, shape.vae_scale_temporal, fewest, 2 if pairs else 1)))
     sides = _SIDES + (_MORE_SIDES if len({Task.T2I, Task.EDITING} & set(shape.tasks)) > 1 else ())
     found = [PipelineRequest(w * unit, h * unit, 1, 1, lengths[i * 3 % len(lengths)]) for i, (w, h) in enumerate(sides)]
     if shape.guidance == "batched":
@@ -231,12 +232,13 @@ def _given(recipe: Recipe, requests: list[PipelineRequest]) -> list[PipelineRequ
     return found if needs else requests + found
 
 
-def _videos(lengths: tuple[int, ...], unit: int, temporal: int, pairs: bool) -> Iterator[PipelineRequest]:
-    """``pairs`` says that latents are decoded two by two, so that it takes more of them to see what repeats."""
+def _videos(lengths: tuple[int, ...], unit: int, temporal: int, fewest: int, step: int) -> Iterator[PipelineRequest]:
+    """Videos of three numbers of latent frames, the ``fewest`` and ``step`` and twice that more: of latents that are
+    decoded two by two it takes more to see what repeats."""
     sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10),
              (12, 6), (6, 14), (8, 10), (12, 7))  # fmt: skip
     for index, (width, height) in enumerate(sides):
-        frames = temporal * (8 + 2 * (index % 3) if pairs else 5 + index % 3) + 1
+        frames = temporal * (fewest - 1 + step * (index % 3)) + 1
         yield PipelineRequest(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 
 

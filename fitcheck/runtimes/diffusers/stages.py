@@ -18,7 +18,7 @@ from fitcheck.models.families.pipeline.architecture import (
 )
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.diffusers.offloading import Offload
-from fitcheck.runtimes.diffusers.tiling import Tile, sliced, tiles_of
+from fitcheck.runtimes.diffusers.tiling import Stretch, Tile, sliced, stretches_of, tiles_of
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 BATCHED = "batched"
@@ -172,11 +172,28 @@ def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) 
 
 
 def _decoded(arch: PipelineArchitecture, component: Component, workload: Workload, offload: Offload) -> Iterator[Stage]:
-    width, height = workload.width, workload.height
+    width, height, scale = workload.width, workload.height, arch.vae_scale_temporal
     batch = 1 if offload.slicing else workload.batch
-    for tile in sliced(_tiles(component, width, height, offload), workload.batch // batch, width * height):
-        sizes = _pixels(arch, tile.width, tile.height, workload.frames, batch)
-        yield _of_tile(Stage(DECODE, component, "decode", sizes), tile)
+    tiles = sliced(_tiles(component, width, height, offload), workload.batch // batch, width * height)
+    for stretch in stretches_of(component, arch.latent_frames(workload.frames), scale):
+        frames = stretch.decoded(scale)
+        for tile in tiles:
+            stage = Stage(DECODE, component, "decode", _pixels(arch, tile.width, tile.height, frames, batch))
+            joined = stretch.joined if tile is tiles[-1] else 0
+            yield _of_stretch(
+                _of_tile(stage, tile), stretch, width * height / (tile.width * tile.height * frames), joined
+            )
+
+
+def _of_stretch(stage: Stage, stretch: Stretch, share: float, joined: int) -> Stage:
+    """A tile's stage within a stretch; one whole frame of the video is ``share`` of what one call makes."""
+    return replace(
+        stage,
+        count=stage.count * stretch.count,
+        blended=stage.blended * stretch.count,
+        beside=stage.beside + share * stretch.beside,
+        joined=max(stage.joined + share * stretch.beside if stage.joined else 0.0, share * joined),
+    )
 
 
 def _tiles(component: Component, width: int, height: int, offload: Offload) -> tuple[Tile, ...]:

@@ -48,6 +48,40 @@ class Grid:
         return width > self.width or height > self.height
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """``latents`` frames that are decoded at once, ``count`` times; ``beside`` counts the decoded frames that lie there
+    beside the last of them, ``joined`` those of all stretches with the video that they are joined to (0 where nothing
+    is joined after it)."""
+
+    latents: int
+    count: int = 1
+    beside: int = 0
+    joined: int = 0
+
+    def decoded(self, scale: int) -> int:
+        """Frames of one, ``scale`` for each latent one but the first."""
+        return scale * (self.latents - 1) + 1
+
+
+def stretches_of(component: Component, latents: int, scale: int) -> tuple[Stretch, ...]:
+    """The stretches of a video, each length once, in order of the last of each: all of it for a class that cuts none.
+    Stretches overlap, and all of them stay until they are joined (autoencoder_kl_hunyuan_video.py,
+    ``_temporal_tiled_decode``)."""
+    row = _row(component) or {}
+    if latents < row.get("stretch", latents + 1):
+        return (Stretch(latents),)
+    found: dict[int, Stretch] = {}
+    done = 0
+    for start in range(0, latents, row["advance"]):
+        length = min(row["stretch"], latents - start)
+        before = found.pop(length, Stretch(length, 0))
+        found[length] = Stretch(length, before.count + 1, done)
+        done += found[length].decoded(scale)
+    *others, last = found.values()
+    return (*others, replace(last, joined=done + scale * (latents - 1) + 1))
+
+
 def tile_of(component: Component) -> Grid | None:
     """The tiles of an autoencoder; ``None`` for a class whose tiles are not known."""
     row = _row(component)

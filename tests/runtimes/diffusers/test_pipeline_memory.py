@@ -26,7 +26,7 @@ from fitcheck.runtimes.diffusers.estimate import Layout, estimate
 from fitcheck.runtimes.diffusers.offloading import MODES, offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.published import figures, measured, rows
-from fitcheck.runtimes.diffusers.tiling import Grid, Tile, sliced, tile_of, tiles_of
+from fitcheck.runtimes.diffusers.tiling import Grid, Stretch, Tile, sliced, stretches_of, tile_of, tiles_of
 from fitcheck.runtimes.diffusers.workloads import check_options, workload_for
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import AccuracyRow, recorded_rows
@@ -179,6 +179,16 @@ def test_tiles_of_the_classes() -> None:
     assert tile_of(wan) == Grid(256, 256, 192, 192)
     # half of 720x480, a fifth and a sixth of which overlap
     assert tile_of(pipeline("cogvideox-5b").component("vae")) == Grid(360, 240, 288, 200)
+
+
+def test_stretches_of_a_video_overlap_and_stay_until_they_are_joined() -> None:
+    vae = pipeline("hunyuanvideo").component("vae")
+    assert stretches_of(vae, 4, 4) == (Stretch(4),)
+    # 129 frames: of 33 latent ones five at 0, 3, …, 27, and three at 30
+    whole, last = stretches_of(vae, 33, 4)
+    assert (whole.latents, whole.count, whole.beside, whole.joined) == (5, 10, 9 * 17, 0)
+    assert (last.latents, last.count, last.beside, last.joined) == (3, 1, 10 * 17, 10 * 17 + 9 + 129)
+    assert stretches_of(pipeline(FLUX).component("vae"), 33, 4) == (Stretch(33),)
 
 
 def test_slices_that_are_done_stay_and_are_joined() -> None:
