@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fitcheck.cli.consoles import console
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
@@ -35,12 +35,6 @@ def columns(report: Report) -> tuple[str, ...]:
 
 def _is_text(report: Report) -> bool:
     return report.workload.task.read_along
-
-
-def console(stderr: bool = False) -> Console:
-    """A console that never wraps inside a pipe."""
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
 def row(report: Report, cell: Cell) -> list[str]:
@@ -130,17 +124,17 @@ def emit(report: Report, style: str) -> None:
     say(out, report)
     out.print(_fitting(out, report))
     for line in filter(None, (quality_line(report), report.software_line)):
-        out.print(line, markup=False)
+        out.print(line)
     for command in report.best.commands:
-        out.print(f"  {command}", soft_wrap=True, markup=False)
+        out.print(f"  {command}", soft_wrap=True)
     narrate(report)
 
 
 def say(out: Console, report: Report) -> None:
     """The answer, and under it what it assumes."""
-    out.print(report.answer, style="bold", markup=False)
+    out.print(report.answer, style="bold")
     if report.assumed:
-        out.print(report.assumed_line, markup=False)
+        out.print(report.assumed_line)
 
 
 def _fitting(out: Console, report: Report) -> Table:
@@ -208,7 +202,7 @@ def narrate(report: Report) -> None:
     elif work.task.read_along:
         answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
         size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
-    err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
+    err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim")
     known = [f"{name} {how.level}: {how.note}" for name, how in report.best.evidence.named if how.records]
     for note in (*report.machine.notes, *report.notes, *known, *report.best.footprint.assumptions):
-        err.print(f"· {note}", style="dim", markup=False)
+        err.print(f"· {note}", style="dim")

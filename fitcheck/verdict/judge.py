@@ -62,7 +62,8 @@ class Judgement:
         cards = self.footprint.cards
         peak = cards[self.gpu].peak.name if cards else "on the host"
         usual = cards[self.gpu].card.best if cards else 0
-        reason = because(self.model) + _explain(level.weighed.binding, peak, usual)
+        failed = _failed(self._failures)
+        reason = because(self.model) + (failed or _explain(level.weighed.binding, peak, usual))
         return reason if level.also is None else f"{reason} {level.also.reason}"
 
     @property
@@ -71,10 +72,20 @@ class Judgement:
         level = self.level
         if self.slow:
             return "runs, but too slow to use"
+        if self._failures and level.support is None:
+            word = "does not run" if level.verdict is Verdict.NO else "may run"
+            return f"{word}, {'' if level.verdict is Verdict.NO else 'but '}{_records(self._failures)}"
         gist = _gist(level.verdict, level.binding, None if level.support is not None else level.weighed.binding)
         if level.support is None and level.also is not None and level.verdict is Verdict.TIGHT:
             return f"{gist}, {_platform(level.also.constraint)}"
         return gist
+
+    @property
+    def _failures(self) -> int:
+        """Runs of the cell that ran out of card memory, where that is why card memory binds."""
+        binding, cards = self.level.weighed.binding, self.footprint.cards
+        decides = binding.constraint is Constraint.VRAM and binding.verdict in (Verdict.TIGHT, Verdict.NO)
+        return cards[self.gpu].failures if decides and cards else 0
 
 
 def judge(
@@ -82,7 +93,13 @@ def judge(
 ) -> Judgement:
     """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare. What runs,
     but below ``floor``, is tight because of its speed."""
-    level = level_of(runtime, ask, footprint)
+    return judged(level_of(runtime, ask, footprint), ask, footprint, duration, floor)
+
+
+def judged(
+    level: Level, ask: Ask, footprint: Footprint, duration: Duration | None = None, floor: Floor = NO_FLOOR
+) -> Judgement:
+    """``judge`` where the level is known."""
     if level.verdict in _RUNS and (slow := too_slow(ask.workload, duration, floor)):
         return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask.model, footprint, slow)
     return Judgement(level.verdict, level.binding, level, ask.model, footprint)
@@ -93,6 +110,14 @@ def because(model: Model) -> str:
     modelled."""
     why = model.unmodelled
     return "" if why is None else f"{why[:1].upper()}{why[1:]}. "
+
+
+def _records(failures: int) -> str:
+    return f"{failures} record{'s' if failures > 1 else ''} of it ran out of card memory"
+
+
+def _failed(failures: int) -> str:
+    return f"{_records(failures)} on such a card, which the sizes alone do not explain." if failures else ""
 
 
 def _explain(margin: Margin, peak: str, usual: int) -> str:

@@ -108,6 +108,7 @@ class CardNeeds:
     ) -> None:
         self._asked = (architecture, tensors)
         self._beside = (free, disk, companions)
+        self.smallest: dict[tuple[LlamaOptions, int, tuple[int, ...]], int | None] = {}
         self._least: dict[LlamaOptions, list[int]] = {}
         self._highs: dict[LlamaOptions, list[int]] = {}
 
@@ -160,11 +161,19 @@ def smallest_count(
     needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
 ) -> int | None:
     """The smallest number of layers moved to the host with which no card is short; ``None`` where one is even with
-    ``most``.
+    ``most``."""
+    # one layer moved says of what kind they are; cards with as much room share the answer
+    place = (moved(1), most, tuple(room))
+    if place not in needs.smallest:
+        needs.smallest[place] = _smallest_count(needs, room, most, moved)
+    return needs.smallest[place]
 
-    Of the builds that people run the newest but one is asked first, because it seldom needs less than the others: then
-    all of them.
-    """
+
+def _smallest_count(
+    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
+) -> int | None:
+    """Of the builds that people run the newest but one is asked first, because it seldom needs less than the others:
+    then all of them."""
     everything = needs.beside_least(moved(0))
     older = list(in_other_builds(moved(most)))
     if not older:

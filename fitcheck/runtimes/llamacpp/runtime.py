@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -16,7 +17,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
+from fitcheck.runtimes.base import CARD, Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
@@ -79,6 +80,13 @@ class LlamaCpp(Runtime):
                 both = found.host.total + drawn_from_host(total, gpu.carved)
                 found = replace(found, host=replace(found.host, total=both))
         return found
+
+    def weighs(self, machine: Machine) -> Hashable | None:
+        """Of one card what the backend for its vendor allows there, and whether it shares the host's memory."""
+        if len(machine.gpus) != 1:
+            return None
+        gpu = machine.gpus[0]
+        return gpu.card.unified_memory, gpu.carved, _vendor_support(gpu.card)
 
     def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
         """Where nobody says which build, the cards' intervals span those that people run."""
@@ -293,6 +301,7 @@ def _weights_alone(result: LlamaEstimate) -> Footprint:
     return Footprint(cards, HostMemory(0, used, 0, Interval.exactly(used)), result.disk)
 
 
+@lru_cache(maxsize=4096)
 def _vendor_support(card: Card) -> Support | None:
     """A runtime that brings its own kernels for each vendor."""
     vendors = load("runtimes.llamacpp", "support")["vendors"]
@@ -303,7 +312,7 @@ def _vendor_support(card: Card) -> Support | None:
         reason = f"Compute capability {have}; the CUDA backend needs {want}, and Vulkan on this card is untested."
         return Support(Verdict.UNKNOWN, Constraint.COMPUTE_CAPABILITY, reason)
     if row["support"] != "yes":
-        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, f"{card.name}: {row['reason']}.")
+        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, f"{CARD}: {row['reason']}.")
     return None
 
 

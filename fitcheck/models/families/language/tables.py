@@ -94,6 +94,7 @@ def _block(
         yield from _norm("post_attention_norm", width, known)
     has_feed_forward = bool(block.feed_forward or block.experts_used)
     second_norm = known.get("pre_norm", True) and not known.get("parallel") and not known.get("post_attention_only")
+    second_norm = second_norm and (block.recurrent or block.attention)  # Nemotron-H's layers are one part each
     if has_feed_forward and second_norm:
         yield from [("ffn_norm", (width,))] if known.get("bare_ffn_norm") else _norm("ffn_norm", width, known)
     beside = bool(known.get("dense_beside_experts"))
