@@ -88,7 +88,7 @@ def _asked(
     if len(pools) > 1:
         raise CardError(
             f"--gpu: {pools[0].name} shares its machine's memory, so that {len(pools)} of them are {len(pools)} "
-            "machines; name it once (llama.cpp joins machines with --rpc NAME:MEMORY)."
+            "machines; name it once."
         )
     if ram is None:  # the size beside the name of a chip that shares memory is the machine's
         ram = next((one.memory for one in cards if one.card.unified_memory and one.memory), None)

@@ -16,6 +16,8 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
 from fitcheck.units import format_gb, format_gib
 
+# how far the least and the usual amount lie apart before a reader wonders which is meant
+_APART = 1.1
 _RUNS = (Verdict.FITS, Verdict.TIGHT)
 RESOURCES = {Constraint.VRAM: "card memory", Constraint.RAM: "system memory", Constraint.DISK: "free disk"}
 
@@ -128,7 +130,7 @@ def _explain(margin: Margin, peak: str, usual: int) -> str:
         Constraint.RAM: f"the host must hold {need}",
         Constraint.DISK: f"the files take {need}",
     }[margin.constraint]
-    if margin.verdict is Verdict.NO and margin.constraint is Constraint.VRAM and amount(usual) != need:
+    if margin.verdict is Verdict.NO and margin.constraint is Constraint.VRAM and usual > _APART * margin.need:
         what = (
             f"the card must hold at least {need} at the peak ({peak}), {amount(usual)} where there is room for a cache"
         )

@@ -297,6 +297,7 @@ def on_card(best: int, required: int | None = None, host: int = 1, disk: int = 1
             "back.",
         ),
         (30, 30, "The card must hold 30.0 GiB at the peak (denoise); 20.0 GiB can be used: short by 10.0 GiB."),
+        (30, 28, "The card must hold 28.0 GiB at the peak (denoise); 20.0 GiB can be used: short by 8.0 GiB."),
         (  # tables show 30
             30,
             25,
