@@ -17,6 +17,7 @@ from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, overhead
+from fitcheck.runtimes.llamacpp.builds import Build
 from fitcheck.runtimes.llamacpp.caches import layer_caches
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
@@ -36,6 +37,15 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
     free = free_of(ask) if ask.machine.gpus else ()
     options = arguments_of(ask.placement, ask.workload)
+    disk = ask.tier.disk_bytes or None
+    return _whole((architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions))
+
+
+def estimate_in(ask: Ask, build: Build) -> LlamaEstimate:
+    """The same run in another build, near enough for an end of an interval. Raises OptionError for what the build has
+    not yet."""
+    free = free_of(ask) if ask.machine.gpus else ()
+    options = arguments_of(ask.placement, ask.workload).with_(build=build, abridged=True)
     disk = ask.tier.disk_bytes or None
     return _whole((architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions))
 
