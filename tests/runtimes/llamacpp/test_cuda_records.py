@@ -1,4 +1,4 @@
-"""Mixtures on a real card: compute buffers that CUDA's llama.cpp printed, against the graph with its fused operations."""
+"""Mixtures on a real card: compute buffers that CUDA's llama.cpp printed, against the graph with its fusions."""
 
 from __future__ import annotations
 
