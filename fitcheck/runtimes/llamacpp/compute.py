@@ -185,7 +185,7 @@ def _pipelined(options: LlamaOptions, devices: Devices) -> bool:
 
 
 _known: OrderedDict[Hashable, _Taped] = OrderedDict()
-_MOST_KNOWN, _MOST_PLAYED = 1 << 10, 1 << 8
+_MOST_KNOWN, _MOST_PLAYED = 1 << 11, 1 << 8
 
 
 def _remember(key: Hashable, found: _Taped) -> None:
