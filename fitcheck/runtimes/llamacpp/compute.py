@@ -6,7 +6,7 @@ own reservation does, because the same three steps are replayed.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -202,7 +202,7 @@ def _graph_key(
 
     Which layers they are makes no difference, and neither do the tensors' types.
     """
-    arranged, place = _arranged(tensors), (devices.layers, options.cpu_moe_layers)
+    arranged, place = _arranged(tensors), (devices.layers, options.cpu_moe_layers, options.abridged)
     if place not in arranged:
         arranged[place] = _arrangement(architecture, table_facts(tensors), *place)
     kept, layers = arranged[place]
@@ -224,20 +224,20 @@ _Arrangement = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 
 
 @remembered
-def _arranged(tensors: TensorTable) -> dict[tuple[tuple[int, ...], int], _Arrangement]:
-    """Kept layers by where layers and experts lie; a table is of one architecture."""
+def _arranged(tensors: TensorTable) -> dict[tuple[tuple[int, ...], int, bool], _Arrangement]:
+    """Kept layers by where layers and experts lie, and whether few do; a table is of one architecture."""
     return {}
 
 
 def _arrangement(
-    architecture: LanguageArchitecture, facts: TableFacts, devices: tuple[int, ...], experts: int
+    architecture: LanguageArchitecture, facts: TableFacts, devices: tuple[int, ...], experts: int, abridged: bool
 ) -> _Arrangement:
     blocks, found = block_numbers(architecture), [facts.layer(index) for index in range(len(devices))]
     signatures = [
         (block, device, one.sizes if device == HOST else one.expert_sizes if index < experts else 0)
         for index, ((block, _), device, one) in enumerate(zip(blocks, devices, found, strict=True))
     ]
-    kept = _kept(architecture, devices, signatures)
+    kept = _kept(architecture, devices, signatures, abridged)
     return kept, tuple((*blocks[index], devices[index], found[index].shapes, index < experts) for index in kept)
 
 
@@ -255,20 +255,33 @@ def _overridden(options: LlamaOptions) -> bool:
 def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
     """Layers that matter: a few of each run of alike ones, always the first and last of a device."""
     signatures = [_signature(plan, index) for index in range(plan.architecture.layers)]
-    return _kept(plan.architecture, plan.layers, signatures)
+    return _kept(plan.architecture, plan.layers, signatures, plan.options.abridged)
 
 
 def _kept(
-    architecture: LanguageArchitecture, devices: Sequence[int], signatures: Sequence[tuple[object, ...]]
+    architecture: LanguageArchitecture,
+    devices: Sequence[int],
+    signatures: Sequence[tuple[object, ...]],
+    abridged: bool,
 ) -> tuple[int, ...]:
     """The first few and the last layer of each kind; all layers where kinds alternate, for no part of a pattern stands
-    for the rest of it."""
+    for the rest of it. Abridged, the first few of each kind and those at the end of a device do."""
     main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
     kinds = [(devices[index], signatures[index]) for index in main]
     runs = [[index for index, _ in run] for _, run in groupby(zip(main, kinds, strict=True), lambda one: one[1])]
     if len(runs) > len(set(kinds)):
-        return tuple(main)
+        return _few(main, kinds) if abridged else tuple(main)
     return tuple(index for run in runs for index in (*run[:_ALIKE], *run[_ALIKE:][-1:]))
+
+
+def _few(main: Sequence[int], kinds: Sequence[tuple[object, ...]]) -> tuple[int, ...]:
+    seen: Counter[object] = Counter()
+    kept = []
+    for index, kind, following in zip(main, kinds, [*kinds[1:], (None,)], strict=True):
+        seen[kind] += 1
+        if seen[kind] <= _ALIKE or following[0] != kind[0]:
+            kept.append(index)
+    return tuple(kept)
 
 
 def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:

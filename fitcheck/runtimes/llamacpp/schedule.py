@@ -123,7 +123,10 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
         if current is None:
             current = device
         # cards cannot read another device's memory; the host reads host memory only
-        elsewhere = [one for one in node.sources if (host if one.device is None else one.device) != device]
+        elsewhere = []
+        for one in node.sources:
+            if (host if one.device is None else one.device) != device:
+                elsewhere.append(one)
         if device != current or (inputs and any(source.weight for source in elsewhere)):
             close()
             current = device

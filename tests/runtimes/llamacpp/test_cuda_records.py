@@ -56,4 +56,4 @@ def test_compute_buffers_are_those_that_cuda_printed(slug: str) -> None:
         ours = [*(card.compute for card in found.cards), found.host.compute]
         assert ours == pytest.approx(theirs, rel=0.001), path.name
         compared += 1
-    assert compared >= 10
+    assert compared >= 9
