@@ -244,8 +244,10 @@ def test_a_record_that_changes_no_history_leaves_them_as_a_fresh_build_has_them(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build.build(inputs, tmp_path / "site", jobs=1)
-    model = ModelRef(slug="sensenova-u1-8b-mot", tier="Q6_K", weights="real", tensor_digest="cd" * 32)
-    other = store.seal(run("pr241", 90.0, 1).model_copy(update={"model": model}))
+    measured = run("pr241", 90.0, 1)
+    assert measured.card is not None
+    elsewhere = measured.card.model_copy(update={"slug": "rtx-4090", "name": "GeForce RTX 4090"})
+    other = store.seal(measured.model_copy(update={"card": elsewhere}))
     more = replace(inputs, records=(*inputs.records, store.document_of(other)))
     asked: list[str] = []
     monkeypatch.setattr(promise, "promised", lambda one, ask=promise.promised: asked.append(one.id) or ask(one))
