@@ -246,7 +246,8 @@ def test_a_record_that_changes_no_history_leaves_them_as_a_fresh_build_has_them(
     build.build(inputs, tmp_path / "site", jobs=1)
     measured = run("pr241", 90.0, 1)
     assert measured.card is not None
-    elsewhere = measured.card.model_copy(update={"slug": "rtx-4090", "name": "GeForce RTX 4090"})
+    larger = {"slug": "rtx-4090", "name": "GeForce RTX 4090", "memory": 24 * GIB}
+    elsewhere = measured.card.model_copy(update=larger)
     other = store.seal(measured.model_copy(update={"card": elsewhere}))
     more = replace(inputs, records=(*inputs.records, store.document_of(other)))
     asked: list[str] = []
