@@ -22,7 +22,7 @@ _MOST = 1 << 14  # cells; a site asks about one model after the other, so that t
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldCell:
     """The memory of a cell, and its verdicts as far as amounts and platform go, by what there is."""
 
     footprint: Footprint
@@ -52,19 +52,19 @@ def forget() -> None:
     _known.clear()
 
 
-_known: dict[Hashable, Held] = {}
+_known: dict[Hashable, HeldCell] = {}
 
 
-def _held(runtime: Runtime, ask: Ask, *, spread: bool) -> Held:
+def _held(runtime: Runtime, ask: Ask, *, spread: bool) -> HeldCell:
     look = _look(runtime, ask.machine)
     if look is None:
-        return Held(_footprint(runtime, ask, spread=spread))
+        return HeldCell(_footprint(runtime, ask, spread=spread))
     key = (look, spread, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model)
     found = _known.get(key)
     if found is None:
         if len(_known) >= _MOST:
             _known.clear()
-        found = _known[key] = Held(_footprint(runtime, ask, spread=spread))
+        found = _known[key] = HeldCell(_footprint(runtime, ask, spread=spread))
     return found
 
 
@@ -73,7 +73,7 @@ def _footprint(runtime: Runtime, ask: Ask, *, spread: bool) -> Footprint:
     return runtime.spread(ask, found) if spread else found
 
 
-def _level(runtime: Runtime, ask: Ask, there: Held) -> Level:
+def _level(runtime: Runtime, ask: Ask, there: HeldCell) -> Level:
     amounts = _amounts(ask.machine)
     found = there.levels.get(amounts)
     if found is None:
