@@ -78,7 +78,7 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
 
 
 def ask_as_pages_do() -> None:
-    """The other sizes and tasks on the page of each wanted model and card: a new record has a site ask again."""
+    """The other sizes and tasks on the page of each wanted model and card: after a record a site asks them again."""
     from fitcheck.hardware.catalog import find_card
     from fitcheck.models import catalog
     from fitcheck.models.families.sensenova.family import FAMILY

@@ -127,7 +127,8 @@ def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) 
 
 
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
-    return tuple(model.tier_named(name) for name in wanted.tiers) if wanted.tiers else model.tiers
+    named = dict.fromkeys(tier.name for name in wanted.tiers for tier in model.tiers_named(name))
+    return tuple(map(model.tier_named, named)) or model.tiers
 
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:

@@ -213,8 +213,9 @@ def test_on_a_phone_the_grid_is_a_card_for_each_card(site: Site, browser: Browse
     names = page.locator("#list thead th").all_text_contents()[2:]
     assert [cell.get_attribute("data-label") for cell in row.locator("td").all()][1:] == names
     for part in (page.locator("#list"), page.locator(".tall"), row.locator("td").last):
-        wider, outside = "one.scrollWidth - one.clientWidth", "one.getBoundingClientRect().right - innerWidth"
-        over = part.evaluate(f"one => [{wider}, {outside}]")
+        over = part.evaluate(
+            "one => [one.scrollWidth - one.clientWidth, one.getBoundingClientRect().right - innerWidth]"
+        )
         assert max(over) <= 0, over
     page.get_by_label("Find").fill("flux")
     assert row.locator("td:visible").count() == 2  # the memory, and the one model that is left

@@ -20,7 +20,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.held import estimated
+from fitcheck.runtimes.held import estimated, shown, shown_level
 from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
@@ -105,7 +105,14 @@ class PlacementSearch:
         """Exactly these options on all cards, judged and timed. Raises OptionError for options that cannot be."""
         ask = self.ask(options)
         footprint, level = estimated(self.runtime, ask)
+        if level.verdict is Verdict.FITS:
+            # as the check will judge it: over the builds that people run, which widen what is needed and do not move
+            # what is expected, so that only what fits the newest one is held against the others
+            level = self._shown_level(ask)
         return Proposal(ask, options, level, self._rate(ask, footprint))
+
+    def _shown_level(self, ask: Ask) -> Level:
+        return shown_level(self.runtime, ask, shown(self.runtime, ask))
 
     def _rate(self, ask: Ask, footprint: Footprint) -> float:
         """Tokens a second that it should write, 0 where it writes none or that is not known: what its duration says
@@ -131,23 +138,26 @@ class PlacementSearch:
     def _holds(self, options: LlamaOptions) -> bool:
         """Of a run that is not modelled: whether weights alone decide, and how."""
         ask = self.ask(options)
-        return estimated(self.runtime, ask)[1].holds(Constraint.VRAM)
+        return self._shown_level(ask).holds(Constraint.VRAM)
 
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None
     ) -> tuple[Proposal, ...]:
-        """Ways to run the tier, best first; never empty. ``cache_types`` are pairs for K and V, the first preferred."""
+        """Ways to run the tier, best first; of those that do not run first what the least change would mend. Never
+        empty. ``cache_types`` are pairs for K and V, the first preferred."""
         wanted, types = options or self.wanted, cache_types or self.cache_types
         found: list[Proposal] = []
         for keys, values in types:
             if values not in UNQUANTIZED and not wanted.flash:
                 continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
-            found += _placements(self, candidate)
+            alone = any(one.options.gpu_layers == 0 and one.level.verdict is Verdict.FITS for one in found)
+            found += _placements(self, candidate, alone=not alone)
 
-        def key(proposal: Proposal) -> tuple[int, float]:
+        def key(proposal: Proposal) -> tuple[object, ...]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
-            return self.rank(proposal), -proposal.rate / loss
+            way = proposal.level.way if proposal.level.verdict is Verdict.NO else ()
+            return self.rank(proposal), way, -proposal.rate / loss
 
         return tuple(sorted(found, key=key))
 
@@ -261,8 +271,9 @@ def _rate(
     return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host_bandwidth))
 
 
-def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Proposal]:
-    """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
+def _placements(search: PlacementSearch, options: LlamaOptions, *, alone: bool) -> Iterator[Proposal]:
+    """All on the cards, experts on the host, layers on the host, host ``alone`` where that is asked: only what is
+    needed of it."""
     if options.gpu_layers is not None:
         yield search.assess(options)
         return
@@ -289,4 +300,5 @@ def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Prop
     count = search.smallest(everything, layers_on_host)
     if count is not None:
         yield search.assess(layers_on_host(count))
-    yield search.assess(options.with_(gpu_layers=0))
+    if alone:
+        yield search.assess(options.with_(gpu_layers=0))

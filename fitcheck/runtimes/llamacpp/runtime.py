@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, drawn_from_host
@@ -23,14 +22,14 @@ from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, not_modelled, over_builds
-from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
+from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
 from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
-from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, estimates_in_other_builds
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
@@ -91,9 +90,7 @@ class LlamaCpp(Runtime):
 
     def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
         """Where nobody says which build, the cards' intervals span those that people run."""
-        if ask.placement.get("build") is not None or not ask.machine.gpus:
-            return footprint
-        others = [estimate_of(other) for other in _in_other_builds(ask)]
+        others = estimates_in_other_builds(ask)
         return over_builds(footprint, others) if others else footprint
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
@@ -267,17 +264,6 @@ def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Du
         return Duration(None, words, amounts=amounts)
     seconds = Interval(prompt / rate.high, prompt / rate.best, prompt / rate.low)
     return Duration(seconds, words, ((PROMPT, seconds.best),), ((PROMPT, rate),), amounts)
-
-
-def _in_other_builds(ask: Ask) -> Iterator[Ask]:
-    """The same run in older builds that are still in use."""
-    options, layers = arguments_of(ask.placement, ask.workload), architecture_of(ask).layers
-    for build in builds_in_use():
-        try:
-            older = options.with_(build=build)
-        except OptionError:  # what the build has not yet
-            continue
-        yield replace(ask, placement=placement_of(older, layers, bandwidth_of(ask.placement)))
 
 
 def _foreign_types(ask: Ask) -> Support | None:
