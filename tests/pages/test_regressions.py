@@ -22,6 +22,7 @@ from fitcheck.pages.regressions import histories_of, latest, pictures
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import LOCAL_URL, Inputs, gather
 from fitcheck.records import store
+from fitcheck.records.run import Run
 from fitcheck.records.schema import Memory, ModelRef, PassRecord, RuntimeUsed, Sample
 from fitcheck.units import Interval
 from fitcheck.verdict import promise
@@ -250,8 +251,13 @@ def test_a_record_that_changes_no_history_leaves_them_as_a_fresh_build_has_them(
     elsewhere = measured.card.model_copy(update=larger)
     other = store.seal(measured.model_copy(update={"card": elsewhere}))
     more = replace(inputs, records=(*inputs.records, store.document_of(other)))
-    asked: list[str] = []
-    monkeypatch.setattr(promise, "promised", lambda one, ask=promise.promised: asked.append(one.id) or ask(one))
+    asked, ask = [], promise.promised
+
+    def counted(one: Run) -> promise.Spans:
+        asked.append(one)
+        return ask(one)
+
+    monkeypatch.setattr(promise, "promised", counted)
     monkeypatch.setattr(Histories, "document", lambda self: pytest.fail("histories were worked out again"))
     kept = histories_of(more, build.old_site(tmp_path / "site"))
     assert len(asked) <= 1  # of what was measured before, the estimator said it all
