@@ -15,17 +15,18 @@ from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.latest import once_a_machine
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import Footprint
-from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.level import Level, level_of
+from fitcheck.runtimes.base import Ask, Runtime, Support
+from fitcheck.runtimes.level import Level, level_of, level_with
 
 _MOST = 1 << 14  # cells; a site asks about one model after the other, so that the oldest are never asked for again
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The memory of a cell, and its verdicts as far as amounts and platform go, by what there is."""
+class HeldCell:
+    """The memory of a cell and what the platform allows, and its levels by what there is."""
 
     footprint: Footprint
+    support: Support | None
     levels: dict[int, Level] = field(default_factory=dict)
 
 
@@ -37,14 +38,16 @@ def shown(runtime: Runtime, ask: Ask) -> Footprint:
 def shown_level(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
     """The level of a cell that holds ``footprint``: looked up where that is what is shown, worked out where records
     made another one of it."""
+    if _look(runtime, ask.machine) is None:
+        return level_of(runtime, ask, footprint)
     there = _held(runtime, ask, spread=True)
-    return _level(runtime, ask, there) if there.footprint is footprint else level_of(runtime, ask, footprint)
+    return _level(ask, there) if there.footprint is footprint else level_of(runtime, ask, footprint)
 
 
 def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
     """The memory and the level of a cell that a runtime looks at while it searches."""
     there = _held(runtime, ask, spread=False)
-    return there.footprint, _level(runtime, ask, there)
+    return there.footprint, _level(ask, there)
 
 
 def forget() -> None:
@@ -52,32 +55,32 @@ def forget() -> None:
     _known.clear()
 
 
-_known: dict[Hashable, Held] = {}
+_known: dict[Hashable, HeldCell] = {}
 
 
-def _held(runtime: Runtime, ask: Ask, *, spread: bool) -> Held:
+def _held(runtime: Runtime, ask: Ask, *, spread: bool) -> HeldCell:
     look = _look(runtime, ask.machine)
     if look is None:
-        return Held(_footprint(runtime, ask, spread=spread))
+        return _worked_out(runtime, ask, spread=spread)
     key = (look, spread, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model)
     found = _known.get(key)
     if found is None:
         if len(_known) >= _MOST:
             _known.clear()
-        found = _known[key] = Held(_footprint(runtime, ask, spread=spread))
+        found = _known[key] = _worked_out(runtime, ask, spread=spread)
     return found
 
 
-def _footprint(runtime: Runtime, ask: Ask, *, spread: bool) -> Footprint:
+def _worked_out(runtime: Runtime, ask: Ask, *, spread: bool) -> HeldCell:
     found = runtime.footprint(ask)
-    return runtime.spread(ask, found) if spread else found
+    return HeldCell(runtime.spread(ask, found) if spread else found, runtime.platform(ask))
 
 
-def _level(runtime: Runtime, ask: Ask, there: Held) -> Level:
+def _level(ask: Ask, there: HeldCell) -> Level:
     amounts = _amounts(ask.machine)
     found = there.levels.get(amounts)
     if found is None:
-        found = there.levels[amounts] = level_of(runtime, ask, there.footprint)
+        found = there.levels[amounts] = level_with(there.support, ask, there.footprint)
     return found
 
 

@@ -52,8 +52,12 @@ def level_of(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
     Of a run that is not modelled the amounts say no where even the least it needs is more than can be there, and
     nothing else.
     """
+    return level_with(runtime.platform(ask), ask, footprint)
+
+
+def level_with(support: Support | None, ask: Ask, footprint: Footprint) -> Level:
+    """``level_of`` where it is known what the platform allows."""
     weighed = weigh(footprint, ask.budgets)
-    support = runtime.platform(ask)
     if support is None:
         return Level(weighed.verdict, weighed.binding.constraint, weighed)
     if support.least is not None:

@@ -60,7 +60,8 @@ class Histories:
     def _known_of(self, series: Series, run: TrackedRun, name: str) -> tuple[object, ...]:
         metric = run.measured[name].metric
         scatter = self._noise.tolerance(series, metric) if metric.exact else self._noise.spread(series, metric)
-        return name, scatter, self._expectation(run.record, name)
+        promise = self._expectation(run.record, name)
+        return name, scatter, promise and (promise.span, promise.binding)  # how many others kept it says no more
 
     def said(self) -> dict[str, Mapping[str, Interval[float]]]:
         """What the estimator says of the records that count here, by id."""

@@ -11,7 +11,7 @@ from fitcheck.hardware.database import database
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
-from fitcheck.runtimes import registry
+from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.alike import SharedQuestion, look_of
@@ -49,6 +49,7 @@ MACHINES = {
 
 def alone(model: Model, machine: Machine, wanted: Wanted) -> list[Cell]:
     """The cells of a machine that shares nothing."""
+    held.forget()
     tiers = tuple(model.tier_named(name) for name in wanted.tiers) or model.tiers
     runtimes = registry.serving(model, wanted.runtime)
     asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, tiers, wanted, machine)]

@@ -15,13 +15,18 @@ import pytest
 from playwright.sync_api import Browser
 
 from fitcheck.errors import RecordError
-from fitcheck.pages import build, view
+from fitcheck.pages import build, promises, view
 from fitcheck.pages.charts.trend import MOST_POINTS, trend
-from fitcheck.pages.regressions import latest, pictures
+from fitcheck.pages.model_part import Old
+from fitcheck.pages.regressions import histories_of, latest, pictures
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import LOCAL_URL, Inputs, gather
 from fitcheck.records import store
+from fitcheck.records.run import Run
 from fitcheck.records.schema import Memory, ModelRef, PassRecord, RuntimeUsed, Sample
+from fitcheck.units import Interval
+from fitcheck.verdict import promise
+from fitcheck.verdict.histories import Histories
 
 from .conftest import Site
 from .records import GIB, hostile, link, passed
@@ -234,6 +239,40 @@ def test_a_build_again_draws_nothing_and_a_new_record_only_what_it_changes(input
     shutil.rmtree(out / "regressions")
     build.build(grown, out)
     assert (out / "regressions/index.html").read_bytes() == (fresh / "regressions/index.html").read_bytes()
+
+
+def test_a_record_that_changes_no_history_leaves_them_as_a_fresh_build_has_them(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.build(inputs, tmp_path / "site", jobs=1)
+    measured = run("pr241", 90.0, 1)
+    assert measured.card is not None
+    larger = {"slug": "rtx-4090", "name": "GeForce RTX 4090", "memory": 24 * GIB}
+    elsewhere = measured.card.model_copy(update=larger)
+    other = store.seal(measured.model_copy(update={"card": elsewhere}))
+    more = replace(inputs, records=(*inputs.records, store.document_of(other)))
+    asked, ask = [], promise.promised
+
+    def counted(one: Run) -> promise.Spans:
+        asked.append(one)
+        return ask(one)
+
+    monkeypatch.setattr(promise, "promised", counted)
+    monkeypatch.setattr(Histories, "document", lambda self: pytest.fail("histories were worked out again"))
+    kept = histories_of(more, build.old_site(tmp_path / "site"))
+    assert len(asked) <= 1  # of what was measured before, the estimator said it all
+    monkeypatch.undo()
+    fresh = histories_of(more, Old(tmp_path / "nowhere", {}))
+    assert (kept.found, kept.promises, kept.keys) == (fresh.found, fresh.promises, fresh.keys)
+    assert kept.found["single"] == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.promises/1"}', b'{"schema":"other"}'])
+def test_promises_that_are_none_are_not_believed(content: bytes) -> None:
+    told = {"ab": {"seconds": Interval(1.5, 2.0, 2.5)}}
+    assert promises.decode(promises.encode(told, "engine"), "engine") == told
+    assert promises.decode(promises.encode(told, "engine"), "another") == {}
+    assert promises.decode(content, "engine") == {}
 
 
 def test_a_site_without_records_says_so_and_a_bad_file_of_pins_is_one_sentence(tmp_path: Path) -> None:

@@ -119,6 +119,11 @@ def test_compare_two_cards(site: Site, page: Page) -> None:
     expect(page.locator("#side h2")).to_have_text("Tesla T4 and GeForce RTX 4090, beside 32 GB")
     assert page.locator("#side tbody tr").count() >= 5
     assert page.url.endswith("?a=tesla-t4&b=rtx-4090")
+    page.goto(site.url + "compare/tesla-t4-vs-rtx-5090/")  # a pair that nobody asked for has no page of its own
+    expect(page.locator("#side h2")).to_have_text("Tesla T4 and GeForce RTX 5090, beside 32 GB")
+    page.goto(site.url + KINDS["card"])
+    page.get_by_role("link", name="Compare GeForce RTX 4070 and GeForce RTX 4090").click()
+    expect(page.locator("#side h2")).to_have_text("GeForce RTX 4070 and GeForce RTX 4090, beside 32 GB")
 
 
 def test_copy_a_command(site: Site, browser: Browser) -> None:

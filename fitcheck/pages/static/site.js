@@ -284,6 +284,11 @@
     form.hidden = false;
   });
 
+  // the address of two cards that have no page together leads to where any two are compared
+  const pair = document.getElementById("pair");
+  const two = pair && location.pathname.match(/\/compare\/([a-z0-9.-]+)-vs-([a-z0-9.-]+)\/?$/);
+  if (two) location.replace(pair.dataset.root + "compare/?" + new URLSearchParams({ a: two[1], b: two[2] }));
+
   // any two cards side by side, from what their pages say
   const VERDICTS = { fits: "Fits", tight: "Tight", unknown: "Unknown", no: "No" };
   all("form[data-compare]").forEach(function (form) {
