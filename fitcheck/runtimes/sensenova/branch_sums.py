@@ -35,16 +35,16 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
     elements = {"attention": 0.0, "mlp": 0.0}
     held = {"attention": 0.0, "mlp": 0.0}
     moved, kernels, tensors = 0.0, 0, 0
-    for tensor in table:
+    for tensor, count in table.counted:
         if tensor.layer is None or tensor.branch != branch:
             continue
         part = "mlp" if tensor.role in ("mlp", "expert", "router") else "attention"
-        elements[part] += tensor.elements
-        held[part] += runtime_bytes(tensor)
-        tensors += 1
+        elements[part] += tensor.elements * count
+        held[part] += runtime_bytes(tensor) * count
+        tensors += count
         price = cost(tensor.type)
-        moved += price.traffic_bytes * tensor.elements
-        kernels += price.kernels
+        moved += price.traffic_bytes * tensor.elements * count
+        kernels += price.kernels * count
     return BranchWeights(
         elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors
     )
@@ -53,4 +53,4 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
 @lru_cache(maxsize=256)
 def role_bytes(table: TensorTable, role: str) -> int:
     """Run-time bytes of all tensors of a role, such as ``embedding`` or ``head``; cached by table identity."""
-    return sum(runtime_bytes(tensor) for tensor in table if tensor.role == role)
+    return sum(runtime_bytes(tensor) * count for tensor, count in table.counted if tensor.role == role)
