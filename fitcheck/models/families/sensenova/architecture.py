@@ -147,10 +147,13 @@ def _outer_tensors(arch: SenseNovaArchitecture) -> Iterator[tuple[str, tuple[int
 
 class SenseNovaTable(TensorTable):
     """The table of a shape, whose layers differ in their number alone; ``type_of(name, role)`` gives each tensor's
-    storage type, the same in every layer. Tensors of layers after the first are made when somebody asks for them."""
+    storage type, the same in every layer. Tensors of layers after the first are made when somebody asks for them, and
+    of a catalog model's thousands the ``digest`` is known, which a check needs."""
 
-    def __init__(self, architecture: SenseNovaArchitecture, type_of: Callable[[str, str], str]) -> None:
-        self.architecture, self.type_of = architecture, type_of
+    def __init__(
+        self, architecture: SenseNovaArchitecture, type_of: Callable[[str, str], str], digest: str | None = None
+    ) -> None:
+        self.architecture, self.type_of, self._digest = architecture, type_of, digest
 
     @cached_property
     def layered(self) -> Layered:
@@ -164,6 +167,11 @@ class SenseNovaTable(TensorTable):
         within = (tensor for layer in range(self.architecture.layers) for tensor in self._layer(layer))
         return (*self.layered.outside, *within)
 
+    @cached_property
+    def digest(self) -> str:
+        """As of any table; the one that was handed in where there is one."""
+        return self._digest or super().digest
+
     def _layer(self, layer: int) -> tuple[Tensor, ...]:
         return self._made(_layer_tensors(self.architecture, layer), layer)
 
@@ -173,9 +181,11 @@ class SenseNovaTable(TensorTable):
         )
 
 
-def tensor_table(arch: SenseNovaArchitecture, type_of: Callable[[str, str], str]) -> TensorTable:
+def tensor_table(
+    arch: SenseNovaArchitecture, type_of: Callable[[str, str], str], digest: str | None = None
+) -> TensorTable:
     """Every tensor of the family for ``arch``; ``type_of(name, role)`` gives each one's storage type."""
-    return SenseNovaTable(arch, type_of)
+    return SenseNovaTable(arch, type_of, digest)
 
 
 def parameters(arch: SenseNovaArchitecture) -> int:

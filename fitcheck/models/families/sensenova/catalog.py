@@ -59,9 +59,10 @@ def get(slug: str) -> Model:
 
 
 @cache
-def recipe_table(recipe: str, architecture: SenseNovaArchitecture) -> TensorTable:
-    """The tensor table that a quantization recipe gives for an architecture, e.g. a scaled-down one for a dry run."""
-    return tensor_table(architecture, partial(_type_of, recipe))
+def recipe_table(recipe: str, architecture: SenseNovaArchitecture, digest: str | None = None) -> TensorTable:
+    """The tensor table that a quantization recipe gives for an architecture, e.g. a scaled-down one for a dry run; its
+    ``digest`` where that is known."""
+    return tensor_table(architecture, partial(_type_of, recipe), digest)
 
 
 def _type_of(recipe: str, name: str, role: str) -> str:
@@ -73,7 +74,7 @@ def _type_of(recipe: str, name: str, role: str) -> str:
 
 
 def _tier(row: dict[str, Any], slug: str, architecture: SenseNovaArchitecture) -> Tier:
-    table = recipe_table(row["name"], architecture)
+    table = recipe_table(row["name"], architecture, row["digest"])
     published = row.get("published_gb")
     return Tier(
         name=row["name"],
