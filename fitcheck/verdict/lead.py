@@ -35,11 +35,11 @@ def lead(
     nearer to 16 bits, a tier is not looked at. Raises InputError.
     """
     if tiers is None or len(tiers) <= _FEW or not _read_along(model, wanted):
-        return check(model, machine, wanted, tiers=tiers, index=index, advise=False)
+        return check(model, machine, wanted, tiers=tiers, index=index, advise=False, best_alone=True)
     tiers, room = undominated(model, tiers), sum(one.vram.best for one in budgets_of(machine))
     best: Report | None = None
     for tier in dict.fromkeys([*islice(_going_in(tiers, room), _STEPS), usual_tier(tiers)]):
-        report = check(model, machine, wanted, tiers=(tier,), index=index, advise=False)
+        report = check(model, machine, wanted, tiers=(tier,), index=index, advise=False, best_alone=True)
         if report.best.verdict is Verdict.FITS and _whole(report):
             return report
         if best is None or report.best.verdict.rank < best.best.verdict.rank:

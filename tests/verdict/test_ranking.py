@@ -13,6 +13,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.check import check
 from fitcheck.verdict.lead import undominated
 from fitcheck.verdict.purposes import purpose_named, purposes
 from fitcheck.verdict.ranking import Ranking, rank
@@ -37,6 +38,17 @@ def test_every_row_is_what_check_says(purpose: str, card: str, ram: int) -> None
         assert same.best.footprint.cards == best.footprint.cards
         words = shlex.split(row.command(("--gpu", card)))
         assert words[:3] == ["fitcheck", "check", row.listing.slug]
+
+
+@pytest.mark.parametrize("slug", ["gemma-3-12b", "gpt-oss-20b", "qwen3.8-27b", "z-image"])
+@pytest.mark.parametrize("card", ["gtx-1660-super", "rtx-3060-12gb", "radeon-rx-9070-xt"])
+def test_the_best_cell_is_the_same_where_no_other_is_worked_out_in_full(slug: str, card: str) -> None:
+    model, machine = catalog.get(slug), asked_machine([card], ram=32 * GIB)
+    for tier in model.tiers[:: max(len(model.tiers) // 3, 1)]:
+        every, alone = (
+            check(model, machine, tiers=[tier], advise=False, best_alone=best_alone) for best_alone in (False, True)
+        )
+        assert alone.best == every.best
 
 
 def test_rows_fit_and_are_in_order_and_misses_do_not() -> None:
