@@ -63,8 +63,8 @@ class TokenWork:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Tensors that always live together, in each of ``layers``. ``first`` stands for all of them where a device is asked
-    for; ``layers`` is ``None`` where it has to be asked for by that one."""
+    """Tensors that always live together, in each of ``layers``. ``first`` stands for all where a device is asked for;
+    ``layers`` is ``None`` where it has to be asked for by that one."""
 
     first: Tensor
     layers: tuple[int, ...] | None
