@@ -141,6 +141,9 @@ class PlacementSearch:
                 continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
             found += _placements(self, candidate)
+            free = wanted.gpu_layers is None
+            if free and self._whole(found[0]) and found[0].level.verdict is Verdict.FITS:
+                break  # a smaller cache buys nothing: it is read no faster
 
         def key(proposal: Proposal) -> tuple[int, float]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
