@@ -54,8 +54,8 @@ def smallest_change(
 
 
 def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> Verdict | None:
-    """The verdict of ``ask`` where it is better than ``now``. What it spreads over and how long it takes can only worsen
-    what amounts and platform say, so both are worked out where these are better."""
+    """The verdict of ``ask`` where it is better than ``now``. The spread over builds and the time it takes can only
+    worsen what amounts and platform say, so both are worked out where these are better."""
     if known is None and level_of(runtime, ask, runtime.footprint(ask)).verdict.rank >= now.rank:
         return None
     footprint = _memory(runtime, ask, known)
