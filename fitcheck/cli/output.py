@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING
 
 from fitcheck.cli import plain
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_seconds, format_span, format_speeds
+from fitcheck.verdict.coarseness import quality_words
 from fitcheck.verdict.report import Cell, Report
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
@@ -32,14 +28,6 @@ def columns(report: Report) -> tuple[str, ...]:
 
 def _is_text(report: Report) -> bool:
     return report.workload.task.read_along
-
-
-def console(stderr: bool = False) -> Console:
-    """A console that never wraps inside a pipe."""
-    from rich.console import Console
-
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
 def row(report: Report, cell: Cell) -> list[str]:
@@ -95,9 +83,12 @@ def worst_quality(found: TierQuality | None) -> str:
 
 
 def quality_line(report: Report) -> str:
-    """What the best cell's tier costs in quality, as a sentence; empty where nobody has measured it."""
+    """What the best cell's tier costs in quality, as a sentence; where nobody has measured it, what stands in where
+    several are put in order by it."""
     best = report.best
-    return "" if best.quality is None else f"Quality of {best.tier.name}: {best.quality.words}."
+    if best.quality is None and not (best.workload.task.read_along and len(report.model.tiers) > 1):
+        return ""
+    return f"Quality of {best.tier.name}: {quality_words(report.model, best.tier)}."
 
 
 def _span(low: float, best: float, high: float) -> str:

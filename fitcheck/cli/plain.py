@@ -14,13 +14,14 @@ from typing import Any
 import typer
 from rich.cells import cell_len
 
+from fitcheck.cli.consoles import PIPE
+
 GAP = 2  # letters between two columns
-_PIPE = 200  # letters of a line where no terminal says
 
 
 def room(*, err: bool = False) -> int:
     """Letters that a line of stdout, or with ``err`` of stderr, has room for."""
-    return shutil.get_terminal_size().columns if (sys.stderr if err else sys.stdout).isatty() else _PIPE
+    return shutil.get_terminal_size().columns if (sys.stderr if err else sys.stdout).isatty() else PIPE
 
 
 def say(text: str, *, err: bool = False, whole: bool = False, **style: Any) -> None:

@@ -42,7 +42,7 @@ def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None
 def _chosen(found: Resolved, tiers: Sequence[str], size: int | None) -> tuple[list[Candidate], list[str]]:
     """The candidates to read, and what to say of those that are not read."""
     if tiers:
-        return [found.candidate(name) for name in tiers], []
+        return list({one.files: one for name in tiers for one in found.candidates_named(name)}.values()), []
     ready = [candidate for candidate in found.candidates if candidate.format == "gguf"]
     offered = ready or list(found.candidates)
     notes = [] if len(ready) in (0, len(found.candidates)) else ["Checkpoints beside the GGUF files are not looked at."]

@@ -21,14 +21,12 @@ _MOST = 1024  # kinds of machines of one question
 
 @dataclass(frozen=True, slots=True)
 class SharedQuestion:
-    """What is asked, whichever the machine. ``spelled`` tells options apart that are equal, like ``True`` and 1;
-    ``best_alone`` is that of ``check``."""
+    """What is asked, whichever the machine. ``spelled`` tells options apart that are equal, like ``True`` and 1."""
 
     model: Model
     tiers: tuple[Tier, ...]
     wanted: Wanted
     runtimes: tuple[Runtime, ...]
-    best_alone: bool = False
     spelled: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -11,14 +11,14 @@ from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Constraint
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
-from fitcheck.runtimes import registry
+from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.alike import SharedQuestion, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
-from fitcheck.verdict.judge import judge
+from fitcheck.verdict.judge import judge, judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
@@ -40,21 +40,19 @@ def check(
     index: Index | None = None,
     advise: bool = True,
     like: Report | None = None,
-    best_alone: bool = False,
 ) -> Report:
     """Judge every tier × placement, best first.
 
     ``tiers`` are those to look at, by default the ones that ``wanted`` names or all of the model. ``index`` holds the
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
     costs a few re-checks. ``like`` is an answer to the same question, without advice, on a machine with the same cards:
-    its cells are judged again where they are asked about here, not weighed and timed. ``best_alone`` is for who
-    shows of cells without advice the best one: others keep the intervals of the newest program alone. A model that
-    turns out not to be modelled is judged by its weights, in the last runtime of the registry. Raises InputError for
-    names, sizes and options that cannot be.
+    its cells are judged again where they are asked about here, not weighed and timed. A model that turns out not to be
+    modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
+    options that cannot be.
     """
     wanted = wanted or Wanted()
     try:
-        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like, best_alone=best_alone)
+        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like)
     except NotModelledError as problem:
         bounded = replace(model, runtimes=(registry.names()[-1],), unmodelled=str(problem))
         return _checked(bounded, machine, replace(wanted, runtime=None), tiers, index, advise=advise)
@@ -69,22 +67,15 @@ def _checked(
     *,
     advise: bool,
     like: Report | None = None,
-    best_alone: bool = False,
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
     machine = completed(machine)
     known = known_of(index, machine, model)
     there = {} if like is None else {_place(cell.ask): cell for cell in like.cells}
-    shared = known is None and not advise
-    best_alone = best_alone and shared and not there
 
     def worked_out() -> list[Cell]:
         asks = ((runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine))
-        if best_alone:
-            return _best_first(
-                [cell_of(runtime, ask, wanted, advise=False, spread=False) for runtime, ask in asks], wanted
-            )
         return order(
             [
                 _again(runtime, ask, wanted, there[_place(ask)])
@@ -94,7 +85,8 @@ def _checked(
             ]
         )
 
-    question = SharedQuestion(model, chosen, wanted, runtimes, best_alone)
+    shared = known is None and not advise
+    question = SharedQuestion(model, chosen, wanted, runtimes)
     ordered = list(cells_alike(question, machine, worked_out) if shared else worked_out())
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
@@ -135,43 +127,19 @@ def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) 
 
 
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
-    return tuple(model.tier_named(name) for name in wanted.tiers) if wanted.tiers else model.tiers
+    named = dict.fromkeys(tier.name for name in wanted.tiers for tier in model.tiers_named(name))
+    return tuple(map(model.tier_named, named)) or model.tiers
 
 
-def _best_first(cells: list[Cell], wanted: Wanted) -> list[Cell]:
-    """Cells that were made without ``spread`` in the order that they have with it, as far as the best one goes. What a
-    spread widens is the high end of card memory, by which a cell never becomes better: so one that leads with it, where
-    others are without, is the best."""
-    spread: list[Cell] = []
-    ordered = order(cells)
-    while ordered and not any(ordered[0] is one for one in spread):
-        best = ordered[0]
-        spread.append(cell_of(registry.get(best.ask.placement.runtime), best.ask, wanted, advise=False))
-        cells = [spread[-1] if cell is best else cell for cell in cells]
-        ordered = order(cells)
-    return ordered
-
-
-def cell_of(
-    runtime: Runtime,
-    ask: Ask,
-    wanted: Wanted,
-    known: Known | None = None,
-    *,
-    advise: bool = True,
-    spread: bool = True,
-) -> Cell:
-    """One ask judged, timed and explained, its intervals as wide as what nobody said of the program leaves them unless
-    ``spread`` is false."""
-    footprint, calibration = runtime.footprint(ask), None
-    if spread:
-        footprint = runtime.spread(ask, footprint)
+def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
+    """One ask judged, timed and explained."""
+    footprint, calibration = held.shown(runtime, ask), None
     evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)
-    judgement = judge(runtime, ask, footprint, duration, floor)
+    judgement = judged(held.shown_level(runtime, ask, footprint), ask, footprint, duration, floor)
     # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
     advise = advise and judgement.binding is not Constraint.SPEED
     return Cell(
@@ -209,7 +177,9 @@ def _place(ask: Ask) -> tuple[object, ...]:
 def _again(runtime: Runtime, ask: Ask, wanted: Wanted, cell: Cell) -> Cell:
     """A cell of another machine with the same cards, judged on the one of ``ask``."""
     floor = wanted.floor(ask.workload.task)
-    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint, cell.duration, floor), flip=None)
+    level = held.shown_level(runtime, ask, cell.footprint)
+    judgement = judged(level, ask, cell.footprint, cell.duration, floor)
+    return Cell(ask, cell.footprint, cell.duration, judgement, cell.evidence, None, cell.loss)
 
 
 def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,7 +35,8 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
     """Sums over the layers of ``branch``; cached by table identity."""
     elements = {"attention": 0.0, "mlp": 0.0}
     held = {"attention": 0.0, "mlp": 0.0}
-    moved, kernels, tensors = 0.0, 0, 0
+    stored: Counter[str] = Counter()  # elements by type: the same sums however the table counts its tensors
+    kernels = tensors = 0
     for tensor, count in table.counted:
         if tensor.layer is None or tensor.branch != branch:
             continue
@@ -42,9 +44,9 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
         elements[part] += tensor.elements * count
         held[part] += runtime_bytes(tensor) * count
         tensors += count
-        price = cost(tensor.type)
-        moved += price.traffic_bytes * tensor.elements * count
-        kernels += price.kernels * count
+        stored[tensor.type] += tensor.elements * count
+        kernels += cost(tensor.type).kernels * count
+    moved = sum(cost(name).traffic_bytes * amount for name, amount in sorted(stored.items()))
     return BranchWeights(
         elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors
     )
