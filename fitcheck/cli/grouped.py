@@ -48,7 +48,11 @@ class QuickGroup(_Quick, TyperGroup):
     """The group of all commands."""
 
 
-class GroupedCommand(_Quick, TyperCommand):
+class QuickCommand(_Quick, TyperCommand):
+    """A command that has no class of its own."""
+
+
+class GroupedCommand(QuickCommand):
     """A command whose plain help has a section for each group of options, the command's own first.
 
     An option that may be named without its value gets the usual one where no number follows.

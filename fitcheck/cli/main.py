@@ -66,7 +66,9 @@ def modules_for(arguments: Sequence[str]) -> tuple[str, ...]:
 def application(modules: Sequence[str] = COMMANDS, *, completion: bool = True) -> typer.Typer:
     """The typer application with the commands of these modules registered, and with ``completion`` the options that
     install it in a shell."""
-    from fitcheck.cli.grouped import QuickGroup  # what it builds on takes longer than a shell's question may
+    from typer.core import TyperCommand
+
+    from fitcheck.cli.grouped import QuickCommand, QuickGroup  # what they build on takes longer than a shell may wait
 
     app = typer.Typer(
         name="fitcheck",
@@ -87,6 +89,9 @@ def application(modules: Sequence[str] = COMMANDS, *, completion: bool = True) -
 
     for name in modules:
         importlib.import_module(f"fitcheck.cli.{name}").register(app)
+    for command in app.registered_commands:
+        if command.cls is TyperCommand:  # which none was chosen for
+            command.cls = QuickCommand
     return app
 
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from fitcheck.cli.consoles import console
+from fitcheck.cli import plain
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
@@ -21,8 +15,7 @@ from fitcheck.verdict.report import Cell, Report
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
 _LAST = ("binds", "what would change it")
-_GAP = 2  # spaces between columns
-
+_RIGHT = ("usable GiB", "disk GB", "context")
 
 QUALITY = "KLD"
 
@@ -120,52 +113,46 @@ def emit(report: Report, style: str) -> None:
         for line in filter(None, (quality_line(report), report.software_line)):
             print(f"\n{line}")
         return
-    out = console()
-    say(out, report)
-    out.print(_fitting(out, report))
+    say(report)
+    _show_table(report)
     for line in filter(None, (quality_line(report), report.software_line)):
-        out.print(line)
+        plain.say(line)
     for command in report.best.commands:
-        out.print(f"  {command}", soft_wrap=True)
+        plain.say(f"  {command}", whole=True)
     narrate(report)
 
 
-def say(out: Console, report: Report) -> None:
+def say(report: Report) -> None:
     """The answer, and under it what it assumes."""
-    out.print(report.answer, style="bold")
+    plain.say(report.answer, bold=True)
     if report.assumed:
-        out.print(report.assumed_line)
+        plain.say(report.assumed_line)
 
 
-def _fitting(out: Console, report: Report) -> Table:
+def _show_table(report: Report) -> None:
     """The table with all that this terminal has room for, and no cell cut: a narrow one goes without the intervals."""
-    names = columns(report)
-    wide = _table(report, names, [row(report, cell) for cell in report.cells])
-    if _fits(out, wide):
-        return wide
-    console(stderr=True).print(
-        "Shortened to this terminal: a wider one, --markdown or --json shows every interval.", style="dim"
-    )
-    short = [dict(zip(names, row(report, cell), strict=True)) | _short(cell) for cell in report.cells]
-    kept = [name for name in names if name not in ("usable GiB", "disk GB", "context", QUALITY)]
-    if _is_text(report):
-        kept.remove("seconds")
-    for shown in (kept, kept[:-1]):
-        heads = [name.replace(" GiB", "\nGiB") for name in shown]
-        found = _table(report, heads, [[cells[name] for name in shown] for cells in short])
-        if _fits(out, found):
-            break
-    return found
+    names, rows = columns(report), [row(report, cell) for cell in report.cells]
+    wide, fits = plain.widths(names, rows, plain.room())
+    if not fits:
+        plain.say(
+            "Shortened to this terminal: a wider one, --markdown or --json shows every interval.", err=True, dim=True
+        )
+        short = [dict(zip(names, row(report, cell), strict=True)) | _short(cell) for cell in report.cells]
+        kept = [name for name in names if name not in ("usable GiB", "disk GB", "context", QUALITY)]
+        if _is_text(report):
+            kept.remove("seconds")
+        for shown in (kept, kept[:-1]):
+            names, rows = tuple(shown), [[cells[name] for name in shown] for cells in short]
+            wide, fits = plain.widths([_stacked(name) for name in names], rows, plain.room())
+            if fits:
+                break
+        names = tuple(map(_stacked, names))
+    colours = [_COLOURS[cell.verdict] for cell in report.cells]
+    plain.table(names, rows, wide, right=_RIGHT, colours=colours, coloured=names.index("verdict"))
 
 
-def _fits(out: Console, table: Table) -> bool:
-    """Whether there is room for all columns at their least width. Then those that do not wrap have it, so that nobody
-    measures them cell by cell, which takes as long as the answer."""
-    if sum(column.min_width or 0 for column in table.columns) + _GAP * (len(table.columns) - 1) > out.width:
-        return False
-    for column in table.columns:
-        column.width = column.min_width if column.no_wrap else None
-    return True
+def _stacked(name: str) -> str:
+    return name.replace(" GiB", "\nGiB")
 
 
 def _short(cell: Cell) -> dict[str, str]:
@@ -178,23 +165,8 @@ def _short(cell: Cell) -> dict[str, str]:
     }
 
 
-def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, name in enumerate(names):
-        numeric, wraps = name in ("usable GiB", "disk GB", "context"), name == _LAST[-1]
-        texts = [*name.splitlines(), *(cells[position] for cells in rows)]
-        longest = max(map(cell_len, " ".join(texts).split() if wraps else texts))
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=not wraps, min_width=longest)
-    for cell, cells in zip(report.cells, rows, strict=True):
-        shown = [Text(text) for text in cells]
-        shown[2].stylize(_COLOURS[cell.verdict])
-        table.add_row(*shown)
-    return table
-
-
 def narrate(report: Report) -> None:
     """What the numbers rest on, on stderr."""
-    err = console(stderr=True)
     work = report.workload
     size = f" {work.width}x{work.height}, {work.steps} steps, cfg {work.cfg:g};"
     if work.task is Task.VQA:
@@ -202,7 +174,7 @@ def narrate(report: Report) -> None:
     elif work.task.read_along:
         answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
         size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
-    err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim")
+    plain.say(f"{work.task}:{size} usable card memory: {report.budget.basis}.", err=True, dim=True)
     known = [f"{name} {how.level}: {how.note}" for name, how in report.best.evidence.named if how.records]
     for note in (*report.machine.notes, *report.notes, *known, *report.best.footprint.assumptions):
-        err.print(f"· {note}", style="dim")
+        plain.say(f"· {note}", err=True, dim=True)

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fitcheck.models.candidates import quant_label
-from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.tensors import TensorTable
 
 if TYPE_CHECKING:
+    from fitcheck.models.gguf import GgufHeader
     from fitcheck.models.model import Architecture, Model, Tier
 
 DRAFT = "draft"  # the role of a second model; there is one, as there is one projector
@@ -85,5 +84,7 @@ def best_projector(paths: Iterable[str]) -> str | None:
 
 
 def _bits(path: str) -> int:
+    from fitcheck.models.candidates import quant_label
+
     digits = "".join(filter(str.isdigit, (quant_label(path) or "").partition("_")[0]))
     return int(digits) if digits else _USUAL_BITS

@@ -1,6 +1,6 @@
 """From what was typed to a ``Model``: a catalog slug, a file, a folder, a repository on the hub or a URL.
 
-Reads headers alone, of a bounded number of tiers; families are asked in order whether they know what was found.
+What is known by name is not read for; what lies somewhere is read by ``identify``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from fitcheck.errors import FileError, InputError, ModelError, OptionError
+from fitcheck.errors import FileError, ModelError, OptionError
 from fitcheck.models import catalog
-from fitcheck.models.candidates import Candidate
-from fitcheck.models.companions import DRAFT, Companion, best_projector, draft_of
+from fitcheck.models.companions import DRAFT, Companion, draft_of
 from fitcheck.models.families import registry
-from fitcheck.models.families.base import Found, ReadTier, Recognized
-from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.resolve import Resolved, resolve
 
-MOST_TIERS = 40
 USUAL_TIER = "Q4_K_M"  # llama.cpp common/arg.cpp: what -hf takes of a repository
 _MOST_NEIGHBOURS = 2000
 # a tier behind a name: one or two letters with a number of bits (Q4_K_M, IQ3_S), or a number format
@@ -72,6 +67,9 @@ def find_model(
             f"--gguf goes with a catalog model; to check that file itself, write `fitcheck check {gguf}`."
         )
     _refuse_what_names_nothing(target)
+    from fitcheck.models.identify import identify  # with the readers of files, which a name does without
+    from fitcheck.models.resolve import resolve
+
     with resolve(target, offline=offline) as found:
         try:
             recognized, notes = identify(found, tiers, size)
@@ -94,65 +92,6 @@ def _known(model: Model, tiers: Sequence[str], gguf: str | Path | None) -> tuple
     return tuple({one.name: one for name in tiers for one in model.tiers_named(name)}.values()) or model.tiers
 
 
-def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None) -> tuple[Recognized, list[str]]:
-    """The model that lies there, and notes on tiers that were not read. Raises InputError when none can be read.
-
-    A tier that cannot be read is left out with a note, unless it is the only one.
-    """
-    chosen, notes = _chosen(found, tiers, size)
-    read, problems = _models(*_read(found, chosen))
-    projector = best_projector(found.projectors) if chosen[0].format == "gguf" else None
-    place = Found(
-        found.name,
-        tuple(read),
-        found.repository,
-        found.pipeline,
-        found.config,
-        found.projectors,
-        None if projector is None else _projector(found, projector, problems),
-    )
-    model = next(one for family in registry.each() if (one := family.recognize(place)) is not None)
-    return model, [*notes, *(f"Left out: {problem}" for problem in problems)]
-
-
-def _chosen(found: Resolved, tiers: Sequence[str], size: int | None) -> tuple[list[Candidate], list[str]]:
-    """The candidates to read, and what to say of those that are not read."""
-    if tiers:
-        return list({one.files: one for name in tiers for one in found.candidates_named(name)}.values()), []
-    ready = [candidate for candidate in found.candidates if candidate.format == "gguf"]
-    offered = ready or list(found.candidates)
-    notes = [] if len(ready) in (0, len(found.candidates)) else ["Checkpoints beside the GGUF files are not looked at."]
-    if len(offered) <= MOST_TIERS:
-        return offered, notes
-    # the tiers about as large as the card are those that the answer is about
-    nearest = sorted(offered, key=lambda candidate: abs((candidate.disk_bytes or 0) - (size or 0)))[:MOST_TIERS]
-    notes.append(f"{len(offered) - MOST_TIERS} of {len(offered)} tiers were not read; name one with --tier.")
-    return [candidate for candidate in offered if candidate in nearest], notes
-
-
-def _read(found: Resolved, candidates: Sequence[Candidate]) -> tuple[list[ReadTier], list[InputError]]:
-    found.preload(candidates)
-    read: list[ReadTier] = []
-    problems: list[InputError] = []
-    for candidate in candidates:
-        try:
-            read.append(ReadTier(candidate, found.header(candidate), found.tier(candidate)))
-        except InputError as problem:
-            problems.append(problem)
-    if not read:
-        raise problems[0]
-    return read, problems
-
-
-def _projector(found: Resolved, path: str, problems: list[InputError]) -> GgufHeader | None:
-    """The header of a projector beside the model; ``None``, and a problem more, where it cannot be read."""
-    try:
-        return found.beside(path)
-    except InputError as problem:
-        problems.append(problem)
-        return None
-
-
 def read_draft(target: str, *, offline: bool = False) -> Companion:
     """The second model that ``target`` means, in the tier that is named behind a colon (``qwen3-0.6b:Q8_0``), else in
     the one that llama.cpp's own download takes: Q4_K_M, or the first there is. Raises InputError."""
@@ -169,6 +108,9 @@ def read_companion(place: str, role: str, *, offline: bool = False) -> Companion
     """The file at ``place`` as what goes beside a model. Raises InputError where it is not of that role."""
     if role == DRAFT:
         return read_draft(place, offline=offline)
+    from fitcheck.models.gguf import GgufHeader
+    from fitcheck.models.resolve import resolve
+
     with resolve(place, offline=offline) as found:
         header = found.header(found.candidates[0])
         local = found.files.local_path(found.candidates[0].files[0])
@@ -181,20 +123,6 @@ def read_companion(place: str, role: str, *, offline: bool = False) -> Companion
         article = "an" if what[0] in "aeiou" else "a"
         raise FileError(f"{place}: this is {article} {what} and no {role}; name the {role}'s own file.")
     return read
-
-
-def _models(read: Sequence[ReadTier], problems: list[InputError]) -> tuple[list[ReadTier], list[InputError]]:
-    """Without adapters, projectors and the like, which are no tier. Raises FileError when there is nothing else."""
-    models = []
-    for one in read:
-        why = next((why for family in registry.every() if (why := family.refuses(one)) is not None), None)
-        if why is None:
-            models.append(one)
-        else:
-            problems.append(FileError(f"{one.candidate.files[0]}: {why}."))
-    if not models:
-        raise problems[-1]
-    return models, problems
 
 
 def _named(text: str) -> Model | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fitcheck.errors import FileError
+from fitcheck.models.gguf_values import GgufArray, GgufLongText, GgufScalar, GgufValue
 from fitcheck.models.quant import BY_GGML_ID
 from fitcheck.models.roles import classify
 from fitcheck.models.source import ByteSource, FormatError, LocalFile, Window
@@ -62,26 +63,6 @@ _STARTS = (
     (b"<!do", _PAGE),
     (b"<htm", _PAGE),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class GgufArray:
-    """An array of the metadata. ``values`` is None where only the length is kept: token lists, scores, merges."""
-
-    type: str
-    length: int
-    values: tuple[int | float | bool | str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class GgufLongText:
-    """A string of the metadata that was too long to keep; ``length`` in bytes."""
-
-    length: int
-
-
-GgufScalar = int | float | bool | str
-GgufValue = GgufScalar | GgufArray | GgufLongText
 
 
 @dataclass(frozen=True, slots=True)

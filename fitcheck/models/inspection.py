@@ -9,7 +9,8 @@ from itertools import groupby
 
 from fitcheck.models.candidates import quant_label
 from fitcheck.models.families import registry
-from fitcheck.models.gguf import GgufArray, GgufHeader
+from fitcheck.models.gguf import GgufHeader
+from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.quant import ALIASES, BASE, TYPES
 from fitcheck.models.safetensors import SafetensorsHeader
 from fitcheck.models.tensors import Tensor, TensorTable

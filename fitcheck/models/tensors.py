@@ -58,6 +58,13 @@ class Layered:
     outside: tuple[Tensor, ...]
     layers: tuple[AlikeLayers, ...]
 
+    @property
+    def counted(self) -> Iterator[tuple[Tensor, int]]:
+        """Each tensor that differs from the others in more than its layer, with how many there are of it."""
+        yield from ((tensor, 1) for tensor in self.outside)
+        for alike, count in Counter(self.layers).items():
+            yield from ((tensor, count) for tensor in alike.tensors)
+
 
 class TensorTable:
     """An immutable sequence of tensors with the sums that the estimators ask for. Sizes in bytes."""
@@ -76,15 +83,32 @@ class TensorTable:
         """The same tensors by layer, where the table was made so; ``None`` for a file's own order."""
         return None
 
+    @property
+    def by_layer(self) -> Layered:
+        """The same tensors by layer, however the table was made."""
+        if self.layered is not None:
+            return self.layered
+        layers: dict[int, list[Tensor]] = {}
+        for tensor in self:
+            if tensor.layer is not None:
+                layers.setdefault(tensor.layer, []).append(tensor)
+        alike = tuple(AlikeLayers(tuple(layers[index]), index) for index in sorted(layers))
+        return Layered(tuple(tensor for tensor in self if tensor.layer is None), alike)
+
+    @property
+    def counted(self) -> Iterator[tuple[Tensor, int]]:
+        """Tensors with how many there are of each that differ in their layer alone, as far as the table knows that."""
+        return ((tensor, 1) for tensor in self) if self.layered is None else self.layered.counted
+
     @cached_property
     def nbytes(self) -> int:
         """Bytes of all tensors as stored."""
-        return sum(tensor.nbytes for tensor in self.tensors)
+        return sum(tensor.nbytes * count for tensor, count in self.counted)
 
     @cached_property
     def elements(self) -> int:
         """Elements of all tensors: the parameter count."""
-        return sum(tensor.elements for tensor in self.tensors)
+        return sum(tensor.elements * count for tensor, count in self.counted)
 
     @cached_property
     def bytes_by_type(self) -> dict[str, int]:
@@ -103,8 +127,8 @@ class TensorTable:
 
     def _bytes_by(self, group: Callable[[Tensor], str]) -> dict[str, int]:
         counts: Counter[str] = Counter()
-        for tensor in self.tensors:
-            counts[group(tensor)] += tensor.nbytes
+        for tensor, count in self.counted:
+            counts[group(tensor)] += tensor.nbytes * count
         return dict(counts.most_common())
 
     @cached_property

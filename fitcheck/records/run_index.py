@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -227,6 +226,8 @@ def _link_of(values: dict[str, Any]) -> LinkRow:
 
 
 def _row(document: dict[str, Any], own: bool) -> Run:
+    from statistics import median  # of records that are read here; those of the index have theirs
+
     card, model, runtime = document["card"], document["model"], document["runtime"]
     protocol, memory, workload = document["protocol"], document["memory"], document["workload"]
     transfer, power = document.get("transfer", {}), document.get("power", {})

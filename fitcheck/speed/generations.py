@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log, sqrt
-from statistics import mean
 from typing import Any
 
 from fitcheck.data_files import load
@@ -74,10 +73,16 @@ def _expected(vendor: str, architecture: str, excluded: str) -> tuple[float, flo
     generation = _between_generations(excluded)
     alike = [group.slowness for group in groups if group.vendor == vendor]
     if alike:
-        return mean(alike), sqrt(within**2 + generation**2 * (1 + 1 / len(alike)))
+        return _mean(alike), sqrt(within**2 + generation**2 * (1 + 1 / len(alike)))
     vendors = _vendor_means(groups)
     spread = sqrt(within**2 + generation**2 + _between_vendors(excluded) ** 2 * (1 + 1 / len(vendors)))
-    return mean(vendors), spread
+    return _mean(vendors), spread
+
+
+def _mean(values: list[float]) -> float:
+    from statistics import mean  # which takes longer to import than a check has
+
+    return mean(values)
 
 
 def _groups(excluded: str, kind: str) -> list[MeasuredGeneration]:
@@ -97,7 +102,7 @@ def _by_vendor(groups: list[MeasuredGeneration]) -> list[list[float]]:
 
 
 def _vendor_means(groups: list[MeasuredGeneration]) -> list[float]:
-    return [mean(part) for part in _by_vendor(groups)]
+    return [_mean(part) for part in _by_vendor(groups)]
 
 
 def _between_generations(excluded: str) -> float:
@@ -112,5 +117,5 @@ def _between_vendors(excluded: str) -> float:
 
 def _pooled(parts: list[list[float]]) -> float:
     """Standard deviation around each part's own mean."""
-    squares = sum((value - mean(part)) ** 2 for part in parts for value in part)
+    squares = sum((value - _mean(part)) ** 2 for part in parts for value in part)
     return sqrt(squares / max(1, sum(len(part) - 1 for part in parts)))

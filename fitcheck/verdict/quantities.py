@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
 from typing import TypeVar
 
 from fitcheck.data_files import load
@@ -89,6 +88,8 @@ def counted(number: int, noun: str) -> str:
 def span(values: Sequence[float], least: float) -> Interval[float]:
     """Median and range, or their 5th and 95th percentile where there are many; ``least`` is the relative half-width of
     one more run."""
+    from statistics import median, quantiles  # which a check without records does without
+
     middle = median(values)
     cuts = quantiles(values, n=20, method="inclusive") if len(values) >= _MANY else values
     return Interval(min(*cuts, middle * (1 - least)), middle, max(*cuts, middle * (1 + least)))
@@ -102,6 +103,8 @@ def span_of_bytes(values: Sequence[int]) -> Interval[int]:
 
 def apart(values: Sequence[float]) -> str:
     """That records contradict each other, as the end of a note; empty where they do not."""
+    from statistics import median
+
     least, middle, most = min(values), median(values), max(values)
     if least <= 0 or max(most / middle, middle / least) <= _contradiction():
         return ""

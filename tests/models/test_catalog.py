@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 
 from fitcheck.errors import InputError
@@ -10,6 +12,7 @@ from fitcheck.models.families.sensenova.architecture import (
     is_sensenova,
 )
 from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.runtimes.sensenova.layer_weights import weights_of
 
 PARAMETERS = {
     "sensenova-u1-8b-mot": 17_552_340_992,
@@ -72,6 +75,16 @@ def test_digest_ignores_order_but_not_types() -> None:
     other = catalog.get("sensenova-u1-8b-mot").tier("Q6_K")
     assert other is not None
     assert other.tensors.digest != tier.tensors.digest
+
+
+@pytest.mark.parametrize("slug", PARAMETERS)
+def test_what_a_layered_table_knows_is_what_its_tensors_say(slug: str) -> None:
+    for tier in catalog.get(slug).tiers:
+        known, flat = tier.tensors, TensorTable(tier.tensors)
+        assert (known.digest, known.nbytes, known.elements) == (flat.digest, flat.nbytes, flat.elements)
+        assert known.bytes_by_type == flat.bytes_by_type
+        assert known.bytes_by_branch == flat.bytes_by_branch
+        assert asdict(weights_of(known)) == asdict(weights_of(flat))
 
 
 def test_a3b_counts_active_parameters_as_compute_only() -> None:

@@ -16,7 +16,8 @@ from fitcheck.errors import InputError
 from fitcheck.models import catalog
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture, bf16, tensor_table
 from fitcheck.models.families.sensenova.family import FAMILY
-from fitcheck.models.gguf import GgufArray, GgufHeader, GgufLongText, join_shards, parse_gguf, read_gguf, shard_names
+from fitcheck.models.gguf import GgufHeader, join_shards, parse_gguf, read_gguf, shard_names
+from fitcheck.models.gguf_values import GgufArray, GgufLongText
 from fitcheck.models.quant import TYPES
 from fitcheck.models.source import LocalFile
 

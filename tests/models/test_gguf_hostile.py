@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
-from fitcheck.models.gguf import GgufArray, GgufHeader, parse_gguf, read_gguf
+from fitcheck.models.gguf import GgufHeader, parse_gguf, read_gguf
+from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.source import FormatError
 from fitcheck.units import MIB
 

@@ -13,7 +13,7 @@ from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.families.language.mixture_rules import tier_name
 from fitcheck.models.families.language.tables import tensor_shapes
-from fitcheck.models.gguf import GgufArray
+from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.tensors import Tensor, TensorTable
 
 BASE: dict[str, Any] = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fitcheck.errors import InputError
 from fitcheck.models.families.language.architecture import traits
 from fitcheck.models.families.language.metadata import architecture_from_gguf
-from fitcheck.models.gguf import GgufArray
+from fitcheck.models.gguf_values import GgufArray
 
 BASE: dict[str, Any] = {
     "block_count": 2,

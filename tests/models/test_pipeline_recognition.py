@@ -19,9 +19,10 @@ from fitcheck.models.candidates import Candidate, WeightSet
 from fitcheck.models.families.base import ReadTier
 from fitcheck.models.families.pipeline import catalog, single_file
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
-from fitcheck.models.find import Identified, find_model, identify
+from fitcheck.models.find import Identified, find_model
 from fitcheck.models.gguf import read_gguf
 from fitcheck.models.hub import HubSettings
+from fitcheck.models.identify import identify
 from fitcheck.models.model import Tier
 from fitcheck.models.resolve import resolve
 

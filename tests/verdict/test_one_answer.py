@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import fitcheck
-from fitcheck.cli import output
+from fitcheck.cli import output, plain
 from fitcheck.hardware.budget import budget
 from fitcheck.hardware.catalog import common_cards, find_card
 from fitcheck.hardware.machine import Machine, machine_for
@@ -40,18 +38,18 @@ SOME = (
 )
 
 
-def printed(report: Report, monkeypatch: pytest.MonkeyPatch) -> str:
+def printed(report: Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """What a wide terminal shows."""
-    out = io.StringIO()
-    consoles = {False: Console(file=out, width=400, highlight=False), True: Console(file=io.StringIO())}
-    monkeypatch.setattr(output, "console", lambda stderr=False: consoles[stderr])
+    monkeypatch.setattr(plain, "room", lambda *, err=False: 400)
     output.emit(report, "table")
-    return out.getvalue()
+    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("slug", [U1, A3B])
 @pytest.mark.parametrize("ram", [16, 32, 64])
-def test_terminal_json_and_page_speak_of_the_same_cell(slug: str, ram: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_json_and_page_speak_of_the_same_cell(
+    slug: str, ram: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for card in SOME:
         report = fitcheck.check(slug, card, ram=ram * GIB)
         cell, document = report.best, report_document(report)
@@ -61,7 +59,7 @@ def test_terminal_json_and_page_speak_of_the_same_cell(slug: str, ram: int, monk
         assert (chosen["tier"], chosen["mode"], chosen["verdict"]) == (
             cell.tier.name, cell.placement.mode, str(cell.verdict),
         )  # fmt: skip
-        lines = printed(report, monkeypatch).splitlines()
+        lines = printed(report, monkeypatch, capsys).splitlines()
         assert lines[0] == report.answer == said["answer"]
         first = next(line for line in lines if line.startswith(("BF16", "Q")))
         assert first.split()[:3] == [chosen["tier"], *first.split()[1:3]]

@@ -6,19 +6,21 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fitcheck.errors import ModelError
-from fitcheck.models.candidates import Candidate
 from fitcheck.models.companions import Companion
-from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.safetensors import SafetensorsHeader
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Task
 
-Header = GgufHeader | SafetensorsHeader
+if TYPE_CHECKING:  # a model known by name is checked without the readers of files
+    from fitcheck.models.candidates import Candidate
+    from fitcheck.models.gguf import GgufHeader
+    from fitcheck.models.safetensors import SafetensorsHeader
+
+    Header = GgufHeader | SafetensorsHeader
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,13 @@ class ReadTier:
     candidate: Candidate
     header: Header
     tier: Tier
+
+    @property
+    def gguf(self) -> GgufHeader | None:
+        """The header, where it is a GGUF file's."""
+        from fitcheck.models.gguf import GgufHeader
+
+        return self.header if isinstance(self.header, GgufHeader) else None
 
 
 @dataclass(frozen=True)

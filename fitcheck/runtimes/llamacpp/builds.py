@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -34,10 +35,15 @@ class Build:
 
     def has(self, change: str) -> bool:
         """Whether a change of ``data/llamacpp_builds.json`` is in this build; the fork has none of them."""
-        return not self.fork and self.day >= date.fromisoformat(_data()["changes"][change]["date"])
+        return not self.fork and self.day >= _day_of_change(change)
 
     def __str__(self) -> str:
         return FORK if self.fork else self.text or self.day.isoformat()
+
+
+@cache
+def _day_of_change(change: str) -> date:
+    return date.fromisoformat(_data()["changes"][change]["date"])
 
 
 def newest_build() -> Build:

@@ -153,6 +153,9 @@ class PlacementSearch:
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
             alone = any(one.options.gpu_layers == 0 and one.level.verdict is Verdict.FITS for one in found)
             found += _placements(self, candidate, alone=not alone)
+            free = wanted.gpu_layers is None
+            if free and self._whole(found[0]) and found[0].level.verdict is Verdict.FITS:
+                break  # a smaller cache buys nothing: it is read no faster
 
         def key(proposal: Proposal) -> tuple[object, ...]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH

@@ -1,14 +1,14 @@
 """What one token of llama.cpp asks of each device: bytes by kind of quant, FLOP, layers.
 
-Tensors of one layer, role and kind go to one device together, so they are added up once a table; a run then only sorts
-a few hundred groups by device.
+Tensors of one layer, role and kind go to one device together, so they are added up once a table, and layers alike once
+for all; a run then only sorts a few groups by device.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from weakref import WeakKeyDictionary
@@ -63,11 +63,11 @@ class TokenWork:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Tensors that always live together. ``first`` stands for all of them where a device is asked for; ``layer`` is
-    ``None`` where it has to be asked for by that one."""
+    """Tensors that always live together, in each of ``layers``. ``first`` stands for all where a device is asked for;
+    ``layers`` is ``None`` where it has to be asked for by that one."""
 
     first: Tensor
-    layer: int | None
+    layers: tuple[int, ...] | None
     kind: str
     nbytes: int
     elements: int
@@ -113,26 +113,15 @@ def _worked_out(
     architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
 ) -> dict[int, TokenWork]:
     found: defaultdict[int, TokenWork] = defaultdict(TokenWork)
-    options, devices = result.options, result.devices
-    moving = set()
+    options, moving = result.options, set[int | None]()
     for group in _grouped(architecture, tensors, split=bool(options.overrides)):
-        layer = group.layer
-        if group.first.layer in architecture.predicting if layer is None else layer in architecture.predicting:
-            continue  # rates are those without drafting
-        if layer is None:
-            device = tensor_device(group.first, architecture, options, devices)
-        elif group.expert and layer < options.cpu_moe_layers:
-            device = HOST
-        else:
-            device = devices.layers[layer] if layer < len(devices.layers) else devices.output
-        work = found[device]
-        _add(work, group)
-        if group.expert:
-            at = group.first.layer if layer is None else layer
-            if at not in moving:
-                moving.add(at)
-                work.expert_layers += 1
+        for device, layers in _places(group, architecture, result).items():
+            work = found[device]
+            _add(work, group, len(layers))
+            if group.expert:
+                work.expert_layers += len(layers - moving)
                 work.expert_count = architecture.experts
+                moving |= layers
     head = tied_copy(architecture, tensors)
     if head is not None:
         work = found[result.devices.output]
@@ -142,10 +131,29 @@ def _worked_out(
     return dict(found)
 
 
+def _places(group: _Group, architecture: LanguageArchitecture, result: LlamaEstimate) -> Mapping[int, Set[int | None]]:
+    """The layers of a group by device, without those that only draft: rates are those without drafting."""
+    options, devices = result.options, result.devices
+    if group.layers is None:
+        layer = group.first.layer
+        if layer in architecture.predicting:
+            return {}
+        return {tensor_device(group.first, architecture, options, devices): {layer}}
+    found: defaultdict[int, set[int | None]] = defaultdict(set)
+    for layer in group.layers:
+        if layer in architecture.predicting:
+            continue
+        if group.expert and layer < options.cpu_moe_layers:
+            found[HOST].add(layer)
+        else:
+            found[devices.layers[layer] if layer < len(devices.layers) else devices.output].add(layer)
+    return found
+
+
 def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split: bool) -> Sequence[_Group]:
     """Groups of a table; ``split`` keeps every tensor apart, for options that place them one by one."""
     if split:
-        return [_group([tensor], architecture, None) for tensor in tensors if _counts(tensor)]
+        return [replace(_group([tensor], architecture), layers=None) for tensor in tensors if _counts(tensor)]
     known = _groups.get(tensors)
     if known is None:
         layered = tensors.layered
@@ -155,13 +163,15 @@ def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split:
 
 
 def _by_layer(layered: Layered, architecture: LanguageArchitecture) -> list[_Group]:
-    found = _together(layered.outside, architecture)
-    alike: dict[AlikeLayers, list[_Group]] = {}
+    alike: defaultdict[AlikeLayers, list[int]] = defaultdict(list)
     for layer, one in enumerate(layered.layers):
-        if one not in alike:
-            alike[one] = _together(one.tensors, architecture)
-        found += [replace(group, layer=layer) for group in alike[one]]
-    return found
+        alike[one].append(layer)
+    within = (
+        replace(group, layers=tuple(layers))
+        for one, layers in alike.items()
+        for group in _together(one.tensors, architecture)
+    )
+    return [*_together(layered.outside, architecture), *within]
 
 
 def _together(tensors: Iterable[Tensor], architecture: LanguageArchitecture) -> list[_Group]:
@@ -171,21 +181,19 @@ def _together(tensors: Iterable[Tensor], architecture: LanguageArchitecture) -> 
             place = tensor.layer if tensor.layer is not None else tensor.name
             head = tensor.name == "output.weight"
             together[place, tensor.role == "expert", kind_of(tensor.type), head].append(tensor)
-    return [
-        _group(members, architecture, members[0].layer if all(one.name.startswith("blk.") for one in members) else None)
-        for members in together.values()
-    ]
+    return [_group(members, architecture) for members in together.values()]
 
 
 def _counts(tensor: Tensor) -> bool:
     return tensor.name not in _NOT_READ and tensor.role not in ("nextn", "vision")
 
 
-def _group(members: Sequence[Tensor], architecture: LanguageArchitecture, layer: int | None) -> _Group:
+def _group(members: Sequence[Tensor], architecture: LanguageArchitecture) -> _Group:
     first = members[0]
+    layered = all(one.name.startswith("blk.") for one in members)
     return _Group(
         first,
-        layer,
+        (first.layer,) if layered and first.layer is not None else None,
         kind_of(first.type),
         sum(tensor.nbytes for tensor in members),
         sum(tensor.elements for tensor in members if len(tensor.shape) > 1),
@@ -203,14 +211,15 @@ def active_share(tensor: Tensor, architecture: LanguageArchitecture) -> float:
     return used / architecture.experts if used else 1.0
 
 
-def _add(work: TokenWork, group: _Group) -> None:
+def _add(work: TokenWork, group: _Group, count: int) -> None:
+    """Add ``group`` as it is in ``count`` layers."""
     read, flops = (work.experts, work.expert_flops) if group.expert else (work.read, work.flops)
-    read[group.kind] += group.nbytes * group.active
+    read[group.kind] += count * group.nbytes * group.active
     if not group.head:
-        flops[group.kind] += 2.0 * group.elements * group.active
-    work.held += group.nbytes
+        flops[group.kind] += 2.0 * count * group.elements * group.active
+    work.held += count * group.nbytes
     if group.expert:
-        work.experts_held += group.nbytes
+        work.experts_held += count * group.nbytes
         work.expert_share = group.active
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,17 +35,18 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
     """Sums over the layers of ``branch``; cached by table identity."""
     elements = {"attention": 0.0, "mlp": 0.0}
     held = {"attention": 0.0, "mlp": 0.0}
-    moved, kernels, tensors = 0.0, 0, 0
-    for tensor in table:
+    stored: Counter[str] = Counter()  # elements by type: the same sums however the table counts its tensors
+    kernels = tensors = 0
+    for tensor, count in table.counted:
         if tensor.layer is None or tensor.branch != branch:
             continue
         part = "mlp" if tensor.role in ("mlp", "expert", "router") else "attention"
-        elements[part] += tensor.elements
-        held[part] += runtime_bytes(tensor)
-        tensors += 1
-        price = cost(tensor.type)
-        moved += price.traffic_bytes * tensor.elements
-        kernels += price.kernels
+        elements[part] += tensor.elements * count
+        held[part] += runtime_bytes(tensor) * count
+        tensors += count
+        stored[tensor.type] += tensor.elements * count
+        kernels += cost(tensor.type).kernels * count
+    moved = sum(cost(name).traffic_bytes * amount for name, amount in sorted(stored.items()))
     return BranchWeights(
         elements["attention"], held["attention"], elements["mlp"], held["mlp"], moved, kernels, tensors
     )
@@ -53,4 +55,4 @@ def branch_weights(table: TensorTable, branch: str) -> BranchWeights:
 @lru_cache(maxsize=256)
 def role_bytes(table: TensorTable, role: str) -> int:
     """Run-time bytes of all tensors of a role, such as ``embedding`` or ``head``; cached by table identity."""
-    return sum(runtime_bytes(tensor) for tensor in table if tensor.role == role)
+    return sum(runtime_bytes(tensor) * count for tensor, count in table.counted if tensor.role == role)

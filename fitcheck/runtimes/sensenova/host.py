@@ -7,15 +7,19 @@ from functools import lru_cache
 from fitcheck.data_files import load
 from fitcheck.memory.allocator_blocks import pinned_block
 from fitcheck.memory.footprint import HostMemory
-from fitcheck.runtimes.sensenova.layer_weights import LayerWeights
+from fitcheck.runtimes.sensenova.layer_weights import LayerWeights, Sizes
 from fitcheck.runtimes.sensenova.streaming import PrefixWeights, Stream, Streaming
 from fitcheck.units import Interval
 
 
 @lru_cache(maxsize=64)
-def pinned_bytes(sizes: tuple[int, ...], policy: str) -> int:
+def pinned_bytes(sizes: Sizes, policy: str) -> int:
     """Host bytes that pinning tensors of these sizes takes; ``ring`` pins exact flat buffers instead."""
-    return sum(sizes) if policy == "ring" else sum(pinned_block(size) for size in sizes)
+    return _total(sizes) if policy == "ring" else sum(pinned_block(size) * count for size, count in sizes)
+
+
+def _total(sizes: Sizes) -> int:
+    return sum(size * count for size, count in sizes)
 
 
 @lru_cache(maxsize=1024)
@@ -24,7 +28,7 @@ def pinnable_bytes(weights: LayerWeights, placement: Streaming) -> int:
     if not placement.pinned:
         return 0
     moved = placement.prefix_weights is not PrefixWeights.RESIDENT
-    return sum(weights.pinnable["layers"]) + (sum(weights.pinnable["prefix"]) if moved else 0)
+    return _total(weights.pinnable["layers"]) + (_total(weights.pinnable["prefix"]) if moved else 0)
 
 
 @lru_cache(maxsize=1024)
@@ -45,7 +49,7 @@ def host_memory(weights: LayerWeights, placement: Streaming, *, quantized: bool,
         return HostMemory(0, 0, best, Interval(low, best, high + passing))
     low, best, high = base["streamed"]["bytes"]
     if not placement.pinned:
-        pageable = sum(weights.pinnable["layers"])
+        pageable = _total(weights.pinnable["layers"])
         return HostMemory(0, pageable, best, Interval(low + pageable, best + pageable, high + pageable))
     sizes = weights.pinnable["layers"]
     shard = Interval.exactly(0)

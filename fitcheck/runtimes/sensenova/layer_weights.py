@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.memory.allocator_blocks import device_block, runtime_bytes
 from fitcheck.memory.dequantization import Linear
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING
-from fitcheck.models.tensors import TensorTable
+from fitcheck.models.tensors import Tensor, TensorTable
+
+BRANCHES = (UNDERSTANDING, GENERATION)
+Sizes = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
     """``layers[branch][i]`` is layer i's share in bytes as the allocator counts it, ``exact`` without its rounding;
-    ``outer`` everything outside layers, embedding and head. Compared by identity: there is one for each table."""
+    ``outer`` everything outside layers, embedding and head; ``pinnable`` sizes of tensors, each with how many have it.
+    Compared by identity: there is one for each table."""
 
     outer: int
     embedding: int
@@ -22,7 +28,7 @@ class LayerWeights:
     layers: dict[str, tuple[int, ...]]
     exact: dict[str, tuple[int, ...]]
     largest: dict[tuple[str, str], Linear]
-    pinnable: dict[str, tuple[int, ...]]
+    pinnable: dict[str, Sizes]
     file_bytes: int
 
     @property
@@ -64,37 +70,51 @@ KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 @lru_cache(maxsize=64)
 def weights_of(table: TensorTable) -> LayerWeights:
     """Sums of a SenseNova tensor table; cached by table identity."""
-    outer = embedding = head = 0
-    layers: dict[str, dict[int, int]] = {UNDERSTANDING: {}, GENERATION: {}}
-    exact: dict[str, dict[int, int]] = {UNDERSTANDING: {}, GENERATION: {}}
-    pinnable: dict[str, list[int]] = {"layers": [], "prefix": []}
-    largest: dict[tuple[str, str], Linear] = {}
-    for tensor in table:
-        size = runtime_bytes(tensor)
-        if tensor.layer is not None:
-            for sizes, count in ((layers[tensor.branch], device_block(size)), (exact[tensor.branch], size)):
-                sizes[tensor.layer] = sizes.get(tensor.layer, 0) + count
-            pinnable["layers"].append(size)
-            kind = next((kind for kind in KINDS if kind in tensor.name), None)
-            if kind is not None:
-                known = largest.get((tensor.branch, kind))
-                if known is None or tensor.elements > known.elements:
-                    largest[tensor.branch, kind] = Linear(tensor.elements, tensor.type, tensor.shape[0])
-        elif tensor.role == "embedding":
-            embedding += device_block(size)
-            pinnable["prefix"].append(size)
-        elif tensor.role == "head":
-            head += device_block(size)
-            pinnable["prefix"].append(size)
-        else:
-            outer += device_block(size)
+    found = table.by_layer
+    sums = {one: _SumsOfLayer(one.tensors) for one in dict.fromkeys(found.layers)}
+    outer = {"embedding": 0, "head": 0, "other": 0}
+    for tensor in found.outside:
+        outer[tensor.role if tensor.role in outer else "other"] += device_block(runtime_bytes(tensor))
     return LayerWeights(
-        outer=outer,
-        embedding=embedding,
-        head=head,
-        layers={branch: tuple(sizes[i] for i in sorted(sizes)) for branch, sizes in layers.items()},
-        exact={branch: tuple(sizes[i] for i in sorted(sizes)) for branch, sizes in exact.items()},
-        largest=largest,
-        pinnable={key: tuple(sizes) for key, sizes in pinnable.items()},
+        outer=outer["other"],
+        embedding=outer["embedding"],
+        head=outer["head"],
+        layers={branch: tuple(sums[one].blocks[branch] for one in found.layers) for branch in BRANCHES},
+        exact={branch: tuple(sums[one].exact[branch] for one in found.layers) for branch in BRANCHES},
+        largest=_largest(tensor for one in sums for tensor in one.tensors),
+        pinnable={
+            "layers": _sizes((tensor, count) for tensor, count in found.counted if tensor.layer is not None),
+            "prefix": _sizes((tensor, 1) for tensor in found.outside if tensor.role in ("embedding", "head")),
+        },
         file_bytes=table.nbytes,
     )
+
+
+class _SumsOfLayer:
+    """Bytes of the tensors of one layer by branch, in blocks and exact."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.blocks, self.exact = dict.fromkeys(BRANCHES, 0), dict.fromkeys(BRANCHES, 0)
+        for tensor in tensors:
+            size = runtime_bytes(tensor)
+            self.blocks[tensor.branch] += device_block(size)
+            self.exact[tensor.branch] += size
+
+
+def _largest(tensors: Iterable[Tensor]) -> dict[tuple[str, str], Linear]:
+    """The largest matrix of each kind in each branch."""
+    found: dict[tuple[str, str], Linear] = {}
+    for tensor in tensors:
+        kind = next((kind for kind in KINDS if kind in tensor.name), None)
+        if kind is not None:
+            known = found.get((tensor.branch, kind))
+            if known is None or tensor.elements > known.elements:
+                found[tensor.branch, kind] = Linear(tensor.elements, tensor.type, tensor.shape[0])
+    return found
+
+
+def _sizes(counted: Iterable[tuple[Tensor, int]]) -> Sizes:
+    counts: Counter[int] = Counter()
+    for tensor, count in counted:
+        counts[runtime_bytes(tensor)] += count
+    return tuple(counts.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fitcheck.errors import InputError, NotModelledError
 from fitcheck.models.companions import Companion, companion_of
@@ -24,10 +25,12 @@ from fitcheck.models.families.language.mixture import mixture_elements, mixture_
 from fitcheck.models.families.language.names import AmbiguousNameError, NoEntryError
 from fitcheck.models.families.language.quality import measured
 from fitcheck.models.families.unknown import UnknownArchitecture
-from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Architecture, Model, Tier
 from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Task
+
+if TYPE_CHECKING:
+    from fitcheck.models.gguf import GgufHeader
 
 PROJECTOR = "projector"
 COMPANIONS = (PROJECTOR, "adapter", "control vector")
@@ -69,9 +72,9 @@ class Language(Family):
 
     def refuses(self, one: ReadTier) -> str | None:
         """A GGUF file whose header says that it is no model: a projector, an adapter, a vocabulary."""
-        if not isinstance(one.header, GgufHeader):
+        if one.gguf is None:
             return None
-        kind = kind_of_file(one.header)
+        kind = kind_of_file(one.gguf)
         return None if kind.model else f"this is {kind.says}"
 
     def recognize(self, found: Found) -> Recognized | None:
@@ -114,18 +117,19 @@ class Language(Family):
         tiers: list[Tier] = []
         name = licence = reason = None
         for one in found.tiers:
-            if not isinstance(one.header, GgufHeader):
+            header = one.gguf
+            if header is None:
                 continue
             try:
-                architecture = architecture_of_header(one.header)
+                architecture = architecture_of_header(header)
             except NotModelledError as problem:
                 reason = reason or str(problem)
                 continue
             except InputError:
                 continue
             tiers.append(replace(one.tier, architecture=architecture))
-            name = name or one.header.metadata.get("general.name")
-            licence = licence or one.header.metadata.get("general.license")
+            name = name or header.metadata.get("general.name")
+            licence = licence or header.metadata.get("general.license")
         if not tiers:
             return None if reason is None else self._unmodelled(found, reason)
         assert tiers[0].architecture is not None
@@ -142,7 +146,7 @@ class Language(Family):
 
     def _unmodelled(self, found: Found, reason: str) -> Model | None:
         """Files that llama.cpp runs, or once ran, and whose run is not modelled: their weights can still be judged."""
-        kinds = {kind_of_file(one.header).name for one in found.tiers if isinstance(one.header, GgufHeader)}
+        kinds = {kind_of_file(one.gguf).name for one in found.tiers if one.gguf is not None}
         if kinds == {"image denoiser"}:
             return None
         header = found.tiers[0].header

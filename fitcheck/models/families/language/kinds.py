@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitcheck.data_files import load
 from fitcheck.errors import FileError, NotModelledError
 from fitcheck.models.families.language.architecture import defaults
-from fitcheck.models.gguf import GgufHeader
+
+if TYPE_CHECKING:
+    from fitcheck.models.gguf import GgufHeader
 
 _TYPES = {"adapter": "adapter", "mmproj": "projector", "imatrix": "importance matrix"}
 _RUN = ("language", "diffusion language", "encoder")

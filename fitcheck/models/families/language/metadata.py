@@ -8,7 +8,7 @@ listed in ``LanguageArchitecture.unknown`` with the assumption made instead.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fitcheck.errors import FileError
 from fitcheck.models.families.language.architecture import (
@@ -21,8 +21,11 @@ from fitcheck.models.families.language.architecture import (
     traits,
 )
 from fitcheck.models.families.language.kinds import kind_of_architecture, require_language_model
-from fitcheck.models.gguf import GgufArray, GgufHeader
+from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.tensors import Tensor, TensorTable
+
+if TYPE_CHECKING:
+    from fitcheck.models.gguf import GgufHeader
 
 MAX_BLOCKS = 1024
 _RANK = 4  # llama.h, LLAMA_POOLING_TYPE_RANK

@@ -74,17 +74,6 @@ class MixtureTable(TensorTable):
         """Elements of all tensors."""
         return mixture_elements(self.architecture)
 
-    @cached_property
-    def bytes_by_type(self) -> dict[str, int]:
-        """Bytes by storage type; largest first."""
-        counts = Counter[str]()
-        for tensor in self.layered.outside:
-            counts[tensor.type] += tensor.nbytes
-        for one, count in Counter(self.layered.layers).items():
-            for tensor in one.tensors:
-                counts[tensor.type] += count * tensor.nbytes
-        return dict(counts.most_common())
-
 
 def mixture_table(architecture: LanguageArchitecture, tier: str, imatrix: bool = False) -> MixtureTable:
     """The tensor table that ``llama-quantize`` would write for this shape. Raises InputError for an unknown tier.

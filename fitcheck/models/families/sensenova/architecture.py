@@ -8,12 +8,11 @@ modeling files (OpenSenseNova/SenseNova-U1, src/sensenova_u1/models/neo_unify).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from math import prod
+from functools import cached_property
 
-from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.tensors import AlikeLayers, Layered, Tensor, TensorTable
 
 UNDERSTANDING = "understanding"
 GENERATION = "generation"
@@ -146,32 +145,52 @@ def _outer_tensors(arch: SenseNovaArchitecture) -> Iterator[tuple[str, tuple[int
         yield f"fm_modules.fm_head.{name}.bias", shape[:1], "generation_head", GENERATION
 
 
-Row = tuple[str, tuple[int, ...], str, int | None, str]
+class SenseNovaTable(TensorTable):
+    """The table of a shape, whose layers differ in their number alone; ``type_of(name, role)`` gives each tensor's
+    storage type, the same in every layer. Tensors of layers after the first are made when somebody asks for them, and
+    of a catalog model's thousands the ``digest`` is known, which a check needs."""
+
+    def __init__(
+        self, architecture: SenseNovaArchitecture, type_of: Callable[[str, str], str], digest: str | None = None
+    ) -> None:
+        self.architecture, self.type_of, self._digest = architecture, type_of, digest
+
+    @cached_property
+    def layered(self) -> Layered:
+        """The tensors outside layers, and as often as there are layers the first."""
+        outside = self._made(_outer_tensors(self.architecture), None)
+        return Layered(outside, (AlikeLayers(self._layer(0), 0),) * self.architecture.layers)
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """All of them, layer by layer."""
+        within = (tensor for layer in range(self.architecture.layers) for tensor in self._layer(layer))
+        return (*self.layered.outside, *within)
+
+    @cached_property
+    def digest(self) -> str:
+        """As of any table; the one that was handed in where there is one."""
+        return self._digest or super().digest
+
+    def _layer(self, layer: int) -> tuple[Tensor, ...]:
+        return self._made(_layer_tensors(self.architecture, layer), layer)
+
+    def _made(self, rows: Iterable[tuple[str, tuple[int, ...], str, str]], layer: int | None) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(name, shape, self.type_of(name, role), role, layer, branch) for name, shape, role, branch in rows
+        )
 
 
-@cache
-def _rows(arch: SenseNovaArchitecture) -> tuple[Row, ...]:
-    """(name, shape, role, layer, branch) of every tensor; shared by the tables of all tiers."""
-    outer = [(name, shape, role, None, branch) for name, shape, role, branch in _outer_tensors(arch)]
-    inner = [
-        (name, shape, role, layer, branch)
-        for layer in range(arch.layers)
-        for name, shape, role, branch in _layer_tensors(arch, layer)
-    ]
-    return (*outer, *inner)
-
-
-def tensor_table(arch: SenseNovaArchitecture, type_of: Callable[[str, str], str]) -> TensorTable:
+def tensor_table(
+    arch: SenseNovaArchitecture, type_of: Callable[[str, str], str], digest: str | None = None
+) -> TensorTable:
     """Every tensor of the family for ``arch``; ``type_of(name, role)`` gives each one's storage type."""
-    return TensorTable(
-        Tensor(name, shape, type_of(name, role), role, layer, branch)
-        for name, shape, role, layer, branch in _rows(arch)
-    )
+    return SenseNovaTable(arch, type_of, digest)
 
 
 def parameters(arch: SenseNovaArchitecture) -> int:
     """Elements of all tensors, in whichever types they are stored."""
-    return sum(prod(shape) for _, shape, *_ in _rows(arch))
+    return tensor_table(arch, bf16).elements
 
 
 def bf16(_name: str, _role: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from fitcheck.data_files import load
@@ -59,21 +59,22 @@ def get(slug: str) -> Model:
 
 
 @cache
-def recipe_table(recipe: str, architecture: SenseNovaArchitecture) -> TensorTable:
-    """The tensor table that a quantization recipe gives for an architecture, e.g. a scaled-down one for a dry run."""
+def recipe_table(recipe: str, architecture: SenseNovaArchitecture, digest: str | None = None) -> TensorTable:
+    """The tensor table that a quantization recipe gives for an architecture, e.g. a scaled-down one for a dry run; its
+    ``digest`` where that is known."""
+    return tensor_table(architecture, partial(_type_of, recipe), digest)
+
+
+def _type_of(recipe: str, name: str, role: str) -> str:
     rules = _data()["recipes"][recipe]
-
-    def type_of(name: str, role: str) -> str:
-        for rule in rules["rules"]:
-            if role in rule["roles"] and any(part in name for part in rule.get("names", [""])):
-                return str(rule["type"])
-        return str(rules["otherwise"])
-
-    return tensor_table(architecture, type_of)
+    for rule in rules["rules"]:
+        if role in rule["roles"] and any(part in name for part in rule.get("names", [""])):
+            return str(rule["type"])
+    return str(rules["otherwise"])
 
 
 def _tier(row: dict[str, Any], slug: str, architecture: SenseNovaArchitecture) -> Tier:
-    table = recipe_table(row["name"], architecture)
+    table = recipe_table(row["name"], architecture, row["digest"])
     published = row.get("published_gb")
     return Tier(
         name=row["name"],
