@@ -88,7 +88,7 @@ def _by_machine(results: Path | None, known: Sequence[Worth]) -> list[tuple[str,
 def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
     from rich.table import Table
 
-    from fitcheck.cli.output import console
+    from fitcheck.cli.consoles import console
 
     header = (
         "runtime",
@@ -183,7 +183,7 @@ def _print_tables(
 ) -> None:
     from rich.table import Table
 
-    from fitcheck.cli.output import console
+    from fitcheck.cli.consoles import console
     from fitcheck.verdict.accuracy import Part
 
     table = Table(box=None, pad_edge=False, header_style="bold")
