@@ -3,7 +3,7 @@
 >>> import fitcheck
 >>> report = fitcheck.check("sensenova-u1-8b-mot", "RTX 4070", ram=32 << 30)
 >>> report.best.tier.name, report.best.placement.mode, str(report.best.verdict)
-('Q4_K_S', 'balanced', 'tight')
+('Q4_K_S', 'balanced', 'fits')
 """
 
 from fitcheck.api import check, compare, plan, runs

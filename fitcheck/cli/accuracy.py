@@ -37,20 +37,27 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Predicted against measured; no row tests itself, and rows that a constant was fitted on stand apart."""
         rows = _rows(results)
-        from fitcheck.verdict.accuracy_summary import by_cell_kind, figure_summaries, kept, summarize
+        from fitcheck.verdict.accuracy_summary import (
+            by_cell_kind,
+            figure_summaries,
+            kept,
+            same_machine_summaries,
+            summarize,
+        )
 
-        summaries = [*summarize(rows), *figure_summaries()]
+        known = _worth(results, same_machine=True)
+        summaries = [*summarize(rows), *same_machine_summaries(known), *figure_summaries()]
         if keep is not None:
             keep.write_text(json.dumps(kept(summaries), indent=1) + "\n", "utf-8")
         if check is not None:
             _check(check, summaries)
         elif json_:
-            _print_json(rows, summaries, by_cell_kind(rows), _worth(results))
+            _print_json(rows, summaries, by_cell_kind(rows), _by_machine(results, known))
         elif markdown:
             _print_markdown([_line(one) for one in summaries])
         else:
             _print_tables(rows, summaries, by_cell_kind(rows))
-            _print_worth(_worth(results))
+            _print_worth(_by_machine(results, known))
 
 
 def _rows(results: Path | None) -> list[AccuracyRow]:
@@ -63,15 +70,19 @@ def _rows(results: Path | None) -> list[AccuracyRow]:
     return found if results is None else found + [row for leave in Leave for row in recorded_rows(results, leave)]
 
 
-def _worth(results: Path | None) -> list[tuple[str, Worth]]:
-    """What calibration is worth on the given or the accepted records, for another machine and for the same one."""
+def _worth(results: Path | None, *, same_machine: bool) -> list[Worth]:
+    """What calibration is worth on the given or the accepted records."""
     from fitcheck.records.run_index import accepted
     from fitcheck.verdict.accuracy import index_of
     from fitcheck.verdict.left_out import left_out, worth
 
     index = accepted() if results is None else index_of(results)
-    kinds = (("another", False), ("the same", True))
-    return [(name, one) for name, same in kinds for one in worth(left_out(index, same_machine=same))]
+    return worth(left_out(index, same_machine=same_machine))
+
+
+def _by_machine(results: Path | None, known: Sequence[Worth]) -> list[tuple[str, Worth]]:
+    """The same for another machine, then what is ``known`` for the same one."""
+    return [("another", one) for one in _worth(results, same_machine=False)] + [("the same", one) for one in known]
 
 
 def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Figure
-from fitcheck.verdict.accuracy import AccuracyRow, Part
+from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part
+from fitcheck.verdict.left_out import Worth
 
 # what rounding of a kept figure may hide, as a share
 _ROUNDING = 0.0006
@@ -78,6 +79,26 @@ def _summary(origin: str, name: str, part: Sequence[AccuracyRow]) -> AccuracySum
         first.left_out,
         median(widths) if widths else None,
     )
+
+
+def same_machine_summaries(found: Iterable[Worth]) -> list[AccuracySummary]:
+    """What a check says who has measured other cells on the machine. How far predictions scatter was chosen on these
+    cells, each left out, so they set the width."""
+    return [
+        AccuracySummary(
+            "record",
+            f"{one.runtime} {one.name}, others of the machine known",
+            one.rows,
+            one.with_others,
+            one.worst_with,
+            one.covered,
+            fitted=True,
+            part=Part.WIDTH,
+            left_out=Leave.CELL,
+            width=one.width,
+        )
+        for one in found
+    ]
 
 
 def figure_summaries() -> list[AccuracySummary]:

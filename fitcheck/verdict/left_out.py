@@ -47,7 +47,7 @@ class LeftOut:
 @dataclass(frozen=True, slots=True)
 class Worth:
     """Errors of one timing in one runtime over all cells left out: medians and worst, without records and with them,
-    and how many lie inside the calibrated interval."""
+    how many lie inside the calibrated interval, and its median width, high over low end."""
 
     runtime: str
     name: str
@@ -57,17 +57,18 @@ class Worth:
     worst_without: float
     worst_with: float
     covered: int
+    width: float
 
 
 def worth(rows: Sequence[LeftOut]) -> list[Worth]:
     """One line a runtime and timing."""
     found = []
     for runtime, name in sorted({(row.runtime, row.name) for row in rows}):
-        errors = [row.errors for row in rows if (row.runtime, row.name) == (runtime, name)]
-        without, with_others = ([pair[end] for pair in errors] for end in (0, 1))
-        covered = sum(row.covered for row in rows if (row.runtime, row.name) == (runtime, name))
+        mine = [row for row in rows if (row.runtime, row.name) == (runtime, name)]
+        without, with_others = ([row.errors[end] for row in mine] for end in (0, 1))
         medians, worst = (median(without), median(with_others)), (max(without), max(with_others))
-        found.append(Worth(runtime, name, len(errors), *medians, *worst, covered))
+        width = median(row.with_others.high / row.with_others.low for row in mine)
+        found.append(Worth(runtime, name, len(mine), *medians, *worst, sum(row.covered for row in mine), width))
     return found
 
 

@@ -91,7 +91,7 @@ def test_records_hold_their_bars(summaries: Summaries) -> None:
     for quantity, part, error in (
         ("allocated", Part.BLIND, 0.003),
         ("reserved", Part.BLIND, 0.004),
-        ("seconds", Part.BLIND, 0.06),
+        ("seconds", Part.WIDTH, 0.06),
         ("allocated under a cap", Part.WIDTH, 0.003),
         ("smallest card", Part.FITTED, 0.001),
     ):

@@ -91,7 +91,7 @@ def test_system_memory_is_never_unlimited() -> None:
 
 
 def test_what_is_said_of_other_amounts_is_true() -> None:
-    report = fitcheck.check(U1, "RTX 4070")
+    report = fitcheck.check(U1, "RTX 4070", tier="Q6_K")
     assumed = of(report, "--ram")
     assert assumed is not None
     cell, said = report.best, assumed.change.split("; ")

@@ -13,6 +13,7 @@ from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
 from fitcheck.records.run import CellKey, Run, TokenTest
 from fitcheck.records.run_index import Index
+from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
@@ -95,6 +96,18 @@ def test_token_records_of_the_card_correct_its_other_placements_and_contexts() -
 def test_token_records_of_what_is_not_modelled_change_nothing(settings: tuple[tuple[str, object], ...]) -> None:
     index = Index((tokens(settings=settings),))
     assert answer(index, ("ngl", 99)).duration == answer(None, ("ngl", 99)).duration
+
+
+def test_made_up_weights_do_not_say_how_many_experts_a_prompt_reads() -> None:
+    key = CellKey("gpt-oss-20b", "MXFP4", "chat", (), "llama.cpp", None, None, None)
+    for weights, names in (("synthetic", ["generation"]), ("real", ["prompt", "generation"])):
+        run = tokens(cell=key, weights=weights)
+        ask = ask_of(run)
+        assert ask is not None
+        assert [one.name for one in registry.get("llama.cpp").observed(run, ask)] == names
+    dense, ask = tokens(weights="synthetic"), ask_of(tokens())
+    assert ask is not None
+    assert len(list(registry.get("llama.cpp").observed(dense, ask))) == 2
 
 
 def test_two_cards_are_not_one() -> None:

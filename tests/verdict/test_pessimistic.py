@@ -67,6 +67,13 @@ def test_no_language_model_is_promised_either(slug: str, card: str) -> None:
     assert not list(broken(report))
 
 
+@pytest.mark.parametrize("slug", ["sdxl", "flux.1-dev", "z-image-turbo"])
+def test_nor_any_pipeline(slug: str) -> None:
+    report = check(catalog.get(slug), machine_for(find_card("RTX 4090"), ram=96 * GIB), advise=False)
+    assert any(cell.verdict is Verdict.FITS for cell in report.cells)
+    assert not list(broken(report))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     card=st.sampled_from([card for card in all_cards() if card.memory]),
