@@ -42,7 +42,8 @@ class Price:
         """(compute, dequantization) seconds of a pass on the card."""
         amount = one.work
         compute = amount.matrix_flops * self.matrix + amount.attention_flops * self.attention
-        return compute + amount.traffic * self.elementwise, amount.dequantization * self.dequantization
+        compute += amount.traffic * self.elementwise + amount.latency
+        return compute, amount.dequantization * self.dequantization
 
     def host(self, one: Pass) -> float:
         """Seconds that the host needs to issue a pass."""

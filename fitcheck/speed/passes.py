@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Work:
     """``matrix_flops`` and ``attention_flops`` in FLOP, ``traffic`` and ``dequantization`` in bytes of card memory,
-    kernels by the host path that issues them."""
+    kernels by the host path that issues them; ``latency`` in seconds of kernels that fill no card, whichever it is."""
 
     matrix_flops: float
     attention_flops: float
@@ -16,6 +16,7 @@ class Work:
     dequantization: float
     kernels: int
     gguf_kernels: int = 0
+    latency: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -25,6 +26,7 @@ class Work:
             self.dequantization + other.dequantization,
             self.kernels + other.kernels,
             self.gguf_kernels + other.gguf_kernels,
+            self.latency + other.latency,
         )
 
 

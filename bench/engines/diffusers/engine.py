@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -93,7 +94,7 @@ class PipelineEngine:
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
                 generator=generator, output_type="pt", return_dict=False,
-                callback_on_step_end=clock.step, **_several(work),
+                **_told(pipeline, clock), **_several(work),
                 **({"num_frames": work.frames} if self.recipe.video else {}),
                 **self.recipe.call(self.recipe.text, work.cfg),
             )  # fmt: skip
@@ -119,6 +120,12 @@ class PipelineEngine:
         """Give memory back; the engine cannot run again."""
         self._pipeline = None
         gc.collect()
+
+
+def _told(pipeline: Any, clock: PhaseClock) -> dict[str, Any]:
+    """The argument by which a pipeline says that a step is done; some have none, and their steps stay untold."""
+    name = "callback_on_step_end"
+    return {name: clock.step} if name in inspect.signature(pipeline.__call__).parameters else {}
 
 
 def _several(work: Workload) -> dict[str, int]:

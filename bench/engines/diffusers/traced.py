@@ -22,6 +22,7 @@ from bench.engines.diffusers.building import empty_module, materialize, pipeline
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 from bench.tracing.values import Numbers, Values
+from fitcheck.errors import MeasurementError
 
 # whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
 # held 141 MiB more than with fused attention, which the plain one accounts for
@@ -81,21 +82,43 @@ class Traced:
             materialize(part, module, fill)
         return module
 
-    def calls(self, text: int, until: str = "", **arguments: Any) -> list[RecordedCall]:
+    def calls(self, text: int, until: str = "", quick: bool = False, **arguments: Any) -> list[RecordedCall]:
         """Runs the pipeline for a prompt of ``text`` tokens and returns what its modules did at shapes not seen before;
-        ends after the component ``until`` has been called."""
+        ends after the component ``until`` has been called. ``quick`` says that only that one's calls matter: those of
+        others may hold what happens once."""
         found: list[RecordedCall] = []
         for name, part in self.recipe.parts.items():
             if part.computes != part.dtype:
                 self._cast(part, self.modules[name], getattr(torch, part.dtype))
         pipeline = pipeline_of(self.recipe, self.modules, text)
         pipeline.set_progress_bar_config(disable=True)
-        with torch.no_grad(), self._stubs(found, until), suppress(Done):
+        with torch.no_grad(), self._stubs(found, until, quick), suppress(Done):
             pipeline(**arguments)
         return found
 
+    def handed(self, text: int, name: str, **arguments: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the pipeline hands the component ``name`` first, for a prompt of ``text`` tokens: real tensors. Raises
+        MeasurementError for a component that it does not call."""
+        handed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        module = self.modules[name]
+        original = module.forward
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            handed.append((args, kwargs))
+            raise Done
+
+        note.__signature__ = signature(original)  # type: ignore[attr-defined]
+        pipeline = pipeline_of(self.recipe, self.modules, text)
+        pipeline.set_progress_bar_config(disable=True)
+        with torch.no_grad(), self._stubs([], ""), suppress(Done):
+            module.__dict__["forward"] = note
+            pipeline(**arguments)
+        if not handed:
+            raise MeasurementError(f"{self.recipe.pipeline} does not call its {name}.")
+        return handed[0]
+
     @contextmanager
-    def _stubs(self, found: list[RecordedCall], until: str) -> Iterator[None]:
+    def _stubs(self, found: list[RecordedCall], until: str, quick: bool = False) -> Iterator[None]:
         patched = []
         for name, module in self.modules.items():
             for method in ("forward", "decode", "encode"):
@@ -103,7 +126,8 @@ class Traced:
                 original = getattr(module, method, None)
                 if original is None or (method == "forward") == hasattr(module, "decode"):
                     continue
-                stub = _Stub(self.mode, module, name, method, original, found, until, self.seen)
+                stub = _Stub(self.mode, module, name, method, original, found, until, self.seen,
+                             once=quick and name != until)  # fmt: skip
                 module.__dict__[method] = stub
                 patched.append((module, method))
         try:
@@ -118,10 +142,10 @@ class _Stub:
 
     def __init__(
         self, mode: FakeTensorMode, module: nn.Module, name: str, method: str, original: Callable[..., Any],
-        found: list[RecordedCall], until: str, seen: dict[Any, Any],
+        found: list[RecordedCall], until: str, seen: dict[Any, Any], once: bool,
     ) -> None:  # fmt: skip
         self._mode, self._module, self._name, self._method = mode, module, name, method
-        self._original, self._found, self._until, self._seen = original, found, until, seen
+        self._original, self._found, self._until, self._seen, self._once = original, found, until, seen, once
         self.__signature__ = signature(original)  # pipelines made of blocks hand over what it asks for
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -131,9 +155,7 @@ class _Stub:
         # a first call, or the first of a size, may fill caches that later ones read, such as tables of rotations
         key = (self._name, self._method, tuple((one.shape, one.dtype) for one in handed))
         if key not in self._seen:
-            if type(self._module).__module__.startswith("diffusers.models.transformers") or not any(
-                other[:2] == key[:2] for other in self._seen
-            ):
+            if not self._once and self._fills_caches(key):
                 self._record(args, kwargs, handed, given)
             recording, result, values = self._record(args, kwargs, handed, given)
             self._seen[key] = tree_map(lambda leaf: _shape(leaf, values), result)
@@ -145,6 +167,10 @@ class _Stub:
         if self._name == self._until and self._method != "encode":
             raise Done
         return tree_map(_real, result)
+
+    def _fills_caches(self, key: tuple[Any, ...]) -> bool:
+        of_sizes = type(self._module).__module__.startswith("diffusers.models.transformers")
+        return of_sizes or not any(other[:2] == key[:2] for other in self._seen)
 
     def _record(
         self, args: Any, kwargs: Any, handed: list[torch.Tensor], given: list[torch.Tensor]

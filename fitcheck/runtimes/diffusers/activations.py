@@ -13,10 +13,11 @@ from functools import lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.memory import dequantization
-from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
+from fitcheck.runtimes.diffusers.call_pools import CallPool, least_limit, least_without
+from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
@@ -27,6 +28,8 @@ from fitcheck.units import Interval
 _BLOCK, _STANDS_IN = re.compile(r"\.\d+\."), ".2."
 # tokens of an encoder of images or sound, whose number is not in the question
 _TOKENS = 1024
+# bytes of a number that a component computes in
+_WIDTH = {"bf16": 2, "fp16": 2, "fp32": 4}
 Sizes = tuple[tuple[str, int], ...]
 Linears = Mapping[str, tuple[str, int]]
 
@@ -37,9 +40,9 @@ class Made:
     them, ``outputs`` bytes that stay for what follows, ``flops`` (``attention`` of them in attention) and
     ``traffic`` (bytes) of the whole call, ``kernels`` that it launches. ``reserved`` are bytes that the caching
     allocator takes for the call alone, ``least`` those that it cannot do without, giving back whatever it can: where
-    convolutions have no room to copy (an algorithm without a workspace serves then), and where they copy all that they
-    may. ``bounded`` says that another call or a bound stands in for one that was not
-    traced."""
+    convolutions copy nothing (an algorithm without a workspace serves then), and where they copy as long as there is
+    room. ``copied`` are bytes that convolutions copy into another order, ``grouped`` elements that one group of each
+    GroupNorm has, summed. ``bounded`` says that another call or a bound stands in for one that was not traced."""
 
     peak: int
     scratch: Interval[int]
@@ -52,6 +55,8 @@ class Made:
     reserved: int = 0
     least: tuple[int, int] = (0, 0)
     bounded: bool = False
+    copied: int = 0
+    grouped: int = 0
 
 
 def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
@@ -81,6 +86,8 @@ class CallFacts:
     least_without: int
     least_with: int
     bounded: bool
+    copied: int
+    grouped: int
 
 
 def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | None:
@@ -93,8 +100,8 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
     one = found.call(name, given)
     outputs, inputs, flops, moved = (one.total(kind, given) for kind in ("outputs", "inputs", "flops", "moved"))
     watched = _watched(found, name, sizes)
+    events, _ = _shortened(found, name, sizes)
     attention = attention_flops(component, given, CHILDREN.get(call, ""))
-    without = _frugal(found, name, sizes, 0.0)
     return CallFacts(
         peak=watched.peak,
         copies=watched.workspace,
@@ -105,10 +112,18 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         traffic=moved,
         kernels=watched.allocations,
         reserved=watched.reserved,
-        least_without=without,
-        least_with=max(without, _frugal(found, name, sizes, _shares(given)[1])),
+        least_without=least_without(events),
+        least_with=least_limit(events, _shares(given)[1]),
         bounded=name != call,
+        copied=copied_bytes(events),
+        grouped=_grouped(component, events, given.get("batch", 1)),
     )
+
+
+def _grouped(component: Component, events: tuple[Event, ...], batch: int) -> int:
+    """Elements of one group of each GroupNorm, summed."""
+    groups = groups_of(component)
+    return grouped_bytes(events) // (groups * batch * _WIDTH[component.dtype]) if groups else 0
 
 
 def dequantizing(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> int:
@@ -163,6 +178,8 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         reserved=facts.reserved + more,
         least=(facts.least_without + more, facts.least_with + more),
         bounded=facts.bounded,
+        copied=facts.copied,
+        grouped=facts.grouped,
     )
 
 
@@ -231,26 +248,21 @@ class Watched:
 @lru_cache(maxsize=256)
 def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     alive: list[int] = []
-    blocks: list[CachedBlock | None] = []
-    allocator = CachingAllocator()
+    pool = CallPool(_shares(dict(sizes))[1])
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
     live = top = since = highest = 0
-    share = _shares(dict(sizes))[1]
     events, left_out = _shortened(found, call, sizes)
     for event in events:
+        pool.take(event)
         if event.kind == ALLOCATE:
             alive.append(rounded(event.value))
             live += alive[-1]
             since = max(since, live)
-            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
         elif event.kind == FREE:
             live -= alive[event.value]
-            if (block := blocks[event.value]) is not None:
-                allocator.release(block)
         elif event.kind == WORKSPACE:
             highest = max(highest, live + rounded(event.value))
-            allocator.release(allocator.allocate(round(share * event.value)))
         elif event.kind == ENTER:
             top, since = max(top, since), live
             entered[event.path] = max(entered.get(event.path, 0), live)
@@ -260,45 +272,20 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             top = max(top, since)
     top = max(top, since)
     made = len(alive) + left_out
-    return Watched(top, max(highest - top, 0), entered, inside, made, allocator.peak_reserved)
-
-
-@lru_cache(maxsize=256)
-def _frugal(found: Trace, call: str, sizes: Sizes, share: float) -> int:
-    """Bytes of segments that a call cannot do without, fragmented as they get when the allocator gives back what it can
-    before it asks for more; convolutions copy ``share`` of all that they may."""
-    allocator = CachingAllocator(frugal=True)
-    blocks: list[CachedBlock | None] = []
-    for event in _shortened(found, call, sizes)[0]:
-        if event.kind == ALLOCATE:
-            blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
-        elif event.kind == WORKSPACE and share:
-            allocator.release(allocator.allocate(round(share * event.value)))
-        elif event.kind == FREE and (block := blocks[event.value]) is not None:
-            allocator.release(block)
-    return allocator.peak_reserved
+    return Watched(top, max(highest - top, 0), entered, inside, made, pool.reserved)
 
 
 @lru_cache(maxsize=256)
 def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, ...]:
     """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
     back."""
-    allocator, found = CachingAllocator(), []
+    pool, found = CallPool(0.0), []
     for trace, call, sizes in calls:
-        blocks: list[CachedBlock | None] = []
-        share = _shares(dict(sizes))[1]
+        pool.share = _shares(dict(sizes))[1]
         for event in _shortened(trace, call, sizes)[0]:
-            if event.kind == ALLOCATE:
-                blocks.append(allocator.allocate(event.value) if event.value > SMALL else None)
-            elif event.kind == WORKSPACE:
-                allocator.release(allocator.allocate(round(share * event.value)))
-            elif event.kind == FREE and (block := blocks[event.value]) is not None:
-                allocator.release(block)
-                blocks[event.value] = None
-        for block in blocks:
-            if block is not None:
-                allocator.release(block)
-        found.append(allocator.peak_reserved)
+            pool.take(event)
+        pool.finish()
+        found.append(pool.reserved)
     return tuple(found)
 
 

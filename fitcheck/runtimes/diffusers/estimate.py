@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -10,7 +10,7 @@ from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase
-from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import CONNECTOR, PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
@@ -55,16 +55,17 @@ class Laid:
     @property
     def least(self) -> Interval[int]:
         """Bytes that the allocator cannot do without, giving back whatever it can: of tensors alone, in whole segments
-        of the weights that stay and as the call fragments them, and with workspaces of convolutions too."""
+        of the weights that stay and as the call fragments them, convolutions copying where there is room, and where
+        they copy as much as they may."""
         made, held = self.made, self.held
         beside = held.window + self.kept + (0 if made is None else made.inputs)
         if made is None:
             return Interval(held.resident + beside, held.segments + beside, held.segments + beside)
-        without, beside_copies = made.least
-        most = beside_copies + made.scratch.high - made.scratch.best
-        best = held.segments + beside + without
-        low = min(best, held.resident + beside + made.peak)
-        return Interval(low, best, max(best, held.segments + beside + most))
+        without, limit = made.least
+        most = limit + made.scratch.high - made.scratch.best
+        best = held.segments + beside + limit
+        low = min(held.segments + beside + without, held.resident + beside + made.peak)
+        return Interval(low, best, held.segments + beside + most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,17 +132,30 @@ def least_of(footprint: Footprint) -> Footprint:
 
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
     """The stages with what lies beside them. Of what encoders hand out the pipeline keeps what it hands to the
-    denoiser: that is an input of the denoiser's calls, and still there while the result is decoded."""
+    denoiser: that is an input of the denoiser's calls, and still there while the result is decoded. What it handed to
+    connectors stays there as well."""
     found = [(one, weights_of(tier, one.stage.component)) for one in held(arch, tier, offload, stages)]
     made = [made_by(one.stage, weights) for one, weights in found]
     handed = max(
         (one.inputs for one, stage in zip(made, stages, strict=True) if one and stage.phase == DENOISE), default=0
     )
-    encoded = 0
+    encoded, connected = 0, _connected(made, stages)
     for (one, weights), makes in zip(found, made, strict=True):
-        kept = {ENCODE: min(encoded, handed), DECODE: handed}.get(one.stage.phase, 0)
+        beside = {ENCODE: min(encoded, handed), DENOISE: connected, DECODE: handed + connected}
+        kept = beside.get(one.stage.phase, 0)
         yield Laid(one, makes, kept + tiled_bytes(one.stage, makes) + _upcast(one.stage, weights), tier)
         encoded += makes.outputs if makes is not None else 0
+
+
+def _connected(made: Sequence[Made | None], stages: tuple[Stage, ...]) -> int:
+    """Bytes of the prompts that went into connectors: both of a guided pipeline in one tensor, and the negative one
+    that it was joined from (pipelines/ltx2/pipeline_ltx2.py)."""
+    found = [
+        one.inputs + (one.inputs // 2 if stage.sizes.get("batch", 1) > 1 else 0)
+        for one, stage in zip(made, stages, strict=True)
+        if one is not None and stage.component.role == CONNECTOR
+    ]
+    return max(found, default=0)
 
 
 def tiled_bytes(stage: Stage, made: Made | None) -> int:

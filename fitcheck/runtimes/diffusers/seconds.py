@@ -14,7 +14,7 @@ from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made
-from fitcheck.runtimes.diffusers.attention_flops import levels_of
+from fitcheck.runtimes.diffusers.attention_flops import head_features, levels_of
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
@@ -56,7 +56,7 @@ def seconds(
         return found
     span = found.seconds
     if not _is_calibrated(calibration):
-        span = _widened(span, tier, offload, convolves=any(_is_unet(one.stage.component) for one in layout.stages))
+        span = _widened(span, tier, offload)
     return replace(found, seconds=_of_the_host(span, plan, card, once=once))
 
 
@@ -116,14 +116,13 @@ def _is_calibrated(calibration: Calibration | None) -> bool:
     return calibration is not None and calibration.ratio(WHOLE) is not None
 
 
-def _widened(span: Interval[float], tier: Tier, offload: Offload, *, convolves: bool) -> Interval[float]:
-    """The interval of the card's rates with what else is not known; records say what it is all in all. A card with
-    less matrix rate than the one on which a U-Net was timed may convolve as fast as it multiplies."""
+def _widened(span: Interval[float], tier: Tier, offload: Offload) -> Interval[float]:
+    """The interval of the card's rates with what else is not known; records say what it is all in all."""
     table = load(ROOM, "seconds")
     wide = [table["formats"].get(tier.format, table["unfitted"])]
     if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
         wide.append(table["travelling"])
-    low, high = span.low / (table["convolutions"]["unet"]["factor"] if convolves else 1.0), span.high
+    low, high = span.low, span.high
     for one in wide:
         low, high = low * one["low"], high * one["high"]
     return Interval(low, span.best, high)
@@ -149,12 +148,15 @@ PLAIN = WayBack(1.0, 1.0)
 def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Iterator[Pass]:
     """Every call with what travels for it."""
     arrived: set[str] = set()
+    a_line = load(ROOM, "seconds")["blends"]["kernels"]
     for one in layout.stages:
         assert one.made is not None
         stage = one.stage
         weights = weights_of(tier, stage.component)
         hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, stage).count
         work = _work(one.made, weights, stage.component, hooked)
+        if stage.blended:
+            yield Pass(Work(0, 0, 0, 0, a_line * stage.blended), 1, stage.component.name)
         if offload.by_component:
             moved = NOTHING if stage.component.name in arrived else _whole(weights, 1 + back.of(weights))
             arrived = {stage.component.name}
@@ -201,18 +203,25 @@ def _work(made: Made, weights: ModuleWeights, component: Component, groups: int)
     traffic, packed = weights.dequantized
     traffic += _CAST_TRAFFIC * weights.cast
     table = load(ROOM, "seconds")
-    slower = _slowness(component, table["convolutions"])
-    matrix, attention = slower * (made.flops - made.attention), _PRECISION[component.dtype] * made.attention
-    kernels = made.kernels + table["group"]["kernels"] * groups
-    return Work(matrix, attention, table["elementwise"]["share"] * made.traffic, traffic, kernels, packed)
+    slower = _PRECISION[component.dtype]
+    matrix = slower * (made.flops - made.attention)
+    attention = slower * _attending(component, table["attention"]) * made.attention
+    launched = table["unet"]["launches"] if _is_unet(component) else 1.0
+    kernels = round(launched * made.kernels) + table["group"]["kernels"] * groups
+    share = table["elementwise"]["decoding" if component.role == VAE else "share"]
+    moved = share * made.traffic + table["layouts"]["share"] * made.copied
+    alone = table["group_norms"]["seconds"] * made.grouped
+    return Work(matrix, attention, moved, traffic, kernels, packed, alone)
 
 
 def _is_unet(component: Component) -> bool:
     return component.role != VAE and levels_of(component) > 0
 
 
-def _slowness(component: Component, table: dict[str, Any]) -> float:
-    """How much longer an operation takes than one of a matrix product in 16 bit."""
+def _attending(component: Component, table: dict[str, Any]) -> float:
+    """How much longer an operation takes than one of attention with heads of 128 features."""
     if component.role == VAE:
-        return float(table["factor"][component.dtype])
-    return _PRECISION[component.dtype] * (table["unet"]["factor"] if levels_of(component) else 1.0)
+        return float(table["one_head"]["factor"])
+    heads, narrow = head_features(component), table["narrow_heads"]
+    wide = narrow["features"]
+    return 1.0 if heads is None or heads >= wide else float((wide / heads) ** narrow["exponent"])

@@ -32,7 +32,7 @@ class Stage:
     """``count`` calls of a component's method, one after the other, at ``sizes``. Where they make tiles or slices of
     one result, ``beside`` is how many times one call's result lies there already beside the last of them, and
     ``joined`` how many times it lies there once all are joined, tiles and joined pictures together; 0 where nothing is
-    joined after them."""
+    joined after them. ``blended`` are lines in which tiles are faded into their neighbours then."""
 
     phase: str
     component: Component
@@ -41,6 +41,7 @@ class Stage:
     count: int = 1
     beside: float = 0.0
     joined: float = 0.0
+    blended: int = 0
 
     @property
     def child(self) -> str:
@@ -184,7 +185,7 @@ def _tiles(component: Component, width: int, height: int, offload: Offload) -> t
 
 def _of_tile(stage: Stage, tile: Tile) -> Stage:
     area = tile.width * tile.height
-    return replace(stage, count=tile.count, beside=tile.beside / area, joined=tile.joined / area)
+    return replace(stage, count=tile.count, beside=tile.beside / area, joined=tile.joined / area, blended=tile.blended)
 
 
 def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:

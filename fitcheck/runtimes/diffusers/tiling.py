@@ -23,13 +23,15 @@ _LEAST, _LARGEST = 8, 1 << 20
 class Tile:
     """Equal parts of one picture: their sides in pixels and how many there are; ``beside`` counts the pixels that lie
     decoded beside the last of them, ``joined`` those of all tiles with the strips and pictures that they are joined to
-    (0 where nothing is joined after it)."""
+    (0 where nothing is joined after it), and ``blended`` the lines in which tiles are faded into their neighbours, one
+    after the other (after the last tile)."""
 
     width: int
     height: int
     count: int = 1
     beside: int = 0
     joined: int = 0
+    blended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,17 @@ def tiles_of(component: Component, width: int, height: int) -> tuple[Tile, ...]:
             before = found.pop((wide, tall), Tile(wide, tall, 0))
             found[wide, tall] = Tile(wide, tall, before.count + 1, done)
             done += wide * tall
+    lines = _blended([*_sides(height, tile.height, tile.down)], [*_sides(width, tile.width, tile.across)], tile)
     *others, last = found.values()
     copies = 0 if done == last.width * last.height else int((_row(component) or {})["copies"])
-    return (*others, Tile(last.width, last.height, last.count, last.beside, done + copies * width * height))
+    return (*others, replace(last, joined=done + copies * width * height, blended=lines))
+
+
+def _blended(heights: list[int], widths: list[int], tile: Grid) -> int:
+    """Lines of the overlaps of all tiles of these rows and columns with those above and to the left."""
+    below = sum(min(tall, tile.height - tile.down) for tall in heights[1:])
+    beside = sum(min(wide, tile.width - tile.across) for wide in widths[1:])
+    return len(widths) * below + len(heights) * beside
 
 
 def sliced(tiles: tuple[Tile, ...], pictures: int, area: int) -> tuple[Tile, ...]:
@@ -94,7 +104,8 @@ def sliced(tiles: tuple[Tile, ...], pictures: int, area: int) -> tuple[Tile, ...
         return tiles
     done = (pictures - 1) * area
     found = [replace(one, count=pictures * one.count, beside=one.beside + done) for one in tiles]
-    found[-1] = replace(found[-1], joined=max(found[-1].joined + done, 2 * pictures * area))
+    last = found[-1]
+    found[-1] = replace(last, joined=max(last.joined + done, 2 * pictures * area), blended=pictures * last.blended)
     return tuple(found)
 
 

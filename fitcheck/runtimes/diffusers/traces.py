@@ -46,15 +46,18 @@ class Activations:
 
 class Event(NamedTuple):
     """``ALLOCATE`` with bytes, ``WORKSPACE`` with bytes that are there for a moment, ``FREE`` with the number of the
-    allocation (from 0), ``ENTER`` and ``LEAVE`` with a module's path."""
+    allocation (from 0), ``ENTER`` and ``LEAVE`` with a module's path. ``grows`` says of bytes before a loop that they
+    are more the longer it is."""
 
     kind: int
     value: int = 0
     path: str = ""
+    grows: bool = False
 
 
-# repeats of a loop that a shortened call keeps at its beginning and at its end
-_FIRST_STEPS, _LAST_STEPS = 2, 3
+# repeats of a loop that a shortened call keeps at its beginning and at its end: what the result leaves in pieces as it
+# grows counts, so that nothing is left out of the usual videos
+_FIRST_STEPS, _LAST_STEPS = 48, 3
 
 
 class Call:
@@ -123,11 +126,12 @@ class Call:
             if not values:
                 made += at
                 continue
+            before = self._growing if at == 0 and self._repeat is not None else ()
             for code in codes:
                 kind, value = code & 3, code >> 2
                 if kind == ALLOCATE:
                     made += 1
-                    yield Event(ALLOCATE, values[value])
+                    yield Event(ALLOCATE, values[value], grows=value in before)
                 elif kind == FREE:
                     # counted back from the newest; below zero from the first
                     yield Event(FREE, made - 1 - value if value >= 0 else -1 - value)
@@ -135,9 +139,18 @@ class Call:
                     stack.append(self._paths[value])
                     yield Event(ENTER, path=stack[-1])
                 elif value:  # a leave has no value of its own
-                    yield Event(WORKSPACE, values[value - 1])
+                    yield Event(WORKSPACE, values[value - 1], grows=value - 1 in before)
                 else:
                     yield Event(LEAVE, path=stack.pop())
+
+    @cached_property
+    def _growing(self) -> frozenset[int]:
+        """Numbers of the polynomials in which the variable of the loop is."""
+        assert self._repeat is not None
+        place = self.variables.index(self._repeat["variable"])
+        return frozenset(
+            number for number, row in enumerate(self._polynomials) if any(self._terms[i][place] for i in row[1::2])
+        )
 
     def shortened(self, sizes: Mapping[str, int]) -> tuple[list[Event], int]:
         """``events`` with long runs of equal blocks cut to a few, in which the same bytes are alive, and the number of

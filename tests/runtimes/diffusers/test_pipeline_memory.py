@@ -173,6 +173,8 @@ def test_tiles_of_the_classes() -> None:
     tiles = 2 * 1024 * 1024 + 512 * 1024 + 2 * 1024 * 256 + 512 * 256
     assert corner.beside == tiles - 512 * 256
     assert (whole.joined, corner.joined) == (0, tiles + 2 * 2048 * 1024)
+    # three tiles overlap those above by 256 lines, four those to the left
+    assert (whole.blended, corner.blended) == (0, 7 * 256)
     wan = pipeline("wan2.2-t2v-a14b").component("vae")
     assert tile_of(wan) == Grid(256, 256, 192, 192)
     # half of 720x480, a fifth and a sixth of which overlap

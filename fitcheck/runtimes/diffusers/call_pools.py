@@ -1,0 +1,94 @@
+"""Tensors of calls in torch's caching allocator: what it takes for them, and the least that it can do with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, FREE, WORKSPACE, Event, rounded
+
+# of a limit, by which the next that is tried is larger
+_STEP = 0.02
+
+
+class CallPool:
+    """Tensors of calls in torch's caching allocator; convolutions copy ``share`` of all that they may, where ``limit``
+    leaves room for it: without room an algorithm without a workspace serves.
+
+    What a loop runs over lies beside the allocator's segments: it changes with the length, and whichever free piece it
+    falls into, all that follows falls differently, so that a longer video would now and then take less than a shorter
+    one. Without it the longer loop does what the shorter one does, and then more.
+    """
+
+    def __init__(self, share: float, limit: int | None = None, *, frugal: bool = False) -> None:
+        self._allocator, self.share = CachingAllocator(limit, frugal=frugal), share
+        self._blocks: list[CachedBlock | None] = []
+        self._beside = self._most_beside = 0
+
+    def take(self, event: Event) -> None:
+        """The next event of the call. Raises OutOfMemory for a tensor that ``limit`` has no room for."""
+        if event.kind == ALLOCATE:
+            inside = event.value > SMALL and not event.grows
+            self._blocks.append(self._allocator.allocate(event.value) if inside else None)
+            self._beside += rounded(event.value) if event.grows else 0
+        elif event.kind == WORKSPACE and self.share:
+            self._copy(round(self.share * event.value), event.grows)
+        elif event.kind == FREE and (block := self._blocks[event.value]) is not None:
+            self._allocator.release(block)
+            self._blocks[event.value] = None
+
+    def _copy(self, nbytes: int, grows: bool) -> None:
+        if grows:
+            self._beside += nbytes
+            return
+        with suppress(OutOfMemory):
+            self._allocator.release(self._allocator.allocate(nbytes))
+
+    def finish(self) -> None:
+        """The call is over, and what it made is given back to the allocator."""
+        for block in self._blocks:
+            if block is not None:
+                self._allocator.release(block)
+        self._most_beside, self._beside = max(self._most_beside, self._beside), 0
+        self._blocks.clear()
+
+    @property
+    def reserved(self) -> int:
+        """Most bytes of segments so far."""
+        return self._allocator.peak_reserved + self.beside
+
+    @property
+    def beside(self) -> int:
+        """Most bytes that loops ran over so far."""
+        return max(self._most_beside, self._beside)
+
+
+def least_without(events: Sequence[Event]) -> int:
+    """Bytes of segments that a call cannot do without, fragmented as they get when the allocator gives back what it can
+    before it asks for more; convolutions copy nothing."""
+    pool = CallPool(0.0, frugal=True)
+    for event in events:
+        pool.take(event)
+    return pool.reserved
+
+
+def least_limit(events: Sequence[Event], share: float) -> int:
+    """The least limit, to ``_STEP`` of it, under which a call runs whose convolutions copy ``share`` of what they may
+    where there is room: what they leave in pieces while there still is some is missing later."""
+    limit = least_without(events)
+    beside = sum(event.value for event in events if event.grows)
+    if any(event.kind == WORKSPACE for event in events):
+        while not _runs(events, limit - beside, share):
+            limit += round(_STEP * limit)
+    return limit
+
+
+def _runs(events: Sequence[Event], limit: int, share: float) -> bool:
+    pool = CallPool(share, limit)
+    try:
+        for event in events:
+            pool.take(event)
+    except OutOfMemory:
+        return False
+    return True
