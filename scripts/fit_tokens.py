@@ -22,19 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from token_left_out import LeftOut, generation_key, model_of, undescribed_hosts, vendor_of
 from token_parameters import ASSUMED, STAGES, Stage
-from token_widths import (
-    COVERED,
-    LeftOut,
-    generation_key,
-    ignorance,
-    left_out_rates,
-    model_of,
-    models_report,
-    report,
-    vendor_of,
-    widths,
-)
+from token_widths import COVERED, ignorance, left_out_rates, models_report, report, tables
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
@@ -190,7 +180,7 @@ def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, L
             every_fold(mine, stage, constants, jacobian, key)
             for key in (lambda row: row.card, generation_key, vendor_of, model_of)
         ]
-        stages[stage.name], outs[stage.name] = stage, LeftOut(mine, *folds)
+        stages[stage.name], outs[stage.name] = stage, LeftOut(mine, undescribed_hosts(mine, constants), *folds)
     return constants, stages, outs, rows
 
 
@@ -221,15 +211,16 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
     residual = {name: entries.pop(f"_{name}") for name in stages}
     for one in residual.values():
         one.pop("value")
+    table, alone = tables(outs)
     return {
-        "version": 3,
+        "version": 4,
         "date": "2026-11-27",
         "written_by": "scripts/fit_tokens.py from fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv",
         "constants": entries,
         "residuals": residual,
-        "spread": widths(outs)
+        "spread": table
         | {"meaning": f"half-width of log(rate) that holds {COVERED:.0%} of rows of cards left out"},
-        "left_out": left_out_rates(outs),
+        "left_out": left_out_rates(outs, alone),
         **ASSUMED,
     }
 

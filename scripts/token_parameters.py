@@ -129,6 +129,13 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
             add(Parameter(f"{name}/{backend}", own, deviation, meaning, near=f"{name}/new"))
     add(
         Parameter(
+            "evenness of routing", 0.5, 1.0,
+            "first shape parameter of the beta distribution of how often experts are chosen: large where all are liked "
+            "alike; as the products tell that prompts compute on cards",
+        )
+    )  # fmt: skip
+    add(
+        Parameter(
             "expert call", 1e-5, 0.5,
             "seconds of calling one expert's product by itself: 16-bit weights; CUDA, ROCm before one kernel took all",
         )
@@ -191,7 +198,10 @@ PROMPT_PRIORS = (
     ("age", 1.12, 0.1, 0.1, "seconds of a prompt by year of the build's age, factor"),
 )
 # Metal's rate is the plain one of its cores, which kernels reach nearly; the others' is that of matrix units
-BACKEND_PRIORS = {("prompt", "Metal"): 0.65, ("half", "Metal"): 0.7}
+# Tiles as the kernels have them: ggml-metal's 32 columns (BLOCK_SIZE_N), ggml-cuda's mmq up to 128 with matrix units
+BACKEND_PRIORS = {
+    ("prompt", "Metal"): 0.65, ("half", "Metal"): 0.7, ("tile", "Metal"): 32.0, ("tile", "CUDA"): 128.0,
+}  # fmt: skip
 GENERATION_PRIORS = {
     "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"),
     "sm 7.0": (0.5, "no integer matrix units"),
@@ -202,7 +212,14 @@ def host_stage(rows: Sequence[BenchRow]) -> Stage:
     stage = Stage("host generation", lambda row: not row.prompt and row.placement in ("host", "cpu"))
     add = stage.parameters.append
     add(Parameter("host share", 0.65, 0.2, "share of the host memory's rated bandwidth that CPU kernels read with"))
+    add(
+        Parameter(
+            "host share of a read", 0.9, 0.1,
+            "share of what many threads read from the host's memory that CPU kernels read weights with",
+        )
+    )  # fmt: skip
     add(Parameter("host expert read", 1.05, 0.05, "cost of a byte of a chosen expert against a dense one on the host"))
+    add(Parameter("host read MXFP4", 1.1, 0.15, "cost of a byte of MXFP4 against 4-bit ones on the host"))
     add(Parameter("host layer", 1.5e-4, 0.7, "seconds of handing a layer to the host and back"))
     for kind, prior in (
         ("float", 25e9),
@@ -223,11 +240,11 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     stage = Stage("host prompt", lambda row: row.prompt and row.placement in ("host", "cpu"))
     add = stage.parameters.append
     add(Parameter("host flops a thread", 1e11, 0.6, "FLOP/s of one thread in products of 4-bit weights"))
-    for kind in ("float", "Q8_0", "Q6_K", "Q5", "Q3", "Q2", "IQ"):
+    for kind in ("float", "Q8_0", "Q6_K", "Q5", "Q3", "Q2", "IQ", "MXFP4"):
         add(
             Parameter(
                 f"host prompt {kind}",
-                {"IQ": 2.5, "float": 1.5}.get(kind, 1.2),
+                {"IQ": 2.5, "float": 1.5, "MXFP4": 2.5}.get(kind, 1.2),
                 0.4,
                 f"cost of a product of {kind} against 4-bit ones on the host",
             )
@@ -242,6 +259,12 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
             "before host tiles", 2.0, 0.4, "seconds of a prompt on the host before its products were tiled (April 2024)"
         )
     )
+    add(
+        Parameter(
+            "evenness of carried experts", 0.5, 1.0,
+            "the same as evenness of routing, as the bytes tell that cross the link for a prompt",
+        )
+    )  # fmt: skip
     add(Parameter("carried", 1.0, 0.25, "seconds of carrying host weights over the link against the link's own rate"))
     return stage
 

@@ -8,123 +8,198 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm as normal
 from scipy.stats import t as student
-from token_parameters import ASSUMED
+from token_left_out import (
+    LeftOut,
+    Table,
+    generation_key,
+    model_of,
+    pool_of,
+    single,
+    telling,
+    trait_scale,
+    traits_by_row,
+    vendor_of,
+)
 
-from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
-from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name, ran_name, traits_of
+from fitcheck.runtimes.llamacpp.token_spread import OLD, ran_name
 
-COVERED = 0.93  # share of left-out rows that half-widths are set to hold
-# where single cards differ most from the rest, a width that other cards set holds fewer of a card's rows than that
-# of prompts on a CPU one row, of January 2024, is of kernels long gone and 3.5 times off: it sets no width
-COVERED_OF = {"generation, dense": 0.96, "prompt, cpu": 0.84}
-COVERED_MIXTURES = 0.88  # beyond the dense width, which holds COVERED
+# Half-widths are set to hold 0.9 of the rows of a card that nothing was fitted on: by the conformal count, that of one
+# more card, where there are about fifty
+COVERED = 0.9 * (1 + 1 / 50)
 COVERED_SEEN = 0.95
 MARGIN = 1.25  # beyond the worst generation or maker that was left out
 WIDEST_TRAIT = 2.5  # times a plain row's half-width
 FEW = 3  # cards with several models from which a regime's share of the width for seen cards is taken
 LEAST_SEEN = 0.5
-SHRUNK = 3.0  # cards that a regime's mean counts for against a pool's own
+SHRUNK = 3  # cards that a regime's mean counts for against a pool's own
 
 
-@dataclass
-class LeftOut:
-    """Residuals of rows that the constants were not fitted on, by what else was left out."""
-
-    rows: list[BenchRow]
-    card: np.ndarray
-    generation: np.ndarray
-    vendor: np.ndarray
-    model: np.ndarray
-
-    def without(self, at: Sequence[int]) -> LeftOut:
-        """The same without the rows ``at``."""
-        gone = set(at)
-        kept = [row for i, row in enumerate(self.rows) if i not in gone]
-        arrays = (self.card, self.generation, self.vendor, self.model)
-        return LeftOut(kept, *(np.delete(values, at) for values in arrays))
-
-    def scaled(self, traits: dict[str, dict[str, float]]) -> LeftOut:
-        """Sizes of residuals in units of what rows of their traits are off more than plain ones, without what a memory
-        that nobody named accounts for: intervals get that part besides."""
-        scale = np.array([trait_scale(row, traits) for row in self.rows])
-        known = np.array([unnamed_memory(row) for row in self.rows])
-        arrays = (self.card, self.generation, self.vendor, self.model)
-        return LeftOut(self.rows, *(np.sqrt(np.maximum(values**2 - known**2, 0.0)) / scale for values in arrays))
+def tables(outs: dict[str, LeftOut]) -> tuple[Table, dict[str, Table]]:
+    """The spread table that users get, and one for each card that knows nothing of its rows."""
+    units, counts = counted(outs)
+    alone = {card: finished(unit, [(row, count) for row, count in counts if row.card != card])
+             for card, unit in units.items()}  # fmt: skip
+    return finished(unit_table(outs), counts), alone
 
 
-_traits: dict[int, tuple[str, ...]] = {}
+def counted(outs: dict[str, LeftOut]) -> tuple[dict[str, Table], list[tuple[BenchRow, float]]]:
+    """Units without each card, and each telling row's residual in those without its own.
+
+    How wide a unit has to be is told by rows that the units themselves were not taken from.
+    """
+    cards = sorted({row.card for out in outs.values() for row in out.rows})
+    units = {card: unit_table({name: out.without_card(card) for name, out in outs.items()}) for card in cards}
+    counts = [
+        (row, size / unit)
+        for out in outs.values()
+        for row, size, host in zip(out.rows, out.unexplained(out.card), out.hosts, strict=True)
+        for unit in [unit_of(row, units[row.card])]
+        if unit and telling(row, host)
+    ]
+    return units, counts
 
 
-def traits_by_row(row: BenchRow) -> tuple[str, ...]:
-    """The row's traits, as a run of it has."""
-    known = _traits.get(row.index)
-    if known is None:
-        known = _traits[row.index] = traits_of(token_predict.run_of(row), prompt=row.prompt)
-    return known
+def unit_of(row: BenchRow, units: Table) -> float | None:
+    """The row's unit; ``None`` where its generation or regime is not among the rows, which have widths of their own."""
+    regime, pool = units["regimes"].get(single(row)), pool_of(row)
+    if regime is None:
+        return None
+    if row.gpus and generation_key(row) not in units["measured"].get(pool, ()):
+        return None
+    return float(regime["pools"].get(pool, regime["whole"])) * trait_scale(row, units["traits"])
 
 
-def trait_scale(row: BenchRow, traits: dict[str, dict[str, float]]) -> float:
-    """How much further off than plain rows those with the row's traits are."""
-    known = traits.get(phase_of(row), {})
-    return max((known.get(name, 1.0) for name in traits_by_row(row)), default=1.0)
-
-
-def phase_of(row: BenchRow) -> str:
-    return "prompt" if row.prompt else "generation"
-
-
-def model_of(row: BenchRow) -> str:
-    return row.model.split()[0]
-
-
-def pool_of(row: BenchRow) -> str:
-    return pool_name(row.gpus[0].card, row.backend) if row.gpus else "CPU"
-
-
-def generation_key(row: BenchRow) -> str:
-    return token_rates.generation_of(row.gpus[0].card) if row.gpus else row.card
-
-
-def vendor_of(row: BenchRow) -> str:
-    return row.gpus[0].card.vendor if row.gpus else row.card
-
-
-def single(row: BenchRow) -> str:
-    return row.regime.replace("several cards, ", "")
-
-
-def widths(outs: dict[str, LeftOut], leave: str | None = None) -> dict[str, Any]:
-    """The spread table from left-out residuals; ``leave`` is a card whose rows set no width."""
-    if leave is not None:
-        outs = {
-            name: out.without([i for i, row in enumerate(out.rows) if row.card == leave]) for name, out in outs.items()
-        }
-    traits = {phase: trait_scales(out) for phase in ("prompt", "generation") for out in [outs[phase]]}
-    scaled = {name: out.scaled(traits) for name, out in outs.items()}
+def unit_table(outs: dict[str, LeftOut]) -> Table:
+    """How far off rows are of each regime and pool, by left-out residuals: means, and the worst of what is new."""
+    traits = {phase: trait_scales(outs[phase]) for phase in ("prompt", "generation")}
     regimes: dict[str, Any] = {}
     measured: dict[str, set[str]] = defaultdict(set)
-    for out in scaled.values():
+    for out in outs.values():
+        scaled = out.scaled(traits)
         for row in out.rows:
             if row.gpus:
                 measured[pool_of(row)].add(generation_key(row))
         for regime in sorted({single(row) for row in out.rows}):
-            regimes[regime] = regime_width(out, [i for i, row in enumerate(out.rows) if single(row) == regime])
-    for regime in [name for name in regimes if name.endswith("MoE")]:
-        dense = regimes[regime.replace("MoE", "dense")]
-        regimes[regime] = mixture_width(scaled, regime, dense) | {"seen": regimes[regime]["seen"]}
+            at = [i for i, row in enumerate(out.rows) if single(row) == regime]
+            at = [i for i in at if telling(out.rows[i], out.hosts[i])] or at
+            regimes[regime] = regime_units(scaled, at)
+    for name in [name for name in regimes if name.endswith("MoE")]:
+        regimes[name] = mixture_units(regimes[name], regimes[name.replace("MoE", "dense")])
+    for regime in regimes.values():
+        del regime["usual"]
     return {
         "regimes": regimes,
         "measured": {pool: sorted(names) for pool, names in sorted(measured.items())},
         "traits": {phase: {name: round(scale, 3) for name, scale in known.items()} for phase, known in traits.items()},
         "seen": {phase: seen_cards(outs[phase].rows) for phase in ("prompt", "generation")},
+    }
+
+
+def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
+    """Usual sizes of residuals, means over a pool's cards of each card's median, those of few cards leaning on the
+    regime's; the worst generation of each pool and the worst maker that were left out; residuals with the model left
+    out of cards that others ran on."""
+    rows = [out.rows[i] for i in at]
+    card, generation, vendor, model = (values[at] for values in (out.card, out.generation, out.vendor, out.model))
+    by_card: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row, error in zip(rows, card, strict=True):
+        by_card[pool_of(row), row.card].append(float(error))
+    means = {key: float(np.median(errors)) for key, errors in by_card.items()}
+    whole = float(np.mean(list(means.values())))
+    pools: dict[str, float] = {}
+    for pool in sorted({pool for pool, _ in means}):
+        own = [value for (name, _), value in means.items() if name == pool]
+        pools[pool] = (sum(own) + SHRUNK * whole) / (len(own) + SHRUNK)
+    return {
+        "whole": whole,
+        "pools": pools,
+        "generations": {pool: worst(rows, generation, generation_key, 0.9, pool) for pool in pools},
+        "makers": worst(rows, vendor, vendor_of, 0.95),
+        "seen": seen_counts(rows, model, pools),
+        "usual": means,
+        "rows": len(rows),
+        "cards": len(means),
+    }
+
+
+def worst(
+    rows: Sequence[BenchRow], errors: np.ndarray, key: Callable[[BenchRow], str], share: float, pool: str | None = None
+) -> float:
+    """What ``share`` of the residuals of the worst group lie below, in a pool or everywhere."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row, error in zip(rows, errors, strict=True):
+        if pool is None or pool_of(row) == pool:
+            groups[key(row)].append(float(error))
+    return max(float(np.quantile(values, share)) for values in groups.values())
+
+
+def seen_counts(rows: Sequence[BenchRow], model: np.ndarray, pools: dict[str, float]) -> float | None:
+    """Units that ``COVERED_SEEN`` of the rows are off, model by model left out, on cards that other models ran on."""
+    seen = set(seen_cards(rows))
+    counts = [
+        float(error) / pools[pool_of(row)]
+        for row, error in zip(rows, model, strict=True)
+        if row.gpus and ran_name(row.gpus[0].card.name, row.backend) in seen
+    ]
+    return None if len(seen) < FEW else float(np.quantile(counts, COVERED_SEEN))
+
+
+def finished(units: Table, counts: Sequence[tuple[BenchRow, float]]) -> Table:
+    """Half-widths: units times the count that ``COVERED`` of a phase's plain dense rows lie below. The few cards of
+    other regimes tell how far off a row usually is, not how long the tail is."""
+    factors = {}
+    for phase in ("generation", "prompt"):
+        mine = [(row, count) for row, count in counts if single(row) == f"{phase}, dense" and plain(row)]
+        factors[phase] = quantile([count for _, count in mine], [(pool_of(row), row.card) for row, _ in mine])
+    regimes = {}
+    for name, regime in units["regimes"].items():
+        cards = units["regimes"][name.replace("MoE", "dense")]["cards"]
+        regimes[name] = widened(regime, few_cards(cards) * factors[name.split(", ")[0]])
+    return {**units, "regimes": regimes}
+
+
+def plain(row: BenchRow) -> bool:
+    """Without a trait that makes it harder to predict; builds of before autumn 2025 hardly are."""
+    return set(traits_by_row(row)) <= {OLD}
+
+
+def few_cards(count: int) -> float:
+    """What Student's t is of the normal distribution at 80 %: widths from few cards are uncertain themselves, those of
+    one or two no less than those of three."""
+    return float(student.ppf(0.9, max(count, 3) - 1) / normal.ppf(0.9))
+
+
+def mixture_units(mixture: dict[str, Any], dense: dict[str, Any]) -> dict[str, Any]:
+    """Mixtures of experts ran on few cards, and little tells one back end's from another's: dense units times how much
+    further off their rows usually are, leaning on as far."""
+    ratios = [size / dense["pools"].get(pool, dense["whole"]) for (pool, _), size in mixture["usual"].items()]
+    ratio = math.exp(sum(math.log(one) for one in ratios) / (len(ratios) + SHRUNK))
+    pools = {pool: ratio * unit for pool, unit in dense["pools"].items()}
+    own = mixture["generations"]
+    generations = {pool: max(own.get(pool, 0.0), ratio * worst) for pool, worst in dense["generations"].items()}
+    return {**mixture, "whole": ratio * dense["whole"], "pools": pools, "generations": generations}
+
+
+def widened(regime: dict[str, Any], factor: float) -> dict[str, Any]:
+    """A regime's half-widths: of each pool where the generation has rows and where it has none, and elsewhere."""
+    whole, seen = factor * regime["whole"], regime["seen"]
+    return {
+        "half_width": round(whole, 4),
+        "pools": {
+            pool: [round(factor * unit, 4), round(max(1.15 * factor * unit, MARGIN * regime["generations"][pool]), 4)]
+            for pool, unit in regime["pools"].items()
+        },
+        "new": round(MARGIN * max(whole, regime["makers"]), 4),
+        "seen": 1.0 if seen is None else round(min(max(seen / factor, LEAST_SEEN), 1.0), 3),
+        "rows": regime["rows"],
+        "cards": regime["cards"],
     }
 
 
@@ -156,82 +231,6 @@ def seen_cards(rows: Sequence[BenchRow]) -> list[str]:
     return sorted(name for name, ran in models.items() if len(ran) > 1)
 
 
-def regime_width(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
-    """Half-widths by pool, so that COVERED of the left-out rows are inside; pools of few cards lean on the regime."""
-    rows = [out.rows[i] for i in at]
-    card, generation, vendor, model = (values[at] for values in (out.card, out.generation, out.vendor, out.model))
-    by_card: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row, error in zip(rows, np.abs(card), strict=True):
-        by_card[pool_of(row), row.card].append(float(error))
-    means = {key: float(np.mean(errors)) for key, errors in by_card.items()}
-    whole = float(np.mean(list(means.values())))
-    pools: dict[str, float] = {}
-    for pool in sorted({pool for pool, _ in means}):
-        own = [value for (name, _), value in means.items() if name == pool]
-        pools[pool] = (sum(own) + SHRUNK * whole) / (len(own) + SHRUNK)
-    scores = np.array([abs(error) / pools[pool_of(row)] for row, error in zip(rows, card, strict=True)])
-    factor = quantile(scores, [(pool_of(row), row.card) for row in rows], COVERED_OF.get(single(rows[0]), COVERED))
-    factor *= few_cards(len(means))
-    scales = {pool: factor * value for pool, value in pools.items()}
-    newer = {pool: new_generation(pool, rows, generation, half) for pool, half in scales.items()}
-    makers = max(
-        float(np.quantile(np.abs(vendor)[[vendor_of(row) == name for row in rows]], 0.95))
-        for name in {vendor_of(row) for row in rows}
-    )
-    return {
-        "half_width": round(factor * whole, 4),
-        "pools": {pool: [round(half, 4), round(newer[pool], 4)] for pool, half in scales.items()},
-        "new": round(MARGIN * max(factor * whole, makers), 4),
-        "seen": seen_share(rows, model, scales),
-        "rows": len(rows),
-        "cards": len(means),
-    }
-
-
-def seen_share(rows: Sequence[BenchRow], model: np.ndarray, scales: dict[str, float]) -> float:
-    """Half-widths on cards that other models have run on, against those on new ones: rows left out model by model."""
-    seen = set(seen_cards(rows))
-    scores = [
-        abs(float(error)) / scales[pool_of(row)]
-        for row, error in zip(rows, model, strict=True)
-        if row.gpus and ran_name(row.gpus[0].card.name, row.backend) in seen
-    ]
-    if len(seen) < FEW:
-        return 1.0
-    return round(min(max(float(np.quantile(scores, COVERED_SEEN)), LEAST_SEEN), 1.0), 3)
-
-
-def mixture_width(outs: dict[str, LeftOut], regime: str, dense: dict[str, Any]) -> dict[str, Any]:
-    """Mixtures of experts ran on few cards: dense half-widths times how much further off their rows were."""
-    found = [
-        (row.card, abs(float(error)) / half_width(regime, [row.gpus[0].card], row.backend, alone(regime, dense, out)))
-        for out in outs.values()
-        for row, error in zip(out.rows, out.card, strict=True)
-        if single(row) == regime
-    ]
-    scores, cards = [score for _, score in found], [card for card, _ in found]
-    factor = max(1.0, quantile(scores, cards, COVERED_MIXTURES)) if found else 1.5
-    return {
-        "half_width": round(factor * dense["half_width"], 4),
-        "pools": {pool: [round(factor * half, 4) for half in both] for pool, both in dense["pools"].items()},
-        "new": round(factor * dense["new"], 4),
-        "rows": len(found),
-        "cards": len({card for card, _ in found}),
-    }
-
-
-def alone(regime: str, dense: dict[str, Any], out: LeftOut) -> dict[str, Any]:
-    """A table of the dense widths under the name of ``regime``, every generation of its rows known."""
-    measured: dict[str, set[str]] = defaultdict(set)
-    for row in out.rows:
-        if row.gpus:
-            measured[pool_of(row)].add(generation_key(row))
-    return {
-        "regimes": {regime: dense}, "measured": {pool: list(names) for pool, names in measured.items()},
-        "traits": {}, "seen": {},
-    }  # fmt: skip
-
-
 def quantile(scores: Sequence[float] | np.ndarray, groups: Sequence[Hashable], covered: float = COVERED) -> float:
     """The score that ``covered`` of the rows are below; a card's rows together weigh the root of their number."""
     count = Counter(groups)
@@ -241,43 +240,28 @@ def quantile(scores: Sequence[float] | np.ndarray, groups: Sequence[Hashable], c
     return float(np.asarray(scores)[order][int(np.searchsorted(share, covered))])
 
 
-def new_generation(pool: str, rows: Sequence[BenchRow], errors: np.ndarray, half: float) -> float:
-    """Half-width where the generation has no row: beyond the worst of the pool's generations that was left out."""
-    mine = defaultdict(list)
-    for row, error in zip(rows, np.abs(errors), strict=True):
-        if pool_of(row) == pool:
-            mine[generation_key(row)].append(float(error))
-    worst = max(float(np.quantile(values, 0.9)) for values in mine.values())
-    return max(1.15 * half, MARGIN * worst)
-
-
-def few_cards(count: int) -> float:
-    """What Student's t is of the normal distribution at 80 %: widths from few cards are uncertain
-    themselves. One or two left out against each other already differ by more than they do from their mean."""
-    return 1.0 if count < 3 else float(student.ppf(0.9, count - 1) / normal.ppf(0.9))
-
-
 Line = tuple[str, int, int, float, float, float]
+Entry = tuple[str, float, tuple[float, float]]
 
 
 def report(outs: dict[str, LeftOut]) -> list[Line]:
     """(regime, rows, cards, median error, share inside, median width) with each card's rows and widths left out."""
-    tables = {card: widths(outs, card) for card in sorted({row.card for out in outs.values() for row in out.rows})}
-    groups: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    _, alone = tables(outs)
+    groups: dict[str, list[Entry]] = defaultdict(list)
     for out in outs.values():
-        for row, error in zip(out.rows, out.card, strict=True):
+        for i, row in enumerate(out.rows):
             for regime in names_of(row):
-                groups[regime].append((row.card, float(error), half_of(row, tables[row.card])))
+                groups[regime].append((row.card, float(out.card[i]), out.halves(i, alone[row.card])))
     return [summary(name, entries) for name, entries in sorted(groups.items())]
 
 
 def models_report(outs: dict[str, LeftOut], errors: dict[str, np.ndarray]) -> list[Line]:
     """The same with other things than cards left out of the constants; widths are those that users get."""
-    table = widths(outs)
-    groups: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    table, _ = tables(outs)
+    groups: dict[str, list[Entry]] = defaultdict(list)
     for name, out in outs.items():
-        for row, error in zip(out.rows, errors[name], strict=True):
-            groups[row.regime].append((row.card, float(error), half_of(row, table)))
+        for i, row in enumerate(out.rows):
+            groups[row.regime].append((row.card, float(errors[name][i]), out.halves(i, table)))
     return [summary(name, entries) for name, entries in sorted(groups.items())]
 
 
@@ -290,51 +274,41 @@ def names_of(row: BenchRow) -> list[str]:
     return names
 
 
-def half_of(row: BenchRow, table: dict[str, Any]) -> float:
-    cards = [gpu.card for gpu in row.gpus]
-    half = half_width(single(row), cards, row.backend, table, traits_by_row(row))
-    return math.hypot(half, unnamed_memory(row))
-
-
-def unnamed_memory(row: BenchRow) -> float:
-    """Half-width in log(rate) of what a host's memory may be that the row does not name."""
-    if row.placement == "card" or row.host_bandwidth:
-        return 0.0
-    usual = ASSUMED["host_usual"]["server" if row.gpus and row.gpus[0].card.form == "datacenter" else "desktop"]
-    return math.log(usual["high"] / usual["low"]) / 2
-
-
-def summary(name: str, entries: Sequence[tuple[str, float, float]]) -> tuple[str, int, int, float, float, float]:
+def summary(name: str, entries: Sequence[Entry]) -> Line:
     errors = np.array([error for _, error, _ in entries])
-    halves = np.array([half for _, _, half in entries])
+    lows, highs = np.array([halves for _, _, halves in entries]).T
     return (
         name, len(entries), len({card for card, _, _ in entries}), float(np.median(np.abs(np.expm1(-errors)))),
-        float(np.mean(np.abs(errors) <= halves)), float(np.median(np.exp(2 * halves))),
+        float(np.mean((-lows <= errors) & (errors <= highs))), float(np.median(np.exp(lows + highs))),
     )  # fmt: skip
 
 
 def ignorance(outs: dict[str, LeftOut]) -> list[tuple[str, int, float, float]]:
     """(what is left out, rows, share inside, median width) for whole generations and makers with a single backend."""
     found = []
+    _, counts = counted(outs)
     for stage, out in outs.items():
         for kind, key, errors in (("generation", generation_key, out.generation), ("maker", vendor_of, out.vendor)):
             for name in sorted({key(row) for row in out.rows if row.placement == "card"}):
                 at = [i for i, row in enumerate(out.rows) if key(row) == name]
-                table = widths(outs | {stage: out.without(at)})
+                gone = {out.rows[i].index for i in at}
+                kept = [(row, count) for row, count in counts if row.index not in gone]
+                table = finished(unit_table(outs | {stage: out.without(at)}), kept)
                 regimes = [i for i in at if single(out.rows[i]) in table["regimes"]]
-                halves = np.array([half_of(out.rows[i], table) for i in regimes])
-                inside = np.abs(errors[regimes]) <= halves
+                lows, highs = np.array([out.halves(i, table) for i in regimes]).T
+                inside = (-lows <= errors[regimes]) & (errors[regimes] <= highs)
                 what = f"{kind} {name}: {'prompts' if out.rows[0].prompt else 'generation'}"
-                found.append((what, len(regimes), float(np.mean(inside)), float(np.median(np.exp(2 * halves)))))
+                found.append((what, len(regimes), float(np.mean(inside)), float(np.median(np.exp(lows + highs)))))
     return found
 
 
-def left_out_rates(outs: dict[str, LeftOut]) -> dict[str, list[float]]:
-    """By row: [best, half-width] of the rate with the row's card left out of constants and widths."""
-    tables = {card: widths(outs, card) for card in sorted({row.card for out in outs.values() for row in out.rows})}
+def left_out_rates(outs: dict[str, LeftOut], alone: dict[str, Table]) -> dict[str, list[float]]:
+    """By row: [best, low, high] of the rate with the row's card left out of constants and widths."""
     found = {}
     for out in outs.values():
-        for row, error in zip(out.rows, out.card, strict=True):
-            rate = row.measured * math.exp(-float(error))
-            found[str(row.index)] = [float(f"{rate:.5g}"), round(half_of(row, tables[row.card]), 4)]
+        for i, row in enumerate(out.rows):
+            best = row.measured * math.exp(-float(out.card[i]))
+            low, high = out.halves(i, alone[row.card])
+            ends = (best, best * math.exp(-low), best * math.exp(high))
+            found[str(row.index)] = [float(f"{rate:.5g}") for rate in ends]
     return found

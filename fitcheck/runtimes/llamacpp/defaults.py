@@ -9,7 +9,7 @@ from fitcheck.runtimes.base import Ask, Default, Wanted
 from fitcheck.runtimes.llamacpp.options import GIGA
 from fitcheck.runtimes.llamacpp.placement import arguments_of
 from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
-from fitcheck.runtimes.llamacpp.token_rates import Host
+from fitcheck.runtimes.llamacpp.token_host import Host
 
 
 def defaults(ask: Ask, wanted: Wanted, search: PlacementSearch) -> Iterator[Default]:

@@ -9,7 +9,7 @@ fit had not seen were off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fitcheck.hardware.card import Card
@@ -18,8 +18,9 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
+from fitcheck.runtimes.llamacpp.token_host import Host
 from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, token_seconds
-from fitcheck.runtimes.llamacpp.token_rates import Constants, Host, backend_of, data, fitted
+from fitcheck.runtimes.llamacpp.token_rates import Constants, backend_of, data, fitted
 from fitcheck.runtimes.llamacpp.token_spread import half_width, interval_of, new_units, traits_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
@@ -101,23 +102,18 @@ def _generation(run: TokenRun, kind: str) -> Interval[float] | None:
     if seconds is None:
         return None
     half = half_width(f"generation, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=False))
-    hosts = _hosts(run, seconds, token_seconds) if kind in ("host", "cpu") else (1.0, 1.0)
+    hosts = host_factors(run, fitted(), prompt=False) if kind in ("host", "cpu") else (1.0, 1.0)
     return interval_of(1 / seconds, half, hosts)
 
 
 def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
-    batch = max(run.options.micro, 1)
-
-    def passing(asked: TokenRun, constants: Constants) -> float | None:
-        return batch_seconds(asked, batch, constants)
-
-    seconds = passing(run, fitted())
+    seconds = _passing(run, fitted(), prompt=True)
     if seconds is None:
         return None
     half = half_width(f"prompt, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=True))
-    hosts = _hosts(run, seconds, passing) if kind in ("host", "cpu") else (1.0, 1.0)
+    hosts = host_factors(run, fitted(), prompt=True) if kind in ("host", "cpu") else (1.0, 1.0)
     best, wider = new_units(run.gpus[0].card) if run.gpus else (1.0, 1.0)
-    return interval_of(best * batch / seconds, half, (hosts[0] / wider, hosts[1] * wider))
+    return interval_of(best * max(run.options.micro, 1) / seconds, half, (hosts[0] / wider, hosts[1] * wider))
 
 
 def generation_rate(run: TokenRun) -> float:
@@ -140,15 +136,19 @@ def _cards(run: TokenRun) -> list[Card]:
     return [gpu.card for gpu in run.gpus]
 
 
-def _hosts(
-    run: TokenRun, seconds: float, passing: Callable[[TokenRun, Constants], float | None]
-) -> tuple[float, float]:
+def host_factors(run: TokenRun, constants: Constants, *, prompt: bool) -> tuple[float, float]:
     """(low, high) factors on the rate that slow and fast hosts of their kind make, where this one's are unknown."""
+    own = _passing(run, constants, prompt=prompt)
     found = []
     for end in ("low", "high"):
         usual = data()["host_usual"]["server" if run.host.server else "desktop"][end]
         bandwidth = run.host.bandwidth if run.host.bandwidth is not None else float(usual)
         threads = run.host.threads or int(data()["host_usual"]["threads"][end])
-        other = passing(replace(run, host=replace(run.host, bandwidth=bandwidth, threads=threads)), fitted())
-        found.append(1.0 if other is None else seconds / other)
+        host = replace(run.host, bandwidth=bandwidth, threads=threads)
+        other = _passing(replace(run, host=host), constants, prompt=prompt)
+        found.append(1.0 if own is None or other is None else own / other)
     return min(found[0], 1.0), max(found[1], 1.0)
+
+
+def _passing(run: TokenRun, constants: Constants, *, prompt: bool) -> float | None:
+    return batch_seconds(run, max(run.options.micro, 1), constants) if prompt else token_seconds(run, constants)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import exp
 from statistics import median
 
 from fitcheck.runtimes.base import Figure
@@ -66,8 +65,8 @@ def token_accuracy() -> tuple[list[TokenAccuracyRow], list[str]]:
     for row in rows:
         if str(row.index) not in kept:
             continue
-        best, half = kept[str(row.index)]
-        predicted = Interval(best * exp(-half), best, best * exp(half))
+        best, low, high = kept[str(row.index)]
+        predicted = Interval(low, best, high)
         found.append(
             TokenAccuracyRow(row.index, row.source, row.card, row.backend, row.model, row.test, row.regime, predicted,
                              row.measured)

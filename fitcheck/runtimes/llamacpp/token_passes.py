@@ -10,16 +10,8 @@ from functools import lru_cache
 from fitcheck.hardware.machine import Gpu
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
-from fitcheck.runtimes.llamacpp.token_rates import (
-    Constants,
-    Host,
-    KernelAge,
-    generation_seconds,
-    host_generation_seconds,
-    host_prompt_seconds,
-    prompt_seconds,
-    touched_share,
-)
+from fitcheck.runtimes.llamacpp.token_host import Host, carried_bytes, host_generation_seconds, host_prompt_seconds
+from fitcheck.runtimes.llamacpp.token_rates import Constants, KernelAge, generation_seconds, prompt_seconds
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.speed.rates import link_rate
@@ -29,8 +21,7 @@ SETTLED = date(2026, 1, 1)
 _ISO_DAY = len("2025-01-06")
 _OLDEST = 2.5  # years that the factor is believed for
 _INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix units (mma) came in June 2024
-_HOST_TILES = date(2024, 4, 16)  # ggml-cpu's products are tiled (llamafile's sgemm, pull request 6414)
-_VULKAN_OFFLOAD = date(2024, 3, 29)  # ggml-vulkan takes over large batches (pull request 6155)
+HOST_TILES = date(2024, 4, 16)  # ggml-cpu's products are tiled (llamafile's sgemm, pull request 6414)
 # ggml-cuda takes all experts of a product in one kernel, sorted on the card (pull request 15525, end of August 2025)
 GROUPED = date(2025, 8, 26)
 # small kernels of a layer, and those of routing, became one in several back ends in autumn 2025
@@ -119,16 +110,10 @@ def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> flo
     return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
 
 
-def _carries(run: TokenRun) -> bool:
-    """Whether large batches on the host's weights are computed on a card, as the back end of the run's build does."""
-    early = run.backend == "Vulkan" and run.options.build.day < _VULKAN_OFFLOAD
-    return run.options.op_offload and not early
-
-
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:
     """Seconds for the host's part of one batch: carried over the link to a card that computes it, else on its cores."""
-    if not run.gpus or not _carries(run) or batch < OFFLOAD_MIN_ROWS:
-        older = 1.0 if run.options.build.day >= _HOST_TILES else constants["before host tiles"]
+    if not run.gpus or not run.options.op_offload or batch < OFFLOAD_MIN_ROWS:
+        older = 1.0 if run.options.build.day >= HOST_TILES else constants["before host tiles"]
         return older * host_prompt_seconds(host, run.host, batch, constants)
     gpu = run.gpus[0]
     computing = prompt_seconds(
@@ -138,5 +123,4 @@ def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constan
     if computing is None or link is None:
         return None
     rate = link.best if not run.options.mmap else min(link.best, constants["pageable copy"])
-    unused = host.experts_held * (1 - touched_share(host, batch))
-    return computing + constants["carried"] * (host.held - unused) / rate
+    return computing + constants["carried"] * carried_bytes(host, batch, constants) / rate

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fitcheck.runtimes.llamacpp.token_host import Host
 from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, token_seconds
-from fitcheck.runtimes.llamacpp.token_rates import Constants, Host
+from fitcheck.runtimes.llamacpp.token_rates import Constants
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
 
@@ -17,8 +18,9 @@ def run_of(row: BenchRow) -> TokenRun:
         works = work_of(row.architecture, row.tensors, row.result, row.depth)
         for work in works.values():
             _scale(work, row.scale)
+            work.even_routing = row.random_weights
         server = any(gpu.card.form == "datacenter" for gpu in row.gpus)
-        host = Host(row.host_bandwidth, row.threads, server)
+        host = Host(row.host_bandwidth, row.threads, server, read=row.host_read)
         known = TokenRun(works, row.gpus, row.backend, host, row.result.options, row.architecture.embedding)
         _runs[row.index] = known
     return known

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import exp, lgamma
 from typing import Any
 
 from fitcheck.data_files import load
@@ -282,13 +283,13 @@ def _expert_seconds(
 ) -> float:
     """Seconds of the products of a micro-batch with experts.
 
-    An expert sees its share of the tokens, and its last tile is computed in full though tokens fill half of it. Where
+    An expert sees its share of the tokens, and its last tile is computed in full though tokens fill part of it. Where
     kernels do not take all experts at once (16-bit weights; CUDA and ROCm before ``token_passes.GROUPED``), each
     touched expert's product is called by itself.
     """
     tile = constants.get(f"tile/{backend}", constants["tile/new"])
-    touched = touched_share(work, batch)
-    padded = 1.0 + padding(batch, work.expert_share, tile)
+    touched = touched_share(work, batch, constants["evenness of routing"])
+    padded = 1.0 + padding(batch, work.expert_share, tile, touched)
     cost = constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) * padded
     products = sum(rates.seconds(kind, amount, constants) for kind, amount in work.expert_flops.items())
     seconds = max(cost * batch * products, touched * work.experts_held / rates.reading)
@@ -299,64 +300,28 @@ def _expert_seconds(
     return seconds + calls * constants["expert call"]
 
 
-def touched_share(work: TokenWork, batch: int) -> float:
-    """Share of the experts that at least one of ``batch`` tokens chose, were all equally liked."""
-    return float(1.0 - (1.0 - work.expert_share) ** batch)
+def touched_share(work: TokenWork, batch: int, evenness: float) -> float:
+    """Share of the experts that at least one of ``batch`` tokens chose.
+
+    Experts are not equally liked: how often each is chosen is spread like a beta distribution around the share that a
+    token uses, with ``evenness`` as its first shape parameter (large where all are liked alike). Routers of random
+    weights (``work.even_routing``) like all alike.
+    """
+    share = work.expert_share
+    if share >= 1.0:
+        return 1.0
+    if work.even_routing:
+        return float(1.0 - (1.0 - share) ** batch)
+    others = evenness * (1 - share) / share
+    both = evenness + others
+    return 1.0 - exp(lgamma(others + batch) - lgamma(others) + lgamma(both) - lgamma(both + batch))
 
 
-def padding(batch: int, active: float, tile: float) -> float:
-    """Columns computed for nothing against those of tokens: half a tile for every touched expert. Small batches get
-    narrower tiles, no more than a quarter of the batch and one of the least."""
+def padding(batch: int, active: float, tile: float, touched: float) -> float:
+    """Columns computed for nothing against those of tokens: a tile that tokens do not fill where an expert has few of
+    them, half a tile for every touched expert where it has many. Small batches get narrower tiles, no more than half of
+    the batch and one of the least."""
     if active >= 1.0:
         return 0.0
-    widest = min(tile, _LEAST_TILE + batch / 4)
-    return float(widest / 2 * (1.0 - (1.0 - active) ** batch) / (batch * active))
-
-
-def passed_bytes(work: TokenWork, batch: int) -> float:
-    """Bytes of weights and cache that one micro-batch reads: of the experts those that any of its tokens chose."""
-    return work.held - work.experts_held * (1 - touched_share(work, batch)) + work.cache
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The host as far as it is known: ``bandwidth`` of its memory in B/s as the modules are rated (or measured),
-    ``threads`` that compute, ``server`` for a board with eight or more channels."""
-
-    bandwidth: float | None = None
-    threads: int | None = None
-    server: bool = False
-
-    @property
-    def rated(self) -> float:
-        """B/s; what is usual for such a machine where nobody said."""
-        usual = data()["host_usual"]["server" if self.server else "desktop"]
-        return self.bandwidth if self.bandwidth is not None else float(usual["best"])
-
-
-def host_generation_seconds(work: TokenWork, host: Host, constants: Constants, *, alone: bool) -> float:
-    """Seconds that the host adds to one generated token: reading, or decoding where few threads are slower than that.
-
-    ``alone`` is a run without a card; with one, every layer on the host also waits for the card and back.
-    """
-    rate = host.rated * constants["host share"]
-    seconds = work.cache_cost / rate
-    for read, factor in ((work.read, 1.0), (work.experts, constants["host expert read"])):
-        for kind, amount in read.items():
-            spent = factor * amount / rate
-            if host.threads:
-                thread = constants.get(f"thread {kind}", constants["thread Q4"])
-                spent = max(spent, amount / (host.threads * thread))
-            seconds += spent
-    layers = max(work.layers, work.expert_layers)
-    return seconds + (0.0 if alone else constants["host layer"] * layers)
-
-
-def host_prompt_seconds(work: TokenWork, host: Host, batch: int, constants: Constants) -> float:
-    """Seconds of one micro-batch on the host's own cores: arithmetic or reading its weights, whichever takes longer."""
-    rate = constants["host flops a thread"] * (host.threads or float(data()["host_usual"]["threads"]["best"]))
-    seconds = work.attention_flops / rate
-    for flops in (work.flops, work.expert_flops):
-        for kind, amount in flops.items():
-            seconds += amount * constants.get(f"host prompt {kind}", 1.0) / rate
-    return max(batch * seconds, passed_bytes(work, batch) / (host.rated * constants["host share"]))
+    tiles = touched * min(tile, _LEAST_TILE + batch / 2) / (batch * active)
+    return float(max(tiles - 1.0, tiles / 2))

@@ -51,7 +51,8 @@ _SIZED = {"RTX 3060": "RTX 3060 12 GB", "RTX 4060 Ti": "RTX 4060 Ti 16 GB", "RX 
 
 @dataclass(frozen=True, slots=True)
 class BenchRow:
-    """One published rate with the run it came from. ``host_bandwidth`` in B/s where the source names the memory."""
+    """One published rate with the run it came from. ``host_bandwidth`` in B/s where the source names the memory,
+    ``host_read`` where it was read by many threads instead of rated; ``random_weights``: so are the routers'."""
 
     index: int
     source: str
@@ -69,6 +70,8 @@ class BenchRow:
     served: bool
     day: date | None
     host_bandwidth: float | None
+    host_read: bool
+    random_weights: bool
     threads: int | None
     measured: float
     test: str
@@ -132,6 +135,7 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
         model=f"{row['model_key']} {row['quant']}", architecture=architecture, tensors=tensors, scale=scale,
         result=estimate(architecture, tensors, options, vram=[_ROOM] * len(gpus)), prompt=prompt, tokens=tokens,
         depth=depth + tokens // 2, served=row["test"] == _SERVED, day=day, host_bandwidth=_bandwidth(row),
+        host_read="measured on such" in row["ram_type_and_speed"], random_weights="random weights" in row["notes"],
         threads=int(row["threads"]) if row["threads"] else None, measured=float(row["tokens_per_second"]),
         test=row["test"],
     )  # fmt: skip

@@ -36,7 +36,8 @@ class TokenWork:
     that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops``
     and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache. ``held``
     is bytes of all weights there, ``experts_held`` the experts of it,
-    ``expert_share`` the part of a layer's ``expert_count`` experts that a token uses.
+    ``expert_share`` the part of a layer's ``expert_count`` experts that a token uses; ``even_routing``: all are liked
+    alike, as routers of random weights do.
     """
 
     read: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -51,6 +52,7 @@ class TokenWork:
     experts_held: int = 0
     expert_share: float = 1.0
     expert_count: int = 0
+    even_routing: bool = False
     layers: int = 0
     expert_layers: int = 0
     recurrent_layers: int = 0

@@ -24,6 +24,7 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed
+from fitcheck.runtimes.llamacpp.token_host import carried_bytes
 from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
     KernelAge,
@@ -64,17 +65,41 @@ def known(rate: Interval[float] | None) -> Interval[float]:
     return rate
 
 
-def test_every_touched_expert_computes_half_a_tile_for_nothing() -> None:
-    assert padding(2048, 8 / 128, 64) == pytest.approx(32 * 128 / (2048 * 8), rel=1e-6)
-    assert padding(512, 1.0, 64) == 0.0  # dense: one expert, full tiles
-    # a batch of 16 gets tiles of 12 columns
-    assert padding(16, 8 / 128, 64) == pytest.approx(6 * 128 * touched_share(mixture_work(), 16) / (16 * 8))
+def test_a_tile_that_tokens_do_not_fill_is_computed_in_full() -> None:
+    # 128 tokens for each of 128 experts in tiles of 64: half a tile each for nothing
+    assert padding(2048, 8 / 128, 64, 1.0) == pytest.approx(32 * 128 / (2048 * 8), rel=1e-6)
+    # 16 tokens each: three quarters of the only tile
+    assert padding(256, 8 / 128, 64, 1.0) == pytest.approx(64 / 16 - 1)
+    assert padding(512, 1.0, 64, 1.0) == 0.0  # dense: one expert, full tiles
+    # a batch of 16 gets tiles of 16 columns, and experts that no token chose compute nothing
+    assert padding(16, 8 / 128, 64, 0.5) == pytest.approx(0.5 * 16 / (16 * 8 / 128) - 1)
 
 
 @given(st.integers(1, 4096), st.floats(0.004, 0.9), st.floats(8, 256))
 def test_larger_batches_waste_less_and_wider_tiles_more(batch: int, active: float, tile: float) -> None:
-    assert padding(max(batch, 256) * 2, active, 64) <= padding(max(batch, 256), active, 64) * (1 + 1e-9)
-    assert padding(batch, active, tile) <= padding(batch, active, tile * 2) * (1 + 1e-9)
+    assert padding(max(batch, 256) * 2, active, 64, 1.0) <= padding(max(batch, 256), active, 64, 1.0) * (1 + 1e-9)
+    assert padding(batch, active, tile, 1.0) <= padding(batch, active, tile * 2, 1.0) * (1 + 1e-9)
+
+
+def test_tokens_choose_few_experts_again_and_again_where_some_are_liked_more() -> None:
+    work = mixture_work()
+    share = work.expert_share
+    for evenness in (0.1, 1.0, 100.0):
+        assert touched_share(work, 1, evenness) == pytest.approx(share)
+    # two tokens: what both chose is touched once, and both choose alike the more, the less evenly experts are liked
+    assert touched_share(work, 2, 0.1) < touched_share(work, 2, 1.0) < touched_share(work, 2, 1e6)
+    assert touched_share(work, 2, 1e6) == pytest.approx(1 - (1 - share) ** 2, rel=1e-4)
+    assert touched_share(replace(work, even_routing=True), 512, 0.1) == pytest.approx(1 - (1 - share) ** 512)
+
+
+def test_prompts_carry_only_the_experts_that_their_tokens_chose() -> None:
+    constants = fitted()
+    work = replace(mixture_work(), held=10**9, experts_held=9 * 10**8)
+    carried = carried_bytes(work, 512, constants)
+    touched = touched_share(work, 512, constants["evenness of carried experts"])
+    assert carried == pytest.approx(1e8 + 9e8 * touched)
+    assert 0.3 < touched < 0.9  # a card behind a link of 26.8 GB/s could not read the prompts that it read otherwise
+    assert carried_bytes(replace(work, expert_share=1.0), 512, constants) == pytest.approx(1e9)
 
 
 @pytest.mark.parametrize(("kind", "age", "called"), [("Q4", KernelAge(), False), ("float", KernelAge(), True),
@@ -83,7 +108,7 @@ def test_experts_that_one_kernel_does_not_take_together_are_called_one_by_one(
     kind: str, age: KernelAge, called: bool
 ) -> None:
     """128 experts and three matrices, each a call."""
-    work, constants = mixture_work(kind), fitted()
+    work, constants = replace(mixture_work(kind), even_routing=True), fitted()  # 2,048 tokens touch every one
     free = constants | {"expert call": 0.0}
     took, without = (prompt_seconds(work, RTX_3090, "CUDA", 2048, 1, one, age=age) for one in (constants, free))
     assert took is not None

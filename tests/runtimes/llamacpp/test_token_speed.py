@@ -19,16 +19,8 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
 from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
-from fitcheck.runtimes.llamacpp.token_rates import (
-    Host,
-    backend_of,
-    data,
-    fitted,
-    generation_of,
-    host_generation_seconds,
-    host_prompt_seconds,
-    peak_of,
-)
+from fitcheck.runtimes.llamacpp.token_host import Host, host_generation_seconds, host_prompt_seconds
+from fitcheck.runtimes.llamacpp.token_rates import backend_of, data, fitted, generation_of, peak_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.units import GIB
 
@@ -163,6 +155,8 @@ def test_twice_the_bytes_from_host_memory_take_twice_as_long(what: str) -> None:
     factor = fitted()["host expert read"] if what == "experts" else 1.0
     assert took(4e9) == pytest.approx(factor * 4e9 / (60e9 * fitted()["host share"]))
     assert took(4e9) > 4e9 / 60e9  # no host reads faster than its memory
+    read = Host(60e9, read=True).reading_rate(fitted())
+    assert Host(60e9).reading_rate(fitted()) < read < 60e9  # a plain read reaches no rating, and kernels no plain read
 
 
 def test_a_token_waits_for_the_host_as_long_as_its_bytes_there_take() -> None:
@@ -305,8 +299,9 @@ def test_rates_of_cards_left_out_hold_the_bars_that_they_hold() -> None:
     assert skipped
     found = {line.regime: line for line in summarize_tokens(rows)}
     for regime, error, inside, width in (
-        ("generation, dense", 0.115, 0.90, 1.7), ("generation, MoE", 0.15, 0.90, 2.2),
-        ("prompt, dense", 0.18, 0.90, 2.4),
+        ("generation, dense", 0.10, 0.90, 1.7), ("generation, MoE", 0.15, 0.90, 2.3),
+        ("prompt, dense", 0.18, 0.90, 2.2), ("prompt, MoE", 0.18, 0.90, 3.4),
+        ("generation, host", 0.20, 0.90, 3.0), ("prompt, host", 0.20, 0.90, 3.5),
     ):  # fmt: skip
         assert found[regime].error <= error
         assert found[regime].inside >= inside
