@@ -94,8 +94,8 @@ def runs(
     """What of the catalog runs on a machine, best rated first; what ``fitcheck runs`` prints.
 
     ``card``, ``ram`` and ``system`` name the machine as for ``check``, and the floors are its. ``purpose`` is one or
-    several of "chat", "code", "image", "video", "edit" and "vision"; ``most`` the models of each. ``every_tier`` looks
-    for the best of every tier, which takes minutes.
+    several of "chat", "code", "image", "video", "edit" and "vision", as a list or with commas; ``most`` the models of
+    each. ``every_tier`` looks for the best of every tier, which takes minutes.
 
     Raises ``fitcheck.errors.InputError``, or a kind of it, for names and values that cannot be.
     """
@@ -108,7 +108,8 @@ def runs(
 
     if most is not None and not 1 <= most <= MOST_ROWS:
         raise OptionError(f"--most: {most} is out of range; give 1 to {MOST_ROWS}.")
-    purposes = [purpose_named(name) for name in ([purpose] if isinstance(purpose, str) else purpose)]
+    names = [name.strip() for name in purpose.split(",")] if isinstance(purpose, str) else purpose
+    purposes = [purpose_named(name) for name in dict.fromkeys(names)]
     machine = asked_machine(card, ram=_amount(ram, "--ram", parse_memory), system=system)
     wanted, index = Wanted(min_speed=min_speed, max_seconds=max_seconds), records_for(machine)
     most = most or (SOME if len(purposes) == 1 else FEW)

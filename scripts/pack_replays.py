@@ -20,6 +20,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 CARDS = ("RTX 3060 12 GB", "RTX 4090", "H100 SXM")
 # on which hosts run ahead without a known limit
 UNLIMITED = "Radeon RX 7900 XTX"
+PAGES = ("", "")
 REQUESTS = {
     "t2i": ((2048, 2048), (1024, 1024)),
     "editing": ((2048, 2048),),
@@ -54,6 +55,9 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
         return answer(table, question)
 
     setattr(allocator, "peak", asked)  # noqa: B010 - the module itself imports the name, typing would refuse it
+    if part == PAGES:
+        ask_as_pages_do()
+        return found
     if part is None:
         from fitcheck.verdict.accuracy import Leave, published_rows, recorded_rows
 
@@ -73,12 +77,29 @@ def answers(part: tuple[str, str] | None) -> dict[str, int]:
     return found
 
 
+def ask_as_pages_do() -> None:
+    """The other sizes and tasks on the page of each wanted model and card: after a record a site asks them again."""
+    from fitcheck.hardware.catalog import find_card
+    from fitcheck.models import catalog
+    from fitcheck.models.families.sensenova.family import FAMILY
+    from fitcheck.pages import wanted
+    from fitcheck.pages.document import check_document
+    from fitcheck.pages.other_sizes import tiers_shown
+    from fitcheck.verdict.usual_machine import ask
+
+    for slug in FAMILY.slugs():
+        if slug in {one.slug for one in wanted.models()}:
+            model = catalog.get(slug)
+            for card in wanted.cards():
+                check_document(ask(model, find_card(card), None, tiers_shown(model)))
+
+
 def main() -> None:
     from fitcheck.models import catalog
     from fitcheck.models.families.sensenova.family import FAMILY
 
     models = [catalog.get(slug) for slug in FAMILY.slugs()]
-    parts: list[tuple[str, str] | None] = [None]
+    parts: list[tuple[str, str] | None] = [None, PAGES]
     parts += [(model.slug, tier.name) for model in models for tier in model.tiers]
     found: dict[str, int] = {}
     with ProcessPoolExecutor(2) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,13 @@ settings.load_profile("deterministic")
 # The suite must not depend on a hub, a cache or a colour terminal of the machine it runs on.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["NO_COLOR"] = "1"
+
+
+def pytest_collection_finish() -> None:
+    """What importing and collecting made lives to the end: a search for garbage, of which the bench makes one a phase,
+    need not walk over it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

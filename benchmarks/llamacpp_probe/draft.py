@@ -92,7 +92,7 @@ def printed(server: str, model: Path, draft: Path, case: dict[str, Any]) -> list
 
 def predicted(case: dict[str, Any]) -> list[dict[str, float]]:
     """The same by fitcheck."""
-    options = LlamaOptions(gpu_layers=0, speculative=DRAFT, **case)
+    options = LlamaOptions(gpu_layers=0, speculative=DRAFT, repack=False, **case)
     found = []
     for metadata, asked in ((QWEN3, options), (SMALL, draft_options(options))):
         architecture = architecture_from_gguf(metadata)

@@ -1,22 +1,30 @@
-"""Every architecture of cases.json in every way that people place a model, against llama.cpp's own reservation.
+"""Every modelled architecture in every way that people place a model, against llama.cpp's own reservation.
 
-usage: python benchmarks/llamacpp_probe/matrix.py PROBE [NAME,NAME [WAY ...]]
+One shape of each architecture of the catalog, and those of cases.json. What llama.cpp printed is kept in printed.json,
+so that predictions are compared again without it.
+
+usage: python benchmarks/llamacpp_probe/matrix.py [--probe PROBE] [--shapes NAME,NAME] [--ways WAY,WAY] [--again]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from run import CASES, options_of, predicted, probe, write_sparse_gguf
 
-from fitcheck.errors import OptionError
+from fitcheck.errors import NotModelledError, OptionError
+from fitcheck.models.families.language.known_models import known_language_model, known_language_models, language_entry
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.tensors import TensorTable
 
+PRINTED = Path(__file__).with_name("printed.json")
 CONTEXT, LIMIT = 8192, 0.005
 WAYS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -27,17 +35,88 @@ WAYS: dict[str, dict[str, Any]] = {
     "nofa": {"flash_attention": False},
     "tensor": {"cards": 2, "split_mode": "tensor"},
 }
+# with tensor split the weights are really read from the file, holes and all
+MOST_READ = 6 << 30
+# what llama.cpp asks of a file and memory does not depend on
+NEUTRAL: dict[str, Any] = {
+    "attention.layer_norm_rms_epsilon": 1e-6,
+    "attention.layer_norm_epsilon": 1e-6,
+    "attention.group_norm_epsilon": 1e-6,
+    "rope.dimension_sections": [16, 24, 24, 0],
+    "expert_gating_func": 2,
+    "interleave_moe_layer_step": 1,
+}
 
 
-def compared(program: str, case: dict[str, Any], file: Path) -> tuple[float, str] | None:
-    """The worst buffer of a case, as a share and in words; ``None`` where llama.cpp or fitcheck refuses it."""
-    table = mixture_table(architecture_from_gguf(case["metadata"]), case["tier"])
+def shapes() -> Iterator[dict[str, Any]]:
+    """The first case of each name, then one model, the smallest, of each architecture that is not among them."""
+    seen: set[str] = set()
+    architectures: set[str] = set()
+    for case in json.loads(CASES.read_text()):
+        name = case["name"].split()[0]
+        if name not in seen:
+            seen.add(name)
+            architectures.add(case["metadata"]["general.architecture"])
+            yield {**case, "name": name}
+    entries = [language_entry(slug) for slug in known_language_models()]
+    for entry in sorted(entries, key=lambda one: (one.parameters or 1 << 60, one.slug)):
+        if entry.architecture not in architectures:
+            architectures.add(entry.architecture)
+            neutral = {f"{entry.architecture}.{key}": value for key, value in NEUTRAL.items()}
+            neutral |= {f"xielu.{key}": 0.5 for key in ("alpha_n", "alpha_p", "beta", "eps")}
+            shared = known_language_model(entry.slug).shared_feed_forward
+            if shared:
+                neutral[f"{entry.architecture}.expert_shared_feed_forward_length"] = shared
+            yield {"name": entry.slug, "tier": "Q4_K_M", "metadata": {**neutral, **entry.metadata}}
+
+
+def asked(shape: dict[str, Any], way: str) -> dict[str, Any]:
+    """The case of a shape placed in one of the ``WAYS``."""
+    return {**shape, "options": {"context": CONTEXT, **WAYS[way]}}
+
+
+def applies(shape: dict[str, Any], way: str, table: TensorTable) -> bool:
+    """Whether the way is one for this shape at all."""
+    if way == "experts":
+        return any(tensor.role == "expert" for tensor in table)
+    return way != "tensor" or table.nbytes < MOST_READ
+
+
+def printed(program: str, shape: dict[str, Any], ways: list[str], known: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(cell, buffers by name or the refusal) of the ways that are not known yet."""
+    table = table_of(shape)
+    wanted = [way for way in ways if f"{shape['name']} {way}" not in known and applies(shape, way, table)]
+    if not wanted:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.gguf"
+        write_sparse_gguf(file, shape["metadata"], table)
+        for way in wanted:
+            try:
+                _, arguments, _ = options_of(asked(shape, way))
+                yield f"{shape['name']} {way}", probe(program, file, arguments)
+            except RuntimeError as problem:
+                yield f"{shape['name']} {way}", " ".join(str(problem).split())[-160:]
+
+
+def table_of(shape: dict[str, Any]) -> TensorTable:
+    """The tensors of a shape in its tier."""
+    return _table(json.dumps(shape["metadata"]), shape["tier"])
+
+
+@cache
+def _table(metadata: str, tier: str) -> TensorTable:
+    return mixture_table(architecture_from_gguf(json.loads(metadata)), tier)
+
+
+def compared(shape: dict[str, Any], way: str, theirs: dict[str, float]) -> tuple[float, str]:
+    """The worst buffer of a cell, as a share and in words."""
+    case = asked(shape, way)
+    options, _, cards = options_of(case)
     try:
-        options, arguments, cards = options_of(case)
-        theirs, ours = probe(program, file, arguments), predicted(case, table, options, cards)
-    except (OptionError, RuntimeError) as problem:
-        print(f"--  {case['name']}: refused: {str(problem).strip()[-100:]!r}")
-        return None
+        ours = predicted(case, table_of(shape), options, cards)
+    except (OptionError, NotModelledError) as problem:
+        return 1.0, f"refused here: {problem}"
     off = {
         name: abs(ours.get(name, 0.0) / size - 1) for name, size in theirs.items() if size >= 1 and "output" not in name
     }
@@ -46,29 +125,33 @@ def compared(program: str, case: dict[str, Any], file: Path) -> tuple[float, str
 
 
 def main() -> None:
-    """Print each cell that is off, and how many are not."""
-    program, names, ways = sys.argv[1], (sys.argv[2:3] or [""])[0], sys.argv[3:] or list(WAYS)
-    shapes: dict[str, dict[str, Any]] = {}
-    for case in json.loads(CASES.read_text()):
-        shapes.setdefault(case["name"].split()[0], case)
-    found = []
-    for name, case in shapes.items():
-        if names and name not in names.split(","):
+    """Print each cell, and how many are within the limit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--probe")
+    parser.add_argument("--shapes", default="")
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--again", action="store_true", help="ask llama.cpp for cells that are known too")
+    given = parser.parse_args()
+    ways = given.ways.split(",")
+    held: dict[str, Any] = json.loads(PRINTED.read_text()) if PRINTED.exists() else {"cells": {}}
+    cells, found = held["cells"], []
+    for shape in shapes():
+        if given.shapes and shape["name"] not in given.shapes.split(","):
             continue
-        architecture = architecture_from_gguf(case["metadata"])
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.gguf"
-            write_sparse_gguf(file, case["metadata"], mixture_table(architecture, case["tier"]))
-            for way in ways:
-                if way == "experts" and not architecture.experts:
-                    continue
-                asked = {**case, "name": f"{name} {way}", "options": {"context": CONTEXT, **WAYS[way]}}
-                worst = compared(program, asked, file)
-                if worst is None:
-                    continue
-                found.append(worst[0])
-                print(f"{'ok ' if worst[0] <= LIMIT else 'OFF'} {name} {way} {worst[0]:.2%} {worst[1]}", flush=True)
-    print(f"{len(found)} cells, {sum(one <= LIMIT for one in found)} within {LIMIT:.1%}, worst {max(found):.2%}")
+        if given.probe:
+            for cell, answer in printed(given.probe, shape, ways, {} if given.again else cells):
+                cells[cell] = answer
+                PRINTED.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+        for way in ways:
+            theirs = cells.get(f"{shape['name']} {way}")
+            if isinstance(theirs, str):
+                print(f"--  {shape['name']} {way} refused there: {theirs}", flush=True)
+            elif theirs is not None:
+                found.append(compared(shape, way, theirs))
+                share, words = found[-1]
+                print(f"{'ok ' if share <= LIMIT else 'OFF'} {shape['name']} {way} {share:.2%} {words}", flush=True)
+    within = sum(share <= LIMIT for share, _ in found)
+    print(f"{len(found)} cells, {within} within {LIMIT:.1%}, worst {max(found, default=(0.0, ''))[0]:.2%}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,12 @@
 // Its results are fixtures of the test suite (tests/memory/fixtures); see build.sh and run.py beside this file.
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
+#include "ggml-impl.h"
 #include "llama.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdio>
@@ -13,6 +18,17 @@
 #include <cstring>
 #include <string>
 #include <vector>
+
+#if __has_include("cuda_fusion.inc")
+#include "cuda_fusion.inc"
+#define CUDA_FUSION 1
+#endif
+
+// The file's data is a hole, which the loader would read into the page cache page by page: nothing of it is needed.
+extern "C" void * mmap(void * address, size_t length, int protection, int flags, int file, off_t offset) noexcept {
+    return (void *) syscall(SYS_mmap, address, length, protection, flags & ~MAP_POPULATE, file, offset);
+}
+extern "C" int posix_madvise(void *, size_t, int) noexcept { return 0; }
 
 static size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
@@ -95,6 +111,9 @@ static ggml_backend_t dev_init(ggml_backend_dev_t dev, const char *) {
     iface.graph_compute = be_compute;
     iface.event_record = be_event;
     iface.event_wait = be_event;
+#ifdef CUDA_FUSION
+    if (is_cuda) iface.graph_optimize = ggml_backend_cuda_graph_optimize;
+#endif
     return new ggml_backend{&guid, iface, dev, nullptr};
 }
 static ggml_backend_buffer_type_t dev_buft(ggml_backend_dev_t dev) { return &card_types[dev - cards]; }
@@ -163,7 +182,7 @@ int main(int argc, char ** argv) {
     llama_model_params model = llama_model_default_params();
     llama_context_params context = llama_context_default_params();
     model.n_gpu_layers = 999;
-    // beside a real card host weights lie in its pinned buffers, never in repacked ones
+    // beside a real card host weights lie in its pinned buffers, never in repacked ones; without one say repack=1
     model.use_extra_bufts = false;
     std::vector<llama_model_tensor_buft_override> overrides;
     std::vector<std::string> patterns;
@@ -191,6 +210,7 @@ int main(int argc, char ** argv) {
         else if (key == "nkvo") context.offload_kqv = !number;
         else if (key == "op_offload") context.op_offload = number;
         else if (key == "mmap") model.load_mode = number ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+        else if (key == "repack") model.use_extra_bufts = number;
         else if (key == "cpu") patterns.push_back(value);
         else if (key == "debug") debug = number;
         else { fprintf(stderr, "unknown option %s\n", option.c_str()); return 2; }

@@ -62,7 +62,8 @@ def _value(value: Any) -> bytes:
         return struct.pack("<If", 6, value)
     if isinstance(value, str):
         return struct.pack("<I", 8) + _text(value)
-    kind, layout = (7, "B") if isinstance(value[0], bool) else (4, "I")
+    kinds = {bool: (7, "B"), float: (6, "f")}
+    kind, layout = kinds.get(type(value[0]), (4, "I"))
     return struct.pack("<IIQ", 9, kind, len(value)) + struct.pack(f"<{len(value)}{layout}", *value)
 
 

@@ -77,7 +77,7 @@ def _worth(results: Path | None) -> list[tuple[str, Worth]]:
 def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
     from rich.table import Table
 
-    from fitcheck.cli.output import console
+    from fitcheck.cli.consoles import console
 
     header = (
         "runtime",
@@ -172,7 +172,7 @@ def _print_tables(
 ) -> None:
     from rich.table import Table
 
-    from fitcheck.cli.output import console
+    from fitcheck.cli.consoles import console
     from fitcheck.verdict.accuracy import Part
 
     table = Table(box=None, pad_edge=False, header_style="bold")

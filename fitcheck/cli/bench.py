@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fitcheck.cli import bench_exec, bench_link
-from fitcheck.cli.bench_options import Cells, cells_command, say_where, stdout
+from fitcheck.cli.bench_options import Cells, cells_command, say_where
+from fitcheck.cli.consoles import console
 from fitcheck.cli.html import write_records
 from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError, OptionError
@@ -64,8 +65,6 @@ def _register_run(bench: typer.Typer) -> None:
         The table at the end shows what was measured with (what was predicted, the prediction's error). A GGUF file of
         a language model in place of MODEL is run by the llama.cpp that is installed here.
         """
-        from rich.console import Console
-
         from bench.engines import registry
         from bench.jobs import jobs_of
         from bench.results_table import print_plan, print_table
@@ -85,14 +84,14 @@ def _register_run(bench: typer.Typer) -> None:
             repeats=1 if quick else repeats, warmup=0 if quick else warmup, cap=cap, hang_seconds=cells.patience
         )
         if dry_run:
-            print_plan(_predictions(jobs, cap, protocol.warmup > 0), cap, stdout())
+            print_plan(_predictions(jobs, cap, protocol.warmup > 0), cap, console())
             return
         setting = Setting(default_out(tiny, cells.out), protocol, device, cells.available, cells.force)
-        console = Console(stderr=True, highlight=False)
-        summary = run_suite(jobs, setting, console)
+        notes = console(stderr=True)
+        summary = run_suite(jobs, setting, notes)
         if summary.rows:
-            print_table(summary.rows, stdout())
-        say_where(console, summary.paths)
+            print_table(summary.rows, console())
+        say_where(notes, summary.paths)
         if html is not None:
             write_records([row.record for row in summary.rows], html)
         raise typer.Exit(summary.exit_code)
@@ -109,8 +108,6 @@ def _register_limit(bench: typer.Typer) -> None:
 
         Each probe is a fresh process with one pass of at most two denoising steps: the peak does not depend on them.
         """
-        from rich.console import Console
-
         from bench.assemble import record_of
         from bench.jobs import jobs_of, label
         from bench.limit import find_limit
@@ -128,23 +125,23 @@ def _register_limit(bench: typer.Typer) -> None:
         step = parse_memory(resolution, "--resolution")
         protocol = MeasuringProtocol(hang_seconds=cells.patience)
         available = cells.available
-        console, shown = Console(stderr=True, highlight=False), stdout()
+        notes, shown = console(stderr=True), console()
         paths: list[Path] = []
         failed: list[InputError] = []
-        with bench_card(device, console) as card:
+        with bench_card(device, notes) as card:
             if folder is not None:  # behind the other refusals, so that none of them leaves an empty folder
                 require_folder(folder)
             for finding in card_findings(card) if card else ():
-                console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
+                notes.print(f"warning: {finding.text}", soft_wrap=True)
             for job in jobs:
                 try:
                     require_room(job, card, available, cells.force)
-                    console.print(f"{label(job)}:", markup=False)
-                    found = find_limit(job, protocol, card, _probing(card, console), step)
+                    notes.print(f"{label(job)}:")
+                    found = find_limit(job, protocol, card, _probing(card, notes), step)
                 except InputError as error:  # one cell that does not run says nothing about the others
                     failed.append(error)
                     if len(jobs) > 1:
-                        console.print(f"{label(job)}: not searched; {error}", markup=False, soft_wrap=True)
+                        notes.print(f"{label(job)}: not searched; {error}", soft_wrap=True)
                     continue
                 if found.works is None:
                     shown.print(f"{label(job)}: does not run on this card")
@@ -156,7 +153,7 @@ def _register_limit(bench: typer.Typer) -> None:
                     )
                 if folder is not None:
                     paths.append(store.write(folder, store.seal(record_of(found.run, card, found.limit))))
-        say_where(console, paths)
+        say_where(notes, paths)
         if len(failed) == len(jobs):
             raise failed[0]
         raise typer.Exit(1 if failed else 0)
@@ -178,8 +175,6 @@ def _refuse_unheard(context: typer.Context, cells: Cells, driver: Driver) -> Non
 
 def _run_from_outside(driver: Driver, cells: Cells, repeats: int, html: Path | None) -> None:
     """A program of its own: its memory as it prints it beside the estimate, and its rates."""
-    from rich.console import Console
-
     from bench.lock import bench_lock
     from bench.meters.nvml import NvmlCard, visible_selector
     from bench.preflight import require_folder
@@ -193,7 +188,7 @@ def _run_from_outside(driver: Driver, cells: Cells, repeats: int, html: Path | N
     _show_from_outside(done)
     if done.remark is not None:
         print(one_line(done.remark), file=sys.stderr)
-    say_where(Console(stderr=True, highlight=False), [store.write(root, record) for record in done.records])
+    say_where(console(stderr=True), [store.write(root, record) for record in done.records])
     if html is not None:
         write_records(done.records, html)
 
@@ -201,7 +196,7 @@ def _run_from_outside(driver: Driver, cells: Cells, repeats: int, html: Path | N
 def _show_from_outside(done: FromOutside) -> None:
     from rich.table import Table
 
-    shown = stdout()
+    shown = console()
     table = Table("buffer", "printed MiB", "predicted MiB", "error", box=None, pad_edge=False)
     for one in done.compared:
         table.add_row(one.name, f"{one.printed:.2f}", f"{one.predicted:.2f}", f"{one.error:+.2%}")
@@ -221,14 +216,14 @@ def _predictions(jobs: Any, cap: int | None, warm: bool) -> list[Any]:
     return [(job, predict(job, machine, warm)) for job in jobs]
 
 
-def _probing(card: Any, console: Any) -> Any:
+def _probing(card: Any, notes: Any) -> Any:
     from bench.runner import run_cell
     from fitcheck.units import format_gib
 
     def run(job: Any, protocol: Any) -> Any:
         result = run_cell(job, protocol, card)
         cap = "uncapped" if protocol.cap is None else format_gib(protocol.cap, 2)
-        console.print(f"  {cap}: {result.outcome}", markup=False)
+        notes.print(f"  {cap}: {result.outcome}")
         return result
 
     return run

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fitcheck.cli.bench_options import Out, say_where
+from fitcheck.cli.consoles import console
 
 
 def register(bench: typer.Typer) -> None:
@@ -26,8 +27,6 @@ def register(bench: typer.Typer) -> None:
 
         The program keeps this terminal; its exit code becomes this command's. The record does not hold its arguments.
         """
-        from rich.console import Console
-
         from bench.external import resolve, run_external
         from bench.lock import bench_lock
         from bench.meters import NvmlCard
@@ -42,20 +41,20 @@ def register(bench: typer.Typer) -> None:
         folder = default_out(False, out)
         if folder is not None:
             require_folder(folder)
-        console = Console(stderr=True, highlight=False)
+        notes = console(stderr=True)
         card = NvmlCard.open(visible_selector())
         if card is None:
-            console.print("No GPU is visible here: host memory and time are measured alone.", markup=False)
+            notes.print("No GPU is visible here: host memory and time are measured alone.")
         for finding in card_findings(card) if card else ():
-            console.print(f"warning: {finding.text}", markup=False, soft_wrap=True)
+            notes.print(f"warning: {finding.text}", soft_wrap=True)
         left = [] if folder is None else recover(folder)
         if left:
-            console.print(f"{len(left)} records of runs that were killed are kept now.", markup=False)
+            notes.print(f"{len(left)} records of runs that were killed are kept now.")
         with bench_lock():
             finished = run_external(argv, name, card, root=folder)
         record = store.seal(finished.record)
-        console.print(external_line(record), markup=False, soft_wrap=True)
-        say_where(console, [*left, *([] if folder is None else [store.write(folder, record)])])
+        notes.print(external_line(record), soft_wrap=True)
+        say_where(notes, [*left, *([] if folder is None else [store.write(folder, record)])])
         finished.draft.drop()
         code = 130 if finished.interrupted else finished.code
         raise typer.Exit(128 - code if code < 0 else code)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fitcheck.cli.bench_options import Out, say_where, stdout
+from fitcheck.cli.bench_options import Out, say_where
+from fitcheck.cli.consoles import console
 
 
 def register(bench: typer.Typer) -> None:
@@ -19,17 +20,15 @@ def register(bench: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print the record.")] = False,
     ) -> None:
         """Measure the card alone: copies by block size, pinning, matrix products, dequantization, the context."""
-        from rich.console import Console
-
         from bench.link_report import print_link
         from bench.link_test import run_link
         from bench.preflight import require_folder
         from bench.suite import bench_card, default_out
         from fitcheck.records import store
 
-        console = Console(stderr=True, highlight=False)
+        notes = console(stderr=True)
         folder = default_out(False, out)
-        with bench_card("cuda", console) as card:
+        with bench_card("cuda", notes) as card:
             if folder is not None:
                 require_folder(folder)
             record = store.seal(run_link(card, quick))
@@ -37,8 +36,8 @@ def register(bench: typer.Typer) -> None:
         if as_json:
             typer.echo(store.encode(record).decode(), nl=False)
         else:
-            print_link(record, stdout())
-        say_where(console, paths)
+            print_link(record, console())
+        say_where(notes, paths)
         if record.outcome.result != "ok":
-            console.print(f"{record.outcome.result}: {record.outcome.message}", markup=False)
+            notes.print(f"{record.outcome.result}: {record.outcome.message}")
             raise typer.Exit(1)

@@ -103,17 +103,9 @@ def cells_command(app: typer.Typer, *, search: bool) -> Callable[[Callable[..., 
     return register
 
 
-def stdout() -> Console:
-    """A pipe has no width of its own; tables get enough to stay on one line a cell."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
-
-
 def say_where(console: Console, paths: list[Path]) -> None:
     """Where the records went."""
     if len(paths) == 1:
-        console.print(f"record: {paths[0]}", markup=False, soft_wrap=True)
+        console.print(f"record: {paths[0]}", soft_wrap=True)
     elif paths:
-        console.print(f"{len(paths)} records under {paths[0].parent.parent}", markup=False, soft_wrap=True)
+        console.print(f"{len(paths)} records under {paths[0].parent.parent}", soft_wrap=True)

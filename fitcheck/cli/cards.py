@@ -151,18 +151,18 @@ def _sourced(number: Sourced | None) -> dict[str, Any] | None:
 
 
 def _table(cards: list[Card]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from fitcheck.cli.consoles import console
+
+    out = console()
     # a narrow terminal keeps the names whole and goes without the slug
-    shown = [index for index, name in enumerate(COLUMNS) if name != "slug" or console.width >= _WIDE]
+    shown = [index for index, name in enumerate(COLUMNS) if name != "slug" or out.width >= _WIDE]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (COLUMNS[index] for index in shown):
         text = name in ("card", "slug", "released")
         table.add_column(name, justify="left" if text else "right", no_wrap=text)
     for card in cards:
         cells = row(card)
-        table.add_row(*(escape(cells[index]) for index in shown))
-    console.print(table)
+        table.add_row(*(cells[index] for index in shown))
+    out.print(table)

@@ -66,10 +66,10 @@ def register(app: typer.Typer) -> None:
             raise OptionError(
                 "--json: goes with --oom or --words; `fitcheck check --json` has every phase of each cell."
             )
-        from rich.markup import escape
         from rich.table import Table
 
-        from fitcheck.cli.output import console, say
+        from fitcheck.cli.consoles import console
+        from fitcheck.cli.output import say
         from fitcheck.models.tier_quality import NOT_MEASURED
         from fitcheck.units import format_gb, format_gib
 
@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
             box=None,
             pad_edge=False,
             header_style="bold",
-            title=f"{escape(cell.tier.name)}, {cell.placement.mode}: GiB on the card",
+            title=f"{cell.tier.name}, {cell.placement.mode}: GiB on the card",
         )
         table.add_column("phase")
         for category in _COLUMNS:
@@ -108,13 +108,13 @@ def register(app: typer.Typer) -> None:
         )
         out.print(f"{'disk':28} {format_gb(footprint.disk)}")
         quality = NOT_MEASURED if cell.quality is None else cell.quality.words
-        out.print(f"{'quality of the tier':28} {quality}", markup=False, soft_wrap=True)
+        out.print(f"{'quality of the tier':28} {quality}", soft_wrap=True)
         if cell.duration is not None:
             out.print(f"{'seconds':28} {_took(cell.duration)}")
         out.print("how we know")
         for name, how in cell.evidence.named:
-            out.print(f"  {name:26} {how.level}: {how.note}", markup=False, soft_wrap=True)
+            out.print(f"  {name:26} {how.level}: {how.note}", soft_wrap=True)
         for note in (*report.notes, *cell.footprint.assumptions):
-            out.print(f"· {note}", markup=False)
+            out.print(f"· {note}")
 
     app.command(cls=GroupedCommand)(takes(Explaining, runtime_options(), explain))

@@ -156,13 +156,13 @@ def _joined(*parts: str | int | None) -> str:
 
 
 def _table(rows: list[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from fitcheck.cli.consoles import console
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for label, text in rows:
-        table.add_row(label, escape(text))
-    Console(highlight=False).print(table)
+        table.add_row(label, text)
+    console().print(table)

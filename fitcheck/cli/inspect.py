@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
         Only headers are read; of a remote file a few megabytes at most are fetched.
         """
-        from fitcheck.cli.output import console
+        from fitcheck.cli.consoles import console
         from fitcheck.models.resolve import resolve
 
         with resolve(target, offline=offline) as found:
@@ -54,9 +54,9 @@ def register(app: typer.Typer) -> None:
             else:
                 _print_tiers(out, found, inspections)
             for sentence in problems:
-                notes.print(sentence, markup=False)
+                notes.print(sentence)
             if left_out:
-                notes.print(f"{left_out} more tiers were not read; name one with --tier.", markup=False)
+                notes.print(f"{left_out} more tiers were not read; name one with --tier.")
             _print_traffic(notes, found)
 
 
@@ -114,7 +114,7 @@ def _print_one(out: Console, found: Resolved, seen: Inspection) -> None:
     if seen.unquantized:
         _print_shares(out, "kept unquantized", seen.unquantized, seen.tensor_bytes)
     for sentence in seen.mismatches:
-        out.print(f"\nName against content: {sentence}.", style="yellow", markup=False)
+        out.print(f"\nName against content: {sentence}.", style="yellow")
 
 
 def _print_shares(out: Console, what: str, shares: Mapping[str, Share], total: int, *, with_types: bool = True) -> None:
@@ -147,7 +147,7 @@ def _print_tiers(out: Console, found: Resolved, inspections: list[Inspection]) -
     from rich.table import Table
 
     out.print(f"{found.name}: {len(found.candidates)} tiers, architecture "
-              f"{inspections[0].architecture or 'unknown'}\n", markup=False)  # fmt: skip
+              f"{inspections[0].architecture or 'unknown'}\n")  # fmt: skip
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("tier", no_wrap=True)
     for name in ("GB", "bits a weight", "parameters"):
@@ -168,16 +168,15 @@ def _print_tiers(out: Console, found: Resolved, inspections: list[Inspection]) -
 
 
 def _plain(text: str) -> str:
-    """Text from a file, made safe to print: no terminal escapes, no rich markup."""
-    from rich.markup import escape
+    """Text from a file, made safe to print: no terminal escapes."""
 
-    return escape("".join(letter if letter.isprintable() else "�" for letter in text))
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def _print_traffic(notes: Console, found: Resolved) -> None:
     if found.traffic is not None:
         fetched, requests = found.traffic.fetched_bytes, found.traffic.requests
-        notes.print(f"Fetched {fetched / 1e6:.2f} MB in {requests} requests.", markup=False)
+        notes.print(f"Fetched {fetched / 1e6:.2f} MB in {requests} requests.")
 
 
 def _print_json(found: Resolved, inspections: list[Inspection], problems: list[str], left_out: int) -> None:

@@ -42,7 +42,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[
     from rich.table import Table
     from rich.text import Text
 
-    from fitcheck.cli.output import console
+    from fitcheck.cli.consoles import console
 
     out = console()
     kept = fitting(columns, safe, spare, out.width)
@@ -56,9 +56,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[
     out.print(table)
     gone = [name for at, name in enumerate(columns) if at not in kept]
     if gone:
-        console(stderr=True).print(
-            f"No room for {', '.join(gone)}: a wider terminal or --json has them.", style="dim", markup=False
-        )
+        console(stderr=True).print(f"No room for {', '.join(gone)}: a wider terminal or --json has them.", style="dim")
 
 
 def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:

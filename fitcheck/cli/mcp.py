@@ -19,7 +19,8 @@ INSTRUCTIONS = (
     "and high; null is unknown."
 )
 
-Gpu = list[str] | None
+# one name alone is understood as well as a list of them
+Names = list[str] | str
 Value = str | int | float | bool
 
 
@@ -63,8 +64,8 @@ class Tools:
     def check(
         self,
         target: str,
-        gpu: Gpu = None,
-        tier: list[str] | None = None,
+        gpu: Names | None = None,
+        tier: Names | None = None,
         task: str | None = None,
         runtime: str | None = None,
         ram: str | None = None,
@@ -90,7 +91,7 @@ class Tools:
 
             question = Question(
                 model=target,
-                gpu=gpu,
+                gpu=_list(gpu),
                 tier=_comma(tier),
                 task=task,
                 runtime=runtime,
@@ -112,8 +113,8 @@ class Tools:
 
     def runs(
         self,
-        gpu: Gpu = None,
-        purpose: list[str] | None = None,
+        gpu: Names | None = None,
+        purpose: Names | None = None,
         ram: str | None = None,
         os: str | None = None,
         min_speed: float | None = None,
@@ -141,9 +142,9 @@ class Tools:
     def plan(
         self,
         target: str,
-        have: Gpu = None,
+        have: Names | None = None,
         task: str | None = None,
-        tier: list[str] | None = None,
+        tier: Names | None = None,
         ram: str | None = None,
         os: str | None = None,
         budget: float | str | None = None,
@@ -174,10 +175,10 @@ class Tools:
 
     def compare(
         self,
-        targets: list[str],
-        gpus: list[str],
+        targets: Names,
+        gpus: Names,
         task: str | None = None,
-        tier: list[str] | None = None,
+        tier: Names | None = None,
         ram: str | None = None,
         os: str | None = None,
         min_speed: float | None = None,
@@ -192,7 +193,7 @@ class Tools:
 
             return api.compare(
                 targets,
-                gpus,
+                _list(gpus) or [],
                 task=task,
                 tier=tier,
                 ram=ram,
@@ -220,8 +221,12 @@ class Tools:
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=document)
 
 
-def _comma(names: list[str] | None) -> str | None:
-    return None if names is None else ",".join(names)
+def _comma(names: Names | None) -> str | None:
+    return None if names is None else ",".join(_list(names) or [])
+
+
+def _list(names: Names | None) -> list[str] | None:
+    return [names] if isinstance(names, str) else names
 
 
 def _options(given: dict[str, Value | list[Value]]) -> tuple[tuple[str, Any], ...]:

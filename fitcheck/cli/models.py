@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         """The models that fitcheck knows by name, with their tiers."""
         from rich.table import Table
 
-        from fitcheck.cli.output import console
+        from fitcheck.cli.consoles import console
         from fitcheck.models import catalog
         from fitcheck.models.families import registry as families
 

@@ -199,12 +199,12 @@ def answer(question: Question) -> Report:
     """The report for a question, with the records of this card that fitcheck knows; what was fetched for it is said on
     stderr. Raises InputError."""
     from fitcheck import api
-    from fitcheck.cli.output import console
+    from fitcheck.cli.consoles import console
 
     report, fetched = api.answer(
         question.model, machine_of(question), question.wanted, gguf=question.gguf, offline=question.offline
     )
     if fetched is not None:
         text = f"Fetched {fetched[0] / 1e6:.2f} MB in {fetched[1]} requests."
-        console(stderr=True).print(text, style="dim", markup=False)
+        console(stderr=True).print(text, style="dim")
     return report

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -11,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fitcheck.cli.consoles import console
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_seconds, format_span, format_speeds
+from fitcheck.verdict.coarseness import quality_words
 from fitcheck.verdict.report import Cell, Report
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
@@ -34,12 +35,6 @@ def columns(report: Report) -> tuple[str, ...]:
 
 def _is_text(report: Report) -> bool:
     return report.workload.task.read_along
-
-
-def console(stderr: bool = False) -> Console:
-    """A console that never wraps inside a pipe."""
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, emoji=False)
 
 
 def row(report: Report, cell: Cell) -> list[str]:
@@ -95,9 +90,12 @@ def worst_quality(found: TierQuality | None) -> str:
 
 
 def quality_line(report: Report) -> str:
-    """What the best cell's tier costs in quality, as a sentence; empty where nobody has measured it."""
+    """What the best cell's tier costs in quality, as a sentence; where nobody has measured it, what stands in where
+    several are put in order by it."""
     best = report.best
-    return "" if best.quality is None else f"Quality of {best.tier.name}: {best.quality.words}."
+    if best.quality is None and not (best.workload.task.read_along and len(report.model.tiers) > 1):
+        return ""
+    return f"Quality of {best.tier.name}: {quality_words(report.model, best.tier)}."
 
 
 def _span(low: float, best: float, high: float) -> str:
@@ -126,17 +124,17 @@ def emit(report: Report, style: str) -> None:
     say(out, report)
     out.print(_fitting(out, report))
     for line in filter(None, (quality_line(report), report.software_line)):
-        out.print(line, markup=False)
+        out.print(line)
     for command in report.best.commands:
-        out.print(f"  {command}", soft_wrap=True, markup=False)
+        out.print(f"  {command}", soft_wrap=True)
     narrate(report)
 
 
 def say(out: Console, report: Report) -> None:
     """The answer, and under it what it assumes."""
-    out.print(report.answer, style="bold", markup=False)
+    out.print(report.answer, style="bold")
     if report.assumed:
-        out.print(report.assumed_line, markup=False)
+        out.print(report.assumed_line)
 
 
 def _fitting(out: Console, report: Report) -> Table:
@@ -204,7 +202,7 @@ def narrate(report: Report) -> None:
     elif work.task.read_along:
         answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
         size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
-    err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim", markup=False)
+    err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim")
     known = [f"{name} {how.level}: {how.note}" for name, how in report.best.evidence.named if how.records]
     for note in (*report.machine.notes, *report.notes, *known, *report.best.footprint.assumptions):
-        err.print(f"· {note}", style="dim", markup=False)
+        err.print(f"· {note}", style="dim")

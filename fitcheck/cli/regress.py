@@ -342,8 +342,9 @@ def _print_table(found: Sequence[SeriesJudgement], notes: Sequence[str], show_al
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from fitcheck.cli.consoles import console
 
     if not rows:
         return
@@ -352,8 +353,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(name, overflow="fold")
     for cells in rows:
         table.add_row(*map(one_line, cells))
-    width = None if sys.stdout.isatty() else 240
-    Console(width=width, highlight=False, markup=False).print(table)
+    console().print(table)
 
 
 def _acknowledge(track: Track, pins: KeptDecisions) -> Track:

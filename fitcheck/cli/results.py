@@ -224,8 +224,9 @@ def _in_csv(value: Any) -> Any:
 
 
 def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from fitcheck.cli.consoles import console
 
     shown = [name for name in names if any(row[name] not in (None, [], "") for row in rows)]
     table = Table(box=None, header_style="bold")
@@ -233,8 +234,7 @@ def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
         table.add_column(one_line(name), justify="right" if isinstance(rows[0][name], int | float) else "left")
     for row in rows:
         table.add_row(*(_text(name, row[name]) for name in shown))
-    width = None if sys.stdout.isatty() else 240
-    Console(width=width, highlight=False, markup=False).print(table)
+    console().print(table)
     print(f"{len(rows)} rows.", file=sys.stderr)
 
 

@@ -29,7 +29,11 @@ def register(app: typer.Typer) -> None:
         ram: RamOption = None,
         os: OsOption = None,
         for_: Annotated[
-            str | None, typer.Option("--for", help="chat, code, image, video, edit or vision; default: the first ones.")
+            str | None,
+            typer.Option(
+                "--for",
+                help="Of chat, code, image, video, edit, vision, with commas; default: chat,image,video.",
+            ),
         ] = None,
         min_speed: MinSpeedOption = None,
         max_seconds: MaxSecondsOption = None,
@@ -86,8 +90,9 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
         print(f"  {first.command(said)}")
     print(
         f"Order: {ranking.purpose.order}. Of {ranking.listed} models {ranking.larger} are too large in a usual tier "
-        f"(4.5 bits a weight), {ranking.unseen} were not checked. Each row is one tier; `fitcheck check` shows all, "
-        "--every-tier the best.",
+        f"(4.5 bits a weight), {ranking.unseen} were not checked. Each row is the tier that `fitcheck check` leads "
+        "with, of those that are not coarse (a KL divergence over 0.05 from 16 bits, where it was published); "
+        "--every-tier looks at those too.",
         file=sys.stderr,
     )
 

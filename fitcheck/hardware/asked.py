@@ -9,19 +9,18 @@ from dataclasses import replace
 
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine, cardless, machine_for, slot
-from fitcheck.hardware.typed import TypedCard, typed_card
+from fitcheck.hardware.typed import TypedCard, names_a_card, typed_card
 
 # more than any server board takes; every card is judged, so it also bounds the work of an answer
 MOST_CARDS = 16
-# "7900 XTX" is one card: what stands before an x that a name goes on with has two digits at most
-_COUNT = re.compile(
-    r"\s*(?P<count>\d{1,2})\s*[x×*]\s*(?P<name>(?:[a-z]|\d{4}).*)|\s*(?P<fore>\d{1,4})\s*[x×*]\s+(?P<rest>\S.*)", re.I
+# how many of a card: a number and a sign, or a word, before the name or behind it
+_WORDS = {"dual": 2, "two": 2, "triple": 3, "three": 3, "quad": 4, "four": 4}
+_COUNTED = (
+    re.compile(r"(?P<count>\d{1,4})\s*[x×*]\s*(?P<name>\S.*)", re.IGNORECASE),
+    re.compile(rf"(?P<count>{'|'.join(_WORDS)})\s+(?P<name>\S.*)", re.IGNORECASE),
+    re.compile(r"(?P<name>.*\S)(?:(?<=\d)x|\s+\(?\s*x|\s*\(?\s*[×*])\s*(?P<count>\d{1,4})\s*\)?", re.IGNORECASE),
 )
-_COUNT_BEHIND = re.compile(r"(?P<name>.*\S)\s+\(?\s*[x×*]\s*(?P<count>\d{1,4})\s*\)?\s*", re.IGNORECASE)
-_WORDS = {"dual": "2x", "two": "2x", "triple": "3x", "three": "3x", "quad": "4x", "four": "4x"}
-_GLUED = re.compile(r"(?P<name>.*\d)\s*(?:x|\s?[×*]\s?)(?P<count>\d{1,2})", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?:,|\s&\s)\s*|\s*\+\s*(?=\S)")
 # how people say that a machine has no card
 NO_CARD = ("none", "no", "cpu")
@@ -48,12 +47,25 @@ def asked_machine(
 
 
 def running(machine: Machine, system: str | None) -> Machine:
-    """The machine under that operating system, by the name that --os takes; as it is for ``None``. Raises CardError."""
+    """The machine under that operating system, by the name that --os takes; as it is for ``None``. Raises CardError,
+    also for one under which a card has no driver."""
     if system is None:
         return machine
     if system.lower() not in SYSTEMS:
         raise CardError(f"--os: {system!r} is not a system; choose from {', '.join(SYSTEMS)}.")
-    return replace(machine, operating_system=SYSTEMS[system.lower()])
+    found = replace(machine, operating_system=SYSTEMS[system.lower()])
+    _refuse_without_driver(found)
+    return found
+
+
+def _refuse_without_driver(machine: Machine) -> None:
+    """Raises CardError where no program can reach a card under the machine's operating system."""
+    from fitcheck.hardware.software import Compatibility, compatibility, setup_of
+
+    for gpu in machine.gpus:
+        for row in compatibility(gpu.card, setup_of(machine), ()):
+            if row.status is Compatibility.FAILS:
+                raise CardError(f"--os: {gpu.card.name} needs {row.minimum}, not {row.yours}: {row.words}.")
 
 
 def _asked(
@@ -72,6 +84,12 @@ def _asked(
     cards = [card for one in named for card in (_listed(one) if isinstance(one, str) else [TypedCard(one)])]
     if len(cards) > MOST_CARDS:
         raise CardError(f"--gpu: {len(cards)} cards are more than one machine holds; name at most {MOST_CARDS}.")
+    pools = [one.card for one in cards if one.card.unified_memory and one.card.form != "datacenter"]
+    if len(pools) > 1:
+        raise CardError(
+            f"--gpu: {pools[0].name} shares its machine's memory, so that {len(pools)} of them are {len(pools)} "
+            "machines; name it once (llama.cpp joins machines with --rpc NAME:MEMORY)."
+        )
     if ram is None:  # the size beside the name of a chip that shares memory is the machine's
         ram = next((one.memory for one in cards if one.card.unified_memory and one.memory), None)
     machines = [
@@ -109,56 +127,31 @@ def _without_cards(named: Sequence[str | Card], ram: int | None, disk: int | Non
 
 
 def _listed(text: str) -> list[TypedCard]:
-    """The cards of one ``--gpu``, which may be several: "RTX 3090, RTX 4090", "RTX 3090 + RTX 4090"."""
-    try:
+    """The cards of one ``--gpu``, which may be several: "RTX 3090, RTX 4090", "2x RTX 3090 + RTX 4090"."""
+    parts = [part for part in _BETWEEN.split(text) if part]
+    if len(parts) < 2 or any(names_a_card(name) for _, name in _readings(text)):
         return _counted(text)
-    except CardError:
-        parts = [part for part in _BETWEEN.split(text) if part]
-        if any(part.lower() in NO_CARD for part in parts):
-            raise CardError(f"--gpu: {text[:120]!r} names cards and none; name cards, or none alone.") from None
-        if not 2 <= len(parts) <= MOST_CARDS:
-            raise
-        return [card for part in parts for card in _counted(part)]
+    if any(part.lower() in NO_CARD for part in parts):
+        raise CardError(f"--gpu: {text[:120]!r} names cards and none; name cards, or none alone.")
+    return [card for part in parts[: MOST_CARDS + 1] for card in _counted(part)]
 
 
 def _counted(text: str) -> list[TypedCard]:
-    """The cards of a name that may have a count before it, like ``2x RTX 3090``."""
-    word, _, rest = text.strip().partition(" ")
-    text = f"{_WORDS[word.lower()]} {rest}" if rest and word.lower() in _WORDS else text
-    readings = [_reading(one) for pattern in (_COUNT, _COUNT_BEHIND) if (one := pattern.fullmatch(text)) is not None]
-    if not _COUNT.fullmatch(text) and (not readings or _is_card(text)):
-        return _one_or_glued(text)
-    # "3090 * 2" can be read both ways, and no machine has 3090 cards
-    count, name = next((one for one in readings if 1 <= one[0] <= MOST_CARDS), readings[0])
+    """The cards of a name that may have a count before it or behind it. Of the ways to read it the first one that
+    names a card counts: "7900 XTX" and "HD 4870 X2" are one card, "3090 * 2" are no 3090 of a card called 2."""
+    readings = _readings(text)
+    named = next((one for one in readings if names_a_card(one[1])), None)
+    count, name = named or next((one for one in reversed(readings) if one[0] <= MOST_CARDS), readings[0])
     if not 1 <= count <= MOST_CARDS:
         raise CardError(f"--gpu: {count} cards are not what one machine holds; give 1 to {MOST_CARDS}.")
     return [typed_card(name)] * count
 
 
-def _reading(found: re.Match[str]) -> tuple[int, str]:
-    """Count and name of what one of the patterns found."""
-    parts = found.groupdict()
-    return int(parts.get("fore") or parts["count"]), parts.get("rest") or parts["name"]
-
-
-def _is_card(text: str) -> bool:
-    """Whether the whole is a card's name: Radeon HD 4870 X2."""
-    try:
-        find_card(text)
-    except CardError:
-        return False
-    return True
-
-
-def _one_or_glued(text: str) -> list[TypedCard]:
-    """A name, or else one with its count glued to it."""
-    try:
-        return [typed_card(text)]
-    except CardError:
-        glued = _GLUED.fullmatch(text.strip())
-        if glued is None or not 1 <= int(glued["count"]) <= MOST_CARDS:
-            raise
-        return [typed_card(glued["name"])] * int(glued["count"])
+def _readings(text: str) -> list[tuple[int, str]]:
+    """Count and name in each way that ``text`` can be read, as one card first."""
+    plain = text.strip()
+    found = [one for pattern in _COUNTED if (one := pattern.fullmatch(plain)) is not None]
+    return [(1, plain), *((_WORDS.get(one["count"].lower()) or int(one["count"]), one["name"]) for one in found)]
 
 
 def _detected() -> Machine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ _COMMON = Path(__file__).parent / "data" / "common_cards.json"
 _LONGEST_QUERY = 200  # a line of lspci
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 _SIZE = re.compile(r"-\d+gb$")
+_GFX = re.compile(r"\bgfx\d{3,4}[a-f]?\b", re.IGNORECASE)
 _DIGITS = re.compile(r"\d+")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
 
@@ -50,16 +52,35 @@ def find_card(query: str) -> Card:
     """
     source = database()
     text = query.strip()[:_LONGEST_QUERY]
-    name = parse(text)
-    if not name.stem:
+    if not parse(text).stem:
         raise CardError(f"--gpu: {query[:120]!r} is not a card name; write it like 'RTX 4070'.")
-    candidates = _identifier(text, source) or _of_today(text, _printed(text, source), source)
+    candidates = meant_by(query)
     if not candidates:
         raise CardError(f"--gpu: no card is called {text[:120]!r}{_nearest(text, source)}")
     if len(candidates) > 1:
         listed = ", ".join(repr(label) for label in _labels(candidates, source))
         raise CardError(f"--gpu: {text[:120]!r} is ambiguous; choose one of {listed}.")
     return source.card(candidates[0])
+
+
+@cache
+def meant_by(query: str) -> tuple[int, ...]:
+    """The positions in ``all_cards`` of those that ``query`` can mean: by its name, else by the compiler's name of its
+    chip in a driver's words ("AMD Radeon Graphics (gfx1151)")."""
+    source, text = database(), query.strip()[:_LONGEST_QUERY]
+    found = _identifier(text, source) or _of_today(text, _printed(text, source), source)
+    return tuple(found or _compiled_for(text))
+
+
+def _compiled_for(text: str) -> list[int]:
+    """The cards of the chip that AMD's compilers know by the name in ``text``."""
+    found = _GFX.search(text)
+    if found is None:
+        return []
+    from fitcheck.hardware.software import chips_of
+
+    chips = chips_of(found[0].lower())
+    return [index for index, card in enumerate(all_cards()) if card.vendor == "AMD" and card.chip in chips]
 
 
 @cache
@@ -190,7 +211,7 @@ def _gigabytes(index: int, source: Database) -> float:
     return source.card(index).memory / GIB
 
 
-def _labels(candidates: list[int], source: Database) -> list[str]:
+def _labels(candidates: Sequence[int], source: Database) -> list[str]:
     """Names that find exactly these cards when typed: with the memory size where the database's name lacks it."""
     labels = []
     for index in sorted(candidates, key=lambda index: _gigabytes(index, source)):

@@ -104,6 +104,11 @@ def gfx_of(card: Card) -> str | None:
     return found
 
 
+def chips_of(gfx: str) -> tuple[str, ...]:
+    """The chips that AMD's compilers know by that name, like "gfx1151"; none where it is not known here."""
+    return tuple(chip for chip, name in _data()["gfx"].items() if name == gfx)
+
+
 def compatibility(card: Card, setup: Setup, stacks: Iterable[str]) -> tuple[SoftwareRow, ...]:
     """A row for each component that ``stacks`` ("torch", "bf16", "ggml", …) depend on, in the order of the rules."""
     facts, wanted = _facts(card, setup), {*stacks, ALWAYS}

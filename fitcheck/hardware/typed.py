@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
-from fitcheck.hardware.catalog import find_card, find_resized
+from fitcheck.hardware.catalog import find_card, find_resized, meant_by
 from fitcheck.hardware.slices import named_slice, slice_by_profile
 from fitcheck.units import GIB, format_gib
 
@@ -27,6 +27,13 @@ class TypedCard:
     memory: int | None = None
     mig: str | None = None
     note: str | None = None
+
+
+def names_a_card(text: str) -> bool:
+    """Whether ``text`` means a card, or could mean several."""
+    text = _MAC.sub("Apple ", text, count=1)
+    slice_ = named_slice(text)
+    return bool(meant_by(text if slice_ is None else slice_[0])) or find_resized(text) is not None
 
 
 def typed_card(text: str) -> TypedCard:

@@ -54,7 +54,8 @@ class CardMemory:
     ``allocated`` <= ``reserved`` <= ``card``: what tensors take, what the allocator holds, and what the card gives up
     in all, context and libraries included, when memory is plentiful. ``required`` is the smallest amount of card memory
     on which the cell still runs, because an allocator may give cached blocks back under pressure. ``crowded`` says that
-    the process may want more than the card has and give cached blocks back instead.
+    the process may want more than the card has and give cached blocks back instead. ``failures`` are runs of the cell
+    that ran out of memory on such a card, where the sizes follow from them.
     """
 
     phases: tuple[Phase, ...]
@@ -63,6 +64,7 @@ class CardMemory:
     card: Interval[int]
     required: Interval[int]
     crowded: bool = False
+    failures: int = 0
 
     def within(self, total: int) -> CardMemory:
         """The same on a card that has ``total`` bytes: no process takes more than there is. What does not run there

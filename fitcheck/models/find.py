@@ -6,6 +6,7 @@ Reads headers alone, of a bounded number of tiers; families are asked in order w
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from fitcheck.models.resolve import Resolved, resolve
 MOST_TIERS = 40
 USUAL_TIER = "Q4_K_M"  # llama.cpp common/arg.cpp: what -hf takes of a repository
 _MOST_NEIGHBOURS = 2000
+# a tier behind a name: one or two letters with a number of bits (Q4_K_M, IQ3_S), or a number format
+_TIERED = re.compile(
+    r"(?P<name>.{1,200}?)[:-](?P<tier>(?:[a-z]{1,2}\d|bf16|(?:mx|nv)?fp\d|int\d)\w{0,20})", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ def find_model(
     named = None if _is_place(target) else _named(target)
     if named is not None:
         return Identified(named, _known(named, tiers, gguf))
+    tiered = None if _is_place(target) else _with_tier(target)
+    if tiered is not None:
+        if tiers or gguf is not None:
+            raise OptionError(f"--tier: {target!r} names its tier; name it once.")
+        return Identified(tiered[0], _known(tiered[0], (tiered[1],), None))
     if gguf is not None:
         raise OptionError(
             f"--gguf goes with a catalog model; to check that file itself, write `fitcheck check {gguf}`."
@@ -81,7 +91,7 @@ def _known(model: Model, tiers: Sequence[str], gguf: str | Path | None) -> tuple
             raise OptionError(f"--gguf: {str(gguf)!r} is a folder; name a .gguf file.")
         family = registry.get(model.architecture.family)
         return (family.tier_of_file(model, gguf),)
-    return tuple(model.tier_named(name) for name in tiers) or model.tiers
+    return tuple({one.name: one for name in tiers for one in model.tiers_named(name)}.values()) or model.tiers
 
 
 def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None) -> tuple[Recognized, list[str]]:
@@ -108,7 +118,7 @@ def identify(found: Resolved, tiers: Sequence[str] = (), size: int | None = None
 def _chosen(found: Resolved, tiers: Sequence[str], size: int | None) -> tuple[list[Candidate], list[str]]:
     """The candidates to read, and what to say of those that are not read."""
     if tiers:
-        return [found.candidate(name) for name in tiers], []
+        return list({one.files: one for name in tiers for one in found.candidates_named(name)}.values()), []
     ready = [candidate for candidate in found.candidates if candidate.format == "gguf"]
     offered = ready or list(found.candidates)
     notes = [] if len(ready) in (0, len(found.candidates)) else ["Checkpoints beside the GGUF files are not looked at."]
@@ -146,9 +156,7 @@ def _projector(found: Resolved, path: str, problems: list[InputError]) -> GgufHe
 def read_draft(target: str, *, offline: bool = False) -> Companion:
     """The second model that ``target`` means, in the tier that is named behind a colon (``qwen3-0.6b:Q8_0``), else in
     the one that llama.cpp's own download takes: Q4_K_M, or the first there is. Raises InputError."""
-    name, _, tier = target.rpartition(":")
-    wanted = () if not name or _is_place(target) else (tier,)
-    found = find_model(name if wanted else target, tiers=wanted, offline=offline)
+    found = find_model(target, offline=offline)
     ready = [one for one in found.tiers if one.format == "gguf"]
     if found.model.unmodelled is not None or not ready:
         why = found.model.unmodelled or "there is no GGUF file of it"
@@ -192,6 +200,16 @@ def _models(read: Sequence[ReadTier], problems: list[InputError]) -> tuple[list[
 def _named(text: str) -> Model | None:
     """The catalog model that a person means by ``text``. Raises ModelError when it could be several."""
     return next((model for family in registry.every() if (model := family.named(text)) is not None), None)
+
+
+def _with_tier(target: str) -> tuple[Model, str] | None:
+    """Model and tier of a name as ollama and llama-server take it: ``qwen3-8b:Q4_K_M``,
+    ``llama3.1:8b-instruct-q4_K_M``. ``None`` where it is none. Raises ModelError for a tier that the model lacks."""
+    found = _TIERED.fullmatch(target)
+    if found is None:
+        return None
+    model = catalog.known(found["name"]) or _named(found["name"])
+    return None if model is None else (model, model.tiers_named(found["tier"])[0].name)
 
 
 def _is_place(target: str) -> bool:

@@ -106,10 +106,23 @@ class Model:
             raise ModelError(f"--tier: {self.name} has no tier {name!r}; choose from {known}.")
         return tier
 
+    def tiers_named(self, name: str) -> tuple[Tier, ...]:
+        """The tier of that name, else all that begin with it: ``Q4`` is Q4_0, Q4_1, Q4_K_S and Q4_K_M. Raises
+        ModelError with the names there are."""
+        found = self.tier(name)
+        group = [one for one in self.tiers if begins_with(one.name, name)] if found is None else [found]
+        return tuple(group) or (self.tier_named(name),)
+
     def tier(self, name: str) -> Tier | None:
         """The tier of that name, in any case and with or without its underlines; ``None`` when there is none."""
         exact = next((tier for tier in self.tiers if tier.name.lower() == name.lower()), None)
         return exact or next((tier for tier in self.tiers if _plain(tier.name) == _plain(name)), None)
+
+
+def begins_with(tier: str, name: str) -> bool:
+    """Whether ``name`` is a kind of tiers that ``tier`` is one of: with the number of bits at the least."""
+    plain = _plain(name)
+    return any(map(str.isdigit, plain)) and _plain(tier).startswith(plain)
 
 
 def _plain(name: str) -> str:

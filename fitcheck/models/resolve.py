@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ from fitcheck.models.candidates import Candidate, WeightSet, find_candidates, pr
 from fitcheck.models.files import LocalFolder, ModelFiles, read_whole
 from fitcheck.models.gguf import MAGIC, GgufHeader, join_shards, parse_gguf, shard_names
 from fitcheck.models.gguf_leaps import KnownLists, parse_remote_gguf
-from fitcheck.models.model import Tier
+from fitcheck.models.model import Tier, begins_with
 from fitcheck.models.safetensors import (
     HEADER_LIMIT,
     SafetensorsHeader,
@@ -91,6 +92,12 @@ class Resolved:
         names = [candidate.name for candidate in self.candidates]
         near = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:8]
         raise ModelError(f"{self.name}: there is no tier {name!r}; choose from {', '.join(near)}.")
+
+    def candidates_named(self, name: str) -> list[Candidate]:
+        """The candidate of that name, else all that begin with it, like ``Q4``. Raises InputError."""
+        with suppress(ModelError):
+            return [self.candidate(name)]
+        return [one for one in self.candidates if begins_with(one.name, name)] or [self.candidate(name)]
 
     def header(self, candidate: Candidate) -> Header:
         """The header of all the candidate's files together. Raises InputError.

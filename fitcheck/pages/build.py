@@ -101,7 +101,7 @@ def assemble(
     rows = rows_of(inputs, parts)
     verdicts = verdicts_of(rows)
     log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
-    histories = histories_of(inputs, old)
+    histories = regressions.histories_of(inputs, old)
     lists = list(lists_of(inputs, rows, log, histories))
     files = {path: value for part in parts.values() for path, value in part.files.items()}
     pages = {address: keys for part in parts.values() for address, keys in part.pages.items()}
@@ -131,7 +131,7 @@ def assemble(
         "schema": SCHEMA,
         "base_url": inputs.base_url,
         "engine": inputs.engine,
-        "histories": regressions.key_of(inputs),
+        "histories": dict(histories.keys),
         "models": inputs.asked[0],
         "cards": inputs.asked[1],
         "pages": pages,
@@ -163,15 +163,8 @@ def _draw(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     return files_of(page, base_url)
 
 
-def histories_of(inputs: Inputs, old: Old) -> dict[str, Any]:
-    """The histories of all series, read from the folder where what they hang on is unchanged."""
-    twin = f"{regressions.ADDRESS}index.json"
-    same = old.manifest.get("histories") == regressions.key_of(inputs) and old.intact(twin)
-    return regressions.histories(inputs, old.root / twin if same else None)
-
-
 def lists_of(
-    inputs: Inputs, rows: Rows, log: list[Mapping[str, Any]], histories: Mapping[str, Any]
+    inputs: Inputs, rows: Rows, log: list[Mapping[str, Any]], histories: regressions.SiteHistories
 ) -> Iterator[site_plan.Page]:
     """Every page of the site but those about one model on one card."""
     yield from site_plan.list_pages(inputs, rows)
@@ -180,7 +173,7 @@ def lists_of(
     yield from record_pages.result_pages(inputs, {row["address"] for row in rows.values()})
     yield from record_pages.other_pages(inputs, rows)
     yield whats_new.changes_page(inputs, log, _names(rows))
-    yield from regressions.regression_pages(inputs, histories)
+    yield from regressions.regression_pages(inputs, histories.found)
 
 
 def _names(rows: Rows) -> dict[str, str]:
@@ -192,7 +185,7 @@ def singles(
     addresses: Iterable[str],
     log: list[Mapping[str, Any]],
     rows: Rows,
-    histories: Mapping[str, Any],
+    histories: regressions.SiteHistories,
 ) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of what is no page: style, script, the index of cards, feeds, the map of the site."""
     for name in STATIC:
@@ -200,7 +193,8 @@ def singles(
     yield entry.PATH, entry.index(inputs.cards, inputs.models)
     yield kept_accuracy.PATH, kept_accuracy.encode(inputs.recorded)
     yield from feed.feeds(inputs, log, _names(rows))
-    yield f"{regressions.ADDRESS}feed.xml", regressions.atom(inputs, histories)
+    yield f"{regressions.ADDRESS}feed.xml", regressions.atom(inputs, histories.found)
+    yield regressions.PROMISES, histories.promises
     if inputs.published:
         yield "sitemap.xml", feed.sitemap(inputs.base_url, addresses)
         yield "robots.txt", feed.robots(inputs.base_url)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fitcheck.pages import pairs, site_plan, whats_new
-from fitcheck.pages.build import BuildOutcome, assemble, histories_of, holds, lists_of, old_site, singles, verdicts_of
+from fitcheck.pages import pairs, regressions, site_plan, whats_new
+from fitcheck.pages.build import BuildOutcome, assemble, holds, lists_of, old_site, singles, verdicts_of
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
 from fitcheck.pages.model_part import MANIFEST, Old, PageQuestion, questions
@@ -94,7 +93,7 @@ def _compare_keys(inputs: Inputs, old: Old, outcome: BuildOutcome) -> set[str]:
         outcome.stale += [f"{address}index.html" for address in kept.lost]
         return set(old.files)
     log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts_of(kept.rows), old.manifest.get("log", []))
-    histories = histories_of(inputs, old)
+    histories = regressions.histories_of(inputs, old)
     lists = list(lists_of(inputs, kept.rows, log, histories))
     outcome.pages = len(lists) + len(kept.asked)
     for address, one in kept.asked.items():
@@ -139,9 +138,6 @@ def _spread(addresses: list[str], count: int, seed: str) -> set[str]:
     return set(sorted(addresses, key=place)[:count])
 
 
-_SCATTER = re.compile(rb'<svg[^>]* data-key="([0-9a-f]+)".*?</svg>', re.DOTALL)
-
-
 def _differs(out: Path, path: str, content: bytes) -> bool:
     there = read(out / path)
     return there is None or comparable(path, there) != comparable(path, content)
@@ -149,9 +145,7 @@ def _differs(out: Path, path: str, content: bytes) -> bool:
 
 def comparable(path: str, content: bytes) -> bytes:
     """Bytes without what only differs between versions of a drawing library: pictures count by what they show."""
-    if path.endswith(".png"):
-        return (share.key_of(content) or "").encode()
-    return _SCATTER.sub(rb"\1", content) if path.endswith(".html") else content
+    return (share.key_of(content) or "").encode() if path.endswith(".png") else content
 
 
 def _without_hashes(manifest: bytes) -> Any:

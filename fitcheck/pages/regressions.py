@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fitcheck.pages import feed, view
+from fitcheck.pages import feed, promises, view
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.formats import rounded, write
+from fitcheck.pages.model_part import Old
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
 from fitcheck.units import format_timestamp
 
 ADDRESS = "regressions/"
+TWIN, PROMISES = f"{ADDRESS}index.json", f"{ADDRESS}promises.json"
 # pictures of a page: metrics that changed or missed what is expected have theirs in any case
 MOST_PICTURES = 12
 MOST_ENTRIES = 50
@@ -35,15 +37,41 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def histories(inputs: Inputs, known: Path | None) -> dict[str, Any]:
-    """The histories, read from the overview's twin where that is still true, else computed."""
-    if known is not None:
-        found: dict[str, Any] = json.loads(known.read_bytes())["histories"]
-        return found
-    from fitcheck.verdict.histories import history_document
+@dataclass(frozen=True)
+class SiteHistories:
+    """``found`` is the document of all histories, ``promises`` the file of what the estimator says of each record, and
+    ``keys`` what both hang on: as a whole, and of the series alone."""
 
-    # as the twin gives it back, so that a fresh build and an incremental one write equal bytes
-    return rounded(json.loads(json.dumps(history_document(inputs.records, inputs.kept))))  # type: ignore[no-any-return]
+    found: Mapping[str, Any]
+    promises: bytes
+    keys: Mapping[str, str]
+
+
+def histories_of(inputs: Inputs, old: Old) -> SiteHistories:
+    """The histories: read from the overview's twin where that is still true, else those of ``old`` where a record
+    changed no history, else computed."""
+    before = old.manifest.get("histories")
+    keys = before if isinstance(before, dict) else {}
+    kept = old.root / TWIN if old.intact(TWIN) and old.intact(PROMISES) else None
+    whole = key_of(inputs)
+    if kept is not None and keys.get("whole") == whole and isinstance(keys.get("series"), str):
+        return SiteHistories(_twin(kept), (old.root / PROMISES).read_bytes(), keys)
+    from fitcheck.verdict.histories import Histories
+
+    told = promises.decode((old.root / PROMISES).read_bytes(), inputs.engine) if kept is not None else {}
+    fresh = Histories(inputs.records, inputs.kept, told)
+    series = digest([inputs.engine, fresh.key])
+    if kept is not None and keys.get("series") == series:
+        found = fresh.renewed(_twin(kept))
+    else:
+        # as the twin gives it back, so that a fresh build and an incremental one write equal bytes
+        found = rounded(json.loads(json.dumps(fresh.document())))
+    return SiteHistories(found, promises.encode(fresh.said(), inputs.engine), {"whole": whole, "series": series})
+
+
+def _twin(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_bytes())["histories"]
+    return found
 
 
 def regression_pages(inputs: Inputs, found: Mapping[str, Any]) -> Iterator[Page]:

@@ -84,6 +84,9 @@ _VERSIONS = ("software.", "card.driver", "machine.os_version", "runtime.version"
 _FREE = ("notes", "outcome.message")
 _FIXED = ("id", "model.sha256", "model.tensor_digest", "model.revision", "runtime.commit", "output.digest")
 
+# what holds text; numbers, of which a record is full, do not
+_TELLING = (str, dict, list)
+
 
 def strings(document: dict[str, object]) -> list[tuple[str, str]]:
     """Every (place, string) in a record's document. Of keys only those that are free, the names of phases: all others
@@ -94,11 +97,12 @@ def strings(document: dict[str, object]) -> list[tuple[str, str]]:
         if isinstance(value, str):
             found.append((place, value))
         elif isinstance(value, dict):
-            waiting += [(f"{place}.{key}" if place else key, inner) for key, inner in value.items()]
+            told = [(key, inner) for key, inner in value.items() if isinstance(inner, _TELLING)]
+            waiting += [(f"{place}.{key}" if place else key, inner) for key, inner in told]
             if place.endswith("phases"):
                 found += [(place, key) for key in value]
-        elif isinstance(value, list) and value and not isinstance(value[0], float | int):
-            waiting += [(place, inner) for inner in value]
+        elif isinstance(value, list):
+            waiting += [(place, inner) for inner in value if isinstance(inner, _TELLING)]
     return found
 
 

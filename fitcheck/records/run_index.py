@@ -53,12 +53,23 @@ class LinkRow:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Runs and link records of any cards; ``+`` counts a record in both once."""
+    """Runs and link records of any cards; ``+`` counts a record in both once. ``short`` are the runs that ran out of
+    card memory under a limit."""
 
     rows: tuple[Run, ...] = ()
     links: tuple[LinkRow, ...] = ()
+    short: tuple[Run, ...] = field(default=(), init=False, repr=False, compare=False)
     # what follows from these records for a card and a model, kept by whoever works it out
     follows: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _by_card: dict[str, list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Sorts the runs once, so that no question walks over those of all cards."""
+        by_card = self._by_card
+        for row in self.rows:
+            by_card.setdefault(row.card, []).append(row)
+        short = tuple(row for row in self.rows if (row.outcome != "ok" or row.fails) and row.ran_out_under)
+        object.__setattr__(self, "short", short)
 
     def __add__(self, other: Index) -> Index:
         """Both, a record in both counted once."""
@@ -70,8 +81,16 @@ class Index:
 
     def of(self, card: str) -> Index:
         """The records of one card."""
-        rows, links = [row for row in self.rows if row.card == card], [link for link in self.links if link.card == card]
-        return Index(tuple(rows), tuple(links))
+        return Index(tuple(self.runs_of(card)), tuple(link for link in self.links if link.card == card))
+
+    @property
+    def cards(self) -> list[str]:
+        """Slugs of the cards that there are runs of, in a fixed order."""
+        return sorted(self._by_card)
+
+    def runs_of(self, card: str) -> Sequence[Run]:
+        """The runs of one card."""
+        return self._by_card.get(card, ())
 
 
 @cache

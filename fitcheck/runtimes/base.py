@@ -248,6 +248,12 @@ class Runtime(Protocol):
         runtime sees the same share their cells. ``None`` where nobody worked out what that is, or sharing is rare."""
         return None
 
+    def weighs(self, machine: Machine) -> Hashable | None:
+        """All that ``footprint``, ``spread`` and ``platform`` hang on of a machine: machines in which it is equal share
+        them, and those with equal budgets besides the level that follows. ``None`` where nobody worked out what that
+        is."""
+        return None
+
     def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
         """The footprint of a cell that is shown, its intervals as wide as what nobody said of the program leaves them.
         Best estimates and the host's amounts, on which the verdict hangs, stay."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fitcheck.memory.footprint import Footprint
-from fitcheck.memory.weighing import Constraint, Verdict, Weighed, weigh
+from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed, weigh
 from fitcheck.runtimes.base import Ask, Runtime, Support
+
+AMOUNTS = (Constraint.VRAM, Constraint.RAM, Constraint.DISK)  # what can be bought
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,23 @@ class Level:
         """Whether that resource alone is enough even in the pessimistic case, or not judged."""
         margins = [margin for margin in self.weighed.margins if margin.constraint is constraint]
         return all(margin.verdict is Verdict.FITS for margin in margins)
+
+    @property
+    def lack(self) -> float:
+        """The share by which the scarcest resource of those that are short is exceeded; 0 where none is."""
+        return max([-one.left / max(one.available, 1) for one in self._short], default=0.0)
+
+    @property
+    def way(self) -> tuple[bool, bool, bool, int]:
+        """How far what does not run is from running, nearest first: what one resource alone would mend, system memory
+        or disk before a larger card, then what lacks several, then what nothing mends; then the share that is missing
+        in quarters, because memory is sold in steps."""
+        card = any(one.constraint is Constraint.VRAM for one in self._short)
+        return self.binding not in AMOUNTS, len(self._short) > 1, card, math.ceil(4 * self.lack)
+
+    @property
+    def _short(self) -> list[Margin]:
+        return [one for one in self.weighed.margins if one.verdict is Verdict.NO]
 
 
 def level_of(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:

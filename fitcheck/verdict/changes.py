@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
-from fitcheck.runtimes import registry
+from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
-from fitcheck.runtimes.level import level_of
+from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB, Interval
-from fitcheck.verdict.judge import Judgement, judge
+from fitcheck.verdict.judge import Judgement, judge, judged
 from fitcheck.verdict.report import Cell, Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
 
@@ -56,21 +56,22 @@ def smallest_change(
 def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> Verdict | None:
     """The verdict of ``ask`` where it is better than ``now``. How long it takes can only worsen what amounts and
     platform say, so it is worked out where these are better."""
-    footprint = _memory(runtime, ask, known)
-    if level_of(runtime, ask, footprint).verdict.rank >= now.rank:
+    footprint, level = _memory(runtime, ask, known)
+    if level.verdict.rank >= now.rank:
         return None
-    found = judge(runtime, ask, footprint, _duration(runtime, ask, footprint, known), floor).verdict
+    found = judged(level, ask, footprint, _duration(runtime, ask, footprint, known), floor).verdict
     return found if found.rank < now.rank else None
 
 
 def expected(runtime: Runtime, ask: Ask, known: Known | None = None) -> tuple[Footprint, Duration | None]:
     """Memory and time of an ask as its cell would show them, with what records say of the card."""
-    footprint = _memory(runtime, ask, known)
+    footprint, _ = _memory(runtime, ask, known)
     return footprint, _duration(runtime, ask, footprint, known)
 
 
-def _memory(runtime: Runtime, ask: Ask, known: Known | None) -> Footprint:
-    return runtime.spread(ask, runtime.footprint(ask)) if known is None else known.footprint(runtime, ask)
+def _memory(runtime: Runtime, ask: Ask, known: Known | None) -> tuple[Footprint, Level]:
+    footprint = held.shown(runtime, ask) if known is None else known.footprint(runtime, ask)
+    return footprint, held.shown_level(runtime, ask, footprint)
 
 
 def _duration(runtime: Runtime, ask: Ask, footprint: Footprint, known: Known | None) -> Duration | None:

@@ -11,14 +11,14 @@ from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Constraint
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
-from fitcheck.runtimes import registry
+from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.alike import SharedQuestion, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.changes import smallest_change
-from fitcheck.verdict.judge import judge
+from fitcheck.verdict.judge import judge, judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
@@ -127,18 +127,19 @@ def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) 
 
 
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
-    return tuple(model.tier_named(name) for name in wanted.tiers) if wanted.tiers else model.tiers
+    named = dict.fromkeys(tier.name for name in wanted.tiers for tier in model.tiers_named(name))
+    return tuple(map(model.tier_named, named)) or model.tiers
 
 
 def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
     """One ask judged, timed and explained."""
-    footprint, calibration = runtime.spread(ask, runtime.footprint(ask)), None
+    footprint, calibration = held.shown(runtime, ask), None
     evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
     if known is not None:
         footprint, calibration, evidence = known.of(runtime, ask, footprint)
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)
-    judgement = judge(runtime, ask, footprint, duration, floor)
+    judgement = judged(held.shown_level(runtime, ask, footprint), ask, footprint, duration, floor)
     # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
     advise = advise and judgement.binding is not Constraint.SPEED
     return Cell(
@@ -176,7 +177,9 @@ def _place(ask: Ask) -> tuple[object, ...]:
 def _again(runtime: Runtime, ask: Ask, wanted: Wanted, cell: Cell) -> Cell:
     """A cell of another machine with the same cards, judged on the one of ``ask``."""
     floor = wanted.floor(ask.workload.task)
-    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint, cell.duration, floor), flip=None)
+    level = held.shown_level(runtime, ask, cell.footprint)
+    judgement = judged(level, ask, cell.footprint, cell.duration, floor)
+    return Cell(ask, cell.footprint, cell.duration, judgement, cell.evidence, None, cell.loss)
 
 
 def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:

@@ -14,7 +14,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.memory.footprint import Footprint
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index, LinkRow
-from fitcheck.records.sampling import spread, varied
+from fitcheck.records.sampling import LOOKED_AT, spread, varied
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
@@ -84,11 +84,20 @@ class Known:
     _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
 
     @cached_property
+    def _of_runtime(self) -> dict[str, list[Run]]:
+        """Runs on the card by runtime."""
+        found: dict[str, list[Run]] = {}
+        for run in self.index.rows:
+            found.setdefault(run.cell.runtime, []).append(run)
+        return found
+
+    @cached_property
     def _of_tier(self) -> dict[tuple[str, str, str], list[Run]]:
         """Runs on the card by model, tier and runtime."""
         found: dict[tuple[str, str, str], list[Run]] = {}
         for run in self.index.rows:
-            found.setdefault((run.cell.model, run.cell.tier, run.cell.runtime), []).append(run)
+            cell = run.cell
+            found.setdefault((cell.model, cell.tier, cell.runtime), []).append(run)
         return found
 
     def of(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> tuple[Footprint, Calibration, Evidence]:
@@ -173,9 +182,9 @@ class Known:
     def _others(self, runtime: Runtime) -> tuple[RunBesideEstimate, ...]:
         """Some finished runs of the card in this runtime beside their own estimates, of different modes first."""
         if runtime.name not in self._beside:
-            mine = [run for run in self.index.rows if run.cell.runtime == runtime.name and _tells_memory(run)]
+            mine = spread(self._of_runtime.get(runtime.name, ()), LOOKED_AT * 4)
             found = []
-            for run in varied(spread(mine), _MOST_BESIDE):
+            for run in varied(spread([run for run in mine if _tells_memory(run)]), _MOST_BESIDE):
                 there = self._cell(run)
                 if there is not None:
                     found.append(RunBesideEstimate(run, runtime, there[0], runtime.footprint(there[0])))
@@ -192,9 +201,8 @@ class Known:
 
     def _fitted(self, parts: frozenset[str], runtimes: Sequence[str], links: Calibration) -> RecordsFit | None:
         linked = bool(self.index.links)
-        mine, others = (
-            [run for run in rows if run.cell.runtime in runtimes] for rows in (self.index.rows, self.borrowed)
-        )
+        mine = [run for name in runtimes for run in self._of_runtime.get(name, ())]
+        others = [run for run in self.borrowed if run.cell.runtime in runtimes]
         grouped = self._grouped(varied(spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
         grouped += self._grouped(others, parts, Calibration(), linked=False)[:_MOST_BORROWED]
         if not grouped:

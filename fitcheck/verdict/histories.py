@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import Any
 
 from fitcheck.records.regressions import regression_report
@@ -18,32 +19,73 @@ from fitcheck.records.regressions.noise import Noise
 from fitcheck.records.regressions.statistics import require
 from fitcheck.records.regressions.tracked_runs import TrackedRun, by_series, run_of
 from fitcheck.records.regressions.tracked_series import Series
+from fitcheck.units import Interval
 from fitcheck.verdict.promise import Promises
 
 DAY = 86_400
 
 
-def history_document(documents: Sequence[Mapping[str, Any]], kept: KeptDecisions) -> dict[str, Any]:
-    """The histories of the series that have more than one run, as JSON values: ``series`` (the latest change first),
-    ``entries`` of the feed, ``notes``, and how many series have one run. Acknowledgements count as of the day of the
-    newest record. Raises InputError without the libraries that this needs."""
-    newest = max((int(document["created"]) for document in documents), default=0)
-    taken = take_documents(documents, float(newest + DAY))
-    runs = [run_of(record) for record in taken.records]
-    several = {series: found for series, found in by_series(runs).items() if len(found) > 1}
-    chosen = [run for found in several.values() for run in found]
-    if chosen:
-        require()
-    noise, expectation = Noise(runs), Promises(taken.records)
-    found = [_settled(track, kept, newest) for track in tracks(chosen, noise, Limits(), expectation)]
-    page = regression_report.page_document(found, taken.notes)
-    against = {one.id: kept.settle(_against_pins(several[one], kept, noise), _day(newest)) for one in several}
-    return {
-        "notes": page["notes"],
-        "single": len(by_series(runs)) - len(several),
-        "series": [_series(one, page["tracks"], several[one], kept, against[one.id]) for one in _ordered(found)],
-        "entries": page["entries"],
-    }
+class Histories:
+    """The histories of the series of ``documents`` that have more than one run. Acknowledgements count as of the day of
+    the newest record; ``told`` is what the estimator is known to say of records, by id."""
+
+    def __init__(
+        self,
+        documents: Sequence[Mapping[str, Any]],
+        kept: KeptDecisions,
+        told: Mapping[str, Mapping[str, Interval[float]]] | None = None,
+    ) -> None:
+        self._kept = kept
+        self._newest = max((int(document["created"]) for document in documents), default=0)
+        taken = take_documents(documents, float(self._newest + DAY))
+        runs = [run_of(record) for record in taken.records]
+        all_ = by_series(runs)
+        self._several = {series: found for series, found in all_.items() if len(found) > 1}
+        self._noise, self._expectation = Noise(runs), Promises(taken.records, told)
+        # what other records change without any history of theirs
+        self._beside = {"notes": list(taken.notes), "single": len(all_) - len(self._several)}
+
+    @property
+    def key(self) -> str:
+        """64 hex digits that change with all that ``document`` says of series: their runs, how much runs scatter, what
+        is expected of each, and what people decided."""
+        day = str(_day(self._newest)) if self._kept != KeptDecisions() else ""
+        said = sha256(f"{self._kept!r}{day}".encode())
+        for series, runs in self._several.items():
+            for run in runs:
+                known = [self._known_of(series, run, name) for name in run.measured]
+                said.update(repr((series.id, run.id, known)).encode())
+        return said.hexdigest()
+
+    def _known_of(self, series: Series, run: TrackedRun, name: str) -> tuple[object, ...]:
+        metric = run.measured[name].metric
+        scatter = self._noise.tolerance(series, metric) if metric.exact else self._noise.spread(series, metric)
+        return name, scatter, self._expectation(run.record, name)
+
+    def said(self) -> dict[str, Mapping[str, Interval[float]]]:
+        """What the estimator says of the records that count here, by id."""
+        return dict(self._expectation.said())
+
+    def renewed(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """A document with the same ``key``, as it would be worked out now."""
+        return {**document, **self._beside}
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values: ``series`` (the latest change first), ``entries`` of the feed, ``notes``, and how many series
+        have one run. Raises InputError without the libraries that this needs."""
+        chosen = [run for found in self._several.values() for run in found]
+        if chosen:
+            require()
+        judged = tracks(chosen, self._noise, Limits(), self._expectation)
+        found = [_settled(track, self._kept, self._newest) for track in judged]
+        page = regression_report.page_document(found, ())
+        series = [self._one(one, page["tracks"]) for one in _ordered(found)]
+        return {**self._beside, "series": series, "entries": page["entries"]}
+
+    def _one(self, series: Series, listed: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        runs = self._several[series]
+        against = self._kept.settle(_against_pins(runs, self._kept, self._noise), _day(self._newest))
+        return _series(series, listed, runs, self._kept, against)
 
 
 def _ordered(found: Sequence[Track]) -> list[Series]:

@@ -59,7 +59,9 @@ class Judgement:
             return level.support.reason
         cards = self.footprint.cards
         peak = cards[self.gpu].peak.name if cards else "on the host"
-        reason = because(self.model) + _explain(level.weighed.binding, peak)
+        usual = cards[self.gpu].card.best if cards else 0
+        failed = _failed(self._failures)
+        reason = because(self.model) + (failed or _explain(level.weighed.binding, peak, usual))
         return reason if level.also is None else f"{reason} {level.also.reason}"
 
     @property
@@ -68,10 +70,20 @@ class Judgement:
         level = self.level
         if self.slow:
             return "runs, but too slow to use"
+        if self._failures and level.support is None:
+            word = "does not run" if level.verdict is Verdict.NO else "may run"
+            return f"{word}, {'' if level.verdict is Verdict.NO else 'but '}{_records(self._failures)}"
         gist = _gist(level.verdict, level.binding, None if level.support is not None else level.weighed.binding)
         if level.support is None and level.also is not None and level.verdict is Verdict.TIGHT:
             return f"{gist}, {_platform(level.also.constraint)}"
         return gist
+
+    @property
+    def _failures(self) -> int:
+        """Runs of the cell that ran out of card memory, where that is why card memory binds."""
+        binding, cards = self.level.weighed.binding, self.footprint.cards
+        decides = binding.constraint is Constraint.VRAM and binding.verdict in (Verdict.TIGHT, Verdict.NO)
+        return cards[self.gpu].failures if decides and cards else 0
 
 
 def judge(
@@ -79,7 +91,13 @@ def judge(
 ) -> Judgement:
     """The verdict is the worst of its parts; what binds is that part, or the resource with least to spare. What runs,
     but below ``floor``, is tight because of its speed."""
-    level = level_of(runtime, ask, footprint)
+    return judged(level_of(runtime, ask, footprint), ask, footprint, duration, floor)
+
+
+def judged(
+    level: Level, ask: Ask, footprint: Footprint, duration: Duration | None = None, floor: Floor = NO_FLOOR
+) -> Judgement:
+    """``judge`` where the level is known."""
     if level.verdict in _RUNS and (slow := too_slow(ask.workload, duration, floor)):
         return Judgement(Verdict.TIGHT, Constraint.SPEED, level, ask.model, footprint, slow)
     return Judgement(level.verdict, level.binding, level, ask.model, footprint)
@@ -92,7 +110,17 @@ def because(model: Model) -> str:
     return "" if why is None else f"{why[:1].upper()}{why[1:]}. "
 
 
-def _explain(margin: Margin, peak: str) -> str:
+def _records(failures: int) -> str:
+    return f"{failures} record{'s' if failures > 1 else ''} of it ran out of card memory"
+
+
+def _failed(failures: int) -> str:
+    return f"{_records(failures)} on such a card, which the sizes alone do not explain." if failures else ""
+
+
+def _explain(margin: Margin, peak: str, usual: int) -> str:
+    """``usual`` is what the shortest card holds where there is room, which tables show: of what does not run the least
+    is judged, without the cache that an allocator gives back."""
     amount = format_gb if margin.constraint is Constraint.DISK else format_gib
     need, have = amount(margin.need), amount(margin.available)
     what = {
@@ -100,6 +128,10 @@ def _explain(margin: Margin, peak: str) -> str:
         Constraint.RAM: f"the host must hold {need}",
         Constraint.DISK: f"the files take {need}",
     }[margin.constraint]
+    if margin.verdict is Verdict.NO and margin.constraint is Constraint.VRAM and amount(usual) != need:
+        what = (
+            f"the card must hold at least {need} at the peak ({peak}), {amount(usual)} where there is room for a cache"
+        )
     if margin.verdict is Verdict.NO:
         return f"{what[0].upper()}{what[1:]}; {have} can be used: short by {amount(-margin.left)}."
     left = (

@@ -11,7 +11,7 @@ from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Model
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index
-from fitcheck.records.sampling import LOOKED_AT, spread, varied
+from fitcheck.records.sampling import spread, varied
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask
 from fitcheck.speed.rates import Calibration
@@ -62,7 +62,7 @@ def calibration_of(ask: Ask, index: Index) -> Calibration:
 def _short(index: Index, card: Card, model: Model) -> tuple[Run, ...]:
     """Runs of the model that ran out of memory under a limit, on other cards of the vendor: the sequence of tensors is
     the same there."""
-    found = [run for run in index.rows if run.cell.model == model.slug and run.card != card.slug and run.ran_out_under]
+    found = [run for run in index.short if run.cell.model == model.slug and run.card != card.slug]
     vendors = {slug: _vendor(slug) for slug in {run.card for run in found}}
     return tuple(spread([run for run in found if vendors[run.card] == card.vendor], MOST_BORROWED * 4))
 
@@ -76,11 +76,8 @@ def _vendor(slug: str) -> str | None:
 
 def _relatives(index: Index, card: Card) -> tuple[Run, ...]:
     """Some finished runs of other cards of the same architecture."""
-    found: dict[str, list[Run]] = {}
-    for run in spread(index.rows, LOOKED_AT * 20):
-        found.setdefault(run.card, []).append(run)
-    related = [slug for slug in sorted(found) if slug != card.slug and _related(slug, card)]
-    chosen = [run for slug in related for run in varied(spread(found[slug]), MOST_BORROWED)]
+    related = [slug for slug in index.cards if slug != card.slug and _related(slug, card)]
+    chosen = [run for slug in related for run in varied(spread(index.runs_of(slug)), MOST_BORROWED)]
     return tuple(varied(chosen, MOST_BORROWED * 4))
 
 

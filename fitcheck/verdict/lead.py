@@ -1,89 +1,130 @@
 """One tier that speaks for a model on a machine, for answers over many models or cards where a check of every tier
-would take minutes. What is chosen here is only which tier ``check`` is asked about."""
+would take minutes. It is the one that the check of all tiers leads with, of those that are not coarse: the order is the
+check's own, and here is only chosen which tiers it is asked about."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.weighing import Verdict
-from fitcheck.models.families import registry as families
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.check import check, in_play
-from fitcheck.verdict.order import ENOUGH_BITS
-from fitcheck.verdict.report import Report
+from fitcheck.verdict.coarseness import is_coarse, loss_of
+from fitcheck.verdict.order import IDEAL, READING_SPEED, pace_of, reading_grade
+from fitcheck.verdict.report import Cell, Report
 
-# bits a weight of the coarsest tier that is looked at: Q4_0, Q4_K_S and MXFP4 have about as many
+# bits a weight of a usual file: Q4_0, Q4_K_S and MXFP4 have about as many
 USUAL_BITS = 4.5
 # of the room, what weights may take so that caches and buffers have a chance beside them; a check then says
 SHARE = 0.86
-# tiers tried on a model until one lies whole on the card
-_STEPS = 2
+# of what a finer file is larger, the least that lies on the cards too: token embeddings stay on the host
+_ON_CARD = 0.75
+# bytes that caches, buffers and the process take beside weights that lie whole on a card: a guess on the
+# large side, because a finer tier that lies whole is checked quickly, and one that does not is not
+_BESIDE = 5 << 29
 _FEW = 3
+# how much quicker a placement with a quantized cache has to be to lead over one without
+WORTH = 1.05
 
 
 def lead(
     model: Model, tiers: Sequence[Tier] | None, machine: Machine, wanted: Wanted, index: Index | None = None
 ) -> Report:
-    """The report of ``check`` for the finest of ``tiers`` that lies whole on the cards and fits: a few are tried, then
-    the usual one, and where none fits the best of these speaks. Without ``tiers``, for a few of them, and for what is
-    waited for, where a mode decides as much as a tier, it is the report of all; where another tier is no larger and
-    nearer to 16 bits, a tier is not looked at. Raises InputError.
+    """The report of ``check`` for the tier that it leads with, of those among ``tiers`` that are not coarse: a few are
+    tried, because a smaller file never does worse but in quality. Without ``tiers``, for a few of them, and for what is
+    waited for, where a mode decides as much as a tier, it is the report of all. Raises InputError.
     """
     if tiers is None or len(tiers) <= _FEW or not _read_along(model, wanted):
         return check(model, machine, wanted, tiers=tiers, index=index, advise=False)
-    tiers, room = undominated(model, tiers), sum(one.vram.best for one in budgets_of(machine))
-    best: Report | None = None
-    for tier in dict.fromkeys([*islice(_going_in(tiers, room), _STEPS), usual_tier(tiers)]):
-        report = check(model, machine, wanted, tiers=(tier,), index=index, advise=False)
-        if report.best.verdict is Verdict.FITS and _whole(report):
-            return report
-        if best is None or report.best.verdict.rank < best.best.verdict.rank:
-            best = report
-    assert best is not None
-    return best
+    found: dict[str, Report] = {}
+
+    def asked(tier: Tier) -> Report:
+        if tier.name not in found:
+            found[tier.name] = check(model, machine, wanted, tiers=(tier,), index=index, advise=False)
+        return found[tier.name]
+
+    ladder = worth_a_look(model, tiers)
+    return asked(_whole(ladder, machine, asked) or _finest_as_good(ladder, asked))
 
 
-def _whole(report: Report) -> bool:
-    """Whether about all of the weights lies on the cards: what fits because the processor does the work is slow."""
-    best = report.best
-    return sum(one.card.best for one in best.footprint.cards) >= SHARE * best.tier.disk_bytes
+def worth_a_look(model: Model, tiers: Sequence[Tier]) -> list[Tier]:
+    """The tiers that are not coarse and that none betters, finest and largest first; where all are coarse, these."""
+    kept = [tier for tier in tiers if not is_coarse(model, tier)] or tiers
+    return sorted(undominated(model, kept), key=lambda tier: -tier.disk_bytes)
+
+
+def _whole(ladder: Sequence[Tier], machine: Machine, asked: Callable[[Tier], Report]) -> Tier | None:
+    """The finest tier that could not stand better, because it fits, lies whole on the cards and is quick; ``None``
+    where neither the one does that is guessed by its size nor the smallest."""
+    if not machine.gpus:
+        return None
+    room = sum(one.vram.best for one in budgets_of(machine)) - _BESIDE
+    guess = next((position for position, tier in enumerate(ladder) if tier.disk_bytes <= room), len(ladder) - 1)
+    if _grade(asked(ladder[guess])) != IDEAL:
+        guess = len(ladder) - 1
+        if _grade(asked(ladder[guess])) != IDEAL:
+            return None
+    for finer in reversed(range(guess)):
+        if not _may_go_in(asked(ladder[guess]), ladder[finer]) or _grade(asked(ladder[finer])) != IDEAL:
+            break
+        guess = finer
+    return ladder[guess]
+
+
+def _may_go_in(report: Report, finer: Tier) -> bool:
+    """Whether a finer tier than the report's may lie whole on the same cards, with as small a cache as may be."""
+    cell = _full(report)
+    caches = sum(max((phase.kv_cache for phase in card.phases), default=0) for card in cell.footprint.cards)
+    taken = sum(card.card.high for card in cell.footprint.cards) - caches
+    more = _ON_CARD * (finer.disk_bytes - cell.tier.disk_bytes)
+    return taken + more <= sum(one.vram.low for one in report.budgets)
+
+
+def _finest_as_good(ladder: Sequence[Tier], asked: Callable[[Tier], Report]) -> Tier:
+    """The finest tier that stands as well as the smallest, but for quality. Where that one does not run, or is not
+    comfortable to read along, it leads itself: nearest to running, or quickest."""
+    smallest, last = asked(ladder[-1]), len(ladder) - 1
+    pace, verdict = pace_of(_full(smallest)), _full(smallest).verdict
+    if verdict is Verdict.NO or 0 < pace < READING_SPEED:
+        return ladder[last]
+
+    def as_good(position: int) -> bool:
+        # a finer file reads as much more at least, but perhaps with a cache that costs no quality
+        most = pace * WORTH * ladder[last].disk_bytes / ladder[position].disk_bytes
+        enough = most >= READING_SPEED or not pace
+        return enough and _grade(asked(ladder[position])) == _grade(smallest)
+
+    return ladder[0] if as_good(0) else ladder[bisect_left(range(last), True, lo=1, key=as_good)]
+
+
+def _grade(report: Report) -> tuple[object, ...]:
+    return reading_grade(_full(report))
+
+
+def _full(report: Report) -> Cell:
+    """The best cell of the context that was asked for: a check of one tier offers shorter ones beside it."""
+    wanted = max(cell.workload.context for cell in report.cells)
+    return next(cell for cell in report.cells if cell.workload.context == wanted)
 
 
 def undominated(model: Model, tiers: Sequence[Tier]) -> list[Tier]:
-    """The tiers without those beside which another one is no larger and was measured to be nearer to 16 bits."""
-    measured = families.get(model.architecture.family).quality
-    found = [(tier, quality.divergence) for tier in tiers if (quality := measured(model, tier)) is not None]
-    known = [(tier, one.high) for tier, one in found if one is not None]
-    worse = {
-        tier.name
-        for tier, far in known
-        if any(other.disk_bytes <= tier.disk_bytes and less < far for other, less in known)
-    }
-    return [tier for tier in tiers if tier.name not in worse]
+    """The tiers without those beside which another one is no larger and loses less, or no more and is smaller."""
+    known = [(tier, loss_of(model, tier)) for tier in tiers]
+    return [
+        tier
+        for tier, lost in known
+        if not any(
+            other.disk_bytes <= tier.disk_bytes and less <= lost and (other.disk_bytes, less) != (tier.disk_bytes, lost)
+            for other, less in known
+        )
+    ]
 
 
 def _read_along(model: Model, wanted: Wanted) -> bool:
     in_play(model, wanted)
     return next(task for task in model.tasks if wanted.task in (None, str(task))).read_along
-
-
-def _going_in(tiers: Sequence[Tier], room: int) -> Iterator[Tier]:
-    """Tiers that leave something of ``room`` for caches and buffers, finest first: none finer than matters, none
-    coarser than the usual."""
-    largest, least = max(tier.disk_bytes for tier in tiers), usual_tier(tiers).disk_bytes
-    for tier in sorted(tiers, key=lambda tier: -tier.disk_bytes):
-        finer = tier.disk_bytes > largest * ENOUGH_BITS / 16 * 1.02 and len(tiers) > 2
-        if not finer and least <= tier.disk_bytes <= SHARE * room:
-            yield tier
-
-
-def usual_tier(tiers: Sequence[Tier]) -> Tier:
-    """The smallest tier of at least ``USUAL_BITS``, by its size beside the largest one, which has 16."""
-    ordered = sorted(tiers, key=lambda tier: tier.disk_bytes)
-    least = USUAL_BITS / 16 * ordered[-1].disk_bytes
-    return next((tier for tier in ordered if tier.disk_bytes >= least), ordered[0])

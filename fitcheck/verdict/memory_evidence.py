@@ -242,7 +242,8 @@ def _failed(memory: CardMemory, had: int, failed: int, ran: int) -> CardMemory:
     need = had + 1
     if ran >= 3 * failed:
         return replace(memory, card=Interval(memory.card.low, memory.card.best, max(memory.card.high, need)))
-    memory = replace(memory, card=_most_of(memory.card, need))
+    said = failed if need > memory.card.best else 0
+    memory = replace(memory, card=_most_of(memory.card, need), failures=said)
     if failed > 1 and not ran:
         memory = replace(memory, required=_most_of(memory.required, need))
     return _at_least(memory)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from math import sqrt
 
-from fitcheck.memory.weighing import Constraint, Verdict
-from fitcheck.verdict.judge import RESOURCES
+from fitcheck.memory.weighing import Verdict
+from fitcheck.verdict.coarseness import bits_of, is_coarse, loss_of
 from fitcheck.verdict.report import Cell
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
@@ -19,12 +18,6 @@ SAME = 1.01
 SILENT_READING = 5.2
 # Above twice that pace quality alone matters.
 READING_SPEED = 10.0
-# Bits a weight below which quality falls fast: in llama.cpp's tables (models/families/language/data/tier_quality.json)
-# every type below lies 0.07 or more from the unquantized model by mean KL divergence, IQ4_XS and Q4_K_S below 0.05.
-COARSE_BITS = 4.0
-# Bits a weight above which speed matters more than what is left of quality: Q6_K, 0.005 from the unquantized model in
-# the same tables.
-ENOUGH_BITS = 6.5
 
 
 def order(cells: Sequence[Cell]) -> list[Cell]:
@@ -38,15 +31,10 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _distance(cell: Cell) -> tuple[object, ...]:
-    """How far a cell is from running: published first, then what one resource alone would mend, system memory or disk
-    before a larger card, then what lacks several, then what nothing mends; then the share by which the scarcest
-    resource is exceeded, in quarters, because memory is sold in steps; then time."""
-    judgement = cell.judgement
-    short = [margin for margin in judgement.margins if margin.verdict is Verdict.NO]
-    fixed = judgement.binding not in RESOURCES
-    card = any(margin.constraint is Constraint.VRAM for margin in short)
-    lack = max([-margin.left / max(margin.available, 1) for margin in short], default=0.0)
-    return not cell.tier.published, fixed, len(short) > 1, card, math.ceil(4 * lack), _wait(cell), lack, cell.need
+    """How far a cell is from running: published first, then by ``Level.way``, as runtimes choose a placement too; then
+    time, what is missing, and card memory."""
+    level = cell.judgement.level
+    return not cell.tier.published, *level.way, _wait(cell), level.lack, cell.need
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
@@ -56,7 +44,10 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
     Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
     """
     ranked = sorted(
-        ((cell.verdict.rank, not cell.tier.published, _wait(cell), -_bits(cell), cell.need, cell) for cell in cells),
+        (
+            (cell.verdict.rank, not cell.tier.published, _wait(cell), -bits_of(cell.tier), cell.need, cell)
+            for cell in cells
+        ),
         key=lambda row: row[:5],
     )
     shortest = ranked[0][2]
@@ -73,25 +64,44 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def by_reading(cells: Sequence[Cell]) -> list[Cell]:
-    """By verdict, the context asked, a pace to read at, more than coarse quality, a comfortable pace, quality, then
-    speed."""
+    """By verdict, the context asked, a pace to read at, more than coarse quality, whole on the cards, a comfortable
+    pace, quality, then speed.
+
+    A part on the host is worth its wait for a file that is not coarse, or for a finer coarse one, but not for a finer
+    one of those that are not: a token then waits for system memory, whose speed is seldom known, and takes several
+    times as long.
+    """
     wanted = max(cell.workload.context for cell in cells)
 
     def key(cell: Cell) -> tuple[object, ...]:
-        rate = cell.rate("generation")
-        pace = 0.0 if rate is None else rate.best
-        return (
-            cell.verdict.rank,
-            cell.workload.context < wanted,
-            -min(pace, SILENT_READING),
-            _bits(cell) < COARSE_BITS,
-            -min(pace, READING_SPEED),
-            -min(_bits(cell), ENOUGH_BITS),
-            -pace / cell.loss,
-            cell.need,
-        )
+        rank, *grade = reading_grade(cell)
+        lost = loss_of(cell.ask.model, cell.tier)
+        return rank, cell.workload.context < wanted, *grade, lost, -pace_of(cell), cell.need
 
     return sorted(cells, key=key)
+
+
+# what no cell stands better than but in context, quality and speed beyond a comfortable pace
+IDEAL = (Verdict.FITS.rank, -SILENT_READING, False, False, -READING_SPEED)
+
+
+def reading_grade(cell: Cell) -> tuple[int, float, bool, bool, float]:
+    """Verdict, a pace to read at, whether the tier is coarse and, of those that are not, whether it is split, and a
+    comfortable pace: what comes before quality, the least first."""
+    pace, coarse = pace_of(cell), is_coarse(cell.ask.model, cell.tier)
+    split = is_split(cell) and not coarse
+    return cell.verdict.rank, -min(pace, SILENT_READING), coarse, split, -min(pace, READING_SPEED)
+
+
+def pace_of(cell: Cell) -> float:
+    """Tokens a second that are expected, less what a quantized cache must be quicker to be worth it."""
+    rate = cell.rate("generation")
+    return 0.0 if rate is None else rate.best / cell.loss
+
+
+def is_split(cell: Cell) -> bool:
+    """Whether each token reads weights from the host beside those on the cards."""
+    return bool(cell.footprint.cards) and cell.duration is not None and cell.duration.amount("host") > 0
 
 
 def _risk(cell: Cell) -> float:
@@ -106,8 +116,3 @@ def _wait(cell: Cell) -> float:
         return sqrt(cell.seconds.best * cell.seconds.high)
     guidance = 2 if cell.workload.cfg > 1 else 1
     return float(cell.workload.steps * guidance * cell.workload.images)
-
-
-def _bits(cell: Cell) -> float:
-    table = cell.tier.tensors
-    return 8 * table.nbytes / max(table.elements, 1)

@@ -36,10 +36,11 @@ class Promises:
     """``promises(record, metric)`` is what the estimator expects of the metric; ``None`` where it knows nothing.
 
     ``beside`` are other records; those of the same cell and version say nothing of it. Records of one cell are reckoned
-    once.
+    once, or not at all where ``told`` has what this estimator said of one of them, by its id.
     """
 
-    def __init__(self, beside: Iterable[AnyRecord] = ()) -> None:
+    def __init__(self, beside: Iterable[AnyRecord] = (), told: Mapping[str, Spans] | None = None) -> None:
+        self._told = told or {}
         self._cells: dict[object, Spans] = {}
         self._records: dict[int, tuple[AnyRecord, object]] = {}
         self._beside = tuple(beside)
@@ -55,6 +56,10 @@ class Promises:
             self._kept = self._count()
         kept = [kept for other, kept in self._kept.get((_program(record), _kind(metric)), ()) if other != cell]
         return Promise(span, sum(kept), len(kept))
+
+    def said(self) -> dict[str, Spans]:
+        """What was said of each record that anybody asked about, by its id; nothing of records without one."""
+        return {str(record.id): self._cells[cell] for record, cell in self._records.values() if record.id}
 
     def _count(self) -> dict[tuple[str, str], list[tuple[object, bool]]]:
         """By program and kind of metric, the cell of each record beside and whether it did what is expected of it."""
@@ -81,7 +86,8 @@ class Promises:
         runs = build([{"id": "unnamed"} | document_of(record)]).rows if finished else ()
         cell = runs[0].kind if runs else None
         if cell not in self._cells:
-            self._cells[cell] = promised(runs[0]) if runs else _NOTHING
+            told = self._told.get(str(record.id))
+            self._cells[cell] = told if told is not None else promised(runs[0]) if runs else _NOTHING
         return cell
 
 

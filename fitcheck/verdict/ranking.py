@@ -198,7 +198,7 @@ class _Asker:
                 yield self.best(one)
 
     def best(self, one: tuple[Listing, Task]) -> Row:
-        """The finest tier that lies whole on the cards, else the usual one with a part of it on the host. Pictures in
+        """The tier that the check leads with, of those that are not coarse. Pictures in
         every tier and mode, because there a mode decides as much as a tier."""
         listing, task = one
         model = catalog.get(listing.slug)

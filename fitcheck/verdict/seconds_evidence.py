@@ -109,10 +109,12 @@ class Seconds:
         self, name: str, estimate: Estimate | None, footprint: Footprint
     ) -> tuple[Interval[float] | None, Quantity]:
         """The ratio that other cells' records say, with its interval; ``None`` where they say nothing of this one."""
-        if estimate is None or self.said is None or estimate.explained < _data()["explained"]["least"]:
+        if estimate is None or self.said is None:
             return None, Quantity()
         groups = self.said.fit.groups
         here = [index for index, group in enumerate(groups) if group.place.card == self.said.place.card]
+        if estimate.explained < _data()["explained"]["least"]:
+            return None, Quantity(note="model only, this card's records say too little of it") if here else Quantity()
         if not here:
             return self._borrowed(name, estimate, footprint)
         width = exp(_data()["confidence"]["value"] * estimate.deviation)

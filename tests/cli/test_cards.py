@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ def test_a_terminal_gets_a_table_with_whole_names(
     columns: int, slug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     cards._table([find_card("RTX 4070 Ti Super"), find_card("Apple M4 Max")])
     printed = capsys.readouterr().out
     assert "GeForce RTX 4070 Ti SUPER" in printed

@@ -105,9 +105,11 @@ def test_bad_input_is_a_tool_error_of_one_sentence() -> None:
 
 def test_the_best_cell_alone_is_had_on_request() -> None:
     async def say(session: Any) -> Any:
-        return await session.call_tool("check", {"target": "qwen3-8b", "gpu": ["RTX 4070"], "best_only": True})
+        return await session.call_tool("check", asked)
 
-    assert len(talk(say, "--offline").structured_content["cells"]) == 1
+    asked = {"target": "qwen3-8b", "gpu": "RTX 4070", "tier": "Q4", "best_only": True}  # one name alone is a list of it
+    (cell,) = talk(say, "--offline").structured_content["cells"]
+    assert cell["tier"] == "Q4_K_M"
 
 
 def test_without_the_extra_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

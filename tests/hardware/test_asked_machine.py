@@ -61,8 +61,9 @@ def test_what_firmware_set_aside_is_not_the_systems(name: str, vram: int, ram: i
 
 
 def test_the_system_is_taken_as_typed() -> None:
-    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL"), ("macOS", "macOS")):
+    for typed, found in (("linux", "Linux"), ("Windows", "Windows"), ("wsl", "Linux in WSL")):
         assert asked_machine("RTX 4070", system=typed).operating_system == found
+    assert asked_machine("M4 Max", ram=64 * GIB, system="macOS").operating_system == "macOS"
     assert asked_machine("RTX 4070").operating_system is None
     with pytest.raises(CardError, match="choose from linux, windows, wsl, macos"):
         asked_machine("RTX 4070", system="beos")
@@ -111,3 +112,53 @@ def test_a_mac_is_its_chip(text: str, name: str, ram: int) -> None:
     machine = asked_machine(text)
     assert [gpu.card.name for gpu in machine.gpus] == [name]
     assert machine.ram_total == ram
+
+
+def test_a_chip_that_shares_memory_is_in_a_machine_once() -> None:
+    for text in ("2x M3 Max", "dual Mac mini M4", "DGX Spark x2"):
+        with pytest.raises(CardError, match="2 of them are 2 machines; name it once"):
+            asked_machine(text, ram=64 * GIB)
+    assert len(asked_machine(["Strix Halo", "RTX 3090"], ram=64 * GIB).gpus) == 2  # a card beside the chip
+    assert len(asked_machine("4x MI300A", ram=512 * GIB).gpus) == 4
+
+
+def test_a_plain_m4_is_apples_and_the_tesla_is_called_so() -> None:
+    assert asked_machine("M4", ram=16 * GIB).gpus[0].card.name == "Apple M4"
+    assert asked_machine("M4 24GB").ram_total == 24 * GIB
+    assert asked_machine("Tesla M4").gpus[0].card.memory == 4 * GIB
+
+
+def test_a_chip_by_its_compilers_name_is_its_cards() -> None:
+    with pytest.raises(CardError, match="ambiguous; choose one of 'Radeon 8040S', 'Radeon 8050S', 'Radeon 8060S'"):
+        asked_machine("AMD Radeon Graphics (gfx1151)", ram=64 * GIB)
+    assert asked_machine("Radeon 8060S Graphics (gfx1151)", ram=64 * GIB).gpus[0].card.name == "Radeon 8060S"
+    with pytest.raises(CardError, match="no card is called"):
+        asked_machine("AMD Radeon Graphics (gfx9999)")
+
+
+@pytest.mark.parametrize("before", ["2x", "2 x ", "2*", "2 × ", "dual ", "Two "])
+@pytest.mark.parametrize("behind", ["{}x2", "{} x 2", "{} (x2)", "{}*2", "{} (×2)"])
+@pytest.mark.parametrize("name", ["7900 XTX", "RTX 4060 Ti 16GB", "A100 80GB PCIe", "RTX 3090 24GB"])
+def test_a_count_means_the_same_before_a_name_and_behind_it(before: str, behind: str, name: str) -> None:
+    one = asked_machine(name).gpus[0].card
+    if name.endswith("0") or " " in behind or "*" in behind:  # "Tix2" is no sign
+        assert [gpu.card for gpu in asked_machine(behind.format(name)).gpus] == [one, one]
+    assert [gpu.card for gpu in asked_machine(before + name).gpus] == [one, one]
+
+
+@pytest.mark.parametrize(
+    ("card", "system", "words"),
+    [
+        ("RTX 4070", "macos", "GeForce RTX 4070 needs Linux or Windows, not macOS: CUDA has no release for macOS"),
+        ("M3 Max", "windows", "Apple M3 Max needs macOS, not Windows"),
+        ("M3 Max", "wsl", "Apple M3 Max needs macOS, not WSL"),
+    ],
+)
+def test_a_system_without_a_driver_for_the_card_is_refused(card: str, system: str, words: str) -> None:
+    with pytest.raises(CardError, match=words):
+        asked_machine(card, ram=64 * GIB, system=system)
+
+
+@pytest.mark.parametrize(("card", "system"), [("RX 6900 XT", "macos"), ("M1", "linux"), ("none", "macos")])
+def test_a_system_that_nothing_is_known_against_is_taken(card: str, system: str) -> None:
+    assert asked_machine(card, ram=16 * GIB, system=system).operating_system is not None

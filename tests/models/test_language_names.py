@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from fitcheck.errors import InputError
+from fitcheck.errors import InputError, ModelError
 from fitcheck.models.families.language.known_models import known_language_models, language_entry
 from fitcheck.models.families.language.names import find_language_model
+from fitcheck.models.find import find_model
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,25 @@ def test_a_name_is_found_without_numpy_or_torch() -> None:
         "sys.exit(any(name in sys.modules for name in ('numpy', 'scipy', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "llama3.2-vision:11b",
+            "Llama 3.2 Vision is not in the catalog, because its architecture .mllama. is not loaded",
+        ),
+        ("Llama-3.2-11B-Vision-Instruct", "mllama"),
+        ("llama 3.2 vision 90b", "mllama"),
+        ("deepseek v4 flash", "deepseek4 of llama.cpp. is not modelled here; name its GGUF file"),
+    ],
+)
+def test_what_is_asked_for_and_has_no_entry_is_told_why(text: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        find_model(text, offline=True)
+
+
+def test_a_model_whose_name_is_alike_is_still_found() -> None:
+    assert find_model("llama 3.2 3b", offline=True).model.slug == "llama-3.2-3b"
+    assert find_model("deepseek v3", offline=True).model.slug == "deepseek-v3"

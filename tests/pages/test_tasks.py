@@ -200,6 +200,23 @@ def test_on_a_phone_rows_are_cards_and_nothing_is_hidden(site: Site, browser: Br
     context.close()
 
 
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_the_grid_is_a_card_for_each_card(site: Site, browser: Browser, width: int) -> None:
+    page = browser.new_context(viewport={"width": width, "height": 844}).new_page()
+    page.goto(site.url + "check/")
+    row = page.locator("#list tbody tr").first
+    names = page.locator("#list thead th").all_text_contents()[2:]
+    assert [cell.get_attribute("data-label") for cell in row.locator("td").all()][1:] == names
+    for part in (page.locator("#list"), page.locator(".tall"), row.locator("td").last):
+        over = part.evaluate(
+            "one => [one.scrollWidth - one.clientWidth, one.getBoundingClientRect().right - innerWidth]"
+        )
+        assert max(over) <= 0, over
+    page.get_by_label("Find").fill("flux")
+    assert row.locator("td:visible").count() == 2  # the memory, and the one model that is left
+    page.context.close()
+
+
 def test_search_narrows_cards_and_models_at_once(site: Site, page: Page) -> None:
     page.goto(site.url + "check/")
     page.get_by_label("Find").fill("flux 4090")

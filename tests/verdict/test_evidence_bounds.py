@@ -28,8 +28,11 @@ def test_a_cell_that_ran_out_of_memory_here_does_not_fit() -> None:
     assert once.verdict is Verdict.TIGHT
     assert once.evidence.memory.note == "1 record of this cell ran out of card memory on this card"
     assert once.evidence.memory.level == "calibrated"
+    assert once.judgement.gist == "may run, but 1 record of it ran out of card memory"
+    assert once.reason == "1 record of it ran out of card memory on such a card, which the sizes alone do not explain."
     twice = cell(report(Index((failed, replace(failed, id="again", machine="other")))), "low")
     assert twice.verdict is Verdict.NO
+    assert twice.reason.startswith("2 records of it ran out of card memory on such a card")
     assert cell(report(Index((failed,))), "balanced").verdict is cell(PLAIN, "balanced").verdict
 
 

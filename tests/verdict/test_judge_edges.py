@@ -14,13 +14,15 @@ from fitcheck.hardware.budget import ram_budget, visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
-from fitcheck.memory.weighing import Constraint, Margin, Verdict, weigh
+from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed, weigh
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
+from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.sensenova.card_seen import view_of
 from fitcheck.runtimes.sensenova.runtime import RUNTIME
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
+from fitcheck.speed.duration import Duration
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
@@ -149,7 +151,8 @@ def short(name: str, constraint: Constraint, left: int, *, published: bool = Tru
     made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
     other = Constraint.RAM if constraint is Constraint.VRAM else Constraint.VRAM
     amounts = (Margin(other, 5, 10, Verdict.FITS), Margin(constraint, 10 - left, 10, Verdict.NO))
-    made.judgement = SimpleNamespace(margins=amounts, binding=constraint)
+    level = Level(Verdict.NO, constraint, Weighed(amounts, amounts[1], 0))
+    made.judgement = SimpleNamespace(margins=amounts, binding=constraint, level=level)
     return cast(Cell, made)
 
 
@@ -210,13 +213,18 @@ def test_without_seconds_guidance_doubles_the_steps_and_each_picture_counts() ->
 
 
 def reading(
-    name: str, pace: float | None, bits: float = 4.0, *, context: int = 8192, loss: float = 1.0, need: int = 100
-) -> Cell:
-    """A cell of an answer that is read while it is written, at so many tokens a second."""
+    name: str, pace: float | None, bits: float = 4.0, *, context: int = 8192, loss: float = 1.0, need: int = 100,
+    host: int | None = None,
+) -> Cell:  # fmt: skip
+    """A cell of an answer that is read while it is written, at so many tokens a second; ``host`` are the bytes that
+    each token reads from the host beside cards."""
     made: Any = cell(name, None, bits, need)
     made.workload = Workload(Task.CHAT, context=context)
     made.rate = lambda what: None if pace is None or what != "generation" else Interval.exactly(pace)
     made.loss = loss
+    made.ask = SimpleNamespace(model=SimpleNamespace(architecture=SimpleNamespace(family="unknown")))
+    made.footprint = SimpleNamespace(cards=(None,) if host is not None else ())
+    made.duration = Duration(None, "", amounts=(("host", host or 0),))
     return cast(Cell, made)
 
 
@@ -226,11 +234,14 @@ def reading(
         (reading("better", 3.0), reading("worse", 80.0, 16, context=4096)),  # the context that was asked for
         (reading("better", 9.0, 2), reading("worse", 4.0, 16)),  # who reads along waits for the slower one
         (reading("better", 12.0, 8), reading("worse", 90.0, 4)),  # beyond reading speed the finer tier
-        (reading("better", 40.0, 8.5), reading("worse", 20.0, 16)),  # beyond Q8_0 nothing is seen but speed
+        (reading("better", 40.0, 8.5), reading("worse", 20.0, 16)),  # beyond Q6_K speed counts
         (reading("better", 20.0, 4), reading("worse", 21.0, 4, loss=1.2)),  # a quantized cache must be worth it
         (reading("better", 25.0, 4, loss=1.2), reading("worse", 20.0, 4)),
         (reading("better", 20.0, 4, need=100), reading("worse", 20.0, 4, need=200)),
         (reading("better", 1.0, 2), reading("worse", None, 16)),
+        (reading("better", 30.0, 5, host=0), reading("worse", 11.0, 6.5, host=1)),  # whole on the card
+        (reading("better", 11.0, 5, host=1), reading("worse", 60.0, 3, host=0)),  # but not for a coarse file
+        (reading("better", 11.0, 3, host=1), reading("worse", 60.0, 2, host=0)),  # nor of two that are coarse
     ],
 )
 def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> None:
@@ -285,7 +296,13 @@ def on_card(best: int, required: int | None = None, host: int = 1, disk: int = 1
             "The card must hold 22.0 GiB at the peak (denoise) of 20.0 GiB: 2.0 GiB over, absorbed by giving cache "
             "back.",
         ),
-        (30, 25, "The card must hold 25.0 GiB at the peak (denoise); 20.0 GiB can be used: short by 5.0 GiB."),
+        (30, 30, "The card must hold 30.0 GiB at the peak (denoise); 20.0 GiB can be used: short by 10.0 GiB."),
+        (  # tables show 30
+            30,
+            25,
+            "The card must hold at least 25.0 GiB at the peak (denoise), 30.0 GiB where there is room for a cache; "
+            "20.0 GiB can be used: short by 5.0 GiB.",
+        ),
     ],
 )
 def test_the_reason_says_by_how_much(best: int, required: int, reason: str) -> None:

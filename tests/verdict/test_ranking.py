@@ -13,6 +13,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.coarseness import loss_of
 from fitcheck.verdict.lead import undominated
 from fitcheck.verdict.purposes import purpose_named, purposes
 from fitcheck.verdict.ranking import Ranking, rank
@@ -98,17 +99,19 @@ def test_every_model_of_a_family_is_listed_once_with_its_size() -> None:
 def test_purposes_are_named_in_the_refusal() -> None:
     with pytest.raises(OptionError, match=r"--for: 'poetry'.*chat, code, image, video, edit, vision"):
         purpose_named("poetry")
+    with pytest.raises(OptionError, match="--for: 'poetry'"):  # the second of two
+        fitcheck.runs("RTX 4070", purpose="chat, poetry")
     assert {task for one in purposes() for task in one.tasks} >= {"chat", "t2i", "editing", "vqa"}
 
 
 def test_a_tier_that_another_betters_is_not_looked_at() -> None:
     model = catalog.get("phi-4")
     kept = [tier.name for tier in undominated(model, model.tiers)]
-    assert {"Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_NL"} <= set(kept)
-    assert not {"Q4_0", "Q4_1", "Q5_0", "Q5_1"} & set(kept)
-    assert "TQ1_0" in kept  # nobody has measured it
-    image = catalog.get("sensenova-u1-8b-mot")
-    assert undominated(image, image.tiers) == list(image.tiers)
+    assert {"Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_NL"} <= set(kept)
+    assert not {"BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"} & set(kept)
+    sizes = [model.tier_named(name).disk_bytes for name in kept]
+    losses = [loss_of(model, model.tier_named(name)) for name in kept]
+    assert sorted(zip(sizes, losses, strict=True)) == sorted(zip(sizes, losses, strict=True), key=lambda one: -one[1])
 
 
 def test_a_machine_without_a_card_has_the_room_of_its_memory() -> None:

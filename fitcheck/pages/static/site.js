@@ -45,7 +45,7 @@
     rows.forEach(function (pair) { body.append(pair[1]); });
   }
   // below 600 px a row is a card, and each cell says what its column is
-  all("table.rows,table.modes").forEach(function (table) {
+  all("table.rows,table.modes,table.grid").forEach(function (table) {
     const heads = Array.from(table.tHead.rows[0].cells).map(function (head) {
       return head.firstChild ? head.firstChild.textContent.trim() : "";
     });

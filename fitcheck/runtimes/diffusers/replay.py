@@ -194,15 +194,16 @@ class _Card:
             there[position] = wide
 
     def _exchange(self, name: str) -> None:
-        """accelerate's hook: the component before in the sequence goes, with the cache; this one comes whole."""
-        if name in self._components:
-            return
+        """accelerate's hook: the component before in the sequence goes, with the cache; this one comes whole, where it
+        is not there yet."""
         sequence = [one for one in self._arch.offload_sequence if one in {c.name for c in self._arch.components}]
-        if name in sequence and sequence.index(name) > 0:
-            for block in self._components.pop(sequence[sequence.index(name) - 1], ()):
+        before = self._components.pop(sequence[sequence.index(name) - 1], None) if name in sequence[1:] else None
+        if before is not None:
+            for block in before:
                 self._allocator.release(block)
             self._allocator.empty_cache()
-        self._bring(name)
+        if name not in self._components:
+            self._bring(name)
 
 
 class _Moving:

@@ -45,16 +45,16 @@ def _all(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple
 def _one_after_the_other(
     arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]
 ) -> Iterator[Held]:
-    """Model offload: a component's hook sends the one before it in the sequence back and brings its own whole. One that
-    is in no sequence comes when it is called and stays; an excluded one is there from the start."""
+    """Model offload: at every call a component's hook sends the one before it in the sequence back, and brings its own
+    where it is not there yet (accelerate's ``CpuOffload.pre_forward``). One that is in no sequence comes when it is
+    called and stays; an excluded one is there from the start."""
     there = {one.name: one for one in arch.components}
     sequence = [name for name in arch.offload_sequence if name in there]
     present = {name for name in arch.excluded_from_offload if name in there}
     for stage in stages:
         name = stage.component.name
-        if name in sequence and name not in present:
-            before = sequence.index(name) - 1
-            present.discard(sequence[before] if before >= 0 else "")
+        if name in sequence[1:]:
+            present.discard(sequence[sequence.index(name) - 1])
         present.add(name)
         yield _held(stage, [weights_of(tier, there[one]) for one in sorted(present)], fresh=True)
 

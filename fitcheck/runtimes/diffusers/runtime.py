@@ -53,6 +53,8 @@ def _estimate(
 
 # beside many tiers, one mode of each kind
 _FEW = (NONE, MODEL, "group-leaf-stream", SEQUENTIAL)
+# what PyTorch is asked of a card: whether weights travel, whether anything computes in bfloat16
+_PLATFORMS = tuple((streams, bfloat16) for streams in (False, True) for bfloat16 in (False, True))
 _NOTHING = Interval.exactly(0)
 _IDLE = CardMemory((Phase("idle", 0, 0, 0, 0, 0),), _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
@@ -101,6 +103,14 @@ class Diffusers(Runtime):
             return found
         cards = tuple(found.cards[0] if index == ask.gpu else _IDLE for index in range(len(ask.machine.gpus)))
         return replace(found, cards=cards)
+
+    def weighs(self, machine: Machine) -> Hashable | None:
+        """Of one card the generation, what PyTorch allows there, and whether it shares the host's memory."""
+        if len(machine.gpus) != 1:
+            return None
+        card = machine.gpus[0].card
+        platform = tuple(support.allowed(card, streams=streams, bfloat16=kind) for streams, kind in _PLATFORMS)
+        return card.compute_capability, card.unified_memory, platform
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of one run on the one card, over its own link."""

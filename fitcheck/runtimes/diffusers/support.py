@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 from fitcheck.data_files import load
+from fitcheck.hardware.card import Card
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
@@ -23,10 +25,7 @@ def platform(
     ask: Ask, arch: PipelineArchitecture, offload: Offload, footprint: Callable[[], Footprint]
 ) -> Support | None:
     """The first of what speaks against it, gravest first; ``footprint`` gives what amounts say."""
-    vendors = load(ROOM, "support")["vendors"]
-    card = ask.card.card
-    row = vendors.get(card.vendor, vendors["other"])
-    found = torch_support(card, row, streams=offload.mode != NONE, bfloat16=in_bfloat16(arch))
+    found = allowed(ask.card.card, streams=offload.mode != NONE, bfloat16=in_bfloat16(arch))
     if found is not None and found.verdict is Verdict.NO:
         return found
     return (
@@ -37,6 +36,14 @@ def platform(
         or _quantizer(ask, offload)
         or found
     )
+
+
+@lru_cache(maxsize=8192)
+def allowed(card: Card, *, streams: bool, bfloat16: bool) -> Support | None:
+    """What stands against PyTorch on the card, whatever it runs."""
+    vendors = load(ROOM, "support")["vendors"]
+    row = vendors.get(card.vendor, vendors["other"])
+    return torch_support(card, row, streams=streams, bfloat16=bfloat16)
 
 
 def in_bfloat16(arch: PipelineArchitecture) -> bool:

@@ -81,6 +81,7 @@ class LlamaOptions:
     program: str = "server"
     mmap: bool = True
     mlock: bool = False
+    repack: bool = True
     cache_ram: int | None = None
     full_sliding_cache: bool = False
     cache_on_host: bool = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fitcheck.data_files import load
 from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.projector import projector_memory
+from fitcheck.runtimes.llamacpp.projector import HELD, projector_memory
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices
 from fitcheck.units import format_gib
 
@@ -48,7 +48,7 @@ def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devic
         first = options.main_gpu if options.split_mode == "none" else min(len(options.workers), len(cards) - 1)
         if cards:
             cards[first] += taken
-            slack[first] += round((memory.compute or 0) * _slack())
+            slack[first] += round((memory.compute or 0) * _slack(companion.kind))
         else:
             host += taken
         unknown = "" if memory.compute is not None else ", its compute buffer not counted"
@@ -63,6 +63,8 @@ def _device(name: str, devices: Devices) -> int:
     return devices.layers[layer] if layer < len(devices.layers) else devices.output
 
 
-def _slack() -> float:
-    share: float = load("runtimes.llamacpp", "llamacpp_overhead")["compute_slack_unknown"]
+def _slack(kind: str) -> float:
+    share: float = load("runtimes.llamacpp", "llamacpp_overhead")[
+        "compute_slack" if kind in HELD else "compute_slack_unknown"
+    ]
     return share

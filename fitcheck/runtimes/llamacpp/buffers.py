@@ -11,15 +11,17 @@ from fitcheck.data_files import load
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.companions import Companion
-from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.families.language.architecture import LanguageArchitecture, traits
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, TENSOR, LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
+from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
+from fitcheck.runtimes.llamacpp.repacked import Repacked, host_weights, repacked, repacked_said
 from fitcheck.runtimes.llamacpp.tensor_split import as_one_card, keeps_states, parted, shares_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
@@ -59,6 +61,7 @@ class LlamaEstimate:
     disk: int
     assumptions: tuple[str, ...]
     draft: LlamaEstimate | None = None
+    copied: tuple[Repacked, ...] = ()
 
     @property
     def kv_cache(self) -> int:
@@ -123,26 +126,28 @@ def estimate(
         placed = (weights.cards[index], attention[index], recurrent[index], buffers.cards[index], count)
         cards.append(DeviceMemory(*placed, beside=beside.cards[index]))
     count = devices.layers.count(HOST)
-    host = DeviceMemory(
-        weights.host, attention[HOST], recurrent[HOST], buffers.host, count, buffers.output, beside.host
-    )
+    copies = options.repack and not devices.cards and not options.build.fork
+    copied = repacked(architecture, tensors, options.predicts) if copies else ()
+    printed = host_weights(copied, weights, options)
+    host = DeviceMemory(printed, attention[HOST], recurrent[HOST], buffers.host, count, buffers.output, beside.host)
     totals = tuple(
         _widened(_card_total(card, architecture, options), beside.slack[index]) for index, card in enumerate(cards)
     )
     file_size = (
         disk if disk is not None else tensors.nbytes + _constants()["vocabulary_entry_bytes"] * architecture.vocabulary
     )
-    assumptions = (*_assumptions(architecture, options, devices), *beside.said)
+    assumptions = (*_assumptions(architecture, options, devices), *beside.said, *repacked_said(copied, options))
     return LlamaEstimate(
         cards=tuple(cards),
         host=host,
         host_weights_used=weights.host_used,
         card_totals=totals,
-        footprint=_footprint(cards, host, weights.host_used, totals, options, file_size, assumptions),
+        footprint=_footprint(cards, host, weights.host_used, totals, options, file_size, assumptions, copied),
         options=options,
         devices=devices,
         disk=file_size,
         assumptions=assumptions,
+        copied=copied,
     )
 
 
@@ -192,7 +197,7 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
         return Interval.exactly(0)
     low, best, high = overhead()
     slack = round(_constants()["compute_slack"] * card.compute)
-    if architecture.unknown or architecture.encoder or architecture.recurs:
+    if not _replayed(architecture, options):
         slack = round(_constants()["compute_slack_unknown"] * card.compute)
     if options.build.fork:
         slack = round(_constants()["compute_slack_fork"] * card.compute)
@@ -201,6 +206,16 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
         least, most = (round(times * card.compute) for times in _constants()["compute_fork_latent"])
     rest = card.total - card.compute
     return Interval(rest + least + low, card.total + best, rest + most + high)
+
+
+def _replayed(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
+    """Whether the graph is the build's own, as held against llama.cpp, and no likeness of it."""
+    if architecture.unknown or architecture.encoder:
+        return False
+    if not architecture.recurs:
+        return True
+    mixer = traits(architecture.name).get("mixer")
+    return mixer in ("mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
 
 
 @cache
@@ -236,11 +251,12 @@ def _footprint(
     options: LlamaOptions,
     disk: int,
     assumptions: tuple[str, ...],
+    copied: tuple[Repacked, ...] = (),
 ) -> Footprint:
     """The common shape: each card over the phases load, prefill and decode, and the host."""
     return Footprint(
         tuple(_on_card(card, total) for card, total in zip(cards, totals, strict=True)),
-        _host_memory(host, used, options, pins=bool(cards)),
+        _host_memory(host, used, options, copied, pins=bool(cards)),
         disk,
         assumptions,
     )
@@ -279,18 +295,23 @@ def _build_words(build: Build) -> str:
     return f"llama.cpp build: {build}"
 
 
-def _host_memory(host: DeviceMemory, used: int, options: LlamaOptions, *, pins: bool) -> HostMemory:
-    """A mapped file needs no memory of its own, but a run that reads its host weights at every token needs them
-    there."""
+def _host_memory(
+    host: DeviceMemory, used: int, options: LlamaOptions, copied: tuple[Repacked, ...], *, pins: bool
+) -> HostMemory:
+    """A mapped file needs no memory of its own, but a run that reads its host weights at every token needs them there.
+    What is copied of them is needed, and no longer read from the file."""
     outside = host_process()
     own = host.kv_cache + host.recurrent + host.compute + host.output + host.beside
     pinned = host.compute + host.output if pins else 0
-    needed = own + used + outside + options.prompts_kept
-    low = own + outside + (used if options.mlock or not options.mmap else 0)
-    slack = round(_constants()["host_slack"] * needed)
-    return HostMemory(
-        pinned, used, own - pinned + outside + options.prompts_kept, Interval(low, needed, needed + slack)
-    )
+    both = options.mlock and options.mmap  # locked pages stay beside what was copied of them
+    ways = [(one.buffers, used if both else used - one.again) for one in copied] or [(0, used)]
+    needs = [own + outside + options.prompts_kept + buffers + rest for buffers, rest in ways]
+    fixed = options.mlock or not options.mmap
+    low = min(own + outside + buffers + (rest if fixed else 0) for buffers, rest in ways)
+    high = max(needs) + round(_constants()["host_slack"] * max(needs))
+    buffers, rest = ways[0]
+    process = own - pinned + outside + options.prompts_kept + buffers
+    return HostMemory(pinned, rest, process, Interval(low, needs[0], high))
 
 
 def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> tuple[str, ...]:
@@ -298,6 +319,8 @@ def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devi
     said.append(_build_words(options.build))
     if options.build.fork:
         said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
+    if has_trait(architecture, "sparse_indexer"):
+        said.append("the indexer of sparse attention (its weights, cache and compute buffer) is not counted")
     if options.flash_attention is None:
         said.append("flash attention: auto, taken as on")
     if options.sequences is None and options.slots > 1:

@@ -95,6 +95,7 @@ def _switches(options: LlamaOptions) -> tuple[tuple[bool, str], ...]:
         (options.cache_on_host, "--no-kv-offload"),
         (not options.mmap, "--no-mmap"),
         (options.mlock, "--mlock"),
+        (not options.repack, "--no-repack"),
     )
 
 

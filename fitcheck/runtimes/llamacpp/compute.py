@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from fitcheck.errors import NotModelledError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -18,14 +19,15 @@ from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph import Graph, Node
 from fitcheck.runtimes.llamacpp.graph_allocator import Tape, allocate, record
-from fitcheck.runtimes.llamacpp.graph_layers import Builder, GraphPlan
+from fitcheck.runtimes.llamacpp.graph_layers import Builder
+from fitcheck.runtimes.llamacpp.graph_parts import GraphPlan
 from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, table_facts, tensor_names
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.remembered import remembered
 from fitcheck.runtimes.llamacpp.schedule import schedule
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, tied_copy
 
-HOST_ALIGNMENT = 64
+HOST_ALIGNMENT = 32
 PIPELINE_COPIES = 4
 # how many alike layers in a row are kept: the third one finds the memory as the second left it
 _ALIKE = 3
@@ -128,7 +130,8 @@ def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[No
     copies = PIPELINE_COPIES if _pipelined(plan.options, devices) else 1
     # a worker takes over nothing that lies on this machine's host (ggml-rpc.cpp, offload_op)
     first = len(plan.options.workers)
-    return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first)
+    fuses = plan.options.backend == "cuda" and plan.options.build.has("held_fusions")
+    return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first, fuses)
 
 
 def _alignments(plan: GraphPlan) -> list[int]:
@@ -182,7 +185,7 @@ def _pipelined(options: LlamaOptions, devices: Devices) -> bool:
 
 
 _known: OrderedDict[Hashable, _Taped] = OrderedDict()
-_MOST_KNOWN, _MOST_PLAYED = 1 << 10, 1 << 8
+_MOST_KNOWN, _MOST_PLAYED = 1 << 11, 1 << 8
 
 
 def _remember(key: Hashable, found: _Taped) -> None:
@@ -258,15 +261,14 @@ def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
 def _kept(
     architecture: LanguageArchitecture, devices: Sequence[int], signatures: Sequence[tuple[object, ...]]
 ) -> tuple[int, ...]:
-    kept: list[int] = []
-    seen: dict[tuple[object, ...], int] = {}
+    """The first few and the last layer of each kind; all layers where kinds alternate, for no part of a pattern stands
+    for the rest of it."""
     main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
-    for position, index in enumerate(main):
-        edge = position + 1 == len(main) or devices[main[position + 1]] != devices[index]
-        count = seen[signatures[index]] = seen.get(signatures[index], 0) + 1
-        if count <= _ALIKE or edge:
-            kept.append(index)
-    return tuple(kept)
+    kinds = [(devices[index], signatures[index]) for index in main]
+    runs = [[index for index, _ in run] for _, run in groupby(zip(main, kinds, strict=True), lambda one: one[1])]
+    if len(runs) > len(set(kinds)):
+        return tuple(main)
+    return tuple(index for run in runs for index in (*run[:_ALIKE], *run[_ALIKE:][-1:]))
 
 
 def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:

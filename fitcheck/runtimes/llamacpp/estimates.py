@@ -7,9 +7,11 @@ is a look-up.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
+from fitcheck.errors import OptionError
 from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
@@ -17,6 +19,7 @@ from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, overhead
+from fitcheck.runtimes.llamacpp.builds import builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import layer_caches
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
@@ -34,8 +37,26 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
-    free = free_of(ask) if ask.machine.gpus else ()
+    return _in_build(ask, arguments_of(ask.placement, ask.workload))
+
+
+def estimates_in_other_builds(ask: Ask) -> list[LlamaEstimate]:
+    """Of the same run in the older builds that people still run; none where a build was named, and without a card."""
     options = arguments_of(ask.placement, ask.workload)
+    return [_in_build(ask, older) for older in in_other_builds(options)] if ask.machine.gpus else []
+
+
+def in_other_builds(options: LlamaOptions) -> Iterator[LlamaOptions]:
+    """The options in each older build still in use that has all they ask for; none where a build was named."""
+    if options.build != newest_build():
+        return
+    for build in builds_in_use():
+        with suppress(OptionError):  # what the build has not yet
+            yield options.with_(build=build)
+
+
+def _in_build(ask: Ask, options: LlamaOptions) -> LlamaEstimate:
+    free = free_of(ask) if ask.machine.gpus else ()
     disk = ask.tier.disk_bytes or None
     return _whole((architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions))
 
@@ -87,8 +108,9 @@ class CardNeeds:
     ) -> None:
         self._asked = (architecture, tensors)
         self._beside = (free, disk, companions)
+        self.smallest: dict[tuple[LlamaOptions, int, tuple[int, ...]], int | None] = {}
         self._least: dict[LlamaOptions, list[int]] = {}
-        self._most: dict[LlamaOptions, list[int]] = {}
+        self._highs: dict[LlamaOptions, list[int]] = {}
 
     def least(self, options: LlamaOptions) -> list[int]:
         """Bytes without the compute buffer, for which no graph is built: weights, caches and the process."""
@@ -97,19 +119,20 @@ class CardNeeds:
         return self._least[options]
 
     def most(self, options: LlamaOptions) -> list[int]:
-        """The high end of the estimate, in bytes."""
-        if options not in self._most:
-            found = _whole((*self._asked, options, *self._beside))
-            self._most[options] = [total.high for total in found.card_totals]
-        return self._most[options]
+        """The high end of the estimate in bytes: over the builds that people run, where none was named."""
+        older = [self.high(one) for one in in_other_builds(options)]
+        return [max(highs) for highs in zip(self.high(options), *older, strict=True)]
 
-    def goes_into(self, room: Sequence[int], options: LlamaOptions) -> bool:
-        """Whether no card is short with ``room`` bytes each, even in the worst case."""
-        return _all_within(self.least(options), room) and _all_within(self.most(options), room)
+    def high(self, options: LlamaOptions) -> list[int]:
+        """The high end in the one build of ``options``."""
+        if options not in self._highs:
+            found = _whole((*self._asked, options, *self._beside))
+            self._highs[options] = [total.high for total in found.card_totals]
+        return self._highs[options]
 
     def beside_least(self, options: LlamaOptions) -> list[int]:
-        """What the graph adds, in bytes."""
-        return [most - least for most, least in zip(self.most(options), self.least(options), strict=True)]
+        """What the graph adds in the one build of ``options``, in bytes."""
+        return _difference(self.high(options), self.least(options))
 
     def _without_graph(self, options: LlamaOptions) -> list[int]:
         (architecture, tensors), (free, _, companions) = self._asked, self._beside
@@ -138,27 +161,67 @@ def smallest_count(
     needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
 ) -> int | None:
     """The smallest number of layers moved to the host with which no card is short; ``None`` where one is even with
-    ``most``.
+    ``most``."""
+    # one layer moved says of what kind they are; cards with as much room share the answer
+    place = (moved(1), most, tuple(room))
+    if place not in needs.smallest:
+        needs.smallest[place] = _smallest_count(needs, room, most, moved)
+    return needs.smallest[place]
+
+
+def _smallest_count(
+    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
+) -> int | None:
+    """Of the builds that people run the newest but one is asked first, because it seldom needs less than the others:
+    then all of them."""
+    everything = needs.beside_least(moved(0))
+    older = list(in_other_builds(moved(most)))
+    if not older:
+        return _smallest(needs.least, needs.high, room, range(1, most + 1), moved, everything)
+    likely = older[-1].build
+
+    def in_likely(options: LlamaOptions) -> Sequence[int]:
+        return needs.high(options.with_(build=likely))
+
+    first = _smallest(needs.least, in_likely, room, range(1, most + 1), moved, everything)
+    if first is None or _all_within(needs.most(moved(first)), room):
+        return first
+    beside = _difference(needs.most(moved(first)), needs.least(moved(first)))
+    return _smallest(needs.least, needs.most, room, range(first + 1, most + 1), moved, beside)
+
+
+_Needs = Callable[[LlamaOptions], Sequence[int]]
+
+
+def _smallest(
+    least: _Needs,
+    whole: _Needs,
+    room: Sequence[int],
+    counts: range,
+    moved: Callable[[int], LlamaOptions],
+    beside: Sequence[int],
+) -> int | None:
+    """The smallest of ``counts`` with which ``whole`` goes into ``room``, of which ``least`` is a part; ``None`` where
+    it does with none of them.
 
     A graph is only built where the rest leaves it open, and the next number looked at is the one that would do if the
-    graph were as large there as it was at the last one.
+    graph were as large there as it was at the last one, which at first is ``beside``.
     """
-    if not needs.goes_into(room, moved(most)):
-        return None
-    low, high, beside = 0, most, [0] * len(room)
-    while high - low > 1:
-        left = [have - more for have, more in zip(room, beside, strict=True)]
-        guess = (
-            low + 1 + bisect_left(range(low + 1, high), True, key=lambda n: _all_within(needs.least(moved(n)), left))
-        )
-        middle = min(max(guess, low + 1), high - 1)
-        if needs.goes_into(room, moved(middle)):
-            high = middle
-        else:
-            low = middle
-        if _all_within(needs.least(moved(middle)), room):
-            beside = needs.beside_least(moved(middle))
-    return high
+    first, last = 0, len(counts)  # the answer is in counts[first:], or counts[last] where that is one
+    while first < last:
+        left = _difference(room, beside)
+        guess = bisect_left(counts, True, first, last - 1, key=lambda count: _all_within(least(moved(count)), left))
+        options = moved(counts[guess])
+        if not _all_within(least(options), room):
+            first = guess + 1
+            continue
+        beside = _difference(whole(options), least(options))
+        first, last = (first, guess) if _all_within(whole(options), room) else (guess + 1, last)
+    return counts[last] if last < len(counts) else None
+
+
+def _difference(more: Sequence[int], less: Sequence[int]) -> list[int]:
+    return [one - other for one, other in zip(more, less, strict=True)]
 
 
 def needs_of(ask: Ask, options: LlamaOptions) -> CardNeeds:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.feedforward import dense, glu
-from fitcheck.runtimes.llamacpp.graph import Node
+from fitcheck.runtimes.llamacpp.graph import F32, Fused, Node
+from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 
 if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_layers import Builder
+
+_MOST_SUMMED = 15  # ggml-cuda.cu, MOE_WEIGHTED_REDUCTION_MAX_EXPERTS
 
 
 def expert_feed_forward(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
@@ -59,15 +62,18 @@ def _routed(builder: Builder, prefix: str, block: LanguageLayer, current: Node) 
         else:
             hidden = graph.op("unary", shape, upper)
     experts = through("ffn_down_exps", hidden, width)
-    experts = graph.op("mul", experts.shape, experts, weights)
-    graph.expand(experts)
-    parts = [graph.view(experts, (width, tokens)) for i in range(used)]
+    weighted = graph.op("mul", experts.shape, experts, weights)
+    graph.expand(weighted)
+    parts = [graph.view(weighted, (width, tokens), used * width * F32) for i in range(used)]
     for part in parts:
         graph.expand(part)
-    total = parts[0]
+    total, sums = parts[0], []
     for part in parts[1:]:
         total = graph.op("add", (width, tokens), total, part)
         graph.expand(total)
+        sums.append(total)
+    if 1 < used <= _MOST_SUMMED:
+        graph.fused.append(Fused((weighted, *sums), total))
     return graph.op("cont", (width, tokens), total) if used == 1 else total
 
 
@@ -77,13 +83,58 @@ def _router(builder: Builder, prefix: str, current: Node, count: int, used: int,
     logits = graph.op("mul_mat", (count, tokens), builder.weight(f"{prefix}ffn_gate_inp.weight"), current, rows=tokens)
     if f"{prefix}ffn_gate_inp.bias" in names:
         logits = graph.op("add", logits.shape, logits, builder.weight(f"{prefix}ffn_gate_inp.bias"))
-    probabilities = graph.op("soft_max", logits.shape, logits)
-    ranked = probabilities
+    first = len(graph.nodes)
+    late = has_trait(builder.plan.architecture, "experts_softmax_late")
+    probabilities = logits if late else graph.op("soft_max", logits.shape, logits)
+    biased = probabilities
     if f"{prefix}exp_probs_b.bias" in names:
-        ranked = graph.op("add", logits.shape, probabilities, builder.weight(f"{prefix}exp_probs_b.bias"))
+        biased = graph.op("add", logits.shape, probabilities, builder.weight(f"{prefix}exp_probs_b.bias"))
+    ranked = _within_groups(builder, biased, count, tokens)
     order = graph.op("argsort", logits.shape, ranked)
-    chosen = graph.view(order, (used, tokens))
+    chosen = graph.view(order, (used, tokens), count * F32)
     table = graph.reshape(probabilities, (1, count, tokens))
     weights = graph.op("get_rows", (1, used, tokens), table, chosen)
+    flat = (used, tokens)
+    if late:
+        weights = graph.reshape(graph.op("soft_max", flat, graph.reshape(weights, flat)), weights.shape)
+    if _normed(builder):
+        parts = graph.reshape(weights, flat)
+        total = graph.op("sum_rows", (1, tokens), parts)
+        total = graph.op("clamp", total.shape, total)
+        weights = graph.reshape(graph.op("div", flat, parts, total), weights.shape)
+    if builder.plan.architecture.routing.scaled:
+        weights = graph.op("scale", weights.shape, weights)
     graph.expand(weights)
+    if not late and ranked is biased and _ranks_at_once(count):
+        graph.fused.append(Fused(tuple(graph.nodes[graph.nodes.index(probabilities, first) :]), whole=True))
     return weights, chosen
+
+
+def _ranks_at_once(count: int) -> bool:
+    """Whether CUDA's fused router is made for that many experts (topk-moe.cu, ggml_cuda_should_use_topk_moe)."""
+    return (count <= 512 and count & (count - 1) == 0) or count in (288, 576)
+
+
+def _normed(builder: Builder) -> bool:
+    architecture = builder.plan.architecture
+    if has_trait(architecture, "experts_normed"):
+        return True
+    return architecture.routing.normed and not has_trait(architecture, "experts_never_normed")
+
+
+def _within_groups(builder: Builder, ranked: Node, count: int, tokens: int) -> Node:
+    """What experts are ranked by when only those of the best groups can be chosen."""
+    graph, routing = builder.graph, builder.plan.architecture.routing
+    groups, used = routing.groups, routing.groups_used
+    if groups <= 1:
+        return ranked
+    each = count // groups
+    apart = graph.reshape(ranked, (each, groups, tokens))
+    best = graph.view(graph.op("argsort", apart.shape, apart), (2, groups, tokens))
+    scores = graph.op("get_rows", (1, 2, groups, tokens), graph.reshape(ranked, (1, each, groups, tokens)), best)
+    sums = graph.op("sum_rows", (1, groups, tokens), graph.reshape(scores, (2, groups, tokens)))
+    sums = graph.reshape(sums, (groups, tokens))
+    taken = graph.view(graph.op("argsort", sums.shape, sums), (used, tokens))
+    kept = graph.op("get_rows", (each, used, tokens), apart, taken)
+    empty = graph.op("fill", apart.shape, apart)
+    return graph.reshape(graph.store(empty, kept, taken, empty), (count, tokens))

@@ -57,6 +57,7 @@ class Node:
     name: str = ""
     times: int = 1
     stride: int = 0  # bytes from one token of a view to the next, where others lie between
+    span: int = 0  # bytes from a view's first element to its last, where its shape does not tell
     reached: bool = field(default=False, init=False)  # the graph has it already
     # the allocator's own marks: readers and views to come, whether its memory is in use and which slot that is
     readers: int = field(default=0, init=False)
@@ -71,12 +72,24 @@ class Node:
         return self.view_of is not None
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Fused:
+    """Operations that a card may run as one where they lie in one split. What they read is then kept until ``until``
+    has run, which is the operation after the last of them where it is ``None``; so is what they make where ``whole``
+    says that each of them is kept."""
+
+    nodes: tuple[Node, ...]
+    until: Node | None = None
+    whole: bool = False
+
+
 @dataclass
 class Graph:
     """Builds nodes and keeps them in ggml's order: depth first, sources before users (ggml_build_forward_expand)."""
 
     nodes: list[Node] = field(default_factory=list)
     leaves: list[Node] = field(default_factory=list)
+    fused: list[Fused] = field(default_factory=list)
 
     def input(self, nbytes: int, *shape: int) -> Node:
         """A tensor of ``nbytes`` bytes that is filled from outside before the graph runs, like token ids."""
@@ -96,7 +109,7 @@ class Graph:
     def op(self, name: str, shape: tuple[int, ...], *sources: Node, element: int = F32, rows: int = 0) -> Node:
         """The result of an operation, ``shape`` elements of ``element`` bytes each (f32 unless said otherwise)."""
         node = Node(name, shape, prod(shape) * element, tuple(sources), rows=rows or self._rows(name, shape))
-        node.layout = (shape, element)
+        node.layout = (_sides(shape), element)
         return node
 
     @staticmethod
@@ -108,7 +121,7 @@ class Graph:
         """A view of the whole tensor from its start, contiguous."""
         root = source.view_of or source
         node = Node("view", shape, 0, (source,), view_of=root)
-        node.layout = (shape, source.layout[-1] if source.layout else F32)
+        node.layout = (_sides(shape), source.layout[-1] if source.layout else F32)
         return node
 
     def view(self, source: Node, shape: tuple[int, ...], stride: int = 0) -> Node:
@@ -118,6 +131,12 @@ class Graph:
         node = Node("view", shape, 0, (source,), view_of=root)
         node.stride = stride or source.stride
         node.layout = ("strided", shape, id(node))
+        return node
+
+    def transposed(self, source: Node, shape: tuple[int, ...]) -> Node:
+        """A view with rows and columns exchanged, which reaches as far as its source."""
+        node = self.view(source, shape)
+        node.span = source.span or copied_bytes(source)
         return node
 
     def store(self, cache: Node, *sources: Node) -> Node:
@@ -151,3 +170,23 @@ class Graph:
         if not node.reached:
             node.reached = True
             self.leaves.append(node)
+
+
+def copied_bytes(source: Node) -> int:
+    """What a copy on another device takes: it keeps the strides of a view, and the room between
+    (ggml_dup_tensor_layout)."""
+    if source.nbytes or source.view_of is None:
+        return source.nbytes
+    if source.span:
+        return source.span
+    if source.stride:
+        return (source.shape[-1] - 1) * source.stride + prod(source.shape[:-1]) * F32
+    return prod(source.shape) * F32
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the ones at its end, which make no difference to a layout."""
+    count = len(shape)
+    while count > 1 and shape[count - 1] == 1:
+        count -= 1
+    return shape[:count]

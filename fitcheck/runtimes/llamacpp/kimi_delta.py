@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fitcheck.models.families.language.architecture import LanguageLayer, Recurrent
 from fitcheck.runtimes.llamacpp.chunked_delta import DeltaShape, chunked_delta
 from fitcheck.runtimes.llamacpp.graph import Node
+from fitcheck.runtimes.llamacpp.states import States
 
 if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_layers import Builder
@@ -17,53 +18,57 @@ if TYPE_CHECKING:
 CHUNK, SMALL_CHUNK = 64, 16
 
 
-def kimi_delta(builder: Builder, prefix: str, block: LanguageLayer, state: Recurrent, current: Node) -> Node:
+def kimi_delta(
+    builder: Builder, prefix: str, block: LanguageLayer, state: Recurrent, states: States, current: Node
+) -> Node:
     """The layer's output for ``current``."""
     graph, tokens, slots = builder.graph, builder.tokens, builder.options.slots
     inner, heads = state.inner, max(block.heads, 1)
     length = inner // heads
-    cache = graph.cache(builder.plan.layers[-1])
-    held = graph.op("get_rows", (state.convolution, slots), cache, builder.state_ids)
-    graph.expand(held)
-    query, key, value = (_convolved(builder, prefix, name, inner, current, held) for name in "qkv")
+    held = states.read_convolution()
+    query, key, value = (_convolved(builder, prefix, name, states, inner, current, held) for name in "qkv")
     low = builder.linear(f"{prefix}ssm_f_a", current, builder.plan.names[f"{prefix}ssm_f_a.weight"].shape[0])
     gate = builder.linear(f"{prefix}ssm_f_b", low, inner, bias=False)
     gate = graph.op("add", gate.shape, gate, builder.weight(f"{prefix}ssm_dt.bias"))
     gate = graph.reshape(graph.op("unary", gate.shape, gate), (length, heads, tokens))
-    gate = graph.op("mul", gate.shape, gate, builder.weight(f"{prefix}ssm_a"))
-    beta = graph.op("unary", (heads, tokens), builder.linear(f"{prefix}ssm_beta", current, heads))
-    old = graph.op("get_rows", (state.state, slots), cache, builder.state_ids)
-    graph.expand(old)
+    gate = graph.op("mul", gate.shape, gate, _reshaped_weight(builder, f"{prefix}ssm_a"))
+    rates = builder.linear(f"{prefix}ssm_beta", current, heads)
+    beta = graph.op("unary", (heads, tokens), graph.reshape(rates, rates.shape))
+    old = states.read(state.state)
     query, key = (graph.op("l2_norm", (length, heads, tokens), node) for node in (query, key))
     if builder.build.has("fused_delta"):
         total = inner * tokens + state.state * slots
         mixed = graph.op("delta_net", (total,), query, key, value, gate, beta, old)
-        output, new = graph.view(mixed, (inner, tokens)), graph.view(mixed, (state.state, slots))
+        output, new = graph.reshape(mixed, (length, heads, tokens)), graph.view(mixed, (state.state, slots))
     else:
         chunk = SMALL_CHUNK if builder.build.has("small_delta_chunks") else CHUNK
         shape = DeltaShape(length, heads, tokens // slots, slots, chunk, wide=True)
         output, new = chunked_delta(graph, shape, (query, key, value, gate, beta), old)
     output = graph.op("cont", (length, heads, tokens), output)
-    graph.expand(graph.store(cache, new))
+    states.write(new)
     low = builder.linear(f"{prefix}ssm_g_a", current, builder.plan.names[f"{prefix}ssm_g_a.weight"].shape[0])
     outer = builder.linear(f"{prefix}ssm_g_b", low, inner)
-    normed = graph.op("rms_norm", output.shape, output)
-    normed = graph.op("mul", normed.shape, normed, builder.weight(f"{prefix}ssm_norm.weight"))
+    normed = builder.norm(graph.reshape(output, output.shape), f"{prefix}ssm_norm", states.device)
+    outer = graph.reshape(outer, output.shape)
     found = graph.op("mul", normed.shape, normed, graph.op("unary", outer.shape, outer))
     found = graph.op("cont", (inner, tokens), found)
     return builder.linear(f"{prefix}attn_output", found, builder.plan.architecture.embedding)
 
 
-def _convolved(builder: Builder, prefix: str, name: str, inner: int, current: Node, held: Node) -> Node:
+def _convolved(builder: Builder, prefix: str, name: str, states: States, inner: int, current: Node, held: Node) -> Node:
     """A projection with the inputs before it, through its causal convolution."""
     graph, slots = builder.graph, builder.options.slots
-    per_sequence = builder.tokens // slots
     weight = builder.plan.names[f"{prefix}ssm_conv1d_{name}.weight"]
     kernel = min(side for side in weight.shape if side > 1)
     old = graph.view(held, (kernel - 1, inner, slots))
     projected = builder.linear(f"{prefix}attn_{name}", current, inner)
-    turned = graph.view(projected, (per_sequence, inner, slots))
-    joined = graph.op("concat", (kernel - 1 + per_sequence, inner, slots), old, turned)
-    graph.expand(graph.store(graph.cache(builder.plan.layers[-1]), graph.view(joined, (kernel - 1, inner))))
-    found = graph.op("ssm_conv", (inner, builder.tokens), joined, builder.weight(weight.name))
-    return graph.op("unary", found.shape, found)
+    joined = states.join(old, projected)
+    found = graph.op("ssm_conv", (inner, builder.tokens), joined, _reshaped_weight(builder, weight.name))
+    found = graph.op("unary", found.shape, graph.reshape(found, found.shape))
+    return graph.reshape(found, found.shape)
+
+
+def _reshaped_weight(builder: Builder, name: str) -> Node:
+    """A view of a weight, which draws no operation to where it lies."""
+    weight = builder.weight(name)
+    return builder.graph.reshape(weight, (builder.plan.names[name].elements,))

@@ -9,10 +9,10 @@ from fitcheck.runtimes.llamacpp.caches import cache_elements
 from fitcheck.runtimes.llamacpp.graph import Node
 
 if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_layers import Builder
+    from fitcheck.runtimes.llamacpp.graph_attention import Attending
 
 
-def latent_attention(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
+def latent_attention(builder: Attending, index: int, block: LanguageLayer, current: Node) -> Node:
     """Attention over the latent where the file allows it, over full heads otherwise."""
     graph, tokens, prefix = builder.graph, builder.tokens, f"blk.{index}."
     latent = builder.plan.architecture.latent
@@ -25,10 +25,11 @@ def latent_attention(builder: Builder, index: int, block: LanguageLayer, current
     joint = builder.linear(f"{prefix}attn_kv_a_mqa", current, rank + rope)
     compressed = graph.view(joint, (rank, tokens))
     key_rope = graph.view(joint, (rope, 1, tokens))
-    query_rope = graph.op("rope", query_rope.shape, query_rope, builder.positions)
-    graph.expand(query_rope)
-    key_rope = graph.op("rope", key_rope.shape, key_rope, builder.positions)
-    graph.expand(key_rope)
+    query_rope, key_rope = builder.rope(index, query_rope), builder.rope(index, key_rope)
+    values_within = builder.build.has("latent_without_values")
+    if not values_within:
+        graph.expand(query_rope)
+        graph.expand(key_rope)
     compressed = graph.op("rms_norm", compressed.shape, compressed)
     compressed = graph.op("mul", compressed.shape, compressed, builder.weight(f"{prefix}attn_kv_a_norm.weight"))
     width = builder.plan.architecture.embedding
@@ -37,16 +38,16 @@ def latent_attention(builder: Builder, index: int, block: LanguageLayer, current
         weight = builder.weight(f"{prefix}attn_k_b.weight")
         absorbed = graph.op("mul_mat", (rank, tokens, heads), weight, turned, rows=tokens)
         shape = (rank + rope, heads, tokens)
-        joined = graph.op("concat", shape, query_rope, graph.view(absorbed, (rank, heads, tokens)))
-        keys = graph.op("concat", (rank + rope, 1, tokens), key_rope, graph.reshape(compressed, (rank, 1, tokens)))
+        absorbed = graph.view(absorbed, (rank, heads, tokens))
         values = graph.reshape(compressed, (rank, 1, tokens))
+        # values are a view of the keys' cache, which has to begin with them (pull 19067)
+        pair = (absorbed, query_rope) if values_within else (query_rope, absorbed)
+        joined = graph.op("concat", shape, *pair)
+        pair = (values, key_rope) if values_within else (key_rope, values)
+        keys = graph.op("concat", (rank + rope, 1, tokens), *pair)
         stored = values if cache_elements(builder.plan.architecture, index, builder.options)[1] else None
-        output = builder.attend(index, block, joined, keys, stored, rank)
-        wide = graph.view(output, (rank, tokens, heads))
-        weight = builder.weight(f"{prefix}attn_v_b.weight")
-        output = graph.op("mul_mat", (latent.value_length, tokens, heads), weight, wide, rows=tokens)
-        turned_back = graph.view(output, (latent.value_length, heads, tokens))
-        output = graph.op("cont", (latent.value_length * heads, tokens), turned_back)
+        raised = (builder.weight(f"{prefix}attn_v_b.weight"), latent.value_length)
+        output = builder.attend(index, block, joined, keys, stored, rank, raised)
     else:
         both = plain + latent.value_length
         # a file with the up-projections apart has no joint one; the fork puts it together from them when it loads
@@ -56,14 +57,18 @@ def latent_attention(builder: Builder, index: int, block: LanguageLayer, current
         key_plain = graph.view(expanded, (plain, heads, tokens))
         values = graph.op("cont", (latent.value_length, heads, tokens), graph.view(expanded, (1, heads, tokens)))
         shape = (latent.key_length, heads, tokens)
-        joined = graph.op("concat", shape, query_rope, query_plain)
         repeated = graph.op("repeat", (rope, heads, tokens), key_rope)
-        keys = graph.op("concat", shape, repeated, key_plain)
+        if builder.build.has("rope_offset"):
+            joined = builder.rope(index, graph.reshape(query, shape))
+            keys = graph.op("concat", shape, key_plain, repeated)
+        else:
+            joined = graph.op("concat", shape, query_rope, query_plain)
+            keys = graph.op("concat", shape, repeated, key_plain)
         output = builder.attend(index, block, joined, keys, values, latent.value_length)
     return builder.linear(f"{prefix}attn_output", output, width)
 
 
-def _query(builder: Builder, prefix: str, current: Node, rows: int) -> Node:
+def _query(builder: Attending, prefix: str, current: Node, rows: int) -> Node:
     names, graph = builder.plan.names, builder.graph
     if f"{prefix}attn_q_a.weight" not in names:
         return builder.linear(f"{prefix}attn_q", current, rows)

@@ -201,6 +201,7 @@ class TextOptions:
     no_kv_offload: bool | None = option(None, "Keep the KV cache in system memory.", type=bool, short="-nkvo")
     no_mmap: bool | None = option(None, "Load the file into memory of its own.", type=bool)
     mlock: bool | None = option(None, "Keep the file in memory.", type=bool)
+    no_repack: bool | None = option(None, "Keep weights in the file's order on the processor.", type=bool, short="-nr")
     ram_speed: float | None = option(
         None, "System memory as sold, like DDR5-5600 or 5600x2 (MT/s x channels; default 2).", parse=_ram_speed
     )
@@ -250,6 +251,7 @@ class TextOptions:
             cache_on_host=bool(self.no_kv_offload),
             mmap=not self.no_mmap,
             mlock=bool(self.mlock),
+            repack=not self.no_repack,
         )
 
     @property

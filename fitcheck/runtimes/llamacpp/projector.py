@@ -15,8 +15,8 @@ from fitcheck.runtimes.llamacpp.graph import F16, Graph, Node
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
 from fitcheck.runtimes.llamacpp.schedule import schedule
 
-ALIGNMENT, HOST_ALIGNMENT = 128, 64
-LAYERS = 3  # the third finds the memory as the second left it
+ALIGNMENT, HOST_ALIGNMENT = 128, 32
+MOST_LAYERS = 256
 MOST_SIDE = 1 << 14
 # clip.cpp, set_warmup_n_tokens: tokens a side of the image that is tried at the start; others take their own size
 WARM_TOKENS = {
@@ -26,6 +26,13 @@ WARM_TOKENS = {
 }  # fmt: skip
 MERGED = {"gemma3": 4, "gemma4v": 3, "pixtral": 1, "lightonocr": 1, "phi4": 1}
 USUAL_MERGE = 2
+# held against llama.cpp (benchmarks/llamacpp_probe/projector.py); other kinds are the transformer alone
+HELD = frozenset({"gemma3", "qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger"})
+# whose queries and keys are turned by four positions a patch (GGML_ROPE_TYPE_VISION in tools/mtmd/models)
+TURNED = frozenset({
+    "qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "glm4v", "dots_ocr", "mimovl", "youtuvl", "paddleocr",
+    "ling3vl", "exaone4_5",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ def _compute(companion: Companion, flash: bool) -> int | None:
     if not (width and patch and heads and side) or "v.blk.0.ffn_down.weight" not in names:
         return None
     image = _Image(names, width, heads, patch, side, flash)
+    image.turned = companion.kind in TURNED
+    image.windows = companion.number("clip.vision.n_wa_pattern") or 0
     nodes, leaves = schedule(image.graph_of_one(), 2, op_offload=True)
     return allocate(nodes, leaves, [ALIGNMENT, HOST_ALIGNMENT])[0]
 
@@ -72,6 +81,9 @@ class _Image:
         self.names, self.width, self.heads, self.flash = names, width, heads, flash
         self.patch, self.side, self.patches = patch, side, (side // patch) ** 2
         self.graph = Graph()
+        self.turned, self.windows = False, 0
+        self.positions: Node | None = None
+        self.mask: Node | None = None
 
     def graph_of_one(self) -> Graph:
         """Patches, a few layers, and what joins them to the language model."""
@@ -85,16 +97,79 @@ class _Image:
         if "v.patch_embd.bias" in self.names:
             stream = graph.op("add", stream.shape, stream, self.weight("v.patch_embd.bias"))
         if "v.position_embd.weight" in self.names:
-            stream = graph.op("add", stream.shape, stream, self.weight("v.position_embd.weight"))
-        for index in range(LAYERS):
-            stream = self._layer(f"v.blk.{index}.", stream)
+            stream = graph.op("add", stream.shape, stream, self._position_table())
+        if self.turned:
+            self.positions = graph.input(4 * patches * 4)
+        if self.windows:
+            stream = self._by_windows(stream)
+        for index in range(self._layers()):
+            stream = self._layer(index, stream)
         stream = self._normed(stream, "v.post_ln")
+        if self.turned and "mm.0.weight" in self.names:
+            graph.expand(self._merged(stream))
+            return graph
         turned = graph.op("cont", (patches, self.width), graph.view(stream, (patches, self.width)))
         tokens = max(isqrt(patches) ** 2 // 16, 1)
         pooled = graph.op("pool", (tokens, self.width), turned)
         flat = graph.op("cont", (self.width, tokens), graph.view(pooled, (self.width, tokens)))
-        graph.expand(graph.op("rms_norm", flat.shape, flat))
+        graph.expand(self._projected_out(graph.op("rms_norm", flat.shape, flat)))
         return graph
+
+    def _merged(self, stream: Node) -> Node:
+        """Four patches as one token, through two matrices, and back from the order of windows."""
+        graph, tokens = self.graph, self.patches // 4
+        found = graph.reshape(stream, (4 * self.width, tokens))
+        found = self._linear("mm.0", found, self.names["mm.0.weight"].shape[0])
+        found = graph.op("unary", found.shape, found)
+        if "mm.2.weight" in self.names:
+            found = self._linear("mm.2", found, self.names["mm.2.weight"].shape[0])
+        return graph.op("get_rows", found.shape, found, graph.input(tokens * 4)) if self.windows else found
+
+    def _projected_out(self, pooled: Node) -> Node:
+        """Gemma 3's projection, whose matrix is turned before it is used."""
+        projection = self.names.get("mm.input_projection.weight")
+        if projection is None:
+            return pooled
+        weight = self.weight(projection.name)
+        element = -(-projection.quant.block_bytes // projection.quant.block)
+        turned = self.graph.op("cont", projection.shape, self.graph.view(weight, projection.shape), element=element)
+        return self.graph.op("mul_mat", (projection.shape[-1], pooled.shape[-1]), turned, pooled)
+
+    def _layers(self) -> int:
+        """All of the file's layers that run: where memory is free drifts from one to the next."""
+        count = 0
+        while f"v.blk.{count}.ffn_down.weight" in self.names and count < MOST_LAYERS:
+            count += 1
+        return count
+
+    def _position_table(self) -> Node:
+        """Learned positions, stretched where the image has another grid than they were learned on, and in the order in
+        which patches are merged where two frames are."""
+        graph, table, shape = self.graph, self.weight("v.position_embd.weight"), (self.width, self.patches)
+        rows = self.names["v.position_embd.weight"].shape[0]
+        if "v.patch_embd.weight.1" not in self.names:
+            return table
+        steps = ("upscale", "cont", "cont", "cont") if rows != self.patches else ("cont", "cont")
+        for step in steps:
+            table = graph.op(step, shape, graph.view(table, shape))
+        return table
+
+    def _by_windows(self, stream: Node) -> Node:
+        """Patches in the order of their windows, and the mask that parts these (models/qwen2vl.cpp)."""
+        graph, square = self.graph, (self.patches, self.patches)
+        mask = graph.input(self.patches**2 * 4)
+        self.mask = graph.op("cpy", square, mask, element=F16) if self.flash else mask
+        merged = graph.reshape(stream, (4 * self.width, self.patches // 4))
+        found = graph.op("get_rows", merged.shape, merged, graph.input(self.patches))
+        return graph.reshape(found, stream.shape)
+
+    def _masked(self, index: int) -> tuple[Node, ...]:
+        """The mask of windows where the layer has them, for flash attention once more as float16."""
+        if self.mask is None or (index + 1) % self.windows == 0:
+            return ()
+        if not self.flash:
+            return (self.mask,)
+        return (self.graph.op("cpy", self.mask.shape, self.mask, element=F16),)
 
     def _patches(self, pixels: Node, kernel: str) -> Node:
         """A convolution as ggml makes it: columns, a product, and the result turned."""
@@ -121,23 +196,26 @@ class _Image:
                 normed = self.graph.op(operation, node.shape, normed, self.weight(f"{name}.{part}"))
         return normed
 
-    def _layer(self, prefix: str, stream: Node) -> Node:
-        graph, patches = self.graph, self.patches
+    def _layer(self, index: int, stream: Node) -> Node:
+        graph, patches, prefix = self.graph, self.patches, f"v.blk.{index}."
         current = self._normed(stream, f"{prefix}ln1")
         query, keys, values = self._projected(prefix, current)
+        if self.positions is not None:
+            query, keys = (graph.op("rope", node.shape, node, self.positions) for node in (query, keys))
+        masked = self._masked(index)
         for node in (query, keys, values):
             graph.expand(node)
         length = self.width // self.heads
         if self.flash:
             keys, values = (graph.op("cpy", node.shape, node, element=F16) for node in (keys, values))
-            mixed = graph.op("flash_attn", (length, self.heads, patches), query, keys, values)
+            mixed = graph.op("flash_attn", (length, self.heads, patches), query, keys, values, *masked)
             output = graph.reshape(mixed, (self.width, patches))
         else:
-            turned = graph.op("cont", (patches, self.width), graph.view(values, (patches, self.width)))
+            turned = graph.op("cont", (patches, length, self.heads), graph.view(values, (patches, length, self.heads)))
             scores = graph.op("mul_mat", (patches, patches, self.heads), keys, query)
-            weights = graph.op("soft_max", scores.shape, scores)
+            weights = graph.op("soft_max", scores.shape, scores, *masked)
             mixed = graph.op("mul_mat", (length, patches, self.heads), turned, weights)
-            output = graph.op("cont", (self.width, patches), mixed)
+            output = graph.op("cont", (self.width, patches), graph.view(mixed, (length, self.heads, patches)))
         attended = self._linear(f"{prefix}attn_out", output, self.width)
         middle = graph.op("add", attended.shape, attended, stream)
         inner = self._normed(middle, f"{prefix}ln2")

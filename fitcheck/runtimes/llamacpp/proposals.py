@@ -10,15 +10,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from fitcheck.hardware.machine import Machine
+from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
+from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.level import Level, level_of
+from fitcheck.runtimes.held import estimated, shown, shown_level
+from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
@@ -101,8 +104,15 @@ class PlacementSearch:
     def assess(self, options: LlamaOptions) -> Proposal:
         """Exactly these options on all cards, judged and timed. Raises OptionError for options that cannot be."""
         ask = self.ask(options)
-        footprint = self.runtime.footprint(ask)
-        return Proposal(ask, options, level_of(self.runtime, ask, footprint), self._rate(ask, footprint))
+        footprint, level = estimated(self.runtime, ask)
+        if level.verdict is Verdict.FITS:
+            # as the check will judge it: over the builds that people run, which widen what is needed and do not move
+            # what is expected, so that only what fits the newest one is held against the others
+            level = self._shown_level(ask)
+        return Proposal(ask, options, level, self._rate(ask, footprint))
+
+    def _shown_level(self, ask: Ask) -> Level:
+        return shown_level(self.runtime, ask, shown(self.runtime, ask))
 
     def _rate(self, ask: Ask, footprint: Footprint) -> float:
         """Tokens a second that it should write, 0 where it writes none or that is not known: what its duration says
@@ -111,7 +121,7 @@ class PlacementSearch:
         if ask.workload.task is Task.EMBED:
             return 0.0
         asked = (self.architecture, self.tier.tensors, footprint.layout, self.machine.gpus)
-        return generation_rate(run_of(*asked, depth_of(ask.workload), bandwidth_of(ask.placement)))
+        return _rate(*asked, depth_of(ask.workload), bandwidth_of(ask.placement))
 
     def smallest(self, most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
         """The smallest number of layers moved to the host with which the cards are not short; how fast that is, is not
@@ -128,23 +138,26 @@ class PlacementSearch:
     def _holds(self, options: LlamaOptions) -> bool:
         """Of a run that is not modelled: whether weights alone decide, and how."""
         ask = self.ask(options)
-        return level_of(self.runtime, ask, self.runtime.footprint(ask)).holds(Constraint.VRAM)
+        return self._shown_level(ask).holds(Constraint.VRAM)
 
     def proposals(
         self, options: LlamaOptions | None = None, cache_types: Sequence[CacheTypes] | None = None
     ) -> tuple[Proposal, ...]:
-        """Ways to run the tier, best first; never empty. ``cache_types`` are pairs for K and V, the first preferred."""
+        """Ways to run the tier, best first; of those that do not run first what the least change would mend. Never
+        empty. ``cache_types`` are pairs for K and V, the first preferred."""
         wanted, types = options or self.wanted, cache_types or self.cache_types
         found: list[Proposal] = []
         for keys, values in types:
             if values not in UNQUANTIZED and not wanted.flash:
                 continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
-            found += _placements(self, candidate)
+            alone = any(one.options.gpu_layers == 0 and one.level.verdict is Verdict.FITS for one in found)
+            found += _placements(self, candidate, alone=not alone)
 
-        def key(proposal: Proposal) -> tuple[int, float]:
+        def key(proposal: Proposal) -> tuple[object, ...]:
             loss = 1.0 if proposal.options.cache_type_k == types[0][0] else WORTH
-            return self.rank(proposal), -proposal.rate / loss
+            way = proposal.level.way if proposal.level.verdict is Verdict.NO else ()
+            return self.rank(proposal), way, -proposal.rate / loss
 
         return tuple(sorted(found, key=key))
 
@@ -245,8 +258,22 @@ class PlacementSearch:
         return replace(self, tier=tier)
 
 
-def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Proposal]:
-    """All on the cards, experts on the host, layers on the host, host alone: only what is needed of it."""
+# beside another amount of system memory a search looks at the same placements again
+@lru_cache(maxsize=2048)
+def _rate(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    layout: LlamaEstimate,
+    gpus: tuple[Gpu, ...],
+    depth: int,
+    host_bandwidth: float | None,
+) -> float:
+    return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host_bandwidth))
+
+
+def _placements(search: PlacementSearch, options: LlamaOptions, *, alone: bool) -> Iterator[Proposal]:
+    """All on the cards, experts on the host, layers on the host, host ``alone`` where that is asked: only what is
+    needed of it."""
     if options.gpu_layers is not None:
         yield search.assess(options)
         return
@@ -273,4 +300,5 @@ def _placements(search: PlacementSearch, options: LlamaOptions) -> Iterator[Prop
     count = search.smallest(everything, layers_on_host)
     if count is not None:
         yield search.assess(layers_on_host(count))
-    yield search.assess(options.with_(gpu_layers=0))
+    if alone:
+        yield search.assess(options.with_(gpu_layers=0))

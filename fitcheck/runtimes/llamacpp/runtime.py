@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
-from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, drawn_from_host
@@ -17,19 +17,19 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
+from fitcheck.runtimes.base import CARD, Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import DeviceMemory, LlamaEstimate, not_modelled, over_builds
-from fitcheck.runtimes.llamacpp.builds import FORK, builds_in_use
+from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
 from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
-from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, estimates_in_other_builds
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
@@ -81,11 +81,16 @@ class LlamaCpp(Runtime):
                 found = replace(found, host=replace(found.host, total=both))
         return found
 
+    def weighs(self, machine: Machine) -> Hashable | None:
+        """Of one card what the backend for its vendor allows there, and whether it shares the host's memory."""
+        if len(machine.gpus) != 1:
+            return None
+        gpu = machine.gpus[0]
+        return gpu.card.unified_memory, gpu.carved, _vendor_support(gpu.card)
+
     def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
         """Where nobody says which build, the cards' intervals span those that people run."""
-        if ask.placement.get("build") is not None or not ask.machine.gpus:
-            return footprint
-        others = [estimate_of(other) for other in _in_other_builds(ask)]
+        others = estimates_in_other_builds(ask)
         return over_builds(footprint, others) if others else footprint
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
@@ -261,17 +266,6 @@ def _reading(rate: Interval[float] | None, prompt: int, speed: TokenSpeed) -> Du
     return Duration(seconds, words, ((PROMPT, seconds.best),), ((PROMPT, rate),), amounts)
 
 
-def _in_other_builds(ask: Ask) -> Iterator[Ask]:
-    """The same run in older builds that are still in use."""
-    options, layers = arguments_of(ask.placement, ask.workload), architecture_of(ask).layers
-    for build in builds_in_use():
-        try:
-            older = options.with_(build=build)
-        except OptionError:  # what the build has not yet
-            continue
-        yield replace(ask, placement=placement_of(older, layers, bandwidth_of(ask.placement)))
-
-
 def _foreign_types(ask: Ask) -> Support | None:
     """What stands against a file whose types the build does not read."""
     types = ask.tier.tensors.foreign_types
@@ -307,6 +301,7 @@ def _weights_alone(result: LlamaEstimate) -> Footprint:
     return Footprint(cards, HostMemory(0, used, 0, Interval.exactly(used)), result.disk)
 
 
+@lru_cache(maxsize=4096)
 def _vendor_support(card: Card) -> Support | None:
     """A runtime that brings its own kernels for each vendor."""
     vendors = load("runtimes.llamacpp", "support")["vendors"]
@@ -317,7 +312,7 @@ def _vendor_support(card: Card) -> Support | None:
         reason = f"Compute capability {have}; the CUDA backend needs {want}, and Vulkan on this card is untested."
         return Support(Verdict.UNKNOWN, Constraint.COMPUTE_CAPABILITY, reason)
     if row["support"] != "yes":
-        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, f"{card.name}: {row['reason']}.")
+        return Support(Verdict.UNKNOWN, Constraint.RUNTIME, f"{CARD}: {row['reason']}.")
     return None
 
 

@@ -7,25 +7,49 @@ follows its neighbours, and a new split starts at each change of device or at ea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from fitcheck.runtimes.llamacpp.graph import F32, Graph, Node
+from fitcheck.runtimes.llamacpp.graph import Graph, Node, copied_bytes
 
 OFFLOAD_MIN_ROWS = 32
 _FOLLOWS = frozenset({"rope", "flash_attn"})
 
 
 def schedule(
-    graph: Graph, devices: int, op_offload: bool, copies: int = 1, first: int = 0
+    graph: Graph, devices: int, op_offload: bool, copies: int = 1, first: int = 0, fuses: bool = False
 ) -> tuple[list[Node], list[Node]]:
     """(nodes in running order with copies put in, leaves), every one with its device; the last device is the host.
 
-    ``first`` is the card that takes large batches on host weights over.
+    ``first`` is the card that takes large batches on host weights over, ``fuses`` says that cards keep what their fused
+    operations read.
     """
     host = devices - 1
     _assign(graph.nodes, host, first if op_offload and first < host else None)
-    return _split(graph, host, copies)
+    ordered, leaves, splits = _split(graph, host, copies)
+    return (_held(graph, host, ordered, splits) if fuses and graph.fused else ordered), leaves
+
+
+def _held(graph: Graph, host: int, ordered: Sequence[Node], splits: Mapping[int, int]) -> list[Node]:
+    """The order with a mark behind each fused operation that reads what has to be kept until then (ggml-cuda.cu,
+    ggml_backend_cuda_graph_optimize). ``splits`` has each node's split by its id."""
+    after = {id(node): following for node, following in pairwise(graph.nodes)}
+    kept: defaultdict[int, list[Node]] = defaultdict(list)
+    for fused in graph.fused:
+        running = [node for node in fused.nodes if node.op != "view"]
+        if running[0].device == host or len({splits[id(node)] for node in running}) > 1:
+            continue
+        until = fused.until or after[id(fused.nodes[-1])]
+        for node in fused.nodes if fused.whole else fused.nodes[:1]:
+            kept[id(until)] += [node, *node.sources] if fused.whole else node.sources
+    found: list[Node] = []
+    for node in ordered:
+        found.append(node)
+        if id(node) in kept:
+            read = tuple({id(one): one for one in kept[id(node)]}.values())
+            found.append(Node("none", (), 0, read, view_of=read[0].view_of or read[0], device=node.device))
+    return found
 
 
 def _assign(nodes: Sequence[Node], host: int, taker: int | None) -> None:
@@ -63,8 +87,10 @@ def _wanted(node: Node, host: int, taker: int | None) -> int | None:
     return None
 
 
-def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]]:
+def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node], dict[int, int]]:
     ordered: list[Node] = []
+    splits: dict[int, int] = {}
+    count = 0
     made: dict[tuple[int, int], Node] = {}
     leaves = list(graph.leaves)
     for leaf in leaves:
@@ -78,6 +104,9 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
     current: int | None = None
 
     def close() -> None:
+        nonlocal count
+        count += 1
+        splits.update(dict.fromkeys(map(id, split), count))
         for original, copy in inputs:
             keep = Node("none", (), 0, (original,), view_of=original.view_of or original, device=original.device)
             ordered.append(keep)
@@ -107,7 +136,7 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
                 key = (id(source), device)
                 if key not in made:
                     pieces = 1 if source.is_input else copies
-                    copy = Node("copy", source.shape, _copied_bytes(source) * pieces, device=device)
+                    copy = Node("copy", source.shape, copied_bytes(source) * pieces, device=device)
                     copy.layout, copy.name, copy.times = source.layout, source.name, pieces
                     if copies > 1:
                         copy.is_input = copy.is_output = True
@@ -120,12 +149,4 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
         node.sources = tuple(replaced)
         split.append(node)
     close()
-    return ordered, leaves
-
-
-def _copied_bytes(source: Node) -> int:
-    if source.nbytes or source.view_of is None:
-        return source.nbytes
-    if source.stride:  # a copy keeps the strides (ggml_dup_tensor_layout), and the room between
-        return (source.shape[-1] - 1) * source.stride + prod(source.shape[:-1]) * F32
-    return prod(source.shape) * F32
+    return ordered, leaves, splits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 from fitcheck.hardware.machine import Gpu
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
@@ -88,21 +89,26 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
 
 def age_of(run: TokenRun) -> KernelAge:
     """What the run's build has of the work on kernels."""
-    day = run.options.build.day
+    released = tuple([gpu.card.released for gpu in run.gpus])
+    return _age(run.options.build.day, run.backend, released)
+
+
+@lru_cache(maxsize=1024)
+def _age(day: date, backend: str, released: tuple[str | None, ...]) -> KernelAge:
     years = min(max((SETTLED - day).days / 365.25, 0.0), _OLDEST)
-    return KernelAge(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES, _youth(run, day))
+    return KernelAge(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES, _youth(backend, released, day))
 
 
-def _youth(run: TokenRun, day: date) -> float:
+def _youth(backend: str, released: Sequence[str | None], day: date) -> float:
     """Part of the youngest card's first year that was still to come when the build was made.
 
     ROCm's and Vulkan's drivers compile for one chip and are tuned for it once people have it; CUDA's and Metal's
     kernels are those of a family.
     """
-    if run.backend not in ("ROCm", "Vulkan"):
+    if backend not in ("ROCm", "Vulkan"):
         return 0.0
-    released = [gpu.card.released for gpu in run.gpus if gpu.card.released and len(gpu.card.released) == _ISO_DAY]
-    ages = [(day - date.fromisoformat(one)).days / 365.25 for one in released]
+    known = [one for one in released if one and len(one) == _ISO_DAY]
+    ages = [(day - date.fromisoformat(one)).days / 365.25 for one in known]
     return max([0.0, *(min(1.0, 1.0 - years) for years in ages)])
 
 

@@ -139,6 +139,15 @@ def power_ratio(card: Card) -> float:
 
 def reading_rate(card: Card, backend: str, constants: Constants) -> float | None:
     """B/s that kernels read weights of the reference quant (4 bits) with."""
+    return _fitted_reading(card, backend) if constants is fitted() else _reading_rate(card, backend, constants)
+
+
+@cache
+def _fitted_reading(card: Card, backend: str) -> float | None:
+    return _reading_rate(card, backend, fitted())
+
+
+def _reading_rate(card: Card, backend: str, constants: Constants) -> float | None:
     if card.memory_bandwidth is None:
         return None
     share = constants.get(f"share/{backend}", constants["share/new"])
@@ -213,7 +222,7 @@ def prompt_seconds(
     Dense products and products of experts are kernels apart: each takes as long as its arithmetic or as reading its
     weights, whichever is longer.
     """
-    rates = _prompt_rates(card, backend, constants)
+    rates = _fitted_prompt(card, backend) if constants is fitted() else _prompt_rates(card, backend, constants)
     if rates is None:
         return None
     dense = batch * sum(rates.seconds(kind, amount, constants) for kind, amount in work.flops.items())
@@ -241,6 +250,11 @@ class _PromptRates:
     def seconds(self, kind: str, flops: float, constants: Constants) -> float:
         """Seconds of ``flops`` on weights of a kind."""
         return flops / (self.half if kind == "float" else self.packed / constants.get(f"prompt {kind}", 1.0))
+
+
+@cache
+def _fitted_prompt(card: Card, backend: str) -> _PromptRates | None:
+    return _prompt_rates(card, backend, fitted())
 
 
 def _prompt_rates(card: Card, backend: str, constants: Constants) -> _PromptRates | None:

@@ -8,6 +8,7 @@ on cards that several models have run on (from rows left out model by model).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import exp, hypot, log
 from typing import Any
 
@@ -25,7 +26,19 @@ def half_width(
 ) -> float:
     """Half-width in log(rate) of ``regime`` ("generation, dense", "prompt, host", …) on ``cards`` with ``backend``, for
     a run with ``traits``."""
-    table = table or data()["spread"]
+    if table is None:
+        return _kept_half_width(regime, tuple(cards), backend, tuple(traits))
+    return _half_width(regime, cards, backend, table, traits)
+
+
+@lru_cache(maxsize=4096)
+def _kept_half_width(regime: str, cards: tuple[Card, ...], backend: str, traits: tuple[str, ...]) -> float:
+    return _half_width(regime, cards, backend, data()["spread"], traits)
+
+
+def _half_width(
+    regime: str, cards: Sequence[Card], backend: str, table: dict[str, Any], traits: Sequence[str]
+) -> float:
     known = table["regimes"][regime]
     half = max((_on_card(known, card, backend, table) for card in cards), default=float(known["half_width"]))
     phase = regime.split(",")[0]

@@ -112,7 +112,8 @@ def place_weights(
     if options.overrides or options.split_mode == ROW:
         return _placed(architecture, tensors, options, devices)
     known = _known(tensors)
-    key = (devices, options.cpu_moe_layers, options.predicts, options.mmap, options.alignment)
+    tied = head_on_host(architecture, options)
+    key = (devices, options.cpu_moe_layers, options.predicts, options.mmap, options.alignment, tied)
     if key not in known:
         known[key] = _placed(architecture, tensors, options, devices)
     return known[key]
@@ -150,7 +151,7 @@ def _placed(
                 sizes[card] += size
         elif place != LEFT_OUT:
             sizes[place] += group.card
-    copied = tied_copy(architecture, tensors)
+    copied = None if head_on_host(architecture, options) else tied_copy(architecture, tensors)
     if copied is not None and devices.output != HOST:
         size = _card_bytes(copied, options.alignment)
         for card, part in enumerate(_rows(size, devices)) if options.split_mode == ROW else [(devices.output, size)]:
@@ -261,6 +262,11 @@ def tied_copy(architecture: LanguageArchitecture, tensors: TensorTable) -> Tenso
         return None
     among = tensors if tensors.layered is None else tensors.layered.outside
     return next((tensor for tensor in among if tensor.name == "token_embd.weight"), None)
+
+
+def head_on_host(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
+    """Whether the head is the embedding table itself, where that lies: LFM2's was not copied to a card at first."""
+    return architecture.name in ("lfm2", "lfm2moe") and not options.build.has("lfm2_head")
 
 
 def _card_bytes(tensor: Tensor, alignment: int) -> int:

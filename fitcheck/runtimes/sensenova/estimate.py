@@ -19,7 +19,7 @@ from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import LayerWeights, weights_of
 from fitcheck.runtimes.sensenova.phases import CardView, LaidOut, lay_out
 from fitcheck.runtimes.sensenova.streaming import Streaming
-from fitcheck.units import Interval
+from fitcheck.units import Interval, format_gib
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,11 @@ def _assumptions(
         )
     if placement.keep_generation and device.total is None:
         notes.append("card memory unknown: all generation layers are taken to stay resident")
+    if tier.quantized and placement.pinned:
+        notes.append(
+            f"up to {format_gib(tier.tensors.nbytes)} more of system memory show as used while it loads: pages of the "
+            "file, which the system takes back when it needs them"
+        )
     if not tier.published:
         notes.append("no published file for this tier; its table follows the recipe of the published U1 files")
     return tuple(notes)

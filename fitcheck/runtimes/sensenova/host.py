@@ -32,9 +32,10 @@ def host_memory(weights: LayerWeights, placement: Streaming, *, quantized: bool,
     """System memory at its peak.
 
     A streamed model lives pinned (or, in the ComfyUI node, pageable) for the whole run. A resident one passes through
-    host memory while loading: a GGUF file stays mapped and its pages can be dropped at any time, while a safetensors
-    checkpoint is copied in full, which widens the interval upwards. While a streamed one is pinned, the shard that is
-    being copied counts besides; of a GGUF file nobody measured how much of it does, so the interval alone has it.
+    host memory while loading: a GGUF file stays mapped, and the system drops its clean pages as it needs memory; a
+    safetensors checkpoint is copied in full, which widens the interval upwards. While a streamed one is pinned, the
+    shard that is being copied counts besides, whose pages nobody showed to be clean. Those of a GGUF file are, and
+    count for nothing here, although a meter of resident memory shows them (``benchmarks/host_load``).
     """
     table = load("runtimes.sensenova", "host")
     base = table["process"]["bench" if bench else "upstream"]
@@ -50,8 +51,7 @@ def host_memory(weights: LayerWeights, placement: Streaming, *, quantized: bool,
     shard = Interval.exactly(0)
     if placement.prefix_weights is not PrefixWeights.RESIDENT:
         sizes += weights.pinnable["prefix"]
-    if not bench and placement.revision in table["mapped_shard"]["revisions"]:
-        least, usual, most = table["mapped_shard"]["bytes"]
-        shard = Interval(least, 0, usual) if quantized else Interval(least, usual, most)
+    if not (bench or quantized) and placement.revision in table["mapped_shard"]["revisions"]:
+        shard = Interval(*table["mapped_shard"]["bytes"])
     pinned = pinned_bytes(sizes, placement.policy)
     return HostMemory(pinned, shard.best, best, Interval(low, best, high).shift(pinned) + shard)

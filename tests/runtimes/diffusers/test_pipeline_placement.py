@@ -71,6 +71,17 @@ def test_model_offload_holds_one_component_of_the_sequence_at_a_time() -> None:
         assert names_at("flux.1-dev", one, tier) == {frozenset({one.stage.component.name})}
 
 
+def test_each_call_sends_the_component_before_it_back_also_where_its_own_is_there_already() -> None:
+    # guidance encodes twice through both encoders: the second call of the second sends the first one back
+    stages = laid("sdxl", "model")
+    order = [one.stage.component.name for one in stages]
+    assert order == ["text_encoder", "text_encoder_2", "text_encoder", "text_encoder_2", "unet", "vae"]
+    tier = plain("sdxl")
+    there = [names_at("sdxl", one, tier) for one in stages]
+    assert there[2:4] == [{frozenset({"text_encoder", "text_encoder_2"})}, {frozenset({"text_encoder_2"})}]
+    assert there[4:] == [{frozenset({"unet"})}, {frozenset({"vae"})}]
+
+
 def test_an_edit_pipelines_autoencoder_stays_while_it_denoises() -> None:
     stages = laid("flux.1-kontext-dev", "model", Task.EDITING)
     order = [(one.stage.component.name, one.stage.call) for one in stages]

@@ -131,3 +131,21 @@ def test_fewer_steps_need_less_from_build_to_build() -> None:
 def test_the_decay_of_chunks_grows_with_the_micro_batch() -> None:
     small, large = (run("2026-02-25", context=4096, micro_batch=tokens).cards[0].compute for tokens in (256, 512))
     assert 1.7 < large / small < 2.3
+
+
+# printed by llama.cpp 0c1e57098 (benchmarks/llamacpp_probe) at 8,192 tokens, in MiB: cards, host
+PRINTED: list[tuple[dict[str, Any], int, tuple[float, ...]]] = [
+    ({}, 1, (127.55, 17.01)),
+    ({"gpu_layers": 10}, 1, (362.87, 20.69)),
+    ({}, 2, (169.57, 169.57, 54.52)),
+]
+
+
+@pytest.mark.parametrize(("options", "cards", "printed"), PRINTED, ids=("full", "partial", "two cards"))
+def test_compute_buffers_of_the_fused_operation(
+    options: dict[str, Any], cards: int, printed: tuple[float, ...]
+) -> None:
+    asked = LlamaOptions(context=8192, sequences=1, **options)
+    found = estimate(architecture_from_gguf(METADATA, TABLE), TABLE, asked, vram=(24 * GIB,) * cards)
+    sizes = [*(card.compute for card in found.cards), found.host.compute]
+    assert [size / MIB for size in sizes] == pytest.approx(printed, abs=0.02)

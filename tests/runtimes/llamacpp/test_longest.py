@@ -49,7 +49,8 @@ def test_a_thousand_tokens_more_do_not_fit() -> None:
             continue
         longer = replace(cell.ask, workload=cell.workload.with_(context=cell.workload.context + 1024))
         runtime = registry.get(cell.placement.runtime)
-        assert level_of(runtime, longer, runtime.footprint(longer)).verdict is not Verdict.FITS
+        footprint = runtime.spread(longer, runtime.footprint(longer))
+        assert level_of(runtime, longer, footprint).verdict is not Verdict.FITS
 
 
 def test_no_longer_than_it_was_trained_on_and_then_the_best_cache_alone() -> None:

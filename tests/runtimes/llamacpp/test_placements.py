@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
+from fitcheck.hardware.asked import asked_machine
 from fitcheck.hardware.budget import budget, ram_budget
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.hardware.catalog import find_card
@@ -117,6 +118,31 @@ def test_too_little_memory_anywhere_is_no() -> None:
     proposal = best("llama-3.3-70b", "Q8_0", machine(8, ram=16))
     assert proposal.level.verdict is Verdict.NO
     assert proposal.level.binding in (Constraint.VRAM, Constraint.RAM)
+
+
+@pytest.mark.parametrize("ram", [32, 64])
+def test_experts_that_lack_system_memory_are_told_of_system_memory(ram: int) -> None:
+    """DeepSeek R1 beside an RTX 4090: 107 GiB of experts lie on the host, which no card of 141 GB is needed for."""
+    have, model = asked_machine("RTX 4090", ram=ram * GIB), language_model("deepseek-r1")
+    tiers = [model.tier_named(name) for name in ("IQ1_S", "IQ1_M", "Q4_K_M")]
+    best = check(model, have, tiers=tiers).best
+    assert best.verdict is Verdict.NO
+    assert best.judgement.binding is Constraint.RAM
+    assert best.flip is not None
+    assert (best.tier.name, best.flip.change) == ("IQ1_S", "128 GB of system memory")
+    enough = replace(have, ram_total=128 * GIB, ram_available=None)
+    assert check(model, enough, tiers=tiers[:1], advise=False).best.verdict is Verdict.FITS
+
+
+@pytest.mark.parametrize(("model", "ram"), [("kimi-k2", 64), ("llama-3.3-70b", 8), ("qwen3-32b", 8)])
+def test_what_does_not_run_says_the_same_alone_and_among_tiers(model: str, ram: int) -> None:
+    found, have = language_model(model), asked_machine("RTX 4060 Ti 8 GB", ram=ram * GIB)
+    tiers = [found.tier_named(name) for name in ("Q4_K_M", "Q6_K")]
+    among = check(found, have, tiers=tiers, advise=False).best
+    assert among.verdict is Verdict.NO
+    alone = check(found, have, tiers=(among.tier,), advise=False)
+    assert alone.best.placement == among.placement
+    assert all(among.judgement.level.way <= cell.judgement.level.way for cell in alone.cells)
 
 
 def test_two_cards_hold_what_one_cannot() -> None:

@@ -76,6 +76,17 @@ class Recurrent:
         return self.convolution + self.state
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How a mixture weighs its chosen experts, where the file says so: weights brought to a sum of one, ``scaled``
+    by a factor, experts chosen within ``groups_used`` of ``groups`` groups (0 or 1: no groups)."""
+
+    normed: bool = False
+    scaled: bool = False
+    groups: int = 0
+    groups_used: int = 0
+
+
 @dataclass(frozen=True)
 class LanguageArchitecture:
     """The shape of a language model. Lengths in elements, ``context_length`` in tokens.
@@ -92,6 +103,7 @@ class LanguageArchitecture:
     experts: int = 0
     shared_experts: int = 0
     shared_feed_forward: int = 0
+    routing: Routing = Routing()
     window: int = 0
     latent: LatentAttention | None = None
     recurrent: Recurrent | None = None
@@ -101,7 +113,6 @@ class LanguageArchitecture:
     final_soft_cap: bool = False
     embedding_scaled: bool = False
     layer_norm: bool = False
-    rope_sliding: bool = False
     dense_lead: int = 0
     unknown: tuple[str, ...] = field(default=())
     encoder: bool = False

@@ -21,7 +21,7 @@ from fitcheck.models.families.language.known_models import (
 )
 from fitcheck.models.families.language.metadata import architecture_of_header
 from fitcheck.models.families.language.mixture import mixture_elements, mixture_table
-from fitcheck.models.families.language.names import AmbiguousNameError
+from fitcheck.models.families.language.names import AmbiguousNameError, NoEntryError
 from fitcheck.models.families.language.quality import measured
 from fitcheck.models.families.unknown import UnknownArchitecture
 from fitcheck.models.gguf import GgufHeader
@@ -58,10 +58,11 @@ class Language(Family):
         return [_listing(language_entry(slug)) for slug in self.slugs()]
 
     def named(self, text: str) -> Model | None:
-        """By words of a model's names, in any order. Raises AmbiguousNameError where several models have them."""
+        """By words of a model's names, in any order. Raises AmbiguousNameError where several models have them,
+        NoEntryError where the one that has them cannot be answered of."""
         try:
             return catalog.language_model(text)
-        except AmbiguousNameError:
+        except (AmbiguousNameError, NoEntryError):
             raise
         except InputError:
             return None

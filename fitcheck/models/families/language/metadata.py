@@ -16,6 +16,7 @@ from fitcheck.models.families.language.architecture import (
     LanguageLayer,
     LatentAttention,
     Recurrent,
+    Routing,
     defaults,
     traits,
 )
@@ -179,6 +180,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         experts=experts,
         shared_experts=shared,
         shared_feed_forward=shared_length,
+        routing=_routing(keys),
         window=window,
         latent=latent,
         recurrent=_state(keys, known, embedding, first_heads) if any(recurrent) else None,
@@ -187,7 +189,6 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         soft_cap=bool(known.get("soft_cap", False)),
         final_soft_cap=bool(known.get("final_soft_cap", False)),
         embedding_scaled=bool(known.get("embedding_scaled", False)) or keys.raw("embedding_scale") is not None,
-        rope_sliding=bool(known.get("rope_sliding", False)),
         layer_norm=keys.raw("attention.layer_norm_rms_epsilon") is None
         and (
             keys.raw("attention.layer_norm_epsilon") is not None
@@ -228,6 +229,16 @@ def _vocabulary(keys: Keys, metadata: Mapping[str, Any], names: Mapping[str, Ten
         unknown.append("vocabulary size: neither tensors nor tokenizer say; 0 assumed, so the head is not counted")
         return 0
     return size
+
+
+def _routing(keys: Keys) -> Routing:
+    scale = keys.raw("expert_weights_scale")
+    return Routing(
+        normed=keys.raw("expert_weights_norm") is True,
+        scaled=isinstance(scale, int | float) and scale not in (0, 1),
+        groups=keys.integer("expert_group_count", 0) or 0,
+        groups_used=keys.integer("expert_group_used_count", 0) or 0,
+    )
 
 
 def _expert_lengths(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 
+from fitcheck.data_files import load
 from fitcheck.errors import ModelError
 from fitcheck.models.families.language.known_models import LanguageEntry, known_language_models, language_entry
 
@@ -27,8 +28,13 @@ class AmbiguousNameError(ModelError):
     """A name that could mean several models."""
 
 
+class NoEntryError(ModelError):
+    """A name of a model that is known, and why the catalog cannot have it."""
+
+
 def find_language_model(text: str) -> LanguageEntry:
-    """The model that ``text`` names. Raises InputError listing the candidates of an ambiguous name, else near names."""
+    """The model that ``text`` names. Raises InputError listing the candidates of an ambiguous name, saying why there
+    is none, else near names."""
     words = _words(text)
     if not words:
         raise ModelError("the language model is not named; give a name like qwen3-30b-a3b.")
@@ -37,6 +43,7 @@ def find_language_model(text: str) -> LanguageEntry:
         return language_entry(exact[0])
     found = {slug: _beyond(words, names) for slug, names in _names().items() if any(words <= name for name in names)}
     if not found:
+        _refuse_without_entry(text, words)
         near = _near(text)
         raise ModelError(f"language model {text.strip()!r} is not in the catalog; near it are {', '.join(near)}.")
     plain = [slug for slug, rest in found.items() if all(_SIZE.fullmatch(word) for word in rest)]
@@ -46,6 +53,14 @@ def find_language_model(text: str) -> LanguageEntry:
     listed = sorted(meant, key=lambda slug: (len(found[slug]), slug))
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     raise AmbiguousNameError(f"{text.strip()!r} could be {', '.join(listed[:LISTED])}{more}; name one of them.")
+
+
+def _refuse_without_entry(text: str, words: frozenset[str]) -> None:
+    """Raises NoEntryError for a model that people ask for and no answer can be given of."""
+    for row in load("models.families.language", "architectures")["no_entry"]:
+        rest = words - _words(row["words"])
+        if len(words) - len(rest) == len(_words(row["words"])):
+            raise NoEntryError(f"{text.strip()!r}: {row['name']} is not in the catalog, because {row['why']}.")
 
 
 def _beyond(words: frozenset[str], names: Iterable[frozenset[str]]) -> frozenset[str]:

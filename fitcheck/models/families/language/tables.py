@@ -12,6 +12,8 @@ from typing import Any
 from fitcheck.models.families.language.architecture import LanguageArchitecture, LanguageLayer, traits
 
 Shape = tuple[int, ...]
+_TOKEN_TYPES = 2  # first and second sentence
+_BIASED = {"norm_bias": True}
 
 
 def tensor_shapes(architecture: LanguageArchitecture) -> list[tuple[str, Shape]]:
@@ -40,6 +42,10 @@ def layer_shapes(architecture: LanguageArchitecture) -> Iterator[tuple[LanguageL
 def _outer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     width, rows = architecture.embedding, architecture.vocabulary
     yield "token_embd.weight", (rows, width)
+    if architecture.encoder:
+        yield "token_types.weight", (_TOKEN_TYPES, width)
+        yield from _norm("token_embd_norm", width, _BIASED)
+        return
     if known.get("positions") and architecture.context_length:
         yield "position_embd.weight", (architecture.context_length, width)
     if architecture.per_layer_embedding:
@@ -75,7 +81,10 @@ def _block(
     architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
 ) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
-    if known.get("pre_norm", True):
+    if architecture.encoder:
+        yield from _encoder_block(block, width)
+        return
+    if known.get("pre_norm", True) and (block.heads or block.recurrent):
         yield from _norm("attn_norm", width, known)
     if block.recurrent:
         yield from _mixer(architecture, known)
@@ -85,6 +94,7 @@ def _block(
         yield from _norm("post_attention_norm", width, known)
     has_feed_forward = bool(block.feed_forward or block.experts_used)
     second_norm = known.get("pre_norm", True) and not known.get("parallel") and not known.get("post_attention_only")
+    second_norm = second_norm and (block.recurrent or block.attention)  # Nemotron-H's layers are one part each
     if has_feed_forward and second_norm:
         yield from [("ffn_norm", (width,))] if known.get("bare_ffn_norm") else _norm("ffn_norm", width, known)
     beside = bool(known.get("dense_beside_experts"))
@@ -111,6 +121,17 @@ def _block(
         yield "nextn.eh_proj.weight", (width, 2 * width)
         yield "nextn.enorm.weight", (width,)
         yield "nextn.hnorm.weight", (width,)
+
+
+def _encoder_block(block: LanguageLayer, width: int) -> Iterator[tuple[str, Shape]]:
+    """Of Nomic BERT (src/models/bert.cpp): Q, K and V in one, a gate, and a norm after each part."""
+    yield "attn_qkv.weight", (3 * width, width)
+    yield "attn_output.weight", (width, width)
+    yield from _norm("attn_output_norm", width, _BIASED)
+    yield "ffn_up.weight", (block.feed_forward, width)
+    yield "ffn_gate.weight", (block.feed_forward, width)
+    yield "ffn_down.weight", (width, block.feed_forward)
+    yield from _norm("layer_output_norm", width, _BIASED)
 
 
 def _attention(

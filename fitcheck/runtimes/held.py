@@ -1,0 +1,114 @@
+"""What a cell holds and the level that follows, worked out once for all machines in which both are the same.
+
+A card's rates say how fast a cell is, not what it holds: thousands of cards hold it in a few ways, and beside another
+amount of memory the level alone is another one. What decides is declared by the runtime (``Runtime.weighs``); budgets
+are told apart here. Records know nothing of this: what they say is added afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from itertools import count
+
+from fitcheck.hardware.budget import budgets_of
+from fitcheck.hardware.latest import once_a_machine
+from fitcheck.hardware.machine import Machine
+from fitcheck.memory.footprint import Footprint
+from fitcheck.runtimes.base import Ask, Runtime
+from fitcheck.runtimes.level import Level, level_of
+
+_MOST = 1 << 14  # cells; a site asks about one model after the other, so that the oldest are never asked for again
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The memory of a cell, and its verdicts as far as amounts and platform go, by what there is."""
+
+    footprint: Footprint
+    levels: dict[int, Level] = field(default_factory=dict)
+
+
+def shown(runtime: Runtime, ask: Ask) -> Footprint:
+    """The memory of a cell that is shown: its intervals as wide as ``Runtime.spread`` leaves them."""
+    return _held(runtime, ask, spread=True).footprint
+
+
+def shown_level(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
+    """The level of a cell that holds ``footprint``: looked up where that is what is shown, worked out where records
+    made another one of it."""
+    there = _held(runtime, ask, spread=True)
+    return _level(runtime, ask, there) if there.footprint is footprint else level_of(runtime, ask, footprint)
+
+
+def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
+    """The memory and the level of a cell that a runtime looks at while it searches."""
+    there = _held(runtime, ask, spread=False)
+    return there.footprint, _level(runtime, ask, there)
+
+
+def forget() -> None:
+    """Nothing that was worked out is known any more."""
+    _known.clear()
+
+
+_known: dict[Hashable, Held] = {}
+
+
+def _held(runtime: Runtime, ask: Ask, *, spread: bool) -> Held:
+    look = _look(runtime, ask.machine)
+    if look is None:
+        return Held(_footprint(runtime, ask, spread=spread))
+    key = (look, spread, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model)
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _MOST:
+            _known.clear()
+        found = _known[key] = Held(_footprint(runtime, ask, spread=spread))
+    return found
+
+
+def _footprint(runtime: Runtime, ask: Ask, *, spread: bool) -> Footprint:
+    found = runtime.footprint(ask)
+    return runtime.spread(ask, found) if spread else found
+
+
+def _level(runtime: Runtime, ask: Ask, there: Held) -> Level:
+    amounts = _amounts(ask.machine)
+    found = there.levels.get(amounts)
+    if found is None:
+        found = there.levels[amounts] = level_of(runtime, ask, there.footprint)
+    return found
+
+
+def _look(runtime: Runtime, machine: Machine) -> int | None:
+    """A number for all that memory hangs on of a machine; ``None`` where the runtime does not say."""
+    looks = _looks_of(machine)
+    if runtime.name not in looks:
+        seen = runtime.weighs(machine)
+        looks[runtime.name] = None if seen is None else _number((runtime.name, seen))
+    return looks[runtime.name]
+
+
+@once_a_machine
+def _looks_of(machine: Machine) -> dict[str, int | None]:
+    return {}
+
+
+@once_a_machine
+def _amounts(machine: Machine) -> int:
+    """A number for what a machine has to give."""
+    return _number(tuple((one.vram, one.ram, one.disk) for one in budgets_of(machine)))
+
+
+_numbers: dict[Hashable, int] = {}
+_next = count()
+
+
+def _number(seen: Hashable) -> int:
+    """A number for a thing, quick to compare: never that of another one."""
+    if seen not in _numbers:
+        if len(_numbers) >= _MOST:
+            _numbers.clear()
+        _numbers[seen] = next(_next)
+    return _numbers[seen]

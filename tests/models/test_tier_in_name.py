@@ -1,0 +1,65 @@
+"""A tier as people type it: behind the model's name, and as a kind of several."""
+
+from __future__ import annotations
+
+import pytest
+
+from fitcheck.errors import ModelError, OptionError
+from fitcheck.hardware.asked import asked_machine
+from fitcheck.models import catalog
+from fitcheck.models.find import find_model
+from fitcheck.runtimes.base import Wanted
+from fitcheck.units import GIB
+from fitcheck.verdict.check import check
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["qwen3-8b:Q4_K_M", "qwen3 8b:q4_k_m", "qwen3:8b-q4_K_M", "qwen3-8b-Q4KM", "Qwen3-8B:Q4_K_M"],
+)
+def test_a_tier_behind_a_name_is_that_tier(text: str) -> None:
+    found = find_model(text, offline=True)
+    assert (found.model.slug, [tier.name for tier in found.tiers]) == ("qwen3-8b", ["Q4_K_M"])
+
+
+@pytest.mark.parametrize("text", ["qwen3:8b", "gpt-oss:20b", "gemma3:27b", "qwen3:30b-a3b"])
+def test_a_size_behind_a_name_is_no_tier(text: str) -> None:
+    found = find_model(text, offline=True)
+    assert len(found.tiers) == len(found.model.tiers) > 1
+
+
+def test_what_names_a_tier_twice_or_wrongly_is_refused() -> None:
+    with pytest.raises(OptionError, match="names its tier; name it once"):
+        find_model("qwen3-8b:Q4_K_M", tiers=("Q6_K",), offline=True)
+    with pytest.raises(ModelError, match=r"has no tier 'Q9_K'; choose from"):
+        find_model("qwen3-8b:Q9_K", offline=True)
+    with pytest.raises(ModelError, match="neither a catalog model"):
+        find_model("nothing:Q4_K_M", offline=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "tiers"),
+    [
+        ("Q4", {"Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M"}),
+        ("q5_k", {"Q5_K_S", "Q5_K_M"}),
+        ("IQ4", {"IQ4_NL", "IQ4_XS"}),
+        ("Q8", {"Q8_0"}),
+        ("F16", {"F16"}),
+    ],
+)
+def test_a_kind_of_tiers_is_all_of_it(name: str, tiers: set[str]) -> None:
+    model = catalog.get("qwen3-8b")
+    assert {tier.name for tier in model.tiers_named(name)} == tiers
+    assert {tier.name for tier in find_model("qwen3-8b", tiers=(name, name), offline=True).tiers} == tiers
+
+
+@pytest.mark.parametrize("name", ["Q", "K_M", "Q44", ""])
+def test_what_begins_no_tier_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="has no tier"):
+        catalog.get("qwen3-8b").tiers_named(name)
+
+
+def test_a_check_of_a_kind_judges_each_once() -> None:
+    machine = asked_machine("RTX 4070", ram=32 * GIB)
+    report = check(catalog.get("qwen3-8b"), machine, Wanted(tiers=("Q4", "Q4_K_M")), advise=False)
+    assert sorted(cell.tier.name for cell in report.cells) == ["Q4_0", "Q4_1", "Q4_K_M", "Q4_K_S"]
