@@ -16,7 +16,7 @@ from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
-from fitcheck.runtimes.diffusers.call_pools import CallPool, least_limit, least_without
+from fitcheck.runtimes.diffusers.call_pools import CallPool, large, least_limit, least_without
 from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -101,6 +101,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
     outputs, inputs, flops, moved = (one.total(kind, given) for kind in ("outputs", "inputs", "flops", "moved"))
     watched = _watched(found, name, sizes)
     events, _ = _shortened(found, name, sizes)
+    without = least_without(_large(found, name, sizes))
     attention = attention_flops(component, given, CHILDREN.get(call, ""))
     return CallFacts(
         peak=watched.peak,
@@ -112,8 +113,8 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         traffic=moved,
         kernels=watched.allocations,
         reserved=watched.reserved,
-        least_without=least_without(events),
-        least_with=least_limit(events, _shares(given)[1]),
+        least_without=without,
+        least_with=least_limit(_large(found, name, sizes), _shares(given)[1], without),
         bounded=name != call,
         copied=copied_bytes(events),
         grouped=_grouped(component, events, given.get("batch", 1)),
@@ -155,6 +156,12 @@ def _shortened(found: Trace, call: str, sizes: Sizes) -> tuple[tuple[Event, ...]
     given = dict(sizes)
     events, left_out = found.call(call, given).shortened(given)
     return tuple(events), left_out
+
+
+@lru_cache(maxsize=64)
+def _large(found: Trace, call: str, sizes: Sizes) -> tuple[Event, ...]:
+    """What of these events matters to the caching allocator."""
+    return tuple(large(_shortened(found, call, sizes)[0]))
 
 
 @lru_cache(maxsize=2048)
@@ -282,7 +289,7 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, 
     pool, found = CallPool(0.0), []
     for trace, call, sizes in calls:
         pool.share = _shares(dict(sizes))[1]
-        for event in _shortened(trace, call, sizes)[0]:
+        for event in _large(trace, call, sizes):
             pool.take(event)
         pool.finish()
         found.append(pool.reserved)

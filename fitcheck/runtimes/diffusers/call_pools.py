@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
@@ -64,6 +64,22 @@ class CallPool:
         return max(self._most_beside, self._beside)
 
 
+def large(events: Iterable[Event]) -> Iterator[Event]:
+    """What of a call matters to a pool: no modules, and of tensors those of more than a megabyte, numbered anew."""
+    numbers: dict[int, int] = {}
+    made = 0
+    for event in events:
+        if event.kind == ALLOCATE:
+            if event.value > SMALL or event.grows:
+                numbers[made] = len(numbers)
+                yield event
+            made += 1
+        elif event.kind == WORKSPACE:
+            yield event
+        elif event.kind == FREE and (number := numbers.get(event.value)) is not None:
+            yield Event(FREE, number)
+
+
 def least_without(events: Sequence[Event]) -> int:
     """Bytes of segments that a call cannot do without, fragmented as they get when the allocator gives back what it can
     before it asks for more; convolutions copy nothing."""
@@ -73,10 +89,10 @@ def least_without(events: Sequence[Event]) -> int:
     return pool.reserved
 
 
-def least_limit(events: Sequence[Event], share: float) -> int:
-    """The least limit, to ``_STEP`` of it, under which a call runs whose convolutions copy ``share`` of what they may
-    where there is room: what they leave in pieces while there still is some is missing later."""
-    limit = least_without(events)
+def least_limit(events: Sequence[Event], share: float, limit: int) -> int:
+    """The least limit, to ``_STEP`` of it and from ``limit`` on, under which a call runs whose convolutions copy
+    ``share`` of what they may where there is room: what they leave in pieces while there still is some is missing
+    later."""
     beside = sum(event.value for event in events if event.grows)
     if any(event.kind == WORKSPACE for event in events):
         while not _runs(events, limit - beside, share):

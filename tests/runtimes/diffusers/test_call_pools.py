@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fitcheck.memory.caching_allocator import OutOfMemory
-from fitcheck.runtimes.diffusers.call_pools import CallPool, least_limit, least_without
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, FREE, WORKSPACE, Event, trace
+from fitcheck.runtimes.diffusers.call_pools import CallPool, large, least_limit, least_without
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Event, trace
 from fitcheck.units import MIB
 
 
@@ -43,8 +43,18 @@ def test_convolutions_copy_where_there_is_room_and_do_without_where_there_is_non
         Event(ALLOCATE, 110 * MIB),
     ]  # fmt: skip
     assert least_without(events) == 122 * MIB
-    assert 122 * MIB < least_limit(events, 1.0) <= 210 * MIB * 1.02
-    assert least_limit(events, 0.0) == 122 * MIB
+    assert 122 * MIB < least_limit(events, 1.0, 122 * MIB) <= 210 * MIB * 1.02
+    assert least_limit(events, 0.0, 122 * MIB) == 122 * MIB
+
+
+def test_small_tensors_and_modules_are_left_out_and_the_rest_is_numbered_anew() -> None:
+    events = [
+        Event(ENTER, path="a"), Event(ALLOCATE, 5), Event(ALLOCATE, 3 * MIB), Event(FREE, 0), Event(WORKSPACE, 7),
+        Event(ALLOCATE, 2 * MIB), Event(FREE, 1), Event(LEAVE, path="a"), Event(FREE, 2),
+    ]  # fmt: skip
+    assert [*large(events)] == [
+        Event(ALLOCATE, 3 * MIB), Event(WORKSPACE, 7), Event(ALLOCATE, 2 * MIB), Event(FREE, 0), Event(FREE, 1),
+    ]  # fmt: skip
 
 
 def test_a_tensor_without_room_fails() -> None:
