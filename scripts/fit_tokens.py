@@ -218,8 +218,7 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
         "written_by": "scripts/fit_tokens.py from fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv",
         "constants": entries,
         "residuals": residual,
-        "spread": table
-        | {"meaning": f"half-width of log(rate) that holds {COVERED:.0%} of rows of cards left out"},
+        "spread": table | {"meaning": f"half-width of log(rate) that holds {COVERED:.0%} of rows of cards left out"},
         "left_out": left_out_rates(outs, alone),
         **ASSUMED,
     }

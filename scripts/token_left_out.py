@@ -78,9 +78,7 @@ def telling(row: BenchRow, host: np.ndarray) -> bool:
 def undescribed_hosts(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarray:
     """How much slower and faster, in log(rate), hosts make rows of what nobody said about theirs: (rows, 2)."""
     found = [
-        (1.0, 1.0)
-        if row.placement == "card"
-        else host_factors(token_predict.run_of(row), constants, prompt=row.prompt)
+        (1.0, 1.0) if row.placement == "card" else host_factors(token_predict.run_of(row), constants, prompt=row.prompt)
         for row in rows
     ]
     return np.asarray(np.abs(np.log(np.array(found))))
