@@ -122,7 +122,7 @@ def measured(call: Callable[[], Any], device: str, *, apart: bool = True) -> dic
             "before": before, "allocated": torch.cuda.max_memory_allocated() - before, "before_reserved": reserved,
             "reserved": torch.cuda.max_memory_reserved() - reserved,
         }  # fmt: skip
-    rows = []
+    rows: list[tuple[float, float]] = []
     while len(rows) < _REPEATS and sum(whole for whole, _ in rows) < _ENOUGH:
         rows.append(_timed(call, cuda))
     found |= {"seconds": [whole for whole, _ in rows], "host": [host for _, host in rows]}
@@ -157,7 +157,7 @@ def rows_of(entry: dict[str, Any], device: str, small: bool, deadline: float) ->
         if time.monotonic() > deadline:
             yield {**facts, "size": size, "outcome": "no time"}
             return
-        width, height, frames, batch = (*size, *(1, 1)[len(size) - 2 :])
+        width, height, frames, batch = [*size, 1, 1][:4]
         if small:
             width, height, frames = 128 + 64 * (width > 1024), 128, min(frames, 5)
         yield {**facts, "size": size} | _outcome(
@@ -219,7 +219,8 @@ def _software(device: str) -> dict[str, Any]:
 
     card = torch.cuda.get_device_name() if device == "cuda" else "none"
     return {"card": card, "torch": torch.__version__, "cuda": torch.version.cuda, "diffusers": diffusers.__version__,
-            "cudnn": torch.backends.cudnn.version(), "at": time.time()}  # fmt: skip
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "at": time.time()}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ class Traced:
     def _fake(self, part: ComponentRecipe) -> nn.Module:
         module = empty_module(part)
         if self.recipe.style.stretch and hasattr(module, "use_framewise_decoding"):
-            module.use_framewise_decoding = False  # one stretch at a time is what is asked for
+            # one stretch at a time is what is asked for
+            module.__dict__["use_framewise_decoding"] = False
 
         def fill(_: str, parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
             with self.mode:
