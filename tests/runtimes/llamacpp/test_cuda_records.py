@@ -10,6 +10,7 @@ import pytest
 
 from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.units import GIB
@@ -44,7 +45,8 @@ def options(record: dict[str, Any]) -> LlamaOptions:
 
 @pytest.mark.parametrize("slug", MIXTURES)
 def test_compute_buffers_are_those_that_cuda_printed(slug: str) -> None:
-    architecture, tables, compared = known_language_model(slug), {}, 0
+    architecture, compared = known_language_model(slug), 0
+    tables: dict[str, TensorTable] = {}
     for path in sorted((FOLDER / slug).glob("*.json")):
         record = json.loads(path.read_text())
         if record["runtime"].get("commit") != BUILD or not record.get("buffers"):
