@@ -25,7 +25,7 @@ def test_a_decode_is_measured_tiled_and_a_component_that_fails_costs_no_other(tm
             "component": "vae",
             "vae": ["tiling"],
             "profile": False,
-            "sizes": [[64, 64], [64, 64, 1, 2]],
+            "sizes": [[64, 64]],
         },
         {"model": "qwen-image", "component": "no such", "sizes": [[64, 64]]},
     ]
