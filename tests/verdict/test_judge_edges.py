@@ -249,7 +249,12 @@ def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> No
 
 
 class _Fixed:
-    """A runtime that needs the same everywhere and knows these changes."""
+    """A runtime that needs the same everywhere and knows these changes; it does not say what that hangs on."""
+
+    name = "fixed"
+
+    def weighs(self, machine: Machine) -> None:
+        return None
 
     def __init__(self, need: Footprint, *changes: Change):
         self.need, self.known = need, changes

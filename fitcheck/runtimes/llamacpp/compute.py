@@ -7,7 +7,7 @@ own reservation does, because the same three steps are replayed.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -258,23 +258,34 @@ def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
     return _kept(plan.architecture, plan.layers, signatures, plan.options.abridged)
 
 
+_Kind = tuple[object, ...]
+
+
 def _kept(
-    architecture: LanguageArchitecture,
-    devices: Sequence[int],
-    signatures: Sequence[tuple[object, ...]],
-    abridged: bool,
+    architecture: LanguageArchitecture, devices: Sequence[int], signatures: Sequence[_Kind], abridged: bool
 ) -> tuple[int, ...]:
-    """The first few and the last layer of each kind; all layers where kinds alternate, for no part of a pattern stands
-    for the rest of it. Abridged, the first few of each kind and those at the end of a device do."""
+    """The first few and the last layer of each kind in a row. Where only sizes of weights alternate, as in mixtures of
+    quant types, the first few of each kind and those at the end of a device; where blocks themselves do, the first few
+    and the last of their periods on a device. ``abridged`` takes less of the latter: exact no more."""
     main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
     kinds = [(devices[index], signatures[index]) for index in main]
-    runs = [[index for index, _ in run] for _, run in groupby(zip(main, kinds, strict=True), lambda one: one[1])]
-    if len(runs) > len(set(kinds)):
-        return _few(main, kinds) if abridged else tuple(main)
-    return tuple(index for run in runs for index in (*run[:_ALIKE], *run[_ALIKE:][-1:]))
+    if not _alternate(kinds):
+        runs = [[index for index, _ in run] for _, run in groupby(zip(main, kinds, strict=True), lambda one: one[1])]
+        return tuple(index for run in runs for index in (*run[:_ALIKE], *run[_ALIKE:][-1:]))
+    few = _few(main, kinds)
+    built = [(devices[index], architecture.blocks[index]) for index in main]
+    if abridged or not _alternate(built):
+        return few
+    return tuple(sorted({*few, *_periods(main, built)}))
 
 
-def _few(main: Sequence[int], kinds: Sequence[tuple[object, ...]]) -> tuple[int, ...]:
+def _alternate(kinds: Sequence[_Kind]) -> bool:
+    """Whether a kind comes back after another one."""
+    runs = [kind for kind, _ in groupby(kinds)]
+    return len(runs) > len(set(runs))
+
+
+def _few(main: Sequence[int], kinds: Sequence[_Kind]) -> tuple[int, ...]:
     seen: Counter[object] = Counter()
     kept = []
     for index, kind, following in zip(main, kinds, [*kinds[1:], (None,)], strict=True):
@@ -282,6 +293,17 @@ def _few(main: Sequence[int], kinds: Sequence[tuple[object, ...]]) -> tuple[int,
         if seen[kind] <= _ALIKE or following[0] != kind[0]:
             kept.append(index)
     return tuple(kept)
+
+
+def _periods(main: Sequence[int], built: Sequence[_Kind]) -> Iterator[int]:
+    """Of the layers on each device the first few periods of their pattern and the last; all where there is none."""
+    for _, run in groupby(zip(main, built, strict=True), lambda one: one[1][0]):
+        layers, blocks = zip(*run, strict=True)
+        size = len(blocks)
+        periods = range(1, size // (_ALIKE + 1) + 1)
+        period = next((one for one in periods if blocks[one:] == blocks[:-one]), size)
+        yield from layers[: _ALIKE * period]
+        yield from layers[-period:]
 
 
 def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:
