@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
         report = answer(question)
         cell, out = report.best, console()
         footprint, memory = cell.footprint, cell.memory
-        say(report)
+        say(out, report)
         table = Table(
             box=None,
             pad_edge=False,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from fitcheck.cli import plain
-from fitcheck.cli.plain import GAP
 from fitcheck.cli.printable import one_line
 from fitcheck.units import format_seconds, format_span
 from fitcheck.verdict.headline import unit
 from fitcheck.verdict.report import Cell
 
 UNKNOWN = "unknown"
-# letters of a last column that wraps at the least
+# letters between two columns, and of a last column that wraps at the least
+GAP = 2
 LEAST_LAST = 18
 
 
@@ -40,12 +39,24 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[
         for row in (columns, *safe):
             print("\t".join(row))
         return
-    kept = fitting(columns, safe, spare, plain.room())
-    names, rows = [columns[at] for at in kept], [[row[at] for at in kept] for row in safe]
-    plain.table(names, rows, plain.widths(names, rows, plain.room())[0])
+    from rich.table import Table
+    from rich.text import Text
+
+    from fitcheck.cli.consoles import console
+
+    out = console()
+    kept = fitting(columns, safe, spare, out.width)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, at in enumerate(kept):
+        last = position == len(kept) - 1
+        least = LEAST_LAST if last else max(len(row[at]) for row in (columns, *safe))
+        table.add_column(columns[at], no_wrap=not last, overflow="fold", min_width=least)
+    for row in safe:
+        table.add_row(*(Text(row[at]) for at in kept))
+    out.print(table)
     gone = [name for at, name in enumerate(columns) if at not in kept]
     if gone:
-        plain.say(f"No room for {', '.join(gone)}: a wider terminal or --json has them.", err=True, dim=True)
+        console(stderr=True).print(f"No room for {', '.join(gone)}: a wider terminal or --json has them.", style="dim")
 
 
 def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:

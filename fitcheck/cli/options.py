@@ -199,11 +199,12 @@ def answer(question: Question) -> Report:
     """The report for a question, with the records of this card that fitcheck knows; what was fetched for it is said on
     stderr. Raises InputError."""
     from fitcheck import api
-    from fitcheck.cli import plain
+    from fitcheck.cli.consoles import console
 
     report, fetched = api.answer(
         question.model, machine_of(question), question.wanted, gguf=question.gguf, offline=question.offline
     )
     if fetched is not None:
-        plain.say(f"Fetched {fetched[0] / 1e6:.2f} MB in {fetched[1]} requests.", err=True, dim=True)
+        text = f"Fetched {fetched[0] / 1e6:.2f} MB in {fetched[1]} requests."
+        console(stderr=True).print(text, style="dim")
     return report

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from fitcheck.cli import plain
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fitcheck.cli.consoles import console
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
@@ -15,7 +21,8 @@ from fitcheck.verdict.report import Cell, Report
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
 _LAST = ("binds", "what would change it")
-_RIGHT = ("usable GiB", "disk GB", "context")
+_GAP = 2  # spaces between columns
+
 
 QUALITY = "KLD"
 
@@ -113,46 +120,52 @@ def emit(report: Report, style: str) -> None:
         for line in filter(None, (quality_line(report), report.software_line)):
             print(f"\n{line}")
         return
-    say(report)
-    _show_table(report)
+    out = console()
+    say(out, report)
+    out.print(_fitting(out, report))
     for line in filter(None, (quality_line(report), report.software_line)):
-        plain.say(line)
+        out.print(line)
     for command in report.best.commands:
-        plain.say(f"  {command}", whole=True)
+        out.print(f"  {command}", soft_wrap=True)
     narrate(report)
 
 
-def say(report: Report) -> None:
+def say(out: Console, report: Report) -> None:
     """The answer, and under it what it assumes."""
-    plain.say(report.answer, bold=True)
+    out.print(report.answer, style="bold")
     if report.assumed:
-        plain.say(report.assumed_line)
+        out.print(report.assumed_line)
 
 
-def _show_table(report: Report) -> None:
+def _fitting(out: Console, report: Report) -> Table:
     """The table with all that this terminal has room for, and no cell cut: a narrow one goes without the intervals."""
-    names, rows = columns(report), [row(report, cell) for cell in report.cells]
-    wide, fits = plain.widths(names, rows, plain.room())
-    if not fits:
-        plain.say(
-            "Shortened to this terminal: a wider one, --markdown or --json shows every interval.", err=True, dim=True
-        )
-        short = [dict(zip(names, row(report, cell), strict=True)) | _short(cell) for cell in report.cells]
-        kept = [name for name in names if name not in ("usable GiB", "disk GB", "context", QUALITY)]
-        if _is_text(report):
-            kept.remove("seconds")
-        for shown in (kept, kept[:-1]):
-            names, rows = tuple(shown), [[cells[name] for name in shown] for cells in short]
-            wide, fits = plain.widths([_stacked(name) for name in names], rows, plain.room())
-            if fits:
-                break
-        names = tuple(map(_stacked, names))
-    colours = [_COLOURS[cell.verdict] for cell in report.cells]
-    plain.table(names, rows, wide, right=_RIGHT, colours=colours, coloured=names.index("verdict"))
+    names = columns(report)
+    wide = _table(report, names, [row(report, cell) for cell in report.cells])
+    if _fits(out, wide):
+        return wide
+    console(stderr=True).print(
+        "Shortened to this terminal: a wider one, --markdown or --json shows every interval.", style="dim"
+    )
+    short = [dict(zip(names, row(report, cell), strict=True)) | _short(cell) for cell in report.cells]
+    kept = [name for name in names if name not in ("usable GiB", "disk GB", "context", QUALITY)]
+    if _is_text(report):
+        kept.remove("seconds")
+    for shown in (kept, kept[:-1]):
+        heads = [name.replace(" GiB", "\nGiB") for name in shown]
+        found = _table(report, heads, [[cells[name] for name in shown] for cells in short])
+        if _fits(out, found):
+            break
+    return found
 
 
-def _stacked(name: str) -> str:
-    return name.replace(" GiB", "\nGiB")
+def _fits(out: Console, table: Table) -> bool:
+    """Whether there is room for all columns at their least width. Then those that do not wrap have it, so that nobody
+    measures them cell by cell, which takes as long as the answer."""
+    if sum(column.min_width or 0 for column in table.columns) + _GAP * (len(table.columns) - 1) > out.width:
+        return False
+    for column in table.columns:
+        column.width = column.min_width if column.no_wrap else None
+    return True
 
 
 def _short(cell: Cell) -> dict[str, str]:
@@ -165,8 +178,23 @@ def _short(cell: Cell) -> dict[str, str]:
     }
 
 
+def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, name in enumerate(names):
+        numeric, wraps = name in ("usable GiB", "disk GB", "context"), name == _LAST[-1]
+        texts = [*name.splitlines(), *(cells[position] for cells in rows)]
+        longest = max(map(cell_len, " ".join(texts).split() if wraps else texts))
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=not wraps, min_width=longest)
+    for cell, cells in zip(report.cells, rows, strict=True):
+        shown = [Text(text) for text in cells]
+        shown[2].stylize(_COLOURS[cell.verdict])
+        table.add_row(*shown)
+    return table
+
+
 def narrate(report: Report) -> None:
     """What the numbers rest on, on stderr."""
+    err = console(stderr=True)
     work = report.workload
     size = f" {work.width}x{work.height}, {work.steps} steps, cfg {work.cfg:g};"
     if work.task is Task.VQA:
@@ -174,7 +202,7 @@ def narrate(report: Report) -> None:
     elif work.task.read_along:
         answer = f", an answer of {work.new_tokens}" if work.new_tokens else ""
         size = f" {work.context} tokens of context, a prompt of {work.prompt_tokens}{answer};"
-    plain.say(f"{work.task}:{size} usable card memory: {report.budget.basis}.", err=True, dim=True)
+    err.print(f"{work.task}:{size} usable card memory: {report.budget.basis}.", style="dim")
     known = [f"{name} {how.level}: {how.note}" for name, how in report.best.evidence.named if how.records]
     for note in (*report.machine.notes, *report.notes, *known, *report.best.footprint.assumptions):
-        plain.say(f"· {note}", err=True, dim=True)
+        err.print(f"· {note}", style="dim")

@@ -12,8 +12,9 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from fitcheck.cli import output, plain
+from fitcheck.cli import output
 from fitcheck.cli.options import Question, answer
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine
@@ -264,7 +265,7 @@ def test_a_cut_file_and_a_zip_are_refused(run: Run, smollm2: Path, tmp_path: Pat
 def test_a_terminal_of_any_usual_width_shows_whole_cells(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], width: int
 ) -> None:
-    monkeypatch.setattr(plain, "room", lambda *, err=False: width)
+    monkeypatch.setattr(output, "console", lambda stderr=False: Console(width=width, stderr=stderr, highlight=False))
     report = answer(Question(model=U1, gpu=["RTX 4070"], **_as_fields(words)))
     output.emit(report, "table")
     lines = capsys.readouterr().out.splitlines()

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fitcheck.cli.listing import LEAST_LAST, fitting
-from fitcheck.cli.plain import GAP
+from fitcheck.cli.listing import GAP, LEAST_LAST, fitting
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("model", "verdict", "speed", "card", "mode")

@@ -12,7 +12,7 @@ import pytest
 import fitcheck
 from fitcheck.hardware.budget import ram_budget, visible_total
 from fitcheck.hardware.catalog import find_card
-from fitcheck.hardware.machine import Budget, machine_for
+from fitcheck.hardware.machine import Budget, Machine, machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed, weigh
 from fitcheck.models import catalog
