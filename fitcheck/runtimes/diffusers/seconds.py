@@ -108,7 +108,8 @@ def _of_the_host(span: Interval[float], plan: Sequence[Pass], card: Card, *, onc
     low, high = span.low, span.high + table["launches"]["more"] * waits
     if once:
         least, best, most = (price.kernel * one for one in table["once"]["ends"])
-        low, high = max(0.0, low - (best - least)), high + most - best
+        # the low end holds its share of what happens once, and of that share alone it goes lower
+        low, high = low - low / span.best * (best - least), high + most - best
     return Interval(min(low, span.best), span.best, high)
 
 

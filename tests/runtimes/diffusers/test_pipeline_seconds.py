@@ -60,3 +60,9 @@ def test_what_happens_once_is_counted_once_and_by_the_bench_without_warmup_alone
     assert cold.low < 2.38 < cold.high
     assert warm.low < 0.88 < warm.high
     assert seconds_of("flux.1-dev", "bf16", "none", OWN) == warm
+
+
+def test_what_happens_once_leaves_no_picture_without_time() -> None:
+    """Of PixArt's cold second four fifths are the start of the process, whose own low end is a third of it."""
+    cold, own = (seconds_of("pixart-sigma", "fp16", "none", process) for process in (COLD, OWN))
+    assert own.low < cold.low < cold.best
