@@ -8,7 +8,7 @@ from math import isfinite
 
 from fitcheck.units import Interval
 
-SCHEMA = "fitcheck.promises/1"
+SCHEMA = "fitcheck.promises/2"
 _ENDS = ("low", "best", "high")
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -17,14 +17,16 @@ Told = Mapping[str, Mapping[str, Interval[float]]]
 
 
 def encode(told: Told, engine: str) -> bytes:
-    """UTF-8 JSON, a record a line: to the last digit, so that what was kept is what would be worked out."""
+    """UTF-8 JSON, a record a line, the ends of a metric where its name stands in ``metrics``: to the last digit, so that
+    what was kept is what would be worked out."""
+    metrics = sorted({metric for spans in told.values() for metric in spans})
     lines = [
-        f"{json.dumps(name)}:{_line({metric: _ends(span) for metric, span in spans.items()})}"
+        f"{json.dumps(name)}:{_line([_ends(spans[metric]) if metric in spans else None for metric in metrics])}"
         for name, spans in sorted(told.items())
-        if all(isfinite(end) for span in spans.values() for end in _ends(span))
+        if all(isfinite(span.high) for span in spans.values())
     ]
-    joined = ",\n".join(lines)
-    return f'{_line({"schema": SCHEMA, "engine": engine})[:-1]},"records":{{\n{joined}\n}}}}\n'.encode()
+    head, joined = _line({"schema": SCHEMA, "engine": engine, "metrics": metrics})[:-1], ",\n".join(lines)
+    return f'{head},"records":{{\n{joined}\n}}}}\n'.encode()
 
 
 def decode(content: bytes, engine: str) -> dict[str, dict[str, Interval[float]]]:
@@ -34,7 +36,11 @@ def decode(content: bytes, engine: str) -> dict[str, dict[str, Interval[float]]]
         if data["schema"] != SCHEMA or data["engine"] != engine:
             return {}
         return {
-            str(name): {str(metric): Interval(*ends) for metric, ends in spans.items()}
+            str(name): {
+                str(metric): Interval(*map(float, ends))
+                for metric, ends in zip(data["metrics"], spans, strict=True)
+                if ends is not None
+            }
             for name, spans in data["records"].items()
         }
     except _BROKEN:
@@ -42,7 +48,9 @@ def decode(content: bytes, engine: str) -> dict[str, dict[str, Interval[float]]]
 
 
 def _ends(span: Interval[float]) -> list[float]:
-    return [getattr(span, name) for name in _ENDS]
+    """Whole numbers without a fraction, which is a third of the file."""
+    ends = [getattr(span, name) for name in _ENDS]
+    return [int(end) if end == int(end) else end for end in ends]
 
 
 def _line(value: object) -> str:

@@ -45,7 +45,7 @@
     rows.forEach(function (pair) { body.append(pair[1]); });
   }
   // below 600 px a row is a card, and each cell says what its column is
-  all("table.rows,table.modes").forEach(function (table) {
+  all("table.rows,table.modes,table.grid").forEach(function (table) {
     const heads = Array.from(table.tHead.rows[0].cells).map(function (head) {
       return head.firstChild ? head.firstChild.textContent.trim() : "";
     });
@@ -283,6 +283,11 @@
     });
     form.hidden = false;
   });
+
+  // the address of two cards that have no page together leads to where any two are compared
+  const pair = document.getElementById("pair");
+  const two = pair && location.pathname.match(/\/compare\/([a-z0-9.-]+)-vs-([a-z0-9.-]+)\/?$/);
+  if (two) location.replace(pair.dataset.root + "compare/?" + new URLSearchParams({ a: two[1], b: two[2] }));
 
   // any two cards side by side, from what their pages say
   const VERDICTS = { fits: "Fits", tight: "Tight", unknown: "Unknown", no: "No" };

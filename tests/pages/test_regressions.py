@@ -267,7 +267,7 @@ def test_a_record_that_changes_no_history_leaves_them_as_a_fresh_build_has_them(
     assert kept.found["single"] == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.promises/1"}', b'{"schema":"other"}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.promises/2"}', b'{"schema":"other"}'])
 def test_promises_that_are_none_are_not_believed(content: bytes) -> None:
     told = {"ab": {"seconds": Interval(1.5, 2.0, 2.5)}}
     assert promises.decode(promises.encode(told, "engine"), "engine") == told
