@@ -17,8 +17,8 @@ Told = Mapping[str, Mapping[str, Interval[float]]]
 
 
 def encode(told: Told, engine: str) -> bytes:
-    """UTF-8 JSON, a record a line, the ends of a metric where its name stands in ``metrics``: to the last digit, so that
-    what was kept is what would be worked out."""
+    """UTF-8 JSON, a record a line, the ends of a metric where its name stands in ``metrics``: to the last digit, so
+    that what was kept is what would be worked out."""
     metrics = sorted({metric for spans in told.values() for metric in spans})
     lines = [
         f"{json.dumps(name)}:{_line([_ends(spans[metric]) if metric in spans else None for metric in metrics])}"

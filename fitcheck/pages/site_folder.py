@@ -20,7 +20,7 @@ def read(path: Path) -> bytes | None:
 
 def hash_bytes(content: bytes) -> str:
     """The first 128 bits of the sha256, in hex: enough to see that a file has changed."""
-    return hashlib.sha256(content).hexdigest()[:32]
+    return hashlib.sha256(content).hexdigest()[:24]
 
 
 def hash_file(path: Path) -> str | None:
