@@ -19,7 +19,7 @@ def read(path: Path) -> bytes | None:
 
 
 def hash_bytes(content: bytes) -> str:
-    """The first 128 bits of the sha256, in hex: enough to see that a file has changed."""
+    """The first 96 bits of the sha256, in hex: enough to see that a file has changed."""
     return hashlib.sha256(content).hexdigest()[:24]
 
 
