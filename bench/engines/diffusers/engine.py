@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 
 from bench.engines.diffusers.building import empty_module, materialize, narrow_buffers, parameters_of, pipeline_of
@@ -94,11 +95,11 @@ class PipelineEngine:
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,
                 generator=generator, output_type="pt", return_dict=False,
-                **_told(pipeline, clock), **_several(work),
+                **_told(pipeline, clock), **_several(work), **self._pictures(),
                 **({"num_frames": work.frames} if self.recipe.video else {}),
                 **self.recipe.call(self.recipe.text, work.cfg),
             )  # fmt: skip
-        output = result[0].detach().to("cpu")
+        output = _made(result).detach().to("cpu")
         return PassReport(
             seconds=clock.seconds,
             step_seconds=tuple(clock.steps),
@@ -112,6 +113,12 @@ class PipelineEngine:
             attention_backend="sdpa",
         )
 
+    def _pictures(self) -> dict[str, Any]:
+        """The arguments by which the pipeline is handed the workload's reference images: grey ones of their sizes."""
+        made = [Image.new("RGB", size, "grey") for size in self.workload.references]
+        style = self.recipe.style
+        return {name: made if style.listed else made[0] for name in style.pictures} if made else {}
+
     def resize(self, workload: Workload) -> None:
         """The next passes run another size."""
         self.workload = workload
@@ -120,6 +127,12 @@ class PipelineEngine:
         """Give memory back; the engine cannot run again."""
         self._pipeline = None
         gc.collect()
+
+
+def _made(result: Any) -> torch.Tensor:
+    """The pictures of a pipeline's result: its first value, or of one that is made of blocks the last block's."""
+    found = result[0] if isinstance(result, tuple) else result.get("images")
+    return found if isinstance(found, torch.Tensor) else torch.stack(list(found))
 
 
 def _told(pipeline: Any, clock: PhaseClock) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Measures pipelines in a time budget: ``python -m bench.engines.diffusers.pipeline_series PLAN --out F --budget S``.
 
 PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf16", "modes": ["none", "model"],
-"sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number. One
+"sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number,
+``"task"`` is asked for where a pipeline has several. One
 process measures all sizes of a mode, smallest first, and then the last one under each of ``"caps": ["12GB", "8GB"]``
 until one is too small: the run under the last that worked carries the bracket.
 ``F/runs.jsonl.gz`` gets the runs of a process in full as soon as it is done, for
@@ -40,6 +41,7 @@ from fitcheck.errors import InputError
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records import schema, store
 from fitcheck.runtimes.base import Placement
+from fitcheck.runtimes.diffusers.workloads import TAKES_IMAGES
 from fitcheck.units import GIB, parse_memory
 
 REVISION = "0.42.1"
@@ -81,9 +83,10 @@ def _workload(entry: dict[str, Any], size: list[int], tiny: bool) -> Workload:
         width, height, frames = 128 + 64 * (width > 1024), 128, [5] * len(frames)
     cfg = float(entry.get("cfg", recipe(entry["model"]).cfg))
     steps = int(entry.get("steps", 4))
-    if frames:
-        return Workload(Task.T2V, width, height, steps, cfg, frames=frames[0])
-    return Workload(Task.T2I, width, height, steps, cfg)
+    tasks, usual = recipe(entry["model"]).architecture.tasks, Task.T2V if frames else Task.T2I
+    task = Task(entry["task"]) if "task" in entry else usual if usual in tasks else tasks[0]
+    references = ((width, height),) if task in TAKES_IMAGES else ()
+    return Workload(task, width, height, steps, cfg, frames=frames[0] if frames else 1, references=references)
 
 
 class PipelineSeries:
