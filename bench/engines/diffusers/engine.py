@@ -117,7 +117,7 @@ class PipelineEngine:
         """The arguments by which the pipeline is handed the workload's reference images: grey ones of their sizes."""
         made = [Image.new("RGB", size, "grey") for size in self.workload.references]
         style = self.recipe.style
-        return {name: made if style.listed else made[0] for name in style.pictures} if made else {}
+        return dict.fromkeys(style.pictures, made if style.listed else made[0]) if made else {}
 
     def resize(self, workload: Workload) -> None:
         """The next passes run another size."""
