@@ -72,7 +72,7 @@ def test_no_card_is_dropped() -> None:
 
 
 def test_what_fits_comes_before_what_is_tight_and_cheaper() -> None:
-    rows = [row for row in fitting(run("--fits", "sensenova-u1-8b-mot")) if row[1] != "unknown"]
+    rows = [row for row in fitting(run("--fits", "qwen-image")) if row[1] != "unknown"]
     verdicts = [row[2] for row in rows]
     assert verdicts == sorted(verdicts)
     assert set(verdicts) == {"fits", "tight"}

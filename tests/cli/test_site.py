@@ -240,7 +240,7 @@ def test_one_file_pages_stand_alone(tmp_path: Path) -> None:
     assert "<style>" in page
     assert "site.css" not in page
     assert "'sha256-" in unescape(page)
-    assert "SenseNova-U1-8B-MoT on GeForce RTX 4070: tight" in page
+    assert "SenseNova-U1-8B-MoT on GeForce RTX 4070: fits" in page
     again = single.write(asked.report(), tmp_path / "one.html", asked.command()).read_text()
     assert again == page
     bench = single.write_records([passed(), link()], tmp_path / "bench.html").read_text()

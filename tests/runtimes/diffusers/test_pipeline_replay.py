@@ -17,7 +17,7 @@ from fitcheck.models.workload import Workload
 from fitcheck.records import run_index
 from fitcheck.records.schema import WorkloadSizes
 from fitcheck.runtimes.base import Placement
-from fitcheck.runtimes.diffusers.offloading import offload_of
+from fitcheck.runtimes.diffusers.offloading import REVISION, offload_of, recorded_placement
 from fitcheck.runtimes.diffusers.replay import Replayed, replay
 from fitcheck.runtimes.diffusers.runtime import RUNTIME
 from fitcheck.runtimes.diffusers.stages import stages_of
@@ -48,9 +48,9 @@ def records(*, capped: bool = False) -> list[Any]:
 
 
 @cache
-def replayed(model: str, tier: str, mode: str, workload: Workload) -> Replayed:
+def replayed(model: str, tier: str, placement: Placement, workload: Workload) -> Replayed:
     known = catalog.get(model)
-    architecture, stored, offload = known.architecture, known.tier(tier), offload_of(Placement("diffusers", "", mode))
+    architecture, stored, offload = known.architecture, known.tier(tier), offload_of(placement)
     assert isinstance(architecture, PipelineArchitecture)
     assert stored is not None
     stages = tuple(stages_of(architecture, workload, offload))
@@ -61,7 +61,8 @@ def replayed(model: str, tier: str, mode: str, workload: Workload) -> Replayed:
 
 def of(record: dict[str, Any]) -> Replayed:
     workload = WorkloadSizes.model_validate(record["workload"]).workload()
-    return replayed(record["model"]["slug"], record["model"]["tier"], record["runtime"]["mode"], workload)
+    placement = recorded_placement(REVISION, record["runtime"]["mode"], record["runtime"].get("policy"))
+    return replayed(record["model"]["slug"], record["model"]["tier"], placement, workload)
 
 
 def test_there_are_records_of_every_mode() -> None:
