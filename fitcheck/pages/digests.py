@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 
 def digest(parts: Iterable[bytes | str]) -> str:
-    """128 bits of sha256 over the parts with their lengths, so that no two lists of parts are alike."""
+    """96 bits of sha256 over the parts with their lengths, so that no two lists of parts are alike."""
     hashed = hashlib.sha256()
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part
         hashed.update(f"{len(raw)}:".encode())
         hashed.update(raw)
-    return hashed.hexdigest()[:32]
+    return hashed.hexdigest()[:24]
 
 
 def digest_json(value: object) -> str:

@@ -33,7 +33,7 @@ def compact(text: str) -> str:
 
 # end tags that HTML lets one leave out; quotes around what needs none
 _ENDS = re.compile(r"</(?:li|td|th|tr|dt|dd|thead|tbody)>")
-_QUOTES = re.compile(r' ([a-z][a-z0-9-]*)="([A-Za-z0-9._:-]+)"(?=[ >])')
+_QUOTES = re.compile(r' ([a-z][a-z0-9-]*)="([A-Za-z0-9._:/#-]+)"(?=[ >])')
 _WHOLE = re.compile(r"(<(?:pre|script|style)\b.*?</(?:pre|script|style)>)", re.DOTALL)
 
 
