@@ -281,8 +281,11 @@ def test_nine_in_ten_cells_lie_inside_on_the_machine_that_measured_the_others() 
     for found in worth(left_out(of_runtime("llama.cpp"), same_machine=True)):
         assert found.rows >= 10
         assert found.covered >= 0.9 * found.rows, found
-        # of its ten prompts' rows, all of one quiet machine, the model alone is already as right
-        assert found.with_others < max(found.without, 0.11)
+        if found.name == "generation":
+            assert found.with_others < found.without
+        else:  # rates of prompts were fitted on these very ten rows, so that the model without them is not blind
+            assert found.without < 0.08
+            assert found.with_others < 0.11
         assert found.width < 3
 
 

@@ -1,11 +1,10 @@
-"""The judgement at its boundaries: one byte decides, and the order of answers is the documented one."""
+"""The judgement at its boundaries: one byte decides, and the smallest change that betters an answer is named."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -14,20 +13,17 @@ from fitcheck.hardware.budget import ram_budget, visible_total
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Budget, Machine, machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
-from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed, weigh
+from fitcheck.memory.weighing import Constraint, Verdict, weigh
 from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Change, Runtime, Support, Wanted
-from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.sensenova.card_seen import view_of
 from fitcheck.runtimes.sensenova.runtime import RUNTIME
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
-from fitcheck.speed.duration import Duration
 from fitcheck.units import GIB, MIB, Interval
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.order import order
-from fitcheck.verdict.report import Cell, Flip
+from fitcheck.verdict.report import Flip
 
 
 def footprint(
@@ -106,85 +102,6 @@ def test_the_wheels_minimum_compute_capability_runs(card: str, allowed: bool) ->
     assert slow == (card in ("V100 16GB PCIe", "RTX 2080 Ti"))
 
 
-def cell(
-    name: str, seconds: float | None, bits: float, memory: int = 100, *, published: bool = True,
-    verdict: Verdict = Verdict.FITS, steps: int = 8,
-) -> Cell:  # fmt: skip
-    made: Any = SimpleNamespace(
-        name=name,
-        verdict=verdict,
-        judgement=SimpleNamespace(margins=(), binding=Constraint.VRAM),
-        tier=SimpleNamespace(published=published, tensors=SimpleNamespace(nbytes=bits * 1000 / 8, elements=1000)),
-        seconds=None if seconds is None else Interval.exactly(seconds),
-        workload=Workload(Task.T2I, steps=steps, cfg=1.0),
-        need=memory,
-    )
-    return cast(Cell, made)
-
-
-def names(*cells: Cell) -> list[str]:
-    return [cast(Any, one).name for one in order(cells)]
-
-
-def test_near_the_fastest_the_finer_tier_leads_and_beyond_it_does_not() -> None:
-    assert names(cell("fast", 10.0, 4.5), cell("fine", 11.4, 16)) == ["fine", "fast"]
-    assert names(cell("fast", 10.0, 4.5), cell("fine", 11.6, 16)) == ["fast", "fine"]
-
-
-def test_of_equal_times_less_card_memory_leads_and_a_slower_mode_does_not() -> None:
-    assert names(cell("full", 10.0, 8, 200), cell("fast", 10.05, 8, 100)) == ["fast", "full"]
-    assert names(cell("full", 10.0, 8, 200), cell("low", 11.0, 8, 10)) == ["full", "low"]
-
-
-def test_published_tiers_come_before_what_nobody_offers_and_verdicts_before_all() -> None:
-    assert names(cell("made up", 5.0, 8, published=False), cell("real", 20.0, 8)) == ["real", "made up"]
-    tight = cell("tight", 1.0, 16, verdict=Verdict.TIGHT)
-    assert names(tight, cell("fits", 100.0, 2)) == ["fits", "tight"]
-
-
-def test_without_seconds_fewer_steps_come_first() -> None:
-    assert names(cell("many", None, 16, steps=50), cell("few", None, 4.5)) == ["few", "many"]
-
-
-def short(name: str, constraint: Constraint, left: int, *, published: bool = True) -> Cell:
-    """A cell that lacks ``-left`` of ten bytes of one resource, and has five of another."""
-    made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
-    other = Constraint.RAM if constraint is Constraint.VRAM else Constraint.VRAM
-    amounts = (Margin(other, 5, 10, Verdict.FITS), Margin(constraint, 10 - left, 10, Verdict.NO))
-    level = Level(Verdict.NO, constraint, Weighed(amounts, amounts[1], 0))
-    made.judgement = SimpleNamespace(margins=amounts, binding=constraint, level=level)
-    return cast(Cell, made)
-
-
-def test_where_nothing_runs_the_cell_that_is_nearest_to_running_leads() -> None:
-    """System memory is easier to add than card memory, and what nobody publishes helps nobody."""
-    cells = (
-        short("far", Constraint.RAM, -9),
-        short("unpublished", Constraint.RAM, -2, published=False),
-        short("near", Constraint.RAM, -4),
-        short("card", Constraint.VRAM, -1),
-        short("never", Constraint.COMPUTE_CAPABILITY, -1),
-    )
-    assert names(*cells) == ["near", "far", "card", "never", "unpublished"]
-    assert names(*cells, cell("tight", 1.0, 4, verdict=Verdict.TIGHT))[0] == "tight"
-    slow, quick = short("slow", Constraint.VRAM, -1), short("quick", Constraint.VRAM, -2)
-    cast(Any, slow).seconds = Interval.exactly(100.0)
-    cast(Any, quick).seconds = Interval.exactly(10.0)
-    assert names(slow, quick) == ["quick", "slow"]  # a hair less memory is not worth the wait
-
-
-def tight(name: str, worst: int, bits: float) -> Cell:
-    """A tight cell that lacks ``-worst`` of ten bytes in the worst case."""
-    made: Any = cell(name, 10.0, bits, verdict=Verdict.TIGHT)
-    made.judgement = SimpleNamespace(margins=(Margin(Constraint.RAM, 9, 10, Verdict.TIGHT, worst=worst),))
-    return cast(Cell, made)
-
-
-def test_of_tight_cells_the_one_least_short_in_the_worst_case_leads() -> None:
-    assert names(tight("fine", -4, 16), tight("safe", -1, 4)) == ["safe", "fine"]
-    assert names(tight("fine", -1, 16), tight("coarse", -1, 4)) == ["fine", "coarse"]
-
-
 def test_changes_that_are_offered_give_a_better_verdict_with_a_tier_that_exists() -> None:
     for slug in ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot"):
         published = {tier.name for tier in catalog.get(slug).tiers if tier.published}
@@ -196,56 +113,6 @@ def test_changes_that_are_offered_give_a_better_verdict_with_a_tier_that_exists(
                 assert flip.verdict.rank < one.verdict.rank
                 if flip.change.startswith("tier "):
                     assert flip.change.removeprefix("tier ") in published
-
-
-def waiting(name: str, steps: int, cfg: float = 1.0, images: int = 1, need: int = 100) -> Cell:
-    """A cell of unknown seconds."""
-    made: Any = cell(name, None, 8, need)
-    made.workload = Workload(Task.T2I, steps=steps, cfg=cfg, images=images)
-    return cast(Cell, made)
-
-
-def test_without_seconds_guidance_doubles_the_steps_and_each_picture_counts() -> None:
-    assert names(waiting("guided", 8, cfg=4.0), waiting("plain", 12)) == ["plain", "guided"]
-    assert names(waiting("guided", 8, cfg=4.0), waiting("plain", 20)) == ["guided", "plain"]
-    assert names(waiting("three", 8, images=3), waiting("one", 20)) == ["one", "three"]
-    assert names(waiting("large", 8, need=200), waiting("small", 8, need=100)) == ["small", "large"]
-
-
-def reading(
-    name: str, pace: float | None, bits: float = 4.0, *, context: int = 8192, loss: float = 1.0, need: int = 100,
-    host: int | None = None,
-) -> Cell:  # fmt: skip
-    """A cell of an answer that is read while it is written, at so many tokens a second; ``host`` are the bytes that
-    each token reads from the host beside cards."""
-    made: Any = cell(name, None, bits, need)
-    made.workload = Workload(Task.CHAT, context=context)
-    made.rate = lambda what: None if pace is None or what != "generation" else Interval.exactly(pace)
-    made.loss = loss
-    made.ask = SimpleNamespace(model=SimpleNamespace(architecture=SimpleNamespace(family="unknown")))
-    made.footprint = SimpleNamespace(cards=(None,) if host is not None else ())
-    made.duration = Duration(None, "", amounts=(("host", host or 0),))
-    return cast(Cell, made)
-
-
-@pytest.mark.parametrize(
-    ("better", "worse"),
-    [
-        (reading("better", 3.0), reading("worse", 80.0, 16, context=4096)),  # the context that was asked for
-        (reading("better", 9.0, 2), reading("worse", 4.0, 16)),  # who reads along waits for the slower one
-        (reading("better", 12.0, 8), reading("worse", 90.0, 4)),  # beyond reading speed the finer tier
-        (reading("better", 40.0, 8.5), reading("worse", 20.0, 16)),  # beyond Q6_K speed counts
-        (reading("better", 20.0, 4), reading("worse", 21.0, 4, loss=1.2)),  # a quantized cache must be worth it
-        (reading("better", 25.0, 4, loss=1.2), reading("worse", 20.0, 4)),
-        (reading("better", 20.0, 4, need=100), reading("worse", 20.0, 4, need=200)),
-        (reading("better", 1.0, 2), reading("worse", None, 16)),
-        (reading("better", 30.0, 5, host=0), reading("worse", 11.0, 6.5, host=1)),  # whole on the card
-        (reading("better", 11.0, 5, host=1), reading("worse", 60.0, 3, host=0)),  # but not for a coarse file
-        (reading("better", 11.0, 3, host=1), reading("worse", 60.0, 2, host=0)),  # nor of two that are coarse
-    ],
-)
-def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> None:
-    assert names(worse, better) == names(better, worse) == ["better", "worse"]
 
 
 class _Fixed:
