@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("regression_benchmark", ROOT / "benchmarks" / "regressions.py")
+    spec = importlib.util.spec_from_file_location("regression_pairs", ROOT / "benchmarks" / "regression_pairs.py")
     assert spec is not None
     assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
