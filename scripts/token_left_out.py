@@ -17,6 +17,7 @@ from fitcheck.runtimes.llamacpp.token_passes import HOST_TILES
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name, traits_of
 
+OWN_CARD, OWN_HOST = "H100 SXM", "CPU: Intel Xeon with AMX"
 # 14 threads pinned to six cores, which run 12: neither decoding nor copies are what such a processor does otherwise
 OVERSUBSCRIBED = "carteakey/lllms post"
 DESCRIBED = 0.1  # half-width in log(rate) of what hosts make of a row up to which it says something about the rest
@@ -44,8 +45,8 @@ class LeftOut:
         return LeftOut(kept, *(np.delete(values, at, axis=0) for values in arrays))
 
     def without_card(self, card: str) -> LeftOut:
-        """The same without a card's rows."""
-        return self.without([i for i, row in enumerate(self.rows) if row.card == card])
+        """The same without a card's rows and those of its host alone."""
+        return self.without([i for i, row in enumerate(self.rows) if machine_of(row) == card])
 
     def scaled(self, traits: dict[str, dict[str, float]]) -> LeftOut:
         """Sizes of residuals in units of what rows of their traits are off more than plain ones, without what a host
@@ -99,6 +100,11 @@ def trait_scale(row: BenchRow, traits: dict[str, dict[str, float]]) -> float:
     """How much further off than plain rows those with the row's traits are."""
     known = traits.get(phase_of(row), {})
     return max((known.get(name, 1.0) for name in traits_by_row(row)), default=1.0)
+
+
+def machine_of(row: BenchRow) -> str:
+    """What is left out together: a card's rows; our Xeon alone is the host of our H100, so both are one."""
+    return OWN_CARD if row.card == OWN_HOST else row.card
 
 
 def phase_of(row: BenchRow) -> str:
