@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ COVERED = 0.9 * (1 + 1 / 50)
 COVERED_SEEN = 0.95
 MARGIN = 1.25  # beyond the worst generation or maker that was left out
 WIDEST_TRAIT = 2.5  # times a plain row's half-width
-FEW = 3  # cards with several models from which a regime's share of the width for seen cards is taken
+FEW = 3  # cards with several models that tell a regime's share of the width for seen cards; generations, of a new one
 LEAST_SEEN = 0.5
 SHRUNK = 3  # cards that a regime's mean counts for against a pool's own
 
@@ -126,13 +126,21 @@ def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
     return {
         "whole": whole,
         "pools": pools,
-        "generations": {pool: worst(rows, generation, generation_key, 0.9, pool) for pool in pools},
+        "generations": new_generations(rows, generation, pools),
         "makers": worst(rows, vendor, vendor_of, 0.95),
         "seen": seen_counts(rows, model, pools),
         "usual": means,
         "rows": len(rows),
         "cards": len({card for _, card in means}),
     }
+
+
+def new_generations(rows: Sequence[BenchRow], errors: np.ndarray, pools: Iterable[str]) -> dict[str, float]:
+    """The worst generation that was left out, by pool; no less than pools' usual worst where few have run."""
+    found = {pool: worst(rows, errors, generation_key, 0.9, pool) for pool in pools}
+    usual = float(np.mean(list(found.values())))
+    ran = {pool: len({generation_key(row) for row in rows if pool_of(row) == pool}) for pool in found}
+    return {pool: size if ran[pool] >= FEW else max(size, usual) for pool, size in found.items()}
 
 
 def worst(
@@ -299,21 +307,23 @@ def median_over(cards: np.ndarray, values: np.ndarray) -> float:
 
 
 def ignorance(outs: dict[str, LeftOut]) -> list[tuple[str, int, float, float]]:
-    """(what is left out, rows, share inside, median width) for whole generations and makers with a single backend."""
+    """(what is left out, rows, share inside, median width) for whole generations and makers, of prompts and tokens."""
     found = []
     _, counts = counted(outs)
-    for stage, out in outs.items():
-        for kind, key, errors in (("generation", generation_key, out.generation), ("maker", vendor_of, out.vendor)):
-            for name in sorted({key(row) for row in out.rows if row.placement == "card"}):
-                at = [i for i, row in enumerate(out.rows) if key(row) == name]
-                gone = {out.rows[i].index for i in at}
-                kept = [(row, count) for row, count in counts if row.index not in gone]
-                table = finished(unit_table(outs | {stage: out.without(at)}), kept)
-                regimes = [i for i in at if single(out.rows[i]) in table["regimes"]]
-                lows, highs = np.array([out.halves(i, table) for i in regimes]).T
-                inside = (-lows <= errors[regimes]) & (errors[regimes] <= highs)
-                what = f"{kind} {name}: {'prompts' if out.rows[0].prompt else 'generation'}"
-                found.append((what, len(regimes), float(np.mean(inside)), float(np.median(np.exp(lows + highs)))))
+    for kind, key in (("generation", generation_key), ("maker", vendor_of)):
+        for name in sorted({key(row) for out in outs.values() for row in out.rows if row.placement == "card"}):
+            others = {stage: out.without([i for i, row in enumerate(out.rows) if key(row) == name])
+                      for stage, out in outs.items()}  # fmt: skip
+            table = finished(unit_table(others), [(row, count) for row, count in counts if key(row) != name])
+            for stage in ("generation", "prompt"):
+                out = outs[stage]
+                at = [i for i, row in enumerate(out.rows) if key(row) == name and single(row) in table["regimes"]]
+                if at:
+                    errors = (out.generation if kind == "generation" else out.vendor)[at]
+                    lows, highs = np.array([out.halves(i, table) for i in at]).T
+                    inside = (-lows <= errors) & (errors <= highs)
+                    width = float(np.median(np.exp(lows + highs)))
+                    found.append((f"{kind} {name}: {stage}", len(at), float(np.mean(inside)), width))
     return found
 
 
