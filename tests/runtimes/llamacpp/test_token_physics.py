@@ -220,11 +220,12 @@ def test_what_few_people_run_is_wider_and_what_ran_here_narrower() -> None:
 
 
 def test_traits_are_read_off_the_run() -> None:
-    def traits(model: str, tier: str, depth: int, *, prompt: bool = False) -> tuple[str, ...]:
+    def traits(model: str, tier: str, depth: int, *, prompt: bool = False, cards: int = 1) -> tuple[str, ...]:
         architecture = known_language_model(model)
         table = mixture_table(architecture, tier)
-        result = estimate(architecture, table, LlamaOptions(sequences=1, context=65_536), vram=[200 * GIB])
-        gpus: tuple[Gpu, ...] = machine_for(RTX_3090).gpus
+        options = LlamaOptions(sequences=1, context=65_536)
+        result = estimate(architecture, table, options, vram=[200 * GIB] * cards)
+        gpus: tuple[Gpu, ...] = machine_for(RTX_3090, count=cards).gpus
         return traits_of(run_of(architecture, table, result, gpus, depth), prompt=prompt)
 
     assert traits("llama-3.1-8b", "Q4_K_M", 128) == ()
@@ -232,6 +233,9 @@ def test_traits_are_read_off_the_run() -> None:
     assert traits("qwen3-30b-a3b", "BF16", 128) == ("16-bit experts",)
     assert traits("llama-3.1-8b", "Q4_K_M", 32_768) == ("deep",)
     assert traits("glm-4.7-flash", "Q8_0", 128, prompt=True) == ("latent cache",)
+    # cards overlap in prompts; a token passes them one after the other
+    assert traits("llama-3.1-8b", "Q4_K_M", 128, prompt=True, cards=2) == ("several cards",)
+    assert traits("llama-3.1-8b", "Q4_K_M", 128, cards=2) == ()
 
 
 def test_a_row_without_the_option_ran_without_flash_attention_before_it_was_automatic() -> None:
