@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
-from fitcheck.runtimes.llamacpp.seconds import host_factors
+from fitcheck.runtimes.llamacpp.seconds import unknown_factors
 from fitcheck.runtimes.llamacpp.token_passes import HOST_TILES
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name, traits_of
@@ -68,20 +68,15 @@ class LeftOut:
 
 
 def telling(row: BenchRow, host: np.ndarray) -> bool:
-    """Whether the row sets widths: where nobody described the host, what it is hides how far off the rest is, and
-    prompts with a host before April 2024 ran on code that is gone."""
-    if row.placement == "card":
-        return True
-    gone = row.prompt and row.day is not None and row.day < HOST_TILES
+    """Whether the row sets widths: what nobody said, of its host or how its cards overlapped, hides how far off the
+    rest is, and prompts with a host before April 2024 ran on code that is gone."""
+    gone = row.placement != "card" and row.prompt and row.day is not None and row.day < HOST_TILES
     return bool(max(host) <= DESCRIBED) and not gone and not row.source.startswith(OVERSUBSCRIBED)
 
 
 def undescribed_hosts(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarray:
-    """How much slower and faster, in log(rate), hosts make rows of what nobody said about theirs: (rows, 2)."""
-    found = [
-        (1.0, 1.0) if row.placement == "card" else host_factors(token_predict.run_of(row), constants, prompt=row.prompt)
-        for row in rows
-    ]
+    """How much slower and faster, in log(rate), rows get by what nobody said, of hosts and of overlap: (rows, 2)."""
+    found = [unknown_factors(token_predict.run_of(row), constants, prompt=row.prompt) for row in rows]
     return np.asarray(np.abs(np.log(np.array(found))))
 
 

@@ -74,7 +74,7 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
             return None
         cards += spent
         count += 1
-    cards /= _overlap(run, batch, count, constants)
+    cards /= _overlap(_ideal_overlap(run, batch, count), constants)
     host = run.works.get(HOST)
     if host is None or not host.held:
         return constants["token"] + cards
@@ -113,11 +113,22 @@ def _youth(backend: str, released: Sequence[str | None], day: date) -> float:
     return max([0.0, *(min(1.0, 1.0 - years) for years in ages)])
 
 
-def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> float:
+def overlap_factors(run: TokenRun, batch: int, constants: Constants) -> tuple[float, float]:
+    """(low, high) factors on the rate of a prompt whose micro-batches do not overlap on several cards at all, and
+    overlap ideally: which of it a model and a machine come to is not known."""
+    ideal = _ideal_overlap(run, batch, sum(device != HOST for device in run.works))
+    usual = _overlap(ideal, constants)
+    return 1.0 / usual, ideal / usual
+
+
+def _overlap(ideal: float, constants: Constants) -> float:
+    return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
+
+
+def _ideal_overlap(run: TokenRun, batch: int, cards: int) -> float:
     """Speed-up of several micro-batches that cards work on at once, each on its own layers."""
     flying = max(min(run.options.batch, run.options.context) // batch, 1)
-    ideal = flying * cards / (flying + cards - 1) if cards else 1.0
-    return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
+    return flying * cards / (flying + cards - 1) if cards else 1.0
 
 
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:

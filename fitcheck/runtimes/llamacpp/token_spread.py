@@ -15,10 +15,9 @@ from typing import Any
 from fitcheck.hardware.card import Card
 from fitcheck.runtimes.llamacpp.token_passes import TokenRun, age_of
 from fitcheck.runtimes.llamacpp.token_rates import data, generation_of
-from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
 
-LATENT, WIDE, DEEP, OLD, SPREAD = "latent cache", "16-bit experts", "deep", "old build", "several cards"
+LATENT, WIDE, DEEP, OLD = "latent cache", "16-bit experts", "deep", "old build"
 _DEEP = 0.25  # attention's part, of the products of a prompt or of the bytes of a generated token
 
 
@@ -72,7 +71,6 @@ def traits_of(run: TokenRun, *, prompt: bool) -> tuple[str, ...]:
         WIDE: 2 * wide > experts > 0,
         DEEP: deep,
         OLD: not age.fused or age.youth > 0,
-        SPREAD: prompt and sum(device != HOST for device in run.works) > 1,
     }
     return tuple(name for name, holds in found.items() if holds)
 

@@ -23,7 +23,7 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
-from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed, unknown_factors
 from fitcheck.runtimes.llamacpp.token_host import carried_bytes
 from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, TILED_ATTENTION, age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
@@ -220,12 +220,11 @@ def test_what_few_people_run_is_wider_and_what_ran_here_narrower() -> None:
 
 
 def test_traits_are_read_off_the_run() -> None:
-    def traits(model: str, tier: str, depth: int, *, prompt: bool = False, cards: int = 1) -> tuple[str, ...]:
+    def traits(model: str, tier: str, depth: int, *, prompt: bool = False) -> tuple[str, ...]:
         architecture = known_language_model(model)
         table = mixture_table(architecture, tier)
-        options = LlamaOptions(sequences=1, context=65_536)
-        result = estimate(architecture, table, options, vram=[200 * GIB] * cards)
-        gpus: tuple[Gpu, ...] = machine_for(RTX_3090, count=cards).gpus
+        result = estimate(architecture, table, LlamaOptions(sequences=1, context=65_536), vram=[200 * GIB])
+        gpus: tuple[Gpu, ...] = machine_for(RTX_3090).gpus
         return traits_of(run_of(architecture, table, result, gpus, depth), prompt=prompt)
 
     assert traits("llama-3.1-8b", "Q4_K_M", 128) == ()
@@ -233,9 +232,21 @@ def test_traits_are_read_off_the_run() -> None:
     assert traits("qwen3-30b-a3b", "BF16", 128) == ("16-bit experts",)
     assert traits("llama-3.1-8b", "Q4_K_M", 32_768) == ("deep",)
     assert traits("glm-4.7-flash", "Q8_0", 128, prompt=True) == ("latent cache",)
-    # cards overlap in prompts; a token passes them one after the other
-    assert traits("llama-3.1-8b", "Q4_K_M", 128, prompt=True, cards=2) == ("several cards",)
-    assert traits("llama-3.1-8b", "Q4_K_M", 128, cards=2) == ()
+
+
+def test_how_well_prompts_overlap_on_several_cards_is_between_not_at_all_and_ideally() -> None:
+    def factors(cards: int, context: int) -> tuple[float, float]:
+        architecture = known_language_model("llama-3.1-8b")
+        table = mixture_table(architecture, "Q4_K_M")
+        result = estimate(architecture, table, LlamaOptions(sequences=1, context=context), vram=[24 * GIB] * cards)
+        run = run_of(architecture, table, result, machine_for(RTX_3090, count=cards).gpus, 128)
+        return unknown_factors(run, fitted(), prompt=True)
+
+    assert factors(1, 4096) == pytest.approx((1.0, 1.0))
+    assert factors(4, 512) == pytest.approx((1.0, 1.0))  # one micro-batch has nothing to overlap with
+    ideal = 4 * 4 / (4 + 4 - 1)  # four micro-batches of a batch of 2,048 on four cards
+    usual = 1 + fitted()["overlap of cards"] * (ideal - 1)
+    assert factors(4, 4096) == pytest.approx((1 / usual, ideal / usual))
 
 
 def test_a_row_without_the_option_ran_without_flash_attention_before_it_was_automatic() -> None:
