@@ -17,12 +17,13 @@ from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import Floor, check_floor
 from fitcheck.verdict.alike import SharedQuestion, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge, judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import sqrt
 
 from fitcheck.memory.weighing import Verdict
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.coarseness import bits_of, is_coarse, loss_of
-from fitcheck.verdict.report import Cell
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
 NEAR = 1.15

@@ -12,8 +12,8 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.order import order
-from fitcheck.verdict.report import Cell
 
 
 def cell(
