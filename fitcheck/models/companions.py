@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fitcheck.models.architecture import Architecture
+from fitcheck.models.architectures import Architecture
 from fitcheck.models.tensors import TensorTable
 
 if TYPE_CHECKING:

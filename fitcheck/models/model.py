@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from fitcheck.errors import ModelError
-from fitcheck.models.architecture import Architecture
+from fitcheck.models.architectures import Architecture
 from fitcheck.models.companions import Companion
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fitcheck.errors import InputError, NotModelledError
-from fitcheck.models.architecture import Architecture
+from fitcheck.models.architectures import Architecture
 from fitcheck.models.companions import Companion, companion_of
 from fitcheck.models.families.base import Family, Found, Listing, ReadTier, Recognized, printable
 from fitcheck.models.families.language import catalog
