@@ -68,11 +68,19 @@ class _Own:
     starved: list[Run] = field(default_factory=list)
     capped: list[Run] = field(default_factory=list)
 
+    def add(self, runs: Iterable[Run]) -> None:
+        """Runs that hold the same memory on the card as it is, by what came of them."""
+        outcomes = {"ok": self.held, _OUT_OF_CARD_MEMORY: self.failed, _OUT_OF_SYSTEM_MEMORY: self.starved}
+        for run in runs:
+            if run.outcome in outcomes:
+                outcomes[run.outcome].append(run)
+
 
 @dataclass(frozen=True)
 class Known:
-    """The records that say something of a machine's card, and what follows from them for cells. ``short`` are runs of
-    the model that ran out of memory under a limit on other cards of the vendor."""
+    """The records that say something of a machine's card, out of an index of all, and what follows from them for cells.
+    ``borrowed`` are runs of other cards of its architecture, ``short`` runs of the model that ran out of memory under a
+    limit on other cards of the vendor."""
 
     card: Card
     index: Index
@@ -82,23 +90,22 @@ class Known:
     _asks: dict[object, tuple[Ask, object] | None] = field(default_factory=dict)
     _said: dict[object, RecordsFit | None] = field(default_factory=dict)
     _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
+    _kinds: dict[tuple[str, str, str], list[Sequence[Run]]] = field(default_factory=dict)
 
     @cached_property
-    def _of_runtime(self) -> dict[str, list[Run]]:
-        """Runs on the card by runtime."""
-        found: dict[str, list[Run]] = {}
-        for run in self.index.rows:
-            found.setdefault(run.cell.runtime, []).append(run)
-        return found
+    def _links(self) -> tuple[LinkRow, ...]:
+        return self.index.links_of(self.card.slug)
 
-    @cached_property
-    def _of_tier(self) -> dict[tuple[str, str, str], list[Run]]:
-        """Runs on the card by model, tier and runtime."""
-        found: dict[tuple[str, str, str], list[Run]] = {}
-        for run in self.index.rows:
-            cell = run.cell
-            found.setdefault((cell.model, cell.tier, cell.runtime), []).append(run)
-        return found
+    def _kinds_of(self, ask: Ask) -> list[Sequence[Run]]:
+        """Runs of the asked tier on the card, some of each kind together: what is asked of a kind is asked once,
+        however many sent it."""
+        key = ask.model.slug, ask.tier.name, ask.placement.runtime
+        if key not in self._kinds:
+            found: dict[object, list[Run]] = {}
+            for run in self.index.runs_of_tier(self.card.slug, *key):
+                found.setdefault(run.kind, []).append(run)
+            self._kinds[key] = [spread(runs) for runs in found.values()]
+        return self._kinds[key]
 
     def of(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> tuple[Footprint, Calibration, Evidence]:
         """The cell's memory and corrections of its seconds as records leave them, and how it is known."""
@@ -123,7 +130,7 @@ class Known:
         return self._seconds(runtime, ask, self._own(runtime, ask, footprint)).known(footprint)[0]
 
     def _seconds(self, runtime: Runtime, ask: Ask, own: _Own) -> Seconds:
-        links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
+        links, ids = links_of(self._links), tuple(link.id for link in self._links)
         return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> MemoryRecords:
@@ -143,33 +150,26 @@ class Known:
 
     def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
         """Runs of this very cell on the card, and of others that hold the same memory."""
-        own, runs = _Own(), self._of_tier.get((ask.model.slug, ask.tier.name, runtime.name))
-        if not runs:
+        own, kinds = _Own(), self._kinds_of(ask)
+        if not kinds:
             return own
         cell, used = runtime.alike(ask), max(sum(bool(one.card.best) for one in footprint.cards), 1)
         memory, plain = runtime.holds(ask), None
-        for run in runs:
-            if run.cards != used:
-                continue
-            there = self._cell(run)
+        for runs in kinds:
+            there = self._cell(runs[0]) if runs[0].cards == used else None
             if there is None:
                 continue
-            limited = run.cap is not None or run.works or run.fails
-            if there[1] == cell and run.outcome == "ok" and not limited:
-                own.exact.append((run, there[0]))
-            if runtime.holds(there[0]) != memory:
-                continue
-            if limited:
+            same = runtime.holds(there[0]) == memory
+            free = [run for run in runs if not _limited(run)]
+            if there[1] == cell:
+                own.exact += [(run, there[0]) for run in free if run.outcome == "ok"]
+            if same:
+                own.add(free)
+            if same and len(free) < len(runs):
                 # the same layers stay on the card
                 plain = runtime.timings(ask) if plain is None else plain
                 if runtime.timings(replace(there[0], workload=ask.workload, process=ask.process)) == plain:
-                    own.capped.append(run)
-            elif run.outcome == "ok":
-                own.held.append(run)
-            elif run.outcome == _OUT_OF_CARD_MEMORY:
-                own.failed.append(run)
-            elif run.outcome == _OUT_OF_SYSTEM_MEMORY:
-                own.starved.append(run)
+                    own.capped += [run for run in runs if _limited(run)]
         return own
 
     def _cell(self, run: Run) -> tuple[Ask, object] | None:
@@ -182,7 +182,7 @@ class Known:
     def _others(self, runtime: Runtime) -> tuple[RunBesideEstimate, ...]:
         """Some finished runs of the card in this runtime beside their own estimates, of different modes first."""
         if runtime.name not in self._beside:
-            mine = spread(self._of_runtime.get(runtime.name, ()), LOOKED_AT * 4)
+            mine = spread(self.index.runs_in(self.card.slug, runtime.name), LOOKED_AT * 4)
             found = []
             for run in varied(spread([run for run in mine if _tells_memory(run)]), _MOST_BESIDE):
                 there = self._cell(run)
@@ -200,25 +200,29 @@ class Known:
         return self._said[key]
 
     def _fitted(self, parts: frozenset[str], runtimes: Sequence[str], links: Calibration) -> RecordsFit | None:
-        linked = bool(self.index.links)
-        mine = [run for name in runtimes for run in self._of_runtime.get(name, ())]
+        linked = bool(self._links)
+        mine = [run for name in runtimes for run in self.index.runs_in(self.card.slug, name)]
         others = [run for run in self.borrowed if run.cell.runtime in runtimes]
-        grouped = self._grouped(varied(spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
-        grouped += self._grouped(others, parts, Calibration(), linked=False)[:_MOST_BORROWED]
+        grouped = self._grouped(varied(spread(mine), _MOST_GROUPS * 4), _MOST_GROUPS, parts, links, linked=linked)
+        grouped += self._grouped(others, _MOST_BORROWED, parts, Calibration(), linked=False)
         if not grouped:
             return None
         place = Place(self.card.slug, self.machine, linked)
         return RecordsFit(fit([group for group, _ in grouped]), tuple(runs for _, runs in grouped), place)
 
     def _grouped(
-        self, runs: Iterable[Run], parts: frozenset[str], links: Calibration, *, linked: bool
+        self, runs: Iterable[Run], most: int, parts: frozenset[str], links: Calibration, *, linked: bool
     ) -> list[tuple[Group, tuple[Run, ...]]]:
-        """Observations with any of the ``parts``, those of one cell on one machine together."""
+        """Observations with any of the ``parts``, those of one cell on one machine together; at most so many groups,
+        and no kind of run is looked up that comes after them."""
         found: dict[Group, tuple[list[float], list[Run]]] = {}
+        kinds: set[object] = set()
         for run in runs:
-            there = self._cell(run)
+            full = len(found) >= most and run.kind not in kinds
+            there = None if full else self._cell(run)
             if there is None:
                 continue
+            kinds.add(run.kind)
             runtime, place = registry.get(run.cell.runtime), Place(run.card, run.machine or run.id, linked)
             for one in runtime.observed(run, there[0], links):
                 if parts.isdisjoint(one.timing.parts) or not one.sound:
@@ -230,7 +234,7 @@ class Known:
                 behind.append(run)
         return [
             (replace(group, measured=median(seen), count=len(seen)), tuple(behind))
-            for group, (seen, behind) in found.items()
+            for group, (seen, behind) in list(found.items())[:most]
         ]
 
 
@@ -241,6 +245,11 @@ def links_of(links: Iterable[LinkRow]) -> Calibration:
         pinned=tuple(link.pinned for link in found if link.pinned),
         pageable=tuple(from_memory(link.pageable) for link in found if link.pageable),
     )
+
+
+def _limited(run: Run) -> bool:
+    """Whether it ran under a limit, or a search for one."""
+    return bool(run.cap is not None or run.works or run.fails)
 
 
 def _tells_memory(run: Run) -> bool:
