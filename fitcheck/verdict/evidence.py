@@ -203,26 +203,22 @@ class Known:
         linked = bool(self._links)
         mine = [run for name in runtimes for run in self.index.runs_in(self.card.slug, name)]
         others = [run for run in self.borrowed if run.cell.runtime in runtimes]
-        grouped = self._grouped(varied(spread(mine), _MOST_GROUPS * 4), _MOST_GROUPS, parts, links, linked=linked)
-        grouped += self._grouped(others, _MOST_BORROWED, parts, Calibration(), linked=False)
+        grouped = self._grouped(varied(spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
+        grouped += self._grouped(others, parts, Calibration(), linked=False)[:_MOST_BORROWED]
         if not grouped:
             return None
         place = Place(self.card.slug, self.machine, linked)
         return RecordsFit(fit([group for group, _ in grouped]), tuple(runs for _, runs in grouped), place)
 
     def _grouped(
-        self, runs: Iterable[Run], most: int, parts: frozenset[str], links: Calibration, *, linked: bool
+        self, runs: Iterable[Run], parts: frozenset[str], links: Calibration, *, linked: bool
     ) -> list[tuple[Group, tuple[Run, ...]]]:
-        """Observations with any of the ``parts``, those of one cell on one machine together; at most so many groups,
-        and no kind of run is looked up that comes after them."""
+        """Observations with any of the ``parts``, those of one cell on one machine together."""
         found: dict[Group, tuple[list[float], list[Run]]] = {}
-        kinds: set[object] = set()
         for run in runs:
-            full = len(found) >= most and run.kind not in kinds
-            there = None if full else self._cell(run)
+            there = self._cell(run)
             if there is None:
                 continue
-            kinds.add(run.kind)
             runtime, place = registry.get(run.cell.runtime), Place(run.card, run.machine or run.id, linked)
             for one in runtime.observed(run, there[0], links):
                 if parts.isdisjoint(one.timing.parts) or not one.sound:
@@ -234,7 +230,7 @@ class Known:
                 behind.append(run)
         return [
             (replace(group, measured=median(seen), count=len(seen)), tuple(behind))
-            for group, (seen, behind) in list(found.items())[:most]
+            for group, (seen, behind) in found.items()
         ]
 
 
