@@ -11,22 +11,24 @@ from statistics import median
 
 from fitcheck.errors import FitcheckError
 from fitcheck.hardware.card import Card
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.records.run import Run
-from fitcheck.records.run_index import Index, LinkRow
+from fitcheck.records.run_index import OUT_OF_CARD_MEMORY, Index, LinkRow
 from fitcheck.records.sampling import LOOKED_AT, spread, varied
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
+from fitcheck.verdict.implied import NOTHING, Implied, Need, implied
 from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
 from fitcheck.verdict.shrinkage import Group, Place, fit
 
-_OUT_OF_CARD_MEMORY, _OUT_OF_SYSTEM_MEMORY = "oom-gpu", "oom-host"
+_OUT_OF_SYSTEM_MEMORY = "oom-host"
 # As many records as change anything: the rest says the same again.
 _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE = 36, 12, 6
+_MOST_NEEDS = 24  # kinds of runs whose needs are compared with a cell's
 
 
 # what a record that anybody may have written can make of a calculation
@@ -70,7 +72,7 @@ class _Own:
 
     def add(self, runs: Iterable[Run]) -> None:
         """Runs that hold the same memory on the card as it is, by what came of them."""
-        outcomes = {"ok": self.held, _OUT_OF_CARD_MEMORY: self.failed, _OUT_OF_SYSTEM_MEMORY: self.starved}
+        outcomes = {"ok": self.held, OUT_OF_CARD_MEMORY: self.failed, _OUT_OF_SYSTEM_MEMORY: self.starved}
         for run in runs:
             if run.outcome in outcomes:
                 outcomes[run.outcome].append(run)
@@ -91,6 +93,7 @@ class Known:
     _said: dict[object, RecordsFit | None] = field(default_factory=dict)
     _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
     _kinds: dict[tuple[str, str, str], list[Sequence[Run]]] = field(default_factory=dict)
+    _needed: dict[object, CardMemory] = field(default_factory=dict)
 
     @cached_property
     def _links(self) -> tuple[LinkRow, ...]:
@@ -112,7 +115,7 @@ class Known:
         if not footprint.cards:
             return footprint, Calibration(), Evidence(timed=runtime.times)
         own = self._own(runtime, ask, footprint)
-        left, card, host = self._memory(runtime, ask, own).known(footprint)
+        left, card, host = self._memory(runtime, ask, own, footprint).known(footprint)
         calibration, rates = self._seconds(runtime, ask, own).known(footprint)
         seconds = weakest(rates.values()) if rates else Quantity()
         named = tuple(rates.items()) if len(rates) > 1 else ()
@@ -123,7 +126,7 @@ class Known:
         found = runtime.spread(ask, runtime.footprint(ask))
         if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
             return found
-        return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]
+        return self._memory(runtime, ask, self._own(runtime, ask, found), found).known(found)[0]
 
     def calibration(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Calibration:
         """The corrections of a cell's seconds."""
@@ -133,10 +136,43 @@ class Known:
         links, ids = links_of(self._links), tuple(link.id for link in self._links)
         return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
-    def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> MemoryRecords:
+    def _memory(self, runtime: Runtime, ask: Ask, own: _Own, footprint: Footprint) -> MemoryRecords:
         held, failed, starved, capped = (tuple(runs) for runs in (own.held, own.failed, own.starved, own.capped))
         short = () if held or failed or capped else tuple(self._elsewhere(runtime, ask))
-        return MemoryRecords(ask, runtime, held, failed, starved, capped, self._others(runtime), short)
+        said = self._implied(runtime, ask, footprint)
+        return MemoryRecords(ask, runtime, held, failed, starved, capped, self._others(runtime), short, said)
+
+    def _implied(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Implied:
+        """What other cells that ran, or ran out of memory, on the card say of this one; several cards share a cell out,
+        each its own way, so that nothing is said there."""
+        short = self.index.short_of(self.card.slug, ask.model.slug, runtime.name)
+        if not short or len(footprint.cards) != 1:
+            return NOTHING
+        mine = spread(self.index.runs_in(self.card.slug, runtime.name), LOOKED_AT * 4)
+        whole = [run for run in mine if run.cell.model == ask.model.slug and run.outcome == "ok" and not _limited(run)]
+        held, asked = runtime.holds(ask), Need(ask, footprint.cards[ask.gpu])
+        others = [one for one in self._needs(runtime, short, ask) if runtime.holds(one.ask) != held]
+        return implied(asked, others, self._needs(runtime, whole, ask))
+
+    def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[Need]:
+        """Runs on one card by kind, beside what each kind is estimated to need in such a process as ``asked``, on its
+        machine or under the limit that it ran under."""
+        kinds: dict[object, list[Run]] = {}
+        for run in runs:
+            if run.cards == 1:
+                kinds.setdefault(run.kind, []).append(run)
+        found = []
+        for kind, alike in list(kinds.items())[:: max(-(-len(kinds) // _MOST_NEEDS), 1)]:
+            there = self._cell(alike[0])
+            if there is None:
+                continue
+            machine = there[0].machine if _limited(alike[0]) else asked.machine
+            ask = replace(there[0], process=asked.process, machine=machine)
+            key = kind, asked.process, machine
+            if key not in self._needed:
+                self._needed[key] = runtime.footprint(ask).cards[ask.gpu]
+            found.append(Need(ask, self._needed[key], tuple(spread(alike))))
+        return found
 
     def _elsewhere(self, runtime: Runtime, ask: Ask) -> Iterator[Run]:
         """Runs on other cards that hold the same memory and had not enough."""
