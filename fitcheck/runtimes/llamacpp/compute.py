@@ -6,10 +6,10 @@ own reservation does, because the same three steps are replayed.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 from fitcheck.errors import NotModelledError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -18,19 +18,19 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.encoder_graph import encoder_graph
 from fitcheck.runtimes.llamacpp.graph import Graph, Node
-from fitcheck.runtimes.llamacpp.graph_allocator import Tape, allocate, record
+from fitcheck.runtimes.llamacpp.graph_allocator import allocate, record
 from fitcheck.runtimes.llamacpp.graph_layers import Builder
 from fitcheck.runtimes.llamacpp.graph_parts import GraphPlan
-from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, table_facts, tensor_names
+from fitcheck.runtimes.llamacpp.graph_traits import has_trait
+from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, number, table_facts, tensor_names
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
-from fitcheck.runtimes.llamacpp.remembered import remembered
+from fitcheck.runtimes.llamacpp.repeats import Repeats, repeats, whole
 from fitcheck.runtimes.llamacpp.schedule import schedule
+from fitcheck.runtimes.llamacpp.segments import OUTSIDE, Opened, Segment, after, segments, state_of, unused
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, tied_copy
 
 HOST_ALIGNMENT = 32
 PIPELINE_COPIES = 4
-# how many alike layers in a row are kept: the third one finds the memory as the second left it
-_ALIKE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,23 @@ def compute_buffers(
     devices: Devices,
     caches: tuple[LayerCache, ...],
 ) -> ComputeBuffers:
-    """Replay the reservation of llama.cpp for the largest micro-batch. What makes the same graph shares its tape."""
-    if options.overrides:
-        places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
-        plan = _plan(architecture, tensors, options, devices, places, caches)
-        return _allocated(plan, _graph(plan, _kept_layers(plan)), devices)
-    key, kept = _graph_key(architecture, tensors, options, devices)
-    taped = _known.get(key)
-    if taped is None:
-        places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
-        plan = _plan(architecture, tensors, options, devices, places, caches)
-        taped = _taped(plan, kept, devices)
-        _remember(key, taped)
-    return taped.buffers(table_facts(tensors), kept)
+    """Replay the reservation of llama.cpp for the largest micro-batch. What makes the same graph shares segments."""
+    places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
+    arranged = _arrangement(architecture, tensors, options, devices, places)
+    context = _graph_key(architecture, tensors, options, devices)
+
+    def segmented(how: _Arrangement) -> _Segmented | None:
+        key = (context, how.layers, how.repeats.alike)
+        if key not in _known:
+            _remember(key, _segmented(_plan(architecture, tensors, options, devices, places, caches), how, devices))
+        return _known[key]
+
+    found = segmented(arranged)
+    if found is None:  # others do not repeat what is kept
+        arranged = arranged.of_all
+        found = segmented(arranged)
+        assert found is not None
+    return found.buffers(table_facts(tensors), arranged)
 
 
 def predicting_buffers(
@@ -82,7 +86,9 @@ def predicting_buffers(
     """The same for the context that drafts with the layers of ``architecture``; ``places`` is where the model's
     tensors lie."""
     plan = _plan(architecture, tensors, options, devices, places, caches)
-    return _allocated(plan, prediction_graph(Builder(plan), _kept_layers(plan)[-1]), devices)
+    nodes, leaves = _scheduled(plan, prediction_graph(Builder(plan), _main(architecture)[-1]), devices)
+    sizes = allocate(nodes, leaves, _alignments(plan))
+    return ComputeBuffers(tuple(sizes[:-1]), sizes[-1], _output(plan))
 
 
 def _plan(
@@ -113,17 +119,18 @@ def _graph(plan: GraphPlan, kept: tuple[int, ...]) -> Graph:
     return encoder_graph(builder, kept) if plan.architecture.encoder else builder.build_graph(kept)
 
 
-def _allocated(plan: GraphPlan, graph: Graph, devices: Devices) -> ComputeBuffers:
+def _segmented(plan: GraphPlan, arranged: _Arrangement, devices: Devices) -> _Segmented | None:
+    """The graph of the layers that are kept; ``None`` where it shows that others do not repeat them."""
+    kept = tuple(arranged.main[position] for position in arranged.repeats.kept)
+    graph = _graph(plan, kept)
+    parts = graph.parts
     nodes, leaves = _scheduled(plan, graph, devices)
-    sizes = allocate(nodes, leaves, _alignments(plan))
-    return ComputeBuffers(tuple(sizes[:-1]), sizes[-1], _output(plan))
-
-
-def _taped(plan: GraphPlan, kept: tuple[int, ...], devices: Devices) -> _Taped:
-    nodes, leaves = _scheduled(plan, _graph(plan, kept), devices)
-    tape = record(nodes, leaves, plan.host + 1)
-    opened = tuple((*_position(name, kept), times) for name, times in tape.opened)
-    return _Taped(tape, opened, tuple(_alignments(plan)), _output(plan))
+    tape = record(nodes, leaves, plan.host + 1, parts)
+    found = segments(tape, [_opened(name, times, kept) for name, times in tape.opened])
+    if any(found[one + 1] != found[other + 1] for one, other in arranged.repeats.alike):
+        return None
+    numbered = tuple((number(one), one, one.layers) for one in found)
+    return _Segmented(numbered, tuple(_alignments(plan)), _output(plan))
 
 
 def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[Node], list[Node]]:
@@ -144,33 +151,44 @@ def _output(plan: GraphPlan) -> int:
     return row * plan.options.slots * 4
 
 
-def _position(name: str, kept: tuple[int, ...]) -> tuple[int, str]:
-    """Which of the kept layers a tensor is of, and its name within it; -1 and its whole name where it is of none."""
+def _opened(name: str, times: int, kept: tuple[int, ...]) -> Opened:
+    """Which of the kept layers a weight is of, its name within it and how many copies there are."""
     _, _, rest = name.partition("blk.")
     index, _, short = rest.partition(".")
-    return (kept.index(int(index)), short) if short and index.isdecimal() and int(index) in kept else (-1, name)
+    if short and index.isdecimal() and int(index) in kept:
+        return kept.index(int(index)), short, times
+    return OUTSIDE, name, times
 
 
 @dataclass(frozen=True, slots=True)
-class _Taped:
-    """A graph's tape with what was played on it. ``opened`` names weights by kept layer, name and copies."""
+class _Segmented:
+    """The segments of a graph, each with its number and the layers of what it copies: what comes before the layers,
+    then one for each that is kept."""
 
-    tape: Tape
-    opened: tuple[tuple[int, str, int], ...]
+    segments: tuple[tuple[int, Segment, tuple[int, ...]], ...]
     alignments: tuple[int, ...]
     output: int
-    played: dict[tuple[int, ...], ComputeBuffers] = field(default_factory=dict)
 
-    def buffers(self, facts: TableFacts, kept: tuple[int, ...]) -> ComputeBuffers:
-        """The buffers with the weights of a table of which ``kept`` are the layers of the graph."""
-        sizes = tuple(facts.nbytes(-1 if at < 0 else kept[at], name) * times for at, name, times in self.opened)
-        found = self.played.get(sizes)
-        if found is None:
-            if len(self.played) >= _MOST_PLAYED:
-                self.played.clear()
-            peaks = self.tape.play(sizes, self.alignments)
-            found = self.played[sizes] = ComputeBuffers(tuple(peaks[:-1]), peaks[-1], self.output)
-        return found
+    def buffers(self, facts: TableFacts, arranged: _Arrangement) -> ComputeBuffers:
+        """The buffers with the weights of a table, over all of its layers."""
+        state, reached = state_of(unused(self.alignments)), set()
+        main = arranged.main
+        sizes = [facts.layer(index).sizes for index in main]
+        for position, stand_in in enumerate((-1, *arranged.repeats.stand_ins), -1):
+            numbered, segment, layers = self.segments[stand_in + 1]
+            told = tuple(facts.sizes if one == OUTSIDE else sizes[position + one] for one in layers)
+            move = state.moves.get((numbered, told))
+            if move is None:
+                opened = [
+                    times * (facts.held[name] if one == OUTSIDE else facts.nbytes(main[position + one], name))
+                    for one, name, times in segment.opened
+                ]
+                left, peaks = after(segment, state.memory, opened)
+                move = state.moves[(numbered, told)] = (state_of(left), peaks)
+            state = move[0]
+            reached.add(move[1])
+        most = [max(peaks) for peaks in zip(*reached, strict=True)]
+        return ComputeBuffers(tuple(most[:-1]), most[-1], self.output)
 
 
 def _pipelined(options: LlamaOptions, devices: Devices) -> bool:
@@ -184,11 +202,11 @@ def _pipelined(options: LlamaOptions, devices: Devices) -> bool:
     )
 
 
-_known: OrderedDict[Hashable, _Taped] = OrderedDict()
-_MOST_KNOWN, _MOST_PLAYED = 1 << 11, 1 << 8
+_known: OrderedDict[Hashable, _Segmented | None] = OrderedDict()
+_MOST_KNOWN = 1 << 11
 
 
-def _remember(key: Hashable, found: _Taped) -> None:
+def _remember(key: Hashable, found: _Segmented | None) -> None:
     _known[key] = found
     if len(_known) > _MOST_KNOWN:
         _known.popitem(last=False)
@@ -196,16 +214,8 @@ def _remember(key: Hashable, found: _Taped) -> None:
 
 def _graph_key(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
-) -> tuple[Hashable, tuple[int, ...]]:
-    """All that a graph's tape depends on, and the layers that it keeps: architecture and options, which devices there
-    are, and of each kept layer its block, its device, its tensors' shapes and whether its experts lie on the host.
-
-    Which layers they are makes no difference, and neither do the tensors' types.
-    """
-    arranged, place = _arranged(tensors), (devices.layers, options.cpu_moe_layers, options.abridged)
-    if place not in arranged:
-        arranged[place] = _arrangement(architecture, table_facts(tensors), *place)
-    kept, layers = arranged[place]
+) -> Hashable:
+    """All that a graph depends on beside its layers: architecture and options, and which devices there are."""
     return (
         architecture,
         options.anywhere,
@@ -216,29 +226,7 @@ def _graph_key(
         next((device for device in devices.layers if device != HOST), HOST),
         _pipelined(options, devices),
         table_facts(tensors).outside,
-        layers,
-    ), kept
-
-
-_Arrangement = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
-
-
-@remembered
-def _arranged(tensors: TensorTable) -> dict[tuple[tuple[int, ...], int, bool], _Arrangement]:
-    """Kept layers by where layers and experts lie, and whether few do; a table is of one architecture."""
-    return {}
-
-
-def _arrangement(
-    architecture: LanguageArchitecture, facts: TableFacts, devices: tuple[int, ...], experts: int, abridged: bool
-) -> _Arrangement:
-    blocks, found = block_numbers(architecture), [facts.layer(index) for index in range(len(devices))]
-    signatures = [
-        (block, device, one.sizes if device == HOST else one.expert_sizes if index < experts else 0)
-        for index, ((block, _), device, one) in enumerate(zip(blocks, devices, found, strict=True))
-    ]
-    kept = _kept(architecture, devices, signatures, abridged)
-    return kept, tuple((*blocks[index], devices[index], found[index].shapes, index < experts) for index in kept)
+    )
 
 
 class _Tensors(dict[str, Tensor]):
@@ -252,68 +240,67 @@ def _overridden(options: LlamaOptions) -> bool:
     return bool(options.overrides or options.cpu_moe_layers)
 
 
-def _kept_layers(plan: GraphPlan) -> tuple[int, ...]:
-    """Layers that matter: a few of each run of alike ones, always the first and last of a device."""
-    signatures = [_signature(plan, index) for index in range(plan.architecture.layers)]
-    return _kept(plan.architecture, plan.layers, signatures, plan.options.abridged)
+@dataclass(frozen=True)
+class _Arrangement:
+    """Indices of the main layers, and which of them a graph has. ``each`` is what it depends on of all of them: the
+    block, the device, the tensors' shapes and whether experts lie on the host. Which layer it is makes no difference,
+    and neither do the tensors' types."""
+
+    main: tuple[int, ...]
+    repeats: Repeats
+    each: tuple[Hashable, ...]
+
+    @cached_property
+    def layers(self) -> tuple[Hashable, ...]:
+        """What a graph depends on of its layers."""
+        return tuple(self.each[position] for position in self.repeats.kept)
+
+    @cached_property
+    def of_all(self) -> _Arrangement:
+        """The same layers in a graph that has every one of them."""
+        return _Arrangement(self.main, whole(len(self.main)), self.each)
 
 
-_Kind = tuple[object, ...]
+def _main(architecture: LanguageArchitecture) -> tuple[int, ...]:
+    return tuple(index for index, block in enumerate(architecture.blocks) if not block.prediction)
 
 
-def _kept(
-    architecture: LanguageArchitecture, devices: Sequence[int], signatures: Sequence[_Kind], abridged: bool
-) -> tuple[int, ...]:
-    """The first few and the last layer of each kind in a row. Where only sizes of weights alternate, as in mixtures of
-    quant types, the first few of each kind and those at the end of a device; where blocks themselves do, the first few
-    and the last of their periods on a device. ``abridged`` takes less of the latter: exact no more."""
-    main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
-    kinds = [(devices[index], signatures[index]) for index in main]
-    if not _alternate(kinds):
-        runs = [[index for index, _ in run] for _, run in groupby(zip(main, kinds, strict=True), lambda one: one[1])]
-        return tuple(index for run in runs for index in (*run[:_ALIKE], *run[_ALIKE:][-1:]))
-    few = _few(main, kinds)
-    built = [(devices[index], architecture.blocks[index]) for index in main]
-    if abridged or not _alternate(built):
-        return few
-    return tuple(sorted({*few, *_periods(main, built)}))
+def _arrangement(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    devices: Devices,
+    places: Mapping[str, int],
+) -> _Arrangement:
+    facts, apart = table_facts(tensors), ()
+    if options.overrides:
+        apart = tuple(
+            number(tuple(places[f"blk.{index}.{name}"] for name in facts.layer(index).held))
+            for index in range(architecture.layers)
+        )
+    key = (architecture, facts.shapes, devices.layers, options.cpu_moe_layers, apart)
+    found = _arranged.get(key)
+    if found is None:
+        if len(_arranged) >= _MOST_ARRANGED:
+            _arranged.clear()
+        found = _arranged[key] = _work_out(architecture, facts, devices.layers, options.cpu_moe_layers, apart)
+    return found
 
 
-def _alternate(kinds: Sequence[_Kind]) -> bool:
-    """Whether a kind comes back after another one."""
-    runs = [kind for kind, _ in groupby(kinds)]
-    return len(runs) > len(set(runs))
+_arranged: dict[Hashable, _Arrangement] = {}
+_MOST_ARRANGED = 1 << 14
 
 
-def _few(main: Sequence[int], kinds: Sequence[_Kind]) -> tuple[int, ...]:
-    seen: Counter[object] = Counter()
-    kept = []
-    for index, kind, following in zip(main, kinds, [*kinds[1:], (None,)], strict=True):
-        seen[kind] += 1
-        if seen[kind] <= _ALIKE or following[0] != kind[0]:
-            kept.append(index)
-    return tuple(kept)
-
-
-def _periods(main: Sequence[int], built: Sequence[_Kind]) -> Iterator[int]:
-    """Of the layers on each device the first few periods of their pattern and the last; all where there is none."""
-    for _, run in groupby(zip(main, built, strict=True), lambda one: one[1][0]):
-        layers, blocks = zip(*run, strict=True)
-        size = len(blocks)
-        periods = range(1, size // (_ALIKE + 1) + 1)
-        period = next((one for one in periods if blocks[one:] == blocks[:-one]), size)
-        yield from layers[: _ALIKE * period]
-        yield from layers[-period:]
-
-
-def _signature(plan: GraphPlan, index: int) -> tuple[object, ...]:
-    prefix = f"blk.{index}."
-    return (plan.architecture.blocks[index], plan.layers[index], *_on_host(plan, prefix))
-
-
-def _on_host(plan: GraphPlan, prefix: str) -> Iterable[object]:
-    """Sizes of the layer's host weights: a card that takes them over needs room for the largest."""
-    for name in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate", "ffn_up", "ffn_down", "attn_q"):
-        tensor = plan.names.get(f"{prefix}{name}.weight")
-        if tensor is not None and plan.place(tensor.name) == plan.host:
-            yield (name, tensor.nbytes)
+def _work_out(
+    architecture: LanguageArchitecture,
+    facts: TableFacts,
+    devices: tuple[int, ...],
+    experts: int,
+    apart: tuple[int, ...],
+) -> _Arrangement:
+    """``experts`` of the first layers lie on the host, ``apart`` tells layers apart whose tensors lie elsewhere."""
+    blocks, main = block_numbers(architecture), _main(architecture)
+    fourth = has_trait(architecture, "every_fourth_unturned")
+    places = [(devices[index], index < experts, *apart[index : index + 1]) for index in main]
+    kinds = [(*blocks[index], facts.layer(index).shapes, fourth and index % 4 == 3) for index in main]
+    return _Arrangement(main, repeats(places, kinds), tuple(zip(places, kinds, strict=True)))

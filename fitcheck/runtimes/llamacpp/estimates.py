@@ -47,13 +47,12 @@ def estimates_in_other_builds(ask: Ask) -> list[LlamaEstimate]:
 
 
 def in_other_builds(options: LlamaOptions) -> Iterator[LlamaOptions]:
-    """The options in each older build still in use that has all they ask for; none where a build was named. These widen
-    an interval alone, so layers that alternate may stand for one another."""
+    """The options in each older build still in use that has all they ask for; none where a build was named."""
     if options.build != newest_build():
         return
     for build in builds_in_use():
         with suppress(OptionError):  # what the build has not yet
-            yield options.with_(build=build, abridged=True)
+            yield options.with_(build=build)
 
 
 def _in_build(ask: Ask, options: LlamaOptions) -> LlamaEstimate:

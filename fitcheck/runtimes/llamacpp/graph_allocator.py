@@ -10,7 +10,8 @@ once the last reader has run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fitcheck.runtimes.llamacpp.graph import IN_PLACE, Node
@@ -83,11 +84,12 @@ def allocate(nodes: Sequence[Node], leaves: Sequence[Node], alignments: Sequence
 class Tape:
     """All takes and gives of a graph, in order: (device, slot, kept, bytes). A take fills its slot and has ``None`` for
     ``kept``; a give frees the slot's bytes but for the first ``kept``. Negative bytes ``~i`` are those of the ``i``-th
-    of ``opened``: a weight by name, and how many copies of it."""
+    of ``opened``: a weight by name, and how many copies of it. ``starts`` are the steps with which parts begin."""
 
     steps: tuple[tuple[int, int, int | None, int], ...]
     slots: int
     opened: tuple[tuple[str, int], ...]
+    starts: tuple[int, ...] = ()
 
     def play(self, sizes: Sequence[int], alignments: Sequence[int]) -> list[int]:
         """Bytes of each device's buffer; ``sizes`` are bytes of what is ``opened``, copies included."""
@@ -105,9 +107,10 @@ class Tape:
         return [arena.high for arena in arenas]
 
 
-def record(nodes: Sequence[Node], leaves: Sequence[Node], devices: int) -> Tape:
-    """The tape of nodes in running order; the last of ``devices`` is the host."""
-    return _Recorder(devices).run(nodes, leaves)
+def record(nodes: Sequence[Node], leaves: Sequence[Node], devices: int, parts: Sequence[Node] = ()) -> Tape:
+    """The tape of nodes in running order; the last of ``devices`` is the host. ``parts`` are nodes with which a part
+    begins, in order; one that stands there twice begins an empty one."""
+    return _Recorder(devices).run(nodes, leaves, Counter(map(id, parts)))
 
 
 class _Recorder:
@@ -117,7 +120,8 @@ class _Recorder:
         self.opened: dict[tuple[str, int], int] = {}
         self.slots = 0
 
-    def run(self, nodes: Sequence[Node], leaves: Sequence[Node]) -> Tape:
+    def run(self, nodes: Sequence[Node], leaves: Sequence[Node], parts: Mapping[int, int]) -> Tape:
+        starts: list[int] = []
         for leaf in leaves:
             self._allocate(leaf)
         for node in nodes:
@@ -130,6 +134,7 @@ class _Recorder:
                 if source.is_input and source.slot is None:
                     self._allocate(source)
         for node in nodes:
+            starts += [len(self.steps)] * parts.get(id(node), 0)
             for source in node.sources:
                 if source.slot is None and not source.external and source.view_of is None:
                     self._allocate(source)
@@ -139,7 +144,7 @@ class _Recorder:
                 source.readers -= 1
                 if not source.readers and not source.views:
                     self._release(source)
-        return Tape(tuple(self.steps), self.slots, tuple(self.opened))
+        return Tape(tuple(self.steps), self.slots, tuple(self.opened), tuple(starts))
 
     def _size(self, node: Node) -> int:
         """Bytes, or what stands for them where they are another tier's too."""
