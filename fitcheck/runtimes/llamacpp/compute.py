@@ -23,10 +23,11 @@ from fitcheck.runtimes.llamacpp.graph_layers import Builder
 from fitcheck.runtimes.llamacpp.graph_parts import GraphPlan
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, number, table_facts, tensor_names
+from fitcheck.runtimes.llamacpp.packed import known_segments
 from fitcheck.runtimes.llamacpp.prediction import prediction_graph
 from fitcheck.runtimes.llamacpp.repeats import Repeats, repeats, whole
 from fitcheck.runtimes.llamacpp.schedule import schedule
-from fitcheck.runtimes.llamacpp.segments import OUTSIDE, Opened, Segment, after, segments, state_of, unused
+from fitcheck.runtimes.llamacpp.segments import OUTSIDE, Numbered, Opened, after, numbered, segments, state_of, unused
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, tied_copy
 
 HOST_ALIGNMENT = 32
@@ -57,22 +58,35 @@ def compute_buffers(
     caches: tuple[LayerCache, ...],
 ) -> ComputeBuffers:
     """Replay the reservation of llama.cpp for the largest micro-batch. What makes the same graph shares segments."""
-    places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
-    arranged = _arrangement(architecture, tensors, options, devices, places)
-    context = _graph_key(architecture, tensors, options, devices)
+    arranged, found = segmented(architecture, tensors, options, devices, caches)
+    return found.buffers(table_facts(tensors), arranged)
 
-    def segmented(how: _Arrangement) -> _Segmented | None:
+
+def segmented(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    devices: Devices,
+    caches: tuple[LayerCache, ...],
+) -> tuple[_Arrangement, _Segmented]:
+    """How layers are arranged, and the segments of those that are kept: known, packed or worked out."""
+    arranged = _arrangement(architecture, tensors, options, devices)
+    context = _graph_key(architecture, tensors, options, devices)
+    for how in (arranged, arranged.of_all):
         key = (context, how.layers, how.repeats.alike)
         if key not in _known:
-            _remember(key, _segmented(_plan(architecture, tensors, options, devices, places, caches), how, devices))
-        return _known[key]
-
-    found = segmented(arranged)
-    if found is None:  # others do not repeat what is kept
-        arranged = arranged.of_all
-        found = segmented(arranged)
-        assert found is not None
-    return found.buffers(table_facts(tensors), arranged)
+            found = known_segments(architecture, tensors, options, devices)
+            if found is None:
+                places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
+                plan = _plan(architecture, tensors, options, devices, places, caches)
+                found = _worked_out(plan, how, devices)
+            fit = found is not None and len(found) == len(how.repeats.kept) + 1
+            ends = tuple(_alignments(options, devices)), _output(architecture, options)
+            _remember(key, _Segmented(found, *ends) if found is not None and fit else None)
+        known = _known[key]
+        if known is not None:
+            return how, known
+    raise AssertionError("the graph of all layers repeats none")
 
 
 def predicting_buffers(
@@ -87,8 +101,8 @@ def predicting_buffers(
     tensors lie."""
     plan = _plan(architecture, tensors, options, devices, places, caches)
     nodes, leaves = _scheduled(plan, prediction_graph(Builder(plan), _main(architecture)[-1]), devices)
-    sizes = allocate(nodes, leaves, _alignments(plan))
-    return ComputeBuffers(tuple(sizes[:-1]), sizes[-1], _output(plan))
+    sizes = allocate(nodes, leaves, _alignments(options, devices))
+    return ComputeBuffers(tuple(sizes[:-1]), sizes[-1], _output(architecture, options))
 
 
 def _plan(
@@ -119,7 +133,7 @@ def _graph(plan: GraphPlan, kept: tuple[int, ...]) -> Graph:
     return encoder_graph(builder, kept) if plan.architecture.encoder else builder.build_graph(kept)
 
 
-def _segmented(plan: GraphPlan, arranged: _Arrangement, devices: Devices) -> _Segmented | None:
+def _worked_out(plan: GraphPlan, arranged: _Arrangement, devices: Devices) -> tuple[Numbered, ...] | None:
     """The graph of the layers that are kept; ``None`` where it shows that others do not repeat them."""
     kept = tuple(arranged.main[position] for position in arranged.repeats.kept)
     graph = _graph(plan, kept)
@@ -129,8 +143,7 @@ def _segmented(plan: GraphPlan, arranged: _Arrangement, devices: Devices) -> _Se
     found = segments(tape, [_opened(name, times, kept) for name, times in tape.opened])
     if any(found[one + 1] != found[other + 1] for one, other in arranged.repeats.alike):
         return None
-    numbered = tuple((number(one), one, one.layers) for one in found)
-    return _Segmented(numbered, tuple(_alignments(plan)), _output(plan))
+    return tuple(map(numbered, found))
 
 
 def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[Node], list[Node]]:
@@ -141,14 +154,14 @@ def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[No
     return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first, fuses)
 
 
-def _alignments(plan: GraphPlan) -> list[int]:
-    return [plan.options.alignment] * plan.host + [HOST_ALIGNMENT]
+def _alignments(options: LlamaOptions, devices: Devices) -> list[int]:
+    return [options.alignment] * devices.cards + [HOST_ALIGNMENT]
 
 
-def _output(plan: GraphPlan) -> int:
+def _output(architecture: LanguageArchitecture, options: LlamaOptions) -> int:
     """The buffer of logits, or of what an encoder makes of each sequence."""
-    row = plan.architecture.embedding if plan.architecture.encoder else plan.architecture.vocabulary
-    return row * plan.options.slots * 4
+    row = architecture.embedding if architecture.encoder else architecture.vocabulary
+    return row * options.slots * 4
 
 
 def _opened(name: str, times: int, kept: tuple[int, ...]) -> Opened:
@@ -162,10 +175,9 @@ def _opened(name: str, times: int, kept: tuple[int, ...]) -> Opened:
 
 @dataclass(frozen=True, slots=True)
 class _Segmented:
-    """The segments of a graph, each with its number and the layers of what it copies: what comes before the layers,
-    then one for each that is kept."""
+    """The segments of a graph: what comes before the layers, then one for each that is kept."""
 
-    segments: tuple[tuple[int, Segment, tuple[int, ...]], ...]
+    segments: tuple[Numbered, ...]
     alignments: tuple[int, ...]
     output: int
 
@@ -175,16 +187,16 @@ class _Segmented:
         main = arranged.main
         sizes = [facts.layer(index).sizes for index in main]
         for position, stand_in in enumerate((-1, *arranged.repeats.stand_ins), -1):
-            numbered, segment, layers = self.segments[stand_in + 1]
+            told_by, segment, layers = self.segments[stand_in + 1]
             told = tuple(facts.sizes if one == OUTSIDE else sizes[position + one] for one in layers)
-            move = state.moves.get((numbered, told))
+            move = state.moves.get((told_by, told))
             if move is None:
                 opened = [
                     times * (facts.held[name] if one == OUTSIDE else facts.nbytes(main[position + one], name))
                     for one, name, times in segment.opened
                 ]
                 left, peaks = after(segment, state.memory, opened)
-                move = state.moves[(numbered, told)] = (state_of(left), peaks)
+                move = state.moves[(told_by, told)] = (state_of(left), peaks)
             state = move[0]
             reached.add(move[1])
         most = [max(peaks) for peaks in zip(*reached, strict=True)]
@@ -210,6 +222,12 @@ def _remember(key: Hashable, found: _Segmented | None) -> None:
     _known[key] = found
     if len(_known) > _MOST_KNOWN:
         _known.popitem(last=False)
+
+
+def forget() -> None:
+    """No graph is known any more."""
+    _known.clear()
+    _arranged.clear()
 
 
 def _graph_key(
@@ -270,10 +288,10 @@ def _arrangement(
     tensors: TensorTable,
     options: LlamaOptions,
     devices: Devices,
-    places: Mapping[str, int],
 ) -> _Arrangement:
     facts, apart = table_facts(tensors), ()
     if options.overrides:
+        places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
         apart = tuple(
             number(tuple(places[f"blk.{index}.{name}"] for name in facts.layer(index).held))
             for index in range(architecture.layers)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from fitcheck.runtimes.llamacpp.graph_allocator import Arena, Tape
+from fitcheck.runtimes.llamacpp.layer_facts import number
 
 # (device, which of all in use, bytes kept of it, bytes); ``kept`` is ``None`` where memory is taken
 Step = tuple[int, int, int | None, int]
@@ -31,6 +32,15 @@ class Segment:
     def layers(self) -> tuple[int, ...]:
         """The layers whose weights are copied, seen from its own."""
         return tuple(sorted({at for at, _, _ in self.opened}))
+
+
+# a segment with its number and the layers whose weights it copies
+Numbered = tuple[int, Segment, tuple[int, ...]]
+
+
+def numbered(segment: Segment) -> Numbered:
+    """The segment with a number that is quick to compare."""
+    return number(segment), segment, segment.layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +87,13 @@ def segments(tape: Tape, opened: Sequence[Opened]) -> list[Segment]:
     """The parts of ``tape`` between its starts. ``opened`` has for what the tape opened the index of its layer among
     those of the graph, where there is one, its name and its copies."""
     found, live = [], []
-    for number, (start, stop) in enumerate(zip((0, *tape.starts), (*tape.starts, len(tape.steps)), strict=True)):
+    for index, (start, stop) in enumerate(zip((0, *tape.starts), (*tape.starts, len(tape.steps)), strict=True)):
         steps: list[Step] = []
         mine: dict[Opened, int] = {}
         for device, slot, kept, size in tape.steps[start:stop]:
             if size < 0:
                 layer, name, times = opened[~size]
-                seen = layer if layer == OUTSIDE else layer - (number - 1)
+                seen = layer if layer == OUTSIDE else layer - (index - 1)
                 size = ~mine.setdefault((seen, name, times), len(mine))
             if kept is None:
                 live.append(slot)
