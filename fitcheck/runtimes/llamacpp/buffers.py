@@ -20,7 +20,6 @@ from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
-from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
 from fitcheck.runtimes.llamacpp.repacked import Repacked, host_weights, repacked, repacked_said
 from fitcheck.runtimes.llamacpp.tensor_split import as_one_card, keeps_states, parted, shares_of
 from fitcheck.runtimes.llamacpp.weight_placement import (
@@ -224,6 +223,8 @@ class _Ahead:
 def _ahead(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices) -> _Ahead:
     if not options.predicts:
         return _Ahead()
+    from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
+
     drafting, how = predicting(architecture), predicting_options(options)
     caches = layer_caches(drafting, how)
     places = TensorPlaces(architecture, tensor_names(tensors), options, devices)

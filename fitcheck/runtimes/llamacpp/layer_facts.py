@@ -37,9 +37,11 @@ class LayerFacts:
 @dataclass(frozen=True, slots=True)
 class TableFacts:
     """``layers`` holds facts by layer, ``shapes`` is a number for the shapes of all of them. ``outside`` is one for
-    names and shapes of what belongs to no layer, ``sizes`` for its bytes, which ``held`` has by name."""
+    names and shapes of what belongs to no layer, ``sizes`` for its bytes, which ``held`` has by name. ``each`` has by
+    layer the number for its bytes."""
 
     layers: Mapping[int, LayerFacts]
+    each: tuple[int, ...]
     shapes: int
     outside: int
     sizes: int
@@ -94,6 +96,7 @@ def _facts_of_any(tensors: TensorTable) -> TableFacts:
 def _table_facts(layers: Mapping[int, LayerFacts], outside: Sequence[Tensor]) -> TableFacts:
     return TableFacts(
         layers,
+        tuple(layers.get(index, _NOTHING).sizes for index in range(max(layers, default=-1) + 1)),
         number(tuple((index, one.shapes) for index, one in layers.items())),
         number(tuple((one.name, one.shape, one.layer) for one in outside)),
         number(tuple((one.name, one.nbytes) for one in outside)),

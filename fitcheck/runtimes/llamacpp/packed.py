@@ -2,7 +2,8 @@
 
 ``data/packed/<shape>.json.gz`` holds, for a shape of the catalog on one card, the segments of every graph that the
 usual question meets: each number of layers on the card, each number of layers whose experts lie on the host, caches in
-16 and 8 bits, the builds that people run. Tiers, cards and amounts of memory make no difference to them.
+16 and 8 bits, the builds that people run. Tiers, cards and amounts of memory make no difference to them, and a longer
+context makes some tensors longer, each by so many bytes a cell: within the contexts that were tried it is the same.
 ``scripts/pack_language_graphs.py`` writes it with the very code that builds graphs when they are asked for, and a test
 holds it to that. A file speaks only while that code and its data are the same to the byte (a checksum is in it), and
 for a shape that is the same in every layer and tensor. Everything else is built when it is asked.
@@ -16,7 +17,6 @@ import zlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ ROOM, FOLDER = "runtimes.llamacpp", "packed"
 CACHES = ("f16", "q8_0")
 # everything that a graph's segments were worked out with; a test holds that nothing is left out
 MODULES = (
+    "arena",
     "arguments",
+    "arrangement",
     "builds",
     "caches",
     "chunked_delta",
@@ -54,6 +56,7 @@ MODULES = (
     "mixers",
     "packed",
     "repeats",
+    "reservation",
     "schedule",
     "segments",
     "states",
@@ -80,10 +83,9 @@ def shape_name(architecture: LanguageArchitecture, tensors: TensorTable) -> str:
     if key not in _names:
         if len(_names) >= _MOST:
             _names.clear()
-        seen = sha256(repr(architecture).encode())
-        for one in tensor_names(tensors).values():
-            seen.update(repr((one.name, one.shape, one.layer, one.role)).encode())
-        _names[key] = seen.hexdigest()[:20]
+        held = [(one.name, one.shape, one.layer, one.role) for one in tensor_names(tensors).values()]
+        text = repr((architecture, held)).encode()
+        _names[key] = f"{zlib.crc32(text):08x}-{len(text):x}"
     return _names[key]
 
 
@@ -96,15 +98,17 @@ def asked_options(architecture: LanguageArchitecture) -> LlamaOptions:
     return TextOptions().arguments(architecture).anywhere
 
 
-@lru_cache(maxsize=256)
-def usual_options(architecture: LanguageArchitecture) -> Mapping[LlamaOptions, str]:
-    """The options of the usual question, and how a pack names them."""
-    asked = asked_options(architecture)
+def usual_options(architecture: LanguageArchitecture, context: int) -> Mapping[LlamaOptions, str]:
+    """The options of the usual question at such a context, and how a pack names them."""
+    asked = asked_options(architecture).with_(context=context)
     return {
         asked.with_(cache_type_k=held, cache_type_v=held, build=build): f"{build.day} {held}"
         for build in (newest_build(), *builds_in_use())
         for held in CACHES
     }
+
+
+_usual_options = lru_cache(maxsize=1024)(usual_options)
 
 
 def place_name(options: LlamaOptions, devices: Devices) -> str | None:
@@ -120,21 +124,27 @@ def place_name(options: LlamaOptions, devices: Devices) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A parsed file. ``cases`` are numbers of programs by options and place, a program is numbers of segments."""
+    """A parsed file. ``cases`` are numbers of programs by options and place, a program is numbers of segments, a
+    segment numbers of ``steps`` and what is opened. A step has its bytes without a context and those a cell. It speaks
+    for ``contexts`` from the first to the last."""
 
-    steps: list[list[Any]]
+    contexts: tuple[int, int]
+    steps: list[tuple[int, int, int | None, int, int]]
     segments: list[list[Any]]
     programs: list[list[int]]
     cases: dict[str, dict[str, int]]
-    made: dict[int, Numbered]
+    made: dict[tuple[int, int], Numbered]
 
-    def segment(self, at: int) -> Numbered:
-        """One of the segments."""
-        found = self.made.get(at)
+    def segment(self, at: int, cells: int) -> Numbered:
+        """One of the segments with a cache of so many cells."""
+        found = self.made.get((at, cells))
         if found is None:
             steps, opened = self.segments[at]
-            found = numbered(Segment(tuple(tuple(self.steps[one]) for one in steps), tuple(map(tuple, opened))))
-            self.made[at] = found
+            laid = tuple(
+                (device, live, kept, fixed + each * cells)
+                for device, live, kept, fixed, each in (self.steps[one] for one in steps)
+            )
+            found = self.made[at, cells] = numbered(Segment(laid, tuple(map(tuple, opened))))
         return found
 
 
@@ -144,12 +154,17 @@ def known_segments(
     """The segments of the graph; ``None`` where they are not packed."""
     if options.overrides:
         return None
-    place, case = place_name(options, devices), usual_options(architecture).get(options.anywhere)
+    place = place_name(options, devices)
+    case = _usual_options(architecture, options.context).get(options.anywhere)
     if place is None or case is None:
         return None
     pack = _pack(shape_name(architecture, tensors), repr(asked_options(architecture)))
-    program = None if pack is None else pack.cases[case].get(place)
-    return None if pack is None or program is None else tuple(map(pack.segment, pack.programs[program]))
+    if pack is None or not pack.contexts[0] <= options.context <= pack.contexts[1]:
+        return None
+    program = pack.cases[case].get(place)
+    if program is None:
+        return None
+    return tuple(pack.segment(one, options.padded_context) for one in pack.programs[program])
 
 
 @lru_cache(maxsize=256)
@@ -160,4 +175,5 @@ def _pack(name: str, asked: str) -> Pack | None:
     found = json.loads(gzip.decompress(file.read_bytes()))
     if found["facts"] != facts_checksum() or found["asked"] != asked:
         return None
-    return Pack(found["steps"], found["segments"], found["programs"], found["cases"], {})
+    low, high = found["contexts"]
+    return Pack((low, high), found["steps"], found["segments"], found["programs"], found["cases"], {})

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from fitcheck.runtimes.llamacpp.graph_allocator import Arena, Tape
+from fitcheck.runtimes.llamacpp.arena import Arena
 from fitcheck.runtimes.llamacpp.layer_facts import number
+
+if TYPE_CHECKING:
+    from fitcheck.runtimes.llamacpp.graph_allocator import Tape
 
 # (device, which of all in use, bytes kept of it, bytes); ``kept`` is ``None`` where memory is taken
 Step = tuple[int, int, int | None, int]
@@ -70,15 +74,16 @@ def after(segment: Segment, memory: Memory, sizes: Sequence[int]) -> tuple[Memor
         arena = Arena(alignment)
         arena.blocks = [[start, size] for start, size in free]
         arenas.append(arena)
+    takes, gives = [arena.take for arena in arenas], [arena.give for arena in arenas]
     for device, at, kept, size in segment.steps:
-        arena, amount = arenas[device], size if size >= 0 else sizes[~size]
+        amount = size if size >= 0 else sizes[~size]
         if kept is None:
-            places.append(arena.take(amount))
+            places.append(takes[device](amount))
         elif kept:
-            before = arena.padded(kept)
-            arena.give(places[at] + before, arena.padded(amount) - before)
+            before = arenas[device].padded(kept)
+            gives[device](places[at] + before, arenas[device].padded(amount) - before)
         else:
-            arena.give(places.pop(at), amount)
+            gives[device](places.pop(at), amount)
     left = Memory(memory.alignments, tuple(map(_free, arenas)), tuple(places))
     return left, tuple(arena.high for arena in arenas)
 
