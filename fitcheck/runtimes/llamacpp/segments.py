@@ -48,7 +48,7 @@ def numbered(segment: Segment) -> Numbered:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class Occupancy:
     """What a segment finds and leaves: free blocks (offset, bytes) of each device by its alignment, and where all that
     is in use begins."""
 
@@ -58,16 +58,16 @@ class Memory:
 
 
 @lru_cache(maxsize=64)
-def unused(alignments: tuple[int, ...]) -> Memory:
+def unused(alignments: tuple[int, ...]) -> Occupancy:
     """Nothing is in use yet."""
-    return Memory(alignments, tuple(_free(Arena(one)) for one in alignments))
+    return Occupancy(alignments, tuple(_free(Arena(one)) for one in alignments))
 
 
 def _free(arena: Arena) -> tuple[tuple[int, int], ...]:
     return tuple((start, size) for start, size in arena.blocks)
 
 
-def after(segment: Segment, memory: Memory, sizes: Sequence[int]) -> tuple[Memory, tuple[int, ...]]:
+def after(segment: Segment, memory: Occupancy, sizes: Sequence[int]) -> tuple[Occupancy, tuple[int, ...]]:
     """(what ``segment`` leaves of ``memory``, how far it reached on each device), with ``sizes`` for what is opened."""
     arenas, places = [], list(memory.places)
     for alignment, free in zip(memory.alignments, memory.free, strict=True):
@@ -84,7 +84,7 @@ def after(segment: Segment, memory: Memory, sizes: Sequence[int]) -> tuple[Memor
             gives[device](places[at] + before, arenas[device].padded(amount) - before)
         else:
             gives[device](places.pop(at), amount)
-    left = Memory(memory.alignments, tuple(map(_free, arenas)), tuple(places))
+    left = Occupancy(memory.alignments, tuple(map(_free, arenas)), tuple(places))
     return left, tuple(arena.high for arena in arenas)
 
 
@@ -113,23 +113,23 @@ def segments(tape: Tape, opened: Sequence[Opened]) -> list[Segment]:
 
 
 @dataclass(eq=False, slots=True)
-class State:
-    """Memory, and where what was worked out leads from it: the next state and how far it was reached on each device, by
-    the segment's number and what tells the sizes apart that it copies."""
+class AllocatorState:
+    """What is in use, and where what was worked out leads from it: the next state and how far each device's memory was
+    reached, by the segment's number and what tells the sizes apart that it copies."""
 
-    memory: Memory
-    moves: dict[Hashable, tuple[State, tuple[int, ...]]] = field(default_factory=dict)
+    memory: Occupancy
+    moves: dict[Hashable, tuple[AllocatorState, tuple[int, ...]]] = field(default_factory=dict)
 
 
-_states: dict[Memory, State] = {}
+_states: dict[Occupancy, AllocatorState] = {}
 _MOST_STATES = 1 << 16
 
 
-def state_of(memory: Memory) -> State:
+def state_of(memory: Occupancy) -> AllocatorState:
     """The one state of equal memories."""
     found = _states.get(memory)
     if found is None:
         if len(_states) >= _MOST_STATES:
             _states.clear()
-        found = _states[memory] = State(memory)
+        found = _states[memory] = AllocatorState(memory)
     return found
