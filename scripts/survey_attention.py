@@ -2,7 +2,7 @@
 
 Run with the bench extra (``python scripts/survey_attention.py``): every pipeline runs once at its usual size on fake
 tensors, few blocks deep, and each call of PyTorch's attention is looked at. Writes
-``fitcheck/runtimes/diffusers/data/attention.json``, whose prices of kernels it leaves as they are.
+``fitcheck/runtimes/diffusers/data/attention.json``.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made
 from fitcheck.runtimes.diffusers.attention_flops import levels_of
 from fitcheck.runtimes.diffusers.attention_kernels import attention_factor
+from fitcheck.runtimes.diffusers.convolution_work import convolving, moved_bytes
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
@@ -30,8 +31,6 @@ from fitcheck.units import Interval
 
 # bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
 _CAST_TRAFFIC = 5
-# single precision multiplies at half the rate of 16 bit (TF32), which cuDNN takes by default
-_PRECISION = {"bf16": 1, "fp16": 1, "fp32": 2}
 
 
 def seconds(
@@ -206,15 +205,12 @@ def _work(made: Made, weights: ModuleWeights, stage: Stage, groups: int) -> Work
     traffic, packed = weights.dequantized
     traffic += _CAST_TRAFFIC * weights.cast
     table = load(ROOM, "seconds")
-    slower = _PRECISION[component.dtype]
-    matrix = slower * (made.flops - made.attention)
+    matrix = convolving(component) * (made.flops - made.attention)
     attention = attention_factor(component, stage.sizes) * made.attention
     launched = table["unet"]["launches"] if _is_unet(component) else 1.0
     kernels = round(launched * made.kernels) + table["group"]["kernels"] * groups
-    share = table["elementwise"]["decoding" if component.role == VAE else "share"]
-    moved = share * made.traffic + table["layouts"]["share"] * made.copied
     alone = table["group_norms"]["seconds"] * made.grouped
-    return Work(matrix, attention, moved, traffic, kernels, packed, alone)
+    return Work(matrix, attention, moved_bytes(made, stage), traffic, kernels, packed, alone)
 
 
 def _is_unet(component: Component) -> bool:
