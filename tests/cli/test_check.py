@@ -182,6 +182,14 @@ def test_commands_of_the_recommended_choice(run: Run) -> None:
         ((U1, "--gpu", "RTX 4070", "--gguf", "/nowhere.gguf"), "no such file"),
         ((U1, "--gpu", "RTX 4070", "--gguf", "/dev/zero"), "/dev/zero"),
         ((U1, "--gpu", "RTX 4070", "--pcie", "x"), "--pcie"),
+        (
+            ("sdxl", "--gpu", "RTX 4070", "--runtime", "comfyui"),
+            "does not model Stable Diffusion XL under comfyui, whether",
+        ),
+        (
+            ("sdxl", "--gpu", "RTX 4070", "--runtime", "vllm"),
+            "'vllm' is not a runtime that fitcheck models; choose from",
+        ),
         ((U1, "--gpu", "RTX 4070", "--ctx", "4096"), "--ctx"),
         (("sensenova-u1-8b-mod", "--gpu", "RTX 4070"), "sensenova-u1-8b-mot"),
         ((U1, "--bogus"), "--bogus"),
