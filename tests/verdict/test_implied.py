@@ -85,10 +85,22 @@ def test_a_limit_bounds_what_needs_more_from_below_and_what_needs_less_from_abov
     short = cell(report(Index((limit("low", fails=9 * GIB),))), "balanced")
     assert short.memory.required.low == short.memory.required.best == 9 * GIB
     assert short.evidence.memory.note == "one that needs no more did not within 9.0 GiB"
-    index = Index((limit("fast", works=3 * GIB, fails=2 * GIB),))
-    enough = cell(report(index), "low")
-    assert enough.memory.required.high == 3 * GIB
-    assert enough.evidence.memory.note == "one that needs at least as much ran within 3.0 GiB"
+    plain, most = cell(PLAIN, "low").memory.required, round(3.8 * GIB)
+    enough = cell(report(Index((limit("fast", works=most, fails=2 * GIB),))), "low")
+    assert plain.best < most < plain.high
+    assert enough.memory.required == replace(plain, high=most)
+    assert enough.evidence.memory.note == "one that needs at least as much ran within 3.8 GiB"
+    lower = cell(report(Index((limit("fast", works=GIB),))), "low").memory.required
+    assert lower == replace(plain, high=plain.best), "another cell's luck makes no estimate smaller"
+
+
+def test_a_run_of_what_needs_more_bounds_what_needs_less_by_what_it_took() -> None:
+    plain, found = cell(PLAIN, "low"), cell(report(Index((run("balanced", process=4 * GIB),))), "low")
+    assert plain.memory.required.best < 4 * GIB < plain.memory.required.high
+    assert found.memory.required.high == 4 * GIB
+    assert found.evidence.memory.note.endswith("one that needs at least as much ran within 4.0 GiB")
+    larger = cell(report(Index((run("low", process=4 * GIB),))), "balanced")
+    assert "ran within" not in larger.evidence.memory.note
 
 
 def test_limits_of_cells_that_contradict_each_other_are_said() -> None:
