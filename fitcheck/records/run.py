@@ -108,11 +108,6 @@ class Run:
     settings: Sizes = ()
 
     @property
-    def genuine(self) -> bool:
-        """Whether it ran on the real card with real weights."""
-        return self.cap is None and self.weights == "real"
-
-    @property
     def limited(self) -> bool:
         """Whether it ran under a limit, or searched for one."""
         return bool(self.cap is not None or self.works or self.fails)

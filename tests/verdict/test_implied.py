@@ -14,8 +14,8 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.implied import Need, at_least_as_large
-from fitcheck.verdict.report import Cell
 
 MODES = ("low", "balanced", "fast", "full")
 WORSE = (Verdict.FITS, Verdict.TIGHT, Verdict.NO)
