@@ -19,7 +19,7 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
-from fitcheck.verdict.implied import NOTHING, Implied, Need, implied
+from fitcheck.verdict.implied import NOTHING, Implied, CellNeed, implied
 from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
@@ -151,7 +151,7 @@ class Known:
         finished = self._finished(ask) if short else [run for run in self._held(ask) if run.on_card]
         if not short and not finished:
             return NOTHING
-        held, asked = runtime.holds(ask), Need(ask, footprint.cards[ask.gpu])
+        held, asked = runtime.holds(ask), CellNeed(ask, footprint.cards[ask.gpu])
         others = [one for one in self._needs(runtime, short, ask) if runtime.holds(one.ask) != held]
         return implied(asked, others, self._needs(runtime, finished, ask))
 
@@ -164,7 +164,7 @@ class Known:
         """A few of those of the tier that finished, of different modes first."""
         return varied([run for kind in self._kinds_of(ask) for run in kind[:1] if not run.limited], _MOST_BESIDE)
 
-    def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[Need]:
+    def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[CellNeed]:
         """Runs on one card by kind, beside what each kind is estimated to need in such a process as ``asked``, on its
         machine or under the limit that it ran under."""
         kinds: dict[object, list[Run]] = {}
@@ -181,7 +181,7 @@ class Known:
             key = kind, asked.process, machine
             if key not in self._needed:
                 self._needed[key] = runtime.footprint(ask).cards[ask.gpu]
-            found.append(Need(ask, self._needed[key], tuple(spread(alike))))
+            found.append(CellNeed(ask, self._needed[key], tuple(spread(alike))))
         return found
 
     def _elsewhere(self, runtime: Runtime, ask: Ask) -> Iterator[Run]:

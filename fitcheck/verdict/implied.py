@@ -19,14 +19,14 @@ MAJORITY = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class CellNeed:
     """A cell, what the estimator says that it takes of its card, and ``runs`` of it of one kind."""
 
     ask: Ask
     memory: CardMemory
     runs: tuple[Run, ...] = ()
 
-    def covers(self, other: Need) -> bool:
+    def covers(self, other: CellNeed) -> bool:
         """Whether it needs at least as much as ``other``: the same model in the same runtime, the same tier or a larger
         one, a workload that is larger in no size smaller, and no less memory by the estimate, at the least and with
         room."""
@@ -63,7 +63,7 @@ class Implied:
 NOTHING = Implied()
 
 
-def implied(asked: Need, short: Sequence[Need], finished: Sequence[Need]) -> Implied:
+def implied(asked: CellNeed, short: Sequence[CellNeed], finished: Sequence[CellNeed]) -> Implied:
     """What other cells say of ``asked``: ``short`` ran out of memory or searched for the limit at which they do,
     ``finished`` did not run out."""
     failed, doubted = list[Run](), list[Run]()

@@ -15,7 +15,7 @@ from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index
 from fitcheck.units import GIB
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.implied import Need, at_least_as_large
+from fitcheck.verdict.implied import CellNeed, at_least_as_large
 
 MODES = ("low", "balanced", "fast", "full")
 WORSE = (Verdict.FITS, Verdict.TIGHT, Verdict.NO)
@@ -31,8 +31,8 @@ def limit(mode: str, tier: str = "Q4_K_S", *, works: int | None = None, fails: i
     return replace(one, id=f"limit-{mode}-{tier}")
 
 
-def need(one: Cell) -> Need:
-    return Need(one.ask, one.memory)
+def need(one: Cell) -> CellNeed:
+    return CellNeed(one.ask, one.memory)
 
 
 def test_two_failures_of_balanced_leave_no_mode_that_needs_more() -> None:
