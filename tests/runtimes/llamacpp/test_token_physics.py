@@ -24,6 +24,7 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed
+from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
 from fitcheck.runtimes.llamacpp.token_host import carried_bytes
 from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
@@ -200,6 +201,23 @@ def test_traits_are_read_off_the_run() -> None:
     assert traits("qwen3-30b-a3b", "BF16", 128) == ("16-bit experts",)
     assert traits("llama-3.1-8b", "Q4_K_M", 32_768) == ("deep",)
     assert traits("glm-4.7-flash", "Q8_0", 128, prompt=True) == ("latent cache",)
+
+
+def test_cards_that_share_a_prompt_are_harder_to_predict_than_one_and_than_single_tokens() -> None:
+    architecture = known_language_model("llama-3.1-8b")
+    result = estimate(architecture, mixture_table(architecture, "Q4_K_M"), LlamaOptions(), vram=[24 * GIB] * 2)
+    gpus: tuple[Gpu, ...] = machine_for(RTX_3090).gpus * 2
+    run = run_of(architecture, mixture_table(architecture, "Q4_K_M"), result, gpus, 128)
+    assert (traits_of(run, prompt=True), traits_of(run, prompt=False)) == (("several cards",), ())
+    plain = half_width("prompt, dense", [RTX_3090] * 2, "CUDA")
+    shared = half_width("prompt, dense", [RTX_3090] * 2, "CUDA", traits=("several cards",))
+    assert shared == pytest.approx(plain * data()["spread"]["traits"]["prompt"]["several cards"])
+    assert shared > plain
+
+
+def test_nine_in_ten_rows_of_every_regime_lie_inside_with_their_card_left_out() -> None:
+    for one in summarize_tokens(token_accuracy()[0]):
+        assert one.inside >= 0.9, one.regime
 
 
 def test_own_rows_are_those_of_the_raw_output() -> None:
