@@ -23,7 +23,7 @@ class PipelineDriver(Driver):
     """See ``bench.engines.base.Driver``. Pipelines compute in the types of their components, so no one type is said."""
 
     name = "diffusers"
-    unheard = frozenset({"free_text_encoder", "reference", "offload_to_disk", "load_lora_weights", "controlnet"})
+    unheard = frozenset({"free_text_encoder", "offload_to_disk", "load_lora_weights", "controlnet"})
 
     def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
         """No offload, and few steps: what a step takes is what is asked."""
@@ -42,8 +42,6 @@ class PipelineDriver(Driver):
             raise OptionError(
                 f"--tier: the bench makes no weights for {job.tier}; it makes 16-bit, fp8 and GGUF tiers of a denoiser."
             )
-        if job.workload.references:
-            raise OptionError("--reference: pipelines with images handed in are not measured yet; leave it out.")
         if job.gguf is not None:
             raise OptionError("--gguf: pipelines run with synthetic weights only; leave it out.")
 
