@@ -210,7 +210,8 @@ def work_of(made: Made, weights: ModuleWeights, stage: Stage, groups: int) -> Wo
     launched = table["unet"]["launches"] if _is_unet(component) else 1.0
     kernels = round(launched * made.kernels) + table["group"]["kernels"] * groups
     alone = table["group_norms"]["seconds"] * made.grouped
-    return Work(matrix, attention, moved_bytes(made, stage), traffic, kernels, packed, alone)
+    strided, rows = moved_bytes(made, stage)
+    return Work(matrix, attention, strided, traffic, kernels, packed, alone, rows)
 
 
 def _is_unet(component: Component) -> bool:
