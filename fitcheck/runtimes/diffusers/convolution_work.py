@@ -34,7 +34,7 @@ def moved_bytes(made: Made, stage: Stage) -> tuple[float, float]:
     table = load(ROOM, "seconds")
     elementwise, copied = table["elementwise"], table["layouts"]["share"] * made.copied
     if stage.component.role != VAE:
-        return copied, elementwise["share"] * made.traffic
+        return copied + elementwise["waiting"] * made.traffic, elementwise["share"] * made.traffic
     moved = elementwise["decoding"] * made.traffic + copied
     if stage.component.dtype == _SINGLE:
         moved *= table["single_precision"]["bytes"]
