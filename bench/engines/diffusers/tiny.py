@@ -71,7 +71,7 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "AutoencoderKLQwenImage21": {"base_dim": 16, "decoder_base_dim": 16},
     "AutoencoderKLHunyuanVideo": {"block_out_channels": [32] * 4},
     "AutoencoderKLHunyuanVideo15": {"block_out_channels": [32, 64, 128, 256, 256], "layers_per_block": 1},
-    "AutoencoderKLCogVideoX": {"block_out_channels": [32] * 4, "layers_per_block": 1},
+    "AutoencoderKLCogVideoX": {"block_out_channels": [16] * 4, "norm_num_groups": 8, "layers_per_block": 1},
     "AutoencoderKLLTXVideo": {"block_out_channels": [32, 64, 128, 256, 512], "layers_per_block": [1] * 5,
                               "decoder_block_out_channels": [64, 128, 256], "decoder_layers_per_block": [1] * 4},
     "AutoencoderKLLTX2Video": {"block_out_channels": [32, 64, 128, 128], "layers_per_block": [1] * 5,

@@ -26,7 +26,8 @@ def attention_factor(component: Component, sizes: Mapping[str, int]) -> float:
         return float(table["one_head"]["factor"][component.dtype])
     keys = sizes.get("tokens", 0) + sizes.get("text", 0)
     calls = [(share, _padded(features, table) * _masked(mask, keys, table)) for features, mask, share in _of(component)]
-    return sum(share * factor for share, factor in calls) / sum(share for share, _ in calls) if calls else 1.0
+    whole: float = sum(share for share, _ in calls)
+    return sum(share * factor for share, factor in calls) / whole if calls else 1.0
 
 
 def _of(component: Component) -> list[tuple[int, str, float]]:

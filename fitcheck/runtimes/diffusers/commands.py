@@ -11,7 +11,6 @@ from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload, offload_of
 from fitcheck.runtimes.downloads import download
 
-
 # pipelines made of blocks are loaded and placed otherwise
 _MODULAR = "Modular"
 _GUIDER, _TRUE_CFG = "guider", "QwenImage"

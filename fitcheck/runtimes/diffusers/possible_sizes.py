@@ -1,4 +1,4 @@
-"""Sizes that a denoiser cannot make whatever its size multiple says: its tables of positions end, or are of one size."""
+"""Sizes that a denoiser cannot make, multiples or not: its tables of positions end, or are of one size."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_an_autoencoders_one_head_is_slower_still_in_32_bit() -> None:
 def kernel_of_wide(dtype: str) -> float:
     rows = [json.loads(line) for line in TIMED.read_text("utf-8").splitlines()]
     chosen = [row for row in rows if row.get("shape") == [1, 1, 16384, 16384, 512] and row["dtype"] == dtype]
-    return min(min(row["seconds"]) for row in chosen if row["backend"] == "auto")
+    return float(min(min(row["seconds"]) for row in chosen if row["backend"] == "auto"))
 
 
 def test_a_folder_without_a_survey_goes_by_its_configuration() -> None:
