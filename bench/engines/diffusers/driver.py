@@ -27,7 +27,8 @@ class PipelineDriver(Driver):
 
     def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
         """No offload, and few steps: what a step takes is what is asked."""
-        found: dict[str, Any] = {"mode": "group-leaf-stream" if request.search else "none", "steps": STEPS}
+        steps = PROBE_STEPS if request.tiny else STEPS
+        found: dict[str, Any] = {"mode": "group-leaf-stream" if request.search else "none", "steps": steps}
         if request.tiny and known(request.target):
             small = recipe(request.target)
             usual = small.architecture.defaults
