@@ -2,10 +2,12 @@
 //
 // The stand-in card takes every operation, has the buffer alignment and row padding of a CUDA card, and allocates
 // nothing, so the real loader, scheduler and graph allocator can be asked about any model on a machine without a card.
+// With serve=PORT the cards are those of an RPC worker, with rpc=ADDRESS the workers' cards come before its own.
 // Its results are fixtures of the test suite (tests/memory/fixtures); see build.sh and run.py beside this file.
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
 #include "ggml-impl.h"
+#include "ggml-rpc.h"
 #include "llama.h"
 
 #include <sys/mman.h>
@@ -172,6 +174,28 @@ static ggml_type type_named(const std::string & name) {
     exit(2);
 }
 
+static void * rpc_function(const char * name) {
+    ggml_backend_reg_t reg = ggml_backend_reg_by_name("RPC");
+    void * found = reg ? ggml_backend_reg_get_proc_address(reg, name) : nullptr;
+    if (!found) {
+        fprintf(stderr, "this build has no RPC\n");
+        exit(2);
+    }
+    return found;
+}
+
+static void serve(const std::string & port) {
+    auto start = (decltype(&ggml_backend_rpc_start_server)) rpc_function("ggml_backend_rpc_start_server");
+    std::vector<ggml_backend_dev_t> shown;
+    for (int i = 0; i < n_cards; ++i) shown.push_back(&cards[i]);
+    start(("127.0.0.1:" + port).c_str(), nullptr, 1, shown.size(), shown.data());
+}
+
+static void add_workers(const std::string & address) {
+    auto add = (decltype(&ggml_backend_rpc_add_server)) rpc_function("ggml_backend_rpc_add_server");
+    ggml_backend_register(add(address.c_str()));
+}
+
 static void log_all(ggml_log_level, const char * text, void *) { fputs(text, stdout); }
 
 int main(int argc, char ** argv) {
@@ -188,6 +212,8 @@ int main(int argc, char ** argv) {
     std::vector<std::string> patterns;
     patterns.reserve(64);
     bool debug = false;
+    std::string port;
+    std::vector<std::string> workers;
     for (int i = 2; i < argc; ++i) {
         const std::string option = argv[i];
         const std::string key = option.substr(0, option.find('='));
@@ -212,6 +238,8 @@ int main(int argc, char ** argv) {
         else if (key == "mmap") model.load_mode = number ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
         else if (key == "repack") model.use_extra_bufts = number;
         else if (key == "cpu") patterns.push_back(value);
+        else if (key == "serve") port = value;
+        else if (key == "rpc") workers.push_back(value);
         else if (key == "debug") debug = number;
         else { fprintf(stderr, "unknown option %s\n", option.c_str()); return 2; }
     }
@@ -221,6 +249,8 @@ int main(int argc, char ** argv) {
     llama_log_set(log_all, nullptr);
     if (debug) setenv("GGML_SCHED_DEBUG", "2", 1);
     if (n_cards > 0) make_cards();
+    if (!port.empty()) serve(port);
+    for (const std::string & worker : workers) add_workers(worker);
     llama_model * loaded = llama_model_load_from_file(argv[1], model);
     if (!loaded) return 1;
     llama_context * made = llama_init_from_model(loaded, context);
