@@ -22,7 +22,7 @@ from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
 from fitcheck.runtimes.llamacpp.repacked import Repacked, host_weights, repacked, repacked_said
-from fitcheck.runtimes.llamacpp.tensor_split import as_one_card, keeps_states, parted, shares_of
+from fitcheck.runtimes.llamacpp.tensor_split import Parted, as_one_card
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, layer_devices, place_weights
 from fitcheck.units import MIB, Interval
 
@@ -156,17 +156,16 @@ def _parted(
 ) -> LlamaEstimate:
     """What stands on one device, parted among ``count`` cards; files beside the model lie on the first."""
     (whole,) = one.cards
-    both = parted(architecture, tensors, one.options, one.devices)
-    states = keeps_states(architecture)
+    shares = Parted(architecture, tensors, options, one.options, one.devices, count)
     cards = [
         replace(
             whole,
-            weights=round(both * share) + max(whole.weights - both, 0),
-            kv_cache=round(whole.kv_cache * share),
-            recurrent=whole.recurrent if states else round(whole.recurrent * share),
+            weights=whole.weights - share.spared,
+            kv_cache=share.kv_cache,
+            recurrent=share.recurrent,
             beside=0 if index else whole.beside,
         )
-        for index, share in enumerate(shares_of(options, count))
+        for index, share in enumerate(shares.cards(layer_caches(architecture, one.options)))
     ]
     totals = tuple(_card_total(card, architecture, options) for card in cards)
     used, said = one.host_weights_used, (*one.assumptions, "each matrix is shared by all cards (tensor)")
