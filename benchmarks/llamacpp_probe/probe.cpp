@@ -217,6 +217,7 @@ int main(int argc, char ** argv) {
     bool debug = false;
     std::string port;
     std::vector<std::string> workers;
+    float shares[16] = {};
     for (int i = 2; i < argc; ++i) {
         const std::string option = argv[i];
         const std::string key = option.substr(0, option.find('='));
@@ -235,6 +236,14 @@ int main(int argc, char ** argv) {
         else if (key == "ctk") context.type_k = type_named(value);
         else if (key == "ctv") context.type_v = type_named(value);
         else if (key == "sm") model.split_mode = (llama_split_mode) number;
+        else if (key == "ts") {
+            size_t at = 0;
+            for (size_t from = 0; from < value.size() && at < 16; from = value.find(',', from) + 1) {
+                shares[at++] = (float) atof(value.c_str() + from);
+                if (value.find(',', from) == std::string::npos) break;
+            }
+            model.tensor_split = shares;
+        }
         else if (key == "swa_full") context.swa_full = number;
         else if (key == "nkvo") context.offload_kqv = !number;
         else if (key == "op_offload") context.op_offload = number;

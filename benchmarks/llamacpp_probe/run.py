@@ -109,6 +109,8 @@ def options_of(case: dict[str, Any], build: str | None = None) -> tuple[LlamaOpt
     arguments += [f"cpu={pattern}" for pattern in patterns]
     if options.split_mode == "tensor":
         arguments.append("sm=3")
+    if options.tensor_split:
+        arguments.append("ts=" + ",".join(map(str, options.tensor_split)))
     if options.gpu_layers is not None:
         arguments.append(f"ngl={options.gpu_layers}")
     if options.program == "server":

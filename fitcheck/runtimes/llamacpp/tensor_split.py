@@ -44,14 +44,15 @@ _PARTED: tuple[tuple[re.Pattern[str], int, str], ...] = tuple(
 
 
 def as_one_card(architecture: LanguageArchitecture, options: LlamaOptions) -> LlamaOptions:
-    """The run on the one device that stands for all cards: it takes over no work on the host's weights. Raises
-    OptionError for an architecture that llama.cpp does not run so."""
+    """The run on the one device that stands for all cards: it takes over no work on the host's weights and keeps
+    nothing for fused operations (ggml-backend-meta.cpp has neither offload_op nor graph_optimize). Raises OptionError
+    for an architecture that llama.cpp does not run so."""
     known = load("runtimes.llamacpp", "support")["no_tensor_split"]["architectures"]
     if architecture.name in known:
         raise OptionError(f"--split-mode: llama.cpp does not share tensors of {architecture.name}; choose layer.")
     if options.overrides:
         raise OptionError("--override-tensor: with --split-mode tensor no card can be named; leave one of them out.")
-    return options.with_(split_mode=LAYER, tensor_split=(), main_gpu=0, op_offload=False)
+    return options.with_(split_mode=LAYER, tensor_split=(), main_gpu=0, op_offload=False, holds_fused=False)
 
 
 def _shares(options: LlamaOptions, cards: int) -> tuple[float, ...]:
@@ -270,5 +271,7 @@ class Parted:
         state = self._state
         piece, turn = lcm(self._block(layer, _DELTA), _PIECE, state.state_size), self._turn(layer)
         inputs = self._parts(self._convolved(state.convolution, state.kernel - 1, piece), turn)
-        proper = self._parts(self._by_heads(state.state, state.groups * state.state_size**2, piece * state.state_size), turn)
+        proper = self._parts(
+            self._by_heads(state.state, state.groups * state.state_size**2, piece * state.state_size), turn
+        )
         return [size * (one + two) // state.elements for one, two in zip(inputs, proper, strict=True)]
