@@ -11,9 +11,11 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Change, Runtime, Wanted
 from fitcheck.units import format_gib
+from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.cell_json import interval_json
 from fitcheck.verdict.changes import expected, more_memory
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.report import Cell, Report, interval_json
+from fitcheck.verdict.report import Report
 
 SCHEMA = "fitcheck.oom/1"
 _AMOUNTS = {

@@ -16,9 +16,9 @@ from fitcheck.records.run import CellKey, Run
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
 from fitcheck.verdict.known_records import concerning
-from fitcheck.verdict.report import Cell
 
 
 def test_a_cell_that_ran_out_of_memory_here_does_not_fit() -> None:
