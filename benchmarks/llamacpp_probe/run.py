@@ -121,7 +121,7 @@ def options_of(case: dict[str, Any], build: str | None = None) -> tuple[LlamaOpt
 def predicted(case: dict[str, Any], tensors: TensorTable, options: LlamaOptions, cards: int) -> dict[str, float]:
     architecture = architecture_from_gguf(case["metadata"], tensors)
     result = estimate(architecture, tensors, options, vram=[24 << 30] * cards)
-    found = {}
+    found: dict[str, int] = {}
     shared = options.split_mode == "tensor"
     for index, device in enumerate(result.cards):
         at = 0 if shared else index

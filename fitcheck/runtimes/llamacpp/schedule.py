@@ -94,7 +94,7 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
     count = 0
     made: dict[tuple[int, int], Node] = {}
     leaves = list(graph.leaves)
-    for leaf in leaves:
+    for leaf in (one for one in leaves if one.is_input):
         leaf.device = host
         if copies > 1:
             # a pipelined graph holds one input for each batch in flight and gives none of them back

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitcheck.errors import FileError
 from fitcheck.models.families.language.architecture import (
+    Indexer,
     LanguageArchitecture,
     LanguageLayer,
     LatentAttention,
@@ -147,6 +148,8 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     both = bool(known.get("attention_and_recurrent"))
     own_cache = _own_cache(keys, known, count)
     latent = _latent(keys, names, first_heads, key, value)
+    indexer = _indexer(keys, known)
+    indexing = _indexing_layers(keys, known, count - prediction) if indexer else ()
 
     blocks = []
     for layer in range(count):
@@ -169,6 +172,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
                 attention=attends,
                 cached=own_cache[layer] and not encoder,
                 prediction=layer >= count - prediction,
+                indexes=layer < len(indexing) and indexing[layer],
             )
         )
     _require_widths(name, embedding, blocks)
@@ -186,6 +190,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         routing=_routing(keys),
         window=window,
         latent=latent,
+        indexer=indexer,
         recurrent=_state(keys, known, embedding, first_heads) if any(recurrent) else None,
         tied_embeddings=not encoder and ("output.weight" not in names if names else bool(known.get("tied", False))),
         per_layer_embedding=keys.integer("embedding_length_per_layer_input", 0) or 0,
@@ -357,6 +362,23 @@ def _latent(keys: Keys, names: Mapping[str, Tensor], heads: int, key: int, value
         value_length=value_full or value,
         absorbed=absorbed,
     )
+
+
+def _indexer(keys: Keys, known: Mapping[str, Any]) -> Indexer | None:
+    heads, length = (keys.integer(f"attention.indexer.{key}", 0) or 0 for key in ("head_count", "key_length"))
+    top = keys.integer("attention.indexer.top_k", 0) or 0
+    return Indexer(heads, length, top) if known.get("indexer") and heads and length and top else None
+
+
+def _indexing_layers(keys: Keys, known: Mapping[str, Any], count: int) -> Sequence[bool]:
+    """Which layers choose by themselves: all, or as the file says. GLM 5.2's first files do not say it and are known by
+    their context (src/models/glm-dsa.cpp)."""
+    told = keys.raw("attention.indexer.types")
+    if known["indexer"] == "every" or (told is None and (keys.integer("context_length") or 0) < 1 << 20):
+        return [True] * count
+    if told is None:
+        return [layer < 3 or (layer - 2) % 4 == 0 for layer in range(count)]
+    return [bool(one) for one in keys.each("attention.indexer.types", count, 1)]
 
 
 def _state(keys: Keys, known: Mapping[str, Any], embedding: int, heads: int) -> Recurrent:
