@@ -18,6 +18,7 @@ from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
+from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
 from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
 from fitcheck.runtimes.llamacpp.repacked import Repacked, host_weights, repacked, repacked_said
@@ -208,12 +209,12 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
 
 def _replayed(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
     """Whether the graph is the build's own, as held against llama.cpp, and no likeness of it."""
-    if architecture.unknown or architecture.encoder:
+    if architecture.unknown or architecture.encoder or has_trait(architecture, "never_held"):
         return False
     if not architecture.recurs:
         return True
     mixer = traits(architecture.name).get("mixer")
-    return mixer in ("mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
+    return mixer in ("mamba", "mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
 
 
 @cache
@@ -317,6 +318,8 @@ def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devi
     said.append(_build_words(options.build))
     if options.build.fork:
         said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
+    if has_trait(architecture, "never_held"):
+        said.append(f"the compute buffer of {architecture.name} is a likeness: llama.cpp was never asked for one")
     if options.flash_attention is None:
         said.append("flash attention: auto, taken as on")
     if options.sequences is None and options.slots > 1:

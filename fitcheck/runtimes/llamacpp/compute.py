@@ -271,6 +271,8 @@ def _kept(
     quant types, the first few of each kind and those at the end of a device; where blocks themselves do, the first few
     and the last of their periods on a device. ``abridged`` takes less of the latter: exact no more."""
     main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
+    if architecture.indexer is not None and not abridged:
+        return tuple(main)
     kinds = [(devices[index], signatures[index]) for index in main]
     if not _alternate(kinds):
         runs = [[index for index, _ in run] for _, run in groupby(zip(main, kinds, strict=True), lambda one: one[1])]

@@ -70,4 +70,3 @@ class Choosing:
         opened = graph.store(closed, opening, graph.view(chosen, chosen.shape), rows)
         shape = (self.cells, tokens)
         return graph.op("add", shape, graph.view(opened, shape), mask, element=element)
-
