@@ -155,7 +155,7 @@ class _Image:
             stream = graph.op("rms_norm", stream.shape, stream)
             stream = graph.op("mul", stream.shape, stream, self.weight("mm.input_norm.weight"))
             grid = graph.op("cont", (self.patches, self.width), graph.view(stream, (self.patches, self.width)))
-            wide = merger.shape[-1]
+            wide = max(merger.shape[-1], 1)
             tokens = self.patches * self.width // wide
             grid = graph.op("im2col", (wide, tokens), grid)
             stream = graph.op("mul_mat", (merger.shape[0], tokens), self.weight("mm.patch_merger.weight"), grid)
