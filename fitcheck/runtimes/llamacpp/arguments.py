@@ -91,7 +91,6 @@ class LlamaOptions:
     attention_limit: int = 0
     backend: str = "cuda"
     holds_fused: bool = True  # cards keep what their fused operations read; one device that stands for all does not
-    abridged: bool = False  # some of a pattern's layers stand for all: near enough for the ends of an interval
     alignment: int = 128
 
     def __post_init__(self) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fitcheck.models.families.language.architecture import LanguageLayer
@@ -20,10 +18,7 @@ if TYPE_CHECKING:
 
 
 class Attending(Parts):
-    """Adds attention over a cache to the parts of a graph. ``left_out`` counts the layers right before one that the
-    graph does without, being like others."""
-
-    left_out: Mapping[int, int] = MappingProxyType({})
+    """Adds attention over a cache to the parts of a graph."""
 
     def attention_inputs(self) -> None:
         """Masks and cache indices; float16 masks from mid-2026 on, before that float32 with a float16 copy."""
@@ -130,7 +125,7 @@ class Attending(Parts):
         turned = graph.view(query, (query.shape[0], tokens, heads))
         mask = self.masks.get(slides) or next(iter(self.masks.values()))
         if self.choosing is not None:
-            mask = self.choosing.masked(mask, self.left_out.get(index, 0))
+            mask = self.choosing.masked(mask)
         sinks = f"blk.{index}.attn_sinks.weight"
         beside = (mask, self.weight(sinks)) if sinks in self.plan.names else (mask,)
         if options.flash:

@@ -6,8 +6,6 @@ far as it decides memory. Which parts a layer has is read from its tensors, so a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.feedforward import add_per_layer, dense, per_layer_inputs
 from fitcheck.runtimes.llamacpp.graph import F32, Graph, Node
@@ -41,9 +39,8 @@ class Builder(Attending):
         outputs = self.options.outputs
         self.output_ids = graph.input(outputs * 4)
         extra = per_layer_inputs(self, stream) if architecture.per_layer_embedding else None
-        main = [index for index, block in enumerate(architecture.blocks) if not block.prediction]
-        self.left_out = _gaps(main, kept) if self.choosing is not None else {}
         for index in kept:
+            graph.begin_layer()
             stream = self._layer(index, stream, extra, index == kept[-1])
         stream = self._last_rows(stream)
         rows = stream.shape[-1]
@@ -173,9 +170,3 @@ class Builder(Attending):
         from fitcheck.runtimes.llamacpp.mixers import mixer
 
         return mixer(self, index, block, current)
-
-
-def _gaps(layers: Sequence[int], kept: Sequence[int]) -> dict[int, int]:
-    """How many of the layers lie between each kept one and the one kept before it."""
-    places = [layers.index(one) for one in kept]
-    return {one: place - before - 1 for one, place, before in zip(kept, places, [-1, *places], strict=False)}

@@ -56,16 +56,15 @@ class Choosing:
         normed = self.graph.op("mul", keys.shape, normed, builder.weight(f"{name}.weight"))
         return self.graph.op("add", keys.shape, normed, builder.weight(f"{name}.bias"))
 
-    def masked(self, mask: Node, left_out: int) -> Node:
-        """``mask`` without the tokens that were not chosen. The zeros that open it are reserved for every layer from
-        the start: ``left_out`` layers before this one, which the graph does not hold, have theirs as well."""
+    def masked(self, mask: Node) -> Node:
+        """``mask`` without the tokens that were not chosen. The zeros that open it are a tensor of their own in every
+        layer, and have their memory from the start."""
         graph, tokens, chosen = self.graph, self.builder.tokens, self.chosen
         assert chosen is not None
         element = mask.nbytes // (self.cells * tokens)
         closed = graph.op("fill", (self.cells, tokens), mask, element=element)
-        zeros = [graph.blank((1, self.top, tokens))]
-        zeros += [graph.blank((left_out, self.top, tokens))] if left_out else []
-        opening = graph.op("fill", zeros[0].shape, *zeros)
+        zeros = graph.blank((1, self.top, tokens))
+        opening = graph.op("fill", zeros.shape, zeros)
         rows = graph.view(closed, (1, self.cells, tokens))
         opened = graph.store(closed, opening, graph.view(chosen, chosen.shape), rows)
         shape = (self.cells, tokens)
