@@ -17,7 +17,7 @@ from functools import cached_property
 from math import lcm
 
 from fitcheck.data_files import load
-from fitcheck.errors import OptionError
+from fitcheck.errors import NotModelledError, OptionError
 from fitcheck.models.families.language.architecture import LanguageArchitecture, Recurrent
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LAYER, LlamaOptions
@@ -26,6 +26,7 @@ from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPla
 
 _PIECE = 128  # elements that kernels like; of llama_meta_device_get_split_state
 _GATED = frozenset({"qwen3next", "qwen35", "qwen35moe", "qwen4exp"})  # queries and gates in one matrix
+_WHOLE_STATES = frozenset({"lfm2", "lfm2moe"})  # short convolutions run on every card
 _ATTENTION, _DELTA, _FEED_FORWARD, _NORM, _OUTPUT = "attn_output", "ssm_out", "ffn", "norm", "output"
 # the side of a matrix that is parted, as rows of its shape (0) or columns (-1), and what decides the pieces
 _PARTED: tuple[tuple[re.Pattern[str], int, str], ...] = tuple(
@@ -46,10 +47,17 @@ _PARTED: tuple[tuple[re.Pattern[str], int, str], ...] = tuple(
 def as_one_card(architecture: LanguageArchitecture, options: LlamaOptions) -> LlamaOptions:
     """The run on the one device that stands for all cards: it takes over no work on the host's weights and keeps
     nothing for fused operations (ggml-backend-meta.cpp has neither offload_op nor graph_optimize). Raises OptionError
-    for an architecture that llama.cpp does not run so."""
+    for an architecture that llama.cpp does not run so, NotModelledError for states of which that is not known."""
     known = load("runtimes.llamacpp", "support")["no_tensor_split"]["architectures"]
     if architecture.name in known:
         raise OptionError(f"--split-mode: llama.cpp does not share tensors of {architecture.name}; choose layer.")
+    state = architecture.recurrent
+    if (
+        state is not None
+        and architecture.name not in _WHOLE_STATES
+        and not (architecture.name in _GATED and state.groups and state.state_size and state.kernel > 1)
+    ):
+        raise NotModelledError(f"how cards share the states of {architecture.name} is not modelled; choose layer.")
     if options.overrides:
         raise OptionError("--override-tensor: with --split-mode tensor no card can be named; leave one of them out.")
     return options.with_(split_mode=LAYER, tensor_split=(), main_gpu=0, op_offload=False, holds_fused=False)
@@ -62,7 +70,7 @@ def _shares(options: LlamaOptions, cards: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class SharedStretch:
     """``times`` stretches of ``elements`` each, cut in multiples of ``piece``."""
 
     elements: int
@@ -77,7 +85,7 @@ class Segment:
         for at, share in enumerate(turned):
             reached += share
             high = int(self.elements * reached / sum(turned))
-            high = self.elements if at == cards - 1 else high - high % self.piece
+            high = self.elements if at == cards - 1 else high - high % max(self.piece, 1)
             found[(at + turn) % cards] = (high - low) * self.times
             low = high
         return found
@@ -132,27 +140,27 @@ class Parted:
             cut = None if tensor.layer in left_out or places[tensor.name] == HOST else self._cut(tensor)
             if cut is None:
                 continue
-            side, segments, turn = cut
+            side, stretches, turn = cut
             whole = card_bytes(tensor, self.options.alignment)
-            for card, part in enumerate(self._parts(segments, turn)):
+            for card, part in enumerate(self._parts(stretches, turn)):
                 shape = list(tensor.shape)
                 shape[side] = part
                 found[card] += whole - card_bytes(replace(tensor, shape=tuple(shape)), self.options.alignment)
         return found
 
-    def _parts(self, segments: Sequence[Segment], turn: int) -> list[int]:
-        every = [segment.parts(self.shares, turn) for segment in segments]
+    def _parts(self, stretches: Sequence[SharedStretch], turn: int) -> list[int]:
+        every = [stretch.parts(self.shares, turn) for stretch in stretches]
         return [sum(parts) for parts in zip(*every, strict=True)]
 
-    def _cut(self, tensor: Tensor) -> tuple[int, list[Segment], int] | None:
-        """(side, segments, card of the first cut) of a tensor; ``None`` where it lies whole on every card."""
+    def _cut(self, tensor: Tensor) -> tuple[int, list[SharedStretch], int] | None:
+        """(side, stretches, card of the first cut) of a tensor; ``None`` where it lies whole on every card."""
         short = tensor.name if tensor.layer is None else tensor.name.removeprefix(f"blk.{tensor.layer}.")
         for pattern, side, kind in _PARTED:
             if pattern.fullmatch(short):
                 if kind == _NORM and len(tensor.shape) == 1:  # one norm for all heads
                     return None
                 at = max(side, -len(tensor.shape))
-                return at, self._segments(tensor, short, kind, tensor.shape[at]), self._turn(tensor.layer)
+                return at, self._stretches(tensor, short, kind, tensor.shape[at]), self._turn(tensor.layer)
         return None
 
     def _turn(self, layer: int | None) -> int:
@@ -171,12 +179,12 @@ class Parted:
             seen[kind] += 1
         return found
 
-    def _segments(self, tensor: Tensor, short: str, kind: str, length: int) -> list[Segment]:
+    def _stretches(self, tensor: Tensor, short: str, kind: str, length: int) -> list[SharedStretch]:
         if tensor.layer is None or kind in (_NORM, _OUTPUT):
-            return [Segment(length, 1)]
+            return [SharedStretch(length, 1)]
         if kind == _FEED_FORWARD:
             return [self._feed_forward(tensor.layer, short, length)]
-        if self.architecture.blocks[tensor.layer].recurrent:
+        if self.architecture.blocks[tensor.layer].recurrent and self._state.state_size:
             return self._delta(tensor.layer, short, length)
         return self._attention(tensor.layer, short, length)
 
@@ -185,48 +193,55 @@ class Parted:
         found = (self.names.get(f"blk.{layer}.{name}.weight") for name in names)
         return next((tensor.quant.block for tensor in found if tensor is not None), 1)
 
-    def _feed_forward(self, layer: int, short: str, length: int) -> Segment:
+    def _feed_forward(self, layer: int, short: str, length: int) -> SharedStretch:
         if short.endswith("_exps.bias"):
-            return Segment(length, 1)
+            return SharedStretch(length, 1)
         piece = lcm(self._block(layer, "ffn_down", "ffn_down_exps"), _PIECE)
         block = self.architecture.blocks[layer]
         fused = short.startswith("ffn_gate_up") or (short.startswith("ffn_up.") and length == 2 * block.feed_forward)
-        return Segment(length // 2, piece, 2) if fused else Segment(length, piece)
+        return SharedStretch(length // 2, piece, 2) if fused else SharedStretch(length, piece)
 
-    def _attention(self, layer: int, short: str, length: int) -> list[Segment]:
+    def _attention(self, layer: int, short: str, length: int) -> list[SharedStretch]:
         block = self.architecture.blocks[layer]
         queries, keys, values = self._pieces(layer)
-        doubled = 2 * queries if self.architecture.name in _GATED else queries
+        heads, piece = self._together(layer)
+        doubled = lcm(2 * heads, piece) if self.architecture.name in _GATED else queries
+        length_of_one = max(block.key_length, 1)
         if short.startswith("attn_qkv."):
             parts = (block.heads * block.key_length, block.key_elements, block.value_elements)
-            return [Segment(*one) for one in zip(parts, (doubled, keys, values), strict=True)]
+            return [SharedStretch(*one) for one in zip(parts, (doubled, keys, values), strict=True)]
         if short == "attn_sinks.weight" or (short == "attn_gate.weight" and length == block.heads):
-            return [Segment(length, queries // block.key_length)]
+            return [SharedStretch(length, queries // length_of_one)]
         if short == "attn_output.weight":
-            return [Segment(length, queries // block.key_length * block.value_length)]
+            return [SharedStretch(length, queries // length_of_one * block.value_length)]
         if short.startswith("attn_k."):
-            return [Segment(length, keys)]
+            return [SharedStretch(length, keys)]
         if short.startswith("attn_v."):
-            return [Segment(length, values)]
-        return [Segment(length, doubled if short.startswith("attn_q.") else queries)]
+            return [SharedStretch(length, values)]
+        return [SharedStretch(length, doubled if short.startswith("attn_q.") else queries)]
 
-    def _pieces(self, layer: int) -> tuple[int, int, int]:
-        """Elements of queries, keys and values that stay together: heads that share keys, in blocks that kernels
-        like."""
+    def _together(self, layer: int) -> tuple[int, int]:
+        """(elements of the queries that share a head of keys, elements that a kernel likes in one piece)."""
         block = self.architecture.blocks[layer]
-        shared = block.heads // max(block.kv_heads, 1)
-        heads, piece = shared * block.key_length, self._block(layer, _ATTENTION, _DELTA)
+        heads = max(block.heads // max(block.kv_heads, 1), 1) * max(block.key_length, 1)
+        piece = self._block(layer, _ATTENTION, _DELTA)
         while piece < _PIECE and piece * len(self.shares) < heads:
             piece *= 2
-        queries = lcm(heads, piece)
-        keys = queries // shared
-        return queries, keys, keys // block.key_length * block.value_length
+        return heads, piece
 
-    def _delta(self, layer: int, short: str, length: int) -> list[Segment]:
+    def _pieces(self, layer: int) -> tuple[int, int, int]:
+        """Elements of queries, keys and values that stay together."""
+        block, (heads, piece) = self.architecture.blocks[layer], self._together(layer)
+        length = max(block.key_length, 1)
+        queries = lcm(heads, piece)
+        keys = queries // (heads // length)
+        return queries, keys, keys // length * block.value_length
+
+    def _delta(self, layer: int, short: str, length: int) -> list[SharedStretch]:
         state = self._state
         piece = lcm(self._block(layer, _DELTA), _PIECE, state.state_size)
         if short == "ssm_ba.weight":
-            return [Segment(length, 2 * (piece // state.state_size))]
+            return [SharedStretch(length, 2 * (piece // state.state_size))]
         if short.startswith("ssm_") and not short.startswith(("ssm_conv1d", "ssm_out")):
             return self._by_heads(length, state.groups, piece // state.state_size)
         if short.startswith(("attn_qkv", "ssm_conv1d")):
@@ -239,18 +254,18 @@ class Parted:
         assert state is not None
         return state
 
-    def _by_heads(self, length: int, keys: int, piece: int) -> list[Segment]:
+    def _by_heads(self, length: int, keys: int, piece: int) -> list[SharedStretch]:
         """Values are parted as the keys that they go with, where they stand in the order of these."""
         if self.architecture.name == "qwen3next":
-            return [Segment(length, piece)]
-        return [Segment(keys, piece, length // keys)]
+            return [SharedStretch(length, piece)]
+        return [SharedStretch(keys, piece, length // keys)]
 
-    def _convolved(self, length: int, steps: int, piece: int) -> list[Segment]:
+    def _convolved(self, length: int, steps: int, piece: int) -> list[SharedStretch]:
         """Queries, keys and values side by side, ``steps`` of each."""
         keys = self._state.groups * self._state.state_size * steps
         if self.architecture.name == "qwen3next":
-            return [Segment(keys, piece * steps, 2), Segment(length - 2 * keys, piece * steps)]
-        return [Segment(keys, piece * steps, length // keys)]
+            return [SharedStretch(keys, piece * steps, 2), SharedStretch(length - 2 * keys, piece * steps)]
+        return [SharedStretch(keys, piece * steps, length // keys)]
 
     def _cache(self, layer: int, held: LayerCache) -> list[int]:
         """Bytes of each card of a layer's attention cache."""
@@ -260,13 +275,13 @@ class Parted:
         _, *pieces = self._pieces(layer)
         found, sizes = self._zeros(), (held.keys, held.values)
         for size, length, piece in zip(sizes, (block.key_elements, block.value_elements), pieces, strict=True):
-            for card, part in enumerate(self._parts([Segment(length, piece)], self._turn(layer))):
+            for card, part in enumerate(self._parts([SharedStretch(length, piece)], self._turn(layer))):
                 found[card] += size * part // length
         return found
 
     def _states(self, layer: int, size: int) -> list[int]:
         """Bytes of each card of a layer's recurrent states; the whole where short convolutions run on every card."""
-        if not size or self.architecture.name in ("lfm2", "lfm2moe"):
+        if not size or self.architecture.name in _WHOLE_STATES:
             return [size] * len(self.shares)
         state = self._state
         piece, turn = lcm(self._block(layer, _DELTA), _PIECE, state.state_size), self._turn(layer)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fitcheck.runtimes.llamacpp as room
-from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.families.language.known_models import known_language_model
+from fitcheck.models.families.language.known_models import known_language_model, language_entry
+from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
@@ -46,13 +46,19 @@ def test_an_indexer_keeps_one_head_of_keys_a_layer_that_has_one() -> None:
     assert found.kv_cache == 78 * 8192 * (576 + 128) * 2
     before = options.with_(build=parse_build("2026-05"))  # llama.cpp had none then
     assert layer_caches(architecture, before)[0].indexer == 0
-    every_fourth = replace_types(architecture, [True, False])
-    assert sum(one.indexer for one in layer_caches(every_fourth, options)) == 39 * 8192 * 128 * 2
 
 
-def replace_types(architecture: LanguageArchitecture, period: list[bool]) -> LanguageArchitecture:
-    """The same with indexers in the layers of a period alone, as GLM 5.2 has them."""
-    blocks = [
-        replace(one, indexes=one.indexes and period[at % len(period)]) for at, one in enumerate(architecture.blocks)
-    ]
-    return replace(architecture, blocks=tuple(blocks))
+@pytest.mark.parametrize(
+    ("told", "count"),
+    [
+        ({"attention.indexer.types": [True, False, False] * 26}, 26),
+        ({"context_length": 1 << 20}, 3 + 18),  # GLM 5.2's first files do not say it
+        ({}, 78),
+    ],
+)
+def test_layers_that_choose_for_themselves(told: dict[str, Any], count: int) -> None:
+    metadata = {**language_entry("glm-5").metadata, **{f"glm-dsa.{key}": value for key, value in told.items()}}
+    architecture = architecture_from_gguf(metadata)
+    assert sum(block.indexes for block in architecture.blocks) == count
+    held = layer_caches(architecture, LlamaOptions(context=8192, sequences=1))
+    assert sum(one.indexer for one in held) == count * 8192 * 128 * 2

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fitcheck.data_files import load
+from fitcheck.errors import NotModelledError
 from fitcheck.models.families.language.architecture import defaults, traits
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import mixture_table
@@ -64,6 +65,8 @@ CUT = [
     "qwen3-30b-a3b: tensor, partial",
     "llama-3.1-8b: tensor, three cards",
     "gemma-3-4b: tensor, 3 to 1",
+    "qwen3-next-80b: tensor, four cards",
+    "lfm2-1.2b: tensor, partial",
 ]
 
 
@@ -77,6 +80,16 @@ def test_workers_and_cards_that_share_tensors_are_as_printed(cell: str) -> None:
     assert any(device.startswith("RPC0") or device.endswith("total") for device in theirs)
     share, words = compared(shape_named(name), place, theirs)
     assert share <= 0.0002, words
+
+
+def test_cards_do_not_share_states_of_which_that_is_not_known() -> None:
+    keys = {"block_count": 2, "embedding_length": 512, "feed_forward_length": 1024, "vocab_size": 512}
+    keys |= {"wkv.head_size": 64, "context_length": 512}
+    metadata = {"general.architecture": "rwkv6", **{f"rwkv6.{key}": value for key, value in keys.items()}}
+    architecture = architecture_from_gguf(metadata)
+    options = LlamaOptions(sequences=1, split_mode="tensor")
+    with pytest.raises(NotModelledError, match="share the states of rwkv6"):
+        estimate(architecture, mixture_table(architecture, "Q4_K_M"), options, [24 << 30] * 2)
 
 
 TABLE = [
