@@ -90,7 +90,6 @@ class LlamaOptions:
     fused_experts: bool = False
     attention_limit: int = 0
     backend: str = "cuda"
-    abridged: bool = False  # some of a pattern's layers stand for all: near enough for the ends of an interval
     alignment: int = 128
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ class Builder(Attending):
         self.output_ids = graph.input(outputs * 4)
         extra = per_layer_inputs(self, stream) if architecture.per_layer_embedding else None
         for index in kept:
+            graph.begin_layer()
             stream = self._layer(index, stream, extra, index == kept[-1])
         stream = self._last_rows(stream)
         rows = stream.shape[-1]
