@@ -24,6 +24,7 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed, unknown_factors
+from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
 from fitcheck.runtimes.llamacpp.token_host import carried_bytes
 from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, TILED_ATTENTION, age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
@@ -254,6 +255,11 @@ def test_a_row_without_the_option_ran_without_flash_attention_before_it_was_auto
     told = {row.result.options.flash for row in rows if row.day and row.day.year == 2024}
     assert told == {False}
     assert {row.result.options.flash for row in rows if row.source.startswith("AlexsJones/llmfit")} == {True}
+
+
+def test_nine_in_ten_rows_of_every_regime_lie_inside_with_their_card_left_out() -> None:
+    for one in summarize_tokens(token_accuracy()[0]):
+        assert one.inside >= 0.9, one.regime
 
 
 def test_own_rows_are_those_of_the_raw_output() -> None:
