@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
-from fitcheck.records.run import CellKey
+from fitcheck.records.run import CellKey, Run
 from fitcheck.records.run_index import Index, accepted
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict import evidence
 from fitcheck.verdict.check import check
 from fitcheck.verdict.evidence import ask_of
 from fitcheck.verdict.known_records import calibration_of, concerning, known_of
@@ -330,3 +331,20 @@ def test_own_records_speak_for_the_own_machine() -> None:
     assert narrow is not None
     assert wide is not None
     assert narrow.high / narrow.low < wide.high / wide.low
+
+
+def test_what_a_kind_of_run_is_gets_asked_once_however_many_sent_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Run] = []
+
+    def counted(one: Run) -> object:
+        asked.append(one)
+        return identified(one)
+
+    identified = evidence._identified
+    monkeypatch.setattr(evidence, "_identified", counted)
+    many = [run("low", number=number, times=2.0) for number in range(1500)]
+    found = cell(report(Index((*many, run("fast")))), "low")
+    assert len(asked) == 2
+    assert found.evidence.seconds.level == "measured"
+    assert 500 <= found.evidence.seconds.records <= 1000, "some of very many say the same"
+    assert best(found) == pytest.approx(2 * best(cell(PLAIN, "low")), rel=0.01)
