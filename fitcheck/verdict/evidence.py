@@ -19,7 +19,7 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
-from fitcheck.verdict.implied import NOTHING, Implied, CellNeed, implied
+from fitcheck.verdict.implied import NOTHING, CellNeed, Implied, implied
 from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
