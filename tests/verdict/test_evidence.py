@@ -117,8 +117,6 @@ def test_host_memory_is_measured_by_the_program_and_corrected_by_the_bench() -> 
     bench = cell(report(Index((run("low", rss=plain.best + GIB, bench=True),))), "low")
     assert bench.evidence.host.level == "calibrated"
     assert bench.footprint.host.total.best > plain.best + GIB // 2
-        "as far as one machine is believed"
-    )
 
 
 def test_a_lone_record_of_the_cell_that_the_card_contradicts_widens_and_does_not_replace() -> None:
