@@ -106,7 +106,8 @@ class MemoryRecords:
         """Whether a single record of the cell is far from its estimate, where the card's others are near theirs."""
         if len(held) != 1:
             return False
-        pairs = [(one.run.on_card, one.footprint.cards[one.ask.gpu].card.best) for one in self.others]
+        others = [one for one in self.others if one.run.id != held[0].id]
+        pairs = [(one.run.on_card, one.footprint.cards[one.ask.gpu].card.best) for one in others]
         errors = [abs(log(seen / predicted)) for seen, predicted in pairs if seen and predicted]
         far = log(_data()["contradiction"]["factor"])
         off = abs(log((held[0].on_card or 1) / memory.card.best)) if memory.card.best else 0.0

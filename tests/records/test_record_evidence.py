@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,18 @@ def test_a_pass_in_short_says_which_cell_and_what_came_of_it() -> None:
 def test_the_words_of_the_prompt_make_no_other_cell() -> None:
     longer = schema.WorkloadSizes.of(Workload(Task.T2I, prompt_tokens=500))
     assert index(make_pass(workload=longer)).rows[0].cell == KEY
+
+
+def test_runs_are_found_by_card_runtime_and_tier_and_by_what_they_bound() -> None:
+    found = index(make_pass()).rows[0]
+    other = replace(found, id="tier", cell=replace(found.cell, tier="Q8_0"))
+    away = replace(found, id="card", card="rtx-3060-12gb")
+    out, capped = replace(found, id="out", outcome="oom-gpu"), replace(found, id="cap", cap=8 * GIB)
+    rows = Index((found, other, away, out, capped))
+    assert [run.id for run in rows.runs_of_tier("rtx-4070", found.cell.model, "Q8_0", "sensenova")] == ["tier"]
+    assert [run.id for run in rows.runs_in("rtx-4070", "sensenova")] == [found.id, "tier", "out", "cap"]
+    assert [run.id for run in rows.bounding("rtx-4070", found.cell.model, "sensenova")] == ["out", "cap"]
+    assert rows.runs_in("rtx-4070", "llama.cpp") == ()
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
-from fitcheck.records.run import CellKey
+from fitcheck.records.run import CellKey, Run
 from fitcheck.records.run_index import Index, accepted
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict import evidence
 from fitcheck.verdict.check import check
 from fitcheck.verdict.evidence import ask_of
 from fitcheck.verdict.known_records import calibration_of, concerning, known_of
@@ -115,6 +116,7 @@ def test_host_memory_is_measured_by_the_program_and_corrected_by_the_bench() -> 
     assert own.evidence.host.level == "measured"
     bench = cell(report(Index((run("low", rss=plain.best + GIB, bench=True),))), "low")
     assert bench.evidence.host.level == "calibrated"
+    assert bench.footprint.host.total.best > plain.best + GIB // 2
 
 
 def test_a_lone_record_of_the_cell_that_the_card_contradicts_widens_and_does_not_replace() -> None:
@@ -130,6 +132,26 @@ def test_a_lone_record_of_the_cell_that_the_card_contradicts_widens_and_does_not
     assert "the one record of this cell says" in found.evidence.seconds.note
     agreed = cell(report(Index((*others, *(run("low", number=n, times=3.0) for n in (9, 10))))), "low")
     assert best(agreed) == pytest.approx(3 * plain)
+
+
+def test_a_lone_size_that_the_cards_others_contradict_widens_and_does_not_replace() -> None:
+    near = [
+        run(mode, "Q8_0", process=cell(PLAIN, mode, "Q8_0").memory.card.best) for mode in ("low", "balanced", "fast")
+    ]
+    odd, plain = run("low", process=9 * GIB), cell(PLAIN, "low").memory.card.best
+    found = cell(report(Index((*near, odd))), "low")
+    assert found.memory.card.best == pytest.approx(plain, rel=0.1)
+    assert found.memory.card.high == 9 * GIB
+    assert found.evidence.memory.level == "calibrated"
+    assert "the one record of this cell says 9.0 GiB" in found.evidence.memory.note
+    assert cell(report(Index((*near[:2], odd))), "low").memory.card.best == 9 * GIB, "two others are no majority"
+
+
+def test_two_records_that_contradict_each_other_widen_the_rest_to_what_both_say() -> None:
+    found, plain = cell(report(Index((run("low"), run("balanced", times=6.0)))), "fast"), best(cell(PLAIN, "fast"))
+    assert found.seconds is not None
+    assert found.seconds.low < plain < best(found) < 6 * plain < found.seconds.high
+    assert found.evidence.seconds.note.endswith("they contradict each other, which widens the range")
 
 
 # 5: link records alone
@@ -330,3 +352,20 @@ def test_own_records_speak_for_the_own_machine() -> None:
     assert narrow is not None
     assert wide is not None
     assert narrow.high / narrow.low < wide.high / wide.low
+
+
+def test_what_a_kind_of_run_is_gets_asked_once_however_many_sent_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Run] = []
+
+    def counted(one: Run) -> object:
+        asked.append(one)
+        return identified(one)
+
+    identified = evidence._identified
+    monkeypatch.setattr(evidence, "_identified", counted)
+    many = [run("low", number=number, times=2.0) for number in range(1500)]
+    found = cell(report(Index((*many, run("fast")))), "low")
+    assert len(asked) == 2
+    assert found.evidence.seconds.level == "measured"
+    assert 500 <= found.evidence.seconds.records <= 1000, "some of very many say the same"
+    assert best(found) == pytest.approx(2 * best(cell(PLAIN, "low")), rel=0.01)

@@ -66,6 +66,19 @@ def test_a_larger_tier_is_bound_by_a_smaller_one_and_not_the_other_way() -> None
     assert cell(report(large), "fast", "Q4_K_S").memory == cell(PLAIN, "fast").memory
 
 
+def test_a_smaller_picture_that_ran_out_binds_a_larger_one_and_not_the_other_way() -> None:
+    usual = failed("balanced").cell
+    sizes = dict(usual.sizes)
+    small, large = (
+        Index(tuple(replace(failed("balanced", n), cell=replace(usual, sizes=tuple((sizes | {"width": w}).items())))
+                    for n in range(2)))
+        for w in (1024, 4096)
+    )  # fmt: skip
+    assert sizes["width"] == 2048
+    assert cell(report(small), "balanced").verdict is Verdict.NO
+    assert cell(report(large), "balanced").memory == cell(PLAIN, "balanced").memory
+
+
 def test_a_cell_covers_what_needs_less_at_the_least_and_with_room() -> None:
     one = need(cell(PLAIN, "balanced"))
     memory = one.memory
