@@ -23,19 +23,16 @@ class TimeLeft:
         self._began = 0.0
         self._load: float | None = None
         self._durations: list[float] = []
-        self._pass_began: float | None = None
 
     def begin(self, now: float) -> None:
         """A cell starts at ``now`` (monotonic seconds)."""
-        self._began, self._load, self._durations, self._pass_began = now, None, [], None
+        self._began, self._load, self._durations = now, None, []
 
     def take(self, event: Event) -> None:
         """Learns the time of loading and of each pass, warm-ups among them."""
         if event["event"] == "loaded":
             self._load = event["at"] - self._began
-        elif event["event"] == "pass" and event["edge"] == "begin":
-            self._pass_began = event["at"]
-        elif event["event"] == "pass":
+        elif event["event"] == "pass" and event["edge"] == "end":
             self._durations.append(event["seconds"])
 
     def finish(self, now: float) -> None:

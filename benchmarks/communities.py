@@ -34,8 +34,8 @@ from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.speed.timing import Timing
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
-from fitcheck.verdict.report import Cell
 
 CARDS = ("RTX 4070", "RTX 4090", "RTX 3060 12 GB", "RTX 5080", "RTX 3080 10 GB", "L4")
 MODEL = "sensenova-u1-8b-mot"

@@ -61,9 +61,9 @@ MODULES = {module(path): path for path in FILES}
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of this project that a file imports anywhere, also inside functions; type checking alone is left out."""
+    """Modules of this project that a file imports anywhere, also inside functions and for its types alone."""
     found = set()
-    for node in _running(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -73,15 +73,6 @@ def imported(path: Path) -> set[str]:
         for one in names:
             found.add(one)
     return found
-
-
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that run: not those under ``if TYPE_CHECKING``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from _running(node)
 
 
 def graph() -> dict[str, set[str]]:

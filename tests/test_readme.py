@@ -35,6 +35,15 @@ def test_a_command_runs(command: str) -> None:
     assert done.stdout.strip() or "validate" in words
 
 
+def test_no_page_tells_to_install_the_other_project_of_that_name() -> None:
+    """The package index holds a stranger's `fitcheck`; this distribution is called fitcheck-vram."""
+    install = re.compile(r"\b(?:install|inject|uvx)\s+(?:-\S+\s+)*[\"']?fitcheck(?![\w-])")
+    assert install.search("pip install -U\n'fitcheck[mcp]'")
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("fitcheck/pages/templates/*")]
+    assert len(pages) > 20
+    assert [page.name for page in pages if install.search(page.read_text("utf-8"))] == []
+
+
 def test_outputs_are_current() -> None:
     script = ROOT / "scripts" / "update_readme.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, cwd=ROOT, check=False)

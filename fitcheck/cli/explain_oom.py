@@ -53,7 +53,7 @@ def explain_message(question: Explaining, source: Path, *, as_json: bool) -> Non
         print(f"  {words:30} {amount}")
     for line in (found.message.words, found.estimate, found.contradiction):
         if line:
-            print(one_line(f"{line[:1].upper()}{line[1:]}"))
+            print(one_line(line))
     print(one_line(f"Next: {found.next}"))
 
 

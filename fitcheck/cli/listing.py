@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from fitcheck.cli.printable import one_line
 from fitcheck.units import format_seconds, format_span
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.headline import unit
-from fitcheck.verdict.report import Cell
 
 UNKNOWN = "unknown"
 # letters between two columns, and of a last column that wraps at the least

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import io
 import keyword
@@ -173,14 +174,28 @@ def _hint(message: str, arguments: Sequence[str]) -> str:
     return next((hint for says, name, hint in _HINTS if says in message and name in ("", command)), ".")
 
 
+# signs that a terminal without them shows as these; other letters become ?
+_PLAIN = {"–": "-", "−": "-", "─": "-", "×": "x", "·": "*", "…": "...", "→": "->", "←": "<-", "’": "'"}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Handler of codecs: the nearest signs of ASCII for what an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
 def _open_streams() -> None:
-    """Streams that a caller closed lead nowhere; one that lacks a letter shows ? in its place."""
+    """Streams that a caller closed lead nowhere; one that lacks a letter shows a plainer one in its place."""
+    codecs.register_error("plain", _plain)
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - open until the end
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open until the end
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="plain")
 
 
 def _system_error(error: OSError) -> str:

@@ -15,8 +15,9 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_seconds, format_span, format_speeds
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.coarseness import quality_words
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.report import Report
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")

@@ -23,6 +23,8 @@ _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _PROCESS = re.compile(rf"Process \d{{1,10}} has {_AMOUNT} memory in use")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 _MOST_PROCESSES = 64
+# what PyTorch prints for "not known": the largest count of 64 bits, 17179869184.00 GiB once it is rounded
+_NOT_KNOWN = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,8 @@ def _read(form: Mapping[str, Any], before: str, message: str) -> OomMessage:
             device = int(value)
         elif name == "used_kb":
             amounts["used"] = int(value) << 10
-        else:
-            amounts[name] = _bytes(value, form.get("bare", "bytes"))
+        elif (count := _bytes(value, form.get("bare", "bytes"))) < _NOT_KNOWN:
+            amounts[name] = count
     listed = [_bytes(one) for one in _PROCESS.findall(message)[:_MOST_PROCESSES]]
     if listed:
         amounts["processes"] = sum(listed)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fitcheck.models.architectures import Architecture
 from fitcheck.models.tensors import TensorTable
 
 if TYPE_CHECKING:
     from fitcheck.models.gguf import GgufHeader
-    from fitcheck.models.model import Architecture, Model, Tier
 
 DRAFT = "draft"  # the role of a second model; there is one, as there is one projector
 _SINGLE = ("projector", DRAFT)
@@ -53,21 +53,6 @@ def companion_of(header: GgufHeader, role: str, kind: str, path: str | None = No
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
     }
     return Companion(role, header.name, header.tensors, tuple(numbers.items()), kind, path)
-
-
-def draft_of(model: Model, tier: Tier) -> Companion:
-    """A model in one tier as what drafts for another."""
-    return Companion(
-        DRAFT,
-        tier.file or "",
-        tier.tensors,
-        kind=tier.name,
-        path=tier.local_path,
-        architecture=tier.architecture or model.architecture,
-        repository=tier.repository,
-        disk_bytes=tier.disk_bytes,
-        name=model.name,
-    )
 
 
 def with_companion(found: Iterable[Companion], one: Companion) -> tuple[Companion, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fitcheck.errors import FileError, ModelError, OptionError
 from fitcheck.models import catalog
-from fitcheck.models.companions import DRAFT, Companion, draft_of
+from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.models.families import registry
 from fitcheck.models.model import Model, Tier
 
@@ -182,3 +182,18 @@ def _files_like(target: str) -> list[str]:
         return []
     names = [name for name in beside if name.isprintable() and name.endswith((".gguf", ".safetensors"))]
     return [str(path.parent / name) for name in difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)]
+
+
+def draft_of(model: Model, tier: Tier) -> Companion:
+    """A model in one tier as what drafts for another."""
+    return Companion(
+        DRAFT,
+        tier.file or "",
+        tier.tensors,
+        kind=tier.name,
+        path=tier.local_path,
+        architecture=tier.architecture or model.architecture,
+        repository=tier.repository,
+        disk_bytes=tier.disk_bytes,
+        name=model.name,
+    )

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 from fitcheck.errors import ModelError
+from fitcheck.models.architectures import Architecture
 from fitcheck.models.companions import Companion
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
-
-
-class Architecture(Protocol):
-    """Numbers that size activations and caches; each family has its own frozen dataclass."""
-
-    @property
-    def family(self) -> str:
-        """The family's name in the registry."""
-        ...
-
-    @property
-    def context_length(self) -> int | None:
-        """Tokens of context that the model was trained on; ``None`` where that means nothing or is not known."""
-        ...
-
-    def cache_bytes(self, context: int) -> int:
-        """Bytes of one sequence's 16-bit keys and values over ``context`` tokens; 0 where a run is no decoding."""
-        ...
 
 
 @dataclass(frozen=True)

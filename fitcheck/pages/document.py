@@ -16,7 +16,9 @@ from fitcheck.pages import other_sizes
 from fitcheck.pages.formats import rounded
 from fitcheck.pages.view import MOST_RECORDS, RUNS, focus, measured_memory, pictured, record_facts
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.report import Cell, Report, cell_json, interval_json
+from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.cell_json import cell_json, interval_json
+from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_machine import Asked
 
 SCHEMA = "fitcheck.page/2"

@@ -20,11 +20,13 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.runtimes.options import declared, flag
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.cell_json import cell_json, interval_json
 from fitcheck.verdict.changes import least_purchase
 from fitcheck.verdict.check import advised
 from fitcheck.verdict.compare import Compared, price_of, watts_of
 from fitcheck.verdict.purposes import purposes
-from fitcheck.verdict.report import Cell, Report, cell_json, interval_json
+from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_machine import Asked
 
 # what people have beside a card, in bytes

@@ -41,11 +41,6 @@ def cards() -> tuple[str, ...]:
     return tuple(load("pages", "wanted")["cards"])
 
 
-def cards_source() -> str:
-    """Why those cards."""
-    return str(load("pages", "wanted")["sources"]["cards"])
-
-
 def pairs() -> tuple[Pair, ...]:
     """The pairs with a page, where both cards have one."""
     return tuple(Pair(*row) for row in load("pages", "wanted")["pairs"])

@@ -108,11 +108,6 @@ class Run:
     settings: Sizes = ()
 
     @property
-    def genuine(self) -> bool:
-        """Whether it ran on the real card with real weights."""
-        return self.cap is None and self.weights == "real"
-
-    @property
     def workload(self) -> Workload:
         """The workload that was run."""
         sizes = dict(self.cell.sizes) | {"prompt_tokens": self.prompt_tokens}

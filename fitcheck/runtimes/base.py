@@ -14,7 +14,8 @@ from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
-from fitcheck.models.model import Architecture, Model, Tier
+from fitcheck.models.architectures import Architecture
+from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.sizes import used_sizes
 from fitcheck.speed.duration import Duration

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.software import Compatibility, Setup, SoftwareRow, compatibility
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -15,12 +14,6 @@ from fitcheck.speed.rates import emulates_bfloat16
 
 # stored types and formats of weights that cards multiply as they are, by the name of what the card must have
 _FORMATS = {"fp8": ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), "fp4": ("NVFP4", "MXFP4", "F4")}
-
-
-def minimum_compute_capability() -> tuple[int, int]:
-    """The oldest NVIDIA generation on which PyTorch multiplies bfloat16 matrices, in its wheels of today."""
-    major, minor = load("speed", "torch")["compute_capability"]["minimum"]
-    return major, minor
 
 
 def torch_stacks(tier: Tier, *, bfloat16: bool = True) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
-from fitcheck.verdict.report import Cell
+from fitcheck.verdict.cell import Cell
 
 _MOST = 1024  # kinds of machines of one question
 

@@ -18,9 +18,10 @@ from fitcheck.runtimes.base import Ask, Default, Runtime, Wanted
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.speed.floor import Floor
 from fitcheck.units import GIB, format_gb
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import expected
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.report import Assumption, Cell
+from fitcheck.verdict.report import Assumption
 from fitcheck.verdict.usual_memory import RAM, RAM_SIZES
 
 if TYPE_CHECKING:

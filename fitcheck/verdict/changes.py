@@ -16,8 +16,8 @@ from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB
+from fitcheck.verdict.cell import Cell, Flip
 from fitcheck.verdict.judge import Judgement, judge, judged
-from fitcheck.verdict.report import Cell, Flip
 from fitcheck.verdict.usual_memory import RAM_SIZES
 
 if TYPE_CHECKING:

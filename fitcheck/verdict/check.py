@@ -14,15 +14,16 @@ from fitcheck.records.run_index import Index
 from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.options import refuse_foreign
-from fitcheck.speed.floor import Floor, check_floor
+from fitcheck.speed.floor import check_floor
 from fitcheck.verdict.alike import SharedQuestion, cells_alike
 from fitcheck.verdict.assumptions import assumptions_of
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import smallest_change
-from fitcheck.verdict.judge import judge, judged
+from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
 
 if TYPE_CHECKING:
@@ -180,13 +181,6 @@ def _again(runtime: Runtime, ask: Ask, wanted: Wanted, cell: Cell) -> Cell:
     level = held.shown_level(runtime, ask, cell.footprint)
     judgement = judged(level, ask, cell.footprint, cell.duration, floor)
     return Cell(ask, cell.footprint, cell.duration, judgement, cell.evidence, None, cell.loss)
-
-
-def rejudged(cell: Cell, machine: Machine, floor: Floor) -> Cell:
-    """The same cell on another machine with the same cards: amounts alone differ."""
-    ask = replace(cell.ask, machine=machine)
-    runtime = registry.get(ask.placement.runtime)
-    return replace(cell, ask=ask, judgement=judge(runtime, ask, cell.footprint, cell.duration, floor))
 
 
 def _notes(model: Model, best: Cell, wanted: Wanted) -> tuple[str, ...]:

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.workload import Task
 from fitcheck.speed.floor import speed_words
 from fitcheck.units import format_gib, format_seconds
-
-if TYPE_CHECKING:
-    from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.cell import Cell
 
 
-def headline(report: Report) -> str:
-    """The answer in one sentence."""
-    cell, name, where = report.best, report.model.name, report.place
-    reason = cell.reason
+def headline(cell: Cell, where: str, card_memory: int) -> str:
+    """The answer in one sentence: ``where`` is the machine in words, ``card_memory`` the bytes that the card of the
+    cell has to give."""
+    name, reason = cell.ask.model.name, cell.reason
     if cell.verdict is Verdict.NO:
         return f"{name} does not run on {where}: {reason}"
     if cell.verdict is Verdict.UNKNOWN:
         return f"Whether {name} runs on {where} is unknown: {reason}"
     if cell.judgement.binding is Constraint.SPEED:
-        return f"{name} on {where} {reason[:1].lower()}{reason[1:-1]}; {_taken(report, cell)} ({cell.evidence.level})."
+        slow = f"{reason[:1].lower()}{reason[1:-1]}"
+        return f"{name} on {where} {slow}; {_taken(cell, card_memory)} ({cell.evidence.level})."
     word = "fits" if cell.verdict is Verdict.FITS else cell.judgement.gist
     verb, _, rest = word.partition(",")
     so = f"{verb} {'on ' if cell.verdict is not Verdict.FITS else ''}{where}{',' + rest if rest else ''}"
-    return f"{name} {so}: {_taken(report, cell)}{_time(cell)} ({cell.evidence.level})."
+    return f"{name} {so}: {_taken(cell, card_memory)}{_time(cell)} ({cell.evidence.level})."
 
 
-def _taken(report: Report, cell: Cell) -> str:
+def _taken(cell: Cell, card_memory: int) -> str:
     """The choice and the memory that it takes: ``Q4_K_S in mode low takes 3.6 GiB of 10.9 GiB card memory …``."""
     how = f"in mode {cell.placement.mode}"
     if cell.workload.task.read_along:
         how = f"with {cell.placement.mode} at {cell.workload.context} tokens of context"
-    card = f"{format_gib(cell.need)} of {format_gib(report.budget.vram.best)} card memory and "
+    card = f"{format_gib(cell.need)} of {format_gib(card_memory)} card memory and "
     return (
-        f"{cell.tier.name} {how} takes {card if report.machine.gpus else ''}"
+        f"{cell.tier.name} {how} takes {card if cell.ask.machine.gpus else ''}"
         f"{format_gib(cell.footprint.host.total.best)} of system memory"
     )
 

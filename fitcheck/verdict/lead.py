@@ -13,10 +13,11 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check, in_play
 from fitcheck.verdict.coarseness import is_coarse, loss_of
 from fitcheck.verdict.order import IDEAL, READING_SPEED, pace_of, reading_grade
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.report import Report
 
 # bits a weight of a usual file: Q4_0, Q4_K_S and MXFP4 have about as many
 USUAL_BITS = 4.5

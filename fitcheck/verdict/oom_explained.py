@@ -7,13 +7,15 @@ from typing import Any
 
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.oom_message import OomMessage
-from fitcheck.memory.weighing import Verdict
+from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Change, Runtime, Wanted
 from fitcheck.units import format_gib
+from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.cell_json import interval_json
 from fitcheck.verdict.changes import expected, more_memory
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.report import Cell, Report, interval_json
+from fitcheck.verdict.report import Report
 
 SCHEMA = "fitcheck.oom/1"
 _AMOUNTS = {
@@ -30,6 +32,10 @@ _AMOUNTS = {
     "used": "in use",
     "allowed": "allowed at most",
 }
+_FITS = (
+    "By the estimate it fits: something else took memory (other programs, a second model, a larger picture or "
+    "context than asked here), or the estimate is wrong; a record of it would help."
+)
 _FEW = 1 << 30  # amounts below are written in MiB
 
 
@@ -83,19 +89,11 @@ class Explained:
     @property
     def contradiction(self) -> str:
         """Where message and estimate disagree, what that means; empty where they do not."""
-        if self.report is None or self.report.best.verdict is not Verdict.FITS:
+        if self.report is None:
             return ""
-        total = self.message.amounts.get("total")
-        gpu = self.report.gpu
-        if total is not None and gpu is not None and not self.message.on_host and total < 0.9 * gpu.vram_total:
-            return (
-                f"The message's card has {format_gib(total)} and the one asked about {format_gib(gpu.vram_total)}: "
-                "name the card that it ran on with --gpu."
-            )
-        return (
-            "By the estimate it fits: something else took memory (other programs, a second model, a larger picture or "
-            "context than asked here), or the estimate is wrong; a record of it would help."
-        )
+        cell, message = self.report.best, self.message
+        found = _another_card(cell, self.report, message) or _another_cell(cell, message)
+        return found or (_FITS if cell.verdict is Verdict.FITS else "")
 
     @property
     def next(self) -> str:
@@ -139,15 +137,48 @@ def explained(message: OomMessage, report: Report | None = None, wanted: Wanted 
 
 def next_step_down(cell: Cell, wanted: Wanted, message: OomMessage) -> StepDown | None:
     """The first change that takes as much less of what was full as the message says was missing, and is not refused
-    by anything else; without a number in the message the first that takes less at all. ``None`` where none does."""
+    by anything else; without a number in the message the first that takes less at all. Where none does and the
+    estimate too says that it is short, the least to buy of what was full. ``None`` where there is nothing."""
     runtime = registry.get(cell.placement.runtime)
     now, short = _need(cell.footprint, message, cell.judgement.gpu), message.short or 1
     for change in runtime.changes(cell.ask, wanted):
         step = _tried(runtime, change, message)
         if step.verdict is not Verdict.NO and step.need <= now - short:
             return step
-    bought = (_tried(runtime, change, message) for change in more_memory(cell.ask))
-    return next((step for step in bought if step.verdict is Verdict.FITS), None)
+    if cell.verdict is Verdict.FITS:  # the estimate sees nothing that is short: no reason to buy more of it
+        return None
+    full = Constraint.RAM if message.on_host else Constraint.VRAM
+    bought = (change for change in more_memory(cell.ask) if change.eases is None or full in change.eases)
+    steps = (_tried(runtime, change, message) for change in bought)
+    return next((step for step in steps if step.verdict is Verdict.FITS), None)
+
+
+def _another_card(cell: Cell, report: Report, message: OomMessage) -> str:
+    """That the message comes from a smaller card than the one on which the cell fits; else empty."""
+    total, gpu = message.amounts.get("total"), report.gpu
+    if cell.verdict is not Verdict.FITS or message.on_host or total is None or gpu is None:
+        return ""
+    if total >= 0.9 * gpu.vram_total:
+        return ""
+    return (
+        f"The message's card has {format_gib(total)} and the one asked about {format_gib(gpu.vram_total)}: "
+        "name the card that it ran on with --gpu."
+    )
+
+
+def _another_cell(cell: Cell, message: OomMessage) -> str:
+    """That the program held more than the cell ever does, so that the cell is not what was run; else empty."""
+    if message.on_host or not cell.footprint.cards:
+        return ""
+    tensors, most = message.amounts.get("allocated"), cell.memory.allocated.high
+    if tensors is None:
+        tensors, most = message.amounts.get("tried", 0), cell.memory.card.high
+    if tensors <= most:
+        return ""
+    return (
+        f"The message tells of {format_gib(tensors)}, which is more than this ever takes ({format_gib(most)} at most): "
+        "something else ran, so name its --tier, --mode and sizes."
+    )
 
 
 def _tried(runtime: Runtime, change: Change, message: OomMessage) -> StepDown:

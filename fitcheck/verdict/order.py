@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import sqrt
 
 from fitcheck.memory.weighing import Verdict
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.coarseness import bits_of, is_coarse, loss_of
-from fitcheck.verdict.report import Cell
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
 NEAR = 1.15
@@ -38,14 +38,15 @@ def _distance(cell: Cell) -> tuple[object, ...]:
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
-    """By verdict, then published tiers, then time; near the fastest the better tier leads, then memory. Of tight cells
-    the one that is least short in the worst case leads.
+    """By verdict, then published tiers, then time; near the fastest the better tier leads, then memory: the least, but
+    where times are unknown the most, because what is on the card does not travel. Of tight cells the one that is least
+    short in the worst case leads.
 
     Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
     """
     ranked = sorted(
         (
-            (cell.verdict.rank, not cell.tier.published, _wait(cell), -bits_of(cell.tier), cell.need, cell)
+            (_standing(cell), not cell.tier.published, _wait(cell), -bits_of(cell.tier), _room(cell), cell)
             for cell in cells
         ),
         key=lambda row: row[:5],
@@ -107,6 +108,17 @@ def is_split(cell: Cell) -> bool:
 def _risk(cell: Cell) -> float:
     """By how much the scarcest resource may be exceeded in the worst case, as a share of what is there; 0 for none."""
     return max((max(-margin.worst, 0) / max(margin.available, 1) for margin in cell.judgement.margins), default=0.0)
+
+
+def _standing(cell: Cell) -> tuple[int, int]:
+    """The verdict; of cells whose platform nobody has tried, what the amounts alone say."""
+    unknown = cell.verdict is Verdict.UNKNOWN
+    return cell.verdict.rank, cell.judgement.level.weighed.verdict.rank if unknown else 0
+
+
+def _room(cell: Cell) -> int:
+    """What is better to be small, of cells that are alike in time and quality."""
+    return cell.need if cell.seconds is not None else -cell.need
 
 
 def _wait(cell: Cell) -> float:

@@ -15,11 +15,12 @@ from fitcheck.models.tier_quality import TierQuality
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
 from fitcheck.verdict.lead import lead
 from fitcheck.verdict.purchase import Offer, Offers, offers
 from fitcheck.verdict.ranking import summary_json
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import RAM_SIZES, completed
 
 SCHEMA = "fitcheck.plan/1"

@@ -24,10 +24,11 @@ from fitcheck.models.families.base import Listing
 from fitcheck.models.workload import Task
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
+from fitcheck.verdict.cell_json import interval_json, quality_json
 from fitcheck.verdict.changes import least_purchase
 from fitcheck.verdict.lead import SHARE, USUAL_BITS, lead
 from fitcheck.verdict.purposes import Purpose
-from fitcheck.verdict.report import Report, interval_json, quality_json
+from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
 
 SCHEMA = "fitcheck.runs/1"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fitcheck.hardware.software import Compatibility, Setup, SoftwareRow, compatibility, setup_of
 from fitcheck.runtimes import registry
 from fitcheck.units import format_gb
-
-if TYPE_CHECKING:
-    from fitcheck.verdict.report import Cell
-
+from fitcheck.verdict.cell import Cell
 
 DISK = "disk"
 

@@ -82,11 +82,52 @@ def test_where_it_should_fit_the_answer_says_what_that_means(paste: Paste) -> No
         FULL, "sensenova-u1-8b-mot", "--gpu", "RTX 5090", "--ram", "64GB", "--tier", "Q4_K_S", "--mode", "fast"
     )
     assert "The message's card has 11.6 GiB and the one asked about" in shown.out.decode()
-    other = FULL.replace("11.60 GiB", "31.36 GiB")
+    other = FULL.replace("11.60 GiB", "31.36 GiB").replace("9.18 GiB", "5.18 GiB")
     shown = paste(
         other, "sensenova-u1-8b-mot", "--gpu", "RTX 5090", "--ram", "64GB", "--tier", "Q4_K_S", "--mode", "fast"
     )
     assert "By the estimate it fits: something else took memory" in shown.out.decode()
+
+
+LLAMA = "ggml_backend_cuda_buffer_type_alloc_buffer: allocating {} MiB on device 0: cudaMalloc failed: out of memory"
+OPTIONS = ("qwen3-32b", "--gpu", "RTX 4090", "--ram", "32GB", "--tier")
+
+
+def test_system_memory_is_no_step_where_the_card_was_full(paste: Paste) -> None:
+    for tier, size in (("Q4_K_M", "4096.00"), ("Q6_K", "21435.32")):
+        found = json.loads(paste(LLAMA.format(size), *OPTIONS, tier, "--json").out)
+        assert found["cause"] == "card full"
+        assert found["step"] is None or "system memory" not in found["step"]["change"]
+
+
+def test_nothing_is_bought_where_the_estimate_fits(paste: Paste) -> None:
+    found = json.loads(paste(LLAMA.format("4096.00"), *OPTIONS, "Q4_K_M", "--json").out)
+    assert found["estimate"]["verdict"] == "fits"
+    assert "something else took memory" in found["contradiction"]
+    assert found["step"] is None
+    assert found["next"].startswith("Use a smaller tier")
+
+
+def test_a_message_of_more_than_the_cell_ever_takes_is_of_another_run(paste: Paste) -> None:
+    one_buffer = json.loads(paste(LLAMA.format("25000.00"), *OPTIONS, "Q4_K_M", "--json").out)
+    assert "The message tells of 24.4 GiB, which is more than this ever takes" in one_buffer["contradiction"]
+    options = ("flux.1-dev", "--gpu", "RTX 4070", "--ram", "64GB", "--tier", "Q8_0", "--mode", "sequential")
+    in_tensors = json.loads(paste(FULL, *options, "--json").out)
+    assert in_tensors["estimate"]["card"]["high"] < in_tensors["amounts"]["allocated"]
+    assert "name its --tier, --mode and sizes" in in_tensors["contradiction"]
+    same = json.loads(paste(FULL, *options[:-1], "model", "--json").out)
+    assert same["contradiction"] is None
+
+
+def test_standard_input_that_is_closed_holds_nothing(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    ran = run("explain", "--oom", "-")
+    assert (ran.code, ran.out) == (2, b"")
+    assert "nothing was handed in" in ran.err
+
+
+def test_words_of_a_name_keep_their_letters(paste: Paste) -> None:
+    assert b"\ncuBLAS found no room for its workspace\n" in paste("CUBLAS_STATUS_ALLOC_FAILED").out
 
 
 def test_a_file_is_read_too(run: Callable[..., Any], tmp_path: Path) -> None:

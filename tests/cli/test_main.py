@@ -61,6 +61,8 @@ def test_closed_streams_end_quietly() -> None:
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
     assert shell("fitcheck validate nowhere 2>&-").returncode == 2
+    done = shell("fitcheck explain --oom - <&-")
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     done = shell("fitcheck cards --all --json | head -1")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"{\n", b"")
 
@@ -68,5 +70,6 @@ def test_closed_streams_end_quietly() -> None:
 def test_a_terminal_of_ascii_shows_every_number() -> None:
     done = shell(f"fitcheck explain {U1} --gpu 'RTX 4070' --tier Q4_K_S --mode low", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
-    assert b"prefix ? peak" in done.stdout
+    assert b"prefix <- peak" in done.stdout
+    assert b"?" not in done.stdout
     assert b"smallest card that works" in done.stdout

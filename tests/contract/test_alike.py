@@ -15,9 +15,9 @@ from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.alike import SharedQuestion, look_of
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import cell_of, check
 from fitcheck.verdict.order import order
-from fitcheck.verdict.report import Cell
 from tests.contract import toy
 from tests.contract.samples import card, sample
 

@@ -66,6 +66,18 @@ def test_a_message_in_the_colours_of_a_terminal_and_wrapped_lines_is_read() -> N
     assert found.short == 1 << 30
 
 
+def test_a_count_that_pytorch_does_not_know_is_left_out() -> None:
+    """Under Windows and WSL PyTorch prints the largest number of 64 bits for what it cannot ask the driver."""
+    text = (
+        "CUDA out of memory. Tried to allocate 108.00 MiB. GPU 0 has a total capacity of 11.99 GiB of which 0 bytes is "
+        "free. Including non-PyTorch memory, this process has 17179869184.00 GiB memory in use. Of the allocated "
+        "memory 10.51 GiB is allocated by PyTorch, and 205.55 MiB is reserved by PyTorch but unallocated."
+    )
+    found = read_message(text)
+    assert set(found.amounts) == {"tried", "total", "free", "allocated", "unallocated"}
+    assert found.cause == "card full"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

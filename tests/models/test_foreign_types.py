@@ -14,7 +14,7 @@ from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.quant import BY_GGML_ID, TYPES
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.runtimes.llamacpp.builds import FORK
-from fitcheck.verdict.report import Cell
+from fitcheck.verdict.cell import Cell
 
 WIDTH, ROWS, VOCABULARY = 1024, 2048, 2048
 

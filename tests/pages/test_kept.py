@@ -13,7 +13,7 @@ from fitcheck.pages import kept_accuracy
 from fitcheck.pages.other_sizes import MEMORY, Reports
 from fitcheck.pages.site_folder import hash_bytes
 from fitcheck.records import run_index, store
-from fitcheck.verdict.report import cell_json
+from fitcheck.verdict.cell_json import cell_json
 from fitcheck.verdict.usual_machine import ask
 
 from .records import link, passed

@@ -13,8 +13,9 @@ from fitcheck.records.run_index import Index, LinkRow
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.report import Report
 
 MODEL = catalog.get("sensenova-u1-8b-mot")
 CARD = "RTX 4070"

@@ -16,9 +16,9 @@ from fitcheck.records.run import CellKey, Run
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
 from fitcheck.verdict.known_records import concerning
-from fitcheck.verdict.report import Cell
 
 
 def test_a_cell_that_ran_out_of_memory_here_does_not_fit() -> None:
@@ -33,7 +33,6 @@ def test_a_cell_that_ran_out_of_memory_here_does_not_fit() -> None:
     twice = cell(report(Index((failed, replace(failed, id="again", machine="other")))), "low")
     assert twice.verdict is Verdict.NO
     assert twice.reason.startswith("2 records of it ran out of card memory on such a card")
-    assert cell(report(Index((failed,))), "balanced").verdict is cell(PLAIN, "balanced").verdict
 
 
 def test_one_failure_among_many_runs_leaves_it_possible_and_is_told() -> None:

@@ -16,9 +16,9 @@ from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
 from fitcheck.verdict.evidence import ask_of
-from fitcheck.verdict.report import Cell
 
 TEXT = catalog.get("llama-3.1-8b")
 

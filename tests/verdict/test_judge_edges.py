@@ -21,9 +21,9 @@ from fitcheck.runtimes.sensenova.card_seen import view_of
 from fitcheck.runtimes.sensenova.runtime import RUNTIME
 from fitcheck.runtimes.sensenova.streaming import placement_of, streaming_of, upstream
 from fitcheck.units import GIB, MIB, Interval
+from fitcheck.verdict.cell import Flip
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judge
-from fitcheck.verdict.report import Flip
 
 
 def footprint(

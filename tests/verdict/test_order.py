@@ -12,8 +12,8 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.order import order
-from fitcheck.verdict.report import Cell
 
 
 def cell(
@@ -56,6 +56,25 @@ def test_without_seconds_fewer_steps_come_first() -> None:
     assert names(cell("many", None, 16, steps=50), cell("few", None, 4.5)) == ["few", "many"]
 
 
+def test_without_seconds_what_stays_on_the_card_leads() -> None:
+    """A card whose rates nobody knows: the slowest mode, which keeps next to nothing there, is not the answer."""
+    assert names(cell("sequential", None, 16, 10), cell("none", None, 16, 300), cell("model", None, 16, 200)) == [
+        "none",
+        "model",
+        "sequential",
+    ]
+
+
+def test_of_what_nobody_has_tried_what_the_amounts_allow_leads() -> None:
+    def untried(name: str, amounts: Verdict, memory: int) -> Cell:
+        one = cell(name, None, 16, memory, verdict=Verdict.UNKNOWN)
+        cast(Any, one).judgement.level = SimpleNamespace(weighed=SimpleNamespace(verdict=amounts))
+        return one
+
+    cells = (untried("none", Verdict.TIGHT, 300), untried("model", Verdict.FITS, 200), untried("low", Verdict.FITS, 1))
+    assert names(*cells) == ["model", "low", "none"]
+
+
 def short(name: str, constraint: Constraint, left: int, *, published: bool = True) -> Cell:
     """A cell that lacks ``-left`` of ten bytes of one resource, and has five of another."""
     made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
@@ -95,9 +114,9 @@ def test_of_tight_cells_the_one_least_short_in_the_worst_case_leads() -> None:
     assert names(tight("fine", -1, 16), tight("coarse", -1, 4)) == ["fine", "coarse"]
 
 
-def waiting(name: str, steps: int, cfg: float = 1.0, images: int = 1, need: int = 100) -> Cell:
+def waiting(name: str, steps: int, cfg: float = 1.0, images: int = 1) -> Cell:
     """A cell of unknown seconds."""
-    made: Any = cell(name, None, 8, need)
+    made: Any = cell(name, None, 8)
     made.workload = Workload(Task.T2I, steps=steps, cfg=cfg, images=images)
     return cast(Cell, made)
 
@@ -106,7 +125,6 @@ def test_without_seconds_guidance_doubles_the_steps_and_each_picture_counts() ->
     assert names(waiting("guided", 8, cfg=4.0), waiting("plain", 12)) == ["plain", "guided"]
     assert names(waiting("guided", 8, cfg=4.0), waiting("plain", 20)) == ["guided", "plain"]
     assert names(waiting("three", 8, images=3), waiting("one", 20)) == ["one", "three"]
-    assert names(waiting("large", 8, need=200), waiting("small", 8, need=100)) == ["small", "large"]
 
 
 def reading(

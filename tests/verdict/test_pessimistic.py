@@ -18,8 +18,9 @@ from fitcheck.models import catalog
 from fitcheck.models.workload import Task
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GB, GIB, Interval
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.report import Report
 
 PICTURES = ("sensenova-u1-8b-mot", "sensenova-u1.5-8b-mot", "sensenova-u1-a3b-mot")
 TEXT = ("llama-3.1-8b", "qwen3-30b-a3b", "gpt-oss-20b", "gemma-3-12b")

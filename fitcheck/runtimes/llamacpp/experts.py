@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.feedforward import dense, glu
 from fitcheck.runtimes.llamacpp.graph import F32, Fused, Node
+from fitcheck.runtimes.llamacpp.graph_parts import Parts
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
-
-if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_layers import Builder
 
 _MOST_SUMMED = 15  # ggml-cuda.cu, MOE_WEIGHTED_REDUCTION_MAX_EXPERTS
 
 
-def expert_feed_forward(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
+def expert_feed_forward(builder: Parts, index: int, block: LanguageLayer, current: Node) -> Node:
     """Router, chosen experts, weighted sum, and the shared experts where there are some."""
     graph, names, prefix = builder.graph, builder.plan.names, f"blk.{index}."
     routed = _routed(builder, prefix, block, current)
@@ -31,7 +27,7 @@ def expert_feed_forward(builder: Builder, index: int, block: LanguageLayer, curr
     return graph.op("add", routed.shape, routed, shared)
 
 
-def _routed(builder: Builder, prefix: str, block: LanguageLayer, current: Node) -> Node:
+def _routed(builder: Parts, prefix: str, block: LanguageLayer, current: Node) -> Node:
     graph, names = builder.graph, builder.plan.names
     tokens, width = current.shape[-1], current.shape[0]
     count, used = builder.plan.architecture.experts, block.experts_used
@@ -77,7 +73,7 @@ def _routed(builder: Builder, prefix: str, block: LanguageLayer, current: Node) 
     return graph.op("cont", (width, tokens), total) if used == 1 else total
 
 
-def _router(builder: Builder, prefix: str, current: Node, count: int, used: int, tokens: int) -> tuple[Node, Node]:
+def _router(builder: Parts, prefix: str, current: Node, count: int, used: int, tokens: int) -> tuple[Node, Node]:
     """(weights of the chosen experts, their indices)."""
     graph, names = builder.graph, builder.plan.names
     logits = graph.op("mul_mat", (count, tokens), builder.weight(f"{prefix}ffn_gate_inp.weight"), current, rows=tokens)
@@ -115,14 +111,14 @@ def _ranks_at_once(count: int) -> bool:
     return (count <= 512 and count & (count - 1) == 0) or count in (288, 576)
 
 
-def _normed(builder: Builder) -> bool:
+def _normed(builder: Parts) -> bool:
     architecture = builder.plan.architecture
     if has_trait(architecture, "experts_normed"):
         return True
     return architecture.routing.normed and not has_trait(architecture, "experts_never_normed")
 
 
-def _within_groups(builder: Builder, ranked: Node, count: int, tokens: int) -> Node:
+def _within_groups(builder: Parts, ranked: Node, count: int, tokens: int) -> Node:
     """What experts are ranked by when only those of the best groups can be chosen."""
     graph, routing = builder.graph, builder.plan.architecture.routing
     groups, used = routing.groups, routing.groups_used

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fitcheck.runtimes.llamacpp.graph import Node
-
-if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_layers import Builder
+from fitcheck.runtimes.llamacpp.graph_parts import Parts
 
 
-def dense(builder: Builder, prefix: str, up: str, gate: str, down: str, current: Node) -> Node:
+def dense(builder: Parts, prefix: str, up: str, gate: str, down: str, current: Node) -> Node:
     """A plain or gated feed-forward layer."""
     graph, names = builder.graph, builder.plan.names
     rows = names[f"{prefix}{up}.weight"].shape[0]
@@ -33,7 +29,7 @@ def dense(builder: Builder, prefix: str, up: str, gate: str, down: str, current:
     return builder.linear(f"{prefix}{down}", upper, width)
 
 
-def glu(builder: Builder, gated: Node, upper: Node, shape: tuple[int, ...]) -> Node:
+def glu(builder: Parts, gated: Node, upper: Node, shape: tuple[int, ...]) -> Node:
     """act(gate) × up: one operation into a third tensor since mid-2025, two in-place ones before."""
     if builder.build.has("glu"):
         return builder.graph.op("glu", shape, gated, upper)
@@ -42,7 +38,7 @@ def glu(builder: Builder, gated: Node, upper: Node, shape: tuple[int, ...]) -> N
     return builder.graph.op("mul", shape, builder.graph.op("unary", shape, gated), upper)
 
 
-def per_layer_inputs(builder: Builder, stream: Node) -> Node:
+def per_layer_inputs(builder: Parts, stream: Node) -> Node:
     """Gemma 3n and 4: one more embedding of every token for every layer, projected and added."""
     graph, architecture, tokens = builder.graph, builder.plan.architecture, builder.tokens
     width, count = architecture.per_layer_embedding, architecture.layers
@@ -61,7 +57,7 @@ def per_layer_inputs(builder: Builder, stream: Node) -> Node:
     return turned
 
 
-def add_per_layer(builder: Builder, index: int, current: Node, extra: Node, last: bool) -> Node:
+def add_per_layer(builder: Parts, index: int, current: Node, extra: Node, last: bool) -> Node:
     """``current`` with the layer's share of ``extra`` gated and added; as it is where the layer has none of the
     tensors. Of the last layer only the output rows of ``extra`` are read."""
     graph, prefix = builder.graph, f"blk.{index}."

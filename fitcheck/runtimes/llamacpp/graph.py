@@ -66,11 +66,6 @@ class Node:
     slot: int | None = field(default=None, init=False)
     home: int = field(default=0, init=False)
 
-    @property
-    def is_view(self) -> bool:
-        """Whether it lies in another tensor's memory."""
-        return self.view_of is not None
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Fused:

@@ -75,57 +75,6 @@ class Attending(Parts):
         turned = self.graph.op("mul_mat", (side, total // side), matrix, flat)
         return self.graph.reshape(turned, node.shape)
 
-    def _attention(self, index: int, block: LanguageLayer, current: Node) -> Node:
-        if self.plan.architecture.latent is not None:
-            from fitcheck.runtimes.llamacpp.latent import latent_attention
-
-            return latent_attention(self, index, block, current)
-        graph, prefix, tokens = self.graph, f"blk.{index}.", self.tokens
-        names = self.plan.names
-        heads, kv_heads, key, value = block.heads, block.kv_heads, block.key_length, block.value_length
-        own = block.cached and (f"{prefix}attn_k.weight" in names or f"{prefix}attn_qkv.weight" in names)
-        gate, whole = None, False
-        if f"{prefix}attn_qkv.weight" in names:
-            total = heads * key + kv_heads * (key + value)
-            joint = self.linear(f"{prefix}attn_qkv", current, total)
-            query = graph.view(joint, (key, heads, tokens))
-            keys = graph.view(joint, (key, kv_heads, tokens))
-            values = graph.view(joint, (value, kv_heads, tokens), total * F32)
-        else:
-            rows = names[f"{prefix}attn_q.weight"].shape[0]
-            whole = self._normed_whole(prefix, rows)
-            flat = self.linear(f"{prefix}attn_q", current, rows)
-            flat = self.head_norm(flat, f"{prefix}attn_q_norm") if whole else flat
-            if rows == 2 * heads * key:
-                query = graph.view(flat, (key, heads, tokens))
-                gate = graph.op("cont", (key * heads, tokens), graph.view(flat, (key, heads, tokens)))
-            else:
-                query = graph.reshape(flat, (key, heads, tokens))
-            if own:
-                flat_keys = self.linear(f"{prefix}attn_k", current, kv_heads * key)
-                flat_keys = self.head_norm(flat_keys, f"{prefix}attn_k_norm") if whole else flat_keys
-                keys = graph.reshape(flat_keys, (key, kv_heads, tokens))
-                values = keys
-                if f"{prefix}attn_v.weight" in names:
-                    flat_values = self.linear(f"{prefix}attn_v", current, kv_heads * value)
-                    values = graph.reshape(flat_values, (value, kv_heads, tokens))
-        if f"{prefix}attn_q_norm.weight" in names and not whole:
-            query = self.head_norm(query, f"{prefix}attn_q_norm")
-        query = self.rope(index, query)
-        if own:
-            if f"{prefix}attn_k_norm.weight" in names and not whole:
-                keys = self.head_norm(keys, f"{prefix}attn_k_norm")
-            keys = self.rope(index, keys)
-        output = self.attend(index, block, query, keys if own else None, values if own else None, value)
-        if gate is not None:
-            output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
-        return self.linear(f"{prefix}attn_output", output, self.plan.architecture.embedding)
-
-    def _normed_whole(self, prefix: str, rows: int) -> bool:
-        """Whether all of a token's heads are normed as one (OLMo 2, MiniMax M2), before they are told apart."""
-        norm = self.plan.names.get(f"{prefix}attn_q_norm.weight")
-        return norm is not None and norm.shape == (rows,)
-
     def attend(
         self,
         index: int,

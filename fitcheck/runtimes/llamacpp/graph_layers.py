@@ -11,6 +11,7 @@ from fitcheck.runtimes.llamacpp.feedforward import add_per_layer, dense, per_lay
 from fitcheck.runtimes.llamacpp.graph import F32, Graph, Node
 from fitcheck.runtimes.llamacpp.graph_attention import Attending
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
+from fitcheck.runtimes.llamacpp.head_attention import head_attention
 
 
 class Builder(Attending):
@@ -138,6 +139,13 @@ class Builder(Attending):
     def _has_feed_forward(self, prefix: str) -> bool:
         names = self.plan.names
         return f"{prefix}ffn_up.weight" in names or f"{prefix}ffn_down_exps.weight" in names
+
+    def _attention(self, index: int, block: LanguageLayer, current: Node) -> Node:
+        if self.plan.architecture.latent is None:
+            return head_attention(self, index, block, current)
+        from fitcheck.runtimes.llamacpp.latent import latent_attention
+
+        return latent_attention(self, index, block, current)
 
     def _feed_forward(self, index: int, block: LanguageLayer, current: Node) -> Node:
         prefix, names = f"blk.{index}.", self.plan.names

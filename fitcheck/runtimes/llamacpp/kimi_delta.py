@@ -5,21 +5,17 @@ After llama.cpp src/models/kimi-linear.cpp.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fitcheck.models.families.language.architecture import LanguageLayer, Recurrent
 from fitcheck.runtimes.llamacpp.chunked_delta import DeltaShape, chunked_delta
 from fitcheck.runtimes.llamacpp.graph import Node
+from fitcheck.runtimes.llamacpp.graph_parts import Parts
 from fitcheck.runtimes.llamacpp.states import States
-
-if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_layers import Builder
 
 CHUNK, SMALL_CHUNK = 64, 16
 
 
 def kimi_delta(
-    builder: Builder, prefix: str, block: LanguageLayer, state: Recurrent, states: States, current: Node
+    builder: Parts, prefix: str, block: LanguageLayer, state: Recurrent, states: States, current: Node
 ) -> Node:
     """The layer's output for ``current``."""
     graph, tokens, slots = builder.graph, builder.tokens, builder.options.slots
@@ -55,7 +51,7 @@ def kimi_delta(
     return builder.linear(f"{prefix}attn_output", found, builder.plan.architecture.embedding)
 
 
-def _convolved(builder: Builder, prefix: str, name: str, states: States, inner: int, current: Node, held: Node) -> Node:
+def _convolved(builder: Parts, prefix: str, name: str, states: States, inner: int, current: Node, held: Node) -> Node:
     """A projection with the inputs before it, through its causal convolution."""
     graph, slots = builder.graph, builder.options.slots
     weight = builder.plan.names[f"{prefix}ssm_conv1d_{name}.weight"]
@@ -68,7 +64,7 @@ def _convolved(builder: Builder, prefix: str, name: str, states: States, inner: 
     return graph.reshape(found, found.shape)
 
 
-def _reshaped_weight(builder: Builder, name: str) -> Node:
+def _reshaped_weight(builder: Parts, name: str) -> Node:
     """A view of a weight, which draws no operation to where it lies."""
     weight = builder.weight(name)
     return builder.graph.reshape(weight, (builder.plan.names[name].elements,))

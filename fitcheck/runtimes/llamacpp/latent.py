@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.caches import cache_elements
 from fitcheck.runtimes.llamacpp.graph import Node
-
-if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_attention import Attending
+from fitcheck.runtimes.llamacpp.graph_attention import Attending
 
 
 def latent_attention(builder: Attending, index: int, block: LanguageLayer, current: Node) -> Node:

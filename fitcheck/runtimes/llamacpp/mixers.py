@@ -6,18 +6,14 @@ tensors. RWKV's time mixing is bounded by its main tensors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fitcheck.models.families.language.architecture import LanguageLayer, Recurrent
 from fitcheck.runtimes.llamacpp.graph import F32, Node
+from fitcheck.runtimes.llamacpp.graph_parts import Parts
 from fitcheck.runtimes.llamacpp.kimi_delta import kimi_delta
 from fitcheck.runtimes.llamacpp.states import States
 
-if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_layers import Builder
 
-
-def mixer(builder: Builder, index: int, block: LanguageLayer, current: Node) -> Node:
+def mixer(builder: Parts, index: int, block: LanguageLayer, current: Node) -> Node:
     """What takes attention's place in a recurrent layer; chosen by the tensors the layer has."""
     prefix, names = f"blk.{index}.", builder.plan.names
     state = builder.plan.architecture.recurrent
@@ -35,7 +31,7 @@ def mixer(builder: Builder, index: int, block: LanguageLayer, current: Node) -> 
     return _bounded(builder, current)
 
 
-def _convolved(builder: Builder, prefix: str, joined: Node, channels: int) -> Node:
+def _convolved(builder: Parts, prefix: str, joined: Node, channels: int) -> Node:
     """The depthwise product of the joined inputs, with its bias where the file has one."""
     slots = builder.options.slots
     shape = (channels, builder.tokens // slots, slots)
@@ -45,7 +41,7 @@ def _convolved(builder: Builder, prefix: str, joined: Node, channels: int) -> No
     return builder.graph.op("unary", shape, found)
 
 
-def _delta_net(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
+def _delta_net(builder: Parts, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
     """Gated delta net of Qwen3-Next and Qwen3.5."""
     graph, tokens = builder.graph, builder.tokens
     steps = max(state.steps, 1)
@@ -68,7 +64,7 @@ def _delta_net(builder: Builder, prefix: str, state: Recurrent, states: States, 
     return _flat(builder, builder.linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding))
 
 
-def _mixed_and_outer(builder: Builder, prefix: str, state: Recurrent, current: Node) -> tuple[Node, Node]:
+def _mixed_and_outer(builder: Parts, prefix: str, state: Recurrent, current: Node) -> tuple[Node, Node]:
     """(what is convolved, the output's gate); older files of Qwen3-Next have both in one product."""
     graph, tokens = builder.graph, builder.tokens
     keys = state.groups * state.state_size
@@ -85,7 +81,7 @@ def _mixed_and_outer(builder: Builder, prefix: str, state: Recurrent, current: N
     return graph.op("concat", (2 * keys + state.inner, tokens), both, value), outer
 
 
-def _rates(builder: Builder, prefix: str, steps: int, current: Node) -> tuple[Node, Node]:
+def _rates(builder: Parts, prefix: str, steps: int, current: Node) -> tuple[Node, Node]:
     """(beta, gate) of a gated delta net, one number a head and token."""
     graph, shape = builder.graph, (steps, builder.tokens)
     if f"{prefix}ssm_ba.weight" in builder.plan.names:
@@ -98,7 +94,7 @@ def _rates(builder: Builder, prefix: str, steps: int, current: Node) -> tuple[No
     return graph.op("unary", shape, beta), gate
 
 
-def _second_mamba(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
+def _second_mamba(builder: Parts, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
     """Mamba 2: one projection makes gate, inputs and steps (mamba-base.cpp, build_mamba2_layer)."""
     graph, tokens, names = builder.graph, builder.tokens, builder.plan.names
     steps = max(state.steps, 1)
@@ -122,7 +118,7 @@ def _second_mamba(builder: Builder, prefix: str, state: Recurrent, states: State
     return builder.linear(f"{prefix}ssm_out", found, builder.plan.architecture.embedding)
 
 
-def _mamba(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
+def _mamba(builder: Parts, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
     """Mamba 1: steps and both matrices are projected from the convolved inputs (build_mamba_layer)."""
     graph, tokens, names = builder.graph, builder.tokens, builder.plan.names
     wide = (state.inner, tokens)
@@ -147,7 +143,7 @@ def _mamba(builder: Builder, prefix: str, state: Recurrent, states: States, curr
     return _flat(builder, builder.linear(f"{prefix}ssm_out", output, builder.plan.architecture.embedding))
 
 
-def _short_convolution(builder: Builder, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
+def _short_convolution(builder: Parts, prefix: str, state: Recurrent, states: States, current: Node) -> Node:
     graph, tokens = builder.graph, builder.tokens
     width, slots = builder.plan.architecture.embedding, builder.options.slots
     shape = (width, tokens // slots, slots)
@@ -160,12 +156,12 @@ def _short_convolution(builder: Builder, prefix: str, state: Recurrent, states: 
     return _flat(builder, builder.linear(f"{prefix}shortconv.out_proj", graph.reshape(found, (width, tokens)), width))
 
 
-def _flat(builder: Builder, found: Node) -> Node:
+def _flat(builder: Parts, found: Node) -> Node:
     """A view of the sequences' tokens one behind the other, whose memory nothing takes over."""
     return builder.graph.reshape(found, found.shape)
 
 
-def _bounded(builder: Builder, current: Node) -> Node:
+def _bounded(builder: Parts, current: Node) -> Node:
     """A recurrent layer whose parts are not modelled: six tensors as wide as the stream at once."""
     graph = builder.graph
     parts = [graph.op("cont", current.shape, current) for _ in range(5)]

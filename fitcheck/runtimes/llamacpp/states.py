@@ -7,18 +7,15 @@ a card that works on them for a layer of the host copies them whole.
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
 
 from fitcheck.runtimes.llamacpp.graph import F32, Node
-
-if TYPE_CHECKING:
-    from fitcheck.runtimes.llamacpp.graph_layers import Builder
+from fitcheck.runtimes.llamacpp.graph_parts import Parts
 
 
 class States:
     """Both caches of layer ``index``: inputs of the convolution before these tokens, and the state proper."""
 
-    def __init__(self, builder: Builder, index: int) -> None:
+    def __init__(self, builder: Parts, index: int) -> None:
         self.builder, self.graph = builder, builder.graph
         self.slots, self.kept = builder.options.slots, builder.options.states
         state = builder.plan.architecture.recurrent

@@ -16,7 +16,7 @@ from fitcheck.models.families.sensenova.architecture import SenseNovaArchitectur
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask
-from fitcheck.runtimes.sensenova.phases import CardView
+from fitcheck.runtimes.sensenova.layout import CardView
 from fitcheck.runtimes.sensenova.seconds import waits_for_host
 from fitcheck.runtimes.sensenova.streaming import FAST_HEADROOM, FAST_RESERVE, Streaming, fast_limit
 from fitcheck.speed.generations import is_measured

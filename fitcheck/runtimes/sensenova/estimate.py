@@ -17,7 +17,8 @@ from fitcheck.runtimes.sensenova import reserved as allocator
 from fitcheck.runtimes.sensenova.guidance import branches, reference_grids
 from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import LayerWeights, weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, LaidOut, lay_out
+from fitcheck.runtimes.sensenova.layout import CardView
+from fitcheck.runtimes.sensenova.phases import LaidOut, lay_out
 from fitcheck.runtimes.sensenova.streaming import Streaming
 from fitcheck.units import Interval, format_gib
 

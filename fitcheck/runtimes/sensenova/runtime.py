@@ -28,9 +28,9 @@ from fitcheck.runtimes.sensenova.estimate import KeptLayers, estimate, kept_shar
 from fitcheck.runtimes.sensenova.guidance import text_ends, written
 from fitcheck.runtimes.sensenova.host import pinnable_bytes
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
+from fitcheck.runtimes.sensenova.layout import CardView
 from fitcheck.runtimes.sensenova.options import PictureOptions, UpstreamOptions
 from fitcheck.runtimes.sensenova.pass_work import passes_of
-from fitcheck.runtimes.sensenova.phases import CardView
 from fitcheck.runtimes.sensenova.seconds import pace_of, seconds, with_pinning
 from fitcheck.runtimes.sensenova.streaming import (
     MODES,

@@ -20,7 +20,7 @@ from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.projector import projector_memory
 from fitcheck.units import GIB, MIB
-from fitcheck.verdict.report import Cell
+from fitcheck.verdict.cell import Cell
 
 Rows = list[tuple[str, Shape, str]]
 WIDTH, PATCH, SIDE, LAYERS, HEADS, INNER = 1152, 14, 896, 27, 16, 4304

@@ -13,7 +13,7 @@ import pytest
 import fitcheck
 from fitcheck.errors import FileError, InputError, OptionError
 from fitcheck.models import catalog
-from fitcheck.models.companions import draft_of
+from fitcheck.models.find import draft_of
 from fitcheck.runtimes.llamacpp.arguments import DRAFT, LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, overhead
 from fitcheck.runtimes.llamacpp.builds import parse_build

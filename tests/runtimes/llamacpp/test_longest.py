@@ -15,7 +15,8 @@ from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp.placement import bandwidth_of
 from fitcheck.runtimes.options import LONGEST, context_tokens
 from fitcheck.units import GIB
-from fitcheck.verdict.report import Cell, Report
+from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.report import Report
 
 
 def asked(model: str = "qwen3-32b", card: Any = "RTX 3090", tier: str = "Q4_K_M", **options: Any) -> Report:

@@ -12,7 +12,7 @@ from fitcheck.errors import OptionError
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.options import tokens
 from fitcheck.units import GIB, MIB
-from fitcheck.verdict.report import Cell
+from fitcheck.verdict.cell import Cell
 
 
 def best(model: str = "llama-3.1-8b", card: Any = "RTX 3090", tier: str = "Q4_K_M", **options: Any) -> Cell:

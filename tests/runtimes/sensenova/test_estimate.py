@@ -20,7 +20,8 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.sensenova.estimate import KeptLayers, estimate
 from fitcheck.runtimes.sensenova.guidance import branches
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, lay_out, phases, staying
+from fitcheck.runtimes.sensenova.layout import CardView, staying
+from fitcheck.runtimes.sensenova.phases import lay_out, phases
 from fitcheck.runtimes.sensenova.streaming import MODES, REVISIONS, comfyui, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.accuracy import published_rows

@@ -31,7 +31,8 @@ from fitcheck.runtimes.sensenova.guidance import (
 )
 from fitcheck.runtimes.sensenova.host import host_memory
 from fitcheck.runtimes.sensenova.layer_weights import LayerWeights, weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, phases
+from fitcheck.runtimes.sensenova.layout import CardView
+from fitcheck.runtimes.sensenova.phases import phases
 from fitcheck.runtimes.sensenova.streaming import upstream
 from fitcheck.units import GIB
 

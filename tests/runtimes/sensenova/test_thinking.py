@@ -19,7 +19,8 @@ from fitcheck.runtimes.base import Ask, Process, Wanted
 from fitcheck.runtimes.sensenova.card_seen import architecture_of, view_of
 from fitcheck.runtimes.sensenova.guidance import branches, text_ends, thought, written
 from fitcheck.runtimes.sensenova.layer_weights import weights_of
-from fitcheck.runtimes.sensenova.phases import CardView, lay_out
+from fitcheck.runtimes.sensenova.layout import CardView
+from fitcheck.runtimes.sensenova.phases import lay_out
 from fitcheck.runtimes.sensenova.streaming import streaming_of, upstream
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check

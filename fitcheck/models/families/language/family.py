@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fitcheck.errors import InputError, NotModelledError
+from fitcheck.models.architectures import Architecture
 from fitcheck.models.companions import Companion, companion_of
 from fitcheck.models.families.base import Family, Found, Listing, ReadTier, Recognized, printable
 from fitcheck.models.families.language import catalog
@@ -25,7 +26,7 @@ from fitcheck.models.families.language.mixture import mixture_elements, mixture_
 from fitcheck.models.families.language.names import AmbiguousNameError, NoEntryError
 from fitcheck.models.families.language.quality import measured
 from fitcheck.models.families.unknown import UnknownArchitecture
-from fitcheck.models.model import Architecture, Model, Tier
+from fitcheck.models.model import Model, Tier
 from fitcheck.models.tier_quality import TierQuality
 from fitcheck.models.workload import Task
 
