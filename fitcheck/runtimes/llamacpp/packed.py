@@ -50,6 +50,7 @@ MODULES = (
     "graph_layers",
     "graph_parts",
     "graph_traits",
+    "head_attention",
     "kimi_delta",
     "latent",
     "layer_facts",
