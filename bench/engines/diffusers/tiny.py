@@ -17,6 +17,9 @@ from fitcheck.models.families.pipeline.architecture import DENOISER, VAE
 
 # ids of a prompt are below a thousand; those of a picture's placeholder and of what stands before it come next
 _VOCABULARY, _PICTURE, _BEFORE = 2048, 1001, 1002
+_PROMPT = 256
+# what only some models of a class have
+_BRANCH = "added_kv_proj_dim"
 _LANGUAGE: dict[str, Any] = {"intermediate_size": 64, "vocab_size": _VOCABULARY, "pad_token_id": 0}
 _TWO_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}
 _VISION = {"depth": 1, "num_hidden_layers": 1, "intermediate_size": 64, "deepstack_visual_indexes": [0]}
@@ -47,7 +50,7 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "QwenImageTransformer2DModel": {"num_attention_heads": 2},
     "QwenImage21Transformer2DModel": {"num_attention_heads": 2},
     "ZImageTransformer2DModel": {"n_refiner_layers": 1, "dim": 256, "n_heads": 2, "n_kv_heads": 2},
-    "WanTransformer3DModel": {"num_attention_heads": 2, "ffn_dim": 64},
+    "WanTransformer3DModel": {"num_attention_heads": 2, "ffn_dim": 64, "added_kv_proj_dim": 256},
     "Krea2Transformer2DModel": {**_TWO_HEADS, "intermediate_size": 64, "text_intermediate_size": 64,
                                 "num_layerwise_text_blocks": 1, "num_refiner_text_blocks": 1},
     "LTX2VideoTransformer3DModel": {"num_attention_heads": 2, "cross_attention_dim": 256,
@@ -77,7 +80,7 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
                               "decoder_block_out_channels": [64, 128, 256], "decoder_layers_per_block": [1] * 4},
     "AutoencoderKLLTX2Video": {"block_out_channels": [32, 64, 128, 128], "layers_per_block": [1] * 5,
                                "decoder_block_out_channels": [32, 64, 64, 128], "decoder_layers_per_block": [1] * 5},
-    "AutoencoderKLLTX2Audio": {"base_channels": 32, "num_res_blocks": 1},
+    "AutoencoderKLLTX2Audio": {"num_res_blocks": 1},
     "LTX2VocoderWithBWE": {"hidden_channels": 64, "bwe_hidden_channels": 32},
 }  # fmt: skip
 
@@ -88,7 +91,10 @@ def tiny(recipe: Recipe) -> Recipe:
     parts = {name: _part(part, large=roles[name] in (DENOISER, VAE)) for name, part in recipe.parts.items()}
     vision = recipe.style.vision
     seen = None if vision is None else PictureCells(vision.patch, vision.merge, _PICTURE, _BEFORE)
-    return replace(recipe, parts=parts, style=replace(recipe.style, vision=seen))
+    # a shorter prompt where the call says how long it is, and no template lies around it
+    shorter = recipe.style.sequence and not recipe.hidden and not recipe.style.fixed
+    text = min(recipe.text, _PROMPT) if shorter else recipe.text
+    return replace(recipe, parts=parts, text=text, style=replace(recipe.style, vision=seen))
 
 
 def _part(part: ComponentRecipe, *, large: bool) -> ComponentRecipe:
@@ -98,7 +104,8 @@ def _part(part: ComponentRecipe, *, large: bool) -> ComponentRecipe:
     elif "text_config" in config:
         config |= _seeing(config)
     elif part.cls in _SMALL:
-        config |= _SMALL[part.cls]
+        small = _SMALL[part.cls]
+        config |= {name: value for name, value in small.items() if name != _BRANCH or config.get(name)}
     elif large or part.library == "transformers":
         raise MeasurementError(f"--tiny: {part.cls} has no small form; leave --tiny out.")
     return replace(part, config=config)

@@ -44,7 +44,7 @@ def _padded(features: int, table: Mapping[str, Any]) -> float:
     """Features of the kernel over those of the head, and how much slower the kernel is."""
     for width, factor in table["kernels"]["factors"]:
         if features <= width:
-            return float(factor) * width / features
+            return float(factor * width / features)
     return 1.0
 
 
