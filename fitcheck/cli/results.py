@@ -175,7 +175,7 @@ def _flags(document: str, now: float) -> list[str]:
     from fitcheck.records.findings import Rank
     from fitcheck.records.validate import check_record
 
-    _, findings = check_record(document.encode(), "record", now)
+    _, findings = check_record(document.encode(), now)
     return list(dict.fromkeys(finding.code for finding in findings if finding.rank is not Rank.NOTE))
 
 

@@ -56,6 +56,7 @@ def encode(document: Any) -> bytes:
 def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
     """Bytes by path, relative to the site's root."""
     published = base_url != LOCAL_URL
+    twin = page.twin or published
     image = page.address if page.picture else f"{page.section}"
     head = Head(
         title=page.title,
@@ -66,16 +67,17 @@ def files_of(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
         section=page.section,
         crumbs=page.crumbs,
         feed=page.feed,
-        twin=page.twin or published,
+        twin=twin,
         facts=structured(page.facts) if published else None,
     )
-    document = rounded(page.document)
+    # of a page that is drawn from more than its twin, the twin is made where it is written
+    document = rounded(page.document) if twin or page.wide is None else {}
     values: dict[str, Any] = {"near": near_html(page), **page.values}
     if page.template == "accuracy.html":
         values["scatter"] = scatter([row for group in document["groups"] for row in group["rows"]])
     html = shorter(render(page.template, page.wide or document, page=head, root=root_of(page), **values))
     made = {f"{page.address}index.html": html.encode()}
-    if page.twin or published:
+    if twin:
         made[f"{page.address}index.json"] = encode(document)
     if page.picture and published:
         preview = share.Preview(**{**page.preview, "lines": tuple(page.preview["lines"])})

@@ -52,7 +52,7 @@ def prepare(
     original = read_bounded(path)
     record = _sealed(path, original, submitter)
     content = store.encode(record)
-    parsed, findings = check_record(content, str(path), now)
+    parsed, findings = check_record(content, now)
     if parsed is not None:
         names = privacy.local_identity() if identity is None else identity
         findings += privacy.private_names(parsed.document, names)

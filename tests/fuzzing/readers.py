@@ -60,7 +60,7 @@ def read_record(data: bytes, room: Path) -> None:
     from fitcheck.records import run_index
     from fitcheck.records.validate import check_record
 
-    parsed, _ = check_record(data, "hostile.json", 1_800_000_000.0)
+    parsed, _ = check_record(data, 1_800_000_000.0)
     if parsed is not None:
         run_index.pack(run_index.build([parsed.document], own=True))
 

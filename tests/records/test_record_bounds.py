@@ -178,5 +178,5 @@ def test_any_value_in_a_record_is_judged(name: str, value: Any) -> None:
         content = resealed(document(make_pass()) | {name: value})
     except (ValueError, OverflowError, TypeError):
         content = json.dumps(document(make_pass()) | {name: value}).encode()
-    parsed, found = check_record(content, "x", NOW)
+    parsed, found = check_record(content, NOW)
     assert parsed is not None or found[0].rank is Rank.REJECT

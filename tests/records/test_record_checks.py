@@ -29,7 +29,7 @@ MEMORY = make_pass().memory
 
 
 def findings(record: Any, now: float = NOW) -> dict[str, Rank]:
-    parsed, found = check_record(store.encode(record), "x", now)
+    parsed, found = check_record(store.encode(record), now)
     assert parsed is not None
     return {finding.code: finding.rank for finding in found}
 
@@ -363,7 +363,7 @@ def test_furniture_of_a_results_tree_is_no_record(tmp_path: Path) -> None:
 def test_a_forged_record_needs_more_than_a_fitting_id() -> None:
     forged = document(make_pass())
     forged["memory"]["device"] = 99 * GIB
-    _, found = check_record(resealed(forged), "x", NOW)
+    _, found = check_record(resealed(forged), NOW)
     assert [finding.code for finding in found] == ["peak-over-card"]
 
 

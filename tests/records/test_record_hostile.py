@@ -61,7 +61,7 @@ def changed(values: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[s
 
 def ranks(content: bytes) -> tuple[bool, set[str], set[str]]:
     """(readable, codes of rejects, codes of flags)."""
-    parsed, found = check_record(content, "x", NOW)
+    parsed, found = check_record(content, NOW)
     rejects = {finding.code for finding in found if finding.rank is Rank.REJECT}
     return parsed is not None, rejects, {finding.code for finding in found if finding.rank is Rank.FLAG}
 

@@ -242,7 +242,7 @@ def everything() -> list[tuple[str, Imported]]:
 
 def test_every_import_is_a_record_that_the_repository_accepts() -> None:
     for name, imported in everything():
-        _, found = check_record(store.encode(imported.record), name, NOW + 10**7)
+        _, found = check_record(store.encode(imported.record), NOW + 10**7)
         assert not [finding for finding in found if finding.rank is Rank.REJECT], name
         assert imported.record.source.missing == imported.missing, "what is missing is stored too"
 
@@ -291,7 +291,7 @@ def test_anything_else_is_one_sentence(reader: str, content: bytes) -> None:
         refusal = ""
     assert "\n" not in refusal
     assert bool(records) is not bool(refusal)
-    assert all(check_record(store.encode(one.record), "x", NOW)[0] is not None for one in records)
+    assert all(check_record(store.encode(one.record), NOW)[0] is not None for one in records)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 
 def findings(record: Any) -> dict[str, Rank]:
-    parsed, found = check_record(store.encode(record), "x", NOW)
+    parsed, found = check_record(store.encode(record), NOW)
     assert parsed is not None
     return {finding.code: finding.rank for finding in found}
 

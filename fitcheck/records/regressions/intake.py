@@ -69,7 +69,7 @@ class _Intake:
 
     def add(self, content: bytes, where: str) -> None:
         try:
-            parsed, findings = check_record(content, where, self.now)
+            parsed, findings = check_record(content, self.now)
         except InputError as error:
             self.bad[where] = str(error).removeprefix(f"{where}: ").rstrip(".")
             return
