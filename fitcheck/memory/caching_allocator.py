@@ -2,8 +2,9 @@
 
 Follows c10/cuda/CUDACachingAllocator.cpp (torch 2.9 to 2.13, native backend, default settings): sizes are multiples of
 512 bytes; up to 1 MiB a tensor comes from 2 MiB segments, below 10 MiB from 20 MiB segments, from there on from a
-segment of its own in multiples of 2 MiB; the best fitting free block of the same stream serves first and is split when
-enough is left; freed blocks merge with free neighbours; segments stay. Sizes in bytes.
+segment of its own in multiples of 2 MiB; the best fitting free block of the same stream serves first, of equal ones
+that of the lowest address, and is split when enough is left; freed blocks merge with free neighbours; segments stay.
+Sizes in bytes.
 """
 
 from __future__ import annotations
@@ -147,9 +148,11 @@ class CachingAllocator:
         if vacant:
             pool.end = block = CachedBlock(vacant.pop(), nbytes, pool)
             return block
+        # the driver hands out addresses downwards, so that of equal free blocks the newest segment's serves first;
+        # those of an expandable segment leave room for it to grow
+        if end is None:
+            self._address -= 1 << 44 if self._expandable else nbytes
         block = CachedBlock(self._address, nbytes, pool)
-        # addresses of an expandable segment leave room for it to grow
-        self._address += 1 << 44 if self._expandable and end is None else nbytes
         if end is not None:
             block.address, block.previous, end.next = end.address + end.size, end, block
         pool.end = block

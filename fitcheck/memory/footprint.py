@@ -54,8 +54,9 @@ class CardMemory:
     ``allocated`` <= ``reserved`` <= ``card``: what tensors take, what the allocator holds, and what the card gives up
     in all, context and libraries included, when memory is plentiful. ``required`` is the smallest amount of card memory
     on which the cell still runs, because an allocator may give cached blocks back under pressure. ``crowded`` says that
-    the process may want more than the card has and give cached blocks back instead. ``failures`` are runs of the cell
-    that ran out of memory on such a card, where the sizes follow from them.
+    the process may want more than the card has and give cached blocks back instead. ``failures`` are runs that ran out
+    of memory on such a card, where the sizes follow from them: of the cell, and ``implied`` ones of cells that need no
+    more.
     """
 
     phases: tuple[Phase, ...]
@@ -65,6 +66,7 @@ class CardMemory:
     required: Interval[int]
     crowded: bool = False
     failures: int = 0
+    implied: int = 0
 
     def within(self, total: int) -> CardMemory:
         """The same on a card that has ``total`` bytes: no process takes more than there is. What does not run there

@@ -21,6 +21,7 @@ from fitcheck.records.bounded import read_bounded
 from fitcheck.records.run import CellKey, Run, TokenTest, sizes_of, tuples
 
 BENCH = "fitcheck-bench"
+OUT_OF_CARD_MEMORY = "oom-gpu"
 INDEX = Path(__file__).parent / "data" / "results.json"
 _MOST_LOCAL = 2000
 # beyond the highest number that the schema lets a meter show (10^18 FLOP/s)
@@ -61,12 +62,20 @@ class Index:
     # what follows from these records for a card and a model, kept by whoever works it out
     follows: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_card: dict[str, list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _by_runtime: dict[tuple[str, str], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _by_tier: dict[tuple[str, ...], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _bounding: dict[tuple[str, ...], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Sorts the runs once, so that no question walks over those of all cards."""
-        by_card = self._by_card
+        """Sorts the runs once, so that no question walks over those of all cards, nor of a whole card."""
+        by_card, by_runtime, by_tier = self._by_card, self._by_runtime, self._by_tier
         for row in self.rows:
-            by_card.setdefault(row.card, []).append(row)
+            card, cell = row.card, row.cell
+            by_card.setdefault(card, []).append(row)
+            by_runtime.setdefault((card, cell.runtime), []).append(row)
+            by_tier.setdefault((card, cell.model, cell.tier, cell.runtime), []).append(row)
+            if row.outcome == OUT_OF_CARD_MEMORY or row.limited:
+                self._bounding.setdefault((card, cell.model, cell.runtime), []).append(row)
         short = tuple(row for row in self.rows if (row.outcome != "ok" or row.fails) and row.ran_out_under)
         object.__setattr__(self, "short", short)
 
@@ -80,7 +89,7 @@ class Index:
 
     def of(self, card: str) -> Index:
         """The records of one card."""
-        return Index(tuple(self.runs_of(card)), tuple(link for link in self.links if link.card == card))
+        return Index(tuple(self.runs_of(card)), self.links_of(card))
 
     @property
     def cards(self) -> list[str]:
@@ -90,6 +99,22 @@ class Index:
     def runs_of(self, card: str) -> Sequence[Run]:
         """The runs of one card."""
         return self._by_card.get(card, ())
+
+    def links_of(self, card: str) -> tuple[LinkRow, ...]:
+        """The link records of one card."""
+        return tuple(link for link in self.links if link.card == card)
+
+    def runs_in(self, card: str, runtime: str) -> Sequence[Run]:
+        """The runs of one card in one runtime."""
+        return self._by_runtime.get((card, runtime), ())
+
+    def runs_of_tier(self, card: str, model: str, tier: str, runtime: str) -> Sequence[Run]:
+        """The runs of one tier of a model on one card in one runtime."""
+        return self._by_tier.get((card, model, tier, runtime), ())
+
+    def bounding(self, card: str, model: str, runtime: str) -> Sequence[Run]:
+        """The runs of a model on one card in one runtime that ran out of its memory, or ran under a limit."""
+        return self._bounding.get((card, model, runtime), ())
 
 
 @cache

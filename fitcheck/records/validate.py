@@ -70,7 +70,10 @@ class _Peer:
 
 @dataclass(slots=True)
 class _Seen:
-    """What has to be remembered of each valid record to compare it with the others."""
+    """What has to be remembered of each valid record to compare it with the others; the ``records`` themselves only
+    where somebody ``keeps`` them."""
+
+    keeps: bool = False
 
     cells: dict[tuple[object, ...], list[_Peer]] = field(default_factory=lambda: defaultdict(list))
     measurements: dict[str | None, Path] = field(default_factory=dict)
@@ -90,7 +93,7 @@ def accepted(root: Path, now: float | None = None) -> tuple[list[AnyRecord], lis
     Nothing that is rejected may be, and no measurement twice. Each file stands alone: whatever one holds, the others
     are read.
     """
-    report, seen = _validated([root], now, None)
+    report, seen = _validated([root], now, None, keeps=True)
     left_out = [p for p in report.problems if p.finding.rank is Rank.REJECT or p.finding.code == "duplicate"]
     return seen.records, left_out
 
@@ -100,8 +103,10 @@ def publishable(root: Path) -> list[AnyRecord]:
     return accepted(root)[0]
 
 
-def _validated(paths: list[Path], now: float | None, doubt: Doubt | None) -> tuple[ValidationReport, _Seen]:
-    report, seen = ValidationReport(), _Seen()
+def _validated(
+    paths: list[Path], now: float | None, doubt: Doubt | None, *, keeps: bool = False
+) -> tuple[ValidationReport, _Seen]:
+    report, seen = ValidationReport(), _Seen(keeps)
     now = time.time() if now is None else now
     for path in paths:
         if path.is_dir() and not path.is_symlink():
@@ -206,7 +211,8 @@ def _remember(parsed: Parsed, path: Path, seen: _Seen) -> list[Finding]:
     first = seen.measurements.setdefault(_measurement(parsed.document), path)
     if first != path:
         return [flag("duplicate", f"is the same measurement as {first}")]
-    seen.records.append(record)
+    if seen.keeps:
+        seen.records.append(record)
     if isinstance(record, PassRecord) and record.outcome.result == "ok" and record.protocol.steps_run is None:
         totals = [sample.total for sample in record.samples if not sample.warmup]
         peer = _Peer(path, median(totals) if totals else None, record.memory.allocated)

@@ -11,22 +11,24 @@ from statistics import median
 
 from fitcheck.errors import FitcheckError
 from fitcheck.hardware.card import Card
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.records.run import Run
-from fitcheck.records.run_index import Index, LinkRow
+from fitcheck.records.run_index import OUT_OF_CARD_MEMORY, Index, LinkRow
 from fitcheck.records.sampling import LOOKED_AT, spread, varied
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
+from fitcheck.verdict.implied import NOTHING, CellNeed, Implied, implied
 from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
 from fitcheck.verdict.shrinkage import Group, Place, fit
 
-_OUT_OF_CARD_MEMORY, _OUT_OF_SYSTEM_MEMORY = "oom-gpu", "oom-host"
+_OUT_OF_SYSTEM_MEMORY = "oom-host"
 # As many records as change anything: the rest says the same again.
 _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE = 36, 12, 6
+_MOST_NEEDS = 16  # kinds of runs whose needs are compared with a cell's
 
 
 # what a record that anybody may have written can make of a calculation
@@ -68,11 +70,19 @@ class _Own:
     starved: list[Run] = field(default_factory=list)
     capped: list[Run] = field(default_factory=list)
 
+    def add(self, runs: Iterable[Run]) -> None:
+        """Runs that hold the same memory on the card as it is, by what came of them."""
+        outcomes = {"ok": self.held, OUT_OF_CARD_MEMORY: self.failed, _OUT_OF_SYSTEM_MEMORY: self.starved}
+        for run in runs:
+            if run.outcome in outcomes:
+                outcomes[run.outcome].append(run)
+
 
 @dataclass(frozen=True)
 class Known:
-    """The records that say something of a machine's card, and what follows from them for cells. ``short`` are runs of
-    the model that ran out of memory under a limit on other cards of the vendor."""
+    """The records that say something of a machine's card, out of an index of all, and what follows from them for cells.
+    ``borrowed`` are runs of other cards of its architecture, ``short`` runs of the model that ran out of memory under a
+    limit on other cards of the vendor."""
 
     card: Card
     index: Index
@@ -82,30 +92,30 @@ class Known:
     _asks: dict[object, tuple[Ask, object] | None] = field(default_factory=dict)
     _said: dict[object, RecordsFit | None] = field(default_factory=dict)
     _beside: dict[str, tuple[RunBesideEstimate, ...]] = field(default_factory=dict)
+    _kinds: dict[tuple[str, str, str], list[Sequence[Run]]] = field(default_factory=dict)
+    _needed: dict[object, CardMemory] = field(default_factory=dict)
 
     @cached_property
-    def _of_runtime(self) -> dict[str, list[Run]]:
-        """Runs on the card by runtime."""
-        found: dict[str, list[Run]] = {}
-        for run in self.index.rows:
-            found.setdefault(run.cell.runtime, []).append(run)
-        return found
+    def _links(self) -> tuple[LinkRow, ...]:
+        return self.index.links_of(self.card.slug)
 
-    @cached_property
-    def _of_tier(self) -> dict[tuple[str, str, str], list[Run]]:
-        """Runs on the card by model, tier and runtime."""
-        found: dict[tuple[str, str, str], list[Run]] = {}
-        for run in self.index.rows:
-            cell = run.cell
-            found.setdefault((cell.model, cell.tier, cell.runtime), []).append(run)
-        return found
+    def _kinds_of(self, ask: Ask) -> list[Sequence[Run]]:
+        """Runs of the asked tier on the card, some of each kind together: what is asked of a kind is asked once,
+        however many sent it."""
+        key = ask.model.slug, ask.tier.name, ask.placement.runtime
+        if key not in self._kinds:
+            found: dict[object, list[Run]] = {}
+            for run in self.index.runs_of_tier(self.card.slug, *key):
+                found.setdefault(run.kind, []).append(run)
+            self._kinds[key] = [spread(runs) for runs in found.values()]
+        return self._kinds[key]
 
     def of(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> tuple[Footprint, Calibration, Evidence]:
         """The cell's memory and corrections of its seconds as records leave them, and how it is known."""
         if not footprint.cards:
             return footprint, Calibration(), Evidence(timed=runtime.times)
         own = self._own(runtime, ask, footprint)
-        left, card, host = self._memory(runtime, ask, own).known(footprint)
+        left, card, host = self._memory(runtime, ask, own, footprint).known(footprint)
         calibration, rates = self._seconds(runtime, ask, own).known(footprint)
         seconds = weakest(rates.values()) if rates else Quantity()
         named = tuple(rates.items()) if len(rates) > 1 else ()
@@ -116,20 +126,63 @@ class Known:
         found = runtime.spread(ask, runtime.footprint(ask))
         if not found.cards or ask.card.card.slug != self.card.slug or ask.card.usable is not None:
             return found
-        return self._memory(runtime, ask, self._own(runtime, ask, found)).known(found)[0]
+        return self._memory(runtime, ask, self._own(runtime, ask, found), found).known(found)[0]
 
     def calibration(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Calibration:
         """The corrections of a cell's seconds."""
         return self._seconds(runtime, ask, self._own(runtime, ask, footprint)).known(footprint)[0]
 
     def _seconds(self, runtime: Runtime, ask: Ask, own: _Own) -> Seconds:
-        links, ids = links_of(self.index.links), tuple(link.id for link in self.index.links)
+        links, ids = links_of(self._links), tuple(link.id for link in self._links)
         return Seconds(runtime, ask, links, ids, tuple(own.exact), self._say(runtime, ask, links))
 
-    def _memory(self, runtime: Runtime, ask: Ask, own: _Own) -> MemoryRecords:
+    def _memory(self, runtime: Runtime, ask: Ask, own: _Own, footprint: Footprint) -> MemoryRecords:
         held, failed, starved, capped = (tuple(runs) for runs in (own.held, own.failed, own.starved, own.capped))
         short = () if held or failed or capped else tuple(self._elsewhere(runtime, ask))
-        return MemoryRecords(ask, runtime, held, failed, starved, capped, self._others(runtime), short)
+        said = self._implied(runtime, ask, footprint)
+        return MemoryRecords(ask, runtime, held, failed, starved, capped, self._others(runtime), short, said)
+
+    def _implied(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Implied:
+        """What other cells that ran, or ran out of memory, on the card say of this one; several cards share a cell out,
+        each its own way, so that nothing is said there."""
+        if len(footprint.cards) != 1:
+            return NOTHING
+        short = self.index.bounding(self.card.slug, ask.model.slug, runtime.name)
+        finished = self._finished(ask) if short else [run for run in self._held(ask) if run.on_card]
+        if not short and not finished:
+            return NOTHING
+        held, asked = runtime.holds(ask), CellNeed(ask, footprint.cards[ask.gpu])
+        others = [one for one in self._needs(runtime, short, ask) if runtime.holds(one.ask) != held]
+        return implied(asked, others, self._needs(runtime, finished, ask))
+
+    def _finished(self, ask: Ask) -> list[Run]:
+        """Some runs of the model that finished on the card as it is."""
+        mine = spread(self.index.runs_in(self.card.slug, ask.placement.runtime), LOOKED_AT * 4)
+        return [run for run in mine if run.cell.model == ask.model.slug and run.outcome == "ok" and not run.limited]
+
+    def _held(self, ask: Ask) -> list[Run]:
+        """A few of those of the tier that finished, of different modes first."""
+        return varied([run for kind in self._kinds_of(ask) for run in kind[:1] if not run.limited], _MOST_BESIDE)
+
+    def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[CellNeed]:
+        """Runs on one card by kind, beside what each kind is estimated to need in such a process as ``asked``, on its
+        machine or under the limit that it ran under."""
+        kinds: dict[object, list[Run]] = {}
+        for run in runs:
+            if run.cards == 1:
+                kinds.setdefault(run.kind, []).append(run)
+        found = []
+        for kind, alike in list(kinds.items())[:: max(-(-len(kinds) // _MOST_NEEDS), 1)]:
+            there = self._cell(alike[0])
+            if there is None:
+                continue
+            machine = there[0].machine if alike[0].limited else asked.machine
+            ask = replace(there[0], process=asked.process, machine=machine)
+            key = kind, asked.process, machine
+            if key not in self._needed:
+                self._needed[key] = runtime.footprint(ask).cards[ask.gpu]
+            found.append(CellNeed(ask, self._needed[key], tuple(spread(alike))))
+        return found
 
     def _elsewhere(self, runtime: Runtime, ask: Ask) -> Iterator[Run]:
         """Runs on other cards that hold the same memory and had not enough."""
@@ -143,33 +196,26 @@ class Known:
 
     def _own(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> _Own:
         """Runs of this very cell on the card, and of others that hold the same memory."""
-        own, runs = _Own(), self._of_tier.get((ask.model.slug, ask.tier.name, runtime.name))
-        if not runs:
+        own, kinds = _Own(), self._kinds_of(ask)
+        if not kinds:
             return own
         cell, used = runtime.alike(ask), max(sum(bool(one.card.best) for one in footprint.cards), 1)
         memory, plain = runtime.holds(ask), None
-        for run in runs:
-            if run.cards != used:
-                continue
-            there = self._cell(run)
+        for runs in kinds:
+            there = self._cell(runs[0]) if runs[0].cards == used else None
             if there is None:
                 continue
-            limited = run.cap is not None or run.works or run.fails
-            if there[1] == cell and run.outcome == "ok" and not limited:
-                own.exact.append((run, there[0]))
-            if runtime.holds(there[0]) != memory:
-                continue
-            if limited:
+            same = runtime.holds(there[0]) == memory
+            free = [run for run in runs if not run.limited]
+            if there[1] == cell:
+                own.exact += [(run, there[0]) for run in free if run.outcome == "ok"]
+            if same:
+                own.add(free)
+            if same and len(free) < len(runs):
                 # the same layers stay on the card
                 plain = runtime.timings(ask) if plain is None else plain
                 if runtime.timings(replace(there[0], workload=ask.workload, process=ask.process)) == plain:
-                    own.capped.append(run)
-            elif run.outcome == "ok":
-                own.held.append(run)
-            elif run.outcome == _OUT_OF_CARD_MEMORY:
-                own.failed.append(run)
-            elif run.outcome == _OUT_OF_SYSTEM_MEMORY:
-                own.starved.append(run)
+                    own.capped += [run for run in runs if run.limited]
         return own
 
     def _cell(self, run: Run) -> tuple[Ask, object] | None:
@@ -182,7 +228,7 @@ class Known:
     def _others(self, runtime: Runtime) -> tuple[RunBesideEstimate, ...]:
         """Some finished runs of the card in this runtime beside their own estimates, of different modes first."""
         if runtime.name not in self._beside:
-            mine = spread(self._of_runtime.get(runtime.name, ()), LOOKED_AT * 4)
+            mine = spread(self.index.runs_in(self.card.slug, runtime.name), LOOKED_AT * 4)
             found = []
             for run in varied(spread([run for run in mine if _tells_memory(run)]), _MOST_BESIDE):
                 there = self._cell(run)
@@ -200,8 +246,8 @@ class Known:
         return self._said[key]
 
     def _fitted(self, parts: frozenset[str], runtimes: Sequence[str], links: Calibration) -> RecordsFit | None:
-        linked = bool(self.index.links)
-        mine = [run for name in runtimes for run in self._of_runtime.get(name, ())]
+        linked = bool(self._links)
+        mine = [run for name in runtimes for run in self.index.runs_in(self.card.slug, name)]
         others = [run for run in self.borrowed if run.cell.runtime in runtimes]
         grouped = self._grouped(varied(spread(mine), _MOST_GROUPS * 4), parts, links, linked=linked)[:_MOST_GROUPS]
         grouped += self._grouped(others, parts, Calibration(), linked=False)[:_MOST_BORROWED]

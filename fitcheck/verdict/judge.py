@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fitcheck.memory.footprint import Footprint
+from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.model import Model
 from fitcheck.runtimes.base import Ask, Runtime, named
@@ -62,7 +62,8 @@ class Judgement:
         cards = self.footprint.cards
         peak = cards[self.gpu].peak.name if cards else "on the host"
         usual = cards[self.gpu].card.best if cards else 0
-        failed = _failed(self._failures)
+        said = self._ran_out
+        failed = f"{said} on such a card, which the sizes alone do not explain." if said else ""
         reason = because(self.model) + (failed or _explain(level.weighed.binding, peak, usual))
         return reason if level.also is None else f"{reason} {level.also.reason}"
 
@@ -72,20 +73,20 @@ class Judgement:
         level = self.level
         if self.slow:
             return "runs, but too slow to use"
-        if self._failures and level.support is None:
+        if self._ran_out and level.support is None:
             word = "does not run" if level.verdict is Verdict.NO else "may run"
-            return f"{word}, {'' if level.verdict is Verdict.NO else 'but '}{_records(self._failures)}"
+            return f"{word}, {'' if level.verdict is Verdict.NO else 'but '}{self._ran_out}"
         gist = _gist(level.verdict, level.binding, None if level.support is not None else level.weighed.binding)
         if level.support is None and level.also is not None and level.verdict is Verdict.TIGHT:
             return f"{gist}, {_platform(level.also.constraint)}"
         return gist
 
     @property
-    def _failures(self) -> int:
-        """Runs of the cell that ran out of card memory, where that is why card memory binds."""
+    def _ran_out(self) -> str:
+        """How many runs ran out of card memory, in words, where that is why card memory binds; else empty."""
         binding, cards = self.level.weighed.binding, self.footprint.cards
         decides = binding.constraint is Constraint.VRAM and binding.verdict in (Verdict.TIGHT, Verdict.NO)
-        return cards[self.gpu].failures if decides and cards else 0
+        return _ran_out(cards[self.gpu]) if decides and cards else ""
 
 
 def judge(
@@ -112,12 +113,17 @@ def because(model: Model) -> str:
     return "" if why is None else f"{why[:1].upper()}{why[1:]}. "
 
 
-def _records(failures: int) -> str:
-    return f"{failures} record{'s' if failures > 1 else ''} of it ran out of card memory"
-
-
-def _failed(failures: int) -> str:
-    return f"{_records(failures)} on such a card, which the sizes alone do not explain." if failures else ""
+def _ran_out(memory: CardMemory) -> str:
+    """``2 records of it ran out of card memory``, of cells that need no more or of either; empty for none."""
+    failures, implied = memory.failures, memory.implied
+    of = (
+        "it"
+        if not implied
+        else "cells that need no more"
+        if implied == failures
+        else "it or of cells that need no more"
+    )
+    return f"{failures} record{'s' if failures > 1 else ''} of {of} ran out of card memory" if failures else ""
 
 
 def _explain(margin: Margin, peak: str, usual: int) -> str:

@@ -36,13 +36,14 @@ def known_of(index: Index | None, machine: Machine, model: Model) -> Known | Non
 
 
 def _known(index: Index, card: Card, model: Model, *, detected: bool) -> Known | None:
-    own, borrowed, short = index.of(card.slug), _relatives(index, card), _short(index, card, model)
-    if not own.rows and not own.links and not borrowed and not short:
+    own, borrowed, short = index.runs_of(card.slug), _relatives(index, card), _short(index, card, model)
+    if not own and not index.links_of(card.slug) and not borrowed and not short:
         return None
-    here = max((run for run in own.rows if run.own), key=lambda run: (run.created, run.id), default=None)
+    mine = (run for run in own if run.own) if detected else ()
+    here = max(mine, key=lambda run: (run.created, run.id), default=None)
     from fitcheck.verdict.evidence import Known
 
-    return Known(card, own, here.machine if detected and here is not None else None, borrowed, short)
+    return Known(card, index, None if here is None else here.machine, borrowed, short)
 
 
 def concerning(index: Index, card: Card, model: Model) -> Index:

@@ -16,6 +16,7 @@ from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.units import Interval, format_gib
+from fitcheck.verdict.implied import MAJORITY, NOTHING, Implied, ran_within
 from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, apart, counted, quantity, span_of_bytes
 
 Bytes = Interval[int]
@@ -50,11 +51,14 @@ class RunBesideEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What is known of the smallest card memory on which a cell runs: more than ``above``, no more than ``within``."""
+    """What is known of the smallest card memory on which a cell runs: more than ``above``, no more than ``within``; in
+    ``words``, with what contradicts it. ``likely`` is within what another ran that needs at least as much."""
 
     above: int = 0
     within: int | None = None
+    likely: int | None = None
     runs: tuple[Run, ...] = ()
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class MemoryRecords:
     """Looks for what is known of one cell's memory. ``exact`` are finished runs of it on the card as it is, ``failed``
     those that ran out of its memory, ``starved`` out of system memory, ``capped`` runs under a limit with the same
     layout, ``others`` of other cells. ``short`` ran out of memory under a limit on other cards, where none of this card
-    tells."""
+    tells; ``implied`` is what cells of the card say that need more or less."""
 
     ask: Ask
     runtime: Runtime
@@ -72,6 +76,7 @@ class MemoryRecords:
     capped: tuple[Run, ...]
     others: tuple[RunBesideEstimate, ...]
     short: tuple[Run, ...] = ()
+    implied: Implied = NOTHING
 
     def known(self, footprint: Footprint) -> tuple[Footprint, Quantity, Quantity]:
         """The footprint as records leave it, and how memory on the card and system memory are known."""
@@ -122,27 +127,26 @@ class MemoryRecords:
 
     def _bounded(self, memory: CardMemory, how: Quantity) -> tuple[CardMemory, Quantity]:
         """Within what searched limits and failures leave."""
-        bound = _bound(self.capped)
+        said = self.implied.beyond(memory.required, self.exact)
+        bound = _bound(self.capped, said)
         memory = _within(memory, bound) if bound.runs else memory
-        ran = sum(bool(run.on_card) for run in self.exact)
-        had = max((_had(run, self.ask) for run in self.failed), default=0)
-        if had:
-            memory = _failed(memory, had, len(self.failed), ran)
+        ran = max(sum(bool(run.on_card) for run in self.exact), len(said.ran))
+        failed = (*self.failed, *said.failed)
+        if had := max((_had(run, self.ask) for run in failed), default=0):
+            memory = _failed(memory, had, (len(self.failed), len(said.failed)), ran)
         # those that say no more than the estimate does change nothing
         short = tuple(run for run in self.short if _need_of(run, memory) > memory.required.best)
         if short:
             memory = _needs(memory, max(_need_of(run, memory) for run in short))
-        runs = (*bound.runs, *self.failed, *short)
+        runs = (*bound.runs, *failed, *said.doubted, *short)
         if not runs:
             return memory, how
         notes = [how.note] if how.records else []
         if short:
             most = max(short, key=lambda run: _need_of(run, memory))
             notes.append(f"it did not run within {format_gib(most.ran_out_under or 0)} on {most.card}")
-        if bound.runs:
-            notes.append(_bound_words(bound))
-        if self.failed:
-            notes.append(f"{counted(len(self.failed), 'record')} of this cell ran out of card memory on this card")
+        notes += [bound.words] if bound.words else []
+        notes += _failure_words(self.failed, said)
         level, ids = how.level if how.records else CALIBRATED, tuple(run.id for run in runs)
         return memory, Quantity(level, how.records + len(runs), "; ".join(notes), (*how.ids, *ids))
 
@@ -198,32 +202,66 @@ def _measured(memory: CardMemory, exact: Sequence[Run]) -> CardMemory:
     return replace(memory, allocated=allocated, reserved=reserved, card=card, required=required, crowded=False)
 
 
-def _bound(capped: Sequence[Run]) -> Bound:
-    """What limits say together. Where one that failed lies above one that worked, they contradict each other: the
-    smallest that worked counts."""
-    works = [(limit, run) for run in capped if (limit := run.works or (run.cap if run.outcome == "ok" else None))]
-    fails = [(limit, run) for run in capped if (limit := run.ran_out_under)]
-    within = min(works, key=lambda pair: pair[0], default=None)
-    below = [pair for pair in fails if within is None or pair[0] < within[0]]
-    above = max(below, key=lambda pair: pair[0], default=None)
-    runs = {run.id: run for pair in (within, above) if pair is not None for run in (pair[1],)}
-    return Bound(0 if above is None else above[0], None if within is None else within[0], tuple(runs.values()))
+Limits = list[tuple[int, Run, str]]
 
 
-def _bound_words(bound: Bound) -> str:
-    parts = []
-    if bound.within is not None:
-        parts.append(f"it ran within {format_gib(bound.within)}")
-    if bound.above:
-        parts.append(f"it did not within {format_gib(bound.above)}")
-    return ", ".join(parts)
+def _bound(capped: Sequence[Run], said: Implied) -> Bound:
+    """What limits say together, the cell's own before those of cells that need more or less. Where one that failed lies
+    above one that worked, they contradict each other: the smallest that worked counts."""
+    own, less = _fails(capped, "it"), _fails(said.fails, "one that needs no more")
+    works, more = _works(capped, "it"), _works(said.works, "one that needs at least as much")
+    most, within = max(map(_limit, own), default=0), min(works, key=_limit, default=None)
+    said_less = [one for one in more if _limit(one) > most and (within is None or _limit(one) < _limit(within))]
+    likely = min(said_less, key=_limit, default=None)
+    least = likely or within
+    below = [one for one in (*own, *less) if least is None or _limit(one) < _limit(least)]
+    above = max(below, key=_limit, default=None)
+    runs = {run.id: run for _, run, _ in filter(None, (within, likely, above))}
+    parts = [f"{one[2]} ran within {format_gib(one[0])}" for one in (within, likely) if one]
+    parts += [] if above is None else [f"{above[2]} did not within {format_gib(above[0])}"]
+    if against := len(own) + len(less) - len(below) + sum(_limit(one) <= most for one in more):
+        parts.append(f"which {counted(against, 'record')} contradict{'s' if against == 1 else ''}")
+    within_, likely_ = (None if one is None else _limit(one) for one in (within, likely))
+    return Bound(0 if above is None else _limit(above), within_, likely_, tuple(runs.values()), ", ".join(parts))
+
+
+def _limit(one: tuple[int, Run, str]) -> int:
+    return one[0]
+
+
+def _works(runs: Sequence[Run], whose: str) -> Limits:
+    return [(limit, run, whose) for run in runs if (limit := ran_within(run))]
+
+
+def _fails(runs: Sequence[Run], whose: str) -> Limits:
+    return [(run.ran_out_under, run, whose) for run in runs if run.ran_out_under]
+
+
+def _failure_words(failed: Sequence[Run], said: Implied) -> list[str]:
+    """Which records ran out of card memory on this card, and which of them what ran contradicts."""
+    ran_out, found = "ran out of card memory on this card", []
+    if failed:
+        found.append(f"{counted(len(failed), 'record')} of this cell {ran_out}")
+    if said.failed:
+        found.append(f"{counted(len(said.failed), 'record')} of cells that need no more {ran_out}")
+    if (failed or said.failed) and said.ran:
+        found.append(
+            f"{counted(len(said.ran), 'record')} of cells that need at least as much ran, which contradicts that"
+        )
+    if said.doubted:
+        told = counted(len(said.doubted), "record")
+        found.append(f"{told} of cells that need no more {ran_out}, which those that ran contradict")
+    return found
 
 
 def _within(memory: CardMemory, bound: Bound) -> CardMemory:
-    """The least that works between the limits; all that it takes is never less."""
+    """The least that works between the limits; all that it takes is never less. What another cell ran within takes
+    away what was feared, and makes no estimate smaller."""
     low, best, high = memory.required.low, memory.required.best, memory.required.high
     if bound.within is not None:
         low, best, high = (min(value, bound.within) for value in (low, best, high))
+    if bound.likely is not None:
+        high = max(best, min(high, bound.likely))
     required = Interval(*(max(value, bound.above) for value in (low, best, high)))
     return _at_least(replace(memory, required=required))
 
@@ -236,15 +274,16 @@ def _had(run: Run, ask: Ask) -> int:
     return max(usual, run.on_card or 0)
 
 
-def _failed(memory: CardMemory, had: int, failed: int, ran: int) -> CardMemory:
-    """A run that failed makes it more than the card ``had``, for all that anybody can rely on; where nothing ran and
-    several failed, also the least that works. A clear majority that ran leaves it possible."""
-    need = had + 1
-    if ran >= 3 * failed:
+def _failed(memory: CardMemory, had: int, failed: tuple[int, int], ran: int) -> CardMemory:
+    """Runs that failed, of the cell and of those that need no more, make it more than the card ``had``, for all that
+    anybody can rely on; where nothing ran and several failed, also the least that works. A clear majority that ran
+    leaves it possible."""
+    need, count = had + 1, sum(failed)
+    if ran >= MAJORITY * count:
         return replace(memory, card=Interval(memory.card.low, memory.card.best, max(memory.card.high, need)))
-    said = failed if need > memory.card.best else 0
-    memory = replace(memory, card=_most_of(memory.card, need), failures=said)
-    if failed > 1 and not ran:
+    told = (count, failed[1]) if need > memory.card.best else (0, 0)
+    memory = replace(memory, card=_most_of(memory.card, need), failures=told[0], implied=told[1])
+    if count > 1 and not ran:
         memory = replace(memory, required=_most_of(memory.required, need))
     return _at_least(memory)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -52,6 +55,29 @@ def test_the_best_fitting_free_block_serves_and_the_rest_of_it_stays_free() -> N
     made.allocate(100 * MIB)
     assert made.reserved == 140 * MIB
     assert made.free_blocks(0) == ()
+
+
+def test_of_equal_blocks_the_newest_segments_serves_first() -> None:
+    made = CachingAllocator()
+    older, newer = made.allocate(30 * MIB), made.allocate(30 * MIB)
+    made.release(older)
+    made.release(newer)
+    assert made.allocate(30 * MIB) is newer
+
+
+def test_a_measured_sequence_takes_what_the_card_took() -> None:
+    """Every tensor above a mebibyte that one picture's pass of Wan 2.1 1.3B (832x480, 33 frames, fp32 autoencoder) made
+    and freed on an H100 under torch 2.11, by its allocator's history; with addresses that rise it was 14 % more."""
+    kept = json.loads(gzip.decompress((Path(__file__).parent / "video_pass_on_h100.json.gz").read_bytes()))
+    made, blocks = CachingAllocator(), list[CachedBlock]()
+    for one in kept["events"]:
+        if one > 0:
+            blocks.append(made.allocate(one))
+        else:
+            made.release(blocks[-1 - one])
+    # 20 MiB of it came from what loading had left
+    assert kept["measured_reserved"] == 10904 * MIB
+    assert made.reserved == kept["measured_reserved"] + 20 * MIB
 
 
 def test_freed_neighbours_become_one_block() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
@@ -14,10 +13,13 @@ from fitcheck.models.families.pipeline.architecture import VAE, Component
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made
-from fitcheck.runtimes.diffusers.attention_flops import head_features, levels_of
+from fitcheck.runtimes.diffusers.attention_flops import levels_of
+from fitcheck.runtimes.diffusers.attention_kernels import attention_factor
+from fitcheck.runtimes.diffusers.convolution_work import convolving, moved_bytes
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
+from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.speed.duration import Duration
@@ -29,8 +31,6 @@ from fitcheck.units import Interval
 
 # bytes moved for each weight that is turned into 16 bit: read in a byte or less, written and read again in two
 _CAST_TRAFFIC = 5
-# single precision multiplies at half the rate of 16 bit (TF32), which cuDNN takes by default
-_PRECISION = {"bf16": 1, "fp16": 1, "fp32": 2}
 
 
 def seconds(
@@ -155,7 +155,7 @@ def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Itera
         stage = one.stage
         weights = weights_of(tier, stage.component)
         hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, stage).count
-        work = _work(one.made, weights, stage.component, hooked)
+        work = work_of(one.made, weights, stage, hooked)
         if stage.blended:
             yield Pass(Work(0, 0, 0, 0, a_line * stage.blended), 1, stage.component.name)
         if offload.by_component:
@@ -199,30 +199,20 @@ def _whole(weights: ModuleWeights, ways: float) -> Streamed:
     return Streamed(round(ways * weights.stored), weights.tensors, weights.tensors)
 
 
-def _work(made: Made, weights: ModuleWeights, component: Component, groups: int) -> Work:
+def work_of(made: Made, weights: ModuleWeights, stage: Stage, groups: int) -> Work:
     """The call's work; each quantized weight is dequantized once in it, and ``groups`` have hooks of their own."""
+    component = stage.component
     traffic, packed = weights.dequantized
     traffic += _CAST_TRAFFIC * weights.cast
     table = load(ROOM, "seconds")
-    slower = _PRECISION[component.dtype]
-    matrix = slower * (made.flops - made.attention)
-    attention = slower * _attending(component, table["attention"]) * made.attention
+    matrix = convolving(component) * (made.flops - made.attention)
+    attention = attention_factor(component, stage.sizes) * made.attention
     launched = table["unet"]["launches"] if _is_unet(component) else 1.0
     kernels = round(launched * made.kernels) + table["group"]["kernels"] * groups
-    share = table["elementwise"]["decoding" if component.role == VAE else "share"]
-    moved = share * made.traffic + table["layouts"]["share"] * made.copied
     alone = table["group_norms"]["seconds"] * made.grouped
-    return Work(matrix, attention, moved, traffic, kernels, packed, alone)
+    strided, rows = moved_bytes(made, stage)
+    return Work(matrix, attention, strided, traffic, kernels, packed, alone, rows)
 
 
 def _is_unet(component: Component) -> bool:
     return component.role != VAE and levels_of(component) > 0
-
-
-def _attending(component: Component, table: dict[str, Any]) -> float:
-    """How much longer an operation takes than one of attention with heads of 128 features."""
-    if component.role == VAE:
-        return float(table["one_head"]["factor"])
-    heads, narrow = head_features(component), table["narrow_heads"]
-    wide = narrow["features"]
-    return 1.0 if heads is None or heads >= wide else float((wide / heads) ** narrow["exponent"])

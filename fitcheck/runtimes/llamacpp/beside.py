@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fitcheck.data_files import load
 from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.projector import HELD, projector_memory
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices
 from fitcheck.units import format_gib
 
@@ -43,6 +42,8 @@ def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devic
             continue
         if not options.projector:
             continue
+        from fitcheck.runtimes.llamacpp.projector import projector_memory
+
         memory = projector_memory(companion, flash=options.flash)
         taken = memory.weights + (memory.compute or 0)
         first = options.main_gpu if options.split_mode == "none" else min(len(options.workers), len(cards) - 1)
@@ -64,6 +65,8 @@ def _device(name: str, devices: Devices) -> int:
 
 
 def _slack(kind: str) -> float:
+    from fitcheck.runtimes.llamacpp.projector import HELD
+
     share: float = load("runtimes.llamacpp", "llamacpp_overhead")[
         "compute_slack" if kind in HELD else "compute_slack_unknown"
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -14,16 +14,22 @@ from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture, traits
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, TENSOR, LlamaOptions
-from fitcheck.runtimes.llamacpp.beside import beside_model
+from fitcheck.runtimes.llamacpp.beside import Beside, beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
-from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
 from fitcheck.runtimes.llamacpp.repacked import Repacked, host_weights, repacked, repacked_said
-from fitcheck.runtimes.llamacpp.tensor_split import as_one_card, keeps_states, parted, shares_of
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.tensor_split import Parted, as_one_card
+from fitcheck.runtimes.llamacpp.weight_placement import (
+    HOST,
+    Devices,
+    TensorPlaces,
+    WeightBuffers,
+    layer_devices,
+    place_weights,
+)
 from fitcheck.units import MIB, Interval
 
 
@@ -108,6 +114,58 @@ def estimate(
     if options.split_mode == TENSOR and len(vram) > 1:
         one = estimate(architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions)
         return _parted(one, architecture, tensors, options, len(vram))
+    found = on_cards(architecture, tensors, options, tuple(vram), companions)
+    devices, weights, buffers, beside = found.devices, found.weights, found.buffers, found.beside
+    count = devices.layers.count(HOST)
+    copies = options.repack and not devices.cards and not options.build.fork
+    copied = repacked(architecture, tensors, options.predicts) if copies else ()
+    printed = host_weights(copied, weights, options)
+    attention, recurrent = found.on_host
+    host = DeviceMemory(printed, attention, recurrent, buffers.host, count, buffers.output, beside.host)
+    file_size = (
+        disk if disk is not None else tensors.nbytes + _constants()["vocabulary_entry_bytes"] * architecture.vocabulary
+    )
+    assumptions = (*_assumptions(architecture, options, devices), *beside.said, *repacked_said(copied, options))
+    return LlamaEstimate(
+        cards=found.cards,
+        host=host,
+        host_weights_used=weights.host_used,
+        card_totals=found.totals,
+        footprint=_footprint(
+            found.cards, host, weights.host_used, found.totals, options, file_size, assumptions, copied
+        ),
+        options=options,
+        devices=devices,
+        disk=file_size,
+        assumptions=assumptions,
+        copied=copied,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OnCards:
+    """What a run takes of each card, and what it was added up from. ``on_host`` are bytes of attention caches and of
+    recurrent states that lie on the host."""
+
+    cards: tuple[DeviceMemory, ...]
+    totals: tuple[Interval[int], ...]
+    devices: Devices
+    weights: WeightBuffers
+    buffers: ComputeBuffers
+    beside: Beside
+    on_host: tuple[int, int]
+
+
+@lru_cache(maxsize=16384)
+def on_cards(
+    architecture: LanguageArchitecture,
+    tensors: TensorTable,
+    options: LlamaOptions,
+    vram: tuple[int, ...],
+    companions: tuple[Companion, ...] = (),
+) -> OnCards:
+    """The cards of a run that is not shared by rows or tensors, arguments as for ``estimate``: what a search for a
+    placement compares."""
     devices = layer_devices(architecture, options, vram)
     weights = place_weights(architecture, tensors, options, devices)
     caches = layer_caches(architecture, options)
@@ -125,30 +183,10 @@ def estimate(
         count = devices.layers.count(index)
         placed = (weights.cards[index], attention[index], recurrent[index], buffers.cards[index], count)
         cards.append(DeviceMemory(*placed, beside=beside.cards[index]))
-    count = devices.layers.count(HOST)
-    copies = options.repack and not devices.cards and not options.build.fork
-    copied = repacked(architecture, tensors, options.predicts) if copies else ()
-    printed = host_weights(copied, weights, options)
-    host = DeviceMemory(printed, attention[HOST], recurrent[HOST], buffers.host, count, buffers.output, beside.host)
     totals = tuple(
         _widened(_card_total(card, architecture, options), beside.slack[index]) for index, card in enumerate(cards)
     )
-    file_size = (
-        disk if disk is not None else tensors.nbytes + _constants()["vocabulary_entry_bytes"] * architecture.vocabulary
-    )
-    assumptions = (*_assumptions(architecture, options, devices), *beside.said, *repacked_said(copied, options))
-    return LlamaEstimate(
-        cards=tuple(cards),
-        host=host,
-        host_weights_used=weights.host_used,
-        card_totals=totals,
-        footprint=_footprint(cards, host, weights.host_used, totals, options, file_size, assumptions, copied),
-        options=options,
-        devices=devices,
-        disk=file_size,
-        assumptions=assumptions,
-        copied=copied,
-    )
+    return OnCards(tuple(cards), totals, devices, weights, buffers, beside, (attention[HOST], recurrent[HOST]))
 
 
 def _parted(
@@ -156,17 +194,16 @@ def _parted(
 ) -> LlamaEstimate:
     """What stands on one device, parted among ``count`` cards; files beside the model lie on the first."""
     (whole,) = one.cards
-    both = parted(architecture, tensors, one.options, one.devices)
-    states = keeps_states(architecture)
+    shares = Parted(architecture, tensors, options, one.options, one.devices, count)
     cards = [
         replace(
             whole,
-            weights=round(both * share) + max(whole.weights - both, 0),
-            kv_cache=round(whole.kv_cache * share),
-            recurrent=whole.recurrent if states else round(whole.recurrent * share),
+            weights=whole.weights - share.spared,
+            kv_cache=share.kv_cache,
+            recurrent=share.recurrent,
             beside=0 if index else whole.beside,
         )
-        for index, share in enumerate(shares_of(options, count))
+        for index, share in enumerate(shares.cards(layer_caches(architecture, one.options)))
     ]
     totals = tuple(_card_total(card, architecture, options) for card in cards)
     used, said = one.host_weights_used, (*one.assumptions, "each matrix is shared by all cards (tensor)")
@@ -185,6 +222,8 @@ class _Ahead:
 def _ahead(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices) -> _Ahead:
     if not options.predicts:
         return _Ahead()
+    from fitcheck.runtimes.llamacpp.prediction import predicting, predicting_options
+
     drafting, how = predicting(architecture), predicting_options(options)
     caches = layer_caches(drafting, how)
     places = TensorPlaces(architecture, tensor_names(tensors), options, devices)
@@ -210,12 +249,12 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
 
 def _replayed(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
     """Whether the graph is the build's own, as held against llama.cpp, and no likeness of it."""
-    if architecture.unknown or architecture.encoder:
+    if architecture.unknown or architecture.encoder or has_trait(architecture, "never_held"):
         return False
     if not architecture.recurs:
         return True
     mixer = traits(architecture.name).get("mixer")
-    return mixer in ("mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
+    return mixer in ("mamba", "mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
 
 
 @cache
@@ -273,16 +312,16 @@ def _on_card(card: DeviceMemory, total: Interval[int]) -> CardMemory:
     return CardMemory(phases, allocated=buffers, reserved=buffers, card=total, required=total)
 
 
-def over_builds(footprint: Footprint, others: Sequence[LlamaEstimate]) -> Footprint:
+def over_builds(footprint: Footprint, others: Mapping[Build, Sequence[Interval[int]]]) -> Footprint:
     """``footprint``, the newest build's, with cards' intervals that hold those of ``others`` too."""
     cards = []
     for index, memory in enumerate(footprint.cards):
-        totals = [other.card_totals[index] for other in others]
+        totals = [other[index] for other in others.values()]
         low = min([memory.card.low, *(total.low for total in totals)])
         high = max([memory.card.high, *(total.high for total in totals)])
         spanned = Interval(low, memory.card.best, high)
         cards.append(replace(memory, card=spanned, required=spanned))
-    oldest = min(other.options.build.day for other in others)
+    oldest = min(build.day for build in others)
     words = f"; the card's interval spans builds since {oldest:%B %Y} (--build names one)"
     said = tuple(
         f"{one} known, {newest_build().day}{words}" if one == _build_words(newest_build()) else one
@@ -319,8 +358,8 @@ def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devi
     said.append(_build_words(options.build))
     if options.build.fork:
         said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
-    if has_trait(architecture, "sparse_indexer"):
-        said.append("the indexer of sparse attention (its weights, cache and compute buffer) is not counted")
+    if has_trait(architecture, "never_held"):
+        said.append(f"the compute buffer of {architecture.name} is a likeness: llama.cpp was never asked for one")
     if options.flash_attention is None:
         said.append("flash attention: auto, taken as on")
     if options.sequences is None and options.slots > 1:

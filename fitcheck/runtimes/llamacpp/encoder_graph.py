@@ -29,6 +29,7 @@ def encoder_graph(builder: Builder, kept: tuple[int, ...]) -> Graph:
     mask = graph.input(tokens * tokens * (F16 if builder.options.flash else F32))
     builder.output_ids = graph.input(tokens * 4)
     for index in kept:
+        graph.begin_layer()
         stream = _layer(builder, index, stream, mask, last=index == kept[-1])
     if "output_norm.weight" in names:
         stream = builder.norm(stream, "output_norm", builder.plan.output)

@@ -18,14 +18,16 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
-from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, overhead
-from fitcheck.runtimes.llamacpp.builds import builds_in_use, newest_build
+from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, on_cards, overhead
+from fitcheck.runtimes.llamacpp.builds import Build, builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import layer_caches
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices, place_weights
+from fitcheck.units import Interval
 
 _estimate = lru_cache(maxsize=16384)(estimate)
+Totals = tuple[Interval[int], ...]
 
 
 def architecture_of(ask: Ask) -> LanguageArchitecture:
@@ -37,37 +39,45 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
-    return _in_build(ask, arguments_of(ask.placement, ask.workload))
+    return _whole(_asked_of(ask, arguments_of(ask.placement, ask.workload)))
 
 
-def estimates_in_other_builds(ask: Ask) -> list[LlamaEstimate]:
-    """Of the same run in the older builds that people still run; none where a build was named, and without a card."""
+def totals_in_other_builds(ask: Ask) -> dict[Build, Totals]:
+    """What the same run takes of each card in the older builds that people still run; nothing where a build was named,
+    and without a card."""
     options = arguments_of(ask.placement, ask.workload)
-    return [_in_build(ask, older) for older in in_other_builds(options)] if ask.machine.gpus else []
+    older = in_other_builds(options) if ask.machine.gpus else ()
+    return {one.build: _totals(_asked_of(ask, one)) for one in older}
 
 
 def in_other_builds(options: LlamaOptions) -> Iterator[LlamaOptions]:
-    """The options in each older build still in use that has all they ask for; none where a build was named. These widen
-    an interval alone, so layers that alternate may stand for one another."""
+    """The options in each older build still in use that has all they ask for; none where a build was named."""
     if options.build != newest_build():
         return
     for build in builds_in_use():
         with suppress(OptionError):  # what the build has not yet
-            yield options.with_(build=build, abridged=True)
-
-
-def _in_build(ask: Ask, options: LlamaOptions) -> LlamaEstimate:
-    free = free_of(ask) if ask.machine.gpus else ()
-    disk = ask.tier.disk_bytes or None
-    return _whole((architecture_of(ask), ask.tier.tensors, options, free, disk, ask.tier.companions))
+            yield options.with_(build=build)
 
 
 _Asked = tuple[LanguageArchitecture, TensorTable, LlamaOptions, tuple[int, ...], int | None, tuple[Companion, ...]]
 
 
+def _asked_of(ask: Ask, options: LlamaOptions) -> _Asked:
+    free = free_of(ask) if ask.machine.gpus else ()
+    return architecture_of(ask), ask.tier.tensors, options, free, ask.tier.disk_bytes or None, ask.tier.companions
+
+
 def _whole(asked: _Asked) -> LlamaEstimate:
     """The estimate, with the second model where one drafts."""
     return _estimate(*asked) if draft_among(asked[-1]) is None else _drafted(*asked)
+
+
+def _totals(asked: _Asked) -> Totals:
+    """What is taken of each card."""
+    architecture, tensors, options, free, _, companions = asked
+    if options.shares_matrices or draft_among(companions) is not None:
+        return _whole(asked).card_totals
+    return on_cards(architecture, tensors, options, free, companions).totals
 
 
 @lru_cache(maxsize=4096)
@@ -127,8 +137,8 @@ class CardNeeds:
     def high(self, options: LlamaOptions) -> list[int]:
         """The high end in the one build of ``options``."""
         if options not in self._highs:
-            found = _whole((*self._asked, options, *self._beside))
-            self._highs[options] = [total.high for total in found.card_totals]
+            totals = _totals((*self._asked, options, *self._beside))
+            self._highs[options] = [total.high for total in totals]
         return self._highs[options]
 
     def beside_least(self, options: LlamaOptions) -> list[int]:
@@ -173,22 +183,22 @@ def smallest_count(
 def _smallest_count(
     needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
 ) -> int | None:
-    """Of the builds that people run the newest but one is asked first, because it seldom needs less than the others:
-    then all of them."""
-    everything = needs.beside_least(moved(0))
-    older = list(in_other_builds(moved(most)))
-    if not older:
-        return _smallest(needs.least, needs.high, room, range(1, most + 1), moved, everything)
-    likely = older[-1].build
+    """Searched in one of the builds that people run at a time: first in the one that adds most to a model that lies
+    whole on the cards, then in whichever still needs more than there is with the number found."""
+    builds = [moved(most).build, *(one.build for one in in_other_builds(moved(most)))]
+    beside = {build: needs.beside_least(moved(0).with_(build=build)) for build in builds}
+    build, counts = max(builds, key=lambda one: max(beside[one], default=0)), range(1, most + 1)
+    while True:
 
-    def in_likely(options: LlamaOptions) -> Sequence[int]:
-        return needs.high(options.with_(build=likely))
+        def in_build(options: LlamaOptions, build: Build = build) -> Sequence[int]:
+            return needs.high(options.with_(build=build))
 
-    first = _smallest(needs.least, in_likely, room, range(1, most + 1), moved, everything)
-    if first is None or _all_within(needs.most(moved(first)), room):
-        return first
-    beside = _difference(needs.most(moved(first)), needs.least(moved(first)))
-    return _smallest(needs.least, needs.most, room, range(first + 1, most + 1), moved, beside)
+        found = _smallest(needs.least, in_build, room, counts, moved, beside[build])
+        if found is None or _all_within(needs.most(moved(found)), room):
+            return found
+        options = {one: moved(found).with_(build=one) for one in builds}
+        build = max(builds, key=lambda one: max(_difference(needs.high(options[one]), room)))
+        beside, counts = {build: needs.beside_least(options[build])}, range(found + 1, most + 1)
 
 
 _Needs = Callable[[LlamaOptions], Sequence[int]]

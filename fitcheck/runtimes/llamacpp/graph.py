@@ -80,16 +80,34 @@ class Fused:
 
 @dataclass
 class Graph:
-    """Builds nodes and keeps them in ggml's order: depth first, sources before users (ggml_build_forward_expand)."""
+    """Builds nodes and keeps them in ggml's order: depth first, sources before users (ggml_build_forward_expand).
+    ``layers`` counts the nodes that were there when each layer began."""
 
     nodes: list[Node] = field(default_factory=list)
     leaves: list[Node] = field(default_factory=list)
     fused: list[Fused] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)
+
+    def begin_layer(self) -> None:
+        """What is put into the order from now on is the next layer's part, with what of earlier ones is still open."""
+        self.layers.append(len(self.nodes))
+
+    @property
+    def parts(self) -> list[Node]:
+        """The first node of each layer's part; the last one of all where a part has none."""
+        last = len(self.nodes) - 1
+        return [self.nodes[min(count, last)] for count in self.layers]
 
     def input(self, nbytes: int, *shape: int) -> Node:
         """A tensor of ``nbytes`` bytes that is filled from outside before the graph runs, like token ids."""
         node = Node("input", shape or (nbytes,), nbytes, is_input=True)
         node.layout = ("input", id(node))
+        return node
+
+    def blank(self, shape: tuple[int, ...]) -> Node:
+        """A tensor that nothing fills before the graph runs. It has its memory from the start, where it is read."""
+        node = Node("blank", shape, prod(shape) * F32)
+        node.layout = (_sides(shape), F32)
         return node
 
     def weight(self, nbytes: int, device: int, name: str = "") -> Node:
@@ -157,7 +175,7 @@ class Graph:
                 stack.pop()
                 if current.sources:
                     self.nodes.append(current)
-                elif current.is_input:
+                elif current.is_input or current.op == "blank":
                     self.leaves.append(current)
 
     def keep_leaf(self, node: Node) -> None:

@@ -10,66 +10,12 @@ once the last reader has run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fitcheck.runtimes.llamacpp.arena import Arena
 from fitcheck.runtimes.llamacpp.graph import IN_PLACE, Node
-
-_ENDLESS = 1 << 62
-
-
-class Arena:
-    """The address space of one buffer; ``high`` is the size it must have in the end."""
-
-    def __init__(self, alignment: int) -> None:
-        self.alignment = alignment
-        self.blocks: list[list[int]] = [[0, _ENDLESS]]
-        self.high = 0
-
-    def padded(self, size: int) -> int:
-        """``size`` bytes rounded up to the buffer's alignment."""
-        return -(-size // self.alignment) * self.alignment
-
-    def take(self, size: int) -> int:
-        """The offset in bytes of a block of ``size``: the smallest free one that holds it, else the end grows."""
-        size = -(-size // self.alignment) * self.alignment
-        blocks = self.blocks
-        block = blocks[-1]
-        if len(blocks) > 1:
-            best_size = _ENDLESS
-            for free in blocks[:-1]:
-                if size <= free[1] <= best_size:
-                    block, best_size = free, free[1]
-        offset = block[0]
-        block[0] = end = offset + size
-        block[1] -= size
-        if not block[1]:
-            blocks.remove(block)
-        if end > self.high:
-            self.high = end
-        return offset
-
-    def give(self, offset: int, size: int) -> None:
-        """Frees ``size`` bytes at ``offset``, merged with the free blocks that touch them."""
-        size = -(-size // self.alignment) * self.alignment
-        if not size:
-            return
-        blocks, end = self.blocks, offset + size
-        for index, block in enumerate(blocks):
-            start, free = block
-            if start + free == offset:
-                block[1] += size
-                if index + 1 < len(blocks) and end == blocks[index + 1][0]:
-                    block[1] += blocks.pop(index + 1)[1]
-                return
-            if end == start:  # what ends here was looked at before
-                block[0] = offset
-                block[1] += size
-                return
-            if start > offset:
-                blocks.insert(index, [offset, size])
-                return
-        blocks.append([offset, size])
 
 
 def allocate(nodes: Sequence[Node], leaves: Sequence[Node], alignments: Sequence[int]) -> list[int]:
@@ -83,11 +29,12 @@ def allocate(nodes: Sequence[Node], leaves: Sequence[Node], alignments: Sequence
 class Tape:
     """All takes and gives of a graph, in order: (device, slot, kept, bytes). A take fills its slot and has ``None`` for
     ``kept``; a give frees the slot's bytes but for the first ``kept``. Negative bytes ``~i`` are those of the ``i``-th
-    of ``opened``: a weight by name, and how many copies of it."""
+    of ``opened``: a weight by name, and how many copies of it. ``starts`` are the steps with which parts begin."""
 
     steps: tuple[tuple[int, int, int | None, int], ...]
     slots: int
     opened: tuple[tuple[str, int], ...]
+    starts: tuple[int, ...] = ()
 
     def play(self, sizes: Sequence[int], alignments: Sequence[int]) -> list[int]:
         """Bytes of each device's buffer; ``sizes`` are bytes of what is ``opened``, copies included."""
@@ -105,9 +52,10 @@ class Tape:
         return [arena.high for arena in arenas]
 
 
-def record(nodes: Sequence[Node], leaves: Sequence[Node], devices: int) -> Tape:
-    """The tape of nodes in running order; the last of ``devices`` is the host."""
-    return _Recorder(devices).run(nodes, leaves)
+def record(nodes: Sequence[Node], leaves: Sequence[Node], devices: int, parts: Sequence[Node] = ()) -> Tape:
+    """The tape of nodes in running order; the last of ``devices`` is the host. ``parts`` are nodes with which a part
+    begins, in order; one that stands there twice begins an empty one."""
+    return _Recorder(devices).run(nodes, leaves, Counter(map(id, parts)))
 
 
 class _Recorder:
@@ -117,7 +65,8 @@ class _Recorder:
         self.opened: dict[tuple[str, int], int] = {}
         self.slots = 0
 
-    def run(self, nodes: Sequence[Node], leaves: Sequence[Node]) -> Tape:
+    def run(self, nodes: Sequence[Node], leaves: Sequence[Node], parts: Mapping[int, int]) -> Tape:
+        starts: list[int] = []
         for leaf in leaves:
             self._allocate(leaf)
         for node in nodes:
@@ -130,6 +79,7 @@ class _Recorder:
                 if source.is_input and source.slot is None:
                     self._allocate(source)
         for node in nodes:
+            starts += [len(self.steps)] * parts.get(id(node), 0)
             for source in node.sources:
                 if source.slot is None and not source.external and source.view_of is None:
                     self._allocate(source)
@@ -139,7 +89,7 @@ class _Recorder:
                 source.readers -= 1
                 if not source.readers and not source.views:
                     self._release(source)
-        return Tape(tuple(self.steps), self.slots, tuple(self.opened))
+        return Tape(tuple(self.steps), self.slots, tuple(self.opened), tuple(starts))
 
     def _size(self, node: Node) -> int:
         """Bytes, or what stands for them where they are another tier's too."""

@@ -15,10 +15,6 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import AlikeLayers, Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.remembered import remembered
 
-_SIZED = tuple(
-    f"{name}.weight"
-    for name in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate", "ffn_up", "ffn_down", "attn_q")
-)
 _fresh = count(1)
 
 
@@ -30,23 +26,25 @@ def number(thing: Hashable) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """Numbers for one layer: ``shapes`` for names and shapes of its tensors, ``sizes`` and ``expert_sizes`` for bytes
-    of the weights that a card takes over from the host, over the whole layer and over its experts alone. ``held`` are
-    bytes by name."""
+    """Numbers for one layer: ``shapes`` for names and shapes of its tensors, ``sizes`` for their bytes, which ``held``
+    has by name."""
 
     shapes: int = 0
     sizes: int = 0
-    expert_sizes: int = 0
     held: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """``layers`` holds facts by layer; ``outside`` is a number for names and shapes of what belongs to no layer,
-    ``held`` its bytes by name."""
+    """``layers`` holds facts by layer, ``shapes`` is a number for the shapes of all of them. ``outside`` is one for
+    names and shapes of what belongs to no layer, ``sizes`` for its bytes, which ``held`` has by name. ``each`` has by
+    layer the number for its bytes."""
 
     layers: Mapping[int, LayerFacts]
+    each: tuple[int, ...]
+    shapes: int
     outside: int
+    sizes: int
     held: Mapping[str, int]
 
     def nbytes(self, layer: int, name: str) -> int:
@@ -73,8 +71,7 @@ def table_facts(tensors: TensorTable) -> TableFacts:
     layered = tensors.layered
     if layered is None:
         return _facts_of_any(tensors)
-    layers = dict(enumerate(map(_facts_of_alike, layered.layers)))
-    return TableFacts(layers, *_outside(layered.outside))
+    return _table_facts(dict(enumerate(map(_facts_of_alike, layered.layers))), layered.outside)
 
 
 @remembered
@@ -93,24 +90,24 @@ def _facts_of_any(tensors: TensorTable) -> TableFacts:
             layers[tensor.layer].append((short, tensor))
         else:
             outside.append(tensor)
-    found = {index: _layer_facts(members) for index, members in layers.items()}
-    return TableFacts(found, *_outside(outside))
+    return _table_facts({index: _layer_facts(members) for index, members in layers.items()}, outside)
 
 
-def _outside(tensors: Sequence[Tensor]) -> tuple[int, dict[str, int]]:
-    shapes = number(tuple((one.name, one.shape, one.layer) for one in tensors))
-    return shapes, {one.name: one.nbytes for one in tensors}
+def _table_facts(layers: Mapping[int, LayerFacts], outside: Sequence[Tensor]) -> TableFacts:
+    return TableFacts(
+        layers,
+        tuple(layers.get(index, _NOTHING).sizes for index in range(max(layers, default=-1) + 1)),
+        number(tuple((index, one.shapes) for index, one in layers.items())),
+        number(tuple((one.name, one.shape, one.layer) for one in outside)),
+        number(tuple((one.name, one.nbytes) for one in outside)),
+        {one.name: one.nbytes for one in outside},
+    )
 
 
 def _layer_facts(members: Sequence[tuple[str, Tensor]]) -> LayerFacts:
     held = {short: tensor.nbytes for short, tensor in members}
-    experts = {short for short, tensor in members if tensor.role == "expert"}
-    return LayerFacts(
-        number(tuple((short, tensor.shape, tensor.role) for short, tensor in members)),
-        number(tuple((short, size) for short, size in held.items() if short in _SIZED)),
-        number(tuple((short, size) for short, size in held.items() if short in _SIZED and short in experts)),
-        held,
-    )
+    shapes = number(tuple((short, tensor.shape, tensor.role) for short, tensor in members))
+    return LayerFacts(shapes, number(tuple(held.items())), held)
 
 
 @lru_cache(maxsize=1 << 10)

@@ -26,7 +26,7 @@ from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
 from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
-from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, estimates_in_other_builds
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, totals_in_other_builds
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
@@ -90,7 +90,7 @@ class LlamaCpp(Runtime):
 
     def spread(self, ask: Ask, footprint: Footprint) -> Footprint:
         """Where nobody says which build, the cards' intervals span those that people run."""
-        others = estimates_in_other_builds(ask)
+        others = totals_in_other_builds(ask)
         return over_builds(footprint, others) if others else footprint
 
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import ceil
-from statistics import quantiles
+from math import ceil, sqrt
+from statistics import NormalDist, quantiles
 
 from fitcheck.data_files import load
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
@@ -125,15 +125,32 @@ def _between(at: Callable[[int], int], keeps: int, layers: int, kept_bytes: Call
 
 
 @lru_cache(maxsize=64)
-def residual(left_out: str = "") -> float:
-    """97.5th percentile of how far measured reserved bytes lie from replayed ones, as a share of these, over the rows
-    that may widen an interval; ``left_out`` names a cell or a machine that is tested itself."""
-    table = load("memory", "allocator")["residuals"]
-    if not left_out:
-        return float(table["share"])
-    rows = [row for row in table["rows"] if not f"{row['row']} ".startswith(f"{left_out} ")]
+def residual(left_out: str = "", *, bench: bool = False) -> float:
+    """How far measured reserved bytes may lie from replayed ones, as a share of these; ``left_out`` names a cell or a
+    machine that is tested itself.
+
+    Rows of upstream's programs say it of upstream's programs, those of fitcheck's own ``bench``, which the replay
+    follows line by line, of the bench; only where no row of a program is left do the other's count. It is the 97.5th
+    percentile of them, and no less than what so few rows leave possible: Student's t of their root mean square.
+    """
+    rows = load("memory", "allocator")["residuals"]["rows"]
+    rows = [row for row in rows if not (left_out and f"{row['row']} ".startswith(f"{left_out} "))]
+    rows = [row for row in rows if row["bench"] == bench] or rows
     off = [abs(float(row["reserved_gib"]) / float(row["replayed_gib"]) - 1) for row in rows]
-    return quantiles(off, n=40, method="inclusive")[-1]
+    seen = quantiles(off, n=40, method="inclusive")[-1] if len(off) > 1 else off[0]
+    return max(seen, students_t(len(off)) * sqrt(sum(one * one for one in off) / len(off)))
+
+
+def students_t(freedom: int) -> float:
+    """97.5th percentile of Student's t (Abramowitz and Stegun 26.7.5, within 1 % from two degrees of freedom on)."""
+    z = NormalDist().inv_cdf(0.975)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / float(freedom**power) for power, term in enumerate(terms, 1))
 
 
 def reserved(allocated: Interval[int], cell: ReplayedCell) -> Interval[int]:
@@ -142,7 +159,7 @@ def reserved(allocated: Interval[int], cell: ReplayedCell) -> Interval[int]:
     The low end is a host that barely keeps up with the card, the high end one that fills its launch queue, each with
     what replays were off on measured rows.
     """
-    off = residual(cell.left_out)
+    off = residual(cell.left_out, bench=cell.bench)
     queue, beyond = cell.queue, cell.beyond
     slow, usual, fast = (cell.peak(late) for late in (queue.low, queue.best, queue.high))
     best = max(allocated.best, (slow if cell.host_bound else usual) + beyond.best)
@@ -159,7 +176,7 @@ def required(allocated: Interval[int], reserved_: Interval[int], cell: ReplayedC
     host. Replays of a card that is behind come out up to 4 % lower, because what frees later fragments otherwise; a
     limit record (Q4_K_S, editing, balanced) ran out of memory where they say it would run, and not where this one does.
     """
-    off = residual(cell.left_out)
+    off = residual(cell.left_out, bench=cell.bench)
     best = min(max(allocated.best, cell.peak(0, frugal=True)), reserved_.best)
     high = round(best * (1 + off)) + _small()
     return Interval(min(allocated.low, best), best, max(high, allocated.high))

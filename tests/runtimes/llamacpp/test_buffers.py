@@ -14,11 +14,11 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.llamacpp.arena import Arena
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, parse_overrides
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import parse_build
 from fitcheck.runtimes.llamacpp.caches import layer_caches, sliding_cells
-from fitcheck.runtimes.llamacpp.graph_allocator import Arena
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices
 from fitcheck.units import GIB, MIB

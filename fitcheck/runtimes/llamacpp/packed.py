@@ -1,0 +1,179 @@
+"""Graphs of the usual questions, worked out beforehand: what the allocator does in each layer's segment.
+
+``data/packed/<shape>.json.gz`` holds, for a shape of the catalog on one card, the segments of every graph that the
+usual question meets: each number of layers on the card, each number of layers whose experts lie on the host, caches in
+16 and 8 bits, the builds that people run. Tiers, cards and amounts of memory make no difference to them, and a longer
+context makes some tensors longer, each by so many bytes a cell: within the contexts that were tried it is the same.
+``scripts/pack_language_graphs.py`` writes it with the very code that builds graphs when they are asked for, and a test
+holds it to that. A file speaks only while that code and its data are the same to the byte (a checksum is in it), and
+for a shape that is the same in every layer and tensor. Everything else is built when it is asked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from fitcheck.data_files import path_of, read_text
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.builds import builds_in_use, newest_build
+from fitcheck.runtimes.llamacpp.layer_facts import table_facts, tensor_names
+from fitcheck.runtimes.llamacpp.options import TextOptions
+from fitcheck.runtimes.llamacpp.segments import Numbered, Segment, numbered
+from fitcheck.runtimes.llamacpp.weight_placement import Devices
+
+ROOM, FOLDER = "runtimes.llamacpp", "packed"
+CACHES = ("f16", "q8_0")
+# everything that a graph's segments were worked out with; a test holds that nothing is left out
+MODULES = (
+    "arena",
+    "arguments",
+    "arrangement",
+    "builds",
+    "caches",
+    "chunked_delta",
+    "compute",
+    "encoder_graph",
+    "experts",
+    "feedforward",
+    "graph",
+    "graph_allocator",
+    "graph_attention",
+    "graph_layers",
+    "graph_parts",
+    "graph_traits",
+    "kimi_delta",
+    "latent",
+    "layer_facts",
+    "mixers",
+    "packed",
+    "repeats",
+    "reservation",
+    "schedule",
+    "segments",
+    "states",
+    "weight_placement",
+)
+_FACTS = ("llamacpp_builds", "graph_traits")
+
+
+@cache
+def facts_checksum() -> int:
+    """Of the code and the data files that every pack was worked out with."""
+    here, found = Path(__file__).parent, 0
+    for name in MODULES:
+        found = zlib.crc32((here / f"{name}.py").read_bytes(), found)
+    for name in _FACTS:
+        found = zlib.crc32(read_text(ROOM, f"{name}.json").encode(), found)
+    return found
+
+
+def shape_name(architecture: LanguageArchitecture, tensors: TensorTable) -> str:
+    """The name of the pack for such a model: of all that a graph depends on but options and devices."""
+    facts = table_facts(tensors)
+    key = (architecture, facts.shapes, facts.outside)
+    if key not in _names:
+        if len(_names) >= _MOST:
+            _names.clear()
+        held = [(one.name, one.shape, one.layer, one.role) for one in tensor_names(tensors).values()]
+        text = repr((architecture, held)).encode()
+        _names[key] = f"{zlib.crc32(text):08x}-{len(text):x}"
+    return _names[key]
+
+
+_names: dict[Hashable, str] = {}
+_MOST = 1 << 10
+
+
+def asked_options(architecture: LanguageArchitecture) -> LlamaOptions:
+    """The options of who asks for none, wherever layers lie."""
+    return TextOptions().arguments(architecture).anywhere
+
+
+def usual_options(architecture: LanguageArchitecture, context: int) -> Mapping[LlamaOptions, str]:
+    """The options of the usual question at such a context, and how a pack names them."""
+    asked = asked_options(architecture).with_(context=context)
+    return {
+        asked.with_(cache_type_k=held, cache_type_v=held, build=build): f"{build.day} {held}"
+        for build in (newest_build(), *builds_in_use())
+        for held in CACHES
+    }
+
+
+_usual_options = lru_cache(maxsize=1024)(usual_options)
+
+
+def place_name(options: LlamaOptions, devices: Devices) -> str | None:
+    """How a pack names where layers lie: those on the card, the output counted, or those with experts on the host;
+    ``None`` where it has no such place."""
+    if devices.cards != 1:
+        return None
+    on_card = devices.layers.count(0) + (devices.output == 0)
+    if not options.cpu_moe_layers:
+        return str(on_card)
+    return f"experts {options.cpu_moe_layers}" if devices.full_offload else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A parsed file. ``cases`` are numbers of programs by options and place, a program is numbers of segments, a
+    segment numbers of ``steps`` and what is opened. A step has its bytes without a context and those a cell. It speaks
+    for ``contexts`` from the first to the last."""
+
+    contexts: tuple[int, int]
+    steps: list[tuple[int, int, int | None, int, int]]
+    segments: list[list[Any]]
+    programs: list[list[int]]
+    cases: dict[str, dict[str, int]]
+    made: dict[tuple[int, int], Numbered]
+
+    def segment(self, at: int, cells: int) -> Numbered:
+        """One of the segments with a cache of so many cells."""
+        found = self.made.get((at, cells))
+        if found is None:
+            steps, opened = self.segments[at]
+            laid = tuple(
+                (device, live, kept, fixed + each * cells)
+                for device, live, kept, fixed, each in (self.steps[one] for one in steps)
+            )
+            found = self.made[at, cells] = numbered(Segment(laid, tuple(map(tuple, opened))))
+        return found
+
+
+def known_segments(
+    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
+) -> tuple[Numbered, ...] | None:
+    """The segments of the graph; ``None`` where they are not packed."""
+    if options.overrides:
+        return None
+    place = place_name(options, devices)
+    case = _usual_options(architecture, options.context).get(options.anywhere)
+    if place is None or case is None:
+        return None
+    pack = _pack(shape_name(architecture, tensors), repr(asked_options(architecture)))
+    if pack is None or not pack.contexts[0] <= options.context <= pack.contexts[1]:
+        return None
+    program = pack.cases[case].get(place)
+    if program is None:
+        return None
+    return tuple(pack.segment(one, options.padded_context) for one in pack.programs[program])
+
+
+@lru_cache(maxsize=256)
+def _pack(name: str, asked: str) -> Pack | None:
+    file = path_of(ROOM, f"{FOLDER}/{name}.json.gz")
+    if not file.is_file():
+        return None
+    found = json.loads(gzip.decompress(file.read_bytes()))
+    if found["facts"] != facts_checksum() or found["asked"] != asked:
+        return None
+    low, high = found["contexts"]
+    return Pack((low, high), found["steps"], found["segments"], found["programs"], found["cases"], {})
