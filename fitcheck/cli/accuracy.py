@@ -99,9 +99,7 @@ def _by_machine(results: Path | None, known: Sequence[Worth]) -> list[tuple[str,
 
 
 def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
-    from rich.table import Table
-
-    from fitcheck.cli.consoles import console
+    from fitcheck.cli.listing import draw
 
     header = (
         "runtime",
@@ -115,15 +113,14 @@ def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
         "inside",
     )
     title = "What calibration is worth: every measured cell predicted without records and with all but its own"
-    table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = []
     for machine, one in lines:
         errors = (one.without, one.with_others, one.worst_without, one.worst_with)
         name = "the whole" if one.name == "seconds" else one.name
         inside = f"{one.covered} of {one.rows}"
-        table.add_row(one.runtime, name, machine, str(one.rows), *(f"{error:.1%}" for error in errors), inside)
-    out = console()
-    out.print()
-    out.print(table)
+        table.append([one.runtime, name, machine, str(one.rows), *(f"{error:.1%}" for error in errors), inside])
+    print()
+    draw(header, table, ("worst without", "cells"), title=title)
 
 
 def _check(path: Path, summaries: Sequence[AccuracySummary]) -> None:
@@ -194,18 +191,12 @@ def _print_markdown(lines: Sequence[tuple[str, ...]]) -> None:
 def _print_tables(
     rows: Sequence[AccuracyRow], summaries: Sequence[AccuracySummary], kinds: Sequence[AccuracySummary]
 ) -> None:
-    from rich.table import Table
-
-    from fitcheck.cli.consoles import console
+    from fitcheck.cli.listing import draw
     from fitcheck.verdict.accuracy import Part
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("cell", "quantity", "predicted", "interval", "measured", "error", "left out", ""):
-        side = "left" if name in ("cell", "quantity", "left out", "") else "right"
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(
-            row.cell,
+    columns = ("quantity", "predicted", "interval", "measured", "error", "left out", "part", "cell")
+    lines = [
+        (
             row.quantity,
             f"{row.predicted:.2f} {row.unit}",
             f"{row.low:.2f} – {row.high:.2f}",
@@ -213,12 +204,11 @@ def _print_tables(
             f"{row.error:+.2%}",
             row.left_out,
             ("" if row.part == Part.BLIND else row.part) + ("" if row.covered else " outside"),
+            row.cell,
         )
-    out = console()
-    out.print(table)
-    for title, lines in (("Blind rows by kind of cell", kinds), ("By quantity", summaries)):
-        out.print()
-        summary_table = Table(*HEADER, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for one in lines:
-            summary_table.add_row(*_line(one))
-        out.print(summary_table)
+        for row in rows
+    ]
+    draw(columns, lines, ("left out", "interval", "part"), right=("predicted", "interval", "measured", "error"))
+    for title, found in (("Blind rows by kind of cell", kinds), ("By quantity", summaries)):
+        print()
+        draw(HEADER, [_line(one) for one in found], ("median width", "left out", "rows"), title=title)

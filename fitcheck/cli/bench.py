@@ -11,6 +11,7 @@ import typer
 from fitcheck.cli import bench_exec, bench_link
 from fitcheck.cli.bench_options import Cells, cells_command, say_where
 from fitcheck.cli.consoles import console
+from fitcheck.cli.grouped import QuickGroup
 from fitcheck.cli.html import write_records
 from fitcheck.cli.printable import one_line
 from fitcheck.errors import InputError, OptionError
@@ -26,7 +27,9 @@ _FROM_OUTSIDE = {"model", "repeats", "out", "html"}
 def register(app: typer.Typer) -> None:
     """Adds the group ``fitcheck bench`` with ``run``, ``limit``, ``link`` and ``exec``."""
     bench = typer.Typer(
-        no_args_is_help=True, help="Measure on this machine: timed passes, the smallest card, link rates, any program."
+        cls=QuickGroup,
+        no_args_is_help=True,
+        help="Measure on this machine: timed passes, the smallest card, link rates, any program.",
     )
     _register_run(bench)
     _register_limit(bench)

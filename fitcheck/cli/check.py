@@ -11,6 +11,7 @@ import typer
 
 from fitcheck.cli.options import Question, answer, question_command
 from fitcheck.cli.output import emit
+from fitcheck.errors import OptionError
 from fitcheck.memory.weighing import Verdict
 
 EXIT_CODES = {Verdict.FITS: 0, Verdict.TIGHT: 3, Verdict.NO: 4, Verdict.UNKNOWN: 5}
@@ -29,6 +30,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Will it run, in which tier and mode, how fast? Exit code: 0 fits, 3 tight, 4 no, 5 unknown, 2 bad input."""
+        if json_ and markdown:
+            raise OptionError("--json and --markdown exclude each other; name one of them.")
         report = answer(question)
         if html is not None:
             from fitcheck.cli.html import write_report

@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from fitcheck.runtimes.options import BARE
 
+_WHOLE = 1000  # letters: more than any first sentence has
 BARE_METAVAR = "[NUMBER]"  # of options that may be named without their value
 
 
@@ -45,7 +46,15 @@ class _Quick:
 
 
 class QuickGroup(_Quick, TyperGroup):
-    """The group of all commands."""
+    """A group of commands: each is listed with the whole of its first sentence, however many lines that takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the section of the commands."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, one.get_short_help_str(_WHOLE)) for name, one in found if one is not None and not one.hidden]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
 
 class QuickCommand(_Quick, TyperCommand):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fitcheck.cli.printable import one_line
 from fitcheck.units import format_seconds, format_span
@@ -39,24 +39,44 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[
         for row in (columns, *safe):
             print("\t".join(row))
         return
+    draw(columns, safe, spare)
+
+
+def draw(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    spare: Sequence[str] = (),
+    *,
+    right: Collection[str] = (),
+    title: str = "",
+    elsewhere: str = "--json",
+) -> None:
+    """Print the rows aligned, those of ``right`` to the right. Where there is no room the ``spare`` columns go, one
+    after the other, and it is said that ``elsewhere`` has them; then the last column wraps, and no other is cut."""
     from rich.table import Table
     from rich.text import Text
 
     from fitcheck.cli.consoles import console
 
     out = console()
-    kept = fitting(columns, safe, spare, out.width)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    kept = fitting(columns, rows, spare, out.width)
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, at in enumerate(kept):
-        last = position == len(kept) - 1
-        least = LEAST_LAST if last else max(len(row[at]) for row in (columns, *safe))
-        table.add_column(columns[at], no_wrap=not last, overflow="fold", min_width=least)
-    for row in safe:
+        last, longest = position == len(kept) - 1, max(len(row[at]) for row in (columns, *rows))
+        table.add_column(
+            columns[at],
+            justify="right" if columns[at] in right else "left",
+            no_wrap=not last,
+            overflow="fold",
+            min_width=min(longest, LEAST_LAST) if last else longest,
+        )
+    for row in rows:
         table.add_row(*(Text(row[at]) for at in kept))
     out.print(table)
     gone = [name for at, name in enumerate(columns) if at not in kept]
     if gone:
-        console(stderr=True).print(f"No room for {', '.join(gone)}: a wider terminal or --json has them.", style="dim")
+        words = f"No room for {', '.join(filter(None, gone))}: a wider terminal or {elsewhere} has them."
+        console(stderr=True).print(words, style="dim")
 
 
 def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:

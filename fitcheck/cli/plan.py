@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fitcheck.verdict.purchase import Offer
 
 NEEDS = ("tier", "card GiB to fit", "to run", "system GiB", "disk GB", "KLD", "mode")
+NEEDS_SPARE = ("disk GB", "system GiB")  # what a narrow terminal goes without
 SHOWN = 8
 
 
@@ -70,7 +71,7 @@ def tell(found: Plan) -> None:
         print(found.now.answer)
         _tell_steps(found)
     print("needs")
-    show(NEEDS, [_need(one) for one in found.needs])
+    show(NEEDS, [_need(one) for one in found.needs], NEEDS_SPARE)
     for title, group in (("cards", found.cards.fit), ("price unknown", found.cards.unpriced)):
         if group:
             print(title)

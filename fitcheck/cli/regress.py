@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fitcheck.cli.grouped import QuickGroup
 from fitcheck.cli.printable import json_text, one_line
 from fitcheck.errors import InputError, OptionError, RecordError
 
@@ -45,7 +46,9 @@ All = Annotated[bool, typer.Option("--all", help="Show unchanged metrics too.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the group ``fitcheck regress`` with ``compare``, ``watch``, ``history`` and ``bisect``."""
-    regress = typer.Typer(no_args_is_help=True, help="Track regressions: compare, history, watch, bisect.")
+    regress = typer.Typer(
+        cls=QuickGroup, no_args_is_help=True, help="Track regressions: compare, history, watch, bisect."
+    )
     app.add_typer(regress, name="regress")
     regress.command()(compare)
     regress.command()(watch)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fitcheck.cli.grouped import QuickGroup
 from fitcheck.cli.printable import json_text, one_line, printable
 from fitcheck.errors import InputError, OptionError, RecordError
 
@@ -33,10 +34,15 @@ _LISTED = (
     "outcome, seconds, allocated, device, decode_rate, cap, weights, samples"
 )
 
+# what a list goes without first where a terminal is narrow
+_SPARE = ("samples", "weights", "cap", "decode_rate", "flags", "runtime", "device", "date", "task", "outcome")
+
 
 def register(app: typer.Typer) -> None:
     """Adds the group ``fitcheck results`` with ``list``, ``show``, ``query`` and ``compact``."""
-    results = typer.Typer(no_args_is_help=True, help="Look at measurements: list, show, query, compact.")
+    results = typer.Typer(
+        cls=QuickGroup, no_args_is_help=True, help="Look at measurements: list, show, query, compact."
+    )
     app.add_typer(results, name="results")
 
     @results.command(name="list")
@@ -72,7 +78,7 @@ def register(app: typer.Typer) -> None:
         now = time.time()
         for row in found:
             row["flags"] = _flags(row.pop("document"), now)
-        _emit(found, as_json, as_csv)
+        _emit(found, as_json, as_csv, spare=_SPARE)
         _say_refused(refused)
         if not found:
             cells = query.rows(query.run(connection, "SELECT DISTINCT card, model FROM records ORDER BY ALL LIMIT 12"))
@@ -196,7 +202,9 @@ def _say_refused(refused: list[str]) -> None:
         print(f"left out: {len(refused) - _MOST_SAID} more.", file=sys.stderr)
 
 
-def _emit(rows: list[dict[str, Any]], as_json: bool, as_csv: bool, columns: Sequence[str] = ()) -> None:
+def _emit(
+    rows: list[dict[str, Any]], as_json: bool, as_csv: bool, columns: Sequence[str] = (), spare: Sequence[str] = ()
+) -> None:
     names = list(rows[0]) if rows else list(columns)
     if as_json:
         print(json_text([{name: _in_json(value) for name, value in row.items()} for row in rows]))
@@ -205,7 +213,7 @@ def _emit(rows: list[dict[str, Any]], as_json: bool, as_csv: bool, columns: Sequ
         writer.writerow([printable(name) for name in names])
         writer.writerows([[_in_csv(row[name]) for name in names] for row in rows])
     else:
-        _table(rows, names)
+        _table(rows, names, spare)
 
 
 def _in_json(value: Any) -> Any:
@@ -223,18 +231,14 @@ def _in_csv(value: Any) -> Any:
     return cell if cell is None or isinstance(cell, int | float) else printable(str(cell))
 
 
-def _table(rows: list[dict[str, Any]], names: list[str]) -> None:
-    from rich.table import Table
-
-    from fitcheck.cli.consoles import console
+def _table(rows: list[dict[str, Any]], names: list[str], spare: Sequence[str]) -> None:
+    from fitcheck.cli.listing import draw
 
     shown = [name for name in names if any(row[name] not in (None, [], "") for row in rows)]
-    table = Table(box=None, header_style="bold")
-    for name in shown:
-        table.add_column(one_line(name), justify="right" if isinstance(rows[0][name], int | float) else "left")
-    for row in rows:
-        table.add_row(*(_text(name, row[name]) for name in shown))
-    console().print(table)
+    right = {one_line(name) for name in shown if isinstance(rows[0][name], int | float)}
+    heads, texts = [one_line(name) for name in shown], [[_text(name, row[name]) for name in shown] for row in rows]
+    if shown:
+        draw(heads, texts, [*spare, *reversed(heads[1:])], right=right, elsewhere="--csv")
     print(f"{len(rows)} rows.", file=sys.stderr)
 
 

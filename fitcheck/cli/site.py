@@ -8,11 +8,14 @@ from typing import Annotated, Optional
 
 import typer
 
+from fitcheck.cli.grouped import QuickGroup
 from fitcheck.cli.printable import one_line
 from fitcheck.errors import MissingExtraError, RecordError, extra
 
 site = typer.Typer(
-    no_args_is_help=True, help="The site: a page for every model on every card; published, with a JSON twin each."
+    cls=QuickGroup,
+    no_args_is_help=True,
+    help="The site: a page for every model on every card; published, with a JSON twin each.",
 )
 
 Out = Annotated[Path, typer.Option(help="Folder of the site.")]

@@ -192,6 +192,7 @@ def test_commands_of_the_recommended_choice(run: Run) -> None:
         ),
         ((U1, "--gpu", "RTX 4070", "--ctx", "4096"), "--ctx"),
         (("sensenova-u1-8b-mod", "--gpu", "RTX 4070"), "sensenova-u1-8b-mot"),
+        ((U1, "--gpu", "RTX 4070", "--json", "--markdown"), "--json and --markdown exclude each other"),
         ((U1, "--bogus"), "--bogus"),
         ((), "target"),
     ],

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.cli.listing import GAP, LEAST_LAST, fitting
+from fitcheck.cli.plan import NEEDS, NEEDS_SPARE
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("model", "verdict", "speed", "card", "mode")
@@ -35,14 +36,8 @@ def test_what_stands_has_room_or_nothing_is_left_to_spare(width: int) -> None:
     assert room or not {COLUMNS[at] for at in kept} & set(spare)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("runs", "--gpu", "RTX 4070", "--for", "code", "--most", "2"),
-        ("compare", "gpt-oss-20b", "--gpu", "RTX 4070", "--gpu", "RX 9070 XT"),
-    ],
-)
-def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
+def on_a_terminal(*words: str) -> tuple[str, str]:
+    """What a command prints on a terminal of 80 columns, and on standard error."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "fitcheck", *words]
@@ -59,8 +54,40 @@ def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
         shown += more
     os.close(ours)
     _, said = process.communicate(timeout=60)
-    table = shown.decode()
+    return shown.decode(), said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("runs", "--gpu", "RTX 4070", "--for", "code", "--most", "2"),
+        ("compare", "gpt-oss-20b", "--gpu", "RTX 4070", "--gpu", "RX 9070 XT"),
+    ],
+)
+def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
+    table, said = on_a_terminal(*words)
     assert "verdict" in table
     assert "tokens/s" in table
     assert "No room for" in said
     assert "mode" in said
+
+
+def test_eighty_columns_show_records_whole() -> None:
+    """Of sixteen columns the first and last two letters help nobody."""
+    table, said = on_a_terminal("results", "list", "--from", str(ROOT / "results"), "--model", "sdxl", "--limit", "3")
+    heads, *rows = [line.split() for line in table.splitlines() if line.strip()]
+    assert heads[:3] == ["id", "card", "model"]
+    assert {"tier", "mode", "seconds", "allocated"} <= set(heads)
+    assert all(row[1:3] == ["h100-sxm5-80gb", "sdxl"] for row in rows)
+    assert len(rows) == 3
+    assert "…" not in table
+    assert "No room for" in said
+    assert "a wider terminal or --csv has them" in said
+
+
+def test_eighty_columns_keep_the_mode_of_a_plan_whole() -> None:
+    row = ("torchao-int8", "15.5", "8.9", "16.9", "126.9", "?", "group-leaf-stream")
+    kept = fitting(NEEDS, [row], NEEDS_SPARE, 80)
+    assert [NEEDS[at] for at in kept][-2:] == ["KLD", "mode"]
+    wide = sum(max(len(NEEDS[at]), len(row[at])) for at in kept) + GAP * (len(kept) - 1)
+    assert wide <= 80

@@ -33,4 +33,6 @@ def test_no_words_outside_a_terminal_are_answered_with_the_help() -> None:
     done = subprocess.run([sys.executable, "-m", "fitcheck"], capture_output=True, text=True, check=False, stdin=0)
     assert done.returncode == 0
     assert "runs" in done.stdout
+    assert "least memory by tier and mode, the cards that do it, what to change" in " ".join(done.stdout.split())
+    assert "..." not in done.stdout.partition("Commands:")[2]
     assert done.stderr == ""
