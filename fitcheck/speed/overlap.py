@@ -34,6 +34,7 @@ class Price:
     attention: float
     elementwise: float
     dequantization: float
+    memory: float
     kernel: float
     gguf_kernel: float
     streamed_tensor: float
@@ -42,7 +43,7 @@ class Price:
         """(compute, dequantization) seconds of a pass on the card."""
         amount = one.work
         compute = amount.matrix_flops * self.matrix + amount.attention_flops * self.attention
-        compute += amount.traffic * self.elementwise + amount.latency
+        compute += amount.traffic * self.elementwise + amount.wide_traffic * self.memory + amount.latency
         return compute, amount.dequantization * self.dequantization
 
     def host(self, one: Pass) -> float:
@@ -65,7 +66,7 @@ def prices_of(card: Card) -> tuple[Price, Price, Price] | None:
         return None
     found = []
     for card_end, host_end in (("high", "low"), ("best", "best"), ("low", "high")):
-        device = (rates.matrix, rates.attention, rates.elementwise, rates.dequantization)
+        device = (rates.matrix, rates.attention, rates.elementwise, rates.dequantization, rates.memory)
         host = (rates.kernel, rates.gguf_kernel, rates.streamed_tensor)
         of_card = (1 / getattr(rate, card_end) for rate in device)
         found.append(Price(*of_card, *(getattr(rate, host_end) for rate in host)))

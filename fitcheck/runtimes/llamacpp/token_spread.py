@@ -15,10 +15,9 @@ from typing import Any
 from fitcheck.hardware.card import Card
 from fitcheck.runtimes.llamacpp.token_passes import TokenRun, age_of
 from fitcheck.runtimes.llamacpp.token_rates import data, generation_of
-from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
 
-LATENT, WIDE, DEEP, OLD, SHARED = "latent cache", "16-bit experts", "deep", "old build", "several cards"
+LATENT, WIDE, DEEP, OLD = "latent cache", "16-bit experts", "deep", "old build"
 _DEEP = 0.25  # attention's part, of the products of a prompt or of the bytes of a generated token
 
 
@@ -56,8 +55,7 @@ def ran_name(card: str, backend: str) -> str:
 
 
 def traits_of(run: TokenRun, *, prompt: bool) -> tuple[str, ...]:
-    """What makes a run harder to predict than others: kernels that few people run, or that have changed much, and
-    cards that share a prompt, whose work overlaps as their links and the host let it; tokens one by one do not."""
+    """What makes a run harder to predict than others: kernels that few people run, or that have changed much."""
     works = run.works.values()
     weights = sum(sum(work.read.values()) + sum(work.experts.values()) for work in works)
     experts = sum(sum(work.experts.values()) for work in works)
@@ -73,7 +71,6 @@ def traits_of(run: TokenRun, *, prompt: bool) -> tuple[str, ...]:
         WIDE: 2 * wide > experts > 0,
         DEEP: deep,
         OLD: not age.fused or age.youth > 0,
-        SHARED: prompt and sum(index != HOST for index in run.works) > 1,
     }
     return tuple(name for name, holds in found.items() if holds)
 
