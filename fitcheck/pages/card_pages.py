@@ -9,8 +9,9 @@ from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
 from fitcheck.pages import view
 from fitcheck.pages.document import card_facts
+from fitcheck.pages.list_parts import MOST_ROWS, numbered, parts_of
 from fitcheck.pages.site_inputs import Inputs
-from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain, way_to
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 from fitcheck.verdict.purposes import purposes
@@ -29,7 +30,7 @@ def card_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
     running = {card.slug: counts(inputs, rows, card) for card in inputs.cards}
     prices = [_priced(card, running[card.slug]) for card in inputs.cards]
     for card in inputs.cards:
-        yield _card_page(inputs, rows, card, running[card.slug], view.by_price(prices, card.slug))
+        yield from _card_pages(inputs, rows, card, running[card.slug], view.by_price(prices, card.slug))
 
 
 def counts(inputs: Inputs, rows: Twins, card: Card) -> list[dict[str, Any]]:
@@ -55,24 +56,23 @@ def _priced(card: Card, running: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _card_page(
+def _card_pages(
     inputs: Inputs, rows: Twins, card: Card, running: list[dict[str, Any]], near: list[Mapping[str, Any]]
-) -> Page:
+) -> Iterator[Page]:
     own = [rows[model.slug, card.slug] for model in inputs.models]
     usual = usual_ram(card)
     said = next((one for one in running if one["ram"] == usual), running[0])
     size = f"{card.memory / GIB:g} GB"
     ram = "its own memory" if said["ram"] is None else f"{said['ram'] // GIB} GB"
     runs = f"{said['fits']} of {len(inputs.models)}"
+    address = f"cards/{card.slug}/"
     document = {
         "schema": LIST_SCHEMA,
-        "address": f"cards/{card.slug}/",
         "card": card_facts(card),
         "usable": own[0]["usable_span"],
         "models": len(inputs.models),
         "usual": said["ram"],
         "counts": running,
-        "purposes": list(_purposes(inputs, rows, card)),
         "misses": _misses(own, said["ram"]),
         "near": near,
         "software": _software(own),
@@ -80,22 +80,45 @@ def _card_page(
         "measured": len(inputs.records_of(card.slug)),
     }
     each = ", ".join(f"{one['fits']} beside {one['ram'] // GIB} GB" for one in running if one["ram"] is not None)
-    return made(
-        inputs,
-        f"cards/{card.slug}/",
-        "card.html",
-        f"{card.name}: what runs on {size}, {runs} models beside {ram}",
-        f"{card.name}, {size}: of {len(inputs.models)} wanted models {each or runs} run. By purpose, with speed.",
-        document=document,
-        preview={
-            **plain(f"{card.vendor} · {size}", f"{card.name} · {ram}: {runs}"),
-            "lines": tuple(_told(one, len(inputs.models)) for one in running[:3]),
-            "share": said["fits"] / len(inputs.models),
-        },
-        section="cards/",
-        crumbs=(Crumb("Cards", "cards/"), Crumb(card.name, None)),
-        feed=f"cards/{card.slug}/feed.xml",
-    )
+    for part in numbered(_divided(list(_purposes(inputs, rows, card))), address):
+        yield made(
+            inputs,
+            part.address(address),
+            "card.html",
+            part.titled(f"{card.name}: what runs on {size}, {runs} models beside {ram}"),
+            f"{card.name}, {size}: of {len(inputs.models)} wanted models {each or runs} run. By purpose, with speed.",
+            document={**document, "address": part.address(address), "purposes": _together(part.rows)},
+            preview={
+                **plain(f"{card.vendor} · {size}", f"{card.name} · {ram}: {runs}"),
+                "lines": tuple(_told(one, len(inputs.models)) for one in running[:3]),
+                "share": said["fits"] / len(inputs.models),
+            },
+            section="cards/",
+            crumbs=(Crumb("Cards", "cards/"), *way_to(card.name, address, part)),
+            values=part.values,
+            picture=part.number == 1,
+            feed=f"{address}feed.xml",
+        )
+
+
+def _divided(listed: list[tuple[Mapping[str, Any], list[dict[str, Any]]]]) -> list[Sequence[Mapping[str, Any]]]:
+    """The rows of all purposes in pages: the first has of each purpose the most wanted models, the same ones on every
+    card, the others what is left."""
+    share = MOST_ROWS // max(len(listed), 1)
+    first = [{**row, "purpose": purpose} for purpose, rows in listed for row in rows[:share]]
+    rest = [{**row, "purpose": purpose} for purpose, rows in listed for row in rows[share:]]
+    return [first, *(part.rows for part in parts_of(rest, "") if rest)]
+
+
+def _together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by purpose, in each the models that run first."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        own = {name: value for name, value in row.items() if name != "purpose"}
+        found.setdefault(row["purpose"]["name"], {**row["purpose"], "rows": []})["rows"].append(own)
+    for one in found.values():
+        one["rows"].sort(key=lambda row: [view.rank(cell["verdict"]) for cell in row["cells"]])
+    return list(found.values())
 
 
 def _told(one: Mapping[str, Any], of: int) -> str:
@@ -103,8 +126,9 @@ def _told(one: Mapping[str, Any], of: int) -> str:
     return f"{beside}: {one['fits']} of {of} models run"
 
 
-def _purposes(inputs: Inputs, rows: Twins, card: Card) -> Iterator[dict[str, Any]]:
-    """The models of each purpose with a cell for each amount of memory; purposes without a model are left out."""
+def _purposes(inputs: Inputs, rows: Twins, card: Card) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
+    """Each purpose with its models, the most wanted first, and a cell of each for each amount of memory; purposes
+    without a model are left out."""
     listed = {one.slug: one for one in catalog.listed()}
     for purpose in purposes():
         found = []
@@ -115,8 +139,7 @@ def _purposes(inputs: Inputs, rows: Twins, card: Card) -> Iterator[dict[str, Any
             if cells:
                 found.append({"model": model.slug, "name": model.name, "address": twin["address"], "cells": cells})
         if found:
-            found.sort(key=lambda row: [view.rank(cell["verdict"]) for cell in row["cells"]])
-            yield {"name": purpose.name, "makes": purpose.makes, "rows": found}
+            yield {"name": purpose.name, "makes": purpose.makes}, found
 
 
 def _misses(own: Sequence[Mapping[str, Any]], ram: int | None) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ from fitcheck.hardware.card import Card
 from fitcheck.pages import wanted
 from fitcheck.pages.card_pages import Twins
 from fitcheck.pages.document import card_facts
+from fitcheck.pages.list_parts import parts_of
 from fitcheck.pages.site_inputs import Inputs
-from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain, way_to
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 
@@ -25,9 +26,9 @@ def compare_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
     pairs = [pair for pair in wanted.pairs() if pair.first in cards and pair.second in cards]
     listed = []
     for pair in pairs:
-        page = _pair_page(inputs, rows, pair, cards[pair.first], cards[pair.second])
-        listed.append({"address": page.address, "why": pair.why, **_in_short(page.document)})
-        yield page
+        found = list(_pair_pages(inputs, rows, pair, cards[pair.first], cards[pair.second]))
+        listed.append({"address": pair.address, "why": pair.why, **_in_short(found[0].document)})
+        yield from found
     yield made(
         inputs,
         "compare/",
@@ -50,11 +51,11 @@ def _in_short(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "names": [card["name"] for card in document["cards"]],
         "fits": document["fits"],
-        "models": len(document["rows"]),
+        "models": document["models"],
     }
 
 
-def _pair_page(inputs: Inputs, rows: Twins, pair: wanted.Pair, *cards: Card) -> Page:
+def _pair_pages(inputs: Inputs, rows: Twins, pair: wanted.Pair, *cards: Card) -> Iterator[Page]:
     names = " or ".join(card.name for card in cards)
     found = []
     for model in inputs.models:
@@ -63,25 +64,30 @@ def _pair_page(inputs: Inputs, rows: Twins, pair: wanted.Pair, *cards: Card) -> 
         found.append({"model": model.slug, "name": model.name, "addresses": addresses, "cells": cells})
     fits = [sum(row["cells"][side]["verdict"] == "fits" for row in found) for side in (0, 1)]
     told = f"{fits[0]} and {fits[1]} of {len(found)} models run beside {BESIDE // GIB} GB"
-    return made(
-        inputs,
-        pair.address,
-        "compare.html",
-        f"{names}: which runs more models, which is faster",
-        f"{cards[0].name} against {cards[1].name}: {told}. Verdict, speed and price for what it does, model by model.",
-        document={
-            "schema": LIST_SCHEMA,
-            "address": pair.address,
-            "why": pair.why,
-            "ram": BESIDE,
-            "cards": [card_facts(card) for card in cards],
-            "fits": fits,
-            "rows": found,
-        },
-        preview=plain("Compare", names, told, pair.why),
-        section="compare/",
-        crumbs=(Crumb("Compare", "compare/"), Crumb(names, None)),
-    )
+    for part in parts_of(found, pair.address):
+        yield made(
+            inputs,
+            part.address(pair.address),
+            "compare.html",
+            part.titled(f"{names}: which runs more models, which is faster"),
+            f"{cards[0].name} against {cards[1].name}: {told}. Verdict, speed and price for what it does, model by "
+            "model.",
+            document={
+                "schema": LIST_SCHEMA,
+                "address": part.address(pair.address),
+                "why": pair.why,
+                "ram": BESIDE,
+                "cards": [card_facts(card) for card in cards],
+                "fits": fits,
+                "models": len(found),
+                "rows": part.rows,
+            },
+            preview=plain("Compare", names, told, pair.why),
+            section="compare/",
+            crumbs=(Crumb("Compare", "compare/"), *way_to(names, pair.address, part)),
+            values=part.values,
+            picture=part.number == 1,
+        )
 
 
 def _beside(twin: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from fitcheck.data_files import load
@@ -44,12 +43,15 @@ class Reports:
         self._found = {(asked.model.tasks[0], report.machine.ram_total): report}
 
     def of(self, task: Task, ram: int | None = None) -> Report:
-        """The answer beside ``ram`` bytes, by default the usual amount, with no more advice than that has."""
-        place = task, self.told.machine.ram_total if ram is None else ram
+        """The answer beside ``ram`` bytes, of which the best cell alone counts; by default the whole answer beside the
+        usual amount. With no more advice than that has."""
+        usual = task, self.told.machine.ram_total
+        if usual not in self._found:
+            self._found[usual] = self.asked.report(task, advise=False)
+        place = task, usual[1] if ram is None else ram
         if place not in self._found:
-            like = None if ram is None else self.of(task)
-            if place not in self._found:  # which may be what was asked
-                self._found[place] = replace(self.asked, ram=ram).report(task, advise=False, like=like)
+            assert ram is not None
+            self._found[place] = self.asked.beside(self._found[usual], ram, task)
         return self._found[place]
 
 

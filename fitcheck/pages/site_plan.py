@@ -17,6 +17,7 @@ from fitcheck.pages import wanted, words
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import ASKED, card_facts
 from fitcheck.pages.formats import VERDICTS
+from fitcheck.pages.list_parts import MOST_CELLS, ListPart, parts_of
 from fitcheck.pages.other_sizes import MEMORY
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import Crumb
@@ -87,15 +88,15 @@ _MODEL_ROW = (
 )
 
 
-def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) -> Page:
-    """The page of one model on every card; ``rows`` are its facts, one a card."""
+def model_pages(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) -> Iterator[Page]:
+    """The page of one model on every card, in parts where the cards are many; ``rows`` are its facts, one a card."""
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
     running = [row for row in rows if row["verdict"] == "fits" and row["published"] and row["price"]]
     shown = [{name: row[name] for name in _MODEL_ROW} for row in rows]
     demand = next((one for one in wanted.models() if one.slug == model.slug), None)
+    address = f"check/{model.slug}/"
     document = {
         "schema": LIST_SCHEMA,
-        "address": f"check/{model.slug}/",
         "slug": model.slug,
         "name": model.name,
         "licence": model.licence,
@@ -111,23 +112,30 @@ def model_page(inputs: Inputs, model: Model, rows: Sequence[Mapping[str, Any]]) 
             for one in model.requirements
         ],
         "notes": list(model.notes),
-        "rows": shown,
     }
     fits = f"{counts['fits']} of {len(rows)} cards fit"
     fits += f", {counts['unknown']} unknown" if counts["unknown"] else ""
     speed = "tokens a second" if words.read_along(rows[0]["task"]) else f"time of {words.unit_of(rows[0]['task'])}"
-    return made(
-        inputs,
-        f"check/{model.slug}/",
-        "model.html",
-        f"{model.name}: which cards run it, in which files, how fast",
-        f"{fits}. Card memory, system memory, {speed} and launch price of {len(rows)} cards, with evidence.",
-        document=document,
-        preview=plain("Which cards run it?", model.name, fits, f"card memory, system memory, {speed} and price"),
-        section="check/",
-        crumbs=(Crumb("Models", "check/"), Crumb(model.name, None)),
-        feed=f"check/{model.slug}/feed.xml",
-    )
+    for part in parts_of(shown, address):
+        yield made(
+            inputs,
+            part.address(address),
+            "model.html",
+            part.titled(f"{model.name}: which cards run it, in which files, how fast"),
+            f"{fits}. Card memory, system memory, {speed} and launch price of {len(rows)} cards, with evidence.",
+            document={**document, "address": part.address(address), "rows": part.rows},
+            preview=plain("Which cards run it?", model.name, fits, f"card memory, system memory, {speed} and price"),
+            section="check/",
+            crumbs=(Crumb("Models", "check/"), *way_to(model.name, address, part)),
+            values=part.values,
+            picture=part.number == 1,
+            feed=f"{address}feed.xml",
+        )
+
+
+def way_to(name: str, address: str, part: ListPart) -> tuple[Crumb, ...]:
+    """The last steps of the way to a part of a list."""
+    return (Crumb(name, None),) if part.number == 1 else (Crumb(name, address), Crumb(f"Part {part.number}", None))
 
 
 def _cheapest(running: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -178,12 +186,11 @@ def _asked(rows: Rows) -> list[dict[str, Any]]:
 def list_pages(inputs: Inputs, rows: Rows) -> Iterator[Page]:
     """The pages over all models and cards: home, /check/, /cards/ and each model."""
     models = _model_rows(inputs, rows)
-    yield from (
-        model_page(inputs, model, [rows[model.slug, card.slug] for card in inputs.cards]) for model in inputs.models
-    )
+    for model in inputs.models:
+        yield from model_pages(inputs, model, [rows[model.slug, card.slug] for card in inputs.cards])
     yield _home(inputs, rows, models)
     yield _table(inputs, rows, models)
-    yield _cards(inputs, rows)
+    yield from _cards(inputs, rows)
 
 
 _POPULAR = ("address", "model_name", "verdict", "tier", "mode", "seconds", "generation", "evidence", "need", "way_out")
@@ -219,6 +226,8 @@ def _home(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
 
 
 def _table(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
+    """A verdict for every pair; where one page cannot hold them all, every model with how many cards fit."""
+    whole = len(models) * len(inputs.cards) <= MOST_CELLS
     table = [
         {
             "card": card.slug,
@@ -228,23 +237,24 @@ def _table(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
             "price": rows[inputs.models[0].slug, card.slug]["price"],
             "verdicts": [rows[model.slug, card.slug]["verdict"] for model in inputs.models],
         }
-        for card in inputs.cards
+        for card in (inputs.cards if whole else ())
     ]
     return made(
         inputs,
         "check/",
         "models.html",
         "Every model on every card: what fits, what is tight, what does not run",
-        f"{len(models)} models × {len(table)} cards: one verdict each, which leads to the whole answer.",
+        f"{len(models)} models × {len(inputs.cards)} cards: one verdict each, which leads to the whole answer.",
         document={
             "schema": LIST_SCHEMA,
             "address": "check/",
             "asked": _asked(rows),
             "vendors": sorted({card.vendor for card in inputs.cards}),
             "models": models,
+            "cards": len(inputs.cards),
             "rows": table,
         },
-        preview=plain("fitcheck", "Every model on every card", f"{len(models)} models × {len(table)} cards"),
+        preview=plain("fitcheck", "Every model on every card", f"{len(models)} models × {len(inputs.cards)} cards"),
         section="check/",
     )
 
@@ -255,7 +265,7 @@ _CARD_ROW = (
 )
 
 
-def _cards(inputs: Inputs, rows: Rows) -> Page:
+def _cards(inputs: Inputs, rows: Rows) -> Iterator[Page]:
     facts = [
         {
             **{name: value for name, value in card_facts(card).items() if name in _CARD_ROW},
@@ -264,19 +274,24 @@ def _cards(inputs: Inputs, rows: Rows) -> Page:
         }
         for card in inputs.cards
     ]
-    return made(
-        inputs,
-        "cards/",
-        "cards.html",
-        "Cards: memory, bandwidth, matrix rate, launch price and what runs on each",
-        f"{len(facts)} cards with sourced figures and how many of {len(inputs.models)} models fit on each.",
-        document={
-            "schema": LIST_SCHEMA,
-            "address": "cards/",
-            "vendors": sorted({card.vendor for card in inputs.cards}),
-            "models": len(inputs.models),
-            "rows": facts,
-        },
-        preview=plain("fitcheck", "Cards", f"{len(facts)} cards and what runs on each"),
-        section="cards/",
-    )
+    for part in parts_of(facts, "cards/"):
+        yield made(
+            inputs,
+            part.address("cards/"),
+            "cards.html",
+            part.titled("Cards: memory, bandwidth, matrix rate, launch price and what runs on each"),
+            f"{len(facts)} cards with sourced figures and how many of {len(inputs.models)} models fit on each.",
+            document={
+                "schema": LIST_SCHEMA,
+                "address": part.address("cards/"),
+                "vendors": sorted({card.vendor for card in inputs.cards}),
+                "models": len(inputs.models),
+                "cards": len(facts),
+                "rows": part.rows,
+            },
+            preview=plain("fitcheck", "Cards", f"{len(facts)} cards and what runs on each"),
+            section="cards/",
+            crumbs=() if part.number == 1 else way_to("Cards", "cards/", part),
+            values=part.values,
+            picture=part.number == 1,
+        )

@@ -24,7 +24,7 @@ MOST_RECORDS = 20
 # cells from which on a table of them has no bars and folds what does not run
 MANY = 20
 # records of a page that are told whole; older ones stand in its table, and the JSON twin has all
-MOST_WHOLE = 40
+MOST_WHOLE = 24
 MOST_TIERS = 6
 
 

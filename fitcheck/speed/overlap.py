@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
-from fitcheck.speed.duration import Duration
+from fitcheck.speed.duration import STREAMING, Duration
 from fitcheck.speed.link import measured_seconds
 from fitcheck.speed.passes import Pass, Streamed
 from fitcheck.speed.rates import Blocks, Calibration, data, link_rate, rates_of
@@ -86,7 +86,7 @@ def duration_of(
         return None
     found = _parts(plan, prices[BEST], copies, copies_from(pinned=pinned))
     compute, dequantization, stream = [amount * known.factor(name) for name, amount in found]
-    made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
+    made_of = (("compute", compute), ("dequantization", dequantization), (STREAMING, stream))
     nbytes = sum([one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan])
     binding = _binding(compute, dequantization, stream)
     low, best, high = [_end(plan, prices, copies, known, end) for end in (LOW, BEST, HIGH)]

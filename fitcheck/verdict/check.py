@@ -183,6 +183,12 @@ def _again(runtime: Runtime, ask: Ask, wanted: Wanted, cell: Cell) -> Cell:
     return Cell(ask, cell.footprint, cell.duration, judgement, cell.evidence, None, cell.loss)
 
 
+def again(cell: Cell, machine: Machine, wanted: Wanted) -> Cell:
+    """A cell of another machine with the same cards, judged on ``machine``, without advice."""
+    ask = replace(cell.ask, machine=machine)
+    return _again(registry.get(ask.placement.runtime), ask, wanted, cell)
+
+
 def _notes(model: Model, best: Cell, wanted: Wanted) -> tuple[str, ...]:
     runtime = registry.get(best.ask.placement.runtime)
     notes = [*model.notes, *runtime.notes(best.ask, wanted, best.duration)]

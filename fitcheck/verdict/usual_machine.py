@@ -18,6 +18,7 @@ from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check, told
+from fitcheck.verdict.other_memory import best_beside
 from fitcheck.verdict.report import Report
 
 
@@ -50,13 +51,17 @@ class Asked:
         tiers: Sequence[Tier] | None = None,
         options: tuple[tuple[str, Any], ...] = (),
         advise: bool = True,
-        like: Report | None = None,
     ) -> Report:
-        """What ``command`` prints, as a value; of some tiers alone when they are given, with ``options`` by name.
-        ``like`` is the same answer beside another amount of system memory, which spares most of the work."""
+        """What ``command`` prints, as a value; of some tiers alone when they are given, with ``options`` by name."""
         machine = machine_for(self.card, ram=self.ram)
         wanted = Wanted(task=None if task is None else str(task), options=options)
-        return check(self.model, machine, wanted, tiers=tiers or self.tiers, index=self.index, advise=advise, like=like)
+        return check(self.model, machine, wanted, tiers=tiers or self.tiers, index=self.index, advise=advise)
+
+    def beside(self, report: Report, ram: int, task: Task | None = None) -> Report:
+        """``report``, which answers the same beside another amount of system memory, beside ``ram`` bytes: its best
+        cell, without advice."""
+        wanted, machine = Wanted(task=None if task is None else str(task)), machine_for(self.card, ram=ram)
+        return best_beside(report, machine, wanted, self.tiers, self.index)
 
     def told(self) -> Report:
         """``report``, with advice on the best cell alone: that of every cell takes ten times as long."""

@@ -66,6 +66,7 @@ class Diffusers(Runtime):
     families = ("pipeline",)
     options = PipelineOptions
     needs_card = True
+    searches = False
     modes: ClassVar[Mapping[str, str]] = {
         "none": "all weights on the card",
         "model": "one component at a time (enable_model_cpu_offload)",

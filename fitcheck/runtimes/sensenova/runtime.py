@@ -81,6 +81,7 @@ class PictureRuntime(Runtime):
 
     families = ("sensenova-u1",)
     needs_card = True
+    searches = False
 
     def streamings(self, options: PictureOptions) -> Iterable[Streaming]:
         """The offload modes to look at. Raises OptionError."""

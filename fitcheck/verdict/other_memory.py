@@ -1,0 +1,67 @@
+"""The best cell beside another amount of system memory, from an answer that is there: most of it stays as it was.
+
+Where a runtime's cells are the same whatever a machine has to give, another amount moves the verdict of those cells
+alone that it does not hold in the worst case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fitcheck.hardware.budget import ram_budget
+from fitcheck.hardware.machine import Machine
+from fitcheck.models.model import Tier
+from fitcheck.records.run_index import Index
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Wanted
+from fitcheck.units import Interval
+from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.check import again, check
+from fitcheck.verdict.order import order
+from fitcheck.verdict.report import Report
+from fitcheck.verdict.usual_memory import completed
+
+
+def best_beside(
+    report: Report,
+    machine: Machine,
+    wanted: Wanted,
+    tiers: Sequence[Tier] | None = None,
+    index: Index | None = None,
+) -> Report:
+    """``check`` of the same question on ``machine``, which has the cards of ``report`` and another amount of system
+    memory: the best cell, without advice. Where runtimes search for placements, all cells are found anew."""
+    found = None if _searched(report) else _best_of_same(report, completed(machine), wanted)
+    if found is None:
+        return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=report)
+    return replace(report, machine=found.ask.machine, budgets=found.ask.budgets, cells=(found,))
+
+
+def _searched(report: Report) -> bool:
+    names = dict.fromkeys(cell.placement.runtime for cell in report.cells)
+    return any(registry.get(name).searches for name in names)
+
+
+def _best_of_same(report: Report, machine: Machine, wanted: Wanted) -> Cell | None:
+    """The best of the report's cells on ``machine``; ``None`` where two are alike, of which their order decides."""
+    before, now = ram_budget(report.machine), ram_budget(machine)
+    if before is None or now is None:
+        return None
+    cells = [cell if _holds(cell, before, now) else again(cell, machine, wanted) for cell in report.cells]
+    if all(one is other for one, other in zip(cells, report.cells, strict=True)):
+        return again(report.best, machine, wanted)
+    best = order(cells)[0]
+    if any(_alike(one, best) for one in cells if one is not best):
+        return None
+    return best if best.ask.machine is machine else again(best, machine, wanted)
+
+
+def _holds(cell: Cell, before: Interval[int], now: Interval[int]) -> bool:
+    """Whether both amounts hold the cell in the worst case, so that all else decides."""
+    need = cell.footprint.host.total.high
+    return need <= before.low and need <= now.low
+
+
+def _alike(one: Cell, other: Cell) -> bool:
+    return one.need == other.need and one.verdict is other.verdict and one.seconds == other.seconds

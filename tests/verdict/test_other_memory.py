@@ -1,0 +1,51 @@
+"""The best cell beside another amount of system memory is the one that a whole check finds there."""
+
+from __future__ import annotations
+
+import pytest
+
+from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.machine import machine_for
+from fitcheck.models import catalog
+from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Wanted
+from fitcheck.units import GIB
+from fitcheck.verdict.cell_json import cell_json
+from fitcheck.verdict.check import check
+from fitcheck.verdict.other_memory import best_beside
+
+SIZES = tuple(size * GIB for size in (8, 16, 32, 64, 256))
+ASKED = (
+    ("sensenova-u1-8b-mot", "rtx-4070"),
+    ("flux.1-dev", "rtx-4070"),
+    ("flux.1-dev", "gtx-1660-super"),
+    ("wan2.1-t2v-1.3b", "radeon-rx-7900-xtx"),
+)
+
+
+@pytest.mark.parametrize(("slug", "card"), ASKED)
+def test_the_best_cell_beside_another_amount_is_that_of_a_whole_check(slug: str, card: str) -> None:
+    model, gpu = catalog.get(slug), find_card(card)
+    usual = check(model, machine_for(gpu), advise=False)
+    places = set()
+    for size in SIZES:
+        machine = machine_for(gpu, ram=size)
+        whole, found = check(model, machine, advise=False), best_beside(usual, machine, Wanted())
+        assert cell_json(found.best) == cell_json(whole.best)
+        assert (found.machine, found.budgets, found.floor) == (whole.machine, whole.budgets, whole.floor)
+        places.add((whole.best.tier.name, whole.best.placement.mode, whole.best.verdict))
+    assert len(places) > 1, "an amount that changes nothing tests nothing"
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names() if not registry.get(name).searches])
+def test_what_does_not_search_has_the_same_cells_whatever_there_is(name: str) -> None:
+    runtime = registry.get(name)
+    model = next(found for slug in catalog.slugs() if name in (found := catalog.get(slug)).runtimes)
+    for card, other in (("rtx-4090", "rtx-3050-8gb"), ("tesla-t4", "arc-b580")):
+        small = machine_for(find_card(other), ram=8 * GIB)
+        large = machine_for(find_card(card), ram=512 * GIB)
+        of_small, of_large = (
+            [(ask.tier, ask.placement, ask.workload) for ask in runtime.asks(model, model.tiers, Wanted(), machine)]
+            for machine in (small, large)
+        )
+        assert of_small == of_large
