@@ -95,7 +95,8 @@ class Diffusers(Runtime):
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
         capability = measured_capability(ask.card.card.compute_capability) if ask.machine.gpus else None
         offload = offload_of(ask.placement)
-        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, replace(ask.process, left_out=""))
+        process = replace(ask.process, left_out="") if ask.process.left_out else ask.process
+        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, process)
         if ask.machine.gpus and ask.card.card.unified_memory:
             memory = found.cards[0]
             both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
