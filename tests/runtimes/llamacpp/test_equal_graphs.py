@@ -18,6 +18,7 @@ from fitcheck.runtimes.llamacpp.builds import builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import layer_caches
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
+from fitcheck.runtimes.llamacpp.segments import segments
 from fitcheck.runtimes.llamacpp.weight_placement import TensorPlaces, layer_devices
 
 MODELS = (
@@ -92,7 +93,6 @@ def test_a_graph_that_repeats_nothing_is_built_of_every_layer(monkeypatch: pytes
     architecture, tensors = model.architecture, model.tier_named("Q4_K_M").tensors
     assert isinstance(architecture, LanguageArchitecture)
     options, built = LlamaOptions(context=1536, gpu_layers=16), []  # shorter than what is packed
-    segments = reservation.segments
 
     def odd(*asked: Any) -> Any:
         found = segments(*asked)
