@@ -64,7 +64,7 @@ Program = tuple[Segment, ...]
 def program_of(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions) -> tuple[str, Program]:
     """The segments of a graph, and the name of where its layers lie."""
     devices, caches = layer_devices(architecture, options, (1,)), layer_caches(architecture, options)
-    _, found = compute.segmented(architecture, tensors, options, devices, caches)
+    _, found = compute.segmented(architecture, tensors, options, devices, caches, packs=False)
     place = packed.place_name(options, devices)
     assert place is not None
     return place, tuple(segment for _, segment, _ in found.segments)
@@ -158,16 +158,10 @@ def _pack_of(
 
 def packs_of(slug: str) -> dict[str, bytes]:
     """The files of a model by their names; the same packs give the same bytes."""
-    packed.known_segments = _nothing  # what is packed already is worked out anew
-    compute.known_segments = _nothing
     return {
         f"{name}.json.gz": gzip.compress(json.dumps(pack_of(*shape), separators=(",", ":")).encode(), 9, mtime=0)
         for name, shape in shapes_of(slug).items()
     }
-
-
-def _nothing(*_: Any) -> None:
-    return None
 
 
 def main(arguments: list[str]) -> int:

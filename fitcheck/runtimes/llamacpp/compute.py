@@ -57,14 +57,17 @@ def segmented(
     options: LlamaOptions,
     devices: Devices,
     caches: tuple[LayerCache, ...],
+    *,
+    packs: bool = True,
 ) -> tuple[Arrangement, _Segmented]:
-    """How layers are arranged, and the segments of those that are kept: known, packed or worked out."""
+    """How layers are arranged, and the segments of those that are kept: known, packed or worked out; without ``packs``
+    what is not known is worked out."""
     arranged = arrangement(architecture, tensors, options, devices)
     context = graph_key(architecture, tensors, options, devices)
     for how in (arranged, arranged.of_all):
         key = (context, how.layers, how.repeats.alike)
         if key not in _known:
-            found = known_segments(architecture, tensors, options, devices)
+            found = known_segments(architecture, tensors, options, devices) if packs else None
             if found is None:
                 from fitcheck.runtimes.llamacpp.reservation import worked_out
 
