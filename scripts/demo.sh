@@ -38,4 +38,4 @@ show check smollm2.gguf --gpu "RTX 4070" --ram 32GB
 
 echo
 echo "4. How close the estimates are to published measurements (all rows: fitcheck accuracy)."
-show accuracy --markdown
+show accuracy --blind --markdown

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from token_left_out import LeftOut, generation_key, model_of, undescribed_hosts, vendor_of
+from token_left_out import LeftOut, generation_key, machine_of, model_of, undescribed_hosts, vendor_of
 from token_parameters import ASSUMED, STAGES, Stage
-from token_widths import COVERED, ignorance, left_out_rates, models_report, report, tables
+from token_widths import COVERED, Line, ignorance, left_out_rates, models_report, report, tables
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow, bench_rows
@@ -178,7 +178,7 @@ def fitted_everything() -> tuple[dict[str, float], dict[str, Stage], dict[str, L
         constants, jacobian = fit(mine, stage, constants)
         folds = [
             every_fold(mine, stage, constants, jacobian, key)
-            for key in (lambda row: row.card, generation_key, vendor_of, model_of)
+            for key in (machine_of, generation_key, vendor_of, model_of)
         ]
         stages[stage.name], outs[stage.name] = stage, LeftOut(mine, undescribed_hosts(mine, constants), *folds)
     return constants, stages, outs, rows
@@ -239,7 +239,7 @@ def print_report(
     constants: dict[str, float], stages: dict[str, Stage], outs: dict[str, LeftOut], rows: Sequence[BenchRow]
 ) -> None:
     """The tables of rows that are left out card by card, model by model, source by source and by maker."""
-    columns = "regime, rows, cards, median error, inside, median width high/low"
+    columns = "regime, rows, cards, median error, inside, median width high/low, error and width of the median card"
     print(f"{len(rows)} rows. Each card left out: {columns}")
     print_lines(report(outs))
     print(f"\nEach model left out: {columns}")
@@ -255,9 +255,10 @@ def print_report(
         print(f"{name:45s} {count:4d}  {inside:6.1%}  {width:5.2f}")
 
 
-def print_lines(lines: Sequence[tuple[str, int, int, float, float, float]]) -> None:
-    for name, count, cards, error, inside, width in lines:
-        print(f"{name:45s} {count:4d} {cards:3d}  {error:6.1%}  {inside:6.1%}  {width:5.2f}")
+def print_lines(lines: Sequence[Line]) -> None:
+    for name, count, cards, error, inside, width, card_error, card_width in lines:
+        rows = f"{name:45s} {count:4d} {cards:3d}  {error:6.1%}  {inside:6.1%}  {width:5.2f}"
+        print(f"{rows}   {card_error:6.1%}  {card_width:5.2f}")
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 Writes ``fitcheck/runtimes/llamacpp/data/packed/``, a file a shape of the catalog (names of models narrow that down):
 the segments of each graph with caches in 16 and 8 bits, in each build that people run, for every number of layers on
 one card and of layers whose experts lie on the host, and over which contexts it is the same. All of it is worked out by
-the estimator itself. ``--check`` compares instead, and exits with 1 where a file differs. A quarter of an hour of two
+the estimator itself. ``--check`` compares instead, and exits with 1 where a file differs. Ten minutes of two
 cores, no extra.
 """
 

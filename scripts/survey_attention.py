@@ -50,7 +50,7 @@ def watched(module: nn.Module, found: Counter[tuple[int, str]]) -> Iterator[None
             found[features, kind_of(attn_mask)] += 4 * batch * heads * queries * key.shape[-2] * features
         return original(query, key, value, attn_mask=attn_mask, **more)
 
-    functional.scaled_dot_product_attention = noted
+    functional.scaled_dot_product_attention = noted  # type: ignore[assignment]
     handle = module.register_forward_pre_hook(lambda *_: inside.__setitem__(0, True))
     try:
         yield
@@ -69,8 +69,8 @@ def attends(full: Recipe, name: str) -> list[list[Any]]:
     with watched(traced.modules[name], found):
         traced.calls(request.text, name, quick=True, **PipelineSurvey(few).arguments(request))
     total = sum(found.values())
-    rows = [[*one, round(count / total, 3)] for one, count in found.most_common()]
-    return [row for row in rows if row[2] >= _LEAST]
+    shares = ((one, round(count / total, 3)) for one, count in found.most_common())
+    return [[*one, share] for one, share in shares if share >= _LEAST]
 
 
 def main(wanted: list[str]) -> int:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
-from fitcheck.runtimes.llamacpp.seconds import host_factors
+from fitcheck.runtimes.llamacpp.seconds import unknown_factors
 from fitcheck.runtimes.llamacpp.token_passes import HOST_TILES
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name, traits_of
 
+OWN_CARD, OWN_HOST = "H100 SXM", "CPU: Intel Xeon with AMX"
 # 14 threads pinned to six cores, which run 12: neither decoding nor copies are what such a processor does otherwise
 OVERSUBSCRIBED = "carteakey/lllms post"
 DESCRIBED = 0.1  # half-width in log(rate) of what hosts make of a row up to which it says something about the rest
@@ -44,8 +45,8 @@ class LeftOut:
         return LeftOut(kept, *(np.delete(values, at, axis=0) for values in arrays))
 
     def without_card(self, card: str) -> LeftOut:
-        """The same without a card's rows."""
-        return self.without([i for i, row in enumerate(self.rows) if row.card == card])
+        """The same without a card's rows and those of its host alone."""
+        return self.without([i for i, row in enumerate(self.rows) if machine_of(row) == card])
 
     def scaled(self, traits: dict[str, dict[str, float]]) -> LeftOut:
         """Sizes of residuals in units of what rows of their traits are off more than plain ones, without what a host
@@ -67,20 +68,15 @@ class LeftOut:
 
 
 def telling(row: BenchRow, host: np.ndarray) -> bool:
-    """Whether the row sets widths: where nobody described the host, what it is hides how far off the rest is, and
-    prompts with a host before April 2024 ran on code that is gone."""
-    if row.placement == "card":
-        return True
-    gone = row.prompt and row.day is not None and row.day < HOST_TILES
+    """Whether the row sets widths: what nobody said, of its host or how its cards overlapped, hides how far off the
+    rest is, and prompts with a host before April 2024 ran on code that is gone."""
+    gone = row.placement != "card" and row.prompt and row.day is not None and row.day < HOST_TILES
     return bool(max(host) <= DESCRIBED) and not gone and not row.source.startswith(OVERSUBSCRIBED)
 
 
 def undescribed_hosts(rows: Sequence[BenchRow], constants: dict[str, float]) -> np.ndarray:
-    """How much slower and faster, in log(rate), hosts make rows of what nobody said about theirs: (rows, 2)."""
-    found = [
-        (1.0, 1.0) if row.placement == "card" else host_factors(token_predict.run_of(row), constants, prompt=row.prompt)
-        for row in rows
-    ]
+    """How much slower and faster, in log(rate), rows get by what nobody said, of hosts and of overlap: (rows, 2)."""
+    found = [unknown_factors(token_predict.run_of(row), constants, prompt=row.prompt) for row in rows]
     return np.asarray(np.abs(np.log(np.array(found))))
 
 
@@ -99,6 +95,11 @@ def trait_scale(row: BenchRow, traits: dict[str, dict[str, float]]) -> float:
     """How much further off than plain rows those with the row's traits are."""
     known = traits.get(phase_of(row), {})
     return max((known.get(name, 1.0) for name in traits_by_row(row)), default=1.0)
+
+
+def machine_of(row: BenchRow) -> str:
+    """What is left out together: a card's rows; our Xeon alone is the host of our H100, so both are one."""
+    return OWN_CARD if row.card == OWN_HOST else row.card
 
 
 def phase_of(row: BenchRow) -> str:

@@ -163,6 +163,12 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     add(Parameter("no flash attention", 1.5, 0.3, "cost of attention without flash attention"))
     add(
         Parameter(
+            "attention before tiles", 10.0, 0.7,
+            "cost of flash attention on plain cores before September 2025 (Pascal and older, ROCm) against later",
+        )
+    )  # fmt: skip
+    add(
+        Parameter(
             "before integer tiles", 1.25, 0.3, "seconds of quantized prompts on CUDA before June 2024 against later"
         )
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from token_left_out import (
     LeftOut,
     Table,
     generation_key,
+    machine_of,
     model_of,
     pool_of,
     single,
@@ -36,7 +37,7 @@ COVERED = 0.9 * (1 + 1 / 50)
 COVERED_SEEN = 0.95
 MARGIN = 1.25  # beyond the worst generation or maker that was left out
 WIDEST_TRAIT = 2.5  # times a plain row's half-width
-FEW = 3  # cards with several models from which a regime's share of the width for seen cards is taken
+FEW = 3  # cards with several models that tell a regime's share of the width for seen cards; generations, of a new one
 LEAST_SEEN = 0.5
 SHRUNK = 3  # cards that a regime's mean counts for against a pool's own
 
@@ -44,7 +45,7 @@ SHRUNK = 3  # cards that a regime's mean counts for against a pool's own
 def tables(outs: dict[str, LeftOut]) -> tuple[Table, dict[str, Table]]:
     """The spread table that users get, and one for each card that knows nothing of its rows."""
     units, counts = counted(outs)
-    alone = {card: finished(unit, [(row, count) for row, count in counts if row.card != card])
+    alone = {card: finished(unit, [(row, count) for row, count in counts if machine_of(row) != card])
              for card, unit in units.items()}  # fmt: skip
     return finished(unit_table(outs), counts), alone
 
@@ -54,13 +55,13 @@ def counted(outs: dict[str, LeftOut]) -> tuple[dict[str, Table], list[tuple[Benc
 
     How wide a unit has to be is told by rows that the units themselves were not taken from.
     """
-    cards = sorted({row.card for out in outs.values() for row in out.rows})
+    cards = sorted({machine_of(row) for out in outs.values() for row in out.rows})
     units = {card: unit_table({name: out.without_card(card) for name, out in outs.items()}) for card in cards}
     counts = [
         (row, size / unit)
         for out in outs.values()
         for row, size, host in zip(out.rows, out.unexplained(out.card), out.hosts, strict=True)
-        for unit in [unit_of(row, units[row.card])]
+        for unit in [unit_of(row, units[machine_of(row)])]
         if unit and telling(row, host)
     ]
     return units, counts
@@ -87,7 +88,7 @@ def unit_table(outs: dict[str, LeftOut]) -> Table:
             if row.gpus:
                 measured[pool_of(row)].add(generation_key(row))
         for regime in sorted({single(row) for row in out.rows}):
-            at = [i for i, row in enumerate(out.rows) if single(row) == regime]
+            at = [i for i, row in enumerate(out.rows) if single(row) in together(regime)]
             at = [i for i in at if telling(out.rows[i], out.hosts[i])] or at
             regimes[regime] = regime_units(scaled, at)
     for name in [name for name in regimes if name.endswith("MoE")]:
@@ -102,6 +103,11 @@ def unit_table(outs: dict[str, LeftOut]) -> Table:
     }
 
 
+def together(regime: str) -> tuple[str, ...]:
+    """Regimes that tell each other's widths: a token waits for the host's memory with a card beside it or without."""
+    return ("generation, cpu", "generation, host") if regime in ("generation, cpu", "generation, host") else (regime,)
+
+
 def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
     """Usual sizes of residuals, means over a pool's cards of each card's median, those of few cards leaning on the
     regime's; the worst generation of each pool and the worst maker that were left out; residuals with the model left
@@ -110,7 +116,7 @@ def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
     card, generation, vendor, model = (values[at] for values in (out.card, out.generation, out.vendor, out.model))
     by_card: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row, error in zip(rows, card, strict=True):
-        by_card[pool_of(row), row.card].append(float(error))
+        by_card[pool_of(row), machine_of(row)].append(float(error))
     means = {key: float(np.median(errors)) for key, errors in by_card.items()}
     whole = float(np.mean(list(means.values())))
     pools: dict[str, float] = {}
@@ -120,13 +126,21 @@ def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
     return {
         "whole": whole,
         "pools": pools,
-        "generations": {pool: worst(rows, generation, generation_key, 0.9, pool) for pool in pools},
+        "generations": new_generations(rows, generation, pools),
         "makers": worst(rows, vendor, vendor_of, 0.95),
         "seen": seen_counts(rows, model, pools),
         "usual": means,
         "rows": len(rows),
-        "cards": len(means),
+        "cards": len({card for _, card in means}),
     }
+
+
+def new_generations(rows: Sequence[BenchRow], errors: np.ndarray, pools: Iterable[str]) -> dict[str, float]:
+    """The worst generation that was left out, by pool; no less than pools' usual worst where few have run."""
+    found = {pool: worst(rows, errors, generation_key, 0.9, pool) for pool in pools}
+    usual = float(np.mean(list(found.values())))
+    ran = {pool: len({generation_key(row) for row in rows if pool_of(row) == pool}) for pool in found}
+    return {pool: size if ran[pool] >= FEW else max(size, usual) for pool, size in found.items()}
 
 
 def worst(
@@ -240,18 +254,19 @@ def quantile(scores: Sequence[float] | np.ndarray, groups: Sequence[Hashable], c
     return float(np.asarray(scores)[order][int(np.searchsorted(share, covered))])
 
 
-Line = tuple[str, int, int, float, float, float]
+Line = tuple[str, int, int, float, float, float, float, float]
 Entry = tuple[str, float, tuple[float, float]]
 
 
 def report(outs: dict[str, LeftOut]) -> list[Line]:
-    """(regime, rows, cards, median error, share inside, median width) with each card's rows and widths left out."""
+    """(regime, rows, cards, median error, share inside, median width, the error and the width that are median over
+    cards of each card's own) with each card's rows and widths left out."""
     _, alone = tables(outs)
     groups: dict[str, list[Entry]] = defaultdict(list)
     for out in outs.values():
         for i, row in enumerate(out.rows):
             for regime in names_of(row):
-                groups[regime].append((row.card, float(out.card[i]), out.halves(i, alone[row.card])))
+                groups[regime].append((row.card, float(out.card[i]), out.halves(i, alone[machine_of(row)])))
     return [summary(name, entries) for name, entries in sorted(groups.items())]
 
 
@@ -275,30 +290,40 @@ def names_of(row: BenchRow) -> list[str]:
 
 
 def summary(name: str, entries: Sequence[Entry]) -> Line:
+    cards = np.array([card for card, _, _ in entries])
     errors = np.array([error for _, error, _ in entries])
     lows, highs = np.array([halves for _, _, halves in entries]).T
+    off, widths = np.abs(np.expm1(-errors)), np.exp(lows + highs)
     return (
-        name, len(entries), len({card for card, _, _ in entries}), float(np.median(np.abs(np.expm1(-errors)))),
-        float(np.mean((-lows <= errors) & (errors <= highs))), float(np.median(np.exp(lows + highs))),
+        name, len(entries), len(set(cards)), float(np.median(off)),
+        float(np.mean((-lows <= errors) & (errors <= highs))), float(np.median(widths)),
+        median_over(cards, off), median_over(cards, widths),
     )  # fmt: skip
 
 
+def median_over(cards: np.ndarray, values: np.ndarray) -> float:
+    """The median card's median value: a card's repeats are one."""
+    return float(np.median([np.median(values[cards == card]) for card in sorted(set(cards))]))
+
+
 def ignorance(outs: dict[str, LeftOut]) -> list[tuple[str, int, float, float]]:
-    """(what is left out, rows, share inside, median width) for whole generations and makers with a single backend."""
+    """(what is left out, rows, share inside, median width) for whole generations and makers, of prompts and tokens."""
     found = []
     _, counts = counted(outs)
-    for stage, out in outs.items():
-        for kind, key, errors in (("generation", generation_key, out.generation), ("maker", vendor_of, out.vendor)):
-            for name in sorted({key(row) for row in out.rows if row.placement == "card"}):
-                at = [i for i, row in enumerate(out.rows) if key(row) == name]
-                gone = {out.rows[i].index for i in at}
-                kept = [(row, count) for row, count in counts if row.index not in gone]
-                table = finished(unit_table(outs | {stage: out.without(at)}), kept)
-                regimes = [i for i in at if single(out.rows[i]) in table["regimes"]]
-                lows, highs = np.array([out.halves(i, table) for i in regimes]).T
-                inside = (-lows <= errors[regimes]) & (errors[regimes] <= highs)
-                what = f"{kind} {name}: {'prompts' if out.rows[0].prompt else 'generation'}"
-                found.append((what, len(regimes), float(np.mean(inside)), float(np.median(np.exp(lows + highs)))))
+    for kind, key in (("generation", generation_key), ("maker", vendor_of)):
+        for name in sorted({key(row) for out in outs.values() for row in out.rows if row.placement == "card"}):
+            others = {stage: out.without([i for i, row in enumerate(out.rows) if key(row) == name])
+                      for stage, out in outs.items()}  # fmt: skip
+            table = finished(unit_table(others), [(row, count) for row, count in counts if key(row) != name])
+            for stage in ("generation", "prompt"):
+                out = outs[stage]
+                at = [i for i, row in enumerate(out.rows) if key(row) == name and single(row) in table["regimes"]]
+                if at:
+                    errors = (out.generation if kind == "generation" else out.vendor)[at]
+                    lows, highs = np.array([out.halves(i, table) for i in at]).T
+                    inside = (-lows <= errors) & (errors <= highs)
+                    width = float(np.median(np.exp(lows + highs)))
+                    found.append((f"{kind} {name}: {stage}", len(at), float(np.mean(inside)), width))
     return found
 
 
@@ -308,7 +333,7 @@ def left_out_rates(outs: dict[str, LeftOut], alone: dict[str, Table]) -> dict[st
     for out in outs.values():
         for i, row in enumerate(out.rows):
             best = row.measured * math.exp(-float(out.card[i]))
-            low, high = out.halves(i, alone[row.card])
+            low, high = out.halves(i, alone[machine_of(row)])
             ends = (best, best * math.exp(-low), best * math.exp(high))
             found[str(row.index)] = [float(f"{rate:.5g}") for rate in ends]
     return found

@@ -2,10 +2,12 @@
 //
 // The stand-in card takes every operation, has the buffer alignment and row padding of a CUDA card, and allocates
 // nothing, so the real loader, scheduler and graph allocator can be asked about any model on a machine without a card.
+// With serve=PORT the cards are those of an RPC worker, with rpc=ADDRESS the workers' cards come before its own.
 // Its results are fixtures of the test suite (tests/memory/fixtures); see build.sh and run.py beside this file.
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
 #include "ggml-impl.h"
+#include "ggml-rpc.h"
 #include "llama.h"
 
 #include <sys/mman.h>
@@ -60,7 +62,9 @@ static size_t buft_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor * t)
     return size;
 }
 
-static void buf_free(ggml_backend_buffer_t) {}
+static size_t taken[16];
+static int card_of(ggml_backend_buffer_type_t buft) { return (int) (buft - card_types); }
+static void buf_free(ggml_backend_buffer_t buffer) { taken[card_of(buffer->buft)] -= buffer->size; }
 static void * buf_base(ggml_backend_buffer_t) { return (void *) (uintptr_t) 0x100000000000ull; }
 static void buf_memset(ggml_backend_buffer_t, ggml_tensor *, uint8_t, size_t, size_t) {}
 static void buf_set(ggml_backend_buffer_t, ggml_tensor *, const void *, size_t, size_t) {}
@@ -75,6 +79,7 @@ static ggml_backend_buffer_t buft_alloc(ggml_backend_buffer_type_t buft, size_t 
     iface.set_tensor = buf_set;
     iface.get_tensor = buf_get;
     iface.clear = buf_clear;
+    taken[card_of(buft)] += size;
     return ggml_backend_buffer_init(buft, iface, nullptr, size);
 }
 
@@ -172,6 +177,28 @@ static ggml_type type_named(const std::string & name) {
     exit(2);
 }
 
+static void * rpc_function(const char * name) {
+    ggml_backend_reg_t reg = ggml_backend_reg_by_name("RPC");
+    void * found = reg ? ggml_backend_reg_get_proc_address(reg, name) : nullptr;
+    if (!found) {
+        fprintf(stderr, "this build has no RPC\n");
+        exit(2);
+    }
+    return found;
+}
+
+static void serve(const std::string & port) {
+    auto start = (decltype(&ggml_backend_rpc_start_server)) rpc_function("ggml_backend_rpc_start_server");
+    std::vector<ggml_backend_dev_t> shown;
+    for (int i = 0; i < n_cards; ++i) shown.push_back(&cards[i]);
+    start(("127.0.0.1:" + port).c_str(), nullptr, 1, shown.size(), shown.data());
+}
+
+static void add_workers(const std::string & address) {
+    auto add = (decltype(&ggml_backend_rpc_add_server)) rpc_function("ggml_backend_rpc_add_server");
+    ggml_backend_register(add(address.c_str()));
+}
+
 static void log_all(ggml_log_level, const char * text, void *) { fputs(text, stdout); }
 
 int main(int argc, char ** argv) {
@@ -188,6 +215,9 @@ int main(int argc, char ** argv) {
     std::vector<std::string> patterns;
     patterns.reserve(64);
     bool debug = false;
+    std::string port;
+    std::vector<std::string> workers;
+    float shares[16] = {};
     for (int i = 2; i < argc; ++i) {
         const std::string option = argv[i];
         const std::string key = option.substr(0, option.find('='));
@@ -206,12 +236,22 @@ int main(int argc, char ** argv) {
         else if (key == "ctk") context.type_k = type_named(value);
         else if (key == "ctv") context.type_v = type_named(value);
         else if (key == "sm") model.split_mode = (llama_split_mode) number;
+        else if (key == "ts") {
+            size_t at = 0;
+            for (size_t from = 0; from < value.size() && at < 16; from = value.find(',', from) + 1) {
+                shares[at++] = (float) atof(value.c_str() + from);
+                if (value.find(',', from) == std::string::npos) break;
+            }
+            model.tensor_split = shares;
+        }
         else if (key == "swa_full") context.swa_full = number;
         else if (key == "nkvo") context.offload_kqv = !number;
         else if (key == "op_offload") context.op_offload = number;
         else if (key == "mmap") model.load_mode = number ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
         else if (key == "repack") model.use_extra_bufts = number;
         else if (key == "cpu") patterns.push_back(value);
+        else if (key == "serve") port = value;
+        else if (key == "rpc") workers.push_back(value);
         else if (key == "debug") debug = number;
         else { fprintf(stderr, "unknown option %s\n", option.c_str()); return 2; }
     }
@@ -221,9 +261,12 @@ int main(int argc, char ** argv) {
     llama_log_set(log_all, nullptr);
     if (debug) setenv("GGML_SCHED_DEBUG", "2", 1);
     if (n_cards > 0) make_cards();
+    if (!port.empty()) serve(port);
+    for (const std::string & worker : workers) add_workers(worker);
     llama_model * loaded = llama_model_load_from_file(argv[1], model);
     if (!loaded) return 1;
     llama_context * made = llama_init_from_model(loaded, context);
+    for (int i = 0; i < n_cards; ++i) printf("stand-in: %s took %.2f MiB\n", names[i].c_str(), taken[i] / 1048576.0);
     fflush(stdout);
     _Exit(made ? 0 : 1);
 }

@@ -33,6 +33,9 @@ TOWERS: dict[str, dict[str, Any]] = {
     "qwen2vl": tower("qwen2vl_merger", 1280, 5120, 32, 14, 560, frames=2),
     "qwen2.5vl": tower("qwen2.5vl_merger", 1280, 3420, 32, 14, 560, frames=2, gated=True, windows=8),
     "qwen3vl": tower("qwen3vl_merger", 1152, 4304, 27, 16, 768, frames=2, joint=True, positions=2304),
+    "llava": tower("mlp", 1024, 4096, 24, 14, 336, positions=577, classed=True),
+    "pixtral": tower("pixtral", 1024, 4096, 24, 16, 1024, gated=True, plain=True, joined=1024),
+    "mistral 3.1": tower("pixtral", 1024, 4096, 24, 14, 1540, gated=True, plain=True, joined=1024, merge=2),
     "qwen3vl unstretched": tower("qwen3vl_merger", 1152, 4304, 27, 16, 768, frames=2, joint=True, positions=8464),
 }
 
@@ -51,10 +54,15 @@ def rows_of(one: dict[str, Any]) -> list[Row]:
         sizes |= {"ffn_up": (inner, width), "ffn_down": (width, inner)}
         sizes |= {"ffn_gate": (inner, width)} if one.get("gated") else {}
         for name, (height, across) in sizes.items():
-            rows += [(f"{prefix}{name}.weight", (height, across), "F16"), (f"{prefix}{name}.bias", (height,), "F32")]
+            rows.append((f"{prefix}{name}.weight", (height, across), "F16"))
+            rows += [] if one.get("plain") else [(f"{prefix}{name}.bias", (height,), "F32")]
         for name in ("ln1", "ln2"):
             rows.append((f"{prefix}{name}.weight", (width,), "F32"))
             rows += [(f"{prefix}{name}.bias", (width,), "F32")] if plain else []
+    if "classed" in one:
+        return [*rows, *_classed(one)]
+    if "joined" in one:
+        return [*rows, *_joined(one)]
     rows.append(("v.post_ln.weight", (width,), "F32"))
     rows += [("v.post_ln.bias", (width,), "F32")] if plain else []
     if "positions" in one:
@@ -69,6 +77,24 @@ def rows_of(one: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def _classed(one: dict[str, Any]) -> list[Row]:
+    """What LLaVA has beside its layers."""
+    width, text = one["width"], 4096
+    rows: list[Row] = [("v.class_embd", (width,), "F32"), ("v.position_embd.weight", (one["positions"], width), "F16")]
+    rows += [("v.pre_ln.weight", (width,), "F32"), ("v.pre_ln.bias", (width,), "F32")]
+    rows += [("mm.0.weight", (text, width), "F16"), ("mm.0.bias", (text,), "F32")]
+    return [*rows, ("mm.2.weight", (text, text), "F16"), ("mm.2.bias", (text,), "F32")]
+
+
+def _joined(one: dict[str, Any]) -> list[Row]:
+    """What Pixtral has, and with ``merge`` Mistral Small 3.1."""
+    width, text = one["width"], 5120
+    rows: list[Row] = [("v.pre_ln.weight", (width,), "F32"), ("v.token_embd.img_break", (text,), "F32")]
+    if "merge" in one:
+        rows += [("mm.input_norm.weight", (width,), "F32"), ("mm.patch_merger.weight", (width, 4 * width), "F16")]
+    return [*rows, ("mm.1.weight", (text, width), "F16"), ("mm.2.weight", (text, text), "F16")]
+
+
 def numbers_of(one: dict[str, Any]) -> dict[str, int]:
     """The numbers of a tower's metadata."""
     numbers = {
@@ -76,7 +102,7 @@ def numbers_of(one: dict[str, Any]) -> dict[str, int]:
         "feed_forward_length": one["inner"], "block_count": one["layers"], "attention.head_count": 16,
         "projection_dim": 3584,
     }  # fmt: skip
-    if one.get("frames"):
+    if one.get("frames") or one.get("merge"):
         numbers["spatial_merge_size"] = 2
     if one.get("windows"):
         numbers["n_wa_pattern"] = one["windows"]

@@ -26,6 +26,7 @@ from fitcheck.runtimes.llamacpp.builds import parse_build
 
 MIB = 1 << 20
 CASES = Path(__file__).with_name("cases.json")
+_TAKEN = re.compile(r"stand-in: (\S+) took ([\d.]+) MiB")
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s+([\d.]+) MiB")
 
 
@@ -76,6 +77,9 @@ def probe(program: str, file: Path, arguments: list[str]) -> dict[str, float]:
     for device, kind, size in _BUFFER.findall(done.stdout):
         key = f"{'CUDA0' if device == 'Meta()' else device} {kind}"  # the one device that stands for all cards
         found[key] = round(found.get(key, 0.0) + float(size), 2)
+    if any(key.startswith("Meta") for key, *_ in _BUFFER.findall(done.stdout)):
+        # what is printed of cards that share tensors is the largest
+        found |= {f"{device} total": float(size) for device, size in _TAKEN.findall(done.stdout)}
     return found
 
 
@@ -105,6 +109,8 @@ def options_of(case: dict[str, Any], build: str | None = None) -> tuple[LlamaOpt
     arguments += [f"cpu={pattern}" for pattern in patterns]
     if options.split_mode == "tensor":
         arguments.append("sm=3")
+    if options.tensor_split:
+        arguments.append("ts=" + ",".join(map(str, options.tensor_split)))
     if options.gpu_layers is not None:
         arguments.append(f"ngl={options.gpu_layers}")
     if options.program == "server":
@@ -115,13 +121,15 @@ def options_of(case: dict[str, Any], build: str | None = None) -> tuple[LlamaOpt
 def predicted(case: dict[str, Any], tensors: TensorTable, options: LlamaOptions, cards: int) -> dict[str, float]:
     architecture = architecture_from_gguf(case["metadata"], tensors)
     result = estimate(architecture, tensors, options, vram=[24 << 30] * cards)
-    found = {}
-    shown = result.cards[:1] if options.split_mode == "tensor" else result.cards
-    for index, device in enumerate(shown):
-        found[f"CUDA{index} model"] = device.weights
-        found[f"CUDA{index} KV"] = device.kv_cache
-        found[f"CUDA{index} RS"] = device.recurrent
-        found[f"CUDA{index} compute"] = device.compute
+    found: dict[str, int] = {}
+    shared = options.split_mode == "tensor"
+    for index, device in enumerate(result.cards):
+        at = 0 if shared else index
+        parts = {"model": device.weights, "KV": device.kv_cache, "RS": device.recurrent, "compute": device.compute}
+        for kind, size in parts.items():
+            found[f"CUDA{at} {kind}"] = max(size, found.get(f"CUDA{at} {kind}", 0)) if shared else size
+        if shared:
+            found[f"CUDA{index} total"] = device.total
     found["CPU_Mapped model" if options.mmap else "CPU model"] = result.host.weights
     found["CPU KV"] = result.host.kv_cache
     found["CPU RS"] = result.host.recurrent

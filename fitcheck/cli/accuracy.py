@@ -30,6 +30,12 @@ def register(app: typer.Typer) -> None:
         ] = None,
         json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
         markdown: Annotated[bool, typer.Option("--markdown", help="The summary as a Markdown table.")] = False,
+        blind: Annotated[
+            bool,
+            typer.Option(
+                "--blind", help="Of the summary what tests the estimate: unseen rows, their machine left out."
+            ),
+        ] = False,
         check: Annotated[
             Path | None, typer.Option("--check", help="A kept baseline; exit code 1 where something got worse.")
         ] = None,
@@ -54,10 +60,17 @@ def register(app: typer.Typer) -> None:
         elif json_:
             _print_json(rows, summaries, by_cell_kind(rows), _by_machine(results, known))
         elif markdown:
-            _print_markdown([_line(one) for one in summaries])
+            _print_markdown([_line(one) for one in summaries if not blind or _tests(one)])
         else:
-            _print_tables(rows, summaries, by_cell_kind(rows))
+            _print_tables(rows, [one for one in summaries if not blind or _tests(one)], by_cell_kind(rows))
             _print_worth(_by_machine(results, known))
+
+
+def _tests(one: AccuracySummary) -> bool:
+    """Whether a line is of rows that entered nothing, predicted without any of their machine's."""
+    from fitcheck.verdict.accuracy import Leave, Part
+
+    return one.part == Part.BLIND and one.left_out != Leave.CELL
 
 
 def _rows(results: Path | None) -> list[AccuracyRow]:

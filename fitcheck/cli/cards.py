@@ -63,6 +63,8 @@ def register(app: typer.Typer) -> None:
             raise OptionError("--ram goes with --fits, like `fitcheck cards --fits MODEL --ram 32GB`.")
         if under is not None:
             found = _affordable(found, under)
+            if unpriced := sum(card.launch_price_usd is None for card in found):
+                print(f"Nobody has recorded a price of the last {unpriced}; --prices takes yours.", file=sys.stderr)
         if not (json_ or all_ or (filter_ or "").strip()):  # behind every refusal, which is one line
             hint = "give a filter, like `fitcheck cards 4070`, or --all"
             print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)

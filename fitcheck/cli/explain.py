@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from typing import Annotated
 
 import typer
@@ -35,12 +36,14 @@ def _explain_words(as_json: bool) -> None:
 
 
 def _took(duration: Duration) -> str:
-    """Seconds with the best estimates that they are made of, before overlap."""
-    span, parts = duration.seconds, ", ".join(f"{name} {value:.2f}" for name, value in duration.parts)
+    """Seconds with what they are made of by the estimate, rounded so that they add up."""
+    span = duration.seconds
     if span is None:
         return f"unknown; {duration.binding} binds"
-    before = " before overlap" if duration.part("streaming") else ""
-    return f"{span.best:.2f}  ({span.low:.2f} to {span.high:.2f}): {parts}{before}; {duration.binding} binds"
+    sums = [round(each, 2) for each in accumulate(value for _, value in duration.shares)]
+    shown = zip(duration.shares, sums, [0.0, *sums[:-1]], strict=True)
+    parts = ", ".join(f"{name} {upto - before:.2f}" for (name, _), upto, before in shown)
+    return f"{span.best:.2f}  ({span.low:.2f} to {span.high:.2f}), estimated parts: {parts}; {duration.binding} binds"
 
 
 def register(app: typer.Typer) -> None:

@@ -230,7 +230,7 @@ def main() -> None:
     except InputError as error:
         _refuse(str(error))
     except _UsageError as error:
-        message = error.format_message()  # type: ignore[attr-defined]
+        message = error.format_message().replace("Value error, ", "")  # type: ignore[attr-defined]
         _refuse(f"{message.rstrip('.')}{_hint(message, sys.argv[1:])}")
     except (typer.Abort, KeyboardInterrupt):
         print("fitcheck: stopped.", file=sys.stderr)

@@ -111,8 +111,8 @@ def emit(report: Report, style: str) -> None:
         return
     if style == "markdown":
         print(f"**{report.answer}**\n")
-        if report.assumed:
-            print(f"{report.assumed_line}\n")
+        for line in _under(report):
+            print(f"{line}\n")
         names = columns(report)
         print("| " + " | ".join(names) + " |")
         print("|" + " --- |" * len(names))
@@ -132,10 +132,16 @@ def emit(report: Report, style: str) -> None:
 
 
 def say(out: Console, report: Report) -> None:
-    """The answer, and under it what it assumes."""
+    """The answer, and under it what would change it and what it assumes."""
     out.print(report.answer, style="bold")
-    if report.assumed:
-        out.print(report.assumed_line)
+    for line in _under(report):
+        out.print(line)
+
+
+def _under(report: Report) -> list[str]:
+    flip = report.best.flip
+    change = [] if flip is None else [f"Smallest change to a better answer: {flip.change} ({flip.verdict})."]
+    return [*change, *([report.assumed_line] if report.assumed else [])]
 
 
 def _fitting(out: Console, report: Report) -> Table:

@@ -81,6 +81,8 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
             show([*COLUMNS[:at], *COLUMNS[at + 1 :]], [[*row[:at], *row[at + 1 :]] for row in rows], SPARE)
         else:
             show(COLUMNS, rows, SPARE)
+    if ranking.more:
+        print(f"and {ranking.more} more that {'fits' if ranking.more == 1 else 'fit'}; --most shows more")
     if ranking.misses:
         print("just misses")
         columns = ("model", "tier", "verdict", "speed", "binds", "what would change it")

@@ -8,6 +8,7 @@ each with its source.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,26 @@ def visible_total(gpu: Gpu) -> int | None:
     if gpu.card.unified_memory:
         return gpu.vram_total
     return max(0, reported_total(gpu.card, gpu.vram_total) - _driver_reserve(gpu.card)[1] * MIB)
+
+
+def with_larger_card(machine: Machine, index: int, size: int) -> Machine | None:
+    """The machine with a card of ``size`` bytes, as it would be sold, in place of the one at ``index``; ``None`` where
+    that is none with more memory.
+
+    What driver, display and other programs take of a card does not grow with it. Of a slice (MIG) the share stays.
+    """
+    gpu = machine.gpus[index]
+    if size <= max(gpu.card.memory, gpu.vram_total):  # a driver reports less than was sold
+        return None
+    more = reported_total(gpu.card, size) - reported_total(gpu.card, gpu.vram_total)
+    larger = replace(gpu, vram_total=size)
+    if gpu.vram_free is not None or gpu.vram_override is not None or gpu.usable is not None:
+        have = budget(machine, index).vram
+        usable = Interval(have.low + more, have.best + more, have.high + more)
+    else:
+        usable, _ = _vram(larger, machine)
+    gpus = tuple(replace(larger, usable=usable) if at == index else one for at, one in enumerate(machine.gpus))
+    return replace(machine, gpus=gpus)
 
 
 def _vram(gpu: Gpu, machine: Machine) -> tuple[Interval[int], str]:

@@ -20,9 +20,9 @@ class Card:
 
     ``memory`` is the nominal size in bytes (12 GiB on a "12 GB" card), 0 where the card only shares host RAM.
     ``tensor_flops`` is the dense bf16/fp16 matrix rate with f32 accumulation, without sparsity, as a maker's document
-    gives it or derived from one (the source says which); ``shader_flops`` the plain f32 rate. ``form`` is desktop,
-    laptop, workstation, datacenter, integrated, console, embedded or mining. ``unified_memory`` means that host and
-    card share one memory.
+    gives it or derived from one (the source says which); ``shader_flops`` the plain f32 rate, ``boost_clock`` the clock
+    in Hz that it holds at. ``form`` is desktop, laptop, workstation, datacenter, integrated, console, embedded or
+    mining. ``unified_memory`` means that host and card share one memory.
     """
 
     slug: str
@@ -35,6 +35,7 @@ class Card:
     memory_bandwidth: float | None = None
     tensor_flops: Sourced | None = None
     shader_flops: float | None = None
+    boost_clock: float | None = None
     compute_capability: tuple[int, int] | None = None
     pcie_generation: int | None = None
     pcie_lanes: int | None = None

@@ -140,6 +140,7 @@ def _build(row: dict[str, Any], source: Database) -> Card:
     form = patch.get("form") or _form(name, row["generation"] or "", row["board_slot_width"])
     major = row["cuda_major_version"]
     bandwidth, shader = row["memory_bandwidth_gb_s"], row["single_float_performance_gflop_s"]
+    clock = row["boost_clock_mhz"]
     return Card(
         slug=slug(name),
         name=name,
@@ -153,6 +154,7 @@ def _build(row: dict[str, Any], source: Database) -> Card:
             _sourced(patch["tensor_flops"], source) if "tensor_flops" in patch else derived_tensor_flops(row, source)
         ),
         shader_flops=None if shader is None else shader * 1e9,
+        boost_clock=None if clock is None else clock * 1e6,
         compute_capability=None if major is None else (major, row["cuda_minor_version"]),
         pcie_generation=generation,
         pcie_lanes=lanes,

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from fitcheck.errors import FileError, InputError, OptionError
@@ -52,13 +53,22 @@ def _read(path: Path, rows: csv.DictReader[str]) -> dict[str, Sourced]:
             slug = find_card(row["card"] or "").slug
         except InputError as problem:
             raise FileError(f"{where}: {str(problem).removeprefix('--gpu: ')}") from None
-        found[slug] = Sourced(_price(row["usd"], where), str(path.name), (row.get("date") or "").strip()[:10])
+        found[slug] = Sourced(_price(row["usd"], where), str(path.name), _day(row.get("date"), where))
     return found
+
+
+def _day(text: str | None, where: str) -> str:
+    """A day as ``2026-11-01``; empty where none is given."""
+    day = (text or "").strip()
+    try:
+        return date.fromisoformat(day).isoformat() if day else ""
+    except ValueError:
+        raise FileError(f"{where}: {day[:40]!r} is not a date; write it like 2026-11-01, or leave it out.") from None
 
 
 def _price(text: str | None, where: str) -> float:
     try:
-        value = float((text or "").strip().removeprefix("$"))
+        value = float((text or "").strip().removeprefix("$").replace(",", ""))
     except ValueError:
         raise FileError(f"{where}: {text!r} is not a price; write US dollars, like 599.") from None
     if not (math.isfinite(value) and 0 < value <= MOST_PRICE):

@@ -148,7 +148,7 @@ class CachingAllocator:
         if vacant:
             pool.end = block = CachedBlock(vacant.pop(), nbytes, pool)
             return block
-        # the driver hands out addresses downwards, so that of free blocks of one size the newest segment's serves first;
+        # the driver hands out addresses downwards, so that of equal free blocks the newest segment's serves first;
         # those of an expandable segment leave room for it to grow
         if end is None:
             self._address -= 1 << 44 if self._expandable else nbytes

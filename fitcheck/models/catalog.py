@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 
 from fitcheck.errors import ModelError
@@ -52,7 +51,6 @@ def get(slug: str) -> Model:
     found = known(slug)
     if found is not None:
         return found
-    near = difflib.get_close_matches(slug.lower(), slugs(), n=3, cutoff=0.3) or slugs()
-    raise ModelError(
-        f"model: {slug!r} is not in the catalog; did you mean {', '.join(near)}? `fitcheck models` lists all."
-    )
+    near = [name for family in registry.every() for name in family.near(slug)][:3]
+    meant = f"; did you mean {', '.join(near)}?" if near else ";"
+    raise ModelError(f"model: {slug!r} is not in the catalog{meant} `fitcheck models` lists all.")

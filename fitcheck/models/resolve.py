@@ -238,8 +238,20 @@ def resolve(target: str, *, offline: bool = False, settings: HubSettings | None 
     if target.startswith((".", "/", "~")) or "\\" in target or parse_hub_name(target) is None:
         raise FileError(
             f"{target}: there is no such file or folder, and it is not a hub name like org/repo or org/repo:file.gguf."
+            f"{_where_known(target)}"
         )
     return _resolve_remote(target, offline, settings)
+
+
+def _where_known(target: str) -> str:
+    """What answers for a name of the catalog, which is no file; empty for what is none."""
+    from fitcheck.models import catalog
+
+    model = catalog.known(target)
+    if model is None:
+        return ""
+    what = f"; its files lie in {model.repository}" if model.repository else ""
+    return f" It is a model of the catalog{what}: `fitcheck check` takes the name, `fitcheck models` lists its tiers."
 
 
 def _resolve_folder(path: Path) -> Resolved:

@@ -29,8 +29,10 @@ def parse_json(content: bytes, where: str) -> object:
     try:
         text = content.decode("utf-8")
         return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: is not valid JSON ({str(error)[:200]}).") from error
+    except RecursionError as error:
+        raise RecordError(f"{where}: is not valid JSON (it is nested deeper than any record).") from error
+    except ValueError as error:
+        raise RecordError(f"{where}: is not valid JSON ({str(error).partition('; use sys.')[0][:200]}).") from error
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -108,6 +108,11 @@ class Run:
     settings: Sizes = ()
 
     @property
+    def limited(self) -> bool:
+        """Whether it ran under a limit, or searched for one."""
+        return bool(self.cap is not None or self.works or self.fails)
+
+    @property
     def workload(self) -> Workload:
         """The workload that was run."""
         sizes = dict(self.cell.sizes) | {"prompt_tokens": self.prompt_tokens}

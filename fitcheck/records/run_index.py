@@ -64,7 +64,7 @@ class Index:
     _by_card: dict[str, list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_runtime: dict[tuple[str, str], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _by_tier: dict[tuple[str, ...], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _short: dict[tuple[str, ...], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _bounding: dict[tuple[str, ...], list[Run]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Sorts the runs once, so that no question walks over those of all cards, nor of a whole card."""
@@ -74,8 +74,8 @@ class Index:
             by_card.setdefault(card, []).append(row)
             by_runtime.setdefault((card, cell.runtime), []).append(row)
             by_tier.setdefault((card, cell.model, cell.tier, cell.runtime), []).append(row)
-            if row.outcome == OUT_OF_CARD_MEMORY or row.fails:
-                self._short.setdefault((card, cell.model, cell.runtime), []).append(row)
+            if row.outcome == OUT_OF_CARD_MEMORY or row.limited:
+                self._bounding.setdefault((card, cell.model, cell.runtime), []).append(row)
         short = tuple(row for row in self.rows if (row.outcome != "ok" or row.fails) and row.ran_out_under)
         object.__setattr__(self, "short", short)
 
@@ -112,9 +112,9 @@ class Index:
         """The runs of one tier of a model on one card in one runtime."""
         return self._by_tier.get((card, model, tier, runtime), ())
 
-    def short_of(self, card: str, model: str, runtime: str) -> Sequence[Run]:
-        """The runs of a model on one card in one runtime that ran out of its memory, or searched where they do."""
-        return self._short.get((card, model, runtime), ())
+    def bounding(self, card: str, model: str, runtime: str) -> Sequence[Run]:
+        """The runs of a model on one card in one runtime that ran out of its memory, or ran under a limit."""
+        return self._bounding.get((card, model, runtime), ())
 
 
 @cache

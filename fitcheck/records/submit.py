@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from fitcheck.errors import RecordError
 from fitcheck.records import privacy, store
+from fitcheck.records.fields import Handle
 from fitcheck.records.findings import Finding, Rank
 from fitcheck.records.reading import parse, read_bounded
 from fitcheck.records.schema import AnyRecord
@@ -83,8 +86,18 @@ def _sealed(path: Path, content: bytes, submitter: str | None) -> AnyRecord:
                 f"{path}: {whose}, so --as {submitter} would put another name on a measurement; leave --as out, or "
                 "measure it yourself."
             )
-        document["submitter"] = submitter
+        document["submitter"] = _handle(submitter)
     return store.seal(parse(json.dumps(document).encode(), str(path)).record)
+
+
+def _handle(text: str) -> str:
+    """The handle as it is stored. Raises RecordError for what is none."""
+    try:
+        return TypeAdapter(Handle).validate_python(text)
+    except ValidationError:
+        raise RecordError(
+            f"--as: {text[:60]!r} is not a handle; it has letters, digits and hyphens, 39 at most, like octocat."
+        ) from None
 
 
 def save_locally(prepared: Sequence[Prepared], root: Path) -> list[Path]:

@@ -42,6 +42,12 @@ class Level:
         return self.binding not in AMOUNTS, len(self._short) > 1, card, math.ceil(4 * self.lack)
 
     @property
+    def mended(self) -> Verdict:
+        """What the amounts allow once there is enough of those that are short."""
+        left = [one.verdict for one in self.weighed.margins if one.verdict is not Verdict.NO]
+        return max(left, key=lambda verdict: verdict.rank, default=Verdict.FITS)
+
+    @property
     def _short(self) -> list[Margin]:
         return [one for one in self.weighed.margins if one.verdict is Verdict.NO]
 

@@ -97,9 +97,14 @@ def refuse_foreign(wanted: Wanted, in_play: Sequence[Any], others: Iterable[Any]
         if name in known:
             continue
         owners = [runtime.name for runtime in others if name in declared(runtime.options)]
-        whose = f"is an option of {' and '.join(owners)}" if owners else "is not an option"
+        whose = f"is an option of {_listed(owners)}" if owners else "is not an option"
         by = " or ".join(runtime.name for runtime in in_play) or "nothing here"
         raise OptionError(f"{flag(name)} {whose}; {what} runs with {by}.")
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``"a, b and c"``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def names(text: str | Sequence[str]) -> tuple[str, ...]:

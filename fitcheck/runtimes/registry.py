@@ -82,6 +82,10 @@ def serving(model: Model, named: str | None = None) -> tuple[Runtime, ...]:
     if named is None:
         return tuple(runtime for runtime in map(get, able) if runtime.offered)
     if named not in able:
-        does = "does not run" if named in MODULES else "is not known; it does not run"
-        raise OptionError(f"--runtime: {named!r} {does} {model.name}; choose from {', '.join(able) or 'none'}.")
+        known = (
+            f"{named!r} is not a runtime that fitcheck models"
+            if named not in MODULES
+            else (f"fitcheck does not model {model.name} under {named}, whether or not it runs there")
+        )
+        raise OptionError(f"--runtime: {known}; choose from {', '.join(able) or 'none'}.")
     return (get(named),)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from fitcheck.units import Interval
 
+STREAMING = "streaming"  # the part of the seconds that copies of weights are
+
 
 @dataclass(frozen=True, slots=True)
 class Duration:
@@ -23,6 +25,21 @@ class Duration:
     rates: tuple[tuple[str, Interval[float]], ...] = ()
     amounts: tuple[tuple[str, int], ...] = ()
     first: Interval[float] | None = None
+
+    @property
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        """``parts`` as they add up to the best estimate: copies count as far as something waits for them, and what no
+        part explains (launches, and what records measured beyond the model) is ``the rest``. Where records say less
+        than the parts take, all are scaled. Estimates, also of seconds that were measured."""
+        if self.seconds is None or not self.parts:
+            return ()
+        work = [(name, value) for name, value in self.parts if name != STREAMING]
+        busy, total = sum(value for _, value in work), self.seconds.best
+        if busy > total:
+            return tuple((name, value * total / busy) for name, value in work)
+        waited = min(self.part(STREAMING), total - busy)
+        found = (*work, ("waiting for weights", waited), ("the rest", total - busy - waited))
+        return tuple((name, value) for name, value in found if value > 0)
 
     def part(self, name: str) -> float:
         """Seconds of a part; 0 where there is none of that name."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
-from fitcheck.speed.duration import Duration
+from fitcheck.speed.duration import STREAMING, Duration
 from fitcheck.speed.link import measured_seconds
 from fitcheck.speed.passes import Pass, Streamed
 from fitcheck.speed.rates import Blocks, Calibration, data, link_rate, rates_of
@@ -34,6 +34,7 @@ class Price:
     attention: float
     elementwise: float
     dequantization: float
+    memory: float
     kernel: float
     gguf_kernel: float
     streamed_tensor: float
@@ -42,7 +43,7 @@ class Price:
         """(compute, dequantization) seconds of a pass on the card."""
         amount = one.work
         compute = amount.matrix_flops * self.matrix + amount.attention_flops * self.attention
-        compute += amount.traffic * self.elementwise + amount.latency
+        compute += amount.traffic * self.elementwise + amount.wide_traffic * self.memory + amount.latency
         return compute, amount.dequantization * self.dequantization
 
     def host(self, one: Pass) -> float:
@@ -65,7 +66,7 @@ def prices_of(card: Card) -> tuple[Price, Price, Price] | None:
         return None
     found = []
     for card_end, host_end in (("high", "low"), ("best", "best"), ("low", "high")):
-        device = (rates.matrix, rates.attention, rates.elementwise, rates.dequantization)
+        device = (rates.matrix, rates.attention, rates.elementwise, rates.dequantization, rates.memory)
         host = (rates.kernel, rates.gguf_kernel, rates.streamed_tensor)
         of_card = (1 / getattr(rate, card_end) for rate in device)
         found.append(Price(*of_card, *(getattr(rate, host_end) for rate in host)))
@@ -85,7 +86,7 @@ def duration_of(
         return None
     found = _parts(plan, prices[BEST], copies, copies_from(pinned=pinned))
     compute, dequantization, stream = [amount * known.factor(name) for name, amount in found]
-    made_of = (("compute", compute), ("dequantization", dequantization), ("streaming", stream))
+    made_of = (("compute", compute), ("dequantization", dequantization), (STREAMING, stream))
     nbytes = sum([one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan])
     binding = _binding(compute, dequantization, stream)
     low, best, high = [_end(plan, prices, copies, known, end) for end in (LOW, BEST, HIGH)]

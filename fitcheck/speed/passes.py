@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Work:
     """``matrix_flops`` and ``attention_flops`` in FLOP, ``traffic`` and ``dequantization`` in bytes of card memory,
-    kernels by the host path that issues them; ``latency`` in seconds of kernels that fill no card, whichever it is."""
+    kernels by the host path that issues them; ``latency`` in seconds of kernels that fill no card, whichever it is;
+    ``wide_traffic`` in bytes of kernels that bandwidth alone limits, where ``traffic`` may wait for instructions."""
 
     matrix_flops: float
     attention_flops: float
@@ -17,6 +18,7 @@ class Work:
     kernels: int
     gguf_kernels: int = 0
     latency: float = 0.0
+    wide_traffic: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -27,6 +29,7 @@ class Work:
             self.kernels + other.kernels,
             self.gguf_kernels + other.gguf_kernels,
             self.latency + other.latency,
+            self.wide_traffic + other.wide_traffic,
         )
 
 

@@ -27,13 +27,15 @@ def _scaled(rate: float, efficiency: dict[str, Any]) -> Interval[float]:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a card and its host do: FLOP/s in linear layers and in attention, B/s in elementwise kernels and in
-    dequantization, host seconds a kernel, a GGUF kernel and a streamed tensor."""
+    """What a card and its host do: FLOP/s in linear layers and in attention, B/s in elementwise kernels, in
+    dequantization and in kernels that bandwidth alone limits, host seconds a kernel, a GGUF kernel and a streamed
+    tensor."""
 
     matrix: Interval[float]
     attention: Interval[float]
     elementwise: Interval[float]
     dequantization: Interval[float]
+    memory: Interval[float]
     kernel: Interval[float]
     gguf_kernel: Interval[float]
     streamed_tensor: Interval[float]
@@ -113,6 +115,7 @@ def rates_of(card: Card) -> Rates | None:
         attention=_slowed(_scaled(peak, efficiency["attention"]), factor, peak),
         elementwise=_slowed(_traffic_rate(bandwidth, clocks, "elementwise"), factor, card.memory_bandwidth),
         dequantization=_slowed(_traffic_rate(bandwidth, clocks, "dequantization"), factor, card.memory_bandwidth),
+        memory=_slowed(bandwidth, factor, card.memory_bandwidth),
         kernel=_scaled(1.0, host["kernel"]),
         gguf_kernel=_scaled(1.0, host["gguf_kernel"]),
         streamed_tensor=_scaled(1.0, host["streamed_tensor"]),

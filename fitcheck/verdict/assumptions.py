@@ -69,6 +69,8 @@ def _memory(runtime: Runtime, cell: Cell, floor: Floor) -> Iterator[Assumption]:
 
 
 def _usual(machine: Machine) -> str:
+    if not machine.gpus:
+        return "the most usual without a card"
     return "the most usual beside such a card" if len(machine.gpus) == 1 else "the most usual beside such cards"
 
 

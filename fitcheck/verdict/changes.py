@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fitcheck.hardware.budget import with_larger_card
+from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.runtimes import held, registry
@@ -13,7 +15,7 @@ from fitcheck.runtimes.base import Ask, Change, Runtime, Wanted
 from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
-from fitcheck.units import GB, GIB, Interval
+from fitcheck.units import GB, GIB
 from fitcheck.verdict.cell import Cell, Flip
 from fitcheck.verdict.judge import Judgement, judge, judged
 from fitcheck.verdict.usual_memory import RAM_SIZES
@@ -118,10 +120,9 @@ def _anew_on_larger_cards(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterato
     """Larger cards with the placement that is best on them: more of the model on the card is what makes it quick."""
     if not _one_card_of_its_own(ask):
         return
-    for size in (size for size in VRAM_SIZES if size > ask.card.vram_total):
-        machine = _with_card(ask, size).machine
+    for words, machine in _larger_cards(ask):
         for other in runtime.asks(ask.model, (ask.tier,), wanted, machine):
-            yield Change(f"a card with {size // GIB} GB", other)
+            yield Change(words, other)
 
 
 def more_memory(ask: Ask) -> Iterator[Change]:
@@ -136,8 +137,8 @@ def more_memory(ask: Ask) -> Iterator[Change]:
             yield Change(words, replace(ask, machine=larger), SHARED if shared else frozenset({Constraint.RAM}))
     if not _one_card_of_its_own(ask):
         return
-    for size in (size for size in VRAM_SIZES if size > ask.card.vram_total):
-        yield Change(f"a card with {size // GIB} GB", _with_card(ask, size), frozenset({Constraint.VRAM}))
+    for words, larger in _larger_cards(ask):
+        yield Change(words, replace(ask, machine=larger), frozenset({Constraint.VRAM}))
 
 
 def _one_card_of_its_own(ask: Ask) -> bool:
@@ -145,8 +146,9 @@ def _one_card_of_its_own(ask: Ask) -> bool:
     return len(ask.machine.gpus) == 1 and not ask.card.card.unified_memory and bool(ask.card.vram_total)
 
 
-def _with_card(ask: Ask, size: int) -> Ask:
-    """The same card with as much more of its memory usable as it would be larger."""
-    gpu, vram = ask.card, ask.budgets[ask.gpu].vram
-    scaled = Interval(*(round(value * (size / gpu.vram_total)) for value in (vram.low, vram.best, vram.high)))
-    return replace(ask, machine=replace(ask.machine, gpus=(replace(gpu, usable=scaled),)))
+def _larger_cards(ask: Ask) -> Iterator[tuple[str, Machine]]:
+    """The machine with the next larger cards that are sold, and how to call these."""
+    for size in VRAM_SIZES:
+        machine = with_larger_card(ask.machine, ask.gpu, size)
+        if machine is not None:
+            yield f"a card with {size // GIB} GB", machine

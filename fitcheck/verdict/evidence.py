@@ -19,7 +19,7 @@ from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
-from fitcheck.verdict.implied import NOTHING, Implied, Need, implied
+from fitcheck.verdict.implied import NOTHING, CellNeed, Implied, implied
 from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
@@ -28,7 +28,7 @@ from fitcheck.verdict.shrinkage import Group, Place, fit
 _OUT_OF_SYSTEM_MEMORY = "oom-host"
 # As many records as change anything: the rest says the same again.
 _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE = 36, 12, 6
-_MOST_NEEDS = 24  # kinds of runs whose needs are compared with a cell's
+_MOST_NEEDS = 16  # kinds of runs whose needs are compared with a cell's
 
 
 # what a record that anybody may have written can make of a calculation
@@ -145,16 +145,26 @@ class Known:
     def _implied(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Implied:
         """What other cells that ran, or ran out of memory, on the card say of this one; several cards share a cell out,
         each its own way, so that nothing is said there."""
-        short = self.index.short_of(self.card.slug, ask.model.slug, runtime.name)
-        if not short or len(footprint.cards) != 1:
+        if len(footprint.cards) != 1:
             return NOTHING
-        mine = spread(self.index.runs_in(self.card.slug, runtime.name), LOOKED_AT * 4)
-        whole = [run for run in mine if run.cell.model == ask.model.slug and run.outcome == "ok" and not _limited(run)]
-        held, asked = runtime.holds(ask), Need(ask, footprint.cards[ask.gpu])
+        short = self.index.bounding(self.card.slug, ask.model.slug, runtime.name)
+        finished = self._finished(ask) if short else [run for run in self._held(ask) if run.on_card]
+        if not short and not finished:
+            return NOTHING
+        held, asked = runtime.holds(ask), CellNeed(ask, footprint.cards[ask.gpu])
         others = [one for one in self._needs(runtime, short, ask) if runtime.holds(one.ask) != held]
-        return implied(asked, others, self._needs(runtime, whole, ask))
+        return implied(asked, others, self._needs(runtime, finished, ask))
 
-    def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[Need]:
+    def _finished(self, ask: Ask) -> list[Run]:
+        """Some runs of the model that finished on the card as it is."""
+        mine = spread(self.index.runs_in(self.card.slug, ask.placement.runtime), LOOKED_AT * 4)
+        return [run for run in mine if run.cell.model == ask.model.slug and run.outcome == "ok" and not run.limited]
+
+    def _held(self, ask: Ask) -> list[Run]:
+        """A few of those of the tier that finished, of different modes first."""
+        return varied([run for kind in self._kinds_of(ask) for run in kind[:1] if not run.limited], _MOST_BESIDE)
+
+    def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[CellNeed]:
         """Runs on one card by kind, beside what each kind is estimated to need in such a process as ``asked``, on its
         machine or under the limit that it ran under."""
         kinds: dict[object, list[Run]] = {}
@@ -166,12 +176,12 @@ class Known:
             there = self._cell(alike[0])
             if there is None:
                 continue
-            machine = there[0].machine if _limited(alike[0]) else asked.machine
+            machine = there[0].machine if alike[0].limited else asked.machine
             ask = replace(there[0], process=asked.process, machine=machine)
             key = kind, asked.process, machine
             if key not in self._needed:
                 self._needed[key] = runtime.footprint(ask).cards[ask.gpu]
-            found.append(Need(ask, self._needed[key], tuple(spread(alike))))
+            found.append(CellNeed(ask, self._needed[key], tuple(spread(alike))))
         return found
 
     def _elsewhere(self, runtime: Runtime, ask: Ask) -> Iterator[Run]:
@@ -196,7 +206,7 @@ class Known:
             if there is None:
                 continue
             same = runtime.holds(there[0]) == memory
-            free = [run for run in runs if not _limited(run)]
+            free = [run for run in runs if not run.limited]
             if there[1] == cell:
                 own.exact += [(run, there[0]) for run in free if run.outcome == "ok"]
             if same:
@@ -205,7 +215,7 @@ class Known:
                 # the same layers stay on the card
                 plain = runtime.timings(ask) if plain is None else plain
                 if runtime.timings(replace(there[0], workload=ask.workload, process=ask.process)) == plain:
-                    own.capped += [run for run in runs if _limited(run)]
+                    own.capped += [run for run in runs if run.limited]
         return own
 
     def _cell(self, run: Run) -> tuple[Ask, object] | None:
@@ -277,11 +287,6 @@ def links_of(links: Iterable[LinkRow]) -> Calibration:
         pinned=tuple(link.pinned for link in found if link.pinned),
         pageable=tuple(from_memory(link.pageable) for link in found if link.pageable),
     )
-
-
-def _limited(run: Run) -> bool:
-    """Whether it ran under a limit, or a search for one."""
-    return bool(run.cap is not None or run.works or run.fails)
 
 
 def _tells_memory(run: Run) -> bool:

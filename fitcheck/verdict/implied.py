@@ -5,27 +5,28 @@ in which a scale that is off changes nothing."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fitcheck.memory.footprint import CardMemory
 from fitcheck.models.workload import Workload
 from fitcheck.records.run import Run
 from fitcheck.records.sizes import used_sizes
 from fitcheck.runtimes.base import Ask
+from fitcheck.units import Interval
 
 # finished runs that it takes for each that ran out to say that this one was wrong
 MAJORITY = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class CellNeed:
     """A cell, what the estimator says that it takes of its card, and ``runs`` of it of one kind."""
 
     ask: Ask
     memory: CardMemory
     runs: tuple[Run, ...] = ()
 
-    def covers(self, other: Need) -> bool:
+    def covers(self, other: CellNeed) -> bool:
         """Whether it needs at least as much as ``other``: the same model in the same runtime, the same tier or a larger
         one, a workload that is larger in no size smaller, and no less memory by the estimate, at the least and with
         room."""
@@ -43,7 +44,8 @@ class Need:
 class Implied:
     """What other cells of the card say of one. ``failed`` ran out of its memory though they need no more; ``doubted``
     did so too, but a clear majority of what needs as much ran. ``ran`` finished although they need at least as much.
-    Under limits ``fails`` ran out though they need no more, and ``works`` did not though they need at least as much."""
+    ``fails`` ran out under a limit though they need no more; ``works`` ran within a limit, or within what they took of
+    the card, though they need at least as much."""
 
     failed: tuple[Run, ...] = ()
     doubted: tuple[Run, ...] = ()
@@ -51,11 +53,17 @@ class Implied:
     fails: tuple[Run, ...] = ()
     works: tuple[Run, ...] = ()
 
+    def beyond(self, required: Interval[int], own: Sequence[Run]) -> Implied:
+        """Without limits that say no more than the least that works does as it is known, nor those of ``own`` runs."""
+        works = (run for run in self.works if run not in own and (ran_within(run) or required.high) < required.high)
+        fails = (run for run in self.fails if (run.ran_out_under or 0) > required.best)
+        return replace(self, fails=tuple(fails), works=tuple(works))
+
 
 NOTHING = Implied()
 
 
-def implied(asked: Need, short: Sequence[Need], finished: Sequence[Need]) -> Implied:
+def implied(asked: CellNeed, short: Sequence[CellNeed], finished: Sequence[CellNeed]) -> Implied:
     """What other cells say of ``asked``: ``short`` ran out of memory or searched for the limit at which they do,
     ``finished`` did not run out."""
     failed, doubted = list[Run](), list[Run]()
@@ -64,17 +72,19 @@ def implied(asked: Need, short: Sequence[Need], finished: Sequence[Need]) -> Imp
         if out and asked.covers(one):
             against = sum(len(other.runs) for other in finished if other.covers(one))
             (doubted if against >= MAJORITY * len(out) else failed).extend(out)
-    less, more = (
-        [run for one in short if keep(one) for run in one.runs if run.ran_out_under is not None or run.works]
-        for keep in (asked.covers, lambda one: one.covers(asked))
-    )
+    ran = tuple(run for one in finished if one.covers(asked) for run in one.runs)
     return Implied(
         tuple(failed),
         tuple(doubted),
-        tuple(run for one in finished if one.covers(asked) for run in one.runs),
-        tuple(run for run in less if run.ran_out_under is not None),
-        tuple(run for run in more if run.works),
+        ran,
+        tuple(run for one in short if asked.covers(one) for run in one.runs if run.ran_out_under is not None),
+        (*ran, *(run for one in short if one.covers(asked) for run in one.runs)),
     )
+
+
+def ran_within(run: Run) -> int | None:
+    """Bytes of card memory, context included, within which it is known to run; ``None`` for none."""
+    return run.works or ((run.cap or run.on_card) if run.outcome == "ok" else None)
 
 
 def at_least_as_large(one: Workload, other: Workload) -> bool:

@@ -16,7 +16,7 @@ from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory
 from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.units import Interval, format_gib
-from fitcheck.verdict.implied import MAJORITY, NOTHING, Implied
+from fitcheck.verdict.implied import MAJORITY, NOTHING, Implied, ran_within
 from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, apart, counted, quantity, span_of_bytes
 
 Bytes = Interval[int]
@@ -52,10 +52,11 @@ class RunBesideEstimate:
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What is known of the smallest card memory on which a cell runs: more than ``above``, no more than ``within``; in
-    ``words``, with what contradicts it."""
+    ``words``, with what contradicts it. ``likely`` is within what another ran that needs at least as much."""
 
     above: int = 0
     within: int | None = None
+    likely: int | None = None
     runs: tuple[Run, ...] = ()
     words: str = ""
 
@@ -126,7 +127,7 @@ class MemoryRecords:
 
     def _bounded(self, memory: CardMemory, how: Quantity) -> tuple[CardMemory, Quantity]:
         """Within what searched limits and failures leave."""
-        said = self.implied
+        said = self.implied.beyond(memory.required, self.exact)
         bound = _bound(self.capped, said)
         memory = _within(memory, bound) if bound.runs else memory
         ran = max(sum(bool(run.on_card) for run in self.exact), len(said.ran))
@@ -208,18 +209,20 @@ def _bound(capped: Sequence[Run], said: Implied) -> Bound:
     """What limits say together, the cell's own before those of cells that need more or less. Where one that failed lies
     above one that worked, they contradict each other: the smallest that worked counts."""
     own, less = _fails(capped, "it"), _fails(said.fails, "one that needs no more")
-    most = max((limit for limit, _, _ in own), default=0)
-    more = _works(said.works, "one that needs at least as much")
-    works = [*_works(capped, "it"), *(one for one in more if one[0] > most)]
-    within = min(works, key=_limit, default=None)
-    below = [one for one in (*own, *less) if within is None or _limit(one) < _limit(within)]
+    works, more = _works(capped, "it"), _works(said.works, "one that needs at least as much")
+    most, within = max(map(_limit, own), default=0), min(works, key=_limit, default=None)
+    said_less = [one for one in more if _limit(one) > most and (within is None or _limit(one) < _limit(within))]
+    likely = min(said_less, key=_limit, default=None)
+    least = likely or within
+    below = [one for one in (*own, *less) if least is None or _limit(one) < _limit(least)]
     above = max(below, key=_limit, default=None)
-    runs = {run.id: run for _, run, _ in filter(None, (within, above))}
-    parts = [] if within is None else [f"{within[2]} ran within {format_gib(within[0])}"]
+    runs = {run.id: run for _, run, _ in filter(None, (within, likely, above))}
+    parts = [f"{one[2]} ran within {format_gib(one[0])}" for one in (within, likely) if one]
     parts += [] if above is None else [f"{above[2]} did not within {format_gib(above[0])}"]
-    if against := len(own) + len(less) - len(below) + sum(limit <= most for limit, _, _ in more):
+    if against := len(own) + len(less) - len(below) + sum(_limit(one) <= most for one in more):
         parts.append(f"which {counted(against, 'record')} contradict{'s' if against == 1 else ''}")
-    return Bound(above[0] if above else 0, within and within[0], tuple(runs.values()), ", ".join(parts))
+    within_, likely_ = (None if one is None else _limit(one) for one in (within, likely))
+    return Bound(0 if above is None else _limit(above), within_, likely_, tuple(runs.values()), ", ".join(parts))
 
 
 def _limit(one: tuple[int, Run, str]) -> int:
@@ -227,8 +230,7 @@ def _limit(one: tuple[int, Run, str]) -> int:
 
 
 def _works(runs: Sequence[Run], whose: str) -> Limits:
-    found = ((run.works or (run.cap if run.outcome == "ok" else None), run) for run in runs)
-    return [(limit, run, whose) for limit, run in found if limit]
+    return [(limit, run, whose) for run in runs if (limit := ran_within(run))]
 
 
 def _fails(runs: Sequence[Run], whose: str) -> Limits:
@@ -253,10 +255,13 @@ def _failure_words(failed: Sequence[Run], said: Implied) -> list[str]:
 
 
 def _within(memory: CardMemory, bound: Bound) -> CardMemory:
-    """The least that works between the limits; all that it takes is never less."""
+    """The least that works between the limits; all that it takes is never less. What another cell ran within takes
+    away what was feared, and makes no estimate smaller."""
     low, best, high = memory.required.low, memory.required.best, memory.required.high
     if bound.within is not None:
         low, best, high = (min(value, bound.within) for value in (low, best, high))
+    if bound.likely is not None:
+        high = max(best, min(high, bound.likely))
     required = Interval(*(max(value, bound.above) for value in (low, best, high)))
     return _at_least(replace(memory, required=required))
 

@@ -32,9 +32,9 @@ def order(cells: Sequence[Cell]) -> list[Cell]:
 
 def _distance(cell: Cell) -> tuple[object, ...]:
     """How far a cell is from running: published first, then by ``Level.way``, as runtimes choose a placement too; then
-    time, what is missing, and card memory."""
+    what it would be with what is short, time, what is missing, and card memory."""
     level = cell.judgement.level
-    return not cell.tier.published, *level.way, _wait(cell), level.lack, cell.need
+    return not cell.tier.published, *level.way, level.mended.rank, _wait(cell), level.lack, cell.need
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:

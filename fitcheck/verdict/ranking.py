@@ -68,9 +68,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """``rows`` fit, in the purpose's order; ``misses`` do not, or too slowly, nearest first. Of
-    ``listed`` models ``larger`` are too large for this machine in a usual tier and ``unseen`` were not checked, because
-    enough better ones run."""
+    """``rows`` fit, in the purpose's order, and so do ``more`` that are not shown; ``misses`` do not, or too slowly,
+    nearest first. Of ``listed`` models ``larger`` are too large for this machine in a usual tier and ``unseen`` were
+    not checked, because enough better ones run."""
 
     purpose: Purpose
     machine: Machine
@@ -79,6 +79,7 @@ class Ranking:
     listed: int
     larger: int
     unseen: int
+    more: int = 0
 
     def to_json(self, said: Sequence[str] = ()) -> dict[str, Any]:
         """Bytes and parameters are integers; each row has the headline cell's main figures and the command."""
@@ -90,6 +91,7 @@ class Ranking:
             "listed": self.listed,
             "too_large": self.larger,
             "not_checked": self.unseen,
+            "more": self.more,
         }
 
 
@@ -133,9 +135,11 @@ def rank(
         for row in ask.each(sorted(larger, key=_size)[:MOST_MISSES]):
             (rows if row.verdict is Verdict.FITS else misses).append(row)
     rows.sort(key=lambda row: order((row.listing, row.task)))
+    shown = _shown(rows, purpose, most)
     told = tuple(with_change(row) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
     unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
-    return Ranking(purpose, machine, tuple(rows), told, len(found), len(larger), unseen)
+    more = len(rows) - len(shown)
+    return Ranking(purpose, machine, tuple(shown), told, len(found), len(larger), unseen, more)
 
 
 def _first(
@@ -151,6 +155,15 @@ def _first(
         while len(fit) < until and (row := next(rows, None)) is not None:
             (fit if row.verdict is Verdict.FITS else other).append(row)
     return fit, other
+
+
+def _shown(rows: Sequence[Row], purpose: Purpose, most: int) -> list[Row]:
+    """At most ``most`` of ``rows``, in their order, with the share of those that no leaderboard lists."""
+    rated = [row for row in rows if purpose.score(row.listing) is not None]
+    others = [row for row in rows if purpose.score(row.listing) is None]
+    count = max(most - most // UNRATED, most - len(others))
+    kept = {id(row) for row in (*rated[:count], *others[: most - len(rated[:count])])}
+    return [row for row in rows if id(row) in kept]
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,31 @@ def test_prices_of_a_person_stand_in(tmp_path: Path) -> None:
     assert found["GeForce RTX 4080 SUPER"] == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("RTX 4070,555,yesterday", "line 2: 'yesterday' is not a date; write it like 2026-11-01"),
+        ("RTX 4070,555,2026-02-30", "'2026-02-30' is not a date"),
+        ("RTX 4070,many,", "line 2: 'many' is not a price"),
+    ],
+)
+def test_a_line_of_prices_that_cannot_be_is_named(tmp_path: Path, line: str, reason: str) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text(f"card,usd,date\n{line}\n", "utf-8")
+    with pytest.raises(InputError, match=reason):
+        run("4070", "--prices", str(path))
+
+
+def test_prices_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text('card,usd,date\nRTX 4070,"$1,050.50", 2026-11-01 \nRTX 4060,300,\n', "utf-8")
+    found = {
+        row["slug"]: row["launch_price_usd"] for row in json.loads(run("--prices", str(path), "--json").stdout)["cards"]
+    }
+    assert (found["rtx-4070"]["value"], found["rtx-4070"]["read"]) == (1050.5, "2026-11-01")
+    assert (found["rtx-4060"]["value"], found["rtx-4060"]["read"]) == (300, "")
+
+
 def test_several_models_must_all_run() -> None:
     one, both = (
         set(fits(run("--ram", "16GB", *(word for name in models for word in ("--fits", name)))))
@@ -116,7 +141,10 @@ def test_system_memory_counts_where_cards_are_compared() -> None:
 
 
 def test_a_price_alone_lists_what_it_buys() -> None:
-    assert names(run("--under", "260"))[:2] == ["GeForce RTX 3050 8 GB", "GeForce RTX 5050"]
+    found = run("--under", "260")
+    assert names(found)[:2] == ["GeForce RTX 3050 8 GB", "GeForce RTX 5050"]
+    unpriced = sum(line.split("\t")[5] == "?" for line in found.stdout.splitlines()[1:])
+    assert f"Nobody has recorded a price of the last {unpriced};" in found.stderr
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,17 @@ def test_the_question_the_project_starts_from(run: Run) -> None:
     assert len(lines) == 4 + 2 + 16  # headline, what it assumes, blanks, header, rule, a row for each tier and mode
 
 
+def test_what_would_change_the_answer_stands_under_it(run: Run) -> None:
+    """Whoever reads the first lines alone must not take for impossible what one option would make possible."""
+    words = ("check", U1, "--gpu", "RTX 4070", "--ram", "64GB", "--tier", "Q4_K_S", "--mode", "full")
+    said = "Smallest change to a better answer: --vram_mode fast (fits)."
+    done = run(*words)
+    assert done.code == 4
+    assert done.out.decode().splitlines()[1] == said
+    assert run(*words, "--markdown").out.decode().splitlines()[2] == said
+    assert "Smallest change" not in run(*words[:-1], "fast").out.decode()
+
+
 def test_the_seconds_of_a_batch_are_not_called_those_of_an_image(run: Run) -> None:
     done = run("check", U1, "--gpu", "RTX 4090", "--ram", "64GB", "--batch", "4", "--markdown")
     assert " a batch of 4 (" in done.out.decode().splitlines()[0]
@@ -171,6 +182,14 @@ def test_commands_of_the_recommended_choice(run: Run) -> None:
         ((U1, "--gpu", "RTX 4070", "--gguf", "/nowhere.gguf"), "no such file"),
         ((U1, "--gpu", "RTX 4070", "--gguf", "/dev/zero"), "/dev/zero"),
         ((U1, "--gpu", "RTX 4070", "--pcie", "x"), "--pcie"),
+        (
+            ("sdxl", "--gpu", "RTX 4070", "--runtime", "comfyui"),
+            "does not model Stable Diffusion XL under comfyui, whether",
+        ),
+        (
+            ("sdxl", "--gpu", "RTX 4070", "--runtime", "vllm"),
+            "'vllm' is not a runtime that fitcheck models; choose from",
+        ),
         ((U1, "--gpu", "RTX 4070", "--ctx", "4096"), "--ctx"),
         (("sensenova-u1-8b-mod", "--gpu", "RTX 4070"), "sensenova-u1-8b-mot"),
         ((U1, "--bogus"), "--bogus"),

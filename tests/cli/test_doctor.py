@@ -94,7 +94,7 @@ def test_a_named_model_is_judged_here(doctor: Doctor) -> None:
 def test_a_python_that_does_not_answer_is_refused(run: Callable[..., Any]) -> None:
     ran = run("doctor", "--quick", "--python", "/no/such/python")
     assert ran.code == 2
-    assert "--python: /no/such/python did not answer" in ran.err
+    assert "--python: /no/such/python is not a program;" in ran.err
 
 
 def test_this_very_machine_is_examined(run: Callable[..., Any]) -> None:

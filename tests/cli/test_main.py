@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,35 @@ def test_values_with_spaces_and_no_quotes_are_explained(run: Run) -> None:
     done = run("check", U1, "--gpu", "RTX", "4070", "--ram", "32", "GB")
     assert done.code == 2
     assert "put quotes around" in done.err
+
+
+def test_models_are_listed_by_any_part_of_a_name_or_a_task(run: Run) -> None:
+    slugs = [line.split()[0] for line in run("models", "coder 30b").out.decode().splitlines()[1:]]
+    assert slugs == ["qwen3-coder-30b-a3b"]
+    videos = json.loads(run("models", "VIDEO wan2.2", "--json").out)
+    assert {one["slug"] for one in videos} == {"wan2.2-t2v-a14b", "wan2.2-i2v-a14b", "wan2.2-ti2v-5b"}
+    refused = run("models", "zzz")
+    assert (refused.code, refused.out) == (2, b"")
+    assert "no model matches 'zzz'" in refused.err
+
+
+def test_a_name_that_resembles_nothing_is_given_no_likeness(run: Run) -> None:
+    refused = run("bench", "run", "nosuch")
+    assert refused.code == 2
+    assert "'nosuch' is not in the catalog; `fitcheck models` lists all." in refused.err
+
+
+def test_inspect_says_what_takes_a_name_of_the_catalog(run: Run) -> None:
+    refused = run("inspect", "sdxl")
+    assert refused.code == 2
+    assert "It is a model of the catalog; its files lie in stabilityai/stable-diffusion-xl-base-1.0" in refused.err
+    assert "catalog" not in run("inspect", "nosuch").err
+
+
+def test_what_is_wrong_with_a_choice_is_said_without_its_checker(run: Run, tmp_path: Path) -> None:
+    refused = run("import", "nosuch", tmp_path / "x")
+    assert (refused.code, "Value error" in refused.err) == (2, False)
+    assert "'nosuch' is not one of 'llama-bench'" in refused.err
 
 
 def test_a_full_disk_behind_stdout_is_an_error() -> None:

@@ -98,7 +98,7 @@ def test_what_is_rejected_is_not_sent(run: Run, record: Path, tmp_path: Path) ->
         (("--to", "no/such/folder"), "--to"),
         (("--to", "repo"), "not a git clone"),
         (("--to", ".", "--sign", "no-key"), "--sign"),
-        (("--to", ".", "--as", "a b"), "submitter"),
+        (("--to", ".", "--as", "Bob <bob@x.org>"), "--as: 'Bob <bob@x.org>' is not a handle"),
     ],
 )
 def test_wrong_options_are_one_sentence_and_exit_code_2(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
-from fitcheck.hardware.budget import budget, reported_total
+from fitcheck.hardware.budget import budget, reported_total, with_larger_card
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine, machine_for
@@ -281,3 +281,27 @@ def test_windows_never_gives_more(card: Card, display: bool | None) -> None:
     assert (windows.low, windows.best, windows.high) <= (linux.low, linux.best, linux.high)
     if card.form == "datacenter":
         assert windows == linux
+
+
+@pytest.mark.parametrize(("small", "large"), [("RTX 4060 Ti 8 GB", "RTX 4060 Ti 16 GB"), ("RX 7600", "RX 7600 XT")])
+@pytest.mark.parametrize("system", ["Linux", "Windows 11"])
+def test_a_larger_card_has_to_give_what_the_one_that_is_sold_has(small: str, large: str, system: str) -> None:
+    one, other = (replace(machine_for(find_card(name)), operating_system=system) for name in (small, large))
+    imagined = with_larger_card(one, 0, find_card(large).memory)
+    assert imagined is not None
+    have, sold = budget(imagined).vram, budget(other).vram
+    assert abs(have.low - sold.low) <= 64 * MIB
+    assert abs(have.best - sold.best) <= 64 * MIB
+    assert abs(have.high - sold.high) <= 64 * MIB
+
+
+def test_what_other_programs_hold_does_not_grow_with_the_card() -> None:
+    """A detected RTX 3060: the driver reports 12,282 MiB, of which 9,000 are free; 12 GB are no larger card."""
+    machine = machine_for(find_card("RTX 3060 12 GB"))
+    gpu = replace(machine.gpus[0], vram_total=12282 * MIB, vram_free=9000 * MIB)
+    machine = replace(machine, gpus=(gpu,))
+    assert with_larger_card(machine, 0, 12 * GIB) is None
+    larger = with_larger_card(machine, 0, 16 * GIB)
+    assert larger is not None
+    grown = budget(larger).vram.best - budget(machine).vram.best
+    assert 4 * GIB <= grown <= 4 * GIB + 6 * MIB

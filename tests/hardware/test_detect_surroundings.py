@@ -116,9 +116,9 @@ def test_this_environment_answers_without_importing_anything_heavy() -> None:
 
 
 def test_a_python_that_is_named_must_answer(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="did not answer"):
+    with pytest.raises(OptionError, match="no-python is not a program"):
         environment.find(str(tmp_path / "no-python"))
-    with pytest.raises(OptionError, match="did not answer"):
+    with pytest.raises(OptionError, match="does not answer as a Python does"):
         environment.find("/bin/echo")
 
 

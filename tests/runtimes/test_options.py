@@ -59,6 +59,9 @@ def test_who_else_has_an_option_is_named() -> None:
     refuse_foreign(Wanted().with_(ctx=3), [mine, other], [mine, other], "it")
     with pytest.raises(OptionError, match=r"--ctx is an option of other; it runs with mine\."):
         refuse_foreign(Wanted().with_(ctx=3), [mine], [mine, other], "it")
+    third = SimpleNamespace(name="third", options=Other)
+    with pytest.raises(OptionError, match=r"--ctx is an option of other, third and third;"):
+        refuse_foreign(Wanted().with_(ctx=3), [mine], [mine, other, third, third], "it")
     with pytest.raises(OptionError, match=r"--none is not an option; it runs with mine or other\."):
         refuse_foreign(Wanted().with_(none=3), [mine, other], [mine, other], "it")
 

@@ -35,6 +35,14 @@ def test_a_cell_that_ran_out_of_memory_here_does_not_fit() -> None:
     assert twice.reason.startswith("2 records of it ran out of card memory on such a card")
 
 
+def test_a_search_for_a_limit_is_a_run_under_one() -> None:
+    plain = run("low")
+    assert not plain.limited
+    assert replace(plain, cap=GIB).limited
+    assert replace(plain, works=GIB).limited
+    assert replace(plain, fails=GIB).limited
+
+
 def test_one_failure_among_many_runs_leaves_it_possible_and_is_told() -> None:
     ran = [run("low", number=n, process=4 * GIB) for n in range(5)]
     found = cell(report(Index((*ran, run("low", number=9, outcome="oom-gpu", seconds=None)))), "low")
@@ -121,6 +129,8 @@ def test_what_ran_out_on_another_card_needs_more_than_that_here() -> None:
     assert found.memory.required.best == 16 * GIB - GIB // 2 + beside + 1
     assert found.memory.required.low == plain.memory.required.low
     assert found.evidence.memory.note == "it did not run within 16.0 GiB on h100-sxm5-80gb"
+    several = Index(tuple(replace(ran_out(limit * GIB), id=f"at {limit}") for limit in (13, 16)))
+    assert video(several, LARGER).memory == found.memory, "the largest that was too small counts"
     assert video(index, LARGER, mode=("sequential",)).memory == video(None, LARGER, mode=("sequential",)).memory
     assert video(index, "RX 7900 XTX").memory == video(None, "RX 7900 XTX").memory
     machine = machine_for(find_card(CARD), ram=128 * GIB)

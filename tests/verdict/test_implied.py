@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from evidence_records import PLAIN, TIERS, cell, report, run
+from evidence_records import CARD, MODEL, PLAIN, TIERS, cell, report, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fitcheck.hardware.catalog import find_card
+from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index
+from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.implied import Need, at_least_as_large
+from fitcheck.verdict.check import check
+from fitcheck.verdict.implied import CellNeed, at_least_as_large
 
 MODES = ("low", "balanced", "fast", "full")
 WORSE = (Verdict.FITS, Verdict.TIGHT, Verdict.NO)
@@ -31,8 +35,8 @@ def limit(mode: str, tier: str = "Q4_K_S", *, works: int | None = None, fails: i
     return replace(one, id=f"limit-{mode}-{tier}")
 
 
-def need(one: Cell) -> Need:
-    return Need(one.ask, one.memory)
+def need(one: Cell) -> CellNeed:
+    return CellNeed(one.ask, one.memory)
 
 
 def test_two_failures_of_balanced_leave_no_mode_that_needs_more() -> None:
@@ -57,9 +61,20 @@ def test_one_failure_leaves_what_needs_more_possible() -> None:
 
 
 def test_a_larger_tier_is_bound_by_a_smaller_one_and_not_the_other_way() -> None:
-    small, large = ((failed("fast", n, tier) for n in range(2)) for tier in TIERS)
-    assert cell(report(Index(tuple(small))), "fast", "Q8_0").verdict is Verdict.NO
-    assert cell(report(Index(tuple(large))), "fast", "Q4_K_S").memory == cell(PLAIN, "fast").memory
+    small, large = (Index(tuple(failed("fast", number, tier) for number in range(2))) for tier in TIERS)
+    assert cell(report(small), "fast", "Q8_0").verdict is Verdict.NO
+    assert cell(report(large), "fast", "Q4_K_S").memory == cell(PLAIN, "fast").memory
+
+
+def test_a_cell_covers_what_needs_less_at_the_least_and_with_room() -> None:
+    one = need(cell(PLAIN, "balanced"))
+    memory = one.memory
+    assert one.covers(one)
+    for name in ("required", "card"):
+        span = getattr(memory, name)
+        more = replace(one, memory=replace(memory, **{name: replace(span, best=span.best + 1, high=span.high + 1)}))
+        assert more.covers(one)
+        assert not one.covers(more), name
 
 
 def test_a_wrong_failure_among_runs_takes_nothing_down_and_is_said() -> None:
@@ -68,6 +83,29 @@ def test_a_wrong_failure_among_runs_takes_nothing_down_and_is_said() -> None:
     assert found.verdict is Verdict.FITS
     assert found.memory == cell(PLAIN, "fast").memory
     assert f"1 record {LESS} on this card, which those that ran contradict" in found.evidence.memory.note
+
+
+def test_two_runs_beside_a_failure_are_no_majority() -> None:
+    ran = tuple(run("balanced", number=number) for number in range(2))
+    found = cell(report(Index((failed("low"), *ran))), "fast")
+    assert found.verdict is Verdict.TIGHT
+    assert "contradict" not in found.evidence.memory.note, "none of these runs needs as much as this cell"
+    own = report(Index((failed("balanced"), *ran)))
+    assert cell(own, "balanced").memory.card.best > 10 * GIB
+    assert cell(own, "balanced").evidence.memory.note.endswith("ran, which contradicts that")
+
+
+def test_runs_under_a_limit_are_no_runs_on_the_card() -> None:
+    capped = tuple(run("balanced", number=number, cap=8 * GIB) for number in range(3))
+    assert cell(report(Index((failed("low"), *capped))), "fast").verdict is Verdict.TIGHT
+
+
+def test_one_card_says_nothing_of_how_several_share_a_cell() -> None:
+    one = machine_for(find_card(CARD), ram=128 * GIB)
+    two, wanted = replace(one, gpus=one.gpus * 2), Wanted(tiers=("Q4_K_S",))
+    index = Index((failed("balanced"), failed("balanced", 1)))
+    plain, found = (check(MODEL, two, wanted, index=known, advise=False) for known in (None, index))
+    assert cell(found, "fast").memory == cell(plain, "fast").memory
 
 
 def test_failures_of_a_cell_that_needs_less_than_one_that_ran_leave_it_possible() -> None:
@@ -85,15 +123,34 @@ def test_a_limit_bounds_what_needs_more_from_below_and_what_needs_less_from_abov
     short = cell(report(Index((limit("low", fails=9 * GIB),))), "balanced")
     assert short.memory.required.low == short.memory.required.best == 9 * GIB
     assert short.evidence.memory.note == "one that needs no more did not within 9.0 GiB"
-    index = Index((limit("fast", works=3 * GIB, fails=2 * GIB),))
-    enough = cell(report(index), "low")
-    assert enough.memory.required.high == 3 * GIB
-    assert enough.evidence.memory.note == "one that needs at least as much ran within 3.0 GiB"
+    plain, most = cell(PLAIN, "low").memory.required, round(3.8 * GIB)
+    enough = cell(report(Index((limit("fast", works=most, fails=2 * GIB),))), "low")
+    assert plain.best < most < plain.high
+    assert enough.memory.required == replace(plain, high=most)
+    assert enough.evidence.memory.note == "one that needs at least as much ran within 3.8 GiB"
+    lower = cell(report(Index((limit("fast", works=GIB),))), "low").memory.required
+    assert lower == replace(plain, high=plain.best), "another cell's luck makes no estimate smaller"
+
+
+def test_a_run_of_what_needs_more_bounds_what_needs_less_by_what_it_took() -> None:
+    plain, found = cell(PLAIN, "low"), cell(report(Index((run("balanced", process=4 * GIB),))), "low")
+    assert plain.memory.required.best < 4 * GIB < plain.memory.required.high
+    assert found.memory.required.high == 4 * GIB
+    assert found.evidence.memory.note.endswith("one that needs at least as much ran within 4.0 GiB")
+    larger = cell(report(Index((run("low", process=4 * GIB),))), "balanced")
+    assert "ran within" not in larger.evidence.memory.note
 
 
 def test_limits_of_cells_that_contradict_each_other_are_said() -> None:
     index = Index((limit("low", works=4 * GIB, fails=3 * GIB), limit("balanced", fails=2 * GIB)))
-    assert "contradict" not in cell(report(index), "balanced").evidence.memory.note
+    balanced = cell(report(index), "balanced")
+    assert "contradict" not in balanced.evidence.memory.note
+    assert balanced.memory.required == cell(PLAIN, "balanced").memory.required, "what needs less ran within 4 GiB"
+    own = run("low", cap=round(3.7 * GIB), outcome="oom-gpu", seconds=None)
+    denied = cell(report(Index((own, limit("fast", works=round(3.6 * GIB))))), "low")
+    assert denied.memory.required.best == round(3.7 * GIB)
+    assert denied.memory.required.high == cell(PLAIN, "low").memory.required.high
+    assert denied.evidence.memory.note == "it did not within 3.7 GiB, which 1 record contradicts"
     index = Index((limit("balanced", works=4 * GIB), limit("low", fails=6 * GIB)))
     found = cell(report(index), "balanced")
     assert found.memory.required.high == 4 * GIB
@@ -116,7 +173,9 @@ SMALL = Workload(Task.EDITING, 1024, 1024, 8, 1.0, references=((512, 512),))
     ],
 )
 def test_workloads_are_ordered_by_what_takes_memory(change: dict[str, object], larger: bool) -> None:
-    assert at_least_as_large(SMALL.with_(**change), SMALL) is larger
+    other = SMALL.with_(**change)
+    assert at_least_as_large(other, SMALL) is larger
+    assert at_least_as_large(SMALL, other) is (not larger or change.keys() <= {"steps", "width", "height"})
 
 
 def test_one_task_says_nothing_of_another() -> None:

@@ -197,13 +197,14 @@ def test_of_two_cards_the_shorter_one_is_spoken_of() -> None:
 
 
 def test_a_change_that_betters_nothing_is_passed_over_and_the_next_size_sold_is_named() -> None:
-    """An RTX 4090 that gives 12 of its 24 GB gives half of any size: 20 GiB need 40 GB, 12 GiB need no change."""
+    """Of an RTX 4090 with 12 of its 24 GB to give, as much is taken of any other size: 20 GiB need 32 GB, 12 GiB
+    need no change."""
     one = with_free(asked("RTX 4090"), 12)
     nothing, other = Change("nothing", one), Change("another card", with_free(one, 30))
-    assert flipped(on_card(20), one, nothing) == Flip("a card with 40 GB", Verdict.FITS)
+    assert flipped(on_card(20), one, nothing) == Flip("a card with 32 GB", Verdict.FITS)
     assert flipped(on_card(20), one, nothing, other) == Flip("another card", Verdict.FITS)
-    assert flipped(on_card(21), one) == Flip("a card with 48 GB", Verdict.FITS)
-    assert flipped(on_card(145), one) is None  # half of 288
+    assert flipped(on_card(21), one) == Flip("a card with 40 GB", Verdict.FITS)
+    assert flipped(on_card(277), one) is None  # 288 with 12 taken give 276
     assert flipped(on_card(12), one) is None
     assert flipped(on_card(14, 11), one, nothing) == Flip("a card with 32 GB", Verdict.FITS)
 

@@ -11,7 +11,7 @@ import pytest
 
 import fitcheck
 from fitcheck.cli import output
-from fitcheck.hardware.budget import budget
+from fitcheck.hardware.budget import with_larger_card
 from fitcheck.hardware.catalog import common_cards, find_card
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -20,7 +20,7 @@ from fitcheck.pages.check_page import texts_of
 from fitcheck.pages.document import report_document, way_out
 from fitcheck.pages.single import page_of
 from fitcheck.pages.view import focus
-from fitcheck.units import GB, GIB, Interval
+from fitcheck.units import GB, GIB
 from fitcheck.verdict.report import Report
 
 U1, A3B = "sensenova-u1-8b-mot", "sensenova-u1-a3b-mot"
@@ -119,11 +119,10 @@ def with_change(change: str, machine: Machine) -> tuple[Machine, dict[str, Any]]
 
 
 def larger(machine: Machine, size: int) -> Machine:
-    """The same machine, its card with more memory of which as large a share can be used."""
-    gpu, have = machine.gpus[0], budget(machine).vram
-    share = size / gpu.vram_total
-    usable = Interval(round(have.low * share), round(have.best * share), round(have.high * share))
-    return replace(machine, gpus=(replace(gpu, usable=usable),))
+    """The same machine with a card of ``size`` bytes of the same kind."""
+    found = with_larger_card(machine, 0, size)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,13 @@ def test_of_what_nobody_has_tried_what_the_amounts_allow_leads() -> None:
     assert names(*cells) == ["model", "low", "none"]
 
 
-def short(name: str, constraint: Constraint, left: int, *, published: bool = True) -> Cell:
-    """A cell that lacks ``-left`` of ten bytes of one resource, and has five of another."""
+def short(
+    name: str, constraint: Constraint, left: int, *, published: bool = True, rest: Verdict = Verdict.FITS
+) -> Cell:
+    """A cell that lacks ``-left`` of ten bytes of one resource, and has five of another, which are ``rest``."""
     made: Any = cell(name, None, 4, published=published, verdict=Verdict.NO)
     other = Constraint.RAM if constraint is Constraint.VRAM else Constraint.VRAM
-    amounts = (Margin(other, 5, 10, Verdict.FITS), Margin(constraint, 10 - left, 10, Verdict.NO))
+    amounts = (Margin(other, 5, 10, rest), Margin(constraint, 10 - left, 10, Verdict.NO))
     level = Level(Verdict.NO, constraint, Weighed(amounts, amounts[1], 0))
     made.judgement = SimpleNamespace(margins=amounts, binding=constraint, level=level)
     return cast(Cell, made)
@@ -100,6 +102,14 @@ def test_where_nothing_runs_the_cell_that_is_nearest_to_running_leads() -> None:
     cast(Any, slow).seconds = Interval.exactly(100.0)
     cast(Any, quick).seconds = Interval.exactly(10.0)
     assert names(slow, quick) == ["quick", "slow"]  # a hair less memory is not worth the wait
+
+
+def test_of_what_lacks_alike_the_cell_leads_that_fits_once_it_is_there() -> None:
+    """With free disk for either, one would fit and the other only just."""
+    tighter = short("tighter", Constraint.DISK, -1, rest=Verdict.TIGHT)
+    fitting = short("fitting", Constraint.DISK, -1)
+    cast(Any, tighter).seconds, cast(Any, fitting).seconds = Interval.exactly(10.0), Interval.exactly(20.0)
+    assert names(tighter, fitting) == ["fitting", "tighter"]
 
 
 def tight(name: str, worst: int, bits: float) -> Cell:

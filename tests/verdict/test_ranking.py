@@ -90,6 +90,16 @@ def test_a_miss_says_what_memory_would_change_and_that_is_true() -> None:
     assert cell.flip.verdict in {one.verdict for one in again.cells}
 
 
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_no_more_rows_than_were_asked_for_and_the_rest_is_counted(most: int) -> None:
+    found = ranked("chat", "RTX 4070", 32, most=most)
+    assert len(found.rows) == most
+    assert found.more >= 1  # models that are shared with the host fit too
+    shown = {row.listing.slug for row in found.rows}
+    assert len(shown) == most
+    assert found.to_json()["more"] == found.more
+
+
 def test_every_model_of_a_family_is_listed_once_with_its_size() -> None:
     listed = catalog.listed()
     assert [one.slug for one in listed] == list(catalog.slugs())

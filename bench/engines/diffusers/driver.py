@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from bench.engines.base import Driver, Engine
-from bench.engines.diffusers.recipes import recipe
+from bench.engines.diffusers.recipes import known, recipe
 from bench.job import Job, Request
 from fitcheck.errors import OptionError
 from fitcheck.models import catalog
 from fitcheck.models.workload import Product, Task
 
 STEPS = 4
-TINY_SIZE, TINY_FRAMES = (128, 128), 5
+TINY_SIZE = (128, 128)
 # two denoising steps: the second finds every cache that the first filled, and is like all that follow
 PROBE_STEPS = 2
 # how weights may be stored for the bench to make them: as they compute, cast layer by layer, or in ggml's blocks
@@ -23,15 +23,18 @@ class PipelineDriver(Driver):
     """See ``bench.engines.base.Driver``. Pipelines compute in the types of their components, so no one type is said."""
 
     name = "diffusers"
-    unheard = frozenset({"free_text_encoder", "reference", "offload_to_disk", "load_lora_weights", "controlnet"})
+    unheard = frozenset({"free_text_encoder", "offload_to_disk", "load_lora_weights", "controlnet"})
 
     def defaults(self, request: Request, task: str | None = None) -> dict[str, Any]:
         """No offload, and few steps: what a step takes is what is asked."""
-        found: dict[str, Any] = {"mode": "group-leaf-stream" if request.search else "none", "steps": STEPS}
-        if request.tiny:
-            found["size"] = TINY_SIZE
+        steps = PROBE_STEPS if request.tiny else STEPS
+        found: dict[str, Any] = {"mode": "group-leaf-stream" if request.search else "none", "steps": steps}
+        if request.tiny and known(request.target):
+            small = recipe(request.target)
+            usual = small.architecture.defaults
+            found["size"] = (usual.width, usual.height) if small.style.one_size else TINY_SIZE
             if task is not None and Task(task).produces is Product.VIDEO:
-                found["frames"] = TINY_FRAMES
+                found["frames"] = small.architecture.vae_scale_temporal + 1
         return found
 
     def check(self, job: Job) -> None:
@@ -42,8 +45,6 @@ class PipelineDriver(Driver):
             raise OptionError(
                 f"--tier: the bench makes no weights for {job.tier}; it makes 16-bit, fp8 and GGUF tiers of a denoiser."
             )
-        if job.workload.references:
-            raise OptionError("--reference: pipelines with images handed in are not measured yet; leave it out.")
         if job.gguf is not None:
             raise OptionError("--gguf: pipelines run with synthetic weights only; leave it out.")
 

@@ -91,6 +91,8 @@ class PipelineEngine:
         clock = PhaseClock(observer, self.cell.device)
         pipeline, work = self._pipeline, self.workload
         generator = torch.Generator("cpu").manual_seed(self.cell.seed)
+        if self.recipe.has_guider:  # which no argument of the call reaches
+            pipeline.guider.guidance_scale = work.cfg
         with torch.no_grad(), clock.watching(pipeline, self.recipe.denoisers):
             result = pipeline(
                 prompt="a picture", width=work.width, height=work.height, num_inference_steps=work.steps,

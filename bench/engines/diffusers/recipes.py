@@ -115,8 +115,15 @@ class Recipe:
         return next((name for name in ("true_cfg_scale", "guidance_scale") if name in self.style.call), None)
 
     @property
+    def has_guider(self) -> bool:
+        """Whether an object of the pipeline guides, which has the scale."""
+        return "guider" in self.style.built
+
+    @property
     def cfg(self) -> float:
         """The guidance's scale when nobody says."""
+        if self.has_guider:
+            return self.architecture.defaults.guidance_scale
         return float(self.style.call[self.guided_by]) if self.guided_by else 1.0
 
 

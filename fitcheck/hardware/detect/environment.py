@@ -69,7 +69,8 @@ def find(python: str | None = None, run: Run | None = None) -> FoundEnvironment:
         version = str(told["python"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, subprocess.SubprocessError) as error:
         if python is not None:
-            raise OptionError(f"--python: {python} did not answer ({type(error).__name__}); name a Python.") from error
+            found = "is not a program" if isinstance(error, FileNotFoundError) else "does not answer as a Python does"
+            raise OptionError(f"--python: {python} {found}; name one, like --python venv/bin/python.") from error
         return FoundEnvironment(failure=type(error).__name__)
     text = dict(packages).get("torch")
     wheel = None if text is None else _wheel(text, built)

@@ -26,7 +26,9 @@ def attention_factor(component: Component, sizes: Mapping[str, int]) -> float:
         return float(table["one_head"]["factor"][component.dtype])
     keys = sizes.get("tokens", 0) + sizes.get("text", 0)
     calls = [(share, _padded(features, table) * _masked(mask, keys, table)) for features, mask, share in _of(component)]
-    return sum(share * factor for share, factor in calls) / sum(share for share, _ in calls) if calls else 1.0
+    if not calls:
+        return 1.0
+    return float(sum(share * factor for share, factor in calls) / sum(share for share, _ in calls))
 
 
 def _of(component: Component) -> list[tuple[int, str, float]]:

@@ -11,6 +11,10 @@ from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload, offload_of
 from fitcheck.runtimes.downloads import download
 
+# pipelines made of blocks are loaded and placed otherwise
+_MODULAR = "Modular"
+_GUIDER, _TRUE_CFG = "guider", "QwenImage"
+
 
 def commands(ask: Ask) -> tuple[str, ...]:
     """Download, then a measurement or the Python lines that make one picture; nothing where the files are unknown."""
@@ -22,7 +26,7 @@ def script(ask: Ask) -> str:
     """The Python lines of one run; empty for tiers whose files diffusers needs more than a name to load."""
     arch, tier, model = ask.architecture, ask.tier, ask.model
     assert isinstance(arch, PipelineArchitecture)
-    if model.repository is None or tier.quantized or tier.format != "safetensors":
+    if model.repository is None or tier.quantized or tier.format != "safetensors" or _MODULAR in arch.pipeline:
         return ""
     offload, work = offload_of(ask.placement), ask.workload
     whole = ', device_map="cuda"' if offload.mode == NONE else ""
@@ -36,12 +40,23 @@ def script(ask: Ask) -> str:
         return ""
     video = work.task.produces is Product.VIDEO
     frames = f", num_frames={work.frames}" if video else ""
+    guided, in_call = _guidance(arch, work.cfg)
+    lines += guided
     lines.append(
         f'out = pipe("A poster of a lighthouse", width={work.width}, height={work.height}, '
-        f"num_inference_steps={work.steps}, guidance_scale={work.cfg:g}{frames})"
+        f"num_inference_steps={work.steps}{in_call}{frames})"
     )
     lines.append('out.images[0].save("output.png")' if not video else _save_video(arch))
     return "\n".join(lines)
+
+
+def _guidance(arch: PipelineArchitecture, cfg: float) -> tuple[list[str], str]:
+    """Lines before the call, and arguments of it, that set the guidance's scale."""
+    if arch.guidance == _GUIDER:
+        return [f"pipe.guider = pipe.guider.new(guidance_scale={cfg:g})"], ""
+    if arch.pipeline.startswith(_TRUE_CFG):  # which without a negative prompt guides nothing
+        return [], f', true_cfg_scale={cfg:g}, negative_prompt=" "' if cfg > 1 else ", true_cfg_scale=1"
+    return [], f", guidance_scale={cfg:g}"
 
 
 def _quoted(text: str) -> str:

@@ -28,14 +28,17 @@ def _has_odd_widths(component: Component, table: dict[str, Any]) -> bool:
     return component.role == VAE and isinstance(width, int) and width % table["odd_widths"]["tile"] != 0
 
 
-def moved_bytes(made: Made, stage: Stage) -> float:
-    """Bytes of elementwise kernels, as many as a card moves in 16 bit in that time."""
+def moved_bytes(made: Made, stage: Stage) -> tuple[float, float]:
+    """Bytes of elementwise kernels that wait for instructions, as many as a card moves in 16 bit in that time, and of
+    those that bandwidth limits: an autoencoder's strided ones, and a transformer's over whole rows."""
     table = load(ROOM, "seconds")
-    share = table["elementwise"]["decoding" if stage.component.role == VAE else "share"]
-    moved = share * made.traffic + table["layouts"]["share"] * made.copied
-    if stage.component.role == VAE and stage.component.dtype == _SINGLE:
+    elementwise, copied = table["elementwise"], table["layouts"]["share"] * made.copied
+    if stage.component.role != VAE:
+        return copied + elementwise["waiting"] * made.traffic, elementwise["share"] * made.traffic
+    moved = elementwise["decoding"] * made.traffic + copied
+    if stage.component.dtype == _SINGLE:
         moved *= table["single_precision"]["bytes"]
-    return float(moved) + _turned_bytes(made, stage, table["turned"])
+    return moved + _turned_bytes(made, stage, table["turned"]), 0.0
 
 
 def _turned_bytes(made: Made, stage: Stage, table: dict[str, Any]) -> float:

@@ -155,7 +155,7 @@ def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Itera
         stage = one.stage
         weights = weights_of(tier, stage.component)
         hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, stage).count
-        work = _work(one.made, weights, stage, hooked)
+        work = work_of(one.made, weights, stage, hooked)
         if stage.blended:
             yield Pass(Work(0, 0, 0, 0, a_line * stage.blended), 1, stage.component.name)
         if offload.by_component:
@@ -199,7 +199,7 @@ def _whole(weights: ModuleWeights, ways: float) -> Streamed:
     return Streamed(round(ways * weights.stored), weights.tensors, weights.tensors)
 
 
-def _work(made: Made, weights: ModuleWeights, stage: Stage, groups: int) -> Work:
+def work_of(made: Made, weights: ModuleWeights, stage: Stage, groups: int) -> Work:
     """The call's work; each quantized weight is dequantized once in it, and ``groups`` have hooks of their own."""
     component = stage.component
     traffic, packed = weights.dequantized
@@ -210,7 +210,8 @@ def _work(made: Made, weights: ModuleWeights, stage: Stage, groups: int) -> Work
     launched = table["unet"]["launches"] if _is_unet(component) else 1.0
     kernels = round(launched * made.kernels) + table["group"]["kernels"] * groups
     alone = table["group_norms"]["seconds"] * made.grouped
-    return Work(matrix, attention, moved_bytes(made, stage), traffic, kernels, packed, alone)
+    strided, rows = moved_bytes(made, stage)
+    return Work(matrix, attention, strided, traffic, kernels, packed, alone, rows)
 
 
 def _is_unet(component: Component) -> bool:

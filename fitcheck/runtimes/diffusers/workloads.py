@@ -8,6 +8,7 @@ from fitcheck.models.model import Tier
 from fitcheck.models.workload import Product, Task, Workload
 from fitcheck.runtimes.diffusers.offloading import AUTO, MODES, NEAREST, SLICING, TILING
 from fitcheck.runtimes.diffusers.options import PipelineOptions
+from fitcheck.runtimes.diffusers.possible_sizes import check_positions
 from fitcheck.runtimes.options import between
 
 MAXIMUM_SIDE, MAXIMUM_STEPS, MAXIMUM_BATCH, MAXIMUM_FRAMES = 16384, 1000, 64, 4001
@@ -40,6 +41,7 @@ def check_options(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
     """Raises OptionError for the first value that cannot be."""
     if options.size is not None:
         _check_size(options.size, arch.size_multiple)
+        check_positions(options.size, arch)
     for width, height in options.reference:
         if not (1 <= width <= MAXIMUM_SIDE and 1 <= height <= MAXIMUM_SIDE):
             raise OptionError(f"--reference: {width}x{height} is out of range; sides go to {MAXIMUM_SIDE} pixels.")

@@ -90,6 +90,7 @@ class LlamaOptions:
     fused_experts: bool = False
     attention_limit: int = 0
     backend: str = "cuda"
+    holds_fused: bool = True  # cards keep what their fused operations read; one device that stands for all does not
     alignment: int = 128
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, 
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
 from fitcheck.runtimes.llamacpp.repacked import Repacked, host_weights, repacked, repacked_said
-from fitcheck.runtimes.llamacpp.tensor_split import as_one_card, keeps_states, parted, shares_of
+from fitcheck.runtimes.llamacpp.tensor_split import Parted, as_one_card
 from fitcheck.runtimes.llamacpp.weight_placement import (
     HOST,
     Devices,
@@ -194,17 +194,16 @@ def _parted(
 ) -> LlamaEstimate:
     """What stands on one device, parted among ``count`` cards; files beside the model lie on the first."""
     (whole,) = one.cards
-    both = parted(architecture, tensors, one.options, one.devices)
-    states = keeps_states(architecture)
+    shares = Parted(architecture, tensors, options, one.options, one.devices, count)
     cards = [
         replace(
             whole,
-            weights=round(both * share) + max(whole.weights - both, 0),
-            kv_cache=round(whole.kv_cache * share),
-            recurrent=whole.recurrent if states else round(whole.recurrent * share),
+            weights=whole.weights - share.spared,
+            kv_cache=share.kv_cache,
+            recurrent=share.recurrent,
             beside=0 if index else whole.beside,
         )
-        for index, share in enumerate(shares_of(options, count))
+        for index, share in enumerate(shares.cards(layer_caches(architecture, one.options)))
     ]
     totals = tuple(_card_total(card, architecture, options) for card in cards)
     used, said = one.host_weights_used, (*one.assumptions, "each matrix is shared by all cards (tensor)")
@@ -250,12 +249,12 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
 
 def _replayed(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
     """Whether the graph is the build's own, as held against llama.cpp, and no likeness of it."""
-    if architecture.unknown or architecture.encoder:
+    if architecture.unknown or architecture.encoder or has_trait(architecture, "never_held"):
         return False
     if not architecture.recurs:
         return True
     mixer = traits(architecture.name).get("mixer")
-    return mixer in ("mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
+    return mixer in ("mamba", "mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
 
 
 @cache
@@ -359,8 +358,8 @@ def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devi
     said.append(_build_words(options.build))
     if options.build.fork:
         said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
-    if has_trait(architecture, "sparse_indexer"):
-        said.append("the indexer of sparse attention (its weights, cache and compute buffer) is not counted")
+    if has_trait(architecture, "never_held"):
+        said.append(f"the compute buffer of {architecture.name} is a likeness: llama.cpp was never asked for one")
     if options.flash_attention is None:
         said.append("flash attention: auto, taken as on")
     if options.sequences is None and options.slots > 1:

@@ -17,22 +17,24 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """Bytes that one layer keeps for all sequences. ``cells`` is the length of its attention cache."""
+    """Bytes that one layer keeps for all sequences. ``cells`` is the length of its attention cache,
+    ``indexer`` the keys by which sparse attention chooses among them."""
 
     keys: int = 0
     values: int = 0
     recurrent: int = 0
     cells: int = 0
+    indexer: int = 0
 
     @property
     def attention(self) -> int:
-        """Bytes of keys and values, all sequences together."""
-        return self.keys + self.values
+        """Bytes of keys and values, all sequences together, an indexer's among them."""
+        return self.keys + self.values + self.indexer
 
     @property
     def total(self) -> int:
         """Bytes of keys, values and recurrent state, all sequences together."""
-        return self.keys + self.values + self.recurrent
+        return self.attention + self.recurrent
 
 
 def layer_caches(architecture: LanguageArchitecture, options: LlamaOptions) -> tuple[LayerCache, ...]:
@@ -84,7 +86,16 @@ def _layer(architecture: LanguageArchitecture, layer: int, options: LlamaOptions
         values=_bytes(values, options.cache_type_v) * cells,
         recurrent=recurrent,
         cells=cells,
+        indexer=_indexer_bytes(architecture, layer, cells, options),
     )
+
+
+def _indexer_bytes(architecture: LanguageArchitecture, layer: int, cells: int, options: LlamaOptions) -> int:
+    """One head's keys and no values (src/llama-kv-cache-dsa.cpp)."""
+    indexer = architecture.indexer
+    if indexer is None or not architecture.blocks[layer].indexes or not options.build.has("sparse_indexer"):
+        return 0
+    return _bytes(indexer.key_length, options.cache_type_k) * cells
 
 
 def cache_elements(architecture: LanguageArchitecture, layer: int, options: LlamaOptions) -> tuple[int, int]:

@@ -183,22 +183,22 @@ def smallest_count(
 def _smallest_count(
     needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
 ) -> int | None:
-    """Of the builds that people run the newest but one is asked first, because it seldom needs less than the others:
-    then all of them."""
-    everything = needs.beside_least(moved(0))
-    older = list(in_other_builds(moved(most)))
-    if not older:
-        return _smallest(needs.least, needs.high, room, range(1, most + 1), moved, everything)
-    likely = older[-1].build
+    """Searched in one of the builds that people run at a time: first in the one that adds most to a model that lies
+    whole on the cards, then in whichever still needs more than there is with the number found."""
+    builds = [moved(most).build, *(one.build for one in in_other_builds(moved(most)))]
+    beside = {build: needs.beside_least(moved(0).with_(build=build)) for build in builds}
+    build, counts = max(builds, key=lambda one: max(beside[one], default=0)), range(1, most + 1)
+    while True:
 
-    def in_likely(options: LlamaOptions) -> Sequence[int]:
-        return needs.high(options.with_(build=likely))
+        def in_build(options: LlamaOptions, build: Build = build) -> Sequence[int]:
+            return needs.high(options.with_(build=build))
 
-    first = _smallest(needs.least, in_likely, room, range(1, most + 1), moved, everything)
-    if first is None or _all_within(needs.most(moved(first)), room):
-        return first
-    beside = _difference(needs.most(moved(first)), needs.least(moved(first)))
-    return _smallest(needs.least, needs.most, room, range(first + 1, most + 1), moved, beside)
+        found = _smallest(needs.least, in_build, room, counts, moved, beside[build])
+        if found is None or _all_within(needs.most(moved(found)), room):
+            return found
+        options = {one: moved(found).with_(build=one) for one in builds}
+        build = max(builds, key=lambda one: max(_difference(needs.high(options[one]), room)))
+        beside, counts = {build: needs.beside_least(options[build])}, range(found + 1, most + 1)
 
 
 _Needs = Callable[[LlamaOptions], Sequence[int]]

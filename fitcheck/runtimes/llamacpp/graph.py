@@ -104,6 +104,12 @@ class Graph:
         node.layout = ("input", id(node))
         return node
 
+    def blank(self, shape: tuple[int, ...]) -> Node:
+        """A tensor that nothing fills before the graph runs. It has its memory from the start, where it is read."""
+        node = Node("blank", shape, prod(shape) * F32)
+        node.layout = (_sides(shape), F32)
+        return node
+
     def weight(self, nbytes: int, device: int, name: str = "") -> Node:
         """A weight of ``nbytes`` bytes that lies on ``device`` already; its operation is drawn there. ``name`` where
         another device may take it over."""
@@ -169,7 +175,7 @@ class Graph:
                 stack.pop()
                 if current.sources:
                     self.nodes.append(current)
-                elif current.is_input:
+                elif current.is_input or current.op == "blank":
                     self.leaves.append(current)
 
     def keep_leaf(self, node: Node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.models.quant import TYPES
@@ -11,6 +12,9 @@ from fitcheck.runtimes.llamacpp.caches import LayerCache, cache_elements
 from fitcheck.runtimes.llamacpp.graph import F16, F32, Node
 from fitcheck.runtimes.llamacpp.graph_parts import Parts
 from fitcheck.runtimes.llamacpp.layer_facts import cache_owner
+
+if TYPE_CHECKING:
+    from fitcheck.runtimes.llamacpp.indexer import Choosing
 
 
 class Attending(Parts):
@@ -40,7 +44,17 @@ class Attending(Parts):
                 keys = graph.input(self.tokens * 8)
                 values = graph.input(self.tokens * 8 * (1 if options.flash or latent_only else max(widest, 1)))
                 self.indices[slides] = (keys, values)
+        self._indexer_inputs()
         self._rotation_inputs()
+
+    def _indexer_inputs(self) -> None:
+        """What chooses the tokens that sparse attention reads, where the model has that."""
+        self.choosing: Choosing | None = None
+        indexer = self.plan.architecture.indexer
+        if indexer is not None and self.build.has("sparse_indexer"):
+            from fitcheck.runtimes.llamacpp.indexer import Choosing
+
+            self.choosing = Choosing(self, indexer)
 
     def _rotation_inputs(self) -> None:
         """Hadamard matrices by which K and V are turned before they are quantized (since April 2026)."""
@@ -110,6 +124,8 @@ class Attending(Parts):
                 graph.expand(graph.store(target, *sources))
         turned = graph.view(query, (query.shape[0], tokens, heads))
         mask = self.masks.get(slides) or next(iter(self.masks.values()))
+        if self.choosing is not None:
+            mask = self.choosing.masked(mask)
         sinks = f"blk.{index}.attn_sinks.weight"
         beside = (mask, self.weight(sinks)) if sinks in self.plan.names else (mask,)
         if options.flash:

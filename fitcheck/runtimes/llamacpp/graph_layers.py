@@ -32,6 +32,9 @@ class Builder(Attending):
         graph.expand(stream)
         self.position_inputs()
         self.attention_inputs()
+        if "position_embd.weight" in self.plan.names:
+            places = graph.op("get_rows", (width, tokens), self.weight("position_embd.weight"), self.positions)
+            stream = graph.op("add", (width, tokens), stream, places)
         self.sequence_inputs()
         outputs = self.options.outputs
         self.output_ids = graph.input(outputs * 4)
@@ -100,9 +103,7 @@ class Builder(Attending):
         if parallel and f"{prefix}attn_norm.weight" in names and f"{prefix}post_ffw_norm.weight" not in names:
             branch = self.select(normed, self.options.outputs) if last and not self.late_rows else normed
             output = self._feed_forward(index, block, branch)
-            pair = (current, output) if f"{prefix}attn_qkv.weight" in names else (output, residual)
-            first = graph.op("add", current.shape, *pair)
-            return graph.op("add", current.shape, first, residual if pair[0] is current else current)
+            return self._both_added(prefix, current, output, residual)
         middle = self._added(current, residual, "residual_before_attended")
         current = middle
         second = self._second_norm(prefix)
@@ -115,6 +116,16 @@ class Builder(Attending):
         if extra is not None:
             current = add_per_layer(self, index, current, extra, last and not self.late_rows)
         return current
+
+    def _both_added(self, prefix: str, attended: Node, fed: Node, residual: Node) -> Node:
+        """The sum of what attention and the feed-forward part make of the same norm, in the architecture's order."""
+        order = (fed, residual, attended)
+        if has_trait(self.plan.architecture, "fed_first"):
+            order = (fed, attended, residual)
+        elif f"{prefix}attn_qkv.weight" in self.plan.names:
+            order = (attended, fed, residual)
+        first = self.graph.op("add", attended.shape, *order[:2])
+        return self.graph.op("add", attended.shape, first, order[2])
 
     def _added(self, current: Node, residual: Node, trait: str) -> Node:
         """Both together, in the order of the architecture."""

@@ -15,7 +15,11 @@ def latent_attention(builder: Attending, index: int, block: LanguageLayer, curre
     assert latent is not None
     heads, rope, rank = block.heads, latent.rope, latent.rank
     plain = latent.key_length - rope
-    query = _query(builder, prefix, current, heads * latent.key_length)
+    low = _low_query(builder, prefix, current)
+    if builder.choosing is not None and block.indexes:
+        builder.choosing.choose(index, low, current, builder.plan.caches[index].indexer)
+    query_name = "attn_q" if low is current else "attn_q_b"
+    query = builder.linear(f"{prefix}{query_name}", low, heads * latent.key_length)
     query_plain = graph.view(query, (plain, heads, tokens))
     query_rope = graph.view(query, (rope, heads, tokens))
     joint = builder.linear(f"{prefix}attn_kv_a_mqa", current, rank + rope)
@@ -64,11 +68,11 @@ def latent_attention(builder: Attending, index: int, block: LanguageLayer, curre
     return builder.linear(f"{prefix}attn_output", output, width)
 
 
-def _query(builder: Attending, prefix: str, current: Node, rows: int) -> Node:
+def _low_query(builder: Attending, prefix: str, current: Node) -> Node:
+    """What queries are made of: a latent of their own where the file has one."""
     names, graph = builder.plan.names, builder.graph
     if f"{prefix}attn_q_a.weight" not in names:
-        return builder.linear(f"{prefix}attn_q", current, rows)
+        return current
     low = builder.linear(f"{prefix}attn_q_a", current, names[f"{prefix}attn_q_a.weight"].shape[0])
     low = graph.op("rms_norm", low.shape, low)
-    low = graph.op("mul", low.shape, low, builder.weight(f"{prefix}attn_q_a_norm.weight"))
-    return builder.linear(f"{prefix}attn_q_b", low, rows)
+    return graph.op("mul", low.shape, low, builder.weight(f"{prefix}attn_q_a_norm.weight"))

@@ -34,6 +34,8 @@ def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | No
     options = arguments_of(ask.placement, ask.workload)
     if not wanted.has("batch_size") and options.batch > USUAL_BATCH:
         notes.append(f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch.")
+    if options.micro_batch > options.batch:
+        notes.append(f"-ub {options.micro_batch} is cut down to the batch, as llama.cpp does: -b {options.batch}.")
     if (more := _drafting_takes(ask, options)) is not None:
         notes.append(f"Its own prediction layers are not used; --spec-type draft-mtp does and takes {more} more.")
     if options.predicts:

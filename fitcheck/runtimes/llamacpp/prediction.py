@@ -21,7 +21,7 @@ def predicting(architecture: LanguageArchitecture) -> LanguageArchitecture:
     blocks = tuple(replace(block, prediction=not block.prediction) for block in architecture.blocks)
     if all(block.prediction for block in blocks):
         raise OptionError("--spec-type: the model has no layers that predict tokens ahead; leave draft-mtp out.")
-    return replace(architecture, blocks=blocks)
+    return replace(architecture, blocks=blocks, indexer=None)  # their attention is over all tokens
 
 
 def predicting_options(options: LlamaOptions) -> LlamaOptions:

@@ -27,7 +27,8 @@ WARM_TOKENS = {
 MERGED = {"gemma3": 4, "gemma4v": 3, "pixtral": 1, "lightonocr": 1, "phi4": 1}
 USUAL_MERGE = 2
 # held against llama.cpp (benchmarks/llamacpp_probe/projector.py); other kinds are the transformer alone
-HELD = frozenset({"gemma3", "qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger"})
+HELD = frozenset({"gemma3", "qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "mlp", "pixtral"})
+LLAVA, PIXTRAL = frozenset({"mlp"}), frozenset({"pixtral", "lightonocr"})
 # whose queries and keys are turned by four positions a patch (GGML_ROPE_TYPE_VISION in tools/mtmd/models)
 TURNED = frozenset({
     "qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "glm4v", "dots_ocr", "mimovl", "youtuvl", "paddleocr",
@@ -58,7 +59,7 @@ def _compute(companion: Companion, flash: bool) -> int | None:
     if not (width and patch and heads and side) or "v.blk.0.ffn_down.weight" not in names:
         return None
     image = _Image(names, width, heads, patch, side, flash)
-    image.turned = companion.kind in TURNED
+    image.kind = companion.kind
     image.windows = companion.number("clip.vision.n_wa_pattern") or 0
     nodes, leaves = schedule(image.graph_of_one(), 2, op_offload=True)
     return allocate(nodes, leaves, [ALIGNMENT, HOST_ALIGNMENT])[0]
@@ -81,8 +82,9 @@ class _Image:
         self.names, self.width, self.heads, self.flash = names, width, heads, flash
         self.patch, self.side, self.patches = patch, side, (side // patch) ** 2
         self.graph = Graph()
-        self.turned, self.windows = False, 0
-        self.positions: Node | None = None
+        self.kind, self.windows = "", 0
+        self.rows = self.patches + ("v.class_embd" in names)  # what goes through the layers
+        self.positions: tuple[Node, ...] = ()
         self.mask: Node | None = None
 
     def graph_of_one(self) -> Graph:
@@ -96,17 +98,25 @@ class _Image:
         stream = graph.op("cont", (self.width, patches), graph.view(stream, (self.width, patches)))
         if "v.patch_embd.bias" in self.names:
             stream = graph.op("add", stream.shape, stream, self.weight("v.patch_embd.bias"))
+        if self.kind in LLAVA:
+            return self._llava(stream)
         if "v.position_embd.weight" in self.names:
             stream = graph.op("add", stream.shape, stream, self._position_table())
-        if self.turned:
-            self.positions = graph.input(4 * patches * 4)
+        if self.kind in TURNED:
+            self.positions = (graph.input(4 * patches * 4),)
+        elif self.kind in PIXTRAL:  # across and down, one after the other
+            self.positions = (graph.input(patches * 4), graph.input(patches * 4))
         if self.windows:
             stream = self._by_windows(stream)
+        stream = self._normed(stream, "v.pre_ln")
         for index in range(self._layers()):
             stream = self._layer(index, stream)
         stream = self._normed(stream, "v.post_ln")
-        if self.turned and "mm.0.weight" in self.names:
+        if self.kind in TURNED and "mm.0.weight" in self.names:
             graph.expand(self._merged(stream))
+            return graph
+        if self.kind in PIXTRAL and "mm.1.weight" in self.names:
+            graph.expand(self._rows_broken(self._pixtral_merged(stream)))
             return graph
         turned = graph.op("cont", (patches, self.width), graph.view(stream, (patches, self.width)))
         tokens = max(isqrt(patches) ** 2 // 16, 1)
@@ -115,14 +125,57 @@ class _Image:
         graph.expand(self._projected_out(graph.op("rms_norm", flat.shape, flat)))
         return graph
 
+    def _llava(self, stream: Node) -> Graph:
+        """A class token before the patches, all layers but the last, and two matrices (models/llava.cpp)."""
+        graph = self.graph
+        if self.rows > self.patches:
+            stream = graph.op("concat", (self.width, self.rows), stream, self.weight("v.class_embd"))
+        places = graph.input(self.rows * 4)
+        table = graph.op("get_rows", stream.shape, self.weight("v.position_embd.weight"), places)
+        stream = self._normed(graph.op("add", stream.shape, stream, table), "v.pre_ln")
+        for index in range(self._layers() - 1):
+            stream = self._layer(index, stream)
+        stream = self._normed(stream, "v.post_ln")
+        found = graph.op("get_rows", (self.width, self.patches), stream, graph.input(self.patches * 4))
+        graph.expand(self._two_matrices("mm.0", "mm.2", found))
+        return graph
+
+    def _two_matrices(self, first: str, second: str, node: Node) -> Node:
+        names, graph = self.names, self.graph
+        if f"{first}.weight" not in names:
+            return node
+        node = self._linear(first, node, names[f"{first}.weight"].shape[0])
+        node = graph.op("unary", node.shape, node)
+        return self._linear(second, node, names[f"{second}.weight"].shape[0]) if f"{second}.weight" in names else node
+
+    def _pixtral_merged(self, stream: Node) -> Node:
+        """Squares of patches as one token where the file merges them (models/pixtral.cpp), through two matrices."""
+        graph, merger = self.graph, self.names.get("mm.patch_merger.weight")
+        if merger is not None:
+            stream = graph.op("rms_norm", stream.shape, stream)
+            stream = graph.op("mul", stream.shape, stream, self.weight("mm.input_norm.weight"))
+            grid = graph.op("cont", (self.patches, self.width), graph.view(stream, (self.patches, self.width)))
+            wide = max(merger.shape[-1], 1)
+            tokens = self.patches * self.width // wide
+            grid = graph.op("im2col", (wide, tokens), grid)
+            stream = graph.op("mul_mat", (merger.shape[0], tokens), self.weight("mm.patch_merger.weight"), grid)
+        return self._two_matrices("mm.1", "mm.2", stream)
+
+    def _rows_broken(self, stream: Node) -> Node:
+        """A token at the end of each row of patches."""
+        if "v.token_embd.img_break" not in self.names:
+            return stream
+        graph, (width, tokens) = self.graph, stream.shape
+        across = isqrt(tokens)
+        breaks = graph.op("scale", (width, 1, across), graph.blank((width, 1, across)))
+        breaks = graph.op("add", breaks.shape, breaks, self.weight("v.token_embd.img_break"))
+        return graph.op("concat", (width, across + 1, across), graph.reshape(stream, (width, across, across)), breaks)
+
     def _merged(self, stream: Node) -> Node:
         """Four patches as one token, through two matrices, and back from the order of windows."""
         graph, tokens = self.graph, self.patches // 4
         found = graph.reshape(stream, (4 * self.width, tokens))
-        found = self._linear("mm.0", found, self.names["mm.0.weight"].shape[0])
-        found = graph.op("unary", found.shape, found)
-        if "mm.2.weight" in self.names:
-            found = self._linear("mm.2", found, self.names["mm.2.weight"].shape[0])
+        found = self._two_matrices("mm.0", "mm.2", found)
         return graph.op("get_rows", found.shape, found, graph.input(tokens * 4)) if self.windows else found
 
     def _projected_out(self, pooled: Node) -> Node:
@@ -190,18 +243,21 @@ class _Image:
         return found
 
     def _normed(self, node: Node, name: str) -> Node:
-        normed = self.graph.op("norm", node.shape, node)
+        if f"{name}.weight" not in self.names and name.startswith("v.p"):
+            return node
+        kind = "rms_norm" if self.kind in PIXTRAL else "norm"
+        normed = self.graph.op(kind, node.shape, node)
         for part, operation in (("weight", "mul"), ("bias", "add")):
             if f"{name}.{part}" in self.names:
                 normed = self.graph.op(operation, node.shape, normed, self.weight(f"{name}.{part}"))
         return normed
 
     def _layer(self, index: int, stream: Node) -> Node:
-        graph, patches, prefix = self.graph, self.patches, f"v.blk.{index}."
+        graph, patches, prefix = self.graph, self.rows, f"v.blk.{index}."
         current = self._normed(stream, f"{prefix}ln1")
         query, keys, values = self._projected(prefix, current)
-        if self.positions is not None:
-            query, keys = (graph.op("rope", node.shape, node, self.positions) for node in (query, keys))
+        for places in self.positions:
+            query, keys = (graph.op("rope", node.shape, node, places) for node in (query, keys))
         masked = self._masked(index)
         for node in (query, keys, values):
             graph.expand(node)
@@ -222,7 +278,7 @@ class _Image:
         return graph.op("add", middle.shape, middle, self._feed_forward(prefix, inner))
 
     def _projected(self, prefix: str, current: Node) -> tuple[Node, Node, Node]:
-        graph, shape = self.graph, (self.width // self.heads, self.heads, self.patches)
+        graph, shape = self.graph, (self.width // self.heads, self.heads, self.rows)
         if f"{prefix}attn_qkv.weight" in self.names:
             joint = self._linear(f"{prefix}attn_qkv", current, 3 * self.width)
             one, two, three = (graph.view(joint, shape) for _ in range(3))

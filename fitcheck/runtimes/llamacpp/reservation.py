@@ -93,8 +93,11 @@ def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[No
     copies = PIPELINE_COPIES if pipelined(plan.options, devices) else 1
     # a worker takes over nothing that lies on this machine's host (ggml-rpc.cpp, offload_op)
     first = len(plan.options.workers)
-    fuses = plan.options.backend == "cuda" and plan.options.build.has("held_fusions")
-    return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first, fuses)
+    return schedule(graph, plan.host + 1, plan.options.op_offload, copies, first, _fuses(plan.options))
+
+
+def _fuses(options: LlamaOptions) -> bool:
+    return options.backend == "cuda" and options.holds_fused and options.build.has("held_fusions")
 
 
 def _opened(name: str, times: int, kept: tuple[int, ...]) -> Opened:

@@ -22,23 +22,24 @@ def schedule(
 ) -> tuple[list[Node], list[Node]]:
     """(nodes in running order with copies put in, leaves), every one with its device; the last device is the host.
 
-    ``first`` is the card that takes large batches on host weights over, ``fuses`` says that cards keep what their fused
-    operations read.
+    ``first`` is the first card of this machine, behind those of workers: it takes large batches on host weights over.
+    ``fuses`` says that this machine's cards keep what their fused operations read; a worker's do not (ggml-rpc.cpp has
+    no graph_optimize).
     """
     host = devices - 1
     _assign(graph.nodes, host, first if op_offload and first < host else None)
     ordered, leaves, splits = _split(graph, host, copies)
-    return (_held(graph, host, ordered, splits) if fuses and graph.fused else ordered), leaves
+    return (_held(graph, range(first, host), ordered, splits) if fuses and graph.fused else ordered), leaves
 
 
-def _held(graph: Graph, host: int, ordered: Sequence[Node], splits: Mapping[int, int]) -> list[Node]:
+def _held(graph: Graph, cards: range, ordered: Sequence[Node], splits: Mapping[int, int]) -> list[Node]:
     """The order with a mark behind each fused operation that reads what has to be kept until then (ggml-cuda.cu,
     ggml_backend_cuda_graph_optimize). ``splits`` has each node's split by its id."""
     after = {id(node): following for node, following in pairwise(graph.nodes)}
     kept: defaultdict[int, list[Node]] = defaultdict(list)
     for fused in graph.fused:
         running = [node for node in fused.nodes if node.op != "view"]
-        if running[0].device == host or len({splits[id(node)] for node in running}) > 1:
+        if running[0].device not in cards or len({splits[id(node)] for node in running}) > 1:
             continue
         until = fused.until or after[id(fused.nodes[-1])]
         for node in fused.nodes if fused.whole else fused.nodes[:1]:
@@ -93,7 +94,7 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
     count = 0
     made: dict[tuple[int, int], Node] = {}
     leaves = list(graph.leaves)
-    for leaf in leaves:
+    for leaf in (one for one in leaves if one.is_input):
         leaf.device = host
         if copies > 1:
             # a pipelined graph holds one input for each batch in flight and gives none of them back

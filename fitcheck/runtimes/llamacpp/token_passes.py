@@ -24,13 +24,16 @@ _INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix unit
 HOST_TILES = date(2024, 4, 16)  # ggml-cpu's products are tiled (llamafile's sgemm, pull request 6414)
 # ggml-cuda takes all experts of a product in one kernel, sorted on the card (pull request 15525, end of August 2025)
 GROUPED = date(2025, 8, 26)
+# ggml-cuda's flash attention is tiled and tuned for Pascal and AMD too (pull request 15769, September 2025)
+TILED_ATTENTION = date(2025, 9, 7)
 # small kernels of a layer, and those of routing, became one in several back ends in autumn 2025
 FUSED = date(2025, 10, 15)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRun:
-    """What decides a run's seconds. ``works`` by device index, the host under ``HOST``; ``width`` in elements."""
+    """What decides a run's seconds. ``works`` by device index, the host under ``HOST``; ``width`` in elements;
+    ``matrix_attention``: a ROCm build whose flash attention uses matrix units (rocWMMA)."""
 
     works: Mapping[int, TokenWork]
     gpus: Sequence[Gpu]
@@ -38,6 +41,7 @@ class TokenRun:
     host: Host
     options: LlamaOptions
     width: int
+    matrix_attention: bool = False
 
 
 def token_seconds(run: TokenRun, constants: Constants) -> float | None:
@@ -70,7 +74,7 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
             return None
         cards += spent
         count += 1
-    cards /= _overlap(run, batch, count, constants)
+    cards /= _overlap(_ideal_overlap(run, batch, count), constants)
     host = run.works.get(HOST)
     if host is None or not host.held:
         return constants["token"] + cards
@@ -81,13 +85,19 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
 def age_of(run: TokenRun) -> KernelAge:
     """What the run's build has of the work on kernels."""
     released = tuple([gpu.card.released for gpu in run.gpus])
-    return _age(run.options.build.day, run.backend, released)
+    return _age(run.options.build.day, run.backend, released, run.matrix_attention)
 
 
 @lru_cache(maxsize=1024)
-def _age(day: date, backend: str, released: tuple[str | None, ...]) -> KernelAge:
-    years = min(max((SETTLED - day).days / 365.25, 0.0), _OLDEST)
-    return KernelAge(years, day >= FUSED, day >= GROUPED, day >= _INTEGER_TILES, _youth(backend, released, day))
+def _age(day: date, backend: str, released: tuple[str | None, ...], matrix_attention: bool) -> KernelAge:
+    return KernelAge(
+        years=min(max((SETTLED - day).days / 365.25, 0.0), _OLDEST),
+        fused=day >= FUSED,
+        grouped=day >= GROUPED,
+        integer_tiles=day >= _INTEGER_TILES,
+        tiled_attention=matrix_attention or day >= TILED_ATTENTION,
+        youth=_youth(backend, released, day),
+    )
 
 
 def _youth(backend: str, released: Sequence[str | None], day: date) -> float:
@@ -103,11 +113,22 @@ def _youth(backend: str, released: Sequence[str | None], day: date) -> float:
     return max([0.0, *(min(1.0, 1.0 - years) for years in ages)])
 
 
-def _overlap(run: TokenRun, batch: int, cards: int, constants: Constants) -> float:
+def overlap_factors(run: TokenRun, batch: int, constants: Constants) -> tuple[float, float]:
+    """(low, high) factors on the rate of a prompt whose micro-batches do not overlap on several cards at all, and
+    overlap ideally: which of it a model and a machine come to is not known."""
+    ideal = _ideal_overlap(run, batch, sum(device != HOST for device in run.works))
+    usual = _overlap(ideal, constants)
+    return 1.0 / usual, ideal / usual
+
+
+def _overlap(ideal: float, constants: Constants) -> float:
+    return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
+
+
+def _ideal_overlap(run: TokenRun, batch: int, cards: int) -> float:
     """Speed-up of several micro-batches that cards work on at once, each on its own layers."""
     flying = max(min(run.options.batch, run.options.context) // batch, 1)
-    ideal = flying * cards / (flying + cards - 1) if cards else 1.0
-    return 1.0 + constants["overlap of cards"] * (ideal - 1.0)
+    return flying * cards / (flying + cards - 1) if cards else 1.0
 
 
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:

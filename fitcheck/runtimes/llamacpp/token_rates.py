@@ -27,6 +27,7 @@ _TILE_FLOPS = 2048.0
 _HALF_FLOPS = 1024.0
 # watts for each TFLOP/s of the packed peak that makers usually allow: the rate of a card with less is lower
 _USUAL_WATTS = {"NVIDIA": 0.95, "AMD": 2.9}
+_USUAL_CLOCK = 2e9  # Hz at which the constants of launches hold, and what a card without a published clock has
 _LANES = {(6, 0): 64, (7, 0): 64, (7, 5): 64, (8, 0): 64}
 _ISSUES_TWICE = ((7, 0), (7, 5), (8, 0))  # 64 lanes beside four schedulers of 32
 _FLOAT_BYTES = 4
@@ -51,14 +52,15 @@ class KernelAge:
     """What a build has of the work on kernels.
 
     ``years`` before they stopped changing much; ``fused``: small kernels of a layer are one; ``grouped``: one kernel
-    takes all experts; ``integer_tiles``: integer matrix units are used; ``youth``: part of a chip's first year that the
-    build came before.
+    takes all experts; ``integer_tiles``: integer matrix units are used; ``tiled_attention``: so is flash attention of
+    chips whose matrix units it does not use; ``youth``: part of a chip's first year that the build came before.
     """
 
     years: float = 0.0
     fused: bool = True
     grouped: bool = True
     integer_tiles: bool = True
+    tiled_attention: bool = True
     youth: float = 0.0
 
 
@@ -164,15 +166,20 @@ def _reading_rate(card: Card, backend: str, constants: Constants) -> float | Non
     return float(card.memory_bandwidth * share)
 
 
-def launches(work: TokenWork, backend: str, constants: Constants, *, flash: bool = True, fused: bool = True) -> float:
+def launches(
+    work: TokenWork, card: Card, backend: str, constants: Constants, age: KernelAge = TODAY, *, flash: bool = True
+) -> float:
     """Seconds of one pass's kernels that no rate explains: launches, small kernels, routing of experts.
 
-    Without flash attention its product is several kernels; builds before ``token_passes.FUSED`` launch the small
-    kernels of a layer, and those that route experts, one by one.
+    Small kernels are a few steps of few cores, one after the other: they take clocks, not bandwidth. Without flash
+    attention its product is several kernels; builds before ``token_passes.FUSED`` launch the small kernels of a layer,
+    and those that route experts, one by one.
     """
     layer = constants.get(f"layer/{backend}", constants["layer/new"])
-    dense = 1.0 if fused else constants["layer before fusion"]
-    routing = constants["expert layer"] * (1.0 if fused else constants["expert layer before fusion"])
+    if card.boost_clock:
+        layer *= _USUAL_CLOCK / card.boost_clock
+    dense = 1.0 if age.fused else constants["layer before fusion"]
+    routing = constants["expert layer"] * (1.0 if age.fused else constants["expert layer before fusion"])
     dense += 0.0 if flash else constants["layer without flash attention"]
     units = dense * work.layers + routing * work.expert_layers
     return float(layer * (units + constants["recurrent layer"] * work.recurrent_layers))
@@ -200,7 +207,7 @@ def generation_seconds(
     cached *= constants.get(f"latent cache/{backend}", constants["latent cache/new"]) if work.latent else 1.0
     weights = weight_bytes(work, constants, backend, age.years)
     reading = float(((weights / rate) ** _SOFT + decode_seconds(work, card, constants) ** _SOFT) ** (1 / _SOFT))
-    return reading + cached / rate + launches(work, backend, constants, flash=flash, fused=age.fused)
+    return reading + cached / rate + launches(work, card, backend, constants, age, flash=flash)
 
 
 def decode_seconds(work: TokenWork, card: Card, constants: Constants) -> float:
@@ -228,7 +235,10 @@ def prompt_seconds(
         return None
     dense = batch * sum(rates.seconds(kind, amount, constants) for kind, amount in work.flops.items())
     seconds = max(dense, (work.held - work.experts_held) / rates.reading)
-    seconds += batch * _attention_seconds(work, rates, backend, constants, flash=flash)
+    attention = batch * _attention_seconds(work, rates, backend, constants, flash=flash)
+    if flash and not age.tiled_attention and _without_matrix_attention(card, backend):
+        attention *= constants["attention before tiles"]
+    seconds += attention
     seconds += batch * constants["activation passes"] * _FLOAT_BYTES * width * work.layers / rates.bandwidth
     if work.experts_held:
         seconds += _expert_seconds(work, rates, backend, batch, constants, age)
@@ -236,7 +246,13 @@ def prompt_seconds(
         seconds *= constants["before integer tiles"]
     seconds *= constants.get(f"age/{backend}", constants["age/new"]) ** age.years
     seconds *= constants["young chip"] ** age.youth
-    return float(seconds + launches(work, backend, constants, flash=flash, fused=age.fused))
+    return float(seconds + launches(work, card, backend, constants, age, flash=flash))
+
+
+def _without_matrix_attention(card: Card, backend: str) -> bool:
+    """Whether flash attention ran on plain cores in 2025: NVIDIA's before Volta, and AMD's unless llama.cpp was built
+    with rocWMMA."""
+    return backend == "ROCm" or (card.compute_capability is not None and card.compute_capability < (7, 0))
 
 
 @dataclass(frozen=True, slots=True)

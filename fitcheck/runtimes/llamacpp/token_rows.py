@@ -33,6 +33,8 @@ _TEST = re.compile(r"(pp|tg)(\d+)(?:@d(\d+))?")
 _SERVED = "tg_server"
 _SERVED_TOKENS = 250  # what the server rows say they generated, prompt included
 _EVERYTHING = 99
+_AUTO_FLASH = date(2025, 8, 30)  # flash attention was off unless asked for (pull request 15434)
+_ROCWMMA = date(2025, 8, 1)  # rows of one chip (RDNA 3.5) with rocWMMA are no faster in July, and are in August
 _ROOM = 24 * GIB  # a card's room only splits layers between equal cards here
 _TIERS = {
     "Q4_K_XL": "Q4_K_M", "Q8_K_XL": "Q8_0", "Q6_K_XL": "Q6_K", "Q5_K_XL": "Q5_K_M", "Q3_K_XL": "Q3_K_M",
@@ -72,6 +74,7 @@ class BenchRow:
     host_bandwidth: float | None
     host_read: bool
     random_weights: bool
+    matrix_attention: bool
     threads: int | None
     measured: float
     test: str
@@ -120,7 +123,7 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
         context=max(512, depth + tokens),
         gpu_layers=_layers(row["ngl"], architecture.layers),
         cpu_moe_layers=min(int(row["n_cpu_moe"] or 0), architecture.layers),
-        flash_attention=None if not row["flash_attn"] else row["flash_attn"] == "1",
+        flash_attention=_flash(row["flash_attn"], day),
         cache_type_k=row["type_k"] or "f16",
         cache_type_v=(row["type_v"] or "f16") if row["flash_attn"] == "1" else "f16",
         micro_batch=min(int(row["n_ubatch"] or 512), tokens) if prompt else 512,
@@ -136,6 +139,7 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
         result=estimate(architecture, tensors, options, vram=[_ROOM] * len(gpus)), prompt=prompt, tokens=tokens,
         depth=depth + tokens // 2, served=row["test"] == _SERVED, day=day, host_bandwidth=_bandwidth(row),
         host_read="measured on such" in row["ram_type_and_speed"], random_weights="random weights" in row["notes"],
+        matrix_attention="rocwmma" in row["notes"] and day is not None and day >= _ROCWMMA,
         threads=int(row["threads"]) if row["threads"] else None, measured=float(row["tokens_per_second"]),
         test=row["test"],
     )  # fmt: skip
@@ -183,6 +187,13 @@ def _gpus(row: dict[str, str]) -> tuple[Gpu, ...]:
     if row["backend"] == "CPU":
         return ()
     return machine_for(card_named(row["card_key"]), count=int(row["card_count"] or 1)).gpus
+
+
+def _flash(text: str, day: date | None) -> bool | None:
+    """llama-bench prints the option where it is not what the build does by itself."""
+    if text:
+        return text == "1"
+    return False if day is not None and day < _AUTO_FLASH else None
 
 
 def _layers(text: str, layers: int) -> int | None:

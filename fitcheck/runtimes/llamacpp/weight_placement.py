@@ -153,7 +153,7 @@ def _placed(
             sizes[place] += group.card
     copied = None if head_on_host(architecture, options) else tied_copy(architecture, tensors)
     if copied is not None and devices.output != HOST:
-        size = _card_bytes(copied, options.alignment)
+        size = card_bytes(copied, options.alignment)
         for card, part in enumerate(_rows(size, devices)) if options.split_mode == ROW else [(devices.output, size)]:
             sizes[card] += part
     spanned = max(ends) - min(starts) if options.mmap and ends else host_total
@@ -227,7 +227,7 @@ def _groups_of(tensors: Iterable[Tensor], alignment: int, *, split: bool) -> lis
         apart = split or tensor.layer is None or not tensor.name.startswith("blk.")
         layer, expert = None if apart else tensor.layer, not apart and tensor.role == "expert"
         key = index if apart else (layer, expert)
-        host, card = -(-tensor.nbytes // 32) * 32, _card_bytes(tensor, alignment)
+        host, card = -(-tensor.nbytes // 32) * 32, card_bytes(tensor, alignment)
         known = found.get(key) or _Group(tensor, layer, expert, 0, 0, offset, offset)
         offset += host
         found[key] = _Group(known.first, layer, expert, known.host + host, known.card + card, known.start, offset)
@@ -269,7 +269,7 @@ def head_on_host(architecture: LanguageArchitecture, options: LlamaOptions) -> b
     return architecture.name in ("lfm2", "lfm2moe") and not options.build.has("lfm2_head")
 
 
-def _card_bytes(tensor: Tensor, alignment: int) -> int:
+def card_bytes(tensor: Tensor, alignment: int) -> int:
     """A tensor's room in a card's buffer: rows of quantized types are padded to 512 elements (ggml-cuda)."""
     size = tensor.nbytes
     quant = tensor.quant

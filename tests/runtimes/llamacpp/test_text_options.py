@@ -58,6 +58,8 @@ def test_a_micro_batch_beyond_the_batch_raises_the_batch() -> None:
     )
     # said together, llama.cpp's own cut holds
     assert layout(best(ubatch=4096, batch_size=1024)).cards == layout(best(ubatch=1024, batch_size=1024)).cards
+    cut = fitcheck.check("llama-3.1-8b", "RTX 3090", tier="Q4_K_M", ubatch=4096, batch_size=1024).notes
+    assert any("-ub 4096 is cut down" in note and "-b 1024" in note for note in cut)
 
 
 def test_a_window_cache_holds_the_whole_micro_batch() -> None:

@@ -23,9 +23,10 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
-from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed, unknown_factors
+from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
 from fitcheck.runtimes.llamacpp.token_host import carried_bytes
-from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, age_of
+from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, TILED_ATTENTION, age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
     KernelAge,
     data,
@@ -37,6 +38,7 @@ from fitcheck.runtimes.llamacpp.token_rates import (
     prompt_seconds,
     touched_share,
 )
+from fitcheck.runtimes.llamacpp.token_rows import bench_rows
 from fitcheck.runtimes.llamacpp.token_spread import half_width, ran_name, traits_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.units import GIB, Interval
@@ -129,14 +131,44 @@ def test_few_cores_for_the_bandwidth_bind_a_token() -> None:
 
 
 def test_launches_grow_without_flash_attention_and_before_kernels_were_fused() -> None:
-    work, constants = mixture_work(), fitted()
+    work, constants, card = mixture_work(), fitted(), replace(RTX_3090, boost_clock=2e9)
     layer = constants["layer/CUDA"]
-    today = launches(work, "CUDA", constants)
+    today = launches(work, card, "CUDA", constants)
     assert today == pytest.approx(layer * (1 + constants["expert layer"]))
-    assert launches(work, "CUDA", constants, flash=False) - today == pytest.approx(
+    assert launches(work, card, "CUDA", constants, flash=False) - today == pytest.approx(
         layer * constants["layer without flash attention"]
     )
-    assert launches(work, "CUDA", constants, fused=False) > today
+    assert launches(work, card, "CUDA", constants, KernelAge(fused=False)) > today
+
+
+def test_small_kernels_take_clocks() -> None:
+    work, constants = mixture_work(), fitted()
+    slow, fast = (replace(RTX_3090, boost_clock=clock) for clock in (1.25e9, 2.5e9))
+    assert launches(work, slow, "CUDA", constants) == pytest.approx(2 * launches(work, fast, "CUDA", constants))
+    assert RTX_3090.boost_clock == 1.695e9
+
+
+@pytest.mark.parametrize(
+    ("card", "backend", "slower"),
+    [("RX 7900 XTX", "ROCm", True), ("RX 7900 XTX", "Vulkan", False), ("GTX 1080", "CUDA", True),
+     ("RTX 3090", "CUDA", False)],
+)  # fmt: skip
+def test_flash_attention_without_matrix_units_was_slow_before_september_2025(
+    card: str, backend: str, slower: bool
+) -> None:
+    work = TokenWork(flops=defaultdict(float, {"Q4": 1e9}), attention_flops=1e9, held=10**9, layers=1)
+    constants = fitted()
+    before, since, cheap = (
+        prompt_seconds(work, find_card(card), backend, 512, 4096, constants | change, age=age)
+        for change, age in (
+            ({}, KernelAge(tiled_attention=False)), ({}, KernelAge()),
+            ({"attention before tiles": 1.0}, KernelAge(tiled_attention=False)),
+        )
+    )  # fmt: skip
+    assert before is not None
+    assert since is not None
+    assert cheap == since
+    assert (before > 1.5 * since) == slower
 
 
 def test_a_builds_day_says_which_kernels_it_has() -> None:
@@ -151,6 +183,7 @@ def test_a_builds_day_says_which_kernels_it_has() -> None:
     old = at(date(2025, 8, 14))
     assert (old.grouped, old.fused, old.integer_tiles) == (False, False, True)
     assert at(GROUPED).grouped
+    assert (at(date(2025, 9, 6)).tiled_attention, at(TILED_ATTENTION).tiled_attention) == (False, True)
     assert at(FUSED).fused
     # half a year after the chip came, where a driver compiles for one chip
     assert at(date(2025, 7, 6), "Radeon 8060S", "Vulkan").youth == pytest.approx(0.5, abs=0.01)
@@ -200,6 +233,33 @@ def test_traits_are_read_off_the_run() -> None:
     assert traits("qwen3-30b-a3b", "BF16", 128) == ("16-bit experts",)
     assert traits("llama-3.1-8b", "Q4_K_M", 32_768) == ("deep",)
     assert traits("glm-4.7-flash", "Q8_0", 128, prompt=True) == ("latent cache",)
+
+
+def test_how_well_prompts_overlap_on_several_cards_is_between_not_at_all_and_ideally() -> None:
+    def factors(cards: int, context: int) -> tuple[float, float]:
+        architecture = known_language_model("llama-3.1-8b")
+        table = mixture_table(architecture, "Q4_K_M")
+        result = estimate(architecture, table, LlamaOptions(sequences=1, context=context), vram=[24 * GIB] * cards)
+        run = run_of(architecture, table, result, machine_for(RTX_3090, count=cards).gpus, 128)
+        return unknown_factors(run, fitted(), prompt=True)
+
+    assert factors(1, 4096) == pytest.approx((1.0, 1.0))
+    assert factors(4, 512) == pytest.approx((1.0, 1.0))  # one micro-batch has nothing to overlap with
+    ideal = 4 * 4 / (4 + 4 - 1)  # four micro-batches of a batch of 2,048 on four cards
+    usual = 1 + fitted()["overlap of cards"] * (ideal - 1)
+    assert factors(4, 4096) == pytest.approx((1 / usual, ideal / usual))
+
+
+def test_a_row_without_the_option_ran_without_flash_attention_before_it_was_automatic() -> None:
+    rows, _ = bench_rows()
+    told = {row.result.options.flash for row in rows if row.day and row.day.year == 2024}
+    assert told == {False}
+    assert {row.result.options.flash for row in rows if row.source.startswith("AlexsJones/llmfit")} == {True}
+
+
+def test_nine_in_ten_rows_of_every_regime_lie_inside_with_their_card_left_out() -> None:
+    for one in summarize_tokens(token_accuracy()[0]):
+        assert one.inside >= 0.9, one.regime
 
 
 def test_own_rows_are_those_of_the_raw_output() -> None:

@@ -15,7 +15,7 @@ class LanguageLayer:
 
     ``key_length`` and ``value_length`` are elements a head; ``sliding`` says that attention looks at a window only;
     ``cached`` is False where the layer reads another layer's cache; ``prediction`` marks a multi-token-prediction
-    layer that the main pass does not run.
+    layer that the main pass does not run; ``indexes`` one that chooses anew which tokens sparse attention reads.
     """
 
     heads: int
@@ -30,6 +30,7 @@ class LanguageLayer:
     attention: bool = True
     cached: bool = True
     prediction: bool = False
+    indexes: bool = False
 
     @property
     def key_elements(self) -> int:
@@ -56,6 +57,16 @@ class LatentAttention:
     key_length: int
     value_length: int
     absorbed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Indexer:
+    """What chooses the tokens that sparse attention reads (DeepSeek 3.2): ``heads`` queries of ``key_length`` elements
+    against one key a token, the best ``top_k`` tokens."""
+
+    heads: int
+    key_length: int
+    top_k: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,7 @@ class LanguageArchitecture:
     routing: Routing = Routing()
     window: int = 0
     latent: LatentAttention | None = None
+    indexer: Indexer | None = None
     recurrent: Recurrent | None = None
     tied_embeddings: bool = False
     per_layer_embedding: int = 0
@@ -165,6 +177,8 @@ class LanguageArchitecture:
                 continue
             tokens = min(context, self.window) if block.sliding and self.window else context
             total += sum(self.cache_elements(index)) * tokens * 2
+            if block.indexes and self.indexer is not None:
+                total += self.indexer.key_length * tokens * 2
         return total
 
     def cache_elements(self, layer: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fitcheck.errors import FileError
 from fitcheck.models.families.language.architecture import (
+    Indexer,
     LanguageArchitecture,
     LanguageLayer,
     LatentAttention,
@@ -21,6 +22,7 @@ from fitcheck.models.families.language.architecture import (
     traits,
 )
 from fitcheck.models.families.language.kinds import kind_of_architecture, require_language_model
+from fitcheck.models.families.language.metadata_keys import Keys
 from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.tensors import Tensor, TensorTable
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 MAX_BLOCKS = 1024
 _RANK = 4  # llama.h, LLAMA_POOLING_TYPE_RANK
-MAX_DIMENSION = 1 << 31
 
 
 def architecture_of_header(header: GgufHeader) -> LanguageArchitecture:
@@ -39,67 +40,6 @@ def architecture_of_header(header: GgufHeader) -> LanguageArchitecture:
     """
     require_language_model(header)
     return architecture_from_gguf(header.metadata, header.tensors)
-
-
-class Keys:
-    """Typed, bounded access to GGUF metadata. Raises InputError naming the key for a value that cannot be used."""
-
-    def __init__(self, metadata: Mapping[str, Any], architecture: str) -> None:
-        self.metadata = metadata
-        self.architecture = architecture
-
-    def raw(self, key: str) -> Any:
-        """The value as Python's own: an array of a header becomes its tuple (None where only its length was kept)."""
-        value = self.metadata.get(f"{self.architecture}.{key}")
-        return value.values if isinstance(value, GgufArray) else value
-
-    def integer(self, key: str, default: int | None = None) -> int | None:
-        """A count of at least 0, the first of an array; ``default`` where the key is missing."""
-        value = self.raw(key)
-        if isinstance(value, list | tuple) and value:
-            value = value[0]
-        if value is None:
-            return default
-        return self._checked(key, value)
-
-    def required(self, key: str) -> int:
-        """A count without which nothing can be said. Raises FileError where the key is missing."""
-        value = self.integer(key)
-        if value is None:
-            raise FileError(f"GGUF metadata: {self.architecture}.{key} is missing, so the model's shape is unknown.")
-        return value
-
-    def each(self, key: str, blocks: int, default: int) -> list[int]:
-        """One value a layer: an array as it is, a single value repeated."""
-        value = self.raw(key)
-        if value is None:
-            return [default] * blocks
-        if isinstance(value, list | tuple):
-            if len(value) < blocks:
-                raise FileError(
-                    f"GGUF metadata: {self.architecture}.{key} lists {len(value)} layers, block_count says {blocks}."
-                )
-            return [self._checked(key, item) for item in value[:blocks]]
-        return [self._checked(key, value)] * blocks
-
-    def flags(self, key: str, blocks: int) -> list[bool] | None:
-        """One truth a layer for the first ``blocks`` layers; ``None`` where the key holds no array."""
-        value = self.raw(key)
-        if not isinstance(value, list | tuple):
-            return None
-        if len(value) < blocks:
-            raise FileError(
-                f"GGUF metadata: {self.architecture}.{key} lists {len(value)} layers, block_count says {blocks}."
-            )
-        return [bool(item) for item in value[:blocks]]
-
-    def _checked(self, key: str, value: Any) -> int:
-        # NaN and infinity are no whole numbers either
-        if not (type(value) is int or (isinstance(value, float) and value.is_integer())):
-            raise FileError(f"GGUF metadata: {self.architecture}.{key} is {value!r}, not a whole number.")
-        if not 0 <= int(value) <= MAX_DIMENSION:
-            raise FileError(f"GGUF metadata: {self.architecture}.{key} = {value} is out of range.")
-        return int(value)
 
 
 def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | None = None) -> LanguageArchitecture:
@@ -147,6 +87,8 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     both = bool(known.get("attention_and_recurrent"))
     own_cache = _own_cache(keys, known, count)
     latent = _latent(keys, names, first_heads, key, value)
+    indexer = _indexer(keys, known)
+    indexing = _indexing_layers(keys, known, count - prediction) if indexer else ()
 
     blocks = []
     for layer in range(count):
@@ -169,6 +111,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
                 attention=attends,
                 cached=own_cache[layer] and not encoder,
                 prediction=layer >= count - prediction,
+                indexes=layer < len(indexing) and indexing[layer],
             )
         )
     _require_widths(name, embedding, blocks)
@@ -186,6 +129,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         routing=_routing(keys),
         window=window,
         latent=latent,
+        indexer=indexer,
         recurrent=_state(keys, known, embedding, first_heads) if any(recurrent) else None,
         tied_embeddings=not encoder and ("output.weight" not in names if names else bool(known.get("tied", False))),
         per_layer_embedding=keys.integer("embedding_length_per_layer_input", 0) or 0,
@@ -357,6 +301,25 @@ def _latent(keys: Keys, names: Mapping[str, Tensor], heads: int, key: int, value
         value_length=value_full or value,
         absorbed=absorbed,
     )
+
+
+def _indexer(keys: Keys, known: Mapping[str, Any]) -> Indexer | None:
+    heads, length = (keys.integer(f"attention.indexer.{key}", 0) or 0 for key in ("head_count", "key_length"))
+    top = keys.integer("attention.indexer.top_k", 0) or 0
+    return Indexer(heads, length, top) if known.get("indexer") and heads and length and top else None
+
+
+def _indexing_layers(keys: Keys, known: Mapping[str, Any], count: int) -> Sequence[bool]:
+    """Which layers choose by themselves: all, or as the file says. GLM 5.2's first files do not say it and are known by
+    their context (src/models/glm-dsa.cpp)."""
+    if known["indexer"] == "every":
+        return [True] * count
+    told = keys.raw("attention.indexer.types")
+    if told is not None:
+        return keys.flags("attention.indexer.types", count) or [bool(told)] * count
+    if (keys.integer("context_length") or 0) < 1 << 20:
+        return [True] * count
+    return [layer < 3 or (layer - 2) % 4 == 0 for layer in range(count)]
 
 
 def _state(keys: Keys, known: Mapping[str, Any], embedding: int, heads: int) -> Recurrent:

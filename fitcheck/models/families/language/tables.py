@@ -189,6 +189,13 @@ def _latent(architecture: LanguageArchitecture, block: LanguageLayer) -> Iterato
     else:
         yield "attn_kv_b.weight", (heads * (plain + latent.value_length), latent.rank)
     yield "attn_output.weight", (width, heads * latent.value_length)
+    indexer = architecture.indexer
+    if indexer is not None and (block.indexes or block.prediction):
+        yield "indexer.k_norm.weight", (indexer.key_length,)
+        yield "indexer.k_norm.bias", (indexer.key_length,)
+        yield "indexer.proj.weight", (indexer.heads, width)
+        yield "indexer.attn_k.weight", (indexer.key_length, width)
+        yield "indexer.attn_q_b.weight", (indexer.heads * indexer.key_length, latent.query_rank)
 
 
 def _feed_forward(block: LanguageLayer, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:

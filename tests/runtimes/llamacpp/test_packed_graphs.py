@@ -1,0 +1,130 @@
+"""What is packed of graphs beside what the code builds, and that a pack of other code or data is not believed."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fitcheck.data_files import path_of
+from fitcheck.hardware.asked import asked_machine
+from fitcheck.models import catalog
+from fitcheck.models.families import registry
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.models.tensors import TensorTable
+from fitcheck.runtimes.llamacpp import compute, packed, reservation
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.arrangement import arrangement
+from fitcheck.runtimes.llamacpp.caches import layer_caches
+from fitcheck.runtimes.llamacpp.weight_placement import layer_devices
+from fitcheck.verdict.check import check
+
+FOLDER = path_of(packed.ROOM, packed.FOLDER)
+SAMPLE = ("llama-3.1-8b", "qwen3-30b-a3b", "qwen3.5-2b", "gemma-3-1b")
+# they say what is asked and remember what was worked out; what is asked is in a pack, and drafting is not packed
+BESIDE = {"options", "workers", "remembered", "prediction"}
+
+
+def shape_of(slug: str) -> tuple[LanguageArchitecture, TensorTable]:
+    model = catalog.get(slug)
+    architecture = model.tiers[0].architecture or model.architecture
+    assert isinstance(architecture, LanguageArchitecture)
+    return architecture, model.tiers[0].tensors
+
+
+def ways(architecture: LanguageArchitecture) -> Iterator[LlamaOptions]:
+    """No, half and all layers on the card, caches of both kinds, contexts that were tried and not."""
+    layers = architecture.layers
+    for context in (8192, 11264, 65536):
+        for options in list(packed.usual_options(architecture, context))[:: 1 if context == 8192 else 5]:
+            for count in (0, layers // 2, layers + 1):
+                yield options.with_(gpu_layers=count)
+            if architecture.experts:
+                yield options.with_(gpu_layers=layers + 1, cpu_moe_layers=layers // 3)
+
+
+@pytest.mark.parametrize("slug", SAMPLE)
+def test_packed_segments_are_those_of_the_graph(slug: str) -> None:
+    architecture, tensors = shape_of(slug)
+    for options in ways(architecture):
+        devices, caches = layer_devices(architecture, options, (1,)), layer_caches(architecture, options)
+        found = packed.known_segments(architecture, tensors, options, devices)
+        arranged = arrangement(architecture, tensors, options, devices)
+        live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged)
+        assert found is not None
+        if live is None:  # nothing repeats there: every layer is packed
+            live = reservation.worked_out(architecture, tensors, options, devices, caches, arranged.of_all)
+        assert live is not None
+        assert [segment for _, segment, _ in found] == [segment for _, segment, _ in live]
+
+
+def test_every_pack_is_of_the_code_and_data_that_are_here() -> None:
+    """``python scripts/pack_language_graphs.py`` writes them anew."""
+    files = sorted(FOLDER.glob("*.json.gz"))
+    assert len(files) > 150
+    for file in files[::16]:
+        assert json.loads(gzip.decompress(file.read_bytes()))["facts"] == packed.facts_checksum(), file.name
+
+
+def test_models_of_the_catalog_are_packed() -> None:
+    names = {file.name.removesuffix(".json.gz") for file in FOLDER.glob("*.json.gz")}
+    for slug in tuple(registry.get("language").slugs())[::12]:
+        assert packed.shape_name(*shape_of(slug)) in names, slug
+
+
+def test_the_usual_question_builds_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(*_: object) -> None:
+        raise AssertionError("a graph was built")
+
+    compute.forget()
+    monkeypatch.setattr(reservation, "worked_out", built)
+    for slug, card in (("qwen3.5-2b", "GTX 1650"), ("qwen3-30b-a3b", "RTX 3060 12 GB"), ("llama-3.1-8b", "RX 7600")):
+        model = catalog.get(slug)
+        tiers = [model.tier_named(name) for name in ("Q6_K", "Q4_K_M")]
+        assert check(model, asked_machine(card, ram=32 << 30), tiers=tiers).cells
+
+
+def imports(name: str) -> set[str]:
+    """The modules of the runtime that one of them imports, for types alone left aside."""
+    tree = ast.parse((Path(packed.__file__).parent / f"{name}.py").read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    start = "fitcheck.runtimes.llamacpp."
+    found = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {module.removeprefix(start) for module in found if module.startswith(start)}
+
+
+def test_no_module_that_decides_a_graph_is_left_out_of_the_checksum() -> None:
+    found, left = set(), ["compute", "reservation"]
+    while left:
+        name = left.pop()
+        if name in found or name in BESIDE:
+            continue
+        found.add(name)
+        left += imports(name)
+    assert found == set(packed.MODULES)
+
+
+@pytest.mark.parametrize("changed", ["facts", "asked", "contexts"])
+def test_a_pack_of_other_code_or_contexts_is_not_believed(
+    changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    architecture, tensors = shape_of("llama-3.1-8b")
+    options = packed.asked_options(architecture)
+    devices = layer_devices(architecture, options, (1,))
+    assert packed.known_segments(architecture, tensors, options, devices) is not None
+    name = f"{packed.shape_name(architecture, tensors)}.json.gz"
+    found: dict[str, Any] = json.loads(gzip.decompress((FOLDER / name).read_bytes()))
+    found[changed] = {"facts": found["facts"] + 1, "asked": "other", "contexts": [16384, 32768]}[changed]
+    (tmp_path / name).write_bytes(gzip.compress(json.dumps(found).encode()))
+    monkeypatch.setattr(packed, "path_of", lambda room, name: tmp_path / name.rpartition("/")[2])
+    packed._pack.cache_clear()
+    assert packed.known_segments(architecture, tensors, options, devices) is None
+    monkeypatch.undo()
+    packed._pack.cache_clear()
