@@ -51,6 +51,7 @@ MODULES = (
     "graph_parts",
     "graph_traits",
     "head_attention",
+    "indexer",
     "kimi_delta",
     "latent",
     "layer_facts",
