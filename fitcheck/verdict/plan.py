@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
-from fitcheck.memory.weighing import Verdict
+from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.find import Identified
 from fitcheck.models.tier_quality import TierQuality
 from fitcheck.records.run_index import Index
@@ -147,16 +147,25 @@ def _steps(
     asked: Offers,
     cards: Sequence[Card],
 ) -> Iterator[Step]:
-    """Cheapest kind first. A step of system memory is the least that betters the verdict."""
-    rank = now.best.verdict.rank
-    more = _more_system_memory(found, have, wanted, index)
-    yield from next(([step] for step in more if step.verdict.rank < rank), [])
+    """Cheapest kind first."""
+    yield from _bettering(_more_system_memory(found, have, wanted, index), now.best.verdict)
     runs = sorted(
         (one for one in (*asked.fit, *asked.dearer, *asked.unpriced) if one.card.form in _SOLD_ALONE), key=_cost
     )
     second = _second_card(found, have, wanted, index, cards)
     bought = [Step(one.name, one.price, _beside(found, one.machine, have, wanted, index)) for one in runs]
     yield from sorted((*second, *bought), key=_cost)
+
+
+def _bettering(steps: Iterable[Step], verdict: Verdict) -> Iterator[Step]:
+    """The least system memory that betters the verdict, and the least that betters that one again while it is system
+    memory that is scarce."""
+    for step in steps:
+        if step.verdict.rank < verdict.rank:
+            yield step
+            verdict = step.verdict
+            if step.report.best.judgement.binding is not Constraint.RAM:
+                return
 
 
 def _cost(one: Step | Offer) -> float:

@@ -21,6 +21,7 @@ from fitcheck.verdict.plan import needs, plan
 from fitcheck.verdict.purchase import Offers, offers
 
 IMAGE = find_model("sensenova-u1-8b-mot")
+PIPELINE = find_model("flux.1-dev")
 TEXT = find_model("qwen3-8b", tiers=("Q4_K_M",))
 CARDS = tuple(find_card(name) for name in ("RTX 3060 12 GB", "RTX 4070 SUPER", "RTX 4090", "RX 9070 XT", "RTX 5050"))
 KINDS = ("fit", "unpriced", "unknown", "dearer", "lacking")
@@ -94,6 +95,15 @@ def test_steps_better_the_verdict_and_are_what_check_says() -> None:
     assert prices == sorted(prices)
     for step in found.steps:
         assert step.verdict.rank < found.now.best.verdict.rank
+
+
+def test_system_memory_is_offered_up_to_what_fits() -> None:
+    """The least that is tight and the least that fits: who buys memory may take the larger one at once."""
+    found = plan(PIPELINE, (), Wanted(), have=asked_machine("RTX 3060 12 GB", ram=16 * GIB))
+    assert [(step.words, step.verdict) for step in found.steps if "system memory" in step.words] == [
+        ("24 GB of system memory", Verdict.TIGHT),
+        ("32 GB of system memory", Verdict.FITS),
+    ]
 
 
 def test_a_budget_keeps_the_steps_it_pays_for() -> None:
