@@ -107,8 +107,8 @@ def packed_of(
         except Unpackable as error:
             print(f"{label} {variant}: {error}", flush=True)
             continue
-        # a tokenizer of one length makes one size: nothing to fit, and nothing to check
-        alone = role in (TEXT_ENCODER, IMAGE_ENCODER, CONNECTOR) or (role == DENOISER and found.style.one_size)
+        # a tokenizer of one length, a pipeline of one size: nothing to fit, and nothing to check
+        alone = role in (TEXT_ENCODER, IMAGE_ENCODER, CONNECTOR) or found.style.one_size
         if one["checks"] > 0 or (alone and len(distinct(rows)) == 1):
             packed[variant] = one
         else:

@@ -47,10 +47,15 @@ class Laid:
         return there + (0 if made is None else made.peak + made.inputs)
 
     def allocated(self, end: str) -> int:
-        """Bytes at one end of the interval."""
-        made = self.made
+        """Bytes at one end of the interval; of a call that a bound stands in for nothing is sure but its weights."""
+        made = self.made if end != "low" or not self.bounded else None
         beside = 0 if made is None else made.peak + made.inputs + int(getattr(made.scratch, end))
         return self.held.resident + self.held.window + self.kept + beside
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a bound stands in for a call that was not traced."""
+        return self.made is not None and self.made.bounded
 
     @property
     def least(self) -> Interval[int]:
@@ -65,6 +70,7 @@ class Laid:
         most = limit + made.scratch.high - made.scratch.best
         best = held.segments + beside + limit
         low = min(held.segments + beside + without, held.resident + beside + made.peak)
+        low = self.allocated("low") if self.bounded else low
         return Interval(low, best, held.segments + beside + most)
 
 
@@ -83,9 +89,7 @@ class Layout:
     @property
     def bounded(self) -> tuple[str, ...]:
         """Components whose call another one stands in for."""
-        return tuple(
-            dict.fromkeys(one.stage.component.name for one in self.stages if one.made is not None and one.made.bounded)
-        )
+        return tuple(dict.fromkeys(one.stage.component.name for one in self.stages if one.bounded))
 
 
 def estimate(
@@ -203,7 +207,8 @@ def _reserved(
     scratch = [Interval.exactly(0) if one.made is None else one.made.scratch for one in laid]
     more = max(one.high - one.best for one in scratch)
     best = max(held[1], allocated.best)
-    low = min(best, max(allocated.low, round(held[0] * (1 - off))))
+    sure = allocated.low if any(one.bounded for one in laid) else round(held[0] * (1 - off))
+    low = min(best, max(allocated.low, sure))
     return Interval(low, best, max(best, allocated.high, round(held[2] * (1 + off) + factor * more)))
 
 
