@@ -45,7 +45,7 @@
     rows.forEach(function (pair) { body.append(pair[1]); });
   }
   // below 600 px a row is a card, and each cell says what its column is
-  all("table.rows,table.modes,table.grid").forEach(function (table) {
+  function label(table) {
     const heads = Array.from(table.tHead.rows[0].cells).map(function (head) {
       return head.firstChild ? head.firstChild.textContent.trim() : "";
     });
@@ -54,7 +54,32 @@
         if (cell.tagName === "TD" && !cell.dataset.label) cell.dataset.label = heads[column];
       });
     });
-  });
+  }
+  all("table.rows,table.modes,table.grid").forEach(label);
+  // a list in parts is put together when somebody sorts or filters it; where it cannot be, the part stands alone
+  const parts = document.querySelector("nav.several[data-whole]");
+  let whole = null;
+  function together(table) {
+    if (!parts) return Promise.resolve();
+    whole = whole || Promise.all(all("a", parts).map(function (lead) {
+      if (lead.getAttribute("aria-current")) return Array.from(table.tBodies[0].rows);
+      return fetch(lead.href).then(function (reply) {
+        if (!reply.ok) throw new Error(reply.status);
+        return reply.text();
+      }).then(function (text) {
+        const rows = Array.from(new DOMParser().parseFromString(text, "text/html").querySelectorAll("#list tbody tr"));
+        rows.forEach(function (row) {
+          all("a", row).forEach(function (one) { one.href = new URL(one.getAttribute("href"), lead.href).href; });
+        });
+        return rows;
+      });
+    })).then(function (found) {
+      table.tBodies[0].append(...found.flat());
+      label(table);
+      parts.hidden = true;
+    }, function () {});
+    return whole;
+  }
   all("table[data-sortable]").forEach(function (table) {
     const heads = Array.from(table.tHead.rows[0].cells);
     heads.forEach(function (head, column) {
@@ -66,7 +91,7 @@
         const down = head.getAttribute("aria-sort") === "ascending";
         heads.forEach(function (other) { other.removeAttribute("aria-sort"); });
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        sort(table, column, down);
+        (table.id === "list" ? together(table) : Promise.resolve()).then(function () { sort(table, column, down); });
       });
     });
   });
@@ -75,8 +100,8 @@
   all("table[data-filter]").forEach(function (table) {
     const form = document.getElementById(table.dataset.filter);
     const count = form.querySelector(".count");
-    const rows = Array.from(table.tBodies[0].rows);
-    const from = Number(table.dataset.columns || 0);
+    let rows = Array.from(table.tBodies[0].rows);
+    const from = Number(table.dataset.columns || 0), what = table.dataset.what || "cards";
     const heads = Array.from(table.tHead.rows[0].cells);
     const words = function (element) { return (element.textContent + " " + (element.dataset.slug || "")).toLowerCase(); };
     all("input,select", form).forEach(function (field) {
@@ -109,15 +134,24 @@
         if (from) Array.from(row.cells).forEach(function (cell, column) { cell.hidden = hidden[column]; });
       });
       heads.forEach(function (head, column) { head.hidden = hidden[column]; });
-      const cards = shown === rows.length ? rows.length + " cards" : shown + " of " + rows.length + " cards";
+      const of = parts && !parts.hidden ? parts.dataset.whole : rows.length + " " + what;
+      const cards = parts && !parts.hidden || shown !== rows.length ? shown + " of " + of : of;
       const columns = hidden.filter(Boolean).length;
       count.textContent = cards + (columns && !nothing ? ", " + (heads.length - from - columns) + " models" : "");
       keep(want);
     }
-    form.addEventListener("input", apply);
+    function entire() {
+      apply();
+      together(table).then(function () {
+        rows = Array.from(table.tBodies[0].rows);
+        apply();
+      });
+    }
+    form.addEventListener("input", entire);
     form.addEventListener("submit", function (event) { event.preventDefault(); });
     form.hidden = false;
-    apply();
+    if (Array.from(new FormData(form).values()).some(Boolean)) entire();
+    else apply();
   });
 
   // a card's profile: the column and the purpose that were asked for
