@@ -212,8 +212,8 @@ class _Asker:
                 yield self.best(one)
 
     def best(self, one: tuple[Listing, Task]) -> Row:
-        """The tier that the check leads with, of those that are not coarse. Pictures in
-        every tier and mode, because there a mode decides as much as a tier."""
+        """The tier that the check leads with, of those that are not coarse; of pictures and videos among every tier and
+        mode, because there a mode decides as much as a tier."""
         listing, task = one
         model = catalog.get(listing.slug)
         tiers = None if self.every_tier or not task.read_along else model.tiers

@@ -1,7 +1,8 @@
 """What a projector takes beside its model: its weights on the first card, and a compute buffer for one image.
 
 The graph is the vision transformer of llama.cpp tools/mtmd/clip.cpp (build_inp, build_vit) at the size with which
-llama-server warms up; what joins it to the language model is small beside it.
+llama-server warms up. What joins it to the language model is modelled for the kinds in ``HELD``; of others it is small
+beside the transformer.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class _Image:
         self.mask: Node | None = None
 
     def graph_of_one(self) -> Graph:
-        """Patches, a few layers, and what joins them to the language model."""
+        """Patches, the layers that run, and what joins them to the language model."""
         graph, patches = self.graph, self.patches
         pixels = graph.input(self.side * self.side * 3 * 4)
         stream = self._patches(pixels, "v.patch_embd.weight")

@@ -52,8 +52,8 @@ class KernelAge:
     """What a build has of the work on kernels.
 
     ``years`` before they stopped changing much; ``fused``: small kernels of a layer are one; ``grouped``: one kernel
-    takes all experts; ``integer_tiles``: integer matrix units are used; ``tiled_attention``: so is flash attention of
-    chips whose matrix units it does not use; ``youth``: part of a chip's first year that the build came before.
+    takes all experts; ``integer_tiles``: integer matrix units are used; ``tiled_attention``: flash attention is
+    tiled on cores without matrix units too; ``youth``: part of a chip's first year that the build came before.
     """
 
     years: float = 0.0
