@@ -38,9 +38,9 @@ def _distance(cell: Cell) -> tuple[object, ...]:
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
-    """By verdict, then published tiers, then time; near the fastest the better tier leads, then memory: the least, but
-    where times are unknown the most, because what is on the card does not travel. Of tight cells the one that is least
-    short in the worst case leads.
+    """By verdict, then published tiers, then time; near the fastest the better tier leads, then what takes least
+    system memory and card memory. Where times are unknown what takes most of the card leads, because that does not
+    travel. Of tight cells the one that is least short in the worst case leads.
 
     Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
     """
@@ -57,7 +57,7 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
         safest = min(_risk(row[5]) for row in rivals)
         rivals = [row for row in rivals if _risk(row[5]) <= safest]
     finest = min(coarseness for _, _, _, coarseness, _, _ in rivals)
-    fine = [(need, wait, cell) for _, _, wait, coarseness, need, cell in rivals if coarseness == finest]
+    fine = [(room, wait, cell) for _, _, wait, coarseness, room, cell in rivals if coarseness == finest]
     quickest = min(wait for _, wait, _ in fine)
     best = min((row for row in fine if row[1] <= SAME * quickest), key=lambda row: row[:2])[2]
     ordered = [row[5] for row in ranked]
@@ -116,9 +116,10 @@ def _standing(cell: Cell) -> tuple[int, int]:
     return cell.verdict.rank, cell.judgement.level.weighed.verdict.rank if unknown else 0
 
 
-def _room(cell: Cell) -> int:
-    """What is better to be small, of cells that are alike in time and quality."""
-    return cell.need if cell.seconds is not None else -cell.need
+def _room(cell: Cell) -> tuple[int, int]:
+    """What is better to be small, of cells that are alike in time and quality: system memory, which everything on the
+    machine shares, then card memory."""
+    return (0, -cell.need) if cell.seconds is None else (cell.footprint.host.total.best, cell.need)
 
 
 def _wait(cell: Cell) -> float:

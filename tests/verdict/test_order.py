@@ -18,7 +18,7 @@ from fitcheck.verdict.order import order
 
 def cell(
     name: str, seconds: float | None, bits: float, memory: int = 100, *, published: bool = True,
-    verdict: Verdict = Verdict.FITS, steps: int = 8,
+    verdict: Verdict = Verdict.FITS, steps: int = 8, host: int = 0,
 ) -> Cell:  # fmt: skip
     made: Any = SimpleNamespace(
         name=name,
@@ -28,6 +28,7 @@ def cell(
         seconds=None if seconds is None else Interval.exactly(seconds),
         workload=Workload(Task.T2I, steps=steps, cfg=1.0),
         need=memory,
+        footprint=SimpleNamespace(host=SimpleNamespace(total=Interval.exactly(host))),
     )
     return cast(Cell, made)
 
@@ -44,6 +45,12 @@ def test_near_the_fastest_the_finer_tier_leads_and_beyond_it_does_not() -> None:
 def test_of_equal_times_less_card_memory_leads_and_a_slower_mode_does_not() -> None:
     assert names(cell("full", 10.0, 8, 200), cell("fast", 10.05, 8, 100)) == ["fast", "full"]
     assert names(cell("full", 10.0, 8, 200), cell("low", 11.0, 8, 10)) == ["full", "low"]
+
+
+def test_of_equal_times_what_leaves_system_memory_alone_leads() -> None:
+    """FLUX.1 on 24 GB: what streams from system memory is no quicker there than what stays on the card."""
+    assert names(cell("streams", 10.0, 16, 60, host=180), cell("stays", 10.0, 16, 170, host=20)) == ["stays", "streams"]
+    assert names(cell("larger", 10.0, 16, 80, host=90), cell("smaller", 10.0, 16, 50, host=90)) == ["smaller", "larger"]
 
 
 def test_published_tiers_come_before_what_nobody_offers_and_verdicts_before_all() -> None:
