@@ -36,10 +36,11 @@ class Level:
     @property
     def way(self) -> tuple[bool, bool, bool, int]:
         """How far what does not run is from running, nearest first: what one resource alone would mend, system memory
-        or disk before a larger card, then what lacks several, then what nothing mends; then the share that is missing
-        in quarters, because memory is sold in steps."""
+        or disk before a larger card, then what lacks several, then what nothing mends, as what its platform does not
+        run either; then the share that is missing in quarters, because memory is sold in steps."""
         card = any(one.constraint is Constraint.VRAM for one in self._short)
-        return self.binding not in AMOUNTS, len(self._short) > 1, card, math.ceil(4 * self.lack)
+        hopeless = self.binding not in AMOUNTS or self.also is not None
+        return hopeless, len(self._short) > 1, card, math.ceil(4 * self.lack)
 
     @property
     def mended(self) -> Verdict:

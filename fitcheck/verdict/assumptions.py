@@ -42,7 +42,7 @@ class _Outcome:
 def assumptions_of(cell: Cell, wanted: Wanted, floor: Floor, known: Known | None = None) -> tuple[Assumption, ...]:
     """What the answer that ``cell`` stands for assumes, the machine first."""
     runtime = registry.get(cell.placement.runtime)
-    found = [*_memory(runtime, cell, floor), *_disk(cell)]
+    found = [*_memory(runtime, cell, wanted, floor, known), *_disk(cell)]
     before = replace(_outcome(runtime, cell.ask, floor, known), verdict=str(cell.verdict))
     for default in (*_machine(cell.ask), *runtime.defaults(cell.ask, wanted)):
         effect = _effect(before, _outcome(runtime, default.other, floor, known))
@@ -51,7 +51,7 @@ def assumptions_of(cell: Cell, wanted: Wanted, floor: Floor, known: Known | None
     return tuple(found)
 
 
-def _memory(runtime: Runtime, cell: Cell, floor: Floor) -> Iterator[Assumption]:
+def _memory(runtime: Runtime, cell: Cell, wanted: Wanted, floor: Floor, known: Known | None) -> Iterator[Assumption]:
     """System memory that was filled in, and the nearest sizes with another verdict."""
     machine, have = cell.ask.machine, cell.ask.machine.ram_total
     if RAM not in machine.assumed or have is None:
@@ -61,11 +61,26 @@ def _memory(runtime: Runtime, cell: Cell, floor: Floor) -> Iterator[Assumption]:
         for size in sizes:
             ask = replace(cell.ask, machine=replace(machine, ram_total=size))
             found = judge(runtime, ask, cell.footprint, cell.duration, floor).verdict
+            if found.rank > cell.verdict.rank:
+                found = _placed_anew(runtime, ask, wanted, floor, known, found)
             if found is not cell.verdict:
                 changes.append(f"--ram {size // GIB}GB: {found}")
                 break
     words = f"{have // GIB} GB of system memory, {_usual(machine)}"
     yield Assumption("--ram", words, "; ".join(changes) or "--ram says another")
+
+
+def _placed_anew(
+    runtime: Runtime, ask: Ask, wanted: Wanted, floor: Floor, known: Known | None, same: Verdict
+) -> Verdict:
+    """The best verdict of the tier on that machine, where its placement is chosen anew as a check would; ``same`` is
+    that of the placement as it was."""
+    found = same
+    for other in runtime.asks(ask.model, (ask.tier,), wanted, ask.machine):
+        if other.workload == ask.workload:  # a shorter context beside it answers another question
+            footprint, duration = expected(runtime, other, known)
+            found = min(found, judge(runtime, other, footprint, duration, floor).verdict, key=lambda one: one.rank)
+    return found
 
 
 def _usual(machine: Machine) -> str:

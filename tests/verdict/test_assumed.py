@@ -99,8 +99,35 @@ def test_what_is_said_of_other_amounts_is_true() -> None:
     for one in said:
         amount, verdict = one.removeprefix("--ram ").split(": ")
         ram = int(amount.removesuffix("GB")) * GIB
-        again = fitcheck.check(U1, "RTX 4070", ram=ram, tier=cell.tier.name, mode=cell.placement.mode)
+        again = fitcheck.check(U1, "RTX 4070", ram=ram, tier=cell.tier.name)
         assert str(again.best.verdict) == verdict != str(cell.verdict)
+
+
+def test_less_memory_is_judged_as_a_check_of_it_places_the_tier() -> None:
+    """A stream holds all weights in system memory, and mode none beside little of it fits as well."""
+    report = fitcheck.check("flux.1-dev", "RTX 3090")
+    cell, assumed = report.best, of(report, "--ram")
+    assert assumed is not None
+    assert (cell.placement.mode, assumed.change) == ("group-leaf-stream", "--ram 8GB: tight")
+    for ram in (8, 24):
+        again = fitcheck.check("flux.1-dev", "RTX 3090", ram=ram * GIB, tier=cell.tier.name)
+        assert str(again.best.verdict) == ("tight" if ram == 8 else "fits")
+
+
+@pytest.mark.parametrize(
+    ("slug", "card", "count", "tier"),
+    [("gpt-oss-120b", "RTX 4090", 1, "MXFP4"), ("llama-3.3-70b", "RTX 3090", 2, "Q4_K_M")],
+)
+def test_a_longer_context_is_judged_as_a_check_of_it_places_the_tier(
+    slug: str, card: str, count: int, tier: str
+) -> None:
+    """More layers on the host or a smaller cache make room for it: in the same placement both would be tight."""
+    machine = machine_for(find_card(card), count=count, ram=96 * GIB)
+    report, longer = (fitcheck.check(slug, machine, tier=tier, ctx=context) for context in (None, 16384))
+    assert str(report.best.verdict) == str(longer.best.verdict) == "fits"
+    assert report.best.placement != longer.best.placement
+    named = of(report, "--ctx")
+    assert named is None or named.change.endswith(("memory", "second"))
 
 
 def test_nothing_is_assumed_where_all_was_said() -> None:
@@ -158,11 +185,11 @@ def test_images_steps_and_context_are_named_where_they_decide() -> None:
     assert of(several, "--steps") is not None
     distilled = fitcheck.check(U1, "RTX 4090", tier="Q4_K_S", ram=128 * GIB)
     assert of(distilled, "--steps") is None  # what the files are made for
-    text = fitcheck.check("llama-3.1-8b", "RTX 4070", tier="Q8_0")
+    text = fitcheck.check("llama-3.1-8b", "RTX 4070", tier="Q6_K")
     context = of(text, "--ctx")
     assert context is not None
     assert context.words == "a context of 8192 tokens"
-    assert of(fitcheck.check("llama-3.1-8b", "RTX 4070", tier="Q8_0", ctx=8192), "--ctx") is None
+    assert of(fitcheck.check("llama-3.1-8b", "RTX 4070", tier="Q6_K", ctx=8192), "--ctx") is None
 
 
 def test_a_default_that_decides_nothing_is_not_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import pytest
 
 from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed
 from fitcheck.models.workload import Task, Workload
+from fitcheck.runtimes.base import Support
 from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
 from fitcheck.units import Interval
@@ -109,6 +111,14 @@ def test_where_nothing_runs_the_cell_that_is_nearest_to_running_leads() -> None:
     cast(Any, slow).seconds = Interval.exactly(100.0)
     cast(Any, quick).seconds = Interval.exactly(10.0)
     assert names(slow, quick) == ["quick", "slow"]  # a hair less memory is not worth the wait
+
+
+def test_what_its_platform_does_not_run_either_is_not_near_to_running() -> None:
+    """A file that the program has no loader for runs with no amount of memory: what is short of more leads."""
+    foreign, lacking = short("foreign", Constraint.RAM, -1), short("lacking", Constraint.RAM, -9)
+    support = Support(Verdict.NO, Constraint.RUNTIME, "no loader reads it")
+    cast(Any, foreign).judgement.level = replace(foreign.judgement.level, also=support)
+    assert names(foreign, lacking) == ["lacking", "foreign"]
 
 
 def test_of_what_lacks_alike_the_cell_leads_that_fits_once_it_is_there() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes.base import Ask, Default, Wanted
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.options import GIGA
 from fitcheck.runtimes.llamacpp.placement import arguments_of
 from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
@@ -17,9 +19,17 @@ def defaults(ask: Ask, wanted: Wanted, search: PlacementSearch) -> Iterator[Defa
     options = arguments_of(ask.placement, ask.workload)
     if not wanted.has("ctx"):
         longer = 2 * options.context
-        other = search.ask(options.with_(context=longer))
+        other = _longer(search, options.with_(context=longer))
         yield Default(f"a context of {options.context} tokens", f"--ctx {longer}", other)
     if search.host_bandwidth is None:
         usual = Host().rated / GIGA
         other = replace(search, asked=replace(search.asked, host_bandwidth=usual / 2)).ask(options)
         yield Default(f"system memory of {usual:.0f} GB/s", f"--host-bandwidth {usual / 2:.0f}", other)
+
+
+def _longer(search: PlacementSearch, options: LlamaOptions) -> Ask:
+    """The longer context in the same placement where that fits, else in the one that a check asked for it chooses."""
+    same = search.assess(options)
+    if same.level.verdict is Verdict.FITS:
+        return same.ask
+    return search.proposals(search.wanted.with_(context=options.context))[0].ask
