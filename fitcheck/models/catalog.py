@@ -30,10 +30,14 @@ def published() -> tuple[str, ...]:
     return tuple(slug for family in registry.every() if not family.by_rule for slug in family.slugs())
 
 
-@cache
 def listed() -> tuple[Listing, ...]:
     """Every model as a list shows it, family by family."""
-    return tuple(one for family in registry.every() for one in family.listed())
+    return _listed(tuple(registry.MODULES))
+
+
+@cache
+def _listed(families: tuple[str, ...]) -> tuple[Listing, ...]:
+    return tuple(one for name in families for one in registry.get(name).listed())
 
 
 def known(slug: str) -> Model | None:

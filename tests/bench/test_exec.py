@@ -114,6 +114,7 @@ def test_ctrl_c_leaves_the_program_time_to_end_in_its_own_way(tmp_path: Path) ->
     def press() -> None:
         while not (note.exists() and note.read_text()):
             time.sleep(0.02)
+        time.sleep(1)  # until the program is not only started but waited for, on a busy machine too
         os.kill(int(note.read_text()), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 

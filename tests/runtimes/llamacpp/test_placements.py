@@ -200,7 +200,7 @@ def test_a_report_holds_every_tier_and_json_numbers() -> None:
 def test_other_models_are_refused() -> None:
     from fitcheck.models import catalog
 
-    with pytest.raises(InputError, match="does not run"):
+    with pytest.raises(InputError, match="does not model"):
         check(catalog.get("sensenova-u1-8b-mot"), machine(12), Wanted(runtime="llama.cpp"))
 
 

@@ -83,7 +83,12 @@ def _packed() -> dict[str, int]:
 
 
 def replay(table: TensorTable, question: ReplayQuestion) -> int:
-    """Reserved bytes at the peak, worked out. The first image takes two steps, which is where a step repeats itself."""
+    """Reserved bytes at the peak, worked out."""
+    return replayed(table, question).peak_reserved
+
+
+def replayed(table: TensorTable, question: ReplayQuestion) -> CachingAllocator:
+    """The allocator after the run. The first image takes two steps, which is where a step repeats itself."""
     placement, steps = question.placement, min(question.workload.steps, 2)
     ring = placement.policy == "ring" and placement.stream is not Stream.NOTHING
     allocator = CachingAllocator(expandable=ring, frugal=question.frugal)
@@ -100,4 +105,4 @@ def replay(table: TensorTable, question: ReplayQuestion) -> int:
     )
     for number in range(question.images):
         process.run(1 if number else steps)
-    return allocator.peak_reserved
+    return allocator
