@@ -72,8 +72,7 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
     if not ranking.listed:
         print(f"{ranking.purpose.name}: no model in the catalog makes {makes} yet.")
         return
-    head = "runs" if ranking.rows else "nothing in the catalog fits; nearest"
-    print(f"{ranking.purpose.name}: {head}")
+    print(f"{ranking.purpose.name}: {_head(ranking)}")
     if ranking.rows:
         rows = [_cells(row, ranking.purpose) for row in ranking.rows]
         at = COLUMNS.index("KLD")
@@ -97,6 +96,14 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
         "--every-tier looks at those too.",
         file=sys.stderr,
     )
+
+
+def _head(ranking: Ranking) -> str:
+    if ranking.rows:
+        return "runs"
+    if ranking.misses:
+        return "nothing in the catalog fits; nearest"
+    return "nothing in the catalog fits" if ranking.machine.gpus else "nothing in the catalog runs without a card"
 
 
 def _cells(row: Row, purpose: Purpose) -> list[str]:

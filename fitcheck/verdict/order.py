@@ -65,8 +65,8 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def by_reading(cells: Sequence[Cell]) -> list[Cell]:
-    """By verdict, the context asked, a pace to read at, more than coarse quality, whole on the cards, a comfortable
-    pace, quality, then speed.
+    """By verdict, the context asked, a pace to read at, more than coarse quality, whole on the cards and a
+    comfortable pace of what is not coarse, quality, then speed.
 
     A part on the host is worth its wait for a file that is not coarse, or for a finer coarse one, but not for a finer
     one of those that are not: a token then waits for system memory, whose speed is seldom known, and takes several
@@ -87,11 +87,13 @@ IDEAL = (Verdict.FITS.rank, -SILENT_READING, False, False, -READING_SPEED)
 
 
 def reading_grade(cell: Cell) -> tuple[int, float, bool, bool, float]:
-    """Verdict, a pace to read at, whether the tier is coarse and, of those that are not, whether it is split, and a
-    comfortable pace: what comes before quality, the least first."""
+    """Verdict, a pace to read at, whether the tier is coarse and, of those that are not, whether it is split and a
+    comfortable pace: what comes before quality, the least first. Of coarse tiers the finest leads that can be read
+    along: comfort is bought there with what the model knows."""
     pace, coarse = pace_of(cell), is_coarse(cell.ask.model, cell.tier)
     split = is_split(cell) and not coarse
-    return cell.verdict.rank, -min(pace, SILENT_READING), coarse, split, -min(pace, READING_SPEED)
+    comfort = 0.0 if coarse else -min(pace, READING_SPEED)
+    return cell.verdict.rank, -min(pace, SILENT_READING), coarse, split, comfort
 
 
 def pace_of(cell: Cell) -> float:

@@ -67,3 +67,14 @@ def test_one_command_answers(
     out = capsys.readouterr().out
     assert ended.value.code in (0, 3, 4)
     assert re.search(says, " ".join(out.split()) if "(.|" not in says and "\\t" not in says else out), out[:600]
+
+
+def test_pictures_without_a_card_are_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No list of nearest models follows, because none is near."""
+    monkeypatch.setattr(sys, "argv", ["fitcheck", "runs", "--gpu", "none", "--ram", "16GB", "--for", "image"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    assert capsys.readouterr().out == "image: nothing in the catalog runs without a card\n"

@@ -132,3 +132,13 @@ def test_every_field_of_the_json_is_documented() -> None:
         for part in (*cell["phases"], *cell["margins"].values(), cell["host"]):
             names |= set(part)
     assert names <= documented | {"low", "best", "high"}, names - documented
+
+
+def test_a_second_card_that_no_mode_uses_is_named() -> None:
+    """Two cards cost twice as much and make a picture no sooner."""
+    words = "the others stay idle"
+    two = fitcheck.check("flux.1-dev", "2x RTX 3090", tier="bf16", mode="model", ram=64 * GIB)
+    one = fitcheck.check("flux.1-dev", "RTX 3090", tier="bf16", mode="model", ram=64 * GIB)
+    assert any(words in note for note in two.notes)
+    assert not any(words in note for note in one.notes)
+    assert two.best.seconds == one.best.seconds

@@ -184,6 +184,7 @@ def reading(
         (reading("better", 30.0, 5, host=0), reading("worse", 11.0, 6.5, host=1)),  # whole on the card
         (reading("better", 11.0, 5, host=1), reading("worse", 60.0, 3, host=0)),  # but not for a coarse file
         (reading("better", 11.0, 3, host=1), reading("worse", 60.0, 2, host=0)),  # nor of two that are coarse
+        (reading("better", 5.5, 3), reading("worse", 12.0, 2)),  # nor is comfort worth the coarsest file
     ],
 )
 def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> None:

@@ -33,9 +33,11 @@ def _stage(tier: Tier, one: Laid) -> dict[str, Any]:
 
 
 def notes_of(ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
-    """Names of other programs that were taken for diffusers' own, and what seconds rest on."""
+    """Names of other programs that were taken for diffusers' own, cards that no mode uses, and what seconds rest on."""
     typed = dict(wanted.options).get("mode") or ()
     notes = [f"--mode {name} is diffusers' {NEAREST[name]} here." for name in typed if name in NEAREST]
+    if len(ask.machine.gpus) > 1:
+        notes.append("Every mode here runs on one card; the others stay idle (device_map is not modelled).")
     if duration is not None:
         notes.append("Seconds of pipelines rest on runs of FLUX.1 [dev] on an H100; elsewhere their range is wide.")
     return tuple(notes)
