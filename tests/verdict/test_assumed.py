@@ -104,7 +104,7 @@ def test_what_is_said_of_other_amounts_is_true() -> None:
 
 
 def test_less_memory_is_judged_as_a_check_of_it_places_the_tier() -> None:
-    """Mode none takes little of it: beside less the same mode fits still, and beside very little another one is tight."""
+    """Mode none takes little of it: beside less it fits still, and beside very little another mode is tight."""
     report = fitcheck.check("flux.1-dev", "RTX 3090")
     cell, assumed = report.best, of(report, "--ram")
     assert assumed is not None
