@@ -102,10 +102,10 @@ def test_records_hold_their_bars(summaries: Summaries) -> None:
 
 
 def test_the_worst_replay_lies_inside(rows: list[AccuracyRow]) -> None:
-    """The default revision's editing in balanced, 12.7 % under."""
+    """12.7 % under (editing in balanced) until the replica gave the newest of equal free blocks, as the card does."""
     chosen = [row for row in rows if row.origin == "record" and row.quantity == "reserved"]
     worst = min(chosen, key=lambda row: row.error)
-    assert worst.error < -0.12
+    assert -0.03 < worst.error < 0
     assert "phase-aware editing" in worst.cell
     assert worst.covered
 
