@@ -101,13 +101,13 @@ def test_records_hold_their_bars(summaries: Summaries) -> None:
         assert found.covered >= 0.9 * found.rows, quantity
 
 
-def test_the_worst_replay_lies_inside(rows: list[AccuracyRow]) -> None:
-    """12.7 % under (editing in balanced) until the replica gave the newest of equal free blocks, as the card does."""
+def test_replays_of_the_default_revisions_editing_lie_inside(rows: list[AccuracyRow]) -> None:
+    """12.7 % under in balanced until the replica gave the newest of equal free blocks, as the card does."""
     chosen = [row for row in rows if row.origin == "record" and row.quantity == "reserved"]
-    worst = min(chosen, key=lambda row: row.error)
-    assert -0.03 < worst.error < 0
-    assert "phase-aware editing" in worst.cell
-    assert worst.covered
+    editing = [row for row in chosen if "phase-aware editing" in row.cell]
+    assert editing
+    assert min(row.error for row in editing) > -0.03
+    assert all(row.covered for row in editing)
 
 
 def test_layers_that_mode_fast_keeps_under_a_cap_follow_from_upstreams_rule(rows: list[AccuracyRow]) -> None:
