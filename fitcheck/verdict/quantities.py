@@ -111,5 +111,20 @@ def apart(values: Sequence[float]) -> str:
     return f"; they contradict each other by a factor of {most / least:.1f}"
 
 
+def against(values: Sequence[float], estimate: Interval[int] | Interval[float] | None) -> str:
+    """That the estimate contradicts what was measured, as the end of a note; empty where it does not, or where there is
+    none."""
+    from statistics import median
+
+    middle = median(values)
+    if estimate is None or estimate.low <= 0 or middle <= 0:
+        return ""
+    if middle > _contradiction() * estimate.high:
+        return f"; {middle / estimate.high:.1f} times as much as is estimated at most"
+    if middle * _contradiction() < estimate.low:
+        return f"; {estimate.low / middle:.1f} times less than is estimated at least"
+    return ""
+
+
 def _contradiction() -> float:
     return float(load("verdict", "evidence")["contradiction"]["factor"])

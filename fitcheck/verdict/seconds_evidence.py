@@ -15,7 +15,7 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
-from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, apart, counted, quantity, span
+from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, against, apart, counted, quantity, span
 from fitcheck.verdict.shrinkage import Estimate, Fit, Place, Traits
 
 
@@ -84,7 +84,8 @@ class Seconds:
                 return wider, replace(how, note=note)
         seen = [ratio for _, ratio in right or own]
         left = f", {len(own) - len(seen)} more contradicted by the card's others" if len(seen) < len(own) else ""
-        note = f"{counted(len(seen), 'record')} of this cell on this card{left}{apart(seen)}"
+        estimated = relative(self.runtime.duration(self.ask, footprint), name)
+        note = f"{counted(len(seen), 'record')} of this cell on this card{left}{apart(seen)}{against(seen, estimated)}"
         least = _data()["confidence"]["value"] * _data()["run"]["value"]
         return span(seen, least), quantity(MEASURED, [run for run, _ in right or own], note)
 
@@ -124,7 +125,8 @@ class Seconds:
         note = f"model corrected by {counted(len(runs), 'record')} of this card"
         note += f", {len(wrong)} of which the others contradict" if wrong else ""
         if estimate.doubt:
-            note += "; they contradict each other, which widens the range"
+            what = "they contradict each other" if len(runs) > 1 else "it contradicts the model"
+            note += f"; {what}, which widens the range"
         return Interval(min(ends), estimate.ratio, max(ends)), quantity(CALIBRATED, runs, note)
 
     def _borrowed(self, name: str, estimate: Estimate, footprint: Footprint) -> tuple[Interval[float] | None, Quantity]:

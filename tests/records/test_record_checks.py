@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from record_samples import (
     NOW,
+    as_json,
     card,
     document,
     make_external,
@@ -191,6 +192,7 @@ NOTED: dict[str, tuple[str, Any]] = {
             samples=(), outcome=schema.Outcome(result="oom-gpu", phase="denoise", allocated=11 * GIB, requested=2 * GIB)
         ),
     ),
+    "a reading that missed the peak": ("missed-peak", lambda: make_pass(memory=memory(process=6 * GIB))),
     "throttling": ("throttled", lambda: make_pass(power=schema.Power(throttle_reasons=("sw-thermal-slowdown",)))),
     "an old run": ("old", lambda: make_pass(created=NOW - 3 * 365 * 86400)),
     "another number of repeats": ("repeats", lambda: make_pass(protocol=protocol(repeats=5))),
@@ -281,6 +283,12 @@ def test_a_record_in_the_wrong_place_is_rejected(tmp_path: Path) -> None:
     report = validate([tmp_path], NOW)
     assert codes(report) == ["misplaced"]
     assert report.rejected
+
+
+def test_a_file_without_an_id_is_told_that_and_no_place(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(as_json({key: value for key, value in document(make_pass()).items() if key != "id"}))
+    assert [problem.finding.code for problem in validate([path], NOW).problems] == ["no-id"]
 
 
 def test_a_single_file_may_lie_anywhere(tmp_path: Path) -> None:

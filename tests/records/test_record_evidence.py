@@ -114,11 +114,36 @@ def test_records_of_one_machine_are_told_from_those_of_another_and_name_nobody()
         ({"device": 7 * GIB, "device_before": GIB}, 6 * GIB),
         ({"device": 7 * GIB}, None),
         ({"process": 0, "device": 0, "device_before": 0}, None),
+        ({"process": 5 * GIB, "reserved": 5 * GIB}, 5 * GIB),
+        ({"process": 5 * GIB, "reserved": 5 * GIB + 1}, None),
+        ({"process": 5 * GIB, "allocated": 5 * GIB + 1}, None),
+        ({"device": 7 * GIB, "device_before": GIB, "reserved": 7 * GIB}, None),
         ({"device": GIB, "device_before": 7 * GIB}, None),
     ],
 )
 def test_what_a_run_took_of_its_card(memory: dict[str, int], bytes_: int | None) -> None:
     assert index(make_pass(memory=schema.Memory.model_validate(memory))).rows[0].on_card == bytes_
+
+
+@pytest.mark.parametrize(
+    ("limit", "memory", "bytes_"),
+    [(8 * GIB, 12 * GIB, 8 * GIB), (1 << 45, 12 * GIB, 12 * GIB), (1 << 45, None, 1 << 45)],
+)
+def test_no_run_ran_out_under_more_than_its_card_has(limit: int, memory: int | None, bytes_: int) -> None:
+    (run,) = index(make_pass()).rows
+    out = replace(run, cap=limit, outcome="oom-gpu", card_memory=memory)
+    assert out.ran_out_under == replace(run, fails=limit, card_memory=memory).ran_out_under == bytes_
+
+
+def test_a_record_that_a_handle_was_put_on_is_the_same_measurement(tmp_path: Path) -> None:
+    """`fitcheck submit --as` keeps the credited one beside what the bench wrote."""
+    plain = make_pass()
+    for record in (plain, plain.model_copy(update={"submitter": "octocat"}), make_pass(created=plain.created - 60)):
+        store.write(tmp_path, record)
+    assert len(list(tmp_path.rglob("*.json"))) == 3
+    assert len(run_index.local("rtx-4070", tmp_path).rows) == 2
+    published = index(plain.model_copy(update={"submitter": "octocat"}))
+    assert len((published + run_index.local("rtx-4070", tmp_path)).rows) == 2
 
 
 def test_the_index_of_a_card_holds_its_records_alone() -> None:
