@@ -169,8 +169,8 @@ class Known:
         return [run for run in mine if run.cell.model == ask.model.slug and run.outcome == "ok" and not run.limited]
 
     def _held(self, ask: Ask) -> list[Run]:
-        """A few of those of the tier that finished, of different modes first."""
-        return varied([run for kind in self._kinds_of(ask) for run in kind[:1] if not run.limited], _MOST_BESIDE)
+        """A few of those of the tier that finished, of different modes first; asked where none ran under a limit."""
+        return varied([run for kind in self._kinds_of(ask) for run in kind[:1]], _MOST_BESIDE)
 
     def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[CellNeed]:
         """Runs on one card by kind, beside what each kind is estimated to need in such a process as ``asked``, on its
