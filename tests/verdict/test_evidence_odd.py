@@ -18,7 +18,7 @@ from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.check import check
-from fitcheck.verdict.quantities import against
+from fitcheck.verdict.quantities import against, apart, span
 
 ALL = tuple((one.placement.mode, one.tier.name) for one in PLAIN.cells)
 
@@ -144,6 +144,45 @@ def test_what_the_estimate_contradicts_is_said(
     values: tuple[float, ...], estimate: Interval[float] | None, words: str
 ) -> None:
     assert against(values, estimate) == words
+
+
+@pytest.mark.parametrize(("right", "left_out"), [(2, False), (3, True), (6, True)])
+def test_one_that_a_clear_majority_of_the_cells_records_contradicts_widens_nothing(right: int, left_out: bool) -> None:
+    """Sizes of all of them are of one machine, so that no other part of the evidence tells them apart."""
+    near = [replace(run("low", number=n, times=2.0, process=4 * GIB), machine="m") for n in range(right)]
+    wrong = replace(run("low", number=9, times=2000.0, process=400 * GIB, card_memory=None), machine="m")
+    found = cell(report(Index((*near, wrong))), "low")
+    assert found.seconds is not None
+    assert found.memory.card.best == 4 * GIB
+    assert found.seconds.best == pytest.approx(2 * best(cell(PLAIN, "low")))
+    for known, high, limit in (
+        (found.evidence.memory, found.memory.card.high, 5 * GIB),
+        (found.evidence.seconds, found.seconds.high, 3 * best(cell(PLAIN, "low"))),
+    ):
+        assert (high < limit) is left_out
+        words = "; 1 of them contradicted by the others" if left_out else "; they contradict each other by a factor of"
+        assert words in known.note
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((10.0, 14.0), ""),
+        ((1.0, 2.0, 2.1), "; they contradict each other by a factor of 2.1"),
+        ((2.0, 2.1, 4.2), "; they contradict each other by a factor of 2.1"),
+        ((1.0, 2.0, 2.1, 2.2), "; 1 of them contradicted by the others"),
+        ((0.0, 2.0), ""),
+    ],
+)
+def test_records_that_contradict_each_other_are_told(values: tuple[float, ...], words: str) -> None:
+    assert apart(values) == words
+
+
+def test_of_many_records_the_few_at_the_ends_set_no_end() -> None:
+    values = [float(value) for value in range(100, 120)]
+    assert span([*values[:-1], 140.0], 0.0) == Interval(100.0 + 0.95, 109.5, 118.0 + 0.05 * 22)
+    few = span([*values[:10], 140.0], 0.0)
+    assert (few.low, few.high) == (100.0, 140.0)
 
 
 def test_one_measurement_under_two_names_counts_once() -> None:
