@@ -235,6 +235,11 @@ def test_meters_that_differ_by_a_rounding_agree() -> None:
     assert findings(make_pass(memory=memory(device=whole + 4 * MIB + 1))) == {"peak-over-card": Rank.REJECT}
 
 
+def test_a_run_that_failed_may_have_taken_nothing() -> None:
+    outcome = schema.Outcome(result="oom-gpu")
+    assert "no-memory" not in findings(make_pass(samples=(), outcome=outcome, memory=schema.Memory(allocated=0)))
+
+
 def test_steps_are_counted_where_a_task_has_any() -> None:
     sizes = schema.WorkloadSizes.of(Workload(Task.VQA, references=((512, 512),), new_tokens=8))
     assert "step-count" not in findings(
@@ -261,7 +266,8 @@ def test_a_very_fast_rig_is_not_refused() -> None:
 
 def test_two_cards_have_twice_the_memory_power_and_links() -> None:
     both = card(count=2, memory=2 * 12282 * MIB)
-    record = make_pass(card=both, memory=memory(device=20 * GIB), power=schema.Power(watts_mean=380.0, watts_max=390.0))
+    rates, power = schema.Transfer(bytes_per_second=50e9), schema.Power(watts_mean=380.0, watts_max=390.0)
+    record = make_pass(card=both, memory=memory(device=20 * GIB), power=power, transfer=rates)
     assert findings(record) == {}
 
 

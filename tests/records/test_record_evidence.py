@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -105,6 +106,8 @@ def test_records_of_one_machine_are_told_from_those_of_another_and_name_nobody()
     assert here == again != there
     assert here is not None
     assert set(here) <= set("0123456789abcdef")
+    mine, yours = (index(make_pass(submitter=who)).rows[0].machine for who in ("me", "you"))
+    assert mine != yours, "two people may have the same computer"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,31 @@ def test_a_record_that_a_handle_was_put_on_is_the_same_measurement(tmp_path: Pat
     assert len(run_index.local("rtx-4070", tmp_path).rows) == 2
     published = index(plain.model_copy(update={"submitter": "octocat"}))
     assert len((published + run_index.local("rtx-4070", tmp_path)).rows) == 2
+
+
+def test_what_ran_out_under_a_limit_is_known_of_searches_that_ended_well_too() -> None:
+    (run,) = index(make_pass()).rows
+    searched = replace(run, id="searched", works=6 * GIB, fails=5 * GIB)
+    capped = replace(run, id="capped", cap=6 * GIB)
+    assert Index((run, searched, capped, replace(capped, id="out", outcome="oom-gpu"))).short == (
+        searched,
+        replace(capped, id="out", outcome="oom-gpu"),
+    )
+
+
+@pytest.mark.parametrize(("block", "name"), [("memory", "rss"), ("memory", "allocated"), ("card", "memory")])
+def test_less_than_nothing_is_passed_over(block: str, name: str) -> None:
+    damaged = document(make_pass())
+    damaged[block][name] = -1
+    assert run_index.build([damaged]).rows == ()
+
+
+def test_of_very_many_own_records_the_newest_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_index, "_MOST_LOCAL", 2)
+    paths = [store.write(tmp_path, make_pass(created=NOW - 5000 - number)) for number in range(4)]
+    for age, path in zip((3, 1, 4, 2), paths, strict=True):
+        os.utime(path, (NOW - age, NOW - age))
+    assert [row.id for row in run_index.local("rtx-4070", tmp_path).rows] == [paths[1].stem, paths[3].stem]
 
 
 def test_the_index_of_a_card_holds_its_records_alone() -> None:
