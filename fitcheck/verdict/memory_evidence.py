@@ -18,7 +18,17 @@ from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.units import Interval, format_gib
 from fitcheck.verdict.implied import MAJORITY, NOTHING, Implied, ran_within
 from fitcheck.verdict.plausible import host_bytes
-from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, against, apart, counted, quantity, span_of_bytes
+from fitcheck.verdict.quantities import (
+    CALIBRATED,
+    MEASURED,
+    Quantity,
+    against,
+    apart,
+    counted,
+    quantity,
+    says,
+    span_of_bytes,
+)
 from fitcheck.verdict.shrinkage import wrong_odds
 
 Bytes = Interval[int]
@@ -134,7 +144,9 @@ class MemoryRecords:
         moved = round((memory.card.best - memory.reserved.best) * (exp(off) - 1))
         card, required = (move(one, moved) for one in (memory.card, memory.required))
         runs = [run for run, _ in known]
-        note = f"tensors estimated, the driver's context as {counted(len(runs), 'record')} of this card say"
+        note = (
+            f"tensors estimated, the driver's context as {counted(len(runs), 'record')} of this card {says(len(runs))}"
+        )
         note += "" if likely else _FAR
         return replace(memory, card=card, required=required), quantity(CALIBRATED, runs, note)
 
@@ -205,7 +217,7 @@ class MemoryRecords:
         off, likely = _shrunk(relative)
         moved = round(host.process * max(off, -0.9))
         runs = [run for run, _ in known]
-        note = f"weights estimated, the process as {counted(len(runs), 'record')} of this card say"
+        note = f"weights estimated, the process as {counted(len(runs), 'record')} of this card {says(len(runs))}"
         note += "" if likely else _FAR
         total = _shifted(host.total, moved) if likely else _widened(host.total, moved)
         return replace(host, total=total), quantity(CALIBRATED, runs, note)

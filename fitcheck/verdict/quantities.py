@@ -86,6 +86,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def says(number: int) -> str:
+    """What so many do: ``"says"`` of one."""
+    return "says" if number == 1 else "say"
+
+
 def span(values: Sequence[float], least: float) -> Interval[float]:
     """Median and range of those that agree, or their 5th and 95th percentile where there are many; ``least`` is the
     relative half-width of one more run."""

@@ -15,7 +15,7 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
-from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, against, apart, counted, quantity, span
+from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, against, apart, counted, quantity, says, span
 from fitcheck.verdict.shrinkage import Estimate, Fit, Place, Traits
 
 
@@ -59,7 +59,8 @@ class Seconds:
         for name, timing in timings.items():
             ratio, how = self._of(name, timing, footprint)
             if ratio is None and timing != plain.get(name):
-                note = f"copies take as long as {counted(len(self.link_ids), 'link record')} of this card say"
+                count = len(self.link_ids)
+                note = f"copies take as long as {counted(count, 'link record')} of this card {says(count)}"
                 how = Quantity(CALIBRATED, len(self.link_ids), note, self.link_ids)
             found[name] = how
             if ratio is not None:

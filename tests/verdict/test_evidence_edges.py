@@ -134,7 +134,7 @@ def test_three_runs_of_a_cell_answer_for_it_however_many_kinds_are_looked_at() -
 def test_the_context_is_beside_what_the_allocator_was_seen_to_hold() -> None:
     memory = cell(PLAIN, "balanced").memory
     beside = memory.card.best - memory.reserved.best
-    more = memory.reserved.best + GIB
+    more = memory.reserved.best + GIB // 4
     found = cell(report(Index((run("balanced", reserved=more, process=more + beside),))), "low")
     plain = cell(PLAIN, "low").memory
     assert found.memory.card.best == pytest.approx(plain.card.best, abs=1 << 20)
@@ -148,6 +148,9 @@ def test_two_agreeing_sizes_of_the_cell_are_the_answer_whatever_the_others_say()
     assert cell(report(Index((*near, odd[0]))), "low").evidence.memory.level == "calibrated"
     both = cell(report(Index((*near, *odd))), "low")
     assert (both.evidence.memory.level, both.memory.card.best) == ("measured", 9 * GIB)
+    agrees = run("low", number=3, process=cell(PLAIN, "low").memory.card.best)
+    two = cell(report(Index((odd[0], *near, agrees))), "low").evidence.memory
+    assert (two.level, two.records) == ("measured", 2)
     far = run("full", "Q8_0", process=2 * cell(PLAIN, "full", "Q8_0").memory.card.best)
     apart = cell(report(Index((*near, far, odd[0]))), "low")
     assert apart.evidence.memory.level == "measured", "the card's others are not near their estimates either"

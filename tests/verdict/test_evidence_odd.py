@@ -81,7 +81,7 @@ def test_a_lone_context_far_from_the_model_widens_and_moves_nothing(mode: str, o
     assert (found.memory.card.best, found.memory.required.best) == (plain.card.best, plain.required.best)
     assert found.memory.card.high > plain.card.high + GIB
     assert found.evidence.memory.level == "calibrated"
-    assert found.evidence.memory.note.endswith("say, which is far from the model and widens the range")
+    assert found.evidence.memory.note.endswith("says, which is far from the model and widens the range")
     several = [replace(odd, id=f"r{n}", machine=f"m{n}") for n in range(3)]
     assert cell(report(Index(tuple(several))), "low").memory.card.best > plain.card.best + GIB
 

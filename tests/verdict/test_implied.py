@@ -126,7 +126,7 @@ def test_failures_of_a_cell_that_needs_less_than_one_that_ran_leave_it_possible(
     found = cell(report(Index((failed("low"), failed("low", 1), ran))), "low")
     assert found.verdict is Verdict.TIGHT
     assert found.evidence.memory.note == (
-        "tensors estimated, the driver's context as 1 record of this card say; "
+        "tensors estimated, the driver's context as 1 record of this card says; "
         "2 records of this cell ran out of card memory on this card; "
         "1 record of cells that need at least as much ran, which contradicts that"
     )
