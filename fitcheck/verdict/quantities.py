@@ -128,18 +128,25 @@ def _agreeing(values: Sequence[float]) -> Sequence[float]:
     return near if len(near) >= MAJORITY * (len(values) - len(near)) else values
 
 
-def against(values: Sequence[float], estimate: Interval[int] | Interval[float] | None) -> str:
+MORE_LESS, LONGER_QUICKER = ("times as much", "times less"), ("times as long", "times quicker")
+
+
+def against(
+    values: Sequence[float],
+    estimate: Interval[int] | Interval[float] | None,
+    words: tuple[str, str] = MORE_LESS,
+) -> str:
     """That the estimate contradicts what was measured, as the end of a note; empty where it does not, or where there is
-    none."""
+    none. ``words`` compare what is more, and what is less."""
     from statistics import median
 
     middle = median(values)
     if estimate is None or estimate.low <= 0 or middle <= 0:
         return ""
     if middle > _contradiction() * estimate.high:
-        return f"; {middle / estimate.high:.1f} times as much as is estimated at most"
+        return f"; {middle / estimate.high:.1f} {words[0]} as is estimated at most"
     if middle * _contradiction() < estimate.low:
-        return f"; {estimate.low / middle:.1f} times less than is estimated at least"
+        return f"; {estimate.low / middle:.1f} {words[1]} than is estimated at least"
     return ""
 
 

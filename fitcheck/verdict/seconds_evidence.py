@@ -15,7 +15,18 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
-from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, against, apart, counted, quantity, says, span
+from fitcheck.verdict.quantities import (
+    CALIBRATED,
+    LONGER_QUICKER,
+    MEASURED,
+    Quantity,
+    against,
+    apart,
+    counted,
+    quantity,
+    says,
+    span,
+)
 from fitcheck.verdict.shrinkage import Estimate, Fit, Place, Traits
 
 
@@ -86,7 +97,8 @@ class Seconds:
         seen = [ratio for _, ratio in right or own]
         left = f", {len(own) - len(seen)} more contradicted by the card's others" if len(seen) < len(own) else ""
         estimated = relative(self.runtime.duration(self.ask, footprint), name)
-        note = f"{counted(len(seen), 'record')} of this cell on this card{left}{apart(seen)}{against(seen, estimated)}"
+        note = f"{counted(len(seen), 'record')} of this cell on this card{left}{apart(seen)}"
+        note += against(seen, estimated, LONGER_QUICKER)
         least = _data()["confidence"]["value"] * _data()["run"]["value"]
         return span(seen, least), quantity(MEASURED, [run for run, _ in right or own], note)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from evidence_records import CARD, MODEL, PLAIN, best, cell, link, report, run
 from test_evidence_bounds import LARGER, ran_out, video
-from test_evidence_tokens import answer, tokens
+from test_evidence_tokens import TEXT, answer, tokens
 from test_implied import failed, limit, need
 
 import fitcheck
@@ -314,3 +314,21 @@ def test_what_the_platform_allows_no_more_than_the_amounts_is_said_as_well() -> 
     neither = fitcheck.check(MODEL.slug, "GTX 1060 6GB", ram=8 * GIB, tier="Q4_K_S", mode="low").best
     assert neither.judgement.level.also is not None
     assert neither.judgement.gist == "does not run: too little system memory"
+
+
+def test_the_answer_says_of_memory_and_speed_how_each_is_known() -> None:
+    def words(index: Index | None) -> str:
+        wanted = Wanted(tiers=("Q4_K_S",), options=(("mode", ("low",)),))
+        return check(MODEL, machine_for(find_card(CARD), ram=128 * GIB), wanted, index=index, advise=False).answer
+
+    assert words(None).endswith("an image (estimated).")
+    assert words(Index((run("low"),))).endswith("an image (memory estimated, speed measured).")
+    assert words(Index((run("low", process=4 * GIB),))).endswith("an image (measured).")
+    assert words(Index((run("low", process=4 * GIB, seconds=None),))).endswith("(memory measured, speed estimated).")
+    slow = words(Index((run("low", seconds=2000.0),)))
+    assert "too slow to use" in slow
+    assert slow.endswith("(memory estimated, speed measured).")
+    text = check(
+        TEXT, machine_for(find_card(CARD)), Wanted(tiers=("Q4_K_M",)), index=Index((tokens(prompt=None),)), advise=False
+    )
+    assert text.answer.endswith("tokens a second (memory estimated, speed measured).")

@@ -121,7 +121,7 @@ def test_a_lone_time_a_thousand_times_off_is_the_cells_and_nobody_elses() -> Non
         assert best(cell(found, mode)) == pytest.approx(best(cell(PLAIN, mode)), rel=0.25)
     own = cell(found, "full")
     assert best(own) == pytest.approx(1000 * best(cell(PLAIN, "full")))
-    assert "times as much as is estimated at most" in own.evidence.seconds.note
+    assert "times as long as is estimated at most" in own.evidence.seconds.note
 
 
 def test_a_lone_time_that_is_likely_enough_speaks_for_other_cells() -> None:
