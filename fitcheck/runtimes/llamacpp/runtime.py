@@ -49,6 +49,7 @@ class LlamaCpp(Runtime):
     name = NAME
     families = ("language",)
     options = TextOptions
+    splits = True
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
         """Of several tiers the best placement each, of a single one its alternatives too."""
