@@ -62,7 +62,7 @@ class OomMessage:
     def short(self) -> int | None:
         """Bytes by which the last allocation missed; None where the message does not tell."""
         tried, free = self.amounts.get("tried"), self.amounts.get("free")
-        if tried is None or self.cause in ("not the amount", "limit", "fragmentation"):
+        if tried is None or self.cause in ("not the amount", "limit", "fragmentation", "claimed"):
             return None
         return max(0, tried - free) if free is not None else tried
 

@@ -168,7 +168,7 @@ def _another_card(cell: Cell, report: Report, message: OomMessage) -> str:
 
 def _another_cell(cell: Cell, message: OomMessage) -> str:
     """That the program held more than the cell ever does, so that the cell is not what was run; else empty."""
-    if message.on_host or not cell.footprint.cards:
+    if message.on_host or message.cause == "claimed" or not cell.footprint.cards:  # claimed: a share, not a need
         return ""
     tensors, most = message.amounts.get("allocated"), cell.memory.allocated.high
     if tensors is None:
