@@ -13,8 +13,8 @@ from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
 
-# how the names of mixtures begin that a publisher chose tensor by tensor, and whose they are
-PUBLISHERS = {"ud-": "Unsloth's"}
+# how the names of mixtures begin that a publisher chose tensor by tensor, and the publisher's name on the hub
+PUBLISHERS = {"ud-": "unsloth"}
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,11 @@ class Model:
             return ""
         wanted = _plain(name.partition("-")[2])
         nearest = max(self.tiers, key=lambda tier: len(commonprefix((_plain(tier.name), wanted))))
-        where = nearest.repository if nearest.format == "gguf" and nearest.repository else "its repository (org/repo)"
+        own = (nearest.repository or "").startswith(f"{publisher}/")
+        where = nearest.repository if own else f"the repository of {publisher} (org/repo)"
         return (
-            f"--tier: {name} is a mixture of {publisher} own, and only its files say of which types: check {where} with "
-            f"--tier {name} (a few MB of headers), the file itself, or the nearest that is known here, {nearest.name}."
+            f"--tier: {name} is a mixture of {publisher}'s own, and only its files say of which types: check {where} "
+            f"with --tier {name} (a few MB of headers), the file itself, or the nearest known here, {nearest.name}."
         )
 
     def tiers_named(self, name: str) -> tuple[Tier, ...]:

@@ -62,9 +62,9 @@ def test_what_begins_no_tier_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("slug", "name", "words"),
     [
-        ("qwen3-30b-a3b", "UD-Q4_K_XL", "check unsloth/Qwen3-30B-A3B-GGUF with --tier UD-Q4_K_XL.* here, Q4_K_M"),
-        ("llama-3.1-70b", "ud-iq2_m", r"check its repository \(org/repo\).* here, IQ2_M"),
-        ("flux.1-dev", "UD-Q8_0", r"its repository .*here, Q8_0"),
+        ("qwen3-30b-a3b", "UD-Q4_K_XL", "check unsloth/Qwen3-30B-A3B-GGUF with --tier UD-Q4_K_XL.* known here, Q4_K_M"),
+        ("llama-3.1-70b", "ud-iq2_m", r"the repository of unsloth \(org/repo\).* here, IQ2_M"),
+        ("flux.1-dev", "UD-Q8_0", r"the repository of unsloth .*here, Q8_0"),
     ],
 )
 def test_of_a_publishers_own_mixture_the_file_tells_and_the_nearest_is_named(slug: str, name: str, words: str) -> None:
