@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from os.path import commonprefix
+from itertools import takewhile
 
 from fitcheck.errors import ModelError
 from fitcheck.models.architectures import Architecture
@@ -100,7 +100,7 @@ class Model:
         if publisher is None:
             return ""
         wanted = _plain(name.partition("-")[2])
-        nearest = max(self.tiers, key=lambda tier: len(commonprefix((_plain(tier.name), wanted))))
+        nearest = max(self.tiers, key=lambda tier: _shared(_plain(tier.name), wanted))
         own = (nearest.repository or "").startswith(f"{publisher}/")
         where = nearest.repository if own else f"the repository of {publisher} (org/repo)"
         return (
@@ -129,3 +129,8 @@ def begins_with(tier: str, name: str) -> bool:
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
