@@ -55,9 +55,11 @@ def smallest_change(
         if judgement.verdict is Verdict.TIGHT and is_broken(ask.model, change.ask.tier):
             continue  # what runs is not bettered by a file that is as good as broken
         better = _better(runtime, change.ask, judgement.verdict, floor, known)
-        if better is not None and better is not Verdict.UNKNOWN:
+        if better is None:
+            continue
+        if better is not Verdict.UNKNOWN:
             return Flip(change.words, better)
-        perhaps = perhaps or (better and Flip(change.words, better))
+        perhaps = perhaps or Flip(change.words, better)
     return perhaps
 
 
