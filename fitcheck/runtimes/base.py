@@ -224,8 +224,8 @@ class Runtime(Protocol):
     ``families`` are the model families it runs; ``options`` is one frozen dataclass whose fields are declared with
     ``fitcheck.runtimes.options.option``; ``offered`` says whether it is asked when nobody names a runtime; ``modes``
     glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds;
-    ``needs_card`` that it runs on no machine without a graphics card; ``searches`` that its cells hang on what the
-    machine has to give, not on the question and its cards alone.
+    ``needs_card`` that it runs on no machine without a graphics card; ``splits`` that it can put one model over several
+    cards; ``searches`` that its cells hang on what the machine has to give, not on the question and its cards alone.
     """
 
     name: str
@@ -235,6 +235,7 @@ class Runtime(Protocol):
     modes: ClassVar[Mapping[str, str]] = {}
     times: bool = True
     needs_card: bool = False
+    splits: bool = False
     searches: bool = True
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterable[Ask]:

@@ -12,7 +12,7 @@ from fitcheck.runtimes.llamacpp.arguments import MTP, LlamaOptions
 from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
 from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
-from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, host_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION
 from fitcheck.runtimes.options import LONGEST, read
@@ -65,7 +65,8 @@ def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | No
         notes.append(f"System memory is read at {rate:.1f} GB/s: its transfers × its channels of 64 bits.")
     if reads_host and bandwidth_of(ask.placement) is None:
         notes.append(
-            "The host's memory bandwidth was not given; a wide range for desktops stands in (--host-bandwidth)."
+            "The host's memory bandwidth was not given; a wide range for "
+            f"{'servers' if host_of(ask).server else 'desktops'} stands in (--host-bandwidth)."
         )
     return tuple(notes)
 

@@ -27,8 +27,9 @@ from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import needs_of, smallest_count
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.placement import host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
+from fitcheck.runtimes.llamacpp.token_host import Host
 
 # a cache type is only worth its loss when it buys this much speed or a better verdict
 WORTH = 1.05
@@ -121,7 +122,7 @@ class PlacementSearch:
         if ask.workload.task is Task.EMBED:
             return 0.0
         asked = (self.architecture, self.tier.tensors, footprint.layout, self.machine.gpus)
-        return _rate(*asked, depth_of(ask.workload), bandwidth_of(ask.placement))
+        return _rate(*asked, depth_of(ask.workload), host_of(ask))
 
     def smallest(self, most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
         """The smallest number of layers moved to the host with which the cards are not short; how fast that is, is not
@@ -269,9 +270,9 @@ def _rate(
     layout: LlamaEstimate,
     gpus: tuple[Gpu, ...],
     depth: int,
-    host_bandwidth: float | None,
+    host: Host,
 ) -> float:
-    return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host_bandwidth))
+    return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host))
 
 
 def _placements(search: PlacementSearch, options: LlamaOptions, *, alone: bool) -> Iterator[Proposal]:

@@ -167,7 +167,7 @@ def test_a_token_waits_for_the_host_as_long_as_its_bytes_there_take() -> None:
     layer = sum(tensor.nbytes for tensor in table if tensor.layer == 0)
     took = []
     for rate in (30e9, 60e9):
-        found = token_speed(architecture, table, result, [GPU], 0, host_bandwidth=rate)
+        found = token_speed(architecture, table, result, [GPU], 0, Host(rate))
         assert found.generation is not None
         assert found.host_bytes_per_token == 16 * layer
         took.append(1 / found.generation.best)
@@ -205,10 +205,8 @@ def test_a_known_host_narrows_what_is_on_the_host() -> None:
         assert found is not None
         return found.high / found.low
 
-    assert width(host_bandwidth=60e9) < width()
-    slow, fast = (
-        token_speed(architecture, table, result, [GPU], host_bandwidth=rate).generation for rate in (40e9, 80e9)
-    )
+    assert width(host=Host(60e9)) < width()
+    slow, fast = (token_speed(architecture, table, result, [GPU], host=Host(rate)).generation for rate in (40e9, 80e9))
     assert slow is not None
     assert fast is not None
     assert fast.best > 1.5 * slow.best
