@@ -20,6 +20,7 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.records import run_index, schema, store
 from fitcheck.records.run import CellKey
 from fitcheck.records.run_index import Index
+from fitcheck.records.sampling import varied
 from fitcheck.units import GIB
 
 REPOSITORY = Path(__file__).parents[2]
@@ -321,3 +322,13 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         best = min(best, ratio)
         time.sleep(0.05)
     assert best < 4
+
+
+def test_of_runs_that_are_alike_a_dozen_are_looked_at() -> None:
+    (run,) = index(make_pass()).rows
+    alike = [replace(run, id=f"alike {number}") for number in range(30)]
+    other = replace(run, id="other", cell=replace(run.cell, mode="full"))
+    failed = replace(run, id="failed", outcome="error")
+    found = [one.id for one in varied([*alike, failed, other], 40)]
+    assert found == ["alike 0", "other", *(f"alike {number}" for number in range(1, 12))]
+    assert varied([*alike, other], 2) == [alike[0], other]
