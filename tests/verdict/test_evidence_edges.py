@@ -325,6 +325,13 @@ def test_the_answer_says_of_memory_and_speed_how_each_is_known() -> None:
     assert words(Index((run("low"),))).endswith("an image (memory estimated, speed measured).")
     assert words(Index((run("low", process=4 * GIB),))).endswith("an image (measured).")
     assert words(Index((run("low", process=4 * GIB, seconds=None),))).endswith("(memory measured, speed estimated).")
+    untimed = replace(run("low", seconds=None, process=4 * GIB), card="rtx-2080-ti", card_memory=11 * GIB)
+    known = check(
+        MODEL, machine_for(find_card("RTX 2080 Ti"), ram=128 * GIB),
+        Wanted(tiers=("Q4_K_S",), options=(("mode", ("low",)),)), index=Index((untimed,)), advise=False,
+    )  # fmt: skip
+    assert known.best.seconds is None
+    assert known.answer.endswith("of system memory (measured).")
     slow = words(Index((run("low", seconds=2000.0),)))
     assert "too slow to use" in slow
     assert slow.endswith("(memory estimated, speed measured).")
