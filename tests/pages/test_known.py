@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ import fitcheck
 from fitcheck.pages.single import page_of
 
 
-def said(card: str, **options: str) -> str:
+def said(card: str, **options: Any) -> str:
     """The words under "How we know" without markup, up to the reasons."""
     report = fitcheck.check("sensenova-u1-8b-mot", card, ram=128 << 30, **options)
     found = re.search(r"<dt>How we know</dt><dd>(.*?)<span class=\"span\">", page_of(report), re.DOTALL)
