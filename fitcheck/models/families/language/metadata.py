@@ -124,7 +124,6 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         vocabulary=_vocabulary(keys, metadata, names, unknown),
         context_length=keys.integer("context_length"),
         experts=experts,
-        shared_experts=shared,
         shared_feed_forward=shared_length,
         routing=_routing(keys),
         window=window,
