@@ -103,10 +103,14 @@ def same_machine_summaries(found: Iterable[Worth]) -> list[AccuracySummary]:
 
 def figure_summaries() -> list[AccuracySummary]:
     """Published figures beside the runtimes' own; exact ones have no interval."""
+    return summarize_figures(one for runtime in registry.every() for one in runtime.figures())
+
+
+def summarize_figures(figures: Iterable[Figure]) -> list[AccuracySummary]:
+    """Errors by quantity; of figures that were fitted on and of others apart."""
     groups: dict[tuple[str, bool], list[Figure]] = {}
-    for runtime in registry.every():
-        for one in runtime.figures():
-            groups.setdefault((one.quantity, one.fitted), []).append(one)
+    for one in figures:
+        groups.setdefault((one.quantity, one.fitted), []).append(one)
     return [_figure_summary(*key, part) for key, part in groups.items()]
 
 
