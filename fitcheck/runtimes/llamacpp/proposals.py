@@ -8,10 +8,11 @@ and the fastest one that fits leads.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from fitcheck.hardware.budget import budgets_of, ram_budget
 from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -185,8 +186,43 @@ class PlacementSearch:
         return found
 
     def best(self) -> Proposal:
-        """The placement that leads."""
-        return self.proposals()[0]
+        """The placement that leads: looked up where it was found beside less system memory that was enough."""
+        place, ram = self._question, ram_budget(self.machine)
+        known = _settled.get(place)
+        if known is not None and ram is not None and known.reach <= ram.low:
+            return self.assess(known.options)
+        found = self.proposals()
+        reach = self._settled_by(found)
+        if reach is not None:
+            if len(_settled) >= _MOST_SETTLED:
+                _settled.clear()
+            _settled[place] = SettledPlacement(reach, found[0].options)
+        return found[0]
+
+    @property
+    def settled(self) -> int | None:
+        """Bytes of system memory from which on ``best`` is the same placement on these cards; ``None`` where that is
+        not known."""
+        known = _settled.get(self._question)
+        return None if known is None else known.reach
+
+    def _settled_by(self, found: Sequence[Proposal]) -> int | None:
+        """The most that any of the placements takes of system memory, where each has as much in the worst case: beside
+        more of it, its verdict and its speed stay."""
+        if any(one.level.support is not None and one.level.support.least is not None for one in found):
+            return None
+        ram = ram_budget(self.machine)
+        margins = [one.level.weighed.host for one in found]
+        if ram is None or any(one is None or one.verdict is not Verdict.FITS for one in margins):
+            return None
+        return max(ram.low - one.worst for one in margins if one is not None)
+
+    @property
+    def _question(self) -> Hashable:
+        """All that the search hangs on but the amount of system memory."""
+        vram = tuple([one.vram for one in budgets_of(self.machine)])
+        machine = self.machine.gpus, vram, self.machine.disk_free
+        return machine, self.tier, self.model, self.asked, self.workload, self.min_speed
 
     def alternatives(self) -> list[Proposal]:
         """The best placement, then others that someone might prefer: all on the card, a smaller cache, less context."""
@@ -259,6 +295,19 @@ class PlacementSearch:
     def with_tier(self, tier: Tier) -> PlacementSearch:
         """The same search for another tier of the model."""
         return replace(self, tier=tier)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledPlacement:
+    """What leads from so many bytes of system memory on."""
+
+    reach: int
+    options: LlamaOptions
+
+
+# of the latest cards; a page asks about one card after the other
+_settled: dict[Hashable, SettledPlacement] = {}
+_MOST_SETTLED = 1 << 10
 
 
 # beside another amount of system memory a search looks at the same placements again

@@ -72,6 +72,10 @@ class LlamaCpp(Runtime):
         workload = asked.workload(asked.context_of(architecture), embeds=architecture.embeds)
         return PlacementSearch(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
 
+    def settled(self, ask: Ask, wanted: Wanted) -> int | None:
+        """As far as the search for the tier's placement saw system memory that was enough for all it looked at."""
+        return self._search(ask.model, ask.tier, ask.machine, read(TextOptions, wanted), wanted).settled
+
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
         result = estimate_of(ask)
