@@ -50,6 +50,13 @@ def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
     return there.footprint, _level(ask, there)
 
 
+def look_of(runtime: Runtime, machine: Machine) -> tuple[int, int] | None:
+    """What is the same for machines on which cells hold the same and have the same level; ``None`` where the runtime
+    does not say."""
+    look = _look(runtime, machine)
+    return None if look is None else (look, _amounts(machine))
+
+
 def forget() -> None:
     """Nothing that was worked out is known any more."""
     _known.clear()

@@ -157,7 +157,7 @@ class LlamaCpp(Runtime):
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
         free = options.with_(gpu_layers=None, cpu_moe_layers=0)
-        other = search.proposals(free, search.cache_types[:1])[0]
+        other = next(search.proposals(free, search.cache_types[:1]))
         yield Change(other.ask.placement.mode, other.ask)
         context = options.context // 2
         while context >= LEAST_CONTEXT:
