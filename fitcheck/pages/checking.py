@@ -82,7 +82,8 @@ def _pages_kept(inputs: Inputs, old: Old) -> _Pages:
             else:
                 found.rows[model.slug, one.card.slug] = pair.row
         rows = [found.rows[model.slug, one.card.slug] for one in asked if (model.slug, one.card.slug) in found.rows]
-        found.near.update({one.address: near_of(neighbours(rows, one.card.slug)) for one in asked})
+        around = neighbours(rows)
+        found.near.update({one.address: near_of(around.get(one.card.slug, ())) for one in asked})
     return found
 
 

@@ -137,9 +137,9 @@ def make(slug: str, inputs: Inputs, old: Old, sink: Sink) -> ModelPart:
             pair = pairs.pair_of(one.key, document)
             part.computed += 1
         part.pairs[one.card.slug] = pair
-    rows = [pair.row for pair in part.pairs.values()]
+    around = neighbours([pair.row for pair in part.pairs.values()])
     for one in asked:
-        near = near_of(neighbours(rows, one.card.slug))
+        near = near_of(around[one.card.slug])
         _page(one, near, documents.pop(one.card.slug, None), inputs, old, part, sink)
     _put(part, sink, pairs.path_of(slug), pairs.encode(part.pairs))
     return part
