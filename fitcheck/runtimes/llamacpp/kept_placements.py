@@ -7,14 +7,12 @@ it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from fitcheck.memory.footprint import Footprint
+from fitcheck.runtimes.held import Store
 from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-
-_MOST = 1 << 13  # questions; the oldest are of models that nobody asks about any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +32,6 @@ class SettledPlacement:
     options: LlamaOptions
 
 
-def looked_at(place: Hashable, look: Callable[[], Sequence[Judged]]) -> tuple[Judged, ...]:
-    """The ways to run what ``place`` names: those found before, else what ``look`` finds."""
-    found = _judged.get(place)
-    if found is None:
-        if len(_judged) >= _MOST:
-            _judged.clear()
-        found = _judged[place] = tuple(look())
-    return found
-
-
-def settled_placement(place: Hashable) -> SettledPlacement | None:
-    """What leads with enough system memory; ``None`` where that is not known."""
-    return _settled.get(place)
-
-
-def settle(place: Hashable, found: SettledPlacement) -> None:
-    """Keep what leads."""
-    if len(_settled) >= _MOST:
-        _settled.clear()
-    _settled[place] = found
-
-
-def forget() -> None:
-    """Nothing that a search found is known any more."""
-    _settled.clear()
-    _judged.clear()
-
-
-_settled: dict[Hashable, SettledPlacement] = {}
-_judged: dict[Hashable, tuple[Judged, ...]] = {}
+# by all that each hangs on; a site asks about one model after the other, so that the oldest are never asked for again
+LOOKED_AT: Store[tuple[Judged, ...]] = Store(1 << 13)
+SETTLED: Store[SettledPlacement] = Store(1 << 13)

@@ -15,7 +15,6 @@ from itertools import groupby
 
 from fitcheck.hardware.budget import budgets_of, ram_budget
 from fitcheck.hardware.machine import Gpu, Machine
-from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
@@ -29,11 +28,10 @@ from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import needs_of, smallest_count
 from fitcheck.runtimes.llamacpp.kept_placements import (
+    LOOKED_AT,
+    SETTLED,
     Judged,
     SettledPlacement,
-    looked_at,
-    settle,
-    settled_placement,
 )
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import placement_of
@@ -80,7 +78,9 @@ class Proposal:
         if search.workload.task is Task.EMBED:
             return 0.0
         depth = depth_of(search.workload_of(self.options))
-        return _rate(search.architecture, search.tier.tensors, layout, search.machine.gpus, depth, search.host_bandwidth)
+        return _rate(
+            search.architecture, search.tier.tensors, layout, search.machine.gpus, depth, search.host_bandwidth
+        )
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -196,7 +196,8 @@ class PlacementSearch:
         if look is None:
             return tuple(self._candidates(wanted, types))
         place = look, self.tier, wanted, types, self.workload, self.host_bandwidth, self.model
-        return looked_at(place, lambda: self._candidates(wanted, types))
+        found = LOOKED_AT.get(place)
+        return LOOKED_AT.keep(place, tuple(self._candidates(wanted, types))) if found is None else found
 
     def _candidates(self, wanted: LlamaOptions, types: tuple[CacheTypes, ...]) -> list[Judged]:
         found: list[Judged] = []
@@ -235,20 +236,20 @@ class PlacementSearch:
     def best(self) -> Proposal:
         """The placement that leads: looked up where it was found beside less system memory that was enough."""
         place, ram = self._question, ram_budget(self.machine)
-        known = settled_placement(place)
+        known = SETTLED.get(place)
         if known is not None and ram is not None and known.reach <= ram.low:
             return self.assess(known.options)
         found = next(self.proposals())
         reach = self._settled_by(self._looked_at(self.wanted, tuple(self.cache_types)))
         if reach is not None:
-            settle(place, SettledPlacement(reach, found.options))
+            SETTLED.keep(place, SettledPlacement(reach, found.options))
         return found
 
     @property
     def settled(self) -> int | None:
         """Bytes of system memory from which on ``best`` is the same placement on these cards; ``None`` where that is
         not known."""
-        known = settled_placement(self._question)
+        known = SETTLED.get(self._question)
         return None if known is None else known.reach
 
     def _settled_by(self, found: Sequence[Judged]) -> int | None:

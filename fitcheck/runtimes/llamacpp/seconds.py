@@ -153,9 +153,7 @@ def unknown_factors(
     return overlap_factors(run, max(run.options.micro, 1), constants) if prompt else (1.0, 1.0)
 
 
-def host_factors(
-    run: TokenRun, constants: Constants, *, prompt: bool, own: float | None = None
-) -> tuple[float, float]:
+def host_factors(run: TokenRun, constants: Constants, *, prompt: bool, own: float | None = None) -> tuple[float, float]:
     """(low, high) factors on the rate that slow and fast hosts of their kind make, where this one's are unknown."""
     if prompt and not computes_on_host(run, max(run.options.micro, 1)):
         return 1.0, 1.0  # the host's weights are carried to the card, whatever reads them there
