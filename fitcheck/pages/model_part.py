@@ -29,7 +29,6 @@ from fitcheck.pages.view import neighbours
 from fitcheck.records.run_index import Index
 from fitcheck.verdict.usual_machine import ask
 
-MANIFEST = "manifest.json"
 _BROKEN = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
 # below this many models a pool of processes costs more than it saves
 _POOL_FROM = 2

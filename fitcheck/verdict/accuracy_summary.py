@@ -103,11 +103,16 @@ def same_machine_summaries(found: Iterable[Worth]) -> list[AccuracySummary]:
 
 def figure_summaries() -> list[AccuracySummary]:
     """Published figures beside the runtimes' own; exact ones have no interval."""
+    return [one for one, _ in figures_in_sum()]
+
+
+def figures_in_sum() -> list[tuple[AccuracySummary, Figure]]:
+    """The same, each with the figure that is furthest off."""
     groups: dict[tuple[str, bool], list[Figure]] = {}
     for runtime in registry.every():
         for one in runtime.figures():
             groups.setdefault((one.quantity, one.fitted), []).append(one)
-    return [_figure_summary(*key, part) for key, part in groups.items()]
+    return [(_figure_summary(*key, part), max(part, key=lambda one: abs(one.error))) for key, part in groups.items()]
 
 
 def _figure_summary(quantity: str, fitted: bool, part: Sequence[Figure]) -> AccuracySummary:
