@@ -297,16 +297,26 @@ class PlacementSearch:
             reached = self._longest_of(self.wanted.with_(cache_type_k=keys, cache_type_v=values))
             if reached is not None and all(reached.options.context > one.options.context for one in found):
                 found.append(reached)
+                if reached.options.context >= self._most_steps * CONTEXT_STEP:
+                    break  # no type reaches further
         return found
+
+    @property
+    def _most_steps(self) -> int:
+        """The longest context that is looked at, in steps."""
+        return max((self.architecture.context_length or MOST_UNTRAINED) // CONTEXT_STEP, 1)
 
     def _longest_of(self, options: LlamaOptions) -> Proposal | None:
         """The longest context with these options, in steps; ``None`` where not even the shortest fits."""
-        most = max((self.architecture.context_length or MOST_UNTRAINED) // CONTEXT_STEP, 1)
+        most = self._most_steps
         best = self._fitting(options.with_(context=min(LEAST_CONTEXT, most * CONTEXT_STEP)))
         if best is None:
             return None
-        low, high = best.options.context // CONTEXT_STEP, most + 1
         options = options.with_(gpu_layers=best.options.gpu_layers) if self._whole(best.options) else options
+        longest = self._fitting(options.with_(context=most * CONTEXT_STEP))
+        if longest is not None:  # beside much system memory that is the usual case
+            return longest
+        low, high = best.options.context // CONTEXT_STEP, most
         while high - low > 1:
             middle = (low + high) // 2
             proposal = self._fitting(options.with_(context=middle * CONTEXT_STEP))

@@ -8,7 +8,7 @@ nothing else wants it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,11 +48,19 @@ def repacked(architecture: LanguageArchitecture, tensors: TensorTable, predicts:
     says whether layers for multi-token prediction are loaded."""
     known = _known(tensors)
     if predicts not in known:
-        left_out = frozenset() if predicts else architecture.predicting
-        loaded = [tensor for tensor in tensors if tensor.layer not in left_out]
+        loaded = _loaded(tensors, frozenset() if predicts else architecture.predicting)
         tied = tied_copy(architecture, tensors)
         known[predicts] = tuple(_with(name, loaded, tied) for name in _sets())
     return known[predicts]
+
+
+def _loaded(tensors: TensorTable, left_out: frozenset[int]) -> list[tuple[Tensor, ...]]:
+    """The tensors in the file's order but for layers ``left_out``, in parts; layers alike are the same part."""
+    layered = tensors.layered
+    if layered is None:
+        return [tuple(tensor for tensor in tensors if tensor.layer not in left_out)]
+    within = [one.tensors for index, one in enumerate(layered.layers) if index not in left_out]
+    return [layered.outside, *within]
 
 
 @remembered
@@ -72,10 +80,32 @@ def _sets() -> list[str]:
     return [usual, *(name for name in _data()["sets"] if name != usual)]
 
 
-def _with(name: str, loaded: Iterable[Tensor], tied: Tensor | None) -> Repacked:
+def _with(name: str, loaded: Sequence[tuple[Tensor, ...]], tied: Tensor | None) -> Repacked:
     tiles = rows = again = offset = 0
     left: list[int] = []
-    for tensor in loaded:
+    alike: dict[int, _Part] = {}
+    for part in loaded:
+        if id(part) not in alike:
+            alike[id(part)] = _part(name, part)
+        in_tiles, in_rows, read_again, size, kept = alike[id(part)]
+        tiles, rows, again = tiles + in_tiles, rows + in_rows, again + read_again
+        left += [offset + one for one in kept]
+        offset += size
+    if tied is not None:
+        in_tiles, in_rows = _copied(name, tied)
+        tiles, rows = tiles + in_tiles, rows + in_rows
+    return Repacked(name, tiles, rows, again, max(left) - min(left) if left else 0)
+
+
+# bytes of tensors in a row: in tiles, in rows, of what is copied in the file and of all in the file; then where what is
+# not copied begins and ends, where there is something
+_Part = tuple[int, int, int, int, tuple[int, ...]]
+
+
+def _part(name: str, tensors: Iterable[Tensor]) -> _Part:
+    tiles = rows = again = offset = 0
+    left: list[int] = []
+    for tensor in tensors:
         size = -(-tensor.nbytes // HOST_ALIGNMENT) * HOST_ALIGNMENT
         in_tiles, in_rows = (0, 0) if tensor.name in _LOOKED_UP else _copied(name, tensor)
         tiles, rows = tiles + in_tiles, rows + in_rows
@@ -84,10 +114,7 @@ def _with(name: str, loaded: Iterable[Tensor], tied: Tensor | None) -> Repacked:
         else:
             left += [offset, offset + size]
         offset += size
-    if tied is not None:
-        in_tiles, in_rows = _copied(name, tied)
-        tiles, rows = tiles + in_tiles, rows + in_rows
-    return Repacked(name, tiles, rows, again, max(left) - min(left) if left else 0)
+    return tiles, rows, again, offset, (left[0], left[-1]) if left else ()
 
 
 def _copied(name: str, tensor: Tensor) -> tuple[int, int]:
