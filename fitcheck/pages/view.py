@@ -277,26 +277,26 @@ def _short(text: str) -> str:
     return clean if len(clean) <= LONGEST_FACT else f"{clean[: LONGEST_FACT - 1]}…"
 
 
-def neighbours(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 2) -> list[Mapping[str, Any]]:
-    """The rows around a card when the model's cards stand by memory, then time; the card itself included."""
+def neighbours(rows: Sequence[Mapping[str, Any]], each_side: int = 2) -> dict[str, list[Mapping[str, Any]]]:
+    """By card the rows around it when the model's cards stand by memory, then time; the card itself included."""
 
     def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
         seconds = row["seconds"]["best"] if row["seconds"] is not None else float("inf")
         return row["memory"], -seconds, row["card"]
 
-    return _around(sorted(rows, key=key), card, each_side)
+    ordered = sorted(rows, key=key)
+    return {row["card"]: _around(ordered, position, each_side) for position, row in enumerate(ordered)}
 
 
 def by_price(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 3) -> list[Mapping[str, Any]]:
     """The rows around a card by launch price, of those whose price is known; the card itself included."""
     known = [row for row in rows if row["price"] is not None or row["card"] == card]
-    return _around(sorted(known, key=lambda row: (row["price"] or 0, row["card"])), card, each_side)
-
-
-def _around(ordered: list[Mapping[str, Any]], card: str, each_side: int) -> list[Mapping[str, Any]]:
+    ordered = sorted(known, key=lambda row: (row["price"] or 0, row["card"]))
     position = next((index for index, row in enumerate(ordered) if row["card"] == card), None)
-    if position is None:
-        return []
+    return [] if position is None else _around(ordered, position, each_side)
+
+
+def _around(ordered: list[Mapping[str, Any]], position: int, each_side: int) -> list[Mapping[str, Any]]:
     first = max(0, min(position - each_side, len(ordered) - 2 * each_side - 1))
     return ordered[first : first + 2 * each_side + 1]
 

@@ -243,6 +243,11 @@ class Runtime(Protocol):
         shown that many tiers would bury. Raises InputError for values that cannot be."""
         ...
 
+    def settled(self, ask: Ask, wanted: Wanted) -> int | None:
+        """Of a runtime that ``searches``: bytes of system memory from which on the one placement that it found for the
+        tier of ``ask``, among several tiers, stays the one on these cards; ``None`` where that is not known."""
+        return None
+
     def footprint(self, ask: Ask) -> Footprint:
         """Memory of the cell on every card of the machine and on its host."""
         ...

@@ -9,7 +9,7 @@ from fitcheck.records.run import Run
 from fitcheck.records.run_index import build
 from fitcheck.records.schema import PassRecord
 from fitcheck.runtimes import registry
-from fitcheck.units import Interval, format_gib, format_seconds
+from fitcheck.units import Interval, format_gib, format_seconds, format_time_span
 from fitcheck.verdict.evidence import ask_of
 
 # How far outside the estimate's own interval a measurement may lie before it surprises: a little more than replays and
@@ -57,5 +57,5 @@ def _memory(run: Run, memory: CardMemory) -> list[Finding]:
 def _time(run: Run, span: Interval[float]) -> list[Finding]:
     if run.seconds is None or span.low / _TIME_SLACK <= run.seconds <= span.high * _TIME_SLACK:
         return []
-    words = f"{format_seconds(span.low)} to {format_seconds(span.high)}"
+    words = format_time_span(span.low, span.high, " to ")
     return [flag("time-estimate", f"took {format_seconds(run.seconds)} where {words} is estimated")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.workload import Task
 from fitcheck.speed.floor import speed_words
-from fitcheck.units import format_gib, format_seconds
+from fitcheck.units import format_gib, format_time_span
 from fitcheck.verdict.cell import Cell
 
 
@@ -59,7 +59,7 @@ def _time(cell: Cell) -> str:
         return "" if rate is None else f", reading {speed_words(rate)}"
     if cell.workload.task.read_along:
         return "" if rate is None else f", {speed_words(rate)}"
-    return "" if span is None else f", {format_seconds(span.low)} to {format_seconds(span.high)} {unit(cell)}"
+    return "" if span is None else f", {format_time_span(span.low, span.high, ' to ')} {unit(cell)}"
 
 
 def unit(cell: Cell) -> str:

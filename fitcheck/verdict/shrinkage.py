@@ -19,11 +19,11 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.speed.timing import Timing
+from fitcheck.verdict.implied import MAJORITY
 
 _ROUNDS = 6
 _ENOUGH = 2e-3  # change of any part's logarithm that ends the rounds
 _FARTHEST = 4.0  # no part is believed to be off by more than a factor of 55
-_MAJORITY = 3  # agreeing records that it takes for each that is called wrong
 
 _COMMON = "common"
 
@@ -126,7 +126,7 @@ class Fit:
         wrong = tuple(index for index in here if index in self.wrong)
         if self.torn:
             return tuple(here)
-        return () if len(here) - len(wrong) >= _MAJORITY * len(wrong) else wrong
+        return () if len(here) - len(wrong) >= MAJORITY * len(wrong) else wrong
 
     @property
     def _misfit(self) -> float:

@@ -31,4 +31,4 @@ def _longer(search: PlacementSearch, options: LlamaOptions) -> Ask:
     same = search.assess(options)
     if same.level.verdict is Verdict.FITS:
         return same.ask
-    return search.proposals(search.wanted.with_(context=options.context))[0].ask
+    return next(search.proposals(search.wanted.with_(context=options.context))).ask

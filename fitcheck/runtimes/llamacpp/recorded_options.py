@@ -144,8 +144,8 @@ def timings(ask: Ask, result: LlamaEstimate) -> dict[str, Timing]:
 
 def observed(run: Run, ask: Ask, result: LlamaEstimate) -> Iterator[Observation]:
     """Tests of reading alone and of writing alone; one of both together tells neither's rate. Nor do made-up weights
-    tell how many experts a prompt's tokens choose: blocks of random bits have a mean, by which all tokens look alike
-    after a few layers and choose the same ones, whose weights alone are read. One token reads as many as any other."""
+    tell how many experts a prompt's tokens choose, which hangs on the file (docs/tokens.md): in some all tokens choose
+    the same few, whose weights alone are read. One token reads as many as any other."""
     architecture = ask.architecture
     assert isinstance(architecture, LanguageArchitecture)
     routed = bool(architecture.experts) and run.weights != "real"

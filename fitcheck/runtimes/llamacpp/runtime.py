@@ -72,6 +72,10 @@ class LlamaCpp(Runtime):
         workload = asked.workload(asked.context_of(architecture), embeds=architecture.embeds)
         return PlacementSearch(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
 
+    def settled(self, ask: Ask, wanted: Wanted) -> int | None:
+        """As far as the search for the tier's placement saw system memory that was enough for all it looked at."""
+        return self._search(ask.model, ask.tier, ask.machine, read(TextOptions, wanted), wanted).settled
+
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
         result = estimate_of(ask)
@@ -153,7 +157,7 @@ class LlamaCpp(Runtime):
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
         free = options.with_(gpu_layers=None, cpu_moe_layers=0)
-        other = search.proposals(free, search.cache_types[:1])[0]
+        other = next(search.proposals(free, search.cache_types[:1]))
         yield Change(other.ask.placement.mode, other.ask)
         context = options.context // 2
         while context >= LEAST_CONTEXT:

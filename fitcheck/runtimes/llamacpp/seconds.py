@@ -19,7 +19,13 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.token_host import Host
-from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, overlap_factors, token_seconds
+from fitcheck.runtimes.llamacpp.token_passes import (
+    TokenRun,
+    batch_seconds,
+    computes_on_host,
+    overlap_factors,
+    token_seconds,
+)
 from fitcheck.runtimes.llamacpp.token_rates import Constants, backend_of, data, fitted
 from fitcheck.runtimes.llamacpp.token_spread import half_width, interval_of, new_units, traits_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
@@ -96,7 +102,7 @@ def _generation(run: TokenRun, kind: str) -> Interval[float] | None:
     if seconds is None:
         return None
     half = half_width(f"generation, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=False))
-    hosts = unknown_factors(run, fitted(), prompt=False)
+    hosts = unknown_factors(run, fitted(), prompt=False, own=seconds)
     return interval_of(1 / seconds, half, hosts)
 
 
@@ -105,7 +111,7 @@ def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
     if seconds is None:
         return None
     half = half_width(f"prompt, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=True))
-    hosts = unknown_factors(run, fitted(), prompt=True)
+    hosts = unknown_factors(run, fitted(), prompt=True, own=seconds)
     best, wider = new_units(run.gpus[0].card) if run.gpus else (1.0, 1.0)
     return interval_of(best * max(run.options.micro, 1) / seconds, half, (hosts[0] / wider, hosts[1] * wider))
 
@@ -130,17 +136,22 @@ def _cards(run: TokenRun) -> list[Card]:
     return [gpu.card for gpu in run.gpus]
 
 
-def unknown_factors(run: TokenRun, constants: Constants, *, prompt: bool) -> tuple[float, float]:
-    """(low, high) factors on the rate by what nobody said: of the host, or how well several cards' prompts overlap."""
+def unknown_factors(
+    run: TokenRun, constants: Constants, *, prompt: bool, own: float | None = None
+) -> tuple[float, float]:
+    """(low, high) factors on the rate by what nobody said: of the host, or how well several cards' prompts overlap.
+    ``own`` are the run's seconds where they are known already."""
     host = run.works.get(HOST)
     if not run.gpus or (host is not None and host.bytes_per_token):
-        return host_factors(run, constants, prompt=prompt)
+        return host_factors(run, constants, prompt=prompt, own=own)
     return overlap_factors(run, max(run.options.micro, 1), constants) if prompt else (1.0, 1.0)
 
 
-def host_factors(run: TokenRun, constants: Constants, *, prompt: bool) -> tuple[float, float]:
+def host_factors(run: TokenRun, constants: Constants, *, prompt: bool, own: float | None = None) -> tuple[float, float]:
     """(low, high) factors on the rate that slow and fast hosts of their kind make, where this one's are unknown."""
-    own = _passing(run, constants, prompt=prompt)
+    if prompt and not computes_on_host(run, max(run.options.micro, 1)):
+        return 1.0, 1.0  # the host's weights are carried to the card, whatever reads them there
+    own = own if own is not None else _passing(run, constants, prompt=prompt)
     found = []
     for end in ("low", "high"):
         usual = data()["host_usual"]["server" if run.host.server else "desktop"][end]
