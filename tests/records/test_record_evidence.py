@@ -126,7 +126,9 @@ def test_records_of_one_machine_are_told_from_those_of_another_and_name_nobody()
     ],
 )
 def test_what_a_run_took_of_its_card(memory: dict[str, int], bytes_: int | None) -> None:
-    assert index(make_pass(memory=schema.Memory.model_validate(memory))).rows[0].on_card == bytes_
+    (run,) = index(make_pass(memory=schema.Memory.model_validate(memory))).rows
+    assert run.on_card == bytes_
+    assert replace(run, cards=2).on_card is None, "what each of several took is not known"
 
 
 @pytest.mark.parametrize(
