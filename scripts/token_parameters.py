@@ -157,10 +157,30 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(
         Parameter(
+            "recurrent passes", 0.4, 1.0,
+            "bytes that a recurrent mixer moves for each token of a prompt against those of its state: some 25 passes "
+            "over its activations, which are as wide as 1/64 of the state",
+        )
+    )  # fmt: skip
+    add(
+        Parameter(
             "prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"
         )
     )
-    add(Parameter("no flash attention", 1.5, 0.3, "cost of attention without flash attention"))
+    add(
+        Parameter(
+            "score passes", 8.0, 0.5,
+            "times the scores of a prompt's attention (tokens × cells × heads, f32) cross the card's memory without "
+            "flash attention",
+        )
+    )  # fmt: skip
+    add(
+        Parameter(
+            "prompt layer", 1e-4, 0.7,
+            "seconds of a layer of a prompt, and of routing its experts, that no amount of tokens explains: starts and "
+            "ends of some fifteen kernels, which no recorded graph launches",
+        )
+    )  # fmt: skip
     add(
         Parameter(
             "attention before tiles", 10.0, 0.7,
