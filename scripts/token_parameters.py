@@ -270,11 +270,18 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
         add(
             Parameter(
                 f"host prompt {kind}",
-                {"IQ": 2.5, "float": 1.5, "MXFP4": 2.5}.get(kind, 1.2),
+                {"IQ": 2.5, "float": 1.5, "MXFP4": 1.3}.get(kind, 1.2),
                 0.4,
                 f"cost of a product of {kind} against 4-bit ones on the host",
             )
         )
+    add(
+        Parameter(
+            "host prompt experts", 2.0, 0.4,
+            "cost of a product of an expert against a dense one on the host: ggml-cpu multiplies one token at a time "
+            "with an expert and unpacks its weights for each (repack.cpp, forward_mul_mat_id)",
+        )
+    )  # fmt: skip
     add(
         Parameter(
             "pageable copy", 9e9, 0.25, "B/s that a driver carries a mapped file with: one core's copy into its buffer"
@@ -315,6 +322,14 @@ ASSUMED: dict[str, Any] = {
         "meaning": "rated B/s of a host's memory and its threads where nobody said: assumed, not fitted",
         "source": "JEDEC rates, 8 bytes a transfer and channel: two channels of DDR4-2400 to DDR5-6400; servers four "
         "of DDR4-2666 to twelve of DDR5-4800",
+    },
+    "rated_memory": {
+        "processors": {"AMD Ryzen-7950X": 8.32e10, "Intel Core i7-8700": 4.2656e10},
+        "meaning": "B/s of the fastest memory that a processor is rated for, where a row names it and no memory: two "
+        "channels of DDR5-5200, of DDR4-2666",
+        "source": "https://www.hardwaretimes.com/amd-ryzen-7000-cpus-to-support-ddr5-5200-memory-out-of-the-box-"
+        "2-channels-per-dimm/, https://www.golem.de/news/coffee-lake-intel-verkauft-sechs-kerne-fuer-unter-200-euro-"
+        "1709-130248.html (read 2026-11-27)",
     },
     "configurable_power": {
         "watts": {"Radeon 8060S": 120, "Radeon 8050S": 120},

@@ -35,7 +35,7 @@ from fitcheck.runtimes.llamacpp.token_spread import OLD, SEVERAL, ran_name
 # more card, where there are about fifty
 COVERED = 0.9 * (1 + 1 / 50)
 COVERED_SEEN = 0.95
-MARGIN = 1.25  # beyond the worst generation or maker that was left out
+MARGIN = 1.25  # beyond the worst generation that was left out
 WIDEST_TRAIT = 2.5  # times a plain row's half-width
 FEW = 3  # cards with several models that tell a regime's share of the width for seen cards; generations, of a new one
 LEAST_SEEN = 0.5
@@ -111,8 +111,8 @@ def together(regime: str) -> tuple[str, ...]:
 
 def regime_units(out: LeftOut, at: Sequence[int], phase: dict[str, Any] | None) -> dict[str, Any]:
     """Usual sizes of residuals, means over a pool's cards of each card's median, those of few cards leaning on the
-    regime's and those of a regime on what is usual for its ``phase``; the worst generation of each pool and the worst maker that were left out; residuals with the model left
-    out of cards that others ran on."""
+    regime's and those of a regime on what is usual for its ``phase``; the worst generation of each pool and the worst
+    maker that were left out; residuals with the model left out of cards that others ran on."""
     rows = [out.rows[i] for i in at]
     card, generation, vendor, model = (values[at] for values in (out.card, out.generation, out.vendor, out.model))
     by_card: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -129,7 +129,7 @@ def regime_units(out: LeftOut, at: Sequence[int], phase: dict[str, Any] | None) 
         "whole": whole,
         "pools": pools,
         "generations": new_generations(rows, generation, pools),
-        "makers": worst(rows, vendor, vendor_of, 0.95),
+        "makers": new_maker(rows, vendor),
         "seen": seen_counts(rows, model, pools),
         "usual": means,
         "rows": len(rows),
@@ -140,20 +140,27 @@ def regime_units(out: LeftOut, at: Sequence[int], phase: dict[str, Any] | None) 
 def new_generations(rows: Sequence[BenchRow], errors: np.ndarray, pools: Iterable[str]) -> dict[str, float]:
     """The worst generation that was left out, by pool; no less than pools' usual worst: the next one may be as far off
     from those before it as others' worst were."""
-    found = {pool: worst(rows, errors, generation_key, 0.9, pool) for pool in pools}
+    found = {pool: max(worst_of(rows, errors, generation_key, 0.9, pool)) for pool in pools}
     usual = float(np.mean(list(found.values())))
     return {pool: max(size, usual) for pool, size in found.items()}
 
 
-def worst(
+def new_maker(rows: Sequence[BenchRow], errors: np.ndarray) -> float:
+    """Half-width for a maker without rows: Student's t of the makers that ran, times the root mean square of what 95 %
+    of each one's residuals lie below when it was left out."""
+    sizes = worst_of(rows, errors, vendor_of, 0.95)
+    return float(student.ppf(0.95, len(sizes)) * np.sqrt(np.mean(np.square(sizes))))
+
+
+def worst_of(
     rows: Sequence[BenchRow], errors: np.ndarray, key: Callable[[BenchRow], str], share: float, pool: str | None = None
-) -> float:
-    """What ``share`` of the residuals of the worst group lie below, in a pool or everywhere."""
+) -> list[float]:
+    """What ``share`` of the residuals of each group lie below, in a pool or everywhere."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row, error in zip(rows, errors, strict=True):
         if pool is None or pool_of(row) == pool:
             groups[key(row)].append(float(error))
-    return max(float(np.quantile(values, share)) for values in groups.values())
+    return [float(np.quantile(values, share)) for values in groups.values()]
 
 
 def seen_counts(rows: Sequence[BenchRow], model: np.ndarray, pools: dict[str, float]) -> float | None:
@@ -213,7 +220,7 @@ def widened(regime: dict[str, Any], factor: float) -> dict[str, Any]:
             pool: [round(factor * unit, 4), round(max(1.15 * factor * unit, MARGIN * regime["generations"][pool]), 4)]
             for pool, unit in regime["pools"].items()
         },
-        "new": round(MARGIN * max(whole, regime["makers"]), 4),
+        "new": round(max(MARGIN * whole, regime["makers"]), 4),
         "seen": 1.0 if seen is None else round(min(max(seen / factor, LEAST_SEEN), 1.0), 3),
         "rows": regime["rows"],
         "cards": regime["cards"],

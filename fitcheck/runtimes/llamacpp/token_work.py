@@ -32,13 +32,12 @@ class TokenWork:
     """Work on one device. Dictionaries are keyed by the kind of quant (``kind_of``).
 
     ``read`` and ``experts`` are bytes a generated token reads of dense and of expert weights; ``cache`` bytes of
-    attention cache and recurrent ``state``, ``cache_cost`` the same with quantized types counted as 16 bits: no row shows
-    that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops``
-    and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache, and
-    ``scores`` the elements that its attention compares it with, head by head. ``held``
-    is bytes of all weights there, ``experts_held`` the experts of it,
-    ``expert_share`` the part of a layer's ``expert_count`` experts that a token uses; ``even_routing``: all are liked
-    alike, as routers of random weights do.
+    attention cache and recurrent ``state``, ``cache_cost`` the same with quantized types counted as 16 bits: no row
+    shows that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads.
+    ``flops`` and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache,
+    and ``scores`` the elements that its attention compares it with, head by head. ``held`` is bytes of all weights
+    there, ``experts_held`` the experts of it, ``expert_share`` the part of a layer's ``expert_count`` experts that a
+    token uses; ``even_routing``: all are liked alike, as routers of random weights do.
     """
 
     read: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -233,7 +232,8 @@ def _add_caches(
 ) -> None:
     options, latent = result.options, architecture.latent is not None
     read = _cache_reads(architecture, options.anywhere, depth)
-    for layer, (device, (cache, cost, state, scores, flops)) in enumerate(zip(result.devices.layers, read, strict=True)):
+    for layer, (device, reads) in enumerate(zip(result.devices.layers, read, strict=True)):
+        cache, cost, state, scores, flops = reads
         work = found[HOST if options.cache_on_host else device]
         work.latent = latent
         work.cache += cache
