@@ -224,9 +224,11 @@ PROMPT_PRIORS = (
     ("age", 1.12, 0.1, 0.1, "seconds of a prompt by year of the build's age, factor"),
 )
 # Metal's rate is the plain one of its cores, which kernels reach nearly; the others' is that of matrix units
-# Tiles as the kernels have them: ggml-metal's 32 columns (BLOCK_SIZE_N), ggml-cuda's mmq up to 128 with matrix units
+# Tiles as the kernels have them: 32 columns in ggml-metal (BLOCK_SIZE_N), up to 128 with matrix units in the mmq of
+# ggml-cuda, which ROCm builds compile too (mmq.cuh, get_mmq_x_max_host)
 BACKEND_PRIORS = {
     ("prompt", "Metal"): 0.65, ("half", "Metal"): 0.7, ("tile", "Metal"): 32.0, ("tile", "CUDA"): 128.0,
+    ("tile", "ROCm"): 128.0,
 }  # fmt: skip
 GENERATION_PRIORS = {
     "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"),
