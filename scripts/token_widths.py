@@ -201,14 +201,18 @@ def few_cards(count: int) -> float:
 
 
 def mixture_units(mixture: dict[str, Any], dense: dict[str, Any]) -> dict[str, Any]:
-    """Mixtures of experts ran on few cards, and little tells one back end's from another's: dense units times how much
-    further off their rows usually are, leaning on as far."""
-    ratios = [size / dense["pools"].get(pool, dense["whole"]) for (pool, _), size in mixture["usual"].items()]
-    ratio = math.exp(sum(math.log(one) for one in ratios) / (len(ratios) + SHRUNK))
-    pools = {pool: ratio * unit for pool, unit in dense["pools"].items()}
-    own = mixture["generations"]
-    generations = {pool: max(own.get(pool, 0.0), ratio * worst) for pool, worst in dense["generations"].items()}
-    return {**mixture, "whole": ratio * dense["whole"], "pools": pools, "generations": generations}
+    """Mixtures of experts ran on few cards. What is usual for them holds wherever none of a pool's cards tells more,
+    and they are off no less than the pool's dense rows: the card's own deviation is in both."""
+    own: dict[str, list[float]] = defaultdict(list)
+    for (pool, _), size in mixture["usual"].items():
+        own[pool].append(size)
+    pools = {
+        pool: float(np.mean([*own[pool], *[max(mixture["whole"], unit)] * SHRUNK]))
+        for pool, unit in dense["pools"].items()
+    }
+    worst = mixture["generations"]
+    generations = {pool: max(worst.get(pool, 0.0), size) for pool, size in dense["generations"].items()}
+    return {**mixture, "pools": pools, "generations": generations}
 
 
 def widened(regime: dict[str, Any], factor: float) -> dict[str, Any]:
