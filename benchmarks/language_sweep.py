@@ -46,6 +46,7 @@ def machines(count: int) -> list[tuple[tuple[str, ...], int]]:
 
 def every_machine(work: tuple[str, tuple[str, ...], int]) -> Part:
     """One name, its tiers, every machine."""
+    import fitcheck.cli  # noqa: F401 - looks for cycles as seldom as every command does
     from fitcheck.hardware.asked import asked_machine
     from fitcheck.models import catalog
     from fitcheck.runtimes.base import Wanted

@@ -11,7 +11,7 @@ from typing import Any
 
 from fitcheck.pages.formats import rounded
 from fitcheck.pages.site_folder import vouched
-from fitcheck.verdict.accuracy_summary import figures_in_sum
+from fitcheck.verdict.accuracy_summary import figures_in_sum, published_figures
 
 PATH = "accuracy/figures.json"
 SCHEMA = "fitcheck.figures/1"
@@ -38,7 +38,7 @@ def figures_of(engine: str, out: Path | None) -> Figures:
 @lru_cache(maxsize=2)
 def _worked_out(engine: str) -> Figures:
     found = []
-    for one, furthest in figures_in_sum():
+    for one, furthest in figures_in_sum(published_figures()):
         row, far = asdict(one), asdict(furthest)
         found.append({**{name: row[name] for name in _SUM}, "furthest": {name: far[name] for name in _FURTHEST}})
     whole: Figures = rounded(found)

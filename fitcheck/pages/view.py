@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from fitcheck.memory.weighing import Constraint
+from fitcheck.pages.flags import flags_of
 from fitcheck.pages.formats import write
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.options import usual
@@ -194,7 +195,7 @@ class Crumb:
 
 
 def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One record in short for tables: what ran, where, how it ended, its median time and its peaks."""
+    """One record in short for tables: what ran, where, how it ended, its median time, its peaks, and what surprises."""
     samples = [sample["total"] for sample in record.get("samples", ()) if not sample.get("warmup")]
     memory = record.get("memory") or {}
     model, runtime, card = record.get("model") or {}, record.get("runtime") or {}, record.get("card") or {}
@@ -220,6 +221,7 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "rss": memory.get("rss"),
         "cap": (record["protocol"].get("cap") or {}).get("bytes"),
         "submitter": record.get("submitter"),
+        "flags": flags_of(record),
     }
     return {name: value if name == "place" else _short(value) if isinstance(value, str) else value
             for name, value in facts.items()}  # fmt: skip

@@ -17,6 +17,7 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB
 from fitcheck.verdict.cell import Cell, Flip
+from fitcheck.verdict.coarseness import is_broken
 from fitcheck.verdict.judge import Judgement, judge, judged
 from fitcheck.verdict.usual_memory import RAM_SIZES
 
@@ -51,10 +52,14 @@ def smallest_change(
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
+        if judgement.verdict is Verdict.TIGHT and is_broken(ask.model, change.ask.tier):
+            continue  # what runs is not bettered by a file that is as good as broken
         better = _better(runtime, change.ask, judgement.verdict, floor, known)
-        if better is not None and better is not Verdict.UNKNOWN:
+        if better is None:
+            continue
+        if better is not Verdict.UNKNOWN:
             return Flip(change.words, better)
-        perhaps = perhaps or (better and Flip(change.words, better))
+        perhaps = perhaps or Flip(change.words, better)
     return perhaps
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fitcheck.memory.footprint import CardMemory
-from fitcheck.records.findings import Finding, flag
+from fitcheck.models import catalog
+from fitcheck.records.findings import Finding, flag, note
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import build
 from fitcheck.records.schema import PassRecord
@@ -20,18 +21,29 @@ _TINY = "tiny"
 
 
 def doubt(record: PassRecord) -> list[Finding]:
-    """Flags where memory or time lie far outside the estimate; none for what the estimator does not know."""
+    """Flags where memory or time lie far outside the estimate; a note where a runtime and a model that are known are
+    run in a way that is not."""
     if record.card is None or record.outcome.result != "ok" or _TINY in (record.tags or ()):
         return []
     runs = build([record.model_dump(mode="json", exclude_none=True)]).rows
     ask = ask_of(runs[0]) if runs else None
     if ask is None:
-        return []
+        return _unknown(record)
     runtime = registry.get(ask.placement.runtime)
     footprint = runtime.footprint(ask)
     duration = runtime.duration(ask, footprint)
     found = _memory(runs[0], footprint.cards[ask.gpu])
     return found if duration is None or duration.seconds is None else [*found, *_time(runs[0], duration.seconds)]
+
+
+def _unknown(record: PassRecord) -> list[Finding]:
+    """For whoever reads it: nothing follows from such a record for any cell."""
+    name, model = record.runtime.name, record.model.slug
+    if name not in registry.names() or model not in catalog.slugs():
+        return []
+    ways = [record.model.tier, record.runtime.mode, record.runtime.policy, record.runtime.revision]
+    said = ", ".join(way for way in ways if way)
+    return [note("unknown-cell", f"no such run of {model} by {name} is known ({said}): it speaks for no answer")]
 
 
 def _memory(run: Run, memory: CardMemory) -> list[Finding]:

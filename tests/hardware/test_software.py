@@ -195,7 +195,7 @@ def test_every_rule_has_sources_with_dates_and_every_source_is_used() -> None:
 
 
 def test_a_rule_for_several_vendors_names_hardware_of_none() -> None:
-    """What one vendor's card must be says nothing to another's owner; a system may ask for another machine."""
+    """What one vendor's card must be says nothing to another's owner; a rule on a system may ask for other hardware."""
     own = {
         "NVIDIA": r"Ampere|Ada|Hopper|Turing|CUDA|compute capability|\bcu1",
         "AMD": r"\bMI\d|RDNA|Radeon|ROCm|\bgfx",

@@ -9,6 +9,7 @@ denoisers attend (``scripts/survey_attention.py``), ``data/seconds.json`` what t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
@@ -21,10 +22,15 @@ _ROW, _TABLE = "row", "table"
 
 def attention_factor(component: Component, sizes: Mapping[str, int]) -> float:
     """Seconds of an operation of the component's attention over those of one with heads of 128 features and no mask."""
+    return _factor(component, sizes.get("tokens", 0) + sizes.get("text", 0))
+
+
+@lru_cache(maxsize=1024)
+def _factor(component: Component, keys: int) -> float:
+    """The same by the keys that a query reads, once for all tiers and modes."""
     table = load(ROOM, "seconds")["attention"]
     if component.role == VAE:
         return float(table["one_head"]["factor"][component.dtype])
-    keys = sizes.get("tokens", 0) + sizes.get("text", 0)
     calls = [(share, _padded(features, table) * _masked(mask, keys, table)) for features, mask, share in _of(component)]
     if not calls:
         return 1.0

@@ -88,13 +88,14 @@ def _is_pinned(offload: Offload) -> bool:
 @lru_cache(maxsize=4096)
 def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> tuple[tuple[Pass, ...], int]:
     """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
-    plain = passes(layout, tier, offload, PLAIN)
+    works = [_work_of(one, tier, offload) for one in layout.stages]
+    plain = passes(layout, works, tier, offload, PLAIN)
     moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
     table = load(ROOM, "seconds")
     back = table["back"]
     slow = WayBack(back["mapped"], back["mapped"] if once else back["heap"])
     first = (Pass(Work(0, 0, 0, 0, table["once"]["kernels"]), 1, ""),) if once else ()
-    return (*passes(layout, tier, offload, slow), *first), moved
+    return (*passes(layout, works, tier, offload, slow), *first), moved
 
 
 def _of_the_host(span: Interval[float], plan: Sequence[Pass], card: Card, *, once: bool) -> Interval[float]:
@@ -146,16 +147,20 @@ class WayBack:
 PLAIN = WayBack(1.0, 1.0)
 
 
-def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Iterator[Pass]:
-    """Every call with what travels for it."""
+def _work_of(one: Laid, tier: Tier, offload: Offload) -> Work:
+    """The work of a stage's call, whatever travels for it."""
+    assert one.made is not None
+    hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, one.stage).count
+    return work_of(one.made, weights_of(tier, one.stage.component), one.stage, hooked)
+
+
+def passes(layout: Layout, works: Sequence[Work], tier: Tier, offload: Offload, back: WayBack) -> Iterator[Pass]:
+    """Every call with what travels for it; ``works`` are the stages' own."""
     arrived: set[str] = set()
     a_line = load(ROOM, "seconds")["blends"]["kernels"]
-    for one in layout.stages:
-        assert one.made is not None
+    for one, work in zip(layout.stages, works, strict=True):
         stage = one.stage
         weights = weights_of(tier, stage.component)
-        hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, stage).count
-        work = work_of(one.made, weights, stage, hooked)
         if stage.blended:
             yield Pass(Work(0, 0, 0, 0, a_line * stage.blended), 1, stage.component.name)
         if offload.by_component:

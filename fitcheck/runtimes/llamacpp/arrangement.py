@@ -81,9 +81,7 @@ def _work_out(
     fourth = has_trait(architecture, "every_fourth_unturned")
     places = [(devices[index], index < experts, *apart[index : index + 1]) for index in main]
     kinds = [(*blocks[index], facts.layer(index).shapes, fourth and index % 4 == 3) for index in main]
-    # what opens a mask is reserved for every layer of sparse attention from the start, so that no layer repeats another
-    found = whole(len(main)) if architecture.indexer is not None else repeats(places, kinds)
-    return Arrangement(main, found, tuple(zip(places, kinds, strict=True)))
+    return Arrangement(main, repeats(places, kinds), tuple(zip(places, kinds, strict=True)))
 
 
 def graph_key(

@@ -17,7 +17,8 @@ from fitcheck.runtimes.llamacpp.arrangement import Arrangement, arrangement, gra
 from fitcheck.runtimes.llamacpp.caches import LayerCache
 from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, table_facts
 from fitcheck.runtimes.llamacpp.packed import known_segments
-from fitcheck.runtimes.llamacpp.segments import OUTSIDE, Numbered, after, state_of, unused
+from fitcheck.runtimes.llamacpp.repeats import Repeats
+from fitcheck.runtimes.llamacpp.segments import OUTSIDE, Numbered, after, numbered, state_of, unused
 from fitcheck.runtimes.llamacpp.weight_placement import Devices
 
 HOST_ALIGNMENT = 32
@@ -120,7 +121,7 @@ class _Segmented:
         """The buffers with the weights of a table, over all of its layers."""
         state, reached, main = state_of(unused(self.alignments)), set(), arranged.main
         for position, stand_in in enumerate((-1, *arranged.repeats.stand_ins), -1):
-            copied, segment, layers = self.segments[stand_in + 1]
+            copied, segment, layers = self.segments[stand_in + 1] if position >= 0 else self.first(arranged.repeats)
             told: Hashable = copied
             if layers:  # bytes of these layers' weights tell what is done apart
                 sizes = [facts.sizes if one == OUTSIDE else facts.each[main[position + one]] for one in layers]
@@ -137,6 +138,12 @@ class _Segmented:
             reached.add(move[1])
         most = [max(peaks) for peaks in zip(*reached, strict=True)]
         return ComputeBuffers(tuple(most[:-1]), most[-1], self.output)
+
+    def first(self, repeats: Repeats) -> Numbered:
+        """What comes before the layers, which all of them have a part in and not those that are kept alone."""
+        before = self.segments[0]
+        whole = before[1].with_every_blank(repeats)
+        return before if whole is before[1] else numbered(whole)
 
 
 _known: OrderedDict[Hashable, _Segmented | None] = OrderedDict()

@@ -39,7 +39,8 @@ class Node:
     ``device`` is where it runs or lies: 0.. are cards, the last one is the host; None until the scheduler says.
     ``external`` tensors (weights, caches) are never allocated here; ``weight`` ones pull their operation to them.
     ``name`` is that of a weight which another device may have to take over, and of its copies, which are ``times`` as
-    large: their bytes are those of one tier among many.
+    large: their bytes are those of one tier among many. ``rows`` is the batch size by which a card decides to take the
+    operation over, where its shape does not tell.
     """
 
     op: str
@@ -66,6 +67,11 @@ class Node:
     slot: int | None = field(default=None, init=False)
     home: int = field(default=0, init=False)
 
+    @property
+    def batch(self) -> int:
+        """The batch size by which a card decides to take an operation over (ggml-cuda.cu get_op_batch_size)."""
+        return self.rows or (0 if self.op == "get_rows" else prod(self.shape[1:]))
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Fused:
@@ -81,12 +87,14 @@ class Fused:
 @dataclass
 class Graph:
     """Builds nodes and keeps them in ggml's order: depth first, sources before users (ggml_build_forward_expand).
-    ``layers`` counts the nodes that were there when each layer began."""
+    ``layers`` counts the nodes that were there when each layer began; ``blanks`` are those of each layer by its
+    number among them."""
 
     nodes: list[Node] = field(default_factory=list)
     leaves: list[Node] = field(default_factory=list)
     fused: list[Fused] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)
+    blanks: list[tuple[int, Node]] = field(default_factory=list)
 
     def begin_layer(self) -> None:
         """What is put into the order from now on is the next layer's part, with what of earlier ones is still open."""
@@ -108,6 +116,7 @@ class Graph:
         """A tensor that nothing fills before the graph runs. It has its memory from the start, where it is read."""
         node = Node("blank", shape, prod(shape) * F32)
         node.layout = (_sides(shape), F32)
+        self.blanks.append((len(self.layers) - 1, node))
         return node
 
     def weight(self, nbytes: int, device: int, name: str = "") -> Node:
@@ -121,14 +130,9 @@ class Graph:
 
     def op(self, name: str, shape: tuple[int, ...], *sources: Node, element: int = F32, rows: int = 0) -> Node:
         """The result of an operation, ``shape`` elements of ``element`` bytes each (f32 unless said otherwise)."""
-        node = Node(name, shape, prod(shape) * element, tuple(sources), rows=rows or self._rows(name, shape))
+        node = Node(name, shape, prod(shape) * element, sources, rows=rows)
         node.layout = (_sides(shape), element)
         return node
-
-    @staticmethod
-    def _rows(name: str, shape: tuple[int, ...]) -> int:
-        """The batch size by which a card decides to take an operation over (ggml-cuda.cu get_op_batch_size)."""
-        return 0 if name == "get_rows" else prod(shape[1:])
 
     def reshape(self, source: Node, shape: tuple[int, ...]) -> Node:
         """A view of the whole tensor from its start, contiguous."""
@@ -199,6 +203,8 @@ def copied_bytes(source: Node) -> int:
 
 def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape without the ones at its end, which make no difference to a layout."""
+    if shape[-1] != 1:
+        return shape
     count = len(shape)
     while count > 1 and shape[count - 1] == 1:
         count -= 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 
-from fitcheck.hardware.budget import budgets_of, ram_budget
+from fitcheck.hardware.budget import budgets_of, has_many_channels, ram_budget
 from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -34,8 +34,9 @@ from fitcheck.runtimes.llamacpp.kept_placements import (
     SettledPlacement,
 )
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import placement_of
+from fitcheck.runtimes.llamacpp.placement import host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
+from fitcheck.runtimes.llamacpp.token_host import Host
 
 # a cache type is only worth its loss when it buys this much speed or a better verdict
 WORTH = 1.05
@@ -77,10 +78,8 @@ class Proposal:
         assert isinstance(layout, LlamaEstimate)
         if search.workload.task is Task.EMBED:
             return 0.0
-        depth = depth_of(search.workload_of(self.options))
-        return _rate(
-            search.architecture, search.tier.tensors, layout, search.machine.gpus, depth, search.host_bandwidth
-        )
+        depth = depth_of(self.ask.workload)
+        return _rate(search.architecture, search.tier.tensors, layout, search.machine.gpus, depth, host_of(self.ask))
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -265,9 +264,9 @@ class PlacementSearch:
 
     @property
     def _question(self) -> Hashable:
-        """All that the search hangs on but the amount of system memory."""
+        """All that the search hangs on but the amount of system memory, and of that the board it tells of."""
         vram = tuple([one.vram for one in budgets_of(self.machine)])
-        machine = self.machine.gpus, vram, self.machine.disk_free
+        machine = self.machine.gpus, vram, self.machine.disk_free, has_many_channels(self.machine)
         return machine, self.tier, self.model, self.asked, self.workload, self.min_speed
 
     def alternatives(self) -> list[Proposal]:
@@ -298,16 +297,26 @@ class PlacementSearch:
             reached = self._longest_of(self.wanted.with_(cache_type_k=keys, cache_type_v=values))
             if reached is not None and all(reached.options.context > one.options.context for one in found):
                 found.append(reached)
+                if reached.options.context >= self._most_steps * CONTEXT_STEP:
+                    break  # no type reaches further
         return found
+
+    @property
+    def _most_steps(self) -> int:
+        """The longest context that is looked at, in steps."""
+        return max((self.architecture.context_length or MOST_UNTRAINED) // CONTEXT_STEP, 1)
 
     def _longest_of(self, options: LlamaOptions) -> Proposal | None:
         """The longest context with these options, in steps; ``None`` where not even the shortest fits."""
-        most = max((self.architecture.context_length or MOST_UNTRAINED) // CONTEXT_STEP, 1)
+        most = self._most_steps
         best = self._fitting(options.with_(context=min(LEAST_CONTEXT, most * CONTEXT_STEP)))
         if best is None:
             return None
-        low, high = best.options.context // CONTEXT_STEP, most + 1
         options = options.with_(gpu_layers=best.options.gpu_layers) if self._whole(best.options) else options
+        longest = self._fitting(options.with_(context=most * CONTEXT_STEP))
+        if longest is not None:  # beside much system memory that is the usual case
+            return longest
+        low, high = best.options.context // CONTEXT_STEP, most
         while high - low > 1:
             middle = (low + high) // 2
             proposal = self._fitting(options.with_(context=middle * CONTEXT_STEP))
@@ -351,9 +360,9 @@ def _rate(
     layout: LlamaEstimate,
     gpus: tuple[Gpu, ...],
     depth: int,
-    host_bandwidth: float | None,
+    host: Host,
 ) -> float:
-    return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host_bandwidth))
+    return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host))
 
 
 def _placements(search: PlacementSearch, options: LlamaOptions, *, alone: bool) -> Iterator[Judged]:

@@ -8,7 +8,7 @@ nothing else wants it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,11 +17,11 @@ from fitcheck.data_files import load
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.compute import HOST_ALIGNMENT
 from fitcheck.runtimes.llamacpp.remembered import remembered
 from fitcheck.runtimes.llamacpp.weight_placement import WeightBuffers, tied_copy
 from fitcheck.units import format_gib
 
-_ALIGNMENT = 32
 # only looked up by row, never multiplied (src/llama-arch.cpp, GGML_OP_GET_ROWS)
 _LOOKED_UP = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
 
@@ -48,11 +48,19 @@ def repacked(architecture: LanguageArchitecture, tensors: TensorTable, predicts:
     says whether layers for multi-token prediction are loaded."""
     known = _known(tensors)
     if predicts not in known:
-        left_out = frozenset() if predicts else architecture.predicting
-        loaded = [tensor for tensor in tensors if tensor.layer not in left_out]
+        loaded = _loaded(tensors, frozenset() if predicts else architecture.predicting)
         tied = tied_copy(architecture, tensors)
         known[predicts] = tuple(_with(name, loaded, tied) for name in _sets())
     return known[predicts]
+
+
+def _loaded(tensors: TensorTable, left_out: frozenset[int]) -> list[tuple[Tensor, ...]]:
+    """The tensors in the file's order but for layers ``left_out``, in parts; layers alike are the same part."""
+    layered = tensors.layered
+    if layered is None:
+        return [tuple(tensor for tensor in tensors if tensor.layer not in left_out)]
+    within = [one.tensors for index, one in enumerate(layered.layers) if index not in left_out]
+    return [layered.outside, *within]
 
 
 @remembered
@@ -72,11 +80,33 @@ def _sets() -> list[str]:
     return [usual, *(name for name in _data()["sets"] if name != usual)]
 
 
-def _with(name: str, loaded: Iterable[Tensor], tied: Tensor | None) -> Repacked:
+def _with(name: str, loaded: Sequence[tuple[Tensor, ...]], tied: Tensor | None) -> Repacked:
     tiles = rows = again = offset = 0
     left: list[int] = []
-    for tensor in loaded:
-        size = -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+    alike: dict[int, _Part] = {}
+    for part in loaded:
+        if id(part) not in alike:
+            alike[id(part)] = _part(name, part)
+        in_tiles, in_rows, read_again, size, kept = alike[id(part)]
+        tiles, rows, again = tiles + in_tiles, rows + in_rows, again + read_again
+        left += [offset + one for one in kept]
+        offset += size
+    if tied is not None:
+        in_tiles, in_rows = _copied(name, tied)
+        tiles, rows = tiles + in_tiles, rows + in_rows
+    return Repacked(name, tiles, rows, again, max(left) - min(left) if left else 0)
+
+
+# bytes of tensors in a row: in tiles, in rows, of what is copied in the file and of all in the file; then where what is
+# not copied begins and ends, where there is something
+_Part = tuple[int, int, int, int, tuple[int, ...]]
+
+
+def _part(name: str, tensors: Iterable[Tensor]) -> _Part:
+    tiles = rows = again = offset = 0
+    left: list[int] = []
+    for tensor in tensors:
+        size = -(-tensor.nbytes // HOST_ALIGNMENT) * HOST_ALIGNMENT
         in_tiles, in_rows = (0, 0) if tensor.name in _LOOKED_UP else _copied(name, tensor)
         tiles, rows = tiles + in_tiles, rows + in_rows
         if in_tiles or in_rows:
@@ -84,10 +114,7 @@ def _with(name: str, loaded: Iterable[Tensor], tied: Tensor | None) -> Repacked:
         else:
             left += [offset, offset + size]
         offset += size
-    if tied is not None:
-        in_tiles, in_rows = _copied(name, tied)
-        tiles, rows = tiles + in_tiles, rows + in_rows
-    return Repacked(name, tiles, rows, again, max(left) - min(left) if left else 0)
+    return tiles, rows, again, offset, (left[0], left[-1]) if left else ()
 
 
 def _copied(name: str, tensor: Tensor) -> tuple[int, int]:
@@ -99,12 +126,12 @@ def _copied(name: str, tensor: Tensor) -> tuple[int, int]:
     column = kinds.get("tiles", {}).get(tensor.type)
     if column and len(tensor.shape) == 2 and height % _data()["tile_rows"] == 0 and width % column == 0:
         extra = tensor.elements // tensor.quant.block * _data()["tile_extra"].get(tensor.type, 0)
-        return -(-(tensor.nbytes + extra) // _ALIGNMENT) * _ALIGNMENT, 0
+        return -(-(tensor.nbytes + extra) // HOST_ALIGNMENT) * HOST_ALIGNMENT, 0
     multiple = kinds["repack"].get(tensor.type)
     multiplied = len(tensor.shape) == 2 or tensor.role == "expert"
     if multiple is None or not multiplied or height % multiple:
         return 0, 0
-    return 0, -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+    return 0, -(-tensor.nbytes // HOST_ALIGNMENT) * HOST_ALIGNMENT
 
 
 def host_weights(copied: tuple[Repacked, ...], weights: WeightBuffers, options: LlamaOptions) -> int:

@@ -40,8 +40,12 @@ def worked_out(
     parts = graph.parts
     nodes, leaves = _scheduled(plan, graph, devices)
     tape = record(nodes, leaves, plan.host + 1, parts)
-    found = segments(tape, [_opened(name, times, kept) for name, times in tape.opened])
-    if any(found[one + 1] != found[other + 1] for one, other in arranged.repeats.alike):
+    blanks = {blank.slot: layer for layer, blank in graph.blanks if blank.slot is not None}
+    found = segments(tape, [_opened(name, times, kept) for name, times in tape.opened], blanks)
+    alike = arranged.repeats.alike
+    if any(found[one + 1] != found[other + 1] for one, other in alike):
+        return None
+    if alike and not all(one.in_order for one in found):
         return None
     return tuple(map(numbered, found))
 

@@ -29,7 +29,7 @@ from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, totals_in_other_builds
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
+from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, host_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
@@ -112,7 +112,7 @@ class LlamaCpp(Runtime):
             footprint.layout,
             ask.machine.gpus,
             depth=depth_of(ask.workload),
-            host_bandwidth=bandwidth_of(ask.placement),
+            host=host_of(ask),
         )
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
         reading, writing = drafted_rates(ask, footprint.layout, reading, writing)

@@ -7,8 +7,9 @@ follows its neighbours, and a new split starts at each change of device or at ea
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from fitcheck.runtimes.llamacpp.graph import Graph, Node, copied_bytes
@@ -28,18 +29,19 @@ def schedule(
     """
     host = devices - 1
     _assign(graph.nodes, host, first if op_offload and first < host else None)
-    ordered, leaves, splits = _split(graph, host, copies)
-    return (_held(graph, range(first, host), ordered, splits) if fuses and graph.fused else ordered), leaves
+    ordered, leaves, ends = _split(graph, host, copies)
+    return (_held(graph, range(first, host), ordered, ends) if fuses and graph.fused else ordered), leaves
 
 
-def _held(graph: Graph, cards: range, ordered: Sequence[Node], splits: Mapping[int, int]) -> list[Node]:
+def _held(graph: Graph, cards: range, ordered: Sequence[Node], ends: Sequence[int]) -> list[Node]:
     """The order with a mark behind each fused operation that reads what has to be kept until then (ggml-cuda.cu,
-    ggml_backend_cuda_graph_optimize). ``splits`` has each node's split by its id."""
+    ggml_backend_cuda_graph_optimize). ``ends`` are the numbers of nodes with which a split ends."""
+    places = {id(node): place for place, node in enumerate(ordered)}
     after = {id(node): following for node, following in pairwise(graph.nodes)}
     kept: defaultdict[int, list[Node]] = defaultdict(list)
     for fused in graph.fused:
         running = [node for node in fused.nodes if node.op != "view"]
-        if running[0].device not in cards or len({splits[id(node)] for node in running}) > 1:
+        if running[0].device not in cards or len({bisect_right(ends, places[id(node)]) for node in running}) > 1:
             continue
         until = fused.until or after[id(fused.nodes[-1])]
         for node in fused.nodes if fused.whole else fused.nodes[:1]:
@@ -82,17 +84,17 @@ def _wanted(node: Node, host: int, taker: int | None) -> int | None:
         return None
     for source in node.sources:
         if source.weight:
-            if source.device == host and taker is not None and node.rows >= OFFLOAD_MIN_ROWS:
+            if source.device == host and taker is not None and node.batch >= OFFLOAD_MIN_ROWS:
                 return taker
             return source.device
     return None
 
 
-def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node], dict[int, int]]:
+def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node], list[int]]:
+    """Nodes with copies put in, leaves, and how many of the nodes there are at the end of each split."""
     ordered: list[Node] = []
-    splits: dict[int, int] = {}
-    count = 0
-    made: dict[tuple[int, int], Node] = {}
+    ends: list[int] = []
+    made: dict[tuple[int, int | None], Node] = {}
     leaves = list(graph.leaves)
     for leaf in (one for one in leaves if one.is_input):
         leaf.device = host
@@ -105,14 +107,12 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
     current: int | None = None
 
     def close() -> None:
-        nonlocal count
-        count += 1
-        splits.update(dict.fromkeys(map(id, split), count))
         for original, copy in inputs:
             keep = Node("none", (), 0, (original,), view_of=original.view_of or original, device=original.device)
             ordered.append(keep)
             ordered.append(copy)
         ordered.extend(split)
+        ends.append(len(ordered))
         inputs.clear()
         split.clear()
 
@@ -120,14 +120,11 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
         if node.op == "view":
             split.append(node)
             continue
-        device = node.device if node.device is not None else host
+        device = node.device
         if current is None:
             current = device
         # cards cannot read another device's memory; the host reads host memory only
-        elsewhere = []
-        for one in node.sources:
-            if (host if one.device is None else one.device) != device:
-                elsewhere.append(one)
+        elsewhere = [one for one in node.sources if one.device != device]
         if device != current or (inputs and any(source.weight for source in elsewhere)):
             close()
             current = device
@@ -153,4 +150,4 @@ def _split(graph: Graph, host: int, copies: int) -> tuple[list[Node], list[Node]
         node.sources = tuple(replaced)
         split.append(node)
     close()
-    return ordered, leaves, splits
+    return ordered, leaves, ends

@@ -33,6 +33,7 @@ from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
 
 _SLOW_SHARE = 10  # the host binds where it reads more than a tenth of what the cards read
+_ANY = Host()  # of which nobody said anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +53,17 @@ def run_of(
     result: LlamaEstimate,
     gpus: Sequence[Gpu],
     depth: int | None = None,
-    host_bandwidth: float | None = None,
+    host: Host = _ANY,
     *,
     backend: str | None = None,
-    threads: int | None = None,
 ) -> TokenRun:
     """What decides the seconds of one sequence after ``depth`` tokens (half of the context by default) on the cards of
-    ``result``.
-
-    ``host_bandwidth`` is the host memory's in B/s as its modules are rated, ``threads`` those that compute; without
-    them what is usual stands in. ``backend`` is "CUDA", "ROCm", "Vulkan", "Metal" or "SYCL"; by default what the card's
-    maker is mostly run with.
-    """
+    ``result`` and its ``host``. ``backend`` is "CUDA", "ROCm", "Vulkan", "Metal" or "SYCL"; by default what the card's
+    maker is mostly run with."""
     depth = min(depth if depth is not None else result.options.context // 2, result.options.context)
     works = work_of(architecture, tensors, result, depth)
-    server = any(gpu.card.form == "datacenter" for gpu in gpus)
     named = backend_of(gpus[0].card, backend) if gpus else "CPU"
-    return TokenRun(works, gpus, named, Host(host_bandwidth, threads, server), result.options, architecture.embedding)
+    return TokenRun(works, gpus, named, host, result.options, architecture.embedding)
 
 
 def token_speed(
@@ -77,20 +72,19 @@ def token_speed(
     result: LlamaEstimate,
     gpus: Sequence[Gpu],
     depth: int | None = None,
-    host_bandwidth: float | None = None,
+    host: Host = _ANY,
     *,
     backend: str | None = None,
-    threads: int | None = None,
 ) -> TokenSpeed:
     """Speed of the run that the same arguments make (``run_of``). Where the host is not known, the interval is as wide
     as hosts differ."""
-    run = run_of(architecture, tensors, result, gpus, depth, host_bandwidth, backend=backend, threads=threads)
+    run = run_of(architecture, tensors, result, gpus, depth, host, backend=backend)
     kind = _kind(run, bool(architecture.experts))
-    host = run.works.get(HOST, TokenWork()).bytes_per_token
+    read = run.works.get(HOST, TokenWork()).bytes_per_token
     card_bytes = round(sum(work.bytes_per_token for index, work in run.works.items() if index != HOST))
-    slow = host * _SLOW_SHARE > card_bytes
+    slow = read * _SLOW_SHARE > card_bytes
     binding = "host memory" if slow else "card memory"
-    return TokenSpeed(_prompt(run, kind), _generation(run, kind), card_bytes, round(host), binding)
+    return TokenSpeed(_prompt(run, kind), _generation(run, kind), card_bytes, round(read), binding)
 
 
 def _kind(run: TokenRun, mixture: bool) -> str:

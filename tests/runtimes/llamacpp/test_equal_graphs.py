@@ -29,6 +29,7 @@ MODELS = (
     "gpt-oss-20b",
     "smollm3-3b",
     "glm-4.6",
+    "glm-5",
     "gemma-4-e2b",
     "falcon-h1-7b",
     "qwen3-embedding-0.6b",

@@ -10,6 +10,7 @@ import pytest
 
 from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.repacked import Repacked, repacked
@@ -46,6 +47,19 @@ def test_the_buffers_printed_with_avx2(model: tuple[str, str], printed: tuple[fl
     found = copies(*model, "AVX2")
     assert found.tiles == 0
     assert (found.rows / MIB, found.span / MIB) == pytest.approx(printed, abs=0.01)
+
+
+@pytest.mark.parametrize("slug", ["llama-3.1-8b", "qwen3.5-27b", "deepseek-r1", "gemma-3-27b"])
+@pytest.mark.parametrize("predicts", [False, True])
+def test_layers_alike_are_copied_as_a_file_in_its_own_order(slug: str, predicts: bool) -> None:
+    """What is worked out once for layers alike is what walking every tensor of a file says."""
+    architecture = known_language_model(slug)
+    for tier in ("Q4_K_M", "Q2_K", "IQ4_XS"):
+        table = mixture_table(architecture, tier)
+        assert table.layered is not None
+        found = repacked(architecture, table, predicts)
+        assert found == repacked(architecture, TensorTable(table), predicts)
+        assert any(one.buffers for one in found)
 
 
 def run(cards: int = 0, tier: str = "Q4_K_M", **options: Any) -> LlamaEstimate:
