@@ -14,7 +14,7 @@ from fitcheck.verdict.cell_json import cell_json
 from fitcheck.verdict.check import check
 from fitcheck.verdict.other_memory import best_beside
 
-SIZES = tuple(size * GIB for size in (8, 16, 32, 64, 256))
+SIZES = tuple(size * GIB for size in (8, 16, 32, 64, 256, 512))
 ASKED = (
     ("sensenova-u1-8b-mot", "rtx-4070"),
     ("flux.1-dev", "rtx-4070"),
