@@ -167,3 +167,10 @@ def test_times_as_people_say_them(seconds: float, written: str) -> None:
 )
 def test_both_ends_of_a_time_are_in_one_unit(low: float, high: float, written: str) -> None:
     assert write({"low": low, "best": high, "high": high}, "seconds_span") == written
+
+
+def test_cells_that_say_the_same_in_a_row_are_told_once() -> None:
+    one, other = {"verdict": "fits", "tier": "Q8_0"}, {"verdict": "no", "tier": "Q4_0"}
+    assert view.runs_of([one, dict(one), other, one]) == [1, None, 2, 3]
+    assert view.runs_of([one]) == [0]
+    assert view.between(16 * GIB, 64 * GIB) == "16 – 64 GB"
