@@ -324,10 +324,10 @@ def between(first: int, last: int) -> str:
 
 
 def runs_of(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """For each cell that says something else than the one before, the index of the last one that says the same in a
-    row; ``None`` for the others."""
+    """For each cell of a row that shows something else than the one before, the index of the last one that shows the
+    same; ``None`` for the others. Of what does not run the verdict alone is shown."""
     found: list[int | None] = []
-    for _, alike in groupby(cells):
+    for _, alike in groupby(cells, lambda cell: cell if cell["verdict"] in RUNS else cell["verdict"]):
         count = len(list(alike))
         found += [len(found) + count - 1, *[None] * (count - 1)]
     return found
