@@ -186,7 +186,7 @@ class PlacementSearch:
 
     def best(self) -> Proposal:
         """The placement that leads."""
-        return self.proposals()[0]
+        return _best(self)
 
     def alternatives(self) -> list[Proposal]:
         """The best placement, then others that someone might prefer: all on the card, a smaller cache, less context."""
@@ -269,6 +269,12 @@ class PlacementSearch:
     def with_tier(self, tier: Tier) -> PlacementSearch:
         """The same search for another tier of the model."""
         return replace(self, tier=tier)
+
+
+@lru_cache(maxsize=256)
+def _best(search: PlacementSearch) -> Proposal:
+    """Once for all cells of an answer whose changes ask for the same tier."""
+    return search.proposals()[0]
 
 
 # beside another amount of system memory a search looks at the same placements again
