@@ -37,7 +37,7 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(BIN)/fitcheck validate results --quiet
 	$(BIN)/fitcheck accuracy --results results --check tests/answers/accuracy.json
 	@if [ -e reports/index.html ]; then $(BIN)/fitcheck site build --check --out reports; fi

@@ -118,73 +118,98 @@ def run_suite(
     series; what was finished stands.
     """
     summary = Summary()
-    protocol = setting.protocol
     with ExitStack() as stack:
         card = stack.enter_context(bench_card(setting.device, console))
-        require_cap(protocol.cap, card)
+        require_cap(setting.protocol.cap, card)
         if setting.out is not None:  # behind the other refusals, so that none of them leaves an empty folder
             require_folder(setting.out)
-        display = stack.enter_context(Display(len(cells), protocol, console))
+        display = stack.enter_context(Display(len(cells), setting.protocol, console))
         _say(display, card_findings(card) if card else ())
         _hash_files(cells, display)
-        for position, cell in enumerate(cells):
-            try:
-                _preflight(cell, setting, card, display)
-                display.begin(label(cell))
-                if setting.deadline is not None and time.monotonic() + setting.cell_seconds >= setting.deadline:
-                    raise Stopped("no time left")
-                run = runner(cell, protocol, card, display.event, setting.deadline)
-                lost = _keep(run, card, setting, summary, display, finished)
-            except Stopped as stopped:
-                summary.skipped += [(left, str(stopped)) for left in cells[position:]]
-                display.note(f"stopped: {stopped}; {len(summary.rows)} of {len(cells)} cells are finished.")
-                break
-            except KeyboardInterrupt:
-                summary.interrupted = label(cell)
-                display.note(
-                    f"interrupted during {label(cell)}; {len(summary.rows)} of {len(cells)} cells are finished "
-                    "and kept."
-                )
-                break
-            except InputError as error:
-                if len(cells) == 1:
-                    raise
-                summary.skipped.append((cell, str(error)))
-                display.skip(f"{label(cell)}: refused; {error}")
-                continue
-            if lost is None and card is not None and card.lost:
-                gone = "the card no longer answers its driver."
-                summary.skipped += [(left, gone) for left in cells[position + 1 :]]
-                display.note(f"stopped: {gone}")
-                break
-            if lost is not None:
-                summary.skipped += [(left, lost) for left in cells[position + 1 :]]
-                summary.unwritten = lost
-                display.note(f"stopped: {lost} What was measured stands in the table; the rest would be lost too.")
+        series = _Series(cells, setting, card, display, summary, finished, runner)
+        for position in range(len(cells)):
+            if not series.goes_on_after(position):
                 break
     if not summary.rows and summary.skipped and not summary.interrupted:
         raise MeasurementError(f"no cell could run; {label(summary.skipped[0][0])}: {summary.skipped[0][1]}")
     return summary
 
 
-def _keep(
-    run: CellRun, card: NvmlCard | None, setting: Setting, summary: Summary, display: Display, finished: Finished
-) -> str | None:
-    """Writes the record of ``run`` and shows it. Returns why it could not be written, if it could not."""
-    with kept_raw(raw_of(run), setting.out or setting.raw, "bench", importer=False):
-        record = store.seal(record_of(run, card))
-    row = TableRow(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=run.protocol.warmup > 0))
-    summary.rows.append(row)
-    display.finish(line(run))
-    path = None
-    if setting.out is not None:
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """Cells that are measured one after another on a card, and what came of them."""
+
+    cells: Sequence[Job]
+    setting: Setting
+    card: NvmlCard | None
+    display: Display
+    summary: Summary
+    finished: Finished
+    runner: Callable[..., CellRun]
+
+    def goes_on_after(self, position: int) -> bool:
+        """Measures the cell at ``position``; False where the series ends with it. Raises InputError for a refusal of
+        the only one."""
+        cell = self.cells[position]
         try:
-            path = store.write(setting.out, record)
+            lost = self._measure(cell)
+        except Stopped as stopped:
+            return self._stop(position, str(stopped), f"{stopped}; {self._count()} are finished.")
+        except KeyboardInterrupt:
+            self.summary.interrupted = label(cell)
+            self.display.note(f"interrupted during {label(cell)}; {self._count()} are finished and kept.")
+            return False
         except InputError as error:
-            return rescue(record, str(error))
-        summary.paths.append(path)
-    finished(row, path)
-    return None
+            if len(self.cells) == 1:
+                raise
+            self.summary.skipped.append((cell, str(error)))
+            self.display.skip(f"{label(cell)}: refused; {error}")
+            return True
+        if lost is not None:
+            self.summary.unwritten = lost
+            kept = f"{lost} What was measured stands in the table; the rest would be lost too."
+            return self._stop(position + 1, lost, kept)
+        if self.card is not None and self.card.lost:
+            gone = "the card no longer answers its driver."
+            return self._stop(position + 1, gone, gone)
+        return True
+
+    def _measure(self, cell: Job) -> str | None:
+        """Why the record of a finished cell could not be written; ``None`` where it was, or none was asked for."""
+        setting = self.setting
+        _preflight(cell, setting, self.card, self.display)
+        self.display.begin(label(cell))
+        if setting.deadline is not None and time.monotonic() + setting.cell_seconds >= setting.deadline:
+            raise Stopped("no time left")
+        return self._keep(self.runner(cell, setting.protocol, self.card, self.display.event, setting.deadline))
+
+    def _stop(self, position: int, why: str, words: str) -> bool:
+        """Leaves out the cells from ``position`` on."""
+        self.summary.skipped += [(left, why) for left in self.cells[position:]]
+        self.display.note(f"stopped: {words}")
+        return False
+
+    def _count(self) -> str:
+        return f"{len(self.summary.rows)} of {len(self.cells)} cells"
+
+    def _keep(self, run: CellRun) -> str | None:
+        """Writes the record of ``run`` and shows it. Returns why it could not be written, if it could not."""
+        setting, card = self.setting, self.card
+        with kept_raw(raw_of(run), setting.out or setting.raw, "bench", importer=False):
+            record = store.seal(record_of(run, card))
+        warm = run.protocol.warmup > 0
+        row = TableRow(run, record, predict(run.cell, machine_seen(card, run.protocol.cap), warm=warm))
+        self.summary.rows.append(row)
+        self.display.finish(line(run))
+        path = None
+        if setting.out is not None:
+            try:
+                path = store.write(setting.out, record)
+            except InputError as error:
+                return rescue(record, str(error))
+            self.summary.paths.append(path)
+        self.finished(row, path)
+        return None
 
 
 def _hash_files(cells: Sequence[Job], display: Display) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RUN = (
-    "import sys; from pathlib import Path; from fitcheck.pages import build;"
+    "import sys; import fitcheck.cli; from pathlib import Path; from fitcheck.pages import build;"
     "from fitcheck.pages.site_inputs import gather;"
     "results, out, cards, jobs, models, url = sys.argv[1:];"
     "o = build.build(gather(Path(results), cards, url, models, out=Path(out)), Path(out), int(jobs));"

@@ -121,6 +121,27 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+_TIME_UNITS = (("s", 1.0, 120.0), ("min", 60.0, 2 * 3600.0), ("h", 3600.0, math.inf))
+
+
+def format_times(low: float, *more: float) -> tuple[str, ...]:
+    """Times of one interval, each with the unit that suits its middle, so that they compare at a glance: ``("2.0 h",
+    "14 h")``, never minutes beside hours. Two significant figures or more."""
+    middle = math.sqrt(low * more[-1]) if more else low
+    unit, size = next((unit, size) for unit, size, most in _TIME_UNITS if middle < most)
+    return tuple(f"{_figure(one / size)} {unit}" for one in (low, *more))
+
+
+def _figure(value: float) -> str:
+    """Two significant figures of a number below ten, whole numbers from there on."""
+    return f"{value:.2g}" if value < 0.995 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def format_time_span(low: float, high: float, between: str = " – ") -> str:
+    """Two times as one range: ``"16 – 43 s"``, ``"2.8 – 7.5 min"``."""
+    return format_span(*format_times(low, high), between)
+
+
 def format_speeds(rate: Interval[float]) -> tuple[str, str, str]:
     """Low, best and high of a rate that people read, like tokens a second: whole numbers from ten on, below it as many
     decimals as keep the low end from reading zero."""
@@ -128,14 +149,14 @@ def format_speeds(rate: Interval[float]) -> tuple[str, str, str]:
     return f"{rate.low:.{digits}f}", f"{rate.best:.{digits}f}", f"{rate.high:.{digits}f}"
 
 
-def format_span(low: str, high: str) -> str:
+def format_span(low: str, high: str, between: str = " – ") -> str:
     """Two formatted ends as one range: equal ends once, a shared unit once: ``"18 – 30 s"``."""
     if low == high:
         return low
     number, _, unit = low.partition(" ")
     if high.endswith(f" {unit}") and high.count(" ") == low.count(" ") == 1:
-        return f"{number} – {high}"
-    return f"{low} – {high}"
+        return f"{number}{between}{high}"
+    return f"{low}{between}{high}"
 
 
 def format_percent(share: float, digits: int = 1, *, signed: bool = False) -> str:

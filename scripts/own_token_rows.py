@@ -28,8 +28,8 @@ FILES: dict[str, dict[str, str]] = {
     "two_cards_2025.jsonl": {"date": "2025-08-14", "ram": ""},
 }
 UNTIMED = ("one_card_buffers.jsonl", "host_bandwidth.jsonl")
-# files hold random weights: this router sends 512 tokens to about 28 of 128 experts (what crossed the link in the runs
-# with experts on the host), so its prompts, on the card or carried, are those of a smaller model
+# files hold random weights: of this one the router sends 512 tokens to about 28 of 128 experts (what crossed the link
+# in the runs with experts on the host), so its prompts, on the card or carried, are those of a smaller model
 SKEWED_ROUTERS = ("qwen3-30b-a3b",)
 CARDS = {"": "CPU: Intel Xeon with AMX", "NVIDIA H100 80GB HBM3": "H100 SXM", "NVIDIA H200": "H200"}
 

@@ -67,7 +67,7 @@ def attends(full: Recipe, name: str) -> list[list[Any]]:
     request = PipelineRequest(usual.width, usual.height, usual.frames, 1, full.text, picture)
     traced, found = Traced(few), Counter[tuple[int, str]]()
     with watched(traced.modules[name], found):
-        traced.calls(request.text, name, quick=True, **PipelineSurvey(few).arguments(request))
+        traced.calls(request.text, name, (name,), **PipelineSurvey(few).arguments(request))
     total = sum(found.values())
     shares = ((one, round(count / total, 3)) for one, count in found.most_common())
     return [[*one, share] for one, share in shares if share >= _LEAST]

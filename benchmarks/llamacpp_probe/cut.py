@@ -14,11 +14,13 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cells import Cell, Compared, tell, worst
 from run import CASES, options_of, predicted, probe, write_sparse_gguf
 
 from fitcheck.models.families.language.metadata import architecture_from_gguf
@@ -26,7 +28,7 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
 
 PRINTED = Path(__file__).with_name("cut.json")
-LAYERS, CONTEXT, PORT, LIMIT = 6, 8192, 50252, 0.005
+LAYERS, CONTEXT, PORT = 6, 8192, 50252
 PLACES: dict[str, dict[str, Any]] = {
     "one worker": {"workers": 1, "cards": 0},
     "two workers": {"workers": 2, "cards": 0},
@@ -116,14 +118,9 @@ def told(shape: dict[str, Any], place: str) -> dict[str, float]:
     return renamed
 
 
-def compared(shape: dict[str, Any], place: str, theirs: dict[str, float]) -> tuple[float, str]:
+def compared(shape: dict[str, Any], place: str, theirs: Mapping[str, float]) -> Compared:
     """The worst buffer of a cell, as a share and in words."""
-    ours = told(shape, place)
-    off = {
-        name: abs(ours.get(name, 0.0) / size - 1) for name, size in theirs.items() if size >= 1 and "output" not in name
-    }
-    name = max(off, key=lambda one: off[one])
-    return off[name], f"{name}: {theirs[name]} MiB printed, {ours.get(name)} here"
+    return worst(told(shape, place), theirs)
 
 
 def ask(program: str, shape: dict[str, Any], places: list[str], cells: dict[str, Any]) -> None:
@@ -143,15 +140,17 @@ def applies(shape: dict[str, Any], place: str) -> bool:
 
 
 def main() -> None:
-    """Print each cell, and how many are within the limit."""
+    """Compare the cells that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--probe")
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--places", default="")
     parser.add_argument("--again", action="store_true", help="ask llama.cpp for cells that are known too")
-    given = parser.parse_args()
+    tell(_cells(parser.parse_args()))
+
+
+def _cells(given: argparse.Namespace) -> Iterator[Cell]:
     cells: dict[str, Any] = json.loads(PRINTED.read_text()) if PRINTED.exists() else {}
-    found = []
     for shape in map(shape_named, given.shapes.split(",")):
         places = [place for place in PLACES if given.places in place and applies(shape, place)]
         if given.probe:
@@ -160,14 +159,8 @@ def main() -> None:
             PRINTED.write_text(json.dumps(cells, indent=1, sort_keys=True) + "\n")
         for place in places:
             theirs = cells.get(f"{shape['name']}: {place}")
-            if isinstance(theirs, str):
-                print(f"--  {shape['name']} {place} refused there: {theirs}", flush=True)
-            elif theirs is not None:
-                found.append(compared(shape, place, theirs))
-                share, words = found[-1]
-                print(f"{'ok ' if share <= LIMIT else 'OFF'} {shape['name']} {place} {share:.2%} {words}", flush=True)
-    within = sum(share <= LIMIT for share, _ in found)
-    print(f"{len(found)} cells, {within} within {LIMIT:.1%}, worst {max(found, default=(0.0, ''))[0]:.2%}")
+            if theirs is not None:
+                yield Cell(f"{shape['name']} {place}", theirs, partial(compared, shape, place))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from cells import Cell, Compared, tell, worst
 from run import CASES, options_of, predicted, probe, write_sparse_gguf
 
 from fitcheck.errors import NotModelledError, OptionError
@@ -25,7 +26,7 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
 
 PRINTED = Path(__file__).with_name("printed.json")
-CONTEXT, LIMIT = 8192, 0.005
+CONTEXT = 8192
 WAYS: dict[str, dict[str, Any]] = {
     "full": {},
     "partial": {"gpu_layers": 10},
@@ -109,7 +110,7 @@ def _table(metadata: str, tier: str) -> TensorTable:
     return mixture_table(architecture_from_gguf(json.loads(metadata)), tier)
 
 
-def compared(shape: dict[str, Any], way: str, theirs: dict[str, float]) -> tuple[float, str]:
+def compared(shape: dict[str, Any], way: str, theirs: Mapping[str, float]) -> Compared:
     """The worst buffer of a cell, as a share and in words."""
     case = asked(shape, way)
     options, _, cards = options_of(case)
@@ -117,24 +118,23 @@ def compared(shape: dict[str, Any], way: str, theirs: dict[str, float]) -> tuple
         ours = predicted(case, table_of(shape), options, cards)
     except (OptionError, NotModelledError) as problem:
         return 1.0, f"refused here: {problem}"
-    off = {
-        name: abs(ours.get(name, 0.0) / size - 1) for name, size in theirs.items() if size >= 1 and "output" not in name
-    }
-    name = max(off, key=lambda one: off[one])
-    return off[name], f"{name}: {theirs[name]} MiB printed, {ours.get(name)} here"
+    return worst(ours, theirs)
 
 
 def main() -> None:
-    """Print each cell, and how many are within the limit."""
+    """Compare the cells that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--probe")
     parser.add_argument("--shapes", default="")
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--again", action="store_true", help="ask llama.cpp for cells that are known too")
-    given = parser.parse_args()
+    tell(_cells(parser.parse_args()))
+
+
+def _cells(given: argparse.Namespace) -> Iterator[Cell]:
     ways = given.ways.split(",")
     held: dict[str, Any] = json.loads(PRINTED.read_text()) if PRINTED.exists() else {"cells": {}}
-    cells, found = held["cells"], []
+    cells = held["cells"]
     for shape in shapes():
         if given.shapes and shape["name"] not in given.shapes.split(","):
             continue
@@ -144,14 +144,8 @@ def main() -> None:
                 PRINTED.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
         for way in ways:
             theirs = cells.get(f"{shape['name']} {way}")
-            if isinstance(theirs, str):
-                print(f"--  {shape['name']} {way} refused there: {theirs}", flush=True)
-            elif theirs is not None:
-                found.append(compared(shape, way, theirs))
-                share, words = found[-1]
-                print(f"{'ok ' if share <= LIMIT else 'OFF'} {shape['name']} {way} {share:.2%} {words}", flush=True)
-    within = sum(share <= LIMIT for share, _ in found)
-    print(f"{len(found)} cells, {within} within {LIMIT:.1%}, worst {max(found, default=(0.0, ''))[0]:.2%}")
+            if theirs is not None:
+                yield Cell(f"{shape['name']} {way}", theirs, partial(compared, shape, way))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from matrix import LIMIT, NEUTRAL, compared, printed
+from cells import Cell, tell
+from matrix import NEUTRAL, compared, printed
 
 PRINTED = Path(__file__).with_name("table.json")
 WAYS = ["full", "partial", "nofa"]
@@ -127,13 +130,15 @@ def shape_of(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print each cell, and how many are within the limit."""
+    """Compare the cells that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--probe")
     parser.add_argument("--only", default=",".join(SHAPES))
-    given = parser.parse_args()
+    tell(_cells(parser.parse_args()))
+
+
+def _cells(given: argparse.Namespace) -> Iterator[Cell]:
     cells: dict[str, Any] = json.loads(PRINTED.read_text()) if PRINTED.exists() else {}
-    found = []
     for name in given.only.split(","):
         shape = shape_of(name)
         if given.probe:
@@ -141,15 +146,8 @@ def main() -> None:
             PRINTED.write_text(json.dumps(cells, indent=1, sort_keys=True) + "\n")
         for way in WAYS:
             theirs = cells.get(f"{name} {way}")
-            if isinstance(theirs, str):
-                print(f"--  {name} {way} refused there: {theirs}", flush=True)
-            elif theirs is not None:
-                found.append(compared(shape, way, theirs))
-                share, words = found[-1]
-                mark = "ok " if share <= LIMIT else "far" if share <= OFF.get(name, 0.0) else "OFF"
-                print(f"{mark} {name} {way} {share:.2%} {words}", flush=True)
-    within = sum(share <= LIMIT for share, _ in found)
-    print(f"{len(found)} cells, {within} within {LIMIT:.1%}, worst {max(found, default=(0.0, ''))[0]:.2%}")
+            if theirs is not None:
+                yield Cell(f"{name} {way}", theirs, partial(compared, shape, way), OFF.get(name, 0.0))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
         keep: Annotated[Path | None, typer.Option("--keep", help="Write the summary as the new baseline.")] = None,
     ) -> None:
         """Predicted against measured; no row tests itself, and rows that a constant was fitted on stand apart."""
+        baseline = None if check is None else _baseline(check)
         rows = _rows(results)
         from fitcheck.verdict.accuracy_summary import (
             by_cell_kind,
@@ -55,8 +56,8 @@ def register(app: typer.Typer) -> None:
         summaries = [*summarize(rows), *same_machine_summaries(known), *figure_summaries()]
         if keep is not None:
             keep.write_text(json.dumps(kept(summaries), indent=1) + "\n", "utf-8")
-        if check is not None:
-            _check(check, summaries)
+        if check is not None and baseline is not None:
+            _check(check, baseline, summaries)
         elif json_:
             _print_json(rows, summaries, by_cell_kind(rows), _by_machine(results, known))
         elif markdown:
@@ -123,12 +124,10 @@ def _print_worth(lines: Sequence[tuple[str, Worth]]) -> None:
     draw(header, table, ("worst without", "cells"), title=title)
 
 
-def _check(path: Path, summaries: Sequence[AccuracySummary]) -> None:
-    """Before and after of what changed; exit code 1 where something is worse than in the baseline. Raises RecordError
-    for one that cannot be read."""
+def _check(path: Path, baseline: dict[str, dict[str, Any]], summaries: Sequence[AccuracySummary]) -> None:
+    """Before and after of what changed; exit code 1 where something is worse than in the baseline."""
     from fitcheck.verdict.accuracy_summary import before_and_after, worse
 
-    baseline = _baseline(path)
     for line in before_and_after(summaries, baseline):
         print(line)
     faults = worse(summaries, baseline)
@@ -140,6 +139,7 @@ def _check(path: Path, summaries: Sequence[AccuracySummary]) -> None:
 
 
 def _baseline(path: Path) -> dict[str, dict[str, Any]]:
+    """The kept figures, read before the work. Raises RecordError for what is no baseline."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as problem:

@@ -6,12 +6,15 @@ import datetime
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fitcheck.errors import OptionError, RecordError
 from fitcheck.runtimes.registry import IMPORTERS, importer
+
+if TYPE_CHECKING:
+    from fitcheck.records.schema import AnyRecord
 
 Tool = StrEnum("Tool", {name.upper().replace("-", "_"): name for name in IMPORTERS})  # type: ignore[misc]
 
@@ -89,10 +92,21 @@ def register(app: typer.Typer) -> None:
         for imported in importer(tool.value)(read_bounded(file, MAX_INPUT_BYTES), str(file), given):
             path = store.write(out or local_root(), imported.record)
             print(path)
+            _say_unknown(imported.record)
             if imported.missing:
                 print(f"  {tool} does not state: {', '.join(imported.missing)}", file=sys.stderr)
             if imported.unmapped:
                 print(f"  has no place in a record: {', '.join(imported.unmapped)}", file=sys.stderr)
+
+
+def _say_unknown(record: AnyRecord) -> None:
+    """That no answer counts a record of a model that is none of the catalog's, and what would name it."""
+    from fitcheck.models import catalog
+
+    model = getattr(record, "model", None)
+    if model is not None and model.slug not in catalog.slugs():
+        words = f"{model.slug!r} is no model of the catalog, so no answer counts it; --model SLUG names one"
+        print(f"  {words} (`fitcheck models` lists them)", file=sys.stderr)
 
 
 def _utc(date: str | None) -> int | None:

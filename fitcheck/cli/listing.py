@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from fitcheck.cli.printable import one_line
-from fitcheck.units import format_seconds, format_span
+from fitcheck.units import format_span, format_time_span
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.headline import unit
 
@@ -24,7 +24,7 @@ def speed(cell: Cell) -> str:
     span = cell.seconds
     if span is None:
         return UNKNOWN
-    return f"{format_span(format_seconds(span.low), format_seconds(span.high))} {unit(cell)}"
+    return f"{format_time_span(span.low, span.high)} {unit(cell)}"
 
 
 def _figure(value: float) -> str:

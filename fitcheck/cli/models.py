@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fitcheck.cli.consoles import console
+
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fitcheck.models.families.base import Listing
     from fitcheck.models.model import Model
 
@@ -21,14 +27,14 @@ def register(app: typer.Typer) -> None:
     def models(
         filter_: Annotated[
             str | None,
-            typer.Argument(metavar="[FILTER]", help="Words that must all occur, like 'qwen3 30b' or 'video'."),
+            typer.Argument(
+                metavar="[FILTER]",
+                help="Words that must all occur, like 'qwen3 30b' or 'video'; of a whole name the tiers are listed.",
+            ),
         ] = None,
         json_: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     ) -> None:
-        """The models that fitcheck knows by name, or those that match a filter, with their tiers."""
-        from rich.table import Table
-
-        from fitcheck.cli.consoles import console
+        """The models that fitcheck knows by name, or those that match a filter; of a single one its tiers."""
         from fitcheck.models import catalog
         from fitcheck.models.families import registry as families
 
@@ -62,17 +68,50 @@ def register(app: typer.Typer) -> None:
             ]
             print(json.dumps(rows, indent=2))
             return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("model", "parameters", "licence", "tasks", "tiers (GB on disk)"):
-            table.add_column(name)
-        for model in found:
-            tiers = ", ".join(
-                f"{tier.name} {tier.disk_bytes / 1e9:.1f}{'' if tier.published else ' unpublished'}"
-                for tier in model.tiers
-            )
-            parameters = f"{model.tiers[0].tensors.elements / 1e9:.2f} B"
-            table.add_row(model.slug, parameters, model.licence, ", ".join(map(str, model.tasks)), tiers)
-        console().print(table)
+        named = [model for model in found if filter_ is not None and model.slug == filter_.strip().lower()]
+        if named:
+            _show_tiers(named[0])
+        else:
+            _show_list(found)
+
+
+def _show_list(found: Sequence[Model]) -> None:
+    """One row a model, with the smallest and the largest of its tiers."""
+    table = _table("model", "parameters", "licence", "tasks", "tiers", "GB on disk")
+    for model in found:
+        sizes = sorted(tier.disk_bytes for tier in model.tiers)
+        span = _gb(sizes[0]) if len(sizes) == 1 else f"{_gb(sizes[0])} – {_gb(sizes[-1])}"
+        table.add_row(*_about(model), str(len(sizes)), span)
+    console().print(table)
+    print("`fitcheck models` with one of these names lists its tiers.", file=sys.stderr)
+
+
+def _show_tiers(model: Model) -> None:
+    """The model, and one row a tier."""
+    console().print(", ".join(_about(model)))
+    table = _table("tier", "GB on disk", "repository", "file")
+    for tier in model.tiers:
+        where = tier.repository or "" if tier.published else "unpublished: to be made from the original weights"
+        table.add_row(tier.name, _gb(tier.disk_bytes), where, tier.file or "")
+    console().print(table)
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name)
+    return table
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f}"
+
+
+def _about(model: Model) -> tuple[str, str, str, str]:
+    parameters = f"{model.tiers[0].tensors.elements / 1e9:.2f} B"
+    return model.slug, parameters, model.licence, ", ".join(map(str, model.tasks))
 
 
 def _matching(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from fitcheck.cli.consoles import console
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
-from fitcheck.units import format_seconds, format_span, format_speeds
+from fitcheck.units import format_span, format_speeds, format_time_span, format_times
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.coarseness import quality_words
 from fitcheck.verdict.report import Report
@@ -66,7 +66,8 @@ def _seconds(cell: Cell) -> str:
     span = cell.seconds
     if span is None:
         return "unknown"
-    return f"{format_seconds(span.best)} ({format_seconds(span.low)} – {format_seconds(span.high)})"
+    low, best, high = format_times(span.low, span.best, span.high)
+    return f"{best} ({format_span(low, high)})"
 
 
 def _tokens(cell: Cell) -> str:
@@ -181,7 +182,7 @@ def _short(cell: Cell) -> dict[str, str]:
     return {
         "card GiB": f"{cell.need / 2**30:.1f}",
         "system GiB": f"{cell.footprint.host.total.best / 2**30:.1f}",
-        "seconds": "unknown" if span is None else format_span(format_seconds(span.low), format_seconds(span.high)),
+        "seconds": "unknown" if span is None else format_time_span(span.low, span.high),
     }
 
 

@@ -48,6 +48,13 @@ def budgets_of(machine: Machine) -> tuple[Budget, ...]:
     return tuple(budget(machine, index) for index in range(len(machine.gpus)))
 
 
+def has_many_channels(machine: Machine) -> bool:
+    """Whether it is a server's or a workstation's board, with more than a desktop's two channels of memory: a
+    data-center card sits in it, or more memory than desktop boards take."""
+    most = int(_data()["desktop_ram_gib"]["most"]) * GIB
+    return any(gpu.card.form == "datacenter" for gpu in machine.gpus) or (machine.ram_total or 0) > most
+
+
 def reported_total(card: Card, total: int) -> int:
     """What the driver reports as the total of a ``card`` of ``total`` bytes: a little under the nominal size.
 

@@ -59,10 +59,15 @@ class OomMessage:
         return self.cause in ("host", "commit", "pinned")
 
     @property
+    def claims_share(self) -> bool:
+        """Whether what was asked for is a share of the card that a server takes whatever the model."""
+        return self.cause == "claimed"
+
+    @property
     def short(self) -> int | None:
         """Bytes by which the last allocation missed; None where the message does not tell."""
         tried, free = self.amounts.get("tried"), self.amounts.get("free")
-        if tried is None or self.cause in ("not the amount", "limit", "fragmentation"):
+        if tried is None or self.claims_share or self.cause in ("not the amount", "limit", "fragmentation"):
             return None
         return max(0, tried - free) if free is not None else tried
 

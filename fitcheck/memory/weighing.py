@@ -86,6 +86,11 @@ class Weighed:
         """The verdict of the binding margin, which is the cell's as far as amounts go."""
         return self.binding.verdict
 
+    @property
+    def host(self) -> Margin | None:
+        """The margin of system memory; ``None`` where it is not judged."""
+        return next((one for one in self.margins if one.constraint is Constraint.RAM), None)
+
 
 def weigh(footprint: Footprint, budgets: Sequence[Budget]) -> Weighed:
     """The margins of ``footprint`` on cards with ``budgets``, in the same order. At least one budget is needed: on a

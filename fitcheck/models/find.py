@@ -125,6 +125,13 @@ def read_companion(place: str, role: str, *, offline: bool = False) -> Companion
     return read
 
 
+def named(text: str) -> Model | None:
+    """The catalog model that a name means, like that of a file without its tier; ``None`` for none or several."""
+    with suppress(ModelError):
+        return catalog.known(text) or _named(text)
+    return None
+
+
 def _named(text: str) -> Model | None:
     """The catalog model that a person means by ``text``. Raises ModelError when it could be several."""
     return next((model for family in registry.every() if (model := family.named(text)) is not None), None)

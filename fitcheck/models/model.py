@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 
 from fitcheck.errors import ModelError
 from fitcheck.models.architectures import Architecture
@@ -11,6 +12,9 @@ from fitcheck.models.companions import Companion
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
+
+# how the names of mixtures begin that a publisher chose tensor by tensor, and the publisher's name on the hub
+PUBLISHERS = {"ud-": "unsloth"}
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,24 @@ class Model:
         tier = self.tier(name)
         if tier is None:
             known = ", ".join(tier.name for tier in self.tiers)
-            raise ModelError(f"--tier: {self.name} has no tier {name!r}; choose from {known}.")
+            raise ModelError(
+                self._of_publisher(name) or f"--tier: {self.name} has no tier {name!r}; choose from {known}."
+            )
         return tier
+
+    def _of_publisher(self, name: str) -> str:
+        """Where to find a mixture that its publisher alone knows, and the nearest here; empty for other names."""
+        publisher = next((who for start, who in PUBLISHERS.items() if name.lower().startswith(start)), None)
+        if publisher is None:
+            return ""
+        wanted = _plain(name.partition("-")[2])
+        nearest = max(self.tiers, key=lambda tier: _shared(_plain(tier.name), wanted))
+        own = (nearest.repository or "").startswith(f"{publisher}/")
+        where = nearest.repository if own else f"the repository of {publisher} (org/repo)"
+        return (
+            f"--tier: {name} is a mixture of {publisher}'s own, and only its files say of which types: check {where} "
+            f"with --tier {name} (a few MB of headers), the file itself, or the nearest known here, {nearest.name}."
+        )
 
     def tiers_named(self, name: str) -> tuple[Tier, ...]:
         """The tier of that name, else all that begin with it: ``Q4`` is Q4_0, Q4_1, Q4_K_S and Q4_K_M. Raises
@@ -109,3 +129,8 @@ def begins_with(tier: str, name: str) -> bool:
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

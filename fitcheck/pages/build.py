@@ -24,15 +24,16 @@ from fitcheck.pages import (
     entry,
     feed,
     kept_accuracy,
+    kept_figures,
     record_pages,
     regressions,
     site_plan,
     whats_new,
 )
-from fitcheck.pages.model_part import MANIFEST, ModelPart, Old, Sink, make_all
+from fitcheck.pages.model_part import ModelPart, Old, Sink, make_all
 from fitcheck.pages.page import files_of, missing_page
 from fitcheck.pages.render import static
-from fitcheck.pages.site_folder import hash_bytes, read, remove, sweep, write
+from fitcheck.pages.site_folder import MANIFEST, hash_bytes, read, remove, sweep, write
 from fitcheck.pages.site_inputs import Inputs
 
 SCHEMA = "fitcheck.site/3"
@@ -192,6 +193,7 @@ def singles(
         yield f"static/{name}", static(name).encode()
     yield entry.PATH, entry.index(inputs.cards, inputs.models)
     yield kept_accuracy.PATH, kept_accuracy.encode(inputs.recorded)
+    yield kept_figures.PATH, kept_figures.encode(inputs.engine, inputs.figures)
     yield from feed.feeds(inputs, log, _names(rows))
     yield f"{regressions.ADDRESS}feed.xml", regressions.atom(inputs, histories.found)
     yield regressions.PROMISES, histories.promises

@@ -18,9 +18,9 @@ from fitcheck.pages import pairs, regressions, site_plan, whats_new
 from fitcheck.pages.build import BuildOutcome, assemble, holds, lists_of, old_site, singles, verdicts_of
 from fitcheck.pages.charts import share
 from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
-from fitcheck.pages.model_part import MANIFEST, Old, PageQuestion, questions
+from fitcheck.pages.model_part import Old, PageQuestion, questions
 from fitcheck.pages.page import files_of
-from fitcheck.pages.site_folder import read
+from fitcheck.pages.site_folder import MANIFEST, read
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.view import neighbours
 
@@ -82,7 +82,8 @@ def _pages_kept(inputs: Inputs, old: Old) -> _Pages:
             else:
                 found.rows[model.slug, one.card.slug] = pair.row
         rows = [found.rows[model.slug, one.card.slug] for one in asked if (model.slug, one.card.slug) in found.rows]
-        found.near.update({one.address: near_of(neighbours(rows, one.card.slug)) for one in asked})
+        around = neighbours(rows)
+        found.near.update({one.address: near_of(around.get(one.card.slug, ())) for one in asked})
     return found
 
 

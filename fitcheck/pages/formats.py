@@ -35,7 +35,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "ram": lambda value: f"{value // units.GIB} GB",
     "gb": lambda value: units.format_gb(value, 1),
     "seconds": units.format_seconds,
-    "seconds_span": _span(units.format_seconds),
+    "seconds_span": lambda value: units.format_time_span(value["low"], value["high"]),
     "speed_span": _speeds,
     "date": units.format_date,
     "percent": lambda value: units.format_percent(value, 2),

@@ -19,7 +19,7 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages.digests import digest
 from fitcheck.pages.formats import rounded
-from fitcheck.pages.site_folder import hash_bytes, read
+from fitcheck.pages.site_folder import vouched
 from fitcheck.records.run_index import Index
 from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, indexed_rows, published_rows
 from fitcheck.verdict.known_records import concerning
@@ -85,13 +85,10 @@ def _line(value: Any) -> str:
 
 def known(out: Path | None) -> Kept:
     """What a site has kept; nothing where its manifest does not vouch for it."""
-    content = None if out is None else read(out / PATH)
-    manifest = None if out is None or content is None else read(out / "manifest.json")
-    if content is None or manifest is None:
+    content = None if out is None else vouched(out, PATH)
+    if content is None:
         return {}
     try:
-        if json.loads(manifest)["files"][PATH] != hash_bytes(content):
-            return {}
         data = json.loads(content)
         if data["schema"] != SCHEMA or tuple(data["names"]) != _NAMES:
             return {}

@@ -29,7 +29,6 @@ from fitcheck.pages.view import neighbours
 from fitcheck.records.run_index import Index
 from fitcheck.verdict.usual_machine import ask
 
-MANIFEST = "manifest.json"
 _BROKEN = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
 # below this many models a pool of processes costs more than it saves
 _POOL_FROM = 2
@@ -137,9 +136,9 @@ def make(slug: str, inputs: Inputs, old: Old, sink: Sink) -> ModelPart:
             pair = pairs.pair_of(one.key, document)
             part.computed += 1
         part.pairs[one.card.slug] = pair
-    rows = [pair.row for pair in part.pairs.values()]
+    around = neighbours([pair.row for pair in part.pairs.values()])
     for one in asked:
-        near = near_of(neighbours(rows, one.card.slug))
+        near = near_of(around[one.card.slug])
         _page(one, near, documents.pop(one.card.slug, None), inputs, old, part, sink)
     _put(part, sink, pairs.path_of(slug), pairs.encode(part.pairs))
     return part

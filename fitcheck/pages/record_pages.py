@@ -119,6 +119,7 @@ def _accuracy(inputs: Inputs) -> Page:
             "covered": covered,
             "summary": [_summary(one) for one in summaries],
             "groups": _grouped(inputs),
+            "figures": inputs.figures,
         },
         preview=plain("fitcheck", "Predicted against measured", *errors),
         section="accuracy/",

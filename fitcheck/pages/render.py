@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import resources
 from typing import Any
 
@@ -60,10 +60,16 @@ def number(document: Mapping[str, Any], path: str, kind: str, scope: str = "", *
     by which a table is sorted.
     """
     found = resolve(document, path)
-    bound, text = f'data-n="{escape(path.removeprefix(scope))}:{escape(kind)}"', escape(write(found, kind))
+    bound, text = _bound(path, kind, scope), escape(write(found, kind))
     if value:
         return Markup(f'<data value="{escape(raw(found))}" {bound}>{text}</data>')  # noqa: S704 - every part is escaped
     return Markup(f"<span {bound}>{text}</span>")  # noqa: S704 - as above
+
+
+@lru_cache(maxsize=1 << 14)
+def _bound(path: str, kind: str, scope: str) -> str:
+    """The attribute that says where a number is from; pages of a kind have the same ones."""
+    return f'data-n="{escape(path.removeprefix(scope))}:{escape(kind)}"'
 
 
 @cache

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from fitcheck.errors import OptionError
+
+MANIFEST = "manifest.json"
 
 
 def read(path: Path) -> bytes | None:
@@ -27,6 +30,18 @@ def hash_file(path: Path) -> str | None:
     """``hash_bytes`` of a regular file; None where there is none."""
     content = read(path)
     return None if content is None else hash_bytes(content)
+
+
+def vouched(root: Path, name: str) -> bytes | None:
+    """What a build kept under ``name``; ``None`` where the manifest does not say that it is as it was written."""
+    content, manifest = read(root / name), read(root / MANIFEST)
+    if content is None or manifest is None:
+        return None
+    try:
+        known = json.loads(manifest)["files"][name]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return content if known == hash_bytes(content) else None
 
 
 def write(root: Path, name: str, content: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
-from fitcheck.pages import kept_accuracy, wanted
+from fitcheck.pages import kept_accuracy, kept_figures, wanted
 from fitcheck.pages.digests import digest
 from fitcheck.records import run_index
 from fitcheck.records.regressions.kept import KeptDecisions, read_kept
@@ -49,7 +50,8 @@ _KINDS = {".py", ".json", ".csv", ".html", ".css", ".js", ".svg"}
 class Inputs:
     """``records`` are JSON documents by ascending id; ``base_url`` ends with a slash. ``left_out`` says of each file
     under the results why it is not on the site; ``asked`` are the words that chose models and cards; ``kept`` are
-    pinned baselines and acknowledged changes. ``recorded`` is ``accuracy`` by card, with what it hangs on."""
+    pinned baselines and acknowledged changes. ``recorded`` is ``accuracy`` by card, with what it hangs on; ``folder`` a
+    site that may have kept what is slow to work out."""
 
     models: tuple[Model, ...]
     cards: tuple[Card, ...]
@@ -62,6 +64,7 @@ class Inputs:
     kept: KeptDecisions = field(default_factory=KeptDecisions)
     asked: tuple[str, str] = ("", "")
     recorded: kept_accuracy.Kept = field(default_factory=dict, compare=False)
+    folder: Path | None = field(default=None, compare=False)
     _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, init=False)
     _by_model: dict[str, list[AccuracyRow]] = field(default_factory=dict, compare=False, init=False)
     _index: list[Index] = field(default_factory=list, compare=False, init=False)
@@ -92,6 +95,11 @@ class Inputs:
         here = {record["id"] for record in self.records_of(card, model.slug)}
         rows = self._by_model.get(model.slug, ())
         return tuple(row for row in rows if row.origin == "published" or row.source in here)
+
+    @cached_property
+    def figures(self) -> kept_figures.Figures:
+        """Published figures beside the runtimes' own, in sum."""
+        return kept_figures.figures_of(self.engine, self.folder)
 
     def lent(self, card: Card, model: Model) -> tuple[Index, str]:
         """The records that can say anything of the model on the card, and their digest. Worked out once for all cards
@@ -140,6 +148,7 @@ def gather(
         records=records,
         accuracy=tuple(row for _, rows in recorded.values() for row in rows),
         recorded=recorded,
+        folder=out,
         base_url=base_url.rstrip("/") + "/",
         engine=engine,
         pages=digest(_sources(_PAGES)),

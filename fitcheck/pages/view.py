@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from fitcheck.memory.weighing import Constraint
+from fitcheck.pages.flags import flags_of
 from fitcheck.pages.formats import write
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.options import usual
@@ -194,7 +195,7 @@ class Crumb:
 
 
 def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One record in short for tables: what ran, where, how it ended, its median time and its peaks."""
+    """One record in short for tables: what ran, where, how it ended, its median time, its peaks, and what surprises."""
     samples = [sample["total"] for sample in record.get("samples", ()) if not sample.get("warmup")]
     memory = record.get("memory") or {}
     model, runtime, card = record.get("model") or {}, record.get("runtime") or {}, record.get("card") or {}
@@ -220,6 +221,7 @@ def record_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "rss": memory.get("rss"),
         "cap": (record["protocol"].get("cap") or {}).get("bytes"),
         "submitter": record.get("submitter"),
+        "flags": flags_of(record),
     }
     return {name: value if name == "place" else _short(value) if isinstance(value, str) else value
             for name, value in facts.items()}  # fmt: skip
@@ -275,26 +277,26 @@ def _short(text: str) -> str:
     return clean if len(clean) <= LONGEST_FACT else f"{clean[: LONGEST_FACT - 1]}…"
 
 
-def neighbours(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 2) -> list[Mapping[str, Any]]:
-    """The rows around a card when the model's cards stand by memory, then time; the card itself included."""
+def neighbours(rows: Sequence[Mapping[str, Any]], each_side: int = 2) -> dict[str, list[Mapping[str, Any]]]:
+    """By card the rows around it when the model's cards stand by memory, then time; the card itself included."""
 
     def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
         seconds = row["seconds"]["best"] if row["seconds"] is not None else float("inf")
         return row["memory"], -seconds, row["card"]
 
-    return _around(sorted(rows, key=key), card, each_side)
+    ordered = sorted(rows, key=key)
+    return {row["card"]: _around(ordered, position, each_side) for position, row in enumerate(ordered)}
 
 
 def by_price(rows: Sequence[Mapping[str, Any]], card: str, each_side: int = 3) -> list[Mapping[str, Any]]:
     """The rows around a card by launch price, of those whose price is known; the card itself included."""
     known = [row for row in rows if row["price"] is not None or row["card"] == card]
-    return _around(sorted(known, key=lambda row: (row["price"] or 0, row["card"])), card, each_side)
-
-
-def _around(ordered: list[Mapping[str, Any]], card: str, each_side: int) -> list[Mapping[str, Any]]:
+    ordered = sorted(known, key=lambda row: (row["price"] or 0, row["card"]))
     position = next((index for index, row in enumerate(ordered) if row["card"] == card), None)
-    if position is None:
-        return []
+    return [] if position is None else _around(ordered, position, each_side)
+
+
+def _around(ordered: list[Mapping[str, Any]], position: int, each_side: int) -> list[Mapping[str, Any]]:
     first = max(0, min(position - each_side, len(ordered) - 2 * each_side - 1))
     return ordered[first : first + 2 * each_side + 1]
 

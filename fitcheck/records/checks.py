@@ -144,6 +144,9 @@ def _memory(memory: Memory, record: AnyRecord) -> Iterator[Finding]:
         highest = max((part for part in parts if part is not None), default=None)
         if total is not None and highest is not None and highest > total:
             yield reject("phase-over-total", f"memory.{name}: a phase has a higher peak than the whole run")
+    if memory.process is not None and memory.reserved is not None and memory.process < memory.reserved:
+        message = "memory.process is less than the allocator reserved: the peak fell between two readings"
+        yield note("missed-peak", f"{message}, so that it does not count as what the card held")
     if memory.pinned_rounded is not None and memory.pinned_rounded < (memory.pinned_requested or 0):
         yield reject("pinned-rounding", "memory: less pinned memory was taken than asked for")
     ram = record.machine.ram

@@ -3,8 +3,9 @@ thousands of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from fitcheck.models.workload import Task, Workload
@@ -131,20 +132,38 @@ class Run:
 
     @property
     def ran_out_under(self) -> int | None:
-        """The largest limit in bytes, context included, under which it ran out of card memory; ``None`` for none."""
-        return self.fails or (self.cap if self.outcome == "oom-gpu" else None)
+        """The largest limit in bytes, context included, under which it ran out of card memory, never more than the card
+        has; ``None`` for none."""
+        limit = self.fails or (self.cap if self.outcome == "oom-gpu" else None)
+        return limit if limit is None or not self.card_memory else min(limit, self.card_memory)
 
     @property
     def on_card(self) -> int | None:
         """Bytes that the run took of its card: the driver's count for the process, else what the card held more than
-        before; ``None`` where neither was seen, or where there are several cards."""
+        before; ``None`` where neither was seen, where there are several cards, or where the allocator held more: the
+        meter is read some times a second, and the peak fell between two readings."""
         if self.cards > 1:
             return None
-        if self.process:
-            return self.process
-        if not self.device or self.before is None:
-            return None
-        return self.device - self.before if self.device > self.before else None
+        seen = self.process or (0 if self.before is None else (self.device or 0) - self.before)
+        return seen if seen > 0 and seen >= max(self.reserved or 0, self.allocated or 0) else None
+
+
+# all that a run is but who tells of it: a handle makes a new record, with another id, of the same measurement
+_MEASUREMENT = attrgetter(*(one.name for one in fields(Run) if one.name not in ("id", "machine", "own")))
+
+
+def once(runs: tuple[Run, ...], more: Sequence[Run]) -> tuple[Run, ...]:
+    """``runs``, and those of ``more`` that are neither of these nor of one another under another name."""
+    cards = {run.card for run in more}
+    ids, known = {run.id for run in runs}, {_MEASUREMENT(run) for run in runs if run.card in cards}
+    found = list(runs)
+    for run in more:
+        measurement = _MEASUREMENT(run)
+        if run.id not in ids and measurement not in known:
+            ids.add(run.id)
+            known.add(measurement)
+            found.append(run)
+    return tuple(found)
 
 
 def sizes_of(values: Mapping[str, Any], task: Task) -> Sizes:

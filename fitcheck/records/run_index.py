@@ -18,7 +18,7 @@ from zlib import crc32
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task
 from fitcheck.records.bounded import read_bounded
-from fitcheck.records.run import CellKey, Run, TokenTest, sizes_of, tuples
+from fitcheck.records.run import CellKey, Run, TokenTest, once, sizes_of, tuples
 
 BENCH = "fitcheck-bench"
 OUT_OF_CARD_MEMORY = "oom-gpu"
@@ -80,10 +80,10 @@ class Index:
         object.__setattr__(self, "short", short)
 
     def __add__(self, other: Index) -> Index:
-        """Both, a record in both counted once."""
-        seen = {row.id for row in self.rows} | {link.id for link in self.links}
+        """Both, a record in both counted once, and so a measurement that only somebody's handle tells apart."""
+        seen = {link.id for link in self.links}
         return Index(
-            self.rows + tuple(row for row in other.rows if row.id not in seen),
+            once(self.rows, other.rows),
             self.links + tuple(link for link in other.links if link.id not in seen),
         )
 
@@ -157,8 +157,8 @@ def _documents(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 def build(documents: Iterable[dict[str, Any]], *, own: bool = False) -> Index:
     """The index of records given as JSON documents, this user's ``own`` or others'; what is neither a run on a card nor
-    a link record is left out."""
-    rows, links = [], []
+    a link record is left out, and what is a measurement that another document states counts once."""
+    rows, links = list[Run](), list[LinkRow]()
     for document in documents:
         try:
             kind = document.get("kind")
@@ -168,7 +168,7 @@ def build(documents: Iterable[dict[str, Any]], *, own: bool = False) -> Index:
                 links.append(_sound(_link(document)))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
-    return Index(tuple(rows), tuple(links))
+    return Index(once((), rows), tuple(links))
 
 
 def _sound(row: R) -> R:

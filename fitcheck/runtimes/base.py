@@ -224,8 +224,8 @@ class Runtime(Protocol):
     ``families`` are the model families it runs; ``options`` is one frozen dataclass whose fields are declared with
     ``fitcheck.runtimes.options.option``; ``offered`` says whether it is asked when nobody names a runtime; ``modes``
     glosses the modes that have fixed names, from most card memory to least; ``times`` says that it predicts seconds;
-    ``needs_card`` that it runs on no machine without a graphics card; ``searches`` that its cells hang on what the
-    machine has to give, not on the question and its cards alone.
+    ``needs_card`` that it runs on no machine without a graphics card; ``splits`` that it can put one model over several
+    cards; ``searches`` that its cells hang on what the machine has to give, not on the question and its cards alone.
     """
 
     name: str
@@ -235,12 +235,18 @@ class Runtime(Protocol):
     modes: ClassVar[Mapping[str, str]] = {}
     times: bool = True
     needs_card: bool = False
+    splits: bool = False
     searches: bool = True
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterable[Ask]:
         """The cells worth looking at: defaults filled in, placements chosen. With one tier alone alternatives may be
         shown that many tiers would bury. Raises InputError for values that cannot be."""
         ...
+
+    def settled(self, ask: Ask, wanted: Wanted) -> int | None:
+        """Of a runtime that ``searches``: bytes of system memory from which on the one placement that it found for the
+        tier of ``ask``, among several tiers, stays the one on these cards; ``None`` where that is not known."""
+        return None
 
     def footprint(self, ask: Ask) -> Footprint:
         """Memory of the cell on every card of the machine and on its host."""

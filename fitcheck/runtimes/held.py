@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any, Generic, TypeVar
 
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.latest import once_a_machine
@@ -50,9 +51,48 @@ def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
     return there.footprint, _level(ask, there)
 
 
+def look_of(runtime: Runtime, machine: Machine) -> tuple[int, int] | None:
+    """What is the same for machines on which cells hold the same and have the same level; ``None`` where the runtime
+    does not say."""
+    look = _look(runtime, machine)
+    return None if look is None else (look, _amounts(machine))
+
+
+V = TypeVar("V")
+
+
+class Store(Generic[V]):
+    """What a runtime worked out itself of the latest questions, forgotten with all that is held here."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._found: dict[Hashable, V] = {}
+        _stores.append(self)
+
+    def get(self, place: Hashable) -> V | None:
+        """What was kept; ``None`` where nothing was."""
+        return self._found.get(place)
+
+    def keep(self, place: Hashable, found: V) -> V:
+        """Keep ``found``, in the place of all else where there is too much."""
+        if len(self._found) >= self._most:
+            self.clear()
+        self._found[place] = found
+        return found
+
+    def clear(self) -> None:
+        """Nothing is kept any more."""
+        self._found.clear()
+
+
+_stores: list[Store[Any]] = []
+
+
 def forget() -> None:
     """Nothing that was worked out is known any more."""
     _known.clear()
+    for store in _stores:
+        store.clear()
 
 
 _known: dict[Hashable, HeldCell] = {}

@@ -10,7 +10,7 @@ from fitcheck.data_files import load
 from fitcheck.errors import OptionError
 from fitcheck.models.workload import Product, Task, Workload
 from fitcheck.speed.duration import Duration
-from fitcheck.units import Interval, format_seconds, format_speeds
+from fitcheck.units import Interval, format_seconds, format_speeds, format_time_span
 
 _MOST = 1e9  # tokens a second, and seconds: beyond it a number is a slip
 
@@ -60,7 +60,7 @@ def too_slow(workload: Workload, duration: Duration | None, floor: Floor) -> str
     if floor.max_seconds is not None and took is not None and took.best / _made(workload) > floor.max_seconds:
         one = Interval(*(end / _made(workload) for end in (took.low, took.best, took.high)))
         most = "is the longest that counts as usable" if floor.usual else "is asked for with --max-seconds"
-        span = f"{format_seconds(one.low)} to {format_seconds(one.high)}"
+        span = format_time_span(one.low, one.high, " to ")
         task = workload.task
         what = task.one if task.answers or task.produces is Product.VIDEO else "an image"
         return f"{span} {what}, where {format_seconds(floor.max_seconds)} {most}"

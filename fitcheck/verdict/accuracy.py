@@ -221,7 +221,7 @@ def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
         ask,
         run.allocated,
         run.reserved,
-        on_card=_sampled(run),
+        on_card=run.on_card,
         host=run.rss,
         seconds=run.seconds,
         fitted=frozenset({"on_card", "host", "smallest"}),
@@ -229,13 +229,6 @@ def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
         machine=run.card,
     )
     return replace(one, ask=_without_cell(one, one.name if leave is Leave.CELL else run.card))
-
-
-def _sampled(run: Run) -> int | None:
-    """Bytes that the driver said the process holds, which are read some times a second: ``None`` where the allocator
-    held more, so that its peak fell between two readings."""
-    seen = run.process
-    return None if seen is not None and run.reserved is not None and seen < run.reserved else seen
 
 
 def _name(run: Run, ask: Ask) -> str:

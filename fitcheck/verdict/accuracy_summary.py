@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -103,11 +103,25 @@ def same_machine_summaries(found: Iterable[Worth]) -> list[AccuracySummary]:
 
 def figure_summaries() -> list[AccuracySummary]:
     """Published figures beside the runtimes' own; exact ones have no interval."""
+    return summarize_figures(published_figures())
+
+
+def published_figures() -> Iterator[Figure]:
+    """What every runtime says beside others' figures."""
+    return (one for runtime in registry.every() for one in runtime.figures())
+
+
+def summarize_figures(figures: Iterable[Figure]) -> list[AccuracySummary]:
+    """Errors by quantity; of figures that were fitted on and of others apart."""
+    return [one for one, _ in figures_in_sum(figures)]
+
+
+def figures_in_sum(figures: Iterable[Figure]) -> list[tuple[AccuracySummary, Figure]]:
+    """The same, each with the figure that is furthest off."""
     groups: dict[tuple[str, bool], list[Figure]] = {}
-    for runtime in registry.every():
-        for one in runtime.figures():
-            groups.setdefault((one.quantity, one.fitted), []).append(one)
-    return [_figure_summary(*key, part) for key, part in groups.items()]
+    for one in figures:
+        groups.setdefault((one.quantity, one.fitted), []).append(one)
+    return [(_figure_summary(*key, part), max(part, key=lambda one: abs(one.error))) for key, part in groups.items()]
 
 
 def _figure_summary(quantity: str, fitted: bool, part: Sequence[Figure]) -> AccuracySummary:

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fitcheck.hardware.machine import Machine
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Verdict
-from fitcheck.runtimes import registry
+from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Default, Runtime, Wanted
 from fitcheck.runtimes.imagined import without_display
+from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import Floor
 from fitcheck.units import GIB, format_gb
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import expected
-from fitcheck.verdict.judge import judge
+from fitcheck.verdict.judge import Judgement, judged
 from fitcheck.verdict.report import Assumption
 from fitcheck.verdict.usual_memory import RAM, RAM_SIZES
 
@@ -60,7 +62,7 @@ def _memory(runtime: Runtime, cell: Cell, wanted: Wanted, floor: Floor, known: K
     for sizes in ([size for size in reversed(RAM_SIZES) if size < have], [size for size in RAM_SIZES if size > have]):
         for size in sizes:
             ask = replace(cell.ask, machine=replace(machine, ram_total=size))
-            found = judge(runtime, ask, cell.footprint, cell.duration, floor).verdict
+            found = _judged(runtime, ask, cell.footprint, cell.duration, floor).verdict
             if found.rank > cell.verdict.rank:
                 found = _placed_anew(runtime, ask, wanted, floor, known, found)
             if found is not cell.verdict:
@@ -79,7 +81,7 @@ def _placed_anew(
     for other in runtime.asks(ask.model, (ask.tier,), wanted, ask.machine):
         if other.workload == ask.workload:  # a shorter context beside it answers another question
             footprint, duration = expected(runtime, other, known)
-            found = min(found, judge(runtime, other, footprint, duration, floor).verdict, key=lambda one: one.rank)
+            found = min(found, _judged(runtime, other, footprint, duration, floor).verdict, key=lambda one: one.rank)
     return found
 
 
@@ -119,15 +121,19 @@ def _machine(ask: Ask) -> Iterator[Default]:
 
 def _outcome(runtime: Runtime, ask: Ask, floor: Floor, known: Known | None) -> _Outcome:
     footprint, duration = expected(runtime, ask, known)
-    judged = judge(runtime, ask, footprint, duration, floor)
-    on_card = footprint.cards[judged.gpu].card.best if footprint.cards else 0
+    found = _judged(runtime, ask, footprint, duration, floor)
+    on_card = footprint.cards[found.gpu].card.best if footprint.cards else 0
     amounts: dict[str, float] = dict(zip(_MEMORY, (on_card, footprint.host.total.best), strict=True))
     rate, seconds = (None, None) if duration is None else (duration.rate("generation"), duration.seconds)
     if ask.workload.task.read_along:
         amounts |= {} if rate is None else {"tokens a second": rate.best}
     elif seconds is not None:
         amounts["time"] = seconds.best
-    return _Outcome(str(judged.verdict), amounts)
+    return _Outcome(str(found.verdict), amounts)
+
+
+def _judged(runtime: Runtime, ask: Ask, footprint: Footprint, duration: Duration | None, floor: Floor) -> Judgement:
+    return judged(held.shown_level(runtime, ask, footprint), ask, footprint, duration, floor)
 
 
 def _effect(before: _Outcome, after: _Outcome) -> str | None:

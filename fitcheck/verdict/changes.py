@@ -17,6 +17,7 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.units import GB, GIB
 from fitcheck.verdict.cell import Cell, Flip
+from fitcheck.verdict.coarseness import is_broken
 from fitcheck.verdict.judge import Judgement, judge, judged
 from fitcheck.verdict.usual_memory import RAM_SIZES
 
@@ -41,18 +42,25 @@ def smallest_change(
 ) -> Flip | None:
     """The first change that gives a better verdict; ``None`` when none does. ``known`` are records of the card.
 
-    Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs.
+    Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs. One to ``unknown`` counts
+    where no other is known to run.
     """
     if judgement.verdict is Verdict.FITS or judgement.binding in _FIXED:
         return None
     hangs_on = {one.constraint for one in judgement.margins if one.verdict is judgement.verdict} | {judgement.binding}
+    perhaps = None
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
+        if judgement.verdict is Verdict.TIGHT and is_broken(ask.model, change.ask.tier):
+            continue  # what runs is not bettered by a file that is as good as broken
         better = _better(runtime, change.ask, judgement.verdict, floor, known)
-        if better is not None:
+        if better is None:
+            continue
+        if better is not Verdict.UNKNOWN:
             return Flip(change.words, better)
-    return None
+        perhaps = perhaps or Flip(change.words, better)
+    return perhaps
 
 
 def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> Verdict | None:

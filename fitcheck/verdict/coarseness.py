@@ -27,6 +27,12 @@ def is_coarse(model: Model, tier: Tier) -> bool:
     return found.divergence.high > float(limits["divergence"])
 
 
+def is_broken(model: Model, tier: Tier) -> bool:
+    """Whether so much is lost that anything finer which runs at all is worth more, however slow."""
+    limit: float = _data()["broken"]["divergence"]
+    return loss_of(model, tier) > limit
+
+
 def loss_of(model: Model, tier: Tier) -> float:
     """Nats a token that the tier is expected to lie from 16 bits: as published, else what tiers of Llama 3 8B with as
     many bits a weight lose. As near as ``enough`` of the data counts as nothing lost more."""

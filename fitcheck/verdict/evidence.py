@@ -21,6 +21,7 @@ from fitcheck.speed.link import from_memory
 from fitcheck.speed.rates import Calibration
 from fitcheck.verdict.implied import NOTHING, CellNeed, Implied, implied
 from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
+from fitcheck.verdict.plausible import too_small
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
 from fitcheck.verdict.shrinkage import Group, Place, fit
@@ -62,13 +63,20 @@ def _identified(run: Run) -> tuple[Ask, object] | None:
 @dataclass
 class _Own:
     """Runs on a cell's card: finished ones of the cell with their asks, and those that hold the same memory; out of
-    card memory; out of system memory; under a limit with the same layout."""
+    card memory; out of system memory; under a limit with the same layout; those whose sizes cannot be."""
 
     exact: list[tuple[Run, Ask]] = field(default_factory=list)
     held: list[Run] = field(default_factory=list)
     failed: list[Run] = field(default_factory=list)
     starved: list[Run] = field(default_factory=list)
     capped: list[Run] = field(default_factory=list)
+    odd: list[Run] = field(default_factory=list)
+
+    def possible(self, runs: Iterable[Run], memory: CardMemory) -> list[Run]:
+        """Those whose sizes can be; the others are kept apart."""
+        found = list(runs)
+        self.odd += [run for run in found if too_small(run, memory)]
+        return [run for run in found if not too_small(run, memory)]
 
     def add(self, runs: Iterable[Run]) -> None:
         """Runs that hold the same memory on the card as it is, by what came of them."""
@@ -139,8 +147,8 @@ class Known:
     def _memory(self, runtime: Runtime, ask: Ask, own: _Own, footprint: Footprint) -> MemoryRecords:
         held, failed, starved, capped = (tuple(runs) for runs in (own.held, own.failed, own.starved, own.capped))
         short = () if held or failed or capped else tuple(self._elsewhere(runtime, ask))
-        said = self._implied(runtime, ask, footprint)
-        return MemoryRecords(ask, runtime, held, failed, starved, capped, self._others(runtime), short, said)
+        said, odd = self._implied(runtime, ask, footprint), tuple(own.odd)
+        return MemoryRecords(ask, runtime, held, failed, starved, capped, self._others(runtime), short, said, odd)
 
     def _implied(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> Implied:
         """What other cells that ran, or ran out of memory, on the card say of this one; several cards share a cell out,
@@ -161,8 +169,8 @@ class Known:
         return [run for run in mine if run.cell.model == ask.model.slug and run.outcome == "ok" and not run.limited]
 
     def _held(self, ask: Ask) -> list[Run]:
-        """A few of those of the tier that finished, of different modes first."""
-        return varied([run for kind in self._kinds_of(ask) for run in kind[:1] if not run.limited], _MOST_BESIDE)
+        """A few of those of the tier that finished, of different modes first; asked where none ran under a limit."""
+        return varied([run for kind in self._kinds_of(ask) for run in kind[:1]], _MOST_BESIDE)
 
     def _needs(self, runtime: Runtime, runs: Iterable[Run], asked: Ask) -> list[CellNeed]:
         """Runs on one card by kind, beside what each kind is estimated to need in such a process as ``asked``, on its
@@ -181,7 +189,8 @@ class Known:
             key = kind, asked.process, machine
             if key not in self._needed:
                 self._needed[key] = runtime.footprint(ask).cards[ask.gpu]
-            found.append(CellNeed(ask, self._needed[key], tuple(spread(alike))))
+            memory = self._needed[key]
+            found.append(CellNeed(ask, memory, tuple(run for run in spread(alike) if not too_small(run, memory))))
         return found
 
     def _elsewhere(self, runtime: Runtime, ask: Ask) -> Iterator[Run]:
@@ -200,7 +209,7 @@ class Known:
         if not kinds:
             return own
         cell, used = runtime.alike(ask), max(sum(bool(one.card.best) for one in footprint.cards), 1)
-        memory, plain = runtime.holds(ask), None
+        memory, plain, need = runtime.holds(ask), None, footprint.cards[ask.gpu]
         for runs in kinds:
             there = self._cell(runs[0]) if runs[0].cards == used else None
             if there is None:
@@ -210,12 +219,12 @@ class Known:
             if there[1] == cell:
                 own.exact += [(run, there[0]) for run in free if run.outcome == "ok"]
             if same:
-                own.add(free)
+                own.add(own.possible(free, need))
             if same and len(free) < len(runs):
                 # the same layers stay on the card
                 plain = runtime.timings(ask) if plain is None else plain
                 if runtime.timings(replace(there[0], workload=ask.workload, process=ask.process)) == plain:
-                    own.capped += [run for run in runs if run.limited]
+                    own.capped += own.possible((run for run in runs if run.limited), need)
         return own
 
     def _cell(self, run: Run) -> tuple[Ask, object] | None:
@@ -232,8 +241,11 @@ class Known:
             found = []
             for run in varied(spread([run for run in mine if _tells_memory(run)]), _MOST_BESIDE):
                 there = self._cell(run)
-                if there is not None:
-                    found.append(RunBesideEstimate(run, runtime, there[0], runtime.footprint(there[0])))
+                if there is None:
+                    continue
+                beside = RunBesideEstimate(run, runtime, there[0], runtime.footprint(there[0]))
+                if not too_small(run, beside.memory):
+                    found.append(beside)
             self._beside[runtime.name] = tuple(found)
         return self._beside[runtime.name]
 

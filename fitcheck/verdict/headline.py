@@ -5,7 +5,7 @@ from __future__ import annotations
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.workload import Task
 from fitcheck.speed.floor import speed_words
-from fitcheck.units import format_gib, format_seconds
+from fitcheck.units import format_gib, format_time_span
 from fitcheck.verdict.cell import Cell
 
 
@@ -19,11 +19,11 @@ def headline(cell: Cell, where: str, card_memory: int) -> str:
         return f"Whether {name} runs on {where} is unknown: {reason}"
     if cell.judgement.binding is Constraint.SPEED:
         slow = f"{reason[:1].lower()}{reason[1:-1]}"
-        return f"{name} on {where} {slow}; {_taken(cell, card_memory)} ({cell.evidence.level})."
+        return f"{name} on {where} {slow}; {_taken(cell, card_memory)} ({_known(cell)})."
     word = "fits" if cell.verdict is Verdict.FITS else cell.judgement.gist
     verb, _, rest = word.partition(",")
     so = f"{verb} {'on ' if cell.verdict is not Verdict.FITS else ''}{where}{',' + rest if rest else ''}"
-    return f"{name} {so}: {_taken(cell, card_memory)}{_time(cell)} ({cell.evidence.level})."
+    return f"{name} {so}: {_taken(cell, card_memory)}{_time(cell)} ({_known(cell)})."
 
 
 def _taken(cell: Cell, card_memory: int) -> str:
@@ -38,15 +38,28 @@ def _taken(cell: Cell, card_memory: int) -> str:
     )
 
 
+def _known(cell: Cell) -> str:
+    """How the numbers of the sentence are known: in one word, or memory and speed each in its own."""
+    evidence, shown = cell.evidence, _time(cell) or cell.judgement.slow
+    speed = dict(evidence.rates).get(_rate(cell), evidence.seconds).level
+    if not evidence.timed or not shown or speed == evidence.memory.level:
+        return evidence.memory.level
+    return f"memory {evidence.memory.level}, speed {speed}"
+
+
+def _rate(cell: Cell) -> str:
+    """The rate that a person reads of a task in text."""
+    return "prompt" if cell.workload.task is Task.EMBED else "generation"
+
+
 def _time(cell: Cell) -> str:
     """The speed in the unit that a person reads; empty where it is unknown."""
-    rate, span = cell.rate("generation"), cell.seconds
+    rate, span = cell.rate(_rate(cell)), cell.seconds
     if cell.workload.task is Task.EMBED:
-        read = cell.rate("prompt")
-        return "" if read is None else f", reading {speed_words(read)}"
+        return "" if rate is None else f", reading {speed_words(rate)}"
     if cell.workload.task.read_along:
         return "" if rate is None else f", {speed_words(rate)}"
-    return "" if span is None else f", {format_seconds(span.low)} to {format_seconds(span.high)} {unit(cell)}"
+    return "" if span is None else f", {format_time_span(span.low, span.high, ' to ')} {unit(cell)}"
 
 
 def unit(cell: Cell) -> str:

@@ -14,7 +14,8 @@ from fitcheck.records.sizes import used_sizes
 from fitcheck.runtimes.base import Ask
 from fitcheck.units import Interval
 
-# finished runs that it takes for each that ran out to say that this one was wrong
+# runs that agree that it takes for each that is called wrong; assumed, as the share of records that are wrong is (one
+# in ten, data/evidence.json): with fewer than three to one nobody can say which side is
 MAJORITY = 3
 
 

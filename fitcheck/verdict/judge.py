@@ -16,7 +16,8 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import NO_FLOOR, Floor, too_slow
 from fitcheck.units import format_gb, format_gib
 
-# how far the least and the usual amount lie apart before a reader wonders which is meant
+# how far the least and the usual amount lie apart before the sentence names both; chosen: below a tenth, which is what
+# either is known to, a second number tells nothing
 _APART = 1.1
 _RUNS = (Verdict.FITS, Verdict.TIGHT)
 RESOURCES = {Constraint.VRAM: "card memory", Constraint.RAM: "system memory", Constraint.DISK: "free disk"}

@@ -17,9 +17,22 @@ from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.units import Interval, format_gib
 from fitcheck.verdict.implied import MAJORITY, NOTHING, Implied, ran_within
-from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, apart, counted, quantity, span_of_bytes
+from fitcheck.verdict.plausible import host_bytes
+from fitcheck.verdict.quantities import (
+    CALIBRATED,
+    MEASURED,
+    Quantity,
+    against,
+    apart,
+    counted,
+    quantity,
+    says,
+    span_of_bytes,
+)
+from fitcheck.verdict.shrinkage import wrong_odds
 
 Bytes = Interval[int]
+_FAR = ", which is far from the model and widens the range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +45,16 @@ class RunBesideEstimate:
     footprint: Footprint
 
     @property
+    def memory(self) -> CardMemory:
+        """What was predicted of the card that it ran on."""
+        return self.footprint.cards[self.ask.gpu]
+
+    @property
     def context(self) -> float | None:
         """Logarithm of measured over predicted bytes that the card holds beside the allocator's; ``None`` where either
         is not known."""
-        memory, on_card = self.footprint.cards[self.ask.gpu], self.run.on_card
-        if on_card is None or self.run.cards > 1:
+        memory, on_card = self.memory, self.run.on_card
+        if on_card is None:
             return None
         predicted = memory.card.best - memory.reserved.best
         measured = on_card - (self.run.reserved or memory.reserved.best)
@@ -45,7 +63,7 @@ class RunBesideEstimate:
     @property
     def process(self) -> int | None:
         """Bytes of system memory more than predicted; ``None`` where the meter does not say."""
-        held = self.runtime.host_bytes(self.run)
+        held = host_bytes(self.runtime, self.run, self.footprint.host)
         return None if held is None else held - self.footprint.host.total.best
 
 
@@ -66,7 +84,7 @@ class MemoryRecords:
     """Looks for what is known of one cell's memory. ``exact`` are finished runs of it on the card as it is, ``failed``
     those that ran out of its memory, ``starved`` out of system memory, ``capped`` runs under a limit with the same
     layout, ``others`` of other cells. ``short`` ran out of memory under a limit on other cards, where none of this card
-    tells; ``implied`` is what cells of the card say that need more or less."""
+    tells; ``implied`` is what cells of the card say that need more or less. Sizes of ``odd`` ones cannot be."""
 
     ask: Ask
     runtime: Runtime
@@ -77,10 +95,12 @@ class MemoryRecords:
     others: tuple[RunBesideEstimate, ...]
     short: tuple[Run, ...] = ()
     implied: Implied = NOTHING
+    odd: tuple[Run, ...] = ()
 
     def known(self, footprint: Footprint) -> tuple[Footprint, Quantity, Quantity]:
         """The footprint as records leave it, and how memory on the card and system memory are known."""
         memory, card = self._card(footprint.cards[self.ask.gpu])
+        card = self._named_odd(card)
         host, system = self._starved(*self._host(footprint))
         cards = tuple(memory if index == self.ask.gpu else one for index, one in enumerate(footprint.cards))
         return replace(footprint, cards=cards, host=host), card, system
@@ -92,7 +112,7 @@ class MemoryRecords:
             seen = [run.on_card or 0 for run in held]
             warm = ", in a process that had run it before" if all(run.warm for run in held) else ""
             note = f"{counted(len(held), 'record')} of this cell on this card{warm}{apart(seen)}"
-            how = quantity(MEASURED, held, note)
+            how = quantity(MEASURED, held, note + against(seen, memory.card))
         else:
             found, how = self._calibrated(memory)
             if held:  # the one record of the cell, which the others contradict
@@ -107,7 +127,7 @@ class MemoryRecords:
         if len(held) != 1:
             return False
         others = [one for one in self.others if one.run.id != held[0].id]
-        pairs = [(one.run.on_card, one.footprint.cards[one.ask.gpu].card.best) for one in others]
+        pairs = [(one.run.on_card, one.memory.card.best) for one in others]
         errors = [abs(log(seen / predicted)) for seen, predicted in pairs if seen and predicted]
         far = log(_data()["contradiction"]["factor"])
         off = abs(log((held[0].on_card or 1) / memory.card.best)) if memory.card.best else 0.0
@@ -119,11 +139,15 @@ class MemoryRecords:
         known = [(run, value) for run, value in seen if value is not None]
         if not known:
             return memory, Quantity()
-        beside = memory.card.best - memory.reserved.best
-        moved = round(beside * (exp(_shrunk(known)) - 1))
-        card, required = (_shifted(one, moved) for one in (memory.card, memory.required))
+        off, likely = _shrunk(known)
+        move = _shifted if likely else _widened
+        moved = round((memory.card.best - memory.reserved.best) * (exp(off) - 1))
+        card, required = (move(one, moved) for one in (memory.card, memory.required))
         runs = [run for run, _ in known]
-        note = f"tensors estimated, the driver's context as {counted(len(runs), 'record')} of this card say"
+        note = (
+            f"tensors estimated, the driver's context as {counted(len(runs), 'record')} of this card {says(len(runs))}"
+        )
+        note += "" if likely else _FAR
         return replace(memory, card=card, required=required), quantity(CALIBRATED, runs, note)
 
     def _bounded(self, memory: CardMemory, how: Quantity) -> tuple[CardMemory, Quantity]:
@@ -151,6 +175,13 @@ class MemoryRecords:
         level, ids = how.level if how.records else CALIBRATED, tuple(run.id for run in runs)
         return memory, Quantity(level, how.records + len(runs), "; ".join(notes), (*how.ids, *ids))
 
+    def _named_odd(self, how: Quantity) -> Quantity:
+        """With the records of the cell that count for nothing."""
+        if not self.odd:
+            return how
+        told = f"{counted(len(self.odd), 'record')} of this cell left out, with less than its weights take"
+        return replace(how, note=f"{how.note if how.records else 'model only'}; {told}")
+
     def _starved(self, host: HostMemory, how: Quantity) -> tuple[HostMemory, Quantity]:
         """Machines that had not enough: one leaves it possible, several of which none ran do not."""
         told = [run for run in self.starved if run.ram]
@@ -159,12 +190,9 @@ class MemoryRecords:
         machine = replace(self.ask.machine, ram_total=max(run.ram or 0 for run in told), ram_available=None)
         had, ran = ram_budget(machine), any(self.runtime.host_bytes(run) for run in self.exact)
         assert had is not None  # it was given
-        sure = len(told) > 1 and not ran
-        total = Interval(
-            host.total.low,
-            max(host.total.best, (had.best if sure else had.low) + 1),
-            max(host.total.high, had.best + 1),
-        )
+        most = had.best + 1
+        best = max(host.total.best, most) if len(told) > 1 and not ran else host.total.best
+        total = Interval(host.total.low, best, max(host.total.high, most))
         note = f"{counted(len(told), 'record')} of this cell ran out of system memory on such a card"
         notes = "; ".join([how.note, note] if how.records else [note])
         level, ids = how.level if how.records else CALIBRATED, tuple(run.id for run in told)
@@ -174,21 +202,25 @@ class MemoryRecords:
     def _host(self, footprint: Footprint) -> tuple[HostMemory, Quantity]:
         """The program's own runs replace; those of another process, as the bench's is, correct."""
         host = footprint.host
-        own = [(run, held) for run in self.exact if not run.bench and (held := self.runtime.host_bytes(run))]
+        seen = [(run, host_bytes(self.runtime, run, host)) for run in self.exact if not run.bench]
+        own = [(run, held) for run, held in seen if held]
         if own:
             sizes = [held for _, held in own]
             total = span_of_bytes(sizes)
-            note = f"{counted(len(own), 'record')} of this cell on this card{apart(sizes)}"
+            note = f"{counted(len(own), 'record')} of this cell on this card{apart(sizes)}{against(sizes, host.total)}"
             return replace(host, total=total), quantity(MEASURED, [run for run, _ in own], note)
         beside = [(one.run, one.process) for one in self.others]
         known = [(run, value) for run, value in beside if value is not None]
         if not known or not host.process:
             return host, Quantity()
         relative = [(run, value / host.process) for run, value in known]
-        moved = round(host.process * max(_shrunk(relative), -0.9))
+        off, likely = _shrunk(relative)
+        moved = round(host.process * max(off, -0.9))
         runs = [run for run, _ in known]
-        note = f"weights estimated, the process as {counted(len(runs), 'record')} of this card say"
-        return replace(host, total=_shifted(host.total, moved)), quantity(CALIBRATED, runs, note)
+        note = f"weights estimated, the process as {counted(len(runs), 'record')} of this card {says(len(runs))}"
+        note += "" if likely else _FAR
+        total = _shifted(host.total, moved) if likely else _widened(host.total, moved)
+        return replace(host, total=total), quantity(CALIBRATED, runs, note)
 
 
 def _measured(memory: CardMemory, exact: Sequence[Run]) -> CardMemory:
@@ -325,15 +357,23 @@ def _shifted(one: Bytes, amount: int) -> Bytes:
     return Interval(*(max(value + amount, 0) for value in _ends(one)))
 
 
-def _shrunk(values: Sequence[tuple[Run, float]]) -> float:
-    """The median over machines of each machine's median, as far as so many machines are to be believed."""
+def _widened(one: Bytes, amount: int) -> Bytes:
+    """What it is, or so much more or less."""
+    other = _shifted(one, amount)
+    return Interval(min(one.low, other.low), one.best, max(one.high, other.high))
+
+
+def _shrunk(values: Sequence[tuple[Run, float]]) -> tuple[float, bool]:
+    """The median over machines of each machine's median, as far as so many machines are to be believed; ``False`` where
+    they are few and that is likelier wrong than right."""
     rule = _data()["memory"]
     machines: dict[str, list[float]] = {}
     for run, value in values:
         machines.setdefault(run.machine or run.id, []).append(value)
     middle = median(median(found) for found in machines.values())
     prior, scatter = rule["prior"] ** 2, rule["scatter"] ** 2
-    return float(middle * prior / (prior + scatter / len(machines)))
+    variance = prior + scatter / len(machines)
+    return float(middle * prior / variance), len(machines) >= MAJORITY or wrong_odds(middle, variance) <= 0
 
 
 def _data() -> Mapping[str, Any]:

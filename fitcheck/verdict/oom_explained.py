@@ -131,7 +131,7 @@ def amount(count: int) -> str:
 
 def explained(message: OomMessage, report: Report | None = None, wanted: Wanted | None = None) -> Explained:
     """The message beside a report, if there is one, whose best cell is what was run."""
-    step = None if report is None else next_step_down(report.best, wanted or Wanted(), message)
+    step = None if report is None or message.claims_share else next_step_down(report.best, wanted or Wanted(), message)
     return Explained(message, report, step)
 
 
@@ -168,7 +168,7 @@ def _another_card(cell: Cell, report: Report, message: OomMessage) -> str:
 
 def _another_cell(cell: Cell, message: OomMessage) -> str:
     """That the program held more than the cell ever does, so that the cell is not what was run; else empty."""
-    if message.on_host or not cell.footprint.cards:
+    if message.on_host or message.claims_share or not cell.footprint.cards:
         return ""
     tensors, most = message.amounts.get("allocated"), cell.memory.allocated.high
     if tensors is None:

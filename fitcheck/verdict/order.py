@@ -7,16 +7,17 @@ from math import sqrt
 
 from fitcheck.memory.weighing import Verdict
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.coarseness import bits_of, is_coarse, loss_of
+from fitcheck.verdict.coarseness import bits_of, is_broken, is_coarse, loss_of
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
 NEAR = 1.15
 # Times within this factor are the same: then less card memory is better.
 SAME = 1.01
-# Tokens per second of silent reading: 238 words a minute (Brysbaert 2019) at about 1.3 tokens a word. Below it someone
-# who reads along waits, which comes before quality.
-SILENT_READING = 5.2
-# Above twice that pace quality alone matters.
+# Tokens per second of silent reading, 238 words a minute (Brysbaert 2019) at about 1.3 tokens a word, and of one word a
+# second. Below the first someone who reads along waits, below the second nobody does: both come before quality, and
+# between them quality comes first, because who waits anyway waits for what is worth it (our choice).
+READING = (5.2, 1.3)
+# Above twice the pace of silent reading quality alone matters.
 READING_SPEED = 10.0
 
 
@@ -65,8 +66,9 @@ def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def by_reading(cells: Sequence[Cell]) -> list[Cell]:
-    """By verdict, the context asked, a pace to read at, more than coarse quality, whole on the cards and a
-    comfortable pace of what is not coarse, quality, then speed.
+    """By verdict, the context asked, whether one can read along, more than coarse quality, whole on the cards and a
+    comfortable pace of what is not coarse, quality, then speed. A file that is as good as broken stands behind
+    everything that runs.
 
     A part on the host is worth its wait for a file that is not coarse, or for a finer coarse one, but not for a finer
     one of those that are not: a token then waits for system memory, whose speed is seldom known, and takes several
@@ -83,17 +85,24 @@ def by_reading(cells: Sequence[Cell]) -> list[Cell]:
 
 
 # what no cell stands better than but in context, quality and speed beyond a comfortable pace
-IDEAL = (Verdict.FITS.rank, -SILENT_READING, False, False, -READING_SPEED)
+IDEAL = (float(Verdict.FITS.rank), 0, False, False, -READING_SPEED)
 
 
-def reading_grade(cell: Cell) -> tuple[int, float, bool, bool, float]:
-    """Verdict, a pace to read at, whether the tier is coarse and, of those that are not, whether it is split and a
+def reading_grade(cell: Cell) -> tuple[float, int, bool, bool, float]:
+    """Verdict, how one reads, whether the tier is coarse and, of those that are not, whether it is split and a
     comfortable pace: what comes before quality, the least first. Of coarse tiers the finest leads that can be read
     along: comfort is bought there with what the model knows."""
     pace, coarse = pace_of(cell), is_coarse(cell.ask.model, cell.tier)
     split = is_split(cell) and not coarse
     comfort = 0.0 if coarse else -min(pace, READING_SPEED)
-    return cell.verdict.rank, -min(pace, SILENT_READING), coarse, split, comfort
+    waits = sum(pace < needed for needed in READING) + (not pace)  # a pace that is not known comes last
+    return _reading_rank(cell), waits, coarse, split, comfort
+
+
+def _reading_rank(cell: Cell) -> float:
+    """The verdict's rank; of what runs and is as good as broken, behind all else that runs."""
+    runs = cell.verdict in (Verdict.FITS, Verdict.TIGHT)
+    return Verdict.TIGHT.rank + 0.5 if runs and is_broken(cell.ask.model, cell.tier) else float(cell.verdict.rank)
 
 
 def pace_of(cell: Cell) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fitcheck.hardware.budget import ram_budget
+from fitcheck.hardware.budget import has_many_channels, ram_budget
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Tier
 from fitcheck.records.run_index import Index
@@ -31,16 +31,30 @@ def best_beside(
     index: Index | None = None,
 ) -> Report:
     """``check`` of the same question on ``machine``, which has the cards of ``report`` and another amount of system
-    memory: the best cell, without advice. Where runtimes search for placements, all cells are found anew."""
-    found = None if _searched(report) else _best_of_same(report, completed(machine), wanted)
+    memory: the best cell, without advice. Where runtimes search for placements and either amount is less than settles
+    which they choose, all cells are found anew."""
+    machine = completed(machine)
+    found = _best_of_same(report, machine, wanted) if _same_cells(report, machine, wanted) else None
     if found is None:
         return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=report)
     return replace(report, machine=found.ask.machine, budgets=found.ask.budgets, cells=(found,))
 
 
-def _searched(report: Report) -> bool:
-    names = dict.fromkeys(cell.placement.runtime for cell in report.cells)
-    return any(registry.get(name).searches for name in names)
+def _same_cells(report: Report, machine: Machine, wanted: Wanted) -> bool:
+    """Whether the cells on ``machine`` are those of the report, of which only verdicts may move."""
+    if has_many_channels(report.machine) != has_many_channels(machine):
+        return False  # another board, whose memory is read at another speed
+    least = min((one.low for one in (ram_budget(report.machine), ram_budget(machine)) if one is not None), default=0)
+    for name in dict.fromkeys(cell.placement.runtime for cell in report.cells):
+        runtime, asks = registry.get(name), [cell.ask for cell in report.cells if cell.placement.runtime == name]
+        if not runtime.searches:
+            continue
+        if len({ask.tier.name for ask in asks}) < max(len(asks), 2):
+            return False  # of one tier alone a search shows alternatives too
+        reaches = (runtime.settled(ask, wanted) for ask in asks)
+        if any(reach is None or reach > least for reach in reaches):
+            return False
+    return True
 
 
 def _best_of_same(report: Report, machine: Machine, wanted: Wanted) -> Cell | None:

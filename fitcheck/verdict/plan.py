@@ -18,7 +18,7 @@ from fitcheck.units import GIB
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
 from fitcheck.verdict.lead import lead
-from fitcheck.verdict.purchase import Offer, Offers, offers
+from fitcheck.verdict.purchase import Offer, Offers, offers, split_over_cards
 from fitcheck.verdict.ranking import summary_json
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import RAM_SIZES, completed
@@ -185,7 +185,9 @@ def _more_system_memory(found: Identified, have: Machine, wanted: Wanted, index:
 def _second_card(
     found: Identified, have: Machine, wanted: Wanted, index: Index | None, cards: Sequence[Card]
 ) -> Iterator[Step]:
-    if len(have.gpus) != 1 or have.gpus[0].card.unified_memory or have.gpus[0].card.form == "laptop":
+    if len(have.gpus) != 1 or not split_over_cards([found], wanted):
+        return
+    if have.gpus[0].card.unified_memory or have.gpus[0].card.form == "laptop":
         return
     gpu = have.gpus[0]
     card = next((one for one in cards if one.slug == gpu.card.slug), gpu.card)

@@ -13,6 +13,7 @@ from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.find import Identified
 from fitcheck.records.run_index import Index
+from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.verdict.lead import lead
 from fitcheck.verdict.ranking import summary_json
@@ -102,6 +103,11 @@ def offer(
     return Offer(card, count, machine, tuple(lead(one.model, one.tiers, machine, wanted, index) for one in models))
 
 
+def split_over_cards(models: Iterable[Identified], wanted: Wanted) -> bool:
+    """Whether a second card can hold a part of any of the models under the runtimes in play. Raises OptionError."""
+    return any(runtime.splits for found in models for runtime in registry.serving(found.model, wanted.runtime))
+
+
 def offers(
     cards: Iterable[Card],
     models: Sequence[Identified],
@@ -113,7 +119,9 @@ def offers(
     under: float | None = None,
     pairs: bool = False,
 ) -> Offers:
-    """Every card alone, and with ``pairs`` two of each that are not enough alone, sorted into what can be said."""
+    """Every card alone, and with ``pairs`` two of each that are not enough alone, sorted into what can be said. Pairs
+    are asked only of what runs on several cards."""
+    pairs = pairs and split_over_cards(models, wanted)
     found = []
     for card in (card for card in cards if card.memory):
         found.append(offer(card, models, wanted, index, ram=ram, system=system))

@@ -9,6 +9,7 @@ from typing import TypeVar
 from fitcheck.data_files import load
 from fitcheck.records.run import Run
 from fitcheck.units import Interval
+from fitcheck.verdict.implied import MAJORITY
 
 ESTIMATED, CALIBRATED, MEASURED = LEVELS = ("estimated", "calibrated", "measured")
 _MOST_IDS = 20
@@ -85,12 +86,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def says(number: int) -> str:
+    """What so many do: ``"says"`` of one."""
+    return "says" if number == 1 else "say"
+
+
 def span(values: Sequence[float], least: float) -> Interval[float]:
-    """Median and range, or their 5th and 95th percentile where there are many; ``least`` is the relative half-width of
-    one more run."""
+    """Median and range of those that agree, or their 5th and 95th percentile where there are many; ``least`` is the
+    relative half-width of one more run."""
     from statistics import median, quantiles  # which a check without records does without
 
-    middle = median(values)
+    middle, values = median(values), _agreeing(values)
     cuts = quantiles(values, n=20, method="inclusive") if len(values) >= _MANY else values
     return Interval(min(*cuts, middle * (1 - least)), middle, max(*cuts, middle * (1 + least)))
 
@@ -102,13 +108,46 @@ def span_of_bytes(values: Sequence[int]) -> Interval[int]:
 
 
 def apart(values: Sequence[float]) -> str:
-    """That records contradict each other, as the end of a note; empty where they do not."""
+    """That records contradict each other, or most of them the rest, as the end of a note; empty where they do not."""
     from statistics import median
 
     least, middle, most = min(values), median(values), max(values)
     if least <= 0 or max(most / middle, middle / least) <= _contradiction():
         return ""
+    if odd := len(values) - len(_agreeing(values)):
+        return f"; {odd} of them contradicted by the others"
     return f"; they contradict each other by a factor of {most / least:.1f}"
+
+
+def _agreeing(values: Sequence[float]) -> Sequence[float]:
+    """Those near the median where they are a clear majority, else all."""
+    from statistics import median
+
+    middle, far = median(values), _contradiction()
+    near = [value for value in values if middle <= far * value and value <= far * middle]
+    return near if len(near) >= MAJORITY * (len(values) - len(near)) else values
+
+
+MORE_LESS, LONGER_QUICKER = ("times as much", "times less"), ("times as long", "times quicker")
+
+
+def against(
+    values: Sequence[float],
+    estimate: Interval[int] | Interval[float] | None,
+    words: tuple[str, str] = MORE_LESS,
+) -> str:
+    """That the estimate contradicts what was measured, as the end of a note; empty where it does not, or where there is
+    none. ``words`` compare what is more, and what is less."""
+    from statistics import median
+
+    middle = median(values)
+    if estimate is None or estimate.low <= 0 or middle <= 0:
+        return ""
+    if middle > _contradiction() * estimate.high:
+        return f"; {middle / estimate.high:.1f} {words[0]} as is estimated at most"
+    if middle * _contradiction() < estimate.low:
+        return f"; {estimate.low / middle:.1f} {words[1]} than is estimated at least"
+    return ""
 
 
 def _contradiction() -> float:

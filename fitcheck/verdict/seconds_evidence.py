@@ -15,7 +15,18 @@ from fitcheck.speed.duration import Duration
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
 from fitcheck.units import Interval
-from fitcheck.verdict.quantities import CALIBRATED, MEASURED, Quantity, apart, counted, quantity, span
+from fitcheck.verdict.quantities import (
+    CALIBRATED,
+    LONGER_QUICKER,
+    MEASURED,
+    Quantity,
+    against,
+    apart,
+    counted,
+    quantity,
+    says,
+    span,
+)
 from fitcheck.verdict.shrinkage import Estimate, Fit, Place, Traits
 
 
@@ -59,7 +70,8 @@ class Seconds:
         for name, timing in timings.items():
             ratio, how = self._of(name, timing, footprint)
             if ratio is None and timing != plain.get(name):
-                note = f"copies take as long as {counted(len(self.link_ids), 'link record')} of this card say"
+                count = len(self.link_ids)
+                note = f"copies take as long as {counted(count, 'link record')} of this card {says(count)}"
                 how = Quantity(CALIBRATED, len(self.link_ids), note, self.link_ids)
             found[name] = how
             if ratio is not None:
@@ -84,7 +96,9 @@ class Seconds:
                 return wider, replace(how, note=note)
         seen = [ratio for _, ratio in right or own]
         left = f", {len(own) - len(seen)} more contradicted by the card's others" if len(seen) < len(own) else ""
+        estimated = relative(self.runtime.duration(self.ask, footprint), name)
         note = f"{counted(len(seen), 'record')} of this cell on this card{left}{apart(seen)}"
+        note += against(seen, estimated, LONGER_QUICKER)
         least = _data()["confidence"]["value"] * _data()["run"]["value"]
         return span(seen, least), quantity(MEASURED, [run for run, _ in right or own], note)
 
@@ -124,7 +138,8 @@ class Seconds:
         note = f"model corrected by {counted(len(runs), 'record')} of this card"
         note += f", {len(wrong)} of which the others contradict" if wrong else ""
         if estimate.doubt:
-            note += "; they contradict each other, which widens the range"
+            what = "they contradict each other" if len(runs) > 1 else "it contradicts the model"
+            note += f"; {what}, which widens the range"
         return Interval(min(ends), estimate.ratio, max(ends)), quantity(CALIBRATED, runs, note)
 
     def _borrowed(self, name: str, estimate: Estimate, footprint: Footprint) -> tuple[Interval[float] | None, Quantity]:

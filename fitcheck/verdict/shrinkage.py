@@ -19,11 +19,11 @@ from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.speed.timing import Timing
+from fitcheck.verdict.implied import MAJORITY
 
 _ROUNDS = 6
 _ENOUGH = 2e-3  # change of any part's logarithm that ends the rounds
 _FARTHEST = 4.0  # no part is believed to be off by more than a factor of 55
-_MAJORITY = 3  # agreeing records that it takes for each that is called wrong
 
 _COMMON = "common"
 
@@ -126,7 +126,7 @@ class Fit:
         wrong = tuple(index for index in here if index in self.wrong)
         if self.torn:
             return tuple(here)
-        return () if len(here) - len(wrong) >= _MAJORITY * len(wrong) else wrong
+        return () if len(here) - len(wrong) >= MAJORITY * len(wrong) else wrong
 
     @property
     def _misfit(self) -> float:
@@ -198,7 +198,9 @@ def _without_wrong(inverse: Matrix, seen: Sequence[float]) -> set[int]:
     extra = _data()["wrong"]["scatter"] ** 2
     while len(wrong) < len(seen):
         weights = _products(inverse, seen)
-        odds = {i: _odds(weights[i] / inverse[i][i], 1 / inverse[i][i]) for i in range(len(seen)) if i not in wrong}
+        odds = {
+            i: wrong_odds(weights[i] / inverse[i][i], 1 / inverse[i][i]) for i in range(len(seen)) if i not in wrong
+        }
         worst = max(odds, key=lambda i: odds[i])
         if odds[worst] <= 0:
             break
@@ -206,13 +208,13 @@ def _without_wrong(inverse: Matrix, seen: Sequence[float]) -> set[int]:
         _add_variance(inverse, worst, extra)
     for index in sorted(wrong):  # one that was called wrong beside a worse one may have been right
         weights, variance = _products(inverse, seen), 1 / inverse[index][index]
-        if _odds(weights[index] * variance, variance - extra) < 0:
+        if wrong_odds(weights[index] * variance, variance - extra) < 0:
             wrong.discard(index)
             _add_variance(inverse, index, -extra)
     return wrong
 
 
-def _odds(error: float, variance: float) -> float:
+def wrong_odds(error: float, variance: float) -> float:
     """Logarithm of how much likelier a prediction's ``error`` is of a wrong record than of a right one."""
     rule = _data()["wrong"]
     right = log(1 - rule["share"]) + _log_density(error, variance)
@@ -224,9 +226,11 @@ def _log_density(value: float, variance: float) -> float:
 
 
 def _contradicting(matrix: Matrix, seen: Sequence[float]) -> Matrix:
-    """The inverse where every record may be as far off as they are from one another."""
-    centre = sum(seen) / len(seen)
-    spread = sum((one - centre) ** 2 for one in seen) / len(seen)
+    """The inverse where every record may be as far off as they are from one another, a lone one as it and the estimate
+    are."""
+    said = seen if len(seen) > 1 else (*seen, 0.0)
+    centre = sum(said) / len(said)
+    spread = sum((one - centre) ** 2 for one in said) / len(said)
     return inverted(
         [[value + (spread if i == j else 0.0) for j, value in enumerate(row)] for i, row in enumerate(matrix)]
     )

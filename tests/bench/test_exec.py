@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 from bench_fakes import FakeNvml
 
 from bench import external
-from bench.external import resolve, run_external
+from bench.external import ExternalRun, resolve, run_external
 from bench.meters import NvmlCard
 from bench.results_table import external_line
 from fitcheck.errors import InputError
@@ -72,6 +73,17 @@ def test_a_killed_program_says_by_what() -> None:
     assert result.record.outcome.message == "killed by SIGKILL"
 
 
+def interrupted_by(press: Callable[[], None], program: str) -> ExternalRun:
+    """What came of a Python program during which ``press`` sends this process a SIGINT."""
+    # a process started in the background, as CI starts one, inherits an ignored SIGINT
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=press, daemon=True).start()
+        return run_external([sys.executable, "-c", program])
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = tmp_path / "pid"
@@ -84,14 +96,8 @@ def test_ctrl_c_ends_the_program_and_its_children(tmp_path: Path, monkeypatch: p
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    # a process started in the background, as CI starts one, inherits an ignored SIGINT
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(external, "GRACE_SECONDS", 0.3)
-    try:
-        threading.Thread(target=press, daemon=True).start()
-        result = run_external([sys.executable, "-c", parent])
-    finally:
-        signal.signal(signal.SIGINT, before)
+    result = interrupted_by(press, parent)
     assert result.interrupted
     assert result.record.outcome.message == "interrupted"
     deadline = time.monotonic() + 5
@@ -118,12 +124,7 @@ def test_ctrl_c_leaves_the_program_time_to_end_in_its_own_way(tmp_path: Path) ->
         os.kill(int(note.read_text()), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        threading.Thread(target=press, daemon=True).start()
-        result = run_external([sys.executable, "-c", program])
-    finally:
-        signal.signal(signal.SIGINT, before)
+    result = interrupted_by(press, program)
     assert result.interrupted
     assert result.code == 7
     assert saved.exists()

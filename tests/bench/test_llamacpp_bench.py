@@ -67,7 +67,7 @@ def test_a_run_is_recorded_with_buffers_and_compared(tmp_path: Path) -> None:
     rows.write_text(json.dumps([ROW]))
     run = run_llamacpp(FILE, program=fake_bench(tmp_path, f"cat {log} >&2\ncat {rows}\n"), hash_file=False)
     (record,) = run.records
-    assert record.model.slug == "smollm2-135m-instruct"
+    assert record.model.slug == "smollm2-135m"
     assert record.model.tier == "Q4_1"
     assert record.settings.context == 8192
     assert record.buffers is not None
@@ -113,7 +113,7 @@ def test_a_run_that_fails_is_recorded(body: str, result: str, words: str, tmp_pa
     assert isinstance(record, LlmRecord)
     assert record.outcome.result == result
     assert words in str(record.outcome.message)
-    assert record.model.slug == "smollm2-135m-instruct"
+    assert record.model.slug == "smollm2-135m"
     assert b"SECRET" not in path.read_bytes()
     assert b"ann" not in path.read_bytes()
 

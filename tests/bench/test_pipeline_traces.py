@@ -56,8 +56,9 @@ def fresh(slug: str, request: PipelineRequest, until: str = "vae") -> list[tuple
     whole = (DENOISER,) if slug in WHOLE else ()
     parts = {name: part if roles[name] in whole else shallow(part) for name, part in found.parts.items()}
     survey = PipelineSurvey(found)
-    calls = Traced(replace(found, parts=parts)).calls(request.text, until, **survey.arguments(request))
-    return [(one, survey.sizes(one, request)) for one in calls if roles[one.component] in (DENOISER, VAE)]
+    matter = {name for name, role in roles.items() if role in (DENOISER, VAE)}
+    calls = Traced(replace(found, parts=parts)).calls(request.text, until, matter, **survey.arguments(request))
+    return [(one, survey.sizes(one, request)) for one in calls if one.component in matter]
 
 
 def as_events(recording: Recording) -> list[tuple[int, Any]]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from fitcheck.cli import accuracy
 from tests.cli.conftest import Run
 
 KEY = "published | sensenova seconds | blind | cell"
 
 
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of a test share their rows and what records are worth, five seconds of each."""
+    for name in ("_rows", "_worth"):
+        monkeypatch.setattr(accuracy, name, cache(getattr(accuracy, name)))
+
+
+@pytest.mark.usefixtures("once")
 def test_what_was_kept_is_not_worse_and_a_better_baseline_fails_by_name(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "kept.json"
     kept = run("accuracy", "--blind", "--markdown", "--keep", str(path))
@@ -38,7 +48,8 @@ def test_what_was_kept_is_not_worse_and_a_better_baseline_fails_by_name(run: Run
 def test_what_is_no_baseline_is_said_in_one_sentence(run: Run, tmp_path: Path, text: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(text, "utf-8")
-    done = run("accuracy", "--check", str(path))
+    done = run("accuracy", "--check", str(path), "--keep", str(tmp_path / "kept.json"))
     assert done.code == 2
+    assert not (tmp_path / "kept.json").exists()  # it is read first: nobody waits for the rows of a slip
     assert done.err.startswith("fitcheck: --check: ")
     assert "baseline" in done.err

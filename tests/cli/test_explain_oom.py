@@ -119,6 +119,17 @@ def test_a_message_of_more_than_the_cell_ever_takes_is_of_another_run(paste: Pas
     assert same["contradiction"] is None
 
 
+def test_a_share_that_a_server_claims_is_not_what_the_model_takes(paste: Paste) -> None:
+    """vLLM asks for nine tenths of a card whatever the model: that tells nothing against an 8B on 24 GB."""
+    text = (
+        "Free memory on device (5.2/24.0 GiB) on startup is less than desired GPU memory utilization (0.9, 21.6 GiB)."
+    )
+    found = json.loads(paste(text, "qwen3-8b", "--gpu", "RTX 3090", "--tier", "Q4_K_M", "--json").out)
+    assert (found["cause"], found["step"]) == ("claimed", None)
+    assert "something else took memory" in found["contradiction"]
+    assert found["next"].startswith("Close what else holds the card")
+
+
 def test_standard_input_that_is_closed_holds_nothing(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     ran = run("explain", "--oom", "-")

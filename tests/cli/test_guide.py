@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,33 +19,14 @@ from fitcheck.hardware.asked import asked_machine
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models import catalog
 from fitcheck.verdict.quantities import LEVELS
+from tests.cli.terminal import on_a_terminal
 
 ROOT = Path(__file__).parents[2]
 RUN = [sys.executable, "-c", "import sys; sys.argv[0] = 'fitcheck'; from fitcheck.cli.main import main; main()"]
 
 
-def on_a_terminal(typed: str) -> tuple[int, str]:
-    """Exit code and all that stands on a terminal on which somebody starts fitcheck and types."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}
-    process = subprocess.Popen(RUN, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    os.write(ours, typed.encode())
-    shown = b""
-    while True:
-        try:
-            more = os.read(ours, 65536)
-        except OSError:  # how Linux says that the other end has closed
-            break
-        if not more:
-            break
-        shown += more
-    os.close(ours)
-    return process.wait(timeout=60), shown.decode().replace("\r\n", "\n")
-
-
 def test_an_answer_becomes_a_command_and_its_answer() -> None:
-    code, shown = on_a_terminal("RTX 4070\ngpt-oss-20b\n")
+    code, shown, _ = on_a_terminal(RUN, typed="RTX 4070\ngpt-oss-20b\n", kind="xterm")
     assert "This machine: " in shown or "No graphics card" in shown or "no graphics card" in shown
     assert "$ fitcheck check gpt-oss-20b --gpu 'RTX 4070'" in shown
     assert "GeForce RTX 4070" in shown
@@ -54,7 +34,7 @@ def test_an_answer_becomes_a_command_and_its_answer() -> None:
 
 
 def test_enter_leaves() -> None:
-    code, shown = on_a_terminal("\n")
+    code, shown, _ = on_a_terminal(RUN, typed="\n", kind="xterm")
     assert code == 0
     assert "$ fitcheck" not in shown
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_llama_bench_becomes_a_local_record(run: Run, tmp_path: Path) -> None:
     ran = run("import", "llama-bench", CAPTURES / "llama-bench-smollm2.json", "--as", "octocat")
     assert ran.code == 0
     (path,) = map(Path, ran.out.decode().split())
-    assert path.is_relative_to(tmp_path / "local" / "cpu" / "smollm2-135m-instruct")
+    assert path.is_relative_to(tmp_path / "local" / "cpu" / "smollm2-135m")
     assert store.read(path).submitter == "octocat"
     assert "llama-bench does not state: model.repository" in ran.err
     assert "has no place in a record: cpu_mask" in ran.err
@@ -74,3 +75,44 @@ def test_what_cannot_be_imported_is_one_sentence(run: Run, arguments: tuple[obje
     assert (ran.code, ran.out) == (2, b"")
     assert sentence in ran.err
     assert "Traceback" not in ran.err
+
+
+def llama_bench(file: str) -> str:
+    """Its JSON for a prompt and an answer on an RTX 4070."""
+    common = {
+        "build_commit": "0c1e570",
+        "build_number": 9272,
+        "gpu_info": "NVIDIA GeForce RTX 4070",
+        "backends": "CUDA",
+        "model_filename": f"/home/ann/models/{file}",
+        "model_type": "llama 8B Q4_K - Medium",
+        "n_gpu_layers": 99,
+        "flash_attn": True,
+        "type_k": "f16",
+        "type_v": "f16",
+        "n_depth": 0,
+        "test_time": "2026-11-20T10:00:00Z",
+        "stddev_ts": 0.1,
+    }
+    tests = ({"n_prompt": 512, "n_gen": 0, "avg_ts": 1500.0}, {"n_prompt": 0, "n_gen": 128, "avg_ts": 45.0})
+    return json.dumps([common | test for test in tests])
+
+
+def test_what_is_imported_is_the_answer_of_its_card_and_model(run: Run, tmp_path: Path) -> None:
+    """The model's file is called as its publisher does, and not as the catalog."""
+    asked = ("check", "llama-3.1-8b", "--gpu", "RTX 4070", "--tier", "Q4_K_M", "--ram", "32GB")
+    (tmp_path / "out.json").write_text(llama_bench("Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf"))
+    assert b"tokens a second (estimated)." in run(*asked).out
+    ran = run("import", "llama-bench", "out.json")
+    assert ran.code == 0
+    assert "/rtx-4070/llama-3.1-8b/" in ran.out.decode()
+    assert "no model of the catalog" not in ran.err
+    assert b"39 to 54 tokens a second (memory estimated, speed measured)." in run(*asked).out
+
+
+def test_a_model_that_no_answer_counts_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text(llama_bench("my-own-8B-Q4_K_M.gguf"))
+    ran = run("import", "llama-bench", "out.json")
+    assert ran.code == 0
+    assert "'my-own-8b' is no model of the catalog, so no answer counts it; --model SLUG names one" in ran.err
+    assert "no model of the catalog" not in run("import", "llama-bench", "out.json", "--model", "llama-3.1-8b").err

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,9 +11,11 @@ from hypothesis import strategies as st
 
 from fitcheck.cli.listing import GAP, LEAST_LAST, fitting
 from fitcheck.cli.plan import NEEDS, NEEDS_SPARE
+from tests.cli.terminal import on_a_terminal
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("model", "verdict", "speed", "card", "mode")
+RUN = (sys.executable, "-m", "fitcheck")
 ROWS = [("qwen3-coder-480b-a35b", "fits", "25 – 76 tokens/s", "9.5", "ngl 99, n-cpu-moe 14, cache q8_0")]
 
 
@@ -36,27 +35,6 @@ def test_what_stands_has_room_or_nothing_is_left_to_spare(width: int) -> None:
     assert room or not {COLUMNS[at] for at in kept} & set(spare)
 
 
-def on_a_terminal(*words: str) -> tuple[str, str]:
-    """What a command prints on a terminal of 80 columns, and on standard error."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "fitcheck", *words]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment, text=True)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            more = os.read(ours, 65536)
-        except OSError:  # how Linux says that the other end has closed
-            break
-        if not more:
-            break
-        shown += more
-    os.close(ours)
-    _, said = process.communicate(timeout=60)
-    return shown.decode(), said
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -65,7 +43,7 @@ def on_a_terminal(*words: str) -> tuple[str, str]:
     ],
 )
 def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
-    table, said = on_a_terminal(*words)
+    _, table, said = on_a_terminal([*RUN, *words], apart=True)
     assert "verdict" in table
     assert "tokens/s" in table
     assert "No room for" in said
@@ -74,7 +52,8 @@ def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
 
 def test_eighty_columns_show_records_whole() -> None:
     """Of sixteen columns the first and last two letters help nobody."""
-    table, said = on_a_terminal("results", "list", "--from", str(ROOT / "results"), "--model", "sdxl", "--limit", "3")
+    words = ("results", "list", "--from", str(ROOT / "results"), "--model", "sdxl", "--limit", "3")
+    _, table, said = on_a_terminal([*RUN, *words], apart=True)
     heads, *rows = [line.split() for line in table.splitlines() if line.strip()]
     assert heads[:3] == ["id", "card", "model"]
     assert {"tier", "mode", "seconds", "allocated"} <= set(heads)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fitcheck.verdict.purposes import purpose_named
 from tests.cli.conftest import Run
 
 U1 = "sensenova-u1-8b-mot"
@@ -57,6 +58,24 @@ def test_models_are_listed_by_any_part_of_a_name_or_a_task(run: Run) -> None:
     refused = run("models", "zzz")
     assert (refused.code, refused.out) == (2, b"")
     assert "no model matches 'zzz'" in refused.err
+
+
+def test_models_that_embed_are_no_models_to_chat_with(run: Run) -> None:
+    embedding = {one["slug"] for one in json.loads(run("models", "embed", "--json").out)}
+    assert {"qwen3-embedding-8b", "qwen3-reranker-4b", "nomic-embed-text-v1.5"} <= embedding
+    assert not embedding & {one.slug for one, task in purpose_named("chat").models()}
+    assert "llama-3.1-8b" not in embedding
+
+
+def test_a_list_says_how_many_tiers_a_model_has_and_a_whole_name_which(run: Run) -> None:
+    listed = run("models", "qwen3-8b").out.decode().splitlines()
+    assert listed[0].startswith("qwen3-8b, 8.19 B, apache-2.0, chat")
+    assert next(line.split() for line in listed if line.startswith("Q4_K_M"))[1] == "5.0"
+    several = run("models", "qwen3 8b")
+    row = next(line for line in several.out.decode().splitlines() if line.startswith("qwen3-8b "))
+    assert "– 16.4" in row
+    assert max(map(len, several.out.decode().splitlines())) < 120
+    assert "lists its tiers" in several.err
 
 
 def test_a_name_that_resembles_nothing_is_given_no_likeness(run: Run) -> None:

@@ -65,6 +65,15 @@ def test_memory_is_ordered_and_every_card_is_accounted_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_second_card_holds_something_exactly_where_a_runtime_splits(name: str) -> None:
+    one = sample(name)
+    two = machine_for(find_card(CARD), ram=64 * GIB, count=2)
+    cells = check(one.model, two, one.wanted, advise=False).cells
+    used = {sum(device.card.best > 0 for device in cell.footprint.cards) for cell in cells}
+    assert (max(used) > 1) == registry.get(name).splits
+
+
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=12, deadline=None)
 @given(vram=st.integers(2, 40), more=st.integers(1, 40), ram=st.integers(8, 96), further=st.integers(0, 64))
 def test_more_memory_never_worsens_a_verdict(name: str, vram: int, more: int, ram: int, further: int) -> None:

@@ -295,6 +295,22 @@ def test_a_larger_card_has_to_give_what_the_one_that_is_sold_has(small: str, lar
     assert abs(have.high - sold.high) <= 64 * MIB
 
 
+def test_a_larger_card_hides_as_much_as_the_detected_one() -> None:
+    """Of an L4's 24 GiB the driver shows 23,034 MiB: twice the memory is 24 GiB more to give, and not 25.5."""
+    machine = machine_for(find_card("L4"))
+    gpu = replace(machine.gpus[0], vram_total=23034 * MIB, vram_free=20000 * MIB)
+    larger = with_larger_card(replace(machine, gpus=(gpu,)), 0, 48 * GIB)
+    assert larger is not None
+    assert budget(larger).vram.best == 20000 * MIB + 24 * GIB
+
+
+def test_a_display_may_take_more_of_what_is_free_now() -> None:
+    gpu = Gpu(find_card("RTX 4070"), Link(), 12282 * MIB, vram_free=11000 * MIB, display=True)
+    found, swing = budget(Machine((gpu,))).vram, DATA["display_swing_mib"]["mib"]
+    assert (found.low, found.best, found.high) == ((11000 - swing) * MIB, 11000 * MIB, 11000 * MIB)
+    assert swing > 0
+
+
 def test_what_other_programs_hold_does_not_grow_with_the_card() -> None:
     """A detected RTX 3060: the driver reports 12,282 MiB, of which 9,000 are free; 12 GB are no larger card."""
     machine = machine_for(find_card("RTX 3060 12 GB"))

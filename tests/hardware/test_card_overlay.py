@@ -161,7 +161,16 @@ def test_consumer_cards_that_accumulate_in_f32_at_half_rate_are_not_given_the_fu
 
 @pytest.mark.parametrize(
     ("query", "price"),
-    [("RTX 4070", 599), ("RTX 4090", 1599), ("RTX 5090", 1999), ("RTX 3060 12GB", 329), ("RX 7900 XTX", 999)],
+    [
+        ("RTX 4070", 599),
+        ("RTX 4070 SUPER", 599),
+        ("RTX 4070 Ti SUPER", 799),
+        ("RTX 4080 SUPER", 999),
+        ("RTX 4090", 1599),
+        ("RTX 5090", 1999),
+        ("RTX 3060 12GB", 329),
+        ("RX 7900 XTX", 999),
+    ],
 )
 def test_launch_prices(query: str, price: int) -> None:
     found = find_card(query).launch_price_usd

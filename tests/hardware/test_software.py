@@ -194,6 +194,26 @@ def test_every_rule_has_sources_with_dates_and_every_source_is_used() -> None:
     assert unsourced == {"driver-other", "os-linux", "os-unknown", "python-unknown"}  # which claim nothing
 
 
+def test_a_rule_for_several_vendors_names_hardware_of_none() -> None:
+    """What one vendor's card must be says nothing to another's owner; a rule on a system may ask for other hardware."""
+    own = {
+        "NVIDIA": r"Ampere|Ada|Hopper|Turing|CUDA|compute capability|\bcu1",
+        "AMD": r"\bMI\d|RDNA|Radeon|ROCm|\bgfx",
+        "Intel": r"\bArc\b|XPU|SYCL",
+        "Apple": r"Apple silicon|\bM\d\b|\bMPS\b",
+    }
+    text = (ROOT / "fitcheck/hardware/data/software.json").read_text("utf-8")
+    foreign = [
+        rule["id"]
+        for rule in json.loads(text)["rules"]
+        for vendor, pattern in own.items()
+        if "system" not in rule["when"]
+        and rule["when"].get("vendor", [vendor]) != [vendor]
+        and re.search(pattern, rule["minimum"])
+    ]
+    assert foreign == []
+
+
 def test_what_was_tested_stands_in_the_records() -> None:
     data = json.loads((ROOT / "fitcheck/hardware/data/software.json").read_bytes())
     seen = set()

@@ -15,6 +15,7 @@ from fitcheck.models.families.language.tables import tensor_shapes
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task
 from fitcheck.runtimes.llamacpp.published import _shape_of, file_size_accuracy
+from fitcheck.units import MIB
 
 COUNTED = [slug for slug in known_language_models() if language_entry(slug).parameters]
 
@@ -106,3 +107,24 @@ def test_the_experts_of_gpt_oss_stay_in_mxfp4(slug: str, gigabytes: float) -> No
     sizes = {tier.name: tier.disk_bytes / 1e9 for tier in language_model(slug).tiers}
     assert sizes["F16"] == pytest.approx(gigabytes, abs=0.05)
     assert sizes["MXFP4"] < sizes["F16"]
+
+
+@pytest.mark.parametrize(
+    ("slug", "tier", "plain", "packed", "mebibytes"),
+    [
+        ("bge-m3", "F16", 244, 145, 1.07 * 1024),
+        ("bge-reranker-v2-m3", "Q8_0", 247, 146, 599.70),
+        ("all-minilm-l6-v2", "F16", 64, 37, None),
+        ("nomic-embed-text-v1.5", "F16", 51, 61, None),
+    ],
+)
+def test_an_encoder_has_the_tensors_that_llama_cpp_counts(
+    slug: str, tier: str, plain: int, packed: int, mebibytes: float | None
+) -> None:
+    """Counts and sizes as llama.cpp prints them of published files (sources in language_models.json); those of MiniLM
+    and Nomic add up to the 101 and 112 tensors of theirs."""
+    table = mixture_table(known_language_model(slug), tier)
+    types = [tensor.type for tensor in table]
+    assert (types.count("F32"), len(types) - types.count("F32")) == (plain, packed)
+    if mebibytes is not None:  # printed with two digits
+        assert table.nbytes / MIB == pytest.approx(mebibytes, rel=0.003 if tier == "F16" else 2e-5)

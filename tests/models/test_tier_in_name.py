@@ -59,6 +59,19 @@ def test_what_begins_no_tier_is_refused(name: str) -> None:
         catalog.get("qwen3-8b").tiers_named(name)
 
 
+@pytest.mark.parametrize(
+    ("slug", "name", "words"),
+    [
+        ("qwen3-30b-a3b", "UD-Q4_K_XL", "check unsloth/Qwen3-30B-A3B-GGUF with --tier UD-Q4_K_XL.* known here, Q4_K_M"),
+        ("llama-3.1-70b", "ud-iq2_m", r"the repository of unsloth \(org/repo\).* here, IQ2_M"),
+        ("flux.1-dev", "UD-Q8_0", r"the repository of unsloth .*here, Q8_0"),
+    ],
+)
+def test_of_a_publishers_own_mixture_the_file_tells_and_the_nearest_is_named(slug: str, name: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        catalog.get(slug).tier_named(name)
+
+
 def test_a_check_of_a_kind_judges_each_once() -> None:
     machine = asked_machine("RTX 4070", ram=32 * GIB)
     report = check(catalog.get("qwen3-8b"), machine, Wanted(tiers=("Q4", "Q4_K_M")), advise=False)

@@ -95,10 +95,12 @@ def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
 
     rows = [row("fast", 12, 5.0), row("large", 24, 9.0), row("slow", 12, 50.0), row("small", 8, 1.0)]
     rows.append(row("unknown", 12, None))
-    found = [one["card"] for one in view.neighbours(rows, "slow", each_side=3)]
+    found = [one["card"] for one in view.neighbours(rows, each_side=3)["slow"]]
     assert found == ["small", "unknown", "slow", "fast", "large"]
-    assert [one["card"] for one in view.neighbours(rows, "slow", each_side=1)] == ["unknown", "slow", "fast"]
-    assert view.neighbours(rows, "other") == []
+    around = view.neighbours(rows, each_side=1)
+    assert [one["card"] for one in around["slow"]] == ["unknown", "slow", "fast"]
+    assert [one["card"] for one in around["small"]] == ["small", "unknown", "slow"]
+    assert "other" not in around
 
 
 def test_neighbours_by_price_leave_out_unknown_prices_but_not_the_card_itself() -> None:
@@ -149,3 +151,19 @@ def test_a_probe_has_no_time_of_an_image() -> None:
 )
 def test_times_as_people_say_them(seconds: float, written: str) -> None:
     assert write(seconds, "seconds") == written
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "written"),
+    [
+        (0.25, 0.9, "0.25 – 0.9 s"),
+        (9.2, 23.4, "9.2 – 23 s"),
+        (100.0, 140.0, "100 – 140 s"),
+        (119.0, 130.0, "2.0 – 2.2 min"),
+        (40.0, 600.0, "0.67 – 10 min"),
+        (7072.0, 48840.0, "2.0 – 14 h"),
+        (20.0, 20.3, "20 s"),
+    ],
+)
+def test_both_ends_of_a_time_are_in_one_unit(low: float, high: float, written: str) -> None:
+    assert write({"low": low, "best": high, "high": high}, "seconds_span") == written

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from record_samples import (
     NOW,
+    as_json,
     card,
     document,
     make_external,
@@ -20,6 +21,7 @@ from record_samples import (
     samples,
 )
 
+from fitcheck.models.workload import Task, Workload
 from fitcheck.records import checks, schema, store
 from fitcheck.records.findings import Finding, Rank, flag
 from fitcheck.records.validate import ValidationReport, check_record, validate
@@ -191,6 +193,7 @@ NOTED: dict[str, tuple[str, Any]] = {
             samples=(), outcome=schema.Outcome(result="oom-gpu", phase="denoise", allocated=11 * GIB, requested=2 * GIB)
         ),
     ),
+    "a reading that missed the peak": ("missed-peak", lambda: make_pass(memory=memory(process=6 * GIB))),
     "throttling": ("throttled", lambda: make_pass(power=schema.Power(throttle_reasons=("sw-thermal-slowdown",)))),
     "an old run": ("old", lambda: make_pass(created=NOW - 3 * 365 * 86400)),
     "another number of repeats": ("repeats", lambda: make_pass(protocol=protocol(repeats=5))),
@@ -227,6 +230,21 @@ def test_meters_that_differ_by_a_rounding_agree() -> None:
     near = make_pass(memory=memory(process=(MEMORY.device or 0) + 63 * MIB))
     exact = make_link(pinning=(schema.PinRate(bytes=2, seconds=1, taken=2),))
     assert (findings(near), findings(exact)) == ({}, {})
+    whole = card().memory or 0
+    assert findings(make_pass(memory=memory(device=whole + 4 * MIB))) == {}
+    assert findings(make_pass(memory=memory(device=whole + 4 * MIB + 1))) == {"peak-over-card": Rank.REJECT}
+
+
+def test_a_run_that_failed_may_have_taken_nothing() -> None:
+    outcome = schema.Outcome(result="oom-gpu")
+    assert "no-memory" not in findings(make_pass(samples=(), outcome=outcome, memory=schema.Memory(allocated=0)))
+
+
+def test_steps_are_counted_where_a_task_has_any() -> None:
+    sizes = schema.WorkloadSizes.of(Workload(Task.VQA, references=((512, 512),), new_tokens=8))
+    assert "step-count" not in findings(
+        make_pass(workload=sizes, samples=(schema.Sample(total=9.0, steps=(1.0,)),) * 3)
+    )
 
 
 def test_a_very_fast_rig_is_not_refused() -> None:
@@ -248,7 +266,8 @@ def test_a_very_fast_rig_is_not_refused() -> None:
 
 def test_two_cards_have_twice_the_memory_power_and_links() -> None:
     both = card(count=2, memory=2 * 12282 * MIB)
-    record = make_pass(card=both, memory=memory(device=20 * GIB), power=schema.Power(watts_mean=380.0, watts_max=390.0))
+    rates, power = schema.Transfer(bytes_per_second=50e9), schema.Power(watts_mean=380.0, watts_max=390.0)
+    record = make_pass(card=both, memory=memory(device=20 * GIB), power=power, transfer=rates)
     assert findings(record) == {}
 
 
@@ -283,6 +302,12 @@ def test_a_record_in_the_wrong_place_is_rejected(tmp_path: Path) -> None:
     assert report.rejected
 
 
+def test_a_file_without_an_id_is_told_that_and_no_place(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(as_json({key: value for key, value in document(make_pass()).items() if key != "id"}))
+    assert [problem.finding.code for problem in validate([path], NOW).problems] == ["no-id"]
+
+
 def test_a_single_file_may_lie_anywhere(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_bytes(store.encode(make_pass()))
@@ -295,51 +320,6 @@ def test_the_same_measurement_under_two_notes_is_flagged(tmp_path: Path) -> None
     report = stored(tmp_path, make_pass(), make_pass(notes="again", submitter="octocat"))
     assert codes(report) == ["duplicate"]
     assert report.valid == 2
-
-
-def test_an_outlier_among_its_peers_is_flagged_fast_or_slow(tmp_path: Path) -> None:
-    peers = [make_pass(created=NOW - 1000 - n, samples=samples(100 + n / 10, 100.0, 100.0)) for n in range(6)]
-    slow = make_pass(samples=samples(200.0, 201.0, 202.0))
-    fast = make_pass(samples=samples(50.0, 51.0, 52.0), transfer=None, power=None)
-    other = make_pass(samples=samples(400.0, 401.0, 402.0), card=card(slug="rtx-3060-12gb"))
-    report = stored(tmp_path, *peers, slow, fast, other)
-    outliers = {problem.path.stem for problem in report.problems if problem.finding.code == "outlier"}
-    assert outliers == {store.seal(slow).id, store.seal(fast).id}
-
-
-def test_peers_that_scatter_widely_make_no_outlier_of_one_beside_them(tmp_path: Path) -> None:
-    """Six robust deviations: 1.4826 times the median of the distances, 22.5 here, are 200."""
-    peers = [make_pass(created=NOW - 1000 - n, samples=samples(t, t, t)) for n, t in enumerate((70, 85, 100, 115, 130))]
-    within = make_pass(samples=samples(260.0, 260.0, 260.0))
-    beyond = make_pass(samples=samples(400.0, 400.0, 400.0), created=NOW - 5)
-    assert "outlier" not in codes(stored(tmp_path / "a", *peers, within))
-    assert codes(stored(tmp_path / "b", *peers, beyond)).count("outlier") == 1
-
-
-def test_a_slow_warm_up_makes_no_outlier(tmp_path: Path) -> None:
-    peers = [make_pass(created=NOW - 1000 - n) for n in range(6)]
-    cold = (schema.Sample(total=900.0, warmup=True), schema.Sample(total=100.0))
-    assert "outlier" not in codes(stored(tmp_path, *peers, make_pass(samples=cold)))
-
-
-def test_few_peers_flag_nothing(tmp_path: Path) -> None:
-    report = stored(
-        tmp_path, *[make_pass(created=NOW - n, samples=samples(t, t, t)) for n, t in enumerate((50.0, 100.0, 200.0))]
-    )
-    assert "outlier" not in codes(report)
-
-
-def test_probes_capped_and_synthetic_runs_are_no_peers_of_real_ones(tmp_path: Path) -> None:
-    peers = [make_pass(created=NOW - 1000 - n) for n in range(6)]
-    odd = [
-        make_pass(protocol=protocol(steps_run=4), samples=samples(8.0, 8.0, 8.0), transfer=None),
-        make_pass(
-            protocol=protocol(cap=schema.Cap(bytes=8 * GIB, enforced_by="allocator-fraction")),
-            samples=samples(300.0, 300.0, 300.0),
-        ),
-        make_pass(model=model(weights="synthetic"), samples=samples(300.0, 300.0, 300.0)),
-    ]
-    assert "outlier" not in codes(stored(tmp_path, *peers, *odd))
 
 
 def test_the_estimator_may_add_its_doubt(tmp_path: Path) -> None:

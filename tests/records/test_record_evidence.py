@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.records import run_index, schema, store
 from fitcheck.records.run import CellKey
 from fitcheck.records.run_index import Index
+from fitcheck.records.sampling import varied
 from fitcheck.units import GIB
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,6 +107,8 @@ def test_records_of_one_machine_are_told_from_those_of_another_and_name_nobody()
     assert here == again != there
     assert here is not None
     assert set(here) <= set("0123456789abcdef")
+    mine, yours = (index(make_pass(submitter=who)).rows[0].machine for who in ("me", "you"))
+    assert mine != yours, "two people may have the same computer"
 
 
 @pytest.mark.parametrize(
@@ -114,11 +118,61 @@ def test_records_of_one_machine_are_told_from_those_of_another_and_name_nobody()
         ({"device": 7 * GIB, "device_before": GIB}, 6 * GIB),
         ({"device": 7 * GIB}, None),
         ({"process": 0, "device": 0, "device_before": 0}, None),
+        ({"process": 5 * GIB, "reserved": 5 * GIB}, 5 * GIB),
+        ({"process": 5 * GIB, "reserved": 5 * GIB + 1}, None),
+        ({"process": 5 * GIB, "allocated": 5 * GIB + 1}, None),
+        ({"device": 7 * GIB, "device_before": GIB, "reserved": 7 * GIB}, None),
         ({"device": GIB, "device_before": 7 * GIB}, None),
     ],
 )
 def test_what_a_run_took_of_its_card(memory: dict[str, int], bytes_: int | None) -> None:
     assert index(make_pass(memory=schema.Memory.model_validate(memory))).rows[0].on_card == bytes_
+
+
+@pytest.mark.parametrize(
+    ("limit", "memory", "bytes_"),
+    [(8 * GIB, 12 * GIB, 8 * GIB), (1 << 45, 12 * GIB, 12 * GIB), (1 << 45, None, 1 << 45)],
+)
+def test_no_run_ran_out_under_more_than_its_card_has(limit: int, memory: int | None, bytes_: int) -> None:
+    (run,) = index(make_pass()).rows
+    out = replace(run, cap=limit, outcome="oom-gpu", card_memory=memory)
+    assert out.ran_out_under == replace(run, fails=limit, card_memory=memory).ran_out_under == bytes_
+
+
+def test_a_record_that_a_handle_was_put_on_is_the_same_measurement(tmp_path: Path) -> None:
+    """`fitcheck submit --as` keeps the credited one beside what the bench wrote."""
+    plain = make_pass()
+    for record in (plain, plain.model_copy(update={"submitter": "octocat"}), make_pass(created=plain.created - 60)):
+        store.write(tmp_path, record)
+    assert len(list(tmp_path.rglob("*.json"))) == 3
+    assert len(run_index.local("rtx-4070", tmp_path).rows) == 2
+    published = index(plain.model_copy(update={"submitter": "octocat"}))
+    assert len((published + run_index.local("rtx-4070", tmp_path)).rows) == 2
+
+
+def test_what_ran_out_under_a_limit_is_known_of_searches_that_ended_well_too() -> None:
+    (run,) = index(make_pass()).rows
+    searched = replace(run, id="searched", works=6 * GIB, fails=5 * GIB)
+    capped = replace(run, id="capped", cap=6 * GIB)
+    assert Index((run, searched, capped, replace(capped, id="out", outcome="oom-gpu"))).short == (
+        searched,
+        replace(capped, id="out", outcome="oom-gpu"),
+    )
+
+
+@pytest.mark.parametrize(("block", "name"), [("memory", "rss"), ("memory", "allocated"), ("card", "memory")])
+def test_less_than_nothing_is_passed_over(block: str, name: str) -> None:
+    damaged = document(make_pass())
+    damaged[block][name] = -1
+    assert run_index.build([damaged]).rows == ()
+
+
+def test_of_very_many_own_records_the_newest_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_index, "_MOST_LOCAL", 2)
+    paths = [store.write(tmp_path, make_pass(created=NOW - 5000 - number)) for number in range(4)]
+    for age, path in zip((3, 1, 4, 2), paths, strict=True):
+        os.utime(path, (NOW - age, NOW - age))
+    assert [row.id for row in run_index.local("rtx-4070", tmp_path).rows] == [paths[1].stem, paths[3].stem]
 
 
 def test_the_index_of_a_card_holds_its_records_alone() -> None:
@@ -268,3 +322,13 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         best = min(best, ratio)
         time.sleep(0.05)
     assert best < 4
+
+
+def test_of_runs_that_are_alike_a_dozen_are_looked_at() -> None:
+    (run,) = index(make_pass()).rows
+    alike = [replace(run, id=f"alike {number}") for number in range(30)]
+    other = replace(run, id="other", cell=replace(run.cell, mode="full"))
+    failed = replace(run, id="failed", outcome="error")
+    found = [one.id for one in varied([*alike, failed, other], 40)]
+    assert found == ["alike 0", "other", *(f"alike {number}" for number in range(1, 12))]
+    assert varied([*alike, other], 2) == [alike[0], other]

@@ -47,10 +47,10 @@ def llm(imported: Imported) -> schema.LlmRecord:
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv", "md"])
 def test_llama_bench_in_every_format(form: str) -> None:
-    given = replace(GIVEN, model="smollm2-135m-instruct") if form == "md" else GIVEN
+    given = replace(GIVEN, model="smollm2-135m") if form == "md" else GIVEN
     (imported,) = llama_bench.read(*capture(f"llama-bench-smollm2.{form}"), given)
     record = llm(imported)
-    assert (record.model.slug, record.model.tier) == ("smollm2-135m-instruct", "Q4_1")
+    assert (record.model.slug, record.model.tier) == ("smollm2-135m", "Q4_1")
     assert record.card is None
     assert record.runtime.name == "llama.cpp"
     assert record.runtime.commit == "0c1e570"
@@ -312,6 +312,9 @@ def test_tiers_in_names(text: str, tier: str | None) -> None:
 
 
 def test_slugs_of_files() -> None:
-    assert model_slug("SmolLM2-135M-Instruct.Q4_1.gguf") == "smollm2-135m-instruct"
+    assert model_slug("SmolLM2-135M-Instruct.Q4_1.gguf") == "smollm2-135m"
     assert model_slug("Qwen3-8B-BF16-00001-of-00002.gguf") == "qwen3-8b"
+    assert model_slug("Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf") == "llama-3.1-8b"
+    assert model_slug("Llama-3.1-8B-Lexi-Uncensored-Q4_K_M.gguf") == "llama-3-1-8b-lexi-uncensored", "another model"
+    assert model_slug("llama.gguf") == "llama", "several go by that name"
     assert model_slug("model.safetensors") == "model"

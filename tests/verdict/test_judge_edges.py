@@ -275,3 +275,11 @@ def test_layers_that_fast_keeps_are_not_streamed_again() -> None:
         took.append(found.seconds.best)
     assert took == sorted(took, reverse=True)
     assert took[0] > 1.5 * took[-1]
+
+
+def test_a_change_that_is_known_to_run_comes_before_one_that_may() -> None:
+    """Of LTX-2.3 beside 32 GB nobody knows how sequential offloading does; with 48 GB model offloading runs."""
+    report = fitcheck.check("ltx-2.3", "RTX 4090", ram=32 * GIB)
+    cell = next(one for one in report.cells if one.placement.mode == "model" and one.verdict is Verdict.NO)
+    assert cell.flip is not None
+    assert (cell.flip.change, cell.flip.verdict) == ("48 GB of system memory", Verdict.TIGHT)

@@ -8,13 +8,15 @@ from typing import Any, cast
 
 import pytest
 
+import fitcheck
 from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Support
 from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
-from fitcheck.units import Interval
+from fitcheck.units import GIB, Interval
 from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.coarseness import is_broken, is_coarse
 from fitcheck.verdict.order import order
 
 
@@ -174,18 +176,37 @@ def reading(
     ("better", "worse"),
     [
         (reading("better", 3.0), reading("worse", 80.0, 16, context=4096)),  # the context that was asked for
-        (reading("better", 9.0, 2), reading("worse", 4.0, 16)),  # who reads along waits for the slower one
+        (reading("better", 9.0, 3), reading("worse", 4.0, 16)),  # who reads along waits for the slower one
+        (reading("better", 2.5, 4.5), reading("worse", 4.9, 3)),  # who waits anyway waits for what is worth it
+        (reading("better", 1.5, 3), reading("worse", 1.2, 4.5)),  # but not for a second a word
+        (reading("better", 1.0, 4.5), reading("worse", 30.0, 2)),  # nothing is worth less than a broken file
+        (reading("better", 30.0, 2.1), reading("worse", 60.0, 2)),  # of two broken ones the finer
         (reading("better", 12.0, 8), reading("worse", 90.0, 4)),  # beyond reading speed the finer tier
         (reading("better", 40.0, 8.5), reading("worse", 20.0, 16)),  # beyond Q6_K speed counts
         (reading("better", 20.0, 4), reading("worse", 21.0, 4, loss=1.2)),  # a quantized cache must be worth it
         (reading("better", 25.0, 4, loss=1.2), reading("worse", 20.0, 4)),
         (reading("better", 20.0, 4, need=100), reading("worse", 20.0, 4, need=200)),
-        (reading("better", 1.0, 2), reading("worse", None, 16)),
+        (reading("better", 1.0, 3), reading("worse", None, 16)),
         (reading("better", 30.0, 5, host=0), reading("worse", 11.0, 6.5, host=1)),  # whole on the card
         (reading("better", 11.0, 5, host=1), reading("worse", 60.0, 3, host=0)),  # but not for a coarse file
         (reading("better", 11.0, 3, host=1), reading("worse", 60.0, 2, host=0)),  # nor of two that are coarse
-        (reading("better", 5.5, 3), reading("worse", 12.0, 2)),  # nor is comfort worth the coarsest file
+        (reading("better", 5.5, 3.2), reading("worse", 12.0, 3)),  # nor is comfort worth the coarsest file
     ],
 )
 def test_of_two_answers_to_read_along_one_leads(better: Cell, worse: Cell) -> None:
     assert names(worse, better) == names(better, worse) == ["better", "worse"]
+
+
+def test_what_runs_slowly_leads_over_a_broken_file_that_fits_and_is_told_of_no_such_change() -> None:
+    """A processor reads IQ1_M of a 27B at 5 tokens a second, at 309 % more perplexity, and 4 bits at half of that."""
+    report = fitcheck.check("gemma-3-27b", "none", ram=32 * GIB)
+    best, broken = report.best, next(cell for cell in report.cells if cell.tier.name == "IQ1_M")
+    assert broken.verdict is Verdict.FITS
+    assert not is_coarse(report.model, best.tier)
+    assert best.verdict is Verdict.TIGHT
+    assert best.judgement.binding is Constraint.SPEED
+    assert best.flip is None
+    running = [cell for cell in report.cells if cell.verdict in (Verdict.FITS, Verdict.TIGHT)]
+    rotten = [is_broken(report.model, cell.tier) for cell in running]
+    assert rotten == sorted(rotten)
+    assert any(rotten)

@@ -7,7 +7,7 @@ import pytest
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import machine_for
 from fitcheck.models import catalog
-from fitcheck.runtimes import registry
+from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.cell_json import cell_json
@@ -20,6 +20,8 @@ ASKED = (
     ("flux.1-dev", "rtx-4070"),
     ("flux.1-dev", "gtx-1660-super"),
     ("wan2.1-t2v-1.3b", "radeon-rx-7900-xtx"),
+    ("llama-3.1-70b", "rtx-3060-12-gb"),
+    ("qwen3-30b-a3b", "rtx-3060-12-gb"),
 )
 
 
@@ -35,6 +37,22 @@ def test_the_best_cell_beside_another_amount_is_that_of_a_whole_check(slug: str,
         assert (found.machine, found.budgets, found.floor) == (whole.machine, whole.budgets, whole.floor)
         places.add((whole.best.tier.name, whole.best.placement.mode, whole.best.verdict))
     assert len(places) > 1, "an amount that changes nothing tests nothing"
+
+
+def test_a_search_that_system_memory_did_not_decide_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, gpu = catalog.get("gemma-3-12b"), find_card("rtx-3060-12-gb")
+    held.forget()
+    usual = check(model, machine_for(gpu, ram=64 * GIB), advise=False)
+    least = [registry.get(cell.placement.runtime).settled(cell.ask, Wanted()) for cell in usual.cells]
+    assert all(one is not None and one < 64 * GIB for one in least)
+    assert max(one for one in least if one is not None) > 16 * GIB, "an amount that is always enough tests nothing"
+    searches = []
+    monkeypatch.setattr(type(registry.get("llama.cpp")), "asks", lambda *said: searches.append(said) or iter(()))
+    found = best_beside(usual, machine_for(gpu, ram=128 * GIB), Wanted())
+    assert not searches
+    monkeypatch.undo()
+    whole = check(model, machine_for(gpu, ram=128 * GIB), advise=False)
+    assert cell_json(found.best) == cell_json(whole.best)
 
 
 @pytest.mark.parametrize("name", [name for name in registry.names() if not registry.get(name).searches])

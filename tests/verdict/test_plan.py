@@ -47,6 +47,18 @@ def test_every_offer_is_what_check_says_and_none_is_lost(model: object) -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("name", "tier", "pairs"),
+    [("sensenova-u1-8b-mot", "Q8_0", False), ("flux.1-dev", "Q8_0", False), ("qwen2.5-32b", "Q4_K_M", True)],
+)
+def test_two_cards_are_offered_only_for_what_runs_on_two(name: str, tier: str, pairs: bool) -> None:
+    """Two RTX 3060 hold no more of a pipeline than one of them."""
+    small, model, wanted = find_card("RTX 3060 12 GB"), find_model(name, tiers=(tier,)), Wanted(tiers=(tier,))
+    found = plan(model, (small,), wanted, have=machine_for(small, ram=8 * GIB))
+    assert (f"2 × {small.name}" in every(found.cards)) == pairs
+    assert (f"a second {small.name}" in [step.words for step in found.steps]) == pairs
+
+
 def test_a_verdict_of_the_lead_is_never_better_than_the_whole_check() -> None:
     found = offers(CARDS, [find_model("qwen3-4b")], Wanted(), ram=16 * GIB)
     for kind in KINDS:

@@ -61,8 +61,7 @@ def test_a_batch_is_measured_by_its_images_and_an_answer_as_a_whole() -> None:
     took = Duration(Interval(90.0, 100.0, 110.0), "compute")
     floor = Floor(max_seconds=30.0)
     assert (
-        too_slow(Workload(Task.T2I), took, floor)
-        == "90 s to 110 s an image, where 30 s is asked for with --max-seconds"
+        too_slow(Workload(Task.T2I), took, floor) == "90 to 110 s an image, where 30 s is asked for with --max-seconds"
     )
     assert too_slow(Workload(Task.T2I, batch=4), took, floor) is None
     assert too_slow(Workload(Task.INTERLEAVE, images=3), took, floor) is not None

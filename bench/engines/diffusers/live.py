@@ -38,7 +38,7 @@ def live_trace(slug: str, width: int, height: int, frames: int = 1) -> LiveTrace
     reference = (width, height) if _needs_a_picture(found) else None
     request = PipelineRequest(width, height, frames if found.video else 1, 1, found.text, reference)
     name = found.denoisers[0]
-    calls = Traced(replace(found, parts=parts)).calls(request.text, name, quick=True, **survey.arguments(request))
+    calls = Traced(replace(found, parts=parts)).calls(request.text, name, (name,), **survey.arguments(request))
     recording = next(one.recording for one in calls if one.component == name)
     return LiveTrace(recording.peak(), recording.inputs)
 

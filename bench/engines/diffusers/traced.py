@@ -6,7 +6,7 @@ recorded, and hands zeros of the right shape back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from inspect import signature
@@ -85,17 +85,19 @@ class Traced:
             materialize(part, module, fill)
         return module
 
-    def calls(self, text: int, until: str = "", quick: bool = False, **arguments: Any) -> list[RecordedCall]:
+    def calls(
+        self, text: int, until: str = "", matter: Collection[str] | None = None, **arguments: Any
+    ) -> list[RecordedCall]:
         """Runs the pipeline for a prompt of ``text`` tokens and returns what its modules did at shapes not seen before;
-        ends after the component ``until`` has been called. ``quick`` says that only that one's calls matter: those of
-        others may hold what happens once."""
+        ends after the component ``until`` has been called. Where only the calls of some components ``matter``, those
+        of others are run once, and may hold what only happens the first time."""
         found: list[RecordedCall] = []
         for name, part in self.recipe.parts.items():
             if part.computes != part.dtype:
                 self._cast(part, self.modules[name], getattr(torch, part.dtype))
         pipeline = pipeline_of(self.recipe, self.modules, text)
         pipeline.set_progress_bar_config(disable=True)
-        with torch.no_grad(), self._stubs(found, until, quick), suppress(Done):
+        with torch.no_grad(), self._stubs(found, until, matter), suppress(Done):
             pipeline(**arguments)
         return found
 
@@ -121,7 +123,7 @@ class Traced:
         return handed[0]
 
     @contextmanager
-    def _stubs(self, found: list[RecordedCall], until: str, quick: bool = False) -> Iterator[None]:
+    def _stubs(self, found: list[RecordedCall], until: str, matter: Collection[str] | None = None) -> Iterator[None]:
         patched = []
         for name, module in self.modules.items():
             for method in ("forward", "decode", "encode"):
@@ -130,7 +132,7 @@ class Traced:
                 if original is None or (method == "forward") == hasattr(module, "decode"):
                     continue
                 stub = _Stub(self.mode, module, name, method, original, found, until, self.seen,
-                             once=quick and name != until)  # fmt: skip
+                             once=matter is not None and name not in matter)  # fmt: skip
                 module.__dict__[method] = stub
                 patched.append((module, method))
         try:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fitcheck.errors import CardError, InputError, OptionError, RecordError
 from fitcheck.hardware import catalog
+from fitcheck.models.find import named
 from fitcheck.records.fields import clean_text, slugify
 from fitcheck.records.reading import describe
 from fitcheck.records.schema import ADAPTER, AnyRecord, Source
@@ -153,12 +154,14 @@ def tier_in(text: str) -> str | None:
 
 
 def model_slug(file: str) -> str:
-    """``"SmolLM2-135M-Instruct.Q4_1.gguf"`` -> ``"smollm2-135m-instruct"``: the file's name without tier and ending."""
+    """``"Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf"`` -> ``"llama-3.1-8b"``: the catalog's slug of what the file's name
+    says without tier and ending, so that the record speaks for that model; else a slug of that name."""
     stem = re.sub(r"(?:-\d{5}-of-\d{5})?\.(?:gguf|safetensors)$", "", file, flags=re.IGNORECASE)
     tier = tier_in(stem)
     if tier is not None:
         stem = re.sub(rf"[._-]?{re.escape(tier)}$", "", stem, flags=re.IGNORECASE)
-    return slugify(stem)
+    known = named(stem)
+    return slugify(stem) if known is None else known.slug
 
 
 def gguf_identity(path: Path) -> dict[str, object]:

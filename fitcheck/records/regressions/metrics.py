@@ -8,7 +8,7 @@ from statistics import median
 
 from fitcheck.records.run import TokenTest
 from fitcheck.records.schema import AnyRecord, ExternalRecord, LinkRecord, LlmRecord, Memory, PassRecord, Sample
-from fitcheck.units import format_gib, format_seconds
+from fitcheck.units import format_gib, format_seconds, format_time_span
 
 # Blocks of torch's caching allocator (c10/core/AllocatorConfig.h: kMinBlockSize, kSmallBuffer): tensors are rounded to
 # 512 bytes, segments to 2 MiB; the driver hands out card memory in 2 MiB pages too, host memory comes in 4 KiB pages.
@@ -38,6 +38,13 @@ def amount(metric: Metric, value: float) -> str:
     if metric.unit == "bytes":
         return format_gib(value, 2)
     return format_seconds(value) if metric.unit == "s" else f"{value:.4g} {metric.unit}"
+
+
+def amounts(metric: Metric, low: float, high: float) -> str:
+    """A range of the metric's values as people read it."""
+    if metric.unit == "s":
+        return format_time_span(low, high, " to ")
+    return f"{amount(metric, low)} to {amount(metric, high)}"
 
 
 @dataclass(frozen=True, slots=True)

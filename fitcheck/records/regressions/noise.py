@@ -87,7 +87,6 @@ class Spread:
     run: Scale
     value: Scale
     factor: float
-    learnt: int = 0
     pool: tuple[float, ...] = ()
 
     def of(self, counts: Sequence[int]) -> float:
@@ -104,7 +103,7 @@ class Spread:
         weight = min(self.run.df, _PRIOR_WEIGHT)
         factor = (weight * self.factor + found.runs_df * found.factor) / (weight + found.runs_df)
         value = self.value.pooled(found.values, found.values_df, _PRIOR_WEIGHT)
-        return Spread(run, value, factor, found.runs_df, _pool(found.residuals) or self.pool)
+        return Spread(run, value, factor, _pool(found.residuals) or self.pool)
 
 
 def _pool(residuals: Sequence[float]) -> tuple[float, ...]:

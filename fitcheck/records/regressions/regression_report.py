@@ -9,7 +9,7 @@ from typing import Any
 
 from fitcheck.records.regressions.history import Track
 from fitcheck.records.regressions.judgement import Expected, Limits, SeriesJudgement, SeriesVerdict, Side
-from fitcheck.records.regressions.metrics import Metric, amount
+from fitcheck.records.regressions.metrics import Metric, amount, amounts
 from fitcheck.records.regressions.tracked_series import VersionChange, causes
 from fitcheck.units import format_change
 
@@ -196,8 +196,7 @@ def _expectation(one: SeriesJudgement) -> list[str]:
     if expected is None:
         return []
     change = "" if expected.ratio is None else f", a change of {percent(expected.ratio)}"
-    span = f"{amount(one.metric, expected.low)} to {amount(one.metric, expected.high)}"
-    return [f"expected: {span}{change}"]
+    return [f"expected: {amounts(one.metric, expected.low, expected.high)}{change}"]
 
 
 def _amount(metric: Metric, side: Side | None) -> str:

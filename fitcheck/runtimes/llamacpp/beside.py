@@ -65,9 +65,9 @@ def _device(name: str, devices: Devices) -> int:
 
 
 def _slack(kind: str) -> float:
-    from fitcheck.runtimes.llamacpp.projector import HELD
+    from fitcheck.runtimes.llamacpp.projector import kind_of
 
     share: float = load("runtimes.llamacpp", "llamacpp_overhead")[
-        "compute_slack" if kind in HELD else "compute_slack_unknown"
+        "compute_slack" if kind_of(kind).held else "compute_slack_unknown"
     ]
     return share

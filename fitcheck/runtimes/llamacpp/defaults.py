@@ -9,9 +9,8 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes.base import Ask, Default, Wanted
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.options import GIGA
-from fitcheck.runtimes.llamacpp.placement import arguments_of
+from fitcheck.runtimes.llamacpp.placement import arguments_of, host_of
 from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
-from fitcheck.runtimes.llamacpp.token_host import Host
 
 
 def defaults(ask: Ask, wanted: Wanted, search: PlacementSearch) -> Iterator[Default]:
@@ -22,7 +21,7 @@ def defaults(ask: Ask, wanted: Wanted, search: PlacementSearch) -> Iterator[Defa
         other = _longer(search, options.with_(context=longer))
         yield Default(f"a context of {options.context} tokens", f"--ctx {longer}", other)
     if search.host_bandwidth is None:
-        usual = Host().rated / GIGA
+        usual = host_of(ask).rated / GIGA
         other = replace(search, asked=replace(search.asked, host_bandwidth=usual / 2)).ask(options)
         yield Default(f"system memory of {usual:.0f} GB/s", f"--host-bandwidth {usual / 2:.0f}", other)
 
@@ -32,4 +31,4 @@ def _longer(search: PlacementSearch, options: LlamaOptions) -> Ask:
     same = search.assess(options)
     if same.level.verdict is Verdict.FITS:
         return same.ask
-    return search.proposals(search.wanted.with_(context=options.context))[0].ask
+    return next(search.proposals(search.wanted.with_(context=options.context))).ask

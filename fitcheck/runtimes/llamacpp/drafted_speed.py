@@ -6,7 +6,7 @@ from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.drafting import architecture_of_draft, draft_among
 from fitcheck.runtimes.llamacpp.estimates import architecture_of
-from fitcheck.runtimes.llamacpp.placement import bandwidth_of
+from fitcheck.runtimes.llamacpp.placement import host_of
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, run_of, token_speed
 from fitcheck.runtimes.llamacpp.token_passes import batch_seconds
 from fitcheck.runtimes.llamacpp.token_rates import fitted
@@ -20,7 +20,7 @@ def drafted_rates(ask: Ask, result: LlamaEstimate, reading: Rate, writing: Rate)
     draft = draft_among(ask.tier.companions)
     if result.draft is None or draft is None:
         return reading, writing
-    asked = ask.machine.gpus, depth_of(ask.workload), bandwidth_of(ask.placement)
+    asked = ask.machine.gpus, depth_of(ask.workload), host_of(ask)
     own = token_speed(architecture_of_draft(draft), draft.tensors, result.draft, *asked)
     run = run_of(architecture_of(ask), ask.tier.tensors, result, *asked)
     check = batch_seconds(run, 1 + result.options.drafted, fitted())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from fitcheck.errors import InputError
@@ -12,7 +13,7 @@ from fitcheck.runtimes.llamacpp.arguments import MTP, LlamaOptions
 from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
 from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
-from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, host_of, placement_of
 from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION
 from fitcheck.runtimes.options import LONGEST, read
@@ -22,52 +23,74 @@ from fitcheck.units import format_gib
 
 def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
     """The context that was taken or is too long, drafts, the split over cards, an assumed bandwidth of the host."""
-    notes = []
+    options = arguments_of(ask.placement, ask.workload)
+    return (
+        *_on_context(runtime, ask, wanted),
+        *_on_batches(options, wanted),
+        *_on_drafts(ask, options, duration),
+        *_on_kept_prompts(options),
+        *_on_cards(ask, options),
+        *_on_bandwidth(ask, wanted, duration),
+    )
+
+
+def _on_context(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[str]:
     limit, context = architecture_of(ask).context_length, ask.workload.context
     if not wanted.has("ctx"):
         trained = f"; it was trained on {limit}" if limit else ""
-        notes.append(f"A context of {context} tokens was taken; --ctx asks for another{trained}.")
+        yield f"A context of {context} tokens was taken; --ctx asks for another{trained}."
     elif read(TextOptions, wanted).ctx == LONGEST:
-        notes.append(_longest_words(runtime, ask, limit))
+        yield _longest_words(runtime, ask, limit)
     elif limit is not None and context > limit:
-        notes.append(f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse.")
-    options = arguments_of(ask.placement, ask.workload)
+        yield f"The model was trained on contexts of {limit} tokens; beyond that its answers get worse."
+
+
+def _on_batches(options: LlamaOptions, wanted: Wanted) -> Iterator[str]:
     if not wanted.has("batch_size") and options.batch > USUAL_BATCH:
-        notes.append(f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch.")
+        yield f"-b {options.batch} was taken too: llama.cpp cuts a micro-batch down to the batch."
     if options.micro_batch > options.batch:
-        notes.append(f"-ub {options.micro_batch} is cut down to the batch, as llama.cpp does: -b {options.batch}.")
+        yield f"-ub {options.micro_batch} is cut down to the batch, as llama.cpp does: -b {options.batch}."
+
+
+def _on_drafts(ask: Ask, options: LlamaOptions, duration: Duration | None) -> Iterator[str]:
     if (more := _drafting_takes(ask, options)) is not None:
-        notes.append(f"Its own prediction layers are not used; --spec-type draft-mtp does and takes {more} more.")
+        yield f"Its own prediction layers are not used; --spec-type draft-mtp does and takes {more} more."
     if options.predicts:
-        notes.append("Tokens a second are those without drafting; how many drafts are accepted is not known.")
-    notes += _drafted(ask, options, duration)
+        yield "Tokens a second are those without drafting; how many drafts are accepted is not known."
+    yield from _drafted(ask, options, duration)
+
+
+def _on_kept_prompts(options: LlamaOptions) -> Iterator[str]:
     if options.prompts_kept:
-        notes.append(
-            f"Of system memory {format_gib(options.prompts_kept)} is for prompts seen before, once it is full."
-        )
+        yield f"Of system memory {format_gib(options.prompts_kept)} is for prompts seen before, once it is full."
     if options.cache_ram == -1:
-        notes.append("Prompts seen before may fill all system memory (--cache-ram -1); nothing of it is counted.")
+        yield "Prompts seen before may fill all system memory (--cache-ram -1); nothing of it is counted."
+
+
+def _on_cards(ask: Ask, options: LlamaOptions) -> Iterator[str]:
+    cards = len(ask.machine.gpus)
     if options.workers:
-        notes.append(
+        yield (
             f"{len(options.workers)} of the cards are in other machines: tokens a second hang on the network between "
             "them, of which nothing is known."
         )
-    if options.shares_matrices and len(ask.machine.gpus) > 1:
-        notes.append(
+    if options.shares_matrices and cards > 1:
+        yield (
             f"All cards work on each layer (--split-mode {options.split_mode}): tokens a second hang on the link "
             "between them and are not modelled; --split-mode layer says those without it."
         )
-    if len(ask.machine.gpus) > 1 and options.split_mode == "layer":
-        notes.append(f"Split over all {len(ask.machine.gpus)} cards; the one that is shortest is shown.")
+    if cards > 1 and options.split_mode == "layer":
+        yield f"Split over all {cards} cards; the one that is shortest is shown."
+
+
+def _on_bandwidth(ask: Ask, wanted: Wanted, duration: Duration | None) -> Iterator[str]:
+    bandwidth = bandwidth_of(ask.placement)
+    if wanted.has("ram_speed") and bandwidth is not None:
+        yield f"System memory is read at {bandwidth / GIGA:.1f} GB/s: its transfers × its channels of 64 bits."
     reads_host = duration is not None and duration.seconds is not None and duration.amount("host")
-    if wanted.has("ram_speed") and bandwidth_of(ask.placement) is not None:
-        rate = (bandwidth_of(ask.placement) or 0.0) / GIGA
-        notes.append(f"System memory is read at {rate:.1f} GB/s: its transfers × its channels of 64 bits.")
-    if reads_host and bandwidth_of(ask.placement) is None:
-        notes.append(
-            "The host's memory bandwidth was not given; a wide range for desktops stands in (--host-bandwidth)."
-        )
-    return tuple(notes)
+    if reads_host and bandwidth is None:
+        kind = "servers" if host_of(ask).server else "desktops"
+        yield f"The host's memory bandwidth was not given; a wide range for {kind} stands in (--host-bandwidth)."
 
 
 def _drafted(ask: Ask, options: LlamaOptions, duration: Duration | None) -> list[str]:

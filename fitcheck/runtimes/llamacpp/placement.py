@@ -6,8 +6,9 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
+from fitcheck.hardware.budget import has_many_channels
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.base import Placement
+from fitcheck.runtimes.base import Ask, Placement
 from fitcheck.runtimes.llamacpp.arguments import (
     MAX_CARDS,
     LlamaOptions,
@@ -17,6 +18,7 @@ from fitcheck.runtimes.llamacpp.arguments import (
     parse_overrides,
 )
 from fitcheck.runtimes.llamacpp.builds import Build, parse_build
+from fitcheck.runtimes.llamacpp.token_host import Host
 
 NAME = "llama.cpp"
 ALL_LAYERS = 99  # what people write for "all of them"; llama.cpp takes any number that is large enough
@@ -68,6 +70,11 @@ def bandwidth_of(placement: Placement) -> float | None:
     """The host's bandwidth in B/s where it was said."""
     value: float | None = placement.get(_BANDWIDTH)
     return value
+
+
+def host_of(ask: Ask, threads: int | None = None) -> Host:
+    """The machine's host as far as it is known, with so many ``threads`` that compute."""
+    return Host(bandwidth_of(ask.placement), threads, has_many_channels(ask.machine))
 
 
 def revision_of(build: Build) -> str:

@@ -1,40 +1,49 @@
 """What a projector takes beside its model: its weights on the first card, and a compute buffer for one image.
 
 The graph is the vision transformer of llama.cpp tools/mtmd/clip.cpp (build_inp, build_vit) at the size with which
-llama-server warms up. What joins it to the language model is modelled for the kinds in ``HELD``; of others it is small
+llama-server warms up. What joins it to the language model is modelled for the kinds that are
+``held``; of others it is small
 beside the transformer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import isqrt
 
+from fitcheck.data_files import load
 from fitcheck.models.companions import Companion
 from fitcheck.models.tensors import Tensor
+from fitcheck.runtimes.llamacpp.compute import HOST_ALIGNMENT
 from fitcheck.runtimes.llamacpp.graph import F16, Graph, Node
 from fitcheck.runtimes.llamacpp.graph_allocator import allocate
 from fitcheck.runtimes.llamacpp.schedule import schedule
 
-ALIGNMENT, HOST_ALIGNMENT = 128, 32
+ALIGNMENT = 128
 MOST_LAYERS = 256
 MOST_SIDE = 1 << 14
-# clip.cpp, set_warmup_n_tokens: tokens a side of the image that is tried at the start; others take their own size
-WARM_TOKENS = {
-    "qwen2vl_merger": 46, "qwen2.5vl_merger": 46, "qwen3vl_merger": 46, "glm4v": 46, "dots_ocr": 46, "mimovl": 46,
-    "pixtral": 16, "lightonocr": 16, "kimivl": 16, "gemma4v": 16, "phi4": 16, "minimax_m3": 16, "youtuvl": 16,
-    "paddleocr": 28, "hunyuanvl": 32, "muse-glimmer": 32, "ling3vl": 46, "exaone4_5": 46,
-}  # fmt: skip
-MERGED = {"gemma3": 4, "gemma4v": 3, "pixtral": 1, "lightonocr": 1, "phi4": 1}
 USUAL_MERGE = 2
-# held against llama.cpp (benchmarks/llamacpp_probe/projector.py); other kinds are the transformer alone
-HELD = frozenset({"gemma3", "qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "mlp", "pixtral"})
-LLAVA, PIXTRAL = frozenset({"mlp"}), frozenset({"pixtral", "lightonocr"})
-# whose queries and keys are turned by four positions a patch (GGML_ROPE_TYPE_VISION in tools/mtmd/models)
-TURNED = frozenset({
-    "qwen2vl_merger", "qwen2.5vl_merger", "qwen3vl_merger", "glm4v", "dots_ocr", "mimovl", "youtuvl", "paddleocr",
-    "ling3vl", "exaone4_5",
-})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorKind:
+    """What kinds differ in, see data/projector_kinds.json."""
+
+    tokens: int | None = None
+    merge: int = USUAL_MERGE
+    positions: tuple[int, ...] = ()
+    norm: str = "norm"
+    joined: str = ""
+    held: bool = False
+
+
+@cache
+def kind_of(name: str) -> ProjectorKind:
+    """The kind of that name; of one that is not known, what is usual."""
+    told = load("runtimes.llamacpp", "projector_kinds")["kinds"].get(name, {})
+    return ProjectorKind(**{**told, "positions": tuple(told.get("positions", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +65,22 @@ def _compute(companion: Companion, flash: bool) -> int | None:
     width, patch, heads = (
         companion.number(f"clip.vision.{key}") for key in ("embedding_length", "patch_size", "attention.head_count")
     )
-    side = _side(companion, patch or 0)
+    kind = kind_of(companion.kind)
+    side = _side(companion, kind, patch or 0)
     if not (width and patch and heads and side) or "v.blk.0.ffn_down.weight" not in names:
         return None
     image = _Image(names, width, heads, patch, side, flash)
-    image.kind = companion.kind
+    image.kind = kind
     image.windows = companion.number("clip.vision.n_wa_pattern") or 0
     nodes, leaves = schedule(image.graph_of_one(), 2, op_offload=True)
     return allocate(nodes, leaves, [ALIGNMENT, HOST_ALIGNMENT])[0]
 
 
-def _side(companion: Companion, patch: int) -> int | None:
+def _side(companion: Companion, kind: ProjectorKind, patch: int) -> int | None:
     """Pixels a side at the warm-up; ``None`` where the file does not say, or what cannot be."""
-    tokens = WARM_TOKENS.get(companion.kind)
     side = companion.number("clip.vision.image_size")
-    if tokens is not None:
-        merged = companion.number("clip.vision.spatial_merge_size") or MERGED.get(companion.kind, USUAL_MERGE)
-        side = tokens * patch * merged
+    if kind.tokens is not None:
+        side = kind.tokens * patch * (companion.number("clip.vision.spatial_merge_size") or kind.merge)
     return side if side is not None and patch <= side <= MOST_SIDE else None
 
 
@@ -83,13 +91,29 @@ class _Image:
         self.names, self.width, self.heads, self.flash = names, width, heads, flash
         self.patch, self.side, self.patches = patch, side, (side // patch) ** 2
         self.graph = Graph()
-        self.kind, self.windows = "", 0
+        self.kind, self.windows = ProjectorKind(), 0
         self.rows = self.patches + ("v.class_embd" in names)  # what goes through the layers
         self.positions: tuple[Node, ...] = ()
         self.mask: Node | None = None
 
     def graph_of_one(self) -> Graph:
         """Patches, the layers that run, and what joins them to the language model."""
+        stream, layers = self._embedded(), self._layers()
+        if self.kind.joined == "class":  # all layers but the last
+            stream, layers = self._classed(stream), layers - 1
+        else:
+            if "v.position_embd.weight" in self.names:
+                stream = self.graph.op("add", stream.shape, stream, self._position_table())
+            self.positions = tuple(self.graph.input(self.patches * count * 4) for count in self.kind.positions)
+            stream = self._by_windows(stream) if self.windows else stream
+        stream = self._normed(stream, "v.pre_ln")
+        for index in range(layers):
+            stream = self._layer(index, stream)
+        self.graph.expand(self._joined(self._normed(stream, "v.post_ln")))
+        return self.graph
+
+    def _embedded(self) -> Node:
+        """Patches as vectors of the transformer's width."""
         graph, patches = self.graph, self.patches
         pixels = graph.input(self.side * self.side * 3 * 4)
         stream = self._patches(pixels, "v.patch_embd.weight")
@@ -99,47 +123,35 @@ class _Image:
         stream = graph.op("cont", (self.width, patches), graph.view(stream, (self.width, patches)))
         if "v.patch_embd.bias" in self.names:
             stream = graph.op("add", stream.shape, stream, self.weight("v.patch_embd.bias"))
-        if self.kind in LLAVA:
-            return self._llava(stream)
-        if "v.position_embd.weight" in self.names:
-            stream = graph.op("add", stream.shape, stream, self._position_table())
-        if self.kind in TURNED:
-            self.positions = (graph.input(4 * patches * 4),)
-        elif self.kind in PIXTRAL:  # across and down, one after the other
-            self.positions = (graph.input(patches * 4), graph.input(patches * 4))
-        if self.windows:
-            stream = self._by_windows(stream)
-        stream = self._normed(stream, "v.pre_ln")
-        for index in range(self._layers()):
-            stream = self._layer(index, stream)
-        stream = self._normed(stream, "v.post_ln")
-        if self.kind in TURNED and "mm.0.weight" in self.names:
-            graph.expand(self._merged(stream))
-            return graph
-        if self.kind in PIXTRAL and "mm.1.weight" in self.names:
-            graph.expand(self._rows_broken(self._pixtral_merged(stream)))
-            return graph
+        return stream
+
+    def _joined(self, stream: Node) -> Node:
+        """Through what the kind has before the language model, where the file has its first matrix."""
+        matrix, join = _JOINTS.get(self.kind.joined, ("", _Image._pooled))
+        return join(self, stream) if not matrix or matrix in self.names else self._pooled(stream)
+
+    def _pooled(self, stream: Node) -> Node:
+        """Squares of patches as their mean, through one matrix (Gemma 3)."""
+        graph, patches = self.graph, self.patches
         turned = graph.op("cont", (patches, self.width), graph.view(stream, (patches, self.width)))
         tokens = max(isqrt(patches) ** 2 // 16, 1)
         pooled = graph.op("pool", (tokens, self.width), turned)
         flat = graph.op("cont", (self.width, tokens), graph.view(pooled, (self.width, tokens)))
-        graph.expand(self._projected_out(graph.op("rms_norm", flat.shape, flat)))
-        return graph
+        return self._projected_out(graph.op("rms_norm", flat.shape, flat))
 
-    def _llava(self, stream: Node) -> Graph:
-        """A class token before the patches, all layers but the last, and two matrices (models/llava.cpp)."""
+    def _classed(self, stream: Node) -> Node:
+        """A class token before the patches, and learned positions (models/llava.cpp)."""
         graph = self.graph
         if self.rows > self.patches:
             stream = graph.op("concat", (self.width, self.rows), stream, self.weight("v.class_embd"))
         places = graph.input(self.rows * 4)
         table = graph.op("get_rows", stream.shape, self.weight("v.position_embd.weight"), places)
-        stream = self._normed(graph.op("add", stream.shape, stream, table), "v.pre_ln")
-        for index in range(self._layers() - 1):
-            stream = self._layer(index, stream)
-        stream = self._normed(stream, "v.post_ln")
-        found = graph.op("get_rows", (self.width, self.patches), stream, graph.input(self.patches * 4))
-        graph.expand(self._two_matrices("mm.0", "mm.2", found))
-        return graph
+        return graph.op("add", stream.shape, stream, table)
+
+    def _patches_alone(self, stream: Node) -> Node:
+        """Without the class token, through two matrices."""
+        found = self.graph.op("get_rows", (self.width, self.patches), stream, self.graph.input(self.patches * 4))
+        return self._two_matrices("mm.0", "mm.2", found)
 
     def _two_matrices(self, first: str, second: str, node: Node) -> Node:
         names, graph = self.names, self.graph
@@ -149,8 +161,9 @@ class _Image:
         node = graph.op("unary", node.shape, node)
         return self._linear(second, node, names[f"{second}.weight"].shape[0]) if f"{second}.weight" in names else node
 
-    def _pixtral_merged(self, stream: Node) -> Node:
-        """Squares of patches as one token where the file merges them (models/pixtral.cpp), through two matrices."""
+    def _in_rows(self, stream: Node) -> Node:
+        """Squares of patches as one token where the file merges them (models/pixtral.cpp), through two matrices, and a
+        token at the end of each row."""
         graph, merger = self.graph, self.names.get("mm.patch_merger.weight")
         if merger is not None:
             stream = graph.op("rms_norm", stream.shape, stream)
@@ -160,7 +173,7 @@ class _Image:
             tokens = self.patches * self.width // wide
             grid = graph.op("im2col", (wide, tokens), grid)
             stream = graph.op("mul_mat", (merger.shape[0], tokens), self.weight("mm.patch_merger.weight"), grid)
-        return self._two_matrices("mm.1", "mm.2", stream)
+        return self._rows_broken(self._two_matrices("mm.1", "mm.2", stream))
 
     def _rows_broken(self, stream: Node) -> Node:
         """A token at the end of each row of patches."""
@@ -172,7 +185,7 @@ class _Image:
         breaks = graph.op("add", breaks.shape, breaks, self.weight("v.token_embd.img_break"))
         return graph.op("concat", (width, across + 1, across), graph.reshape(stream, (width, across, across)), breaks)
 
-    def _merged(self, stream: Node) -> Node:
+    def _in_squares(self, stream: Node) -> Node:
         """Four patches as one token, through two matrices, and back from the order of windows."""
         graph, tokens = self.graph, self.patches // 4
         found = graph.reshape(stream, (4 * self.width, tokens))
@@ -246,8 +259,7 @@ class _Image:
     def _normed(self, node: Node, name: str) -> Node:
         if f"{name}.weight" not in self.names and name.startswith("v.p"):
             return node
-        kind = "rms_norm" if self.kind in PIXTRAL else "norm"
-        normed = self.graph.op(kind, node.shape, node)
+        normed = self.graph.op(self.kind.norm, node.shape, node)
         for part, operation in (("weight", "mul"), ("bias", "add")):
             if f"{name}.{part}" in self.names:
                 normed = self.graph.op(operation, node.shape, normed, self.weight(f"{name}.{part}"))
@@ -299,3 +311,11 @@ class _Image:
         else:
             upper = graph.op("unary", upper.shape, upper)
         return self._linear(f"{prefix}ffn_down", upper, self.width)
+
+
+# by what a kind's ``joined`` says: the matrix without which patches are pooled, and the way through it
+_JOINTS: Mapping[str, tuple[str, Callable[[_Image, Node], Node]]] = {
+    "squares": ("mm.0.weight", _Image._in_squares),
+    "rows": ("mm.1.weight", _Image._in_rows),
+    "class": ("", _Image._patches_alone),
+}

@@ -17,7 +17,7 @@ from fitcheck.runtimes.base import Ask, Settings
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.builds import parse_build
-from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, placement_of
+from fitcheck.runtimes.llamacpp.placement import arguments_of, host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import run_of, token_speed
 from fitcheck.runtimes.llamacpp.token_passes import SETTLED
 from fitcheck.runtimes.llamacpp.token_rates import backend_of
@@ -144,8 +144,8 @@ def timings(ask: Ask, result: LlamaEstimate) -> dict[str, Timing]:
 
 def observed(run: Run, ask: Ask, result: LlamaEstimate) -> Iterator[Observation]:
     """Tests of reading alone and of writing alone; one of both together tells neither's rate. Nor do made-up weights
-    tell how many experts a prompt's tokens choose: blocks of random bits have a mean, by which all tokens look alike
-    after a few layers and choose the same ones, whose weights alone are read. One token reads as many as any other."""
+    tell how many experts a prompt's tokens choose, which hangs on the file (docs/tokens.md): in some all tokens choose
+    the same few, whose weights alone are read. One token reads as many as any other."""
     architecture = ask.architecture
     assert isinstance(architecture, LanguageArchitecture)
     routed = bool(architecture.experts) and run.weights != "real"
@@ -166,10 +166,8 @@ def promises(run: Run, ask: Ask, result: LlamaEstimate) -> dict[str, Interval[fl
         if bool(test.prompt) == bool(test.new):
             continue
         half_way = test.depth + (test.prompt + test.new) // 2
-        threads, bandwidth = run.setting("threads"), bandwidth_of(ask.placement)
-        speed = token_speed(
-            architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, bandwidth, threads=threads
-        )
+        host = host_of(ask, run.setting("threads"))
+        speed = token_speed(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, host)
         rate = speed.prompt if test.prompt else speed.generation
         if rate is not None:
             found[test.name] = rate
@@ -182,6 +180,5 @@ def _timing(ask: Ask, result: LlamaEstimate, test: TokenTest, threads: int | Non
     architecture = ask.architecture
     assert isinstance(architecture, LanguageArchitecture)
     half_way = test.depth + (test.prompt + test.new) // 2
-    bandwidth = bandwidth_of(ask.placement)
-    run = run_of(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, bandwidth, threads=threads)
+    run = run_of(architecture, ask.tier.tensors, result, ask.machine.gpus, half_way, host_of(ask, threads))
     return prompt_timing(run) if test.prompt else generation_timing(run)

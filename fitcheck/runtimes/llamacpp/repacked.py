@@ -17,11 +17,11 @@ from fitcheck.data_files import load
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.compute import HOST_ALIGNMENT
 from fitcheck.runtimes.llamacpp.remembered import remembered
 from fitcheck.runtimes.llamacpp.weight_placement import WeightBuffers, tied_copy
 from fitcheck.units import format_gib
 
-_ALIGNMENT = 32
 # only looked up by row, never multiplied (src/llama-arch.cpp, GGML_OP_GET_ROWS)
 _LOOKED_UP = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
 
@@ -106,7 +106,7 @@ def _part(name: str, tensors: Iterable[Tensor]) -> _Part:
     tiles = rows = again = offset = 0
     left: list[int] = []
     for tensor in tensors:
-        size = -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+        size = -(-tensor.nbytes // HOST_ALIGNMENT) * HOST_ALIGNMENT
         in_tiles, in_rows = (0, 0) if tensor.name in _LOOKED_UP else _copied(name, tensor)
         tiles, rows = tiles + in_tiles, rows + in_rows
         if in_tiles or in_rows:
@@ -126,12 +126,12 @@ def _copied(name: str, tensor: Tensor) -> tuple[int, int]:
     column = kinds.get("tiles", {}).get(tensor.type)
     if column and len(tensor.shape) == 2 and height % _data()["tile_rows"] == 0 and width % column == 0:
         extra = tensor.elements // tensor.quant.block * _data()["tile_extra"].get(tensor.type, 0)
-        return -(-(tensor.nbytes + extra) // _ALIGNMENT) * _ALIGNMENT, 0
+        return -(-(tensor.nbytes + extra) // HOST_ALIGNMENT) * HOST_ALIGNMENT, 0
     multiple = kinds["repack"].get(tensor.type)
     multiplied = len(tensor.shape) == 2 or tensor.role == "expert"
     if multiple is None or not multiplied or height % multiple:
         return 0, 0
-    return 0, -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+    return 0, -(-tensor.nbytes // HOST_ALIGNMENT) * HOST_ALIGNMENT
 
 
 def host_weights(copied: tuple[Repacked, ...], weights: WeightBuffers, options: LlamaOptions) -> int:

@@ -29,7 +29,7 @@ from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, totals_in_other_builds
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, bandwidth_of
+from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, host_of
 from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
@@ -49,6 +49,7 @@ class LlamaCpp(Runtime):
     name = NAME
     families = ("language",)
     options = TextOptions
+    splits = True
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
         """Of several tiers the best placement each, of a single one its alternatives too."""
@@ -70,6 +71,10 @@ class LlamaCpp(Runtime):
         assert isinstance(architecture, LanguageArchitecture)
         workload = asked.workload(asked.context_of(architecture), embeds=architecture.embeds)
         return PlacementSearch(self, model, tier, machine, asked, workload, wanted.floor(workload.task).min_speed)
+
+    def settled(self, ask: Ask, wanted: Wanted) -> int | None:
+        """As far as the search for the tier's placement saw system memory that was enough for all it looked at."""
+        return self._search(ask.model, ask.tier, ask.machine, read(TextOptions, wanted), wanted).settled
 
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
@@ -107,7 +112,7 @@ class LlamaCpp(Runtime):
             footprint.layout,
             ask.machine.gpus,
             depth=depth_of(ask.workload),
-            host_bandwidth=bandwidth_of(ask.placement),
+            host=host_of(ask),
         )
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
         reading, writing = drafted_rates(ask, footprint.layout, reading, writing)
@@ -152,7 +157,7 @@ class LlamaCpp(Runtime):
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
         free = options.with_(gpu_layers=None, cpu_moe_layers=0)
-        other = search.proposals(free, search.cache_types[:1])[0]
+        other = next(search.proposals(free, search.cache_types[:1]))
         yield Change(other.ask.placement.mode, other.ask)
         context = options.context // 2
         while context >= LEAST_CONTEXT:

@@ -19,7 +19,13 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.token_host import Host
-from fitcheck.runtimes.llamacpp.token_passes import TokenRun, batch_seconds, overlap_factors, token_seconds
+from fitcheck.runtimes.llamacpp.token_passes import (
+    TokenRun,
+    batch_seconds,
+    computes_on_host,
+    overlap_factors,
+    token_seconds,
+)
 from fitcheck.runtimes.llamacpp.token_rates import Constants, backend_of, data, fitted
 from fitcheck.runtimes.llamacpp.token_spread import half_width, interval_of, new_units, traits_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
@@ -27,6 +33,7 @@ from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
 
 _SLOW_SHARE = 10  # the host binds where it reads more than a tenth of what the cards read
+_ANY = Host()  # of which nobody said anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +53,17 @@ def run_of(
     result: LlamaEstimate,
     gpus: Sequence[Gpu],
     depth: int | None = None,
-    host_bandwidth: float | None = None,
+    host: Host = _ANY,
     *,
     backend: str | None = None,
-    threads: int | None = None,
 ) -> TokenRun:
     """What decides the seconds of one sequence after ``depth`` tokens (half of the context by default) on the cards of
-    ``result``.
-
-    ``host_bandwidth`` is the host memory's in B/s as its modules are rated, ``threads`` those that compute; without
-    them what is usual stands in. ``backend`` is "CUDA", "ROCm", "Vulkan", "Metal" or "SYCL"; by default what the card's
-    maker is mostly run with.
-    """
+    ``result`` and its ``host``. ``backend`` is "CUDA", "ROCm", "Vulkan", "Metal" or "SYCL"; by default what the card's
+    maker is mostly run with."""
     depth = min(depth if depth is not None else result.options.context // 2, result.options.context)
     works = work_of(architecture, tensors, result, depth)
-    server = any(gpu.card.form == "datacenter" for gpu in gpus)
     named = backend_of(gpus[0].card, backend) if gpus else "CPU"
-    return TokenRun(works, gpus, named, Host(host_bandwidth, threads, server), result.options, architecture.embedding)
+    return TokenRun(works, gpus, named, host, result.options, architecture.embedding)
 
 
 def token_speed(
@@ -71,20 +72,19 @@ def token_speed(
     result: LlamaEstimate,
     gpus: Sequence[Gpu],
     depth: int | None = None,
-    host_bandwidth: float | None = None,
+    host: Host = _ANY,
     *,
     backend: str | None = None,
-    threads: int | None = None,
 ) -> TokenSpeed:
     """Speed of the run that the same arguments make (``run_of``). Where the host is not known, the interval is as wide
     as hosts differ."""
-    run = run_of(architecture, tensors, result, gpus, depth, host_bandwidth, backend=backend, threads=threads)
+    run = run_of(architecture, tensors, result, gpus, depth, host, backend=backend)
     kind = _kind(run, bool(architecture.experts))
-    host = run.works.get(HOST, TokenWork()).bytes_per_token
+    read = run.works.get(HOST, TokenWork()).bytes_per_token
     card_bytes = round(sum(work.bytes_per_token for index, work in run.works.items() if index != HOST))
-    slow = host * _SLOW_SHARE > card_bytes
+    slow = read * _SLOW_SHARE > card_bytes
     binding = "host memory" if slow else "card memory"
-    return TokenSpeed(_prompt(run, kind), _generation(run, kind), card_bytes, round(host), binding)
+    return TokenSpeed(_prompt(run, kind), _generation(run, kind), card_bytes, round(read), binding)
 
 
 def _kind(run: TokenRun, mixture: bool) -> str:
@@ -102,7 +102,7 @@ def _generation(run: TokenRun, kind: str) -> Interval[float] | None:
     if seconds is None:
         return None
     half = half_width(f"generation, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=False))
-    hosts = unknown_factors(run, fitted(), prompt=False)
+    hosts = unknown_factors(run, fitted(), prompt=False, own=seconds)
     return interval_of(1 / seconds, half, hosts)
 
 
@@ -111,7 +111,7 @@ def _prompt(run: TokenRun, kind: str) -> Interval[float] | None:
     if seconds is None:
         return None
     half = half_width(f"prompt, {kind}", _cards(run), run.backend, traits=traits_of(run, prompt=True))
-    hosts = unknown_factors(run, fitted(), prompt=True)
+    hosts = unknown_factors(run, fitted(), prompt=True, own=seconds)
     best, wider = new_units(run.gpus[0].card) if run.gpus else (1.0, 1.0)
     return interval_of(best * max(run.options.micro, 1) / seconds, half, (hosts[0] / wider, hosts[1] * wider))
 
@@ -136,17 +136,22 @@ def _cards(run: TokenRun) -> list[Card]:
     return [gpu.card for gpu in run.gpus]
 
 
-def unknown_factors(run: TokenRun, constants: Constants, *, prompt: bool) -> tuple[float, float]:
-    """(low, high) factors on the rate by what nobody said: of the host, or how well several cards' prompts overlap."""
+def unknown_factors(
+    run: TokenRun, constants: Constants, *, prompt: bool, own: float | None = None
+) -> tuple[float, float]:
+    """(low, high) factors on the rate by what nobody said: of the host, or how well several cards' prompts overlap.
+    ``own`` are the run's seconds where they are known already."""
     host = run.works.get(HOST)
     if not run.gpus or (host is not None and host.bytes_per_token):
-        return host_factors(run, constants, prompt=prompt)
+        return host_factors(run, constants, prompt=prompt, own=own)
     return overlap_factors(run, max(run.options.micro, 1), constants) if prompt else (1.0, 1.0)
 
 
-def host_factors(run: TokenRun, constants: Constants, *, prompt: bool) -> tuple[float, float]:
+def host_factors(run: TokenRun, constants: Constants, *, prompt: bool, own: float | None = None) -> tuple[float, float]:
     """(low, high) factors on the rate that slow and fast hosts of their kind make, where this one's are unknown."""
-    own = _passing(run, constants, prompt=prompt)
+    if prompt and not computes_on_host(run, max(run.options.micro, 1)):
+        return 1.0, 1.0  # the host's weights are carried to the card, whatever reads them there
+    own = own if own is not None else _passing(run, constants, prompt=prompt)
     found = []
     for end in ("low", "high"):
         usual = data()["host_usual"]["server" if run.host.server else "desktop"][end]

@@ -131,9 +131,14 @@ def _ideal_overlap(run: TokenRun, batch: int, cards: int) -> float:
     return flying * cards / (flying + cards - 1) if cards else 1.0
 
 
+def computes_on_host(run: TokenRun, batch: int) -> bool:
+    """Whether the host's cores compute its part of a micro-batch; else it is carried to a card."""
+    return not run.gpus or not run.options.op_offload or batch < OFFLOAD_MIN_ROWS
+
+
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:
     """Seconds for the host's part of one batch: carried over the link to a card that computes it, else on its cores."""
-    if not run.gpus or not run.options.op_offload or batch < OFFLOAD_MIN_ROWS:
+    if computes_on_host(run, batch):
         older = 1.0 if run.options.build.day >= HOST_TILES else constants["before host tiles"]
         return older * host_prompt_seconds(host, run.host, batch, constants)
     gpu = run.gpus[0]

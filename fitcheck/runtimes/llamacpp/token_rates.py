@@ -31,6 +31,7 @@ _USUAL_CLOCK = 2e9  # Hz at which the constants of launches hold, and what a car
 _LANES = {(6, 0): 64, (7, 0): 64, (7, 5): 64, (8, 0): 64}
 _ISSUES_TWICE = ((7, 0), (7, 5), (8, 0))  # 64 lanes beside four schedulers of 32
 _FLOAT_BYTES = 4
+# columns of the narrowest tile (ggml-cuda/mmq.cuh, mul_mat_q_case: mmq_x counts from 8 in steps of 8 to the widest)
 _LEAST_TILE = 8
 _SOFT = 4.0  # exponent with which reading and decoding, which overlap, add up
 _EXPERT_MATRICES = 3  # gate, up and down
@@ -320,8 +321,8 @@ def touched_share(work: TokenWork, batch: int, evenness: float) -> float:
     """Share of the experts that at least one of ``batch`` tokens chose.
 
     Experts are not equally liked: how often each is chosen is spread like a beta distribution around the share that a
-    token uses, with ``evenness`` as its first shape parameter (large where all are liked alike). Routers of random
-    weights (``work.even_routing``) like all alike.
+    token uses, with ``evenness`` as its first shape parameter (large where all are liked alike). With
+    ``work.even_routing`` all are.
     """
     share = work.expert_share
     if share >= 1.0:

@@ -36,8 +36,8 @@ class TokenWork:
     that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops``
     and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache. ``held``
     is bytes of all weights there, ``experts_held`` the experts of it,
-    ``expert_share`` the part of a layer's ``expert_count`` experts that a token uses; ``even_routing``: all are liked
-    alike, as routers of random weights do.
+    ``expert_share`` the part of a layer's ``expert_count`` experts that a token uses; ``even_routing``: a prompt's
+    tokens touch as many as if all were liked alike, as those of gpt-oss-20b with random weights do (docs/tokens.md).
     """
 
     read: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))

@@ -69,7 +69,7 @@ def test_the_expected_and_the_measured_change_stand_side_by_side() -> None:
     assert one.verdict is SeriesVerdict.IMPROVEMENT
     assert one.expected is not None
     assert one.ratio == pytest.approx(one.expected.ratio, rel=0.05)
-    assert "expected: 29 s to 37 s, a change of -50.0 %" in row(one)[-1]
+    assert "expected: 29 to 37 s, a change of -50.0 %" in row(one)[-1]
 
 
 def test_an_unclear_comparison_is_decided_by_a_missed_promise_and_only_then() -> None:

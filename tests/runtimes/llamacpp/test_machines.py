@@ -6,6 +6,7 @@ import pytest
 
 import fitcheck
 from fitcheck.errors import CardError
+from fitcheck.hardware.budget import has_many_channels
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.units import GIB
 
@@ -70,3 +71,20 @@ def test_where_nobody_says_which_build_the_interval_spans_those_in_use() -> None
 def test_a_build_that_is_named_spans_nothing_else() -> None:
     cell = fitcheck.check("llama-3.1-8b", "RTX 3090", ram=32 * GIB, tier="Q4_K_M", build="b9272").best
     assert not any("spans builds" in one for one in cell.footprint.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("card", "ram", "server"),
+    [
+        ("RTX 4090", 192, False),
+        ("RTX 4090", 256, False),  # four modules of 64 GB on a desktop board
+        ("RTX 4090", 384, True),
+        ("H100 SXM5 80 GB", 64, True),
+        ("none", 512, True),
+    ],
+)
+def test_more_memory_than_desktop_boards_take_lies_on_more_than_two_channels(card: str, ram: int, server: bool) -> None:
+    report = fitcheck.check("deepseek-v3", card, tier="IQ1_S", ram=ram * GIB)
+    assert has_many_channels(report.machine) == server
+    usual = "200 GB/s" if server else "60 GB/s"
+    assert f"system memory of {usual}" in report.assumed_line

@@ -24,7 +24,7 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed, unknown_factors
-from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
+from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 from fitcheck.runtimes.llamacpp.token_host import carried_bytes
 from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, TILED_ATTENTION, age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
@@ -42,6 +42,7 @@ from fitcheck.runtimes.llamacpp.token_rows import bench_rows
 from fitcheck.runtimes.llamacpp.token_spread import half_width, ran_name, traits_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.units import GIB, Interval
+from fitcheck.verdict.accuracy_summary import summarize_figures
 
 RTX_3090 = find_card("RTX 3090")
 
@@ -258,8 +259,9 @@ def test_a_row_without_the_option_ran_without_flash_attention_before_it_was_auto
 
 
 def test_nine_in_ten_rows_of_every_regime_lie_inside_with_their_card_left_out() -> None:
-    for one in summarize_tokens(token_accuracy()[0]):
-        assert one.inside >= 0.9, one.regime
+    for one in summarize_figures(token_figures()):
+        assert one.covered is not None
+        assert one.covered >= 0.9 * one.rows, one.quantity
 
 
 def test_own_rows_are_those_of_the_raw_output() -> None:

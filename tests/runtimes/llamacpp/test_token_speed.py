@@ -18,11 +18,13 @@ from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
-from fitcheck.runtimes.llamacpp.token_accuracy import summarize_tokens, token_accuracy
+from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 from fitcheck.runtimes.llamacpp.token_host import Host, host_generation_seconds, host_prompt_seconds
 from fitcheck.runtimes.llamacpp.token_rates import backend_of, data, fitted, generation_of, peak_of
+from fitcheck.runtimes.llamacpp.token_rows import bench_rows
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.units import GIB
+from fitcheck.verdict.accuracy_summary import summarize_figures
 
 CARD = Card(
     "card", "Card", "NVIDIA", 24 * GIB, memory_bandwidth=1000e9, tensor_flops=Sourced(150e12, "maker", "2026"),
@@ -167,7 +169,7 @@ def test_a_token_waits_for_the_host_as_long_as_its_bytes_there_take() -> None:
     layer = sum(tensor.nbytes for tensor in table if tensor.layer == 0)
     took = []
     for rate in (30e9, 60e9):
-        found = token_speed(architecture, table, result, [GPU], 0, host_bandwidth=rate)
+        found = token_speed(architecture, table, result, [GPU], 0, Host(rate))
         assert found.generation is not None
         assert found.host_bytes_per_token == 16 * layer
         took.append(1 / found.generation.best)
@@ -205,10 +207,8 @@ def test_a_known_host_narrows_what_is_on_the_host() -> None:
         assert found is not None
         return found.high / found.low
 
-    assert width(host_bandwidth=60e9) < width()
-    slow, fast = (
-        token_speed(architecture, table, result, [GPU], host_bandwidth=rate).generation for rate in (40e9, 80e9)
-    )
+    assert width(host=Host(60e9)) < width()
+    slow, fast = (token_speed(architecture, table, result, [GPU], host=Host(rate)).generation for rate in (40e9, 80e9))
     assert slow is not None
     assert fast is not None
     assert fast.best > 1.5 * slow.best
@@ -294,18 +294,21 @@ def test_constants_name_their_rows() -> None:
 
 def test_rates_of_cards_left_out_hold_the_bars_that_they_hold() -> None:
     """Median error and coverage over published rows, each card's rows and widths unseen by what predicts them."""
-    rows, skipped = token_accuracy()
-    assert len(rows) > 700
+    figures, (_, skipped) = token_figures(), bench_rows()
+    assert len(figures) > 700
     assert skipped
-    found = {line.regime: line for line in summarize_tokens(rows)}
+    found = {line.quantity: line for line in summarize_figures(figures)}
     for regime, error, inside, width in (
         ("generation, dense", 0.10, 0.90, 1.7), ("generation, MoE", 0.15, 0.90, 2.0),
         ("prompt, dense", 0.18, 0.90, 2.2), ("prompt, MoE", 0.18, 0.90, 3.4),
         ("generation, host", 0.20, 0.90, 3.0), ("prompt, host", 0.20, 0.90, 3.5),
     ):  # fmt: skip
-        assert found[regime].error <= error
-        assert found[regime].inside >= inside
-        assert found[regime].width <= width
+        line = found[f"tokens/s, {regime}, card left out"]
+        assert line.covered is not None
+        assert line.width is not None
+        assert line.median <= error
+        assert line.covered >= inside * line.rows
+        assert line.width <= width
 
 
 @pytest.mark.parametrize(

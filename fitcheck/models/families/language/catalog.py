@@ -19,6 +19,11 @@ _NATIVE = {"gpt-oss": ("MXFP4", "F16")}
 _MIXTURE = "from the model's shape by the rules of llama-quantize"
 
 
+def tasks_of(embeds: bool) -> tuple[Task, ...]:
+    """What a language model is asked for: texts, or the vectors or scores of texts."""
+    return (Task.EMBED,) if embeds else (Task.CHAT,)
+
+
 def language_model(text: str) -> Model:
     """The catalog model that ``text`` names. Raises InputError when it names none, or several."""
     return model_of(find_language_model(text))
@@ -39,7 +44,7 @@ def _model(slug: str) -> Model:
         name=entry.name,
         architecture=architecture,
         tiers=tuple(sorted(tiers, key=lambda tier: -tier.disk_bytes)),
-        tasks=(Task.EMBED,) if architecture.embeds else (Task.CHAT,),
+        tasks=tasks_of(architecture.embeds),
         runtimes=("llama.cpp",),
         repository=entry.repository,
         licence=entry.licence,

@@ -188,7 +188,7 @@ class Language(Family):
 
 def _tasks(architecture: Architecture) -> tuple[Task, ...]:
     assert isinstance(architecture, LanguageArchitecture)
-    return (Task.EMBED,) if architecture.embeds else (Task.CHAT,)
+    return catalog.tasks_of(architecture.embeds)
 
 
 def _converted(architecture: LanguageArchitecture, name: str, stored: Tier) -> list[Tier]:
@@ -245,7 +245,7 @@ def _listing(entry: LanguageEntry) -> Listing:
     return Listing(
         entry.slug,
         entry.name,
-        Language.tasks,
+        catalog.tasks_of(entry.embeds),
         entry.parameters or _named_size(entry.slug) or mixture_elements(known_language_model(entry.slug)),
         entry.released,
         source,

@@ -45,6 +45,11 @@ class LanguageEntry:
         """llama.cpp's name of the architecture, as ``general.architecture`` of its GGUF files holds it."""
         return str(self.metadata["general.architecture"])
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it turns texts into vectors or scores: its files name the way in which they pool."""
+        return bool(self.metadata.get(f"{self.architecture}.pooling_type"))
+
 
 def _data() -> dict[str, Any]:
     return load("models.families.language", "language_models")

@@ -42,12 +42,13 @@ def layer_shapes(architecture: LanguageArchitecture) -> Iterator[tuple[LanguageL
 def _outer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     width, rows = architecture.embedding, architecture.vocabulary
     yield "token_embd.weight", (rows, width)
+    if known.get("positions") and architecture.context_length:
+        yield "position_embd.weight", (architecture.context_length, width)
     if architecture.encoder:
         yield "token_types.weight", (_TOKEN_TYPES, width)
         yield from _norm("token_embd_norm", width, _BIASED)
+        yield from _scoring_head(width) if architecture.reranks else ()
         return
-    if known.get("positions") and architecture.context_length:
-        yield "position_embd.weight", (architecture.context_length, width)
     if architecture.per_layer_embedding:
         total = architecture.per_layer_embedding * architecture.layers
         yield "per_layer_token_embd.weight", (rows, total)
@@ -69,6 +70,14 @@ def _outer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterato
         yield "rope_factors_short.weight", (half,)
 
 
+def _scoring_head(width: int) -> Iterator[tuple[str, Shape]]:
+    """Of BERT rerankers: a dense layer over the first token and one score."""
+    yield "cls.weight", (width, width)
+    yield "cls.bias", (width,)
+    yield "cls.output.weight", (width,)
+    yield "cls.output.bias", (1,)
+
+
 def _norm(name: str, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     if known.get("no_norm_weights"):
         return
@@ -82,7 +91,7 @@ def _block(
 ) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
     if architecture.encoder:
-        yield from _encoder_block(block, width)
+        yield from _encoder_block(architecture, block, known)
         return
     if known.get("pre_norm", True) and (block.heads or block.recurrent):
         yield from _norm("attn_norm", width, known)
@@ -123,14 +132,14 @@ def _block(
         yield "nextn.hnorm.weight", (width,)
 
 
-def _encoder_block(block: LanguageLayer, width: int) -> Iterator[tuple[str, Shape]]:
-    """Of Nomic BERT (src/models/bert.cpp): Q, K and V in one, a gate, and a norm after each part."""
-    yield "attn_qkv.weight", (3 * width, width)
-    yield "attn_output.weight", (width, width)
+def _encoder_block(
+    architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
+) -> Iterator[tuple[str, Shape]]:
+    """Of BERT and its kin (src/models/bert.cpp): a norm after each part."""
+    width = architecture.embedding
+    yield from _attention(architecture, block, known)
     yield from _norm("attn_output_norm", width, _BIASED)
-    yield "ffn_up.weight", (block.feed_forward, width)
-    yield "ffn_gate.weight", (block.feed_forward, width)
-    yield "ffn_down.weight", (width, block.feed_forward)
+    yield from _feed_forward(block, width, known)
     yield from _norm("layer_output_norm", width, _BIASED)
 
 
@@ -139,7 +148,7 @@ def _attention(
 ) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
     # Gemma 4 E2B and E4B: layers that read another layer's cache keep K and V weights in the file, and V is its own
-    stored = block.cached or bool(known.get("shared_layers_keep_kv"))
+    stored = block.cached or architecture.encoder or bool(known.get("shared_layers_keep_kv"))
     one_for_both = bool(known.get("value_is_key_where_dense")) and not architecture.per_layer_embedding
     output = block.heads * (block.value_length or block.key_length)
     query = block.heads * block.key_length * (2 if known.get("gated_query") else 1)

@@ -11,7 +11,7 @@ from typing import Any
 from fitcheck.models.workload import Task
 
 DENOISER, TEXT_ENCODER, VAE = "denoiser", "text_encoder", "vae"
-IMAGE_ENCODER, CONNECTOR, AUDIO, CONTROLNET = "image_encoder", "connector", "audio", "controlnet"
+IMAGE_ENCODER, CONNECTOR, AUDIO = "image_encoder", "connector", "audio"
 # how guidance costs: not at all, one call over a doubled batch, two calls, or the pipeline's guider (two calls)
 GUIDANCE = ("none", "batched", "twice", "guider")
 

@@ -54,12 +54,6 @@ def plain(component: Component, entry: Entry) -> str:
     return "F32" if _single_precision(component, entry) else PLAIN[component.stored]
 
 
-def module_of(name: str) -> str:
-    """The path of the module that a tensor belongs to, whatever packing put behind the parameter's name."""
-    path, found, _ = name.partition(".weight")
-    return path if found else name.rpartition(".")[0]
-
-
 def _single_precision(component: Component, entry: Entry) -> bool:
     return _is_in(component.single_precision, entry)
 
