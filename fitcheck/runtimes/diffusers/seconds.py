@@ -154,7 +154,8 @@ def passes(layout: Layout, tier: Tier, offload: Offload, back: WayBack) -> Itera
         assert one.made is not None
         stage = one.stage
         weights = weights_of(tier, stage.component)
-        hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, stage).count
+        moving = not (offload.resident or offload.by_component)
+        hooked = groups_of(tier, offload, stage).count * _arrivals(one, tier, offload) if moving else 0
         work = work_of(one.made, weights, stage, hooked)
         if stage.blended:
             yield Pass(Work(0, 0, 0, 0, a_line * stage.blended), 1, stage.component.name)
@@ -179,6 +180,7 @@ def _streamed(
     if not ahead(offload, stage):
         # without a stream diffusers copies back what it brought; accelerate and streams drop it
         ways = 1 + back.of(weights) if offload.level and not offload.stream else 1.0
+        ways *= _arrivals(one, tier, offload)
         yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
         return
     yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
@@ -189,6 +191,13 @@ def _streamed(
         yield Pass(work, stage.count - 1, stage.component.name, waited=rest + blocking)
     else:
         yield Pass(work, stage.count - 1, stage.component.name, ahead=rest, waited=blocking)
+
+
+def _arrivals(one: Laid, tier: Tier, offload: Offload) -> int:
+    """How often weights come in one call: an autoencoder that goes through its frames one by one brings its layers for
+    each of them."""
+    looping = one.made is not None and one.stage.child and not groups_of(tier, offload, one.stage).whole
+    return one.made.repeats if one.made is not None and looping else 1
 
 
 def _scaled(groups: tuple[int, int], weights: ModuleWeights, ways: float) -> Streamed:
