@@ -88,7 +88,7 @@ def _is_pinned(offload: Offload) -> bool:
 @lru_cache(maxsize=4096)
 def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> tuple[tuple[Pass, ...], int]:
     """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
-    works = [_work_of(one, tier, offload) for one in layout.stages]
+    works = [stage_work(one, tier, offload) for one in layout.stages]
     plain = passes(layout, works, tier, offload, PLAIN)
     moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
     table = load(ROOM, "seconds")
@@ -147,7 +147,7 @@ class WayBack:
 PLAIN = WayBack(1.0, 1.0)
 
 
-def _work_of(one: Laid, tier: Tier, offload: Offload) -> Work:
+def stage_work(one: Laid, tier: Tier, offload: Offload) -> Work:
     """The work of a stage's call, whatever travels for it."""
     assert one.made is not None
     moving = not (offload.resident or offload.by_component)

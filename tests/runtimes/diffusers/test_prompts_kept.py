@@ -14,7 +14,7 @@ from fitcheck.runtimes.diffusers.call_pools import CallPool, LoopPools
 from fitcheck.runtimes.diffusers.estimate import Laid, Layout, estimate
 from fitcheck.runtimes.diffusers.offloading import Offload, offload_of
 from fitcheck.runtimes.diffusers.residency import groups_of
-from fitcheck.runtimes.diffusers.seconds import PLAIN, passes
+from fitcheck.runtimes.diffusers.seconds import PLAIN, passes, stage_work
 from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, is_guided
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, FREE, Event
 from fitcheck.units import MIB
@@ -104,7 +104,8 @@ def test_an_autoencoder_that_goes_frame_by_frame_brings_its_layers_for_each() ->
         decode = stages[-1]
         assert decode.made is not None
         assert decode.made.repeats == 21
-        last = list(passes(Layout(tuple(stages)), tier, offload(mode), PLAIN))[-1]
+        works = [stage_work(one, tier, offload(mode)) for one in stages]
+        last = list(passes(Layout(tuple(stages)), works, tier, offload(mode), PLAIN))[-1]
         assert last.waited.nbytes == 21 * groups_of(tier, offload(mode), decode.stage).total
 
 
