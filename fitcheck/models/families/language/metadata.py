@@ -55,6 +55,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         source.unknown.append(f"architecture {name!r} is not one this version knows; it is read as a plain transformer")
     layers = read_layers(source)
     recurrent = any(layer.recurrent for layer in layers.blocks)
+    shared = keys.integer("expert_shared_count", 0) or 0
     return LanguageArchitecture(
         name=name,
         blocks=layers.blocks,
@@ -62,7 +63,8 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         vocabulary=_vocabulary(metadata, source),
         context_length=keys.integer("context_length"),
         experts=layers.experts,
-        shared_feed_forward=_shared_width(keys, layers.expert_width),
+        shared_experts=shared,
+        shared_feed_forward=keys.integer("expert_shared_feed_forward_length") or shared * layers.expert_width,
         routing=_routing(keys),
         window=layers.window,
         latent=layers.latent,
@@ -80,12 +82,6 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         pools=not encoder and bool(keys.integer("pooling_type", 0)),
         reranks="cls.weight" in names or "cls.output.weight" in names or keys.integer("pooling_type") == _RANK,
     )
-
-
-def _shared_width(keys: Keys, expert_width: int) -> int:
-    """Width of the experts that every token uses, all together."""
-    count = keys.integer("expert_shared_count", 0) or 0
-    return keys.integer("expert_shared_feed_forward_length") or count * expert_width
 
 
 def _has_layer_norm(keys: Keys, known: Mapping[str, Any]) -> bool:
