@@ -74,9 +74,10 @@ class _Own:
 
     def possible(self, runs: Iterable[Run], memory: CardMemory) -> list[Run]:
         """Those whose sizes can be; the others are kept apart."""
-        found = list(runs)
-        self.odd += [run for run in found if too_small(run, memory)]
-        return [run for run in found if not too_small(run, memory)]
+        found = list[Run]()
+        for run in runs:
+            (self.odd if too_small(run, memory) else found).append(run)
+        return found
 
     def add(self, runs: Iterable[Run]) -> None:
         """Runs that hold the same memory on the card as it is, by what came of them."""

@@ -272,7 +272,7 @@ def test_lists_say_what_was_asked_and_the_example_can_be_measured(tmp_path: Path
     out = tmp_path / "out"
     builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     model, card = catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")
-    kept = pairs.decode((out / pairs.path_of(model.slug)).read_bytes(), model, [card])[card.slug].row
+    kept = pairs.decode((out / pairs.path_of(model.slug)).read_bytes(), model, [card]).rows[card.slug].row
     asked = {name: kept[name] for name in ("task", "width", "height", "frames", "context")}
     listed = json.loads((out / "check/sensenova-u1-8b-mot/index.json").read_bytes())
     assert {name: listed[name] for name in asked} == asked

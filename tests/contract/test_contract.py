@@ -187,7 +187,8 @@ def test_a_record_of_something_else_is_nobodys_ask(name: str) -> None:
 def test_a_record_changes_its_cell_and_a_card_that_nobody_knows_takes_nothing_down(name: str) -> None:
     runtime, asks = asks_of(name)
     one, ask = sample(name), asks[0]
-    run = recorded(runtime, ask, seconds=7.5, process=3 * GIB)
+    taken = runtime.footprint(ask).cards[ask.gpu].card.best + GIB
+    run = recorded(runtime, ask, seconds=7.5, process=taken)
     stray = replace(run, id="b" * 64, card="a-card-that-nobody-knows", card_memory=None)
     report = check(one.model, ask.machine, one.wanted, index=Index((stray, run)), advise=False)
     cell = next(
@@ -196,6 +197,7 @@ def test_a_record_changes_its_cell_and_a_card_that_nobody_knows_takes_nothing_do
         if (cell.tier, cell.placement, cell.workload) == (ask.tier, ask.placement, ask.workload)
     )
     assert (cell.evidence.level, cell.evidence.records) == ("measured", 1)
+    assert cell.footprint.cards[ask.gpu].card.best == taken
     assert ask_of(stray) is None
 
 

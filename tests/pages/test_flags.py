@@ -39,6 +39,7 @@ def changed(**changes: Any) -> PassRecord:
     ("record", "found"),
     [
         (passed(), []),
+        (changed(model=passed().model.model_copy(update={"weights": "synthetic"})), []),  # a note is no flag
         (passed(seconds=21960.0), [SLOW]),
         (changed(memory=Memory(allocated=3300, reserved=3600)), [SMALL]),
         (passed(seconds=21960.0).model_copy(update={"memory": Memory(allocated=3300)}), [SMALL, SLOW]),

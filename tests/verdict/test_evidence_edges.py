@@ -325,6 +325,13 @@ def test_the_answer_says_of_memory_and_speed_how_each_is_known() -> None:
     assert words(Index((run("low"),))).endswith("an image (memory estimated, speed measured).")
     assert words(Index((run("low", process=4 * GIB),))).endswith("an image (measured).")
     assert words(Index((run("low", process=4 * GIB, seconds=None),))).endswith("(memory measured, speed estimated).")
+    untimed = replace(run("low", seconds=None, process=4 * GIB), card="rtx-2080-ti", card_memory=11 * GIB)
+    known = check(
+        MODEL, machine_for(find_card("RTX 2080 Ti"), ram=128 * GIB),
+        Wanted(tiers=("Q4_K_S",), options=(("mode", ("low",)),)), index=Index((untimed,)), advise=False,
+    )  # fmt: skip
+    assert known.best.seconds is None
+    assert known.answer.endswith("of system memory (measured).")
     slow = words(Index((run("low", seconds=2000.0),)))
     assert "too slow to use" in slow
     assert slow.endswith("(memory estimated, speed measured).")
@@ -332,3 +339,19 @@ def test_the_answer_says_of_memory_and_speed_how_each_is_known() -> None:
         TEXT, machine_for(find_card(CARD)), Wanted(tiers=("Q4_K_M",)), index=Index((tokens(prompt=None),)), advise=False
     )
     assert text.answer.endswith("tokens a second (memory estimated, speed measured).")
+
+
+def test_a_card_is_not_another_card_to_itself() -> None:
+    """Mode fast keeps other layers under a limit, so that running out there says nothing of the whole card."""
+    out = run("fast", cap=8 * GIB, outcome="oom-gpu", seconds=None)
+    found = cell(report(Index((out,))), "fast")
+    assert found.memory == cell(PLAIN, "fast").memory
+    assert found.evidence.memory.level == "estimated"
+
+
+def test_records_of_one_card_say_nothing_of_two_unlike_ones() -> None:
+    index = Index((run("low"),))
+    one, other = (machine_for(find_card(name)) for name in (CARD, "L4"))
+    both = replace(one, gpus=one.gpus + other.gpus)
+    assert known_of(index, one, MODEL) is not None
+    assert known_of(index, both, MODEL) is None

@@ -191,6 +191,7 @@ def test_one_measurement_under_two_names_counts_once() -> None:
     credited = replace(failed, id="credited", machine="with a handle", own=True)
     second = replace(credited, id="second", created=failed.created + 60)
     assert once((), (failed, credited)) == (failed,)
+    assert once((failed,), (replace(failed, rss=1),)) == (failed,), "a file that was changed and keeps its id"
     assert (Index((failed,)) + Index((credited,))).rows == (failed,)
     assert (Index((failed,)) + Index((second, second))).rows == (failed, second)
     assert cell(report(Index((failed,)) + Index((credited,))), "low").verdict is Verdict.TIGHT
