@@ -15,7 +15,7 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import build as builder
-from fitcheck.pages import pairs, single, view
+from fitcheck.pages import pairs, single, site_inputs, view
 from fitcheck.pages.checking import check
 from fitcheck.pages.site_folder import MANIFEST
 from fitcheck.pages.site_inputs import EXAMPLE_URL, gather
@@ -159,6 +159,21 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, app: typer.Typ
     with pytest.raises(InputError, match="holds other files"):
         run(app, "build", "--out", str(tmp_path), "--cards", "rtx-4070")
     assert files(tmp_path) == {"thesis.txt": b"years of work"}
+
+
+def test_a_slip_is_told_before_any_record_is_read(
+    tmp_path: Path, app: typer.Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(results: Path | None) -> None:
+        pytest.fail(f"{results} was read")
+
+    monkeypatch.setattr(site_inputs, "_records", read)
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="holds other files"):
+        run(app, "build", "--out", str(tmp_path), "--cards", "rtx-4070")
+    for words, sentence in ((("--cards", "rtx-9999"), "no card is called"), (("--models", "nobody"), "--models: ")):
+        with pytest.raises(InputError, match=sentence):
+            run(app, "build", "--out", str(tmp_path / "out"), *words)
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "https://a b", "javascript:alert(1)", 'https://x/"><script>'])
