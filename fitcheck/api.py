@@ -279,7 +279,7 @@ def answer(
             tiers=tuple(replace(one, companions=with_companion(one.companions, companion)) for one in model.tiers),
         )
     report = judge_all(model, machine, wanted, tiers=tiers, index=records_for(machine))
-    return replace(report, notes=(*report.notes, *found.notes)), found.fetched
+    return replace(report, remarks=found.notes), found.fetched
 
 
 def files_of(wanted: Any) -> list[tuple[str, str]]:

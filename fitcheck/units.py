@@ -139,7 +139,8 @@ def _figure(value: float) -> str:
 
 def format_time_span(low: float, high: float, between: str = " – ") -> str:
     """Two times as one range: ``"16 – 43 s"``, ``"2.8 – 7.5 min"``."""
-    return format_span(*format_times(low, high), between)
+    first, last = format_times(low, high)
+    return format_span(first, last, between)
 
 
 def format_speeds(rate: Interval[float]) -> tuple[str, str, str]:

@@ -213,7 +213,7 @@ def document(constants: dict[str, float], stages: dict[str, Stage], outs: dict[s
         one.pop("value")
     table, alone = tables(outs)
     return {
-        "version": 4,
+        "version": 5,
         "date": "2026-11-27",
         "written_by": "scripts/fit_tokens.py from fitcheck/runtimes/llamacpp/data/llama_bench_rows.csv",
         "constants": entries,

@@ -157,10 +157,30 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(
         Parameter(
+            "recurrent passes", 0.4, 1.0,
+            "bytes that a recurrent mixer moves for each token of a prompt against those of its state: some 25 passes "
+            "over its activations, which are as wide as 1/64 of the state",
+        )
+    )  # fmt: skip
+    add(
+        Parameter(
             "prompt by power", 0.4, 0.4, "exponent of the rate in the power a maker allows for each TFLOP/s of peak"
         )
     )
-    add(Parameter("no flash attention", 1.5, 0.3, "cost of attention without flash attention"))
+    add(
+        Parameter(
+            "score passes", 8.0, 0.5,
+            "times the scores of a prompt's attention (tokens × cells × heads, f32) cross the card's memory without "
+            "flash attention",
+        )
+    )  # fmt: skip
+    add(
+        Parameter(
+            "prompt layer", 1e-4, 0.7,
+            "seconds of a layer of a prompt, and of routing its experts, that no amount of tokens explains: starts and "
+            "ends of some fifteen kernels, which no recorded graph launches",
+        )
+    )  # fmt: skip
     add(
         Parameter(
             "attention before tiles", 10.0, 0.7,
@@ -204,9 +224,11 @@ PROMPT_PRIORS = (
     ("age", 1.12, 0.1, 0.1, "seconds of a prompt by year of the build's age, factor"),
 )
 # Metal's rate is the plain one of its cores, which kernels reach nearly; the others' is that of matrix units
-# Tiles as the kernels have them: ggml-metal's 32 columns (BLOCK_SIZE_N), ggml-cuda's mmq up to 128 with matrix units
+# Tiles as the kernels have them: 32 columns in ggml-metal (BLOCK_SIZE_N), up to 128 with matrix units in the mmq of
+# ggml-cuda, which ROCm builds compile too (mmq.cuh, get_mmq_x_max_host)
 BACKEND_PRIORS = {
     ("prompt", "Metal"): 0.65, ("half", "Metal"): 0.7, ("tile", "Metal"): 32.0, ("tile", "CUDA"): 128.0,
+    ("tile", "ROCm"): 128.0,
 }  # fmt: skip
 GENERATION_PRIORS = {
     "sm 6.0": (0.25, "no dp4a"), "sm 6.1": (0.5, "dp4a: half of a tile's rate"),
@@ -250,11 +272,18 @@ def host_prompt_stage(rows: Sequence[BenchRow]) -> Stage:
         add(
             Parameter(
                 f"host prompt {kind}",
-                {"IQ": 2.5, "float": 1.5, "MXFP4": 2.5}.get(kind, 1.2),
+                {"IQ": 2.5, "float": 1.5, "MXFP4": 1.3}.get(kind, 1.2),
                 0.4,
                 f"cost of a product of {kind} against 4-bit ones on the host",
             )
         )
+    add(
+        Parameter(
+            "host prompt experts", 2.0, 0.4,
+            "cost of a product of an expert against a dense one on the host: ggml-cpu multiplies one token at a time "
+            "with an expert and unpacks its weights for each (repack.cpp, forward_mul_mat_id)",
+        )
+    )  # fmt: skip
     add(
         Parameter(
             "pageable copy", 9e9, 0.25, "B/s that a driver carries a mapped file with: one core's copy into its buffer"
@@ -295,6 +324,14 @@ ASSUMED: dict[str, Any] = {
         "meaning": "rated B/s of a host's memory and its threads where nobody said: assumed, not fitted",
         "source": "JEDEC rates, 8 bytes a transfer and channel: two channels of DDR4-2400 to DDR5-6400; servers four "
         "of DDR4-2666 to twelve of DDR5-4800",
+    },
+    "rated_memory": {
+        "processors": {"AMD Ryzen-7950X": 8.32e10, "Intel Core i7-8700": 4.2656e10},
+        "meaning": "B/s of the fastest memory that a processor is rated for, where a row names it and no memory: two "
+        "channels of DDR5-5200, of DDR4-2666",
+        "source": "https://www.hardwaretimes.com/amd-ryzen-7000-cpus-to-support-ddr5-5200-memory-out-of-the-box-"
+        "2-channels-per-dimm/, https://www.golem.de/news/coffee-lake-intel-verkauft-sechs-kerne-fuer-unter-200-euro-"
+        "1709-130248.html (read 2026-11-27)",
     },
     "configurable_power": {
         "watts": {"Radeon 8060S": 120, "Radeon 8050S": 120},

@@ -29,17 +29,18 @@ from token_left_out import (
 )
 
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
-from fitcheck.runtimes.llamacpp.token_spread import OLD, ran_name
+from fitcheck.runtimes.llamacpp.token_spread import OLD, SEVERAL, ran_name
 
 # Half-widths are set to hold 0.9 of the rows of a card that nothing was fitted on: by the conformal count, that of one
 # more card, where there are about fifty
 COVERED = 0.9 * (1 + 1 / 50)
 COVERED_SEEN = 0.95
-MARGIN = 1.25  # beyond the worst generation or maker that was left out
+MARGIN = 1.25  # beyond the worst generation that was left out
 WIDEST_TRAIT = 2.5  # times a plain row's half-width
-FEW = 3  # cards with several models that tell a regime's share of the width for seen cards; generations, of a new one
+FEW = 3  # cards with several models that tell a regime's share of the width for seen cards
 LEAST_SEEN = 0.5
-SHRUNK = 3  # cards that a regime's mean counts for against a pool's own
+SHRUNK = 3  # cards that a regime's mean counts for against a pool's own, and a phase's against a regime's
+STAGES = ("generation", "prompt", "host generation", "host prompt")  # what few machines tell leans on the first two
 
 
 def tables(outs: dict[str, LeftOut]) -> tuple[Table, dict[str, Table]]:
@@ -82,15 +83,15 @@ def unit_table(outs: dict[str, LeftOut]) -> Table:
     traits = {phase: trait_scales(outs[phase]) for phase in ("prompt", "generation")}
     regimes: dict[str, Any] = {}
     measured: dict[str, set[str]] = defaultdict(set)
-    for out in outs.values():
-        scaled = out.scaled(traits)
+    for name in STAGES:
+        out, scaled = outs[name], outs[name].scaled(traits)
         for row in out.rows:
             if row.gpus:
                 measured[pool_of(row)].add(generation_key(row))
-        for regime in sorted({single(row) for row in out.rows}):
+        for regime in sorted({single(row) for row in out.rows}, key=lambda one: (not one.endswith("dense"), one)):
             at = [i for i, row in enumerate(out.rows) if single(row) in together(regime)]
             at = [i for i in at if telling(out.rows[i], out.hosts[i])] or at
-            regimes[regime] = regime_units(scaled, at)
+            regimes[regime] = regime_units(scaled, at, regimes.get(f"{regime.split(', ')[0]}, dense"))
     for name in [name for name in regimes if name.endswith("MoE")]:
         regimes[name] = mixture_units(regimes[name], regimes[name.replace("MoE", "dense")])
     for regime in regimes.values():
@@ -108,17 +109,18 @@ def together(regime: str) -> tuple[str, ...]:
     return ("generation, cpu", "generation, host") if regime in ("generation, cpu", "generation, host") else (regime,)
 
 
-def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
+def regime_units(out: LeftOut, at: Sequence[int], phase: dict[str, Any] | None) -> dict[str, Any]:
     """Usual sizes of residuals, means over a pool's cards of each card's median, those of few cards leaning on the
-    regime's; the worst generation of each pool and the worst maker that were left out; residuals with the model left
-    out of cards that others ran on."""
+    regime's and those of a regime on what is usual for its ``phase``; the worst generation of each pool and the worst
+    maker that were left out; residuals with the model left out of cards that others ran on."""
     rows = [out.rows[i] for i in at]
     card, generation, vendor, model = (values[at] for values in (out.card, out.generation, out.vendor, out.model))
     by_card: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row, error in zip(rows, card, strict=True):
         by_card[pool_of(row), machine_of(row)].append(float(error))
     means = {key: float(np.median(errors)) for key, errors in by_card.items()}
-    whole = float(np.mean(list(means.values())))
+    lean = [] if phase is None else [phase["whole"]] * SHRUNK
+    whole = float(np.mean([*means.values(), *lean]))
     pools: dict[str, float] = {}
     for pool in sorted({pool for pool, _ in means}):
         own = [value for (name, _), value in means.items() if name == pool]
@@ -127,7 +129,7 @@ def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
         "whole": whole,
         "pools": pools,
         "generations": new_generations(rows, generation, pools),
-        "makers": worst(rows, vendor, vendor_of, 0.95),
+        "makers": new_maker(rows, vendor),
         "seen": seen_counts(rows, model, pools),
         "usual": means,
         "rows": len(rows),
@@ -136,22 +138,29 @@ def regime_units(out: LeftOut, at: Sequence[int]) -> dict[str, Any]:
 
 
 def new_generations(rows: Sequence[BenchRow], errors: np.ndarray, pools: Iterable[str]) -> dict[str, float]:
-    """The worst generation that was left out, by pool; no less than pools' usual worst where few have run."""
-    found = {pool: worst(rows, errors, generation_key, 0.9, pool) for pool in pools}
+    """The worst generation that was left out, by pool; no less than pools' usual worst: the next one may be as far off
+    from those before it as others' worst were."""
+    found = {pool: max(worst_of(rows, errors, generation_key, 0.9, pool)) for pool in pools}
     usual = float(np.mean(list(found.values())))
-    ran = {pool: len({generation_key(row) for row in rows if pool_of(row) == pool}) for pool in found}
-    return {pool: size if ran[pool] >= FEW else max(size, usual) for pool, size in found.items()}
+    return {pool: max(size, usual) for pool, size in found.items()}
 
 
-def worst(
+def new_maker(rows: Sequence[BenchRow], errors: np.ndarray) -> float:
+    """Half-width for a maker without rows: Student's t of the makers that ran, times the root mean square of what 95 %
+    of each one's residuals lie below when it was left out."""
+    sizes = worst_of(rows, errors, vendor_of, 0.95)
+    return float(student.ppf(0.95, len(sizes)) * np.sqrt(np.mean(np.square(sizes))))
+
+
+def worst_of(
     rows: Sequence[BenchRow], errors: np.ndarray, key: Callable[[BenchRow], str], share: float, pool: str | None = None
-) -> float:
-    """What ``share`` of the residuals of the worst group lie below, in a pool or everywhere."""
+) -> list[float]:
+    """What ``share`` of the residuals of each group lie below, in a pool or everywhere."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row, error in zip(rows, errors, strict=True):
         if pool is None or pool_of(row) == pool:
             groups[key(row)].append(float(error))
-    return max(float(np.quantile(values, share)) for values in groups.values())
+    return [float(np.quantile(values, share)) for values in groups.values()]
 
 
 def seen_counts(rows: Sequence[BenchRow], model: np.ndarray, pools: dict[str, float]) -> float | None:
@@ -175,13 +184,14 @@ def finished(units: Table, counts: Sequence[tuple[BenchRow, float]]) -> Table:
     regimes = {}
     for name, regime in units["regimes"].items():
         cards = units["regimes"][name.replace("MoE", "dense")]["cards"]
-        regimes[name] = widened(regime, few_cards(cards) * factors[name.split(", ")[0]])
+        leaning = 0 if name.endswith(("dense", "MoE")) else SHRUNK
+        regimes[name] = widened(regime, few_cards(cards + leaning) * factors[name.split(", ")[0]])
     return {**units, "regimes": regimes}
 
 
 def plain(row: BenchRow) -> bool:
-    """Without a trait that makes it harder to predict; builds of before autumn 2025 hardly are."""
-    return set(traits_by_row(row)) <= {OLD}
+    """Without a trait that makes it harder to predict; what old builds and several cards do, their units have."""
+    return set(traits_by_row(row)) <= {OLD, SEVERAL}
 
 
 def few_cards(count: int) -> float:
@@ -191,14 +201,18 @@ def few_cards(count: int) -> float:
 
 
 def mixture_units(mixture: dict[str, Any], dense: dict[str, Any]) -> dict[str, Any]:
-    """Mixtures of experts ran on few cards, and little tells one back end's from another's: dense units times how much
-    further off their rows usually are, leaning on as far."""
-    ratios = [size / dense["pools"].get(pool, dense["whole"]) for (pool, _), size in mixture["usual"].items()]
-    ratio = math.exp(sum(math.log(one) for one in ratios) / (len(ratios) + SHRUNK))
-    pools = {pool: ratio * unit for pool, unit in dense["pools"].items()}
-    own = mixture["generations"]
-    generations = {pool: max(own.get(pool, 0.0), ratio * worst) for pool, worst in dense["generations"].items()}
-    return {**mixture, "whole": ratio * dense["whole"], "pools": pools, "generations": generations}
+    """Mixtures of experts ran on few cards. What is usual for them holds wherever none of a pool's cards tells more,
+    and they are off no less than the pool's dense rows: the card's own deviation is in both."""
+    own: dict[str, list[float]] = defaultdict(list)
+    for (pool, _), size in mixture["usual"].items():
+        own[pool].append(size)
+    pools = {
+        pool: float(np.mean([*own[pool], *[max(mixture["whole"], unit)] * SHRUNK]))
+        for pool, unit in dense["pools"].items()
+    }
+    worst = mixture["generations"]
+    generations = {pool: max(worst.get(pool, 0.0), size) for pool, size in dense["generations"].items()}
+    return {**mixture, "pools": pools, "generations": generations}
 
 
 def widened(regime: dict[str, Any], factor: float) -> dict[str, Any]:
@@ -210,7 +224,7 @@ def widened(regime: dict[str, Any], factor: float) -> dict[str, Any]:
             pool: [round(factor * unit, 4), round(max(1.15 * factor * unit, MARGIN * regime["generations"][pool]), 4)]
             for pool, unit in regime["pools"].items()
         },
-        "new": round(MARGIN * max(whole, regime["makers"]), 4),
+        "new": round(max(MARGIN * whole, regime["makers"]), 4),
         "seen": 1.0 if seen is None else round(min(max(seen / factor, LEAST_SEEN), 1.0), 3),
         "rows": regime["rows"],
         "cards": regime["cards"],

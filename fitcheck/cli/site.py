@@ -73,6 +73,8 @@ def build(
         raise MissingExtraError(f"fitcheck site needs {error.name}; {extra('site')}.") from error
     if results is not None and not results.is_dir():
         raise RecordError(f"--results: {results} is not a folder.")
+    if not check:
+        builder.refuse_foreign(out)
     said = builder.said_of(out)
     address = base_url or said.get("base_url", LOCAL_URL)
     chosen = (said.get("cards", WANTED) if cards is None else cards, models or said.get("models", WANTED))

@@ -71,7 +71,7 @@ class Folder:
 
 def build(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
     """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
-    _refuse_foreign(out)
+    refuse_foreign(out)
     old, before = old_site(out), _written_before(out)
     try:
         return _build(inputs, out, old, before, jobs)
@@ -261,7 +261,8 @@ def said_of(out: Path) -> dict[str, str]:
     return {name: manifest[name] for name in ("base_url", "models", "cards") if isinstance(manifest.get(name), str)}
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path) -> None:
+    """Raises OptionError for a folder that no build wrote: the first thing that is looked at, before any work."""
     if out.exists() and not out.is_dir():
         raise OptionError(f"--out: {out} is not a folder.")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():

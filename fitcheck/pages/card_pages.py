@@ -7,7 +7,9 @@ from typing import Any
 
 from fitcheck.hardware.card import Card
 from fitcheck.models import catalog
+from fitcheck.models.model import Model
 from fitcheck.pages import view
+from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import card_facts
 from fitcheck.pages.list_parts import MOST_ROWS, numbered, parts_of
 from fitcheck.pages.site_inputs import Inputs
@@ -21,6 +23,8 @@ _CELL = ("verdict", "tier", "mode", "seconds", "generation")
 _USUAL = 32 * GIB
 MOST_MISSES = 6
 
+# a purpose, and the rows of its models
+Listed = tuple[Mapping[str, str], list[dict[str, Any]]]
 # by (model, card): the summary of the page about them, with ``by_memory``
 Twins = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -28,9 +32,11 @@ Twins = Mapping[tuple[str, str], Mapping[str, Any]]
 def card_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
     """A page for each card with every model on it."""
     running = {card.slug: counts(inputs, rows, card) for card in inputs.cards}
+    served = _served(inputs)
     prices = [_priced(card, running[card.slug]) for card in inputs.cards]
     for card in inputs.cards:
-        yield from _card_pages(inputs, rows, card, running[card.slug], view.by_price(prices, card.slug))
+        near = view.by_price(prices, card.slug)
+        yield from _card_pages(inputs, rows, card, running[card.slug], near, list(_purposes(served, rows, card)))
 
 
 def counts(inputs: Inputs, rows: Twins, card: Card) -> list[dict[str, Any]]:
@@ -57,7 +63,12 @@ def _priced(card: Card, running: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _card_pages(
-    inputs: Inputs, rows: Twins, card: Card, running: list[dict[str, Any]], near: list[Mapping[str, Any]]
+    inputs: Inputs,
+    rows: Twins,
+    card: Card,
+    running: list[dict[str, Any]],
+    near: list[Mapping[str, Any]],
+    listed: list[Listed],
 ) -> Iterator[Page]:
     own = [rows[model.slug, card.slug] for model in inputs.models]
     usual = usual_ram(card)
@@ -80,7 +91,8 @@ def _card_pages(
         "measured": len(inputs.records_of(card.slug)),
     }
     each = ", ".join(f"{one['fits']} beside {one['ram'] // GIB} GB" for one in running if one["ram"] is not None)
-    for part in numbered(_divided(list(_purposes(inputs, rows, card))), address):
+    digests = _digests(listed)
+    for part in numbered(_divided(listed), address):
         yield made(
             inputs,
             part.address(address),
@@ -88,6 +100,7 @@ def _card_pages(
             part.titled(f"{card.name}: what runs on {size}, {runs} models beside {ram}"),
             f"{card.name}, {size}: of {len(inputs.models)} wanted models {each or runs} run. By purpose, with speed.",
             document={**document, "address": part.address(address), "purposes": _together(part.rows)},
+            digests={"purposes": digest([digests[row["purpose"]["name"], row["model"]] for row in part.rows])},
             preview={
                 **plain(f"{card.vendor} · {size}", f"{card.name} · {ram}: {runs}"),
                 "lines": tuple(_told(one, len(inputs.models)) for one in running[:3]),
@@ -101,7 +114,7 @@ def _card_pages(
         )
 
 
-def _divided(listed: list[tuple[Mapping[str, Any], list[dict[str, Any]]]]) -> list[Sequence[Mapping[str, Any]]]:
+def _divided(listed: list[Listed]) -> list[Sequence[Mapping[str, Any]]]:
     """The rows of all purposes in pages: the first has of each purpose the most wanted models, the same ones on every
     card, the others what is left."""
     share = MOST_ROWS // max(len(listed), 1)
@@ -126,20 +139,49 @@ def _told(one: Mapping[str, Any], of: int) -> str:
     return f"{beside}: {one['fits']} of {of} models run"
 
 
-def _purposes(inputs: Inputs, rows: Twins, card: Card) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]]]]:
-    """Each purpose with its models, the most wanted first, and a cell of each for each amount of memory; purposes
-    without a model are left out."""
+def _served(inputs: Inputs) -> list[tuple[dict[str, str], list[tuple[Model, str]]]]:
+    """Each purpose with the site's models, the most wanted first, and what it asks each for; the same on every card."""
     listed = {one.slug: one for one in catalog.listed()}
-    for purpose in purposes():
+    return [
+        (
+            {"name": purpose.name, "makes": purpose.makes},
+            [(model, str(purpose.task_of(listed[model.slug]))) for model in inputs.models],
+        )
+        for purpose in purposes()
+    ]
+
+
+def _purposes(
+    served: Sequence[tuple[Mapping[str, str], Sequence[tuple[Model, str]]]], rows: Twins, card: Card
+) -> Iterator[Listed]:
+    """Each purpose with its models, the most wanted first, and a cell of each for each amount of memory; purposes
+    without a model are left out. A model that two purposes ask for the same has one row."""
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+    for purpose, models in served:
         found = []
-        for model in inputs.models:
-            task = purpose.task_of(listed[model.slug])
-            twin = rows[model.slug, card.slug]
-            cells = [{name: row[name] for name in _CELL} for row in twin["by_memory"] if row["task"] == str(task)]
-            if cells:
-                found.append({"model": model.slug, "name": model.name, "address": twin["address"], "cells": cells})
+        for model, task in models:
+            if (model.slug, task) not in known:
+                twin = rows[model.slug, card.slug]
+                cells = [{name: row[name] for name in _CELL} for row in twin["by_memory"] if row["task"] == task]
+                row = {"model": model.slug, "name": model.name, "address": twin["address"], "cells": cells}
+                known[model.slug, task] = row
+            row = known[model.slug, task]
+            if row["cells"]:
+                found.append(row)
         if found:
-            yield {"name": purpose.name, "makes": purpose.makes}, found
+            yield purpose, found
+
+
+def _digests(listed: Sequence[Listed]) -> dict[tuple[str, str], str]:
+    """By purpose and model what its row says, each row digested once."""
+    known: dict[int, str] = {}
+    digests = {}
+    for purpose, rows in listed:
+        for row in rows:
+            if id(row) not in known:
+                known[id(row)] = digest_json(row)
+            digests[purpose["name"], row["model"]] = f"{purpose['name']} {known[id(row)]}"
+    return digests
 
 
 def _misses(own: Sequence[Mapping[str, Any]], ram: int | None) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.pages import view, words
@@ -23,20 +24,29 @@ def paths_of(address: str, published: bool) -> tuple[str, ...]:
     return tuple(f"{address}{name}" for name in ("index.html", *(("index.json", "share.png") if published else ())))
 
 
-def near_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a page says of the cards next to its own."""
-    return [{name: row[name] for name in _NEAR} for row in rows]
+@dataclass(frozen=True, slots=True)
+class NearRow:
+    """What a page says of a card next to its own; ``digest`` changes with it."""
+
+    said: Mapping[str, Any]
+    digest: str
 
 
-def page_key(inputs: Inputs, document_key: str, near: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def near_pages(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[NearRow]]:
+    """By card what its page says of the cards next to it; a card's own row is digested once for all of its
+    neighbours."""
+    said = {row["card"]: {name: row[name] for name in _NEAR} for row in rows}
+    made = {card: NearRow(row, digest_json(row)) for card, row in said.items()}
+    return {card: [made[row["card"]] for row in around] for card, around in view.neighbours(rows).items()}
+
+
+def page_key(inputs: Inputs, document_key: str, near: Sequence[NearRow]) -> tuple[str, str]:
     """The key of a page, and its key without what it says of other cards."""
     own = digest([inputs.pages, inputs.base_url, document_key])
-    return digest([own, digest_json(near)]), own
+    return digest([own, *(one.digest for one in near)]), own
 
 
-def check_page(
-    inputs: Inputs, document: Mapping[str, Any], near: Sequence[Mapping[str, Any]], key: str, own: str
-) -> Page:
+def check_page(inputs: Inputs, document: Mapping[str, Any], near: Sequence[NearRow], key: str, own: str) -> Page:
     """The page about one model on one card, of its whole document."""
     said, report = texts_of(document), document["report"]
     return Page(
@@ -55,7 +65,7 @@ def check_page(
         ),
         values={"lead": said["lead"], "task": report["workload"]["task"], "here": report["machine"]["card"]},
         wide=document,
-        near=near,
+        near=[one.said for one in near],
         own=own,
         feed=f"check/{report['model']['slug']}/feed.xml",
         facts=(_question(document, said["lead"]),),

@@ -17,12 +17,11 @@ from typing import Any
 from fitcheck.pages import pairs, regressions, site_plan, whats_new
 from fitcheck.pages.build import BuildOutcome, assemble, holds, lists_of, old_site, singles, verdicts_of
 from fitcheck.pages.charts import share
-from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
+from fitcheck.pages.check_page import NearRow, check_page, near_pages, page_key, paths_of
 from fitcheck.pages.model_part import Old, PageQuestion, questions
 from fitcheck.pages.page import files_of
 from fitcheck.pages.site_folder import MANIFEST, read
 from fitcheck.pages.site_inputs import Inputs
-from fitcheck.pages.view import neighbours
 
 # pages made anew: of one model on one card, which are computed too, and of the others
 SAMPLE, LISTS = 3, 24
@@ -65,7 +64,7 @@ class _Pages:
 
     asked: dict[str, PageQuestion]
     rows: dict[tuple[str, str], Mapping[str, Any]]
-    near: dict[str, list[dict[str, Any]]]
+    near: dict[str, list[NearRow]]
     lost: list[str]
 
 
@@ -82,8 +81,8 @@ def _pages_kept(inputs: Inputs, old: Old) -> _Pages:
             else:
                 found.rows[model.slug, one.card.slug] = pair.row
         rows = [found.rows[model.slug, one.card.slug] for one in asked if (model.slug, one.card.slug) in found.rows]
-        around = neighbours(rows)
-        found.near.update({one.address: near_of(around.get(one.card.slug, ())) for one in asked})
+        near = near_pages(rows)
+        found.near.update({one.address: near.get(one.card.slug, []) for one in asked})
     return found
 
 

@@ -48,7 +48,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "watts": lambda value: f"{value:g} W",
     "capability": lambda value: ".".join(map(str, value)),
     "quantity": lambda value: f"{value:.2f}",
-    "amount": lambda value: f"{value:.4g}",
+    "amount": lambda value: f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}",
     "change": units.format_change,
 }
 _KINDS = {"s": "seconds", "bytes": "gib2"}

@@ -17,15 +17,14 @@ from typing import Any, Protocol
 from fitcheck.hardware.card import Card
 from fitcheck.models.model import Model
 from fitcheck.pages import pairs
-from fitcheck.pages.check_page import check_page, near_of, page_key, paths_of
+from fitcheck.pages.check_page import NearRow, check_page, near_pages, page_key, paths_of
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import check_document
 from fitcheck.pages.other_sizes import tiers_shown
 from fitcheck.pages.page import files_of, with_neighbours
-from fitcheck.pages.pairs import PairRow
+from fitcheck.pages.pairs import KeptPairs, PairRow
 from fitcheck.pages.site_folder import hash_bytes, hash_file
 from fitcheck.pages.site_inputs import Inputs
-from fitcheck.pages.view import neighbours
 from fitcheck.records.run_index import Index
 from fitcheck.verdict.usual_machine import ask
 
@@ -93,19 +92,19 @@ class Old:
             self._intact[path] = known is not None and hash_file(self.root / path) == known
         return self._intact[path]
 
-    def pairs(self, model: Model, cards: Sequence[Card]) -> dict[str, PairRow]:
+    def pairs(self, model: Model, cards: Sequence[Card]) -> KeptPairs:
         """What was kept of the model's cards; nothing where that is not as it was written."""
         path = pairs.path_of(model.slug)
         if not self.intact(path):
-            return {}
+            return KeptPairs()
         try:
             return pairs.decode((self.root / path).read_bytes(), model, cards)
         except _BROKEN:
-            return {}
+            return KeptPairs()
 
-    def pair(self, asked: PageQuestion, known: Mapping[str, PairRow], published: bool) -> PairRow | None:
+    def pair(self, asked: PageQuestion, known: KeptPairs, published: bool) -> PairRow | None:
         """What is kept of a page, where it still answers the same question and its files are whole."""
-        found = known.get(asked.card.slug)
+        found = known.rows.get(asked.card.slug)
         if found is None or found.key != asked.key or not all(map(self.intact, paths_of(asked.address, published))):
             return None
         return found
@@ -136,17 +135,19 @@ def make(slug: str, inputs: Inputs, old: Old, sink: Sink) -> ModelPart:
             pair = pairs.pair_of(one.key, document)
             part.computed += 1
         part.pairs[one.card.slug] = pair
-    around = neighbours([pair.row for pair in part.pairs.values()])
+    near = near_pages([pair.row for pair in part.pairs.values()])
     for one in asked:
-        near = near_of(around[one.card.slug])
-        _page(one, near, documents.pop(one.card.slug, None), inputs, old, part, sink)
-    _put(part, sink, pairs.path_of(slug), pairs.encode(part.pairs))
+        _page(one, near[one.card.slug], documents.pop(one.card.slug, None), inputs, old, part, sink)
+    if part.computed or not known.whole:
+        _put(part, sink, pairs.path_of(slug), pairs.encode(part.pairs))
+    else:  # as it was written, which ``old`` has looked at
+        part.files[pairs.path_of(slug)] = old.files[pairs.path_of(slug)]
     return part
 
 
 def _page(
     asked: PageQuestion,
-    near: list[dict[str, Any]],
+    near: list[NearRow],
     document: Mapping[str, Any] | None,
     inputs: Inputs,
     old: Old,
@@ -160,8 +161,8 @@ def _page(
     if document is None and before is not None and before["own"] == own:
         part.files.update({path: old.files[path] for path in paths})
         if before["key"] != key:
-            name = paths[0]
-            _put(part, sink, name, with_neighbours(asked.model, asked.card, near, (old.root / name).read_bytes()))
+            name, said = paths[0], [one.said for one in near]
+            _put(part, sink, name, with_neighbours(asked.model, asked.card, said, (old.root / name).read_bytes()))
             part.drawn += 1
         return
     page = check_page(inputs, document or asked.document(), near, key, own)

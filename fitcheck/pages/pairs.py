@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fitcheck.hardware.card import Card
@@ -31,6 +31,14 @@ class PairRow:
 
     key: str
     row: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPairs:
+    """Pairs by card as a file has them; ``whole`` says that it has these in this order and no others."""
+
+    rows: Mapping[str, PairRow] = field(default_factory=dict)
+    whole: bool = False
 
 
 def pair_of(key: str, document: Mapping[str, Any]) -> PairRow:
@@ -81,7 +89,7 @@ def encode(pairs: Mapping[str, PairRow]) -> bytes:
     return _line(head)[:-1] + b',"cards":[\n' + rows_ + b"\n]}\n"
 
 
-def decode(content: bytes, model: Model, cards: Sequence[Card]) -> dict[str, PairRow]:
+def decode(content: bytes, model: Model, cards: Sequence[Card]) -> KeptPairs:
     """The pairs of ``cards`` by slug. Raises ValueError, KeyError, TypeError or IndexError for what is no such file."""
     data = json.loads(content)
     if data["schema"] != SCHEMA:
@@ -98,7 +106,7 @@ def decode(content: bytes, model: Model, cards: Sequence[Card]) -> dict[str, Pai
             ]
             mine = {"by_memory": by_memory, "software": [software[index] for index in rows]}
             found[slug] = PairRow(str(key), {**given(model, by_slug[slug]), **row, **mine})
-    return found
+    return KeptPairs(found, [one[0] for one in data["cards"]] == list(by_slug))
 
 
 # task and amount: what tells the answers beside amounts of memory apart

@@ -139,12 +139,13 @@ def gather(
     """
     if not base_url.startswith(("https://", "http://")) or any(c in base_url for c in " \"'<>\n?#"):
         raise OptionError(f"--base-url: {base_url!r} is not an address; write it like {EXAMPLE_URL}.")
+    named, chosen = _named(models), _chosen(cards)  # before the records, which take seconds: a slip is told at once
     records, left_out = _records(results)
     engine = digest(_sources(_ENGINE))
     recorded = kept_accuracy.rows_of(run_index.build(records), engine, kept_accuracy.known(out))
     return Inputs(
-        models=_named(models),
-        cards=_chosen(cards),
+        models=named,
+        cards=chosen,
         records=records,
         accuracy=tuple(row for _, rows in recorded.values() for row in rows),
         recorded=recorded,

@@ -69,9 +69,17 @@ class Page:
         return tuple(f"{self.address}{name}" for name, is_there in there.items() if is_there)
 
 
-def made(inputs: Inputs, address: str, template: str, title: str, description: str, **rest: Any) -> Page:
-    """A page whose key is all that it says."""
-    document = rest["document"]
+def made(
+    inputs: Inputs,
+    address: str,
+    template: str,
+    title: str,
+    description: str,
+    digests: Mapping[str, str] | None = None,
+    **rest: Any,
+) -> Page:
+    """A page whose key is all that it says; ``digests`` are those of parts of its document that are known already."""
+    document = {**rest["document"], **(digests or {})}
     extra = digest_json([rest.get("preview"), rest.get("values", {}), rest.get("facts", ())])
     key = digest([inputs.pages, inputs.base_url, title, description, digest_json(document), extra])
     return Page(address, template, title, description, key=key, **rest)

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import median
 from typing import Any
 
@@ -14,6 +15,7 @@ from fitcheck.pages.flags import flags_of
 from fitcheck.pages.formats import write
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.options import usual
+from fitcheck.units import format_span
 
 # what a foreign text must not do to the page around it: change its direction, hide, control
 _INVISIBLE = re.compile(r"[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -314,6 +316,21 @@ def quicker(row: Mapping[str, Any]) -> int | None:
     lead = sign * (first["best"] - second["best"])
     clear = abs(first["best"] - second["best"]) > 0.1 * min(first["best"], second["best"])
     return None if not clear else 0 if lead < 0 else 1
+
+
+def between(first: int, last: int) -> str:
+    """Two amounts of system memory as a range: ``"16 – 64 GB"``."""
+    return format_span(write(first, "ram"), write(last, "ram"))
+
+
+def runs_of(cells: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """For each cell of a row that shows something else than the one before, the index of the last one that shows the
+    same; ``None`` for the others. Of what does not run the verdict alone is shown."""
+    found: list[int | None] = []
+    for _, alike in groupby(cells, lambda cell: cell if cell["verdict"] in RUNS else cell["verdict"]):
+        count = len(list(alike))
+        found += [len(found) + count - 1, *[None] * (count - 1)]
+    return found
 
 
 _BLOCKS = (

@@ -234,8 +234,9 @@ def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
 def _name(run: Run, ask: Ask) -> str:
     work, placement = ask.workload, ask.placement
     policy = f"/{run.cell.policy}" if run.cell.policy and run.cell.policy != "upstream" else ""
+    size = f"{work.width}x{work.height}" + (f"x{work.frames}" if work.frames > 1 else "")
     parts = [run.card, ask.model.name, ask.tier.name, placement.revision, str(work.task)]
-    parts += [f"{work.width}x{work.height} {work.steps} steps cfg {work.cfg:g}"]
+    parts += [f"{size} {work.steps} steps cfg {work.cfg:g}"]
     parts += [f"under {run.cap / GIB:.2f} GiB"] if run.cap is not None else []
     return " ".join([*parts, placement.mode + policy])
 

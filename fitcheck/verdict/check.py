@@ -95,9 +95,8 @@ def _checked(
     if advise and ordered[0].judgement.binding is Constraint.SPEED:
         ordered[0] = advised(ordered[0], wanted, known)
     assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
-    notes = _notes(model, ordered[0], wanted)
     best = ordered[0].ask
-    return Report(model, best.machine, best.budgets, tuple(ordered), notes, floor, assumed)
+    return Report(model, best.machine, best.budgets, tuple(ordered), wanted, floor, assumed)
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:
@@ -187,11 +186,3 @@ def again(cell: Cell, machine: Machine, wanted: Wanted) -> Cell:
     """A cell of another machine with the same cards, judged on ``machine``, without advice."""
     ask = replace(cell.ask, machine=machine)
     return _again(registry.get(ask.placement.runtime), ask, wanted, cell)
-
-
-def _notes(model: Model, best: Cell, wanted: Wanted) -> tuple[str, ...]:
-    runtime = registry.get(best.ask.placement.runtime)
-    notes = [*model.notes, *runtime.notes(best.ask, wanted, best.duration)]
-    if best.seconds is None and runtime.times:
-        notes.append(f"Seconds are unknown because {runtime.untimed(best.ask, best.footprint)}.")
-    return tuple(notes)

@@ -34,16 +34,16 @@ def best_beside(
     memory: the best cell, without advice. Where runtimes search for placements and either amount is less than settles
     which they choose, all cells are found anew."""
     machine = completed(machine)
-    found = _best_of_same(report, machine, wanted) if _same_cells(report, machine, wanted) else None
+    # another board, whose memory is read at another speed
+    like = report if has_many_channels(report.machine) == has_many_channels(machine) else None
+    found = _best_of_same(report, machine, wanted) if like and _same_cells(report, machine, wanted) else None
     if found is None:
-        return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=report)
+        return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=like)
     return replace(report, machine=found.ask.machine, budgets=found.ask.budgets, cells=(found,))
 
 
 def _same_cells(report: Report, machine: Machine, wanted: Wanted) -> bool:
     """Whether the cells on ``machine`` are those of the report, of which only verdicts may move."""
-    if has_many_channels(report.machine) != has_many_channels(machine):
-        return False  # another board, whose memory is read at another speed
     least = min((one.low for one in (ram_budget(report.machine), ram_budget(machine)) if one is not None), default=0)
     for name in dict.fromkeys(cell.placement.runtime for cell in report.cells):
         runtime, asks = registry.get(name), [cell.ask for cell in report.cells if cell.placement.runtime == name]

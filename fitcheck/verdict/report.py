@@ -10,6 +10,7 @@ from fitcheck.hardware.software import SoftwareRow
 from fitcheck.models.model import Model
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes import registry
+from fitcheck.runtimes.base import Wanted
 from fitcheck.speed.floor import NO_FLOOR, Floor
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.cell_json import cell_json, interval_json, workload_json
@@ -31,21 +32,34 @@ class Assumption:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``cells`` are ordered best first; ``budgets`` are the cards' in the machine's order. ``floor`` is what was fast
-    enough to be of use, ``assumed`` what nobody said."""
+    """``cells`` are ordered best first; ``budgets`` are the cards' in the machine's order. ``wanted`` is the question,
+    ``floor`` what was fast enough to be of use, ``assumed`` what nobody said, ``remarks`` what was to be said of the
+    model's files."""
 
     model: Model
     machine: Machine
     budgets: tuple[Budget, ...]
     cells: tuple[Cell, ...]
-    notes: tuple[str, ...] = ()
+    wanted: Wanted
     floor: Floor = NO_FLOOR
     assumed: tuple[Assumption, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def best(self) -> Cell:
         """The cell that headline, memory bars and the way out speak of: the first one."""
         return self.cells[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know besides: of the model, of its best cell and of its files. Worked out when it is
+        asked for, because some of it compares the cell with another one."""
+        best = self.best
+        runtime = registry.get(best.placement.runtime)
+        notes = [*self.model.notes, *runtime.notes(best.ask, self.wanted, best.duration)]
+        if best.seconds is None and runtime.times:
+            notes.append(f"Seconds are unknown because {runtime.untimed(best.ask, best.footprint)}.")
+        return (*notes, *self.remarks)
 
     @property
     def answer(self) -> str:

@@ -15,9 +15,9 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import build as builder
-from fitcheck.pages import pairs, single, view
+from fitcheck.pages import pairs, single, site_inputs, view
 from fitcheck.pages.checking import check
-from fitcheck.pages.model_part import MANIFEST
+from fitcheck.pages.site_folder import MANIFEST
 from fitcheck.pages.site_inputs import EXAMPLE_URL, gather
 from fitcheck.records import store
 from fitcheck.verdict.usual_machine import ask
@@ -161,6 +161,21 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, app: typer.Typ
     assert files(tmp_path) == {"thesis.txt": b"years of work"}
 
 
+def test_a_slip_is_told_before_any_record_is_read(
+    tmp_path: Path, app: typer.Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(results: Path | None) -> None:
+        pytest.fail(f"{results} was read")
+
+    monkeypatch.setattr(site_inputs, "_records", read)
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="holds other files"):
+        run(app, "build", "--out", str(tmp_path), "--cards", "rtx-4070")
+    for words, sentence in ((("--cards", "rtx-9999"), "no card is called"), (("--models", "nobody"), "--models: ")):
+        with pytest.raises(InputError, match=sentence):
+            run(app, "build", "--out", str(tmp_path / "out"), *words)
+
+
 @pytest.mark.parametrize("url", ["ftp://x", "https://a b", "javascript:alert(1)", 'https://x/"><script>'])
 def test_an_address_that_is_none_is_refused(tmp_path: Path, app: typer.Typer, url: str) -> None:
     with pytest.raises(InputError, match="--base-url"):
@@ -257,7 +272,7 @@ def test_lists_say_what_was_asked_and_the_example_can_be_measured(tmp_path: Path
     out = tmp_path / "out"
     builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     model, card = catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")
-    kept = pairs.decode((out / pairs.path_of(model.slug)).read_bytes(), model, [card])[card.slug].row
+    kept = pairs.decode((out / pairs.path_of(model.slug)).read_bytes(), model, [card]).rows[card.slug].row
     asked = {name: kept[name] for name in ("task", "width", "height", "frames", "context")}
     listed = json.loads((out / "check/sensenova-u1-8b-mot/index.json").read_bytes())
     assert {name: listed[name] for name in asked} == asked

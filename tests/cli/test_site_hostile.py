@@ -17,9 +17,8 @@ from fitcheck.errors import InputError
 from fitcheck.pages import build as builder
 from fitcheck.pages import pairs
 from fitcheck.pages.checking import check
-from fitcheck.pages.model_part import MANIFEST
 from fitcheck.pages.serve import server_for
-from fitcheck.pages.site_folder import hash_bytes
+from fitcheck.pages.site_folder import MANIFEST, hash_bytes
 from fitcheck.pages.site_inputs import Inputs, gather
 
 

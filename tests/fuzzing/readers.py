@@ -122,7 +122,7 @@ def manifest() -> bytes:
 
 def read_manifest(data: bytes, room: Path) -> None:
     from fitcheck.pages import build
-    from fitcheck.pages.model_part import MANIFEST
+    from fitcheck.pages.site_folder import MANIFEST
 
     (room / MANIFEST).write_bytes(data)
     (room / "index.html").write_text("x")

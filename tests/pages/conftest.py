@@ -89,8 +89,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Gone with the last test of this folder: while it lives an event loop runs, and nobody else can start one."""
     assert CHROMIUM.is_file(), "Chromium is missing: install Debian's package, `apt-get install chromium`."
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))

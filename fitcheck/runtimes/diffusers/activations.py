@@ -13,10 +13,10 @@ from functools import lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.memory import dequantization
-from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, Component
+from fitcheck.models.families.pipeline.architecture import DENOISER, TEXT_ENCODER, VAE, Component
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
-from fitcheck.runtimes.diffusers.call_pools import CallPool, large, least_limit, least_without
+from fitcheck.runtimes.diffusers.call_pools import LoopPools, large, least_limit, least_without
 from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -42,7 +42,8 @@ class Made:
     allocator takes for the call alone, ``least`` those that it cannot do without, giving back whatever it can: where
     convolutions copy nothing (an algorithm without a workspace serves then), and where they copy as long as there is
     room. ``copied`` are bytes that convolutions copy into another order, ``grouped`` elements that one group of each
-    GroupNorm has, summed. ``bounded`` says that another call or a bound stands in for one that was not traced."""
+    GroupNorm has, summed. ``repeats`` is how often a loop over frames runs the layers. ``bounded`` says that another
+    call or a bound stands in for one that was not traced."""
 
     peak: int
     scratch: Interval[int]
@@ -57,6 +58,7 @@ class Made:
     bounded: bool = False
     copied: int = 0
     grouped: int = 0
+    repeats: int = 1
 
 
 def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
@@ -88,6 +90,7 @@ class CallFacts:
     bounded: bool
     copied: int
     grouped: int
+    repeats: int
 
 
 def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | None:
@@ -106,7 +109,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
     return CallFacts(
         peak=watched.peak,
         copies=watched.workspace,
-        outputs=outputs,
+        outputs=max(outputs, watched.left) if component.role == TEXT_ENCODER else outputs,
         inputs=inputs,
         flops=flops + attention,
         attention=attention,
@@ -118,6 +121,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         bounded=name != call,
         copied=copied_bytes(events),
         grouped=_grouped(component, events, given.get("batch", 1)),
+        repeats=one.repeats(given),
     )
 
 
@@ -187,6 +191,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         bounded=facts.bounded,
         copied=facts.copied,
         grouped=facts.grouped,
+        repeats=facts.repeats,
     )
 
 
@@ -226,7 +231,8 @@ def has_call(found: Trace, call: str) -> bool:
 class Watched:
     """One call watched once: most bytes alive, and for every module the bytes alive when it is entered and most of them
     while it runs; allocations stand for kernels, because nearly each kernel makes one tensor. ``workspace`` is how far
-    convolutions rise above the peak where each copies all that it may."""
+    convolutions rise above the peak where each copies all that it may, ``left`` what is still there at the end:
+    results, and what hangs on them, such as a language model's keys and values."""
 
     peak: int
     workspace: int
@@ -234,6 +240,7 @@ class Watched:
     inside: Mapping[str, int]
     allocations: int
     reserved: int
+    left: int
 
     def peak_with(self, quantized: Linears) -> int:
         """Most bytes alive when the weights of ``quantized`` are dequantized for their products. These modules are
@@ -255,7 +262,7 @@ class Watched:
 @lru_cache(maxsize=256)
 def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     alive: list[int] = []
-    pool = CallPool(_shares(dict(sizes))[1])
+    pool = LoopPools(_shares(dict(sizes))[1])
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
     live = top = since = highest = 0
@@ -279,16 +286,16 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
             top = max(top, since)
     top = max(top, since)
     made = len(alive) + left_out
-    return Watched(top, max(highest - top, 0), entered, inside, made, pool.reserved)
+    return Watched(top, max(highest - top, 0), entered, inside, made, pool.reserved, live)
 
 
 @lru_cache(maxsize=256)
 def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, ...]:
     """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
     back."""
-    pool, found = CallPool(0.0), []
+    pool, found = LoopPools(0.0), []
     for trace, call, sizes in calls:
-        pool.share = _shares(dict(sizes))[1]
+        pool.convolve(_shares(dict(sizes))[1])
         for event in _large(trace, call, sizes):
             pool.take(event)
         pool.finish()

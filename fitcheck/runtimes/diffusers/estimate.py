@@ -10,7 +10,7 @@ from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase
-from fitcheck.models.families.pipeline.architecture import CONNECTOR, PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCODER, PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
@@ -18,7 +18,7 @@ from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, made_by
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
-from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, ENCODE, Stage, Stages, stages_of
+from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
@@ -27,12 +27,13 @@ from fitcheck.units import Interval
 @dataclass(frozen=True, slots=True)
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
-    earlier stages."""
+    earlier stages, and ``after`` the call, while the pipeline makes of its results what it keeps of them."""
 
     held: Held
     made: Made | None
     kept: int
     tier: Tier
+    after: int = 0
 
     @property
     def stage(self) -> Stage:
@@ -46,11 +47,22 @@ class Laid:
         there = weights.on_card if self.held.resident else self.held.window
         return there + (0 if made is None else made.peak + made.inputs)
 
+    def beside(self, call: int) -> int:
+        """Bytes of what comes and goes and of a call that takes so many. A text encoder's table of words is the widest
+        layer and the first: of the call only what it hands on is there then, which is no more than the result."""
+        held, made = self.held, self.made
+        if not held.later or made is None or made.bounded:
+            return held.window + call
+        return max(held.window + min(made.outputs, call), held.later + call)
+
     def allocated(self, end: str) -> int:
         """Bytes at one end of the interval; of a call that a bound stands in for nothing is sure but its weights."""
         made = self.made if end != "low" or not self.bounded else None
-        beside = 0 if made is None else made.peak + made.inputs + int(getattr(made.scratch, end))
-        return self.held.resident + self.held.window + self.kept + beside
+        if made is None:
+            return self.held.resident + self.held.window + self.kept
+        call = self.beside(made.peak) + made.inputs + int(getattr(made.scratch, end))
+        more = self.held.more if end == "high" else 0
+        return self.held.resident + self.kept + max(call + more, self.after)
 
     @property
     def bounded(self) -> bool:
@@ -63,15 +75,16 @@ class Laid:
         of the weights that stay and as the call fragments them, convolutions copying where there is room, and where
         they copy as much as they may."""
         made, held = self.made, self.held
-        beside = held.window + self.kept + (0 if made is None else made.inputs)
         if made is None:
+            beside = held.window + self.kept
             return Interval(held.resident + beside, held.segments + beside, held.segments + beside)
         without, limit = made.least
+        there = self.kept + made.inputs
         most = limit + made.scratch.high - made.scratch.best
-        best = held.segments + beside + limit
-        low = min(held.segments + beside + without, held.resident + beside + made.peak)
+        best = held.segments + max(there + self.beside(limit), self.kept + self.after)
+        low = min(held.segments + there + self.beside(without), held.resident + there + self.beside(made.peak))
         low = self.allocated("low") if self.bounded else low
-        return Interval(low, best, held.segments + beside + most)
+        return Interval(low, best, max(best, held.segments + there + self.beside(most) + held.more))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,31 +148,65 @@ def least_of(footprint: Footprint) -> Footprint:
 
 
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
-    """The stages with what lies beside them. Of what encoders hand out the pipeline keeps what it hands to the
-    denoiser: that is an input of the denoiser's calls, and still there while the result is decoded. What it handed to
-    connectors stays there as well."""
+    """The stages with what lies beside them. Of what encoders hand out the pipeline keeps what it hands to connectors,
+    or without them to the denoiser: that is an input of the denoiser's calls, and still there while the result is
+    decoded. What it handed to connectors stays there as well, and where the denoiser is called twice a step the other
+    prompt."""
     found = [(one, weights_of(tier, one.stage.component)) for one in held(arch, tier, offload, stages)]
     made = [made_by(one.stage, weights) for one, weights in found]
     handed = max(
         (one.inputs for one, stage in zip(made, stages, strict=True) if one and stage.phase == DENOISE), default=0
     )
-    encoded, connected = 0, _connected(made, stages)
+    connectors = _connectors(made, stages)
+    connected, other = connectors.kept, _other_prompt(arch, stages, made)
+    encoded = 0
     for (one, weights), makes in zip(found, made, strict=True):
-        beside = {ENCODE: min(encoded, handed), DENOISE: connected, DECODE: handed + connected}
+        connecting = one.stage.component.role == CONNECTOR
+        before = connectors.other if connecting else min(encoded, connectors.prompt or handed)
+        beside = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}
         kept = beside.get(one.stage.phase, 0)
-        yield Laid(one, makes, kept + tiled_bytes(one.stage, makes) + _upcast(one.stage, weights), tier)
+        after = _stacked(one, makes, connectors.prompt)
+        yield Laid(one, makes, kept + tiled_bytes(one.stage, makes) + _upcast(one.stage, weights), tier, after)
         encoded += makes.outputs if makes is not None else 0
 
 
-def _connected(made: Sequence[Made | None], stages: tuple[Stage, ...]) -> int:
-    """Bytes of the prompts that went into connectors: both of a guided pipeline in one tensor, and the negative one
-    that it was joined from (pipelines/ltx2/pipeline_ltx2.py)."""
-    found = [
-        one.inputs + (one.inputs // 2 if stage.sizes.get("batch", 1) > 1 else 0)
-        for one, stage in zip(made, stages, strict=True)
-        if one is not None and stage.component.role == CONNECTOR
-    ]
-    return max(found, default=0)
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Bytes that connectors are handed: of one ``prompt``, and of both of a guided pipeline in one tensor beside the
+    negative one (``other``) that it was joined from (pipelines/ltx2/pipeline_ltx2.py), ``kept`` in all."""
+
+    prompt: int = 0
+    other: int = 0
+    kept: int = 0
+
+
+def _connectors(made: Sequence[Made | None], stages: tuple[Stage, ...]) -> Connected:
+    for one, stage in zip(made, stages, strict=True):
+        if one is not None and stage.component.role == CONNECTOR:
+            guided = stage.sizes.get("batch", 1) > 1
+            prompt = one.inputs // 2 if guided else one.inputs
+            return Connected(prompt, prompt if guided else 0, one.inputs + (prompt if guided else 0))
+    return Connected()
+
+
+def _stacked(one: Held, made: Made | None, prompt: int) -> int:
+    """Bytes behind a text encoder's call where connectors follow: its results are still there while the states of all
+    layers are stacked into one tensor and that is repeated (pipelines/ltx2/pipeline_ltx2.py,
+    _get_gemma_prompt_embeds)."""
+    if made is None or one.stage.component.role != TEXT_ENCODER or not prompt:
+        return 0
+    return made.outputs + 2 * prompt
+
+
+def _other_prompt(arch: PipelineArchitecture, stages: tuple[Stage, ...], made: Sequence[Made | None]) -> int:
+    """Bytes of the prompt that is not an input where the denoiser is called for one after the other; at most what it is
+    handed."""
+    encoders = [one.component.name for one in stages if one.component.role == TEXT_ENCODER]
+    if arch.guidance == BATCHED or len(encoders) == len(set(encoders)):
+        return 0
+    both = zip(made, stages, strict=True)
+    inputs = [(one.inputs, stage) for one, stage in both if one is not None and stage.phase == DENOISE]
+    return max((taken for taken, _ in inputs), default=0)
 
 
 def tiled_bytes(stage: Stage, made: Made | None) -> int:
@@ -182,9 +229,8 @@ def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:
 
 
 def _phase(one: Laid, scratch: int) -> Phase:
-    made = one.made
-    activations = one.kept + (0 if made is None else made.peak + made.inputs)
-    workspace = 0 if made is None else made.scratch.best
+    workspace = 0 if one.made is None else one.made.scratch.best
+    activations = one.allocated("best") - one.held.resident - one.held.window - workspace
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
@@ -192,18 +238,22 @@ def _reserved(
     allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int
 ) -> Interval[int]:
     """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
-    comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside."""
+    comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside. A cache
+    that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is given back."""
     table = load(ROOM, "allocator")
+    off = table["reserved_error"]["value"]
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
-        return Interval(*(round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True)))
+        low, best, high = (round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True))
+        kept = workspace + max(_held_back(one, 0) + one.held.window for one in laid)
+        return Interval(low, best, max(high, round(kept * (1 + off))))
     in_turn, widest = held_in_turn(stages), _widest_windows(laid)
     held = []
     for streamed in table["streamed_windows"]["share"]:
         moving = streamed if offload.stream else 1.0
         beside = zip(laid, in_turn, widest, strict=True)
         held.append(workspace + max(_held_back(one, cached) + round(moving * window) for one, cached, window in beside))
-    off, factor = table["reserved_error"]["value"], table["reserved_workspaces"]["factor"]
+    factor = table["reserved_workspaces"]["factor"]
     scratch = [Interval.exactly(0) if one.made is None else one.made.scratch for one in laid]
     more = max(one.high - one.best for one in scratch)
     best = max(held[1], allocated.best)
@@ -236,7 +286,7 @@ def _held_back(one: Laid, cached: int) -> int:
     alone = 0 if made is None else made.reserved
     inputs = 0 if made is None else made.inputs
     beside = alone if one.held.fresh else max(alone, cached)
-    return one.held.segments + beside + inputs + one.kept
+    return one.held.segments + max(beside + inputs, one.after) + one.kept
 
 
 def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:

@@ -15,13 +15,17 @@ from fitcheck.runtimes.diffusers.weights import Groups, ModuleWeights, block_gro
 @dataclass(frozen=True, slots=True)
 class Held:
     """Bytes of weights on the card during a stage: ``resident`` for all of it in ``segments`` of the allocator,
-    ``window`` at the widest moment of what moves. ``fresh`` says that the cache was emptied before."""
+    ``window`` at the widest moment of what moves, ``later`` at the widest after a text encoder's first layer where
+    that is the widest (0 where it is not), ``more`` what is beside the window in later pictures of a process, whose
+    first forward knows the order of the layers already. ``fresh`` says that the cache was emptied before."""
 
     stage: Stage
     resident: int
     window: int = 0
     segments: int = 0
     fresh: bool = False
+    later: int = 0
+    more: int = 0
 
 
 def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Held]:
@@ -65,7 +69,17 @@ def _held(stage: Stage, there: list[ModuleWeights], *, fresh: bool) -> Held:
 
 def _moving(tier: Tier, offload: Offload, stage: Stage) -> Held:
     groups = groups_of(tier, offload, stage)
-    return Held(stage, groups.whole, groups.neighbours if ahead(offload, stage) else groups.largest, groups.whole)
+    window = groups.neighbours if ahead(offload, stage) else groups.largest
+    first = stage.component.role == TEXT_ENCODER and window == groups.largest == groups.first
+    learns = offload.stream and not stage.child
+    return Held(
+        stage,
+        groups.whole,
+        window,
+        groups.whole,
+        later=groups.later if first else 0,
+        more=groups.neighbours - window if learns else 0,
+    )
 
 
 def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:

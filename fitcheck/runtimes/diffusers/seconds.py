@@ -88,7 +88,7 @@ def _is_pinned(offload: Offload) -> bool:
 @lru_cache(maxsize=4096)
 def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> tuple[tuple[Pass, ...], int]:
     """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
-    works = [_work_of(one, tier, offload) for one in layout.stages]
+    works = [stage_work(one, tier, offload) for one in layout.stages]
     plain = passes(layout, works, tier, offload, PLAIN)
     moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
     table = load(ROOM, "seconds")
@@ -147,10 +147,11 @@ class WayBack:
 PLAIN = WayBack(1.0, 1.0)
 
 
-def _work_of(one: Laid, tier: Tier, offload: Offload) -> Work:
+def stage_work(one: Laid, tier: Tier, offload: Offload) -> Work:
     """The work of a stage's call, whatever travels for it."""
     assert one.made is not None
-    hooked = 0 if offload.resident or offload.by_component else groups_of(tier, offload, one.stage).count
+    moving = not (offload.resident or offload.by_component)
+    hooked = groups_of(tier, offload, one.stage).count * _arrivals(one, tier, offload) if moving else 0
     return work_of(one.made, weights_of(tier, one.stage.component), one.stage, hooked)
 
 
@@ -184,6 +185,7 @@ def _streamed(
     if not ahead(offload, stage):
         # without a stream diffusers copies back what it brought; accelerate and streams drop it
         ways = 1 + back.of(weights) if offload.level and not offload.stream else 1.0
+        ways *= _arrivals(one, tier, offload)
         yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
         return
     yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
@@ -194,6 +196,13 @@ def _streamed(
         yield Pass(work, stage.count - 1, stage.component.name, waited=rest + blocking)
     else:
         yield Pass(work, stage.count - 1, stage.component.name, ahead=rest, waited=blocking)
+
+
+def _arrivals(one: Laid, tier: Tier, offload: Offload) -> int:
+    """How often weights come in one call: an autoencoder that goes through its frames one by one brings its layers for
+    each of them."""
+    looping = one.made is not None and one.stage.child and not groups_of(tier, offload, one.stage).whole
+    return one.made.repeats if one.made is not None and looping else 1
 
 
 def _scaled(groups: tuple[int, int], weights: ModuleWeights, ways: float) -> Streamed:

@@ -51,7 +51,7 @@ class Stage:
 
 def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
     """Whether each step looks at the picture without the prompt as well."""
-    return arch.guidance != "none" and workload.cfg > 1
+    return arch.guidance != "none" and workload.cfg > arch.guided_above
 
 
 def stages_of(arch: PipelineArchitecture, workload: Workload, offload: Offload) -> Stages:

@@ -95,6 +95,10 @@ class Call:
         chosen: list[int] = self._repeat["totals"][name]
         return once + sum(self.values(sizes, step)[i] for step in self._steps(sizes) for i in chosen)
 
+    def repeats(self, sizes: Mapping[str, int]) -> int:
+        """How often a loop runs, its first time included; 1 for a call without one."""
+        return 1 if self._repeat is None else max(1, self._repeat["first"] + len(self._steps(sizes)))
+
     def _steps(self, sizes: Mapping[str, int]) -> range:
         """Numbers of the repeats; none for a call without a loop."""
         if self._repeat is None:

@@ -9,6 +9,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.runtimes.downloads import FOLDER
 from fitcheck.runtimes.llamacpp.arguments import DRAFT_TOKENS, LlamaOptions, device_text, override_text
+from fitcheck.runtimes.llamacpp.flash import switched
 from fitcheck.runtimes.llamacpp.placement import gpu_layers_flag
 
 
@@ -19,13 +20,20 @@ def server(tier: Tier, options: LlamaOptions, architecture: LanguageArchitecture
     if options.cpu_moe_layers:
         everything = options.cpu_moe_layers >= layers
         parts.append("--cpu-moe" if everything else f"--n-cpu-moe {options.cpu_moe_layers}")
-    if options.flash_attention is not None or options.cache_type_v != "f16":
-        parts.append("-fa on" if options.flash else "-fa off")
+    parts += _flash(options)
     if architecture.embeds:
         parts.append("--reranking" if architecture.reranks else "--embeddings")
     parts += _beside(tier, options)
     parts += [text for wanted, text in _switches(options) if wanted]
     return " ".join(parts)
+
+
+def _flash(options: LlamaOptions) -> list[str]:
+    if switched(options.build):
+        return ["-fa"] if options.flash else []
+    if options.flash_attention is None and options.cache_type_v == "f16":
+        return []
+    return ["-fa on" if options.flash else "-fa off"]
 
 
 def _source(tier: Tier) -> str:

@@ -21,6 +21,7 @@ from fitcheck.runtimes.llamacpp.arguments import (
     parse_overrides,
 )
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
+from fitcheck.runtimes.llamacpp.flash import flash_of
 from fitcheck.runtimes.llamacpp.workers import Worker, addresses, parse_workers
 from fitcheck.runtimes.options import LONGEST, context_tokens, flag, lower, names, option, tokens
 
@@ -221,6 +222,7 @@ class TextOptions:
             micro = max(micro, self.prompt_tokens or 0)
         self._check_cards(cards)
         self._check_draft(cards)
+        build = self.build or newest_build()
         return LlamaOptions(
             context=self.context_of(architecture),
             gpu_layers=self.ngl,
@@ -230,9 +232,9 @@ class TextOptions:
             batch=max(USUAL_BATCH, micro) if self.batch_size is None else self.batch_size,
             micro_batch=micro,
             sequences=self.sequences,
-            flash_attention=self.flash_attn,
+            flash_attention=flash_of(self.flash_attn, build),
             cache_ram=self.cache_ram,
-            build=self.build or newest_build(),
+            build=build,
             projector=not self.no_mmproj,
             speculative=DRAFT if self.model_draft is not None else self.spec_type,
             draft_tokens=DRAFT_TOKENS if self.spec_draft_n_max is None else self.spec_draft_n_max,

@@ -17,6 +17,7 @@ from fitcheck.runtimes.base import Ask, Settings
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.builds import parse_build
+from fitcheck.runtimes.llamacpp.flash import flash_of
 from fitcheck.runtimes.llamacpp.placement import arguments_of, host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import run_of, token_speed
 from fitcheck.runtimes.llamacpp.token_passes import SETTLED
@@ -66,6 +67,7 @@ def _machine(run: Run) -> Machine | None:
 def _options(run: Run) -> LlamaOptions:
     """The options that a record states; what it does not state is llama.cpp's default. Raises OptionError."""
     layers: int = run.setting("gpu_layers", -1)
+    build = parse_build(run.cell.revision)
     longest = max((test.depth + test.prompt + test.new for test in run.tests), default=0)
     return LlamaOptions(
         context=run.setting("context") or max(longest, 512),
@@ -76,8 +78,8 @@ def _options(run: Run) -> LlamaOptions:
         sequences=run.setting("sequences"),
         batch=run.setting("batch", 2048),
         micro_batch=run.setting("ubatch", 512),
-        flash_attention=_FLASH.get(run.setting("flash_attention", "auto")),
-        build=parse_build(run.cell.revision),
+        flash_attention=flash_of(_FLASH.get(run.setting("flash_attention", "auto")), build),
+        build=build,
         program="bench",
         mmap=run.setting("mmap", True),
         cache_on_host=run.setting("kv_offload") is False,

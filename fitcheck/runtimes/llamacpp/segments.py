@@ -22,8 +22,8 @@ from fitcheck.runtimes.llamacpp.repeats import Repeats
 if TYPE_CHECKING:
     from fitcheck.runtimes.llamacpp.graph_allocator import Tape
 
-# (device, which of all in use, bytes kept of it, bytes); ``kept`` is ``None`` where memory is taken. Of ``which`` what is
-# negative is a blank: ``~i`` is that of the ``i``-th layer where it is taken, the ``i``-th of those left where given back
+# (device, which of all in use, bytes kept of it, bytes); ``kept`` is ``None`` where memory is taken. What is negative
+# of ``which`` is a blank: ``~i`` is that of layer ``i`` where it is taken, the ``i``-th that is left where it is given
 Step = tuple[int, int, int | None, int]
 # which layer a weight is of, seen from the segment's own, its name within it and how many copies there are
 Opened = tuple[int, str, int]

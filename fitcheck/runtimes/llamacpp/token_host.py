@@ -51,9 +51,9 @@ def host_prompt_seconds(work: TokenWork, host: Host, batch: int, constants: Cons
     """Seconds of one micro-batch on the host's own cores: arithmetic or reading its weights, whichever takes longer."""
     rate = constants["host flops a thread"] * (host.threads or float(data()["host_usual"]["threads"]["best"]))
     seconds = work.attention_flops / rate
-    for flops in (work.flops, work.expert_flops):
+    for flops, factor in ((work.flops, 1.0), (work.expert_flops, constants["host prompt experts"])):
         for kind, amount in flops.items():
-            seconds += amount * constants.get(f"host prompt {kind}", 1.0) / rate
+            seconds += factor * amount * constants.get(f"host prompt {kind}", 1.0) / rate
     return max(batch * seconds, passed_bytes(work, batch, constants) / host.reading_rate(constants))
 
 

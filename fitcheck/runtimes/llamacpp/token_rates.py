@@ -176,14 +176,17 @@ def launches(
     attention its product is several kernels; builds before ``token_passes.FUSED`` launch the small kernels of a layer,
     and those that route experts, one by one.
     """
-    layer = constants.get(f"layer/{backend}", constants["layer/new"])
-    if card.boost_clock:
-        layer *= _USUAL_CLOCK / card.boost_clock
+    layer = constants.get(f"layer/{backend}", constants["layer/new"]) * _clock_factor(card)
     dense = 1.0 if age.fused else constants["layer before fusion"]
     routing = constants["expert layer"] * (1.0 if age.fused else constants["expert layer before fusion"])
     dense += 0.0 if flash else constants["layer without flash attention"]
     units = dense * work.layers + routing * work.expert_layers
     return float(layer * (units + constants["recurrent layer"] * work.recurrent_layers))
+
+
+def _clock_factor(card: Card) -> float:
+    """How much longer steps of few cores take on the card than at the clock that constants of such steps hold for."""
+    return _USUAL_CLOCK / card.boost_clock if card.boost_clock else 1.0
 
 
 def weight_bytes(work: TokenWork, constants: Constants, backend: str, years: float = 0.0) -> float:
@@ -236,13 +239,13 @@ def prompt_seconds(
         return None
     dense = batch * sum(rates.seconds(kind, amount, constants) for kind, amount in work.flops.items())
     seconds = max(dense, (work.held - work.experts_held) / rates.reading)
-    attention = batch * _attention_seconds(work, rates, backend, constants, flash=flash)
+    attention = batch * _attention_seconds(work, rates, backend, constants)
     if flash and not age.tiled_attention and _without_matrix_attention(card, backend):
         attention *= constants["attention before tiles"]
-    seconds += attention
-    seconds += batch * constants["activation passes"] * _FLOAT_BYTES * width * work.layers / rates.bandwidth
+    seconds += attention + batch * _passed_bytes(work, width, constants, flash=flash) / rates.bandwidth
     if work.experts_held:
         seconds += _expert_seconds(work, rates, backend, batch, constants, age)
+    seconds += constants["prompt layer"] * (work.layers + work.expert_layers) * _clock_factor(card)
     if backend == "CUDA" and not age.integer_tiles:
         seconds *= constants["before integer tiles"]
     seconds *= constants.get(f"age/{backend}", constants["age/new"]) ** age.years
@@ -286,13 +289,19 @@ def _prompt_rates(card: Card, backend: str, constants: Constants) -> _PromptRate
     return _PromptRates(packed, half, reading, peak.bandwidth)
 
 
-def _attention_seconds(
-    work: TokenWork, rates: _PromptRates, backend: str, constants: Constants, *, flash: bool
-) -> float:
+def _passed_bytes(work: TokenWork, width: int, constants: Constants, *, flash: bool) -> float:
+    """Bytes that a prompt's token moves through the card's memory besides weights and cache: activations of layers and
+    of recurrent mixers and, without flash attention, the scores of every head."""
+    passed = constants["activation passes"] * _FLOAT_BYTES * width * work.layers
+    passed += constants["recurrent passes"] * work.state
+    return passed + (0.0 if flash else constants["score passes"] * _FLOAT_BYTES * work.scores)
+
+
+def _attention_seconds(work: TokenWork, rates: _PromptRates, backend: str, constants: Constants) -> float:
     """Seconds of a prompt's token on the cache."""
     rate = rates.half * constants.get(f"attention/{backend}", constants["attention/new"])
     rate /= constants.get(f"latent attention/{backend}", constants["latent attention/new"]) if work.latent else 1.0
-    return work.attention_flops * (1.0 if flash else constants["no flash attention"]) / rate
+    return work.attention_flops / rate
 
 
 def _expert_seconds(

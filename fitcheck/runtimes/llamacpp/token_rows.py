@@ -27,13 +27,14 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
+from fitcheck.runtimes.llamacpp.flash import flash_of
+from fitcheck.runtimes.llamacpp.token_rates import data
 from fitcheck.units import GIB
 
 _TEST = re.compile(r"(pp|tg)(\d+)(?:@d(\d+))?")
 _SERVED = "tg_server"
 _SERVED_TOKENS = 250  # what the server rows say they generated, prompt included
 _EVERYTHING = 99
-_AUTO_FLASH = date(2025, 8, 30)  # flash attention was off unless asked for (pull request 15434)
 _ROCWMMA = date(2025, 8, 1)  # rows of one chip (RDNA 3.5) with rocWMMA are no faster in July, and are in August
 _ROOM = 24 * GIB  # a card's room only splits layers between equal cards here
 _TIERS = {
@@ -119,11 +120,12 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
     prompt, tokens, depth = _test(row["test"])
     gpus = _gpus(row)
     day = _day(row)
+    build = Build(day) if day else newest_build()
     options = LlamaOptions(
         context=max(512, depth + tokens),
         gpu_layers=_layers(row["ngl"], architecture.layers),
         cpu_moe_layers=min(int(row["n_cpu_moe"] or 0), architecture.layers),
-        flash_attention=_flash(row["flash_attn"], day),
+        flash_attention=flash_of(_flash(row["flash_attn"]), build),
         cache_type_k=row["type_k"] or "f16",
         cache_type_v=(row["type_v"] or "f16") if row["flash_attn"] == "1" else "f16",
         micro_batch=min(int(row["n_ubatch"] or 512), tokens) if prompt else 512,
@@ -131,7 +133,7 @@ def _read(index: int, row: dict[str, str]) -> BenchRow:
         sequences=1,
         program="bench",
         mmap="no-mmap" not in row["notes"],
-        build=Build(day) if day else newest_build(),
+        build=build,
     )
     return BenchRow(
         index=index, source=row["source"], card=row["card_key"], gpus=gpus, backend=row["backend"],
@@ -189,11 +191,9 @@ def _gpus(row: dict[str, str]) -> tuple[Gpu, ...]:
     return machine_for(card_named(row["card_key"]), count=int(row["card_count"] or 1)).gpus
 
 
-def _flash(text: str, day: date | None) -> bool | None:
+def _flash(text: str) -> bool | None:
     """llama-bench prints the option where it is not what the build does by itself."""
-    if text:
-        return text == "1"
-    return False if day is not None and day < _AUTO_FLASH else None
+    return text == "1" if text else None
 
 
 def _layers(text: str, layers: int) -> int | None:
@@ -211,8 +211,12 @@ def _day(row: dict[str, str]) -> date | None:
 
 
 def _bandwidth(row: dict[str, str]) -> float | None:
-    """Theoretical B/s of the host's memory where the row names its transfers a second: two channels unless it says."""
+    """Theoretical B/s of the host's memory where the row names its transfers a second: two channels unless it says.
+    Where it names a processor alone, what that is rated for."""
     text = row["ram_type_and_speed"]
+    if not text:
+        rated = data()["rated_memory"]["processors"].get(row["cpu"])
+        return None if rated is None else float(rated)
     told = re.search(r"(\d+) GB/s", text)
     if told:
         return float(told[1]) * 1e9

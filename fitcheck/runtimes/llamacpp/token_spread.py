@@ -15,9 +15,11 @@ from typing import Any
 from fitcheck.hardware.card import Card
 from fitcheck.runtimes.llamacpp.token_passes import TokenRun, age_of
 from fitcheck.runtimes.llamacpp.token_rates import data, generation_of
+from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
 
 LATENT, WIDE, DEEP, OLD = "latent cache", "16-bit experts", "deep", "old build"
+SEVERAL = "several cards"
 _DEEP = 0.25  # attention's part, of the products of a prompt or of the bytes of a generated token
 
 
@@ -71,6 +73,7 @@ def traits_of(run: TokenRun, *, prompt: bool) -> tuple[str, ...]:
         WIDE: 2 * wide > experts > 0,
         DEEP: deep,
         OLD: not age.fused or age.youth > 0,
+        SEVERAL: sum(device != HOST for device in run.works) > 1,
     }
     return tuple(name for name, holds in found.items() if holds)
 

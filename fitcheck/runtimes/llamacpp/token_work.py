@@ -32,12 +32,13 @@ class TokenWork:
     """Work on one device. Dictionaries are keyed by the kind of quant (``kind_of``).
 
     ``read`` and ``experts`` are bytes a generated token reads of dense and of expert weights; ``cache`` bytes of
-    attention cache and recurrent state, ``cache_cost`` the same with quantized types counted as 16 bits: no row shows
-    that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads. ``flops``
-    and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache. ``held``
-    is bytes of all weights there, ``experts_held`` the experts of it,
-    ``expert_share`` the part of a layer's ``expert_count`` experts that a token uses; ``even_routing``: a prompt's
-    tokens touch as many as if all were liked alike, as those of gpt-oss-20b with random weights do (docs/tokens.md).
+    attention cache and recurrent ``state``, ``cache_cost`` the same with quantized types counted as 16 bits: no row
+    shows that unpacking them leaves anything of what they save. ``latent``: one latent a token serves all heads.
+    ``flops`` and ``expert_flops`` are multiply-adds × 2 of a prompt's token, ``attention_flops`` those on the cache,
+    and ``scores`` the elements that its attention compares it with, head by head. ``held`` is bytes of all weights
+    there, ``experts_held`` the experts of it, ``expert_share`` the part of a layer's ``expert_count`` experts that a
+    token uses; ``even_routing``: a prompt's tokens touch as many as if all were liked alike, as those of gpt-oss-20b
+    with random weights do (docs/tokens.md).
     """
 
     read: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -46,8 +47,10 @@ class TokenWork:
     expert_flops: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cache: float = 0.0
     cache_cost: float = 0.0
+    state: float = 0.0
     latent: bool = False
     attention_flops: float = 0.0
+    scores: float = 0.0
     held: int = 0
     experts_held: int = 0
     expert_share: float = 1.0
@@ -230,12 +233,15 @@ def _add_caches(
 ) -> None:
     options, latent = result.options, architecture.latent is not None
     read = _cache_reads(architecture, options.anywhere, depth)
-    for layer, (device, (cache, cost, flops)) in enumerate(zip(result.devices.layers, read, strict=True)):
+    for layer, (device, reads) in enumerate(zip(result.devices.layers, read, strict=True)):
+        cache, cost, state, scores, flops = reads
         work = found[HOST if options.cache_on_host else device]
         work.latent = latent
         work.cache += cache
         work.cache_cost += cost
+        found[device].state += state
         work.attention_flops += flops
+        work.scores += scores
         found[device].layers += 1
         found[device].recurrent_layers += int(architecture.blocks[layer].recurrent)
 
@@ -243,16 +249,18 @@ def _add_caches(
 @lru_cache(maxsize=256)
 def _cache_reads(
     architecture: LanguageArchitecture, options: LlamaOptions, depth: int
-) -> tuple[tuple[float, float, float], ...]:
-    """For each layer the bytes of its cache that a token reads, what they cost, and the FLOP on them."""
+) -> tuple[tuple[float, float, float, float, float], ...]:
+    """For each layer the bytes of its cache that a token reads, what they cost, its recurrent state's bytes among them,
+    the elements that its attention compares a token with, and the FLOP on them."""
     keys, values = _unpacked(options.cache_type_k), _unpacked(options.cache_type_v)
     found = []
     for layer, cache in enumerate(layer_caches(architecture, options)):
         cells = min(depth, cache.cells)  # a window holds no more
         share, state = cells / max(cache.cells, 1), cache.recurrent / max(options.slots, 1)
         cost = (cache.keys * keys + cache.values * values) * share + state
-        flops = 2.0 * architecture.blocks[layer].heads * _attended(architecture, layer, options) * cells
-        found.append((cache.attention * share + state, cost, flops))
+        attended = _attended(architecture, layer, options)
+        scores = float(architecture.blocks[layer].heads * cells if attended else 0)
+        found.append((cache.attention * share + state, cost, state, scores, 2.0 * scores * attended))
     return tuple(found)
 
 

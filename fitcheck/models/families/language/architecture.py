@@ -112,6 +112,7 @@ class LanguageArchitecture:
     vocabulary: int
     context_length: int | None
     experts: int = 0
+    shared_experts: int = 0
     shared_feed_forward: int = 0
     routing: Routing = Routing()
     window: int = 0

@@ -20,7 +20,7 @@ from fitcheck.models.families.language.architecture import (
 )
 from fitcheck.models.families.language.kinds import kind_of_architecture, require_language_model
 from fitcheck.models.families.language.metadata_keys import Keys
-from fitcheck.models.families.language.metadata_layers import Source, read_layers
+from fitcheck.models.families.language.metadata_layers import FileFacts, read_layers
 from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.tensors import TensorTable
 
@@ -50,11 +50,12 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     encoder = kind_of_architecture(name).name == "encoder"
     names = {} if tensors is None else {tensor.name: tensor for tensor in tensors}
     keys, known = Keys(metadata, name), traits(name)
-    source = Source(keys, known, names, encoder)
+    source = FileFacts(keys, known, names, encoder)
     if name not in defaults()["architectures"] and not encoder:
         source.unknown.append(f"architecture {name!r} is not one this version knows; it is read as a plain transformer")
     layers = read_layers(source)
     recurrent = any(layer.recurrent for layer in layers.blocks)
+    shared = keys.integer("expert_shared_count", 0) or 0
     return LanguageArchitecture(
         name=name,
         blocks=layers.blocks,
@@ -62,7 +63,8 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         vocabulary=_vocabulary(metadata, source),
         context_length=keys.integer("context_length"),
         experts=layers.experts,
-        shared_feed_forward=_shared_width(keys, layers.expert_width),
+        shared_experts=shared,
+        shared_feed_forward=keys.integer("expert_shared_feed_forward_length") or shared * layers.expert_width,
         routing=_routing(keys),
         window=layers.window,
         latent=layers.latent,
@@ -82,12 +84,6 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     )
 
 
-def _shared_width(keys: Keys, expert_width: int) -> int:
-    """Width of the experts that every token uses, all together."""
-    count = keys.integer("expert_shared_count", 0) or 0
-    return keys.integer("expert_shared_feed_forward_length") or count * expert_width
-
-
 def _has_layer_norm(keys: Keys, known: Mapping[str, Any]) -> bool:
     if keys.raw("attention.layer_norm_rms_epsilon") is not None:
         return False
@@ -95,7 +91,7 @@ def _has_layer_norm(keys: Keys, known: Mapping[str, Any]) -> bool:
     return stated or bool(known.get("norm_bias") or known.get("layer_norm"))
 
 
-def _vocabulary(metadata: Mapping[str, Any], source: Source) -> int:
+def _vocabulary(metadata: Mapping[str, Any], source: FileFacts) -> int:
     """Rows of the embedding; the tokenizer's length where no tensor is at hand."""
     table = source.names.get("token_embd.weight")
     if table is not None:

@@ -145,7 +145,7 @@ class PipelineArchitecture:
     denoiser gets one timestep for every token and not one for all. ``references`` is what becomes of pictures handed
     in; ``whole_video`` says that a first frame is encoded as a video of the whole length. ``sound_rate`` counts the
     latents of a second of sound that are made with a video. ``further_calls`` are calls a step beside those of
-    guidance by the prompt, each of a single batch.
+    guidance by the prompt, each of a single batch. ``guided_above`` is the scale above which the pipeline guides.
     """
 
     pipeline: str
@@ -169,6 +169,7 @@ class PipelineArchitecture:
     whole_video: bool = False
     sound_rate: float = 0.0
     further_calls: int = 0
+    guided_above: float = 1.0
 
     @property
     def family(self) -> str:

@@ -113,6 +113,7 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         whole_video=entry.get("whole_video", False),
         sound_rate=entry.get("sound_rate", 0.0),
         further_calls=entry.get("further_calls", {"a_step": 0})["a_step"],
+        guided_above=entry.get("guided_above", {"scale": 1.0})["scale"],
     )
 
 
