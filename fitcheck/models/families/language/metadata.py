@@ -20,7 +20,7 @@ from fitcheck.models.families.language.architecture import (
 )
 from fitcheck.models.families.language.kinds import kind_of_architecture, require_language_model
 from fitcheck.models.families.language.metadata_keys import Keys
-from fitcheck.models.families.language.metadata_layers import FileFacts, read_layers
+from fitcheck.models.families.language.metadata_layers import ShapeSource, read_layers
 from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.tensors import TensorTable
 
@@ -50,7 +50,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     encoder = kind_of_architecture(name).name == "encoder"
     names = {} if tensors is None else {tensor.name: tensor for tensor in tensors}
     keys, known = Keys(metadata, name), traits(name)
-    source = FileFacts(keys, known, names, encoder)
+    source = ShapeSource(keys, known, names, encoder)
     if name not in defaults()["architectures"] and not encoder:
         source.unknown.append(f"architecture {name!r} is not one this version knows; it is read as a plain transformer")
     layers = read_layers(source)
@@ -91,7 +91,7 @@ def _has_layer_norm(keys: Keys, known: Mapping[str, Any]) -> bool:
     return stated or bool(known.get("norm_bias") or known.get("layer_norm"))
 
 
-def _vocabulary(metadata: Mapping[str, Any], source: FileFacts) -> int:
+def _vocabulary(metadata: Mapping[str, Any], source: ShapeSource) -> int:
     """Rows of the embedding; the tokenizer's length where no tensor is at hand."""
     table = source.names.get("token_embd.weight")
     if table is not None:

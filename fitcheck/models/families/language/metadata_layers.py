@@ -15,7 +15,7 @@ MAX_BLOCKS = 1024
 
 
 @dataclass(frozen=True)
-class FileFacts:
+class ShapeSource:
     """What a shape is read from: the metadata's ``keys``, what is ``known`` of the architecture, and tensors by name
     where they are at hand. ``unknown`` collects what nobody says, ``encoder`` models keep no cache."""
 
@@ -43,7 +43,7 @@ class Layers:
     indexer: Indexer | None
 
 
-def read_layers(source: FileFacts) -> Layers:
+def read_layers(source: ShapeSource) -> Layers:
     """The layers of the model. Raises InputError for a number that is missing or cannot be."""
     keys, known = source.keys, source.known
     count, embedding = _count(keys), keys.required("embedding_length")
@@ -98,7 +98,7 @@ def _count(keys: Keys) -> int:
     return count
 
 
-def _prediction_layers(source: FileFacts, count: int) -> int:
+def _prediction_layers(source: ShapeSource, count: int) -> int:
     """Layers at the end that draft tokens; none where the file was made without their tensors."""
     found = min(source.keys.integer("nextn_predict_layers", 0) or 0, count)
     if found and source.names and f"blk.{count - 1}.nextn.eh_proj.weight" not in source.names:
