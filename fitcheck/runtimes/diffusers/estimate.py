@@ -56,11 +56,13 @@ class Laid:
         return max(held.window + min(made.outputs, call), held.later + call)
 
     def allocated(self, end: str) -> int:
-        """Bytes at one end of the interval; of a call that a bound stands in for nothing is sure but its weights."""
+        """Bytes at one end of the interval; of a call that a bound stands in for nothing is sure but its weights. At
+        the low end the widest layer is not there in the widest moment of the call; at the high end two are."""
         made = self.made if end != "low" or not self.bounded else None
         if made is None:
             return self.held.resident + self.held.window + self.kept
-        call = self.beside(made.peak) + made.inputs + int(getattr(made.scratch, end))
+        moving = max(self.held.window, made.peak) if end == "low" else self.beside(made.peak)
+        call = moving + made.inputs + int(getattr(made.scratch, end))
         more = self.held.more if end == "high" else 0
         return self.held.resident + self.kept + max(call + more, self.after)
 
