@@ -90,7 +90,8 @@ def test_prices_of_a_person_stand_in(tmp_path: Path) -> None:
     path.write_text("card,usd\nRTX 4070 SUPER,555\n", "utf-8")
     found = {row[0]: row[1] for row in fitting(run("--fits", "sensenova-u1-8b-mot", "--prices", str(path)))}
     assert found["GeForce RTX 4070 SUPER"] == "555"
-    assert found["GeForce RTX 4080 SUPER"] == "unknown"
+    assert found["GeForce RTX 4080 SUPER"] == "999"
+    assert found["RTX A6000"] == "unknown"
 
 
 @pytest.mark.parametrize(
