@@ -1,12 +1,17 @@
-"""What flash attention is where nobody asks for it."""
+"""What flash attention is where nobody asks for it, and what it takes to read a quantized cache."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
+from fitcheck.errors import OptionError
+from fitcheck.runtimes.llamacpp.arguments import CACHE_TYPES
 from fitcheck.runtimes.llamacpp.builds import Build
 
 AUTOMATIC = date(2025, 8, 30)  # since then llama.cpp turns it on by itself where the card can (pull request 15434)
+UNQUANTIZED = ("f16", "bf16", "f32")
+CacheTypes = tuple[str, str]  # of K and V
 
 
 def flash_of(asked: bool | None, build: Build) -> bool | None:
@@ -18,3 +23,18 @@ def flash_of(asked: bool | None, build: Build) -> bool | None:
 def switched(build: Build) -> bool:
     """Whether ``-fa`` is a switch without a value, and off unless given."""
     return build.day < AUTOMATIC and not build.fork
+
+
+def readable(types: Sequence[CacheTypes], *, flash: bool) -> tuple[CacheTypes, ...]:
+    """Those of ``types`` that attention can read: only flash attention reads a quantized V."""
+    return tuple([one for one in types if flash or one[1] in UNQUANTIZED])
+
+
+def check_values(values: str, asked: bool | None, build: Build) -> None:
+    """Raises OptionError for a quantized V cache where nobody asked a build for the flash attention that it leaves
+    off."""
+    if asked is None and switched(build) and values in CACHE_TYPES and values not in UNQUANTIZED:
+        raise OptionError(
+            f"--cache-type: a quantized V cache needs flash attention, which build {build} leaves off unless told; add "
+            "--flash-attn on, or quantize K alone, like --cache-type q8_0,f16."
+        )

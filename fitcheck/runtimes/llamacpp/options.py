@@ -21,7 +21,7 @@ from fitcheck.runtimes.llamacpp.arguments import (
     parse_overrides,
 )
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
-from fitcheck.runtimes.llamacpp.flash import flash_of
+from fitcheck.runtimes.llamacpp.flash import check_values, flash_of
 from fitcheck.runtimes.llamacpp.workers import Worker, addresses, parse_workers
 from fitcheck.runtimes.options import LONGEST, context_tokens, flag, lower, names, option, tokens
 
@@ -223,6 +223,7 @@ class TextOptions:
         self._check_cards(cards)
         self._check_draft(cards)
         build = self.build or newest_build()
+        check_values(values, self.flash_attn, build)
         return LlamaOptions(
             context=self.context_of(architecture),
             gpu_layers=self.ngl,

@@ -33,6 +33,7 @@ from fitcheck.runtimes.llamacpp.kept_placements import (
     Judged,
     SettledPlacement,
 )
+from fitcheck.runtimes.llamacpp.flash import CacheTypes, readable
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
@@ -40,8 +41,6 @@ from fitcheck.runtimes.llamacpp.token_host import Host
 
 # a cache type is only worth its loss when it buys this much speed or a better verdict
 WORTH = 1.05
-UNQUANTIZED = ("f16", "bf16", "f32")
-CacheTypes = tuple[str, str]  # of K and V
 LONG_CACHE_TYPES: tuple[CacheTypes, ...] = (("f16", "f16"), ("q8_0", "q8_0"), ("q4_0", "q4_0"))
 CONTEXT_STEP = 1024
 MOST_UNTRAINED = 1 << 17  # where the model does not say what it was trained on
@@ -116,7 +115,8 @@ class PlacementSearch:
         """The (K, V) cache types to try in order: those asked for alone, else f16 before q8_0."""
         if self.architecture.encoder:  # nothing is cached
             return CACHE_TYPES[:1]
-        return (self.asked.cache_types,) if self.asked.cache_types else CACHE_TYPES
+        asked = self.asked.cache_types
+        return (asked,) if asked else readable(CACHE_TYPES, flash=self.wanted.flash)
 
     @property
     def host_bandwidth(self) -> float | None:
@@ -201,8 +201,6 @@ class PlacementSearch:
     def _candidates(self, wanted: LlamaOptions, types: tuple[CacheTypes, ...]) -> list[Judged]:
         found: list[Judged] = []
         for keys, values in types:
-            if values not in UNQUANTIZED and not wanted.flash:
-                continue
             candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
             alone = any(one.options.gpu_layers == 0 and one.level.verdict is Verdict.FITS for one in found)
             found += _placements(self, candidate, alone=not alone)
@@ -291,7 +289,8 @@ class PlacementSearch:
     def longest(self) -> list[Proposal]:
         """For each type of the cache the longest context that fits, the model's own at most: all on the cards where
         that is possible at all. A type is left out where one that loses less reaches as far."""
-        types = (self.asked.cache_types,) if self.asked.cache_types else LONG_CACHE_TYPES
+        asked = self.asked.cache_types
+        types = (asked,) if asked else readable(LONG_CACHE_TYPES, flash=self.wanted.flash)
         found: list[Proposal] = []
         for keys, values in types[:1] if self.architecture.encoder else types:
             reached = self._longest_of(self.wanted.with_(cache_type_k=keys, cache_type_v=values))

@@ -27,10 +27,11 @@ from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
 from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, totals_in_other_builds
+from fitcheck.runtimes.llamacpp.flash import UNQUANTIZED
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, host_of
-from fitcheck.runtimes.llamacpp.proposals import UNQUANTIZED, WORTH, PlacementSearch
+from fitcheck.runtimes.llamacpp.proposals import WORTH, PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
 from fitcheck.runtimes.llamacpp.workers import with_workers

@@ -7,6 +7,8 @@ from datetime import date
 
 import pytest
 
+import fitcheck
+from fitcheck.errors import OptionError
 from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Tier
@@ -51,3 +53,28 @@ def test_the_command_has_the_option_as_the_build_takes_it(build: str, flash: boo
     at = words.index("-fa") if "-fa" in words else len(words)
     assert words[at : at + 1 + (build == "newest")] == said
     assert build == "newest" or not {"on", "off"} & set(words)
+
+
+@pytest.mark.parametrize(("build", "flash"), [("b4000", None), ("b4000", False), (None, False)])
+def test_the_longest_context_without_flash_attention_keeps_an_unquantized_cache(
+    build: str | None, flash: bool | None
+) -> None:
+    asked = {"build": build} if build else {}
+    if flash is not None:
+        asked["flash_attn"] = "on" if flash else "off"
+    report = fitcheck.check("llama-3.1-8b", "RTX 4090", tier="Q4_K_M", ctx="max", **asked)
+    assert report.best.ask.workload.context > 8192
+    assert {cell.ask.placement.mode for cell in report.cells} == {"ngl 99"}
+
+
+def test_a_quantized_cache_on_a_build_that_leaves_flash_attention_off_is_refused_with_the_way_out() -> None:
+    with pytest.raises(OptionError, match=r"build b4000 leaves off unless told; add --flash-attn on"):
+        fitcheck.check("llama-3.1-8b", "RTX 4090", tier="Q4_K_M", build="b4000", cache_type="q8_0")
+    told = fitcheck.check("llama-3.1-8b", "RTX 4090", tier="Q4_K_M", build="b4000", cache_type="q8_0", flash_attn="on")
+    assert "cache q8_0" in told.best.ask.placement.mode
+
+
+def test_the_fork_takes_the_cache_that_was_asked_for_without_flash_attention() -> None:
+    asked = {"build": FORK, "cache_type": "q8_0", "flash_attn": "off"}
+    report = fitcheck.check("llama-3.1-8b", "RTX 4090", tier="Q4_K_M", **asked)
+    assert report.best.ask.placement.mode == "ngl 99, cache q8_0"
