@@ -96,6 +96,19 @@ def test_what_is_no_such_message_is_refused_with_the_reason(text: str, reason: s
         read_message(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "program", "cause"),
+    [
+        ("Error: llama runner process has terminated: cudaMalloc failed: out of memory", "Ollama", "card full"),
+        ("cudaMalloc failed: out of memory", "CUDA", "card full"),
+        ("llama runner exited, you may not have enough memory to run the model", "Ollama", "unknown"),
+    ],
+)
+def test_what_hands_out_card_memory_alone_is_not_blamed_on_pinned_memory(text: str, program: str, cause: str) -> None:
+    found = read_message(text)
+    assert (found.program, found.cause) == (program, cause)
+
+
 REPEATED = ("CUDA out of memory. Tried to allocate ", "pin_memory ", "GPU 0 ", "9", "(", "Killed\n", "\x1b[", " free;")
 
 
@@ -127,4 +140,4 @@ def test_every_form_but_the_vaguest_has_a_real_message_or_says_what_was_full() -
     seen = {one["form"] for one in MESSAGES}
     for form in forms():
         assert form["where"] in causes or form["where"] == "card"
-    assert {one["id"] for one in forms()} - seen == {"torch-mps-buffer", "malloc", "any"}
+    assert {one["id"] for one in forms()} - seen == {"torch-mps-buffer", "malloc", "any", "ollama-exited"}

@@ -304,6 +304,7 @@ def test_anything_else_is_one_sentence(reader: str, content: bytes) -> None:
         ("llama 1B all F32", "F32"),
         ("Qwen3-8B-BF16-00001-of-00002.gguf", "BF16"),
         ("gpt-oss 20B MXFP4 MoE", "MXFP4"),
+        ("Qwen3-30B-A3B-UD-Q4_K_XL.gguf", "UD-Q4_K_XL"),
         ("a model", None),
     ],
 )
@@ -316,5 +317,6 @@ def test_slugs_of_files() -> None:
     assert model_slug("Qwen3-8B-BF16-00001-of-00002.gguf") == "qwen3-8b"
     assert model_slug("Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf") == "llama-3.1-8b"
     assert model_slug("Llama-3.1-8B-Lexi-Uncensored-Q4_K_M.gguf") == "llama-3-1-8b-lexi-uncensored", "another model"
+    assert model_slug("Qwen3-30B-A3B-UD-Q4_K_XL.gguf") == "qwen3-30b-a3b", "a publisher's own mixture of it"
     assert model_slug("llama.gguf") == "llama", "several go by that name"
     assert model_slug("model.safetensors") == "model"

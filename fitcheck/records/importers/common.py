@@ -22,7 +22,7 @@ MAX_INPUT_BYTES = 8 << 20
 # llama.cpp's long names of its file types (llama_model_ftype_name) -> the suffix of a tier's name
 _SIZES = {"small": "_S", "medium": "_M", "large": "_L", "extra small": "_XS"}
 _QUANT = re.compile(
-    r"(?<![A-Z0-9])(I?Q\d(?:_[0-9KA-Z]+)*|TQ\d_0|BF16|F16|F32|FP8|MXFP4|NVFP4)"
+    r"(?<![A-Z0-9])((?:UD-)?I?Q\d(?:_[0-9KA-Z]+)*|TQ\d_0|BF16|F16|F32|FP8|MXFP4|NVFP4)"
     r"(?:\s*-\s*(small|medium|large|extra small))?(?![A-Z0-9])",
     re.IGNORECASE,
 )

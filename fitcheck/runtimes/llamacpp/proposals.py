@@ -27,13 +27,13 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import needs_of, smallest_count
+from fitcheck.runtimes.llamacpp.flash import CacheTypes, readable
 from fitcheck.runtimes.llamacpp.kept_placements import (
     LOOKED_AT,
     SETTLED,
     Judged,
     SettledPlacement,
 )
-from fitcheck.runtimes.llamacpp.flash import CacheTypes, readable
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
