@@ -64,6 +64,12 @@ class OomMessage:
         return self.cause == "claimed"
 
     @property
+    def lacks_cache(self) -> bool:
+        """Whether a server's share of the card left too little for keys and values: of that share no estimate of another
+        program tells."""
+        return self.cause in ("cache", "no cache")
+
+    @property
     def short(self) -> int | None:
         """Bytes by which the last allocation missed; None where the message does not tell."""
         tried, free = self.amounts.get("tried"), self.amounts.get("free")

@@ -36,6 +36,10 @@ _FITS = (
     "By the estimate it fits: something else took memory (other programs, a second model, a larger picture or "
     "context than asked here), or the estimate is wrong; a record of it would help."
 )
+_OF_ANOTHER = (
+    "The estimate is of {runtime}, which takes what it needs; {program} takes its share of the card first and keeps the "
+    "rest of it for keys and values, so the one says little of the other."
+)
 _FEW = 1 << 30  # amounts below are written in MiB
 
 
@@ -92,6 +96,8 @@ class Explained:
         if self.report is None:
             return ""
         cell, message = self.report.best, self.message
+        if message.lacks_cache:
+            return _OF_ANOTHER.format(program=message.program, runtime=cell.placement.runtime)
         found = _another_card(cell, self.report, message) or _another_cell(cell, message)
         return found or (_FITS if cell.verdict is Verdict.FITS else "")
 
@@ -131,8 +137,9 @@ def amount(count: int) -> str:
 
 def explained(message: OomMessage, report: Report | None = None, wanted: Wanted | None = None) -> Explained:
     """The message beside a report, if there is one, whose best cell is what was run."""
-    step = None if report is None or message.claims_share else next_step_down(report.best, wanted or Wanted(), message)
-    return Explained(message, report, step)
+    if report is None or message.claims_share or message.lacks_cache:
+        return Explained(message, report)
+    return Explained(message, report, next_step_down(report.best, wanted or Wanted(), message))
 
 
 def next_step_down(cell: Cell, wanted: Wanted, message: OomMessage) -> StepDown | None:
