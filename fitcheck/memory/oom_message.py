@@ -65,8 +65,8 @@ class OomMessage:
 
     @property
     def lacks_cache(self) -> bool:
-        """Whether a server's share of the card left too little for keys and values: of that share no estimate of another
-        program tells."""
+        """Whether a server's share of the card left too little for keys and values: of that share no estimate of
+        another program tells."""
         return self.cause in ("cache", "no cache")
 
     @property

@@ -122,11 +122,15 @@ def steps(reports: Reports) -> list[dict[str, Any]]:
 
 
 def _values(asked: Asked, report: Report) -> Iterator[tuple[str, Any, str]]:
-    """(Option, value, what it is called) of each step that the runtime of the answer has an option for."""
+    """(Option, value, what it is called) of each step that the runtime of the answer has an option for, of contexts as
+    far as the model was trained on them."""
     data, work = load("pages", "steps"), report.workload
     known = declared(registry.get(report.best.placement.runtime).options)
+    if work.task is Task.EMBED:  # a text is as long as it is: more context holds nothing more
+        return
     if work.task.read_along and "ctx" in known:
-        yield from (("ctx", value, f"{value:,} tokens") for value in data["ctx"])
+        longest = asked.model.architecture.context_length or max(data["ctx"])
+        yield from (("ctx", value, f"{value:,} tokens") for value in data["ctx"] if value <= longest)
         return
     video = work.task.produces is Product.VIDEO
     if "size" in known:

@@ -131,7 +131,7 @@ def lead(document: Mapping[str, Any], way_out: str | None) -> str:
     report = document["report"]
     cell = report["cells"][focus(report)]
     if cell["verdict"] in ("fits", "tight") and not cell["published"]:
-        return f"It would run with {how(cell)}, which nobody publishes yet"
+        return f"It would run with {how(cell)}, for which no published file is known"
     if cell["verdict"] == "fits":
         return f"Yes, it runs: take the {how(cell)}"
     if cell["verdict"] == "tight":
@@ -149,7 +149,7 @@ def title(document: Mapping[str, Any], way_out: str | None) -> str:
     """Reads as a search result and as a link preview."""
     cell = document["report"]["cells"][focus(document["report"])]
     if cell["verdict"] in ("fits", "tight"):
-        file = "" if cell["published"] else " (no published file)"
+        file = "" if cell["published"] else " (no published file known)"
         word = "too slow" if cell["binding"] == "speed" else VERDICTS[cell["verdict"]].lower()
         rest = f"{word}, {cell['tier']} {cell['mode']}{file}"
     elif cell["verdict"] == "unknown":

@@ -42,25 +42,30 @@ def smallest_change(
 ) -> Flip | None:
     """The first change that gives a better verdict; ``None`` when none does. ``known`` are records of the card.
 
-    Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs. One to ``unknown`` counts
-    where no other is known to run.
+    Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs. A file that is as
+    good as broken counts where nothing else helps, and a change to ``unknown`` where nothing is known to run.
     """
     if judgement.verdict is Verdict.FITS or judgement.binding in _FIXED:
         return None
     hangs_on = {one.constraint for one in judgement.margins if one.verdict is judgement.verdict} | {judgement.binding}
-    perhaps = None
+    perhaps = rotten = None
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
-        if judgement.verdict is Verdict.TIGHT and is_broken(ask.model, change.ask.tier):
+        broken = change.ask.tier.name != ask.tier.name and is_broken(ask.model, change.ask.tier)
+        if broken and (judgement.verdict is Verdict.TIGHT or rotten is not None):
             continue  # what runs is not bettered by a file that is as good as broken
         better = _better(runtime, change.ask, judgement.verdict, floor, known)
         if better is None:
             continue
-        if better is not Verdict.UNKNOWN:
-            return Flip(change.words, better)
-        perhaps = perhaps or Flip(change.words, better)
-    return perhaps
+        found = Flip(change.words, better)
+        if better is Verdict.UNKNOWN:
+            perhaps = perhaps or found
+        elif broken:
+            rotten = found
+        else:
+            return found
+    return rotten or perhaps
 
 
 def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> Verdict | None:

@@ -37,8 +37,8 @@ _FITS = (
     "context than asked here), or the estimate is wrong; a record of it would help."
 )
 _OF_ANOTHER = (
-    "The estimate is of {runtime}, which takes what it needs; {program} takes its share of the card first and keeps the "
-    "rest of it for keys and values, so the one says little of the other."
+    "The estimate is of {runtime}, which takes what it needs; {program} takes its share of the card first and keeps "
+    "the rest of it for keys and values, so the one says little of the other."
 )
 _FEW = 1 << 30  # amounts below are written in MiB
 

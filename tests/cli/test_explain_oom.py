@@ -130,6 +130,17 @@ def test_a_share_that_a_server_claims_is_not_what_the_model_takes(paste: Paste) 
     assert found["next"].startswith("Close what else holds the card")
 
 
+def test_a_share_too_small_for_the_cache_is_no_question_of_another_program(paste: Paste) -> None:
+    text = (
+        "To serve at least one request with the models's max seq len (40960), (5.63 GiB KV cache is needed, which is "
+        "larger than the available KV cache memory (3.21 GiB)."
+    )
+    found = json.loads(paste(text, "qwen3-8b", "--gpu", "RTX 3090", "--tier", "Q4_K_M", "--json").out)
+    assert (found["cause"], found["estimate"]["verdict"], found["step"]) == ("cache", "fits", None)
+    assert found["contradiction"].startswith("The estimate is of llama.cpp, which takes what it needs; vLLM takes its")
+    assert "--max-model-len" in found["next"]
+
+
 def test_standard_input_that_is_closed_holds_nothing(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     ran = run("explain", "--oom", "-")

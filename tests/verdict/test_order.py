@@ -210,3 +210,11 @@ def test_what_runs_slowly_leads_over_a_broken_file_that_fits_and_is_told_of_no_s
     rotten = [is_broken(report.model, cell.tier) for cell in running]
     assert rotten == sorted(rotten)
     assert any(rotten)
+
+
+def test_a_file_as_good_as_broken_is_no_way_out_where_memory_is_one() -> None:
+    """A 70B beside 16 GB: IQ1_M would run, at four times the perplexity, and 24 GB run the file that was asked for."""
+    report = fitcheck.check("llama-3.3-70b", "RTX 4060", ram=16 * GIB, tier="IQ2_M")
+    assert report.best.verdict is Verdict.NO
+    assert report.best.flip is not None
+    assert (report.best.flip.change, report.best.flip.verdict) == ("24 GB of system memory", Verdict.TIGHT)

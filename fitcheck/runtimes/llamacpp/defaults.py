@@ -14,10 +14,11 @@ from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
 
 
 def defaults(ask: Ask, wanted: Wanted, search: PlacementSearch) -> Iterator[Default]:
-    """The context, and how fast the host's memory is read. ``search`` looks for placements of the same question."""
+    """The context where the model was trained on longer ones, and how fast the host's memory is read. ``search`` looks
+    for placements of the same question."""
     options = arguments_of(ask.placement, ask.workload)
-    if not wanted.has("ctx"):
-        longer = 2 * options.context
+    longer, trained = 2 * options.context, search.architecture.context_length
+    if not wanted.has("ctx") and (trained is None or longer <= trained):
         other = _longer(search, options.with_(context=longer))
         yield Default(f"a context of {options.context} tokens", f"--ctx {longer}", other)
     if search.host_bandwidth is None:
