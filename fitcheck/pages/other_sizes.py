@@ -130,7 +130,9 @@ def _values(asked: Asked, report: Report) -> Iterator[tuple[str, Any, str]]:
         return
     if work.task.read_along and "ctx" in known:
         longest = asked.model.architecture.context_length or max(data["ctx"])
-        yield from (("ctx", value, f"{value:,} tokens") for value in data["ctx"] if value <= longest)
+        trained = [value for value in data["ctx"] if value <= longest]
+        if len(trained) > 1:
+            yield from (("ctx", value, f"{value:,} tokens") for value in trained)
         return
     video = work.task.produces is Product.VIDEO
     if "size" in known:

@@ -226,3 +226,9 @@ def test_the_line_is_printed_under_the_headline(
             assert [one["option"] for one in document["assumed"]][:2] == ["--ram", "--disk"]
         else:
             assert out.splitlines()[2].startswith("Assumed: 32 GB of system memory, the most usual beside such a card")
+
+
+def test_no_context_beyond_what_the_model_was_trained_on_is_offered() -> None:
+    """Llama 2 was trained on 4096 tokens, all of which are taken: nothing about them is assumed."""
+    assumed = fitcheck.check("llama-2-7b", "RTX 4090", tier="Q4_K_M").assumed
+    assert not [one for one in assumed if one.option == "--ctx"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_the_command_has_the_option_as_the_build_takes_it(build: str, flash: boo
 def test_the_longest_context_without_flash_attention_keeps_an_unquantized_cache(
     build: str | None, flash: bool | None
 ) -> None:
-    asked = {"build": build} if build else {}
+    asked: dict[str, Any] = {"build": build} if build else {}
     if flash is not None:
         asked["flash_attn"] = "on" if flash else "off"
     report = fitcheck.check("llama-3.1-8b", "RTX 4090", tier="Q4_K_M", ctx="max", **asked)
@@ -75,6 +76,6 @@ def test_a_quantized_cache_on_a_build_that_leaves_flash_attention_off_is_refused
 
 
 def test_the_fork_takes_the_cache_that_was_asked_for_without_flash_attention() -> None:
-    asked = {"build": FORK, "cache_type": "q8_0", "flash_attn": "off"}
+    asked: dict[str, Any] = {"build": FORK, "cache_type": "q8_0", "flash_attn": "off"}
     report = fitcheck.check("llama-3.1-8b", "RTX 4090", tier="Q4_K_M", **asked)
     assert report.best.ask.placement.mode == "ngl 99, cache q8_0"
