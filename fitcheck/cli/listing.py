@@ -19,7 +19,7 @@ LEAST_LAST = 18
 def speed(cell: Cell) -> str:
     """The expected speed with its unit: tokens a second of text that is read along, else seconds."""
     if cell.workload.task.read_along:
-        rate = cell.rate("generation")
+        rate = cell.pace
         return UNKNOWN if rate is None else f"{format_span(*(_figure(end) for end in (rate.low, rate.high)))} tokens/s"
     span = cell.seconds
     if span is None:

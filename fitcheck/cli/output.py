@@ -72,7 +72,7 @@ def _seconds(cell: Cell) -> str:
 
 def _tokens(cell: Cell) -> str:
     """Tokens generated a second, or read where none are."""
-    span = cell.rate("prompt" if cell.workload.task is Task.EMBED else "generation")
+    span = cell.pace
     if span is None:
         return "unknown"
     low, best, high = format_speeds(span)

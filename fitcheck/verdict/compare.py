@@ -33,7 +33,7 @@ class Compared:
         """US dollars of cards for each image an hour, or for each token a second; ``None`` where price or speed is not
         known or it does not run."""
         best = self.report.best
-        rate = best.rate("generation")
+        rate = best.pace
         if self.price is None or best.verdict.rank >= 2:
             return None
         if best.workload.task.read_along:

@@ -41,20 +41,15 @@ def _taken(cell: Cell, card_memory: int) -> str:
 def _known(cell: Cell) -> str:
     """How the numbers of the sentence are known: in one word, or memory and speed each in its own."""
     evidence, shown = cell.evidence, _time(cell) or cell.judgement.slow
-    speed = dict(evidence.rates).get(_rate(cell), evidence.seconds).level
+    speed = dict(evidence.rates).get(cell.rate_name, evidence.seconds).level
     if not evidence.timed or not shown or speed == evidence.memory.level:
         return evidence.memory.level
     return f"memory {evidence.memory.level}, speed {speed}"
 
 
-def _rate(cell: Cell) -> str:
-    """The rate that a person reads of a task in text."""
-    return "prompt" if cell.workload.task is Task.EMBED else "generation"
-
-
 def _time(cell: Cell) -> str:
     """The speed in the unit that a person reads; empty where it is unknown."""
-    rate, span = cell.rate(_rate(cell)), cell.seconds
+    rate, span = cell.pace, cell.seconds
     if cell.workload.task is Task.EMBED:
         return "" if rate is None else f", reading {speed_words(rate)}"
     if cell.workload.task.read_along:

@@ -107,7 +107,7 @@ def _reading_rank(cell: Cell) -> float:
 
 def pace_of(cell: Cell) -> float:
     """Tokens a second that are expected, less what a quantized cache must be quicker to be worth it."""
-    rate = cell.rate("generation")
+    rate = cell.pace
     return 0.0 if rate is None else rate.best / cell.loss
 
 

@@ -164,7 +164,7 @@ def reading(
     each token reads from the host beside cards."""
     made: Any = cell(name, None, bits, need)
     made.workload = Workload(Task.CHAT, context=context)
-    made.rate = lambda what: None if pace is None or what != "generation" else Interval.exactly(pace)
+    made.pace = None if pace is None else Interval.exactly(pace)
     made.loss = loss
     made.ask = SimpleNamespace(model=SimpleNamespace(architecture=SimpleNamespace(family="unknown")))
     made.footprint = SimpleNamespace(cards=(None,) if host is not None else ())
@@ -218,3 +218,13 @@ def test_a_file_as_good_as_broken_is_no_way_out_where_memory_is_one() -> None:
     assert report.best.verdict is Verdict.NO
     assert report.best.flip is not None
     assert (report.best.flip.change, report.best.flip.verdict) == ("24 GB of system memory", Verdict.TIGHT)
+
+
+def test_of_files_that_lose_nothing_the_one_that_reads_a_text_soonest_leads() -> None:
+    """A text to embed is read at the pace of prompts: on a card 16 bits read quickest, on a processor eight do."""
+    on_card, on_host = fitcheck.check("bge-m3", "RTX 4090"), fitcheck.check("bge-m3", "none", ram=16 * GIB)
+    assert (on_card.best.tier.name, on_host.best.tier.name) == ("F16", "Q8_0")
+    for report in (on_card, on_host):
+        assert report.best.pace is not None
+        paces = [cell.pace.best for cell in report.cells if cell.pace and not is_coarse(report.model, cell.tier)]
+        assert report.best.pace.best == max(paces)
