@@ -100,13 +100,18 @@ def register(app: typer.Typer) -> None:
 
 
 def _say_unknown(record: AnyRecord) -> None:
-    """That no answer counts a record of a model that is none of the catalog's, and what would name it."""
+    """That no answer counts a record of a model or a tier that is none of the catalog's, and what would name it."""
     from fitcheck.models import catalog
 
     model = getattr(record, "model", None)
-    if model is not None and model.slug not in catalog.slugs():
+    if model is None:
+        return
+    if model.slug not in catalog.slugs():
         words = f"{model.slug!r} is no model of the catalog, so no answer counts it; --model SLUG names one"
         print(f"  {words} (`fitcheck models` lists them)", file=sys.stderr)
+    elif catalog.get(model.slug).tier(model.tier) is None:
+        words = f"{model.tier!r} is no known tier of {model.slug}, so no answer counts it; --tier names one where it is"
+        print(f"  {words} (`fitcheck models {model.slug}` lists them)", file=sys.stderr)
 
 
 def _utc(date: str | None) -> int | None:

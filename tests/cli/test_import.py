@@ -110,6 +110,16 @@ def test_what_is_imported_is_the_answer_of_its_card_and_model(run: Run, tmp_path
     assert b"39 to 54 tokens a second (memory estimated, speed measured)." in run(*asked).out
 
 
+def test_a_publishers_own_mixture_is_filed_under_its_model_and_told_to_speak_for_no_tier(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "out.json").write_text(llama_bench("Llama-3.1-8B-Instruct-UD-Q4_K_XL.gguf"))
+    ran = run("import", "llama-bench", "out.json")
+    assert ran.code == 0
+    assert "/rtx-4070/llama-3.1-8b/" in ran.out.decode()
+    assert "'UD-Q4_K_XL' is no known tier of llama-3.1-8b, so no answer counts it; --tier names one" in ran.err
+
+
 def test_a_model_that_no_answer_counts_is_told(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text(llama_bench("my-own-8B-Q4_K_M.gguf"))
     ran = run("import", "llama-bench", "out.json")
