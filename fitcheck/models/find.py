@@ -115,9 +115,13 @@ def read_companion(place: str, role: str, *, offline: bool = False) -> Companion
         header = found.header(found.candidates[0])
         local = found.files.local_path(found.candidates[0].files[0])
     path = None if local is None else str(local)
-    read = None
-    if isinstance(header, GgufHeader):
-        read = next((one for family in registry.every() if (one := family.companion(header, path)) is not None), None)
+    article = "an" if role[0] in "aeiou" else "a"
+    if not isinstance(header, GgufHeader):
+        raise FileError(
+            f"{place}: this is no .gguf file, and {article} {role} beside a GGUF model is one; name a .gguf file. The "
+            "LoRA of an image or video pipeline is asked for with the pipeline's own options."
+        )
+    read = next((one for family in registry.every() if (one := family.companion(header, path)) is not None), None)
     if read is None or read.role != role:
         what = "model" if read is None else read.role
         article = "an" if what[0] in "aeiou" else "a"

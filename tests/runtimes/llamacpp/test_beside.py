@@ -16,6 +16,7 @@ from gguf_files import STRING, U32, Shape, gguf, pair
 import fitcheck
 from fitcheck.errors import FileError
 from fitcheck.models.companions import Companion, best_projector
+from fitcheck.models.find import read_companion
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.projector import projector_memory
@@ -194,3 +195,13 @@ def test_of_several_projectors_the_one_of_fewest_bits_is_taken() -> None:
     assert best_projector(["mmproj-F32.gguf", "mmproj-BF16.gguf", "mmproj-Q8_0.gguf"]) == "mmproj-Q8_0.gguf"
     assert best_projector(["mmproj-F16.gguf", "mmproj-BF16.gguf"]) == "mmproj-F16.gguf"
     assert best_projector([]) is None
+
+
+def test_a_safetensors_file_is_told_that_an_adapter_is_a_gguf_file(tmp_path: Path) -> None:
+    """A LoRA of diffusers was said to be a model."""
+    tensor = {"dtype": "F16", "shape": [4, 8], "data_offsets": [0, 64]}
+    header = json.dumps({"transformer.blocks.0.lora_A.weight": tensor}).encode()
+    file = tmp_path / "style.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
+    with pytest.raises(FileError, match=r"no \.gguf file, and an adapter .* name a \.gguf file"):
+        read_companion(str(file), "adapter", offline=True)
