@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fitcheck.errors import InputError
 from fitcheck.memory.weighing import Verdict
+from fitcheck.models.families.language.known_models import first_released, known_language_models, language_entry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp.arguments import MTP, LlamaOptions
@@ -22,9 +23,11 @@ from fitcheck.units import format_gib
 
 
 def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | None) -> tuple[str, ...]:
-    """The context that was taken or is too long, drafts, the split over cards, an assumed bandwidth of the host."""
+    """A build older than the model, the context that was taken or is too long, drafts, the split over cards,
+    an assumed bandwidth of the host."""
     options = arguments_of(ask.placement, ask.workload)
     return (
+        *_on_build(ask, options),
         *_on_context(runtime, ask, wanted),
         *_on_batches(options, wanted),
         *_on_drafts(ask, options, duration),
@@ -32,6 +35,18 @@ def notes_of(runtime: Runtime, ask: Ask, wanted: Wanted, duration: Duration | No
         *_on_cards(ask, options),
         *_on_bandwidth(ask, wanted, duration),
     )
+
+
+def _on_build(ask: Ask, options: LlamaOptions) -> Iterator[str]:
+    """Which build first read an architecture is not recorded; none did long before the first model of it was out."""
+    if options.build.fork or ask.model.slug not in known_language_models():
+        return
+    first = first_released(language_entry(ask.model.slug).architecture)
+    if first is not None and options.build.day.isoformat() < first:
+        yield (
+            f"Build {options.build} is older than the first model of this architecture ({first}): whether it can read "
+            "such a file is not known; take a newer one."
+        )
 
 
 def _on_context(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[str]:

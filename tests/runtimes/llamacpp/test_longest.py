@@ -98,3 +98,12 @@ def test_what_is_said_of_the_bandwidth_goes_before_the_modules() -> None:
 def test_a_host_that_shares_its_memory_reads_it_at_the_pools_rate() -> None:
     report = fitcheck.check("qwen3-30b-a3b", "Radeon 8060S", ram=32 * GIB, tier="Q8_0", ngl=10)
     assert bandwidth_of(report.best.placement) == 256e9
+
+
+@pytest.mark.parametrize(("slug", "told"), [("qwen3-8b", True), ("llama-3.1-8b", False)])
+def test_a_build_older_than_the_architecture_is_told_of(slug: str, *, told: bool) -> None:
+    """b4000 is of October 2024: Llama's architecture is older, Qwen3's half a year younger."""
+    report = fitcheck.check(slug, "RTX 4090", tier="Q4_K_M", build="b4000")
+    assert any("older than the first model of this architecture" in note for note in report.notes) is told
+    newest = fitcheck.check(slug, "RTX 4090", tier="Q4_K_M")
+    assert not any("older than the first model" in note for note in newest.notes)

@@ -61,6 +61,13 @@ def known_language_models() -> tuple[str, ...]:
 
 
 @cache
+def first_released(architecture: str) -> str | None:
+    """The day (ISO) on which the first model of such an architecture came out that is known; ``None`` where none is."""
+    entries = (language_entry(slug) for slug in known_language_models())
+    return min((one.released for one in entries if one.architecture == architecture and one.released), default=None)
+
+
+@cache
 def language_entry(slug: str) -> LanguageEntry:
     """The catalog's entry of exactly that short name. Raises InputError with the names there are."""
     row = _data()["models"].get(slug)
