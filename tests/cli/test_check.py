@@ -18,7 +18,6 @@ from fitcheck.cli import output
 from fitcheck.cli.options import Question, answer
 from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, Machine
-from fitcheck.models.workload import Task, Workload
 from fitcheck.units import Interval
 from tests.cli.conftest import Run
 
@@ -236,8 +235,7 @@ def test_a_real_file_is_checked_as_it_is(run: Run, smollm2: Path, tmp_path: Path
 
 @pytest.mark.parametrize(("low", "written"), [(9.0, "11.5 (9.0 – 20.0)"), (10.0, "12 (10 – 20)")])
 def test_tokens_a_second_keep_a_decimal_where_they_are_few(low: float, written: str) -> None:
-    rates = {"generation": Interval(low, 11.5, 20.0)}
-    assert output._tokens(cast(Any, SimpleNamespace(rate=rates.get, workload=Workload(Task.CHAT)))) == written
+    assert output._tokens(cast(Any, SimpleNamespace(pace=Interval(low, 11.5, 20.0)))) == written
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "..", "missing.gguf"])
