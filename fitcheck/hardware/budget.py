@@ -50,9 +50,9 @@ def budgets_of(machine: Machine) -> tuple[Budget, ...]:
 
 def has_many_channels(machine: Machine) -> bool:
     """Whether it is a server's or a workstation's board, with more than a desktop's two channels of memory: a
-    data-center card sits in it, or more memory than desktop boards take."""
-    most = int(_data()["desktop_ram_gib"]["most"]) * GIB
-    return any(gpu.card.form == "datacenter" for gpu in machine.gpus) or (machine.ram_total or 0) > most
+    data-center card sits in it, or more memory than desktop boards take, and it is no laptop."""
+    forms, most = {gpu.card.form for gpu in machine.gpus}, int(_data()["desktop_ram_gib"]["most"]) * GIB
+    return "datacenter" in forms or ((machine.ram_total or 0) > most and "laptop" not in forms)
 
 
 def reported_total(card: Card, total: int) -> int:

@@ -14,10 +14,11 @@ from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Support
 from fitcheck.runtimes.level import Level
 from fitcheck.speed.duration import Duration
+from fitcheck.speed.floor import floor_of
 from fitcheck.units import GIB, Interval
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.coarseness import is_broken, is_coarse
-from fitcheck.verdict.order import order
+from fitcheck.verdict.order import READING, order
 
 
 def cell(
@@ -228,3 +229,7 @@ def test_of_files_that_lose_nothing_the_one_that_reads_a_text_soonest_leads() ->
         assert report.best.pace is not None
         paces = [cell.pace.best for cell in report.cells if cell.pace and not is_coarse(report.model, cell.tier)]
         assert report.best.pace.best == max(paces)
+
+
+def test_who_reads_along_reads_as_fast_as_the_usual_floor_says() -> None:
+    assert floor_of(None, None, Task.CHAT).min_speed == READING[0]

@@ -81,6 +81,7 @@ def test_a_build_that_is_named_spans_nothing_else() -> None:
         ("RTX 4090", 384, True),
         ("H100 SXM5 80 GB", 64, True),
         ("none", 512, True),
+        ("RTX 4090 Laptop", 512, False),  # no laptop has more than two channels, whatever somebody types
     ],
 )
 def test_more_memory_than_desktop_boards_take_lies_on_more_than_two_channels(card: str, ram: int, server: bool) -> None:
