@@ -169,6 +169,7 @@
         item.classList.toggle("asked", Boolean(want.ram) && item.dataset.ram === want.ram);
       });
       all("table.profile").forEach(function (table) {
+        table.toggleAttribute("data-only", Boolean(want.ram));
         Array.from(table.tHead.rows[0].cells).forEach(function (head, column) {
           const other = Boolean(want.ram) && head.dataset.ram !== undefined && head.dataset.ram !== want.ram;
           Array.from(table.rows).forEach(function (row) { row.cells[column].hidden = other; });
