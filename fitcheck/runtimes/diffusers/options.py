@@ -33,7 +33,9 @@ class PipelineOptions:
     size: Size | None = option(None, "Output size, WIDTHxHEIGHT; default: the pipeline's own.", parse=_size)
     frames: int | None = option(None, "Frames of a video; default: the pipeline's own.", type=int)
     steps: int | None = option(None, "Sampling steps; default: the pipeline's own.", type=int)
-    cfg: float | None = option(None, "Guidance scale; default: the pipeline's own, 1 means none.", type=float)
+    cfg: float | None = option(
+        None, "Guidance scale; default: the pipeline's own, none for distilled weights.", type=float
+    )
     reference: tuple[Size, ...] = option((), "Size of an image handed in; repeatable.", parse=_references, many=True)
     batch: int = option(1, "Images or videos made at once; default 1.", type=int)
     vae: tuple[str, ...] = option((), "VAE decoding, comma separated: tiling, slicing.", parse=names)

@@ -49,7 +49,7 @@ def check_options(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
     between("batch", options.batch, 1, MAXIMUM_BATCH)
     between("blocks_per_group", options.blocks_per_group, 1, MAXIMUM_BLOCKS)
     if options.cfg is not None and not 0 <= options.cfg <= MAXIMUM_CFG:
-        raise OptionError(f"--cfg: {options.cfg:g} is out of range; give 0 to {MAXIMUM_CFG:g}; 1 means no guidance.")
+        raise OptionError(f"--cfg: {options.cfg:g} is out of range; give 0 to {MAXIMUM_CFG:g}.")
     if len(options.reference) > MAXIMUM_REFERENCES:
         raise OptionError(f"--reference: give at most {MAXIMUM_REFERENCES} images.")
     if options.reference and task not in TAKES_IMAGES:
@@ -103,8 +103,15 @@ def workload_for(task: Task, arch: PipelineArchitecture, tier: Tier, options: Pi
         width=width,
         height=height,
         steps=options.steps or distilled or usual.steps,
-        cfg=options.cfg if options.cfg is not None else 1.0 if distilled else usual.guidance_scale,
+        cfg=_scale(options, arch, distilled=bool(distilled)),
         references=references,
         batch=options.batch,
         frames=(options.frames or usual.frames) if video else 1,
     )
+
+
+def _scale(options: PipelineOptions, arch: PipelineArchitecture, *, distilled: bool) -> float:
+    """The guidance scale as asked; of distilled weights the largest with which the pipeline guides nothing."""
+    if options.cfg is not None:
+        return options.cfg
+    return arch.guided_above if distilled else arch.defaults.guidance_scale

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+import fitcheck
 from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCODER, PipelineArchitecture
 from fitcheck.models.workload import Task, Workload
@@ -17,7 +19,7 @@ from fitcheck.runtimes.diffusers.residency import groups_of
 from fitcheck.runtimes.diffusers.seconds import PLAIN, passes, stage_work
 from fitcheck.runtimes.diffusers.stages import DECODE, DENOISE, is_guided
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, FREE, Event
-from fitcheck.units import MIB
+from fitcheck.units import GIB, MIB
 
 LTX = Workload(Task.T2V, 768, 512, 2, 3.0, frames=49)
 
@@ -128,3 +130,16 @@ def test_what_a_loop_runs_over_counts_beside_the_rest_or_among_it() -> None:
             pool.take(event)
         found.append(pool.reserved)
     assert found == [42 * MIB, 58 * MIB, 58 * MIB]
+
+
+@pytest.mark.parametrize(("name", "scale"), [("krea-2-turbo", 0.0), ("z-image-turbo", 0.0), ("flux.1-schnell", 1.0)])
+def test_distilled_weights_are_asked_and_run_without_guidance(name: str, scale: float) -> None:
+    """Krea 2 and Z-Image guide at every scale above 0, so that a scale of 1 would run each step twice."""
+    asked: dict[str, Any] = {"tier": "bf16", "mode": "none", "ram": 256 * GIB}
+    report = fitcheck.check(name, "H100 SXM5 80GB", **asked)
+    plain, guided = report.best.seconds, fitcheck.check(name, "H100 SXM5 80GB", cfg=4.0, **asked).best.seconds
+    assert report.best.workload.cfg == scale
+    assert any(f"guidance_scale={scale:g}" in line for line in report.best.commands)
+    assert plain is not None
+    assert guided is not None
+    assert guided.best > 1.5 * plain.best if name != "flux.1-schnell" else guided.best < 1.1 * plain.best
