@@ -1,3 +1,4 @@
+import re
 from dataclasses import asdict
 
 import pytest
@@ -97,3 +98,9 @@ def test_a3b_counts_active_parameters_as_compute_only() -> None:
 def test_an_unknown_slug_names_the_nearest() -> None:
     with pytest.raises(InputError, match="sensenova-u1-8b-mot"):
         catalog.get("sensenova-u1-8b")
+
+
+def test_a_tiers_file_is_a_path_that_a_download_takes() -> None:
+    named = {tier.file for one in catalog.listed() for tier in catalog.get(one.slug).tiers if tier.file}
+    assert len(named) > 30
+    assert not {file for file in named if not re.fullmatch(r"[\w.+/-]+", file)}
