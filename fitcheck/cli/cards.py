@@ -153,14 +153,12 @@ def _sourced(number: Sourced | None) -> dict[str, Any] | None:
 
 
 def _table(cards: list[Card]) -> None:
-    from rich.table import Table
-
-    from fitcheck.cli.consoles import console
+    from fitcheck.cli.consoles import bare_table, console
 
     out = console()
     # a narrow terminal keeps the names whole and goes without the slug
     shown = [index for index, name in enumerate(COLUMNS) if name != "slug" or out.width >= _WIDE]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = bare_table()
     for name in (COLUMNS[index] for index in shown):
         text = name in ("card", "slug", "released")
         table.add_column(name, justify="left" if text else "right", no_wrap=text)

@@ -69,9 +69,8 @@ def register(app: typer.Typer) -> None:
             raise OptionError(
                 "--json: goes with --oom or --words; `fitcheck check --json` has every phase of each cell."
             )
-        from rich.table import Table
 
-        from fitcheck.cli.consoles import console
+        from fitcheck.cli.consoles import bare_table, console
         from fitcheck.cli.output import say
         from fitcheck.models.tier_quality import NOT_MEASURED
         from fitcheck.units import format_gb, format_gib
@@ -80,13 +79,7 @@ def register(app: typer.Typer) -> None:
         cell, out = report.best, console()
         footprint, memory = cell.footprint, cell.memory
         say(out, report)
-        table = Table(
-            box=None,
-            pad_edge=False,
-            header_style="bold",
-            title=f"{cell.tier.name}, {cell.placement.mode}: GiB on the card",
-        )
-        table.add_column("phase")
+        table = bare_table("phase", title=f"{cell.tier.name}, {cell.placement.mode}: GiB on the card")
         for category in _COLUMNS:
             table.add_column(f"{category.replace('_', ' ')}\n{_MEANING[category]}", justify="right")
         for phase in memory.phases:

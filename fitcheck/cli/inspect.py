@@ -118,11 +118,10 @@ def _print_one(out: Console, found: Resolved, seen: Inspection) -> None:
 
 
 def _print_shares(out: Console, what: str, shares: Mapping[str, Share], total: int, *, with_types: bool = True) -> None:
-    from rich.table import Table
-
+    from fitcheck.cli.consoles import bare_table
     from fitcheck.units import format_gb
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = bare_table()
     table.add_column(what, no_wrap=True)
     for name in ("tensors", "parameters", "GB", "share"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -144,11 +143,11 @@ def _print_shares(out: Console, what: str, shares: Mapping[str, Share], total: i
 
 
 def _print_tiers(out: Console, found: Resolved, inspections: list[Inspection]) -> None:
-    from rich.table import Table
+    from fitcheck.cli.consoles import bare_table
 
     out.print(f"{found.name}: {len(found.candidates)} tiers, architecture "
               f"{inspections[0].architecture or 'unknown'}\n")  # fmt: skip
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = bare_table()
     table.add_column("tier", no_wrap=True)
     for name in ("GB", "bits a weight", "parameters"):
         table.add_column(name, justify="right", no_wrap=True)

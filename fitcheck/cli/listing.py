@@ -53,14 +53,13 @@ def draw(
 ) -> None:
     """Print the rows aligned, those of ``right`` to the right. Where there is no room the ``spare`` columns go, one
     after the other, and it is said that ``elsewhere`` has them; then the last column wraps, and no other is cut."""
-    from rich.table import Table
     from rich.text import Text
 
-    from fitcheck.cli.consoles import console
+    from fitcheck.cli.consoles import bare_table, console
 
     out = console()
     kept = fitting(columns, rows, spare, out.width)
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = bare_table(title=title)
     for position, at in enumerate(kept):
         last, longest = position == len(kept) - 1, max(len(row[at]) for row in (columns, *rows))
         table.add_column(

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fitcheck.cli.consoles import console
+from fitcheck.cli.consoles import bare_table, console
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fitcheck.models.families.base import Listing
     from fitcheck.models.model import Model
 
@@ -77,7 +75,7 @@ def register(app: typer.Typer) -> None:
 
 def _show_list(found: Sequence[Model]) -> None:
     """One row a model, with the smallest and the largest of its tiers."""
-    table = _table("model", "parameters", "licence", "tasks", "tiers", "GB on disk")
+    table = bare_table("model", "parameters", "licence", "tasks", "tiers", "GB on disk")
     for model in found:
         sizes = sorted(tier.disk_bytes for tier in model.tiers)
         span = _gb(sizes[0]) if len(sizes) == 1 else f"{_gb(sizes[0])} – {_gb(sizes[-1])}"
@@ -89,20 +87,11 @@ def _show_list(found: Sequence[Model]) -> None:
 def _show_tiers(model: Model) -> None:
     """The model, and one row a tier."""
     console().print(", ".join(_about(model)))
-    table = _table("tier", "GB on disk", "repository", "file")
+    table = bare_table("tier", "GB on disk", "repository", "file")
     for tier in model.tiers:
         where = tier.repository or "" if tier.published else "unpublished: to be made from the original weights"
         table.add_row(tier.name, _gb(tier.disk_bytes), where, tier.file or "")
     console().print(table)
-
-
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name)
-    return table
 
 
 def _gb(count: int) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fitcheck.cli.consoles import console
+from fitcheck.cli.consoles import bare_table, console
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
@@ -187,7 +187,7 @@ def _short(cell: Cell) -> dict[str, str]:
 
 
 def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = bare_table()
     for position, name in enumerate(names):
         numeric, wraps = name in ("usable GiB", "disk GB", "context"), name == _LAST[-1]
         texts = [*name.splitlines(), *(cells[position] for cells in rows)]

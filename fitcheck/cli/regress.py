@@ -345,13 +345,11 @@ def _print_table(found: Sequence[SeriesJudgement], notes: Sequence[str], show_al
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table
-
-    from fitcheck.cli.consoles import console
+    from fitcheck.cli.consoles import bare_table, console
 
     if not rows:
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = bare_table()
     for name in names:
         table.add_column(name, overflow="fold")
     for cells in rows:

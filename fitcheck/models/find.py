@@ -115,18 +115,20 @@ def read_companion(place: str, role: str, *, offline: bool = False) -> Companion
         header = found.header(found.candidates[0])
         local = found.files.local_path(found.candidates[0].files[0])
     path = None if local is None else str(local)
-    article = "an" if role[0] in "aeiou" else "a"
     if not isinstance(header, GgufHeader):
         raise FileError(
-            f"{place}: this is no .gguf file, and {article} {role} beside a GGUF model is one; name a .gguf file. The "
-            "LoRA of an image or video pipeline is asked for with the pipeline's own options."
+            f"{place}: this is no .gguf file, and {_one(role)} beside a GGUF model is one; name a .gguf file. The "
+            "LoRA of an image or video pipeline is asked for with --load-lora-weights."
         )
     read = next((one for family in registry.every() if (one := family.companion(header, path)) is not None), None)
     if read is None or read.role != role:
         what = "model" if read is None else read.role
-        article = "an" if what[0] in "aeiou" else "a"
-        raise FileError(f"{place}: this is {article} {what} and no {role}; name the {role}'s own file.")
+        raise FileError(f"{place}: this is {_one(what)} and no {role}; name the {role}'s own file.")
     return read
+
+
+def _one(role: str) -> str:
+    return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"
 
 
 def named(text: str) -> Model | None:

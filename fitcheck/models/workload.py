@@ -32,6 +32,11 @@ class Task(StrEnum):
         return self in (Task.CHAT, Task.EMBED)
 
     @property
+    def rate(self) -> str:
+        """The rate that a person reads of a task in text: tokens written a second, or read where none are written."""
+        return "prompt" if self is Task.EMBED else "generation"
+
+    @property
     def answers(self) -> bool:
         """Whether what comes out is text alone, so that seconds are those of an answer and not of an image."""
         return self.produces is Product.TEXT

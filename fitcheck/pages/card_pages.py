@@ -12,6 +12,7 @@ from fitcheck.pages import view
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import card_facts
 from fitcheck.pages.list_parts import MOST_ROWS, numbered, parts_of
+from fitcheck.pages.neighbours import by_price
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain, way_to
 from fitcheck.pages.view import Crumb
@@ -35,7 +36,7 @@ def card_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
     served = _served(inputs)
     prices = [_priced(card, running[card.slug]) for card in inputs.cards]
     for card in inputs.cards:
-        near = view.by_price(prices, card.slug)
+        near = by_price(prices, card.slug)
         yield from _card_pages(inputs, rows, card, running[card.slug], near, list(_purposes(served, rows, card)))
 
 

@@ -10,6 +10,7 @@ from fitcheck.pages import view, words
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import twin_of, way_out
 from fitcheck.pages.formats import VERDICTS, speed, write
+from fitcheck.pages.neighbours import neighbours
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
@@ -37,7 +38,7 @@ def near_pages(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[NearRow]]:
     neighbours."""
     said = {row["card"]: {name: row[name] for name in _NEAR} for row in rows}
     made = {card: NearRow(row, digest_json(row)) for card, row in said.items()}
-    return {card: [made[row["card"]] for row in around] for card, around in view.neighbours(rows).items()}
+    return {card: [made[row["card"]] for row in around] for card, around in neighbours(rows).items()}
 
 
 def page_key(inputs: Inputs, document_key: str, near: Sequence[NearRow]) -> tuple[str, str]:

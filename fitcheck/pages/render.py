@@ -17,6 +17,7 @@ from fitcheck.pages import view, words
 from fitcheck.pages.charts import memory, trend
 from fitcheck.pages.charts.gauge import gauge
 from fitcheck.pages.formats import kind_of, quickness, raw, resolve, speed, write
+from fitcheck.pages.neighbours import quicker
 
 LONGEST_TEXT = 600
 
@@ -93,7 +94,7 @@ def environment() -> jinja2.Environment:
         anchor=view.anchor,
         kind_of=kind_of,
         write=write,
-        quicker=view.quicker,
+        quicker=quicker,
         feed_said=words.change_said,
         speed=speed,
         quickness=quickness,

@@ -211,11 +211,9 @@ def _identity(parsed: Parsed, content: bytes) -> list[Finding]:
 def _place(record: AnyRecord, path: Path, root: Path | None) -> list[Finding]:
     expected = store.folder_of(record) / f"{record.id}.json"
     if root is None:
-        return (
-            []
-            if path.stem == record.id or record.id is None
-            else [note("file-name", f"is stored as {expected} in a results tree")]
-        )
+        if record.id in (None, path.stem):
+            return []
+        return [note("file-name", f"is stored as {expected} in a results tree")]
     if path.absolute().parts[-3:] != expected.parts:
         return [reject("misplaced", f"belongs at {expected}")]
     return []

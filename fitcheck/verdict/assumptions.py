@@ -124,7 +124,7 @@ def _outcome(runtime: Runtime, ask: Ask, floor: Floor, known: Known | None) -> _
     found = _judged(runtime, ask, footprint, duration, floor)
     on_card = footprint.cards[found.gpu].card.best if footprint.cards else 0
     amounts: dict[str, float] = dict(zip(_MEMORY, (on_card, footprint.host.total.best), strict=True))
-    rate, seconds = (None, None) if duration is None else (duration.rate("generation"), duration.seconds)
+    rate, seconds = (None, None) if duration is None else (duration.rate(ask.workload.task.rate), duration.seconds)
     if ask.workload.task.read_along:
         amounts |= {} if rate is None else {"tokens a second": rate.best}
     elif seconds is not None:

@@ -10,7 +10,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models.families import registry as families
 from fitcheck.models.model import Tier
 from fitcheck.models.tier_quality import TierQuality
-from fitcheck.models.workload import Task, Workload
+from fitcheck.models.workload import Workload
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Placement
 from fitcheck.speed.duration import Duration
@@ -97,14 +97,9 @@ class Cell:
         return None if self.duration is None else self.duration.seconds
 
     @property
-    def rate_name(self) -> str:
-        """The rate that a person reads of a task in text: tokens written a second, or read where none are written."""
-        return "prompt" if self.workload.task is Task.EMBED else "generation"
-
-    @property
     def pace(self) -> Interval[float] | None:
-        """Tokens a second by ``rate_name``; ``None`` where unknown."""
-        return self.rate(self.rate_name)
+        """Tokens a second by the rate of the task; ``None`` where unknown."""
+        return self.rate(self.workload.task.rate)
 
     def rate(self, name: str) -> Interval[float] | None:
         """A rate of the duration by name; ``None`` where unknown."""

@@ -41,7 +41,7 @@ def _taken(cell: Cell, card_memory: int) -> str:
 def _known(cell: Cell) -> str:
     """How the numbers of the sentence are known: in one word, or memory and speed each in its own."""
     evidence, shown = cell.evidence, _time(cell) or cell.judgement.slow
-    speed = dict(evidence.rates).get(cell.rate_name, evidence.seconds).level
+    speed = dict(evidence.rates).get(cell.workload.task.rate, evidence.seconds).level
     if not evidence.timed or not shown or speed == evidence.memory.level:
         return evidence.memory.level
     return f"memory {evidence.memory.level}, speed {speed}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fitcheck.pages import view
+from fitcheck.pages import neighbours, view
 from fitcheck.pages.charts.gauge import gauge
 from fitcheck.pages.formats import write
 from fitcheck.records import store
@@ -96,9 +96,9 @@ def test_neighbours_stand_by_memory_and_then_from_slow_to_fast() -> None:
 
     rows = [row("fast", 12, 5.0), row("large", 24, 9.0), row("slow", 12, 50.0), row("small", 8, 1.0)]
     rows.append(row("unknown", 12, None))
-    found = [one["card"] for one in view.neighbours(rows, each_side=3)["slow"]]
+    found = [one["card"] for one in neighbours.neighbours(rows, each_side=3)["slow"]]
     assert found == ["small", "unknown", "slow", "fast", "large"]
-    around = view.neighbours(rows, each_side=1)
+    around = neighbours.neighbours(rows, each_side=1)
     assert [one["card"] for one in around["slow"]] == ["unknown", "slow", "fast"]
     assert [one["card"] for one in around["small"]] == ["small", "unknown", "slow"]
     assert "other" not in around
@@ -108,19 +108,19 @@ def test_neighbours_by_price_leave_out_unknown_prices_but_not_the_card_itself() 
     rows: list[dict[str, Any]] = [
         {"card": name, "price": price} for name, price in (("a", 300), ("b", None), ("c", 500), ("d", 400))
     ]
-    assert [one["card"] for one in view.by_price(rows, "d")] == ["a", "d", "c"]
-    assert [one["card"] for one in view.by_price(rows, "b", each_side=1)] == ["b", "a", "d"]
+    assert [one["card"] for one in neighbours.by_price(rows, "d")] == ["a", "d", "c"]
+    assert [one["card"] for one in neighbours.by_price(rows, "b", each_side=1)] == ["b", "a", "d"]
 
 
 def test_the_quicker_card_leads_by_a_tenth_or_is_not_named() -> None:
     def side(best: float | None, verdict: str = "fits", name: str = "seconds") -> dict[str, Any]:
         return {"verdict": verdict, "seconds": None, "generation": None, name: None if best is None else {"best": best}}
 
-    assert view.quicker({"cells": [side(10), side(12)]}) == 0
-    assert view.quicker({"cells": [side(10, name="generation"), side(12, name="generation")]}) == 1
-    assert view.quicker({"cells": [side(10), side(10.5)]}) is None
-    assert view.quicker({"cells": [side(10), side(20, "no")]}) is None
-    assert view.quicker({"cells": [side(10), side(None)]}) is None
+    assert neighbours.quicker({"cells": [side(10), side(12)]}) == 0
+    assert neighbours.quicker({"cells": [side(10, name="generation"), side(12, name="generation")]}) == 1
+    assert neighbours.quicker({"cells": [side(10), side(10.5)]}) is None
+    assert neighbours.quicker({"cells": [side(10), side(20, "no")]}) is None
+    assert neighbours.quicker({"cells": [side(10), side(None)]}) is None
 
 
 def test_many_tiers_are_folded_to_those_whose_best_cell_leads() -> None:

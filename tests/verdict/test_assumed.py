@@ -232,3 +232,12 @@ def test_no_context_beyond_what_the_model_was_trained_on_is_offered() -> None:
     """Llama 2 was trained on 4096 tokens, all of which are taken: nothing about them is assumed."""
     assumed = fitcheck.check("llama-2-7b", "RTX 4090", tier="Q4_K_M").assumed
     assert not [one for one in assumed if one.option == "--ctx"]
+
+
+def test_a_slot_that_sets_the_pace_of_reading_is_named_where_nothing_is_written() -> None:
+    """An embedding model writes no tokens; beside a card that is too small its layers are copied for each batch."""
+    report = fitcheck.check("qwen3-embedding-8b", "RTX 4060", tier="Q8_0")
+    slot = of(report, "--pcie")
+    assert slot is not None
+    assert slot.change is not None
+    assert slot.change.endswith("less tokens a second")

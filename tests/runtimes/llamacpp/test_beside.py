@@ -121,6 +121,10 @@ def test_what_is_no_projector_is_refused(folder: Path) -> None:
         check(folder, mmproj=str(folder / "model-F16.gguf"))
     with pytest.raises(FileError, match="this is a projector and no adapter"):
         check(folder, lora=str(folder / "mmproj-model-F16.gguf"))
+    other = folder / "lora.safetensors"
+    other.write_bytes((2).to_bytes(8, "little") + b"{}")
+    with pytest.raises(FileError, match=r"no \.gguf file, and an adapter beside .* --load-lora-weights"):
+        check(folder / "model-F16.gguf", lora=str(other))
 
 
 def test_an_adapter_lies_beside_the_layers_that_it_changes(folder: Path, tmp_path: Path) -> None:
