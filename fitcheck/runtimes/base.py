@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fitcheck.hardware.budget import budgets_of
+from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -193,7 +194,9 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One predicted number beside a published one, in ``unit``; without an interval ``low`` and ``high`` are None."""
+    """One predicted number beside a published one, in ``unit``; without an interval ``low`` and ``high`` are None.
+    ``computes`` is the card whose computing alone took the published seconds: what its generation reaches of its rates
+    is fitted on such figures, and ``predicted`` knows nothing of that generation."""
 
     source: str
     name: str
@@ -204,6 +207,7 @@ class Figure:
     low: float | None = None
     high: float | None = None
     fitted: bool = False
+    computes: Card | None = None
 
     @property
     def error(self) -> float:

@@ -1,9 +1,9 @@
 """How much slower a card's vendor and generation make it than its published rates say, and how well that is known.
 
 A hierarchy in logarithms: cards of a generation around their generation, generations around their vendor, vendors
-around all. What was measured of each stands in ``data/generations.json`` (``scripts/fit_generations.py``). A generation
-that nobody measured is as uncertain as the measured ones differ, a vendor that nobody measured as vendors do, each
-widened by how few of them there are.
+around all. What was measured of each stands in ``data/generations.json`` (``scripts/fit_generations.py``). A card that
+nobody measured is as uncertain as cards of a generation differ, a generation as the measured ones do, a vendor as
+vendors do, each widened by how few of them there are.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ _NORMAL_95 = 1.645  # standard deviations of a two-sided interval of 90 %
 
 @dataclass(frozen=True, slots=True)
 class MeasuredGeneration:
-    """The cards of one generation that were measured: the logarithm of measured over predicted seconds."""
+    """The ``cards`` of one generation that were measured: the logarithm of measured over predicted seconds."""
 
     vendor: str
     architecture: str
     slowness: float
+    cards: tuple[str, ...] = ()
 
 
 def left_out(architecture: str | None) -> str:
@@ -47,7 +48,7 @@ def times_later_images(card: Card) -> bool:
 
 def slowness(card: Card) -> Interval[float]:
     """The factor on seconds that published rates and the reference's shares of them give; 1 on the reference."""
-    center, deviation = _expected(card.vendor, card.architecture or "", _excluded(card))
+    center, deviation = _expected(card.vendor, card.architecture or "", card.name, _excluded(card))
     wide = _NORMAL_95 * deviation
     return Interval(exp(center - wide), exp(center), exp(center + wide))
 
@@ -63,13 +64,12 @@ def _measured_vendors(excluded: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _expected(vendor: str, architecture: str, excluded: str) -> tuple[float, float]:
+def _expected(vendor: str, architecture: str, card: str, excluded: str) -> tuple[float, float]:
     """Centre and standard deviation of the logarithm."""
-    groups, data = _groups(excluded, "measured"), load("speed", "generations")
-    within = data["within"]["value"]
-    own = [group.slowness for group in groups if (group.vendor, group.architecture) == (vendor, architecture)]
-    if own:
-        return own[0], (0.0 if architecture == data["reference"]["architecture"] else within)
+    groups, within = _groups(excluded, "measured"), load("speed", "generations")["within"]["value"]
+    own = next((group for group in groups if (group.vendor, group.architecture) == (vendor, architecture)), None)
+    if own is not None:
+        return own.slowness, _of_generation(own, card, within)
     generation = _between_generations(excluded)
     alike = [group.slowness for group in groups if group.vendor == vendor]
     if alike:
@@ -77,6 +77,14 @@ def _expected(vendor: str, architecture: str, excluded: str) -> tuple[float, flo
     vendors = _vendor_means(groups)
     spread = sqrt(within**2 + generation**2 + _between_vendors(excluded) ** 2 * (1 + 1 / len(vendors)))
     return _mean(vendors), spread
+
+
+def _of_generation(own: MeasuredGeneration, card: str, within: float) -> float:
+    """The deviation of a card whose generation was measured: none where published shares are its own, that of machines
+    where it was among the cards, and else that of cards too, with how well so few cards tell their generation."""
+    if card == load("speed", "generations")["reference"]["card"]:
+        return 0.0
+    return within if card in own.cards else within * sqrt(1 + 1 / len(own.cards))
 
 
 def _mean(values: list[float]) -> float:
@@ -88,7 +96,7 @@ def _mean(values: list[float]) -> float:
 def _groups(excluded: str, kind: str) -> list[MeasuredGeneration]:
     rows: list[dict[str, Any]] = load("speed", "generations")[kind]
     return [
-        MeasuredGeneration(row["vendor"], row["architecture"], log(row["slowness"]))
+        MeasuredGeneration(row["vendor"], row["architecture"], log(row["slowness"]), tuple(row["cards"]))
         for row in rows
         if row["architecture"] != excluded
     ]

@@ -28,6 +28,7 @@ from fitcheck.runtimes.diffusers.seconds import seconds
 from fitcheck.runtimes.diffusers.stages import DENOISE
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.workloads import workload_for
+from fitcheck.speed.generations import left_out
 from fitcheck.units import GIB
 
 USES = ("scored", "fitted")
@@ -94,18 +95,29 @@ def _denoiser(row: Mapping[str, str], ask: Ask) -> Iterator[Figure]:
 
 
 def _one_forward(row: Mapping[str, str], ask: Ask, layout: Layout) -> Iterator[Figure]:
-    """Seconds of one forward with everything on the card."""
+    """Seconds of one forward with everything on the card, as if nothing of the card's generation had been measured."""
     offload, gpu = offload_of(ask.placement), ask.card
     if not offload.resident or not row["seconds"]:
         return
     alone = replace(layout, stages=tuple(one for one in layout.stages if one.stage.phase == DENOISE)[:1])
-    found = seconds(alone, ask.tier, offload, gpu.card, gpu.link)
+    blind = replace(gpu.card, architecture=left_out(gpu.card.architecture))
+    found = seconds(alone, ask.tier, offload, blind, gpu.link)
     if found is None or found.seconds is None:
         return
     span = found.seconds
     name = f"{row['model']} {row['precision_quant']}"
     taken = float(row["seconds"])
-    yield Figure(row["source"], name, "denoiser alone, seconds", "s", span.best, taken, span.low, span.high)
+    yield Figure(
+        row["source"],
+        name,
+        "denoiser alone, seconds",
+        "s",
+        span.best,
+        taken,
+        span.low,
+        span.high,
+        computes=gpu.card,
+    )
 
 
 def _seconds(row: Mapping[str, str], ask: Ask) -> Iterator[Figure]:
