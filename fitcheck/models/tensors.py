@@ -110,6 +110,11 @@ class TensorTable:
         """Elements of all tensors: the parameter count."""
         return sum(tensor.elements * count for tensor, count in self.counted)
 
+    @property
+    def bits(self) -> float:
+        """Bits a weight of the tensors that what is made hangs on: of all, unless a table knows better."""
+        return 8 * self.nbytes / max(self.elements, 1)
+
     @cached_property
     def bytes_by_type(self) -> dict[str, int]:
         """Bytes by storage type; largest first."""

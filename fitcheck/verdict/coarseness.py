@@ -21,7 +21,7 @@ def is_coarse(model: Model, tier: Tier) -> bool:
     published perplexity, else by bits a weight."""
     limits, found = _data()["coarse"], _published(model, tier)
     if found is None:
-        return bits_of(tier) < float(limits["bits"])
+        return tier.tensors.bits < float(limits["bits"])
     if found.divergence is None:
         return found.perplexity.high > float(limits["perplexity"])
     return found.divergence.high > float(limits["divergence"])
@@ -37,14 +37,9 @@ def loss_of(model: Model, tier: Tier) -> float:
     """Nats a token that the tier is expected to lie from 16 bits: as published, else what tiers of Llama 3 8B with as
     many bits a weight lose. As near as ``enough`` of the data counts as nothing lost more."""
     found = _published(model, tier)
-    far = _by_bits(bits_of(tier)) if found is None or found.divergence is None else found.divergence.high
+    far = _by_bits(tier.tensors.bits) if found is None or found.divergence is None else found.divergence.high
     enough: float = _data()["enough"]["divergence"]
     return max(far, enough)
-
-
-def bits_of(tier: Tier) -> float:
-    """Bits a weight, over all tensors."""
-    return 8 * tier.tensors.nbytes / max(tier.tensors.elements, 1)
 
 
 def quality_words(model: Model, tier: Tier) -> str:
@@ -52,7 +47,7 @@ def quality_words(model: Model, tier: Tier) -> str:
     found = _published(model, tier)
     if found is not None:
         return found.words
-    return f"not measured; {bits_of(tier):.1f} bits a weight stand in for it where tiers are put in order"
+    return f"not measured; {tier.tensors.bits:.1f} bits a weight stand in for it where tiers are put in order"
 
 
 def _published(model: Model, tier: Tier) -> TierQuality | None:

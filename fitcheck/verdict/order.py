@@ -7,7 +7,7 @@ from math import sqrt
 
 from fitcheck.memory.weighing import Verdict
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.coarseness import bits_of, is_broken, is_coarse, loss_of
+from fitcheck.verdict.coarseness import is_broken, is_coarse, loss_of
 
 # Cells whose expected time lies within this factor of the fastest fitting one compete on quality instead.
 NEAR = 1.15
@@ -39,21 +39,19 @@ def _distance(cell: Cell) -> tuple[object, ...]:
 
 
 def by_waiting(cells: Sequence[Cell]) -> list[Cell]:
-    """By verdict, then published tiers, then time; near the fastest the better tier leads, then what takes least
-    system memory and card memory. Where times are unknown what takes most of the card leads, because that does not
-    travel. Of tight cells the one that is least short in the worst case leads.
+    """By verdict, then published tiers, then time; near the fastest what is not coarse leads, then the better tier,
+    then what takes least system memory and card memory. Where times are unknown what takes most of the card leads,
+    because that does not travel. Of tight cells the one that is least short in the worst case leads.
 
     Within one verdict only the head of the list trades time against quality, so that the rest reads as a ranking.
     """
     ranked = sorted(
-        (
-            (_standing(cell), not cell.tier.published, _wait(cell), -bits_of(cell.tier), _room(cell), cell)
-            for cell in cells
-        ),
+        ((_standing(cell), not cell.tier.published, _wait(cell), _bits(cell), _room(cell), cell) for cell in cells),
         key=lambda row: row[:5],
     )
     shortest = ranked[0][2]
     rivals = [row for row in ranked if row[:2] == ranked[0][:2] and row[2] <= NEAR * shortest]
+    rivals = [row for row in rivals if not is_coarse(row[5].ask.model, row[5].tier)] or rivals
     if ranked[0][5].verdict is Verdict.TIGHT:  # what is short in the worst case comes before what is finer
         safest = min(_risk(row[5]) for row in rivals)
         rivals = [row for row in rivals if _risk(row[5]) <= safest]
@@ -114,6 +112,11 @@ def pace_of(cell: Cell) -> float:
 def is_split(cell: Cell) -> bool:
     """Whether each token reads weights from the host beside those on the cards."""
     return bool(cell.footprint.cards) and cell.duration is not None and cell.duration.amount("host") > 0
+
+
+def _bits(cell: Cell) -> tuple[float, int]:
+    """What is finer first: of what the result hangs on, then of everything."""
+    return -cell.tier.tensors.bits, -cell.tier.tensors.nbytes
 
 
 def _risk(cell: Cell) -> float:

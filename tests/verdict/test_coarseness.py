@@ -15,14 +15,14 @@ from fitcheck.models.families.language.quality import measured
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.check import check
-from fitcheck.verdict.coarseness import bits_of, is_coarse, loss_of, quality_words
+from fitcheck.verdict.coarseness import is_coarse, loss_of, quality_words
 from fitcheck.verdict.lead import lead, undominated, worth_a_look
 
 
 def test_published_divergence_decides_and_not_bits() -> None:
     """Q3_K_L has more than 4 bits a weight in DeepSeek R1, Q4_1 more than Q4_K_M; both lie beyond the gap."""
     model = catalog.get("deepseek-r1")
-    assert bits_of(model.tier_named("Q3_K_L")) > 4
+    assert model.tier_named("Q3_K_L").tensors.bits > 4
     coarse = {tier.name for tier in model.tiers if is_coarse(model, tier)}
     assert {"Q3_K_L", "Q4_0", "Q4_1", "IQ3_M"} <= coarse
     assert not coarse & {"IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_0", "Q8_0"}
@@ -54,7 +54,7 @@ def test_bits_stand_in_along_the_rows_that_are_kept() -> None:
         assert found is not None
         assert found.divergence is not None
         assert lost == found.divergence.high
-        assert bits == pytest.approx(bits_of(model.tier_named(name)), abs=5e-4)
+        assert bits == pytest.approx(model.tier_named(name).tensors.bits, abs=5e-4)
     unmeasured = [model.tier_named(name) for name in ("TQ2_0", "TQ1_0")]
     assert 0.445 < loss_of(model, unmeasured[0]) < loss_of(model, unmeasured[1]) < 2.26
     assert "2.2 bits a weight stand in" in quality_words(model, unmeasured[1])

@@ -10,6 +10,7 @@ import pytest
 
 import fitcheck
 from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed
+from fitcheck.models import catalog
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Support
 from fitcheck.runtimes.level import Level
@@ -23,13 +24,16 @@ from fitcheck.verdict.order import READING, order
 
 def cell(
     name: str, seconds: float | None, bits: float, memory: int = 100, *, published: bool = True,
-    verdict: Verdict = Verdict.FITS, steps: int = 8, host: int = 0,
+    verdict: Verdict = Verdict.FITS, steps: int = 8, host: int = 0, beside: int = 1000, short: int = 0,
 ) -> Cell:  # fmt: skip
     made: Any = SimpleNamespace(
         name=name,
         verdict=verdict,
-        judgement=SimpleNamespace(margins=(), binding=Constraint.VRAM),
-        tier=SimpleNamespace(published=published, tensors=SimpleNamespace(nbytes=bits * 1000 / 8, elements=1000)),
+        judgement=SimpleNamespace(
+            margins=(Margin(Constraint.VRAM, 0, 100, verdict, worst=-short),), binding=Constraint.VRAM
+        ),
+        ask=SimpleNamespace(model=catalog.get("flux.1-dev")),
+        tier=SimpleNamespace(published=published, name=name, tensors=SimpleNamespace(nbytes=beside, bits=bits)),
         seconds=None if seconds is None else Interval.exactly(seconds),
         workload=Workload(Task.T2I, steps=steps, cfg=1.0),
         need=memory,
@@ -45,6 +49,22 @@ def names(*cells: Cell) -> list[str]:
 def test_near_the_fastest_the_finer_tier_leads_and_beyond_it_does_not() -> None:
     assert names(cell("fast", 10.0, 4.5), cell("fine", 11.4, 16)) == ["fine", "fast"]
     assert names(cell("fast", 10.0, 4.5), cell("fine", 11.6, 16)) == ["fast", "fine"]
+
+
+def test_near_the_fastest_no_coarse_tier_leads_even_where_it_is_safer() -> None:
+    """Wan 2.2 on 24 GB beside 32 GB: Q2_K of the denoisers was least short of system memory in the worst case."""
+    tight = Verdict.TIGHT
+    coarse, finer = cell("Q2_K", 10.0, 2.7, verdict=tight), cell("nf4", 10.1, 4.5, verdict=tight, short=9)
+    finest = cell("Q4_K_M", 10.2, 4.9, verdict=tight, short=20)
+    assert names(coarse, finest, finer)[0] == "nf4", "of those that are not coarse, the one that is least short"
+    assert names(coarse, cell("nf4", 12.0, 4.5, verdict=tight))[0] == "Q2_K", "not for any wait"
+
+
+def test_what_the_picture_hangs_on_comes_before_what_stands_beside_it() -> None:
+    """FLUX.1: 4 bits of the denoiser beside a text encoder in 16 are fewer than 8 beside one in 4."""
+    whole, split = cell("Q4_K_S", 10.0, 4.5, beside=3000), cell("Q8_0+t5-nf4", 10.0, 8.5, beside=2000)
+    assert names(whole, split) == ["Q8_0+t5-nf4", "Q4_K_S"]
+    assert names(cell("nf4 T5", 10.0, 4.5, beside=900), cell("T5", 10.0, 4.5))[0] == "T5"
 
 
 def test_of_equal_times_less_card_memory_leads_and_a_slower_mode_does_not() -> None:

@@ -38,6 +38,13 @@ class PipelineTable(TensorTable):
         self.bytes_by_branch = dict(sorted(sizes.items(), key=lambda item: -item[1]))
         self.elements = sum(_parameters(component) for component, _ in parts)
 
+    @property
+    def bits(self) -> float:
+        """Bits a weight of the denoisers: text encoders read once and lose little."""
+        denoisers = [component for component, _ in self.parts if component.role == DENOISER]
+        nbytes = sum(self.bytes_by_branch[component.name] for component in denoisers)
+        return 8 * nbytes / max(sum(map(_parameters, denoisers)), 1)
+
     @cached_property
     def bytes_by_type(self) -> dict[str, int]:
         """Bytes by storage type, largest first, without making the tensors."""
