@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import astuple
+from itertools import product
 from typing import Any
 
 from fitcheck.data_files import path_of
@@ -48,8 +49,9 @@ Called = tuple[Component, str, Sizes]
 
 def usual_asks() -> Iterator[Ask]:
     """Every cell of the catalog as ``check`` asks, what its advice asks besides, and every record's cell."""
-    machine = asked_machine(["rtx-4070"], ram=32 << 30)
-    for slug in registry.get("pipeline").slugs():
+    # a card that takes decodes in tiles, and one that takes all of them whole
+    machines = [asked_machine([card], ram=32 << 30) for card in ("rtx-4070", "b200")]
+    for slug, machine in product(registry.get("pipeline").slugs(), machines):
         model = catalog.get(slug)
         for task in model.tasks:
             for ask in RUNTIME.asks(model, model.tiers, Wanted(task=str(task)), machine):

@@ -117,7 +117,7 @@ def _candidates(runtime: Runtime, ask: Ask, wanted: Wanted, judgement: Judgement
         yield _more_disk(ask, short)
     yield from runtime.changes(ask, wanted)
     if judgement.binding is Constraint.SPEED:
-        yield from _anew_on_larger_cards(runtime, ask, wanted)
+        yield from _anew_with_more(runtime, ask, wanted)
     else:
         yield from more_memory(ask)
 
@@ -129,29 +129,39 @@ def _more_disk(ask: Ask, short: Margin) -> Change:
     return Change(f"{more} GB more free disk", replace(ask, machine=machine), frozenset({Constraint.DISK}))
 
 
-def _anew_on_larger_cards(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:
-    """Larger cards with the placement that is best on them: more of the model on the card is what makes it quick."""
-    if not _one_card_of_its_own(ask):
-        return
-    for words, machine in _larger_cards(ask):
+def _anew_with_more(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:
+    """More memory with the placement that is best in it: what is quick streams from pinned memory, of which it takes
+    more, or lies on the card. A runtime that searches has more on the card already than more system memory would help.
+    """
+    larger = () if runtime.searches or _is_shared(ask) else _more_ram(ask)
+    for words, machine in (*larger, *(_larger_cards(ask) if _one_card_of_its_own(ask) else ())):
         for other in runtime.asks(ask.model, (ask.tier,), wanted, machine):
             yield Change(words, other)
 
 
 def more_memory(ask: Ask) -> Iterator[Change]:
     """More memory in the next sizes that are sold, cheapest kind first."""
-    machine = ask.machine
-    shared = bool(machine.gpus) and ask.card.card.unified_memory and not ask.card.carved
-    if machine.ram_total is not None:
-        for size in (size for size in RAM_SIZES if size > machine.ram_total):
-            gpus = tuple(replace(one, vram_total=size) if one.card.unified_memory else one for one in machine.gpus)
-            larger = replace(machine, ram_total=size, ram_available=None, gpus=gpus)
-            words = f"{size // GIB} GB of {'shared' if shared else 'system'} memory"
-            yield Change(words, replace(ask, machine=larger), SHARED if shared else frozenset({Constraint.RAM}))
+    eases = SHARED if _is_shared(ask) else frozenset({Constraint.RAM})
+    for words, larger in _more_ram(ask):
+        yield Change(words, replace(ask, machine=larger), eases)
     if not _one_card_of_its_own(ask):
         return
     for words, larger in _larger_cards(ask):
         yield Change(words, replace(ask, machine=larger), frozenset({Constraint.VRAM}))
+
+
+def _is_shared(ask: Ask) -> bool:
+    """Whether card and system use one memory."""
+    return bool(ask.machine.gpus) and ask.card.card.unified_memory and not ask.card.carved
+
+
+def _more_ram(ask: Ask) -> Iterator[tuple[str, Machine]]:
+    """The machine with the next larger system memories that are sold, and how to call these."""
+    machine, kind = ask.machine, "shared" if _is_shared(ask) else "system"
+    for size in RAM_SIZES:
+        if machine.ram_total is not None and size > machine.ram_total:
+            gpus = tuple(replace(one, vram_total=size) if one.card.unified_memory else one for one in machine.gpus)
+            yield f"{size // GIB} GB of {kind} memory", replace(machine, ram_total=size, ram_available=None, gpus=gpus)
 
 
 def _one_card_of_its_own(ask: Ask) -> bool:

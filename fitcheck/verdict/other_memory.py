@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fitcheck.hardware.budget import has_many_channels, ram_budget
+from fitcheck.hardware.budget import budgets_of, has_many_channels, ram_budget
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Tier
 from fitcheck.records.run_index import Index
@@ -44,6 +44,8 @@ def best_beside(
 
 def _same_cells(report: Report, machine: Machine, wanted: Wanted) -> bool:
     """Whether the cells on ``machine`` are those of the report, of which only verdicts may move."""
+    if [one.vram for one in report.budgets] != [one.vram for one in budgets_of(machine)]:
+        return False  # memory that cards share with the system: what is chosen by it is chosen anew
     least = min((one.low for one in (ram_budget(report.machine), ram_budget(machine)) if one is not None), default=0)
     for name in dict.fromkeys(cell.placement.runtime for cell in report.cells):
         runtime, asks = registry.get(name), [cell.ask for cell in report.cells if cell.placement.runtime == name]

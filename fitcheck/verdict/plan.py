@@ -9,10 +9,12 @@ from typing import Any
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
+from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.find import Identified
 from fitcheck.models.tier_quality import TierQuality
 from fitcheck.records.run_index import Index
+from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.cell import Cell
@@ -91,22 +93,42 @@ class Plan:
 
 def needs(found: Identified, card: Card, wanted: Wanted) -> tuple[Need, ...]:
     """What each tier takes in each mode where there is plenty of memory, on a card of the kind of ``card``: of a
-    runtime that splits a model as a machine demands, with all of it on the card."""
-    machine = machine_for(card, ram=_PLENTY, vram_override=_PLENTY)
-    report = check(found.model, machine, wanted, tiers=found.tiers, advise=False)
-    listed = sorted(report.cells, key=lambda cell: (-cell.tier.disk_bytes, -cell.memory.card.best))
-    return tuple(_need(cell) for cell in listed if cell.footprint.cards)
+    runtime that splits a model as a machine demands, with all of it on the card; of others as they are placed where
+    there is little."""
+    plenty, little = (machine_for(card, ram=_PLENTY, vram_override=room) for room in (_PLENTY, GIB))
+    report = check(found.model, plenty, wanted, tiers=found.tiers, advise=False)
+    saving = _saving(report, little, wanted)
+    needed = [
+        _need(cell, saving.get((cell.tier.name, cell.placement.mode), cell.footprint))
+        for cell in report.cells
+        if cell.footprint.cards
+    ]
+    return tuple(sorted(needed, key=lambda one: (-one.disk, -one.fits)))
 
 
-def _need(cell: Cell) -> Need:
-    memory, host = cell.memory, cell.footprint.host.total
+def _saving(report: Report, little: Machine, wanted: Wanted) -> dict[tuple[str, str], Footprint]:
+    """What tier and mode take, on the machine of ``report``, with the settings that a runtime turns to on a small
+    card; only where these are others. A runtime that searches is not asked: it would split the model."""
+    asks = [cell.ask for cell in report.cells if cell.footprint.cards]
+    tiers = tuple(dict.fromkeys(ask.tier for ask in asks))
+    there, found = {(ask.tier.name, ask.placement) for ask in asks}, {}
+    for runtime in map(registry.get, dict.fromkeys(ask.placement.runtime for ask in asks)):
+        for ask in () if runtime.searches else runtime.asks(report.model, tiers, wanted, little):
+            if (ask.tier.name, ask.placement) not in there:
+                roomy = replace(ask, machine=report.machine)
+                found[ask.tier.name, ask.placement.mode] = held.shown(runtime, roomy)
+    return found
+
+
+def _need(cell: Cell, footprint: Footprint) -> Need:
+    memory = footprint.cards[cell.ask.gpu]
     return Need(
         cell.tier.name,
         cell.placement.mode,
         memory.card.high,
         memory.required.best,
-        host.high,
-        cell.footprint.disk,
+        footprint.host.total.high,
+        footprint.disk,
         cell.quality,
     )
 

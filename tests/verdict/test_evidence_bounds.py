@@ -96,7 +96,7 @@ def test_a_limit_of_a_cell_that_keeps_other_layers_bounds_nothing() -> None:
 
 WAN = catalog.get("wan2.2-ti2v-5b")
 LARGER = "RTX 4060 Ti 16 GB"
-STREAMED = (("frames", 81), ("mode", ("group-leaf-stream",)), ("size", (832, 480)), ("steps", 50))
+STREAMED = (("frames", 81), ("mode", ("group-leaf-stream",)), ("size", (832, 480)), ("steps", 50), ("vae", ("whole",)))
 
 
 def video(index: Index | None, card: str, **options: object) -> Cell:

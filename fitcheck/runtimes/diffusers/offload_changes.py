@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fitcheck.models.families.pipeline.architecture import VAE, PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import unreadable
 from fitcheck.models.workload import Product
 from fitcheck.runtimes.base import Ask, Change, Placement
 from fitcheck.runtimes.diffusers.offloading import MODES, TILING, offload_of
 from fitcheck.runtimes.diffusers.support import proven
-from fitcheck.runtimes.diffusers.tiling import tile_of
+from fitcheck.runtimes.diffusers.tiles_by_default import can_tile
 from fitcheck.runtimes.imagined import without_display
 
 SMALL_SIDE = 1024
@@ -49,15 +49,13 @@ def _with(ask: Ask, mode: str, settings: dict[str, object]) -> Ask:
 def _tiling(ask: Ask) -> Iterator[Change]:
     arch, work = ask.architecture, ask.workload
     assert isinstance(arch, PipelineArchitecture)
-    tiles = [tile_of(one) for one in arch.components if one.role == VAE]
-    if offload_of(ask.placement).tiling or not all(tiles):
+    if offload_of(ask.placement).tiling or not can_tile(arch, work):
         return
-    if any(tile is not None and tile.cuts(work.width, work.height) for tile in tiles):
-        settings = dict(ask.placement.settings)
-        vae = [word for word in str(settings.get("vae") or "").split(",") if word]
-        yield Change(
-            f"--vae {TILING}", _with(ask, ask.placement.mode, {**settings, "vae": ",".join(sorted([*vae, TILING]))})
-        )
+    settings = dict(ask.placement.settings)
+    vae = [word for word in str(settings.get("vae") or "").split(",") if word]
+    yield Change(
+        f"--vae {TILING}", _with(ask, ask.placement.mode, {**settings, "vae": ",".join(sorted([*vae, TILING]))})
+    )
 
 
 def _lighter_modes(ask: Ask) -> Iterator[Change]:

@@ -24,6 +24,8 @@ NEAREST = {"full": NONE, "fast": MODEL, "balanced": "group-leaf-stream", "low": 
 # every mode of the question, of which the best that fits is recommended
 AUTO = "auto"
 TILING, SLICING = "tiling", "slicing"
+# the decode of the whole, also where the card is too small for it
+WHOLE = "whole"
 # words of a record's policy → settings that they stand for
 _WORDS: dict[str, tuple[str, object]] = {
     "record-stream": ("record_stream", True),
@@ -99,7 +101,7 @@ def placement_of(mode: str, options: PipelineOptions) -> Placement:
     """A mode with the switches that count in it. Raises OptionError for names that do not exist."""
     stream, block = mode.endswith("-stream"), "-block" in mode
     found: dict[str, object] = {}
-    if options.vae:
+    if options.vae and options.vae != (WHOLE,):
         found["vae"] = ",".join(sorted(options.vae))
     if stream and options.record_stream:
         found["record_stream"] = True

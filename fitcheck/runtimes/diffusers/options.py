@@ -38,7 +38,11 @@ class PipelineOptions:
     )
     reference: tuple[Size, ...] = option((), "Size of an image handed in; repeatable.", parse=_references, many=True)
     batch: int = option(1, "Images or videos made at once; default 1.", type=int)
-    vae: tuple[str, ...] = option((), "VAE decoding, comma separated: tiling, slicing.", parse=names)
+    vae: tuple[str, ...] = option(
+        (),
+        "VAE decoding, comma separated: tiling, slicing; or whole; default: whole where the card holds it.",
+        parse=names,
+    )
     record_stream: bool = option(False, "With a stream: blocks return without waiting (record_stream).", type=bool)
     low_cpu_mem: bool = option(False, "With a stream: pin one group at a time (low_cpu_mem_usage).", type=bool)
     blocks_per_group: int = option(1, "Blocks that move together (num_blocks_per_group); default 1.", type=int)

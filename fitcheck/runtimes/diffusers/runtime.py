@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any, ClassVar
 
 from fitcheck.errors import InputError
@@ -15,8 +16,8 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Figure, Measured, Placement, Process, Runtime, Support, Wanted
-from fitcheck.runtimes.diffusers import commands, offload_changes, support
+from fitcheck.runtimes.base import Ask, Change, Default, Figure, Measured, Placement, Process, Runtime, Support, Wanted
+from fitcheck.runtimes.diffusers import commands, offload_changes, support, tiles_by_default
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
 from fitcheck.runtimes.diffusers.estimate import Layout, estimate
 from fitcheck.runtimes.diffusers.offloading import (
@@ -51,8 +52,9 @@ def _estimate(
     return estimate(_architecture(model, tier), tier, workload, offload, capability, process=process)
 
 
-# beside many tiers, one mode of each kind
-_FEW = (NONE, MODEL, "group-leaf-stream", SEQUENTIAL)
+# beside many tiers, one mode of each kind; of those that bring layers from pageable memory the first that is known to
+# move the tier's weights
+_FEW, _PAGEABLE = (NONE, MODEL, "group-leaf-stream"), (SEQUENTIAL, "group-leaf")
 # what PyTorch is asked of a card: whether weights travel, whether anything computes in bfloat16
 _PLATFORMS = tuple((streams, bfloat16) for streams in (False, True) for bfloat16 in (False, True))
 _NOTHING = Interval.exactly(0)
@@ -81,15 +83,21 @@ class Diffusers(Runtime):
         """Every tier in the modes of the options: all modes of one tier, one of each kind of several."""
         options = read(PipelineOptions, wanted)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
-        modes = modes_of(options, MODES if len(tiers) == 1 else _FEW)
+        several = len(tiers) > 1
         for tier in tiers:
-            if len(tiers) > 1 and not tier.published and not wanted.tiers:
+            if several and not tier.published and not wanted.tiers:
                 continue  # nobody offers the file; asked for by name it is judged
             arch = _architecture(model, tier)
             check_options(options, arch, task)
             workload = workload_for(task, arch, tier, options)
-            for mode in modes if options.mode or len(tiers) == 1 else support.proven(tier, modes):
-                yield Ask(model, tier, placement_of(mode, options), workload, machine)
+            settled = self._settled(options, Ask(model, tier, placement_of(SEQUENTIAL, options), workload, machine))
+            for mode in modes_of(options, _one_of_each_kind(tier) if several else MODES):
+                yield Ask(model, tier, placement_of(mode, settled), workload, machine)
+
+    def _settled(self, options: PipelineOptions, ask: Ask) -> PipelineOptions:
+        """The options with what was left open, which is the same for all tiers of a model."""
+        first = ask.model.tiers[0] if ask.model.tiers else ask.tier
+        return tiles_by_default.with_tiles(options, replace(ask, tier=first), self.footprint)
 
     def footprint(self, ask: Ask) -> Footprint:
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
@@ -154,6 +162,10 @@ class Diffusers(Runtime):
         """VAE tiling, lighter modes, the display elsewhere, smaller pictures, smaller published tiers."""
         return offload_changes.changes(ask)
 
+    def defaults(self, ask: Ask, wanted: Wanted) -> Iterator[Default]:
+        """Tiles that nobody asked for."""
+        return tiles_by_default.defaults(ask, wanted)
+
     def commands(self, ask: Ask) -> tuple[str, ...]:
         """The download and the Python lines of one run."""
         return commands.commands(ask)
@@ -196,6 +208,11 @@ class Diffusers(Runtime):
         from fitcheck.runtimes.diffusers.published import figures
 
         return figures()
+
+
+def _one_of_each_kind(tier: Tier) -> tuple[str, ...]:
+    """Modes that are known to move such weights, one of each kind."""
+    return (*support.proven(tier, _FEW), *islice(support.proven(tier, _PAGEABLE), 1))
 
 
 def _architecture(model: Model, tier: Tier) -> PipelineArchitecture:

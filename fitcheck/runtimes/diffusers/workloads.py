@@ -6,7 +6,7 @@ from fitcheck.errors import OptionError
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Product, Task, Workload
-from fitcheck.runtimes.diffusers.offloading import AUTO, MODES, NEAREST, SLICING, TILING
+from fitcheck.runtimes.diffusers.offloading import AUTO, MODES, NEAREST, SLICING, TILING, WHOLE
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.possible_sizes import check_positions
 from fitcheck.runtimes.options import between
@@ -56,9 +56,11 @@ def check_options(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
         raise OptionError(
             f"--reference: {arch.pipeline} is handed no image for {task}; leave it out, or name a --task that is."
         )
-    wrong = [name for name in options.vae if name not in (TILING, SLICING)]
+    wrong = [name for name in options.vae if name not in (TILING, SLICING, WHOLE)]
     if wrong:
-        raise OptionError(f"--vae: {wrong[0]!r} is not known; choose from {TILING}, {SLICING}.")
+        raise OptionError(f"--vae: {wrong[0]!r} is not known; choose from {TILING}, {SLICING}, {WHOLE}.")
+    if WHOLE in options.vae and len(options.vae) > 1:
+        raise OptionError(f"--vae: {WHOLE} is neither {TILING} nor {SLICING}; give one or the other.")
     _check_frames(options, arch, task)
 
 
