@@ -86,7 +86,8 @@ def test_of_memory_that_is_shared_tiles_are_chosen_anew_for_each_amount() -> Non
 
 
 def test_what_a_plan_says_is_needed_is_what_a_small_card_is_asked_for() -> None:
-    found = Identified(catalog.get("hunyuanvideo-1.5"), None)
+    model = catalog.get("hunyuanvideo-1.5")
+    found = Identified(model, model.tiers)
     needed = {(one.tier, one.mode): one for one in needs(found, find_card("RTX 4090"), Wanted())}
     report = report_of("hunyuanvideo-1.5", "RTX 4090", 64)
     assert len(needed) == len(report.cells)
