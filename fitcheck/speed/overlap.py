@@ -102,6 +102,17 @@ def seconds_at(
     return None if prices is None or copies is None else _end(plan, prices, copies, known, end)
 
 
+def waited_of(plan: Sequence[Pass], link: Link, *, pinned: bool, calibration: Calibration | None = None) -> Ends:
+    """Seconds in which nothing is computed because weights travel, from the low end to the high one; 0 where the link's
+    rate is unknown, as ``duration_of`` is."""
+    copies = _copies(plan, link, calibration or _NO_RECORDS, pinned=pinned)
+    ends = [
+        [one.count * waited[end] for end in (LOW, BEST, HIGH)]
+        for one, (_, waited) in zip(plan, copies or (), strict=False)
+    ]
+    return sum(row[LOW] for row in ends), sum(row[BEST] for row in ends), sum(row[HIGH] for row in ends)
+
+
 @lru_cache(maxsize=1024)
 def timing_of(
     plan: tuple[Pass, ...], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None

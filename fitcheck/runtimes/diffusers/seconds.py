@@ -23,7 +23,7 @@ from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.speed.duration import Duration
-from fitcheck.speed.overlap import duration_of, prices_of, timing_of
+from fitcheck.speed.overlap import duration_of, prices_of, timing_of, waited_of
 from fitcheck.speed.passes import NOTHING, Pass, Streamed, Work
 from fitcheck.speed.rates import Calibration
 from fitcheck.speed.timing import WHOLE, Timing
@@ -56,7 +56,8 @@ def seconds(
         return found
     span = found.seconds
     if not _is_calibrated(calibration):
-        span = _widened(span, tier, offload)
+        waited = waited_of(plan, link, pinned=_is_pinned(offload), calibration=calibration)
+        span = _widened(span, tier, offload, waited)
     return replace(found, seconds=_of_the_host(span, plan, card, once=once))
 
 
@@ -118,16 +119,17 @@ def _is_calibrated(calibration: Calibration | None) -> bool:
     return calibration is not None and calibration.ratio(WHOLE) is not None
 
 
-def _widened(span: Interval[float], tier: Tier, offload: Offload) -> Interval[float]:
-    """The interval of the card's rates with what else is not known; records say what it is all in all."""
+def _widened(
+    span: Interval[float], tier: Tier, offload: Offload, waited: tuple[float, float, float]
+) -> Interval[float]:
+    """The interval of the card's rates with what else is not known; records say what it is all in all. What a host takes
+    for pages differs between runs, and moves the seconds ``waited`` for weights that come from pageable memory."""
     table = load(ROOM, "seconds")
-    wide = [table["formats"].get(tier.format, table["unfitted"])]
+    wide, low, high = table["formats"].get(tier.format, table["unfitted"]), span.low, span.high
     if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
-        wide.append(table["travelling"])
-    low, high = span.low, span.high
-    for one in wide:
-        low, high = low * one["low"], high * one["high"]
-    return Interval(low, span.best, high)
+        low += (table["travelling"]["low"] - 1) * waited[0]
+        high += (table["travelling"]["high"] - 1) * waited[2]
+    return Interval(wide["low"] * low, span.best, wide["high"] * high)
 
 
 @dataclass(frozen=True, slots=True)
