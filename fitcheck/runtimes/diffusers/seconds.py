@@ -122,8 +122,8 @@ def _is_calibrated(calibration: Calibration | None) -> bool:
 def _widened(
     span: Interval[float], tier: Tier, offload: Offload, waited: tuple[float, float, float]
 ) -> Interval[float]:
-    """The interval of the card's rates with what else is not known; records say what it is all in all. What a host takes
-    for pages differs between runs, and moves the seconds ``waited`` for weights that come from pageable memory."""
+    """The interval of the card's rates with what else is not known; records say what it is all in all. What a host
+    takes for pages differs between runs, and moves the seconds ``waited`` for weights from pageable memory."""
     table = load(ROOM, "seconds")
     wide, low, high = table["formats"].get(tier.format, table["unfitted"]), span.low, span.high
     if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
