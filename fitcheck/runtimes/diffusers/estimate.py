@@ -16,7 +16,7 @@ from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, made_by
 from fitcheck.runtimes.diffusers.host import host_memory
-from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
 from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -258,10 +258,19 @@ def _reserved(
     factor = table["reserved_workspaces"]["factor"]
     scratch = [Interval.exactly(0) if one.made is None else one.made.scratch for one in laid]
     more = max(one.high - one.best for one in scratch)
+    if offload.level == LEAF and not offload.stream:
+        shares, moment = table["unstreamed_leaves"]["share"], widest_moment(laid, stages)
+        held[:2] = [workspace + round(share * moment) for share in shares[:2]]
     best = max(held[1], allocated.best)
     sure = allocated.low if any(one.bounded for one in laid) else round(held[0] * (1 - off))
     low = min(best, max(allocated.low, sure))
     return Interval(low, best, max(best, allocated.high, round(held[2] * (1 + off) + factor * more)))
+
+
+def widest_moment(laid: tuple[Laid, ...], stages: Stages) -> int:
+    """Bytes of the allocator's segments at the widest moment of the calls, with what moves in each of them beside."""
+    both = zip(laid, held_in_turn(stages), strict=True)
+    return max(_held_back(one, cached) + one.held.window for one, cached in both)
 
 
 def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> Interval[int]:

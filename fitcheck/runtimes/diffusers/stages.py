@@ -79,14 +79,12 @@ def _stages(arch: PipelineArchitecture, workload: Workload, offload: Offload) ->
 
 
 def _encoding(arch: PipelineArchitecture, workload: Workload, offload: Offload, *, guided: bool) -> Iterator[Stage]:
-    """Prompt and negative prompt, each through every text encoder, with the pictures that a language model sees beside
-    them; then the images handed in."""
-    for _ in range(2 if guided else 1):
-        for component in arch.components:
-            if component.role == TEXT_ENCODER:
-                seen = _seen(arch, workload)
-                sizes = {"text": _text(arch, workload, component) + seen, "batch": 1, "seen": seen}
-                yield Stage(ENCODE, component, FORWARD, {**sizes, "pictures": int(seen > 0)})
+    """Prompt and negative prompt through every text encoder, with the pictures that a language model sees beside them;
+    then the images handed in."""
+    seen = _seen(arch, workload)
+    for component in _encoders(arch, 2 if guided else 1):
+        sizes = {"text": _text(arch, workload, component) + seen, "batch": 1, "seen": seen}
+        yield Stage(ENCODE, component, FORWARD, {**sizes, "pictures": int(seen > 0)})
     for component in arch.components:
         if component.role == CONNECTOR:
             batch = 2 if guided and arch.guidance == BATCHED else 1
@@ -103,6 +101,14 @@ def _encoding(arch: PipelineArchitecture, workload: Workload, offload: Offload, 
                 for tile in _tiles(component, *_handed(arch, workload, width, height), offload):
                     sizes = _pixels(arch, tile.width, tile.height, frames, 1)
                     yield _of_tile(Stage(ENCODE, component, "encode", sizes), tile)
+
+
+def _encoders(arch: PipelineArchitecture, prompts: int) -> Iterator[Component]:
+    """The text encoders in the order in which prompts go through them."""
+    encoders = [one for one in arch.components if one.role == TEXT_ENCODER]
+    if arch.encoder_by_encoder:
+        return (one for one in encoders for _ in range(prompts))
+    return (one for _ in range(prompts) for one in encoders)
 
 
 def _handed(arch: PipelineArchitecture, workload: Workload, width: int, height: int) -> tuple[int, int]:
