@@ -13,7 +13,6 @@ import numpy as np
 
 from fitcheck.runtimes.llamacpp import token_predict, token_rates
 from fitcheck.runtimes.llamacpp.seconds import unknown_factors
-from fitcheck.runtimes.llamacpp.token_passes import HOST_TILES
 from fitcheck.runtimes.llamacpp.token_rows import BenchRow
 from fitcheck.runtimes.llamacpp.token_spread import half_width, pool_name, traits_of
 
@@ -70,7 +69,7 @@ class LeftOut:
 def telling(row: BenchRow, host: np.ndarray) -> bool:
     """Whether the row sets widths: what nobody said, of its host or how its cards overlapped, hides how far off the
     rest is, and prompts with a host before April 2024 ran on code that is gone."""
-    gone = row.placement != "card" and row.prompt and row.day is not None and row.day < HOST_TILES
+    gone = row.placement != "card" and row.prompt and not row.result.options.build.has("host_tiles")
     return bool(max(host) <= DESCRIBED) and not gone and not row.source.startswith(OVERSUBSCRIBED)
 
 

@@ -157,6 +157,13 @@ def prompt_stage(rows: Sequence[BenchRow]) -> Stage:
     )
     add(
         Parameter(
+            "expert passes", 5.0, 0.5,
+            "times the activations of the experts that a token uses (their number × width in and out, and their own "
+            "inner ones, f32) cross the memory: gathered, packed for the product, gated, weighed, summed",
+        )
+    )  # fmt: skip
+    add(
+        Parameter(
             "recurrent passes", 0.4, 1.0,
             "bytes that a recurrent mixer moves for each token of a prompt against those of its state: some 25 passes "
             "over its activations, which are as wide as 1/64 of the state",

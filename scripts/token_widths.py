@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -177,16 +178,58 @@ def seen_counts(rows: Sequence[BenchRow], model: np.ndarray, pools: dict[str, fl
 def finished(units: Table, counts: Sequence[tuple[BenchRow, float]]) -> Table:
     """Half-widths: units times the count that ``COVERED`` of a phase's plain dense rows lie below. The few cards of
     other regimes tell how far off a row usually is, not how long the tail is."""
-    factors = {}
-    for phase in ("generation", "prompt"):
-        mine = [(row, count) for row, count in counts if single(row) == f"{phase}, dense" and plain(row)]
-        factors[phase] = quantile([count for _, count in mine], [(pool_of(row), row.card) for row, _ in mine])
+    known = {phase: tails(counts, phase) for phase in ("generation", "prompt")}
     regimes = {}
     for name, regime in units["regimes"].items():
         cards = units["regimes"][name.replace("MoE", "dense")]["cards"]
-        leaning = 0 if name.endswith(("dense", "MoE")) else SHRUNK
-        regimes[name] = widened(regime, few_cards(cards + leaning) * factors[name.split(", ")[0]])
+        on_cards = name.endswith(("dense", "MoE"))
+        tail = known[name.split(", ")[0]]
+        few = few_cards(cards if on_cards else cards + SHRUNK)
+        regimes[name] = widened(regime, (tail if on_cards else tail.undivided()).times(few))
     return {**units, "regimes": regimes}
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Units that ``COVERED`` of the rows lie below: of settled pools, of unsettled ones, of both."""
+
+    settled: float
+    unsettled: float
+    both: float
+
+    def undivided(self) -> Tail:
+        """One tail for all."""
+        return Tail(self.both, self.both, self.both)
+
+    def times(self, factor: float) -> Tail:
+        """Longer by ``factor``."""
+        return Tail(factor * self.settled, factor * self.unsettled, factor * self.both)
+
+    def of(self, pool: str) -> float:
+        """The pool's."""
+        return self.unsettled if unsettled(pool) else self.settled
+
+
+def unsettled(pool: str) -> bool:
+    """Whether llama.cpp's kernels are little tuned for the pool's cards, so that one that is far off says nothing about
+    others': NVIDIA's before Turing, and Intel's, whose drivers differ in whether they know matrix units."""
+    return pool.startswith("Intel") or pool.endswith("before Turing")
+
+
+def tails(counts: Sequence[tuple[BenchRow, float]], phase: str) -> Tail:
+    """The tail of a phase's plain dense rows. Unsettled pools' is no shorter than settled ones': where it would be, all
+    tell one."""
+    mine = [(row, count) for row, count in counts if single(row) == f"{phase}, dense" and plain(row)]
+    apart = [(row, count) for row, count in mine if unsettled(pool_of(row))]
+    near = [(row, count) for row, count in mine if not unsettled(pool_of(row))]
+    both, settled = tail_of(mine), tail_of(near)
+    wide = tail_of(apart) if apart else both
+    return Tail(settled, wide, both) if wide > settled else Tail(both, both, both)
+
+
+def tail_of(counts: Sequence[tuple[BenchRow, float]]) -> float:
+    """The count that ``COVERED`` of the rows are below."""
+    return quantile([count for _, count in counts], [(pool_of(row), row.card) for row, _ in counts])
 
 
 def plain(row: BenchRow) -> bool:
@@ -215,17 +258,18 @@ def mixture_units(mixture: dict[str, Any], dense: dict[str, Any]) -> dict[str, A
     return {**mixture, "pools": pools, "generations": generations}
 
 
-def widened(regime: dict[str, Any], factor: float) -> dict[str, Any]:
+def widened(regime: dict[str, Any], tail: Tail) -> dict[str, Any]:
     """A regime's half-widths: of each pool where the generation has rows and where it has none, and elsewhere."""
-    whole, seen = factor * regime["whole"], regime["seen"]
+    whole, seen = tail.both * regime["whole"], regime["seen"]
+    known = {pool: tail.of(pool) * unit for pool, unit in regime["pools"].items()}
     return {
         "half_width": round(whole, 4),
         "pools": {
-            pool: [round(factor * unit, 4), round(max(1.15 * factor * unit, MARGIN * regime["generations"][pool]), 4)]
-            for pool, unit in regime["pools"].items()
+            pool: [round(half, 4), round(max(1.15 * half, MARGIN * regime["generations"][pool]), 4)]
+            for pool, half in known.items()
         },
         "new": round(max(MARGIN * whole, regime["makers"]), 4),
-        "seen": 1.0 if seen is None else round(min(max(seen / factor, LEAST_SEEN), 1.0), 3),
+        "seen": 1.0 if seen is None else round(min(max(seen / tail.settled, LEAST_SEEN), 1.0), 3),
         "rows": regime["rows"],
         "cards": regime["cards"],
     }

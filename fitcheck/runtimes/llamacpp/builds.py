@@ -18,6 +18,7 @@ from fitcheck.errors import OptionError
 
 FORK = "ik_llama.cpp"
 _NUMBER = re.compile(r"b?(\d{3,6})")
+_YEAR = 365.25  # days
 _DATE = re.compile(r"(20\d\d)-(\d\d)(?:-(\d\d))?")
 
 
@@ -34,16 +35,26 @@ class Build:
     text: str = ""
 
     def has(self, change: str) -> bool:
-        """Whether a change of ``data/llamacpp_builds.json`` is in this build; the fork has none of them."""
-        return not self.fork and self.day >= _day_of_change(change)
+        """Whether a change of ``data/llamacpp_builds.json`` is in this build; the fork has those before it left."""
+        return day_of_change(change) <= (_forked() if self.fork else self.day)
+
+    def years_before(self, change: str) -> float:
+        """Years that the build was made before a change; 0 after it."""
+        return max((day_of_change(change) - self.day).days / _YEAR, 0.0)
 
     def __str__(self) -> str:
         return FORK if self.fork else self.text or self.day.isoformat()
 
 
 @cache
-def _day_of_change(change: str) -> date:
+def day_of_change(change: str) -> date:
+    """When a change of ``data/llamacpp_builds.json`` came into llama.cpp."""
     return date.fromisoformat(_data()["changes"][change]["date"])
+
+
+@cache
+def _forked() -> date:
+    return date.fromisoformat(_data()["forked"])
 
 
 def newest_build() -> Build:

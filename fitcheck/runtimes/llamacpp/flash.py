@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.llamacpp.arguments import CACHE_TYPES
 from fitcheck.runtimes.llamacpp.builds import Build
 
-AUTOMATIC = date(2025, 8, 30)  # since then llama.cpp turns it on by itself where the card can (pull request 15434)
 UNQUANTIZED = ("f16", "bf16", "f32")
 CacheTypes = tuple[str, str]  # of K and V
 
 
 def flash_of(asked: bool | None, build: Build) -> bool | None:
-    """``asked``, or off where a build before ``AUTOMATIC`` was asked nothing; ``None`` leaves it to llama.cpp. What the
-    fork does by itself is not known and left to it."""
+    """``asked``, or off where a build was asked nothing that does not turn it on by itself; ``None`` leaves it to
+    llama.cpp. What the fork does by itself is not known and left to it."""
     return False if asked is None and switched(build) else asked
 
 
 def switched(build: Build) -> bool:
     """Whether ``-fa`` is a switch without a value, and off unless given."""
-    return build.day < AUTOMATIC and not build.fork
+    return not (build.fork or build.has("automatic_flash"))
 
 
 def readable(types: Sequence[CacheTypes], *, flash: bool) -> tuple[CacheTypes, ...]:

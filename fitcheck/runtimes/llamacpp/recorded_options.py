@@ -20,7 +20,6 @@ from fitcheck.runtimes.llamacpp.builds import parse_build
 from fitcheck.runtimes.llamacpp.flash import flash_of
 from fitcheck.runtimes.llamacpp.placement import arguments_of, host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import run_of, token_speed
-from fitcheck.runtimes.llamacpp.token_passes import SETTLED
 from fitcheck.runtimes.llamacpp.token_rates import backend_of
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT, generation_timing, prompt_timing
 from fitcheck.runtimes.recorded import machine_of
@@ -109,7 +108,7 @@ def alike(ask: Ask, layers: int) -> Hashable:
     reserved, nor which program reserved it."""
     options = arguments_of(ask.placement, ask.workload)
     on_cards = options.gpu_layers
-    build = None if options.build.day >= SETTLED and not options.build.fork else str(options.build)
+    build = None if options.build.has("settled_speed") else str(options.build)
     chosen: tuple[Any, ...] = (
         None if on_cards is None or on_cards > layers else on_cards,
         min(options.cpu_moe_layers, layers),

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from fitcheck.hardware.machine import Gpu
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.builds import Build
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.runtimes.llamacpp.token_host import Host, carried_bytes, host_generation_seconds, host_prompt_seconds
 from fitcheck.runtimes.llamacpp.token_rates import Constants, KernelAge, generation_seconds, prompt_seconds
@@ -16,18 +17,8 @@ from fitcheck.runtimes.llamacpp.token_work import TokenWork
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.speed.rates import link_rate
 
-# builds are as fast as the newest ones of the rows from here on; before, prompts cost a factor a year
-SETTLED = date(2026, 1, 1)
 _ISO_DAY = len("2025-01-06")
-_OLDEST = 2.5  # years that the factor is believed for
-_INTEGER_TILES = date(2024, 6, 1)  # ggml-cuda's products on integer matrix units (mma) came in June 2024
-HOST_TILES = date(2024, 4, 16)  # ggml-cpu's products are tiled (llamafile's sgemm, pull request 6414)
-# ggml-cuda takes all experts of a product in one kernel, sorted on the card (pull request 15525, end of August 2025)
-GROUPED = date(2025, 8, 26)
-# ggml-cuda's flash attention is tiled and tuned for Pascal and AMD too (pull request 15769, September 2025)
-TILED_ATTENTION = date(2025, 9, 7)
-# small kernels of a layer, and those of routing, became one in several back ends in autumn 2025
-FUSED = date(2025, 10, 15)
+_OLDEST = 2.5  # years that the factor for a build's age is believed for
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +76,18 @@ def batch_seconds(run: TokenRun, batch: int, constants: Constants) -> float | No
 def age_of(run: TokenRun) -> KernelAge:
     """What the run's build has of the work on kernels."""
     released = tuple([gpu.card.released for gpu in run.gpus])
-    return _age(run.options.build.day, run.backend, released, run.matrix_attention)
+    return _age(run.options.build, run.backend, released, run.matrix_attention)
 
 
 @lru_cache(maxsize=1024)
-def _age(day: date, backend: str, released: tuple[str | None, ...], matrix_attention: bool) -> KernelAge:
+def _age(build: Build, backend: str, released: tuple[str | None, ...], matrix_attention: bool) -> KernelAge:
     return KernelAge(
-        years=min(max((SETTLED - day).days / 365.25, 0.0), _OLDEST),
-        fused=day >= FUSED,
-        grouped=day >= GROUPED,
-        integer_tiles=day >= _INTEGER_TILES,
-        tiled_attention=matrix_attention or day >= TILED_ATTENTION,
-        youth=_youth(backend, released, day),
+        years=min(build.years_before("settled_speed"), _OLDEST),
+        fused=build.has("fused_layers"),
+        grouped=build.has("grouped_experts"),
+        integer_tiles=build.has("integer_tiles"),
+        tiled_attention=matrix_attention or build.has("tiled_attention"),
+        youth=_youth(backend, released, build.day),
     )
 
 
@@ -139,7 +130,7 @@ def computes_on_host(run: TokenRun, batch: int) -> bool:
 def _host_seconds(run: TokenRun, host: TokenWork, batch: int, constants: Constants) -> float | None:
     """Seconds for the host's part of one batch: carried over the link to a card that computes it, else on its cores."""
     if computes_on_host(run, batch):
-        older = 1.0 if run.options.build.day >= HOST_TILES else constants["before host tiles"]
+        older = 1.0 if run.options.build.has("host_tiles") else constants["before host tiles"]
         return older * host_prompt_seconds(host, run.host, batch, constants)
     gpu = run.gpus[0]
     computing = prompt_seconds(

@@ -173,7 +173,7 @@ def launches(
     """Seconds of one pass's kernels that no rate explains: launches, small kernels, routing of experts.
 
     Small kernels are a few steps of few cores, one after the other: they take clocks, not bandwidth. Without flash
-    attention its product is several kernels; builds before ``token_passes.FUSED`` launch the small kernels of a layer,
+    attention its product is several kernels; builds before ``fused_layers`` launch the small kernels of a layer,
     and those that route experts, one by one.
     """
     layer = constants.get(f"layer/{backend}", constants["layer/new"]) * _clock_factor(card)
@@ -231,8 +231,8 @@ def prompt_seconds(
 ) -> float | None:  # fmt: skip
     """Seconds of a micro-batch of ``batch`` tokens of a model ``width`` elements wide on a card that holds ``work``.
 
-    Dense products and products of experts are kernels apart: each takes as long as its arithmetic or as reading its
-    weights, whichever is longer.
+    Dense products and products of experts are kernels apart. Dense ones take as long as their arithmetic or as reading
+    their weights, whichever is longer; those of experts both, because few tokens wait for an expert's weights.
     """
     rates = _fitted_prompt(card, backend) if constants is fitted() else _prompt_rates(card, backend, constants)
     if rates is None:
@@ -290,11 +290,19 @@ def _prompt_rates(card: Card, backend: str, constants: Constants) -> _PromptRate
 
 
 def _passed_bytes(work: TokenWork, width: int, constants: Constants, *, flash: bool) -> float:
-    """Bytes that a prompt's token moves through the card's memory besides weights and cache: activations of layers and
-    of recurrent mixers and, without flash attention, the scores of every head."""
+    """Bytes that a prompt's token moves through the card's memory besides weights and cache: activations of layers, of
+    its experts and of recurrent mixers and, without flash attention, the scores of every head."""
     passed = constants["activation passes"] * _FLOAT_BYTES * width * work.layers
+    passed += constants["expert passes"] * _FLOAT_BYTES * _expert_activations(work, width)
     passed += constants["recurrent passes"] * work.state
     return passed + (0.0 if flash else constants["score passes"] * _FLOAT_BYTES * work.scores)
+
+
+def _expert_activations(work: TokenWork, width: int) -> float:
+    """Elements between the experts that a token uses: what each takes and gives, ``width`` wide, and its own inner
+    ones, which its products' FLOP tell."""
+    used = work.expert_layers * work.expert_share * work.expert_count
+    return used * width + sum(work.expert_flops.values()) / (2 * _EXPERT_MATRICES * width)
 
 
 def _attention_seconds(work: TokenWork, rates: _PromptRates, backend: str, constants: Constants) -> float:
@@ -310,7 +318,7 @@ def _expert_seconds(
     """Seconds of the products of a micro-batch with experts.
 
     An expert sees its share of the tokens, and its last tile is computed in full though tokens fill part of it. Where
-    kernels do not take all experts at once (16-bit weights; CUDA and ROCm before ``token_passes.GROUPED``), each
+    kernels do not take all experts at once (16-bit weights; CUDA and ROCm before ``grouped_experts``), each
     touched expert's product is called by itself.
     """
     tile = constants.get(f"tile/{backend}", constants["tile/new"])
@@ -318,7 +326,7 @@ def _expert_seconds(
     padded = 1.0 + padding(batch, work.expert_share, tile, touched)
     cost = constants.get(f"expert prompt/{backend}", constants["expert prompt/new"]) * padded
     products = sum(rates.seconds(kind, amount, constants) for kind, amount in work.expert_flops.items())
-    seconds = max(cost * batch * products, touched * work.experts_held / rates.reading)
+    seconds = cost * batch * products + touched * work.experts_held / rates.reading
     alone = work.expert_flops.get("float", 0.0) / (sum(work.expert_flops.values()) or 1.0)
     if not age.grouped and backend in ("CUDA", "ROCm"):
         alone = 1.0

@@ -163,7 +163,7 @@ def _mixture(model: str, tier: str) -> TensorTable:
 def _table(architecture: LanguageArchitecture, row: dict[str, str]) -> tuple[TensorTable, float]:
     """The table of the tier and how much larger the published file is, for publishers' own mixtures."""
     quant = row["quant"].removeprefix("UD-")
-    tier = "MXFP4" if row["model_key"].startswith("gpt-oss") else _TIERS.get(quant, quant)
+    tier = _TIERS.get(quant, quant)
     table = _mixture(row["model_key"], tier)
     if row["quant"].startswith("UD-") and row["file_gib"]:
         return table, float(row["file_gib"]) * GIB / table.nbytes

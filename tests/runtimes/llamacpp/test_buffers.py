@@ -17,7 +17,7 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arena import Arena
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, parse_overrides
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
-from fitcheck.runtimes.llamacpp.builds import parse_build
+from fitcheck.runtimes.llamacpp.builds import day_of_change, newest_build, parse_build
 from fitcheck.runtimes.llamacpp.caches import layer_caches, sliding_cells
 from fitcheck.runtimes.llamacpp.schedule import OFFLOAD_MIN_ROWS
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices
@@ -170,7 +170,18 @@ def test_build_numbers_become_dates() -> None:
     assert parse_build("b9272").has("rotated_cache")
     assert not parse_build("b9272").has("outputs_limited")
     assert parse_build("b9999").has("outputs_limited")
-    assert not parse_build("ik_llama.cpp").has("glu")
+    assert parse_build("b6301").day < day_of_change("automatic_flash") < parse_build("b6413").day
+    assert parse_build("b11469").day < newest_build().day
+
+
+def test_the_fork_has_what_came_before_it_left() -> None:
+    fork = parse_build("ik_llama.cpp")
+    assert fork.has("host_tiles")
+    assert fork.has("integer_tiles")
+    assert not fork.has("glu")
+    assert not fork.has("latent")  # of April 2025, before the fork's own day
+    assert fork.years_before("settled_speed") == pytest.approx(245 / 365.25)
+    assert newest_build().years_before("settled_speed") == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.booleans()), min_size=1, max_size=40))

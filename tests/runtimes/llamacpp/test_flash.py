@@ -14,9 +14,9 @@ from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.builds import FORK, Build, newest_build, parse_build
+from fitcheck.runtimes.llamacpp.builds import FORK, Build, day_of_change, newest_build, parse_build
 from fitcheck.runtimes.llamacpp.commands import server
-from fitcheck.runtimes.llamacpp.flash import AUTOMATIC, flash_of
+from fitcheck.runtimes.llamacpp.flash import flash_of
 from fitcheck.runtimes.llamacpp.options import TextOptions
 
 LLAMA = known_language_model("llama-3.1-8b")
@@ -25,7 +25,8 @@ LLAMA = known_language_model("llama-3.1-8b")
 @pytest.mark.parametrize(
     ("asked", "build", "expected"),
     [
-        (None, Build(date(2025, 8, 29)), False), (None, Build(AUTOMATIC), None), (None, newest_build(), None),
+        (None, Build(date(2025, 8, 29)), False), (None, Build(day_of_change("automatic_flash")), None),
+        (None, newest_build(), None),
         (True, Build(date(2024, 5, 1)), True), (False, newest_build(), False), (None, parse_build(FORK), None),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
 from fitcheck.runtimes.llamacpp.seconds import run_of
 from fitcheck.runtimes.llamacpp.token_host import Host, host_prompt_seconds
-from fitcheck.runtimes.llamacpp.token_rates import KernelAge, fitted, launches, prompt_seconds
+from fitcheck.runtimes.llamacpp.token_rates import KernelAge, fitted, launches, prompt_seconds, reading_rate
 from fitcheck.runtimes.llamacpp.token_rows import bench_rows
 from fitcheck.runtimes.llamacpp.token_spread import SEVERAL, traits_of
 from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
@@ -105,3 +105,33 @@ def test_a_processor_that_a_row_names_says_what_its_memory_is_rated_for() -> Non
     assert {row.host_bandwidth for row in rows} == {2 * 8 * 2666e6}
     named = [row for row in bench_rows()[0] if row.card == "CPU: AMD Ryzen 9 7950X" and row.served]
     assert {row.host_bandwidth for row in named} == {2 * 8 * 3600e6}  # its source names slower modules
+
+
+def test_few_tokens_wait_for_the_weights_of_their_experts_and_pass_what_those_give() -> None:
+    def work(held: int) -> TokenWork:
+        return TokenWork(
+            expert_flops=defaultdict(float, {"Q4": 6.0 * 4096 * 1024 * 8}), experts_held=held, held=held,
+            expert_share=1.0, expert_count=8, expert_layers=1,
+        )  # fmt: skip
+
+    reading = reading_rate(RTX_3090, "CUDA", fitted())
+    assert reading is not None
+    more = seconds(work(3 * 10**9)) - seconds(work(10**9))
+    assert more == pytest.approx(2e9 / reading)
+    single = fitted() | {"expert passes": 1.0}
+    double = fitted() | {"expert passes": 2.0}
+    once, twice = (
+        prompt_seconds(work(10**9), RTX_3090, "CUDA", BATCH, 4096, constants) for constants in (single, double)
+    )
+    assert once is not None
+    assert twice is not None
+    # of each of eight experts what it takes and gives, and its inner elements
+    assert twice - once == pytest.approx(BATCH * 4 * 8 * (4096 + 1024) / (RTX_3090.memory_bandwidth or 0.0))
+
+
+def test_what_is_no_expert_of_a_16_bit_gpt_oss_is_in_16_bits() -> None:
+    row = next(row for row in bench_rows()[0] if row.model == "gpt-oss-20b F16")
+    assert row.tensors.nbytes / GIB == pytest.approx(12.83, abs=0.01)
+    work = work_of(row.architecture, row.tensors, row.result, 512)[0]
+    assert work.read["float"] > 10 * work.read["Q8_0"]
+    assert set(work.experts) == {"MXFP4", "float"}

@@ -22,11 +22,11 @@ from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
-from fitcheck.runtimes.llamacpp.builds import Build, newest_build
+from fitcheck.runtimes.llamacpp.builds import Build, day_of_change, newest_build
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, run_of, token_speed, unknown_factors
 from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 from fitcheck.runtimes.llamacpp.token_host import carried_bytes
-from fitcheck.runtimes.llamacpp.token_passes import FUSED, GROUPED, TILED_ATTENTION, age_of
+from fitcheck.runtimes.llamacpp.token_passes import age_of
 from fitcheck.runtimes.llamacpp.token_rates import (
     KernelAge,
     data,
@@ -183,9 +183,10 @@ def test_a_builds_day_says_which_kernels_it_has() -> None:
     assert at(newest_build().day) == KernelAge()
     old = at(date(2025, 8, 14))
     assert (old.grouped, old.fused, old.integer_tiles) == (False, False, True)
-    assert at(GROUPED).grouped
-    assert (at(date(2025, 9, 6)).tiled_attention, at(TILED_ATTENTION).tiled_attention) == (False, True)
-    assert at(FUSED).fused
+    assert at(day_of_change("grouped_experts")).grouped
+    assert not at(date(2025, 9, 6)).tiled_attention
+    assert at(day_of_change("tiled_attention")).tiled_attention
+    assert at(day_of_change("fused_layers")).fused
     # half a year after the chip came, where a driver compiles for one chip
     assert at(date(2025, 7, 6), "Radeon 8060S", "Vulkan").youth == pytest.approx(0.5, abs=0.01)
     assert at(date(2025, 7, 6), "Apple M2 Ultra", "Metal").youth == 0.0

@@ -59,3 +59,12 @@ def test_few_machines_lean_on_what_is_usual_for_the_phase(widths: ModuleType) ->
     leaning = widths.regime_units(out, [0, 1], {"whole": 0.1})
     assert leaning["whole"] == pytest.approx((0.4 + 0.6 + 3 * 0.1) / 5)
     assert leaning["pools"]["NVIDIA CUDA"] == pytest.approx((0.4 + 3 * leaning["whole"]) / 4)
+
+
+def test_cards_that_kernels_are_little_tuned_for_do_not_widen_the_others(widths: ModuleType) -> None:
+    near, apart = one_row_on("RTX 3090", "Apple M2 Ultra", "RX 7900 XTX"), one_row_on("GTX 1070 Ti", "Arc B580")
+    far = widths.tails([*((row, 2.0) for row in near), *((row, 7.0) for row in apart)], near[0].regime.split(",")[0])
+    assert (far.settled, far.unsettled, far.both) == (2.0, 7.0, 7.0)
+    assert (far.of("NVIDIA CUDA"), far.of("NVIDIA CUDA before Turing"), far.of("Intel Vulkan")) == (2.0, 7.0, 7.0)
+    alike = widths.tails([*((row, 2.0) for row in near), *((row, 1.0) for row in apart)], near[0].regime.split(",")[0])
+    assert (alike.settled, alike.unsettled) == (2.0, 2.0)
