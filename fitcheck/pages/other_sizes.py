@@ -105,7 +105,7 @@ def _answer(cell: Cell) -> dict[str, Any]:
         "need": cell.need,
         "host": cell.footprint.host.total.best,
         "seconds": interval_json(cell.seconds),
-        "generation": interval_json(cell.rate("generation")),
+        "pace": interval_json(cell.pace),
     }
 
 
@@ -151,7 +151,7 @@ def other_tasks(reports: Reports) -> list[dict[str, Any]]:
         cell = _closest(reports.of(task), task)
         whole = cell_json(cell)
         shown = {name: whole[name] for name in _TASK}
-        shown["generation"] = interval_json(cell.rate("generation"))
+        shown["pace"] = interval_json(cell.pace)
         rows.append({"task": str(task), "command": asked.command(task), "cell": shown})
     return rows
 

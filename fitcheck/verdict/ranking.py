@@ -287,6 +287,6 @@ def summary_json(report: Report) -> dict[str, Any]:
         "host": interval_json(cell.footprint.host.total),
         "disk": cell.footprint.disk,
         "seconds": interval_json(cell.seconds),
-        "generation": interval_json(cell.rate("generation")),
+        "pace": interval_json(cell.pace),
         "evidence": cell.evidence.level,
     }
