@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.weighing import Constraint
+from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes import held, registry
@@ -75,25 +75,32 @@ def _checked(
     known = known_of(index, machine, model)
     there = {} if like is None else {_place(cell.ask): cell for cell in like.cells}
 
-    def worked_out() -> list[Cell]:
-        asks = ((runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine))
-        return order(
-            [
-                _again(runtime, ask, wanted, there[_place(ask)])
-                if there and _place(ask) in there
-                else cell_of(runtime, ask, wanted, known, advise=advise)
-                for runtime, ask in asks
-            ]
-        )
+    def cells_of(runtime: Runtime, asks: Iterable[Ask]) -> list[Cell]:
+        return [
+            _again(runtime, ask, wanted, there[_place(ask)])
+            if there and _place(ask) in there
+            else cell_of(runtime, ask, wanted, known)
+            for ask in asks
+        ]
 
-    shared = known is None and not advise
+    def closer(runtime: Runtime, tier: Tier) -> list[Cell]:
+        return cells_of(runtime, runtime.closer(model, tier, wanted, machine))
+
+    def worked_out() -> list[Cell]:
+        found = [cell for one in runtimes for cell in cells_of(one, one.asks(model, chosen, wanted, machine))]
+        return order(found) if len(chosen) == 1 else _looked_at_closer(order(found), closer)
+
     question = SharedQuestion(model, chosen, wanted, runtimes)
-    ordered = list(cells_alike(question, machine, worked_out) if shared else worked_out())
+    ordered = list(worked_out() if known is not None or advise else cells_alike(question, machine, worked_out))
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
     floor = wanted.floor(ordered[0].workload.task)
-    if advise and ordered[0].judgement.binding is Constraint.SPEED:
-        ordered[0] = advised(ordered[0], wanted, known)
+    if advise:
+        ordered = [
+            # what makes a slow cell quick takes a search for each size of card: of the one that the answer speaks of
+            advised(cell, wanted, known) if not at or cell.judgement.binding is not Constraint.SPEED else cell
+            for at, cell in enumerate(ordered)
+        ]
     assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     best = ordered[0].ask
     return Report(model, best.machine, best.budgets, tuple(ordered), wanted, floor, assumed)
@@ -126,13 +133,25 @@ def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) 
     return found
 
 
+def _looked_at_closer(cells: list[Cell], closer: Callable[[Runtime, Tier], list[Cell]]) -> list[Cell]:
+    """The cells in order with those that only a look at one tier gives, of the tier that leads; where nothing runs each
+    tier is looked at, because one may run in another mode."""
+    seen = cells if cells and cells[0].verdict is Verdict.NO else cells[:1]
+    tiers = dict.fromkeys((cell.placement.runtime, cell.tier) for cell in seen)
+    more = [cell for name, tier in tiers for cell in closer(registry.get(name), tier)]
+    if not more:
+        return cells
+    first = order([*cells, *more])[0]
+    return order([*cells, *(cell for cell in more if cell.tier is first.tier)])
+
+
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
     named = dict.fromkeys(tier.name for name in wanted.tiers for tier in model.tiers_named(name))
     return tuple(map(model.tier_named, named)) or model.tiers
 
 
-def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
-    """One ask judged, timed and explained."""
+def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None) -> Cell:
+    """One ask judged and timed, without advice."""
     footprint, calibration = held.shown(runtime, ask), None
     evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
     if known is not None:
@@ -140,15 +159,13 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)
     judgement = judged(held.shown_level(runtime, ask, footprint), ask, footprint, duration, floor)
-    # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
-    advise = advise and judgement.binding is not Constraint.SPEED
     return Cell(
         ask=ask,
         footprint=footprint,
         duration=duration,
         judgement=judgement,
         evidence=evidence,
-        flip=smallest_change(runtime, ask, wanted, judgement, floor, known) if advise else None,
+        flip=None,
         loss=runtime.loss(ask),
     )
 

@@ -78,7 +78,8 @@ class Diffusers(Runtime):
     }
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
-        """Every tier in the modes of the options: all modes of one tier, one of each kind of several."""
+        """Every tier in the modes of the options: all modes of one tier, one of each kind of several. A mode that is not
+        known to move the weights of a tier is looked at where somebody names it."""
         options = read(PipelineOptions, wanted)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
         modes = modes_of(options, MODES if len(tiers) == 1 else _FEW)
@@ -88,8 +89,13 @@ class Diffusers(Runtime):
             arch = _architecture(model, tier)
             check_options(options, arch, task)
             workload = workload_for(task, arch, tier, options)
-            for mode in modes if options.mode or len(tiers) == 1 else support.proven(tier, modes):
+            for mode in modes if options.mode else support.proven(tier, modes):
                 yield Ask(model, tier, placement_of(mode, options), workload, machine)
+
+    def closer(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        """The modes that are left out of several tiers."""
+        if not read(PipelineOptions, wanted).mode:
+            yield from (ask for ask in self.asks(model, (tier,), wanted, machine) if ask.placement.mode not in _FEW)
 
     def footprint(self, ask: Ask) -> Footprint:
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
