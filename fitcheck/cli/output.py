@@ -15,7 +15,7 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_span, format_speeds, format_time_span, format_times
-from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.cell import Cell, Flip
 from fitcheck.verdict.coarseness import quality_words
 from fitcheck.verdict.report import Report
 
@@ -139,9 +139,14 @@ def say(out: Console, report: Report) -> None:
         out.print(line)
 
 
+def change_line(flip: Flip) -> str:
+    """What would better an answer, as a sentence."""
+    return f"Smallest change to a better answer: {flip.change} ({flip.verdict})."
+
+
 def _under(report: Report) -> list[str]:
     flip = report.best.flip
-    change = [] if flip is None else [f"Smallest change to a better answer: {flip.change} ({flip.verdict})."]
+    change = [] if flip is None else [change_line(flip)]
     return [*change, *([report.assumed_line] if report.assumed else [])]
 
 

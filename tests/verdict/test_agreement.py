@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fitcheck
@@ -29,8 +29,12 @@ def shared(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(
-    card=st.sampled_from(CARDS), ram=st.sampled_from((16, 32, 64)), purpose=st.sampled_from(("chat", "code", "vision"))
+    card=st.sampled_from((*CARDS, "3070 laptop", "T4", "GTX 1080 Ti", "Arc B580")),
+    ram=st.sampled_from((16, 32, 64)),
+    purpose=st.sampled_from(("chat", "code", "vision", "image", "edit", "video")),
 )
+@example(card="3070 laptop", ram=32, purpose="video")  # a free setting, where a larger card would do it too
+@example(card="RTX 3060 12 GB", ram=32, purpose="image")  # a mode that only a look at one tier finds
 @settings(max_examples=3, deadline=None)
 def test_the_command_of_a_row_says_the_same(card: str, ram: int, purpose: str) -> None:
     ram = 64 if card.startswith("M3") else ram
@@ -41,7 +45,23 @@ def test_the_command_of_a_row_says_the_same(card: str, ram: int, purpose: str) -
         assert words[:2] == ["fitcheck", "check"]
         said = dict(zip(words[3::2], words[4::2], strict=True))
         same = fitcheck.check(words[2], said["--gpu"], ram=said["--ram"], tier=said["--tier"], task=said.get("--task"))
-        assert shared(same.to_json()["cells"][0]) == shared(row)
+        cell = same.to_json()["cells"][0]
+        assert shared(cell) == shared(row)
+        flip = cell["flip"] and {"words": cell["flip"]["change"], "verdict": cell["flip"]["verdict"]}
+        assert row in found["rows"] or flip == row["change"]
+
+
+@given(
+    model=st.sampled_from(("qwen-image-2512", "flux.2-dev", "flux.2-klein-base-9b", "sdxl", "wan2.1-t2v-1.3b")),
+    card=st.sampled_from(("RTX 4060", "RTX 3060 12 GB", "T4", "GTX 1080 Ti", "Arc B580", "RTX 5090")),
+    ram=st.sampled_from((16, 24, 32, 64)),
+)
+@example(model="qwen-image-2512", card="RTX 3060 12 GB", ram=32)
+@settings(max_examples=6, deadline=None)
+def test_the_tier_that_leads_gets_the_same_answer_by_name(model: str, card: str, ram: int) -> None:
+    among = fitcheck.check(model, card, ram=ram * GIB).to_json()["cells"][0]
+    named = fitcheck.check(model, card, ram=ram * GIB, tier=among["tier"]).to_json()["cells"][0]
+    assert shared(named) == shared(among)
 
 
 @given(card=st.sampled_from(CARDS), model=st.sampled_from(("gpt-oss-20b", "qwen3-8b", "sensenova-u1-8b-mot")))
@@ -58,6 +78,23 @@ def test_a_plan_says_of_the_machine_what_check_says(card: str, ram: int) -> None
     check = fitcheck.check("sensenova-u1-8b-mot", card, ram=f"{ram}GB").to_json()["cells"][0]
     assert shared(check) == shared(found["now"])
     assert all(RANKS[step["verdict"]] < RANKS[check["verdict"]] for step in found["steps"])
+
+
+def test_a_plan_is_not_content_with_a_file_that_lists_leave_out() -> None:
+    """What a person would have to accept is said, and what a finer file takes is offered."""
+    found = fitcheck.plan("gemma-4-31b", have="RTX 4060", ram="32GB").to_json()
+    assert (found["now"]["verdict"], found["now"]["tier"]) == ("fits", "IQ2_XS")
+    assert (found["finer"]["verdict"], found["finer"]["tier"]) == ("tight", "IQ4_XS")
+    assert found["steps"]
+    # neither another board for a machine that runs it, nor a coarse file
+    assert all("system memory" not in step["change"] and "Q2" not in step["tier"] for step in found["steps"])
+
+
+def test_a_plan_names_the_free_change_and_no_card_for_a_laptop() -> None:
+    found = fitcheck.plan("wan2.1-t2v-1.3b", have="3070 laptop", ram="16GB").to_json()
+    assert found["now"]["change"] == {"words": "--vae tiling", "verdict": "tight"}
+    assert found["steps"] == []
+    assert fitcheck.plan("wan2.1-t2v-1.3b", have="RTX 3070", ram="16GB").to_json()["steps"]
 
 
 @given(ram=st.integers(8, 96), more=st.integers(0, 96), model=st.sampled_from(("gpt-oss-20b", "sensenova-u1-8b-mot")))

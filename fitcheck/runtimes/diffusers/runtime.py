@@ -78,7 +78,7 @@ class Diffusers(Runtime):
     }
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
-        """Every tier in the modes of the options: all modes of one tier, one of each kind of several. A mode that is not
+        """Every tier in the modes of the options: all modes of one tier, one of each kind of several. What is not
         known to move the weights of a tier is looked at where somebody names it."""
         options = read(PipelineOptions, wanted)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
