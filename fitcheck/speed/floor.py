@@ -53,10 +53,10 @@ def too_slow(workload: Workload, duration: Duration | None, floor: Floor) -> str
     where its speed is unknown. The expected speed decides, not the ends of its interval."""
     if duration is None:
         return None
-    rate, took = duration.rate("generation"), duration.seconds
+    rate, took = duration.rate(workload.task.rate), duration.seconds
     if floor.min_speed is not None and rate is not None and rate.best < floor.min_speed:
         least = "are needed to read along" if floor.usual else "are asked for with --min-speed"
-        return f"{speed_words(rate)}, where {floor.min_speed:g} {least}"
+        return f"{speed_words(rate)}, where {floor.min_speed:.10g} {least}"
     if floor.max_seconds is not None and took is not None and took.best / _made(workload) > floor.max_seconds:
         one = Interval(*(end / _made(workload) for end in (took.low, took.best, took.high)))
         most = "is the longest that counts as usable" if floor.usual else "is asked for with --max-seconds"
