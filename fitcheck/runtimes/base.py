@@ -245,7 +245,8 @@ class Runtime(Protocol):
 
     def closer(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Ask]:
         """Cells of one tier that ``asks`` gives of it alone and not among several: those are looked at of the tier that
-        an answer leads with, so that the tier named alone gets the same answer."""
+        an answer leads with, so that the tier named alone gets the same answer. None holds less on the host than the
+        least of the cells that ``asks`` gives of the tier, and none a tenth less on a card."""
         return ()
 
     def settled(self, ask: Ask, wanted: Wanted) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
+from fitcheck.verdict.leading import AskOf, that_may_lead, that_may_run
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
 from fitcheck.verdict.report import Report
@@ -41,19 +42,21 @@ def check(
     index: Index | None = None,
     advise: bool = True,
     like: Report | None = None,
+    head: bool = False,
 ) -> Report:
     """Judge every tier × placement, best first.
 
     ``tiers`` are those to look at, by default the ones that ``wanted`` names or all of the model. ``index`` holds the
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
     costs a few re-checks. ``like`` is an answer to the same question, without advice, on a machine with the same cards:
-    its cells are judged again where they are asked about here, not weighed and timed. A model that turns out not to be
-    modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
+    its cells are judged again where they are asked about here, not weighed and timed. With ``head`` the report of what
+    is waited for has no more cells than it takes to know the first, for who shows no other. A model that turns out not
+    to be modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
     options that cannot be.
     """
     wanted = wanted or Wanted()
     try:
-        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like)
+        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like, head=head)
     except NotModelledError as problem:
         bounded = replace(model, runtimes=(registry.names()[-1],), unmodelled=str(problem))
         return _checked(bounded, machine, replace(wanted, runtime=None), tiers, index, advise=advise)
@@ -68,6 +71,7 @@ def _checked(
     *,
     advise: bool,
     like: Report | None = None,
+    head: bool = False,
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
@@ -75,22 +79,28 @@ def _checked(
     known = known_of(index, machine, model)
     there = {} if like is None else {_place(cell.ask): cell for cell in like.cells}
 
-    def cells_of(runtime: Runtime, asks: Iterable[Ask]) -> list[Cell]:
-        return [
-            _again(runtime, ask, wanted, there[_place(ask)])
-            if there and _place(ask) in there
-            else cell_of(runtime, ask, wanted, known)
-            for ask in asks
-        ]
+    def timed(runtime: Runtime, ask: Ask) -> Cell:
+        if there and _place(ask) in there:
+            return _again(runtime, ask, wanted, there[_place(ask)])
+        return cell_of(runtime, ask, wanted, known)
 
-    def closer(runtime: Runtime, tier: Tier) -> list[Cell]:
-        return cells_of(runtime, runtime.closer(model, tier, wanted, machine))
+    def cells_of(asks: Sequence[AskOf]) -> list[Cell]:
+        waited_for = not any(ask.workload.task.read_along for _, ask in asks)
+        pick = head and known is None and waited_for
+        return that_may_lead(asks, timed) if pick else [timed(*one) for one in asks]
 
     def worked_out() -> list[Cell]:
-        found = [cell for one in runtimes for cell in cells_of(one, one.asks(model, chosen, wanted, machine))]
-        return order(found) if len(chosen) == 1 else _looked_at_closer(order(found), closer)
+        asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine)]
+        found = order(cells_of(asks))
+        if len(chosen) == 1 or not found:
+            return found
+        tiers = [(registry.get(found[0].placement.runtime), found[0].tier)]
+        if found[0].verdict is Verdict.NO:  # one of the others may run in another mode
+            tiers += [one for one in that_may_run(asks) if one not in tiers]
+        closer = [(one, ask) for one, tier in tiers for ask in one.closer(model, tier, wanted, machine)]
+        return _with_those_of_the_first(found, cells_of(closer)) if closer else found
 
-    question = SharedQuestion(model, chosen, wanted, runtimes)
+    question = SharedQuestion(model, chosen, wanted, runtimes, head)
     ordered = list(worked_out() if known is not None or advise else cells_alike(question, machine, worked_out))
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
@@ -133,16 +143,10 @@ def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) 
     return found
 
 
-def _looked_at_closer(cells: list[Cell], closer: Callable[[Runtime, Tier], list[Cell]]) -> list[Cell]:
-    """The cells in order with those that only a look at one tier gives, of the tier that leads; where nothing runs each
-    tier is looked at, because one may run in another mode."""
-    seen = cells if cells and cells[0].verdict is Verdict.NO else cells[:1]
-    tiers = dict.fromkeys((cell.placement.runtime, cell.tier) for cell in seen)
-    more = [cell for name, tier in tiers for cell in closer(registry.get(name), tier)]
-    if not more:
-        return cells
-    first = order([*cells, *more])[0]
-    return order([*cells, *(cell for cell in more if cell.tier is first.tier)])
+def _with_those_of_the_first(cells: list[Cell], closer: Sequence[Cell]) -> list[Cell]:
+    """All in order, of those that a look at each tier gave what the tier of the first one has."""
+    first = order([*cells, *closer])[0]
+    return order([*cells, *(cell for cell in closer if cell.tier is first.tier)])
 
 
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:

@@ -39,10 +39,11 @@ def lead(
 ) -> Report:
     """The report of ``check`` for the tier that it leads with, of those among ``tiers`` that are not coarse: a few are
     tried, because a smaller file never does worse but in quality. Without ``tiers``, for a few of them, and for what is
-    waited for, where a mode decides as much as a tier, it is the report of all. Raises InputError.
+    waited for, where a mode decides as much as a tier, it is the report of all, down to the cells that may lead. Raises
+    InputError.
     """
     if tiers is None or len(tiers) <= _FEW or not _read_along(model, wanted):
-        return check(model, machine, wanted, tiers=tiers, index=index, advise=False)
+        return check(model, machine, wanted, tiers=tiers, index=index, advise=False, head=True)
     found: dict[str, Report] = {}
 
     def asked(tier: Tier) -> Report:
