@@ -21,9 +21,7 @@ MODELS = ("flux.1-dev", "qwen-image-2512", "sdxl", "wan2.1-t2v-1.3b", "hunyuanvi
     ram=st.sampled_from((8, 16, 32, 64)),
     longest=st.sampled_from((None, 5.0, 60.0, 600.0)),
 )
-@example(
-    model="flux.1-dev", card="RTX 4090", ram=64, longest=5.0
-)  # what fits is too slow and stands with the tight
+@example(model="flux.1-dev", card="RTX 4090", ram=64, longest=5.0)  # what fits is too slow and stands with the tight
 @example(model="hunyuanvideo", card="RTX 4060", ram=8, longest=None)  # nothing runs
 @settings(max_examples=20, deadline=None)
 def test_the_first_cell_is_that_of_the_whole_answer(model: str, card: str, ram: int, longest: float | None) -> None:
