@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 import fitcheck
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.memory.weighing import Verdict
+from fitcheck.models.find import find_model
+from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.lead import lead
 
 RANKS = {str(one): one.rank for one in Verdict}
 CARDS = ("RTX 4060", "RTX 3060 12 GB", "RTX 5060 Ti 16 GB", "RTX 4090", "RX 7900 XTX", "M3 Max 64GB", "2x RTX 3090")
@@ -114,3 +117,10 @@ def test_a_wider_link_never_worsens_what_streams(model: str) -> None:
     ]
     found = [rows[0].report.best.verdict.rank for rows in ranks]
     assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("model", ["bge-m3", "bge-reranker-v2-m3"])
+@pytest.mark.parametrize("card", ["RTX 4060", "GTX 1080 Ti", "RX 7900 XTX"])
+def test_a_list_leads_with_the_tier_of_the_check_where_text_is_read_alone(model: str, card: str) -> None:
+    found, machine = find_model(model), asked_machine(card, ram=32 * GIB)
+    assert lead(found.model, found.tiers, machine, Wanted()).best.tier is fitcheck.check(model, machine).best.tier
