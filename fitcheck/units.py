@@ -116,9 +116,9 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
         minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
+        return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
+    return f"{hours} h {minutes:02d} min"
 
 
 _TIME_UNITS = (("s", 1.0, 120.0), ("min", 60.0, 2 * 3600.0), ("h", 3600.0, math.inf))

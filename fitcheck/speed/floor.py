@@ -63,7 +63,7 @@ def too_slow(workload: Workload, duration: Duration | None, floor: Floor) -> str
         span = format_time_span(one.low, one.high, " to ")
         task = workload.task
         what = task.one if task.answers or task.produces is Product.VIDEO else "an image"
-        return f"{span} {what}, where {format_seconds(floor.max_seconds)} {most}"
+        return f"{span} {what}, where {_limit(floor.max_seconds)} {most}"
     return None
 
 
@@ -71,6 +71,11 @@ def speed_words(rate: Interval[float]) -> str:
     """``"12 to 20 tokens a second"``."""
     low, _, high = format_speeds(rate)
     return f"{low} tokens a second" if low == high else f"{low} to {high} tokens a second"
+
+
+def _limit(seconds: float) -> str:
+    """A time that somebody chose: whole minutes have no seconds."""
+    return f"{seconds / 60:g} min" if seconds >= 120 and seconds % 60 == 0 else format_seconds(seconds)
 
 
 def _made(workload: Workload) -> int:
