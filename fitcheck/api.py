@@ -140,7 +140,6 @@ def plan(
 
     Raises ``fitcheck.errors.InputError``, or a kind of it, for names and values that cannot be.
     """
-    from fitcheck.hardware.asked import asked_machine
     from fitcheck.hardware.catalog import common_cards
     from fitcheck.hardware.prices import parse_dollars, priced
     from fitcheck.models.find import find_model
@@ -150,7 +149,7 @@ def plan(
     wanted, own = _wanted(task, tier, min_speed, max_seconds), _prices(prices)
     most = None if budget is None else parse_dollars(str(budget), "--budget")
     memory = _amount(ram, "--ram", parse_memory)
-    machine = None if have is None else asked_machine(have, ram=memory, system=system)
+    machine = None if have is None else _there(have, memory, system)
     return planned(
         find_model(target, tiers=wanted.tiers, offline=offline),
         [priced(card, own) for card in common_cards()],
@@ -230,6 +229,17 @@ def records_for(*machines: Machine) -> Index:
     for slug in dict.fromkeys(gpu.card.slug for machine in machines for gpu in machine.gpus):
         index += local(slug)
     return index
+
+
+def _there(have: Asked, ram: int | None, system: str | None) -> Machine:
+    """The machine that is there; what is wrong with it is said of the option that names it."""
+    from fitcheck.errors import CardError
+    from fitcheck.hardware.asked import asked_machine
+
+    try:
+        return asked_machine(have, ram=ram, system=system)
+    except CardError as problem:
+        raise CardError(str(problem).replace("--gpu:", "--have:", 1)) from None
 
 
 def _wanted(

@@ -72,7 +72,7 @@ def tell(found: Sequence[Compared], *, own: bool) -> None:
     whose = "those of the file, else what was" if own else "what was"
     print(
         f"Prices are {whose} asked at launch; USD per is per image an hour, or per token a second. W is the cards' "
-        "board power.",
+        "board power, both without cards that stay idle.",
         file=sys.stderr,
     )
 
@@ -87,7 +87,7 @@ def _cells(one: Compared) -> list[str]:
     )
     return [
         one.report.model.slug,
-        one.report.place.replace("GeForce ", ""),
+        one.report.place.replace("GeForce ", "") + (f", {one.idle} idle" if one.idle else ""),
         str(cell.verdict),
         cell.tier.name,
         speed(cell),

@@ -11,8 +11,8 @@ from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.headline import unit
 
 UNKNOWN = "unknown"
-# letters between two columns, and of a last column that wraps at the least
-GAP = 2
+# letters between two columns, where there is no room for so many, and of a last column that wraps at the least
+GAP, NARROW = 2, 1
 LEAST_LAST = 18
 
 
@@ -59,15 +59,19 @@ def draw(
 
     out = console()
     kept = fitting(columns, rows, spare, out.width)
+    wide = {at: max(len(row[at]) for row in (columns, *rows)) for at in kept}
+    gap = GAP if _taken([*wide.values()], GAP) <= out.width else NARROW
+    room = out.width - sum([*wide.values()][:-1]) - gap * (len(kept) - 1)
     table = bare_table(title=title)
+    table.padding = (0, gap, 0, 0)
     for position, at in enumerate(kept):
-        last, longest = position == len(kept) - 1, max(len(row[at]) for row in (columns, *rows))
+        last, longest = position == len(kept) - 1, wide[at]
         table.add_column(
             columns[at],
             justify="right" if columns[at] in right else "left",
             no_wrap=not last,
             overflow="fold",
-            min_width=min(longest, LEAST_LAST) if last else longest,
+            min_width=max(1, min(longest, LEAST_LAST, room)) if last else longest,
         )
     for row in rows:
         table.add_row(*(Text(row[at]) for at in kept))
@@ -85,6 +89,11 @@ def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequen
     for name in (None, *spare):
         kept = [at for at in kept if columns[at] != name]
         wide = [max(len(row[at]) for row in (columns, *rows)) for at in kept]
-        if sum(wide[:-1]) + min(wide[-1], LEAST_LAST) + GAP * (len(kept) - 1) <= width:
+        if _taken(wide, GAP) <= width:
             break
     return kept
+
+
+def _taken(wide: Sequence[int], gap: int) -> int:
+    """Letters that columns of these widths take at the least."""
+    return sum(wide[:-1]) + min(wide[-1], LEAST_LAST) + gap * (len(wide) - 1)

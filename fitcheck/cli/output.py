@@ -15,14 +15,14 @@ from fitcheck.memory.weighing import Verdict
 from fitcheck.models.tier_quality import Range, TierQuality, figures
 from fitcheck.models.workload import Task
 from fitcheck.units import format_span, format_speeds, format_time_span, format_times
-from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.cell import Cell, Flip
 from fitcheck.verdict.coarseness import quality_words
 from fitcheck.verdict.report import Report
 
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
 _LAST = ("binds", "what would change it")
-_GAP = 2  # spaces between columns
+_GAP, _NARROW = 2, 1  # spaces between columns, and where there is no room for so many
 
 
 QUALITY = "KLD"
@@ -139,9 +139,14 @@ def say(out: Console, report: Report) -> None:
         out.print(line)
 
 
+def change_line(flip: Flip) -> str:
+    """What would better an answer, as a sentence."""
+    return f"Smallest change to a better answer: {flip.change} ({flip.verdict})."
+
+
 def _under(report: Report) -> list[str]:
     flip = report.best.flip
-    change = [] if flip is None else [f"Smallest change to a better answer: {flip.change} ({flip.verdict})."]
+    change = [] if flip is None else [change_line(flip)]
     return [*change, *([report.assumed_line] if report.assumed else [])]
 
 
@@ -162,14 +167,16 @@ def _fitting(out: Console, report: Report) -> Table:
         heads = [name.replace(" GiB", "\nGiB") for name in shown]
         found = _table(report, heads, [[cells[name] for name in shown] for cells in short])
         if _fits(out, found):
-            break
+            return found
+    found.padding = (0, _NARROW, 0, 0)
+    _fits(out, found, _NARROW)
     return found
 
 
-def _fits(out: Console, table: Table) -> bool:
+def _fits(out: Console, table: Table, gap: int = _GAP) -> bool:
     """Whether there is room for all columns at their least width. Then those that do not wrap have it, so that nobody
     measures them cell by cell, which takes as long as the answer."""
-    if sum(column.min_width or 0 for column in table.columns) + _GAP * (len(table.columns) - 1) > out.width:
+    if sum(column.min_width or 0 for column in table.columns) + gap * (len(table.columns) - 1) > out.width:
         return False
     for column in table.columns:
         column.width = column.min_width if column.no_wrap else None

@@ -66,9 +66,14 @@ def register(app: typer.Typer) -> None:
 def tell(found: Plan) -> None:
     """Print needs, changes and cards, each as a table; what is left out and why goes to stderr."""
     from fitcheck.cli.listing import show
+    from fitcheck.cli.output import change_line
 
     if found.now is not None:
         print(found.now.answer)
+        if found.now.best.flip is not None:
+            print(change_line(found.now.best.flip))
+        if found.finer is not None:
+            print(f"{found.now.best.tier.name} is coarse; a finer file: {found.finer.answer}")
         _tell_steps(found)
     print("needs")
     show(NEEDS, [_need(one) for one in found.needs], NEEDS_SPARE)
@@ -92,10 +97,11 @@ def _tell_steps(found: Plan) -> None:
     from fitcheck.cli.listing import show, speed
 
     if not found.steps:
-        free = found.now is not None and found.now.best.verdict.rank == 0
-        print("Nothing needs to change." if free else "No single change within the budget betters it.")
+        stands = found.finer or found.now
+        free = stands is not None and stands.best.verdict.rank == 0
+        print("Nothing needs to change." if free else "Nothing that goes into this machine and the budget betters it.")
         return
-    print("changes, cheapest first")
+    print("to buy, cheapest first")
     rows = [
         [step.words, _dollars(step.price), str(step.verdict), step.report.best.tier.name, speed(step.report.best)]
         for step in found.steps[:SHOWN]

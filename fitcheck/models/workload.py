@@ -32,6 +32,11 @@ class Task(StrEnum):
         return self in (Task.CHAT, Task.EMBED)
 
     @property
+    def writes(self) -> bool:
+        """Whether it is text written token by token."""
+        return self.read_along and self is not Task.EMBED
+
+    @property
     def rate(self) -> str:
         """The rate that a person reads of a task in text: tokens written a second, or read where none are written."""
         return "prompt" if self is Task.EMBED else "generation"

@@ -20,7 +20,7 @@ from fitcheck.units import GIB
 from fitcheck.verdict.purposes import purposes
 from fitcheck.verdict.usual_memory import usual_ram
 
-_CELL = ("verdict", "tier", "mode", "seconds", "generation")
+_CELL = ("verdict", "tier", "mode", "seconds", "pace")
 _USUAL = 32 * GIB
 MOST_MISSES = 6
 

@@ -16,7 +16,7 @@ from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
 
-_NEAR = ("address", "card", "name", "memory", "price", "verdict", "tier", "mode", "seconds", "generation")
+_NEAR = ("address", "card", "name", "memory", "price", "verdict", "tier", "mode", "seconds", "pace")
 
 
 def paths_of(address: str, published: bool) -> tuple[str, ...]:
@@ -95,9 +95,9 @@ def texts_of(document: Mapping[str, Any]) -> dict[str, Any]:
     cell, machine = report["cells"][view.focus(report)], report["machine"]
     lead = words.lead(document, out)
     usable = machine["usable_vram"]["best"]
-    rates = (cell["time"] or {}).get("rates", {})
-    time = speed({"generation": rates.get("generation"), "seconds": cell["seconds"]})
-    made = "" if rates.get("generation") else f" {words.unit_of(report['workload']['task'])}"
+    pace = view.pace(cell, report["workload"]["task"])
+    time = speed({"pace": pace, "seconds": cell["seconds"]})
+    made = "" if pace else f" {words.unit_of(report['workload']['task'])}"
     lines = (
         (
             f"{cell['tier']} files, {cell['mode']}" + ("" if cell["published"] else " (not published yet)"),

@@ -17,7 +17,7 @@ from fitcheck.units import GIB
 
 # both cards stand beside the same system memory, so that the cards alone differ
 BESIDE = 32 * GIB
-_CELL = ("verdict", "tier", "mode", "seconds", "generation", "price_usd_per")
+_CELL = ("verdict", "tier", "mode", "seconds", "pace", "price_usd_per")
 
 
 def compare_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:

@@ -14,7 +14,7 @@ from typing import Any
 from fitcheck.hardware.card import Card, Sourced
 from fitcheck.pages import other_sizes
 from fitcheck.pages.formats import rounded
-from fitcheck.pages.view import MOST_RECORDS, RUNS, focus, measured_memory, pictured, record_facts
+from fitcheck.pages.view import MOST_RECORDS, RUNS, focus, measured_memory, pace, pictured, record_facts
 from fitcheck.verdict.accuracy import AccuracyRow
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.cell_json import cell_json, interval_json
@@ -118,7 +118,7 @@ def slim_json(cell: Cell) -> dict[str, Any]:
         "host": interval_json(cell.footprint.host.total),
         "disk": cell.footprint.disk,
         "seconds": interval_json(cell.seconds),
-        "time": {"rates": {"generation": interval_json(cell.rate("generation"))}},
+        "time": {"rates": {cell.workload.task.rate: interval_json(cell.pace)}},
         "evidence": {"level": cell.evidence.level},
     }
 
@@ -211,7 +211,6 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """The row that stands for a page in lists: its best cell."""
     report = document["report"]
     cell, machine, card = report["cells"][focus(report)], report["machine"], document["card"]
-    rates = (cell["time"] or {}).get("rates", {})
     return {
         "address": document["address"],
         "model": report["model"]["slug"],
@@ -233,7 +232,7 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
         "need": cell["card"]["best"],
         "host": cell["host"]["best"],
         "seconds": cell["seconds"],
-        "generation": rates.get("generation"),
+        "pace": pace(cell, report["workload"]["task"]),
         "evidence": cell["evidence"]["level"],
         "records": document["measured"],
         "way_out": way_out(document),

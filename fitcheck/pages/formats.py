@@ -66,13 +66,13 @@ def write(value: Any, name: str) -> str:
 
 def speed(row: Any) -> str:
     """How fast a row of a list is: tokens a second where it has a rate, else the time."""
-    return write(row["generation"], "speed_span") if row["generation"] else write(row["seconds"], "seconds_span")
+    return write(row["pace"], "speed_span") if row["pace"] else write(row["seconds"], "seconds_span")
 
 
 def quickness(row: Any) -> str:
     """The number by which rows sort from fast to slow: seconds, or tokens a second below zero."""
-    if row["generation"]:
-        return f"{-row['generation']['best']:g}"
+    if row["pace"]:
+        return f"{-row['pace']['best']:g}"
     return f"{row['seconds']['best']:g}" if row["seconds"] else ""
 
 

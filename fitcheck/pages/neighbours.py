@@ -37,11 +37,11 @@ def quicker(row: Mapping[str, Any]) -> int | None:
     cells = row["cells"]
     if any(cell["verdict"] not in RUNS for cell in cells):
         return None
-    name = "generation" if cells[0]["generation"] else "seconds"
+    name = "pace" if cells[0]["pace"] else "seconds"
     first, second = (cell[name] for cell in cells)
     if first is None or second is None:
         return None
-    sign = -1 if name == "generation" else 1
+    sign = -1 if name == "pace" else 1
     lead = sign * (first["best"] - second["best"])
     clear = abs(first["best"] - second["best"]) > 0.1 * min(first["best"], second["best"])
     return None if not clear else 0 if lead < 0 else 1

@@ -23,7 +23,7 @@ from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.cell_json import cell_json, interval_json
 from fitcheck.verdict.changes import least_purchase
 from fitcheck.verdict.check import advised
-from fitcheck.verdict.compare import Compared, price_of, watts_of
+from fitcheck.verdict.compare import compared
 from fitcheck.verdict.purposes import purposes
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_machine import Asked
@@ -78,7 +78,7 @@ def tiers_shown(model: Model) -> tuple[Tier, ...] | None:
 
 def _priced(report: Report) -> float | None:
     """US dollars of cards for each image an hour or token a second, as ``fitcheck compare`` has it."""
-    return Compared(report, price_of(report.machine, {}), watts_of(report.machine)).price_per_hourly
+    return compared(report, {}).price_per_hourly
 
 
 def _wanted_tasks(asked: Asked) -> list[Task]:
@@ -105,7 +105,7 @@ def _answer(cell: Cell) -> dict[str, Any]:
         "need": cell.need,
         "host": cell.footprint.host.total.best,
         "seconds": interval_json(cell.seconds),
-        "generation": interval_json(cell.rate("generation")),
+        "pace": interval_json(cell.pace),
     }
 
 
@@ -151,7 +151,7 @@ def other_tasks(reports: Reports) -> list[dict[str, Any]]:
         cell = _closest(reports.of(task), task)
         whole = cell_json(cell)
         shown = {name: whole[name] for name in _TASK}
-        shown["generation"] = interval_json(cell.rate("generation"))
+        shown["pace"] = interval_json(cell.pace)
         rows.append({"task": str(task), "command": asked.command(task), "cell": shown})
     return rows
 

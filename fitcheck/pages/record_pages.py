@@ -205,7 +205,7 @@ def _wanted_cells(inputs: Inputs, rows: Twins) -> list[dict[str, Any]]:
         weight = 1 - place / len(inputs.models)
         for card in inputs.cards:
             row = rows[model.slug, card.slug]
-            span = row["generation"] or row["seconds"]
+            span = row["pace"] or row["seconds"]
             if row["records"] or row["verdict"] == "no" or span is None or span["low"] <= 0:
                 continue
             width = span["high"] / span["low"]

@@ -92,7 +92,7 @@ def plain(eyebrow: str, title: str, *lines: str) -> dict[str, Any]:
 
 _MODEL_ROW = (
     *("address", "card", "name", "vendor", "memory", "price", "verdict", "tier", "mode", "need", "host"),
-    *("seconds", "generation", "evidence", "records", "way_out"),
+    *("seconds", "pace", "evidence", "records", "way_out"),
 )
 
 
@@ -201,7 +201,7 @@ def list_pages(inputs: Inputs, rows: Rows) -> Iterator[Page]:
     yield from _cards(inputs, rows)
 
 
-_POPULAR = ("address", "model_name", "verdict", "tier", "mode", "seconds", "generation", "evidence", "need", "way_out")
+_POPULAR = ("address", "model_name", "verdict", "tier", "mode", "seconds", "pace", "evidence", "need", "way_out")
 
 
 def _home(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from fitcheck.memory.weighing import Constraint
+from fitcheck.models.workload import Task
 from fitcheck.pages.flags import flags_of
 from fitcheck.pages.formats import write
 from fitcheck.runtimes import registry
@@ -29,6 +30,16 @@ MANY = 20
 # records of a page that are told whole; older ones stand in its table, and the JSON twin has all
 MOST_WHOLE = 24
 MOST_TIERS = 6
+
+
+def rate_of(task: str) -> str:
+    """The name of the rate that a person reads of a task, as ``time.rates`` has it."""
+    return Task(task).rate
+
+
+def pace(cell: Mapping[str, Any], task: str) -> Any:
+    """The span of tokens a second by that rate; ``None`` where the cell has none."""
+    return (cell["time"] or {}).get("rates", {}).get(rate_of(task))
 
 
 def visible(text: str) -> str:

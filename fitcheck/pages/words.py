@@ -8,7 +8,7 @@ from typing import Any
 from fitcheck.data_files import load
 from fitcheck.models.workload import Task
 from fitcheck.pages.formats import VERDICTS, write
-from fitcheck.pages.view import focus
+from fitcheck.pages.view import focus, pace
 from fitcheck.verdict.usual_memory import described
 
 MEANINGS = {
@@ -104,7 +104,10 @@ def read_along(task: str) -> bool:
 
 
 def pace_of(task: str) -> str:
-    """The head of a column of speeds: "Speed" of what is read along, else what one run makes."""
+    """The head of a column of speeds: "Speed" of what is read along, "Reading speed" where nothing is written,
+    else what one run makes."""
+    if Task(task) is Task.EMBED:
+        return "Reading speed"
     return "Speed" if read_along(task) else unit_of(task).capitalize()
 
 
@@ -170,7 +173,7 @@ def description(document: Mapping[str, Any], way_out: str | None) -> str:
     )
     if cell["verdict"] in ("fits", "tight"):
         time = ""
-        rate = (cell["time"] or {}).get("rates", {}).get("generation")
+        rate = pace(cell, report["workload"]["task"])
         if rate is not None:
             time = f", {write(rate, 'speed_span')}"
         elif cell["seconds"] is not None:

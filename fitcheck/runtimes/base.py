@@ -247,6 +247,12 @@ class Runtime(Protocol):
         shown that many tiers would bury. Raises InputError for values that cannot be."""
         ...
 
+    def closer(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Ask]:
+        """Cells of one tier that ``asks`` gives of it alone and not among several: those are looked at of the tier that
+        an answer leads with, so that the tier named alone gets the same answer. None holds less on the host than the
+        least of the cells that ``asks`` gives of the tier, and none a tenth less on a card."""
+        return ()
+
     def settled(self, ask: Ask, wanted: Wanted) -> int | None:
         """Of a runtime that ``searches``: bytes of system memory from which on the one placement that it found for the
         tier of ``ask``, among several tiers, stays the one on these cards; ``None`` where that is not known."""

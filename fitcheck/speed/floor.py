@@ -53,17 +53,17 @@ def too_slow(workload: Workload, duration: Duration | None, floor: Floor) -> str
     where its speed is unknown. The expected speed decides, not the ends of its interval."""
     if duration is None:
         return None
-    rate, took = duration.rate("generation"), duration.seconds
+    rate, took = duration.rate(workload.task.rate), duration.seconds
     if floor.min_speed is not None and rate is not None and rate.best < floor.min_speed:
         least = "are needed to read along" if floor.usual else "are asked for with --min-speed"
-        return f"{speed_words(rate)}, where {floor.min_speed:g} {least}"
+        return f"{speed_words(rate)}, where {floor.min_speed:.10g} {least}"
     if floor.max_seconds is not None and took is not None and took.best / _made(workload) > floor.max_seconds:
         one = Interval(*(end / _made(workload) for end in (took.low, took.best, took.high)))
         most = "is the longest that counts as usable" if floor.usual else "is asked for with --max-seconds"
         span = format_time_span(one.low, one.high, " to ")
         task = workload.task
         what = task.one if task.answers or task.produces is Product.VIDEO else "an image"
-        return f"{span} {what}, where {format_seconds(floor.max_seconds)} {most}"
+        return f"{span} {what}, where {_limit(floor.max_seconds)} {most}"
     return None
 
 
@@ -71,6 +71,11 @@ def speed_words(rate: Interval[float]) -> str:
     """``"12 to 20 tokens a second"``."""
     low, _, high = format_speeds(rate)
     return f"{low} tokens a second" if low == high else f"{low} to {high} tokens a second"
+
+
+def _limit(seconds: float) -> str:
+    """A time that somebody chose: whole minutes have no seconds."""
+    return f"{seconds / 60:g} min" if seconds >= 120 and seconds % 60 == 0 else format_seconds(seconds)
 
 
 def _made(workload: Workload) -> int:

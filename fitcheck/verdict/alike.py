@@ -27,6 +27,7 @@ class SharedQuestion:
     tiers: tuple[Tier, ...]
     wanted: Wanted
     runtimes: tuple[Runtime, ...]
+    head: bool = False  # whether only cells that may lead are worked out
     spelled: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fitcheck.verdict.evidence import Known
 
 _MEMORY = ("card memory", "system memory")
+_PACE = "tokens a second"
 DECIDES = 0.1  # a smaller change of memory or time is not worth a word in a headline
 
 
@@ -126,7 +127,7 @@ def _outcome(runtime: Runtime, ask: Ask, floor: Floor, known: Known | None) -> _
     amounts: dict[str, float] = dict(zip(_MEMORY, (on_card, footprint.host.total.best), strict=True))
     rate, seconds = (None, None) if duration is None else (duration.rate(ask.workload.task.rate), duration.seconds)
     if ask.workload.task.read_along:
-        amounts |= {} if rate is None else {"tokens a second": rate.best}
+        amounts |= {} if rate is None else {_PACE: rate.best}
     elif seconds is not None:
         amounts["time"] = seconds.best
     return _Outcome(str(found.verdict), amounts)
@@ -146,4 +147,5 @@ def _effect(before: _Outcome, after: _Outcome) -> str | None:
     name, change = max(changes.items(), key=lambda item: abs(item[1]), default=("", 0.0))
     if abs(change) <= DECIDES:
         return None
-    return f"{abs(change):.0%} {'more' if change > 0 else 'less'} {name}".replace("%", " %")
+    less = "fewer" if name == _PACE else "less"  # tokens are counted, memory and time are not
+    return f"{abs(change):.0%} {'more' if change > 0 else less} {name}".replace("%", " %")

@@ -42,30 +42,39 @@ def smallest_change(
 ) -> Flip | None:
     """The first change that gives a better verdict; ``None`` when none does. ``known`` are records of the card.
 
-    Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs. A file that is as
-    good as broken counts where nothing else helps, and a change to ``unknown`` where nothing is known to run.
+    Free changes that only move from ``no`` to ``tight`` count as well: the cell then runs. See ``_preference`` for what
+    comes before what.
     """
     if judgement.verdict is Verdict.FITS or judgement.binding in _FIXED:
         return None
     hangs_on = {one.constraint for one in judgement.margins if one.verdict is judgement.verdict} | {judgement.binding}
-    perhaps = rotten = None
+    found: tuple[int, Flip] | None = None
     for change in _candidates(runtime, ask, wanted, judgement):
         if change.eases is not None and not hangs_on <= change.eases:
             continue
         broken = change.ask.tier.name != ask.tier.name and is_broken(ask.model, change.ask.tier)
-        if broken and (judgement.verdict is Verdict.TIGHT or rotten is not None):
+        if broken and (judgement.verdict is Verdict.TIGHT or (found is not None and found[0] <= _BROKEN)):
             continue  # what runs is not bettered by a file that is as good as broken
         better = _better(runtime, change.ask, judgement.verdict, floor, known)
         if better is None:
             continue
-        found = Flip(change.words, better)
-        if better is Verdict.UNKNOWN:
-            perhaps = perhaps or found
-        elif broken:
-            rotten = found
-        else:
-            return found
-    return rotten or perhaps
+        preference = _preference(better, broken=broken)
+        if found is None or preference < found[0]:
+            found = preference, Flip(change.words, better)
+        if preference == _RUNS:
+            break
+    return None if found is None else found[1]
+
+
+_RUNS, _BROKEN, _PERHAPS = range(3)
+
+
+def _preference(better: Verdict, *, broken: bool) -> int:
+    """The order of changes, the first one better: to what runs, to what runs with a file that is as good as broken, to
+    what nobody has shown to run. Within one the cheapest kind leads, as candidates come."""
+    if better is Verdict.UNKNOWN:
+        return _PERHAPS
+    return _BROKEN if broken else _RUNS
 
 
 def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> Verdict | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fitcheck.errors import CardError, ModelError, NotModelledError
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.weighing import Constraint
+from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes import held, registry
@@ -21,6 +21,7 @@ from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import smallest_change
 from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
+from fitcheck.verdict.leading import AskOf, that_may_lead, that_may_run
 from fitcheck.verdict.order import order
 from fitcheck.verdict.quantities import Evidence
 from fitcheck.verdict.report import Report
@@ -41,19 +42,21 @@ def check(
     index: Index | None = None,
     advise: bool = True,
     like: Report | None = None,
+    head: bool = False,
 ) -> Report:
     """Judge every tier × placement, best first.
 
     ``tiers`` are those to look at, by default the ones that ``wanted`` names or all of the model. ``index`` holds the
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
     costs a few re-checks. ``like`` is an answer to the same question, without advice, on a machine with the same cards:
-    its cells are judged again where they are asked about here, not weighed and timed. A model that turns out not to be
-    modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
+    its cells are judged again where they are asked about here, not weighed and timed. With ``head`` the report of what
+    is waited for has no more cells than it takes to know the first, for who shows no other. A model that turns out not
+    to be modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
     options that cannot be.
     """
     wanted = wanted or Wanted()
     try:
-        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like)
+        return _checked(model, machine, wanted, tiers, index, advise=advise, like=like, head=head)
     except NotModelledError as problem:
         bounded = replace(model, runtimes=(registry.names()[-1],), unmodelled=str(problem))
         return _checked(bounded, machine, replace(wanted, runtime=None), tiers, index, advise=advise)
@@ -68,6 +71,7 @@ def _checked(
     *,
     advise: bool,
     like: Report | None = None,
+    head: bool = False,
 ) -> Report:
     chosen = tuple(tiers) if tiers is not None else _tiers(model, wanted)
     runtimes = _that_run_on(machine, in_play(model, wanted), model)
@@ -75,25 +79,38 @@ def _checked(
     known = known_of(index, machine, model)
     there = {} if like is None else {_place(cell.ask): cell for cell in like.cells}
 
-    def worked_out() -> list[Cell]:
-        asks = ((runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine))
-        return order(
-            [
-                _again(runtime, ask, wanted, there[_place(ask)])
-                if there and _place(ask) in there
-                else cell_of(runtime, ask, wanted, known, advise=advise)
-                for runtime, ask in asks
-            ]
-        )
+    def timed(runtime: Runtime, ask: Ask) -> Cell:
+        if there and _place(ask) in there:
+            return _again(runtime, ask, wanted, there[_place(ask)])
+        return cell_of(runtime, ask, wanted, known)
 
-    shared = known is None and not advise
-    question = SharedQuestion(model, chosen, wanted, runtimes)
-    ordered = list(cells_alike(question, machine, worked_out) if shared else worked_out())
+    def cells_of(asks: Sequence[AskOf]) -> list[Cell]:
+        waited_for = not any(ask.workload.task.read_along for _, ask in asks)
+        pick = head and known is None and waited_for
+        return that_may_lead(asks, timed) if pick else [timed(*one) for one in asks]
+
+    def worked_out() -> list[Cell]:
+        asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine)]
+        found = order(cells_of(asks))
+        if len(chosen) == 1 or not found:
+            return found
+        tiers = [(registry.get(found[0].placement.runtime), found[0].tier)]
+        if found[0].verdict is Verdict.NO:  # one of the others may run in another mode
+            tiers += [one for one in that_may_run(asks) if one not in tiers]
+        closer = [(one, ask) for one, tier in tiers for ask in one.closer(model, tier, wanted, machine)]
+        return _with_those_of_the_first(found, cells_of(closer)) if closer else found
+
+    question = SharedQuestion(model, chosen, wanted, runtimes, head)
+    ordered = list(worked_out() if known is not None or advise else cells_alike(question, machine, worked_out))
     if not ordered:
         raise ModelError(f"nothing to check: {model.name} has no tier and mode left; drop --tier or --mode.")
     floor = wanted.floor(ordered[0].workload.task)
-    if advise and ordered[0].judgement.binding is Constraint.SPEED:
-        ordered[0] = advised(ordered[0], wanted, known)
+    if advise:
+        ordered = [
+            # what makes a slow cell quick takes a search for each size of card: of the one that the answer speaks of
+            advised(cell, wanted, known) if not at or cell.judgement.binding is not Constraint.SPEED else cell
+            for at, cell in enumerate(ordered)
+        ]
     assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     best = ordered[0].ask
     return Report(model, best.machine, best.budgets, tuple(ordered), wanted, floor, assumed)
@@ -126,13 +143,19 @@ def _that_run_on(machine: Machine, runtimes: tuple[Runtime, ...], model: Model) 
     return found
 
 
+def _with_those_of_the_first(cells: list[Cell], closer: Sequence[Cell]) -> list[Cell]:
+    """All in order, of those that a look at each tier gave what the tier of the first one has."""
+    first = order([*cells, *closer])[0]
+    return order([*cells, *(cell for cell in closer if cell.tier is first.tier)])
+
+
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
     named = dict.fromkeys(tier.name for name in wanted.tiers for tier in model.tiers_named(name))
     return tuple(map(model.tier_named, named)) or model.tiers
 
 
-def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None, *, advise: bool = True) -> Cell:
-    """One ask judged, timed and explained."""
+def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None) -> Cell:
+    """One ask judged and timed, without advice."""
     footprint, calibration = held.shown(runtime, ask), None
     evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
     if known is not None:
@@ -140,15 +163,13 @@ def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = No
     duration = runtime.duration(ask, footprint, calibration)
     floor = wanted.floor(ask.workload.task)
     judgement = judged(held.shown_level(runtime, ask, footprint), ask, footprint, duration, floor)
-    # what makes a slow cell quick is looked for where the answer speaks of it: it takes a search for each size of card
-    advise = advise and judgement.binding is not Constraint.SPEED
     return Cell(
         ask=ask,
         footprint=footprint,
         duration=duration,
         judgement=judgement,
         evidence=evidence,
-        flip=smallest_change(runtime, ask, wanted, judgement, floor, known) if advise else None,
+        flip=None,
         loss=runtime.loss(ask),
     )
 

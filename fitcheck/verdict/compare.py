@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fitcheck.hardware.card import Sourced
-from fitcheck.hardware.machine import Machine
+from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.models.find import Identified
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
@@ -21,12 +21,13 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One model on one machine. ``price`` in US dollars and ``watts`` are of all its cards, ``None`` where one is not
-    known."""
+    """One model on one machine. ``price`` in US dollars and ``watts`` are of its cards that work, of which the others
+    are ``idle``; ``None`` where one is not known."""
 
     report: Report
     price: float | None
     watts: float | None
+    idle: int = 0
 
     @property
     def price_per_hourly(self) -> float | None:
@@ -48,6 +49,7 @@ class Compared:
             "cards": [gpu.card.slug for gpu in machine.gpus],
             "ram": machine.ram_total,
             **summary_json(self.report),
+            "idle": self.idle,
             "price_usd": self.price,
             "watts": self.watts,
             "price_usd_per": self.price_per_hourly,
@@ -76,25 +78,34 @@ def compare(
 ) -> list[Compared]:
     """Every model on every machine, in the order given, models first. Raises InputError."""
     return [
-        Compared(
-            check(found.model, machine, wanted, tiers=found.tiers, index=index, advise=False),
-            price_of(machine, prices or {}),
-            watts_of(machine),
-        )
+        compared(check(found.model, machine, wanted, tiers=found.tiers, index=index, advise=False), prices or {})
         for found in models
         for machine in machines
     ]
 
 
-def price_of(machine: Machine, prices: Mapping[str, Sourced]) -> float | None:
-    """US dollars of all cards: from ``prices``, else the launch prices; ``None`` where one is not known."""
-    found = [prices.get(gpu.card.slug) or gpu.card.launch_price_usd for gpu in machine.gpus]
+def compared(report: Report, prices: Mapping[str, Sourced]) -> Compared:
+    """A report with what its cards cost."""
+    gpus = working_cards(report)
+    return Compared(report, price_of(gpus, prices), watts_of(gpus), len(report.machine.gpus) - len(gpus))
+
+
+def working_cards(report: Report) -> tuple[Gpu, ...]:
+    """The cards that hold anything in the best cell: a runtime that does not split a model leaves all but one idle."""
+    gpus = report.machine.gpus
+    cards = zip(gpus, report.best.footprint.cards, strict=False)
+    return tuple(gpu for gpu, memory in cards if memory.card.high) or gpus
+
+
+def price_of(gpus: Sequence[Gpu], prices: Mapping[str, Sourced]) -> float | None:
+    """US dollars of the cards: from ``prices``, else the launch prices; ``None`` where one is not known."""
+    found = [prices.get(gpu.card.slug) or gpu.card.launch_price_usd for gpu in gpus]
     return _sum([None if one is None else one.value for one in found])
 
 
-def watts_of(machine: Machine) -> float | None:
-    """Board power of all cards; ``None`` where one is not known."""
-    return _sum([gpu.card.power_watts for gpu in machine.gpus])
+def watts_of(gpus: Sequence[Gpu]) -> float | None:
+    """Board power of the cards; ``None`` where one is not known."""
+    return _sum([gpu.card.power_watts for gpu in gpus])
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

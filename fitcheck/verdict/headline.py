@@ -32,6 +32,8 @@ def _taken(cell: Cell, card_memory: int) -> str:
     if cell.workload.task.read_along:
         how = f"with {cell.placement.mode} at {cell.workload.context} tokens of context"
     card = f"{format_gib(cell.need)} of {format_gib(card_memory)} card memory and "
+    if cell.need > card_memory:  # the allocator gives its cache back
+        card = f"all {format_gib(card_memory)} of card memory ({format_gib(cell.need)} where there is room) and "
     return (
         f"{cell.tier.name} {how} takes {card if cell.ask.machine.gpus else ''}"
         f"{format_gib(cell.footprint.host.total.best)} of system memory"

@@ -38,11 +38,12 @@ def lead(
     model: Model, tiers: Sequence[Tier] | None, machine: Machine, wanted: Wanted, index: Index | None = None
 ) -> Report:
     """The report of ``check`` for the tier that it leads with, of those among ``tiers`` that are not coarse: a few are
-    tried, because a smaller file never does worse but in quality. Without ``tiers``, for a few of them, and for what is
-    waited for, where a mode decides as much as a tier, it is the report of all. Raises InputError.
+    tried, because a smaller file never does worse but in quality. Without ``tiers``, for a few of them, for what reads
+    alone, and for what is waited for, where a mode decides as much as a tier, it is the report of all, down to the
+    cells that may lead. Raises InputError.
     """
-    if tiers is None or len(tiers) <= _FEW or not _read_along(model, wanted):
-        return check(model, machine, wanted, tiers=tiers, index=index, advise=False)
+    if tiers is None or len(tiers) <= _FEW or not _written(model, wanted):
+        return check(model, machine, wanted, tiers=tiers, index=index, advise=False, head=True)
     found: dict[str, Report] = {}
 
     def asked(tier: Tier) -> Report:
@@ -127,6 +128,7 @@ def undominated(model: Model, tiers: Sequence[Tier]) -> list[Tier]:
     ]
 
 
-def _read_along(model: Model, wanted: Wanted) -> bool:
+def _written(model: Model, wanted: Wanted) -> bool:
+    """Whether text is written. A smaller file is not always the quicker one where text is read alone."""
     in_play(model, wanted)
-    return next(task for task in model.tasks if wanted.task in (None, str(task))).read_along
+    return next(task for task in model.tasks if wanted.task in (None, str(task))).writes

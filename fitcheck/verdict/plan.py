@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
+from fitcheck.hardware.budget import has_many_channels
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
 from fitcheck.memory.footprint import Footprint
@@ -19,9 +21,10 @@ from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check
+from fitcheck.verdict.coarseness import is_coarse
 from fitcheck.verdict.lead import lead
 from fitcheck.verdict.purchase import Offer, Offers, offers, split_over_cards
-from fitcheck.verdict.ranking import summary_json
+from fitcheck.verdict.ranking import change_json, summary_json
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import RAM_SIZES, completed
 
@@ -72,13 +75,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``needs`` of each tier and mode; ``cards`` that do it; of a machine that is there what it does ``now``, and
-    ``steps`` that better the verdict: free ones, system memory, then cards by price, those without one last."""
+    """``needs`` of each tier and mode; ``cards`` that do it; of a machine that is there what it does ``now``, what it
+    does with a ``finer`` file where that is a coarse one, and ``steps`` that better the verdict of the finer file:
+    system memory, then cards by price, those without one last."""
 
     needs: tuple[Need, ...]
     cards: Offers
     now: Report | None = None
     steps: tuple[Step, ...] = ()
+    finer: Report | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Bytes are integers, prices US dollars; unknown is null."""
@@ -86,7 +91,8 @@ class Plan:
             "schema": SCHEMA,
             "needs": [one.to_json() for one in self.needs],
             "cards": self.cards.to_json(),
-            "now": None if self.now is None else summary_json(self.now),
+            "now": None if self.now is None else {**summary_json(self.now), "change": change_json(self.now.best)},
+            "finer": None if self.finer is None else summary_json(self.finer),
             "steps": [one.to_json() for one in self.steps],
         }
 
@@ -109,14 +115,16 @@ def needs(found: Identified, card: Card, wanted: Wanted) -> tuple[Need, ...]:
 def _saving(report: Report, little: Machine, wanted: Wanted) -> dict[tuple[str, str], Footprint]:
     """What tier and mode take, on the machine of ``report``, with the settings that a runtime turns to on a small
     card; only where these are others. A runtime that searches is not asked: it would split the model."""
-    asks = [cell.ask for cell in report.cells if cell.footprint.cards]
-    tiers = tuple(dict.fromkeys(ask.tier for ask in asks))
-    there, found = {(ask.tier.name, ask.placement) for ask in asks}, {}
-    for runtime in map(registry.get, dict.fromkeys(ask.placement.runtime for ask in asks)):
-        for ask in () if runtime.searches else runtime.asks(report.model, tiers, wanted, little):
-            if (ask.tier.name, ask.placement) not in there:
-                roomy = replace(ask, machine=report.machine)
-                found[ask.tier.name, ask.placement.mode] = held.shown(runtime, roomy)
+    cells = {(cell.tier.name, cell.placement.mode): cell.ask for cell in report.cells if cell.footprint.cards}
+    tiers = tuple(dict.fromkeys(ask.tier for ask in cells.values()))
+    found = {}
+    for runtime in map(registry.get, dict.fromkeys(ask.placement.runtime for ask in cells.values())):
+        few = () if runtime.searches else runtime.asks(report.model, tiers, wanted, little)
+        more = () if runtime.searches else [runtime.closer(report.model, tier, wanted, little) for tier in tiers]
+        for ask in chain(few, *more):
+            place = ask.tier.name, ask.placement.mode
+            if place in cells and cells[place].placement != ask.placement:
+                found[place] = held.shown(runtime, replace(ask, machine=report.machine))
     return found
 
 
@@ -154,10 +162,12 @@ def plan(
         return Plan(listed, asked)
     have = completed(have)
     now = check(found.model, have, wanted, tiers=found.tiers, index=index)
-    rank = now.best.verdict.rank
-    steps = [step for step in _steps(found, have, now, wanted, index, asked, cards) if step.verdict.rank < rank]
+    fine = lead(found.model, found.tiers, have, wanted, index)  # as lists have it
+    rank = fine.best.verdict.rank
+    steps = [step for step in _steps(found, have, fine, wanted, index, asked, cards) if step.verdict.rank < rank]
     affordable = [step for step in steps if budget is None or step.price is None or step.price <= budget]
-    return Plan(listed, asked, now, tuple(affordable))
+    coarse = is_coarse(found.model, now.best.tier) and not is_coarse(found.model, fine.best.tier)
+    return Plan(listed, asked, now, tuple(affordable), fine if coarse else None)
 
 
 def _steps(
@@ -170,7 +180,9 @@ def _steps(
     cards: Sequence[Card],
 ) -> Iterator[Step]:
     """Cheapest kind first."""
-    yield from _bettering(_more_system_memory(found, have, wanted, index), now.best.verdict)
+    yield from _bettering(_more_system_memory(found, have, now, wanted, index), now.best.verdict)
+    if not _takes_cards(have):
+        return
     runs = sorted(
         (one for one in (*asked.fit, *asked.dearer, *asked.unpriced) if one.card.form in _SOLD_ALONE), key=_cost
     )
@@ -195,13 +207,23 @@ def _cost(one: Step | Offer) -> float:
     return math.inf if one.price is None else one.price
 
 
-def _more_system_memory(found: Identified, have: Machine, wanted: Wanted, index: Index | None) -> Iterator[Step]:
+def _takes_cards(have: Machine) -> bool:
+    """Whether another card can be put into the machine: not into a laptop, nor beside memory that is shared."""
+    return not any(gpu.card.unified_memory or gpu.card.form == "laptop" for gpu in have.gpus)
+
+
+def _more_system_memory(
+    found: Identified, have: Machine, now: Report, wanted: Wanted, index: Index | None
+) -> Iterator[Step]:
+    """What does not run may be worth another board; what runs is not quicker beside more memory of the same one."""
     if have.ram_total is None or any(gpu.card.unified_memory for gpu in have.gpus):
         return
     for size in (size for size in RAM_SIZES if size > have.ram_total):
         machine = replace(have, ram_total=size, ram_available=None)
+        if now.best.verdict is not Verdict.NO and has_many_channels(machine) != has_many_channels(have):
+            return
         words = f"{size // GIB} GB of system memory"
-        yield Step(words, None, check(found.model, machine, wanted, tiers=found.tiers, index=index, advise=False))
+        yield Step(words, None, lead(found.model, found.tiers, machine, wanted, index))
 
 
 def _second_card(
@@ -209,13 +231,11 @@ def _second_card(
 ) -> Iterator[Step]:
     if len(have.gpus) != 1 or not split_over_cards([found], wanted):
         return
-    if have.gpus[0].card.unified_memory or have.gpus[0].card.form == "laptop":
-        return
     gpu = have.gpus[0]
     card = next((one for one in cards if one.slug == gpu.card.slug), gpu.card)
     machine = replace(have, gpus=(gpu, replace(gpu, index=1, display=False, vram_free=None)))
     price = None if card.launch_price_usd is None else card.launch_price_usd.value
-    report = check(found.model, machine, wanted, tiers=found.tiers, index=index, advise=False)
+    report = lead(found.model, found.tiers, machine, wanted, index)
     yield Step(f"a second {card.name}", price, report)
 
 

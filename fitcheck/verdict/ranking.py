@@ -24,8 +24,10 @@ from fitcheck.models.families.base import Listing
 from fitcheck.models.workload import Task
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.cell_json import interval_json, quality_json
-from fitcheck.verdict.changes import least_purchase
+from fitcheck.verdict.check import advised
+from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.lead import SHARE, USUAL_BITS, lead
 from fitcheck.verdict.purposes import Purpose
 from fitcheck.verdict.report import Report
@@ -136,7 +138,7 @@ def rank(
             (rows if row.verdict is Verdict.FITS else misses).append(row)
     rows.sort(key=lambda row: order((row.listing, row.task)))
     shown = _shown(rows, purpose, most)
-    told = tuple(with_change(row) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
+    told = tuple(with_change(row, index) for row in sorted(misses, key=_nearness)[:MOST_MISSES])
     unseen = len(found) - len(larger) - sum(row.listing not in {one for one, _ in larger} for row in ask.met)
     more = len(rows) - len(shown)
     return Ranking(purpose, machine, tuple(shown), told, len(found), len(larger), unseen, more)
@@ -229,11 +231,11 @@ class _Asker:
         return replace(self.wanted, task=str(task), min_speed=None)
 
 
-def with_change(row: Row) -> Row:
-    """The same row with the least memory to buy that would better it, where memory does."""
-    first, *rest = row.report.cells
-    cells = (replace(first, flip=least_purchase(first, row.report.floor)), *rest)
-    return replace(row, report=replace(row.report, cells=cells))
+def with_change(row: Row, index: Index | None = None) -> Row:
+    """The same row with the change that a check advises."""
+    report, (first, *rest) = row.report, row.report.cells
+    best = advised(first, report.wanted, known_of(index, report.machine, report.model))
+    return replace(row, report=replace(report, cells=(best, *rest)))
 
 
 def _nearness(row: Row) -> tuple[object, ...]:
@@ -266,9 +268,14 @@ def _row_json(purpose: Purpose, row: Row, said: Sequence[str]) -> dict[str, Any]
         "score": None if score is None else score.to_json(),
         "source": listing.source,
         **summary_json(row.report),
-        "change": None if cell.flip is None else {"words": cell.flip.change, "verdict": str(cell.flip.verdict)},
+        "change": change_json(cell),
         "command": row.command(said),
     }
+
+
+def change_json(cell: Cell) -> dict[str, str] | None:
+    """The smallest change that gives a better verdict; null where there is none, or it was not looked for."""
+    return None if cell.flip is None else {"words": cell.flip.change, "verdict": str(cell.flip.verdict)}
 
 
 def summary_json(report: Report) -> dict[str, Any]:
@@ -287,6 +294,6 @@ def summary_json(report: Report) -> dict[str, Any]:
         "host": interval_json(cell.footprint.host.total),
         "disk": cell.footprint.disk,
         "seconds": interval_json(cell.seconds),
-        "generation": interval_json(cell.rate("generation")),
+        "pace": interval_json(cell.pace),
         "evidence": cell.evidence.level,
     }

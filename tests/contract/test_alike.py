@@ -53,7 +53,7 @@ def alone(model: Model, machine: Machine, wanted: Wanted) -> list[Cell]:
     tiers = tuple(model.tier_named(name) for name in wanted.tiers) or model.tiers
     runtimes = registry.serving(model, wanted.runtime)
     asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, tiers, wanted, machine)]
-    return order([cell_of(runtime, ask, wanted, advise=False) for runtime, ask in asks])
+    return order([cell_of(runtime, ask, wanted) for runtime, ask in asks])
 
 
 def same(found: list[Cell], expected: list[Cell]) -> None:

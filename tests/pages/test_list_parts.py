@@ -26,7 +26,7 @@ BASE_URL = "https://fitcheck.example/"
 LIGHT = 60_000
 SPAN = {"low": 100.0, "best": 150.0, "high": 200.0}
 ANSWER = {"verdict": "fits", "tier": "Q4_K_M", "mode": "ngl 99", "need": 1 << 33, "host": 1 << 33}
-ANSWER |= {"seconds": SPAN, "generation": SPAN, "change": None, "price_usd_per": 4.5}
+ANSWER |= {"seconds": SPAN, "pace": SPAN, "change": None, "price_usd_per": 4.5}
 
 
 def inputs_of(models: int, cards: int, base_url: str = BASE_URL) -> Inputs:

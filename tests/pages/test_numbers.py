@@ -107,9 +107,8 @@ def written(bound: Bound, document: Any) -> None:
     assert bare is None or bare == raw(value), path
 
 
-def answer(cell: dict[str, Any]) -> dict[str, Any]:
+def answer(cell: dict[str, Any], task: str) -> dict[str, Any]:
     """A cell of the command line as pages tell it in a row."""
-    rates = (cell["time"] or {}).get("rates", {})
     return {
         "verdict": cell["verdict"],
         "tier": cell["tier"],
@@ -117,7 +116,7 @@ def answer(cell: dict[str, Any]) -> dict[str, Any]:
         "need": cell["card"]["best"],
         "host": cell["host"]["best"],
         "seconds": cell["seconds"],
-        "generation": rates.get("generation"),
+        "pace": view.pace(cell, task),
     }
 
 
@@ -135,7 +134,8 @@ def test_numbers_of_a_check_page_are_those_of_the_command_line(site: Site) -> No
         head, said = kept["cells"][0], report["cells"][0]
         same = {name: said[name] for name in head if name not in ("time", "evidence")}
         assert {**head, "time": None, "evidence": None} == {**same, "time": None, "evidence": None}, path
-        assert answer(head) == answer(said)
+        task = report["workload"]["task"]
+        assert answer(head, task) == answer(said, task)
         for bound in numbers(parse(path)):
             of_report = bound[0].startswith("report.")
             if of_report or bound[0].split(".")[0] in twin:
@@ -152,16 +152,16 @@ def test_rows_of_a_check_page_are_the_answers_of_their_own_command_lines(site: S
         command, head = twin["command"], twin["report"]["cells"][0]
         for task in twin["tasks"]:
             cell = printed(task["command"])["cells"][0]
-            same = {name: cell[name] for name in task["cell"] if name not in ("generation", "flip")}
-            assert {**same, "generation": None, "flip": None} == {**task["cell"], "generation": None, "flip": None}
+            same = {name: cell[name] for name in task["cell"] if name not in ("pace", "flip")}
+            assert {**same, "pace": None, "flip": None} == {**task["cell"], "pace": None, "flip": None}
         plain = command.split(" --tier ")[0]
         for step in twin["steps"]:
             said = printed(f"{plain} --tier {head['tier']} {step['option']}")
-            assert answer(said["cells"][0]).items() <= step.items(), (path, step["option"])
+            assert answer(said["cells"][0], said["workload"]["task"]).items() <= step.items(), (path, step["option"])
         for row in twin["by_memory"]:
             task = "" if row["task"] == twin["report"]["workload"]["task"] else f" --task {row['task']}"
             said = printed(f"{command}{task} --ram {row['ram'] // GIB}GB")
-            assert answer(said["cells"][0]).items() <= row.items(), (path, row["ram"])
+            assert answer(said["cells"][0], said["workload"]["task"]).items() <= row.items(), (path, row["ram"])
             compared += 1
     assert compared > 60
 
@@ -172,7 +172,7 @@ def test_numbers_of_list_pages_are_those_of_the_check_pages(site: Site) -> None:
         assert twin["rows"]
         for row in twin["rows"]:
             page = json.loads((site.root / row["address"] / "index.json").read_bytes())
-            assert answer(page["report"]["cells"][0]).items() <= row.items()
+            assert answer(page["report"]["cells"][0], page["report"]["workload"]["task"]).items() <= row.items()
 
 
 def test_every_bound_number_of_every_page_is_in_its_twin(site: Site) -> None:

@@ -114,10 +114,10 @@ def test_neighbours_by_price_leave_out_unknown_prices_but_not_the_card_itself() 
 
 def test_the_quicker_card_leads_by_a_tenth_or_is_not_named() -> None:
     def side(best: float | None, verdict: str = "fits", name: str = "seconds") -> dict[str, Any]:
-        return {"verdict": verdict, "seconds": None, "generation": None, name: None if best is None else {"best": best}}
+        return {"verdict": verdict, "seconds": None, "pace": None, name: None if best is None else {"best": best}}
 
     assert neighbours.quicker({"cells": [side(10), side(12)]}) == 0
-    assert neighbours.quicker({"cells": [side(10, name="generation"), side(12, name="generation")]}) == 1
+    assert neighbours.quicker({"cells": [side(10, name="pace"), side(12, name="pace")]}) == 1
     assert neighbours.quicker({"cells": [side(10), side(10.5)]}) is None
     assert neighbours.quicker({"cells": [side(10), side(20, "no")]}) is None
     assert neighbours.quicker({"cells": [side(10), side(None)]}) is None

@@ -240,4 +240,4 @@ def test_a_slot_that_sets_the_pace_of_reading_is_named_where_nothing_is_written(
     slot = of(report, "--pcie")
     assert slot is not None
     assert slot.change is not None
-    assert slot.change.endswith("less tokens a second")
+    assert slot.change.endswith("fewer tokens a second")

@@ -76,3 +76,12 @@ def test_dollars_as_people_write_them(text: str, value: float) -> None:
 def test_no_amount(text: str) -> None:
     with pytest.raises(OptionError, match="--budget"):
         parse_dollars(text, "--budget")
+
+
+def test_a_card_that_stays_idle_costs_nothing() -> None:
+    """A runtime that does not split a model needs one of two cards; one that does needs both."""
+    one, both = (found for found in compared() if len(found.report.machine.gpus) == 2)
+    assert (one.report.model.slug, one.idle, both.idle) == ("sensenova-u1-8b-mot", 1, 0)
+    assert one.price is not None
+    assert one.watts is not None
+    assert (both.price, both.watts) == (2 * one.price, 2 * one.watts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import islice
 from typing import Any, ClassVar
 
 from fitcheck.errors import InputError
@@ -52,9 +51,8 @@ def _estimate(
     return estimate(_architecture(model, tier), tier, workload, offload, capability, process=process)
 
 
-# beside many tiers, one mode of each kind; of those that bring layers from pageable memory the first that is known to
-# move the tier's weights
-_FEW, _PAGEABLE = (NONE, MODEL, "group-leaf-stream"), (SEQUENTIAL, "group-leaf")
+# beside many tiers, one mode of each kind
+_FEW = (NONE, MODEL, "group-leaf-stream", SEQUENTIAL)
 # what PyTorch is asked of a card: whether weights travel, whether anything computes in bfloat16
 _PLATFORMS = tuple((streams, bfloat16) for streams in (False, True) for bfloat16 in (False, True))
 _NOTHING = Interval.exactly(0)
@@ -80,24 +78,30 @@ class Diffusers(Runtime):
     }
 
     def asks(self, model: Model, tiers: Sequence[Tier], wanted: Wanted, machine: Machine) -> Iterator[Ask]:
-        """Every tier in the modes of the options: all modes of one tier, one of each kind of several."""
+        """Every tier in the modes of the options: all modes of one tier, one of each kind of several. What is not
+        known to move the weights of a tier is looked at where somebody names it."""
         options = read(PipelineOptions, wanted)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
-        several = len(tiers) > 1
+        modes = modes_of(options, MODES if len(tiers) == 1 else _FEW)
         for tier in tiers:
-            if several and not tier.published and not wanted.tiers:
+            if len(tiers) > 1 and not tier.published and not wanted.tiers:
                 continue  # nobody offers the file; asked for by name it is judged
             arch = _architecture(model, tier)
             check_options(options, arch, task)
             workload = workload_for(task, arch, tier, options)
             settled = self._settled(options, Ask(model, tier, placement_of(SEQUENTIAL, options), workload, machine))
-            for mode in modes_of(options, _one_of_each_kind(tier) if several else MODES):
+            for mode in modes if options.mode else support.proven(tier, modes):
                 yield Ask(model, tier, placement_of(mode, settled), workload, machine)
 
     def _settled(self, options: PipelineOptions, ask: Ask) -> PipelineOptions:
         """The options with what was left open, which is the same for all tiers of a model."""
         first = ask.model.tiers[0] if ask.model.tiers else ask.tier
         return tiles_by_default.with_tiles(options, replace(ask, tier=first), self.footprint)
+
+    def closer(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        """The modes that are left out of several tiers."""
+        if not read(PipelineOptions, wanted).mode:
+            yield from (ask for ask in self.asks(model, (tier,), wanted, machine) if ask.placement.mode not in _FEW)
 
     def footprint(self, ask: Ask) -> Footprint:
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
@@ -208,11 +212,6 @@ class Diffusers(Runtime):
         from fitcheck.runtimes.diffusers.published import figures
 
         return figures()
-
-
-def _one_of_each_kind(tier: Tier) -> tuple[str, ...]:
-    """Modes that are known to move such weights, one of each kind."""
-    return (*support.proven(tier, _FEW), *islice(support.proven(tier, _PAGEABLE), 1))
 
 
 def _architecture(model: Model, tier: Tier) -> PipelineArchitecture:
