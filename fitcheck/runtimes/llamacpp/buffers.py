@@ -341,7 +341,9 @@ def over_builds(footprint: Footprint, others: Mapping[Build, Sequence[Interval[i
 
 
 def _build_words(build: Build) -> str:
-    return f"llama.cpp build: {build}"
+    newest = newest_build().day
+    ahead = f", after the newest that is known ({newest}), taken as that one" if build.day > newest else ""
+    return f"llama.cpp build: {build}{ahead}"
 
 
 def _host_memory(
