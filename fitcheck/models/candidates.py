@@ -13,13 +13,8 @@ from pathlib import PurePosixPath
 
 from fitcheck.errors import InputError
 from fitcheck.models.gguf import shard_names
+from fitcheck.models.tier_names import quant_label
 
-_LABEL = re.compile(
-    r"(?<![A-Za-z0-9])(?:UD-)?"
-    r"(?:IQ[1-5]_(?:XXS|XS|S|M|NL|KSS|KS|KT|K|XL)(?:_R[48])?|Q[1-8]_K(?:_(?:XXL|XL|L|M|S|P))?|Q[1-8]_[01](?:_\d_\d)?"
-    r"|BF16|FP?16|FP?32|MXFP4(?:_MOE)?|NVFP4|TQ[12]_0)(?![A-Za-z0-9])",
-    re.IGNORECASE,
-)
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})")
 _INDEX = re.compile(r"(?P<stem>.+)\.safetensors\.index(?:\.(?P<variant>[\w-]+))?\.json")
 _VARIANT = re.compile(r"(?P<stem>.+)\.(?P<variant>fp16|bf16|fp32|fp8|non_ema|ema)")
@@ -58,15 +53,6 @@ class Candidate:
     def components(self) -> tuple[str, ...]:
         """Names of a pipeline's parts in order; empty for a model that lies in one place."""
         return tuple(weights.component for weights in self.sets if weights.component)
-
-
-def quant_label(file: str) -> str | None:
-    """The quant tier that a file's name states ("Q4_K_M", "UD-Q2_K_XL"), None when it states none."""
-    labels = _LABEL.findall(PurePosixPath(file).name.removesuffix(".gguf"))
-    if not labels:
-        return None
-    label: str = labels[-1].upper()
-    return label.replace("FP16", "F16").replace("FP32", "F32")
 
 
 def find_candidates(sizes: Mapping[str, int | None], components: Sequence[str] = ()) -> tuple[Candidate, ...]:

@@ -69,7 +69,7 @@ def best_projector(paths: Iterable[str]) -> str | None:
 
 
 def _bits(path: str) -> int:
-    from fitcheck.models.candidates import quant_label
+    from fitcheck.models.tier_names import quant_label
 
     digits = "".join(filter(str.isdigit, (quant_label(path) or "").partition("_")[0]))
     return int(digits) if digits else _USUAL_BITS

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from fitcheck.models.candidates import quant_label
 from fitcheck.models.families import registry
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.gguf_values import GgufArray
 from fitcheck.models.quant import ALIASES, BASE, TYPES
 from fitcheck.models.safetensors import SafetensorsHeader
 from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.tier_names import like_published, quant_label
 from fitcheck.units import format_percent
 
 _MATRIX_ROLES = frozenset({"attention", "mlp", "expert", "shared_expert", "recurrent"})
@@ -178,7 +178,7 @@ def _matrix_bytes(table: TensorTable) -> Counter[str]:
 
 def _base_type(label: str) -> tuple[str, set[str]] | None:
     """(type that most matrices of a tier should have, types that may take its place); None for unknown labels."""
-    name = ALIASES.get(label, label).removeprefix("UD-")
+    name = like_published(ALIASES.get(label, label))
     base = BASE.get(name)
     if base is None:  # publishers' own mixtures: Q4_K_L, Q2_K_XL
         base = next((known for known in sorted(TYPES, key=len, reverse=True) if name.startswith(f"{known}_")), None)

@@ -11,10 +11,8 @@ from fitcheck.models.architectures import Architecture
 from fitcheck.models.companions import Companion
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import TensorTable
+from fitcheck.models.tier_names import like_published, publisher_of
 from fitcheck.models.workload import Task
-
-# how the names of mixtures begin that a publisher chose tensor by tensor, and the publisher's name on the hub
-PUBLISHERS = {"ud-": "unsloth"}
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,10 @@ class Model:
 
     def _of_publisher(self, name: str) -> str:
         """Where to find a mixture that its publisher alone knows, and the nearest here; empty for other names."""
-        publisher = next((who for start, who in PUBLISHERS.items() if name.lower().startswith(start)), None)
+        publisher = publisher_of(name)
         if publisher is None:
             return ""
-        wanted = _plain(name.partition("-")[2])
+        wanted = _plain(like_published(name))
         nearest = max(self.tiers, key=lambda tier: _shared(_plain(tier.name), wanted))
         own = (nearest.repository or "").startswith(f"{publisher}/")
         where = nearest.repository if own else f"the repository of {publisher} (org/repo)"

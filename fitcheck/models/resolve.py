@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from fitcheck.errors import FileError, InputError, ModelError, NetworkError
-from fitcheck.models.candidates import Candidate, WeightSet, find_candidates, projectors, quant_label
+from fitcheck.models.candidates import Candidate, WeightSet, find_candidates, projectors
 from fitcheck.models.files import LocalFolder, ModelFiles, read_whole
 from fitcheck.models.gguf import MAGIC, GgufHeader, join_shards, parse_gguf, shard_names
 from fitcheck.models.gguf_leaps import KnownLists, parse_remote_gguf
@@ -26,6 +26,7 @@ from fitcheck.models.safetensors import (
 )
 from fitcheck.models.source import open_regular
 from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.tier_names import quant_label
 from fitcheck.units import MIB
 
 if TYPE_CHECKING:

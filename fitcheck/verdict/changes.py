@@ -79,7 +79,10 @@ def _preference(better: Verdict, *, broken: bool) -> int:
 
 def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known | None) -> Verdict | None:
     """The verdict of ``ask`` where it is better than ``now``. How long it takes can only worsen what amounts and
-    platform say, so it is worked out where these are better."""
+    platform say, so it is worked out where these are better; and so can what the runtime spreads memory by, where no
+    record speaks of it."""
+    if known is None and held.estimated(runtime, ask)[1].verdict.rank >= now.rank:
+        return None
     footprint, level = _memory(runtime, ask, known)
     if level.verdict.rank >= now.rank:
         return None

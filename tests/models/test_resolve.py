@@ -11,9 +11,10 @@ from gguf_files import STRING, U16, gguf, pair, small_model
 from safetensors.torch import save_file
 
 from fitcheck.errors import InputError
-from fitcheck.models.candidates import find_candidates, projectors, quant_label
+from fitcheck.models.candidates import find_candidates, projectors
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.resolve import resolve
+from fitcheck.models.tier_names import quant_label
 
 SMALL = small_model()
 

@@ -12,12 +12,14 @@ import pytest
 from record_samples import NOW
 
 from fitcheck.errors import InputError
+from fitcheck.models.tier_names import tier_in
 from fitcheck.records import schema, store
 from fitcheck.records.findings import Rank
 from fitcheck.records.importers import optimum_benchmark
-from fitcheck.records.importers.common import Given, Imported, model_slug, tier_in
+from fitcheck.records.importers.common import Given, Imported, model_slug
 from fitcheck.records.validate import check_record
 from fitcheck.runtimes.llamacpp import llama_bench
+from fitcheck.runtimes.llamacpp.llama_bench import _tier
 from fitcheck.runtimes.sensenova import profile_text as sensenova_profile
 from fitcheck.units import GIB
 
@@ -310,6 +312,24 @@ def test_anything_else_is_one_sentence(reader: str, content: bytes) -> None:
 )
 def test_tiers_in_names(text: str, tier: str | None) -> None:
     assert tier_in(text) == tier
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "tier"),
+    [
+        ("Qwen3-8B-UD-Q4_K_XL.gguf", "qwen3 8B Q4_K - Medium", "UD-Q4_K_XL"),
+        ("Qwen3-8B-Q4_K_L.gguf", "qwen3 8B Q4_K - Medium", "Q4_K_L"),
+        ("qwen3.gguf", "qwen3 8B Q8_0", "Q8_0"),
+        ("gpt-oss-20b-mxfp4.gguf", "gpt-oss 20B MXFP4 MoE", "MXFP4"),
+        ("Qwen3-8B-Q8_0.gguf", "qwen3 8B Q4_K - Medium", None),
+    ],
+)
+def test_a_file_name_is_not_believed_against_the_file(file: str, kind: str, tier: str | None) -> None:
+    if tier is not None:
+        assert _tier(file, kind, "x") == tier
+        return
+    with pytest.raises(InputError, match="named Q8_0"):
+        _tier(file, kind, "x")
 
 
 def test_slugs_of_files() -> None:

@@ -30,9 +30,10 @@ from bench.wall_clock import WallClock
 from fitcheck import __version__
 from fitcheck.errors import InputError, MeasurementError, OptionError
 from fitcheck.models.gguf import GgufHeader, read_gguf
+from fitcheck.models.tier_names import tier_in
 from fitcheck.records import schema, store
 from fitcheck.records.fields import MAX_BYTES, MAX_COUNT, MAX_ITEMS, clean_text
-from fitcheck.records.importers.common import Given, model_slug, tier_in
+from fitcheck.records.importers.common import Given, model_slug
 from fitcheck.runtimes.llamacpp import llama_bench
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.units import MIB

@@ -13,19 +13,13 @@ from pydantic import ValidationError
 from fitcheck.errors import CardError, InputError, OptionError, RecordError
 from fitcheck.hardware import catalog
 from fitcheck.models.find import named
+from fitcheck.models.tier_names import without_tier
 from fitcheck.records.fields import clean_text, slugify
 from fitcheck.records.reading import describe
 from fitcheck.records.schema import ADAPTER, AnyRecord, Source
 from fitcheck.records.store import document_of
 
 MAX_INPUT_BYTES = 8 << 20
-# llama.cpp's long names of its file types (llama_model_ftype_name) -> the suffix of a tier's name
-_SIZES = {"small": "_S", "medium": "_M", "large": "_L", "extra small": "_XS"}
-_QUANT = re.compile(
-    r"(?<![A-Z0-9])((?:UD-)?I?Q\d(?:_[0-9KA-Z]+)*|TQ\d_0|BF16|F16|F32|FP8|MXFP4|NVFP4)"
-    r"(?:\s*-\s*(small|medium|large|extra small))?(?![A-Z0-9])",
-    re.IGNORECASE,
-)
 # what a complete record of a kind states; whatever of it an import lacks is reported and stored as missing
 _MODEL = "model.repository model.revision model.sha256 model.tensor_digest"
 _HARDWARE = "card.memory card.pci_id card.driver machine.os machine.cpu machine.ram"
@@ -144,22 +138,11 @@ def safe_name(text: str, limit: int = 128) -> str:
     return re.sub(r"[^A-Za-z0-9 ._()+@/,:&-]+", " ", clean_text(text)).strip(" ._()+@/,:&-")[:limit] or "unknown"
 
 
-def tier_in(text: str) -> str | None:
-    """The quant tier that a file name or llama.cpp's type text names: ``"llama 8B Q4_K - Medium"`` -> ``"Q4_K_M"``."""
-    matches = list(_QUANT.finditer(text.replace("-Instruct", " ")))
-    if not matches:
-        return None
-    name, size = matches[-1].groups()
-    return name.upper() + (_SIZES[size.lower()] if size else "")
-
-
 def model_slug(file: str) -> str:
     """``"Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf"`` -> ``"llama-3.1-8b"``: the catalog's slug of what the file's name
     says without tier and ending, so that the record speaks for that model; else a slug of that name."""
     stem = re.sub(r"(?:-\d{5}-of-\d{5})?\.(?:gguf|safetensors)$", "", file, flags=re.IGNORECASE)
-    tier = tier_in(stem)
-    if tier is not None:
-        stem = re.sub(rf"[._-]?{re.escape(tier)}$", "", stem, flags=re.IGNORECASE)
+    stem = without_tier(stem)
     known = named(stem)
     return slugify(stem) if known is None else known.slug
 

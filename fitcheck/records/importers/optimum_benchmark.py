@@ -11,6 +11,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from fitcheck.errors import CardError, RecordError
+from fitcheck.models.tier_names import tier_in
 from fitcheck.records.fields import MAX_SAMPLES, slugify
 from fitcheck.records.importers.common import (
     Given,
@@ -21,7 +22,6 @@ from fitcheck.records.importers.common import (
     gguf_identity,
     model_slug,
     safe_name,
-    tier_in,
 )
 from fitcheck.records.reading import parse_json
 

@@ -101,20 +101,25 @@ def estimate(
     vram: Sequence[int] = (),
     disk: int | None = None,
     companions: tuple[Companion, ...] = (),
+    *,
+    graphs: bool = True,
 ) -> LlamaEstimate:
     """Memory of a run of llama.cpp on cards with ``vram`` free bytes each (none: the host alone).
 
     ``tensors`` is the file's own table, or ``mixture_table(architecture, tier)`` when there is no file. ``disk`` is the
-    size of the file when it is known. Raises OptionError for options that exclude each other.
+    size of the file when it is known. Without ``graphs`` compute buffers are left out: it is the least that the run can
+    take. Raises OptionError for options that exclude each other.
     """
     if len(vram) > MAX_CARDS:
         raise OptionError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
     if any(amount < 0 for amount in vram):
         raise OptionError("a card cannot have less than no free memory; check --vram.")
     if options.split_mode == TENSOR and len(vram) > 1:
-        one = estimate(architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions)
+        one = estimate(
+            architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions, graphs=graphs
+        )
         return _parted(one, architecture, tensors, options, len(vram))
-    found = on_cards(architecture, tensors, options, tuple(vram), companions)
+    found = on_cards(architecture, tensors, options, tuple(vram), companions, graphs=graphs)
     devices, weights, buffers, beside = found.devices, found.weights, found.buffers, found.beside
     count = devices.layers.count(HOST)
     copies = options.repack and not devices.cards and not options.build.fork
@@ -163,14 +168,19 @@ def on_cards(
     options: LlamaOptions,
     vram: tuple[int, ...],
     companions: tuple[Companion, ...] = (),
+    *,
+    graphs: bool = True,
 ) -> OnCards:
     """The cards of a run that is not shared by rows or tensors, arguments as for ``estimate``: what a search for a
     placement compares."""
     devices = layer_devices(architecture, options, vram)
     weights = place_weights(architecture, tensors, options, devices)
     caches = layer_caches(architecture, options)
-    buffers = compute_buffers(architecture, tensors, options, devices, caches)
-    ahead = _ahead(architecture, tensors, options, devices)
+    if graphs:
+        buffers = compute_buffers(architecture, tensors, options, devices, caches)
+        ahead = _ahead(architecture, tensors, options, devices)
+    else:
+        buffers, ahead = ComputeBuffers((0,) * devices.cards, 0, 0), _Ahead()
     owners = [HOST if options.cache_on_host else device for device in devices.layers]
     buffers = buffers.with_(ahead.buffers)
     attention, recurrent = [0] * (devices.cards + 1), [0] * (devices.cards + 1)  # the host's stand last
@@ -331,7 +341,9 @@ def over_builds(footprint: Footprint, others: Mapping[Build, Sequence[Interval[i
 
 
 def _build_words(build: Build) -> str:
-    return f"llama.cpp build: {build}"
+    newest = newest_build().day
+    ahead = f", after the newest that is known ({newest}), taken as that one" if build.day > newest else ""
+    return f"llama.cpp build: {build}{ahead}"
 
 
 def _host_memory(

@@ -20,6 +20,7 @@ FORK = "ik_llama.cpp"
 _NUMBER = re.compile(r"b?(\d{3,6})")
 _YEAR = 365.25  # days
 _DATE = re.compile(r"(20\d\d)-(\d\d)(?:-(\d\d))?")
+_MOST_AHEAD = timedelta(days=365)  # of the newest build known; what is further ahead is a slip of the pen
 
 
 def _data() -> dict[str, Any]:
@@ -68,7 +69,15 @@ def builds_in_use() -> tuple[Build, ...]:
 
 
 def parse_build(text: str | None) -> Build:
-    """``None`` is the newest known build. Raises OptionError for what is neither a number, a date nor the fork."""
+    """``None`` is the newest known build. Raises OptionError for what is neither a number, a date nor the fork, and for
+    what is far ahead of the newest one known."""
+    found, newest = _parsed(text), newest_build().day
+    if found.day > newest + _MOST_AHEAD:
+        raise OptionError(f"--build: {text!r} is more than a year after the newest build that is known, of {newest}.")
+    return found
+
+
+def _parsed(text: str | None) -> Build:
     if text is None or text.strip().lower() in ("", "newest", "latest"):
         return newest_build()
     name = text.strip().lower()
@@ -88,7 +97,8 @@ def parse_build(text: str | None) -> Build:
 
 
 def _day_of(number: int) -> date:
-    anchors = [(int(name[1:]), date.fromisoformat(day)) for name, day, _ in _data()["anchors"]]
+    known = load("runtimes.llamacpp", "llamacpp_build_numbers")["anchors"]
+    anchors = [(int(name[1:]), date.fromisoformat(day)) for name, day, _ in known]
     low, high = anchors[-2], anchors[-1]
     for left, right in pairwise(anchors):
         if number <= right[0]:

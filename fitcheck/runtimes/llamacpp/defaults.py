@@ -32,4 +32,4 @@ def _longer(search: PlacementSearch, options: LlamaOptions) -> Ask:
     same = search.assess(options)
     if same.level.verdict is Verdict.FITS:
         return same.ask
-    return next(search.proposals(search.wanted.with_(context=options.context))).ask
+    return search.best_with(search.wanted.with_(context=options.context), search.cache_types).ask

@@ -9,9 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fitcheck.errors import OptionError
+from fitcheck.memory.footprint import Footprint, drawn_from_host
 from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
@@ -23,7 +25,7 @@ from fitcheck.runtimes.llamacpp.builds import Build, builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import layer_caches
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights
 from fitcheck.units import Interval
 
 _estimate = lru_cache(maxsize=16384)(estimate)
@@ -40,6 +42,21 @@ def architecture_of(ask: Ask) -> LanguageArchitecture:
 def estimate_of(ask: Ask) -> LlamaEstimate:
     """llama.cpp's buffers on the machine's cards and host. Raises OptionError for options that cannot be."""
     return _whole(_asked_of(ask, arguments_of(ask.placement, ask.workload)))
+
+
+def least_of(ask: Ask) -> LlamaEstimate:
+    """The same without compute buffers, for which no graph is built: the least that the run can take."""
+    return estimate(*_asked_of(ask, arguments_of(ask.placement, ask.workload)), graphs=False)
+
+
+def footprint_of(ask: Ask, result: LlamaEstimate) -> Footprint:
+    """What an estimate takes of the machine; in a unified memory the host holds the cards' as well."""
+    found = result.laid_out
+    for gpu, total in zip(ask.machine.gpus, result.card_totals, strict=True):
+        if gpu.card.unified_memory:  # one memory: the host holds both, but for what the firmware set aside
+            both = found.host.total + drawn_from_host(total, gpu.carved)
+            found = replace(found, host=replace(found.host, total=both))
+    return found
 
 
 def totals_in_other_builds(ask: Ask) -> dict[Build, Totals]:
@@ -106,6 +123,14 @@ def free_of(ask: Ask) -> tuple[int, ...]:
     return (1,) * len(free) if alone and len(set(free)) == 1 else free
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedLayers:
+    """Options, and where the layers lie with them: all that the rate of a run hangs on."""
+
+    options: LlamaOptions
+    devices: Devices
+
+
 class CardNeeds:
     """What each card must hold at most, of one tier with one set of options, by how many layers lie where."""
 
@@ -121,6 +146,7 @@ class CardNeeds:
         self._beside = (free, disk, companions)
         self.smallest: dict[tuple[LlamaOptions, int, tuple[int, ...]], int | None] = {}
         self._least: dict[LlamaOptions, list[int]] = {}
+        self._placed: dict[LlamaOptions, PlacedLayers] = {}
         self._highs: dict[LlamaOptions, list[int]] = {}
 
     def least(self, options: LlamaOptions) -> list[int]:
@@ -144,6 +170,20 @@ class CardNeeds:
     def beside_least(self, options: LlamaOptions) -> list[int]:
         """What the graph adds in the one build of ``options``, in bytes."""
         return _difference(self.high(options), self.least(options))
+
+    def placed(self, options: LlamaOptions) -> PlacedLayers:
+        """Where the layers lie; the same object for the same options."""
+        if options not in self._placed:
+            devices = layer_devices(self._asked[0], options, self._beside[0])
+            self._placed[options] = PlacedLayers(options, devices)
+        return self._placed[options]
+
+    def fewest(self, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
+        """The number of layers moved to the host below which weights and caches alone leave a card short, one at least;
+        ``None`` where one is short even with ``most``."""
+        counts = range(1, most + 1)
+        found = bisect_left(counts, True, key=lambda count: _all_within(self.least(moved(count)), room))
+        return counts[found] if found < len(counts) else None
 
     def _without_graph(self, options: LlamaOptions) -> list[int]:
         (architecture, tensors), (free, _, companions) = self._asked, self._beside
@@ -169,36 +209,37 @@ def _all_within(needs: Sequence[int], room: Sequence[int]) -> bool:
 
 
 def smallest_count(
-    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
+    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions], *, doubtful: bool = False
 ) -> int | None:
     """The smallest number of layers moved to the host with which no card is short; ``None`` where one is even with
-    ``most``."""
+    ``most``. That is looked at first where it is ``doubtful``."""
     # one layer moved says of what kind they are; cards with as much room share the answer
     place = (moved(1), most, tuple(room))
     if place not in needs.smallest:
-        needs.smallest[place] = _smallest_count(needs, room, most, moved)
+        needs.smallest[place] = _smallest_count(needs, room, most, moved, doubtful=doubtful)
     return needs.smallest[place]
 
 
 def _smallest_count(
-    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]
+    needs: CardNeeds, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions], *, doubtful: bool
 ) -> int | None:
-    """Searched in one of the builds that people run at a time: first in the one that adds most to a model that lies
-    whole on the cards, then in whichever still needs more than there is with the number found."""
-    builds = [moved(most).build, *(one.build for one in in_other_builds(moved(most)))]
-    beside = {build: needs.beside_least(moved(0).with_(build=build)) for build in builds}
-    build, counts = max(builds, key=lambda one: max(beside[one], default=0)), range(1, most + 1)
+    """Searched in one of the builds that people run at a time: first in the oldest, which mostly needs most, then in
+    whichever still needs more than there is with the number found."""
+    builds = [*(one.build for one in in_other_builds(moved(most))), moved(most).build]
+    build, counts, beside = builds[0], range(1, most + 1), [0] * len(room)
+    if doubtful and not _all_within(needs.high(moved(most).with_(build=build)), room):
+        return None
     while True:
 
         def in_build(options: LlamaOptions, build: Build = build) -> Sequence[int]:
             return needs.high(options.with_(build=build))
 
-        found = _smallest(needs.least, in_build, room, counts, moved, beside[build])
+        found = _smallest(needs.least, in_build, room, counts, moved, beside)
         if found is None or _all_within(needs.most(moved(found)), room):
             return found
         options = {one: moved(found).with_(build=one) for one in builds}
         build = max(builds, key=lambda one: max(_difference(needs.high(options[one]), room)))
-        beside, counts = {build: needs.beside_least(options[build])}, range(found + 1, most + 1)
+        beside, counts = needs.beside_least(options[build]), range(found + 1, most + 1)
 
 
 _Needs = Callable[[LlamaOptions], Sequence[int]]

@@ -14,6 +14,7 @@ import re
 from pathlib import PurePosixPath, PureWindowsPath
 
 from fitcheck.errors import CardError, RecordError
+from fitcheck.models.tier_names import base_of, publisher_of, tier_in
 from fitcheck.records.fields import MAX_ITEMS
 from fitcheck.records.importers.common import (
     Given,
@@ -25,7 +26,6 @@ from fitcheck.records.importers.common import (
     model_slug,
     need,
     safe_name,
-    tier_in,
 )
 from fitcheck.records.reading import parse_json
 
@@ -119,12 +119,23 @@ def _markdown(text: str, where: str) -> list[Row]:
     return rows
 
 
+def _tier(file: str, kind: str, where: str) -> str | None:
+    """The quant tier by the file's name and by what llama.cpp read in it, its ``kind``. A name says more, as whose own
+    mixture it is, but nothing against the file. Raises RecordError where it does."""
+    told, read = tier_in(file), tier_in(kind)
+    if told and read and not publisher_of(told) and base_of(told) != base_of(read):
+        raise RecordError(
+            f"{where}: the file is named {told}, but llama.cpp read {kind!r} in it; say which with --tier."
+        )
+    return told or read
+
+
 def _record(rows: list[Row], where: str, given: Given, identity: Row) -> Imported:
     row = rows[0]
     file = _file_name(str(row.get("model_filename") or ""))
     kind = str(row.get("model_type") or "")
     slug = given.model or (model_slug(file) if file else None)
-    tier = given.tier or tier_in(file) or tier_in(kind)
+    tier = given.tier or _tier(file, kind, where)
     build = row.get("build_number")
     tests = [_rate(test, where) for test in rows]
     overrides = str(row.get("tensor_buft_overrides") or "none")

@@ -13,9 +13,9 @@ from fitcheck.runtimes.level import level_of
 from fitcheck.runtimes.llamacpp.arguments import MTP, LlamaOptions
 from fitcheck.runtimes.llamacpp.drafting import draft_among
 from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of
+from fitcheck.runtimes.llamacpp.longest import CONTEXT_STEP
 from fitcheck.runtimes.llamacpp.options import GIGA, LEAST_CONTEXT, USUAL_BATCH, TextOptions
 from fitcheck.runtimes.llamacpp.placement import arguments_of, bandwidth_of, host_of, placement_of
-from fitcheck.runtimes.llamacpp.proposals import CONTEXT_STEP
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION
 from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration

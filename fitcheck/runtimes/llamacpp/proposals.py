@@ -21,12 +21,12 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.held import estimated, look_of, shown, shown_level
-from fitcheck.runtimes.level import Level
+from fitcheck.runtimes.held import Store, estimated, look_of, shown, shown_level
+from fitcheck.runtimes.level import Level, level_with
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
-from fitcheck.runtimes.llamacpp.estimates import needs_of, smallest_count
+from fitcheck.runtimes.llamacpp.estimates import CardNeeds, footprint_of, least_of, needs_of, smallest_count
 from fitcheck.runtimes.llamacpp.flash import CacheTypes, readable
 from fitcheck.runtimes.llamacpp.kept_placements import (
     LOOKED_AT,
@@ -38,12 +38,12 @@ from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import host_of, placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
 from fitcheck.runtimes.llamacpp.token_host import Host
+from fitcheck.runtimes.llamacpp.token_work import PlacedRun
+from fitcheck.runtimes.llamacpp.ways import Leading, Standing, Way, all_judged, leading, ways
 
 # a cache type is only worth its loss when it buys this much speed or a better verdict
 WORTH = 1.05
-LONG_CACHE_TYPES: tuple[CacheTypes, ...] = (("f16", "f16"), ("q8_0", "q8_0"), ("q4_0", "q4_0"))
-CONTEXT_STEP = 1024
-MOST_UNTRAINED = 1 << 17  # where the model does not say what it was trained on
+_MUCH_FASTER = 2.0  # times the host's bandwidth: where cards are, a layer more on the host always costs time
 CACHE_TYPES: tuple[CacheTypes, ...] = (("f16", "f16"), ("q8_0", "q8_0"))
 
 
@@ -71,14 +71,10 @@ class Proposal:
 
     @cached_property
     def rate(self) -> float:
-        """Tokens a second that it should write, 0 where it writes none or that is not known: what its duration says
-        too, beside much that no choice of a placement asks for."""
-        layout, search = self.judged.footprint.layout, self.search
+        """Tokens a second that it should write; see ``PlacementSearch.rate``."""
+        layout = self.judged.footprint.layout
         assert isinstance(layout, LlamaEstimate)
-        if search.workload.task is Task.EMBED:
-            return 0.0
-        depth = depth_of(self.ask.workload)
-        return _rate(search.architecture, search.tier.tensors, layout, search.machine.gpus, depth, host_of(self.ask))
+        return self.search.rate(layout, self.ask)
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -153,17 +149,84 @@ class PlacementSearch:
     def _shown_level(self, ask: Ask) -> Level:
         return shown_level(self.runtime, ask, shown(self.runtime, ask))
 
-    def smallest(self, most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
+    def smallest(self, most: int, moved: Callable[[int], LlamaOptions], *, doubtful: bool = False) -> int | None:
         """The smallest number of layers moved to the host with which the cards are not short; how fast that is, is not
-        asked. ``None`` where they are short even with ``most``."""
-        ask, options = self.ask(moved(most)), moved(most)
-        architecture, alone = self.architecture, len(self.machine.gpus) == 1
-        follows = not alone and (options.shares_matrices or draft_among(self.tier.companions) is not None)
-        if not follows and not architecture.unknown and not not_modelled(architecture, options):
-            return smallest_count(needs_of(ask, options), [one.vram.low for one in ask.budgets], most, moved)
+        asked. ``None`` where they are short even with ``most``, which is looked at first where it is ``doubtful``."""
+        options = moved(most)
+        if self._weighs_cards(options):
+            return smallest_count(self._needs(options), self._room, most, moved, doubtful=doubtful)
         if not self._holds(options):
             return None
         return 1 + bisect_left(range(1, most), True, key=lambda count: self._holds(moved(count)))
+
+    def fewest(self, most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
+        """No more than ``smallest``: what weights and caches alone leave room for. ``None`` where that is never."""
+        return self._needs(moved(most)).fewest(self._room, most, moved)
+
+    def leaves_room(self, options: LlamaOptions) -> bool:
+        """Whether weights and caches alone go on the cards."""
+        return all(need <= have for need, have in zip(self._needs(options).least(options), self._room, strict=True))
+
+    def _weighs_cards(self, options: LlamaOptions) -> bool:
+        """Whether what cards must hold is known of each number of layers on the host, and of each card apart."""
+        shared = options.shares_matrices or draft_among(self.tier.companions) is not None
+        follows = shared and len(self.machine.gpus) > 1
+        return not follows and not self.architecture.unknown and not not_modelled(self.architecture, options)
+
+    def _needs(self, options: LlamaOptions) -> CardNeeds:
+        return needs_of(self.ask(options), options)
+
+    @cached_property
+    def _room(self) -> list[int]:
+        """Bytes that each card has at least."""
+        return [one.vram.low for one in budgets_of(self.machine)]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether more layers on the host only make a run slower, and without a graph it is known what it takes at
+        least: cards are much faster than the host, and llama.cpp supports them."""
+        options, bandwidths = self.wanted, [gpu.card.memory_bandwidth for gpu in self.machine.gpus]
+        draft = draft_among(self.tier.companions) is not None
+        if draft or options.overrides or options.workers or options.shares_matrices or not self._weighs_cards(options):
+            return False
+        if not bandwidths or self.runtime.platform(self.ask(options)) is not None:
+            return False
+        host = host_of(self.ask(options)).rated
+        return all(rate is not None and rate >= _MUCH_FASTER * host for rate in bandwidths)
+
+    def standing(self, judged: Judged) -> Standing:
+        """How good a placement is: the verdict, how far it is from running, and how slow it is, a quantized cache by
+        ``WORTH`` slower."""
+        return self._standing(Proposal(self, judged).rate, judged.level.verdict, judged.level, judged.options)
+
+    def least_standing(self, options: LlamaOptions, *, amounts: bool) -> Standing:
+        """At least so good a placement these options would be, found without a graph: by where the layers lie and, with
+        ``amounts``, by what weights and caches take of the host as well."""
+        ask, needs, least = self.ask(options), self._needs(options), Verdict.FITS
+        rate = self.rate(needs.placed(options), ask)
+        if amounts:
+            level = level_with(None, ask, footprint_of(ask, least_of(ask)))
+            return self._standing(rate, level.verdict, level, options)
+        if not self.leaves_room(options):
+            least = Verdict.TIGHT
+        return self._standing(rate, least, None, options)
+
+    def _standing(self, rate: float, verdict: Verdict, level: Level | None, options: LlamaOptions) -> Standing:
+        slow = verdict is Verdict.FITS and self._slow(rate)
+        loss = 1.0 if options.cache_type_k == self.cache_types[0][0] else WORTH
+        way = level.way if level is not None and verdict is Verdict.NO else ()
+        return Verdict.TIGHT.rank if slow else verdict.rank, way, -rate / loss
+
+    def _slow(self, rate: float) -> bool:
+        return self.min_speed is not None and 0 < rate < self.min_speed
+
+    def rate(self, laid: PlacedRun, ask: Ask) -> float:
+        """Tokens a second that a run should write, 0 where it writes none or that is not known: what its duration says
+        too, beside much that no choice of a placement asks for."""
+        if self.workload.task is Task.EMBED:
+            return 0.0
+        depth = depth_of(ask.workload)
+        return _rate(self.architecture, self.tier.tensors, laid, self.machine.gpus, depth, host_of(ask))
 
     def _holds(self, options: LlamaOptions) -> bool:
         """Of a run that is not modelled: whether weights alone decide, and how."""
@@ -193,27 +256,19 @@ class PlacementSearch:
         """Ways to run the tier, of which one is chosen; the same for all machines that look alike."""
         look = look_of(self.runtime, self.machine)
         if look is None:
-            return tuple(self._candidates(wanted, types))
+            return tuple(all_judged(self, self._ways(wanted, types)))
         place = look, self.tier, wanted, types, self.workload, self.host_bandwidth, self.model
         found = LOOKED_AT.get(place)
-        return LOOKED_AT.keep(place, tuple(self._candidates(wanted, types))) if found is None else found
+        return LOOKED_AT.keep(place, tuple(all_judged(self, self._ways(wanted, types)))) if found is None else found
 
-    def _candidates(self, wanted: LlamaOptions, types: tuple[CacheTypes, ...]) -> list[Judged]:
-        found: list[Judged] = []
-        for keys, values in types:
-            candidate = wanted.with_(cache_type_k=keys, cache_type_v=values)
-            alone = any(one.options.gpu_layers == 0 and one.level.verdict is Verdict.FITS for one in found)
-            found += _placements(self, candidate, alone=not alone)
-            free = wanted.gpu_layers is None
-            if free and self._whole(found[0].options) and found[0].level.verdict is Verdict.FITS:
-                break  # a smaller cache buys nothing: it is read no faster
-        return found
+    def _ways(self, wanted: LlamaOptions, types: Sequence[CacheTypes]) -> list[Way]:
+        """Ways to place the layers with each pair of cache types in turn."""
+        kinds = [wanted.with_(cache_type_k=keys, cache_type_v=values) for keys, values in types]
+        return [way for one in kinds for way in ways(self.architecture, one, cards=bool(self.machine.gpus))]
 
     def rank(self, proposal: Proposal) -> int:
         """0 for the best verdict; what is too slow to use is no better than what is tight."""
-        fits = proposal.level.verdict is Verdict.FITS
-        slow = fits and self.min_speed is not None and 0 < proposal.rate < self.min_speed
-        return Verdict.TIGHT.rank if slow else proposal.level.verdict.rank
+        return self.standing(proposal.judged)[0]
 
     def largest_that_betters(self, tiers: Sequence[Tier], rank: int) -> Proposal | None:
         """The best placement of the largest of ``tiers``, which stand from large to small, with a better verdict than
@@ -236,11 +291,20 @@ class PlacementSearch:
         known = SETTLED.get(place)
         if known is not None and ram is not None and known.reach <= ram.low:
             return self.assess(known.options)
-        found = next(self.proposals())
-        reach = self._settled_by(self._looked_at(self.wanted, tuple(self.cache_types)))
+        found = self._leading(self.wanted, self.cache_types)
+        reach = self._settled_by(found.looked_at) if found.settled else None
         if reach is not None:
-            SETTLED.keep(place, SettledPlacement(reach, found.options))
-        return found
+            SETTLED.keep(place, SettledPlacement(reach, found.judged.options))
+        return Proposal(self, found.judged)
+
+    def best_with(self, options: LlamaOptions, cache_types: Sequence[CacheTypes]) -> Proposal:
+        """The first of ``proposals`` with the same arguments."""
+        return Proposal(self, self._leading(options, tuple(cache_types)).judged)
+
+    def _leading(self, options: LlamaOptions, cache_types: tuple[CacheTypes, ...]) -> Leading:
+        place = self._question, ram_budget(self.machine), options, cache_types
+        found = _LEADING.get(place)
+        return found or _LEADING.keep(place, leading(self, self._ways(options, cache_types)))
 
     @property
     def settled(self) -> int | None:
@@ -286,56 +350,6 @@ class PlacementSearch:
                 kept.append(proposal)
         return kept
 
-    def longest(self) -> list[Proposal]:
-        """For each type of the cache the longest context that fits, the model's own at most: all on the cards where
-        that is possible at all. A type is left out where one that loses less reaches as far."""
-        asked = self.asked.cache_types
-        types = (asked,) if asked else readable(LONG_CACHE_TYPES, flash=self.wanted.flash)
-        found: list[Proposal] = []
-        for keys, values in types[:1] if self.architecture.encoder else types:
-            reached = self._longest_of(self.wanted.with_(cache_type_k=keys, cache_type_v=values))
-            if reached is not None and all(reached.options.context > one.options.context for one in found):
-                found.append(reached)
-                if reached.options.context >= self._most_steps * CONTEXT_STEP:
-                    break  # no type reaches further
-        return found
-
-    @property
-    def _most_steps(self) -> int:
-        """The longest context that is looked at, in steps."""
-        return max((self.architecture.context_length or MOST_UNTRAINED) // CONTEXT_STEP, 1)
-
-    def _longest_of(self, options: LlamaOptions) -> Proposal | None:
-        """The longest context with these options, in steps; ``None`` where not even the shortest fits."""
-        most = self._most_steps
-        best = self._fitting(options.with_(context=min(LEAST_CONTEXT, most * CONTEXT_STEP)))
-        if best is None:
-            return None
-        options = options.with_(gpu_layers=best.options.gpu_layers) if self._whole(best.options) else options
-        longest = self._fitting(options.with_(context=most * CONTEXT_STEP))
-        if longest is not None:  # beside much system memory that is the usual case
-            return longest
-        low, high = best.options.context // CONTEXT_STEP, most
-        while high - low > 1:
-            middle = (low + high) // 2
-            proposal = self._fitting(options.with_(context=middle * CONTEXT_STEP))
-            if proposal is None:
-                high = middle
-            else:
-                low, best = middle, proposal
-        return best
-
-    def _fitting(self, options: LlamaOptions) -> Proposal | None:
-        """The best placement of exactly these options that fits: on the cards, or as asked."""
-        types = ((options.cache_type_k, options.cache_type_v),)
-        best = next(self.proposals(options, types))
-        return best if best.level.verdict is Verdict.FITS else None
-
-    def _whole(self, options: LlamaOptions) -> bool:
-        """Whether all of the model is on the cards."""
-        layers = options.gpu_layers
-        return layers is not None and layers > self.architecture.layers and not options.cpu_moe_layers
-
     def shorter(self) -> Proposal | None:
         """The longest context, of halves of halves, with which everything fits the cards; None when none does."""
         context = self.workload.context // 2
@@ -351,47 +365,17 @@ class PlacementSearch:
         return replace(self, tier=tier)
 
 
+_LEADING: Store[Leading] = Store(1 << 12)
+
+
 # beside another amount of system memory a search looks at the same placements again
 @lru_cache(maxsize=2048)
 def _rate(
     architecture: LanguageArchitecture,
     tensors: TensorTable,
-    layout: LlamaEstimate,
+    layout: PlacedRun,
     gpus: tuple[Gpu, ...],
     depth: int,
     host: Host,
 ) -> float:
     return generation_rate(run_of(architecture, tensors, layout, gpus, depth, host))
-
-
-def _placements(search: PlacementSearch, options: LlamaOptions, *, alone: bool) -> Iterator[Judged]:
-    """All on the cards, experts on the host, layers on the host, host ``alone`` where that is asked: only what is
-    needed of it."""
-    if options.gpu_layers is not None:
-        yield search.judged(options)
-        return
-    if not search.machine.gpus:
-        yield search.judged(options.with_(gpu_layers=0))
-        return
-    architecture = search.architecture
-    everything = architecture.layers + 1
-    full = search.judged(options.with_(gpu_layers=everything))
-    yield full
-    if full.level.verdict is Verdict.FITS:
-        return
-
-    def experts_on_host(count: int) -> LlamaOptions:
-        return options.with_(gpu_layers=everything, cpu_moe_layers=count)
-
-    def layers_on_host(count: int) -> LlamaOptions:
-        return options.with_(gpu_layers=everything - count)
-
-    if architecture.experts and not options.cpu_moe_layers:
-        count = search.smallest(architecture.layers, experts_on_host)
-        if count is not None:
-            yield search.judged(experts_on_host(count))
-    count = search.smallest(everything, layers_on_host)
-    if count is not None:
-        yield search.judged(layers_on_host(count))
-    if alone:
-        yield search.judged(options.with_(gpu_layers=0))

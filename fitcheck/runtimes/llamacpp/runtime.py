@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine
-from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase, drawn_from_host
+from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.model import Model, Tier
@@ -26,8 +25,9 @@ from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
 from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
-from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, totals_in_other_builds
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, footprint_of, totals_in_other_builds
 from fitcheck.runtimes.llamacpp.flash import UNQUANTIZED
+from fitcheck.runtimes.llamacpp.longest import longest
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, host_of
@@ -60,7 +60,7 @@ class LlamaCpp(Runtime):
         for tier in ready:
             search = self._search(model, tier, machine, asked, wanted)
             if asked.ctx == LONGEST:
-                found = search.longest() or [search.best()]
+                found = longest(search) or [search.best()]
             else:
                 found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
@@ -79,13 +79,7 @@ class LlamaCpp(Runtime):
 
     def footprint(self, ask: Ask) -> Footprint:
         """llama.cpp's own buffers on every card and the host; in a unified memory the host holds the cards' as well."""
-        result = estimate_of(ask)
-        found = result.laid_out
-        for gpu, total in zip(ask.machine.gpus, result.card_totals, strict=True):
-            if gpu.card.unified_memory:  # one memory: the host holds both, but for what the firmware set aside
-                both = found.host.total + drawn_from_host(total, gpu.carved)
-                found = replace(found, host=replace(found.host, total=both))
-        return found
+        return footprint_of(ask, estimate_of(ask))
 
     def weighs(self, machine: Machine) -> Hashable | None:
         """Of one card what the backend for its vendor allows there, and whether it shares the host's memory."""
@@ -158,7 +152,7 @@ class LlamaCpp(Runtime):
             smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
             yield Change("--cache-type q8_0", search.ask(smaller))
         free = options.with_(gpu_layers=None, cpu_moe_layers=0)
-        other = next(search.proposals(free, search.cache_types[:1]))
+        other = search.best_with(free, search.cache_types[:1])
         yield Change(other.ask.placement.mode, other.ask)
         context = options.context // 2
         while context >= LEAST_CONTEXT:

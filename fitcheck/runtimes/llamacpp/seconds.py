@@ -17,7 +17,6 @@ from fitcheck.hardware.machine import Gpu
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.token_host import Host
 from fitcheck.runtimes.llamacpp.token_passes import (
     TokenRun,
@@ -28,7 +27,7 @@ from fitcheck.runtimes.llamacpp.token_passes import (
 )
 from fitcheck.runtimes.llamacpp.token_rates import Constants, backend_of, data, fitted
 from fitcheck.runtimes.llamacpp.token_spread import half_width, interval_of, new_units, traits_of
-from fitcheck.runtimes.llamacpp.token_work import TokenWork, work_of
+from fitcheck.runtimes.llamacpp.token_work import PlacedRun, TokenWork, work_of
 from fitcheck.runtimes.llamacpp.weight_placement import HOST
 from fitcheck.units import Interval
 
@@ -50,7 +49,7 @@ class TokenSpeed:
 def run_of(
     architecture: LanguageArchitecture,
     tensors: TensorTable,
-    result: LlamaEstimate,
+    result: PlacedRun,
     gpus: Sequence[Gpu],
     depth: int | None = None,
     host: Host = _ANY,
@@ -69,7 +68,7 @@ def run_of(
 def token_speed(
     architecture: LanguageArchitecture,
     tensors: TensorTable,
-    result: LlamaEstimate,
+    result: PlacedRun,
     gpus: Sequence[Gpu],
     depth: int | None = None,
     host: Host = _ANY,

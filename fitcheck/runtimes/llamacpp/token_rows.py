@@ -24,6 +24,7 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known_models import known_language_model, known_language_models
 from fitcheck.models.families.language.mixture import mixture_table
 from fitcheck.models.tensors import TensorTable
+from fitcheck.models.tier_names import like_published, publisher_of
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build, parse_build
@@ -162,10 +163,10 @@ def _mixture(model: str, tier: str) -> TensorTable:
 
 def _table(architecture: LanguageArchitecture, row: dict[str, str]) -> tuple[TensorTable, float]:
     """The table of the tier and how much larger the published file is, for publishers' own mixtures."""
-    quant = row["quant"].removeprefix("UD-")
+    quant = like_published(row["quant"])
     tier = _TIERS.get(quant, quant)
     table = _mixture(row["model_key"], tier)
-    if row["quant"].startswith("UD-") and row["file_gib"]:
+    if publisher_of(row["quant"]) and row["file_gib"]:
         return table, float(row["file_gib"]) * GIB / table.nbytes
     return table, 1.0
 

@@ -7,19 +7,22 @@ for all; a run then only sorts a few groups by device.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import groupby
+from operator import add
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import AlikeLayers, Layered, Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
-from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate
 from fitcheck.runtimes.llamacpp.caches import cache_elements, layer_caches
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, tensor_device, tied_copy
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, tensor_device, tied_copy
 
 _NOT_READ = ("token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight")
 _REPACKED = re.compile(r"_R\d+$")  # the fork's rows interleaved: the same blocks
@@ -66,6 +69,21 @@ class TokenWork:
         return sum(self.read.values()) + sum(self.experts.values()) + self.cache
 
 
+class PlacedRun(Protocol):
+    """What work hangs on of a run: its options, and where its layers lie."""
+
+    def __hash__(self) -> int:
+        """Work is kept beside it."""
+
+    @property
+    def options(self) -> LlamaOptions:
+        """The options that were judged."""
+
+    @property
+    def devices(self) -> Devices:
+        """The device of each layer."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Tensors that always live together, in each of ``layers``. ``first`` stands for all where a device is asked for;
@@ -81,8 +99,16 @@ class _Group:
     head: bool
 
 
-_works: WeakKeyDictionary[LlamaEstimate, dict[int, dict[int, TokenWork]]] = WeakKeyDictionary()
-_groups: WeakKeyDictionary[TensorTable, Sequence[_Group]] = WeakKeyDictionary()
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """``groups`` of a table, and the layers of all their ``experts`` that have any, in order."""
+
+    groups: Sequence[_Group]
+    experts: tuple[int, ...]
+
+
+_works: WeakKeyDictionary[PlacedRun, dict[int, dict[int, TokenWork]]] = WeakKeyDictionary()
+_groups: WeakKeyDictionary[TensorTable, _Grouped] = WeakKeyDictionary()
 
 
 def kind_of(type_name: str) -> str:
@@ -102,11 +128,11 @@ def kind_of(type_name: str) -> str:
 
 
 def work_of(
-    architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
+    architecture: LanguageArchitecture, tensors: TensorTable, result: PlacedRun, depth: int
 ) -> dict[int, TokenWork]:
     """Work by device after ``depth`` tokens: active experts only, one row of the embedding, the head for one token.
 
-    ``result`` is the estimate of that architecture and table; what it comes to is kept, and must not be changed.
+    ``result`` is of that architecture and table; what it comes to is kept beside it, and must not be changed.
     """
     kept = _works.setdefault(result, {})
     if depth not in kept:
@@ -115,18 +141,21 @@ def work_of(
 
 
 def _worked_out(
-    architecture: LanguageArchitecture, tensors: TensorTable, result: LlamaEstimate, depth: int
+    architecture: LanguageArchitecture, tensors: TensorTable, result: PlacedRun, depth: int
 ) -> dict[int, TokenWork]:
     found: defaultdict[int, TokenWork] = defaultdict(TokenWork)
     options, moving = result.options, set[int | None]()
-    for group in _grouped(architecture, tensors, split=bool(options.overrides)):
-        for device, layers in _places(group, architecture, result).items():
-            work = found[device]
-            _add(work, group, len(layers))
+    grouped = _grouped(architecture, tensors, split=bool(options.overrides))
+    for group in grouped.groups:
+        for device, count in _places(group, architecture, result).items():
+            _add(found[device], group, count)
             if group.expert:
-                work.expert_layers += len(layers - moving)
-                work.expert_count = architecture.experts
-                moving |= layers
+                found[device].expert_count = architecture.experts
+                if group.layers is None and group.first.layer not in moving:
+                    found[device].expert_layers += 1
+                    moving.add(group.first.layer)
+    for device, count in _by_device(grouped.experts, result, expert=True).items():
+        found[device].expert_layers += count
     head = tied_copy(architecture, tensors)
     if head is not None:
         work = found[result.devices.output]
@@ -136,41 +165,65 @@ def _worked_out(
     return dict(found)
 
 
-def _places(group: _Group, architecture: LanguageArchitecture, result: LlamaEstimate) -> Mapping[int, Set[int | None]]:
-    """The layers of a group by device, without those that only draft: rates are those without drafting."""
-    options, devices = result.options, result.devices
-    if group.layers is None:
-        layer = group.first.layer
-        if layer in architecture.predicting:
-            return {}
-        return {tensor_device(group.first, architecture, options, devices): {layer}}
-    found: defaultdict[int, set[int | None]] = defaultdict(set)
-    for layer in group.layers:
-        if layer in architecture.predicting:
-            continue
-        if group.expert and layer < options.cpu_moe_layers:
-            found[HOST].add(layer)
-        else:
-            found[devices.layers[layer] if layer < len(devices.layers) else devices.output].add(layer)
+def _places(group: _Group, architecture: LanguageArchitecture, result: PlacedRun) -> Mapping[int, int]:
+    """How many layers of a group lie on each device, without those that only draft: rates are those without it."""
+    if group.layers is not None:
+        return _by_device(group.layers, result, expert=group.expert)
+    if group.first.layer in architecture.predicting:
+        return {}
+    return {tensor_device(group.first, architecture, result.options, result.devices): 1}
+
+
+def _by_device(layers: Sequence[int], result: PlacedRun, *, expert: bool) -> dict[int, int]:
+    """How many of ``layers``, in order, lie on each device, or their experts."""
+    devices, first = result.devices, 0
+    found: dict[int, int] = {}
+    on_host = result.options.cpu_moe_layers if expert else 0
+    for device, stop in ((HOST, on_host), *_stretches(devices.layers), (devices.output, len(devices.layers) + _BEYOND)):
+        last = bisect_left(layers, stop, first)
+        if last > first:
+            found[device] = found.get(device, 0) + last - first
+        first = last
     return found
 
 
-def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split: bool) -> Sequence[_Group]:
+_BEYOND = 1 << 20  # layers
+
+
+@lru_cache(maxsize=4096)
+def _stretches(layers: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """(device, the layer after the last one) of each stretch of layers on one device."""
+    found, stop = [], 0
+    for device, same in groupby(layers):
+        stop += sum(1 for _ in same)
+        found.append((device, stop))
+    return tuple(found)
+
+
+def _grouped(architecture: LanguageArchitecture, tensors: TensorTable, *, split: bool) -> _Grouped:
     """Groups of a table; ``split`` keeps every tensor apart, for options that place them one by one."""
     if split:
-        return [replace(_group([tensor], architecture), layers=None) for tensor in tensors if _counts(tensor)]
+        return _Grouped(
+            [replace(_group([tensor], architecture), layers=None) for tensor in tensors if _counts(tensor)], ()
+        )
     known = _groups.get(tensors)
     if known is None:
         layered = tensors.layered
-        known = _together(tensors, architecture) if layered is None else _by_layer(layered, architecture)
-        _groups[tensors] = known
+        groups = _of_any(tensors, architecture) if layered is None else _by_layer(layered, architecture)
+        experts = {layer for group in groups if group.expert for layer in group.layers or ()}
+        known = _groups[tensors] = _Grouped(groups, tuple(sorted(experts)))
     return known
+
+
+def _of_any(tensors: TensorTable, architecture: LanguageArchitecture) -> list[_Group]:
+    return [one for one in _together(tensors, architecture) if one.first.layer not in architecture.predicting]
 
 
 def _by_layer(layered: Layered, architecture: LanguageArchitecture) -> list[_Group]:
     alike: defaultdict[AlikeLayers, list[int]] = defaultdict(list)
     for layer, one in enumerate(layered.layers):
-        alike[one].append(layer)
+        if layer not in architecture.predicting:
+            alike[one].append(layer)
     within = (
         replace(group, layers=tuple(layers))
         for one, layers in alike.items()
@@ -229,12 +282,11 @@ def _add(work: TokenWork, group: _Group, count: int) -> None:
 
 
 def _add_caches(
-    found: defaultdict[int, TokenWork], architecture: LanguageArchitecture, result: LlamaEstimate, depth: int
+    found: defaultdict[int, TokenWork], architecture: LanguageArchitecture, result: PlacedRun, depth: int
 ) -> None:
-    options, latent = result.options, architecture.latent is not None
-    read = _cache_reads(architecture, options.anywhere, depth)
-    for layer, (device, reads) in enumerate(zip(result.devices.layers, read, strict=True)):
-        cache, cost, state, scores, flops = reads
+    options, latent, start = result.options, architecture.latent is not None, 0
+    for device, stop in _stretches(result.devices.layers):
+        cache, cost, state, scores, flops, recurrent = _cached(architecture, options.anywhere, depth, start, stop)
         work = found[HOST if options.cache_on_host else device]
         work.latent = latent
         work.cache += cache
@@ -242,8 +294,20 @@ def _add_caches(
         found[device].state += state
         work.attention_flops += flops
         work.scores += scores
-        found[device].layers += 1
-        found[device].recurrent_layers += int(architecture.blocks[layer].recurrent)
+        found[device].layers += stop - start
+        found[device].recurrent_layers += recurrent
+        start = stop
+
+
+@lru_cache(maxsize=1024)
+def _cached(
+    architecture: LanguageArchitecture, options: LlamaOptions, depth: int, start: int, stop: int
+) -> tuple[float, float, float, float, float, int]:
+    """Sums of ``_cache_reads`` over the layers from ``start`` up to ``stop``, and how many of them are recurrent."""
+    reads = _cache_reads(architecture, options, depth)[start:stop]
+    # one after the other: what ``sum`` makes of floats differs between versions of Python
+    cache, cost, state, scores, flops = (reduce(add, amounts) for amounts in zip(*reads, strict=True))
+    return cache, cost, state, scores, flops, sum(one.recurrent for one in architecture.blocks[start:stop])
 
 
 @lru_cache(maxsize=256)

@@ -159,7 +159,7 @@ def test_options_that_cannot_be(options: dict[str, Any]) -> None:
         LlamaOptions(**options)
 
 
-@pytest.mark.parametrize("text", ["b12", "2026-13", "newish", "2026-02-31"])
+@pytest.mark.parametrize("text", ["b12", "2026-13", "newish", "2026-02-31", "2029-01", "b99999"])
 def test_builds_that_cannot_be(text: str) -> None:
     with pytest.raises(InputError):
         parse_build(text)
@@ -167,6 +167,9 @@ def test_builds_that_cannot_be(text: str) -> None:
 
 def test_build_numbers_become_dates() -> None:
     assert parse_build("b7079").day.isoformat() == "2025-11-16"
+    assert parse_build("b6097").day.isoformat() == "2025-08-06"
+    assert parse_build("b6097").has("set_rows")
+    assert parse_build("2027-05").day > newest_build().day
     assert parse_build("b9272").has("rotated_cache")
     assert not parse_build("b9272").has("outputs_limited")
     assert parse_build("b9999").has("outputs_limited")

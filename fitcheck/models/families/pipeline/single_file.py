@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from fitcheck.models.candidates import quant_label
 from fitcheck.models.families.base import Found, ReadTier, Recognized, printable
 from fitcheck.models.families.pipeline import catalog, tables
 from fitcheck.models.families.pipeline.architecture import DENOISER, Component, PipelineArchitecture
@@ -21,6 +20,7 @@ from fitcheck.models.families.pipeline.tiers import component_table
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.models.tier_names import quant_label
 
 # general.architecture of image denoisers, as ComfyUI-GGUF's, stable-diffusion.cpp's and calcuis' converters write it
 ARCHITECTURES = frozenset(

@@ -1,0 +1,204 @@
+"""Ways to place a model's layers, and which of them leads, found without looking at all of them.
+
+A way is ruled out where it would be no better than the best one so far even with the fewest layers on the host with
+which weights and caches alone go on the cards: every layer more on the host makes a run slower, as long as the host's
+memory is slower than the cards', and takes more of the host. Only of what may lead graphs are built.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from fitcheck.memory.weighing import Verdict
+from fitcheck.models.families.language.architecture import LanguageArchitecture
+from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
+from fitcheck.runtimes.llamacpp.kept_placements import Judged
+
+# how good a placement is, least first: its verdict's rank, how far it is from running, seconds of a token
+Standing = tuple[int, tuple[object, ...], float]
+
+
+class Kind(Enum):
+    """``ASKED``: nothing is up for choice. ``WHOLE``: all on the cards; ``ALONE``: all on the host."""
+
+    ASKED = auto()
+    WHOLE = auto()
+    EXPERTS = auto()
+    LAYERS = auto()
+    ALONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A kind of placement with one type of cache. ``moved`` has so many layers, or their experts, on the host, of which
+    1 to ``most`` are up for choice; none are where that is 0."""
+
+    kind: Kind
+    moved: Callable[[int], LlamaOptions]
+    most: int = 0
+
+    def judged(self, search: Search, most: int | None = None) -> Judged | None:
+        """With as few layers moved as the cards need, ``most`` at most; ``None`` where that is not enough."""
+        if not self.most:
+            return search.judged(self.moved(0))
+        limited = most is not None and most < self.most
+        count = search.smallest(most if most is not None else self.most, self.moved, doubtful=limited)
+        return None if count is None else search.judged(self.moved(count))
+
+
+class Search(Protocol):
+    """What a search for the placement of one tier on one machine knows to say."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether ``least_standing`` gets no better with more layers on the host."""
+
+    def judged(self, options: LlamaOptions) -> Judged:
+        """Exactly these options."""
+
+    def smallest(self, most: int, moved: Callable[[int], LlamaOptions], *, doubtful: bool) -> int | None:
+        """The smallest number of layers moved with which no card is short; ``None`` where it is more than ``most``,
+        which is looked at first where it is ``doubtful``."""
+
+    def fewest(self, most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
+        """No more than that, found without a graph."""
+
+    def leaves_room(self, options: LlamaOptions) -> bool:
+        """Whether weights and caches alone go on the cards."""
+
+    def standing(self, judged: Judged) -> Standing:
+        """How good a placement is."""
+
+    def least_standing(self, options: LlamaOptions, *, amounts: bool) -> Standing:
+        """No worse than ``standing`` of the same options, found without a graph; without ``amounts`` as if there were
+        any amount of system memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """The placement that leads. Beside more system memory than any of those ``looked_at`` need it leads too, but where
+    it is not ``settled``: what was ruled out for what it takes of the host might then do."""
+
+    judged: Judged
+    looked_at: tuple[Judged, ...]
+    settled: bool
+
+
+def ways(architecture: LanguageArchitecture, options: LlamaOptions, *, cards: bool) -> Iterator[Way]:
+    """All on the cards, experts on the host, layers on the host, the host alone: those that ``options`` leave open."""
+    everything = architecture.layers + 1
+    if options.gpu_layers is not None or not cards:
+        fixed = options if options.gpu_layers is not None else options.with_(gpu_layers=0)
+        yield Way(Kind.ASKED, lambda _: fixed)
+        return
+    full = options.with_(gpu_layers=everything)
+    yield Way(Kind.WHOLE, lambda _: full)
+    if architecture.experts and not options.cpu_moe_layers:
+        yield Way(Kind.EXPERTS, lambda count: full.with_(cpu_moe_layers=count), architecture.layers)
+    yield Way(Kind.LAYERS, lambda count: options.with_(gpu_layers=everything - count), everything)
+    yield Way(Kind.ALONE, lambda _: options.with_(gpu_layers=0))
+
+
+def all_judged(search: Search, found: Iterable[Way]) -> list[Judged]:
+    """Each of the ways: only what is needed of it. What lies whole on the cards and fits makes the rest needless, and
+    the host alone is looked at with the first type of cache with which it does."""
+    judged: list[Judged] = []
+    alone = False
+    for way in found:
+        if alone and way.kind is Kind.ALONE:
+            continue
+        one = way.judged(search)
+        if one is None:
+            continue
+        judged.append(one)
+        fits = one.level.verdict is Verdict.FITS
+        alone = alone or (fits and one.options.gpu_layers == 0)
+        if fits and way.kind is Kind.WHOLE:
+            break  # a smaller cache buys nothing: it is read no faster
+    return judged
+
+
+def leading(search: Search, found: Sequence[Way]) -> Leading:
+    """The best of the ways, of equals the first: what is least by ``standing`` of ``all_judged``."""
+    if not search.bounded:
+        judged = tuple(all_judged(search, found))
+        return Leading(min(judged, key=search.standing), judged, settled=True)
+    best: tuple[Standing, int, Judged] | None = None
+    looked_at: list[Judged] = []
+    settled = True
+    for at in _in_turn(search, found):
+        way = found[at]
+        most = way.most
+        if best is not None:
+            room = _room(search, way, best[0], _moved(best[2], way), first=at < best[1])
+            settled = settled and room.anyway
+            if room.most is None or (way.kind is Kind.ALONE and _alone(search, found[:at])):
+                continue
+            most = room.most
+        one = way.judged(search, most)
+        if one is None:
+            continue
+        looked_at.append(one)
+        standing = search.standing(one)
+        if best is None or (standing, at) < best[:2]:
+            best = standing, at, one
+        if way.kind is Kind.WHOLE and one.level.verdict is Verdict.FITS:
+            break
+    assert best is not None
+    return Leading(best[2], tuple(looked_at), settled)
+
+
+def _in_turn(search: Search, found: Sequence[Way]) -> list[int]:
+    """Positions of the ways, those last that cannot fit: what lies whole on cards that are too small for it."""
+
+    def too_large(at: int) -> bool:
+        return found[at].kind is Kind.WHOLE and not search.leaves_room(found[at].moved(0))
+
+    return sorted(range(len(found)), key=too_large)
+
+
+def _moved(judged: Judged, way: Way) -> int:
+    """How many layers the placement moved, where it is of that kind; 0 where it is of another one."""
+    options = judged.options
+    if way.kind is Kind.EXPERTS:
+        return options.cpu_moe_layers
+    layers = options.gpu_layers
+    return way.most - layers if way.kind is Kind.LAYERS and layers is not None and not options.cpu_moe_layers else 0
+
+
+def _alone(search: Search, before: Sequence[Way]) -> bool:
+    """Whether the host alone does with a type of cache that comes before."""
+    judged = (way.judged(search) for way in before if way.kind is Kind.ALONE)
+    return any(one is not None and one.level.verdict is Verdict.FITS for one in judged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """With how many layers moved at ``most`` a way may be better than the best one; ``None`` with none. ``anyway``: so
+    it is beside any amount of system memory."""
+
+    most: int | None
+    anyway: bool
+
+
+def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -> _Room:
+    """``near`` layers are moved by the best one, where it is of the same kind. Of equals the ``first`` is better."""
+    fewest = search.fewest(way.most, way.moved) if way.most else 0
+    if fewest is None:
+        return _Room(None, anyway=True)
+    amounts = best[0] != Verdict.FITS.rank  # else what is taken of the host can only rule out, and slowness does
+
+    def beaten(count: int) -> bool:
+        least = search.least_standing(way.moved(count), amounts=amounts)
+        return least > best or (least == best and not first)
+
+    if beaten(fewest):
+        return _Room(None, anyway=not amounts)
+    if not amounts and search.least_standing(way.moved(fewest), amounts=True) >= best:
+        return _Room(None, anyway=False)
+    last = near if fewest < near < way.most and beaten(near) else way.most
+    return _Room(fewest + bisect_left(range(fewest + 1, last + 1), True, key=beaten), anyway=not amounts)
