@@ -25,10 +25,10 @@ from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part, indexed_rows, pu
 from fitcheck.verdict.known_records import concerning
 
 PATH = "accuracy/rows.json"
-SCHEMA = "fitcheck.accuracy-rows/1"
+SCHEMA = "fitcheck.accuracy-rows/2"
 _JOIN = ",\n"
 _NAMES = tuple(one.name for one in fields(AccuracyRow))
-_BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError, IndexError)
 
 # where the rows of others' measurements stand
 PUBLISHED = ""
@@ -70,13 +70,20 @@ def _key(index: Index, slug: str, engine: str) -> str:
 
 
 def encode(kept: Kept) -> bytes:
-    """UTF-8 JSON, a row a line: what all rows of a card share stands before them."""
+    """UTF-8 JSON, a row a line: what all rows of a card share stands before them, words stand once, and a row has
+    ``[position]`` of each."""
+    words: dict[str, int] = {}
     cards = []
     for slug, (key, rows) in kept.items():
         same = {name: getattr(rows[0], name) for name in _NAMES if len({getattr(row, name) for row in rows}) == 1}
-        lines = [_line([getattr(row, name) for name in _NAMES if name not in same]) for row in rows]
+        lines = [_line([_pointed(getattr(row, name), words) for name in _NAMES if name not in same]) for row in rows]
         cards.append(f"{_line([slug, key, same])[:-1]},[\n{_JOIN.join(lines)}\n]]")
-    return f'{_line({"schema": SCHEMA, "names": _NAMES})[:-1]},"cards":[\n{_JOIN.join(cards)}\n]}}\n'.encode()
+    head = _line({"schema": SCHEMA, "names": _NAMES, "words": list(words)})
+    return f'{head[:-1]},"cards":[\n{_JOIN.join(cards)}\n]}}\n'.encode()
+
+
+def _pointed(value: Any, words: dict[str, int]) -> Any:
+    return [words.setdefault(value, len(words))] if isinstance(value, str) else value
 
 
 def _line(value: Any) -> str:
@@ -92,14 +99,16 @@ def known(out: Path | None) -> Kept:
         data = json.loads(content)
         if data["schema"] != SCHEMA or tuple(data["names"]) != _NAMES:
             return {}
+        words = [str(word) for word in data["words"]]
         return {
-            str(slug): (str(key), tuple(_row(same, values) for values in rows))
+            str(slug): (str(key), tuple(_row(same, values, words) for values in rows))
             for slug, key, same, rows in data["cards"]
         }
     except _BROKEN:
         return {}
 
 
-def _row(same: Mapping[str, Any], values: Sequence[Any]) -> AccuracyRow:
-    row = AccuracyRow(**same, **dict(zip((name for name in _NAMES if name not in same), values, strict=True)))
+def _row(same: Mapping[str, Any], values: Sequence[Any], words: Sequence[str]) -> AccuracyRow:
+    said = (words[value[0]] if isinstance(value, list) else value for value in values)
+    row = AccuracyRow(**same, **dict(zip((name for name in _NAMES if name not in same), said, strict=True)))
     return replace(row, part=Part(row.part), left_out=Leave(row.left_out))

@@ -17,11 +17,11 @@ Told = Mapping[str, Mapping[str, Interval[float]]]
 
 
 def encode(told: Told, engine: str) -> bytes:
-    """UTF-8 JSON, a record a line, the ends of a metric where its name stands in ``metrics``: to the last digit, so
-    that what was kept is what would be worked out."""
+    """UTF-8 JSON, a record a line, the ends of a metric where its name stands in ``metrics`` and nothing where it says
+    of none: to the last digit, so that what was kept is what would be worked out."""
     metrics = sorted({metric for spans in told.values() for metric in spans})
     lines = [
-        f"{json.dumps(name)}:{_line([_ends(spans[metric]) if metric in spans else None for metric in metrics])}"
+        f"{json.dumps(name)}:{_line([_ends(spans[one]) if one in spans else None for one in metrics] if spans else [])}"
         for name, spans in sorted(told.items())
         if all(isfinite(span.high) for span in spans.values())
     ]
@@ -38,7 +38,7 @@ def decode(content: bytes, engine: str) -> dict[str, dict[str, Interval[float]]]
         return {
             str(name): {
                 str(metric): Interval(*map(float, ends))
-                for metric, ends in zip(data["metrics"], spans, strict=True)
+                for metric, ends in zip(data["metrics"] if spans else (), spans, strict=True)
                 if ends is not None
             }
             for name, spans in data["records"].items()

@@ -34,7 +34,7 @@ def test_accuracy_rows_come_back_as_they_were_and_a_new_record_of_the_card_asks_
     assert again[kept_accuracy.PUBLISHED] is known[kept_accuracy.PUBLISHED]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.accuracy-rows/1"}', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.accuracy-rows/2"}', b"[" * 100_000])
 def test_accuracy_rows_that_are_none_are_not_believed(content: bytes, tmp_path: Path) -> None:
     _keep(tmp_path, content)
     assert kept_accuracy.known(tmp_path) == {}

@@ -27,7 +27,7 @@ def gauge(need: Mapping[str, float] | float, available: float | None, verdict: s
         low, high = place(span["low"]), place(span["high"])
         middle, (top, bottom) = height / 2, _ENDS
         line = f"M{low} {middle}H{high}M{low} {top}V{bottom}M{high} {top}V{bottom}"
-        parts += [f'<path class="{kind}" d="{line}"/>' for kind in ("g-halo", "g-whisker")]
+        parts.append(f'<path class="g-whisker" d="{line}"/>')
     if full > available * 1.001:
         parts.append(f'<path class="g-limit" d="M{place(available)} 0V{height}"/>')
     size = "gauge big" if whisker else "gauge"
