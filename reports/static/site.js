@@ -345,7 +345,7 @@
           const lead = row.cells[0].querySelector("a");
           found.set(purpose.dataset.purpose + ": " + lead.textContent, {
             address: lead.getAttribute("href").replace("../../", "../"),
-            verdict: row.cells[column].querySelector(".badge").textContent.toLowerCase()
+            verdict: row.cells[column].querySelector("em").textContent.toLowerCase()
           });
         });
       });
@@ -368,7 +368,7 @@
           cell.dataset.label = nameOf(pair[index]);
           if (!one) return;
           const lead = link("", one.address);
-          lead.append(made("span", VERDICTS[one.verdict], "badge v-" + one.verdict));
+          lead.append(made("em", VERDICTS[one.verdict], "v-" + one.verdict));
           lead.setAttribute("aria-label", VERDICTS[one.verdict] + ": " + name + " on " + nameOf(pair[index]));
           cell.append(lead);
         });
