@@ -109,6 +109,6 @@ def known(out: Path | None) -> Kept:
 
 
 def _row(same: Mapping[str, Any], values: Sequence[Any], words: Sequence[str]) -> AccuracyRow:
-    said = (words[value[0]] if isinstance(value, list) else value for value in values)
+    said: list[Any] = [words[value[0]] if isinstance(value, list) else value for value in values]
     row = AccuracyRow(**same, **dict(zip((name for name in _NAMES if name not in same), said, strict=True)))
     return replace(row, part=Part(row.part), left_out=Leave(row.left_out))

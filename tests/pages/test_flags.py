@@ -21,7 +21,7 @@ from .records import hostile, passed
 
 # the record of the tests names no file's digest, which is flagged; what is asked here is the rest
 UNVERIFIED = "neither the file's sha256 nor the tensor table's digest is given"
-SLOW = "took 6 h 06 min where 16 to 43 s is estimated"
+SLOW = "took 6 h 06 min where 16 to 32 s is estimated"
 SMALL = "allocated 0.0 GiB where 3.2 GiB to 3.3 GiB is estimated"
 
 
