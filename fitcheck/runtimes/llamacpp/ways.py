@@ -153,12 +153,13 @@ def leading(search: Search, found: Sequence[Way]) -> Leading:
 
 
 def _in_turn(search: Search, found: Sequence[Way]) -> list[int]:
-    """Positions of the ways, those last that cannot fit: what lies whole on cards that are too small for it."""
+    """Positions of the ways, those last that cannot fit."""
+    return sorted(range(len(found)), key=lambda at: _too_large(search, found[at]))
 
-    def too_large(at: int) -> bool:
-        return found[at].kind is Kind.WHOLE and not search.leaves_room(found[at].moved(0))
 
-    return sorted(range(len(found)), key=too_large)
+def _too_large(search: Search, way: Way) -> bool:
+    """Whether all is to lie on cards that are too small for it, which no system memory changes."""
+    return way.kind is Kind.WHOLE and not search.leaves_room(way.moved(0))
 
 
 def _moved(judged: Judged, way: Way) -> int:
@@ -192,13 +193,19 @@ def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -
         return _Room(None, anyway=True)
     amounts = best[0] != Verdict.FITS.rank  # else what is taken of the host can only rule out, and slowness does
 
-    def beaten(count: int) -> bool:
+    def beaten(count: int, amounts: bool) -> bool:
         least = search.least_standing(way.moved(count), amounts=amounts)
         return least > best or (least == best and not first)
 
-    if beaten(fewest):
-        return _Room(None, anyway=not amounts)
+    if beaten(fewest, amounts):
+        return _Room(None, anyway=not amounts or _too_large(search, way) or beaten(fewest, amounts=False))
     if not amounts and search.least_standing(way.moved(fewest), amounts=True) >= best:
         return _Room(None, anyway=False)
-    last = near if fewest < near < way.most and beaten(near) else way.most
-    return _Room(fewest + bisect_left(range(fewest + 1, last + 1), True, key=beaten), anyway=not amounts)
+
+    def most_moved(amounts: bool) -> int:
+        last = near if fewest < near < way.most and beaten(near, amounts) else way.most
+        counts = range(fewest + 1, last + 1)
+        return fewest + bisect_left(counts, True, key=lambda count: beaten(count, amounts))
+
+    most = most_moved(amounts)
+    return _Room(most, anyway=not amounts or most_moved(amounts=False) == most)
