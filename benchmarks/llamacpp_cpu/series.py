@@ -74,7 +74,8 @@ def only(variant: str, built: Path, into: Path) -> Path:
         if mine and file.name != PROGRAM and not link.exists():
             link.symlink_to(file.resolve())
     # a copy, because variants are looked for where the program itself lies
-    return Path(shutil.copy(built / PROGRAM, folder / PROGRAM))
+    program = folder / PROGRAM
+    return program if program.exists() else Path(shutil.copy(built / PROGRAM, program))
 
 
 def measure(run: Run, program: Path, file: Path, timeout: float) -> dict[str, Any]:
