@@ -28,6 +28,8 @@ FILES: dict[str, dict[str, str]] = {
     "two_cards_2025.jsonl": {"date": "2025-08-14", "ram": ""},
 }
 UNTIMED = ("one_card_buffers.jsonl", "host_bandwidth.jsonl")
+# runs whose instruction set was chosen, which no row can say: they test (their folder's README)
+CHOSEN = "variant"
 # files hold random weights: of this one the router sends 512 tokens to about 28 of 128 experts (what crossed the link
 # in the runs with experts on the host), so its prompts, on the card or carried, are those of a smaller model
 SKEWED_ROUTERS = ("qwen3-30b-a3b",)
@@ -41,6 +43,8 @@ def own_rows() -> Iterator[dict[str, str]]:
             continue
         for line in path.read_text("utf-8").splitlines():
             run = json.loads(line)
+            if CHOSEN in run["config"]:
+                continue
             yield from rows_of(run, FILES.get(path.name, {}), f"{path.parent.name}/{path.name}")
 
 
