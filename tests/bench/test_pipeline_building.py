@@ -11,7 +11,7 @@ pytest.importorskip("diffusers")
 import torch
 from torch import nn
 
-from bench.engines.diffusers.building import dtype_of, empty_module, narrow_buffers
+from bench.engines.diffusers.building import dtype_of, empty_module, narrow_buffers, plain_positions
 from bench.engines.diffusers.recipes import recipe
 from bench.engines.diffusers.surveys import shallow
 
@@ -36,3 +36,16 @@ def test_buffers_of_a_checkpoint_are_loaded_in_its_type_and_others_stay() -> Non
     assert [module.get_buffer(one).dtype for one in ("table", "own", "count")] == [
         torch.bfloat16, torch.float32, torch.int64,
     ]  # fmt: skip
+
+
+def test_plain_positions_are_as_large_as_diffusers_own() -> None:
+    part = shallow(recipe("sd3.5-medium").parts["transformer"])
+    part = replace(part, config={**part.config, "pos_embed_max_size": 12, "sample_size": 8})
+    own = empty_module(part).get_buffer("pos_embed.pos_embed")
+    with plain_positions():
+        plain = empty_module(part).get_buffer("pos_embed.pos_embed")
+    again = empty_module(part).get_buffer("pos_embed.pos_embed")
+    assert (plain.shape, plain.dtype) == (own.shape, own.dtype)
+    assert not plain.any()
+    assert own.any()
+    assert torch.equal(own, again)

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
-from bench.engines.diffusers.building import empty_module, materialize, pipeline_of
+from bench.engines.diffusers.building import empty_module, materialize, pipeline_of, plain_positions
 from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 from bench.tracing.values import Numbers, Values
@@ -57,7 +57,8 @@ class Traced:
             self.modules[name] = self._fake(part)
 
     def _fake(self, part: ComponentRecipe) -> nn.Module:
-        module = empty_module(part)
+        with plain_positions():
+            module = empty_module(part)
         if self.recipe.style.stretch and hasattr(module, "use_framewise_decoding"):
             # one stretch at a time is what is asked for
             module.__dict__["use_framewise_decoding"] = False
