@@ -30,7 +30,6 @@ from fitcheck.runtimes.diffusers.offloading import offload_of
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import trace_of
 from fitcheck.runtimes.diffusers.weights import (
     GROUP_SUMS,
     SUMS,
@@ -92,11 +91,9 @@ def part_of(component: Component, schemes: list[str], calls: list[tuple[str, Siz
     """What a pack says of a component."""
     plain = nameless(component)
     held = {name: live_weights(plain, scheme(name)) for name in schemes}
-    trace = trace_of(component.trace, component.dtype)
     found: dict[str, Any] = {
         "identity": packed.identity(component),
         "trace": packed.trace_checksum(packed.trace_key(component)),
-        "plain": trace is not None and not trace.knows({"pictures": 1}),
         "weights": {name: sums_of(one, plain) for name, one in held.items()},
         "calls": {},
     }

@@ -31,14 +31,18 @@ SLUGS = (
     "flux.2-klein-4b", "sd3.5-medium", "wan2.1-t2v-1.3b", "chroma1-hd", "flux.1-schnell", "sd3.5-large", "krea-2-turbo",
     "lumina-2", "pixart-sigma", "sd1.5", "cogvideox-5b", "cogvideox-2b",
 )  # fmt: skip
-# LTX-2 makes a video of a picture by another class, with a timestep for every token
-UNPACKED_WITH_PICTURES = ("qwen-image-2.1-transformer", "ltx2.3-transformer")
 FOLDER = Path(__file__).parents[1] / "fitcheck/runtimes/diffusers/data/traces"
 
 
 def pack_pipeline(slug: str) -> None:
-    """Traces a pipeline and writes what can be packed."""
-    found = recipe(slug)
+    """Traces a pipeline, and the class that takes its pictures, and writes what can be packed."""
+    pack_recipe(slug, recipe(slug))
+    if recipe(slug, pictured=True).apart:
+        pack_recipe(slug, recipe(slug, pictured=True))
+
+
+def pack_recipe(slug: str, found: Recipe) -> None:
+    """Traces one class of a pipeline and writes what can be packed."""
     wanted = tuple(name for name, part in found.parts.items() if missing(found, name, part))
     if not wanted:
         return
@@ -60,6 +64,8 @@ def missing(found: Recipe, name: str, part: ComponentRecipe) -> bool:
     """Whether calls of a component that the pipeline makes are in no trace."""
     calls = {call.partition("@")[0] for call in there(key_of(part))}
     role = found.architecture.component(name).role
+    if role == DENOISER and (found.apart or found.architecture.keeps_prefix):
+        return not pictured(key_of(part))
     made = {"decode", *(("encode",) if found.style.pictures else ())} if role == VAE else {"decode"}
     return not (calls & {"forward"} or calls >= made) or (seen(found, role) and not pictured(key_of(part)))
 
@@ -96,10 +102,11 @@ def packed_of(
 ) -> dict[str, Any]:
     """The method for one picture, for several at once, and with pictures handed in, where enough was traced."""
     role, part = found.architecture.component(name).role, found.parts[name]
-    variables, terms = variables_of(role, part)
-    loop = surveys.LOOPS.get((part.cls, method))
+    variables, terms = variables_of(found, role, part)
+    several = any(sizes.get("frames", 1) > 1 for sizes, _ in recordings)
+    loop = surveys.LOOPS.get((part.cls, method)) if several else None
     packed: dict[str, Any] = {}
-    for variant, rows in variants(role, method, recordings, loop is not None):
+    for variant, rows in variants(found, role, method, recordings, loop is not None):
         asked = [sizes for sizes, _ in rows]
         full = None if whole is None else [row for row in whole if row[0] in asked]
         try:
@@ -121,7 +128,7 @@ def distinct(rows: Rows) -> set[tuple[tuple[str, int], ...]]:
     return {tuple(sorted(sizes.items())) for sizes, _ in rows}
 
 
-def variants(role: str, method: str, recordings: Rows, repeats: bool) -> Iterator[tuple[str, Rows]]:
+def variants(found: Recipe, role: str, method: str, recordings: Rows, repeats: bool) -> Iterator[tuple[str, Rows]]:
     """Name and recordings of each variant of a call: for several pictures at once, and with pictures handed in where
     that is another sequence of events."""
     for batched in (False, True):
@@ -136,8 +143,8 @@ def variants(role: str, method: str, recordings: Rows, repeats: bool) -> Iterato
             yield from ((method + suffix, commonest(plain)),) if plain else ()
             square = max(by(given, "seen").values(), key=len, default=[])
             yield from ((method + "@pictured" + suffix, commonest(square)),) if square else ()
-        elif plain and given and role == DENOISER:
-            yield method + suffix, commonest(plain)
+        elif given and role == DENOISER and (plain or found.apart):
+            yield from ((method + suffix, commonest(plain)),) if plain else ()
             yield method + "@pictured" + suffix, commonest(given)
         elif rows:
             yield method + suffix, commonest(rows) if role == DENOISER else rows
@@ -165,10 +172,12 @@ def sequences(rows: Rows) -> dict[tuple[str, ...], Rows]:
     return groups
 
 
-def variables_of(role: str, part: ComponentRecipe) -> tuple[tuple[str, ...], list[surveys.Term]]:
+def variables_of(found: Recipe, role: str, part: ComponentRecipe) -> tuple[tuple[str, ...], list[surveys.Term]]:
     """The size variables of a component, and the terms that its bytes may have."""
     if role in (TEXT_ENCODER, IMAGE_ENCODER, CONNECTOR):
         return surveys.TEXT, surveys.TEXT_TERMS
+    if role == DENOISER and found.architecture.keeps_prefix:
+        return surveys.PREFIXED, surveys.PREFIXED_TERMS
     if role == AUDIO:
         return surveys.SOUND, surveys.SOUND_TERMS
     if role == VAE or part.cls.startswith("UNet"):
@@ -187,8 +196,6 @@ def write(key: str, part: ComponentRecipe, calls: dict[str, Any]) -> None:
             "transformers": transformers.__version__,
             "torch": torch.__version__.split("+")[0],
         },
-        # what it does with pictures handed in is another sequence, which is not here
-        **({"without_pictures": True} if key in UNPACKED_WITH_PICTURES else {}),
         "calls": {**there(key), **calls},
     }
     target = FOLDER / f"{key}.json.gz"

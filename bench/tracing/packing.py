@@ -53,6 +53,7 @@ def pack_whole(
     totals = {name: [_summed(few, whole, at, table, which)] for which, name in ((1, "flops"), (2, "moved"))}
     totals["inputs"] = [table.number([one.inputs for _, one in few])]
     totals["outputs"] = _left(whole[0][1], numbers)
+    totals |= _kept(whole[0][1], numbers)
     return {
         "variables": list(variables), "terms": [list(term) for term in terms], "polynomials": table.rows,
         "events": events, "paths": paths, "totals": totals, "checks": fit.checks,
@@ -110,6 +111,13 @@ def _left(recording: Recording, numbers: Sequence[int]) -> list[int]:
         elif kind == FREE:
             del alive[value]
     return list(alive.values())
+
+
+def _kept(recording: Recording, numbers: Sequence[int]) -> dict[str, list[int]]:
+    """Polynomials of what is kept for later calls; nothing where nothing is."""
+    kinds = (kind for kind, _ in recording.events if kind in _SIZED)
+    made = [number for kind, number in zip(kinds, numbers, strict=True) if kind == ALLOCATE]
+    return {"kept": [made[at] for at in recording.kept]} if recording.kept else {}
 
 
 def pack(

@@ -31,13 +31,15 @@ class Recording:
     (``w``, bytes), what a convolution needs for a moment beside what is there.
 
     ``flops`` and ``moved`` (bytes read and written) by position in ``events``: work done just before that event.
-    ``inputs`` are bytes handed in, ``outputs`` bytes alive at the end.
+    ``inputs`` are bytes handed in, ``outputs`` those of the results, ``kept`` the numbers of allocations that are there
+    at the end and no results.
     """
 
     events: list[tuple[str, Any]] = field(default_factory=list)
     work: list[tuple[int, int, int]] = field(default_factory=list)
     inputs: int = 0
     outputs: int = 0
+    kept: tuple[int, ...] = ()
 
     @property
     def flops(self) -> int:
@@ -71,6 +73,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording()
         self._numbers: dict[int, weakref.ref[Any]] = {}
+        self._alive: dict[int, int] = {}
         self._known = {tensor.untyped_storage()._cdata for tensor in known}
         self._open, self._made = True, 0
         self.values = Values()
@@ -125,17 +128,22 @@ class Recorder(TorchDispatchMode):
             return
         number, self._made = self._made, self._made + 1
         self._numbers[key] = weakref.ref(storage, lambda _: self._died(key, number))
+        self._alive[key] = number
         self.recording.events.append((ALLOCATE, storage.nbytes()))
 
     def _died(self, key: int, number: int) -> None:
         del self._numbers[key]
+        if self._open:
+            del self._alive[key]
         self.values.spoiled.discard(key)
         if self._open:
             self.recording.events.append((FREE, number))
 
-    def close(self) -> None:
-        """What dies from now on is no part of the recording."""
+    def close(self, results: Iterable[torch.Tensor] = ()) -> None:
+        """What dies from now on is no part of the recording; what lives and is none of ``results`` was kept."""
         self._open = False
+        handed = {one.untyped_storage()._cdata for one in results}
+        self.recording.kept = tuple(sorted(number for key, number in self._alive.items() if key not in handed))
 
     @contextmanager
     def modules(self, root: nn.Module, name: str = "") -> Iterator[None]:

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import torch
 
 from bench.tracing.fitting import Inexact, PolynomialFit
-from bench.tracing.packing import Loop, Unpackable, pack
+from bench.tracing.packing import Loop, Unpackable, pack, pack_whole
 from bench.tracing.recorder import Recorder, Recording
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, LEAVE, WORKSPACE, Event, Trace
 
@@ -27,7 +27,7 @@ def recorded(module: Any, *inputs: Any) -> Recording:
         recorder = Recorder([*weights, *handed])
         with recorder, recorder.modules(module):
             result = module(*handed)
-        recorder.close()
+        recorder.close([result])
         recorder.recording.inputs = sum(one.numel() * 4 for one in handed)
         recorder.recording.outputs = result.numel() * 4
     return recorder.recording
@@ -81,6 +81,33 @@ def test_a_recording_has_every_allocation_and_when_it_is_freed() -> None:
     assert sorted(value for kind, value in recording.events if kind == "-") == [0, 1, 2]
     assert recording.peak() == 1024
     assert recording.flops == 2 * 4 * 8 * 32 * 2
+
+
+class Keeping(Block):
+    """A block that keeps its states for later calls."""
+
+    kept: Any = None
+
+    def forward(self, x: Any) -> Any:
+        self.__dict__["kept"] = x * 2
+        return super().forward(x)
+
+
+def test_what_is_left_and_no_result_was_kept() -> None:
+    assert recorded(Block(), (4, 8)).kept == ()
+    module = Keeping()
+    found = recorded(module, (4, 8))
+    sizes = [value for kind, value in found.events if kind == "+"]
+    assert [sizes[at] for at in found.kept] == [4 * 8 * 4]
+    packed = pack_whole(
+        [({"n": n}, recorded(module, (n, 8))) for n in (4, 16, 32)],
+        [({"n": n}, recorded(module, (n, 8))) for n in (4, 32)],
+        ("n",),
+        [(0,), (1,)],
+    )
+    assert Trace("test", {"software": {}, "calls": {"forward": packed}}).calls["forward"].total("kept", {"n": 64}) == (
+        64 * 8 * 4
+    )
 
 
 def test_a_convolution_needs_its_input_weight_and_output_again() -> None:

@@ -33,7 +33,8 @@ class PipelineEngine:
 
     def __init__(self, cell: Job) -> None:
         self.cell, self.workload = cell, cell.workload
-        self.recipe = tiny(recipe(cell.model)) if cell.tiny else recipe(cell.model)
+        found = recipe(cell.model, bool(cell.workload.references))
+        self.recipe = tiny(found) if cell.tiny else found
         self._pipeline: Any = None
         self.tensors: list[Tensor] = []
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from bench.engines.diffusers.recipes import Recipe, recipe
+from bench.engines.diffusers.recipes import recipe
 from fitcheck.errors import InputError, MeasurementError
 from fitcheck.units import MIB
 
@@ -35,17 +35,12 @@ def live_trace(slug: str, width: int, height: int, frames: int = 1) -> LiveTrace
     found = recipe(slug)
     survey = PipelineSurvey(found)
     parts = {name: shallow(part) for name, part in found.parts.items()}
-    reference = (width, height) if _needs_a_picture(found) else None
+    reference = (width, height) if found.needs_pictures else None
     request = PipelineRequest(width, height, frames if found.video else 1, 1, found.text, reference)
     name = found.denoisers[0]
     calls = Traced(replace(found, parts=parts)).calls(request.text, name, (name,), **survey.arguments(request))
     recording = next(one.recording for one in calls if one.component == name)
     return LiveTrace(recording.peak(), recording.inputs)
-
-
-def _needs_a_picture(found: Recipe) -> bool:
-    makes = {task.value for task in found.architecture.tasks}
-    return bool(found.style.pictures) and not makes & {"t2i", "t2v"}
 
 
 @contextmanager

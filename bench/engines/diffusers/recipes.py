@@ -10,6 +10,7 @@ from typing import Any
 from fitcheck.errors import MeasurementError
 from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import DENOISER, TEXT_ENCODER, Component, PipelineArchitecture
+from fitcheck.models.workload import Task
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
@@ -90,6 +91,16 @@ class Recipe:
     video: bool
     extras: Mapping[str, Any]
     architecture: PipelineArchitecture
+
+    @property
+    def apart(self) -> bool:
+        """Whether its class takes pictures where the model's own takes none."""
+        return self.pipeline != self.architecture.pipeline
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether nothing is made without one."""
+        return self.apart or not {Task.T2I, Task.T2V} & set(self.architecture.tasks)
 
     @property
     def hidden(self) -> int:
@@ -194,6 +205,9 @@ STYLES: Mapping[str, Style] = {
         one_size=True,
     ),
     "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, multiple=128),
+    # a picture is compressed and read again on the CPU first, which takes a library and no memory of a card
+    "LTX2ImageToVideoPipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0, "image_crf": 0}, _SEQUENCE,
+                                      multiple=128, pictures=("image",)),
     "LTXConditionPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
     "CogVideoXImageToVideoPipeline": Style(
         ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True,
@@ -235,18 +249,20 @@ def known(slug: str) -> bool:
 
 
 @cache
-def recipe(slug: str) -> Recipe:
-    """How to build a catalog pipeline. Raises InputError for one that the bench cannot build."""
+def recipe(slug: str, pictured: bool = False) -> Recipe:
+    """How to build a catalog pipeline, ``pictured`` the one that takes pictures where that is another class. Raises
+    InputError for one that the bench cannot build."""
     architecture = catalog.get(slug).architecture
     if not isinstance(architecture, PipelineArchitecture) or architecture.pipeline not in STYLES:
         raise MeasurementError(f"model: the bench builds no pipeline {slug!r}.")
+    pipeline = (architecture.pipeline_for_pictures if pictured else "") or architecture.pipeline
     own = CONFIGS.get(slug, {})
     parts = {one.name: _part(one, own.get(one.name, {})) for one in architecture.components}
     encoders = [one for one in architecture.components if one.role == TEXT_ENCODER]
     return Recipe(
-        pipeline=architecture.pipeline,
+        pipeline=pipeline,
         parts=parts,
-        style=STYLES[architecture.pipeline],
+        style=STYLES[pipeline],
         denoisers=tuple(one.name for one in architecture.components if one.role == DENOISER),
         text=max((one.tokens for one in encoders), default=0),
         video=architecture.defaults.frames > 1,

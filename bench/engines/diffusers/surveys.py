@@ -25,6 +25,14 @@ _SQUARE: list[Term] = [
     (0, 0, 1, 1, 0, 0), (0, 0, 2, 0, 0, 0), (0, 0, 0, 2, 0, 0),
 ]  # fmt: skip
 TOKEN_TERMS: list[Term] = [(batch, *term) for batch in (1, 0) for term in _LINEAR + _SQUARE]
+# of a denoiser that keeps keys and values of the prompt: a mask for each stretch of text
+PREFIXED = ("batch", "tokens", "text", "seen", "height", "width")
+PREFIXED_TERMS: list[Term] = [
+    (batch, *term) for batch in (1, 0) for term in (
+        (0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 1, 1), (0, 0, 0, 1, 0),
+        (0, 0, 0, 0, 1), (0, 2, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 2, 0, 0),
+    )
+]  # fmt: skip
 # ``seen`` are tokens of pictures among the text
 TEXT = ("batch", "text", "seen")
 TEXT_TERMS: list[Term] = [(1, 0, 0), (1, 1, 0), (1, 2, 0), (1, 0, 1), (1, 0, 2), (0, 0, 0), (0, 1, 0), (0, 2, 0)]
@@ -138,11 +146,13 @@ class PipelineSurvey:
         if role == AUDIO:
             return {"batch": request.batch, **pixels, "sound": shape.sound(request.frames)}
         doubled = shape.guidance == "batched" and float(self.recipe.style.call.get("guidance_scale", 1.0)) > 1
+        seen = 0 if handed is None else shape.references.seen(*handed)
         edits = () if handed is None or Task.EDITING not in shape.tasks else (handed,)
         return {
             "batch": request.batch * (2 if doubled else 1),
             "tokens": shape.tokens_with(request.width, request.height, request.frames, edits),
-            "text": self._text(request) + (0 if handed is None else shape.references.seen(*handed)),
+            "text": self._text(request) + seen,
+            "seen": seen,
             **pixels,
             "sound": shape.sound(request.frames),
             "pictures": int(handed is not None),
@@ -221,7 +231,6 @@ def _given(recipe: Recipe, requests: list[PipelineRequest]) -> list[PipelineRequ
     if not recipe.style.pictures:
         return requests
     shape = recipe.architecture
-    needs = not {Task.T2I, Task.T2V} & set(shape.tasks)
     found = []
     for index, request in enumerate(requests):
         width, height = request.width, request.height
@@ -229,7 +238,7 @@ def _given(recipe: Recipe, requests: list[PipelineRequest]) -> list[PipelineRequ
             across, down = _RATIOS[index % len(_RATIOS)]
             width, height = 96 * across, 96 * down
         found.append(replace(request, reference=(width, height)))
-    return found if needs else requests + found
+    return found if recipe.needs_pictures else requests + found
 
 
 def _videos(lengths: tuple[int, ...], unit: int, temporal: int, fewest: int, step: int) -> Iterator[PipelineRequest]:

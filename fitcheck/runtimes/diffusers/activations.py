@@ -59,6 +59,7 @@ class Made:
     copied: int = 0
     grouped: int = 0
     repeats: int = 1
+    kept: int = 0
 
 
 def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
@@ -91,6 +92,7 @@ class CallFacts:
     copied: int
     grouped: int
     repeats: int
+    kept: int
 
 
 def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | None:
@@ -122,6 +124,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         copied=copied_bytes(events),
         grouped=_grouped(component, events, given.get("batch", 1)),
         repeats=one.repeats(given),
+        kept=one.total("kept", given),
     )
 
 
@@ -142,7 +145,7 @@ def dequantizing(component: Component, call: str, sizes: Sizes, weights: ModuleW
 def _traced(component: Component, call: str, sizes: Sizes) -> tuple[Trace, str] | None:
     found = trace_of(component.trace, component.dtype)
     name = None if found is None else _call(found, call)
-    return None if found is None or name is None or not found.knows(dict(sizes)) else (found, name)
+    return None if found is None or name is None else (found, name)
 
 
 @lru_cache(maxsize=1024)
@@ -192,12 +195,13 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         copied=facts.copied,
         grouped=facts.grouped,
         repeats=facts.repeats,
+        kept=facts.kept,
     )
 
 
 def _call(found: Trace, call: str) -> str | None:
-    """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder. What turns
-    spectra into sound has one call."""
+    """The call, else one that takes at least as much: an autoencoder's decoder is larger than its encoder, a denoiser's
+    first call than later ones."""
     if has_call(found, call):
         return call
     other = "decode" if call == "encode" else FORWARD
@@ -325,13 +329,9 @@ def _traced_call(component: Component, call: str, sizes: Sizes) -> tuple[Trace, 
     return None if found is None or name is None else (found, name, sizes)
 
 
-def is_traced(component: Component, pictures: int) -> bool:
-    """Whether the component's calls were traced, with pictures handed in where there are any."""
-    known = packed.knows_pictures(component)
-    if known is None:
-        found = trace_of(component.trace, component.dtype)
-        return found is not None and found.knows({"pictures": pictures})
-    return known or not pictures
+def is_traced(component: Component) -> bool:
+    """Whether the component's calls were traced."""
+    return packed.has_calls(component) or trace_of(component.trace, component.dtype) is not None
 
 
 def _cast(weights: ModuleWeights) -> Interval[int]:

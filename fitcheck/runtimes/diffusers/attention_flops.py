@@ -49,6 +49,8 @@ def attention_flops(component: Component, sizes: Mapping[str, int], child: str =
     if component.trace is None:
         return 0
     queries = [one for one in _queries(component.trace) if one[0].startswith(child)]
+    if "kept" in sizes:
+        return _behind_prefix(sizes) * sum(features for _, features in queries)
     joint = _is_joint(component.trace)
     crossed = not joint and any(_CROSS in path for path, _ in queries)
     total = 0
@@ -63,6 +65,12 @@ def attention_flops(component: Component, sizes: Mapping[str, int], child: str =
             asked = seen = own + sizes.get("text", 0)
         total += 4 * asked * seen * features
     return total * sizes.get("batch", 1) * (sizes.get("frames", 1) if component.role == VAE else 1)
+
+
+def _behind_prefix(sizes: Mapping[str, int]) -> int:
+    """The same for each feature where prompt and pictures do not look at the result, which looks at everything."""
+    pairs = sizes.get("filled", 0) ** 2 + sizes["asked"] * (sizes["asked"] + sizes["kept"])
+    return 4 * sizes.get("batch", 1) * pairs
 
 
 def _of_streams(path: str, sizes: Mapping[str, int]) -> tuple[int, int] | None:

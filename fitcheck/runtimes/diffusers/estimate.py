@@ -27,13 +27,15 @@ from fitcheck.units import Interval
 @dataclass(frozen=True, slots=True)
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
-    earlier stages, and ``after`` the call, while the pipeline makes of its results what it keeps of them."""
+    earlier stages, of these the ``prefix`` that a denoiser's first step left in the pool of calls, and ``after`` the
+    call, while the pipeline makes of its results what it keeps of them."""
 
     held: Held
     made: Made | None
     kept: int
     tier: Tier
     after: int = 0
+    prefix: int = 0
 
     @property
     def stage(self) -> Stage:
@@ -161,14 +163,19 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tupl
     )
     connectors = _connectors(made, stages)
     connected, other = connectors.kept, _other_prompt(arch, stages, made)
-    encoded = 0
+    encoded = prefix = 0
     for (one, weights), makes in zip(found, made, strict=True):
+        keeps = makes.kept if makes is not None and one.stage.phase == DENOISE else 0
+        # of both prompts where two calls are made; what the last one keeps is among what it makes
+        prefix += keeps * (one.stage.count - 1)
         connecting = one.stage.component.role == CONNECTOR
         before = connectors.other if connecting else min(encoded, connectors.prompt or handed)
         beside = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}
-        kept = beside.get(one.stage.phase, 0)
+        kept = beside.get(one.stage.phase, 0) + prefix
         after = _stacked(one, makes, connectors.prompt)
-        yield Laid(one, makes, kept + tiled_bytes(one.stage, makes) + _upcast(one.stage, weights), tier, after)
+        more = tiled_bytes(one.stage, makes) + _upcast(one.stage, weights)
+        yield Laid(one, makes, kept + more, tier, after, prefix)
+        prefix += keeps
         encoded += makes.outputs if makes is not None else 0
 
 
@@ -296,8 +303,9 @@ def _held_back(one: Laid, cached: int) -> int:
     made = one.made
     alone = 0 if made is None else made.reserved
     inputs = 0 if made is None else made.inputs
+    alone += one.prefix
     beside = alone if one.held.fresh else max(alone, cached)
-    return one.held.segments + max(beside + inputs, one.after) + one.kept
+    return one.held.segments + max(beside + inputs, one.after) + one.kept - one.prefix
 
 
 def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from fitcheck.runtimes.diffusers.tiling import ROOM
 
 FOLDER = "packed"
 # raised when what a pack says means something else
-_VERSION = 3
+_VERSION = 4
 IN_TURN = "in_turn"
 # (room, file) that everything here was worked out from, beside the traces
 _FACTS = (
@@ -112,9 +112,9 @@ def call(component: Component, method: str, sizes: Sizes) -> Mapping[str, Any] |
     return None if calls is None else calls.get(call_name(method, sizes))
 
 
-def knows_pictures(component: Component) -> bool | None:
-    """Whether calls with pictures handed in were traced too; ``None`` where nothing is packed of the trace."""
-    return None if _calls(component) is None else not (_part(component) or {})["plain"]
+def has_calls(component: Component) -> bool:
+    """Whether something is packed of the component's trace."""
+    return _calls(component) is not None
 
 
 def in_turn(calls: tuple[tuple[Component, str, Sizes], ...]) -> tuple[int, ...] | None:

@@ -95,4 +95,4 @@ def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:
 def ahead(offload: Offload, stage: Stage) -> bool:
     """Whether the next group is copied while one computes: from a component's second forward on, and never in an
     autoencoder, whose decoder is not called through ``forward``, so that the order is never learned."""
-    return offload.stream and stage.count > 1 and not stage.child
+    return offload.stream and (stage.count > 1 or stage.order_known) and not stage.child

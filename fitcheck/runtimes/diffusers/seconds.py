@@ -190,14 +190,16 @@ def _streamed(
         ways *= _arrivals(one, tier, offload)
         yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
         return
-    yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
+    learning = 0 if stage.order_known else 1
+    if learning:
+        yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
     whole, moving = groups
     rest = Streamed(moving, weights.tensors, weights.tensors)
     blocking = Streamed(whole, 0, 1) if whole else NOTHING
     if offload.low_cpu_mem:  # pinned on the way, which no stream hides
-        yield Pass(work, stage.count - 1, stage.component.name, waited=rest + blocking)
+        yield Pass(work, stage.count - learning, stage.component.name, waited=rest + blocking)
     else:
-        yield Pass(work, stage.count - 1, stage.component.name, ahead=rest, waited=blocking)
+        yield Pass(work, stage.count - learning, stage.component.name, ahead=rest, waited=blocking)
 
 
 def _arrivals(one: Laid, tier: Tier, offload: Offload) -> int:

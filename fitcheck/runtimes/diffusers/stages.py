@@ -22,7 +22,10 @@ from fitcheck.runtimes.diffusers.tiling import Stretch, Tile, sliced, stretches_
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 BATCHED = "batched"
-FORWARD = "forward"
+# a denoiser's calls, and those after the first of one that keeps keys and values of what never changes
+FORWARD, AGAIN = "forward", "again"
+# what makes sound of spectra is called as a whole
+_VOCODERS = ("LTX2VocoderWithBWE",)
 # methods of an autoencoder → the child that they run
 CHILDREN = {"encode": "encoder", "decode": "decoder"}
 
@@ -32,7 +35,8 @@ class Stage:
     """``count`` calls of a component's method, one after the other, at ``sizes``. Where they make tiles or slices of
     one result, ``beside`` is how many times one call's result lies there already beside the last of them, and
     ``joined`` how many times it lies there once all are joined, tiles and joined pictures together; 0 where nothing is
-    joined after them. ``blended`` are lines in which tiles are faded into their neighbours then."""
+    joined after them. ``blended`` are lines in which tiles are faded into their neighbours then. ``order_known`` says
+    that the component's modules ran in this order before."""
 
     phase: str
     component: Component
@@ -42,6 +46,7 @@ class Stage:
     beside: float = 0.0
     joined: float = 0.0
     blended: int = 0
+    order_known: bool = False
 
     @property
     def child(self) -> str:
@@ -145,10 +150,25 @@ def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> 
     calls = 2 if guided and not batched else 1
     denoisers = [one for one in arch.components if one.role == DENOISER]
     for component, steps in zip(denoisers, _steps(arch, workload.steps, len(denoisers)), strict=True):
-        if steps:
+        if steps and arch.keeps_prefix:
+            yield from _with_prefix(arch, workload, Stage(DENOISE, component, FORWARD, sizes, calls), steps)
+        elif steps:
             yield Stage(DENOISE, component, FORWARD, sizes, steps * calls)
         if steps and arch.further_calls:
             yield Stage(DENOISE, component, FORWARD, sizes | {"batch": workload.batch}, steps * arch.further_calls)
+
+
+def _with_prefix(arch: PipelineArchitecture, workload: Workload, first: Stage, steps: int) -> Iterator[Stage]:
+    """The ``first`` step, which keeps keys and values of prompt and pictures (``kept`` tokens, all ``filled`` in it),
+    and the others, which compute the result's tokens alone (``asked``). A language model's token of a picture stands
+    for four of its latent's."""
+    asked = arch.image_tokens(workload.width, workload.height, workload.frames)
+    handed = first.sizes["tokens"] - asked
+    kept = first.sizes["text"] - handed // 4 + handed
+    sizes = {**first.sizes, "seen": _seen(arch, workload), "asked": asked, "kept": kept}
+    yield replace(first, sizes={**sizes, "filled": kept})
+    if steps > 1:
+        yield replace(first, call=AGAIN, sizes=sizes, count=(steps - 1) * first.count, order_known=True)
 
 
 def _image_tokens(arch: PipelineArchitecture, workload: Workload) -> int:
@@ -171,7 +191,7 @@ def _decoding(arch: PipelineArchitecture, workload: Workload, offload: Offload) 
     for component in arch.components:
         if component.role == AUDIO:
             sizes = {"sound": arch.sound(workload.frames), "batch": workload.batch}
-            yield Stage(DECODE, component, "decode", sizes)
+            yield Stage(DECODE, component, FORWARD if component.cls in _VOCODERS else "decode", sizes)
         if component.role != VAE:
             continue
         yield from _decoded(arch, component, workload, offload)

@@ -108,9 +108,8 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
 
 
 def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
-    pictures = len(ask.workload.references)
     needed = [one for one in arch.components if one.role in (DENOISER, VAE)]
-    missing = [one.name for one in needed if not is_traced(one, pictures)]
+    missing = [one.name for one in needed if not is_traced(one)]
     if not missing:
         return None
     what = " and ".join(f"the {one}" for one in missing)

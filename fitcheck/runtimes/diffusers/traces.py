@@ -87,9 +87,10 @@ class Call:
         return given
 
     def total(self, name: str, sizes: Mapping[str, int]) -> int:
-        """``flops``, ``moved``, ``inputs`` or ``outputs`` of the whole call."""
+        """``flops``, ``moved``, ``inputs``, ``outputs`` or ``kept`` (bytes left for later calls that are no result) of
+        the whole call."""
         values = self.values(sizes)
-        once: int = sum(values[i] for i in self._totals[name])
+        once: int = sum(values[i] for i in self._totals.get(name, ()))
         if self._repeat is None or name not in self._repeat["totals"]:
             return once
         chosen: list[int] = self._repeat["totals"][name]
@@ -254,19 +255,14 @@ class Trace:
         self.key = key
         self.software: Mapping[str, str] = packed["software"]
         self.calls = {name: Call(one) for name, one in packed["calls"].items()}
-        self._plain = bool(packed.get("without_pictures", False))
-
-    def knows(self, sizes: Mapping[str, int]) -> bool:
-        """Whether such calls were traced: with pictures handed in some keep what others do not."""
-        return not (self._plain and sizes.get("pictures"))
 
     def call(self, name: str, sizes: Mapping[str, int]) -> Call:
         """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators, and so
         may pictures handed in (``pictures``). Where only one picture was traced, bytes count once for each. Raises
         KeyError."""
-        pictured = "@pictured" if sizes.get("pictures") else ""
-        batched = "@batched" if sizes.get("batch", 1) > 1 else ""
-        for variant in (pictured + batched, pictured, batched, "", "@batched"):
+        pictured = ("@pictured", "") if sizes.get("pictures") else ("",)
+        batched = ("@batched", "") if sizes.get("batch", 1) > 1 else ("", "@batched")
+        for variant in (one + other for one in pictured for other in batched):
             if name + variant in self.calls:
                 return self.calls[name + variant]
         raise KeyError(name)

@@ -37,3 +37,13 @@ def test_every_attention_is_counted_where_it_looks(slug: str, expected: int) -> 
     assert isinstance(arch, PipelineArchitecture)
     sizes = {"batch": 2, "tokens": IMAGE, "text": TEXT, "sound": SOUND}
     assert attention_flops(arch.component("transformer"), sizes) == 2 * 4 * expected
+
+
+def test_a_result_behind_a_prefix_looks_at_all_and_the_prefix_at_itself() -> None:
+    arch = catalog.get("qwen-image-2.1").architecture
+    assert isinstance(arch, PipelineArchitecture)
+    transformer = arch.component("transformer")
+    later = {"batch": 1, "tokens": IMAGE, "text": TEXT, "asked": IMAGE, "kept": TEXT}
+    each = 4 * 32 * 4096
+    assert attention_flops(transformer, later) == each * IMAGE * JOINT
+    assert attention_flops(transformer, {**later, "filled": TEXT}) == each * (IMAGE * JOINT + TEXT**2)

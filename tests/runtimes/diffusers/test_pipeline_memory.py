@@ -380,14 +380,6 @@ def test_pictures_handed_in_are_brought_to_the_pipelines_size() -> None:
     assert pipeline("flux.1-fill-dev").tokens_with(1024, 1024, 1, [(512, 512)]) == 4096
 
 
-def test_what_was_traced_without_pictures_alone_is_unknown_with_them() -> None:
-    machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)
-    for slug, task in (("qwen-image-2.1", "editing"), ("ltx-2.3", "i2v")):
-        cells = check(catalog.get(slug), machine, Wanted(task=task), advise=False).cells
-        assert all("has not been traced" in cell.reason for cell in cells if cell.verdict is Verdict.UNKNOWN)
-        assert any(cell.verdict is Verdict.UNKNOWN for cell in cells)
-
-
 def test_a_step_counts_the_calls_of_every_kind_of_guidance() -> None:
     """LTX-2.3: prompt and no prompt in one call, then one each for spatio-temporal and for modality guidance."""
     machine = machine_for(find_card("H100 SXM5 80GB"), ram=512 * GIB)

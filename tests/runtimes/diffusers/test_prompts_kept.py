@@ -143,3 +143,30 @@ def test_distilled_weights_are_asked_and_run_without_guidance(name: str, scale: 
     assert plain is not None
     assert guided is not None
     assert guided.best > 1.5 * plain.best if name != "flux.1-schnell" else guided.best < 1.1 * plain.best
+
+
+def test_keys_and_values_of_the_prompt_stay_to_the_end() -> None:
+    """Qwen-Image-2.1 keeps them in 32 layers of 4,096 features from its first step on. An H100 held 0.11 GiB more while
+    decoding than without them."""
+    token = 2 * 32 * 4096 * 2
+    for cfg, prompts in ((1.0, 1), (4.0, 2)):
+        stages = laid("qwen-image-2.1", "bf16", "group-leaf-stream", Workload(Task.T2I, 1024, 1024, 4, cfg))
+        first, later = (one for one in stages if one.stage.phase == DENOISE)
+        assert first.made is not None
+        assert (first.stage.count, later.stage.count) == (prompts, 3 * prompts)
+        assert first.made.kept == 256 * token
+        # a last prompt's are among what the first step makes
+        assert (first.prefix, later.prefix, stages[-1].prefix) == ((prompts - 1) * 256 * token,) + 2 * (
+            prompts * 256 * token,
+        )
+        assert later.made is not None
+        assert later.made.flops < first.made.flops
+
+
+def test_keys_and_values_of_pictures_are_more_than_those_of_the_prompt() -> None:
+    work = Workload(Task.EDITING, 1024, 1024, 4, 1.0, references=((1024, 1024),))
+    first, later = (one for one in laid("qwen-image-2.1", "bf16", "none", work) if one.stage.phase == DENOISE)
+    assert first.made is not None
+    assert first.stage.sizes["kept"] == 256 + 1 + 4096
+    assert first.made.kept == (256 + 1 + 4096) * 2 * 32 * 4096 * 2
+    assert later.allocated("best") - later.held.resident > first.made.kept

@@ -146,6 +146,8 @@ class PipelineArchitecture:
     in; ``whole_video`` says that a first frame is encoded as a video of the whole length. ``sound_rate`` counts the
     latents of a second of sound that are made with a video. ``further_calls`` are calls a step beside those of
     guidance by the prompt, each of a single batch. ``guided_above`` is the scale above which the pipeline guides.
+    ``pipeline_for_pictures`` is the class that makes a video of a picture where ``pipeline`` takes none.
+    ``keeps_prefix`` says that the denoiser's first step keeps keys and values of prompt and pictures for the others.
     ``encoder_by_encoder`` says that both prompts go through a text encoder before the next one runs, and not the second
     prompt through all of them behind the first.
     """
@@ -173,6 +175,8 @@ class PipelineArchitecture:
     further_calls: int = 0
     guided_above: float = 1.0
     encoder_by_encoder: bool = False
+    pipeline_for_pictures: str = ""
+    keeps_prefix: bool = False
 
     @property
     def family(self) -> str:

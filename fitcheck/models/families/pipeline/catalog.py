@@ -115,6 +115,8 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         further_calls=entry.get("further_calls", {"a_step": 0})["a_step"],
         guided_above=entry.get("guided_above", {"scale": 1.0})["scale"],
         encoder_by_encoder="encoder_by_encoder" in entry,
+        keeps_prefix="keeps_prefix" in entry,
+        pipeline_for_pictures=entry.get("pipeline_for_pictures", ""),
     )
 
 
