@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ from fitcheck.pages.model_part import ModelParts, Sink, make_all
 from fitcheck.pages.page import files_of
 from fitcheck.pages.site_folder import MANIFEST, hash_bytes, remove, sweep, write
 from fitcheck.pages.site_inputs import Inputs
-from fitcheck.pages.site_lists import Log, SiteList, SiteLists
+from fitcheck.pages.site_lists import Log, RecordLists, SiteList, SiteLists
 from fitcheck.pages.site_rows import SiteRows
 
 # below this many changed lists a pool of processes costs more than it saves
@@ -104,19 +104,20 @@ def _build(
 
 def assemble(inputs: Inputs, old: KeptSite, outcome: BuildOutcome, jobs: int | None, sink: Sink) -> Site:
     """Every file of the site goes to ``sink`` unless ``old`` has it."""
-    parts = make_all(inputs, old, sink, jobs)
-    site = Site(parts={model.slug: _part_hash(model.slug, parts, old) for model in inputs.models})
+    taking, histories = _Taking(inputs, old, sink), regressions.HistoriesAtNeed(inputs, old)
+    site = taking.site
+    parts = make_all(inputs, old, sink, jobs, lambda: taking.take(RecordLists(inputs, histories).all(), jobs=1))
+    site.parts = {model.slug: _part_hash(model.slug, parts, old) for model in inputs.models}
     site.changed += [path for part in parts.made.values() for path in part.changed]
     rows = SiteRows(inputs, parts.files)
-    log, histories = log_of(inputs, rows, old), regressions.HistoriesAtNeed(inputs, old)
-    lists = SiteLists(inputs, rows, running_of(inputs, rows, old), log, histories)
-    drawn = _take(site, list(lists.all()), inputs, old, sink, jobs)
+    lists = SiteLists(inputs, rows, running_of(inputs, rows, old), log_of(inputs, rows, old))
+    taking.take(lists.all(), jobs)
     addresses = [address for one in site.lists.values() for address in one["pages"]]
-    _take(site, [lists.map(addresses)], inputs, old, sink, jobs)
+    taking.take([lists.map(addresses)], jobs=1)
     outcome.pages = len(rows) + len(addresses)
     outcome.documents = sum(part.computed for part in parts.made.values())
-    outcome.drawn = sum(part.drawn for part in parts.made.values()) + drawn
-    site.manifest = manifest_of(inputs, site, lists)
+    outcome.drawn = sum(part.drawn for part in parts.made.values()) + taking.drawn
+    site.manifest = manifest_of(inputs, site, lists, histories.keys)
     return site
 
 
@@ -148,32 +149,49 @@ def running_of(inputs: Inputs, rows: SiteRows, old: KeptSite) -> Running:
     return found
 
 
-def _take(site: Site, lists: list[SiteList], inputs: Inputs, old: KeptSite, sink: Sink, jobs: int | None) -> int:
-    """Add lists to the site, drawn where they are not there as they should be; how many pages that were."""
-    stale = []
-    for one in lists:
+@dataclass
+class _Taking:
+    """Lists on their way into a site: those that ``old`` does not hold as they should be are drawn."""
+
+    inputs: Inputs
+    old: KeptSite
+    sink: Sink
+    site: Site = field(default_factory=Site)
+    drawn: int = 0
+
+    def take(self, lists: Iterable[SiteList], jobs: int | None) -> None:
+        """Add lists to the site."""
+        stale = [page for one in lists for page in self._stale_of(one)]
+        self.drawn += len(stale)
+        for files in _mapped(partial(files_of, base_url=self.inputs.base_url), stale, jobs):
+            for path, content in files.items():
+                self._put(path, content)
+
+    def _stale_of(self, one: SiteList) -> Iterator[site_plan.Page]:
+        old, site = self.old, self.site
         if old.list_holds(one.name, one.key):
             site.lists[one.name] = old.lists[one.name]
             site.files |= {path: old.files[path] for path in old.lists[one.name]["files"]}
-            continue
-        known: dict[str, Any] = {"key": one.key, "pages": {}, "files": []}
-        site.lists[one.name] = known
+            return
+        pages, paths = dict[str, str](), list[str]()
+        site.lists[one.name] = {"key": one.key, "pages": pages, "files": paths}
         for made in one.make():
             if isinstance(made, tuple):
-                known["files"].append(made[0])
-                _put(site, sink, *made)
+                paths.append(made[0])
+                self._put(*made)
                 continue
-            known["pages"][made.address] = made.key
-            paths = made.files(inputs.published)
-            known["files"] += paths
-            if holds(old, made, paths):
-                site.files |= {path: old.files[path] for path in paths}
+            pages[made.address] = made.key
+            own = made.files(self.inputs.published)
+            paths += own
+            if holds(old, made, own):
+                site.files |= {path: old.files[path] for path in own}
             else:
-                stale.append(made)
-    for files in _mapped(partial(files_of, base_url=inputs.base_url), stale, jobs):
-        for path, content in files.items():
-            _put(site, sink, path, content)
-    return len(stale)
+                yield made
+
+    def _put(self, path: str, content: bytes) -> None:
+        self.site.files[path] = hash_bytes(content)
+        if self.sink.put(path, content):
+            self.site.changed.append(path)
 
 
 def holds(old: KeptSite, page: site_plan.Page, paths: Sequence[str]) -> bool:
@@ -181,13 +199,7 @@ def holds(old: KeptSite, page: site_plan.Page, paths: Sequence[str]) -> bool:
     return old.list_key(page.address) == page.key and all(map(old.intact, paths))
 
 
-def _put(site: Site, sink: Sink, path: str, content: bytes) -> None:
-    site.files[path] = hash_bytes(content)
-    if sink.put(path, content):
-        site.changed.append(path)
-
-
-def manifest_of(inputs: Inputs, site: Site, lists: SiteLists) -> bytes:
+def manifest_of(inputs: Inputs, site: Site, lists: SiteLists, histories: Mapping[str, str]) -> bytes:
     """The bytes of the manifest: the same inputs give the same ones."""
     running = {
         slug: [lists.rows.column(slug), [[one["ram"], one["fits"]] for one in counts]]
@@ -197,7 +209,7 @@ def manifest_of(inputs: Inputs, site: Site, lists: SiteLists) -> bytes:
         "schema": SCHEMA,
         "base_url": inputs.base_url,
         "engine": inputs.engine,
-        "histories": dict(lists.histories.keys),
+        "histories": dict(histories),
         "models": inputs.asked[0],
         "cards": inputs.asked[1],
         "grid": [card.slug for card in inputs.cards],

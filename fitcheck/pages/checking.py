@@ -25,7 +25,7 @@ from fitcheck.pages.pairs import PairsFile
 from fitcheck.pages.regressions import HistoriesAtNeed
 from fitcheck.pages.site_folder import MANIFEST, read
 from fitcheck.pages.site_inputs import Inputs
-from fitcheck.pages.site_lists import SiteList, SiteLists
+from fitcheck.pages.site_lists import RecordLists, SiteList, SiteLists
 from fitcheck.pages.site_rows import SiteRows
 
 # pages made anew: of one model on one card, which are computed too, and of the others
@@ -107,13 +107,13 @@ def _compare_keys(inputs: Inputs, old: KeptSite, outcome: BuildOutcome) -> set[s
         return set(all_paths(inputs, old.files))
     rows = SiteRows(inputs, kept.files)
     running = running_of(inputs, rows, KeptSite(Path(os.devnull), {}))
-    lists = SiteLists(inputs, rows, running, log_of(inputs, rows, old), HistoriesAtNeed(inputs, old))
+    lists, histories = SiteLists(inputs, rows, running, log_of(inputs, rows, old)), HistoriesAtNeed(inputs, old)
     site, pages = Site(parts=old.parts), list[site_plan.Page]()
-    for one in lists.all():
+    for one in (*RecordLists(inputs, histories).all(), *lists.all()):
         pages += _compare_list(one, inputs, old, site, outcome)
     _compare_list(lists.map([page.address for page in pages]), inputs, old, site, outcome)
     outcome.pages = len(pages) + len(kept.asked)
-    _compare_manifest(old.root, manifest_of(inputs, site, lists), outcome)
+    _compare_manifest(old.root, manifest_of(inputs, site, lists, histories.keys), outcome)
     _sample(inputs, old, outcome, pages, kept)
     return set(all_paths(inputs, site.files))
 

@@ -30,8 +30,6 @@ from fitcheck.verdict.usual_machine import ask
 
 # below this many models a pool of processes costs more than it saves
 _POOL_FROM = 2
-# pages whose keys and hashes one process looks through in about a second
-_LARGE = 3000
 
 
 class Sink(Protocol):
@@ -160,30 +158,37 @@ class ModelParts:
     made: dict[str, ModelPart] = field(default_factory=dict)
 
 
-def make_all(inputs: Inputs, old: KeptSite, sink: Sink, jobs: int | None) -> ModelParts:
-    """Every model's part, those that must be made in as many processes as there are cores."""
+def make_all(
+    inputs: Inputs, old: KeptSite, sink: Sink, jobs: int | None, meanwhile: Callable[[], None] = lambda: None
+) -> ModelParts:
+    """Every model's part, those that must be made in as many processes as there are cores; ``meanwhile`` is done in
+    this one."""
     parts = ModelParts({model.slug: kept for model in inputs.models if (kept := old.part(model, inputs))})
     asked = [model for model in inputs.models if model.slug not in parts.files]
-    for model, part in zip(asked, _made(asked, inputs, old, sink, jobs), strict=True):
+    for model, part in zip(asked, _made(asked, inputs, old, sink, jobs, meanwhile), strict=True):
         parts.made[model.slug] = part
         parts.files[model.slug] = PairsFile.of(model, inputs.cards, part.content)
     return parts
 
 
-def _made(models: Sequence[Model], inputs: Inputs, old: KeptSite, sink: Sink, jobs: int | None) -> Iterator[ModelPart]:
+def _made(
+    models: Sequence[Model],
+    inputs: Inputs,
+    old: KeptSite,
+    sink: Sink,
+    jobs: int | None,
+    meanwhile: Callable[[], None],
+) -> Iterator[ModelPart]:
     slugs = [model.slug for model in models]
     workers = min(jobs or os.cpu_count() or 1, 8, len(slugs))
-    if workers < _POOL_FROM or not _is_much(models, inputs, old):
+    if workers < _POOL_FROM:
+        meanwhile()
         yield from (make(slug, inputs, old, sink) for slug in slugs)
         return
     with ProcessPoolExecutor(workers, initializer=_share, initargs=(inputs, old, sink)) as pool:
-        yield from pool.map(_make_shared, slugs)
-
-
-def _is_much(models: Sequence[Model], inputs: Inputs, old: KeptSite) -> bool:
-    """Whether the work is worth other processes: models of which nothing is kept, or many pages."""
-    kept = all(model.slug in old.parts for model in models)
-    return not kept or len(models) * len(inputs.cards) > _LARGE or old.manifest.get("engine") != inputs.engine
+        found = pool.map(_make_shared, slugs)
+        meanwhile()
+        yield from found
 
 
 _SHARED: list[Callable[[str], ModelPart]] = []

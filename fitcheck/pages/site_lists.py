@@ -48,26 +48,67 @@ class SiteList:
     make: Callable[[], Iterable[Made]]
 
 
+def _listed(inputs: Inputs, name: str, parts: Iterable[str], make: Callable[[], Iterable[Made]]) -> SiteList:
+    return SiteList(name, digest([inputs.place, name, *parts]), make)
+
+
+@dataclass(frozen=True)
+class RecordLists:
+    """The lists that no answer is needed for: of records, of how numbers are made, and files that are always there."""
+
+    inputs: Inputs
+    histories: regressions.HistoriesAtNeed
+
+    def all(self) -> Iterator[SiteList]:
+        """Every such list."""
+        inputs, records = self.inputs, self.inputs.recorded_key
+        yield _listed(inputs, "fixed", [], self._fixed)
+        yield _listed(inputs, "results/", [records], lambda: record_pages.result_pages(inputs))
+        yield _listed(inputs, "accuracy/", [records, repr(inputs.accuracy)], self._accuracy)
+        yield _listed(inputs, regressions.ADDRESS, [self.histories.key], self._regressions)
+
+    def _fixed(self) -> Iterator[Made]:
+        """What hangs on nothing but the estimator and the address."""
+        inputs = self.inputs
+        yield record_pages.method_page(inputs)
+        for name in STATIC:
+            yield f"static/{name}", static(name).encode()
+        yield entry.PATH, entry.index(inputs.cards, inputs.models)
+        yield "404.html", missing_page(inputs.base_url).encode()
+        if inputs.published:
+            yield "robots.txt", feed.robots(inputs.base_url)
+
+    def _accuracy(self) -> Iterator[Made]:
+        inputs = self.inputs
+        yield record_pages.accuracy_page(inputs)
+        yield kept_accuracy.PATH, kept_accuracy.encode(inputs.recorded)
+        yield kept_figures.PATH, kept_figures.encode(inputs.engine, inputs.figures)
+
+    def _regressions(self) -> Iterator[Made]:
+        told = self.histories.found
+        yield from regressions.regression_pages(self.inputs, told.found)
+        yield f"{regressions.ADDRESS}feed.xml", regressions.atom(self.inputs, told.found)
+        yield regressions.PROMISES, told.promises
+
+
 @dataclass(frozen=True)
 class SiteLists:
-    """The lists of a site. ``running`` is what fits on each card (``card_pages.counts``)."""
+    """The lists of answers. ``running`` is what fits on each card (``card_pages.counts``)."""
 
     inputs: Inputs
     rows: SiteRows
     running: Running
     log: Log
-    histories: regressions.HistoriesAtNeed
 
     def all(self) -> Iterator[SiteList]:
-        """Every list but the map of the site."""
+        """Every such list but the map of the site."""
         yield from self._of_models()
         yield from self._of_cards()
         yield from self._of_pairs()
         yield from self._of_all()
-        yield from self._of_records()
 
     def _list(self, name: str, parts: Iterable[str], make: Callable[[], Iterable[Made]]) -> SiteList:
-        return SiteList(name, digest([self.inputs.place, name, *parts]), make)
+        return _listed(self.inputs, name, parts, make)
 
     @cached_property
     def _verdicts(self) -> str:
@@ -116,7 +157,7 @@ class SiteLists:
         yield self._list("cards/", [verdicts, counts], lambda: site_plan.cards_pages(inputs, rows.verdicts))
         yield self._list("compare/", [running], lambda: [compare_pages.compares_page(inputs, self.running)])
         yield self._list("contribute/", [rows.whole], lambda: [record_pages.contribute_page(inputs, rows)])
-        yield self._list("fixed", [], self._fixed)
+        yield self._list("changes/", [inputs.recorded_key, digest_json(self.log)], self._news)
 
     def _table(self) -> Iterator[Made]:
         yield site_plan.table_page(self.inputs, self.rows.verdicts, self._asked)
@@ -125,40 +166,9 @@ class SiteLists:
     def _asked(self) -> list[list[Any]]:
         return [one for model in self.inputs.models for one in self.rows.facts(model.slug).asked]
 
-    def _fixed(self) -> Iterator[Made]:
-        """What hangs on nothing but the estimator and the address."""
-        inputs = self.inputs
-        yield record_pages.method_page(inputs)
-        for name in STATIC:
-            yield f"static/{name}", static(name).encode()
-        yield entry.PATH, entry.index(inputs.cards, inputs.models)
-        yield "404.html", missing_page(inputs.base_url).encode()
-        if inputs.published:
-            yield "robots.txt", feed.robots(inputs.base_url)
-
-    def _of_records(self) -> Iterator[SiteList]:
-        inputs, records = self.inputs, self.inputs.recorded_key
-        news = records, digest_json(self.log)
-        yield self._list("results/", [records], lambda: record_pages.result_pages(inputs))
-        yield self._list("accuracy/", [records, repr(inputs.accuracy)], self._accuracy)
-        yield self._list("changes/", news, self._news)
-        yield self._list(regressions.ADDRESS, [self.histories.key], self._regressions)
-
-    def _accuracy(self) -> Iterator[Made]:
-        inputs = self.inputs
-        yield record_pages.accuracy_page(inputs)
-        yield kept_accuracy.PATH, kept_accuracy.encode(inputs.recorded)
-        yield kept_figures.PATH, kept_figures.encode(inputs.engine, inputs.figures)
-
     def _news(self) -> Iterator[Made]:
         yield whats_new.changes_page(self.inputs, self.log)
         yield from feed.feeds(self.inputs, self.log, whats_new.names_of(self.inputs, self.log))
-
-    def _regressions(self) -> Iterator[Made]:
-        told = self.histories.found
-        yield from regressions.regression_pages(self.inputs, told.found)
-        yield f"{regressions.ADDRESS}feed.xml", regressions.atom(self.inputs, told.found)
-        yield regressions.PROMISES, told.promises
 
     def map(self, addresses: Iterable[str]) -> SiteList:
         """The map of a published site, of the addresses of its lists; without one of its own it has none."""

@@ -19,7 +19,6 @@ from fitcheck.pages.kept_site import KeptSite
 from fitcheck.pages.other_sizes import MEMORY
 from fitcheck.pages.page import files_of
 from fitcheck.pages.pairs import PairRow, PairsFile
-from fitcheck.pages.regressions import HistoriesAtNeed
 from fitcheck.pages.render import static
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import LOCAL_URL, Inputs
@@ -45,7 +44,7 @@ def inputs_of(models: int, cards: int, base_url: str = BASE_URL) -> Inputs:
 def pages_of(inputs: Inputs, *names: str) -> list[Page]:
     """The pages of the lists that are called so, of a site where every pair has one answer."""
     rows, nothing = SiteRows(inputs, files_of_models(inputs)), KeptSite(Path(os.devnull), {})
-    lists = SiteLists(inputs, rows, running_of(inputs, rows, nothing), [], HistoriesAtNeed(inputs, nothing))
+    lists = SiteLists(inputs, rows, running_of(inputs, rows, nothing), [])
     chosen = [one for one in lists.all() if any(fnmatchcase(one.name, name) for name in names)]
     return [page for one in chosen for page in one.make() if isinstance(page, Page)]
 
