@@ -135,6 +135,19 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
     assert place not in (out / "results/feed.xml").read_text()
 
 
+def test_a_site_to_which_a_record_came_is_the_site_that_is_built_with_it(tmp_path: Path) -> None:
+    """Whatever a build leaves as it was, a fresh one makes the same."""
+    out, results = tmp_path / "out", tmp_path / "results"
+    results.mkdir()
+    builder.build(gather(results, CARDS), out)
+    for record in (passed(), link(), passed(created=1_790_000_300, seconds=22.5)):
+        store.write(results, record)
+        builder.build(gather(results, CARDS, out=out), out)
+    assert json.loads((out / MANIFEST).read_bytes())["log"] == []  # no verdict moved: what is new says nothing
+    builder.build(gather(results, CARDS), tmp_path / "fresh")
+    assert files(out) == files(tmp_path / "fresh")
+
+
 def test_a_page_drawn_again_from_what_was_kept_is_the_same_page(tmp_path: Path) -> None:
     """A changed template draws list pages from the manifest's summaries, without asking for answers again."""
     out = tmp_path / "out"
