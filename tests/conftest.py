@@ -45,6 +45,7 @@ def own_temporary_folder() -> Iterator[None]:
     before = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="fitcheck-tests-") as folder:
         os.environ["TMPDIR"], tempfile.tempdir = folder, None
+        os.environ["FITCHECK_CACHE"] = f"{folder}/cache"
         yield
         if before is None:
             del os.environ["TMPDIR"]

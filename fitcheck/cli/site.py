@@ -67,6 +67,7 @@ def build(
     try:
         from fitcheck.pages import build as builder
         from fitcheck.pages.checking import check as current
+        from fitcheck.pages.kept_site import said_of
         from fitcheck.pages.site_inputs import LOCAL_URL, WANTED, gather
         from fitcheck.records.regressions.kept import NAME as KEPT
     except ImportError as error:
@@ -75,7 +76,7 @@ def build(
         raise RecordError(f"--results: {results} is not a folder.")
     if not check:
         builder.refuse_foreign(out)
-    said = builder.said_of(out)
+    said = said_of(out)
     address = base_url or said.get("base_url", LOCAL_URL)
     chosen = (said.get("cards", WANTED) if cards is None else cards, models or said.get("models", WANTED))
     pins = kept or (Path(KEPT) if Path(KEPT).is_file() else None)

@@ -1,16 +1,16 @@
 """The build: each model's pages, then the lists, then the manifest. What has not changed is neither computed nor
 written again.
 
-``manifest.json`` holds for every page the key of what it was made from and the hash of its files. A page is skipped
-when its key is the same and its files are as they were written; lists are drawn from the rows that are kept beside each
-model's page (``pairs.json``). The manifest is written last: a build that was killed is repeated, never trusted.
+A model's part of the site is skipped when the key of all that it hangs on is the same and its files are as they were
+written; so is a list, whose key is made of digests of rows that stand beside each model's pages (``pairs.json``). The
+manifest is written last: a build that was killed is repeated, never trusted.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,30 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from fitcheck.errors import OptionError
-from fitcheck.pages import (
-    card_pages,
-    compare_pages,
-    entry,
-    feed,
-    kept_accuracy,
-    kept_figures,
-    record_pages,
-    regressions,
-    site_plan,
-    whats_new,
-)
-from fitcheck.pages.model_part import ModelPart, Old, Sink, make_all
-from fitcheck.pages.page import files_of, missing_page
-from fitcheck.pages.render import static
-from fitcheck.pages.site_folder import MANIFEST, hash_bytes, read, remove, sweep, write
+from fitcheck.pages import card_pages, pairs, regressions, site_plan, whats_new
+from fitcheck.pages.card_pages import Running
+from fitcheck.pages.file_memory import FileMemory
+from fitcheck.pages.kept_site import OWN, SCHEMA, KeptSite, kept_site, older_files, part_paths
+from fitcheck.pages.model_part import ModelParts, Sink, make_all
+from fitcheck.pages.page import files_of
+from fitcheck.pages.site_folder import MANIFEST, hash_bytes, remove, sweep, write
 from fitcheck.pages.site_inputs import Inputs
+from fitcheck.pages.site_lists import Log, RecordLists, SiteList, SiteLists
+from fitcheck.pages.site_rows import SiteRows
 
-SCHEMA = "fitcheck.site/3"
-STATIC = ("site.css", "site.js", "icon.svg")
 # below this many changed lists a pool of processes costs more than it saves
 _POOL_FROM = 24
-
-Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 @dataclass
@@ -69,138 +58,177 @@ class Folder:
         return write(self.out, path, content)
 
 
+@dataclass
+class Site:
+    """A site as it should be: ``files`` by path and ``parts`` by model with their hashes, the key, pages and files of
+    each list, and the paths at which something else stood."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    manifest: bytes = b""
+
+
 def build(inputs: Inputs, out: Path, jobs: int | None = None) -> BuildOutcome:
     """Make ``out`` the site of ``inputs``. Raises InputError for a folder that holds something else."""
     refuse_foreign(out)
-    old, before = old_site(out), _written_before(out)
+    memory = FileMemory(out)
+    old = kept_site(out, memory)
     try:
-        return _build(inputs, out, old, before, jobs)
+        return _build(inputs, out, old, old, jobs, memory)
     except (KeyError, TypeError, ValueError, AttributeError):
         if not old.manifest:
             raise
         # the manifest is of the right kind and not what was written: everything is made anew
-        return _build(inputs, out, Old(Path(os.devnull), {}), before, jobs)
+        return _build(inputs, out, KeptSite(Path(os.devnull), {}), old, jobs, memory)
 
 
-def _build(inputs: Inputs, out: Path, old: Old, before: set[str], jobs: int | None) -> BuildOutcome:
+def _build(
+    inputs: Inputs, out: Path, old: KeptSite, before: KeptSite, jobs: int | None, memory: FileMemory
+) -> BuildOutcome:
     outcome = BuildOutcome()
-    manifest, files, changed = assemble(inputs, old, outcome, jobs, Folder(out))
-    outcome.written = len(changed)
-    outcome.removed = sum(remove(out, path) for path in sorted(before - set(files)))
+    site = assemble(inputs, old, outcome, jobs, Folder(out))
+    outcome.written = len(site.changed)
+    gone = before.gone(inputs, site.files) if before.manifest else older_files(out) - set(all_paths(inputs, site.files))
+    outcome.removed = sum(remove(out, path) for path in sorted(gone))
     sweep(out)
-    outcome.written += write(out, MANIFEST, manifest)
-    outcome.size = sum((out / path).stat().st_size for path in files) + len(manifest)
+    outcome.written += write(out, MANIFEST, site.manifest)
+    for model in inputs.models:
+        memory.keep(pairs.path_of(model.slug), site.parts[model.slug], part_paths(inputs, model))
+    memory.keep(OWN, hash_bytes(site.manifest), sorted(site.files))
+    memory.save()
+    outcome.size = memory.size + len(site.manifest)
     return outcome
 
 
-def assemble(
-    inputs: Inputs, old: Old, outcome: BuildOutcome, jobs: int | None, sink: Sink
-) -> tuple[bytes, dict[str, str], list[str]]:
-    """Every file of the site goes to ``sink`` unless ``old`` has it; returns the manifest, hashes by path, and the
-    paths at which something else stood."""
-    parts = make_all(inputs, old, sink, jobs)
-    rows = rows_of(inputs, parts)
-    verdicts = verdicts_of(rows)
-    log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts, old.manifest.get("log", []))
-    histories = regressions.histories_of(inputs, old)
-    lists = list(lists_of(inputs, rows, log, histories))
-    files = {path: value for part in parts.values() for path, value in part.files.items()}
-    pages = {address: keys for part in parts.values() for address, keys in part.pages.items()}
-    changed = [path for part in parts.values() for path in part.changed]
-    stale = []
-    for page in lists:
-        pages[page.address] = {"key": page.key}
-        if holds(old, page, inputs.published):
-            files.update({path: old.files[path] for path in page.files(inputs.published)})
+def assemble(inputs: Inputs, old: KeptSite, outcome: BuildOutcome, jobs: int | None, sink: Sink) -> Site:
+    """Every file of the site goes to ``sink`` unless ``old`` has it."""
+    taking, histories = _Taking(inputs, old, sink), regressions.HistoriesAtNeed(inputs, old)
+    site = taking.site
+    parts = make_all(inputs, old, sink, jobs, lambda: taking.take(RecordLists(inputs, histories).all(), jobs=1))
+    site.parts = {model.slug: _part_hash(model.slug, parts, old) for model in inputs.models}
+    site.changed += [path for part in parts.made.values() for path in part.changed]
+    rows = SiteRows(inputs, parts.files)
+    lists = SiteLists(inputs, rows, running_of(inputs, rows, old), log_of(inputs, rows, old))
+    taking.take(lists.all(), jobs)
+    addresses = [address for one in site.lists.values() for address in one["pages"]]
+    taking.take([lists.map(addresses)], jobs=1)
+    outcome.pages = len(rows) + len(addresses)
+    outcome.documents = sum(part.computed for part in parts.made.values())
+    outcome.drawn = sum(part.drawn for part in parts.made.values()) + taking.drawn
+    site.manifest = manifest_of(inputs, site, lists, histories.keys)
+    return site
+
+
+def _part_hash(slug: str, parts: ModelParts, old: KeptSite) -> str:
+    made = parts.made.get(slug)
+    return old.parts[slug] if made is None else hash_bytes(made.content)
+
+
+def log_of(inputs: Inputs, rows: SiteRows, old: KeptSite) -> Log:
+    """What is new, with the verdicts that have changed since the last build."""
+    before, log = old.manifest.get("verdicts", {}), old.manifest.get("log", [])
+    after, grid = rows.letters, [card.slug for card in inputs.cards]
+    was = old.manifest.get("grid", grid)
+    if was == grid and before.keys() == after.keys():  # all else would come out alike
+        before = {slug: letters for slug, letters in before.items() if after[slug] != letters}
+        after = {slug: after[slug] for slug in before}
+    return whats_new.logged(whats_new.verdicts_of(before, was), whats_new.verdicts_of(after, grid), log)
+
+
+def running_of(inputs: Inputs, rows: SiteRows, old: KeptSite) -> Running:
+    """What fits on each card beside each amount of memory: counted again where a row has changed."""
+    found = {}
+    for card in inputs.cards:
+        known, column = old.manifest.get("running", {}).get(card.slug), rows.column(card.slug)
+        if known is not None and known[0] == column:
+            found[card.slug] = [{"ram": ram, "fits": fits} for ram, fits in known[1]]
         else:
-            stale.append(page)
-    outcome.pages = len(pages)
-    outcome.documents = sum(part.computed for part in parts.values())
-    outcome.drawn = sum(part.drawn for part in parts.values()) + len(stale)
+            found[card.slug] = card_pages.counts(inputs, rows, card)
+    return found
 
-    def put(path: str, content: bytes) -> None:
-        files[path] = hash_bytes(content)
-        if sink.put(path, content):
-            changed.append(path)
 
-    for made in _mapped(partial(_draw, base_url=inputs.base_url), stale, jobs):
-        for path, content in made.items():
-            put(path, content)
-    for path, content in singles(inputs, pages, log, rows, histories):
-        put(path, content)
+@dataclass
+class _Taking:
+    """Lists on their way into a site: those that ``old`` does not hold as they should be are drawn."""
+
+    inputs: Inputs
+    old: KeptSite
+    sink: Sink
+    site: Site = field(default_factory=Site)
+    drawn: int = 0
+
+    def take(self, lists: Iterable[SiteList], jobs: int | None) -> None:
+        """Add lists to the site."""
+        stale = [page for one in lists for page in self._stale_of(one)]
+        self.drawn += len(stale)
+        for files in _mapped(partial(files_of, base_url=self.inputs.base_url), stale, jobs):
+            for path, content in files.items():
+                self._put(path, content)
+
+    def _stale_of(self, one: SiteList) -> Iterator[site_plan.Page]:
+        old, site = self.old, self.site
+        if old.list_holds(one.name, one.key):
+            site.lists[one.name] = old.lists[one.name]
+            site.files |= {path: old.files[path] for path in old.lists[one.name]["files"]}
+            return
+        pages, paths = dict[str, str](), list[str]()
+        site.lists[one.name] = {"key": one.key, "pages": pages, "files": paths}
+        for made in one.make():
+            if isinstance(made, tuple):
+                paths.append(made[0])
+                self._put(*made)
+                continue
+            pages[made.address] = made.key
+            own = made.files(self.inputs.published)
+            paths += own
+            if holds(old, made, own):
+                site.files |= {path: old.files[path] for path in own}
+            else:
+                yield made
+
+    def _put(self, path: str, content: bytes) -> None:
+        self.site.files[path] = hash_bytes(content)
+        if self.sink.put(path, content):
+            self.site.changed.append(path)
+
+
+def holds(old: KeptSite, page: site_plan.Page, paths: Sequence[str]) -> bool:
+    """Whether the page stands there and nothing it is made of has changed."""
+    return old.list_key(page.address) == page.key and all(map(old.intact, paths))
+
+
+def manifest_of(inputs: Inputs, site: Site, lists: SiteLists, histories: Mapping[str, str]) -> bytes:
+    """The bytes of the manifest: the same inputs give the same ones."""
+    running = {
+        slug: [lists.rows.column(slug), [[one["ram"], one["fits"]] for one in counts]]
+        for slug, counts in lists.running.items()
+    }
     manifest = {
         "schema": SCHEMA,
         "base_url": inputs.base_url,
         "engine": inputs.engine,
-        "histories": dict(histories.keys),
+        "histories": dict(histories),
         "models": inputs.asked[0],
         "cards": inputs.asked[1],
-        "pages": pages,
-        "verdicts": verdicts,
-        "log": log,
-        "files": dict(sorted(files.items())),
+        "grid": [card.slug for card in inputs.cards],
+        "verdicts": lists.rows.letters,
+        "running": running,
+        "log": lists.log,
+        "lists": site.lists,
+        "parts": site.parts,
+        "files": dict(sorted(site.files.items())),
     }
     encoded = json.dumps(manifest, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return f"{encoded}\n".encode(), files, changed
+    return f"{encoded}\n".encode()
 
 
-def rows_of(inputs: Inputs, parts: Mapping[str, ModelPart]) -> Rows:
-    """What lists say, by model and card, in the order of the site."""
-    return {(m.slug, c.slug): parts[m.slug].pairs[c.slug].row for m in inputs.models for c in inputs.cards}
-
-
-def verdicts_of(rows: Rows) -> dict[str, str]:
-    """The verdict of each page about one model on one card, by its address."""
-    return {row["address"]: row["verdict"] for row in rows.values()}
-
-
-def holds(old: Old, page: site_plan.Page, published: bool) -> bool:
-    """Whether the page stands there and nothing it is made of has changed."""
-    known = old.pages.get(page.address)
-    return known is not None and known["key"] == page.key and all(map(old.intact, page.files(published)))
-
-
-def _draw(page: site_plan.Page, base_url: str) -> dict[str, bytes]:
-    return files_of(page, base_url)
-
-
-def lists_of(
-    inputs: Inputs, rows: Rows, log: list[Mapping[str, Any]], histories: regressions.SiteHistories
-) -> Iterator[site_plan.Page]:
-    """Every page of the site but those about one model on one card."""
-    yield from site_plan.list_pages(inputs, rows)
-    yield from card_pages.card_pages(inputs, rows)
-    yield from compare_pages.compare_pages(inputs, rows)
-    yield from record_pages.result_pages(inputs, {row["address"] for row in rows.values()})
-    yield from record_pages.other_pages(inputs, rows)
-    yield whats_new.changes_page(inputs, log, _names(rows))
-    yield from regressions.regression_pages(inputs, histories.found)
-
-
-def _names(rows: Rows) -> dict[str, str]:
-    return {row["address"]: f"{row['model_name']} on {row['name']}" for row in rows.values()}
-
-
-def singles(
-    inputs: Inputs,
-    addresses: Iterable[str],
-    log: list[Mapping[str, Any]],
-    rows: Rows,
-    histories: regressions.SiteHistories,
-) -> Iterator[tuple[str, bytes]]:
-    """Path and bytes of what is no page: style, script, the index of cards, feeds, the map of the site."""
-    for name in STATIC:
-        yield f"static/{name}", static(name).encode()
-    yield entry.PATH, entry.index(inputs.cards, inputs.models)
-    yield kept_accuracy.PATH, kept_accuracy.encode(inputs.recorded)
-    yield kept_figures.PATH, kept_figures.encode(inputs.engine, inputs.figures)
-    yield from feed.feeds(inputs, log, _names(rows))
-    yield f"{regressions.ADDRESS}feed.xml", regressions.atom(inputs, histories.found)
-    yield regressions.PROMISES, histories.promises
-    if inputs.published:
-        yield "sitemap.xml", feed.sitemap(inputs.base_url, addresses)
-        yield "robots.txt", feed.robots(inputs.base_url)
-    yield "404.html", missing_page(inputs.base_url).encode()
+def all_paths(inputs: Inputs, files: Iterable[str]) -> Iterator[str]:
+    """Every file of a site, of which ``files`` belong to no model's part."""
+    yield from files
+    for model in inputs.models:
+        yield from part_paths(inputs, model)
 
 
 def _mapped(work: Callable[[Any], Any], items: list[Any], jobs: int | None) -> Iterator[Any]:
@@ -210,55 +238,6 @@ def _mapped(work: Callable[[Any], Any], items: list[Any], jobs: int | None) -> I
         return
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(work, items, chunksize=8)
-
-
-def old_site(out: Path) -> Old:
-    """The site as it stands in ``out``."""
-    return Old(out, _manifest(out))
-
-
-def _manifest(root: Path) -> dict[str, Any]:
-    data = _any_manifest(root)
-    return data if data.get("schema") == SCHEMA and _is_sound(data) else {}
-
-
-def _any_manifest(root: Path) -> dict[str, Any]:
-    """The manifest in ``root`` as it was read, of whatever schema; empty where there is none."""
-    content = read(root / MANIFEST)
-    if content is None:
-        return {}
-    try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _written_before(root: Path) -> set[str]:
-    """Paths that the last build wrote, though its manifest be of an older schema, of which nothing else is believed."""
-    data = _any_manifest(root)
-    files = data.get("files")
-    of_a_site = str(data.get("schema")).startswith(SCHEMA.partition("/")[0])
-    return set(files) if of_a_site and isinstance(files, dict) else set()
-
-
-def _is_sound(manifest: dict[str, Any]) -> bool:
-    """Whether the parts of a manifest are of the kinds that a build writes."""
-    parts = {name: manifest.get(name) for name in ("pages", "files", "verdicts")}
-    if not all(isinstance(part, dict) for part in parts.values()):
-        return False
-    if not all(isinstance(one, dict) and isinstance(one.get("key"), str) for one in manifest["pages"].values()):
-        return False
-    log = manifest.get("log")
-    if not isinstance(log, list) or not all(isinstance(one, dict) for one in log):
-        return False
-    return all(isinstance(value, str) for name in ("files", "verdicts") for value in manifest[name].values())
-
-
-def said_of(out: Path) -> dict[str, str]:
-    """What the site in ``out`` was built for: its ``base_url``, and the words that chose ``models`` and ``cards``."""
-    manifest = _manifest(out)
-    return {name: manifest[name] for name in ("base_url", "models", "cards") if isinstance(manifest.get(name), str)}
 
 
 def refuse_foreign(out: Path) -> None:

@@ -28,16 +28,23 @@ MOST_MISSES = 6
 Listed = tuple[Mapping[str, str], list[dict[str, Any]]]
 # by (model, card): the summary of the page about them, with ``by_memory``
 Twins = Mapping[tuple[str, str], Mapping[str, Any]]
+# by card how many models fit beside each amount of system memory (``counts``)
+Running = Mapping[str, Sequence[Mapping[str, Any]]]
+Near = Sequence[Mapping[str, Any]]
+# each purpose with its models and the task that it asks each for
+Served = Sequence[tuple[Mapping[str, str], Sequence[tuple[Model, str]]]]
 
 
-def card_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
-    """A page for each card with every model on it."""
-    running = {card.slug: counts(inputs, rows, card) for card in inputs.cards}
-    served = _served(inputs)
+def card_pages(inputs: Inputs, rows: Twins, card: Card, running: Running, near: Near, served: Served) -> Iterator[Page]:
+    """The page of a card with every model on it. ``near`` are the cards of about its price (``near_of``)."""
+    listed = list(_purposes(served, rows, card))
+    yield from _card_pages(inputs, rows, card, running[card.slug], near, listed)
+
+
+def near_of(inputs: Inputs, running: Running) -> dict[str, Near]:
+    """By card those around it by price, with what runs on each."""
     prices = [_priced(card, running[card.slug]) for card in inputs.cards]
-    for card in inputs.cards:
-        near = by_price(prices, card.slug)
-        yield from _card_pages(inputs, rows, card, running[card.slug], near, list(_purposes(served, rows, card)))
+    return {card.slug: by_price(prices, card.slug) for card in inputs.cards}
 
 
 def counts(inputs: Inputs, rows: Twins, card: Card) -> list[dict[str, Any]]:
@@ -67,8 +74,8 @@ def _card_pages(
     inputs: Inputs,
     rows: Twins,
     card: Card,
-    running: list[dict[str, Any]],
-    near: list[Mapping[str, Any]],
+    running: Sequence[Mapping[str, Any]],
+    near: Near,
     listed: list[Listed],
 ) -> Iterator[Page]:
     own = [rows[model.slug, card.slug] for model in inputs.models]
@@ -140,21 +147,19 @@ def _told(one: Mapping[str, Any], of: int) -> str:
     return f"{beside}: {one['fits']} of {of} models run"
 
 
-def _served(inputs: Inputs) -> list[tuple[dict[str, str], list[tuple[Model, str]]]]:
-    """Each purpose with the site's models, the most wanted first, and what it asks each for; the same on every card."""
+def served_by(models: Sequence[Model]) -> Served:
+    """Each purpose with the models, the most wanted first, and what it asks each for; the same on every card."""
     listed = {one.slug: one for one in catalog.listed()}
     return [
         (
             {"name": purpose.name, "makes": purpose.makes},
-            [(model, str(purpose.task_of(listed[model.slug]))) for model in inputs.models],
+            [(model, str(purpose.task_of(listed[model.slug]))) for model in models],
         )
         for purpose in purposes()
     ]
 
 
-def _purposes(
-    served: Sequence[tuple[Mapping[str, str], Sequence[tuple[Model, str]]]], rows: Twins, card: Card
-) -> Iterator[Listed]:
+def _purposes(served: Served, rows: Twins, card: Card) -> Iterator[Listed]:
     """Each purpose with its models, the most wanted first, and a cell of each for each amount of memory; purposes
     without a model are left out. A model that two purposes ask for the same has one row."""
     known: dict[tuple[str, str], dict[str, Any]] = {}

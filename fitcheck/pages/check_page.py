@@ -11,7 +11,6 @@ from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import twin_of, way_out
 from fitcheck.pages.formats import VERDICTS, speed, write
 from fitcheck.pages.neighbours import neighbours
-from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import Page
 from fitcheck.pages.view import Crumb
 from fitcheck.units import GIB
@@ -41,13 +40,12 @@ def near_pages(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[NearRow]]:
     return {card: [made[row["card"]] for row in around] for card, around in neighbours(rows).items()}
 
 
-def page_key(inputs: Inputs, document_key: str, near: Sequence[NearRow]) -> tuple[str, str]:
-    """The key of a page, and its key without what it says of other cards."""
-    own = digest([inputs.pages, inputs.base_url, document_key])
-    return digest([own, *(one.digest for one in near)]), own
+def page_key(document_key: str, near: Sequence[NearRow]) -> str:
+    """The key of a page: its document, and what it says of other cards."""
+    return digest([document_key, *(one.digest for one in near)])
 
 
-def check_page(inputs: Inputs, document: Mapping[str, Any], near: Sequence[NearRow], key: str, own: str) -> Page:
+def check_page(document: Mapping[str, Any], near: Sequence[NearRow], key: str) -> Page:
     """The page about one model on one card, of its whole document."""
     said, report = texts_of(document), document["report"]
     return Page(
@@ -67,7 +65,6 @@ def check_page(inputs: Inputs, document: Mapping[str, Any], near: Sequence[NearR
         values={"lead": said["lead"], "task": report["workload"]["task"], "here": report["machine"]["card"]},
         wide=document,
         near=[one.said for one in near],
-        own=own,
         feed=f"check/{report['model']['slug']}/feed.xml",
         facts=(_question(document, said["lead"]),),
     )

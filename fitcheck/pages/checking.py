@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fitcheck.pages import pairs, regressions, site_plan, whats_new
-from fitcheck.pages.build import BuildOutcome, assemble, holds, lists_of, old_site, singles, verdicts_of
+from fitcheck.pages import pairs, site_plan
+from fitcheck.pages.build import BuildOutcome, Site, all_paths, assemble, holds, log_of, manifest_of, running_of
 from fitcheck.pages.charts import share
-from fitcheck.pages.check_page import NearRow, check_page, near_pages, page_key, paths_of
-from fitcheck.pages.model_part import Old, PageQuestion, questions
+from fitcheck.pages.check_page import NearRow, check_page, near_pages, page_key
+from fitcheck.pages.kept_site import KeptSite, kept_site
+from fitcheck.pages.model_part import PageQuestion, kept_pair, questions
 from fitcheck.pages.page import files_of
+from fitcheck.pages.pairs import PairsFile
+from fitcheck.pages.regressions import HistoriesAtNeed
 from fitcheck.pages.site_folder import MANIFEST, read
 from fitcheck.pages.site_inputs import Inputs
+from fitcheck.pages.site_lists import RecordLists, SiteList, SiteLists
+from fitcheck.pages.site_rows import SiteRows
 
 # pages made anew: of one model on one card, which are computed too, and of the others
 SAMPLE, LISTS = 3, 24
@@ -41,87 +46,104 @@ class Comparing:
 def check(inputs: Inputs, out: Path, *, everything: bool = False) -> BuildOutcome:
     """Compare: ``stale`` and ``strays`` are empty when ``out`` is the site of ``inputs``. ``everything`` makes all of
     it anew in memory, in minutes."""
-    outcome, old = BuildOutcome(), old_site(out)
+    outcome, old = BuildOutcome(), kept_site(out)
     known = _compare_all(inputs, out, old, outcome) if everything else _compare_keys(inputs, old, outcome)
     present = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} if out.is_dir() else set()
     outcome.strays = sorted(present - known - {MANIFEST})
     return outcome
 
 
-def _compare_all(inputs: Inputs, out: Path, old: Old, outcome: BuildOutcome) -> set[str]:
-    kept = {name: old.manifest[name] for name in ("verdicts", "log") if name in old.manifest}
-    manifest, files, changed = assemble(inputs, Old(Path("/dev/null"), kept), outcome, None, Comparing(out))
-    outcome.stale += changed
+def _compare_all(inputs: Inputs, out: Path, old: KeptSite, outcome: BuildOutcome) -> set[str]:
+    kept = {name: old.manifest[name] for name in ("grid", "verdicts", "log") if name in old.manifest}
+    site = assemble(inputs, KeptSite(Path(os.devnull), kept), outcome, None, Comparing(out))
+    outcome.stale += site.changed
+    _compare_manifest(out, site.manifest, outcome)
+    return set(all_paths(inputs, site.files))
+
+
+def _compare_manifest(out: Path, manifest: bytes, outcome: BuildOutcome) -> None:
     there = read(out / MANIFEST)
     if there is None or _without_hashes(there) != _without_hashes(manifest):
         outcome.stale.append(MANIFEST)
-    return set(files)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Pages:
-    """The pages about one model on one card as their keys say them: question, row and neighbours by address."""
+    """The pages about one model on one card as their keys say them: question and neighbours by address, each model's
+    file, and pages of which nothing is known."""
 
-    asked: dict[str, PageQuestion]
-    rows: dict[tuple[str, str], Mapping[str, Any]]
-    near: dict[str, list[NearRow]]
-    lost: list[str]
+    asked: dict[str, PageQuestion] = field(default_factory=dict)
+    near: dict[str, list[NearRow]] = field(default_factory=dict)
+    files: dict[str, PairsFile] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
 
 
-def _pages_kept(inputs: Inputs, old: Old) -> _Pages:
-    found = _Pages({}, {}, {}, [])
+def _pages_kept(inputs: Inputs, old: KeptSite, outcome: BuildOutcome) -> _Pages:
+    found = _Pages()
     for model in inputs.models:
-        known = old.pairs(model, inputs.cards)
-        asked = list(questions(inputs, model))
+        known, asked = old.pairs(model, inputs.cards), list(questions(inputs, model))
+        held = {one.card.slug: pair for one in asked if (pair := kept_pair(old, known, one, inputs))}
+        near = near_pages([pair.row for pair in held.values()])
         for one in asked:
-            pair = old.pair(one, known, inputs.published)
             found.asked[one.address] = one
-            if pair is None:
+            if one.card.slug not in held:
                 found.lost.append(one.address)
-            else:
-                found.rows[model.slug, one.card.slug] = pair.row
-        rows = [found.rows[model.slug, one.card.slug] for one in asked if (model.slug, one.card.slug) in found.rows]
-        near = near_pages(rows)
-        found.near.update({one.address: near.get(one.card.slug, []) for one in asked})
+                continue
+            found.near[one.address] = near[one.card.slug]
+            if held[one.card.slug].page != page_key(one.key, near[one.card.slug]):
+                outcome.stale.append(f"{one.address}index.html")
+        if len(held) == len(asked):
+            content = pairs.encode(inputs.model_key(model), held)
+            outcome.stale += [path for path in [pairs.path_of(model.slug)] if _differs(old.root, path, content)]
+            found.files[model.slug] = PairsFile.of(model, inputs.cards, content)
     return found
 
 
-def _compare_keys(inputs: Inputs, old: Old, outcome: BuildOutcome) -> set[str]:
-    kept = _pages_kept(inputs, old)
+def _compare_keys(inputs: Inputs, old: KeptSite, outcome: BuildOutcome) -> set[str]:
+    kept = _pages_kept(inputs, old, outcome)
     if kept.lost:
         # what lists say cannot be known without these; files that are none of this site's are told all the same
         outcome.stale += [f"{address}index.html" for address in kept.lost]
-        return set(old.files)
-    log = whats_new.logged(old.manifest.get("verdicts", {}), verdicts_of(kept.rows), old.manifest.get("log", []))
-    histories = regressions.histories_of(inputs, old)
-    lists = list(lists_of(inputs, kept.rows, log, histories))
-    outcome.pages = len(lists) + len(kept.asked)
-    for address, one in kept.asked.items():
-        if old.pages.get(address, {}).get("key") != page_key(inputs, one.key, kept.near[address])[0]:
-            outcome.stale.append(f"{address}index.html")
-    for page in lists:
-        if not holds(old, page, inputs.published):
-            bad = [path for path in page.files(inputs.published) if not old.intact(path)]
-            outcome.stale += bad or [f"{page.address}index.html"]
-    known = {path for address in kept.asked for path in paths_of(address, inputs.published)}
-    known |= {path for page in lists for path in page.files(inputs.published)}
-    known |= {pairs.path_of(model.slug) for model in inputs.models}
-    addresses = [*kept.asked, *(page.address for page in lists)]
-    for path, content in singles(inputs, addresses, log, kept.rows, histories):
-        known.add(path)
-        if _differs(old.root, path, content):
-            outcome.stale.append(path)
-    outcome.stale += [MANIFEST] if known != set(old.files) else []
-    _sample(inputs, old, outcome, lists, kept)
-    return known
+        return set(all_paths(inputs, old.files))
+    rows = SiteRows(inputs, kept.files)
+    running = running_of(inputs, rows, KeptSite(Path(os.devnull), {}))
+    lists, histories = SiteLists(inputs, rows, running, log_of(inputs, rows, old)), HistoriesAtNeed(inputs, old)
+    site, pages = Site(parts=old.parts), list[site_plan.Page]()
+    for one in (*RecordLists(inputs, histories).all(), *lists.all()):
+        pages += _compare_list(one, inputs, old, site, outcome)
+    _compare_list(lists.map([page.address for page in pages]), inputs, old, site, outcome)
+    outcome.pages = len(pages) + len(kept.asked)
+    _compare_manifest(old.root, manifest_of(inputs, site, lists, histories.keys), outcome)
+    _sample(inputs, old, outcome, pages, kept)
+    return set(all_paths(inputs, site.files))
 
 
-def _sample(inputs: Inputs, old: Old, outcome: BuildOutcome, lists: list[site_plan.Page], kept: _Pages) -> None:
+def _compare_list(
+    one: SiteList, inputs: Inputs, old: KeptSite, site: Site, outcome: BuildOutcome
+) -> list[site_plan.Page]:
+    """The pages of a list; what of it is not there as it should be is stale."""
+    pages, paths = [], []
+    for made in one.make():
+        if isinstance(made, tuple):
+            paths.append(made[0])
+            outcome.stale += [made[0]] if _differs(old.root, *made) else []
+            continue
+        pages.append(made)
+        own = made.files(inputs.published)
+        paths += own
+        if not holds(old, made, own):
+            outcome.stale += [path for path in own if not old.intact(path)] or [f"{made.address}index.html"]
+    site.lists[one.name] = {"key": one.key, "pages": {page.address: page.key for page in pages}, "files": paths}
+    site.files |= dict.fromkeys(paths, "")
+    return pages
+
+
+def _sample(inputs: Inputs, old: KeptSite, outcome: BuildOutcome, lists: list[site_plan.Page], kept: _Pages) -> None:
     """Compute and draw a few pages anew; those that differ in any byte are stale."""
     again = []
     for address in sorted(_spread([*kept.asked], SAMPLE, inputs.engine)):
         asked, near = kept.asked[address], kept.near[address]
-        again.append(check_page(inputs, asked.document(), near, *page_key(inputs, asked.key, near)))
+        again.append(check_page(asked.document(), near, page_key(asked.key, near)))
     drawn = _spread([page.address for page in lists], LISTS, inputs.engine)
     outcome.documents += len(again)
     for page in [*again, *(page for page in lists if page.address in drawn)]:
@@ -144,13 +166,16 @@ def _differs(out: Path, path: str, content: bytes) -> bool:
 
 
 def comparable(path: str, content: bytes) -> bytes:
-    """Bytes without what only differs between versions of a drawing library: pictures count by what they show."""
+    """Bytes without what only differs between versions of a drawing library: pictures count by what they show, and the
+    hashes of files by the files."""
+    if path.endswith("/pairs.json"):
+        return pairs.without_hashes(content)
     return (share.key_of(content) or "").encode() if path.endswith(".png") else content
 
 
 def _without_hashes(manifest: bytes) -> Any:
     try:
         data = json.loads(manifest)
-        return {**data, "files": sorted(data["files"])}
+        return {**data, "files": sorted(data["files"]), "parts": sorted(data["parts"])}
     except (ValueError, KeyError, TypeError):
         return None

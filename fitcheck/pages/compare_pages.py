@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fitcheck.hardware.card import Card
 from fitcheck.pages import wanted
-from fitcheck.pages.card_pages import Twins
+from fitcheck.pages.card_pages import Running, Twins
 from fitcheck.pages.document import card_facts
 from fitcheck.pages.list_parts import parts_of
 from fitcheck.pages.site_inputs import Inputs
@@ -20,16 +19,26 @@ BESIDE = 32 * GIB
 _CELL = ("verdict", "tier", "mode", "seconds", "pace", "price_usd_per")
 
 
-def compare_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
-    """The list of pairs, and a page for each whose cards the site has."""
+def pairs_of(inputs: Inputs) -> list[wanted.Pair]:
+    """The pairs whose cards the site has."""
+    cards = {card.slug for card in inputs.cards}
+    return [pair for pair in wanted.pairs() if pair.first in cards and pair.second in cards]
+
+
+def compares_page(inputs: Inputs, running: Running) -> Page:
+    """The list of pairs."""
     cards = {card.slug: card for card in inputs.cards}
-    pairs = [pair for pair in wanted.pairs() if pair.first in cards and pair.second in cards]
-    listed = []
-    for pair in pairs:
-        found = list(_pair_pages(inputs, rows, pair, cards[pair.first], cards[pair.second]))
-        listed.append({"address": pair.address, "why": pair.why, **_in_short(found[0].document)})
-        yield from found
-    yield made(
+    listed = [
+        {
+            "address": pair.address,
+            "why": pair.why,
+            "names": [cards[slug].name for slug in (pair.first, pair.second)],
+            "fits": [_fits(running[slug]) for slug in (pair.first, pair.second)],
+            "models": len(inputs.models),
+        }
+        for pair in pairs_of(inputs)
+    ]
+    return made(
         inputs,
         "compare/",
         "compares.html",
@@ -47,15 +56,16 @@ def compare_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
     )
 
 
-def _in_short(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "names": [card["name"] for card in document["cards"]],
-        "fits": document["fits"],
-        "models": document["models"],
-    }
+def _fits(running: Sequence[Mapping[str, Any]]) -> int:
+    """How many models run beside the memory that both cards get, or in what the card shares."""
+    count: int = next((one for one in running if one["ram"] == BESIDE), running[0])["fits"]
+    return count
 
 
-def _pair_pages(inputs: Inputs, rows: Twins, pair: wanted.Pair, *cards: Card) -> Iterator[Page]:
+def pair_pages(inputs: Inputs, rows: Twins, pair: wanted.Pair) -> Iterator[Page]:
+    """The page of two cards."""
+    by_slug = {card.slug: card for card in inputs.cards}
+    cards = by_slug[pair.first], by_slug[pair.second]
     names = " or ".join(card.name for card in cards)
     found = []
     for model in inputs.models:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from fitcheck.pages import view
 from fitcheck.pages.site_inputs import Inputs, newest_first
 from fitcheck.pages.words import change_said, result_words
 from fitcheck.units import format_timestamp
 
+_HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 ATOM = "http://www.w3.org/2005/Atom"
 MOST_ENTRIES = 50
 _MOST_OF_ONE = 20
+# what a record names that has a feed
+_KINDS = ("model", "card")
 
 
 def feeds(inputs: Inputs, log: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
@@ -26,12 +30,20 @@ def feeds(inputs: Inputs, log: Sequence[Mapping[str, Any]], names: Mapping[str, 
     yield "changes/feed.xml", atom(inputs, "changes/", "fitcheck: what is new", both)
     places = [(f"check/{model.slug}/", model.name, "model", model.slug) for model in inputs.models]
     places += [(f"cards/{card.slug}/", card.name, "card", card.slug) for card in inputs.cards]
+    measured = _grouped(((kind, (one.get(kind) or {}).get("slug")), one) for one in records for kind in _KINDS)
+    changed = _grouped((part, one) for one in log for part in {*(one["address"] or "").split("/")})
     for address, name, kind, slug in places:
-        own = [_of_record(inputs, one) for one in records if (one.get(kind) or {}).get("slug") == slug]
-        part = f"/{slug}/"
-        own += [_of_change(inputs, one, names) for one in log if part in f"/{one['address'] or ''}"]
+        own = [_of_record(inputs, one) for one in measured.get((kind, slug), ())[:_MOST_OF_ONE]]
+        own += [_of_change(inputs, one, names) for one in changed.get(slug, ())]
         own.sort(key=lambda entry: entry["updated"], reverse=True)
         yield f"{address}feed.xml", atom(inputs, address, f"fitcheck: {name}", own[:_MOST_OF_ONE])
+
+
+def _grouped(pairs: Iterable[tuple[Any, Mapping[str, Any]]]) -> dict[Any, list[Mapping[str, Any]]]:
+    found: dict[Any, list[Mapping[str, Any]]] = {}
+    for key, one in pairs:
+        found.setdefault(key, []).append(one)
+    return found
 
 
 def atom(inputs: Inputs, address: str, title: str, entries: Sequence[Mapping[str, str]]) -> bytes:
@@ -42,7 +54,7 @@ def atom(inputs: Inputs, address: str, title: str, entries: Sequence[Mapping[str
     _add(root, "id", here)
     ElementTree.SubElement(root, "link", rel="self", href=f"{here}feed.xml")
     ElementTree.SubElement(root, "link", rel="alternate", href=here)
-    _add(root, "updated", entries[0]["updated"] if entries else f"{_newest_fact(inputs)}T00:00:00Z")
+    _add(root, "updated", entries[0]["updated"] if entries else f"{inputs.newest_fact}T00:00:00Z")
     _add(ElementTree.SubElement(root, "author"), "name", "fitcheck contributors")
     for one in entries:
         entry = ElementTree.SubElement(root, "entry")
@@ -79,17 +91,11 @@ def _of_change(inputs: Inputs, change: Mapping[str, Any], names: Mapping[str, st
     }
 
 
-def _newest_fact(inputs: Inputs) -> str:
-    facts = [fact for card in inputs.cards for fact in (card.tensor_flops, card.launch_price_usd)]
-    return max((fact.date for fact in facts if fact is not None), default="1970-01-01")
-
-
 def sitemap(base_url: str, addresses: Iterable[str]) -> bytes:
     """sitemap.xml of absolute URLs in the order of their addresses, without dates."""
-    root = ElementTree.Element("urlset", xmlns="http://www.sitemaps.org/schemas/sitemap/0.9")
-    for address in sorted(addresses):
-        _add(ElementTree.SubElement(root, "url"), "loc", base_url + address)
-    return encoded(root)
+    base = escape(base_url)
+    lines = [f"  <url>\n    <loc>{base}{escape(address)}</loc>\n  </url>\n" for address in sorted(addresses)]
+    return f'{_HEAD}<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{"".join(lines)}</urlset>\n'.encode()
 
 
 def robots(base_url: str) -> bytes:
@@ -105,4 +111,4 @@ def encoded(root: ElementTree.Element) -> bytes:
     """The document's bytes, indented."""
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'.encode()
+    return f"{_HEAD}{text}\n".encode()

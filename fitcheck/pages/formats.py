@@ -12,6 +12,8 @@ from fitcheck import units
 
 UNKNOWN = "unknown"
 VERDICTS = {"fits": "Fits", "tight": "Tight", "unknown": "Unknown", "no": "No"}
+# verdicts by their first letter, as which a site keeps them
+WORDS = {word[0]: word for word in VERDICTS}
 
 
 def _span(one: Callable[[float], str]) -> Callable[[Any], str]:

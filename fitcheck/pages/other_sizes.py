@@ -13,7 +13,7 @@ from fitcheck.data_files import load
 from fitcheck.errors import InputError
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.model import Model, Tier
-from fitcheck.models.workload import Product, Task
+from fitcheck.models.workload import Product, Task, Workload
 from fitcheck.pages.view import RUNS
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
@@ -113,12 +113,19 @@ def steps(reports: Reports) -> list[dict[str, Any]]:
     """The files that the answer speaks of at other sizes of the work, in the best mode of each; nothing where
     none of them runs."""
     asked, report, rows = reports.asked, reports.told, []
+    best_fits = report.best.verdict is Verdict.FITS
     for name, value, words in _values(asked, report):
         with suppress(InputError):  # a size that this model cannot make
-            found = asked.report(tiers=(report.best.tier,), options=((name, value),), advise=False)
+            usual = best_fits and _made(report.workload)[name] == value  # the answer itself
+            best = report.best if usual else asked.best(report.best.tier, ((name, value),))
             typed = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            rows.append({"option": f"{flag(name)} {typed}", "value": words, **_answer(found.best)})
+            rows.append({"option": f"{flag(name)} {typed}", "value": words, **_answer(best)})
     return rows if any(row["verdict"] in RUNS for row in rows) else []
+
+
+def _made(work: Workload) -> dict[str, Any]:
+    """What a workload says of each option that a step may set."""
+    return {"ctx": work.context, "size": (work.width, work.height), "frames": work.frames}
 
 
 def _values(asked: Asked, report: Report) -> Iterator[tuple[str, Any, str]]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fitcheck
 from fitcheck.pages import view, words
-from fitcheck.pages.card_pages import Twins
 from fitcheck.pages.document import accuracy_row
 from fitcheck.pages.formats import write
 from fitcheck.pages.site_inputs import Inputs, newest_first
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
+from fitcheck.pages.site_rows import SiteRows
 from fitcheck.pages.view import Crumb
 from fitcheck.runtimes import registry
 from fitcheck.verdict.accuracy import AccuracyRow
@@ -25,17 +26,19 @@ MOST_WANTED = 40
 MOST_LISTED = 60
 
 
-def result_pages(inputs: Inputs, addresses: set[str]) -> Iterator[Page]:
-    """A page for the records of each card, model and file; it links to the page of its model and card where
-    ``addresses`` has that."""
+def result_pages(inputs: Inputs) -> Iterator[Page]:
+    """A page for the records of each card, model and file, which links to the page of its model and card where the site
+    has that; and the page of the newest."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in newest_first(inputs.records):
         groups.setdefault(view.place_of(record).partition("#")[0], []).append(record)
+    models, cards = ({one.slug for one in part} for part in (inputs.models, inputs.cards))
     for address, records in groups.items():
-        yield _group_page(inputs, address, records, addresses)
+        yield _group_page(inputs, address, records, models, cards)
+    yield _results(inputs)
 
 
-def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], addresses: set[str]) -> Page:
+def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], models: set[str], cards: set[str]) -> Page:
     facts = view.record_facts(records[0])
     about = f"check/{facts['model']}/{facts['card']}/"
     what = " ".join(part for part in (facts["model"] or facts["runtime"] or "link rates", facts["tier"]) if part)
@@ -51,7 +54,7 @@ def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], add
             "schema": LIST_SCHEMA,
             "address": address,
             "records": records,
-            "about": about if about in addresses else None,
+            "about": about if facts["model"] in models and facts["card"] in cards else None,
         },
         preview=plain("Measured", title[:80], many, write(facts["seconds"], "seconds")),
         section="results/",
@@ -60,11 +63,9 @@ def _group_page(inputs: Inputs, address: str, records: list[dict[str, Any]], add
     )
 
 
-def other_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
-    """The pages that stand once: results, accuracy, method and contribute."""
-    yield _results(inputs)
-    yield _accuracy(inputs)
-    yield made(
+def method_page(inputs: Inputs) -> Page:
+    """How the numbers are made."""
+    return made(
         inputs,
         "method/",
         "method.html",
@@ -74,7 +75,6 @@ def other_pages(inputs: Inputs, rows: Twins) -> Iterator[Page]:
         preview=plain("fitcheck", "Method", "from a model’s tensors to a verdict"),
         section="method/",
     )
-    yield _contribute(inputs, rows)
 
 
 def _results(inputs: Inputs) -> Page:
@@ -97,7 +97,8 @@ def _results(inputs: Inputs) -> Page:
     )
 
 
-def _accuracy(inputs: Inputs) -> Page:
+def accuracy_page(inputs: Inputs) -> Page:
+    """What was predicted beside what was measured."""
     summaries = summarize(inputs.accuracy)
     tested = [one for one in summaries if not one.fitted]
     errors = [
@@ -177,7 +178,8 @@ def _dataset(inputs: Inputs, address: str, name: str) -> dict[str, Any]:
     }
 
 
-def _contribute(inputs: Inputs, rows: Twins) -> Page:
+def contribute_page(inputs: Inputs, rows: SiteRows) -> Page:
+    """How to measure, and what is most wanted."""
     found = _wanted_cells(inputs, rows)
     return made(
         inputs,
@@ -188,40 +190,50 @@ def _contribute(inputs: Inputs, rows: Twins) -> Page:
         document={
             "schema": LIST_SCHEMA,
             "address": "contribute/",
-            "wanted": found[:MOST_WANTED],
+            "wanted": [one.said(rows[one.model, one.card]) for one in found[:MOST_WANTED]],
             "open": len(found),
-            "example": _example(inputs, found),
+            "example": _example(inputs, rows, found),
         },
         preview=plain("fitcheck", "Contribute a measurement", "measure, look, send"),
         section="contribute/",
     )
 
 
-def _wanted_cells(inputs: Inputs, rows: Twins) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A cell without a record: its model's place among the most wanted, from 1, and how wide its interval is."""
+
+    model: str
+    card: str
+    verdict: str
+    demand: int
+    width: float
+    score: float
+
+    def said(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        named = {name: row[name] for name in ("address", "model_name", "name", "tier", "mode", "verdict")}
+        return {**named, "demand": self.demand, "width": self.width, "score": self.score}
+
+
+def _wanted_cells(inputs: Inputs, rows: SiteRows) -> list[_Wanted]:
     """Cells without a record: how many times as long the time may be as it may be short, weighed by the model's place
     among the most wanted, largest first."""
     found = []
     for place, model in enumerate(inputs.models):
-        weight = 1 - place / len(inputs.models)
-        for card in inputs.cards:
-            row = rows[model.slug, card.slug]
-            span = row["pace"] or row["seconds"]
-            if row["records"] or row["verdict"] == "no" or span is None or span["low"] <= 0:
-                continue
-            width = span["high"] / span["low"]
-            named = {name: row[name] for name in ("address", "model_name", "name", "tier", "mode", "verdict")}
-            found.append({**named, "demand": place + 1, "width": width, "score": weight * width})
-    return sorted(found, key=lambda row: (-row["score"], row["address"]))
+        weight, facts = 1 - place / len(inputs.models), zip(inputs.cards, rows.verdicts[model.slug], strict=True)
+        for (card, verdict), width in zip(facts, rows.facts(model.slug).widths, strict=True):
+            if width is not None:
+                found.append(_Wanted(model.slug, card.slug, verdict, place + 1, width, weight * width))
+    return sorted(found, key=lambda one: (-one.score, f"check/{one.model}/{one.card}/"))
 
 
-def _example(inputs: Inputs, found: Iterable[Mapping[str, Any]]) -> str:
+def _example(inputs: Inputs, rows: SiteRows, found: Iterable[_Wanted]) -> str:
     """The command for the most wanted cell that runs in a mode by name; without one the smallest published files of the
     first model in the mode that needs least of the card."""
     modes = {model.slug: registry.serving(model)[0].modes for model in inputs.models}
-    for row in found:
-        slug = row["address"].split("/")[1]
-        if row["verdict"] == "fits" and row["mode"] in modes[slug]:
-            return _measuring(slug, row["tier"], row["mode"])
+    for one in found:
+        if one.verdict == "fits" and (row := rows[one.model, one.card])["mode"] in modes[one.model]:
+            return _measuring(one.model, row["tier"], row["mode"])
     model = inputs.models[0]
     tier = min(model.tiers, key=lambda tier: (not tier.published, tier.disk_bytes))
     return _measuring(model.slug, tier.name, *[*modes[model.slug]][-1:])

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fitcheck.pages import feed, promises, view
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.formats import rounded, write
-from fitcheck.pages.model_part import Old
+from fitcheck.pages.kept_site import KeptSite
 from fitcheck.pages.site_inputs import Inputs
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.pages.view import Crumb
@@ -30,7 +31,7 @@ MOST_ENTRIES = 50
 
 def key_of(inputs: Inputs) -> str:
     """What the histories hang on."""
-    return digest([inputs.engine, digest_json(inputs.records), digest_json(_plain(asdict(inputs.kept)))])
+    return digest([inputs.engine, inputs.recorded_key, digest_json(_plain(asdict(inputs.kept)))])
 
 
 def _plain(value: Any) -> Any:
@@ -47,7 +48,7 @@ class SiteHistories:
     keys: Mapping[str, str]
 
 
-def histories_of(inputs: Inputs, old: Old) -> SiteHistories:
+def histories_of(inputs: Inputs, old: KeptSite) -> SiteHistories:
     """The histories: read from the overview's twin where that is still true, else those of ``old`` where a record
     changed no history, else computed."""
     before = old.manifest.get("histories")
@@ -67,6 +68,27 @@ def histories_of(inputs: Inputs, old: Old) -> SiteHistories:
         # as the twin gives it back, so that a fresh build and an incremental one write equal bytes
         found = rounded(json.loads(json.dumps(fresh.document())))
     return SiteHistories(found, promises.encode(fresh.said(), inputs.engine), {"whole": whole, "series": series})
+
+
+class HistoriesAtNeed:
+    """The histories, read or worked out where a page asks for them. ``key`` is what they hang on."""
+
+    def __init__(self, inputs: Inputs, old: KeptSite) -> None:
+        self._inputs, self._old = inputs, old
+        self.key = key_of(inputs)
+
+    @cached_property
+    def found(self) -> SiteHistories:
+        """The histories themselves."""
+        return histories_of(self._inputs, self._old)
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """What the manifest keeps of them."""
+        before = self._old.manifest.get("histories")
+        if isinstance(before, dict) and before.get("whole") == self.key and "found" not in vars(self):
+            return before
+        return self.found.keys
 
 
 def _twin(path: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def write(root: Path, name: str, content: bytes) -> bool:
     path = root / name
     if read(path) == content:
         return False
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = root / f".{name.replace('/', '~')}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(root.resolve()):
@@ -66,11 +66,11 @@ def write(root: Path, name: str, content: bytes) -> bool:
 
 
 def sweep(root: Path) -> None:
-    """Temporary files of a build that was killed: no later one gives them their names."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if name.startswith(".") and name.endswith(".tmp"):
-                Path(folder, name).unlink(missing_ok=True)
+    """Temporary files of a build that was killed, which stand in ``root`` itself: no later one gives them their
+    names."""
+    for entry in os.scandir(root):
+        if entry.name.startswith(".") and entry.name.endswith(".tmp"):
+            Path(entry.path).unlink(missing_ok=True)
 
 
 def remove(root: Path, path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,11 @@ from fitcheck.hardware.catalog import all_cards, common_cards, find_card
 from fitcheck.models import catalog
 from fitcheck.models.model import Model
 from fitcheck.pages import kept_accuracy, kept_figures, wanted
-from fitcheck.pages.digests import digest
+from fitcheck.pages.digests import digest, digest_json
+from fitcheck.pages.lending import Lending
 from fitcheck.records import run_index
 from fitcheck.records.regressions.kept import KeptDecisions, read_kept
-from fitcheck.records.run_index import Index
 from fitcheck.verdict.accuracy import AccuracyRow
-from fitcheck.verdict.known_records import concerning
 
 # where `fitcheck site serve` shows a site that nobody has said an address for
 LOCAL_URL = "http://localhost:8000/"
@@ -67,8 +66,6 @@ class Inputs:
     folder: Path | None = field(default=None, compare=False)
     _by_card: dict[str, list[dict[str, Any]]] = field(default_factory=dict, compare=False, init=False)
     _by_model: dict[str, list[AccuracyRow]] = field(default_factory=dict, compare=False, init=False)
-    _index: list[Index] = field(default_factory=list, compare=False, init=False)
-    _lent: dict[tuple[Any, ...], tuple[Index, str]] = field(default_factory=dict, compare=False, init=False)
 
     @property
     def published(self) -> bool:
@@ -87,33 +84,49 @@ class Inputs:
             found = [record for record in found if (record.get("model") or {}).get("slug") == model]
         return newest_first(found)
 
-    def accuracy_of(self, model: Model, card: str) -> tuple[AccuracyRow, ...]:
-        """What others published about the model, and its records on this card."""
+    def accuracy_of(self, model: Model, records: Sequence[Mapping[str, Any]]) -> tuple[AccuracyRow, ...]:
+        """What others published about the model, and ``records`` of it."""
+        here = {record["id"] for record in records}
+        return tuple(row for row in self._rows_of(model) if row.origin == "published" or row.source in here)
+
+    def _rows_of(self, model: Model) -> Sequence[AccuracyRow]:
         if not self._by_model and self.accuracy:
             for row in self.accuracy:
                 self._by_model.setdefault(row.model, []).append(row)
-        here = {record["id"] for record in self.records_of(card, model.slug)}
-        rows = self._by_model.get(model.slug, ())
-        return tuple(row for row in rows if row.origin == "published" or row.source in here)
+        return self._by_model.get(model.slug, ())
 
     @cached_property
     def figures(self) -> kept_figures.Figures:
         """Published figures beside the runtimes' own, in sum."""
         return kept_figures.figures_of(self.engine, self.folder)
 
-    def lent(self, card: Card, model: Model) -> tuple[Index, str]:
-        """The records that can say anything of the model on the card, and their digest. Worked out once for all cards
-        of which they are the same: those without records of their own, by vendor and architecture."""
-        if not self._index:
-            self._index.append(run_index.build(self.records))
-        everything = self._index[0]
-        own = any(card.slug == one.card for part in (everything.rows, everything.links) for one in part)
-        decides = (card.slug if own else "", card.vendor, card.compute_capability, card.architecture, model.slug)
-        if decides not in self._lent:
-            index = concerning(everything, card, model)
-            ids = sorted(one.id for part in (index.rows, index.links) for one in part)
-            self._lent[decides] = index, digest(ids)
-        return self._lent[decides]
+    @cached_property
+    def lending(self) -> Lending:
+        """Which records can say anything of a model on a card."""
+        return Lending(self.records)
+
+    @cached_property
+    def place(self) -> str:
+        """The digest of what every page of the site hangs on: its estimator, its address, its models and cards."""
+        slugs = [[one.slug for one in part] for part in (self.models, self.cards)]
+        return digest([self.engine, self.base_url, digest_json(slugs)])
+
+    @cached_property
+    def newest_fact(self) -> str:
+        """The day of the newest fact about a card."""
+        facts = [fact for card in self.cards for fact in (card.tensor_flops, card.launch_price_usd)]
+        return max((fact.date for fact in facts if fact is not None), default="1970-01-01")
+
+    @cached_property
+    def recorded_key(self) -> str:
+        """The digest of all records."""
+        return digest_json(self.records)
+
+    def model_key(self, model: Model) -> str:
+        """The digest of all that the pages about a model hang on."""
+        own = [record for record in self.records if (record.get("model") or {}).get("slug") == model.slug]
+        rows = self._rows_of(model)
+        return digest([self.place, model.slug, digest_json(own), repr(rows), self.lending.to_all(self.cards, model)])
 
 
 def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,15 +1,16 @@
 """Every page of the site as a value: where it stands, what it is drawn from, and a key that changes when it must.
 
 Pages over models and cards stand here; ``check_page``, ``card_pages``, ``compare_pages``, ``record_pages`` and
-``changes`` have the others.
+``whats_new`` have the others, and ``site_lists`` names them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fitcheck.hardware.card import Card
 from fitcheck.models.families import registry as families
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.tier_quality import TierQuality
@@ -26,9 +27,13 @@ from fitcheck.verdict.purposes import purposes
 
 # the card whose answers stand on the front page, where it has a page; no answer is chosen for what it says
 SHOWN_CARD = "rtx-4070"
+# how many of the first models' answers
+POPULAR = 8
 LIST_SCHEMA = "fitcheck.list/2"
 
 Rows = Mapping[tuple[str, str], Mapping[str, Any]]
+# by model, one a card
+Verdicts = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Page:
 
     ``picture`` says that the page has a share picture of its own, drawn from ``preview``, and ``twin`` that its JSON
     twin is written for a site that is not published too; ``near`` is what a page says of other cards, which may change
-    where nothing else on it does: ``own`` is its key without that.
+    where nothing else on it does.
     """
 
     address: str
@@ -52,7 +57,6 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)
     wide: Mapping[str, Any] | None = None
     near: Sequence[Mapping[str, Any]] = ()
-    own: str = ""
     picture: bool = True
     twin: bool = False
     feed: str = "results/feed.xml"
@@ -168,45 +172,31 @@ def _tier_facts(model: Model, tier: Tier) -> dict[str, Any]:
     }
 
 
-def _model_rows(inputs: Inputs, rows: Rows) -> list[dict[str, Any]]:
+def _model_rows(inputs: Inputs, verdicts: Verdicts) -> list[dict[str, Any]]:
     return [
         {
             "slug": model.slug,
             "name": model.name,
             "task": str(model.tasks[0]),
-            "fits": _count(rows, inputs, model, "fits"),
-            "unknown": _count(rows, inputs, model, "unknown"),
+            "fits": verdicts[model.slug].count("fits"),
+            "unknown": verdicts[model.slug].count("unknown"),
         }
         for model in inputs.models
     ]
 
 
-def _count(rows: Rows, inputs: Inputs, model: Model, verdict: str) -> int:
-    return sum(rows[model.slug, card.slug]["verdict"] == verdict for card in inputs.cards)
-
-
-def _asked(rows: Rows) -> list[dict[str, Any]]:
-    """The different questions of a table, each once."""
-    found = {tuple(row[name] for name in ASKED): None for row in rows.values()}
-    return [dict(zip(ASKED, one, strict=True)) for one in found]
-
-
-def list_pages(inputs: Inputs, rows: Rows) -> Iterator[Page]:
-    """The pages over all models and cards: home, /check/, /cards/ and each model."""
-    models = _model_rows(inputs, rows)
-    for model in inputs.models:
-        yield from model_pages(inputs, model, [rows[model.slug, card.slug] for card in inputs.cards])
-    yield _home(inputs, rows, models)
-    yield _table(inputs, rows, models)
-    yield from _cards(inputs, rows)
+def shown_card(inputs: Inputs) -> Card:
+    """The card whose answers stand on the front page."""
+    return next((card for card in inputs.cards if card.slug == SHOWN_CARD), inputs.cards[0])
 
 
 _POPULAR = ("address", "model_name", "verdict", "tier", "mode", "seconds", "pace", "evidence", "need", "way_out")
 
 
-def _home(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
-    shown = next((card for card in inputs.cards if card.slug == SHOWN_CARD), inputs.cards[0])
-    popular = [{name: rows[model.slug, shown.slug][name] for name in _POPULAR} for model in inputs.models[:8]]
+def home_page(inputs: Inputs, rows: Rows, verdicts: Verdicts) -> Page:
+    """The front page: the field for a card, and what the first models say on one."""
+    shown = shown_card(inputs)
+    popular = [{name: rows[model.slug, shown.slug][name] for name in _POPULAR} for model in inputs.models[:POPULAR]]
     by_memory: dict[int, list[dict[str, Any]]] = {}
     for card in sorted(inputs.cards, key=lambda card: card.memory):
         row = {"slug": card.slug, "name": card.name}
@@ -214,7 +204,7 @@ def _home(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
     home = {
         "schema": LIST_SCHEMA,
         "address": "",
-        "models": models,
+        "models": _model_rows(inputs, verdicts),
         "cards": len(inputs.cards),
         "by_memory": [{"memory": size, "cards": cards} for size, cards in by_memory.items()],
         "ram": [size // GIB for size in MEMORY],
@@ -233,8 +223,10 @@ def _home(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
     )
 
 
-def _table(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
-    """A verdict for every pair; where one page cannot hold them all, every model with how many cards fit."""
+def table_page(inputs: Inputs, verdicts: Verdicts, asked: Iterable[Sequence[Any]]) -> Page:
+    """A verdict for every pair; where one page cannot hold them all, every model with how many cards fit. ``asked`` are
+    the questions (``ASKED``) of every model."""
+    models = _model_rows(inputs, verdicts)
     whole = len(models) * len(inputs.cards) <= MOST_CELLS
     table = [
         {
@@ -242,10 +234,10 @@ def _table(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
             "name": card.name,
             "vendor": card.vendor,
             "memory": card.memory,
-            "price": rows[inputs.models[0].slug, card.slug]["price"],
-            "verdicts": [rows[model.slug, card.slug]["verdict"] for model in inputs.models],
+            "price": None if card.launch_price_usd is None else card.launch_price_usd.value,
+            "verdicts": [verdicts[model.slug][place] for model in inputs.models],
         }
-        for card in (inputs.cards if whole else ())
+        for place, card in enumerate(inputs.cards if whole else ())
     ]
     return made(
         inputs,
@@ -256,7 +248,7 @@ def _table(inputs: Inputs, rows: Rows, models: list[dict[str, Any]]) -> Page:
         document={
             "schema": LIST_SCHEMA,
             "address": "check/",
-            "asked": _asked(rows),
+            "asked": [dict(zip(ASKED, one, strict=True)) for one in dict.fromkeys(map(tuple, asked))],
             "vendors": sorted({card.vendor for card in inputs.cards}),
             "models": models,
             "cards": len(inputs.cards),
@@ -273,14 +265,15 @@ _CARD_ROW = (
 )
 
 
-def _cards(inputs: Inputs, rows: Rows) -> Iterator[Page]:
+def cards_pages(inputs: Inputs, verdicts: Verdicts) -> Iterator[Page]:
+    """The list of cards."""
     facts = [
         {
             **{name: value for name, value in card_facts(card).items() if name in _CARD_ROW},
-            "fits": sum(rows[model.slug, card.slug]["verdict"] == "fits" for model in inputs.models),
+            "fits": sum(verdicts[model.slug][place] == "fits" for model in inputs.models),
             "records": len(inputs.records_of(card.slug)),
         }
-        for card in inputs.cards
+        for place, card in enumerate(inputs.cards)
     ]
     for part in parts_of(facts, "cards/"):
         yield made(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fitcheck.pages import view
+from fitcheck.pages.formats import WORDS
 from fitcheck.pages.site_inputs import Inputs, newest_first
 from fitcheck.pages.site_plan import LIST_SCHEMA, Page, made, plain
 from fitcheck.units import format_date
@@ -24,6 +25,15 @@ def today() -> str:
     """The day of the build: of ``SOURCE_DATE_EPOCH`` where that is set, else of the clock."""
     said = os.environ.get("SOURCE_DATE_EPOCH", "")
     return format_date(int(said) if said.isdecimal() and len(said) < 12 else time.time())
+
+
+def verdicts_of(letters: Mapping[str, str], cards: Sequence[str]) -> dict[str, str]:
+    """Verdicts by the address of their page, of the first letters of each model's on ``cards``."""
+    return {
+        f"check/{model}/{card}/": WORDS[letter]
+        for model, own in letters.items()
+        for card, letter in zip(cards, own, strict=True)
+    }
 
 
 def logged(before: Verdicts, after: Verdicts, log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -52,8 +62,21 @@ def logged(before: Verdicts, after: Verdicts, log: Sequence[Mapping[str, Any]]) 
     return [*(dict(sorted(one.items())) for one in new_ones), *log][:MOST]
 
 
-def changes_page(inputs: Inputs, log: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Page:
-    """The page of what is new; ``names`` are words for addresses."""
+def names_of(inputs: Inputs, log: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Words for those addresses in the log that the site has."""
+    models = {model.slug: model.name for model in inputs.models}
+    cards = {card.slug: card.name for card in inputs.cards}
+    found = {}
+    for address in {one["address"] for one in log if one["address"]}:
+        _, model, card, *_ = f"{address}///".split("/")
+        if model in models and card in cards:
+            found[address] = f"{models[model]} on {cards[card]}"
+    return found
+
+
+def changes_page(inputs: Inputs, log: Sequence[Mapping[str, Any]]) -> Page:
+    """The page of what is new."""
+    names = names_of(inputs, log)
     rows = [{**one, "name": names.get(one["address"] or "")} for one in log]
     records = [view.record_facts(one) for one in newest_first(inputs.records)[:_RECORDS]]
     return made(

@@ -17,6 +17,7 @@ from fitcheck.models.workload import Task
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
+from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.check import check, told
 from fitcheck.verdict.other_memory import best_beside
 from fitcheck.verdict.report import Report
@@ -56,6 +57,11 @@ class Asked:
         machine = machine_for(self.card, ram=self.ram)
         wanted = Wanted(task=None if task is None else str(task), options=options)
         return check(self.model, machine, wanted, tiers=tiers or self.tiers, index=self.index, advise=advise)
+
+    def best(self, tier: Tier, options: tuple[tuple[str, Any], ...]) -> Cell:
+        """The best cell of ``report`` for one tier with these options, without advice."""
+        machine, wanted = machine_for(self.card, ram=self.ram), Wanted(options=options)
+        return check(self.model, machine, wanted, tiers=(tier,), index=self.index, advise=False, head=True).best
 
     def beside(self, report: Report, ram: int, task: Task | None = None) -> Report:
         """``report``, which answers the same beside another amount of system memory, beside ``ram`` bytes: its best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,6 +18,8 @@ from fitcheck.models import catalog
 from fitcheck.pages import build as builder
 from fitcheck.pages import pairs, single, site_inputs, view
 from fitcheck.pages.checking import check
+from fitcheck.pages.formats import WORDS
+from fitcheck.pages.kept_site import SCHEMA
 from fitcheck.pages.site_folder import MANIFEST
 from fitcheck.pages.site_inputs import EXAMPLE_URL, gather
 from fitcheck.records import store
@@ -132,6 +135,19 @@ def test_a_new_record_changes_its_own_pages_only_and_leaves_when_it_goes(tmp_pat
     assert place not in (out / "results/feed.xml").read_text()
 
 
+def test_a_site_to_which_a_record_came_is_the_site_that_is_built_with_it(tmp_path: Path) -> None:
+    """Whatever a build leaves as it was, a fresh one makes the same."""
+    out, results = tmp_path / "out", tmp_path / "results"
+    results.mkdir()
+    builder.build(gather(results, CARDS), out)
+    for record in (passed(), link(), passed(created=1_790_000_300, seconds=22.5)):
+        store.write(results, record)
+        builder.build(gather(results, CARDS, out=out), out)
+    assert json.loads((out / MANIFEST).read_bytes())["log"] == []  # no verdict moved: what is new says nothing
+    builder.build(gather(results, CARDS), tmp_path / "fresh")
+    assert files(out) == files(tmp_path / "fresh")
+
+
 def test_a_page_drawn_again_from_what_was_kept_is_the_same_page(tmp_path: Path) -> None:
     """A changed template draws list pages from the manifest's summaries, without asking for answers again."""
     out = tmp_path / "out"
@@ -207,7 +223,7 @@ def test_a_tampered_manifest_cannot_reach_outside(tmp_path: Path) -> None:
     assert outside.read_text() == "mine"
 
 
-@pytest.mark.parametrize("schema", ["fitcheck.site/1", builder.SCHEMA])
+@pytest.mark.parametrize("schema", ["fitcheck.site/1", SCHEMA])
 def test_files_of_an_older_build_that_belong_no_more_are_taken_away(schema: str, tmp_path: Path) -> None:
     """Whatever the schema of its manifest; what no build wrote stays, and no name that a manifest lists is a trap."""
     out, fresh = tmp_path / "out", tmp_path / "fresh"
@@ -218,7 +234,8 @@ def test_files_of_an_older_build_that_belong_no_more_are_taken_away(schema: str,
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (out / path).write_text("old")
     listed = dict.fromkeys([*left, "index.html", "../fresh/index.html", "check", "gone already", "a\0b"], "0" * 64)
-    manifest = {"schema": schema, "pages": {}, "verdicts": {}, "log": [], "files": listed}
+    empty: dict[str, Any] = {name: {} for name in ("pages", "parts", "lists", "verdicts", "running")}
+    manifest = {"schema": schema, **empty, "grid": [], "log": [], "files": listed}
     (out / MANIFEST).write_text(json.dumps(manifest))
     outcome = builder.build(inputs, out)
     assert outcome.removed == len(left)
@@ -272,7 +289,7 @@ def test_lists_say_what_was_asked_and_the_example_can_be_measured(tmp_path: Path
     out = tmp_path / "out"
     builder.build(gather(None, CARDS, EXAMPLE_URL), out)
     model, card = catalog.get("sensenova-u1-8b-mot"), find_card("RTX 4070")
-    kept = pairs.decode((out / pairs.path_of(model.slug)).read_bytes(), model, [card]).rows[card.slug].row
+    kept = pairs.PairsFile.of(model, [card], (out / pairs.path_of(model.slug)).read_bytes()).pairs()[card.slug].row
     asked = {name: kept[name] for name in ("task", "width", "height", "frames", "context")}
     listed = json.loads((out / "check/sensenova-u1-8b-mot/index.json").read_bytes())
     assert {name: listed[name] for name in asked} == asked
@@ -296,7 +313,8 @@ def test_what_changed_since_the_last_build_is_told(tmp_path: Path, monkeypatch: 
     assert json.loads((out / "changes/index.json").read_bytes())["log"] == []
     manifest = json.loads((out / MANIFEST).read_text())
     address = "check/sensenova-u1-8b-mot/rtx-4070/"
-    was, manifest["verdicts"][address] = manifest["verdicts"][address], "unknown"
+    was = WORDS[manifest["verdicts"]["sensenova-u1-8b-mot"]]
+    manifest["verdicts"]["sensenova-u1-8b-mot"] = "u"
     (out / MANIFEST).write_text(json.dumps(manifest))
     builder.build(gather(None, "rtx-4070", EXAMPLE_URL), out)
     log = json.loads((out / "changes/index.json").read_bytes())["log"]

@@ -34,15 +34,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Inputs, Path, dict[
 
 
 def _spoiled(manifest: Any, how: str) -> Any:
-    address = next(iter(manifest["verdicts"]))
-    if how == "a page is a list":
-        manifest["pages"][address] = []
+    model, home = next(iter(manifest["verdicts"])), manifest["lists"]["home"]
+    if how == "a list is a list":
+        manifest["lists"]["home"] = []
     elif how == "a verdict is a number":
-        manifest["verdicts"][address] = 5
+        manifest["verdicts"][model] = 5
+    elif how == "a verdict is none":
+        manifest["verdicts"][model] = "x"
     elif how == "the log holds words":
         manifest["log"] = ["new"]
     elif how == "a key is missing":
-        del manifest["pages"][address]["key"]
+        del home["key"]
+    elif how == "a file is not listed":
+        del manifest["files"]["index.html"]
     elif how == "files is a list":
         manifest["files"] = sorted(manifest["files"])
     elif how == "a hash is null":
@@ -53,8 +57,8 @@ def _spoiled(manifest: Any, how: str) -> Any:
 
 
 DAMAGES = (
-    *("a page is a list", "a verdict is a number", "the log holds words", "a key is missing", "files is a list"),
-    *("a hash is null", "another schema"),
+    *("a list is a list", "a verdict is a number", "a verdict is none", "the log holds words", "a key is missing"),
+    *("files is a list", "a file is not listed", "a hash is null", "another schema"),
 )
 
 
@@ -70,7 +74,7 @@ def test_a_damaged_manifest_is_built_over(how: str, small: tuple[Inputs, Path, d
     assert files(out) == before
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.pairs/1"}', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.pairs/2"}', b"[" * 100_000])
 def test_damaged_rows_are_made_again_even_where_the_manifest_vouches_for_them(
     content: bytes, small: tuple[Inputs, Path, dict[str, bytes]]
 ) -> None:
@@ -78,7 +82,7 @@ def test_damaged_rows_are_made_again_even_where_the_manifest_vouches_for_them(
     path = pairs.path_of(inputs.models[0].slug)
     (out / path).write_bytes(content)
     manifest = json.loads((out / MANIFEST).read_bytes())
-    manifest["files"][path] = hash_bytes(content)
+    manifest["parts"][inputs.models[0].slug] = hash_bytes(content)
     (out / MANIFEST).write_text(json.dumps(manifest))
     assert check(inputs, out).stale
     assert builder.build(inputs, out, jobs=1).documents == len(inputs.cards)
@@ -87,8 +91,8 @@ def test_damaged_rows_are_made_again_even_where_the_manifest_vouches_for_them(
 
 def test_what_a_killed_build_left_is_swept(small: tuple[Inputs, Path, dict[str, bytes]]) -> None:
     inputs, out, before = small
-    (out / "check" / ".index.html.tmp").write_text("half")
-    assert check(inputs, out).strays == ["check/.index.html.tmp"]
+    (out / ".check~index.html.tmp").write_text("half")
+    assert check(inputs, out).strays == [".check~index.html.tmp"]
     builder.build(inputs, out, jobs=1)
     assert files(out) == before
     assert not check(inputs, out).strays

@@ -114,21 +114,22 @@ def one_sentence(error: InputError) -> None:
 
 @functools.cache
 def manifest() -> bytes:
-    checks = {"key": "a" * 64, "summary": {"address": "a/b", "model": "m", "card": "c"}, "texts": {"title": "x"}}
-    return json.dumps({"schema": "fitcheck.site/1", "base_url": "https://x", "models": "a,b",
-                       "files": {"index.html": "b" * 64},
-                       "pages": {"a/b/": {"key": "c" * 64}}, "checks": {"a/b": checks}}).encode()  # fmt: skip
+    home = {"key": "a" * 24, "pages": {"": "c" * 24}, "files": ["index.html"]}
+    return json.dumps({"schema": "fitcheck.site/4", "base_url": "https://x", "models": "a,b", "cards": "c",
+                       "grid": ["c"], "verdicts": {"a": "f"}, "running": {"c": ["d", [{"ram": None, "fits": 1}]]},
+                       "log": [], "lists": {"home": home}, "parts": {"a": "b" * 24},
+                       "files": {"index.html": "b" * 24}}).encode()  # fmt: skip
 
 
 def read_manifest(data: bytes, room: Path) -> None:
-    from fitcheck.pages import build
+    from fitcheck.pages.kept_site import kept_site, said_of
     from fitcheck.pages.site_folder import MANIFEST
 
     (room / MANIFEST).write_bytes(data)
     (room / "index.html").write_text("x")
-    build.said_of(room)
+    said_of(room)
     with suppress(KeyError, TypeError, ValueError, AttributeError):  # what ``build`` takes as a sign to make all anew
-        old = build.old_site(room)
+        old = kept_site(room)
         old.intact("index.html")
         sorted(set(old.files))
 

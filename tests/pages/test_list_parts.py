@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 
 from fitcheck.hardware.catalog import all_cards, find_card
 from fitcheck.models import catalog
-from fitcheck.pages import card_pages, compare_pages, list_parts, pairs, site_plan
-from fitcheck.pages.build import STATIC
+from fitcheck.pages import list_parts, pairs
+from fitcheck.pages.build import running_of
+from fitcheck.pages.kept_site import KeptSite
 from fitcheck.pages.other_sizes import MEMORY
 from fitcheck.pages.page import files_of
+from fitcheck.pages.pairs import PairRow, PairsFile
 from fitcheck.pages.render import static
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import LOCAL_URL, Inputs
+from fitcheck.pages.site_lists import STATIC, SiteLists
 from fitcheck.pages.site_plan import Page
+from fitcheck.pages.site_rows import SiteRows
 
 BASE_URL = "https://fitcheck.example/"
 # what a page may weigh with its picture, style and script is 120 kB: those take some 60
@@ -36,7 +41,15 @@ def inputs_of(models: int, cards: int, base_url: str = BASE_URL) -> Inputs:
     return Inputs(tuple(map(catalog.get, catalog.slugs()[:models])), tuple(chosen), (), (), base_url, "", "")
 
 
-def rows_of(inputs: Inputs) -> dict[tuple[str, str], dict[str, Any]]:
+def pages_of(inputs: Inputs, *names: str) -> list[Page]:
+    """The pages of the lists that are called so, of a site where every pair has one answer."""
+    rows, nothing = SiteRows(inputs, files_of_models(inputs)), KeptSite(Path(os.devnull), {})
+    lists = SiteLists(inputs, rows, running_of(inputs, rows, nothing), [])
+    chosen = [one for one in lists.all() if any(fnmatchcase(one.name, name) for name in names)]
+    return [page for one in chosen for page in one.make() if isinstance(page, Page)]
+
+
+def files_of_models(inputs: Inputs) -> dict[str, PairsFile]:
     """The same answer for every pair."""
     found = {}
     for model in inputs.models:
@@ -44,9 +57,9 @@ def rows_of(inputs: Inputs) -> dict[tuple[str, str], dict[str, Any]]:
         beside = [{"task": task, "ram": size, **ANSWER} for size in MEMORY]
         asked = {"task": task, "width": 1024, "height": 1024, "frames": None, "context": 8192, "ram": 1 << 35}
         rest = {"usable_span": None, "published": True, "runtime": "llama.cpp", "evidence": "estimated", "records": 0}
-        for card in inputs.cards:
-            answer = {**asked, **ANSWER, **rest, "way_out": None, "by_memory": beside, "software": []}
-            found[model.slug, card.slug] = {**pairs.given(model, card), **answer}
+        answer = {**asked, **ANSWER, **rest, "way_out": None, "by_memory": beside, "software": []}
+        own = {card.slug: PairRow("", {**pairs.given(model, card), **answer}) for card in inputs.cards}
+        found[model.slug] = PairsFile.of(model, inputs.cards, pairs.encode("", own))
     return found
 
 
@@ -71,11 +84,7 @@ def test_what_one_page_holds_stays_one_page() -> None:
 def large() -> list[Page]:
     """The lists of a few models on 300 cards, and of 150 models on a few cards."""
     wide, long = inputs_of(2, 300), inputs_of(150, 1)
-    return [
-        *site_plan.list_pages(wide, rows_of(wide)),
-        *card_pages.card_pages(long, rows_of(long)),
-        *compare_pages.compare_pages(long, rows_of(long)),
-    ]
+    return [*pages_of(wide, "home", "check/*", "cards/"), *pages_of(long, "cards/*/", "compare/*")]
 
 
 def test_every_page_of_a_large_site_is_light(large: list[Page]) -> None:
@@ -105,7 +114,7 @@ def test_parts_of_a_card_hold_every_model_once_for_each_purpose(large: list[Page
 
 def test_a_table_of_more_cells_than_a_page_holds_gives_way_to_a_row_for_each_model() -> None:
     inputs = inputs_of(3, 300)
-    page = next(one for one in site_plan.list_pages(inputs, rows_of(inputs)) if one.address == "check/")
+    page = next(one for one in pages_of(inputs, "check/") if one.address == "check/")
     assert page.document["rows"] == []
     html = files_of(page, LOCAL_URL)["check/index.html"].decode()
     assert html.count("<tr data-in") == 3
@@ -116,7 +125,7 @@ def test_a_table_of_more_cells_than_a_page_holds_gives_way_to_a_row_for_each_mod
 def served(tmp_path: Path) -> Iterator[tuple[str, Inputs]]:
     """The parts of a model's page on loopback."""
     inputs = inputs_of(1, 150, LOCAL_URL)
-    for page in site_plan.list_pages(inputs, rows_of(inputs)):
+    for page in pages_of(inputs, "home", "check/*"):
         for path, content in files_of(page, LOCAL_URL).items():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_bytes(content)

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from fitcheck.errors import RecordError
 from fitcheck.pages import build, promises, view
 from fitcheck.pages.charts.trend import MOST_POINTS, trend
-from fitcheck.pages.model_part import Old
+from fitcheck.pages.kept_site import KeptSite, kept_site
 from fitcheck.pages.regressions import histories_of, latest, pictures
 from fitcheck.pages.serve import server_for
 from fitcheck.pages.site_inputs import LOCAL_URL, Inputs, gather
@@ -259,10 +259,10 @@ def test_a_record_that_changes_no_history_leaves_them_as_a_fresh_build_has_them(
 
     monkeypatch.setattr(promise, "promised", counted)
     monkeypatch.setattr(Histories, "document", lambda self: pytest.fail("histories were worked out again"))
-    kept = histories_of(more, build.old_site(tmp_path / "site"))
+    kept = histories_of(more, kept_site(tmp_path / "site"))
     assert len(asked) <= 1  # of what was measured before, the estimator said it all
     monkeypatch.undo()
-    fresh = histories_of(more, Old(tmp_path / "nowhere", {}))
+    fresh = histories_of(more, KeptSite(tmp_path / "nowhere", {}))
     assert (kept.found, kept.promises, kept.keys) == (fresh.found, fresh.promises, fresh.keys)
     assert kept.found["single"] == 2
 

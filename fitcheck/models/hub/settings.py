@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from fitcheck.errors import InputError, NetworkError
 from fitcheck.models.source import open_regular
+from fitcheck.user_folders import cache_root
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -41,8 +42,6 @@ class HubSettings:
 
         Raises InputError for an endpoint or token that cannot be one; the token is never quoted.
         """
-        from platformdirs import user_cache_path
-
         env = os.environ if environment is None else environment
         endpoint = env.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
         if not _is_endpoint(endpoint):
@@ -51,7 +50,7 @@ class HubSettings:
             endpoint=endpoint,
             token=_token(env),
             offline=offline or env.get("HF_HUB_OFFLINE", "").lower() in _YES,
-            cache=Path(env["FITCHECK_CACHE"]) if env.get("FITCHECK_CACHE") else user_cache_path("fitcheck"),
+            cache=cache_root(env),
         )
 
 
