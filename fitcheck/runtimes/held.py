@@ -36,6 +36,12 @@ def shown(runtime: Runtime, ask: Ask) -> Footprint:
     return _held(runtime, ask, spread=True).footprint
 
 
+def shown_and_level(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
+    """Both of them, looked up once."""
+    there = _held(runtime, ask, spread=True)
+    return there.footprint, _level(ask, there)
+
+
 def shown_level(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
     """The level of a cell that holds ``footprint``: looked up where that is what is shown, worked out where records
     made another one of it."""

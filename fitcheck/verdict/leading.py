@@ -16,6 +16,7 @@ from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import AMOUNTS
 from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.weighed_cell import WeighedCell
 
 AskOf = tuple[Runtime, Ask]
 
@@ -24,16 +25,16 @@ AskOf = tuple[Runtime, Ask]
 _BETWEEN = 0.1
 
 
-def that_may_lead(asks: Iterable[AskOf], timed: Callable[[Runtime, Ask], Cell]) -> list[Cell]:
-    """The cells of ``asks`` among which the one is that leads all of them; ``timed`` works out a whole cell."""
-    ranked = sorted(((_standing(*one), one) for one in asks), key=lambda row: row[0])
+def that_may_lead(cells: Iterable[WeighedCell], timed: Callable[[WeighedCell], Cell]) -> list[Cell]:
+    """Those among which the one is that leads all of ``cells``; ``timed`` works out a whole cell."""
+    ranked = sorted(((_standing(one), one) for one in cells), key=lambda row: row[0])
     found: list[Cell] = []
     for standing, group in groupby(ranked, key=lambda row: row[0]):
         if found and min(cell.verdict.rank for cell in found) < standing[0]:
             break
         if found and standing[0] == Verdict.NO.rank and found[0].verdict is Verdict.NO:
             break
-        found += [timed(runtime, ask) for _, (runtime, ask) in group]
+        found += [timed(one) for _, one in group]
     return found
 
 
@@ -48,10 +49,10 @@ def that_may_run(asks: Iterable[AskOf]) -> list[tuple[Runtime, Tier]]:
     return [tier for tier, found in enough.items() if found == set(AMOUNTS)]
 
 
-def _standing(runtime: Runtime, ask: Ask) -> tuple[int, tuple[float, ...]]:
+def _standing(cell: WeighedCell) -> tuple[int, tuple[float, ...]]:
     """The rank of the verdict that the memory allows, and of what does not run the order of ``order._distance`` up to
     its time."""
-    level = held.shown_level(runtime, ask, held.shown(runtime, ask))
+    level = cell.level
     if level.verdict is not Verdict.NO:
         return level.verdict.rank, ()
-    return level.verdict.rank, (not ask.tier.published, *level.way, level.mended.rank)
+    return level.verdict.rank, (not cell.ask.tier.published, *level.way, level.mended.rank)
