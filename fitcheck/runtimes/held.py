@@ -57,6 +57,13 @@ def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
     return there.footprint, _level(ask, there)
 
 
+def at_best(runtime: Runtime, ask: Ask) -> Level | None:
+    """A level that the cell's own, as it is estimated, is not better than, from what is quick to work out; ``None``
+    where nothing is."""
+    least = runtime.at_least(ask)
+    return None if least is None else level_with(runtime.platform(ask), ask, least)
+
+
 def look_of(runtime: Runtime, machine: Machine) -> tuple[int, int] | None:
     """What is the same for machines on which cells hold the same and have the same level; ``None`` where the runtime
     does not say."""

@@ -25,7 +25,7 @@ from fitcheck.verdict.leading import AskOf, that_may_lead, that_may_run
 from fitcheck.verdict.order import order
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
-from fitcheck.verdict.weighed_cell import cell_of, timed_cell, weighed_cell
+from fitcheck.verdict.weighed_cell import at_best, cell_of, timed_cell, weighed_cell
 
 if TYPE_CHECKING:
     from fitcheck.verdict.evidence import Known
@@ -85,8 +85,12 @@ def _checked(
     def cells_of(asks: Sequence[AskOf]) -> list[Cell]:
         if not head or any(ask.workload.task.read_along for _, ask in asks):
             return [whole(*one) for one in asks]
-        weighed = [weighed_cell(*one, known) for one in asks]
-        return that_may_lead(weighed, lambda cell: timed_cell(cell, wanted, known))
+        return that_may_lead(
+            asks,
+            lambda runtime, ask: at_best(runtime, ask, known),
+            lambda runtime, ask: weighed_cell(runtime, ask, known),
+            lambda cell: timed_cell(cell, wanted, known),
+        )
 
     def worked_out() -> list[Cell]:
         asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine)]

@@ -154,6 +154,11 @@ class Known:
         named = tuple(rates.items()) if len(rates) > 1 else ()
         return calibration, Evidence(memory.card, memory.host, seconds, named, timed=runtime.times)
 
+    def makes_smaller(self, runtime: Runtime) -> bool:
+        """Whether a record may say that cells need less than is estimated: one of this very card. What ran out of
+        memory on others says that they need more."""
+        return bool(self.index.runs_in(self.card.slug, runtime.name))
+
     def footprint(self, runtime: Runtime, ask: Ask) -> Footprint:
         """The memory of a cell as records leave it; of one on another card as it is estimated."""
         found = runtime.spread(ask, runtime.footprint(ask))

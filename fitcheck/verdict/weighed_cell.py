@@ -39,6 +39,11 @@ def weighed_cell(runtime: Runtime, ask: Ask, known: Known | None = None) -> Weig
     return WeighedCell(runtime, ask, said.footprint, held.shown_level(runtime, ask, said.footprint), said)
 
 
+def at_best(runtime: Runtime, ask: Ask, known: Known | None = None) -> Level | None:
+    """A level that the cell's is not better than, whatever records say of it; ``None`` where only weighing it tells."""
+    return None if known is not None and known.makes_smaller(runtime) else held.at_best(runtime, ask)
+
+
 def timed_cell(cell: WeighedCell, wanted: Wanted, known: Known | None = None) -> Cell:
     """The second step: the cell judged and timed, without advice."""
     runtime, ask, footprint = cell.runtime, cell.ask, cell.footprint

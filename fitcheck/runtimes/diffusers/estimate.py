@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate
+from operator import add
 
 from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
@@ -129,7 +130,7 @@ def estimate(
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
     stages = stages_of(arch, workload, offload)
-    laid = tuple(_laid(arch, tier, offload, stages))
+    laid = _laid(arch, tier, offload, stages)
     scratch = cublas_workspace(capability)
     phases = tuple(_phase(one, scratch) for one in _widest(laid))
     table = load(ROOM, "allocator")
@@ -149,6 +150,37 @@ def estimate(
     )
 
 
+def at_least(
+    arch: PipelineArchitecture,
+    tier: Tier,
+    workload: Workload,
+    offload: Offload,
+    capability: tuple[int, int] | None,
+    *,
+    process: Process = OWN_PROGRAM,
+) -> Footprint:
+    """The host as ``estimate`` has it, and of the card what its best estimates are never below: weights as they are
+    stored there, and tensors of the calls, whatever the allocator makes of them."""
+    stages = stages_of(arch, workload, offload)
+    calls = _least_of_calls(arch, tier, stages)
+    there = [min(one.resident, one.segments) + one.window for one in held(arch, tier, offload, stages)]
+    beside = cublas_workspace(capability) + context(capability, second_stream=offload.stream).best
+    least = Interval.exactly(max(map(add, there, calls)) + beside)
+    memory = CardMemory((), least, least, least, least)
+    return Footprint((memory,), host_memory(arch, tier, offload, workload, process), tier.disk_bytes)
+
+
+@lru_cache(maxsize=1024)
+def _least_of_calls(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[int, ...]:
+    """Bytes that each stage's call takes at least beside its weights. Nothing of one whose widest layer may be gone
+    when most is there, as a text encoder's may."""
+    return tuple(
+        kept if made is None or made.bounded or stage.component.role == TEXT_ENCODER
+        else kept + made.inputs + min(made.peak, made.least[1])
+        for stage, (made, kept, _) in zip(stages, _beside(arch, tier, stages), strict=True)
+    )  # fmt: skip
+
+
 def least_of(footprint: Footprint) -> Footprint:
     """What is certain where calls were not traced: the weights that a stage holds, and the least of the host."""
     cards = []
@@ -160,10 +192,10 @@ def least_of(footprint: Footprint) -> Footprint:
     return replace(footprint, cards=tuple(cards), host=replace(host, total=Interval.exactly(host.total.low)))
 
 
-def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> Iterator[Laid]:
+def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> tuple[Laid, ...]:
     """The stages with what lies beside them."""
-    for one, (made, kept, after) in zip(held(arch, tier, offload, stages), _beside(arch, tier, stages), strict=True):
-        yield Laid(one, made, kept, tier, after)
+    both = zip(held(arch, tier, offload, stages), _beside(arch, tier, stages), strict=True)
+    return tuple([Laid(one, made, kept, tier, after) for one, (made, kept, after) in both])
 
 
 @lru_cache(maxsize=1024)

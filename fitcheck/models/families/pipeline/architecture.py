@@ -174,6 +174,10 @@ class PipelineArchitecture:
     guided_above: float = 1.0
     encoder_by_encoder: bool = False
 
+    def __hash__(self) -> int:
+        # Enough to tell pipelines apart: what follows from one is looked up for cell after cell.
+        return hash((self.pipeline, self.text_tokens, self.components[-1:]))
+
     @property
     def family(self) -> str:
         """The key of the registry."""
