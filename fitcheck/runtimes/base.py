@@ -262,6 +262,12 @@ class Runtime(Protocol):
         """Memory of the cell on every card of the machine and on its host."""
         ...
 
+    def at_least(self, ask: Ask) -> Footprint | None:
+        """A footprint that is nowhere larger than that of the cell at best and in the pessimistic case, and quicker to
+        work out: what it alone rules out is not worked out where another cell leads. ``None`` where there is none, or
+        where ``platform`` hangs on the footprint itself."""
+        return None
+
     def sees(self, machine: Machine) -> Hashable | None:
         """All that cells hang on of a machine, besides its budgets and whatever records say: machines in which a
         runtime sees the same share their cells. ``None`` where nobody worked out what that is, or sharing is rare."""

@@ -36,6 +36,12 @@ def shown(runtime: Runtime, ask: Ask) -> Footprint:
     return _held(runtime, ask, spread=True).footprint
 
 
+def shown_and_level(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
+    """Both of them, looked up once."""
+    there = _held(runtime, ask, spread=True)
+    return there.footprint, _level(ask, there)
+
+
 def shown_level(runtime: Runtime, ask: Ask, footprint: Footprint) -> Level:
     """The level of a cell that holds ``footprint``: looked up where that is what is shown, worked out where records
     made another one of it."""
@@ -49,6 +55,13 @@ def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
     """The memory and the level of a cell that a runtime looks at while it searches."""
     there = _held(runtime, ask, spread=False)
     return there.footprint, _level(ask, there)
+
+
+def at_best(runtime: Runtime, ask: Ask) -> Level | None:
+    """A level that the cell's own, as it is estimated, is not better than, from what is quick to work out; ``None``
+    where nothing is."""
+    least = runtime.at_least(ask)
+    return None if least is None else level_with(runtime.platform(ask), ask, least)
 
 
 def look_of(runtime: Runtime, machine: Machine) -> tuple[int, int] | None:

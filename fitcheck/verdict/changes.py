@@ -20,6 +20,7 @@ from fitcheck.verdict.cell import Cell, Flip
 from fitcheck.verdict.coarseness import is_broken
 from fitcheck.verdict.judge import Judgement, judge, judged
 from fitcheck.verdict.usual_memory import RAM_SIZES
+from fitcheck.verdict.weighed_cell import at_best
 
 if TYPE_CHECKING:
     from fitcheck.verdict.evidence import Known
@@ -81,6 +82,9 @@ def _better(runtime: Runtime, ask: Ask, now: Verdict, floor: Floor, known: Known
     """The verdict of ``ask`` where it is better than ``now``. How long it takes can only worsen what amounts and
     platform say, so it is worked out where these are better; and so can what the runtime spreads memory by, where no
     record speaks of it."""
+    hoped = at_best(runtime, ask, known)
+    if hoped is not None and hoped.verdict.rank >= now.rank:
+        return None
     if known is None and held.estimated(runtime, ask)[1].verdict.rank >= now.rank:
         return None
     footprint, level = _memory(runtime, ask, known)

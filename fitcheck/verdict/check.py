@@ -23,14 +23,12 @@ from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.leading import AskOf, that_may_lead, that_may_run
 from fitcheck.verdict.order import order
-from fitcheck.verdict.quantities import Evidence
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
+from fitcheck.verdict.weighed_cell import at_best, cell_of, timed_cell, weighed_cell
 
 if TYPE_CHECKING:
     from fitcheck.verdict.evidence import Known
-
-_ESTIMATED, _ESTIMATED_UNTIMED = Evidence(), Evidence(timed=False)
 
 
 def check(
@@ -79,15 +77,20 @@ def _checked(
     known = known_of(index, machine, model)
     there = {} if like is None else {_place(cell.ask): cell for cell in like.cells}
 
-    def timed(runtime: Runtime, ask: Ask) -> Cell:
+    def whole(runtime: Runtime, ask: Ask) -> Cell:
         if there and _place(ask) in there:
             return _again(runtime, ask, wanted, there[_place(ask)])
         return cell_of(runtime, ask, wanted, known)
 
     def cells_of(asks: Sequence[AskOf]) -> list[Cell]:
-        waited_for = not any(ask.workload.task.read_along for _, ask in asks)
-        pick = head and known is None and waited_for
-        return that_may_lead(asks, timed) if pick else [timed(*one) for one in asks]
+        if not head or any(ask.workload.task.read_along for _, ask in asks):
+            return [whole(*one) for one in asks]
+        return that_may_lead(
+            asks,
+            lambda runtime, ask: at_best(runtime, ask, known),
+            lambda runtime, ask: weighed_cell(runtime, ask, known),
+            lambda cell: timed_cell(cell, wanted, known),
+        )
 
     def worked_out() -> list[Cell]:
         asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine)]
@@ -152,26 +155,6 @@ def _with_those_of_the_first(cells: list[Cell], closer: Sequence[Cell]) -> list[
 def _tiers(model: Model, wanted: Wanted) -> tuple[Tier, ...]:
     named = dict.fromkeys(tier.name for name in wanted.tiers for tier in model.tiers_named(name))
     return tuple(map(model.tier_named, named)) or model.tiers
-
-
-def cell_of(runtime: Runtime, ask: Ask, wanted: Wanted, known: Known | None = None) -> Cell:
-    """One ask judged and timed, without advice."""
-    footprint, calibration = held.shown(runtime, ask), None
-    evidence = _ESTIMATED if runtime.times else _ESTIMATED_UNTIMED
-    if known is not None:
-        footprint, calibration, evidence = known.of(runtime, ask, footprint)
-    duration = runtime.duration(ask, footprint, calibration)
-    floor = wanted.floor(ask.workload.task)
-    judgement = judged(held.shown_level(runtime, ask, footprint), ask, footprint, duration, floor)
-    return Cell(
-        ask=ask,
-        footprint=footprint,
-        duration=duration,
-        judgement=judgement,
-        evidence=evidence,
-        flip=None,
-        loss=runtime.loss(ask),
-    )
 
 
 def advised(cell: Cell, wanted: Wanted, known: Known | None = None) -> Cell:

@@ -29,6 +29,7 @@ from fitcheck.verdict.shrinkage import Group, Place, fit
 _OUT_OF_SYSTEM_MEMORY = "oom-host"
 # As many records as change anything: the rest says the same again.
 _MOST_GROUPS, _MOST_BORROWED, _MOST_BESIDE = 36, 12, 6
+_MODEL_ONLY = Quantity()
 _MOST_NEEDS = 16  # kinds of runs whose needs are compared with a cell's
 
 
@@ -87,6 +88,18 @@ class _Own:
                 outcomes[run.outcome].append(run)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownMemory:
+    """The memory of a cell as it is ``estimated`` and as records leave it, how that is known on the card and the host,
+    and its ``own`` runs; without a card there are none."""
+
+    estimated: Footprint
+    footprint: Footprint
+    card: Quantity = _MODEL_ONLY
+    host: Quantity = _MODEL_ONLY
+    own: _Own | None = None
+
+
 @dataclass(frozen=True)
 class Known:
     """The records that say something of a machine's card, out of an index of all, and what follows from them for cells.
@@ -121,14 +134,30 @@ class Known:
 
     def of(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> tuple[Footprint, Calibration, Evidence]:
         """The cell's memory and corrections of its seconds as records leave them, and how it is known."""
+        memory = self.memory(runtime, ask, footprint)
+        return memory.footprint, *self.timed(runtime, ask, memory)
+
+    def memory(self, runtime: Runtime, ask: Ask, footprint: Footprint) -> KnownMemory:
+        """The cell's memory as records leave it."""
         if not footprint.cards:
-            return footprint, Calibration(), Evidence(timed=runtime.times)
+            return KnownMemory(footprint, footprint)
         own = self._own(runtime, ask, footprint)
         left, card, host = self._memory(runtime, ask, own, footprint).known(footprint)
-        calibration, rates = self._seconds(runtime, ask, own).known(footprint)
+        return KnownMemory(footprint, left, card, host, own)
+
+    def timed(self, runtime: Runtime, ask: Ask, memory: KnownMemory) -> tuple[Calibration, Evidence]:
+        """Corrections of the seconds of a cell with such a memory, and how the whole is known."""
+        if memory.own is None:
+            return Calibration(), Evidence(timed=runtime.times)
+        calibration, rates = self._seconds(runtime, ask, memory.own).known(memory.estimated)
         seconds = weakest(rates.values()) if rates else Quantity()
         named = tuple(rates.items()) if len(rates) > 1 else ()
-        return left, calibration, Evidence(card, host, seconds, named, timed=runtime.times)
+        return calibration, Evidence(memory.card, memory.host, seconds, named, timed=runtime.times)
+
+    def makes_smaller(self, runtime: Runtime) -> bool:
+        """Whether a record may say that cells need less than is estimated: one of this very card. What ran out of
+        memory on others says that they need more."""
+        return bool(self.index.runs_in(self.card.slug, runtime.name))
 
     def footprint(self, runtime: Runtime, ask: Ask) -> Footprint:
         """The memory of a cell as records leave it; of one on another card as it is estimated."""

@@ -1,57 +1,107 @@
-"""The cells of which one leads an answer, for lists that show no other: of what is waited for, most need no seconds.
+"""The cells of which one leads an answer, for lists that show no other: of what is waited for, most need no seconds,
+and of what does not run many not even to be weighed.
 
 What a cell holds says how well it can stand at best, because how long it takes only worsens that; and of what does not
 run, how far it is from running. So cells are timed group after group, as ``order`` would put them before it looks at
-time, until none that is left can lead.
+time, until none that is left can lead. A runtime that knows quickly what a cell needs at the least says how well it can
+stand before it is weighed, and it is weighed when its turn comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import groupby
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heappush
 
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.model import Tier
 from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.level import AMOUNTS
+from fitcheck.runtimes.level import AMOUNTS, Level
 from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.weighed_cell import WeighedCell
 
 AskOf = tuple[Runtime, Ask]
-
+# where a cell stands before time is looked at, the least first
+Standing = tuple[int, tuple[float, ...]]
 
 # of what a cell holds, the least by which one between others may hold less (``Runtime.closer``)
 _BETWEEN = 0.1
+_ANYWHERE: Standing = (-1, ())
 
 
-def that_may_lead(asks: Iterable[AskOf], timed: Callable[[Runtime, Ask], Cell]) -> list[Cell]:
-    """The cells of ``asks`` among which the one is that leads all of them; ``timed`` works out a whole cell."""
-    ranked = sorted(((_standing(*one), one) for one in asks), key=lambda row: row[0])
+def that_may_lead(
+    asks: Sequence[AskOf],
+    at_best: Callable[[Runtime, Ask], Level | None],
+    weighed: Callable[[Runtime, Ask], WeighedCell],
+    timed: Callable[[WeighedCell], Cell],
+) -> list[Cell]:
+    """The cells of ``asks`` among which the one is that leads all of them. ``at_best`` gives a level that a cell's is
+    not better than, ``weighed`` what it holds, ``timed`` all of it."""
+    cells: dict[int, WeighedCell] = {}
+    waiting = [(standing(at_best(*one), one[1]), False, position) for position, one in enumerate(asks)]
+    heapify(waiting)
     found: list[Cell] = []
-    for standing, group in groupby(ranked, key=lambda row: row[0]):
-        if found and min(cell.verdict.rank for cell in found) < standing[0]:
-            break
-        if found and standing[0] == Verdict.NO.rank and found[0].verdict is Verdict.NO:
-            break
-        found += [timed(runtime, ask) for _, (runtime, ask) in group]
-    return found
+    alike: list[WeighedCell] = []
+    reached = _ANYWHERE
+    while waiting:
+        stands, is_weighed, position = heappop(waiting)
+        if stands != reached:
+            found += [timed(cell) for cell in alike]
+            alike, reached = [], stands
+            if found and _is_settled(found, stands):
+                break
+        if is_weighed:
+            alike.append(cells[position])
+        else:
+            cells[position] = weighed(*asks[position])
+            heappush(waiting, (standing(cells[position].level, asks[position][1]), True, position))
+    return found + [timed(cell) for cell in alike]
 
 
-def that_may_run(asks: Iterable[AskOf]) -> list[tuple[Runtime, Tier]]:
+def _is_settled(found: Sequence[Cell], stands: Standing) -> bool:
+    """Whether no cell that stands like that, or behind it, can lead those that were found."""
+    if min(cell.verdict.rank for cell in found) < stands[0]:
+        return True
+    return stands[0] == Verdict.NO.rank and found[0].verdict is Verdict.NO
+
+
+def that_may_run(asks: Iterable[AskOf]) -> list[AskedTier]:
     """The tiers of which a placement between those of ``asks``, none of which runs, may: the cards are enough in one of
     them, the host and the disk in one."""
-    enough: dict[tuple[Runtime, Tier], set[Constraint]] = {}
+    tiers: dict[AskedTier, list[Ask]] = {}
     for runtime, ask in asks:
-        margins = held.shown_level(runtime, ask, held.shown(runtime, ask)).weighed.margins
-        lacks = {one.constraint for one in margins if one.verdict is Verdict.NO and one.left < -_BETWEEN * one.need}
-        enough.setdefault((runtime, ask.tier), set()).update(set(AMOUNTS) - lacks)
-    return [tier for tier, found in enough.items() if found == set(AMOUNTS)]
+        tiers.setdefault((runtime, ask.tier), []).append(ask)
+    return [tier for tier, there in tiers.items() if _is_enough(tier[0], there)]
 
 
-def _standing(runtime: Runtime, ask: Ask) -> tuple[int, tuple[float, ...]]:
-    """The rank of the verdict that the memory allows, and of what does not run the order of ``order._distance`` up to
-    its time."""
-    level = held.shown_level(runtime, ask, held.shown(runtime, ask))
+AskedTier = tuple[Runtime, Tier]
+
+
+def _is_enough(runtime: Runtime, asks: Sequence[Ask]) -> bool:
+    """Whether there is enough of each amount in one of the cells, or nearly enough."""
+    hopeful = [_enough(held.at_best(runtime, ask)) for ask in asks]
+    if set().union(*hopeful) != set(AMOUNTS):
+        return False
+    enough = set[Constraint]()
+    for ask in asks:
+        enough |= _enough(held.shown_and_level(runtime, ask)[1])
+        if enough == set(AMOUNTS):
+            return True
+    return False
+
+
+def _enough(level: Level | None) -> set[Constraint]:
+    """The amounts of which there is nearly enough; all where nothing is known."""
+    margins = () if level is None else level.weighed.margins
+    lacks = {one.constraint for one in margins if one.verdict is Verdict.NO and one.left < -_BETWEEN * one.need}
+    return set(AMOUNTS) - lacks
+
+
+def standing(level: Level | None, ask: Ask) -> Standing:
+    """Where a cell with that level stands, the best least: the rank of the verdict that the memory allows, and of what
+    does not run the order of ``order._distance`` up to its time."""
+    if level is None:
+        return _ANYWHERE
     if level.verdict is not Verdict.NO:
         return level.verdict.rank, ()
     return level.verdict.rank, (not ask.tier.published, *level.way, level.mended.rank)

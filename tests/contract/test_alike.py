@@ -16,8 +16,9 @@ from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
 from fitcheck.verdict.alike import SharedQuestion, look_of
 from fitcheck.verdict.cell import Cell
-from fitcheck.verdict.check import cell_of, check
+from fitcheck.verdict.check import check
 from fitcheck.verdict.order import order
+from fitcheck.verdict.weighed_cell import cell_of
 from tests.contract import toy
 from tests.contract.samples import card, sample
 

@@ -3,14 +3,18 @@ with."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
+from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Wanted
 from fitcheck.units import GIB
-from fitcheck.verdict.check import check
+from fitcheck.verdict.check import check, in_play
+from fitcheck.verdict.leading import standing
+from fitcheck.verdict.usual_memory import completed
 
 MODELS = ("flux.1-dev", "qwen-image-2512", "sdxl", "wan2.1-t2v-1.3b", "hunyuanvideo", "sensenova-u1-8b-mot", "ltx-2.3")
 
@@ -30,3 +34,22 @@ def test_the_first_cell_is_that_of_the_whole_answer(model: str, card: str, ram: 
     whole, head = (check(catalog.get(model), machine, wanted, advise=False, head=head) for head in (False, True))
     assert head.best == whole.best
     assert len(head.cells) <= len(whole.cells)
+
+
+@pytest.mark.parametrize("card", ["RTX 3060 12 GB", "GTX 1080 Ti", "M3 Max 64GB", "RX 7900 XTX"])
+@pytest.mark.parametrize("model", [*MODELS, "minimax-h3", "cogvideox-5b"])
+def test_what_a_cell_needs_at_least_is_no_more_than_it_needs(model: str, card: str) -> None:
+    machine, known = completed(asked_machine(card, ram=32 * GIB)), catalog.get(model)
+    for runtime in in_play(known, Wanted()):
+        for ask in runtime.asks(known, known.tiers, Wanted(), machine):
+            least, hoped = runtime.at_least(ask), held.at_best(runtime, ask)
+            if least is None or hoped is None:
+                continue
+            footprint, level = held.shown_and_level(runtime, ask)
+            assert least.disk == footprint.disk
+            assert least.host.total.best <= footprint.host.total.best
+            assert least.host.total.high <= footprint.host.total.high
+            for one, whole in zip(least.cards, footprint.cards, strict=True):
+                assert one.required.best <= whole.required.best
+                assert one.card.high <= whole.card.high
+            assert standing(hoped, ask) <= standing(level, ask)

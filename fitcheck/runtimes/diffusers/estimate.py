@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import accumulate
+from operator import add
+from typing import NamedTuple
 
 from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
@@ -24,11 +27,12 @@ from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: ten thousand are made for one list
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
     earlier stages, of these the ``prefix`` that a denoiser's first step left in the pool of calls, and ``after`` the
-    call, while the pipeline makes of its results what it keeps of them."""
+    call, while the pipeline makes of its results what it keeps of them. ``ends`` are the bytes allocated at the low end
+    of the interval, at best, and at the high end."""
 
     held: Held
     made: Made | None
@@ -36,6 +40,10 @@ class Laid:
     tier: Tier
     after: int = 0
     prefix: int = 0
+    ends: tuple[int, int, int] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.ends = self._ends()
 
     @property
     def stage(self) -> Stage:
@@ -57,16 +65,21 @@ class Laid:
             return held.window + call
         return max(held.window + min(made.outputs, call), held.later + call)
 
-    def allocated(self, end: str) -> int:
-        """Bytes at one end of the interval; of a call that a bound stands in for nothing is sure but its weights. At
-        the low end the widest layer is not there in the widest moment of the call; at the high end two are."""
-        made = self.made if end != "low" or not self.bounded else None
+    def _ends(self) -> tuple[int, int, int]:
+        """Of a call that a bound stands in for nothing is sure but its weights. At the low end the widest layer is not
+        there in the widest moment of the call; at the high end two are."""
+        held, made = self.held, self.made
+        there = held.resident + self.kept
         if made is None:
-            return self.held.resident + self.held.window + self.kept
-        moving = max(self.held.window, made.peak) if end == "low" else self.beside(made.peak)
-        call = moving + made.inputs + int(getattr(made.scratch, end))
-        more = self.held.more if end == "high" else 0
-        return self.held.resident + self.kept + max(call + more, self.after)
+            return (there + held.window,) * 3
+        scratch, inputs, after = made.scratch, made.inputs, self.after
+        beside = self.beside(made.peak) + inputs
+        low = held.window if made.bounded else max(max(held.window, made.peak) + inputs + scratch.low, after)
+        return (
+            there + low,
+            there + max(beside + scratch.best, after),
+            there + max(beside + scratch.high + held.more, after),
+        )
 
     @property
     def bounded(self) -> bool:
@@ -74,21 +87,21 @@ class Laid:
         return self.made is not None and self.made.bounded
 
     @property
-    def least(self) -> Interval[int]:
-        """Bytes that the allocator cannot do without, giving back whatever it can: of tensors alone, in whole segments
-        of the weights that stay and as the call fragments them, convolutions copying where there is room, and where
-        they copy as much as they may."""
+    def least(self) -> tuple[int, int, int]:
+        """Bytes that the allocator cannot do without, giving back whatever it can, as ``ends``: of tensors alone, in
+        whole segments of the weights that stay and as the call fragments them, convolutions copying where there is
+        room, and where they copy as much as they may."""
         made, held = self.made, self.held
         if made is None:
             beside = held.window + self.kept
-            return Interval(held.resident + beside, held.segments + beside, held.segments + beside)
+            return held.resident + beside, held.segments + beside, held.segments + beside
         without, limit = made.least
         there = self.kept + made.inputs
         most = limit + made.scratch.high - made.scratch.best
         best = held.segments + max(there + self.beside(limit), self.kept + self.after)
         low = min(held.segments + there + self.beside(without), held.resident + there + self.beside(made.peak))
-        low = self.allocated("low") if self.bounded else low
-        return Interval(low, best, max(best, held.segments + there + self.beside(most) + held.more))
+        low = self.ends[0] if self.bounded else low
+        return low, best, max(best, held.segments + there + self.beside(most) + held.more)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,12 +133,12 @@ def estimate(
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
     stages = stages_of(arch, workload, offload)
-    laid = tuple(_laid(arch, tier, offload, stages))
+    laid = _laid(arch, tier, offload, stages)
     scratch = cublas_workspace(capability)
     phases = tuple(_phase(one, scratch) for one in _widest(laid))
     table = load(ROOM, "allocator")
     error = table["allocated_error"]["value"]
-    ends = [max(one.allocated(end) for one in laid) + scratch for end in ("low", "best", "high")]
+    ends = [max(end) + scratch for end in zip(*[one.ends for one in laid], strict=True)]
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
     reserved = _reserved(allocated, laid, stages, offload, scratch)
     beside = context(capability, second_stream=offload.stream)
@@ -140,6 +153,37 @@ def estimate(
     )
 
 
+def at_least(
+    arch: PipelineArchitecture,
+    tier: Tier,
+    workload: Workload,
+    offload: Offload,
+    capability: tuple[int, int] | None,
+    *,
+    process: Process = OWN_PROGRAM,
+) -> Footprint:
+    """The host as ``estimate`` has it, and of the card what its best estimates are never below: weights as they are
+    stored there, and tensors of the calls, whatever the allocator makes of them."""
+    stages = stages_of(arch, workload, offload)
+    calls = _least_of_calls(arch, tier, stages)
+    there = [min(one.resident, one.segments) + one.window for one in held(arch, tier, offload, stages)]
+    beside = cublas_workspace(capability) + context(capability, second_stream=offload.stream).best
+    least = Interval.exactly(max(map(add, there, calls)) + beside)
+    memory = CardMemory((), least, least, least, least)
+    return Footprint((memory,), host_memory(arch, tier, offload, workload, process), tier.disk_bytes)
+
+
+@lru_cache(maxsize=1024)
+def _least_of_calls(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[int, ...]:
+    """Bytes that each stage's call takes at least beside its weights. Nothing of one whose widest layer may be gone
+    when most is there, as a text encoder's may."""
+    return tuple(
+        kept if made is None or made.bounded or stage.component.role == TEXT_ENCODER
+        else kept + made.inputs + min(made.peak, made.least[1])
+        for stage, (made, kept, _, _) in zip(stages, _beside(arch, tier, stages), strict=True)
+    )  # fmt: skip
+
+
 def least_of(footprint: Footprint) -> Footprint:
     """What is certain where calls were not traced: the weights that a stage holds, and the least of the host."""
     cards = []
@@ -151,32 +195,48 @@ def least_of(footprint: Footprint) -> Footprint:
     return replace(footprint, cards=tuple(cards), host=replace(host, total=Interval.exactly(host.total.low)))
 
 
-def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Laid]:
-    """The stages with what lies beside them. Of what encoders hand out the pipeline keeps what it hands to connectors,
-    or without them to the denoiser: that is an input of the denoiser's calls, and still there while the result is
-    decoded. What it handed to connectors stays there as well, and where the denoiser is called twice a step the other
-    prompt."""
-    found = [(one, weights_of(tier, one.stage.component)) for one in held(arch, tier, offload, stages)]
-    made = [made_by(one.stage, weights) for one, weights in found]
+def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> tuple[Laid, ...]:
+    """The stages with what lies beside them."""
+    both = zip(held(arch, tier, offload, stages), _beside(arch, tier, stages), strict=True)
+    return tuple([Laid(one, made, kept, tier, after, prefix) for one, (made, kept, after, prefix) in both])
+
+
+class Beside(NamedTuple):
+    """What a stage's call makes, bytes that lie there from earlier ones and behind it, and of the earlier ones those of
+    a denoiser's first step (``Laid``)."""
+
+    made: Made | None
+    kept: int
+    after: int
+    prefix: int
+
+
+@lru_cache(maxsize=1024)
+def _beside(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[Beside, ...]:
+    """What lies beside each stage's call in any mode.
+
+    Of what encoders hand out the pipeline keeps what it hands to connectors, or without them to the denoiser: that is
+    an input of the denoiser's calls, and still there while the result is decoded. What it handed to connectors stays
+    there as well, and where the denoiser is called twice a step the other prompt."""
+    made = [made_by(one, weights_of(tier, one.component)) for one in stages]
     handed = max(
         (one.inputs for one, stage in zip(made, stages, strict=True) if one and stage.phase == DENOISE), default=0
     )
     connectors = _connectors(made, stages)
     connected, other = connectors.kept, _other_prompt(arch, stages, made)
     encoded = prefix = 0
-    for (one, weights), makes in zip(found, made, strict=True):
-        keeps = makes.kept if makes is not None and one.stage.phase == DENOISE else 0
+    found = []
+    for stage, makes in zip(stages, made, strict=True):
+        keeps = makes.kept if makes is not None and stage.phase == DENOISE else 0
         # of both prompts where two calls are made; what the last one keeps is among what it makes
-        prefix += keeps * (one.stage.count - 1)
-        connecting = one.stage.component.role == CONNECTOR
-        before = connectors.other if connecting else min(encoded, connectors.prompt or handed)
-        beside = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}
-        kept = beside.get(one.stage.phase, 0) + prefix
-        after = _stacked(one, makes, connectors.prompt)
-        more = tiled_bytes(one.stage, makes) + _upcast(one.stage, weights)
-        yield Laid(one, makes, kept + more, tier, after, prefix)
+        prefix += keeps * (stage.count - 1)
+        before = connectors.other if stage.component.role == CONNECTOR else min(encoded, connectors.prompt or handed)
+        kept = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}.get(stage.phase, 0)
+        kept += prefix + tiled_bytes(stage, makes) + _upcast(stage, weights_of(tier, stage.component))
+        found.append(Beside(makes, kept, _stacked(stage, makes, connectors.prompt), prefix))
         prefix += keeps
         encoded += makes.outputs if makes is not None else 0
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +249,7 @@ class Connected:
     kept: int = 0
 
 
-def _connectors(made: Sequence[Made | None], stages: tuple[Stage, ...]) -> Connected:
+def _connectors(made: Sequence[Made | None], stages: Stages) -> Connected:
     for one, stage in zip(made, stages, strict=True):
         if one is not None and stage.component.role == CONNECTOR:
             guided = stage.sizes.get("batch", 1) > 1
@@ -198,16 +258,16 @@ def _connectors(made: Sequence[Made | None], stages: tuple[Stage, ...]) -> Conne
     return Connected()
 
 
-def _stacked(one: Held, made: Made | None, prompt: int) -> int:
+def _stacked(stage: Stage, made: Made | None, prompt: int) -> int:
     """Bytes behind a text encoder's call where connectors follow: its results are still there while the states of all
     layers are stacked into one tensor and that is repeated (pipelines/ltx2/pipeline_ltx2.py,
     _get_gemma_prompt_embeds)."""
-    if made is None or one.stage.component.role != TEXT_ENCODER or not prompt:
+    if made is None or stage.component.role != TEXT_ENCODER or not prompt:
         return 0
     return made.outputs + 2 * prompt
 
 
-def _other_prompt(arch: PipelineArchitecture, stages: tuple[Stage, ...], made: Sequence[Made | None]) -> int:
+def _other_prompt(arch: PipelineArchitecture, stages: Stages, made: Sequence[Made | None]) -> int:
     """Bytes of the prompt that is not an input where the denoiser is called for one after the other; at most what it is
     handed."""
     encoders = [one.component.name for one in stages if one.component.role == TEXT_ENCODER]
@@ -231,15 +291,19 @@ def _upcast(stage: Stage, weights: ModuleWeights) -> int:
     return weights.on_card if stage.child and component.dtype == "fp32" != component.stored else 0
 
 
-def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:
+def _widest(laid: tuple[Laid, ...]) -> Iterable[Laid]:
     """Of each phase the stage that allocates most, in order."""
-    for name in dict.fromkeys(one.stage.phase for one in laid):
-        yield max((one for one in laid if one.stage.phase == name), key=lambda one: one.allocated("best"))
+    widest: dict[str, Laid] = {}
+    for one in laid:
+        phase = one.held.stage.phase
+        if phase not in widest or one.ends[1] > widest[phase].ends[1]:
+            widest[phase] = one
+    return widest.values()
 
 
 def _phase(one: Laid, scratch: int) -> Phase:
     workspace = 0 if one.made is None else one.made.scratch.best
-    activations = one.allocated("best") - one.held.resident - one.held.window - workspace
+    activations = one.ends[1] - one.held.resident - one.held.window - workspace
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
@@ -254,17 +318,15 @@ def _reserved(
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
         low, best, high = (round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True))
-        kept = workspace + max(_held_back(one, 0) + one.held.window for one in laid)
+        kept = workspace + max([_held_back(one, 0) + one.held.window for one in laid])
         return Interval(low, best, max(high, round(kept * (1 + off))))
-    in_turn, widest = held_in_turn(stages), _widest_windows(laid)
-    held = []
-    for streamed in table["streamed_windows"]["share"]:
-        moving = streamed if offload.stream else 1.0
-        beside = zip(laid, in_turn, widest, strict=True)
-        held.append(workspace + max(_held_back(one, cached) + round(moving * window) for one, cached, window in beside))
+    beside = [_held_back(one, cached) for one, cached in zip(laid, held_in_turn(stages), strict=True)]
+    windows = list(zip(beside, _widest_windows(laid), strict=True))
+    shares = table["streamed_windows"]["share"] if offload.stream else (1.0, 1.0, 1.0)
+    held = [workspace + max([there + round(share * window) for there, window in windows]) for share in shares]
     factor = table["reserved_workspaces"]["factor"]
-    scratch = [Interval.exactly(0) if one.made is None else one.made.scratch for one in laid]
-    more = max(one.high - one.best for one in scratch)
+    scratch = [one.made.scratch for one in laid if one.made is not None]
+    more = max([one.high - one.best for one in scratch], default=0)
     if offload.level == LEAF and not offload.stream:
         shares, moment = table["unstreamed_leaves"]["share"], widest_moment(laid, stages)
         held[:2] = [workspace + round(share * moment) for share in shares[:2]]
@@ -277,7 +339,7 @@ def _reserved(
 def widest_moment(laid: tuple[Laid, ...], stages: Stages) -> int:
     """Bytes of the allocator's segments at the widest moment of the calls, with what moves in each of them beside."""
     both = zip(laid, held_in_turn(stages), strict=True)
-    return max(_held_back(one, cached) + one.held.window for one, cached in both)
+    return max([_held_back(one, cached) + one.held.window for one, cached in both])
 
 
 def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> Interval[int]:
@@ -285,8 +347,7 @@ def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> 
     cannot hand out again because it lies in pieces counts. At the low end nothing lies in pieces; at the high end all
     workspaces are taken."""
     table = load(ROOM, "allocator")
-    least = [one.least for one in laid]
-    low, best, high = (max(getattr(one, end) for one in least) + scratch for end in ("low", "best", "high"))
+    low, best, high = [max(end) + scratch for end in zip(*[one.least for one in laid], strict=True)]
     low = round(low * (1 - table["allocated_error"]["value"]))
     high = max(best, round(high * (1 + table["required_over"]["value"])))
     # a run takes no less than it needs
@@ -295,7 +356,7 @@ def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> 
 
 def _widest_windows(laid: tuple[Laid, ...]) -> tuple[int, ...]:
     """Bytes of the widest window up to each stage: its segments stay cached."""
-    return tuple(accumulate((one.held.window for one in laid), max))
+    return tuple(accumulate([one.held.window for one in laid], max))
 
 
 def _held_back(one: Laid, cached: int) -> int:

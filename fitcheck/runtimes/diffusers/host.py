@@ -7,6 +7,9 @@ mapping threshold grows to that as blocks are freed), and a heap goes back to th
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from itertools import accumulate
 
 from fitcheck.data_files import load
@@ -17,7 +20,7 @@ from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, parts_of
 from fitcheck.units import Interval
 
 
@@ -25,46 +28,71 @@ def host_memory(
     arch: PipelineArchitecture, tier: Tier, offload: Offload, workload: Workload, process: Process = OWN_PROGRAM
 ) -> HostMemory:
     """Bytes at the peak of the run."""
-    parts = [weights_of(tier, one) for one in arch.components]
+    parts = _stored(tier, arch)
     pinned, pageable, behind = _running(parts, offload, process)
     own = _process("bench" if process.bench else "own")
     output = workload.batch * workload.frames * workload.width * workload.height * 3 * 4  # f32 RGB
     total = own.shift(pinned + pageable + output) + behind
     if process.bench or not offload.resident:  # with device_map components pass through, one at a time
-        built = _process("building").shift(_built(parts, layerwise=tier.format == "layerwise"))
+        built = _process("building").shift(parts.built)
         total = Interval(max(total.low, built.low), max(total.best, built.best), max(total.high, built.high))
     return HostMemory(pinned, pageable, own.best + output, total)
 
 
-def _running(parts: list[ModuleWeights], offload: Offload, process: Process) -> tuple[int, int, Interval[int]]:
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes of all components of a pipeline: as they are stored, pinned, on the heap; of the largest one, of the
+    largest layer; and ``built``, at the widest moment of loading one after the other."""
+
+    stored: int
+    pinned: int
+    on_heap: int
+    largest: int
+    largest_leaf: int
+    built: int
+
+
+@lru_cache(maxsize=1024)
+def _stored(tier: Tier, arch: PipelineArchitecture) -> Stored:
+    parts = parts_of(tier, arch).values()
+    return Stored(
+        sum(one.stored for one in parts),
+        sum(one.pinned for one in parts),
+        sum(one.on_heap for one in parts),
+        max((one.stored for one in parts), default=0),
+        max((one.largest_leaf for one in parts), default=0),
+        _built(parts, layerwise=tier.format == "layerwise"),
+    )
+
+
+def _running(parts: Stored, offload: Offload, process: Process) -> tuple[int, int, Interval[int]]:
     """Pinned and pageable bytes while the pipeline runs, and what lies there beside for a while or stays behind."""
-    stored = sum(one.stored for one in parts)
     if offload.resident:
-        return 0, 0, Interval(0, 0, 0 if process.bench else max((one.stored for one in parts), default=0))
+        return 0, 0, Interval(0, 0, 0 if process.bench else parts.largest)
     # while a group is pinned its original is still there
-    leaf = Interval(0, 0, max((one.largest_leaf for one in parts), default=0) if offload.stream else 0)
+    leaf = Interval(0, 0, parts.largest_leaf if offload.stream else 0)
     if offload.disk:  # a group is in memory while it moves, and the next with a stream
-        largest = max((one.largest_leaf if offload.level != BLOCK else one.stored for one in parts), default=0)
-        return 0, 0, Interval(0, min(largest, stored), 2 * largest)
+        largest = parts.largest_leaf if offload.level != BLOCK else parts.largest
+        return 0, 0, Interval(0, min(largest, parts.stored), 2 * largest)
     if offload.stream and not offload.low_cpu_mem:
-        return sum(one.pinned for one in parts), 0, leaf + _behind(parts, "pinned")
+        return parts.pinned, 0, leaf + _behind(parts, "pinned")
     if offload.by_component:
-        return 0, stored, _behind(parts, "moved_again" if process.warm else "moved")
+        return 0, parts.stored, _behind(parts, "moved_again" if process.warm else "moved")
     copied_back = bool(offload.level) and not offload.stream
-    return 0, stored, leaf + _behind(parts, "moved") if copied_back else leaf
+    return 0, parts.stored, leaf + _behind(parts, "moved") if copied_back else leaf
 
 
+@cache
 def _process(name: str) -> Interval[int]:
     return Interval(*load(ROOM, "host")["process"][name]["bytes"])
 
 
-def _behind(parts: list[ModuleWeights], name: str) -> Interval[int]:
+def _behind(parts: Stored, name: str) -> Interval[int]:
     """Bytes of pages on the heap that what moved away leaves there."""
-    on_heap = sum(one.on_heap for one in parts)
-    return Interval(*(round(share * on_heap) for share in load(ROOM, "host")["behind"][name]["share"]))
+    return Interval(*[round(share * parts.on_heap) for share in load(ROOM, "host")["behind"][name]["share"]])
 
 
-def _built(parts: list[ModuleWeights], *, layerwise: bool) -> int:
+def _built(parts: Collection[ModuleWeights], *, layerwise: bool) -> int:
     """Bytes at the widest moment of loading one component after the other; layerwise casting comes after a component
     lies there in 16 bit, one byte more for each weight that it casts."""
     before = accumulate((one.stored for one in parts), initial=0)

@@ -9,10 +9,10 @@ from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER, Pipelin
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.stages import ENCODE, Stage
-from fitcheck.runtimes.diffusers.weights import Groups, ModuleWeights, block_groups, leaf_groups, weights_of
+from fitcheck.runtimes.diffusers.weights import Groups, ModuleWeights, block_groups, leaf_groups, parts_of, weights_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: ten thousand are made for one list
 class Held:
     """Bytes of weights on the card during a stage: ``resident`` for all of it in ``segments`` of the allocator,
     ``window`` at the widest moment of what moves, ``later`` at the widest after a text encoder's first layer where
@@ -38,7 +38,7 @@ def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple
 
 
 def _all(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Held]:
-    parts = {one.name: weights_of(tier, one) for one in arch.components}
+    parts = parts_of(tier, arch)
     encoders = {one.name for one in arch.components if one.role == TEXT_ENCODER}
     for stage in stages:
         gone = offload.free_text_encoder and stage.phase != ENCODE
@@ -52,19 +52,19 @@ def _one_after_the_other(
     """Model offload: at every call a component's hook sends the one before it in the sequence back, and brings its own
     where it is not there yet (accelerate's ``CpuOffload.pre_forward``). One that is in no sequence comes when it is
     called and stays; an excluded one is there from the start."""
-    there = {one.name: one for one in arch.components}
-    sequence = [name for name in arch.offload_sequence if name in there]
-    present = {name for name in arch.excluded_from_offload if name in there}
+    parts = parts_of(tier, arch)
+    sequence = [name for name in arch.offload_sequence if name in parts]
+    present = {name for name in arch.excluded_from_offload if name in parts}
     for stage in stages:
         name = stage.component.name
         if name in sequence[1:]:
             present.discard(sequence[sequence.index(name) - 1])
         present.add(name)
-        yield _held(stage, [weights_of(tier, there[one]) for one in sorted(present)], fresh=True)
+        yield _held(stage, [parts[one] for one in sorted(present)], fresh=True)
 
 
 def _held(stage: Stage, there: list[ModuleWeights], *, fresh: bool) -> Held:
-    return Held(stage, sum(one.on_card for one in there), 0, sum(one.segments for one in there), fresh)
+    return Held(stage, sum([one.on_card for one in there]), 0, sum([one.segments for one in there]), fresh)
 
 
 def _moving(tier: Tier, offload: Offload, stage: Stage) -> Held:

@@ -18,7 +18,7 @@ from fitcheck.records.run import Run
 from fitcheck.runtimes.base import Ask, Change, Default, Figure, Measured, Placement, Process, Runtime, Support, Wanted
 from fitcheck.runtimes.diffusers import commands, offload_changes, support, tiles_by_default
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
-from fitcheck.runtimes.diffusers.estimate import Layout, estimate
+from fitcheck.runtimes.diffusers.estimate import Layout, at_least, estimate
 from fitcheck.runtimes.diffusers.offloading import (
     MODEL,
     MODES,
@@ -49,6 +49,28 @@ def _estimate(
     model: Model, tier: Tier, workload: Workload, offload: Offload, capability: tuple[int, int] | None, process: Process
 ) -> Footprint:
     return estimate(_architecture(model, tier), tier, workload, offload, capability, process=process)
+
+
+_Question = tuple[Model, Tier, Workload, Offload, tuple[int, int] | None, Process]
+
+
+def _question(ask: Ask) -> _Question:
+    """All that an estimate hangs on."""
+    capability = measured_capability(ask.card.card.compute_capability) if ask.machine.gpus else None
+    process = replace(ask.process, left_out="") if ask.process.left_out else ask.process
+    return ask.model, ask.tier, ask.workload, offload_of(ask.placement), capability, process
+
+
+def _on_machine(ask: Ask, found: Footprint) -> Footprint:
+    """What a pipeline takes of the one card that works, on the machine of ``ask``."""
+    if ask.machine.gpus and ask.card.card.unified_memory:
+        memory = found.cards[0]
+        both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
+        found = replace(found, host=replace(found.host, total=both))
+    if len(ask.machine.gpus) == 1:
+        return found
+    cards = tuple(found.cards[0] if index == ask.gpu else _IDLE for index in range(len(ask.machine.gpus)))
+    return replace(found, cards=cards)
 
 
 # beside many tiers, one mode of each kind
@@ -105,18 +127,16 @@ class Diffusers(Runtime):
 
     def footprint(self, ask: Ask) -> Footprint:
         """Bytes of the one card that works; other cards stay idle, unified memory counts on the host."""
-        capability = measured_capability(ask.card.card.compute_capability) if ask.machine.gpus else None
-        offload = offload_of(ask.placement)
-        process = replace(ask.process, left_out="") if ask.process.left_out else ask.process
-        found = _estimate(ask.model, ask.tier, ask.workload, offload, capability, process)
-        if ask.machine.gpus and ask.card.card.unified_memory:
-            memory = found.cards[0]
-            both = found.host.total + Interval(memory.required.low, memory.required.best, memory.card.high)
-            found = replace(found, host=replace(found.host, total=both))
-        if len(ask.machine.gpus) == 1:
-            return found
-        cards = tuple(found.cards[0] if index == ask.gpu else _IDLE for index in range(len(ask.machine.gpus)))
-        return replace(found, cards=cards)
+        return _on_machine(ask, _estimate(*_question(ask)))
+
+    def at_least(self, ask: Ask) -> Footprint | None:
+        """What tensors alone take of the card, and the host as it is; nothing of what was not traced."""
+        if support.is_bounded(ask, architecture_of(ask)):
+            return None
+        model, tier, workload, offload, capability, process = _question(ask)
+        return _on_machine(
+            ask, at_least(_architecture(model, tier), tier, workload, offload, capability, process=process)
+        )
 
     def weighs(self, machine: Machine) -> Hashable | None:
         """Of one card the generation, what PyTorch allows there, and whether it shares the host's memory."""

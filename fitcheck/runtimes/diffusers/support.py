@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
@@ -17,7 +18,7 @@ from fitcheck.runtimes.diffusers.activations import is_traced
 from fitcheck.runtimes.diffusers.estimate import least_of
 from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
-from fitcheck.runtimes.diffusers.weights import weights_of
+from fitcheck.runtimes.diffusers.weights import parts_of
 from fitcheck.runtimes.torch_platform import torch_support
 
 
@@ -29,7 +30,7 @@ def platform(
     if found is not None and found.verdict is Verdict.NO:
         return found
     return (
-        _file(ask, arch)
+        _file(ask.tier, arch)
         or _hooks(arch, offload)
         or _untraced(ask, arch, footprint)
         or _beside(ask, footprint)
@@ -46,19 +47,26 @@ def allowed(card: Card, *, streams: bool, bfloat16: bool) -> Support | None:
     return torch_support(card, row, streams=streams, bfloat16=bfloat16)
 
 
+@lru_cache(maxsize=1024)
 def in_bfloat16(arch: PipelineArchitecture) -> bool:
     """Whether any component computes in bfloat16; else all do in float16 or float32."""
     return any(one.dtype == "bf16" for one in arch.components)
 
 
-def _file(ask: Ask, arch: PipelineArchitecture) -> Support | None:
+def is_bounded(ask: Ask, arch: PipelineArchitecture) -> bool:
+    """Whether less is known than what a run takes: part of it was not traced."""
+    return bool(_missing(arch) or _row_beside(ask))
+
+
+@lru_cache(maxsize=1024)
+def _file(tier: Tier, arch: PipelineArchitecture) -> Support | None:
     """Files that diffusers does not read."""
-    if (why := unreadable(ask.tier)) is not None:
-        return Support(Verdict.NO, Constraint.RUNTIME, f"Tier {ask.tier.name}: {why}.")
-    if ask.tier.format != "gguf":
+    if (why := unreadable(tier)) is not None:
+        return Support(Verdict.NO, Constraint.RUNTIME, f"Tier {tier.name}: {why}.")
+    if tier.format != "gguf":
         return None
     known = set(load(ROOM, "support")["gguf_types"]["names"])
-    used = {kind for one in arch.components for kind in weights_of(ask.tier, one).dequantized_types}
+    used = {kind for one in parts_of(tier, arch).values() for kind in one.dequantized_types}
     refused = sorted(used - known)
     if not refused:
         return None
@@ -91,6 +99,7 @@ def _quantizer(ask: Ask, offload: Offload) -> Support | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
     vae = next((one for one in arch.components if one.role == VAE), None)
     if vae is None:
@@ -108,8 +117,7 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
 
 
 def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
-    needed = [one for one in arch.components if one.role in (DENOISER, VAE)]
-    missing = [one.name for one in needed if not is_traced(one)]
+    missing = _missing(arch)
     if not missing:
         return None
     what = " and ".join(f"the {one}" for one in missing)
@@ -118,10 +126,23 @@ def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Foot
     return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=least_of(footprint()))
 
 
+@lru_cache(maxsize=1024)
+def _missing(arch: PipelineArchitecture) -> tuple[str, ...]:
+    """The denoisers and autoencoders of which no call was traced."""
+    needed = [one for one in arch.components if one.role in (DENOISER, VAE)]
+    return tuple(one.name for one in needed if not is_traced(one))
+
+
+def _row_beside(ask: Ask) -> Mapping[str, Any] | None:
+    """What is known of the first thing that lies beside the pipeline."""
+    settings = dict(ask.placement.settings)
+    table = load(ROOM, "support")["beside"] if settings else {}
+    return next((table[name] for name in table if settings.get(name)), None)
+
+
 def _beside(ask: Ask, footprint: Callable[[], Footprint]) -> Support | None:
     """What lies beside the pipeline without having been traced or measured."""
-    table = load(ROOM, "support")["beside"]
-    row = next((table[name] for name in table if ask.placement.get(name)), None)
+    row = _row_beside(ask)
     if row is None:
         return None
     if ask.tier.format in row.get("refused_formats", ()):

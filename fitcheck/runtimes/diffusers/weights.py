@@ -17,7 +17,7 @@ from fitcheck.memory import dequantization
 from fitcheck.memory.allocator_blocks import device_block, pinned_block
 from fitcheck.memory.caching_allocator import LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.models.families.pipeline import gguf_mixture
-from fitcheck.models.families.pipeline.architecture import Component
+from fitcheck.models.families.pipeline.architecture import Component, PipelineArchitecture
 from fitcheck.models.families.pipeline.schemes import Scheme, Stored
 from fitcheck.models.families.pipeline.tables import entries
 from fitcheck.models.families.pipeline.tiers import PipelineTable
@@ -147,6 +147,12 @@ def weights_of(tier: Tier, component: Component) -> ModuleWeights:
     if isinstance(table, PipelineTable):
         return _catalog_weights(nameless(component), table.scheme_of(component.name))
     return _tier_weights(tier, component)
+
+
+@lru_cache(maxsize=1024)
+def parts_of(tier: Tier, arch: PipelineArchitecture) -> Mapping[str, ModuleWeights]:
+    """The weights of every component of a pipeline by its name, in order."""
+    return {one.name: weights_of(tier, one) for one in arch.components}
 
 
 @lru_cache(maxsize=1024)

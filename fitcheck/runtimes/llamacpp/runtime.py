@@ -44,6 +44,10 @@ from fitcheck.units import Interval
 GGUF = "gguf"
 
 
+# what caches are made of
+_OF_CACHES = frozenset({Constraint.VRAM, Constraint.RAM})
+
+
 class LlamaCpp(Runtime):
     """See ``fitcheck.runtimes.base.Runtime``."""
 
@@ -156,7 +160,8 @@ class LlamaCpp(Runtime):
         yield Change(other.ask.placement.mode, other.ask)
         context = options.context // 2
         while context >= LEAST_CONTEXT:
-            yield Change(f"--ctx {context}", search.ask(options.with_(context=context)))
+            # the seconds are those of a prompt and an answer of the same length
+            yield Change(f"--ctx {context}", search.ask(options.with_(context=context)), _OF_CACHES)
             context //= 2
         yield from without_display(ask)
         size = ask.tier.tensors.nbytes

@@ -51,7 +51,7 @@ def test_a_prompt_for_connectors_lies_beside_the_next_one() -> None:
     assert (first.kept, second.kept, connectors.kept) == (0, prompt, prompt)
     assert second.made is not None
     assert second.after == second.made.outputs + 2 * prompt
-    assert second.allocated("best") == second.held.resident + prompt + second.after
+    assert second.ends[1] == second.held.resident + prompt + second.after
 
 
 def test_keys_and_values_of_a_language_model_are_part_of_what_it_hands_out() -> None:
@@ -101,7 +101,7 @@ def test_the_widest_layer_need_not_be_there_at_the_widest_moment() -> None:
     work = Workload(Task.T2V, 640, 368, 2, 6.0, frames=25)
     decode = laid("hunyuanvideo-1.5", "Q8_0", "group-leaf-stream", work)[-1]
     assert decode.made is not None
-    apart = decode.allocated("best") - decode.allocated("low") - decode.made.scratch.best + decode.made.scratch.low
+    apart = decode.ends[1] - decode.ends[0] - decode.made.scratch.best + decode.made.scratch.low
     assert apart == min(decode.held.window, decode.made.peak) > 0.2 * 1024 * MIB
 
 

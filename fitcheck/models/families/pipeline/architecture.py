@@ -178,6 +178,10 @@ class PipelineArchitecture:
     pipeline_for_pictures: str = ""
     keeps_prefix: bool = False
 
+    def __hash__(self) -> int:
+        # Enough to tell pipelines apart: what follows from one is looked up for cell after cell.
+        return hash((self.pipeline, self.text_tokens, self.components[-1:]))
+
     @property
     def family(self) -> str:
         """The key of the registry."""
