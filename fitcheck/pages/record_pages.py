@@ -128,7 +128,7 @@ def _accuracy(inputs: Inputs) -> Page:
 
 
 def _summary(one: AccuracySummary) -> dict[str, Any]:
-    names = ("origin", "quantity", "rows", "median", "worst", "covered", "fitted")
+    names = ("origin", "quantity", "rows", "median", "worst", "covered", "fitted", "part")
     return {name: getattr(one, name) for name in names}
 
 
