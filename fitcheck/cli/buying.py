@@ -36,11 +36,12 @@ def buy(
     ram: str | None,
     under: float | None,
     *,
+    min_speed: float | None = None,
     own_prices: bool = False,
     json_: bool = False,
 ) -> None:
-    """Print the cards that run every model of ``fits``, each beside ``ram`` or its usual system memory. Raises
-    InputError."""
+    """Print the cards that run every model of ``fits``, each beside ``ram`` or its usual system memory, those that
+    write fewer than ``min_speed`` tokens a second apart. Raises InputError."""
     from fitcheck.records.run_index import accepted
     from fitcheck.runtimes.base import Wanted
     from fitcheck.units import GIB, parse_memory
@@ -49,7 +50,8 @@ def buy(
     check_price(under)
     memory = None if ram is None else parse_memory(ram, "--ram")
     models = _models(fits)
-    found = offers(cards, models, Wanted(), accepted(), ram=memory, under=under)
+    wanted = Wanted(min_speed=min_speed)
+    found = offers(cards, models, wanted, accepted(), ram=memory, under=under)
     if json_:
         print(json.dumps({"schema": SCHEMA, **found.to_json()}, indent=2, ensure_ascii=False))
         return
@@ -57,7 +59,7 @@ def buy(
     if found.fit:
         return
     for size in (size for size in _TRIED_RAM if size * GIB > (memory or 0)):
-        more = offers([one.card for one in found.lacking], models, Wanted(), accepted(), ram=size * GIB, under=under)
+        more = offers([one.card for one in found.lacking], models, wanted, accepted(), ram=size * GIB, under=under)
         if more.fit or more.unpriced:
             print(
                 f"With {size} GB of system memory {len(more.fit) + len(more.unpriced)} cards run it (--ram {size}GB)."
@@ -84,6 +86,8 @@ def show(found: Offers, *, own_prices: bool) -> None:
     if found.unpriced:
         print("price unknown")
         table(COLUMNS, [row(one) for one in found.unpriced], SPARE)
+    if found.slow:
+        print(f"too slow to use: {', '.join(_with_price(one) for one in found.slow)}")
     if found.unknown:
         print(f"verdict unknown: {', '.join(_with_price(one) for one in found.unknown)}")
     if not found.fit and found.dearer:
@@ -93,8 +97,8 @@ def show(found: Offers, *, own_prices: bool) -> None:
     print(
         f"{len(found.fit)} of {found.count} cards; {len(found.unpriced)} more without a known price, "
         f"{len(found.unknown)} of which the verdict is unknown, {len(found.dearer)} that cost more, "
-        f"{len(found.lacking)} that do not run it. Prices are {whose} asked at launch. Without --ram each card is "
-        f"asked with the system memory that such a machine usually has: {described()}.",
+        f"{len(found.slow)} too slow, {len(found.lacking)} that do not run it. Prices are {whose} asked at launch. "
+        f"Without --ram each card is asked with the system memory that such a machine usually has: {described()}.",
         file=sys.stderr,
     )
 

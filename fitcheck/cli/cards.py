@@ -25,8 +25,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def cards(
         filter_: Annotated[
-            str | None,
-            typer.Argument(metavar="[FILTER]", help="Words that must all occur, like 'rtx 40 laptop' or 'blackwell'."),
+            list[str] | None,
+            typer.Argument(metavar="[FILTER]...", help="Words that must all occur: rtx 40 laptop, or blackwell."),
         ] = None,
         all_: Annotated[bool, typer.Option("--all", help="Every card, not only the usual choices.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="As JSON, with the source of each rate and price.")] = False,
@@ -36,6 +36,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         under: Annotated[float | None, typer.Option("--under", help="Price at most, in USD.")] = None,
         ram: Annotated[str | None, typer.Option("--ram", help="With --fits: system memory, like 32GB.")] = None,
+        min_speed: Annotated[
+            float | None, typer.Option("--min-speed", help="With --fits: tokens a second at least.")
+        ] = None,
         prices: Annotated[Path | None, typer.Option("--prices", help="CSV file: card,usd,date.")] = None,
     ) -> None:
         """The cards that fitcheck knows: the usual choices, all that match a filter, or those that run a model.
@@ -45,10 +48,8 @@ def register(app: typer.Typer) -> None:
         from fitcheck.errors import OptionError
         from fitcheck.hardware.catalog import all_cards, common_cards
 
-        if filter_ is not None and filter_.strip():
-            found = _matching(filter_, all_cards())
-        else:
-            found = list(all_cards() if all_ else common_cards())
+        words, fits = _models_apart(filter_ or [], fits or [])
+        found = _matching(words, all_cards()) if words else list(all_cards() if all_ else common_cards())
         if prices is not None:
             from fitcheck.hardware.prices import priced, read_prices
 
@@ -57,15 +58,17 @@ def register(app: typer.Typer) -> None:
         if fits:
             from fitcheck.cli.buying import buy
 
-            buy(fits, found, ram, under, own_prices=prices is not None, json_=json_)
+            buy(fits, found, ram, under, min_speed=min_speed, own_prices=prices is not None, json_=json_)
             return
         if ram is not None:
             raise OptionError("--ram goes with --fits, like `fitcheck cards --fits MODEL --ram 32GB`.")
+        if min_speed is not None:
+            raise OptionError("--min-speed goes with --fits, like `fitcheck cards --fits MODEL --min-speed 20`.")
         if under is not None:
             found = _affordable(found, under)
             if unpriced := sum(card.launch_price_usd is None for card in found):
                 print(f"Nobody has recorded a price of the last {unpriced}; --prices takes yours.", file=sys.stderr)
-        if not (json_ or all_ or (filter_ or "").strip()):  # behind every refusal, which is one line
+        if not (json_ or all_ or words):  # behind every refusal, which is one line
             hint = "give a filter, like `fitcheck cards 4070`, or --all"
             print(f"The usual choices; {len(all_cards()):,} cards are known: {hint}.", file=sys.stderr)
         if json_:
@@ -78,6 +81,15 @@ def register(app: typer.Typer) -> None:
             print("\t".join(COLUMNS))
             for card in found:
                 print("\t".join(row(card)))
+
+
+def _models_apart(typed: list[str], fits: list[str]) -> tuple[str, list[str]]:
+    """The words of the filter as one text, and the models of ``--fits`` with those that were typed behind the first:
+    ``--fits qwen3-8b sdxl``."""
+    from fitcheck.models.catalog import slugs
+
+    more = [word for word in typed if fits and word.lower() in slugs()]
+    return " ".join(word for word in typed if word not in more).strip(), [*fits, *more]
 
 
 def _affordable(cards: list[Card], under: float) -> list[Card]:

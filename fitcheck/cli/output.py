@@ -140,8 +140,9 @@ def say(out: Console, report: Report) -> None:
 
 
 def change_line(flip: Flip) -> str:
-    """What would better an answer, as a sentence."""
-    return f"Smallest change to a better answer: {flip.change} ({flip.verdict})."
+    """What would better an answer, as a sentence. What leaves it open is not called better."""
+    to = "that may help" if flip.verdict is Verdict.UNKNOWN else "to a better answer"
+    return f"Smallest change {to}: {flip.change} ({flip.verdict})."
 
 
 def _under(report: Report) -> list[str]:

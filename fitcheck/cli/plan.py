@@ -83,6 +83,8 @@ def tell(found: Plan) -> None:
             show(("card", "USD", "verdict", "tier", "speed", "mode"), [_offer(one) for one in group[:SHOWN]], ("mode",))
             if len(group) > SHOWN:
                 print(f"  and {len(group) - SHOWN} more; --json lists all")
+    if found.cards.slow:
+        print(f"too slow to use: {', '.join(one.name for one in found.cards.slow)}")
     if found.cards.unknown:
         print(f"verdict unknown: {', '.join(one.name for one in found.cards.unknown)}")
     print(

@@ -113,7 +113,7 @@ def loosened(name: Name) -> Iterator[tuple[int, str]]:
 
     Dropped in turn: the brand (GeForce), the chip or memory variant (AD103, GDDR6) with and without the brand, the
     number of the socket (SXM5 to SXM), the board form (PCIe), the word Generation, the product line (Quadro, Ada), the
-    series (RTX).
+    series (RTX), the word Graphics ("UHD 770").
     """
     seen = {name.stem}
     yield 0, name.stem
@@ -160,4 +160,5 @@ _CHANGES: tuple[Callable[[str], str], ...] = (
     lambda word: "" if word == "generation" else word,
     lambda word: "" if word in _LINE else word,
     lambda word: "" if word in _SERIES else word,
+    lambda word: "" if word == "graphics" else word,
 )

@@ -18,6 +18,7 @@ from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.card_names import VARIANT_STEP, Name, alternatives, is_variant, loosened, parse, without_variant
 from fitcheck.hardware.database import Database, database, slug
+from fitcheck.hardware.processors import processor_hint
 from fitcheck.units import GIB, MIB
 
 _COMMON = Path(__file__).parent / "data" / "common_cards.json"
@@ -56,6 +57,8 @@ def find_card(query: str) -> Card:
         raise CardError(f"--gpu: {query[:120]!r} is not a card name; write it like 'RTX 4070'.")
     candidates = meant_by(query)
     if not candidates:
+        if hint := processor_hint(text):
+            raise CardError(f"--gpu: {text[:120]!r} {hint}")
         raise CardError(f"--gpu: no card is called {text[:120]!r}{_nearest(text, source)}")
     if len(candidates) > 1:
         listed = ", ".join(repr(label) for label in _labels(candidates, source))

@@ -105,8 +105,8 @@ def _card_pages(
             inputs,
             part.address(address),
             "card.html",
-            part.titled(f"{card.name}: what runs on {size}, {runs} models beside {ram}"),
-            f"{card.name}, {size}: of {len(inputs.models)} wanted models {each or runs} run. By purpose, with speed.",
+            part.titled(f"{card.name}: what runs on {size}, {runs} models fit beside {ram}"),
+            f"{card.name}, {size}: of {len(inputs.models)} wanted models {each or runs} fit. By purpose, with speed.",
             document={**document, "address": part.address(address), "purposes": _together(part.rows)},
             digests={"purposes": digest([digests[row["purpose"]["name"], row["model"]] for row in part.rows])},
             preview={
@@ -144,7 +144,7 @@ def _together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _told(one: Mapping[str, Any], of: int) -> str:
     beside = "own memory" if one["ram"] is None else f"{one['ram'] // GIB} GB of system memory"
-    return f"{beside}: {one['fits']} of {of} models run"
+    return f"{beside}: {one['fits']} of {of} models fit"
 
 
 def served_by(models: Sequence[Model]) -> Served:
@@ -195,10 +195,15 @@ def _misses(own: Sequence[Mapping[str, Any]], ram: int | None) -> list[dict[str,
     found = []
     for twin in own:
         for row in twin["by_memory"]:
-            if row["ram"] == ram and row["task"] == twin["task"] and row["verdict"] != "fits" and row["change"]:
+            if row["ram"] == ram and row["task"] == twin["task"] and row["verdict"] != "fits" and _helps(row["change"]):
                 cell = {name: row[name] for name in ("verdict", "change")}
                 found.append({"name": twin["model_name"], "address": twin["address"], **cell})
     return sorted(found, key=lambda row: view.rank(row["verdict"]))[:MOST_MISSES]
+
+
+def _helps(change: Mapping[str, Any] | None) -> bool:
+    """Whether a change is known to lead to something that runs."""
+    return change is not None and change["verdict"] in view.RUNS
 
 
 def _software(own: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def pair_pages(inputs: Inputs, rows: Twins, pair: wanted.Pair) -> Iterator[Page]
         addresses = [rows[model.slug, card.slug]["address"] for card in cards]
         found.append({"model": model.slug, "name": model.name, "addresses": addresses, "cells": cells})
     fits = [sum(row["cells"][side]["verdict"] == "fits" for row in found) for side in (0, 1)]
-    told = f"{fits[0]} and {fits[1]} of {len(found)} models run beside {BESIDE // GIB} GB"
+    told = f"{fits[0]} and {fits[1]} of {len(found)} models fit beside {BESIDE // GIB} GB"
     for part in parts_of(found, pair.address):
         yield made(
             inputs,

@@ -129,7 +129,7 @@ def accuracy_page(inputs: Inputs) -> Page:
 
 
 def _summary(one: AccuracySummary) -> dict[str, Any]:
-    names = ("origin", "quantity", "rows", "median", "worst", "covered", "fitted")
+    names = ("origin", "quantity", "rows", "median", "worst", "covered", "fitted", "part")
     return {name: getattr(one, name) for name in names}
 
 

@@ -128,24 +128,33 @@ def rank(verdict: str) -> int:
 
 
 def escalation(report: Mapping[str, Any]) -> list[int]:
-    """What to try when card memory runs out in the best cell: leaner modes, then smaller published files."""
+    """What to try when card memory runs out in the best cell, each needing less of the card than the one before and all
+    running on this machine: leaner modes, then smaller published files."""
     cells = report["cells"]
     best = cells[0]
-    own = [
-        index
-        for index, cell in enumerate(cells)
-        if cell["tier"] == best["tier"] and cell["required"]["best"] < best["required"]["best"]
-    ]
-    own.sort(key=lambda index: -cells[index]["required"]["best"])
-    floor = min([best["required"]["best"], *(cells[index]["required"]["best"] for index in own)])
-    others: dict[str, int] = {}
+    leaner: list[int] = []
+    smaller: dict[str, int] = {}
     for index, cell in enumerate(cells):
-        smaller = cell["published"] and cell["tier"] != best["tier"] and cell["disk"] < best["disk"]
-        if smaller and cell["required"]["best"] < floor:
-            known = others.get(cell["tier"])
-            if known is None or cell["required"]["best"] < cells[known]["required"]["best"]:
-                others[cell["tier"]] = index
-    return own + sorted(others.values(), key=lambda index: -cells[index]["required"]["best"])
+        if cell["verdict"] not in RUNS:
+            continue
+        if cell["tier"] == best["tier"]:
+            leaner.append(index)
+        elif cell["published"] and cell["disk"] < best["disk"]:
+            leanest = smaller.setdefault(cell["tier"], index)
+            if _required(cell) < _required(cells[leanest]):
+                smaller[cell["tier"]] = index
+    found: list[int] = []
+    floor = _required(best)
+    for kind in (leaner, list(smaller.values())):
+        for index in sorted(kind, key=lambda index: -_required(cells[index])):
+            if _required(cells[index]) < floor:
+                found.append(index)
+                floor = _required(cells[index])
+    return found
+
+
+def _required(cell: Mapping[str, Any]) -> float:
+    return float(cell["required"]["best"])
 
 
 def bar(cell: Mapping[str, Any], constraint: str) -> str:
@@ -270,7 +279,7 @@ def _usual_policy(runtime: Any) -> Any:
 
 
 def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
-    """What tells runs of one tier, mode and task apart: "2048 × 2048, 8 steps, cfg 4, policy ring, pr241"."""
+    """What tells runs of one tier, mode and task apart: "2048 × 2048, 8 steps, cfg 4, policy ring, sensenova pr241"."""
     width, height = workload.get("width"), workload.get("height")
     parts = [
         f"{width} × {height}" if width and height else "",
@@ -280,7 +289,7 @@ def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
         f"policy {runtime['policy']}"
         if runtime.get("policy") not in (None, _usual_policy(runtime.get("name")))
         else "",
-        str(runtime.get("revision") or ""),
+        f"{runtime.get('name') or ''} {runtime['revision']}".strip() if runtime.get("revision") else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -288,6 +297,13 @@ def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
 def _short(text: str) -> str:
     clean = visible(text)
     return clean if len(clean) <= LONGEST_FACT else f"{clean[: LONGEST_FACT - 1]}…"
+
+
+def shared_origin(tiers: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
+    """The source of the tensor tables and the repository, each where it is one for all of a model's files."""
+    sources = {str(tier["source"]) for tier in tiers}
+    places = {tier["repository"] if tier["published"] and not tier["file"] else None for tier in tiers}
+    return sources.pop() if len(sources) == 1 else None, places.pop() if len(places) == 1 else None
 
 
 def between(first: int, last: int) -> str:

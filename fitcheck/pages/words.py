@@ -51,6 +51,8 @@ NOUNS = {
     "chat": "an answer",
     "embed": "a text embedded or ranked",
 }
+# what measured rows had to do with the estimate that they stand beside, where they do not test it
+PARTS = {"fitted on": "fitted on these rows", "sets a width": "these rows set how wide the range is"}
 CATEGORIES = {
     "resident": "weights that stay",
     "window": "weights passing through",

@@ -184,7 +184,8 @@ def _steps(
     if not _takes_cards(have):
         return
     runs = sorted(
-        (one for one in (*asked.fit, *asked.dearer, *asked.unpriced) if one.card.form in _SOLD_ALONE), key=_cost
+        (one for one in (*asked.fit, *asked.dearer, *asked.unpriced, *asked.slow) if one.card.form in _SOLD_ALONE),
+        key=_cost,
     )
     second = _second_card(found, have, wanted, index, cards)
     bought = [Step(one.name, one.price, _beside(found, one.machine, have, wanted, index)) for one in runs]

@@ -10,7 +10,7 @@ from typing import Any
 from fitcheck.hardware.asked import running
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for
-from fitcheck.memory.weighing import Verdict
+from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.find import Identified
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry
@@ -47,6 +47,11 @@ class Offer:
         return self.worst.best.verdict
 
     @property
+    def slow(self) -> bool:
+        """Whether any of the models runs slower than is of use."""
+        return any(report.best.judgement.binding is Constraint.SPEED for report in self.reports)
+
+    @property
     def name(self) -> str:
         """``"2 × GeForce RTX 3090"``."""
         return self.card.name if self.count == 1 else f"{self.count} × {self.card.name}"
@@ -68,22 +73,24 @@ class Offer:
 @dataclass(frozen=True, slots=True)
 class Offers:
     """``fit`` cheapest first within one verdict; ``unpriced`` run and have no price, ``unknown`` may run and nobody has
-    shown it; ``dearer`` run and cost more than was asked, ``lacking`` do not run."""
+    shown it; ``dearer`` run and cost more than was asked, ``slow`` run within the price or without one but slower than
+    is of use, ``lacking`` do not run."""
 
     fit: tuple[Offer, ...]
     unpriced: tuple[Offer, ...]
     unknown: tuple[Offer, ...]
     dearer: tuple[Offer, ...]
+    slow: tuple[Offer, ...]
     lacking: tuple[Offer, ...]
 
     @property
     def count(self) -> int:
         """All that were asked."""
-        return sum(map(len, (self.fit, self.unpriced, self.unknown, self.dearer, self.lacking)))
+        return sum(map(len, (self.fit, self.unpriced, self.unknown, self.dearer, self.slow, self.lacking)))
 
     def to_json(self) -> dict[str, Any]:
         """The offers by group."""
-        names = ("fit", "unpriced", "unknown", "dearer", "lacking")
+        names = ("fit", "unpriced", "unknown", "dearer", "slow", "lacking")
         return {name: [one.to_json() for one in getattr(self, name)] for name in names}
 
 
@@ -135,10 +142,12 @@ def sorted_out(found: Sequence[Offer], under: float | None) -> Offers:
     limit = math.inf if under is None else under
     ordered = sorted(found, key=lambda one: (one.verdict.rank, one.price or math.inf, one.name))
     runs = [one for one in ordered if one.verdict in (Verdict.FITS, Verdict.TIGHT)]
+    within = [one for one in runs if one.price is None or one.price <= limit]
     return Offers(
-        fit=tuple(one for one in runs if one.price is not None and one.price <= limit),
-        unpriced=tuple(one for one in runs if one.price is None),
+        fit=tuple(one for one in within if one.price is not None and not one.slow),
+        unpriced=tuple(one for one in within if one.price is None and not one.slow),
         unknown=tuple(one for one in ordered if one.verdict is Verdict.UNKNOWN),
         dearer=tuple(one for one in runs if one.price is not None and one.price > limit),
+        slow=tuple(one for one in within if one.slow),
         lacking=tuple(one for one in ordered if one.verdict is Verdict.NO),
     )

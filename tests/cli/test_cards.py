@@ -48,6 +48,26 @@ def test_the_usual_choices_come_without_a_filter() -> None:
     assert "known" not in result.stdout
 
 
+def test_words_of_a_filter_need_no_quotes() -> None:
+    assert names(run("rtx", "40", "laptop")) == names(run("rtx 40 laptop"))
+
+
+def test_models_behind_the_first_are_models() -> None:
+    both = run("--under", "600", "--fits", "qwen3-8b", "sdxl")
+    assert both.stdout == run("--under", "600", "--fits", "qwen3-8b", "--fits", "sdxl").stdout
+    assert fits(both)
+
+
+def test_too_slow_stands_apart() -> None:
+    result = run("--fits", "qwen3.6-27b", "--min-speed", "20", "--under", "700")
+    assert all(float(row[4].split()[2]) >= 20 for row in fitting(result) if row[4] != "unknown")
+    assert "GeForce RTX 4060 (299 USD)" in next(
+        line for line in result.stdout.splitlines() if line.startswith("too slow to use: ")
+    )
+    with pytest.raises(InputError, match="--min-speed goes with --fits"):
+        run("--min-speed", "20")
+
+
 def test_the_cheapest_card_that_runs_a_model() -> None:
     result = run("--fits", "sensenova-u1-8b-mot", "--under", "600", "--ram", "64GB")
     assert tuple(result.stdout.splitlines()[0].split("\t")) == buying.COLUMNS

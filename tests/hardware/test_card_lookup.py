@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fitcheck.errors import InputError
+from fitcheck.hardware import processors
 from fitcheck.hardware.card_names import parse
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card, match_detected
 from fitcheck.units import GIB, MIB
@@ -133,6 +137,46 @@ def test_the_card_within_a_longer_name_is_suggested_alone() -> None:
     with pytest.raises(InputError) as raised:
         find_card("ASUS TUF RTX 4070 Ti SUPER OC")
     assert str(raised.value).endswith("did you mean 'GeForce RTX 4070 Ti SUPER'?")
+
+
+@pytest.mark.parametrize(
+    ("typed", "give"),
+    [
+        ("Ryzen 7 8845HS", "the Radeon 780M inside it"),
+        ("Intel Core Ultra 7 258V", "the Arc 140V Mobile inside it"),
+        ("i7-13700K", "the graphics inside it"),
+        ("Ryzen 5 5600G", "the graphics inside it"),
+        ("Snapdragon X Elite", "the graphics inside it"),
+        ("N100", "the graphics inside it"),
+    ],
+)
+def test_a_processor_is_told_from_a_card(typed: str, give: str) -> None:
+    with pytest.raises(InputError) as raised:
+        find_card(typed)
+    assert f"{typed!r} is a processor; give {give}" in str(raised.value)
+    assert "'none' for the processor alone" in str(raised.value)
+
+
+def test_what_a_processor_has_inside_is_a_card_with_a_source() -> None:
+    data = json.loads((Path(processors.__file__).parent / "data" / "processors.json").read_bytes())
+    for name, (graphics, source) in data["processors"].items():
+        assert find_card(graphics).name == graphics
+        assert data["sources"][source]["url"].startswith("https://")
+        assert processors.processor_hint(f"AMD {name} APU") == processors.processor_hint(name)
+
+
+def test_no_card_is_taken_for_a_processor() -> None:
+    """Those that carry a processor's name are found before anything is said of processors."""
+    hinted = [card.name for card in all_cards() if processors.processor_hint(card.name)]
+    assert all(name.startswith("Xeon Phi") or (name.startswith("Ryzen") and name.endswith("GPU")) for name in hinted)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("Intel UHD 770", "UHD Graphics 770"), ("UHD 630", "UHD Graphics 630"), ("Intel Arc 140V", "Arc 140V Mobile")],
+)
+def test_graphics_inside_processors_as_people_call_them(typed: str, name: str) -> None:
+    assert find_card(typed).name == name
 
 
 def test_sizes_in_names_are_mebibytes() -> None:

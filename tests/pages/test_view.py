@@ -55,6 +55,26 @@ def test_nothing_is_left_to_try_below_the_leanest() -> None:
     assert tried(cell("Q4_K_S", "low", 3, disk=14), cell("Q4_K_S", "full", 15, disk=14), cell("Q8_0", "low", 2)) == []
 
 
+def test_what_does_not_run_here_or_needs_no_less_is_not_advised() -> None:
+    found = tried(
+        cell("nf4", "model", 15),
+        cell("nf4", "low", 9, verdict="no"),
+        cell("Q2_K", "leaf", 11, disk=14),
+        cell("Q3_K", "leaf", 11, disk=15),
+        cell("Q4_0", "leaf", 10, disk=16, verdict="no"),
+    )
+    assert found == [("Q2_K", "leaf")]
+
+
+def test_what_all_files_share_is_said_once() -> None:
+    def tier(source: str, file: str | None = None) -> dict[str, Any]:
+        return {"source": source, "repository": "org/model-GGUF", "file": file, "published": True}
+
+    assert view.shared_origin([tier("its header"), tier("its header")]) == ("its header", "org/model-GGUF")
+    assert view.shared_origin([tier("its header"), tier("its shape")]) == (None, "org/model-GGUF")
+    assert view.shared_origin([tier("its header"), tier("its header", "a.gguf")]) == ("its header", None)
+
+
 @pytest.mark.parametrize(
     ("verdict", "binding", "left", "worst", "expected"),
     [

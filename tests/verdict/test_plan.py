@@ -24,7 +24,7 @@ IMAGE = find_model("sensenova-u1-8b-mot")
 PIPELINE = find_model("flux.1-dev")
 TEXT = find_model("qwen3-8b", tiers=("Q4_K_M",))
 CARDS = tuple(find_card(name) for name in ("RTX 3060 12 GB", "RTX 4070 SUPER", "RTX 4090", "RX 9070 XT", "RTX 5050"))
-KINDS = ("fit", "unpriced", "unknown", "dearer", "lacking")
+KINDS = ("fit", "unpriced", "unknown", "dearer", "slow", "lacking")
 
 
 def every(found: Offers) -> list[str]:
