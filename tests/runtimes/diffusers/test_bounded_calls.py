@@ -23,9 +23,9 @@ def test_a_bound_that_stands_in_leaves_the_low_end_open() -> None:
     assert traced.made is not None
     assert not traced.bounded
     bound = replace(traced, made=replace(traced.made, bounded=True))
-    assert bound.allocated("low") == traced.held.resident + traced.kept < traced.allocated("low")
-    assert bound.least.low == bound.allocated("low") < traced.least.low
-    assert bound.allocated("best") == traced.allocated("best")
+    assert bound.ends[0] == traced.held.resident + traced.kept < traced.ends[0]
+    assert bound.least[0] == bound.ends[0] < traced.least[0]
+    assert bound.ends[1] == traced.ends[1]
 
 
 def test_a_first_frame_is_encoded_alone_where_every_token_has_its_time() -> None:
