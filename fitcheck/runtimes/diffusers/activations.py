@@ -179,7 +179,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         more = dequantizing(component, call, sizes, weights)
     return Made(
         peak=facts.peak + more,
-        scratch=_workspace(facts.copies, dict(sizes)) + _cast(weights),
+        scratch=workspace(facts.copies, dict(sizes)) + largest_cast(weights),
         outputs=facts.outputs,
         inputs=facts.inputs,
         flops=facts.flops,
@@ -334,13 +334,13 @@ def is_traced(component: Component, pictures: int) -> bool:
     return known or not pictures
 
 
-def _cast(weights: ModuleWeights) -> Interval[int]:
+def largest_cast(weights: ModuleWeights) -> Interval[int]:
     """Bytes of the largest weight in 16 bit, which may or may not lie there while most activations do."""
     most = rounded(2 * weights.largest_cast)
     return Interval(0, most, most)
 
 
-def _workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
+def workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
     """Bytes that convolutions take beside the peak, of ``copies`` traced ones."""
     return Interval(*(round(share * copies) for share in _shares(sizes)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
@@ -14,11 +13,13 @@ from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCOD
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
-from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, made_by
+from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, largest_cast, made_by, workspace
 from fitcheck.runtimes.diffusers.host import host_memory
+from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
 from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
+from fitcheck.runtimes.diffusers.replay import replayed
 from fitcheck.runtimes.diffusers.residency import Held, held
-from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, stages_of
+from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, is_upcast, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
@@ -27,13 +28,16 @@ from fitcheck.units import Interval
 @dataclass(frozen=True, slots=True)
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
-    earlier stages, and ``after`` the call, while the pipeline makes of its results what it keeps of them."""
+    earlier stages, and ``after`` the call, while the pipeline makes of its results what it keeps of them. Where layers
+    come and go one by one, ``moved`` is the call with them, and ``again`` the same in later pictures of a process."""
 
     held: Held
     made: Made | None
     kept: int
     tier: Tier
     after: int = 0
+    moved: LayersMoved | None = None
+    again: LayersMoved | None = None
 
     @property
     def stage(self) -> Stage:
@@ -47,23 +51,36 @@ class Laid:
         there = weights.on_card if self.held.resident else self.held.window
         return there + (0 if made is None else made.peak + made.inputs)
 
-    def beside(self, call: int) -> int:
-        """Bytes of what comes and goes and of a call that takes so many. A text encoder's table of words is the widest
-        layer and the first: of the call only what it hands on is there then, which is no more than the result."""
-        held, made = self.held, self.made
-        if not held.later or made is None or made.bounded:
-            return held.window + call
-        return max(held.window + min(made.outputs, call), held.later + call)
+    @property
+    def scratch(self) -> Interval[int]:
+        """Bytes of workspaces beside the widest moment."""
+        if self.made is None or self.moved is None:
+            return Interval.exactly(0) if self.made is None else self.made.scratch
+        weights = weights_of(self.tier, self.stage.component)
+        return workspace(self.moved.copies, self.stage.sizes) + largest_cast(weights)
+
+    @property
+    def brought(self) -> int:
+        """Bytes by which weights that come and go raise what the call takes at most."""
+        return self.held.window if self.made is None or self.moved is None else self.moved.peak - self.made.peak
+
+    @property
+    def more(self) -> int:
+        """Bytes by which they raise it further in later pictures of a process."""
+        if self.moved is None or self.again is None:
+            return self.held.more
+        return max(self.again.peak - self.moved.peak, 0)
 
     def allocated(self, end: str) -> int:
-        """Bytes at one end of the interval; of a call that a bound stands in for nothing is sure but its weights. At
-        the low end the widest layer is not there in the widest moment of the call; at the high end two are."""
+        """Bytes at one end of the interval; of a call that a bound stands in for nothing is sure but its weights."""
         made = self.made if end != "low" or not self.bounded else None
         if made is None:
             return self.held.resident + self.held.window + self.kept
-        moving = max(self.held.window, made.peak) if end == "low" else self.beside(made.peak)
-        call = moving + made.inputs + int(getattr(made.scratch, end))
-        more = self.held.more if end == "high" else 0
+        # of groups of blocks the widest need not be there in the widest moment of the call
+        apart = end == "low" and self.moved is None
+        moving = max(self.held.window, made.peak) if apart else made.peak + self.brought
+        call = moving + made.inputs + int(getattr(self.scratch, end))
+        more = self.more if end == "high" else 0
         return self.held.resident + self.kept + max(call + more, self.after)
 
     @property
@@ -81,12 +98,12 @@ class Laid:
             beside = held.window + self.kept
             return Interval(held.resident + beside, held.segments + beside, held.segments + beside)
         without, limit = made.least
-        there = self.kept + made.inputs
-        most = limit + made.scratch.high - made.scratch.best
-        best = held.segments + max(there + self.beside(limit), self.kept + self.after)
-        low = min(held.segments + there + self.beside(without), held.resident + there + self.beside(made.peak))
+        there = self.kept + made.inputs + self.brought
+        most = limit + self.scratch.high - self.scratch.best
+        best = held.segments + max(there + limit, self.kept + self.after)
+        low = min(held.segments + there + without, held.resident + there + made.peak)
         low = self.allocated("low") if self.bounded else low
-        return Interval(low, best, max(best, held.segments + there + self.beside(most) + held.more))
+        return Interval(low, best, max(best, held.segments + there + most + self.more))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +142,7 @@ def estimate(
     error = table["allocated_error"]["value"]
     ends = [max(one.allocated(end) for one in laid) + scratch for end in ("low", "best", "high")]
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
-    reserved = _reserved(allocated, laid, stages, offload, scratch)
+    reserved = _reserved(allocated, laid, stages, offload, scratch, arch)
     beside = context(capability, second_stream=offload.stream)
     required = _required(laid, scratch, reserved)
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
@@ -161,14 +178,15 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tupl
     )
     connectors = _connectors(made, stages)
     connected, other = connectors.kept, _other_prompt(arch, stages, made)
-    encoded = 0
-    for (one, weights), makes in zip(found, made, strict=True):
+    encoded, forwards = 0, layers_moved(offload, found)
+    for (one, weights), makes, moved in zip(found, made, forwards, strict=True):
         connecting = one.stage.component.role == CONNECTOR
         before = connectors.other if connecting else min(encoded, connectors.prompt or handed)
         beside = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}
         kept = beside.get(one.stage.phase, 0)
         after = _stacked(one, makes, connectors.prompt)
-        yield Laid(one, makes, kept + tiled_bytes(one.stage, makes) + _upcast(one.stage, weights), tier, after)
+        kept += tiled_bytes(one.stage, makes) + _upcast(one, weights)
+        yield Laid(one, makes, kept, tier, after, *moved)
         encoded += makes.outputs if makes is not None else 0
 
 
@@ -218,10 +236,9 @@ def tiled_bytes(stage: Stage, made: Made | None) -> int:
     return max(round(stage.beside * made.outputs), round(stage.joined * made.outputs) - made.peak)
 
 
-def _upcast(stage: Stage, weights: ModuleWeights) -> int:
-    """Bytes by which an autoencoder stored in 16 bit grows when it is upcast for the decode."""
-    component = stage.component
-    return weights.on_card if stage.child and component.dtype == "fp32" != component.stored else 0
+def _upcast(held: Held, weights: ModuleWeights) -> int:
+    """Bytes by which an autoencoder that is on the card grows when it is upcast for the decode."""
+    return weights.on_card if held.resident and is_upcast(held.stage.component, held.stage.call) else 0
 
 
 def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:
@@ -231,17 +248,19 @@ def _widest(laid: tuple[Laid, ...]) -> Iterator[Laid]:
 
 
 def _phase(one: Laid, scratch: int) -> Phase:
-    workspace = 0 if one.made is None else one.made.scratch.best
+    workspace = one.scratch.best
     activations = one.allocated("best") - one.held.resident - one.held.window - workspace
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
 def _reserved(
-    allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int
-) -> Interval[int]:
+    allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int,
+    arch: PipelineArchitecture,
+) -> Interval[int]:  # fmt: skip
     """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
-    comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside. A cache
-    that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is given back."""
+    comes after the other (after an emptied cache each for itself), with workspaces and the pools of copying streams
+    beside. A cache that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is
+    given back. Layers without a stream share the calls' pool: that is replayed whole."""
     table = load(ROOM, "allocator")
     off = table["reserved_error"]["value"]
     if offload.empties:
@@ -249,28 +268,32 @@ def _reserved(
         low, best, high = (round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True))
         kept = workspace + max(_held_back(one, 0) + one.held.window for one in laid)
         return Interval(low, best, max(high, round(kept * (1 + off))))
-    in_turn, widest = held_in_turn(stages), _widest_windows(laid)
-    held = []
-    for streamed in table["streamed_windows"]["share"]:
-        moving = streamed if offload.stream else 1.0
-        beside = zip(laid, in_turn, widest, strict=True)
-        held.append(workspace + max(_held_back(one, cached) + round(moving * window) for one, cached, window in beside))
-    factor = table["reserved_workspaces"]["factor"]
-    scratch = [Interval.exactly(0) if one.made is None else one.made.scratch for one in laid]
-    more = max(one.high - one.best for one in scratch)
+    in_turn = held_in_turn(stages)
+    held, most = (
+        workspace + max(_held_back(one, cached) + pool for one, cached, pool in zip(laid, in_turn, pools, strict=True))
+        for pools in (_pools(laid, offload, again=False), _pools(laid, offload, again=True))
+    )
     if offload.level == LEAF and not offload.stream:
-        shares, moment = table["unstreamed_leaves"]["share"], widest_moment(laid, stages)
-        held[:2] = [workspace + round(share * moment) for share in shares[:2]]
-    best = max(held[1], allocated.best)
-    sure = allocated.low if any(one.bounded for one in laid) else round(held[0] * (1 - off))
+        whole = replayed(arch, laid[0].tier, offload, stages)
+        held = held if whole is None else workspace + whole
+    factor = table["reserved_workspaces"]["factor"]
+    more = max(one.scratch.high - one.scratch.best for one in laid)
+    best = max(held, allocated.best)
+    sure = allocated.low if any(one.bounded for one in laid) else round(held * (1 - off))
     low = min(best, max(allocated.low, sure))
-    return Interval(low, best, max(best, allocated.high, round(held[2] * (1 + off) + factor * more)))
+    return Interval(low, best, max(best, allocated.high, round(max(held, most) * (1 + off) + factor * more)))
 
 
-def widest_moment(laid: tuple[Laid, ...], stages: Stages) -> int:
-    """Bytes of the allocator's segments at the widest moment of the calls, with what moves in each of them beside."""
-    both = zip(laid, held_in_turn(stages), strict=True)
-    return max(_held_back(one, cached) + one.held.window for one, cached in both)
+def _pools(laid: tuple[Laid, ...], offload: Offload, *, again: bool) -> Iterator[int]:
+    """Bytes of weights that move at each stage, as the allocator has them: with a stream in segments of each
+    component's own stream, which stay; without one what is there now."""
+    widest: dict[str, int] = {}
+    for one in laid:
+        moved = one.again if again else one.moved
+        pool = one.held.window + (one.held.more if again else 0) if moved is None else moved.pool
+        name = one.stage.component.name
+        widest[name] = max(widest.get(name, 0), pool)
+        yield sum(widest.values()) if offload.stream else one.held.window
 
 
 def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> Interval[int]:
@@ -284,11 +307,6 @@ def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> 
     high = max(best, round(high * (1 + table["required_over"]["value"])))
     # a run takes no less than it needs
     return Interval(min(low, best, reserved.low), min(best, reserved.best), min(high, reserved.high))
-
-
-def _widest_windows(laid: tuple[Laid, ...]) -> tuple[int, ...]:
-    """Bytes of the widest window up to each stage: its segments stay cached."""
-    return tuple(accumulate((one.held.window for one in laid), max))
 
 
 def _held_back(one: Laid, cached: int) -> int:

@@ -21,7 +21,7 @@ from fitcheck.runtimes.diffusers.tiling import ROOM
 
 FOLDER = "packed"
 # raised when what a pack says means something else
-_VERSION = 3
+_VERSION = 4
 IN_TURN = "in_turn"
 # (room, file) that everything here was worked out from, beside the traces
 _FACTS = (
@@ -112,6 +112,13 @@ def call(component: Component, method: str, sizes: Sizes) -> Mapping[str, Any] |
     return None if calls is None else calls.get(call_name(method, sizes))
 
 
+def moved(component: Component, method: str, sizes: Sizes, scheme: str | None) -> tuple[int, ...] | None:
+    """What a call and the layers that come and go in it come to, by the names of ``Forwards``."""
+    known = None if scheme is None else call(component, method, sizes)
+    found = None if known is None or scheme is None else known["moved"].get(scheme)
+    return None if found is None else tuple(found)
+
+
 def knows_pictures(component: Component) -> bool | None:
     """Whether calls with pictures handed in were traced too; ``None`` where nothing is packed of the trace."""
     return None if _calls(component) is None else not (_part(component) or {})["plain"]
@@ -124,6 +131,12 @@ def in_turn(calls: tuple[tuple[Component, str, Sizes], ...]) -> tuple[int, ...] 
         return None
     held = found["calls"].get(in_turn_name(calls))
     return None if held is None else tuple(held)
+
+
+def whole(name: str | None) -> int | None:
+    """Bytes that a run reserves which was replayed whole."""
+    found = _file(IN_TURN)
+    return None if found is None or name is None else found["whole"].get(name)
 
 
 def in_turn_name(calls: tuple[tuple[Component, str, Sizes], ...]) -> str:

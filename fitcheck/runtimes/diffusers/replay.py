@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
 
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
+from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
-from fitcheck.runtimes.diffusers.stages import DENOISE, Stage
+from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 
-_COMPUTING, _COPYING = 0, 1  # streams
+_COMPUTING = 0  # the stream; each component copies on one of its own
 _CALLS = 2
 
 
@@ -78,6 +81,27 @@ def replay(
     return result
 
 
+@lru_cache(maxsize=256)
+def replayed(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> int | None:
+    """Bytes that a run reserves, packed where they are; ``None`` where a component has no trace."""
+    known = packed.whole(replay_name(tier, offload, stages))
+    if known is not None:
+        return known
+    found = replay(arch, tier, offload, stages)
+    return None if found is None else found.reserved
+
+
+def replay_name(tier: Tier, offload: Offload, stages: Stages) -> str | None:
+    """How a pack names a run: its calls, and how the weights of each component are stored; ``None`` for weights that
+    no scheme of the catalog stores."""
+    schemes = {one.component.name: weights_of(tier, one.component).scheme for one in stages}
+    if None in schemes.values():
+        return None
+    asked = packed.in_turn_name(tuple((one.component, one.call, tuple(sorted(one.sizes.items()))) for one in stages))
+    text = " ".join((offload.mode, *(f"{name}={how}" for name, how in schemes.items()), asked))
+    return sha256(text.encode()).hexdigest()[:16]
+
+
 def _has(found: Trace, call: str) -> bool:
     return call in found.calls or f"{call}@batched" in found.calls
 
@@ -115,11 +139,13 @@ class _Card:
         if self._offload.by_component:
             self._exchange(stage.component.name)
         weights = weights_of(self._tier, stage.component)
-        if stage.child and stage.component.dtype == "fp32" != stage.component.stored:
+        if is_upcast(stage.component, stage.call):
             self._upcast(stage.component.name, weights)
-        moving = _Moving(self._allocator, self._offload, stage, weights)
+        moving = _Moving(self._allocator, self._offload, stage, weights, self._stream(stage.component.name))
         call = found.call(stage.call, stage.sizes)
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
+        outputs = call.total("outputs", stage.sizes)
+        tiles = self._tiles(stage.beside, outputs)
         if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
             self._kept.append(inputs)
         for _ in range(min(stage.count, _CALLS)):
@@ -128,8 +154,22 @@ class _Card:
             for block in left:
                 self._allocator.release(block)
             moving.order_known()
+        for block in tiles:
+            self._allocator.release(block)
         if stage.phase != DENOISE:
             self._allocator.release(inputs)
+
+    def _tiles(self, beside: float, outputs: int) -> list[CachedBlock]:
+        """Tiles and slices that are done, each a block like one call's result."""
+        whole = int(beside)
+        sizes = [*([outputs] * whole), round((beside - whole) * outputs)]
+        return [self._allocator.allocate(size) for size in sizes if size]
+
+    def _stream(self, name: str) -> int:
+        """The stream on which a component's weights come: ``apply_group_offloading`` makes one for each component, and
+        the allocator keeps segments of a stream for that stream."""
+        names = [one.name for one in self._arch.components]
+        return 1 + names.index(name) if self._offload.stream else _COMPUTING
 
     def _work(self, nbytes: int) -> None:
         """A convolution's workspace; where there is no room for it, torch takes an algorithm that needs none."""
@@ -209,9 +249,10 @@ class _Card:
 class _Moving:
     """Group offload and sequential offload: groups that come with a module's forward and go after it."""
 
-    def __init__(self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: ModuleWeights) -> None:
-        self._allocator = allocator
-        self._stream = _COPYING if offload.stream else _COMPUTING
+    def __init__(
+        self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: ModuleWeights, stream: int
+    ) -> None:
+        self._allocator, self._stream = allocator, stream
         # accelerate's set_module_tensor_to_device empties torch's cache behind every tensor that it moves
         self._empties = offload.mode == SEQUENTIAL
         self._ahead = ahead(offload, stage)
@@ -255,6 +296,7 @@ def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> dict[str,
     """Module path → bytes of the tensors that come with it."""
     found: dict[str, list[int]] = {}
     lists = (stage.child,) if stage.child in stage.component.recursed else stage.component.lists
+    width = 2 if is_upcast(stage.component, stage.call) else 1
     for leaf in weights.leaves:
         if offload.level == BLOCK:
             name, _, rest = leaf.path.partition(".")
@@ -262,5 +304,5 @@ def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> dict[str,
             path = f"{name}.{index}" if name in lists and index.isdecimal() else ""
         else:
             path = leaf.path
-        found.setdefault(path, []).extend(leaf.sizes)
+        found.setdefault(path, []).extend(width * size for size in leaf.sizes)
     return found
