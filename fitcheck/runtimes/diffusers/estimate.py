@@ -16,8 +16,8 @@ from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, largest_cast, made_by, workspace
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
-from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
-from fitcheck.runtimes.diffusers.replay import replayed
+from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.replay import replayed, shares_a_pool
 from fitcheck.runtimes.diffusers.residency import Held, held
 from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, is_upcast, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -28,14 +28,16 @@ from fitcheck.units import Interval
 @dataclass(frozen=True, slots=True)
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
-    earlier stages, and ``after`` the call, while the pipeline makes of its results what it keeps of them. Where layers
-    come and go one by one, ``moved`` is the call with them, and ``again`` the same in later pictures of a process."""
+    earlier stages (``kept``, of which ``tiles`` are results of the same kind), and ``after`` the call, while the
+    pipeline makes of its results what it keeps of them. Where layers come and go one by one, ``moved`` is the call with
+    them, and ``again`` the same in later pictures of a process."""
 
     held: Held
     made: Made | None
     kept: int
     tier: Tier
     after: int = 0
+    tiles: int = 0
     moved: LayersMoved | None = None
     again: LayersMoved | None = None
 
@@ -185,8 +187,9 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tupl
         beside = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}
         kept = beside.get(one.stage.phase, 0)
         after = _stacked(one, makes, connectors.prompt)
-        kept += tiled_bytes(one.stage, makes) + _upcast(one, weights)
-        yield Laid(one, makes, kept, tier, after, *moved)
+        tiles = tiled_bytes(one.stage, makes)
+        kept += tiles + _upcast(one, weights)
+        yield Laid(one, makes, kept, tier, after, tiles, *moved)
         encoded += makes.outputs if makes is not None else 0
 
 
@@ -273,7 +276,7 @@ def _reserved(
         workspace + max(_held_back(one, cached) + pool for one, cached, pool in zip(laid, in_turn, pools, strict=True))
         for pools in (_pools(laid, offload, again=False), _pools(laid, offload, again=True))
     )
-    if offload.level == LEAF and not offload.stream:
+    if shares_a_pool(offload):
         whole = replayed(arch, laid[0].tier, offload, stages)
         held = held if whole is None else workspace + whole
     factor = table["reserved_workspaces"]["factor"]
@@ -310,12 +313,14 @@ def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> 
 
 
 def _held_back(one: Laid, cached: int) -> int:
-    """Bytes of the allocator's segments at the end of a stage, ``cached`` where it never gave any back."""
+    """Bytes of the allocator's segments at the end of a stage, ``cached`` where it never gave any back, with the tiles
+    that lay there."""
     made = one.made
     alone = 0 if made is None else made.reserved
     inputs = 0 if made is None else made.inputs
+    alone += one.tiles
     beside = alone if one.held.fresh else max(alone, cached)
-    return one.held.segments + max(beside + inputs, one.after) + one.kept
+    return one.held.segments + max(beside + inputs, one.after) + one.kept - one.tiles
 
 
 def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:

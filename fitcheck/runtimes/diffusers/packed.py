@@ -32,6 +32,8 @@ _FACTS = (
     ("memory", "dequantization"),
 )
 Sizes = tuple[tuple[str, int], ...]
+# calls one after the other, each with how many times its result lies there already
+Turn = tuple[tuple[Component, str, Sizes, float], ...]
 
 
 @cache
@@ -124,12 +126,12 @@ def knows_pictures(component: Component) -> bool | None:
     return None if _calls(component) is None else not (_part(component) or {})["plain"]
 
 
-def in_turn(calls: tuple[tuple[Component, str, Sizes], ...]) -> tuple[int, ...] | None:
+def in_turn(turn: Turn) -> tuple[int, ...] | None:
     """Bytes that the allocator holds after each of the calls."""
     found = _file(IN_TURN)
-    if found is None or any(_calls(component) is None for component, _, _ in calls):
+    if found is None or any(_calls(component) is None for component, _, _, _ in turn):
         return None
-    held = found["calls"].get(in_turn_name(calls))
+    held = found["calls"].get(in_turn_name(turn))
     return None if held is None else tuple(held)
 
 
@@ -139,6 +141,9 @@ def whole(name: str | None) -> int | None:
     return None if found is None or name is None else found["whole"].get(name)
 
 
-def in_turn_name(calls: tuple[tuple[Component, str, Sizes], ...]) -> str:
+def in_turn_name(turn: Turn) -> str:
     """How a pack names calls one after the other."""
-    return "; ".join(f"{trace_key(component)} {call_name(method, sizes)}" for component, method, sizes in calls)
+    return "; ".join(
+        f"{trace_key(component)} {call_name(method, sizes)}" + (f" beside {beside:.4f}" if beside else "")
+        for component, method, sizes, beside in turn
+    )

@@ -17,7 +17,9 @@ from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocat
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers import packed
-from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
+from fitcheck.runtimes.diffusers.activations import turn_of
+from fitcheck.runtimes.diffusers.call_pools import results
+from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
@@ -81,6 +83,11 @@ def replay(
     return result
 
 
+def shares_a_pool(offload: Offload) -> bool:
+    """Whether layers come into the pool of what the calls make."""
+    return offload.level == LEAF and not offload.stream
+
+
 @lru_cache(maxsize=256)
 def replayed(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> int | None:
     """Bytes that a run reserves, packed where they are; ``None`` where a component has no trace."""
@@ -97,8 +104,9 @@ def replay_name(tier: Tier, offload: Offload, stages: Stages) -> str | None:
     schemes = {one.component.name: weights_of(tier, one.component).scheme for one in stages}
     if None in schemes.values():
         return None
-    asked = packed.in_turn_name(tuple((one.component, one.call, tuple(sorted(one.sizes.items()))) for one in stages))
-    text = " ".join((offload.mode, *(f"{name}={how}" for name, how in schemes.items()), asked))
+    text = " ".join(
+        (offload.mode, *(f"{name}={how}" for name, how in schemes.items()), packed.in_turn_name(turn_of(stages)))
+    )
     return sha256(text.encode()).hexdigest()[:16]
 
 
@@ -145,7 +153,7 @@ class _Card:
         call = found.call(stage.call, stage.sizes)
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
         outputs = call.total("outputs", stage.sizes)
-        tiles = self._tiles(stage.beside, outputs)
+        tiles = [self._allocator.allocate(size) for size in results(stage.beside, outputs)]
         if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
             self._kept.append(inputs)
         for _ in range(min(stage.count, _CALLS)):
@@ -158,12 +166,6 @@ class _Card:
             self._allocator.release(block)
         if stage.phase != DENOISE:
             self._allocator.release(inputs)
-
-    def _tiles(self, beside: float, outputs: int) -> list[CachedBlock]:
-        """Tiles and slices that are done, each a block like one call's result."""
-        whole = int(beside)
-        sizes = [*([outputs] * whole), round((beside - whole) * outputs)]
-        return [self._allocator.allocate(size) for size in sizes if size]
 
     def _stream(self, name: str) -> int:
         """The stream on which a component's weights come: ``apply_group_offloading`` makes one for each component, and
