@@ -94,7 +94,7 @@ class Laid:
     def least(self) -> Interval[int]:
         """Bytes that the allocator cannot do without, giving back whatever it can: of tensors alone, in whole segments
         of the weights that stay and as the call fragments them, convolutions copying where there is room, and where
-        they copy as much as they may."""
+        they copy as much as they may, and layers lie in segments that nothing else is handed."""
         made, held = self.made, self.held
         if made is None:
             beside = held.window + self.kept
@@ -105,7 +105,8 @@ class Laid:
         best = held.segments + max(there + limit, self.kept + self.after)
         low = min(held.segments + there + without, held.resident + there + made.peak)
         low = self.allocated("low") if self.bounded else low
-        return Interval(low, best, max(best, held.segments + there + most + self.more))
+        apart = max(self.brought, held.window) + self.more
+        return Interval(low, best, max(best, held.segments + there - self.brought + most + apart))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,26 +266,36 @@ def _reserved(
     beside. A cache that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is
     given back. Layers without a stream share the calls' pool: that is replayed whole."""
     table = load(ROOM, "allocator")
-    off = table["reserved_error"]["value"]
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
         low, best, high = (round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True))
         kept = workspace + max(_held_back(one, 0) + one.held.window for one in laid)
-        return Interval(low, best, max(high, round(kept * (1 + off))))
+        return Interval(low, best, max(high, round(kept * (1 + table["reserved_error"]["value"]))))
     in_turn = held_in_turn(stages)
-    held, most = (
-        workspace + max(_held_back(one, cached) + pool for one, cached, pool in zip(laid, in_turn, pools, strict=True))
-        for pools in (_pools(laid, offload, again=False), _pools(laid, offload, again=True))
+    once, again = (
+        [
+            workspace + _held_back(one, cached) + pool
+            for one, cached, pool in zip(laid, in_turn, _pools(laid, offload, again=later), strict=True)
+        ]
+        for later in (False, True)
     )
+    held = max(once)
+    sure = max((one for one, stage in zip(once, laid, strict=True) if not stage.bounded), default=0)
     if shares_a_pool(offload):
         whole = replayed(arch, laid[0].tier, offload, stages)
-        held = held if whole is None else workspace + whole
-    factor = table["reserved_workspaces"]["factor"]
+        held = sure = held if whole is None else workspace + whole
+    off = table["reserved_error"]["loops" if any(_loops(one) for one in laid) else "value"]
     more = max(one.scratch.high - one.scratch.best for one in laid)
     best = max(held, allocated.best)
-    sure = allocated.low if any(one.bounded for one in laid) else round(held * (1 - off))
-    low = min(best, max(allocated.low, sure))
-    return Interval(low, best, max(best, allocated.high, round(max(held, most) * (1 + off) + factor * more)))
+    # what weights leave free in their segments serves the calls, at most all of it
+    pieces = max(one.held.segments - one.held.resident for one in laid)
+    low = min(best, max(allocated.low, round(sure * (1 - off)) - pieces))
+    most = round(max(held, *again) * (1 + off) + table["reserved_workspaces"]["factor"] * more)
+    return Interval(low, best, max(best, allocated.high, most))
+
+
+def _loops(one: Laid) -> bool:
+    return one.made is not None and one.made.repeats > 1
 
 
 def _pools(laid: tuple[Laid, ...], offload: Offload, *, again: bool) -> Iterator[int]:
