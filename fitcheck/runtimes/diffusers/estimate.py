@@ -173,6 +173,7 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tupl
     """The stages with what lies beside them. Of what encoders hand out the pipeline keeps what it hands to connectors,
     or without them to the denoiser: that is an input of the denoiser's calls, and still there while the result is
     decoded. What it handed to connectors stays there as well, and where the denoiser is called twice a step the other
+    prompt. So does what the denoiser hands out, once for each prompt: with Qwen-Image-2.1 keys and values of the
     prompt."""
     found = [(one, weights_of(tier, one.stage.component)) for one in held(arch, tier, offload, stages)]
     made = [made_by(one.stage, weights) for one, weights in found]
@@ -181,11 +182,15 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tupl
     )
     connectors = _connectors(made, stages)
     connected, other = connectors.kept, _other_prompt(arch, stages, made)
+    results = [one.outputs for one, stage in zip(made, stages, strict=True) if one and stage.phase == DENOISE]
+    result = max(results, default=0)
+    first = result if other else 0
     encoded, forwards = 0, layers_moved(offload, found)
     for (one, weights), makes, moved in zip(found, made, forwards, strict=True):
         connecting = one.stage.component.role == CONNECTOR
         before = connectors.other if connecting else min(encoded, connectors.prompt or handed)
-        beside = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}
+        stays = connected + other + first
+        beside = {ENCODE: before, DENOISE: stays, DECODE: handed + stays + result}
         kept = beside.get(one.stage.phase, 0)
         after = _stacked(one, makes, connectors.prompt)
         tiles = tiled_bytes(one.stage, makes)

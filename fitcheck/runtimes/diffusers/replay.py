@@ -121,6 +121,7 @@ class _Card:
         self._allocator, self._tier, self._arch, self._offload = allocator, tier, arch, offload
         self._components: dict[str, list[CachedBlock]] = {}
         self._kept: list[CachedBlock] = []
+        self._results: list[CachedBlock] = []  # what the denoiser handed out last
 
     def keep(self, nbytes: int) -> None:
         """Something that stays to the end."""
@@ -159,8 +160,10 @@ class _Card:
         for _ in range(min(stage.count, _CALLS)):
             left = self._call(call.events(stage.sizes), moving, weights.linears)
             # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
-            for block in left:
+            for block in self._results if stage.phase == DENOISE else left:
                 self._allocator.release(block)
+            if stage.phase == DENOISE:
+                self._results = left
             moving.order_known()
         for block in tiles:
             self._allocator.release(block)
