@@ -216,7 +216,7 @@ def least_of(footprint: Footprint) -> Footprint:
 
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> tuple[Laid, ...]:
     """The stages with what lies beside them."""
-    there = held(arch, tier, offload, stages)
+    there = list(held(arch, tier, offload, stages))
     weights = [weights_of(tier, one.component) for one in stages]
     moving = layers_moved(offload, list(zip(there, weights, strict=True)))
     both = zip(there, weights, _beside(arch, tier, stages), moving, strict=True)
