@@ -21,7 +21,7 @@ AskOf = tuple[Runtime, Ask]
 
 
 # of what a cell holds, the least by which one between others may hold less (``Runtime.closer``)
-_BETWEEN = 0.1
+_BETWEEN = 0.25
 
 
 def that_may_lead(asks: Iterable[AskOf], timed: Callable[[Runtime, Ask], Cell]) -> list[Cell]:

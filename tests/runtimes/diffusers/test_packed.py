@@ -94,8 +94,8 @@ def test_the_usual_question_is_packed_whole() -> None:
     for slug in ("flux.1-dev", "wan2.2-t2v-a14b", "sdxl"):
         for ask in asks_of(slug):
             stages = stages_of(architecture_of(ask), ask.workload, offload_of(ask.placement))
-            asked = tuple((one.component, one.call, tuple(sorted(one.sizes.items()))) for one in stages)
-            assert all(packed.call(*one) is not None for one in asked)
+            asked = activations.turn_of(stages)
+            assert all(packed.call(*call) is not None for *call, _ in asked)
             assert packed.in_turn(asked) is not None
 
 
