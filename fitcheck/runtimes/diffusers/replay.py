@@ -15,6 +15,7 @@ from hashlib import sha256
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.activations import turn_of
@@ -101,9 +102,10 @@ def replayed(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: S
 def replay_name(tier: Tier, offload: Offload, stages: Stages) -> str | None:
     """How a pack names a run: its calls, and how the weights of each component are stored; ``None`` for weights that
     no scheme of the catalog stores."""
-    schemes = {one.component.name: weights_of(tier, one.component).scheme for one in stages}
-    if None in schemes.values():
+    table = tier.tensors
+    if not isinstance(table, PipelineTable):
         return None
+    schemes = {one.component.name: table.scheme_of(one.component.name).name for one in stages}
     text = " ".join(
         (offload.mode, *(f"{name}={how}" for name, how in schemes.items()), packed.in_turn_name(turn_of(stages)))
     )
