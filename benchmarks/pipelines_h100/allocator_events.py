@@ -1,8 +1,8 @@
-"""What torch's caching allocator was asked for in a whole pipeline, event by event, and what a denoiser's calls wait for.
+"""A whole pipeline's allocator, event by event, and what a denoiser's calls wait for.
 
 ``python benchmarks/pipelines_h100/allocator_events.py PLAN --out F --budget S`` runs the cells of a plan of
-``bench.engines.diffusers.pipeline_series``, each in a process of its own; needs a card and the extra ``bench``. An entry
-with ``"watch": "calls"`` times and profiles the denoiser's calls of two pictures, any other keeps the allocator's
+``bench.engines.diffusers.pipeline_series``, each in a process of its own; needs a card and the extra ``bench``. An
+entry with ``"watch": "calls"`` times and profiles the denoiser's calls of two pictures, any other keeps the allocator's
 events of one. ``F/events-N.jsonl.gz``: a line ``[microseconds, action, address, bytes, stream]`` for each event,
 ``["phase", name, microseconds]`` where a phase begins; ``F/phases.jsonl``: peaks by phase as torch counts them.
 """

@@ -7,7 +7,7 @@ which share of them a card took, with the rows it was read from.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import DENOISER, TEXT_ENCODER, VAE, Component
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
-from fitcheck.runtimes.diffusers.call_pools import LoopPools, large, least_limit, least_without
+from fitcheck.runtimes.diffusers.call_pools import LoopPools, large, least_limit, least_without, results
 from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -182,7 +182,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         more = dequantizing(component, call, sizes, weights)
     return Made(
         peak=facts.peak + more,
-        scratch=_workspace(facts.copies, dict(sizes)) + _cast(weights),
+        scratch=workspace(facts.copies, dict(sizes)) + largest_cast(weights),
         outputs=facts.outputs,
         inputs=facts.inputs,
         flops=facts.flops,
@@ -294,12 +294,14 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
 
 
 @lru_cache(maxsize=256)
-def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, ...]:
+def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, float], ...]) -> tuple[int, ...]:
     """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
     back."""
     pool, found = LoopPools(0.0), []
-    for trace, call, sizes in calls:
-        pool.convolve(_shares(dict(sizes))[1])
+    for trace, call, sizes, beside in calls:
+        given = dict(sizes)
+        pool.convolve(_shares(given)[1])
+        pool.hold(results(beside, trace.call(call, given).total("outputs", given)))
         for event in _large(trace, call, sizes):
             pool.take(event)
         pool.finish()
@@ -307,19 +309,24 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes], ...]) -> tuple[int, 
     return tuple(found)
 
 
+def turn_of(stages: Iterable[Stage]) -> packed.Turn:
+    """The calls of stages one after the other."""
+    return tuple((one.component, one.call, tuple(sorted(one.sizes.items())), one.beside) for one in stages)
+
+
 @lru_cache(maxsize=512)
 def held_in_turn(stages: Stages) -> tuple[int, ...]:
     """The same for stages, packed where it is; 0 for one whose call was not traced."""
-    asked = tuple((one.component, one.call, tuple(sorted(one.sizes.items()))) for one in stages)
+    asked = turn_of(stages)
     known = packed.in_turn(asked)
     return live_in_turn(asked) if known is None else known
 
 
-def live_in_turn(asked: tuple[tuple[Component, str, Sizes], ...]) -> tuple[int, ...]:
+def live_in_turn(turn: packed.Turn) -> tuple[int, ...]:
     """The same worked out from the traces."""
-    calls = [_traced_call(*one) for one in asked]
-    found = iter(reserved_in_turn(tuple(call for call in calls if call is not None)))
-    return tuple(0 if call is None else next(found) for call in calls)
+    calls = [(_traced_call(*call), beside) for *call, beside in turn]
+    found = iter(reserved_in_turn(tuple((*call, beside) for call, beside in calls if call is not None)))
+    return tuple(0 if call is None else next(found) for call, _ in calls)
 
 
 def _traced_call(component: Component, call: str, sizes: Sizes) -> tuple[Trace, str, Sizes] | None:
@@ -334,13 +341,13 @@ def is_traced(component: Component) -> bool:
     return packed.has_calls(component) or trace_of(component.trace, component.dtype) is not None
 
 
-def _cast(weights: ModuleWeights) -> Interval[int]:
+def largest_cast(weights: ModuleWeights) -> Interval[int]:
     """Bytes of the largest weight in 16 bit, which may or may not lie there while most activations do."""
     most = rounded(2 * weights.largest_cast)
     return Interval(0, most, most)
 
 
-def _workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
+def workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
     """Bytes that convolutions take beside the peak, of ``copies`` traced ones."""
     return Interval(*(round(share * copies) for share in _shares(sizes)))
 

@@ -25,7 +25,12 @@ class CallPool:
     def __init__(self, share: float, limit: int | None = None, *, frugal: bool = False, among: bool = False) -> None:
         self._allocator, self.share, self._among = CachingAllocator(limit, frugal=frugal), share, among
         self._blocks: list[CachedBlock | None] = []
+        self._tiles: list[CachedBlock] = []
         self._beside = self._most_beside = 0
+
+    def hold(self, sizes: Iterable[int]) -> None:
+        """Results of earlier calls lie there while the next call runs."""
+        self._tiles = [self._allocator.allocate(size) for size in sizes]
 
     def take(self, event: Event) -> None:
         """The next event of the call. Raises OutOfMemory for a tensor that ``limit`` has no room for."""
@@ -49,9 +54,10 @@ class CallPool:
 
     def finish(self) -> None:
         """The call is over, and what it made is given back to the allocator."""
-        for block in self._blocks:
+        for block in (*self._blocks, *self._tiles):
             if block is not None:
                 self._allocator.release(block)
+        self._tiles = []
         self._most_beside, self._beside = max(self._most_beside, self._beside), 0
         self._blocks.clear()
 
@@ -79,6 +85,11 @@ class LoopPools:
         for pool in self._pools:
             pool.share = share
 
+    def hold(self, sizes: Sequence[int]) -> None:
+        """Results of earlier calls lie there while the next call runs."""
+        for pool in self._pools:
+            pool.hold(sizes)
+
     def take(self, event: Event) -> None:
         """The next event of the call."""
         for pool in self._pools:
@@ -93,6 +104,12 @@ class LoopPools:
     def reserved(self) -> int:
         """Most bytes of segments so far."""
         return max(pool.reserved for pool in self._pools)
+
+
+def results(beside: float, nbytes: int) -> list[int]:
+    """Bytes of the blocks that ``beside`` results of earlier calls are, each as large as one call's."""
+    whole = int(beside)
+    return [size for size in (*([nbytes] * whole), round((beside - whole) * nbytes)) if size]
 
 
 def large(events: Iterable[Event]) -> Iterator[Event]:

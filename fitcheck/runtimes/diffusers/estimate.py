@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import accumulate
 from operator import add
 from typing import NamedTuple
 
@@ -17,11 +16,13 @@ from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCOD
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
-from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, made_by
+from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, largest_cast, made_by, workspace
 from fitcheck.runtimes.diffusers.host import host_memory
-from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
+from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
+from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.replay import replayed, shares_a_pool
 from fitcheck.runtimes.diffusers.residency import Held, held
-from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, stages_of
+from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, is_upcast, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
@@ -30,9 +31,10 @@ from fitcheck.units import Interval
 @dataclass(slots=True)  # not frozen: ten thousand are made for one list
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
-    earlier stages, of these the ``prefix`` that a denoiser's first step left in the pool of calls, and ``after`` the
-    call, while the pipeline makes of its results what it keeps of them. ``ends`` are the bytes allocated at the low end
-    of the interval, at best, and at the high end."""
+    earlier stages (``kept``, of which ``tiles`` are results of the same kind and ``prefix`` what a denoiser's first
+    step left in the pool of calls), and ``after`` the call, while the pipeline makes of its results what it keeps of
+    them. Where layers come and go one by one, ``moved`` is the call with them, and ``again`` the same in later pictures
+    of a process. ``ends`` are the bytes allocated at the low end of the interval, at best, and at the high end."""
 
     held: Held
     made: Made | None
@@ -40,6 +42,9 @@ class Laid:
     tier: Tier
     after: int = 0
     prefix: int = 0
+    tiles: int = 0
+    moved: LayersMoved | None = None
+    again: LayersMoved | None = None
     ends: tuple[int, int, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,28 +62,41 @@ class Laid:
         there = weights.on_card if self.held.resident else self.held.window
         return there + (0 if made is None else made.peak + made.inputs)
 
-    def beside(self, call: int) -> int:
-        """Bytes of what comes and goes and of a call that takes so many. A text encoder's table of words is the widest
-        layer and the first: of the call only what it hands on is there then, which is no more than the result."""
-        held, made = self.held, self.made
-        if not held.later or made is None or made.bounded:
-            return held.window + call
-        return max(held.window + min(made.outputs, call), held.later + call)
+    @property
+    def scratch(self) -> Interval[int]:
+        """Bytes of workspaces beside the widest moment."""
+        if self.made is None or self.moved is None:
+            return Interval.exactly(0) if self.made is None else self.made.scratch
+        weights = weights_of(self.tier, self.stage.component)
+        return workspace(self.moved.copies, self.stage.sizes) + largest_cast(weights)
+
+    @property
+    def brought(self) -> int:
+        """Bytes by which weights that come and go raise what the call takes at most."""
+        return self.held.window if self.made is None or self.moved is None else self.moved.peak - self.made.peak
+
+    @property
+    def more(self) -> int:
+        """Bytes by which they raise it further in later pictures of a process."""
+        if self.moved is None or self.again is None:
+            return self.held.more
+        return max(self.again.peak - self.moved.peak, 0)
 
     def _ends(self) -> tuple[int, int, int]:
-        """Of a call that a bound stands in for nothing is sure but its weights. At the low end the widest layer is not
-        there in the widest moment of the call; at the high end two are."""
-        held, made = self.held, self.made
+        """Of a call that a bound stands in for nothing is sure but its weights. Of groups of blocks the widest need not
+        be there in the widest moment of the call."""
+        held, made, moved = self.held, self.made, self.moved
         there = held.resident + self.kept
         if made is None:
             return (there + held.window,) * 3
-        scratch, inputs, after = made.scratch, made.inputs, self.after
-        beside = self.beside(made.peak) + inputs
-        low = held.window if made.bounded else max(max(held.window, made.peak) + inputs + scratch.low, after)
+        scratch, inputs, after = self.scratch, made.inputs, self.after
+        whole = made.peak + self.brought + inputs
+        moving = whole if moved is not None else max(held.window, made.peak) + inputs
+        low = held.window if made.bounded else max(moving + scratch.low, after)
         return (
             there + low,
-            there + max(beside + scratch.best, after),
-            there + max(beside + scratch.high + held.more, after),
+            there + max(whole + scratch.best, after),
+            there + max(whole + scratch.high + self.more, after),
         )
 
     @property
@@ -90,18 +108,19 @@ class Laid:
     def least(self) -> tuple[int, int, int]:
         """Bytes that the allocator cannot do without, giving back whatever it can, as ``ends``: of tensors alone, in
         whole segments of the weights that stay and as the call fragments them, convolutions copying where there is
-        room, and where they copy as much as they may."""
+        room, and where they copy as much as they may, and layers lie in segments that nothing else is handed."""
         made, held = self.made, self.held
         if made is None:
             beside = held.window + self.kept
             return held.resident + beside, held.segments + beside, held.segments + beside
         without, limit = made.least
-        there = self.kept + made.inputs
-        most = limit + made.scratch.high - made.scratch.best
-        best = held.segments + max(there + self.beside(limit), self.kept + self.after)
-        low = min(held.segments + there + self.beside(without), held.resident + there + self.beside(made.peak))
+        there = self.kept + made.inputs + self.brought
+        most = limit + self.scratch.high - self.scratch.best
+        best = held.segments + max(there + limit, self.kept + self.after)
+        low = min(held.segments + there + without, held.resident + there + made.peak)
         low = self.ends[0] if self.bounded else low
-        return low, best, max(best, held.segments + there + self.beside(most) + held.more)
+        apart = max(self.brought, held.window) + self.more
+        return low, best, max(best, held.segments + there - self.brought + most + apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +159,7 @@ def estimate(
     error = table["allocated_error"]["value"]
     ends = [max(end) + scratch for end in zip(*[one.ends for one in laid], strict=True)]
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
-    reserved = _reserved(allocated, laid, stages, offload, scratch)
+    reserved = _reserved(allocated, laid, stages, offload, scratch, arch)
     beside = context(capability, second_stream=offload.stream)
     required = _required(laid, scratch, reserved)
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
@@ -180,7 +199,7 @@ def _least_of_calls(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> t
     return tuple(
         kept if made is None or made.bounded or stage.component.role == TEXT_ENCODER
         else kept + made.inputs + min(made.peak, made.least[1])
-        for stage, (made, kept, _, _) in zip(stages, _beside(arch, tier, stages), strict=True)
+        for stage, (made, kept, _, _, _) in zip(stages, _beside(arch, tier, stages), strict=True)
     )  # fmt: skip
 
 
@@ -197,18 +216,27 @@ def least_of(footprint: Footprint) -> Footprint:
 
 def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> tuple[Laid, ...]:
     """The stages with what lies beside them."""
-    both = zip(held(arch, tier, offload, stages), _beside(arch, tier, stages), strict=True)
-    return tuple([Laid(one, made, kept, tier, after, prefix) for one, (made, kept, after, prefix) in both])
+    there = list(held(arch, tier, offload, stages))
+    weights = [weights_of(tier, one.component) for one in stages]
+    moving = layers_moved(offload, list(zip(there, weights, strict=True)))
+    both = zip(there, weights, _beside(arch, tier, stages), moving, strict=True)
+    return tuple(
+        [
+            Laid(one, made, kept + _upcast(one, its), tier, after, prefix, tiles, *moved)
+            for one, its, (made, kept, after, prefix, tiles), moved in both
+        ]
+    )
 
 
 class Beside(NamedTuple):
     """What a stage's call makes, bytes that lie there from earlier ones and behind it, and of the earlier ones those of
-    a denoiser's first step (``Laid``)."""
+    a denoiser's first step and of tiles (``Laid``)."""
 
     made: Made | None
     kept: int
     after: int
     prefix: int
+    tiles: int
 
 
 @lru_cache(maxsize=1024)
@@ -232,8 +260,8 @@ def _beside(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[Bes
         prefix += keeps * (stage.count - 1)
         before = connectors.other if stage.component.role == CONNECTOR else min(encoded, connectors.prompt or handed)
         kept = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}.get(stage.phase, 0)
-        kept += prefix + tiled_bytes(stage, makes) + _upcast(stage, weights_of(tier, stage.component))
-        found.append(Beside(makes, kept, _stacked(stage, makes, connectors.prompt), prefix))
+        tiles = tiled_bytes(stage, makes)
+        found.append(Beside(makes, kept + prefix + tiles, _stacked(stage, makes, connectors.prompt), prefix, tiles))
         prefix += keeps
         encoded += makes.outputs if makes is not None else 0
     return tuple(found)
@@ -285,10 +313,9 @@ def tiled_bytes(stage: Stage, made: Made | None) -> int:
     return max(round(stage.beside * made.outputs), round(stage.joined * made.outputs) - made.peak)
 
 
-def _upcast(stage: Stage, weights: ModuleWeights) -> int:
-    """Bytes by which an autoencoder stored in 16 bit grows when it is upcast for the decode."""
-    component = stage.component
-    return weights.on_card if stage.child and component.dtype == "fp32" != component.stored else 0
+def _upcast(held: Held, weights: ModuleWeights) -> int:
+    """Bytes by which an autoencoder that is on the card grows when it is upcast for the decode."""
+    return weights.on_card if held.resident and is_upcast(held.stage.component, held.stage.call) else 0
 
 
 def _widest(laid: tuple[Laid, ...]) -> Iterable[Laid]:
@@ -302,44 +329,62 @@ def _widest(laid: tuple[Laid, ...]) -> Iterable[Laid]:
 
 
 def _phase(one: Laid, scratch: int) -> Phase:
-    workspace = 0 if one.made is None else one.made.scratch.best
+    workspace = one.scratch.best
     activations = one.ends[1] - one.held.resident - one.held.window - workspace
     return Phase(one.stage.phase, one.held.resident, one.held.window, 0, activations, scratch + workspace)
 
 
 def _reserved(
-    allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int
-) -> Interval[int]:
+    allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int,
+    arch: PipelineArchitecture,
+) -> Interval[int]:  # fmt: skip
     """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
-    comes after the other (after an emptied cache each for itself), with workspaces and streamed weights beside. A cache
-    that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is given back."""
+    comes after the other (after an emptied cache each for itself), with workspaces and the pools of copying streams
+    beside. A cache that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is
+    given back. Layers without a stream share the calls' pool: that is replayed whole."""
     table = load(ROOM, "allocator")
-    off = table["reserved_error"]["value"]
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
         low, best, high = (round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True))
-        kept = workspace + max([_held_back(one, 0) + one.held.window for one in laid])
-        return Interval(low, best, max(high, round(kept * (1 + off))))
-    beside = [_held_back(one, cached) for one, cached in zip(laid, held_in_turn(stages), strict=True)]
-    windows = list(zip(beside, _widest_windows(laid), strict=True))
-    shares = table["streamed_windows"]["share"] if offload.stream else (1.0, 1.0, 1.0)
-    held = [workspace + max([there + round(share * window) for there, window in windows]) for share in shares]
-    factor = table["reserved_workspaces"]["factor"]
-    scratch = [one.made.scratch for one in laid if one.made is not None]
-    more = max([one.high - one.best for one in scratch], default=0)
-    if offload.level == LEAF and not offload.stream:
-        shares, moment = table["unstreamed_leaves"]["share"], widest_moment(laid, stages)
-        held[:2] = [workspace + round(share * moment) for share in shares[:2]]
-    best = max(held[1], allocated.best)
-    sure = allocated.low if any(one.bounded for one in laid) else round(held[0] * (1 - off))
-    low = min(best, max(allocated.low, sure))
-    return Interval(low, best, max(best, allocated.high, round(held[2] * (1 + off) + factor * more)))
+        kept = workspace + max(_held_back(one, 0) + one.held.window for one in laid)
+        return Interval(low, best, max(high, round(kept * (1 + table["reserved_error"]["value"]))))
+    in_turn = held_in_turn(stages)
+    once, again = (
+        [
+            workspace + _held_back(one, cached) + pool
+            for one, cached, pool in zip(laid, in_turn, _pools(laid, offload, again=later), strict=True)
+        ]
+        for later in (False, True)
+    )
+    held = max(once)
+    sure = max((one for one, stage in zip(once, laid, strict=True) if not stage.bounded), default=0)
+    if shares_a_pool(offload):
+        whole = replayed(arch, laid[0].tier, offload, stages)
+        held = sure = held if whole is None else workspace + whole
+    off = table["reserved_error"]["loops" if any(_loops(one) for one in laid) else "value"]
+    more = max(one.scratch.high - one.scratch.best for one in laid)
+    best = max(held, allocated.best)
+    # what weights leave free in their segments serves the calls, at most all of it
+    pieces = max(one.held.segments - one.held.resident for one in laid)
+    low = min(best, max(allocated.low, round(sure * (1 - off)) - pieces))
+    most = round(max(held, *again) * (1 + off) + table["reserved_workspaces"]["factor"] * more)
+    return Interval(low, best, max(best, allocated.high, most))
 
 
-def widest_moment(laid: tuple[Laid, ...], stages: Stages) -> int:
-    """Bytes of the allocator's segments at the widest moment of the calls, with what moves in each of them beside."""
-    both = zip(laid, held_in_turn(stages), strict=True)
-    return max([_held_back(one, cached) + one.held.window for one, cached in both])
+def _loops(one: Laid) -> bool:
+    return one.made is not None and one.made.repeats > 1
+
+
+def _pools(laid: tuple[Laid, ...], offload: Offload, *, again: bool) -> Iterator[int]:
+    """Bytes of weights that move at each stage, as the allocator has them: with a stream in segments of each
+    component's own stream, which stay; without one what is there now."""
+    widest: dict[str, int] = {}
+    for one in laid:
+        moved = one.again if again else one.moved
+        pool = one.held.window + (one.held.more if again else 0) if moved is None else moved.pool
+        name = one.stage.component.name
+        widest[name] = max(widest.get(name, 0), pool)
+        yield sum(widest.values()) if offload.stream else one.held.window
 
 
 def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> Interval[int]:
@@ -354,19 +399,16 @@ def _required(laid: tuple[Laid, ...], scratch: int, reserved: Interval[int]) -> 
     return Interval(min(low, best, reserved.low), min(best, reserved.best), min(high, reserved.high))
 
 
-def _widest_windows(laid: tuple[Laid, ...]) -> tuple[int, ...]:
-    """Bytes of the widest window up to each stage: its segments stay cached."""
-    return tuple(accumulate([one.held.window for one in laid], max))
-
-
 def _held_back(one: Laid, cached: int) -> int:
-    """Bytes of the allocator's segments at the end of a stage, ``cached`` where it never gave any back."""
+    """Bytes of the allocator's segments at the end of a stage, ``cached`` where it never gave any back, with the tiles
+    that lay there."""
     made = one.made
     alone = 0 if made is None else made.reserved
     inputs = 0 if made is None else made.inputs
-    alone += one.prefix
+    own = one.prefix + one.tiles
+    alone += own
     beside = alone if one.held.fresh else max(alone, cached)
-    return one.held.segments + max(beside + inputs, one.after) + one.kept - one.prefix
+    return one.held.segments + max(beside + inputs, one.after) + one.kept - own
 
 
 def _assumptions(arch: PipelineArchitecture, workload: Workload, laid: tuple[Laid, ...]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from fitcheck.runtimes.diffusers.tiling import ROOM
 
 FOLDER = "packed"
 # raised when what a pack says means something else
-_VERSION = 4
+_VERSION = 5
 IN_TURN = "in_turn"
 # (room, file) that everything here was worked out from, beside the traces
 _FACTS = (
@@ -32,6 +32,8 @@ _FACTS = (
     ("memory", "dequantization"),
 )
 Sizes = tuple[tuple[str, int], ...]
+# calls one after the other, each with how many times its result lies there already
+Turn = tuple[tuple[Component, str, Sizes, float], ...]
 
 
 @cache
@@ -117,15 +119,31 @@ def has_calls(component: Component) -> bool:
     return _calls(component) is not None
 
 
-def in_turn(calls: tuple[tuple[Component, str, Sizes], ...]) -> tuple[int, ...] | None:
+def moved(component: Component, method: str, sizes: Sizes, scheme: str | None) -> tuple[int, ...] | None:
+    """What a call and the layers that come and go in it come to, by the names of ``Forwards``."""
+    known = None if scheme is None else call(component, method, sizes)
+    found = None if known is None or scheme is None else known["moved"].get(scheme)
+    return None if found is None else tuple(found)
+
+
+def in_turn(turn: Turn) -> tuple[int, ...] | None:
     """Bytes that the allocator holds after each of the calls."""
     found = _file(IN_TURN)
-    if found is None or any(_calls(component) is None for component, _, _ in calls):
+    if found is None or any(_calls(component) is None for component, _, _, _ in turn):
         return None
-    held = found["calls"].get(in_turn_name(calls))
+    held = found["calls"].get(in_turn_name(turn))
     return None if held is None else tuple(held)
 
 
-def in_turn_name(calls: tuple[tuple[Component, str, Sizes], ...]) -> str:
+def whole(name: str | None) -> int | None:
+    """Bytes that a run reserves which was replayed whole."""
+    found = _file(IN_TURN)
+    return None if found is None or name is None else found["whole"].get(name)
+
+
+def in_turn_name(turn: Turn) -> str:
     """How a pack names calls one after the other."""
-    return "; ".join(f"{trace_key(component)} {call_name(method, sizes)}" for component, method, sizes in calls)
+    return "; ".join(
+        f"{trace_key(component)} {call_name(method, sizes)}" + (f" beside {beside:.4f}" if beside else "")
+        for component, method, sizes, beside in turn
+    )

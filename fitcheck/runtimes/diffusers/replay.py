@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
 
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
-from fitcheck.runtimes.diffusers.offloading import BLOCK, SEQUENTIAL, Offload
+from fitcheck.runtimes.diffusers import packed
+from fitcheck.runtimes.diffusers.activations import turn_of
+from fitcheck.runtimes.diffusers.call_pools import results
+from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
-from fitcheck.runtimes.diffusers.stages import DENOISE, Stage
+from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
 from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 
-_COMPUTING, _COPYING = 0, 1  # streams
+_COMPUTING = 0  # the stream; each component copies on one of its own
 _CALLS = 2
 
 
@@ -78,6 +84,34 @@ def replay(
     return result
 
 
+def shares_a_pool(offload: Offload) -> bool:
+    """Whether layers come into the pool of what the calls make."""
+    return offload.level == LEAF and not offload.stream
+
+
+@lru_cache(maxsize=256)
+def replayed(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> int | None:
+    """Bytes that a run reserves, packed where they are; ``None`` where a component has no trace."""
+    known = packed.whole(replay_name(tier, offload, stages))
+    if known is not None:
+        return known
+    found = replay(arch, tier, offload, stages)
+    return None if found is None else found.reserved
+
+
+def replay_name(tier: Tier, offload: Offload, stages: Stages) -> str | None:
+    """How a pack names a run: its calls, and how the weights of each component are stored; ``None`` for weights that
+    no scheme of the catalog stores."""
+    table = tier.tensors
+    if not isinstance(table, PipelineTable):
+        return None
+    schemes = {one.component.name: table.scheme_of(one.component.name).name for one in stages}
+    text = " ".join(
+        (offload.mode, *(f"{name}={how}" for name, how in schemes.items()), packed.in_turn_name(turn_of(stages)))
+    )
+    return sha256(text.encode()).hexdigest()[:16]
+
+
 def _has(found: Trace, call: str) -> bool:
     return call in found.calls or f"{call}@batched" in found.calls
 
@@ -89,6 +123,7 @@ class _Card:
         self._allocator, self._tier, self._arch, self._offload = allocator, tier, arch, offload
         self._components: dict[str, list[CachedBlock]] = {}
         self._kept: list[CachedBlock] = []
+        self._results: list[CachedBlock] = []  # what the denoiser handed out last
 
     def keep(self, nbytes: int) -> None:
         """Something that stays to the end."""
@@ -115,21 +150,33 @@ class _Card:
         if self._offload.by_component:
             self._exchange(stage.component.name)
         weights = weights_of(self._tier, stage.component)
-        if stage.child and stage.component.dtype == "fp32" != stage.component.stored:
+        if is_upcast(stage.component, stage.call):
             self._upcast(stage.component.name, weights)
-        moving = _Moving(self._allocator, self._offload, stage, weights)
+        moving = _Moving(self._allocator, self._offload, stage, weights, self._stream(stage.component.name))
         call = found.call(stage.call, stage.sizes)
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
+        outputs = call.total("outputs", stage.sizes)
+        tiles = [self._allocator.allocate(size) for size in results(stage.beside, outputs)]
         if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
             self._kept.append(inputs)
         for _ in range(min(stage.count, _CALLS)):
             left = self._call(call.events(stage.sizes), moving, weights.linears)
             # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
-            for block in left:
+            for block in self._results if stage.phase == DENOISE else left:
                 self._allocator.release(block)
+            if stage.phase == DENOISE:
+                self._results = left
             moving.order_known()
+        for block in tiles:
+            self._allocator.release(block)
         if stage.phase != DENOISE:
             self._allocator.release(inputs)
+
+    def _stream(self, name: str) -> int:
+        """The stream on which a component's weights come: ``apply_group_offloading`` makes one for each component, and
+        the allocator keeps segments of a stream for that stream."""
+        names = [one.name for one in self._arch.components]
+        return 1 + names.index(name) if self._offload.stream else _COMPUTING
 
     def _work(self, nbytes: int) -> None:
         """A convolution's workspace; where there is no room for it, torch takes an algorithm that needs none."""
@@ -209,9 +256,10 @@ class _Card:
 class _Moving:
     """Group offload and sequential offload: groups that come with a module's forward and go after it."""
 
-    def __init__(self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: ModuleWeights) -> None:
-        self._allocator = allocator
-        self._stream = _COPYING if offload.stream else _COMPUTING
+    def __init__(
+        self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: ModuleWeights, stream: int
+    ) -> None:
+        self._allocator, self._stream = allocator, stream
         # accelerate's set_module_tensor_to_device empties torch's cache behind every tensor that it moves
         self._empties = offload.mode == SEQUENTIAL
         self._ahead = ahead(offload, stage)
@@ -255,6 +303,7 @@ def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> dict[str,
     """Module path → bytes of the tensors that come with it."""
     found: dict[str, list[int]] = {}
     lists = (stage.child,) if stage.child in stage.component.recursed else stage.component.lists
+    width = 2 if is_upcast(stage.component, stage.call) else 1
     for leaf in weights.leaves:
         if offload.level == BLOCK:
             name, _, rest = leaf.path.partition(".")
@@ -262,5 +311,5 @@ def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> dict[str,
             path = f"{name}.{index}" if name in lists and index.isdecimal() else ""
         else:
             path = leaf.path
-        found.setdefault(path, []).extend(leaf.sizes)
+        found.setdefault(path, []).extend(width * size for size in leaf.sizes)
     return found

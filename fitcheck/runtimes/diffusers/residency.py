@@ -15,16 +15,14 @@ from fitcheck.runtimes.diffusers.weights import Groups, ModuleWeights, block_gro
 @dataclass(slots=True)  # not frozen: ten thousand are made for one list
 class Held:
     """Bytes of weights on the card during a stage: ``resident`` for all of it in ``segments`` of the allocator,
-    ``window`` at the widest moment of what moves, ``later`` at the widest after a text encoder's first layer where
-    that is the widest (0 where it is not), ``more`` what is beside the window in later pictures of a process, whose
-    first forward knows the order of the layers already. ``fresh`` says that the cache was emptied before."""
+    ``window`` at the widest moment of what moves, ``more`` what is beside the window in later pictures of a process,
+    whose first forward knows the order of the layers already. ``fresh`` says that the cache was emptied before."""
 
     stage: Stage
     resident: int
     window: int = 0
     segments: int = 0
     fresh: bool = False
-    later: int = 0
     more: int = 0
 
 
@@ -70,16 +68,8 @@ def _held(stage: Stage, there: list[ModuleWeights], *, fresh: bool) -> Held:
 def _moving(tier: Tier, offload: Offload, stage: Stage) -> Held:
     groups = groups_of(tier, offload, stage)
     window = groups.neighbours if ahead(offload, stage) else groups.largest
-    first = stage.component.role == TEXT_ENCODER and window == groups.largest == groups.first
-    learns = offload.stream and not stage.child
-    return Held(
-        stage,
-        groups.whole,
-        window,
-        groups.whole,
-        later=groups.later if first else 0,
-        more=groups.neighbours - window if learns else 0,
-    )
+    more = groups.neighbours - window if learns(offload, stage) else 0
+    return Held(stage, groups.whole, window, groups.whole, more=more)
 
 
 def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:
@@ -95,4 +85,9 @@ def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:
 def ahead(offload: Offload, stage: Stage) -> bool:
     """Whether the next group is copied while one computes: from a component's second forward on, and never in an
     autoencoder, whose decoder is not called through ``forward``, so that the order is never learned."""
-    return offload.stream and (stage.count > 1 or stage.order_known) and not stage.child
+    return learns(offload, stage) and (stage.count > 1 or stage.order_known)
+
+
+def learns(offload: Offload, stage: Stage) -> bool:
+    """Whether a second forward of the component brings layers ahead."""
+    return offload.stream and not stage.child

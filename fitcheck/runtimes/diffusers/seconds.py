@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import exp, hypot, log
 
 from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
@@ -123,13 +124,20 @@ def _widened(
     span: Interval[float], tier: Tier, offload: Offload, waited: tuple[float, float, float]
 ) -> Interval[float]:
     """The interval of the card's rates with what else is not known; records say what it is all in all. What a host
-    takes for pages differs between runs, and moves the seconds ``waited`` for weights from pageable memory."""
+    takes for pages differs between runs, and moves the seconds ``waited`` for weights from pageable memory. How slow a
+    card's generation is, how fast a host's memory, and what schedulers and releases add have nothing to do with each
+    other: their shares are added as squares. What a format's kernels take is no such spread: it comes on top."""
     table = load(ROOM, "seconds")
-    wide, low, high = table["formats"].get(tier.format, table["unfitted"]), span.low, span.high
+    low, high = span.low, span.high
     if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
         low += (table["travelling"]["low"] - 1) * waited[0]
         high += (table["travelling"]["high"] - 1) * waited[2]
-    return Interval(wide["low"] * low, span.best, wide["high"] * high)
+    wide, known = table["unfitted"], table["formats"].get(tier.format)
+    low = span.best / exp(hypot(log(span.best / low), log(wide["low"])))
+    high = span.best * exp(hypot(log(high / span.best), log(wide["high"])))
+    if known is not None:
+        low, high = known["low"] * low, known["high"] * high
+    return Interval(low, span.best, high)
 
 
 @dataclass(frozen=True, slots=True)

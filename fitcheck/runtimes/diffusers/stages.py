@@ -54,6 +54,11 @@ class Stage:
         return CHILDREN.get(self.call, "")
 
 
+def is_upcast(component: Component, call: str) -> bool:
+    """Whether a pipeline casts its autoencoder from 16 to 32 bit for the call."""
+    return call in CHILDREN and component.dtype == "fp32" != component.stored
+
+
 def is_guided(arch: PipelineArchitecture, workload: Workload) -> bool:
     """Whether each step looks at the picture without the prompt as well."""
     return arch.guidance != "none" and workload.cfg > arch.guided_above

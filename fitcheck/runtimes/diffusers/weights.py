@@ -39,7 +39,7 @@ _CAST = {
 
 # sums that are packed, by the names of ``ModuleWeights`` and ``Groups``
 SUMS = ("tensors", "stored", "on_card", "segments", "pinned", "on_heap", "largest_leaf", "cast", "largest_cast")
-GROUP_SUMS = ("whole", "largest", "neighbours", "first", "later", "total", "count")
+GROUP_SUMS = ("whole", "largest", "neighbours", "total", "count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,16 +277,6 @@ class Groups:
     def neighbours(self) -> int:
         """The two consecutive groups that take most."""
         return max((a + b for a, b in zip(self.moving, self.moving[1:], strict=False)), default=self.largest)
-
-    @cached_property
-    def first(self) -> int:
-        """The group that comes first."""
-        return next(iter(self.moving), 0)
-
-    @cached_property
-    def later(self) -> int:
-        """The largest of those after it."""
-        return max(self.moving[1:], default=0)
 
     @cached_property
     def total(self) -> int:

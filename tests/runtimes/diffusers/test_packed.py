@@ -14,7 +14,7 @@ from fitcheck.data_files import path_of
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
 from fitcheck.runtimes.base import Ask, Wanted
-from fitcheck.runtimes.diffusers import activations, packed, weights
+from fitcheck.runtimes.diffusers import activations, moving_layers, packed, replay, weights
 from fitcheck.runtimes.diffusers.estimate import estimate
 from fitcheck.runtimes.diffusers.offloading import offload_of
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
@@ -49,6 +49,7 @@ def without_packs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def forget() -> None:
     known: list[Any] = [packed._file, packed._part, packed._calls, activations._made, activations._call_facts]
     known += [activations.held_in_turn, weights.weights_of, weights._catalog_weights, weights.leaf_groups]
+    known += [moving_layers.forwards, replay.replayed]
     for one in [*known, weights.block_groups]:
         one.cache_clear()
 
@@ -60,7 +61,10 @@ def footprints(slugs: tuple[str, ...]) -> dict[tuple[Any, ...], Any]:
         for ask in asks_of(slug):
             offload = offload_of(ask.placement)
             one = estimate(architecture_of(ask), ask.tier, ask.workload, offload, (8, 9))
-            laid = [(stage.held, stage.made, stage.kept) for stage in getattr(one.layout, "stages", ())]
+            laid = [
+                (stage.held, stage.made, stage.kept, stage.moved, stage.again)
+                for stage in getattr(one.layout, "stages", ())
+            ]
             key = (slug, ask.tier.name, ask.placement, ask.workload)
             found[key] = (one.cards, one.host, one.disk, one.assumptions, repr(laid))
     return found
@@ -90,8 +94,8 @@ def test_the_usual_question_is_packed_whole() -> None:
     for slug in ("flux.1-dev", "wan2.2-t2v-a14b", "sdxl"):
         for ask in asks_of(slug):
             stages = stages_of(architecture_of(ask), ask.workload, offload_of(ask.placement))
-            asked = tuple((one.component, one.call, tuple(sorted(one.sizes.items()))) for one in stages)
-            assert all(packed.call(*one) is not None for one in asked)
+            asked = activations.turn_of(stages)
+            assert all(packed.call(*call) is not None for *call, _ in asked)
             assert packed.in_turn(asked) is not None
 
 

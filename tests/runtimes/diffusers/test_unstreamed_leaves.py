@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import pytest
 
-from fitcheck.runtimes.diffusers.estimate import Layout, widest_moment
+from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.offloading import offload_of
-from fitcheck.runtimes.diffusers.replay import replay
+from fitcheck.runtimes.diffusers.replay import replay, replay_name, replayed
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import stages_of
 from fitcheck.units import GIB
 from tests.runtimes.diffusers.test_pipeline_memory import ask
 
 
-@pytest.mark.parametrize(("slug", "tier"), [("z-image", "bf16"), ("sd3.5-medium", "bf16"), ("sdxl", "fp16")])
-def test_a_replay_with_weights_lies_inside(slug: str, tier: str) -> None:
+@pytest.mark.parametrize(
+    ("slug", "tier", "reserved"),
+    [("flux.2-klein-4b", "bf16", 3.518), ("qwen-image", "Q4_K_S", 4.740), ("flux.1-dev", "Q4_K_S", 4.543),
+     ("sdxl", "fp16", 8.670)],
+)  # fmt: skip
+def test_what_an_h100_reserved(slug: str, tier: str, reserved: float) -> None:
+    """Layers fall between the activations: the activations' own cache would take a quarter more of FLUX.2 klein 4B."""
     one = ask(slug, "group-leaf", tier, card="H100 SXM")
-    found, layout = RUNTIME.footprint(one).cards[0].reserved, RUNTIME.footprint(one).layout
-    assert isinstance(layout, Layout)
-    stages = stages_of(architecture_of(one), one.workload, offload_of(one.placement))
-    whole = replay(architecture_of(one), one.tier, offload_of(one.placement), stages)
+    found = RUNTIME.footprint(one).cards[0].reserved
+    assert found.best == pytest.approx(reserved * GIB, rel=0.025)
+    assert found.low < reserved * GIB < found.high
+
+
+def test_packed_replays_are_what_a_replay_finds() -> None:
+    one = ask("z-image", "group-leaf", "bf16", card="H100 SXM")
+    arch, offload = architecture_of(one), offload_of(one.placement)
+    stages = stages_of(arch, one.workload, offload)
+    whole = replay(arch, one.tier, offload, stages)
     assert whole is not None
-    assert found.low < whole.reserved < found.high
-    assert found.best < widest_moment(layout.stages, stages) < found.high, "one of activations alone takes more"
-
-
-def test_the_record_that_set_nothing_lies_inside() -> None:
-    """FLUX.2 klein 4B bf16 on an H100 reserved 3.52 GiB, where the activations' own cache takes 4.69."""
-    found = RUNTIME.footprint(ask("flux.2-klein-4b", "group-leaf", "bf16", card="H100 SXM")).cards[0].reserved
-    assert found.low < 3.518 * GIB < found.best
     assert (
-        RUNTIME.footprint(ask("flux.2-klein-4b", "group-leaf-stream", "bf16", card="H100 SXM")).cards[0].reserved.best
-        > found.best
-    ), "a stream's layers have a pool of their own"
+        packed.whole(replay_name(one.tier, offload, stages))
+        == whole.reserved
+        == replayed(arch, one.tier, offload, stages)
+    )
+
+
+def test_a_run_of_other_weights_is_replayed_when_it_is_asked() -> None:
+    one = ask("z-image", "group-leaf", "bf16", card="H100 SXM", size=(832, 1216))
+    arch, offload = architecture_of(one), offload_of(one.placement)
+    stages = stages_of(arch, one.workload, offload)
+    assert packed.whole(replay_name(one.tier, offload, stages)) is None
+    whole = replay(arch, one.tier, offload, stages)
+    assert whole is not None
+    assert replayed(arch, one.tier, offload, stages) == whole.reserved
 
 
 def test_prompts_go_through_hidreams_encoders_one_after_the_other() -> None:
