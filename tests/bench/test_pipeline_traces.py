@@ -157,6 +157,17 @@ def test_a_picture_of_another_shape_takes_what_the_square_one_took() -> None:
     assert peaks[1] == pytest.approx(peaks[0], rel=0.001)
 
 
+def test_minimax_h3_packs_what_the_catalog_says() -> None:
+    # one sequence of prompt, video and both channels of sound; one clip of the video at a time
+    slug = "minimax-h3"
+    request = requests_of(recipe(slug))[0]
+    found = {call.component: (call, sizes) for call, sizes in fresh(slug, request, "vae")}
+    call, sizes = found["transformer"]
+    video, sound, text, *_ = call.shapes
+    assert (video[1], sound[1], text[1]) == (sizes["tokens"], sizes["sound"], sizes["text"])
+    assert (found["vae"][0].method, found["vae"][1]["frames"]) == ("decode", 7)
+
+
 def test_every_new_trace_is_compared() -> None:
     denoisers = {
         one.trace for slug in (*PICTURES, *VIDEOS) for one in recipe(slug).architecture.of_role_or_name(DENOISER)

@@ -49,7 +49,7 @@ def plain_positions() -> Iterator[None]:
         rows, columns = (grid, grid) if isinstance(grid, int) else grid
         return torch.zeros(rows * columns + (extra_tokens if cls_token else 0), width)
 
-    embeddings.get_2d_sincos_pos_embed = noughts
+    embeddings.get_2d_sincos_pos_embed = noughts  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -133,9 +133,11 @@ class FixedTokenizer:
         return self
 
     def __call__(
-        self, text: Any = None, padding: Any = False, max_length: int | None = None, images: Any = None, **_: Any
-    ) -> Any:
-        """Ids and their mask, padded as asked, and the patches of images."""
+        self, text: Any = None, padding: Any = False, max_length: int | None = None, images: Any = None,
+        add_special_tokens: bool = True, **_: Any,
+    ) -> Any:  # fmt: skip
+        """Ids and their mask, padded as asked, and the patches of images; a list of ids alone for a single prompt
+        without anything around it."""
         from transformers import BatchEncoding
 
         rows = 1 if isinstance(text, str) else len(text)
@@ -145,6 +147,8 @@ class FixedTokenizer:
         ids = torch.randint(3, 1000, (rows, width), generator=generator)
         mask = torch.ones((rows, width), dtype=torch.long)
         mask[:, self.length :] = 0
+        if isinstance(text, str) and not add_special_tokens:
+            return BatchEncoding({"input_ids": ids[0].tolist()})
         if not images or self._vision is None:
             return BatchEncoding({"input_ids": ids, "attention_mask": mask})
         return BatchEncoding(self._pictured(self._vision, ids, images if isinstance(images, list) else [images]))
@@ -175,6 +179,10 @@ class FixedTokenizer:
     def encode(self, text: str, **_: Any) -> list[int]:
         """The placeholder of a picture."""
         return [self._vision.token if self._vision is not None else 3]
+
+    def create_mm_token_type_ids(self, ids: list[list[int]]) -> list[list[int]]:
+        """Text alone."""
+        return [[0] * len(row) for row in ids]
 
     def tokenize(self, text: str, **_: Any) -> list[str]:
         """Words: none of them is an embedding of textual inversion."""

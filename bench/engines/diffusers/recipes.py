@@ -55,7 +55,9 @@ class Style:
     makes one size only. ``pictures`` are arguments that take a picture, ``listed`` says that they take a list of them;
     ``vision`` is how the processor shows them to a language model, ``image_side`` how large an image encoder takes
     them. ``built`` are constructor arguments that are objects of a class of diffusers. ``stretch`` is how many latent
-    frames an autoencoder decodes at once that cuts longer videos; 0 for one that does not.
+    frames an autoencoder decodes at once that cuts longer videos; 0 for one that does not. ``inside`` are the methods
+    (path of a child, name, what a trace calls it) that stand for a component of which those alone are called, or again
+    and again by a loop of its own.
     """
 
     scheduler: tuple[str, Mapping[str, Any]]
@@ -75,6 +77,7 @@ class Style:
     multiple: int = 1
     modular: bool = False
     without: tuple[str, ...] = ()
+    inside: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     one_size: bool = False
     stretch: int = 0
 
@@ -196,6 +199,10 @@ STYLES: Mapping[str, Style] = {
         _FLOW, {"tokenizer": 0}, {}, pictures=("image",), listed=True, multiple=80, modular=True,
         without=("prompt_upsampler",),
     ),
+    "MiniMaxH3ModularPipeline": Style(
+        ("MiniMaxH3Scheduler", {}), {"tokenizer": 0, "processor": 0}, built={"audio_scheduler": "MiniMaxH3Scheduler"},
+        modular=True, inside={"text_encoder": ("model", "forward", "forward"), "vae": ("", "_decode_clip", "decode")},
+    ),
     "HunyuanVideoPipeline": Style(_FLOW, {"tokenizer": 0, "tokenizer_2": 77}, {"guidance_scale": 6.0}, _SEQUENCE,
                                   templated=True, stretch=5),
     "HiDreamImagePipeline": Style(
@@ -233,10 +240,12 @@ EXTRAS: Mapping[str, Mapping[str, Any]] = {
     "wan2.2-t2v-a14b": {"boundary_ratio": 0.875},
     "wan2.2-i2v-a14b": {"boundary_ratio": 0.9},
 }
-# settings of components that run with longer prompts than the catalog's of that name
+# settings of components that the catalog's of that name lack
 CONFIGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # pipelines/hidream_image/pipeline_hidream_image.py hands CLIP up to 218 tokens
     "hidream-i1": {name: {"max_position_embeddings": 218} for name in ("text_encoder", "text_encoder_2")},
+    # mean and deviation of latents stand in the checkpoint alone; any do for what is made
+    "minimax-h3": {"audio_vae": {"latents_mean": [0.0] * 32, "latents_std": [1.0] * 32}},
 }
 
 

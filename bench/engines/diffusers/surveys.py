@@ -190,6 +190,11 @@ _SIDES = (
 )  # fmt: skip
 # results and pictures are of two sizes then
 _MORE_SIDES = ((22, 8), (8, 26), (18, 16))
+_CLIPS = (
+    (4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10), (12, 6),
+    (6, 14), (8, 10), (12, 7),
+)  # fmt: skip
+_MORE_CLIPS = ((5, 9), (9, 5), (7, 7), (11, 4), (5, 13), (13, 8))
 _RATIOS = ((1, 1), (4, 3), (1, 1), (3, 4), (1, 1), (16, 9), (1, 1), (9, 16), (1, 1), (3, 2), (2, 1))
 
 
@@ -211,6 +216,8 @@ def requests_of(recipe: Recipe) -> list[PipelineRequest]:
         # a table of positions of one picture's size may still serve fewer frames
         counts = range(usual.frames, 1, -2 * shape.vae_scale_temporal) if recipe.video else (1,)
         return _given(recipe, [PipelineRequest(usual.width, usual.height, one, 1, recipe.text) for one in counts])
+    if shape.frame_chunk:
+        return _given(recipe, list(_chunked(lengths, shape.size_multiple, shape.frame_chunk)))
     if recipe.video:
         pairs = any(
             (part.cls, "decode") in LOOPS and LOOPS[part.cls, "decode"].every > 1 for part in recipe.parts.values()
@@ -241,12 +248,21 @@ def _given(recipe: Recipe, requests: list[PipelineRequest]) -> list[PipelineRequ
     return found if recipe.needs_pictures else requests + found
 
 
+# of a pipeline that makes no shorter ones
+_LONG = 7
+
+
+def _chunked(lengths: tuple[int, ...], unit: int, chunk: tuple[int, int, int]) -> Iterator[PipelineRequest]:
+    """Videos of five whole numbers of chunks: latents of their sound are rounded, so that three lie on one line."""
+    for index, (width, height) in enumerate(_CLIPS + _MORE_CLIPS):
+        frames = chunk[0] * (_LONG + (2 * index + index // len(lengths)) % 5) + chunk[1]
+        yield PipelineRequest(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
+
+
 def _videos(lengths: tuple[int, ...], unit: int, temporal: int, fewest: int, step: int) -> Iterator[PipelineRequest]:
     """Videos of three numbers of latent frames, the ``fewest`` and ``step`` and twice that more: of latents that are
     decoded two by two it takes more to see what repeats."""
-    sides = ((4, 4), (6, 4), (4, 8), (8, 6), (6, 6), (10, 4), (4, 12), (8, 8), (10, 6), (6, 10), (14, 4), (4, 10),
-             (12, 6), (6, 14), (8, 10), (12, 7))  # fmt: skip
-    for index, (width, height) in enumerate(sides):
+    for index, (width, height) in enumerate(_CLIPS):
         frames = temporal * (fewest - 1 + step * (index % 3)) + 1
         yield PipelineRequest(width * unit, height * unit, frames, 1, lengths[index % len(lengths)])
 

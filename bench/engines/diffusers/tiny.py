@@ -64,6 +64,8 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "ChromaTransformer2DModel": {"num_attention_heads": 2, "approximator_hidden_dim": 64, "approximator_layers": 1},
     "HunyuanVideoTransformer3DModel": {"num_attention_heads": 2},
     "HunyuanVideo15Transformer3DModel": {"num_attention_heads": 2},
+    "MiniMaxH3Transformer3DModel": {"num_attention_heads": 2, "ffn_dim": 64, "num_layers": 2, "num_refiner_layers": 1,
+                                    "hidden_size": 256, "time_embed_hidden_dim": 64, "time_embed_dim": 64},
     "HiDreamImageTransformer2DModel": {"num_attention_heads": 2},
     "Lumina2Transformer2DModel": {"hidden_size": 192, "num_attention_heads": 2, "num_kv_heads": 1},
     "PixArtTransformer2DModel": {"num_attention_heads": 2, "cross_attention_dim": 144},
@@ -81,6 +83,9 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "AutoencoderKLLTX2Video": {"block_out_channels": [32, 64, 128, 128], "layers_per_block": [1] * 5,
                                "decoder_block_out_channels": [32, 64, 64, 128], "decoder_layers_per_block": [1] * 5},
     "AutoencoderKLLTX2Audio": {"num_res_blocks": 1},
+    "AutoencoderKLMiniMaxH3": {"block_out_channels": [32] * 6, "layers_per_block": 1, "decoder_num_layers": 1,
+                               "decoder_num_attention_heads": 2},
+    "AutoencoderKLMiniMaxH3Audio": {"encoder_dim": 8, "latent_dim": 64, "decoder_dim": 128},
     "LTX2VocoderWithBWE": {"hidden_channels": 64, "bwe_hidden_channels": 32},
 }  # fmt: skip
 

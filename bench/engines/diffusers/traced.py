@@ -58,7 +58,10 @@ class Traced:
 
     def __post_init__(self) -> None:
         for name, part in self.recipe.parts.items():
-            self.modules[name] = self._fake(part)
+            self.modules[name] = module = self._fake(part)
+            if name in self.recipe.style.inside and hasattr(module, "use_tiling"):
+                # one tile at a time is what is asked for
+                module.__dict__["use_tiling"] = False
 
     def _fake(self, part: ComponentRecipe) -> nn.Module:
         with plain_positions():
@@ -131,20 +134,26 @@ class Traced:
     def _stubs(self, found: list[RecordedCall], until: str, matter: Collection[str] | None = None) -> Iterator[None]:
         patched = []
         for name, module in self.modules.items():
-            for method in ("forward", "decode", "encode"):
-                # a transformer's forward, an autoencoder's two halves
-                original = getattr(module, method, None)
-                if original is None or (method == "forward") == hasattr(module, "decode"):
-                    continue
-                stub = _Stub(self.mode, module, name, method, original, found, until, self.seen,
+            for owner, attribute, method in self._entries(name, module):
+                stub = _Stub(self.mode, module, name, method, getattr(owner, attribute), found, until, self.seen,
                              once=matter is not None and name not in matter)  # fmt: skip
-                module.__dict__[method] = stub
-                patched.append((module, method))
+                owner.__dict__[attribute] = stub
+                patched.append((owner, attribute))
         try:
             yield
         finally:
-            for module, method in patched:
-                del module.__dict__[method]
+            for owner, attribute in patched:
+                del owner.__dict__[attribute]
+
+    def _entries(self, name: str, module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+        """(owner, attribute, name in the trace) of what the pipeline calls of a component: a transformer's forward, an
+        autoencoder's two halves, or what the recipe names."""
+        if name in self.recipe.style.inside:
+            path, attribute, method = self.recipe.style.inside[name]
+            yield module.get_submodule(path), attribute, method
+            return
+        methods = ("decode", "encode") if hasattr(module, "decode") else ("forward",)
+        yield from ((module, one, one) for one in methods if hasattr(module, one))
 
 
 class _Stub:

@@ -144,9 +144,10 @@ class PipelineArchitecture:
     ``frames`` n + ``latents`` frames and its latent ``latents`` n + ``rest``. ``timestep_per_token`` says that the
     denoiser gets one timestep for every token and not one for all. ``references`` is what becomes of pictures handed
     in; ``whole_video`` says that a first frame is encoded as a video of the whole length. ``sound_rate`` counts the
-    latents of a second of sound that are made with a video. ``further_calls`` are calls a step beside those of
-    guidance by the prompt, each of a single batch. ``guided_above`` is the scale above which the pipeline guides.
-    ``pipeline_for_pictures`` is the class that makes a video of a picture where ``pipeline`` takes none.
+    latents of a second of sound that are made with a video, in each of ``sound_channels``. ``further_calls`` are calls
+    a step beside those of guidance by the prompt, each of a single batch. ``guided_above`` is the scale above which the
+    pipeline guides. ``pipeline_for_pictures`` is the class that makes a video of a picture where ``pipeline`` takes
+    none.
     ``keeps_prefix`` says that the denoiser's first step keeps keys and values of prompt and pictures for the others.
     ``encoder_by_encoder`` says that both prompts go through a text encoder before the next one runs, and not the second
     prompt through all of them behind the first.
@@ -172,6 +173,7 @@ class PipelineArchitecture:
     references: References = References()
     whole_video: bool = False
     sound_rate: float = 0.0
+    sound_channels: int = 1
     further_calls: int = 0
     guided_above: float = 1.0
     encoder_by_encoder: bool = False
@@ -228,5 +230,5 @@ class PipelineArchitecture:
         return own + sum(self.image_tokens(*self.references.encoded(*one)) for one in handed)
 
     def sound(self, frames: int) -> int:
-        """Latents of the sound of a video of ``frames``."""
-        return round(frames / (self.defaults.fps or 24) * self.sound_rate)
+        """Latents of the sound of a video of ``frames``, of all channels."""
+        return self.sound_channels * round(frames / (self.defaults.fps or 24) * self.sound_rate)

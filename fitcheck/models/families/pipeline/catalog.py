@@ -112,6 +112,7 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         references=References(**entry.get("references", {})),
         whole_video=entry.get("whole_video", False),
         sound_rate=entry.get("sound_rate", 0.0),
+        sound_channels=entry.get("sound_channels", 1),
         further_calls=entry.get("further_calls", {"a_step": 0})["a_step"],
         guided_above=entry.get("guided_above", {"scale": 1.0})["scale"],
         encoder_by_encoder="encoder_by_encoder" in entry,
