@@ -2,7 +2,7 @@
 
 A file that somebody changes has another size, another inode or a later time of change, which programs cannot set. What
 is kept holds on one machine alone, so it stands in the user's cache and no part of a site; where it is lost, every file
-is read. ``fitcheck site build --check`` never asks it.
+is read. ``fitcheck site build --check`` never asks it, and finds what somebody edits while a build is running too.
 """
 
 from __future__ import annotations
