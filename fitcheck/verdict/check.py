@@ -13,6 +13,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes import held, registry
 from fitcheck.runtimes.base import Ask, Runtime, Wanted
+from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import check_floor
 from fitcheck.verdict.alike import SharedQuestion, cells_alike
@@ -82,26 +83,30 @@ def _checked(
             return _again(runtime, ask, wanted, there[_place(ask)])
         return cell_of(runtime, ask, wanted, known)
 
-    def cells_of(asks: Sequence[AskOf]) -> list[Cell]:
+    def hoped_of(asks: Sequence[AskOf]) -> list[Level | None]:
+        return [at_best(runtime, ask, known) if head else None for runtime, ask in asks]
+
+    def cells_of(asks: Sequence[AskOf], hoped: Sequence[Level | None]) -> list[Cell]:
         if not head or any(ask.workload.task.read_along for _, ask in asks):
             return [whole(*one) for one in asks]
         return that_may_lead(
             asks,
-            lambda runtime, ask: at_best(runtime, ask, known),
+            hoped,
             lambda runtime, ask: weighed_cell(runtime, ask, known),
             lambda cell: timed_cell(cell, wanted, known),
         )
 
     def worked_out() -> list[Cell]:
         asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine)]
-        found = order(cells_of(asks))
+        hoped = hoped_of(asks)
+        found = order(cells_of(asks, hoped))
         if len(chosen) == 1 or not found:
             return found
         tiers = [(registry.get(found[0].placement.runtime), found[0].tier)]
         if found[0].verdict is Verdict.NO:  # one of the others may run in another mode
-            tiers += [one for one in that_may_run(asks) if one not in tiers]
+            tiers += [one for one in that_may_run(asks, hoped) if one not in tiers]
         closer = [(one, ask) for one, tier in tiers for ask in one.closer(model, tier, wanted, machine)]
-        return _with_those_of_the_first(found, cells_of(closer)) if closer else found
+        return _with_those_of_the_first(found, cells_of(closer, hoped_of(closer))) if closer else found
 
     question = SharedQuestion(model, chosen, wanted, runtimes, head)
     ordered = list(worked_out() if known is not None or advise else cells_alike(question, machine, worked_out))

@@ -9,7 +9,7 @@ stand before it is weighed, and it is weighed when its turn comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -31,14 +31,15 @@ _ANYWHERE: Standing = (-1, ())
 
 def that_may_lead(
     asks: Sequence[AskOf],
-    at_best: Callable[[Runtime, Ask], Level | None],
+    hoped: Sequence[Level | None],
     weighed: Callable[[Runtime, Ask], WeighedCell],
     timed: Callable[[WeighedCell], Cell],
 ) -> list[Cell]:
-    """The cells of ``asks`` among which the one is that leads all of them. ``at_best`` gives a level that a cell's is
-    not better than, ``weighed`` what it holds, ``timed`` all of it."""
+    """The cells of ``asks`` among which the one is that leads all of them. ``hoped`` are levels that theirs are not
+    better than, ``weighed`` gives what a cell holds, ``timed`` all of it."""
     cells: dict[int, WeighedCell] = {}
-    waiting = [(standing(at_best(*one), one[1]), False, position) for position, one in enumerate(asks)]
+    both = enumerate(zip(asks, hoped, strict=True))
+    waiting = [(standing(level, ask), False, position) for position, ((_, ask), level) in both]
     heapify(waiting)
     found: list[Cell] = []
     alike: list[WeighedCell] = []
@@ -65,25 +66,24 @@ def _is_settled(found: Sequence[Cell], stands: Standing) -> bool:
     return stands[0] == Verdict.NO.rank and found[0].verdict is Verdict.NO
 
 
-def that_may_run(asks: Iterable[AskOf]) -> list[AskedTier]:
+def that_may_run(asks: Sequence[AskOf], hoped: Sequence[Level | None]) -> list[AskedTier]:
     """The tiers of which a placement between those of ``asks``, none of which runs, may: the cards are enough in one of
-    them, the host and the disk in one."""
-    tiers: dict[AskedTier, list[Ask]] = {}
-    for runtime, ask in asks:
-        tiers.setdefault((runtime, ask.tier), []).append(ask)
+    them, the host and the disk in one. ``hoped`` as above."""
+    tiers: dict[AskedTier, list[tuple[Ask, Level | None]]] = {}
+    for (runtime, ask), level in zip(asks, hoped, strict=True):
+        tiers.setdefault((runtime, ask.tier), []).append((ask, level))
     return [tier for tier, there in tiers.items() if _is_enough(tier[0], there)]
 
 
 AskedTier = tuple[Runtime, Tier]
 
 
-def _is_enough(runtime: Runtime, asks: Sequence[Ask]) -> bool:
+def _is_enough(runtime: Runtime, there: Sequence[tuple[Ask, Level | None]]) -> bool:
     """Whether there is enough of each amount in one of the cells, or nearly enough."""
-    hopeful = [_enough(held.at_best(runtime, ask)) for ask in asks]
-    if set().union(*hopeful) != set(AMOUNTS):
+    if set().union(*[_enough(level) for _, level in there]) != set(AMOUNTS):
         return False
     enough = set[Constraint]()
-    for ask in asks:
+    for ask, _ in there:
         enough |= _enough(held.shown_and_level(runtime, ask)[1])
         if enough == set(AMOUNTS):
             return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER, PipelineArchitecture
@@ -28,29 +28,31 @@ class Held:
 
 def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Held]:
     """The weights on the card, stage by stage."""
-    if offload.resident:
-        return _all(arch, tier, offload, stages)
-    if offload.by_component:
-        return _one_after_the_other(arch, tier, offload, stages)
-    return (_moving(tier, offload, stage) for stage in stages)
-
-
-def _all(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Held]:
     parts = parts_of(tier, arch)
-    encoders = {one.name for one in arch.components if one.role == TEXT_ENCODER}
+    if offload.resident:
+        return _all(arch, parts, offload, stages)
+    if offload.by_component:
+        return _one_after_the_other(arch, parts, stages)
+    return (_moving(parts[stage.component.name], offload, stage) for stage in stages)
+
+
+def _all(
+    arch: PipelineArchitecture, parts: Mapping[str, ModuleWeights], offload: Offload, stages: tuple[Stage, ...]
+) -> Iterator[Held]:
+    encoders = {one.name for one in arch.components if one.role == TEXT_ENCODER and offload.free_text_encoder}
+    everything = _sums(parts.values())
+    left = _sums([one for name, one in parts.items() if name not in encoders]) if encoders else everything
     for stage in stages:
-        gone = offload.free_text_encoder and stage.phase != ENCODE
-        there = [one for name, one in parts.items() if not (gone and name in encoders)]
-        yield _held(stage, there, fresh=False)
+        on_card, segments = everything if stage.phase == ENCODE else left
+        yield Held(stage, on_card, 0, segments)
 
 
 def _one_after_the_other(
-    arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]
+    arch: PipelineArchitecture, parts: Mapping[str, ModuleWeights], stages: tuple[Stage, ...]
 ) -> Iterator[Held]:
     """Model offload: at every call a component's hook sends the one before it in the sequence back, and brings its own
     where it is not there yet (accelerate's ``CpuOffload.pre_forward``). One that is in no sequence comes when it is
     called and stays; an excluded one is there from the start."""
-    parts = parts_of(tier, arch)
     sequence = [name for name in arch.offload_sequence if name in parts]
     present = {name for name in arch.excluded_from_offload if name in parts}
     for stage in stages:
@@ -58,15 +60,17 @@ def _one_after_the_other(
         if name in sequence[1:]:
             present.discard(sequence[sequence.index(name) - 1])
         present.add(name)
-        yield _held(stage, [parts[one] for one in sorted(present)], fresh=True)
+        on_card, segments = _sums([parts[one] for one in present])
+        yield Held(stage, on_card, 0, segments, fresh=True)
 
 
-def _held(stage: Stage, there: list[ModuleWeights], *, fresh: bool) -> Held:
-    return Held(stage, sum([one.on_card for one in there]), 0, sum([one.segments for one in there]), fresh)
+def _sums(there: Collection[ModuleWeights]) -> tuple[int, int]:
+    """Bytes on the card, and of its allocator's segments."""
+    return sum([one.on_card for one in there]), sum([one.segments for one in there])
 
 
-def _moving(tier: Tier, offload: Offload, stage: Stage) -> Held:
-    groups = groups_of(tier, offload, stage)
+def _moving(weights: ModuleWeights, offload: Offload, stage: Stage) -> Held:
+    groups = _groups(weights, offload, stage)
     window = groups.neighbours if ahead(offload, stage) else groups.largest
     more = groups.neighbours - window if learns(offload, stage) else 0
     return Held(stage, groups.whole, window, groups.whole, more=more)
@@ -74,8 +78,11 @@ def _moving(tier: Tier, offload: Offload, stage: Stage) -> Held:
 
 def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:
     """What moves together in the stage."""
+    return _groups(weights_of(tier, stage.component), offload, stage)
+
+
+def _groups(weights: ModuleWeights, offload: Offload, stage: Stage) -> Groups:
     component = stage.component
-    weights = weights_of(tier, component)
     if offload.level != BLOCK:
         return leaf_groups(weights, stage.child)
     blocks = 1 if offload.stream else offload.blocks

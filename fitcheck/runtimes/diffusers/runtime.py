@@ -105,15 +105,18 @@ class Diffusers(Runtime):
         options = read(PipelineOptions, wanted)
         task = Task(wanted.task) if wanted.task else model.tasks[0]
         modes = modes_of(options, MODES if len(tiers) == 1 else _FEW)
+        placements: dict[Workload, Mapping[str, Placement]] = {}
         for tier in tiers:
             if len(tiers) > 1 and not tier.published and not wanted.tiers:
                 continue  # nobody offers the file; asked for by name it is judged
             arch = _architecture(model, tier)
             check_options(options, arch, task)
             workload = workload_for(task, arch, tier, options)
-            settled = self._settled(options, Ask(model, tier, placement_of(SEQUENTIAL, options), workload, machine))
+            if workload not in placements:
+                settled = self._settled(options, Ask(model, tier, placement_of(SEQUENTIAL, options), workload, machine))
+                placements[workload] = {mode: placement_of(mode, settled) for mode in modes}
             for mode in modes if options.mode else support.proven(tier, modes):
-                yield Ask(model, tier, placement_of(mode, settled), workload, machine)
+                yield Ask(model, tier, placements[workload][mode], workload, machine)
 
     def _settled(self, options: PipelineOptions, ask: Ask) -> PipelineOptions:
         """The options with what was left open, which is the same for all tiers of a model."""

@@ -85,8 +85,14 @@ def mixture_table(architecture: LanguageArchitecture, tier: str, imatrix: bool =
 
 
 def mixture_elements(architecture: LanguageArchitecture) -> int:
-    """Elements of all tensors of any tier's ``mixture_table``."""
-    return _shape_of(architecture).elements
+    """Elements of all tensors of any tier's ``mixture_table``, whatever type the rules give them."""
+    total = sum(prod(shape) for _, shape in outer_shapes(architecture))
+    of_layer: dict[object, int] = {}
+    for block, shapes in layer_shapes(architecture):
+        if block not in of_layer:
+            of_layer[block] = sum(prod(shape) for _, shape in shapes)
+        total += of_layer[block]
+    return total
 
 
 def usual_imatrix(tier: str) -> bool:
@@ -152,11 +158,6 @@ class _Shape:
     outside: _Rows
     alike: tuple[_Alike, ...]
     layers: tuple[int, ...]
-
-    @cached_property
-    def elements(self) -> int:
-        within = sum(row.elements * one.count for one in self.alike for row in one.rows)
-        return sum(row.elements for row in self.outside) + within
 
 
 _NOWHERE = place_of(0, 0)
