@@ -12,6 +12,7 @@ import typer
 from fitcheck.cli.asked_machine import GpuOption, JsonOption, MaxSecondsOption, MinSpeedOption, OsOption, RamOption
 
 if TYPE_CHECKING:
+    from fitcheck.hardware.machine import Machine
     from fitcheck.verdict.purposes import Purpose
     from fitcheck.verdict.ranking import Ranking, Row
 
@@ -90,12 +91,18 @@ def tell(ranking: Ranking, said: Sequence[str]) -> None:
     if first is not None:
         print(f"  {first.command(said)}")
     print(
-        f"Order: {ranking.purpose.order}. Of {ranking.listed} models {ranking.larger} are too large in a usual tier "
-        f"(4.5 bits a weight), {ranking.unseen} were not checked. Each row is the tier that `fitcheck check` leads "
-        "with, of those that are not coarse (a KL divergence over 0.05 from 16 bits, where it was published); "
-        "--every-tier looks at those too.",
+        f"Asked: {_described(ranking.machine)}. Order: {ranking.purpose.order}. Of {ranking.listed} models "
+        f"{ranking.larger} are too large in a usual tier (4.5 bits a weight), {ranking.unseen} were not checked. Each "
+        "row is the tier that `fitcheck check` leads with, of those that are not coarse (a KL divergence over 0.05 "
+        "from 16 bits, where it was published); --every-tier looks at those too.",
         file=sys.stderr,
     )
+
+
+def _described(machine: Machine) -> str:
+    """The cards and the system memory that were asked about: a short name may have meant another card."""
+    cards = ", ".join(gpu.card.name for gpu in machine.gpus) or "no card"
+    return cards if machine.ram_total is None else f"{cards}, {machine.ram_total / 2**30:.3g} GB of system memory"
 
 
 def _head(ranking: Ranking) -> str:

@@ -278,8 +278,14 @@ def _usual_policy(runtime: Any) -> Any:
     return usual(registry.options_of(runtime), "policy") if runtime in registry.names() else None
 
 
+def _revision(runtime: Mapping[str, Any]) -> str:
+    """The runtime's revision, with its name where it is a bare number: "diffusers 0.42.1", "pr241"."""
+    revision = str(runtime.get("revision") or "")
+    return f"{runtime.get('name') or ''} {revision}".strip() if revision[:1].isdigit() else revision
+
+
 def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
-    """What tells runs of one tier, mode and task apart: "2048 × 2048, 8 steps, cfg 4, policy ring, sensenova pr241"."""
+    """What tells runs of one tier, mode and task apart: "2048 × 2048, 8 steps, cfg 4, policy ring, pr241"."""
     width, height = workload.get("width"), workload.get("height")
     parts = [
         f"{width} × {height}" if width and height else "",
@@ -289,7 +295,7 @@ def _details(workload: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
         f"policy {runtime['policy']}"
         if runtime.get("policy") not in (None, _usual_policy(runtime.get("name")))
         else "",
-        f"{runtime.get('name') or ''} {runtime['revision']}".strip() if runtime.get("revision") else "",
+        _revision(runtime),
     ]
     return ", ".join(part for part in parts if part)
 

@@ -145,7 +145,7 @@ def test_share_a_page(site: Site, page: Page) -> None:
         one: page.locator(f'meta[property="og:{one}"]').get_attribute("content") or ""
         for one in ("title", "image", "url")
     }
-    assert " of 5 models beside 32 GB" in said["title"].replace("what runs on 12 GB, ", "")
+    assert " of 5 models fit beside 32 GB" in said["title"].replace("what runs on 12 GB, ", "")
     assert said["url"] == "https://fitcheck.example/cards/rtx-4070/"
     assert (site.root / said["image"].removeprefix("https://fitcheck.example/")).is_file()
 
