@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.pages import pairs, regressions, site_plan, whats_new
 from fitcheck.pages.build import BuildOutcome, assemble, holds, lists_of, old_site, singles, verdicts_of
 from fitcheck.pages.charts import share

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.models.model import Model
 from fitcheck.pages import pairs

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.models.model import Model
 from fitcheck.pages.document import summary

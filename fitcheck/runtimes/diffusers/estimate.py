@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.memory.context import context
 from fitcheck.memory.footprint import CardMemory, Footprint, Phase

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices

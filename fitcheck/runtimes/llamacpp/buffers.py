@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.companions import Companion

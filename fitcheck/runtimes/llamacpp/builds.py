@@ -7,13 +7,13 @@ anchors. The fork ik_llama.cpp left mainline in August 2024 and is a build of it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 
 FORK = "ik_llama.cpp"

@@ -7,9 +7,9 @@ token; recurrent layers hold a fixed float32 state a sequence (src/llama-memory-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type

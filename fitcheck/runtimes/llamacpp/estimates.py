@@ -9,9 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import Footprint, drawn_from_host
 from fitcheck.models.companions import Companion

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of, has_many_channels, ram_budget
 from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.weighing import Constraint, Verdict

@@ -11,10 +11,11 @@ number of its layer among those of the graph, and given back by its place among 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes.llamacpp.arena import Arena
 from fitcheck.runtimes.llamacpp.layer_facts import number
 from fitcheck.runtimes.llamacpp.repeats import Repeats

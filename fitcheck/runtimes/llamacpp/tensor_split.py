@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from math import lcm
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import NotModelledError, OptionError
 from fitcheck.models.families.language.architecture import LanguageArchitecture, Recurrent
 from fitcheck.models.tensors import Tensor, TensorTable

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import AlikeLayers, Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import ROW, LlamaOptions
