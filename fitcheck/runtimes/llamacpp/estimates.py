@@ -23,10 +23,10 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, on_cards, overhead
 from fitcheck.runtimes.llamacpp.builds import Build, builds_in_use, newest_build
-from fitcheck.runtimes.llamacpp.caches import layer_caches
+from fitcheck.runtimes.llamacpp.caches import cache_sums
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.weight_placement import Devices, layer_devices, place_weights
 from fitcheck.units import Interval
 
 _estimate = lru_cache(maxsize=16384)(estimate)
@@ -195,9 +195,8 @@ class CardNeeds:
         )
         found = [sum(amounts) for amounts in zip(weights.cards, beside.cards, beside.slack, strict=True)]
         if not options.cache_on_host:
-            for cache, device in zip(layer_caches(architecture, options), devices.layers, strict=True):
-                if device != HOST:
-                    found[device] += cache.total
+            sums, (_, *cards) = cache_sums(architecture, options), devices.spans
+            found = [amount + sum(sums.between(*span)) for amount, (_, *span) in zip(found, cards, strict=True)]
         draft = draft_among(companions)
         if draft is not None:
             drafting = draft_estimate(draft, options, free)

@@ -62,6 +62,7 @@ MODULES = (
     "schedule",
     "segments",
     "states",
+    "weight_groups",
     "weight_placement",
 )
 _FACTS = ("llamacpp_builds", "graph_traits")
