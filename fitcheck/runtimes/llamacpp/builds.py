@@ -58,11 +58,13 @@ def _forked() -> date:
     return date.fromisoformat(_data()["forked"])
 
 
+@cache
 def newest_build() -> Build:
     """The newest build this version of fitcheck was checked against."""
     return Build(date.fromisoformat(_data()["newest"]), text="newest")
 
 
+@cache
 def builds_in_use() -> tuple[Build, ...]:
     """Older builds that people still run, oldest first."""
     return tuple(Build(date.fromisoformat(day), text=day) for day in _data()["in_use"])

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
+from fitcheck.hardware.budget import budgets_of, ram_budget
 from fitcheck.memory.footprint import Footprint, drawn_from_host
 from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -26,7 +27,7 @@ from fitcheck.runtimes.llamacpp.builds import Build, builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import cache_sums
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
-from fitcheck.runtimes.llamacpp.weight_placement import Devices, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.weight_placement import Devices, layer_devices, place_weights, weight_bytes
 from fitcheck.units import Interval
 
 _estimate = lru_cache(maxsize=16384)(estimate)
@@ -122,6 +123,15 @@ def free_of(ask: Ask) -> tuple[int, ...]:
     free = tuple(one.vram.best for one in ask.budgets)
     alone = len(free) == 1 or draft_among(ask.tier.companions) is None
     return (1,) * len(free) if alone and len(set(free)) == 1 else free
+
+
+def outweighs(ask: Ask, options: LlamaOptions) -> bool:
+    """Whether the weights alone are more than the cards and the host have together."""
+    ram = ram_budget(ask.machine)
+    if ram is None or not ask.machine.gpus:
+        return False
+    room = ram.best + sum(one.vram.best for one in budgets_of(ask.machine))
+    return weight_bytes(architecture_of(ask), ask.tier.tensors, options) > room
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,7 @@ _MATRIX_ROW_PADDING = 512
 _ENDLESS = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class InFile:
+class InFile(NamedTuple):
     """Weights that are read from the file: their bytes in buffers of the host, and between which offsets they lie."""
 
     bytes: int = 0

@@ -113,6 +113,12 @@ def place_weights(
     return WeightBuffers(tuple(sizes), host.spanned if options.mmap else host.bytes, host.bytes)
 
 
+def weight_bytes(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions) -> int:
+    """Bytes of all weights that such a run reads, wherever they lie."""
+    alone = options.with_(gpu_layers=0, cpu_moe_layers=0)
+    return place_weights(architecture, tensors, alone, layer_devices(architecture, alone, ())).host_used
+
+
 def _by_layers(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
 ) -> tuple[list[int], InFile]:
