@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 
 KIB = 1 << 10

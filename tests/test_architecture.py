@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"errors", "units", "data_files", "user_folders", "__version__"}
+GROUND = {"errors", "units", "data_files", "user_folders", "dataclass_later", "__version__"}
 # What each room may import, besides the ground and itself.
 BELOW = {
     "hardware": set[str](),

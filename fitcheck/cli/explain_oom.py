@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from fitcheck.cli.options import Question, answer
 from fitcheck.cli.printable import json_text, one_line
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -13,6 +13,7 @@ import typer
 
 from fitcheck.cli.grouped import BARE_METAVAR, GroupedCommand
 from fitcheck.cli.pcie import parse_pcie
+from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.runtimes.options import Option, declared, flag, lower

@@ -22,6 +22,7 @@ from fitcheck.verdict.report import Report
 _COLOURS = {Verdict.FITS: "green", Verdict.TIGHT: "yellow", Verdict.UNKNOWN: "magenta", Verdict.NO: "red"}
 _FIRST = ("tier", "mode", "verdict", "card GiB", "usable GiB", "system GiB", "disk GB")
 _LAST = ("binds", "what would change it")
+_NUMERIC = ("usable GiB", "disk GB", "context")
 _GAP, _NARROW = 2, 1  # spaces between columns, and where there is no room for so many
 
 
@@ -151,16 +152,21 @@ def _under(report: Report) -> list[str]:
     return [*change, *([report.assumed_line] if report.assumed else [])]
 
 
-def _fitting(out: Console, report: Report) -> Table:
+def _fitting(out: Console, report: Report) -> Table | Text:
     """The table with all that this terminal has room for, and no cell cut: a narrow one goes without the intervals."""
-    names = columns(report)
-    wide = _table(report, names, [row(report, cell) for cell in report.cells])
+    names, rows = columns(report), [row(report, cell) for cell in report.cells]
+    widths = [max(map(cell_len, texts)) for texts in zip(names, *rows, strict=True)]
+    if sum(widths) + _GAP * (len(widths) - 1) <= out.width:
+        return _in_lines(report, [names, *rows], widths)
+    wide = _table(report, names, rows)
     if _fits(out, wide):
         return wide
     console(stderr=True).print(
         "Shortened to this terminal: a wider one, --markdown or --json shows every interval.", style="dim"
     )
-    short = [dict(zip(names, row(report, cell), strict=True)) | _short(cell) for cell in report.cells]
+    short = [
+        dict(zip(names, texts, strict=True)) | _short(cell) for cell, texts in zip(report.cells, rows, strict=True)
+    ]
     kept = [name for name in names if name not in ("usable GiB", "disk GB", "context", QUALITY)]
     if _is_text(report):
         kept.remove("seconds")
@@ -171,6 +177,20 @@ def _fitting(out: Console, report: Report) -> Table:
             return found
     found.padding = (0, _NARROW, 0, 0)
     _fits(out, found, _NARROW)
+    return found
+
+
+def _in_lines(report: Report, rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Text:
+    """The table where nothing wraps, as rich would lay it out: cell by cell that takes a tenth of the whole answer."""
+    found, names = Text(no_wrap=True), rows[0]
+    for position, texts in enumerate(rows):
+        styles = [""] * len(names)
+        if position:
+            styles[2] = _COLOURS[report.cells[position - 1].verdict]
+        for name, text, width, style in zip(names, texts, widths, styles, strict=True):
+            blank = " " * (width - cell_len(text))
+            found.append(blank + text if name in _NUMERIC else text + blank, style or ("" if position else "bold"))
+            found.append(" " * _GAP if name is not names[-1] else "\n" if texts is not rows[-1] else "")
     return found
 
 
@@ -197,7 +217,7 @@ def _short(cell: Cell) -> dict[str, str]:
 def _table(report: Report, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = bare_table()
     for position, name in enumerate(names):
-        numeric, wraps = name in ("usable GiB", "disk GB", "context"), name == _LAST[-1]
+        numeric, wraps = name in _NUMERIC, name == _LAST[-1]
         texts = [*name.splitlines(), *(cells[position] for cells in rows)]
         longest = max(map(cell_len, " ".join(texts).split() if wraps else texts))
         table.add_column(name, justify="right" if numeric else "left", no_wrap=not wraps, min_width=longest)

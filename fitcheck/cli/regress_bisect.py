@@ -8,10 +8,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fitcheck.cli.printable import json_text, one_line
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, MeasurementError, OptionError, RecordError
 from fitcheck.records.reading import read_bounded
 from fitcheck.records.regressions.bisection import SURE, Bisection

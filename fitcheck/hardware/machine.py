@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.units import Interval

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card, find_resized, meant_by

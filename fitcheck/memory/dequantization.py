@@ -6,11 +6,11 @@ Bytes per element come from ``data/dequantization.json``, counted by running dif
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.quant import TYPES
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.units import Interval
 
 CATEGORIES = ("resident", "window", "kv_cache", "activations", "scratch")

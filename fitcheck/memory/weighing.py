@@ -6,10 +6,10 @@ Below the verdict, because a runtime that chooses how many layers to move asks t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.machine import Budget
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory
 from fitcheck.units import Interval

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError
 from fitcheck.models.gguf import shard_names
 from fitcheck.models.tier_names import quant_label

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.architectures import Architecture
 from fitcheck.models.tensors import TensorTable
 

@@ -9,10 +9,10 @@ import difflib
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FileError, ModelError, OptionError
 from fitcheck.models import catalog
 from fitcheck.models.companions import DRAFT, Companion

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FileError
 from fitcheck.models.gguf_values import GgufArray, GgufLongText, GgufScalar, GgufValue
 from fitcheck.models.quant import BY_GGML_ID

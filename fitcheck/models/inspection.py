@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families import registry
 from fitcheck.models.gguf import GgufHeader
 from fitcheck.models.gguf_values import GgufArray

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from itertools import takewhile
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import ModelError
 from fitcheck.models.architectures import Architecture
 from fitcheck.models.companions import Companion

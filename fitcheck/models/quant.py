@@ -7,8 +7,9 @@ a row, a thousandth of it, which are not counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
+
+from fitcheck.dataclass_later import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FileError, InputError, ModelError, NetworkError
 from fitcheck.models.candidates import Candidate, WeightSet, find_candidates, projectors
 from fitcheck.models.files import LocalFolder, ModelFiles, read_whole

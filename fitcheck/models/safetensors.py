@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FileError
 from fitcheck.models.quant import SAFETENSORS_DTYPES, tensor_bytes
 from fitcheck.models.roles import classify

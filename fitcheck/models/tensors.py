@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.quant import TYPES, QuantType, tensor_bytes
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from fitcheck.dataclass_later import dataclass
 
 NOT_MEASURED = "not measured"
 # nats a token below which two distributions differ by the rounding of 16-bit numbers alone

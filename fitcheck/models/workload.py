@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, StrEnum
+
+from fitcheck.dataclass_later import dataclass
 
 
 class Product(Enum):

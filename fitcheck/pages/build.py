@@ -12,11 +12,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.pages import card_pages, pairs, regressions, site_plan, whats_new
 from fitcheck.pages.card_pages import Running

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.pages import view, words
 from fitcheck.pages.digests import digest, digest_json
 from fitcheck.pages.document import twin_of, way_out

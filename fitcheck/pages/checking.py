@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.pages import pairs, site_plan
 from fitcheck.pages.build import BuildOutcome, Site, all_paths, assemble, holds, log_of, manifest_of, running_of
 from fitcheck.pages.charts import share

@@ -13,12 +13,12 @@ import time
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.user_folders import cache_root
 
 NAME = "sites.json"

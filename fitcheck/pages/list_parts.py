@@ -6,9 +6,10 @@ A page weighs 120 kB at most with its style, script and picture; a row of a list
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from fitcheck.dataclass_later import dataclass
 
 # rows of a page, and cells of a table of models and cards
 MOST_ROWS = 60

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.models.model import Model
 from fitcheck.pages import site_plan

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fitcheck
+from fitcheck.dataclass_later import dataclass
 from fitcheck.pages import view, words
 from fitcheck.pages.document import accuracy_row
 from fitcheck.pages.formats import write

@@ -7,10 +7,10 @@ log), so that to know that it is current takes no row; the key of each of its pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.pages import (
     card_pages,
     compare_pages,

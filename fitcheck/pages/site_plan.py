@@ -7,9 +7,10 @@ Pages over models and cards stand here; ``check_page``, ``card_pages``, ``compar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.models.families import registry as families
 from fitcheck.models.model import Model, Tier

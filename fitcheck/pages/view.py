@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.weighing import Constraint
 from fitcheck.models.workload import Task
 from fitcheck.pages.flags import flags_of

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ A record beyond the bound is as good as any other. It is judged by everything bu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.record_parts import WorkloadSizes
 
 MOST_PICTURES = 32

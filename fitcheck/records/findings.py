@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from fitcheck.dataclass_later import dataclass
 
 
 class Rank(StrEnum):

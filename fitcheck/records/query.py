@@ -18,10 +18,10 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, MissingExtraError, OptionError, RecordError, extra
 from fitcheck.records.bounded import read_bounded
 

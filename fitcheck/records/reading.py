@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import RecordError
 from fitcheck.records.bounded import MAX_FILE_BYTES, read_bounded
 from fitcheck.records.migrate import migrate

@@ -4,10 +4,11 @@ thousands of them."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.sizes import USED, used_sizes
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError
 from fitcheck.models.workload import Task
 from fitcheck.records.bounded import read_bounded

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import RecordError
 from fitcheck.records import privacy, store
 from fitcheck.records.fields import Handle

@@ -7,11 +7,12 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError
 from fitcheck.records import checks, privacy, store
 from fitcheck.records.bounded import read_bounded, walk

@@ -7,9 +7,10 @@ into memory, seconds, support, changes and commands. All of it is pure: no I/O, 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Gpu, Machine

@@ -8,10 +8,11 @@ are told apart here. Records know nothing of this: what they say is added afterw
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from typing import Any, Generic, TypeVar
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.latest import once_a_machine
 from fitcheck.hardware.machine import Machine

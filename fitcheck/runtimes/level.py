@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict, Weighed, weigh
 from fitcheck.runtimes.base import Ask, Runtime, Support

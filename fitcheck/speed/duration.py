@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.units import Interval
 
 STREAMING = "streaming"  # the part of the seconds that copies of weights are

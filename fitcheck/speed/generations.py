@@ -8,12 +8,12 @@ vendors do, each widened by how few of them there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log, sqrt
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.units import Interval
 

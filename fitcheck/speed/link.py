@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median, quantiles
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.speed.rates import Blocks, data
 from fitcheck.units import Interval
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
+
+from fitcheck.dataclass_later import dataclass
 
 LAUNCHES = "launches"
 WHOLE = "seconds"  # the name of a duration that is not made of rates

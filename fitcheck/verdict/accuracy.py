@@ -9,11 +9,12 @@ apart. Runs of the same cell on the same machine are one row, their median.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from statistics import median
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index, build

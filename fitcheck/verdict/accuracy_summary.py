@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Figure
 from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part

@@ -7,9 +7,10 @@ Of 2,850 cards with the same system memory a few hundred tell cells apart. What 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine
 from fitcheck.models.model import Model, Tier

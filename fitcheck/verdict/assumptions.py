@@ -8,9 +8,10 @@ than a tenth.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Verdict

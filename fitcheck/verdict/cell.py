@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.families import registry as families

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Sourced
 from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.models.find import Identified

@@ -4,11 +4,12 @@ architecture correct the rest. Pure: the caller hands in the index of records.""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from math import log
 from statistics import median
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FitcheckError
 from fitcheck.hardware.card import Card
 from fitcheck.memory.footprint import CardMemory, Footprint

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.detect.disk import FoundDisk
 from fitcheck.hardware.detect.environment import FoundEnvironment
 from fitcheck.hardware.detect.limits import FoundLimits

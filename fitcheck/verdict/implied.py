@@ -5,8 +5,9 @@ in which a scale that is off changes nothing."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import CardMemory
 from fitcheck.models.workload import Workload
 from fitcheck.records.run import Run

@@ -5,8 +5,7 @@ Every sentence is made from what binds, here and nowhere else: the command line,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import CardMemory, Footprint
 from fitcheck.memory.weighing import Constraint, Margin, Verdict
 from fitcheck.models.model import Model

@@ -6,9 +6,10 @@ The cell is left out as a whole, on every machine, so that no repeat of it is am
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.run import Run
 from fitcheck.records.run_index import Index
 from fitcheck.runtimes import registry

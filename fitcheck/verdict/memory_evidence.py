@@ -4,12 +4,13 @@ the process, runs that failed and limits that were searched for bound the need."
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import exp, log
 from statistics import median
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budget, ram_budget
 from fitcheck.hardware.machine import machine_for
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import has_many_channels
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for

@@ -3,11 +3,11 @@ which of two models is the better one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 
 
 @dataclass(frozen=True, slots=True)

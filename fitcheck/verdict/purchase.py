@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.asked import running
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Machine, machine_for

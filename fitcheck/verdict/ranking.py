@@ -11,10 +11,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import CardError
 from fitcheck.hardware.budget import budgets_of
 from fitcheck.hardware.machine import Machine

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.hardware.software import SoftwareRow
 from fitcheck.models.model import Model

@@ -11,13 +11,14 @@ wrong. Seconds are not linear in the parts, so the sum is taken anew around each
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from math import exp, inf, log, pi, sqrt
 from operator import mul
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.speed.timing import Timing
 from fitcheck.verdict.implied import MAJORITY
 

@@ -3,9 +3,9 @@ shows one cell of many needs the second step of few."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Ask, Runtime, Wanted

@@ -6,10 +6,10 @@ No GPU, no driver, two GPUs and a MIG slice are normal states; ``Machine.notes``
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.detect.readings import FoundGpu, VendorReport
 from fitcheck.hardware.detect.system_memory import FoundHost
 from fitcheck.hardware.machine import Machine

@@ -7,8 +7,9 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from fitcheck.dataclass_later import dataclass
 
 MOST_BYTES = 256 << 20
 MOST_SECONDS = 2.0

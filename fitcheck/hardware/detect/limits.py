@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.detect.pci import read_int, read_text
 from fitcheck.hardware.detect.readings import Readings
 

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from fitcheck.dataclass_later import dataclass
 
 _BLOCK = 64 << 20
 _COPY_SECONDS = 0.6

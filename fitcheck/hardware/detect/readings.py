@@ -7,8 +7,10 @@ of the machine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
+
+from fitcheck.dataclass_later import dataclass
 
 T = TypeVar("T")
 

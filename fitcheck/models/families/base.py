@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import ModelError
 from fitcheck.models.companions import Companion
 from fitcheck.models.model import Model, Tier

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.base import Family, Found, Recognized, printable
 from fitcheck.models.model import Model
 from fitcheck.models.workload import Task

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import NetworkError
 from fitcheck.models.hub.cache import DiskCache
 from fitcheck.models.hub.transport import Transport

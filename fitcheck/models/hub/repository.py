@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FileError, ModelError, NetworkError
 from fitcheck.models.files import MODEL_SUFFIXES
 from fitcheck.models.hub.cache import DiskCache

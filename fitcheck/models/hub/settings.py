@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, NetworkError
 from fitcheck.models.source import open_regular
 from fitcheck.user_folders import cache_root

@@ -7,10 +7,10 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import NetworkError
 from fitcheck.models.hub.answers import RetryableError, check_is_data, check_range, check_status, total_size
 from fitcheck.models.hub.settings import HubSettings

@@ -7,11 +7,12 @@ schemes ask for, and a page that changes after every record does not wait a seco
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log
 from typing import Any
 
 from markupsafe import Markup, escape
+
+from fitcheck.dataclass_later import dataclass
 
 WIDTH, HEIGHT = 750, 360
 _PANEL, _LEFT, _RIGHT, _TOP, _BOTTOM = 375, 58, 12, 30, 46

@@ -11,11 +11,13 @@ import hashlib
 import importlib.util
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from fitcheck.dataclass_later import dataclass
 
 WIDTH, HEIGHT = 1200, 630
 MARGIN = 72

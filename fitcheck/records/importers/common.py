@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import CardError, InputError, OptionError, RecordError
 from fitcheck.hardware import catalog
 from fitcheck.models.find import named

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from statistics import fmean, median
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.regressions.statistics import Scale, median_variance
 
 SURE = 0.97

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.regressions.tracked_runs import TrackedRun
 from fitcheck.records.schema import Memory, Power, Transfer
 from fitcheck.units import GIB, MIB

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from statistics import median
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.regressions.comparison import expected_of, judge, settle
 from fitcheck.records.regressions.judgement import Expected, Limits, SeriesJudgement, SeriesVerdict
 from fitcheck.records.regressions.metrics import Metric

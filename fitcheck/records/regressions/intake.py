@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, OptionError, RecordError
 from fitcheck.records import store
 from fitcheck.records.findings import Rank

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.regressions.explanations import Explanation
 from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.tracked_series import Series, VersionChange, causes

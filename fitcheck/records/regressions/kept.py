@@ -18,10 +18,11 @@ from __future__ import annotations
 import datetime
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import RecordError
 from fitcheck.records.reading import read_bounded
 from fitcheck.records.regressions.judgement import SeriesJudgement, SeriesVerdict

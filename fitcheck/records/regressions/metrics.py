@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from statistics import median
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.run import TokenTest
 from fitcheck.records.schema import AnyRecord, ExternalRecord, LinkRecord, LlmRecord, Memory, PassRecord, Sample
 from fitcheck.units import format_gib, format_seconds, format_time_span

@@ -12,11 +12,12 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from statistics import fmean
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.regressions.metrics import Metric
 from fitcheck.records.regressions.statistics import LEAST_SD, Scale, median_variance
 from fitcheck.records.regressions.tracked_runs import TrackedRun

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import MissingExtraError, extra
 
 SEED = 20_150_915

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.records.regressions.metrics import MetricValues, measured
 from fitcheck.records.regressions.tracked_series import Series, State, series_of, state_of
 from fitcheck.records.schema import AnyRecord

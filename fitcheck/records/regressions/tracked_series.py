@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.workload import Task
 from fitcheck.records.schema import AnyRecord, LlmRecord, ModelRef, WorkloadSizes
 from fitcheck.records.sizes import USED

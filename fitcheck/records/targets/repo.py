@@ -12,9 +12,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, NetworkError, RecordError
 from fitcheck.records.targets import Payload, Receipt, batch_name, batch_title
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.models.families.pipeline.architecture import DENOISER, TEXT_ENCODER, VAE, Component
 from fitcheck.runtimes.diffusers import packed

@@ -8,10 +8,10 @@ allocator hands what one stream gave back to that stream alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import Component

@@ -6,9 +6,9 @@ hooks/group_offloading.py; accelerate 1.15.0, hooks.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.base import Placement, Settings
 from fitcheck.runtimes.diffusers.options import PipelineOptions

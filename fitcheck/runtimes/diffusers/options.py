@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes.options import names, option
 from fitcheck.units import parse_size
 

@@ -8,10 +8,11 @@ called twice at most: later calls of the same sizes find the same blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from hashlib import sha256
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture

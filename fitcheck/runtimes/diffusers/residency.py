@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.pipeline.architecture import TEXT_ENCODER, PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import exp, hypot, log
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Link
 from fitcheck.models.families.pipeline.architecture import VAE, Component

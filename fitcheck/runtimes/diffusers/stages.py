@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.pipeline.architecture import (
     AUDIO,
     CONNECTOR,

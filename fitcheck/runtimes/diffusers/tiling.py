@@ -8,10 +8,11 @@ and joined: rows of them to strips, strips to the picture.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.pipeline.architecture import Component
 
 ROOM = "runtimes.diffusers"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import cache
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.companions import DRAFT, Companion
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices
@@ -27,6 +28,8 @@ class Beside:
 
 def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devices: Devices) -> Beside:
     """A projector lies on the first card whatever lies elsewhere, an adapter beside the layers that it changes."""
+    if not companions:
+        return _nothing(devices.cards)
     cards, slack, said = [0] * devices.cards, [0] * devices.cards, []
     host = 0
     for companion in companions:
@@ -55,6 +58,11 @@ def beside_model(companions: tuple[Companion, ...], options: LlamaOptions, devic
         unknown = "" if memory.compute is not None else ", its compute buffer not counted"
         said.append(f"with the projector beside the model ({format_gib(taken)}{unknown}); --no-mmproj leaves it out")
     return Beside(tuple(cards), host, tuple(slack), tuple(said))
+
+
+@cache
+def _nothing(cards: int) -> Beside:
+    return Beside((0,) * cards, 0, (0,) * cards, ())
 
 
 def _device(name: str, devices: Devices) -> int:

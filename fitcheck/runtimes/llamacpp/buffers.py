@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.memory.footprint import CardMemory, Footprint, HostMemory, Phase
 from fitcheck.models.companions import Companion
@@ -16,7 +17,7 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import MAX_CARDS, TENSOR, LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import Beside, beside_model
 from fitcheck.runtimes.llamacpp.builds import Build, newest_build
-from fitcheck.runtimes.llamacpp.caches import LayerCache, layer_caches
+from fitcheck.runtimes.llamacpp.caches import LayerCache, cache_sums, layer_caches
 from fitcheck.runtimes.llamacpp.compute import ComputeBuffers, compute_buffers, predicting_buffers
 from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import tensor_names
@@ -181,12 +182,8 @@ def on_cards(
         ahead = _ahead(architecture, tensors, options, devices)
     else:
         buffers, ahead = ComputeBuffers((0,) * devices.cards, 0, 0), _Ahead()
-    owners = [HOST if options.cache_on_host else device for device in devices.layers]
     buffers = buffers.with_(ahead.buffers)
-    attention, recurrent = [0] * (devices.cards + 1), [0] * (devices.cards + 1)  # the host's stand last
-    for held, owner in (*zip(caches, owners, strict=True), *zip(ahead.caches, owners, strict=False)):
-        attention[owner] += held.attention
-        recurrent[owner] += held.recurrent
+    attention, recurrent = _caches_by_device(architecture, options, devices, ahead)
     beside = beside_model(companions, options, devices)
     cards = []
     for index in range(devices.cards):
@@ -197,6 +194,24 @@ def on_cards(
         _widened(_card_total(card, architecture, options), beside.slack[index]) for index, card in enumerate(cards)
     )
     return OnCards(tuple(cards), totals, devices, weights, buffers, beside, (attention[HOST], recurrent[HOST]))
+
+
+def _caches_by_device(
+    architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices, ahead: _Ahead
+) -> tuple[list[int], list[int]]:
+    """Bytes of attention caches and of recurrent states on each card; the host's stand last."""
+    attention, recurrent = [0] * (devices.cards + 1), [0] * (devices.cards + 1)
+    sums = cache_sums(architecture, options)
+    for device, start, stop in devices.spans:
+        owner = HOST if options.cache_on_host else device
+        keys, states = sums.between(start, stop)
+        attention[owner] += keys
+        recurrent[owner] += states
+    for held, device in zip(ahead.caches, devices.layers, strict=False):
+        owner = HOST if options.cache_on_host else device
+        attention[owner] += held.attention
+        recurrent[owner] += held.recurrent
+    return attention, recurrent
 
 
 def _parted(

@@ -7,13 +7,13 @@ anchors. The fork ik_llama.cpp left mainline in August 2024 and is a build of it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 
 FORK = "ik_llama.cpp"
@@ -58,11 +58,13 @@ def _forked() -> date:
     return date.fromisoformat(_data()["forked"])
 
 
+@cache
 def newest_build() -> Build:
     """The newest build this version of fitcheck was checked against."""
     return Build(date.fromisoformat(_data()["newest"]), text="newest")
 
 
+@cache
 def builds_in_use() -> tuple[Build, ...]:
     """Older builds that people still run, oldest first."""
     return tuple(Build(date.fromisoformat(day), text=day) for day in _data()["in_use"])

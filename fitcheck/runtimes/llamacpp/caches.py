@@ -7,9 +7,10 @@ token; recurrent layers hold a fixed float32 state a sequence (src/llama-memory-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions, cache_type
@@ -45,6 +46,30 @@ def layer_caches(architecture: LanguageArchitecture, options: LlamaOptions) -> t
 @lru_cache(maxsize=1024)
 def _layers(architecture: LanguageArchitecture, options: LlamaOptions) -> tuple[LayerCache, ...]:
     return tuple(_layer(architecture, layer, options) for layer in range(architecture.layers))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSums:
+    """Bytes that a number of first layers keep, from none to all of them."""
+
+    attention: tuple[int, ...]
+    recurrent: tuple[int, ...]
+
+    def between(self, start: int, stop: int) -> tuple[int, int]:
+        """Of the layers from ``start`` up to ``stop``: attention caches, and recurrent states."""
+        return self.attention[stop] - self.attention[start], self.recurrent[stop] - self.recurrent[start]
+
+
+def cache_sums(architecture: LanguageArchitecture, options: LlamaOptions) -> CacheSums:
+    """``layer_caches`` added up from the first layer on."""
+    return _sums(architecture, options.anywhere)
+
+
+@lru_cache(maxsize=1024)
+def _sums(architecture: LanguageArchitecture, options: LlamaOptions) -> CacheSums:
+    caches = _layers(architecture, options)
+    attention = accumulate((one.attention for one in caches), initial=0)
+    return CacheSums(tuple(attention), tuple(accumulate((one.recurrent for one in caches), initial=0)))
 
 
 def sliding_cells(architecture: LanguageArchitecture, options: LlamaOptions) -> int:

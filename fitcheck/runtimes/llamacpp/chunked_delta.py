@@ -6,8 +6,7 @@ its decay is a matrix of chunk × chunk × key for every chunk and head: most of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes.llamacpp.graph import Graph, Node
 
 

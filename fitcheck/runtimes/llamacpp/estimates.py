@@ -9,10 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
+from fitcheck.hardware.budget import budgets_of, ram_budget
 from fitcheck.memory.footprint import Footprint, drawn_from_host
 from fitcheck.models.companions import Companion
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -22,10 +24,10 @@ from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, on_cards, overhead
 from fitcheck.runtimes.llamacpp.builds import Build, builds_in_use, newest_build
-from fitcheck.runtimes.llamacpp.caches import layer_caches
+from fitcheck.runtimes.llamacpp.caches import cache_sums
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
 from fitcheck.runtimes.llamacpp.placement import arguments_of
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, layer_devices, place_weights
+from fitcheck.runtimes.llamacpp.weight_placement import Devices, layer_devices, place_weights, weight_bytes
 from fitcheck.units import Interval
 
 _estimate = lru_cache(maxsize=16384)(estimate)
@@ -123,6 +125,15 @@ def free_of(ask: Ask) -> tuple[int, ...]:
     return (1,) * len(free) if alone and len(set(free)) == 1 else free
 
 
+def outweighs(ask: Ask, options: LlamaOptions) -> bool:
+    """Whether the weights alone are more than the cards and the host have together."""
+    ram = ram_budget(ask.machine)
+    if ram is None or not ask.machine.gpus:
+        return False
+    room = ram.best + sum(one.vram.best for one in budgets_of(ask.machine))
+    return weight_bytes(architecture_of(ask), ask.tier.tensors, options) > room
+
+
 @dataclass(frozen=True, eq=False)
 class PlacedLayers:
     """Options, and where the layers lie with them: all that the rate of a run hangs on."""
@@ -194,9 +205,8 @@ class CardNeeds:
         )
         found = [sum(amounts) for amounts in zip(weights.cards, beside.cards, beside.slack, strict=True)]
         if not options.cache_on_host:
-            for cache, device in zip(layer_caches(architecture, options), devices.layers, strict=True):
-                if device != HOST:
-                    found[device] += cache.total
+            sums, (_, *cards) = cache_sums(architecture, options), devices.spans
+            found = [amount + sum(sums.between(*span)) for amount, (_, *span) in zip(found, cards, strict=True)]
         draft = draft_among(companions)
         if draft is not None:
             drafting = draft_estimate(draft, options, free)

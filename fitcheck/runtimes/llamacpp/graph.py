@@ -6,8 +6,10 @@ work in place, and on which device it has to be. Nothing is ever computed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
+
+from fitcheck.dataclass_later import dataclass
 
 F32 = 4
 F16 = 2

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes.llamacpp.arena import Arena
 from fitcheck.runtimes.llamacpp.graph import IN_PLACE, Node
 

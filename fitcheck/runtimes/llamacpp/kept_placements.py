@@ -7,8 +7,7 @@ it changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import Footprint
 from fitcheck.runtimes.held import Store
 from fitcheck.runtimes.level import Level

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.llamacpp.arguments import (

@@ -15,12 +15,12 @@ import gzip
 import json
 import zlib
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from fitcheck.data_files import path_of, read_text
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
@@ -62,6 +62,7 @@ MODULES = (
     "schedule",
     "segments",
     "states",
+    "weight_groups",
     "weight_placement",
 )
 _FACTS = ("llamacpp_builds", "graph_traits")

@@ -9,11 +9,11 @@ beside the transformer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from math import isqrt
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.companions import Companion
 from fitcheck.models.tensors import Tensor
 from fitcheck.runtimes.llamacpp.compute import HOST_ALIGNMENT

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of, has_many_channels, ram_budget
 from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -26,7 +27,7 @@ from fitcheck.runtimes.level import Level, level_with
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
 from fitcheck.runtimes.llamacpp.drafting import draft_among
-from fitcheck.runtimes.llamacpp.estimates import CardNeeds, footprint_of, least_of, needs_of, smallest_count
+from fitcheck.runtimes.llamacpp.estimates import CardNeeds, footprint_of, least_of, needs_of, outweighs, smallest_count
 from fitcheck.runtimes.llamacpp.flash import CacheTypes, readable
 from fitcheck.runtimes.llamacpp.kept_placements import (
     LOOKED_AT,
@@ -124,8 +125,15 @@ class PlacementSearch:
 
     def ask(self, options: LlamaOptions) -> Ask:
         """The cell of exactly these options."""
-        placement = placement_of(options, self.architecture.layers, self.host_bandwidth)
-        return Ask(self.model, self.tier, placement, self.workload_of(options), self.machine)
+        found = self._asks.get(options)
+        if found is None:
+            placement = placement_of(options, self.architecture.layers, self.host_bandwidth)
+            found = self._asks[options] = Ask(self.model, self.tier, placement, self.workload_of(options), self.machine)
+        return found
+
+    @cached_property
+    def _asks(self) -> dict[LlamaOptions, Ask]:
+        return {}
 
     def workload_of(self, options: LlamaOptions) -> Workload:
         """The workload in the context of ``options``."""
@@ -180,6 +188,14 @@ class PlacementSearch:
     def _room(self) -> list[int]:
         """Bytes that each card has at least."""
         return [one.vram.low for one in budgets_of(self.machine)]
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the weights alone are more than cards and host have together, of which each holds its share of a run:
+        then none runs, whatever its cache, its context or its placement."""
+        options = self.wanted
+        elsewhere = options.overrides or options.workers or options.shares_matrices
+        return not elsewhere and self._weighs_cards(options) and outweighs(self.ask(options), options)
 
     @property
     def bounded(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from fitcheck.data_files import read_text
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, RecordError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.known_models import LanguageEntry, known_language_models, language_entry

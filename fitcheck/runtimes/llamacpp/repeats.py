@@ -9,8 +9,9 @@ and not assumed (``alike``).
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+
+from fitcheck.dataclass_later import dataclass
 
 # the first period finds nothing yet, the second one what the first left, the third says whether it goes on like that
 _KEPT_PERIODS = 3

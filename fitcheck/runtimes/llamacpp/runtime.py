@@ -151,18 +151,8 @@ class LlamaCpp(Runtime):
         """A q8_0 KV cache, the best free placement, half the context and so on, a free display, smaller tiers."""
         options, asked = arguments_of(ask.placement, ask.workload), read(TextOptions, wanted)
         search = self._search(ask.model, ask.tier, ask.machine, asked, wanted)
-        cached = not architecture_of(ask).encoder
-        if cached and asked.cache_types is None and options.cache_type_k in UNQUANTIZED and options.flash:
-            smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
-            yield Change("--cache-type q8_0", search.ask(smaller))
-        free = options.with_(gpu_layers=None, cpu_moe_layers=0)
-        other = search.best_with(free, search.cache_types[:1])
-        yield Change(other.ask.placement.mode, other.ask)
-        context = options.context // 2
-        while context >= LEAST_CONTEXT:
-            # the seconds are those of a prompt and an answer of the same length
-            yield Change(f"--ctx {context}", search.ask(options.with_(context=context)), _OF_CACHES)
-            context //= 2
+        if not search.too_large:
+            yield from _other_settings(search, options, asked)
         yield from without_display(ask)
         size = ask.tier.tensors.nbytes
         tiers = [tier for tier in ask.model.tiers if tier.format == GGUF and tier.tensors.nbytes < size]
@@ -252,6 +242,22 @@ class LlamaCpp(Runtime):
         from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 
         return [*figures(), *token_figures()]
+
+
+def _other_settings(search: PlacementSearch, options: LlamaOptions, asked: TextOptions) -> Iterator[Change]:
+    """A q8_0 KV cache, the best free placement, half the context and so on."""
+    cached = not search.architecture.encoder
+    if cached and asked.cache_types is None and options.cache_type_k in UNQUANTIZED and options.flash:
+        smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
+        yield Change("--cache-type q8_0", search.ask(smaller))
+    free = options.with_(gpu_layers=None, cpu_moe_layers=0)
+    other = search.best_with(free, search.cache_types[:1])
+    yield Change(other.ask.placement.mode, other.ask)
+    context = options.context // 2
+    while context >= LEAST_CONTEXT:
+        # the seconds are those of a prompt and an answer of the same length
+        yield Change(f"--ctx {context}", search.ask(options.with_(context=context)), _OF_CACHES)
+        context //= 2
 
 
 def _unmeasured(ask: Ask, options: LlamaOptions) -> str | None:

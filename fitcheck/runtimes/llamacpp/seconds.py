@@ -10,8 +10,9 @@ fit had not seen were off.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Gpu
 from fitcheck.models.families.language.architecture import LanguageArchitecture

@@ -11,11 +11,12 @@ number of its layer among those of the graph, and given back by its place among 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fitcheck.runtimes.llamacpp.arena import Arena
+from fitcheck.dataclass_later import dataclass
+from fitcheck.runtimes.llamacpp.arena import WHOLLY_FREE, Arena, Free
 from fitcheck.runtimes.llamacpp.layer_facts import number
 from fitcheck.runtimes.llamacpp.repeats import Repeats
 
@@ -73,11 +74,11 @@ def numbered(segment: Segment) -> Numbered:
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """What a segment finds and leaves: free blocks (offset, bytes) of each device by its alignment, and where all that
-    is in use begins, blanks apart."""
+    """What a segment finds and leaves: free blocks of each device by its alignment, and where all that is in use
+    begins, blanks apart."""
 
     alignments: tuple[int, ...]
-    free: tuple[tuple[tuple[int, int], ...], ...]
+    free: tuple[Free, ...]
     places: tuple[int, ...] = ()
     blanks: tuple[int, ...] = ()
 
@@ -85,20 +86,13 @@ class Occupancy:
 @lru_cache(maxsize=64)
 def unused(alignments: tuple[int, ...]) -> Occupancy:
     """Nothing is in use yet."""
-    return Occupancy(alignments, tuple(_free(Arena(one)) for one in alignments))
-
-
-def _free(arena: Arena) -> tuple[tuple[int, int], ...]:
-    return tuple((start, size) for start, size in arena.blocks)
+    return Occupancy(alignments, (WHOLLY_FREE,) * len(alignments))
 
 
 def after(segment: Segment, memory: Occupancy, sizes: Sequence[int]) -> tuple[Occupancy, tuple[int, ...]]:
     """(what ``segment`` leaves of ``memory``, how far it reached on each device), with ``sizes`` for what is opened."""
-    arenas, used, blanks = [], list(memory.places), list(memory.blanks)
-    for alignment, free in zip(memory.alignments, memory.free, strict=True):
-        arena = Arena(alignment)
-        arena.blocks = [[start, size] for start, size in free]
-        arenas.append(arena)
+    used, blanks = list(memory.places), list(memory.blanks)
+    arenas = [Arena(alignment, free) for alignment, free in zip(memory.alignments, memory.free, strict=True)]
     takes, gives = [arena.take for arena in arenas], [arena.give for arena in arenas]
     for device, at, kept, size in segment.steps:
         amount = size if size >= 0 else sizes[~size]
@@ -112,7 +106,7 @@ def after(segment: Segment, memory: Occupancy, sizes: Sequence[int]) -> tuple[Oc
             gives[device](places[at] + before, arenas[device].padded(amount) - before)
         else:
             gives[device](places.pop(at), amount)
-    left = Occupancy(memory.alignments, tuple(map(_free, arenas)), tuple(used), tuple(blanks))
+    left = Occupancy(memory.alignments, tuple(arena.free for arena in arenas), tuple(used), tuple(blanks))
     return left, tuple(arena.high for arena in arenas)
 
 

@@ -12,17 +12,19 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from math import lcm
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import NotModelledError, OptionError
 from fitcheck.models.families.language.architecture import LanguageArchitecture, Recurrent
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LAYER, LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import LayerCache
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, card_bytes
+from fitcheck.runtimes.llamacpp.weight_groups import card_bytes
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces
 
 _PIECE = 128  # elements that kernels like; of llama_meta_device_get_split_state
 _GATED = frozenset({"qwen3next", "qwen35", "qwen35moe", "qwen4exp"})  # queries and gates in one matrix

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes.llamacpp.token_rates import Constants, data, touched_share
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 

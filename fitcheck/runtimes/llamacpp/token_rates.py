@@ -9,12 +9,12 @@ activations, plus launches. Every constant has a meaning, the rows it was fitted
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from math import exp, lgamma
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.card import Card
 from fitcheck.runtimes.llamacpp.token_work import TokenWork
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from io import StringIO
 
 from fitcheck.data_files import read_text
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import InputError, ModelError, RecordError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card

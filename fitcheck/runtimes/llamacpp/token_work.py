@@ -10,13 +10,14 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache, reduce
 from itertools import groupby
 from operator import add
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import TYPES
 from fitcheck.models.tensors import AlikeLayers, Layered, Tensor, TensorTable

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.weighing import Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions

@@ -8,20 +8,19 @@ and a memory-mapped host buffer spans the file from its first host tensor to its
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
-from fitcheck.models.tensors import AlikeLayers, Tensor, TensorTable
+from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import ROW, LlamaOptions
-from fitcheck.runtimes.llamacpp.remembered import remembered
+from fitcheck.runtimes.llamacpp.weight_groups import InFile, card_bytes, grouped, sums_of
 
 HOST = -1
 LEFT_OUT = -2
 # tensors of the input layer: src/llama-arch.cpp, LLM_TENSOR_LAYER_INPUT
 _INPUT = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
-_MATRIX_ROW_PADDING = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,15 @@ class Devices:
         """Whether every layer and the output are on cards; token embeddings stay on the host even then."""
         return self.output != HOST and HOST not in self.layers
 
+    @property
+    def spans(self) -> Iterator[tuple[int, int, int]]:
+        """Each device with the layers on it, from one up to another: the host's come first, then card after card."""
+        start = 0
+        for device in (HOST, *range(self.cards)):
+            stop = start + self.layers.count(device)
+            yield device, start, stop
+            start = stop
+
 
 @dataclass(frozen=True, slots=True)
 class WeightBuffers:
@@ -46,21 +54,6 @@ class WeightBuffers:
     cards: tuple[int, ...]
     host: int
     host_used: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Tensors that always live together, of which ``first`` stands for all. ``host`` and ``card`` are their bytes in a
-    buffer of either; in the file they lie between the offsets ``start`` and ``end``. ``layer`` is ``None`` for what
-    belongs to no layer, ``expert`` says that they are a layer's experts."""
-
-    first: Tensor
-    layer: int | None
-    expert: bool
-    host: int
-    card: int
-    start: int
-    end: int
 
 
 def layer_devices(architecture: LanguageArchitecture, options: LlamaOptions, free: Sequence[int]) -> Devices:
@@ -108,56 +101,62 @@ def card_shares(options: LlamaOptions, free: Sequence[int]) -> list[float]:
 def place_weights(
     architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
 ) -> WeightBuffers:
-    """Sum up the model buffers, in bytes: once for all options that place weights alike."""
-    if options.overrides or options.split_mode == ROW:
-        return _placed(architecture, tensors, options, devices)
-    known = _known(tensors)
-    tied = head_on_host(architecture, options)
-    key = (devices, options.cpu_moe_layers, options.predicts, options.mmap, options.alignment, tied)
-    if key not in known:
-        known[key] = _placed(architecture, tensors, options, devices)
-    return known[key]
-
-
-@remembered
-def _known(tensors: TensorTable) -> dict[tuple[object, ...], WeightBuffers]:
-    """Buffers by all that decides them; a table is of one architecture."""
-    return {}
-
-
-def _placed(
-    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
-) -> WeightBuffers:
-    sizes = [0] * devices.cards
-    host_total, starts, ends = 0, [], []
-    left_out = frozenset() if options.predicts else architecture.predicting
-    layers, experts = devices.layers, options.cpu_moe_layers
-    for group in _grouped(tensors, options):
-        layer = group.layer
-        if layer is None:
-            place = tensor_device(group.first, architecture, options, devices)
-        elif layer in left_out:
-            continue
-        elif group.expert and layer < experts:
-            place = HOST
-        else:
-            place = layers[layer] if layer < len(layers) else devices.output
-        if place == HOST:
-            host_total += group.host
-            starts.append(group.start)
-            ends.append(group.end)
-        elif place != LEFT_OUT and options.split_mode == ROW and len(group.first.shape) == 2:
-            for card, size in enumerate(_rows(group.card, devices)):
-                sizes[card] += size
-        elif place != LEFT_OUT:
-            sizes[place] += group.card
+    """Sum up the model buffers, in bytes."""
+    apart = options.overrides or options.split_mode == ROW
+    held = _one_by_one if apart else _by_layers
+    sizes, host = held(architecture, tensors, options, devices)
     copied = None if head_on_host(architecture, options) else tied_copy(architecture, tensors)
     if copied is not None and devices.output != HOST:
         size = card_bytes(copied, options.alignment)
         for card, part in enumerate(_rows(size, devices)) if options.split_mode == ROW else [(devices.output, size)]:
             sizes[card] += part
-    spanned = max(ends) - min(starts) if options.mmap and ends else host_total
-    return WeightBuffers(tuple(sizes), spanned, host_total)
+    return WeightBuffers(tuple(sizes), host.spanned if options.mmap else host.bytes, host.bytes)
+
+
+def weight_bytes(architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions) -> int:
+    """Bytes of all weights that such a run reads, wherever they lie."""
+    alone = options.with_(gpu_layers=0, cpu_moe_layers=0)
+    return place_weights(architecture, tensors, alone, layer_devices(architecture, alone, ())).host_used
+
+
+def _by_layers(
+    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
+) -> tuple[list[int], InFile]:
+    """Bytes on each card, and what lies on the host: there also lie experts of the first layers, wherever the rest of
+    them does."""
+    left_out = frozenset() if options.predicts else architecture.predicting
+    sums = sums_of(tensors, options.alignment, len(devices.layers), left_out)
+    (_, _, on_host), *cards = devices.spans
+    moved = min(max(options.cpu_moe_layers, on_host), len(devices.layers))
+    host = sums.layers.on_host(on_host).beside(sums.experts.on_host(moved))
+    sizes = [
+        sums.layers.on_card(start, stop) + sums.experts.on_card(min(max(start, moved), stop), stop)
+        for _, start, stop in cards
+    ]
+    for group in sums.outside:
+        place = tensor_device(group.first, architecture, options, devices)
+        if place == HOST:
+            host = host.beside(group.in_file)
+        elif place != LEFT_OUT:
+            sizes[place] += group.card
+    return sizes, host
+
+
+def _one_by_one(
+    architecture: LanguageArchitecture, tensors: TensorTable, options: LlamaOptions, devices: Devices
+) -> tuple[list[int], InFile]:
+    """The same where each tensor may lie elsewhere, or its rows."""
+    sizes, host = [0] * devices.cards, InFile()
+    for group in grouped(tensors, options.alignment, split=True):
+        place = tensor_device(group.first, architecture, options, devices)
+        if place == HOST:
+            host = host.beside(group.in_file)
+        elif place != LEFT_OUT and options.split_mode == ROW and len(group.first.shape) == 2:
+            for card, size in enumerate(_rows(group.card, devices)):
+                sizes[card] += size
+        elif place != LEFT_OUT:
+            sizes[place] += group.card
+    return sizes, host
 
 
 def _rows(size: int, devices: Devices) -> list[int]:
@@ -185,53 +184,6 @@ class TensorPlaces(dict[str, int]):
         """Called for what was not asked yet. Raises KeyError for a tensor that is not there."""
         place = self[name] = tensor_device(self._tensors[name], *self._asked)
         return place
-
-
-def _grouped(tensors: TensorTable, options: LlamaOptions) -> Sequence[_Group]:
-    """Groups of a table, added up once a table; overrides place tensors one by one and keep every one apart."""
-    if options.overrides or options.split_mode == ROW:
-        return _groups_of(tensors, options.alignment, split=True)
-    known = _groups(tensors)
-    if options.alignment not in known:
-        known[options.alignment] = _groups_by_layer(tensors, options.alignment)
-    return known[options.alignment]
-
-
-@remembered
-def _groups(tensors: TensorTable) -> dict[int, Sequence[_Group]]:
-    """By the alignment of cards' buffers."""
-    return {}
-
-
-def _groups_by_layer(tensors: TensorTable, alignment: int) -> Sequence[_Group]:
-    layered = tensors.layered
-    if layered is None:
-        return _groups_of(tensors, alignment, split=False)
-    found = _groups_of(layered.outside, alignment, split=True)
-    offset = found[-1].end if found else 0
-    alike: dict[AlikeLayers, list[_Group]] = {}
-    for layer, one in enumerate(layered.layers):
-        if one not in alike:
-            alike[one] = _groups_of(one.tensors, alignment, split=False)
-        for group in alike[one]:
-            start, end = offset + group.start, offset + group.end
-            found.append(_Group(group.first, layer, group.expert, group.host, group.card, start, end))
-        offset += max((group.end for group in alike[one]), default=0)
-    return found
-
-
-def _groups_of(tensors: Iterable[Tensor], alignment: int, *, split: bool) -> list[_Group]:
-    found: dict[object, _Group] = {}
-    offset = 0
-    for index, tensor in enumerate(tensors):
-        apart = split or tensor.layer is None or not tensor.name.startswith("blk.")
-        layer, expert = None if apart else tensor.layer, not apart and tensor.role == "expert"
-        key = index if apart else (layer, expert)
-        host, card = -(-tensor.nbytes // 32) * 32, card_bytes(tensor, alignment)
-        known = found.get(key) or _Group(tensor, layer, expert, 0, 0, offset, offset)
-        offset += host
-        found[key] = _Group(known.first, layer, expert, known.host + host, known.card + card, known.start, offset)
-    return list(found.values())
 
 
 def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: LlamaOptions, devices: Devices) -> int:
@@ -267,13 +219,3 @@ def tied_copy(architecture: LanguageArchitecture, tensors: TensorTable) -> Tenso
 def head_on_host(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
     """Whether the head is the embedding table itself, where that lies: LFM2's was not copied to a card at first."""
     return architecture.name in ("lfm2", "lfm2moe") and not options.build.has("lfm2_head")
-
-
-def card_bytes(tensor: Tensor, alignment: int) -> int:
-    """A tensor's room in a card's buffer: rows of quantized types are padded to 512 elements (ggml-cuda)."""
-    size = tensor.nbytes
-    quant = tensor.quant
-    if quant.quantized and tensor.shape and tensor.shape[-1] % _MATRIX_ROW_PADDING:
-        missing = _MATRIX_ROW_PADDING - tensor.shape[-1] % _MATRIX_ROW_PADDING
-        size += missing // quant.block * quant.block_bytes
-    return -(-size // alignment) * alignment

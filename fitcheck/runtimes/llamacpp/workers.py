@@ -6,8 +6,9 @@ What lies on a worker is known as it is for a card of this machine; how fast the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import CardError, OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Gpu, Link, Machine

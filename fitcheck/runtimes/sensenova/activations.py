@@ -6,9 +6,9 @@ when the largest temporaries exist. ``u`` is one bf16 hidden-state tensor of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.memory.dequantization import Linear
 from fitcheck.models.families.sensenova.architecture import GENERATION, UNDERSTANDING, SenseNovaArchitecture

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of, visible_total
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.latest import once_a_machine

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.options import BARE, lower, names, option
 from fitcheck.runtimes.sensenova.streaming import NEWEST_REVISION

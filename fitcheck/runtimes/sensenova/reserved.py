@@ -10,12 +10,13 @@ before it fails, so a card smaller than ``reserved + context`` may do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil, sqrt
 from statistics import NormalDist, quantiles
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Workload

@@ -7,10 +7,11 @@ node smthemex/ComfyUI_SenseNova_U1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
 from fitcheck.runtimes.base import Placement
 

@@ -199,7 +199,7 @@ def test_the_arena_gives_back_what_it_took(steps: list[tuple[int, bool]]) -> Non
             arena.give(*held.pop(0))
     for piece in held:
         arena.give(*piece)
-    assert arena.blocks == [[0, (1 << 62)]]
+    assert arena.free == ((0,), (1 << 62,))
 
 
 def test_the_forks_cache_types_take_their_own_bytes() -> None:

@@ -6,11 +6,12 @@ Every entry is a published ``config.json`` in GGUF's own key names, with where i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from typing import Any
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import ModelError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.families.language.metadata import architecture_from_gguf

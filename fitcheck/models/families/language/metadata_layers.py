@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import FileError
 from fitcheck.models.families.language.architecture import Indexer, LanguageLayer, LatentAttention
 from fitcheck.models.families.language.metadata_keys import Keys

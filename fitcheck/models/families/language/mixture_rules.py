@@ -5,11 +5,11 @@ Those of ggml-org/llama.cpp src/llama-quant.cpp (llama_tensor_get_type, tensor_a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import ModelError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.quant import ALIASES, BASE, TYPES

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.workload import Task
 
 DENOISER, TEXT_ENCODER, VAE = "denoiser", "text_encoder", "vae"

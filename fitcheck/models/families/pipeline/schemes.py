@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from math import ceil, prod
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.pipeline import gguf_mixture
 from fitcheck.models.families.pipeline.architecture import Component
 from fitcheck.models.families.pipeline.tables import CONVOLUTION, EMBEDDING, LINEAR, Entry

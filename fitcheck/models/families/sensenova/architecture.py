@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.models.tensors import AlikeLayers, Layered, Tensor, TensorTable
 
 UNDERSTANDING = "understanding"

@@ -6,9 +6,9 @@ Functions take and give back storages; what a function binds to a name lives unt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.caching_allocator import SMALL
 from fitcheck.memory.dequantization import Linear, steps
 from fitcheck.memory.storage import ReplayedCard, Storage

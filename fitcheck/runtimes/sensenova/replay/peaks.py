@@ -6,11 +6,11 @@ their usual workloads are kept in ``data/replays.json`` (``scripts/pack_replays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from hashlib import sha256
 
 from fitcheck.data_files import load
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.caching_allocator import CachingAllocator
 from fitcheck.memory.storage import ReplayedCard
 from fitcheck.models.families.sensenova.architecture import SenseNovaArchitecture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 
+from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.allocator_blocks import runtime_bytes
 from fitcheck.memory.caching_allocator import ALIGNMENT, LARGE, MIDDLE_SEGMENT, SMALL
 from fitcheck.memory.dequantization import Linear

@@ -1,0 +1,29 @@
+"""A check's table that has room for all its columns is laid out as rich lays out the same cells."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console, RenderableType
+
+from fitcheck import api
+from fitcheck.cli import output
+
+
+def printed(what: RenderableType) -> str:
+    out = Console(file=StringIO(), width=1000, highlight=False, emoji=False, markup=False, color_system=None)
+    out.print(what)
+    assert isinstance(out.file, StringIO)
+    return out.file.getvalue()
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "sensenova-u1-8b-mot"])
+def test_lines_are_what_rich_makes_of_the_cells(model: str) -> None:
+    report = api.check(model, "RTX 3060 12 GB", ram="16GB")
+    names, rows = output.columns(report), [output.row(report, cell) for cell in report.cells]
+    widths = [max(map(len, texts)) for texts in zip(names, *rows, strict=True)]
+    lines = output._in_lines(report, [names, *rows], widths)
+    assert printed(lines) == printed(output._table(report, names, rows))
+    assert lines.no_wrap
+    assert {span.style for span in lines.spans} >= {"bold", output._COLOURS[report.best.verdict]}
