@@ -23,7 +23,8 @@ from fitcheck.models.families.language.architecture import LanguageArchitecture,
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LAYER, LlamaOptions
 from fitcheck.runtimes.llamacpp.caches import LayerCache
-from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces, card_bytes
+from fitcheck.runtimes.llamacpp.weight_groups import card_bytes
+from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces
 
 _PIECE = 128  # elements that kernels like; of llama_meta_device_get_split_state
 _GATED = frozenset({"qwen3next", "qwen35", "qwen35moe", "qwen4exp"})  # queries and gates in one matrix

@@ -111,8 +111,8 @@ def header_bytes(architecture: LanguageArchitecture) -> int:
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A tensor as the rules see it; of one in a layer ``name`` is what comes after ``blk.0.``. ``kept`` is the type
-    in which llama-quantize leaves it, empty where it does not; ``varies`` says whether its type depends on which layer it
-    is in."""
+    in which llama-quantize leaves it, empty where it does not; ``varies`` says whether its type depends on which layer
+    it is in."""
 
     name: str
     shape: Shape
