@@ -1,8 +1,7 @@
 """Architectures of which the catalog has no model, in a small shape of no model, against llama.cpp's own reservation.
 
-A file of such an architecture is judged by the graph that fits its tensors. Here that graph is held against llama.cpp;
-architectures that are not are named in graph_traits.json (``never_held``) and have wide intervals. What llama.cpp
-printed is kept in table.json.
+A file of such an architecture is judged by the graph that fits its tensors. Here that graph is held against llama.cpp.
+What llama.cpp printed is kept in table.json.
 
 usage: python benchmarks/llamacpp_probe/table.py [--probe PROBE] [--only NAME,NAME]
 """
@@ -72,18 +71,48 @@ _SPARSE = {
     "attention.indexer.key_length": 128,
     "attention.indexer.top_k": 2048,
 }
+_NARROW = {
+    "embedding_length": 768,
+    "attention.head_count": 3,
+    "attention.head_count_kv": 1,
+    "attention.key_length": 256,
+    "attention.value_length": 256,
+    "rope.dimension_count": 256,
+}
+_GATED = {**_MIXTURE, **_SHARED, **_WINDOW}
+_EIGHTH_ATTENDS = [0, 0, 0, 0, 4, 0, 0, 0]
 # layers by which llama.cpp tells Baichuan 7B, which turns by position, from 13B, which does not
 SHAPES: dict[str, dict[str, Any]] = {
+    "afmoe": _GATED,
     "baichuan": {"block_count": 32, **_ALL_HEADS},
     "bailingmoe": {**_MIXTURE, **_SHARED, "leading_dense_block_count": 0},
+    "bloom": _ALL_HEADS,
     "chatglm": {},
     "cohere2moe": {**_MIXTURE, **_SHARED, **_WINDOW, "logit_scale": 1.0},
+    "dbrx": {
+        "expert_count": 16,
+        "expert_used_count": 4,
+        "feed_forward_length": 1024,
+        "attention.clamp_kqv": 8.0,
+    },
     "deepseek": {**_MIXTURE, **_SHARED},
     "deepseek32": _SPARSE,
+    "dream": {},
     "exaone": {},
     "exaone-moe": {**_MIXTURE, **_SHARED, **_WINDOW},
     "falcon": {},
     "gemma": {},
+    "gemma-embedding": {"attention.sliding_window": 512, "feed_forward_length": 1152, **_NARROW},
+    "gemma3n": {
+        "block_count": 30,
+        "embedding_length_per_layer_input": 256,
+        "attention.head_count": 8,
+        "attention.head_count_kv": 2,
+        "attention.key_length": 256,
+        "attention.value_length": 256,
+        "rope.dimension_count": 256,
+        "attention.sliding_window": 512,
+    },
     "gpt2": _ALL_HEADS,
     "gptneox": {**_ALL_HEADS, "use_parallel_residual": True},
     "granitemoe": {
@@ -95,6 +124,27 @@ SHAPES: dict[str, dict[str, Any]] = {
         "embedding_scale": 1.0,
         "attention.scale": 0.1,
     },
+    "granite_swa": {
+        **_WINDOW,
+        "attention.sliding_window_pattern": [1, 1, 1, 0] * 2,
+        "logit_scale": 1.0,
+        "residual_scale": 1.0,
+        "embedding_scale": 1.0,
+        "attention.scale": 0.1,
+    },
+    "grok": {"expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 2048},
+    "jamba": {
+        **_STATES,
+        "ssm.state_size": 16,
+        "ssm.time_step_rank": 128,
+        "attention.head_count": 16,
+        "attention.head_count_kv": _EIGHTH_ATTENDS,
+        "feed_forward_length": 2048,
+        "expert_count": 16,
+        "expert_used_count": 2,
+        "interleave_moe_layer_step": 2,
+    },
+    "laguna": _GATED,
     "lfm2moe": {
         **_MIXTURE,
         "leading_dense_block_count": 1,
@@ -103,11 +153,23 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "mamba": {**_STATES, "ssm.state_size": 16, "ssm.time_step_rank": 128},
     "mamba2": {**_STATES, "ssm.state_size": 128, "ssm.time_step_rank": 64, "ssm.group_count": 1},
+    "mellum": {**_MIXTURE, **_WINDOW},
     "minicpm3": _LATENT,
     "mpt": _ALL_HEADS,
     "nemotron": {},
     "olmo": {},
     "orion": {},
+    "plamo2": {
+        **_STATES,
+        "ssm.state_size": 64,
+        "ssm.time_step_rank": 32,
+        "ssm.group_count": 0,
+        "attention.head_count": 16,
+        "attention.head_count_kv": _EIGHTH_ATTENDS,
+        "feed_forward_length": 4096,
+    },
+    "plamo3": _WINDOW,
+    "qwen": _ALL_HEADS,
     "qwen2moe": {**_MIXTURE, **_SHARED, "leading_dense_block_count": 0},
     "smallthinker": {**_MIXTURE, **_WINDOW},
     "stablelm": {},
@@ -115,14 +177,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "step35": {**_MIXTURE, **_SHARED, **_WINDOW, "attention.sliding_window_pattern": [1, 1, 1, 0] * 2},
     "xverse": {},
 }
-_LAYER_NORMED = ("falcon", "gpt2", "gptneox", "mpt", "nemotron", "orion", "stablelm", "starcoder")
-# what is not within the limit, with the largest error that it may have: a likeness in these buffers
-OFF = {"cohere2moe": 0.016, "minicpm3": 0.15, "olmo": 0.015, "smallthinker": 0.015}
+_LAYER_NORMED = ("bloom", "dbrx", "falcon", "gpt2", "gptneox", "mpt", "nemotron", "orion", "stablelm", "starcoder")
 
 
 def shape_of(name: str) -> dict[str, Any]:
     """The architecture's shape as a case of the matrix."""
-    left_out = ["rope.dimension_sections", "interleave_moe_layer_step"]
+    left_out = ["rope.dimension_sections"]
     left_out += ["attention.layer_norm_rms_epsilon"] if name in _LAYER_NORMED else []
     keys = {**NEUTRAL, "attention.layer_norm_rms_epsilon": 1e-6, **BASE, **SHAPES[name]}
     metadata = {f"{name}.{key}": value for key, value in keys.items() if key not in left_out}
@@ -147,7 +207,7 @@ def _cells(given: argparse.Namespace) -> Iterator[Cell]:
         for way in WAYS:
             theirs = cells.get(f"{name} {way}")
             if theirs is not None:
-                yield Cell(f"{name} {way}", theirs, partial(compared, shape, way), OFF.get(name, 0.0))
+                yield Cell(f"{name} {way}", theirs, partial(compared, shape, way))
 
 
 if __name__ == "__main__":

@@ -101,6 +101,13 @@ def test_elements_are_known_without_the_table() -> None:
     assert tensors.elements == sum(tensor.elements for tensor in tensors)
 
 
+@pytest.mark.parametrize(("tier", "gigabytes"), [("Q4_K_M", 3.412), ("Q3_K_S", 3.094)])
+def test_matrices_that_quantizing_leaves_are_of_16_bits(tier: str, gigabytes: float) -> None:
+    """Files of Gemma 4 E2B as Asystemoffields/gemma-4-E2B-it-PMRA-GGUF lists them beside its own."""
+    table = mixture_table(known_language_model("gemma-4-e2b"), tier)
+    assert table.nbytes / 1e9 == pytest.approx(gigabytes, abs=0.001)
+
+
 @pytest.mark.parametrize(("slug", "gigabytes"), [("gpt-oss-20b", 13.8), ("gpt-oss-120b", 65.4)])
 def test_the_experts_of_gpt_oss_stay_in_mxfp4(slug: str, gigabytes: float) -> None:
     """Its F16 file is barely larger: 60.88 GiB of gpt-oss-120b, as published."""

@@ -98,10 +98,10 @@ def test_a_name_is_found_without_numpy_or_torch() -> None:
         ("Llama-3.2-11B-Vision-Instruct", "mllama"),
         ("llama 3.2 vision 90b", "mllama"),
         ("deepseek v4 flash", "deepseek4 of llama.cpp. is not modelled here; name its GGUF file"),
-        ("granite 4 small", "Granite 4.0 H Small is not in the catalog, because its shape is not written down"),
-        ("granite-4.0-h-small", "name its GGUF file or repository"),
-        ("lfm2-8b-a1b", "LFM2 8B A1B"),
-        ("kimi-linear-48b-a3b", "Kimi Linear"),
+        ("Kimi-K3", "kimi-k3 of llama.cpp. is not modelled here"),
+        ("minimax m3", "minimax-m3 of llama.cpp. is not modelled here"),
+        ("hy3", "hy_v3 of llama.cpp"),
+        ("qwen 4", "qwen4exp of llama.cpp"),
     ],
 )
 def test_what_is_asked_for_and_has_no_entry_is_told_why(text: str, words: str) -> None:
@@ -115,3 +115,7 @@ def test_a_model_whose_name_is_alike_is_still_found() -> None:
     assert find_model("olmo 3 32b", offline=True).model.slug == "olmo-3.1-32b"
     assert find_model("granite 4 micro", offline=True).model.slug == "granite-4.0-micro"
     assert find_model("lfm2 1.2b", offline=True).model.slug == "lfm2-1.2b"
+    assert find_model("lfm2 8b", offline=True).model.slug == "lfm2-8b-a1b"
+    assert find_model("granite 4 h small", offline=True).model.slug == "granite-4.0-h-small"
+    assert find_model("nemotron 3 super", offline=True).model.slug == "nemotron-3-super-120b-a12b"
+    assert find_model("gemma 3n e4b", offline=True).model.slug == "gemma-3n-e4b"

@@ -9,7 +9,7 @@ from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
-from fitcheck.runtimes.llamacpp.graph_traits import has_trait
+from fitcheck.runtimes.llamacpp.graph_traits import SPARSE_LAYERS, has_trait
 from fitcheck.runtimes.llamacpp.layer_facts import TableFacts, block_numbers, number, table_facts, tensor_names
 from fitcheck.runtimes.llamacpp.repeats import Repeats, repeats, whole
 from fitcheck.runtimes.llamacpp.weight_placement import HOST, Devices, TensorPlaces
@@ -79,9 +79,13 @@ def _work_out(
     """``experts`` of the first layers lie on the host, ``apart`` tells layers apart whose tensors lie elsewhere."""
     blocks, main = block_numbers(architecture), main_layers(architecture)
     fourth = has_trait(architecture, "every_fourth_unturned")
+    sparse = SPARSE_LAYERS if has_trait(architecture, "leading_sparse") else 0
     places = [(devices[index], index < experts, *apart[index : index + 1]) for index in main]
-    kinds = [(*blocks[index], facts.layer(index).shapes, fourth and index % 4 == 3) for index in main]
-    return Arrangement(main, repeats(places, kinds), tuple(zip(places, kinds, strict=True)))
+    kinds = [(*blocks[index], facts.layer(index).shapes, fourth and index % 4 == 3, index < sparse) for index in main]
+    # each layer's share of per-layer embeddings and of shared caches is copied to its device before the first one runs
+    apart_each = architecture.per_layer_embedding and len(set(devices)) > 1
+    found = whole(len(main)) if apart_each else repeats(places, kinds)
+    return Arrangement(main, found, tuple(zip(places, kinds, strict=True)))
 
 
 def graph_key(

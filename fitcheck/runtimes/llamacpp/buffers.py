@@ -115,6 +115,8 @@ def estimate(
         raise OptionError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
     if any(amount < 0 for amount in vram):
         raise OptionError("a card cannot have less than no free memory; check --vram.")
+    if options.flash and has_trait(architecture, "no_flash"):
+        options = options.with_(flash_attention=False)
     if options.split_mode == TENSOR and len(vram) > 1:
         one = estimate(
             architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions, graphs=graphs
@@ -274,12 +276,14 @@ def _card_total(card: DeviceMemory, architecture: LanguageArchitecture, options:
 
 def _replayed(architecture: LanguageArchitecture, options: LlamaOptions) -> bool:
     """Whether the graph is the build's own, as held against llama.cpp, and no likeness of it."""
-    if architecture.unknown or architecture.encoder or has_trait(architecture, "never_held"):
+    if architecture.unknown or architecture.encoder:
         return False
     if not architecture.recurs:
         return True
     mixer = traits(architecture.name).get("mixer")
-    return mixer in ("mamba", "mamba2", "shortconv") or (mixer == "delta" and options.build.has("fused_delta"))
+    if mixer in ("delta", "kda"):
+        return options.build.has("fused_delta")
+    return mixer in ("mamba", "mamba2", "shortconv", "plamo2")
 
 
 @cache
@@ -385,8 +389,6 @@ def _assumptions(architecture: LanguageArchitecture, options: LlamaOptions, devi
     said.append(_build_words(options.build))
     if options.build.fork:
         said.append("ik_llama.cpp's compute buffers follow switches such as -amb and -rtr and are only bounded here")
-    if has_trait(architecture, "never_held"):
-        said.append(f"the compute buffer of {architecture.name} is a likeness: llama.cpp was never asked for one")
     if options.flash_attention is None:
         said.append("flash attention: auto, taken as on")
     if options.sequences is None and options.slots > 1:

@@ -96,16 +96,16 @@ def _layer(architecture: LanguageArchitecture, layer: int, options: LlamaOptions
     recurrent = 0
     if block.recurrent and architecture.recurrent is not None:
         recurrent = architecture.recurrent.elements * 4 * options.slots * options.states
-    if not block.attention or not block.cached:
-        return LayerCache(recurrent=recurrent)
     cells = sliding_cells(architecture, options) if block.sliding else options.padded_context
+    # without flash attention V is stored transposed, all layers padded to the widest
+    padded = not options.flash and architecture.latent is None
+    if not block.attention or not block.cached:
+        idle = padded and block.cached and not architecture.recurs  # a layer of Deci that does not attend
+        values = max(b.value_elements for b in architecture.blocks) if idle else 0
+        return LayerCache(values=_bytes(values, options.cache_type_v) * cells, recurrent=recurrent)
     keys, values = cache_elements(architecture, layer, options)
-    transposed = not options.flash and not _latent_used(architecture, options)
-    if transposed and values:
-        # without flash attention V is stored transposed, all layers padded to the widest
-        values = (
-            max(values, *(b.value_elements for b in architecture.blocks)) if architecture.latent is None else values
-        )
+    if padded and values:
+        values = max(values, *(b.value_elements for b in architecture.blocks))
     return LayerCache(
         keys=_bytes(keys, options.cache_type_k) * cells,
         values=_bytes(values, options.cache_type_v) * cells,

@@ -1,15 +1,15 @@
 """The forward pass of an encoder: all tokens at once, attention over the batch itself, no cache and no head.
 
-After llama.cpp src/models/{bert,modern-bert,eurobert}.cpp and src/llama-graph.cpp (build_attn_inp_no_cache,
-build_pooling). BERT and its kin norm after each part, the newer ones before it; which it is, is read off the tensors.
+After llama.cpp src/models/{bert,modern-bert,eurobert,gemma-embedding}.cpp and src/llama-graph.cpp (build_pooling). BERT
+and its kin norm after each part, the newer ones before it; which it is, is read off the tensors.
 """
 
 from __future__ import annotations
 
-from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.feedforward import dense
-from fitcheck.runtimes.llamacpp.graph import F16, F32, Graph, Node
+from fitcheck.runtimes.llamacpp.graph import F32, Graph, Node
 from fitcheck.runtimes.llamacpp.graph_layers import Builder
+from fitcheck.runtimes.llamacpp.uncached_attention import uncached_attention, uncached_masks
 
 
 def encoder_graph(builder: Builder, kept: tuple[int, ...]) -> Graph:
@@ -19,6 +19,8 @@ def encoder_graph(builder: Builder, kept: tuple[int, ...]) -> Graph:
     stream = graph.op("get_rows", (width, tokens), builder.weight("token_embd.weight"), graph.input(tokens * 4))
     graph.keep_leaf(graph.input(tokens * width * F32))
     builder.positions = graph.input(tokens * 4)
+    if builder.plan.architecture.embedding_scaled:
+        stream = graph.op("scale", stream.shape, stream)
     if "token_types.weight" in names:
         stream = graph.op("add", stream.shape, stream, builder.weight("token_types.weight"))
     if "position_embd.weight" in names:
@@ -26,10 +28,11 @@ def encoder_graph(builder: Builder, kept: tuple[int, ...]) -> Graph:
         stream = graph.op("add", stream.shape, places, stream)
     if "token_embd_norm.weight" in names:
         stream = builder.norm(stream, "token_embd_norm", builder.plan.layers[0])
-    mask = graph.input(tokens * tokens * (F16 if builder.options.flash else F32))
+    masks = uncached_masks(builder)
     builder.output_ids = graph.input(tokens * 4)
     for index in kept:
         graph.begin_layer()
+        mask = masks[builder.plan.architecture.blocks[index].sliding]
         stream = _layer(builder, index, stream, mask, last=index == kept[-1])
     if "output_norm.weight" in names:
         stream = builder.norm(stream, "output_norm", builder.plan.output)
@@ -41,7 +44,7 @@ def _layer(builder: Builder, index: int, stream: Node, mask: Node, *, last: bool
     graph, names, prefix = builder.graph, builder.plan.names, f"blk.{index}."
     device = builder.plan.layers[index]
     current = builder.norm(stream, f"{prefix}attn_norm", device) if f"{prefix}attn_norm.weight" in names else stream
-    current = _after(builder, f"{prefix}post_attention_norm", _attention(builder, index, current, mask), device)
+    current = _after(builder, f"{prefix}post_attention_norm", uncached_attention(builder, index, current, mask), device)
     if last:
         current, stream = builder.select(current, builder.tokens), builder.select(stream, builder.tokens)
     middle = graph.op("add", current.shape, current, stream)
@@ -67,53 +70,6 @@ def _feed_forward(builder: Builder, index: int, current: Node) -> Node:
 
         return expert_feed_forward(builder, index, builder.plan.architecture.blocks[index], current)
     return dense(builder, prefix, "ffn_up", "ffn_gate", "ffn_down", current)
-
-
-def _attention(builder: Builder, index: int, current: Node, mask: Node) -> Node:
-    graph, prefix, tokens = builder.graph, f"blk.{index}.", builder.tokens
-    block, names = builder.plan.architecture.blocks[index], builder.plan.names
-    query, keys, values = _projected(builder, block, prefix, current)
-    if f"{prefix}attn_q_norm.weight" in names:
-        query = builder.head_norm(query, f"{prefix}attn_q_norm")
-        keys = builder.head_norm(keys, f"{prefix}attn_k_norm")
-    if "position_embd.weight" not in names:
-        query = graph.op("rope", query.shape, query, builder.positions)
-        keys = graph.op("rope", keys.shape, keys, builder.positions)
-    for node in (query, keys, values):
-        graph.expand(node)
-    heads, width = block.heads, block.value_length
-    if builder.options.flash:
-        # the kernel reads halves; without a cache K and V are turned into them here
-        keys, values = (graph.op("cpy", node.shape, node, element=F16) for node in (keys, values))
-        mixed = graph.op("flash_attn", (width, heads, tokens), query, keys, values, mask)
-        output = graph.reshape(mixed, (width * heads, tokens))
-    else:
-        scores = graph.op("mul_mat", (tokens, tokens, heads), keys, graph.view(query, (width, tokens, heads)))
-        weights = graph.op("soft_max", scores.shape, scores, mask)
-        turned = graph.op("cont", (tokens, width, block.kv_heads), graph.view(values, (tokens, width, block.kv_heads)))
-        mixed = graph.op("mul_mat", (width, tokens, heads), turned, weights)
-        output = graph.op("cont", (width * heads, tokens), graph.view(mixed, (width, heads, tokens)))
-    graph.expand(output)
-    return builder.linear(f"{prefix}attn_output", output, builder.plan.architecture.embedding)
-
-
-def _projected(builder: Builder, block: LanguageLayer, prefix: str, current: Node) -> tuple[Node, Node, Node]:
-    """Queries, keys and values as (length, heads, tokens)."""
-    graph, tokens, names = builder.graph, builder.tokens, builder.plan.names
-    parts = (
-        ("attn_q", block.key_length, block.heads),
-        ("attn_k", block.key_length, block.kv_heads),
-        ("attn_v", block.value_length, block.kv_heads),
-    )
-    if f"{prefix}attn_qkv.weight" in names:
-        joint = builder.linear(f"{prefix}attn_qkv", current, sum(length * heads for _, length, heads in parts))
-        query, keys, values = (graph.view(joint, (length, heads, tokens)) for _, length, heads in parts)
-        return query, keys, values
-    query, keys, values = (
-        graph.reshape(builder.linear(f"{prefix}{name}", current, length * heads), (length, heads, tokens))
-        for name, length, heads in parts
-    )
-    return query, keys, values
 
 
 def _pooled(builder: Builder, stream: Node) -> Node:

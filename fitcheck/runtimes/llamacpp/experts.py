@@ -11,10 +11,18 @@ from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 _MOST_SUMMED = 15  # ggml-cuda.cu, MOE_WEIGHTED_REDUCTION_MAX_EXPERTS
 
 
-def expert_feed_forward(builder: Parts, index: int, block: LanguageLayer, current: Node) -> Node:
-    """Router, chosen experts, weighted sum, and the shared experts where there are some."""
+def expert_feed_forward(
+    builder: Parts, index: int, block: LanguageLayer, current: Node, logits: Node | None = None
+) -> Node:
+    """Router, chosen experts, weighted sum, and the shared experts where there are some. ``logits`` are the router's
+    where they are of something else than ``current``."""
     graph, names, prefix = builder.graph, builder.plan.names, f"blk.{index}."
-    routed = _routed(builder, prefix, block, current)
+    read, latent = current, f"{prefix}ffn_latent_down"
+    if f"{latent}.weight" in names:
+        read = builder.linear(latent, current, names[f"{latent}.weight"].shape[0])
+    routed = _routed(builder, prefix, block, read, logits or router_logits(builder, prefix, current))
+    if read is not current:
+        routed = builder.linear(f"{prefix}ffn_latent_up", routed, current.shape[0])
     if f"{prefix}ffn_up_shexp.weight" not in names:
         return routed
     shared = dense(builder, prefix, "ffn_up_shexp", "ffn_gate_shexp", "ffn_down_shexp", current)
@@ -27,12 +35,26 @@ def expert_feed_forward(builder: Parts, index: int, block: LanguageLayer, curren
     return graph.op("add", routed.shape, routed, shared)
 
 
-def _routed(builder: Parts, prefix: str, block: LanguageLayer, current: Node) -> Node:
+def router_logits(builder: Parts, prefix: str, current: Node) -> Node:
+    """A number for each expert and token of ``current``."""
+    count, tokens = builder.plan.architecture.experts, current.shape[-1]
+    weight = builder.weight(f"{prefix}ffn_gate_inp.weight")
+    logits = builder.graph.op("mul_mat", (count, tokens), weight, current, rows=tokens)
+    if f"{prefix}ffn_gate_inp.bias" in builder.plan.names:
+        logits = builder.graph.op("add", logits.shape, logits, builder.weight(f"{prefix}ffn_gate_inp.bias"))
+    return logits
+
+
+def _routed(builder: Parts, prefix: str, block: LanguageLayer, current: Node, logits: Node) -> Node:
     graph, names = builder.graph, builder.plan.names
     tokens, width = current.shape[-1], current.shape[0]
     count, used = builder.plan.architecture.experts, block.experts_used
-    weights, chosen = _router(builder, prefix, current, count, used, tokens)
+    weights, chosen = _router(builder, prefix, logits, used)
     source = graph.reshape(current, (width, 1, tokens))
+    before = has_trait(builder.plan.architecture, "weighed_before")
+    if before:
+        repeated = graph.op("repeat", (width, used, tokens), source)
+        source = graph.op("mul", repeated.shape, repeated, weights)
     inner = names[f"{prefix}ffn_down_exps.weight"].shape[-1]
     shape = (inner, used, tokens)
     # the fork asks how many tokens an expert sees on average before a card takes its weights (its pull request 520)
@@ -43,6 +65,11 @@ def _routed(builder: Parts, prefix: str, block: LanguageLayer, current: Node) ->
         found = graph.op("mul_mat_id", (rows, used, tokens), weight, node, chosen, rows=batch)
         if f"{prefix}{name}.bias" in names:
             found = graph.op("add_id", found.shape, found, builder.weight(f"{prefix}{name}.bias"), chosen)
+        if f"{prefix}{name}.scale" in names:
+            each = graph.reshape(builder.weight(f"{prefix}{name}.scale"), (1, count))
+            each = graph.op("repeat", (1, count, tokens), each)
+            each = graph.op("get_rows", (1, used, tokens), each, chosen)
+            found = graph.op("mul", found.shape, found, each)
         return found
 
     if f"{prefix}ffn_gate_up_exps.weight" in names:
@@ -58,7 +85,7 @@ def _routed(builder: Parts, prefix: str, block: LanguageLayer, current: Node) ->
         else:
             hidden = graph.op("unary", shape, upper)
     experts = through("ffn_down_exps", hidden, width)
-    weighted = graph.op("mul", experts.shape, experts, weights)
+    weighted = experts if before else graph.op("mul", experts.shape, experts, weights)
     graph.expand(weighted)
     parts = [graph.view(weighted, (width, tokens), used * width * F32) for i in range(used)]
     for part in parts:
@@ -68,21 +95,19 @@ def _routed(builder: Parts, prefix: str, block: LanguageLayer, current: Node) ->
         total = graph.op("add", (width, tokens), total, part)
         graph.expand(total)
         sums.append(total)
-    if 1 < used <= _MOST_SUMMED:
+    if 1 < used <= _MOST_SUMMED and not before:
         graph.fused.append(Fused((weighted, *sums), total))
     return graph.op("cont", (width, tokens), total) if used == 1 else total
 
 
-def _router(builder: Parts, prefix: str, current: Node, count: int, used: int, tokens: int) -> tuple[Node, Node]:
+def _router(builder: Parts, prefix: str, logits: Node, used: int) -> tuple[Node, Node]:
     """(weights of the chosen experts, their indices)."""
     graph, names = builder.graph, builder.plan.names
-    logits = graph.op("mul_mat", (count, tokens), builder.weight(f"{prefix}ffn_gate_inp.weight"), current, rows=tokens)
-    if f"{prefix}ffn_gate_inp.bias" in names:
-        logits = graph.op("add", logits.shape, logits, builder.weight(f"{prefix}ffn_gate_inp.bias"))
+    count, tokens = logits.shape
     first = len(graph.nodes)
     late = has_trait(builder.plan.architecture, "experts_softmax_late")
     probabilities = logits if late else graph.op("soft_max", logits.shape, logits)
-    biased = probabilities
+    biased = logits if has_trait(builder.plan.architecture, "weighed_before") else probabilities
     if f"{prefix}exp_probs_b.bias" in names:
         biased = graph.op("add", logits.shape, probabilities, builder.weight(f"{prefix}exp_probs_b.bias"))
     ranked = _within_groups(builder, biased, count, tokens)
@@ -101,7 +126,7 @@ def _router(builder: Parts, prefix: str, current: Node, count: int, used: int, t
     if builder.plan.architecture.routing.scaled:
         weights = graph.op("scale", weights.shape, weights)
     graph.expand(weights)
-    if not late and ranked is biased and _ranks_at_once(count):
+    if not late and biased is not logits and ranked is biased and _ranks_at_once(count):
         graph.fused.append(Fused(tuple(graph.nodes[graph.nodes.index(probabilities, first) :]), whole=True))
     return weights, chosen
 

@@ -39,7 +39,8 @@ def glu(builder: Parts, gated: Node, upper: Node, shape: tuple[int, ...]) -> Nod
 
 
 def per_layer_inputs(builder: Parts, stream: Node) -> Node:
-    """Gemma 3n and 4: one more embedding of every token for every layer, projected and added."""
+    """Gemma 3n and 4: one more embedding of every token for every layer, projected and added where the first layer
+    reads it."""
     graph, architecture, tokens = builder.graph, builder.plan.architecture, builder.tokens
     width, count = architecture.per_layer_embedding, architecture.layers
     ids = graph.input(tokens * 4)
@@ -52,9 +53,7 @@ def per_layer_inputs(builder: Parts, stream: Node) -> Node:
     normed = graph.op("rms_norm", shaped.shape, shaped)
     normed = graph.op("mul", shaped.shape, normed, builder.weight("per_layer_proj_norm.weight"))
     total = graph.op("scale", shaped.shape, graph.op("add", shaped.shape, normed, looked))
-    turned = graph.op("cont", (width, tokens, count), graph.view(total, (width, tokens, count)))
-    graph.expand(turned)
-    return turned
+    return graph.op("cont", (width, tokens, count), graph.view(total, (width, tokens, count)))
 
 
 def add_per_layer(builder: Parts, index: int, current: Node, extra: Node, last: bool) -> Node:

@@ -25,7 +25,8 @@ class Attending(Parts):
         graph, options = self.graph, self.options
         self.masks: dict[bool, Node] = {}
         self.indices: dict[bool, tuple[Node, Node]] = {}
-        latent_only = self.plan.architecture.latent is not None and self.build.has("latent_without_values")
+        latent = self.plan.architecture.latent
+        latent_only = latent is not None and latent.absorbed and self.build.has("latent_without_values")
         for slides in (False, True):
             if not any(block.sliding is slides and block.attention for block in self.plan.architecture.main_blocks):
                 continue
@@ -102,10 +103,11 @@ class Attending(Parts):
         """Store K and V, multiply with the whole cache; the result is (heads × width, tokens). Where values are a
         latent, ``raised`` is the matrix that makes heads of so many elements of it."""
         graph, options, tokens, heads = self.graph, self.options, self.tokens, block.heads
-        cache_device = self.plan.host if options.cache_on_host else self.plan.layers[index]
+        owner = cache_owner(self.plan.architecture, index)
+        cache_device = self.plan.host if options.cache_on_host else self.plan.layers[owner]
         slides = block.sliding
         cells = self.sliding if slides else self.cells
-        held = self.plan.caches[cache_owner(self.plan.architecture, index)]
+        held = self.plan.caches[owner]
         cached_keys = graph.cache(cache_device, held.keys)
         cached_values = graph.cache(cache_device, held.values or self._within_keys(held))
         query = self._rotate(query, slides, 0)

@@ -154,5 +154,6 @@ class Parts:
         if has_trait(architecture, "every_fourth_unturned"):
             return (index + 1) % 4 != 0
         if has_trait(architecture, "unturned_unless_sliding") and architecture.window:
-            return architecture.blocks[index].sliding
+            leads = has_trait(architecture, "leading_turned") and index < architecture.dense_lead
+            return leads or architecture.blocks[index].sliding
         return not has_trait(architecture, "unturned")

@@ -7,6 +7,8 @@ from functools import cache
 from fitcheck.data_files import load
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 
+SPARSE_LAYERS = 10  # the first ones, where the data file says so under leading_sparse
+
 
 def has_trait(architecture: LanguageArchitecture, trait: str) -> bool:
     """Whether the data file names the architecture under ``trait``. Raises KeyError for a trait that it lacks."""

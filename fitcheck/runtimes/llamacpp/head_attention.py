@@ -5,6 +5,7 @@ from __future__ import annotations
 from fitcheck.models.families.language.architecture import LanguageLayer
 from fitcheck.runtimes.llamacpp.graph import F32, Node
 from fitcheck.runtimes.llamacpp.graph_attention import Attending
+from fitcheck.runtimes.llamacpp.graph_traits import has_trait
 
 
 def head_attention(builder: Attending, index: int, block: LanguageLayer, current: Node) -> Node:
@@ -38,17 +39,39 @@ def head_attention(builder: Attending, index: int, block: LanguageLayer, current
             if f"{prefix}attn_v.weight" in names:
                 flat_values = builder.linear(f"{prefix}attn_v", current, kv_heads * value)
                 values = graph.reshape(flat_values, (value, kv_heads, tokens))
-    if f"{prefix}attn_q_norm.weight" in names and not whole:
-        query = builder.head_norm(query, f"{prefix}attn_q_norm")
-    query = builder.rope(index, query)
+    query = _normed_and_turned(builder, index, query, None if whole else f"{prefix}attn_q_norm")
     if own:
-        if f"{prefix}attn_k_norm.weight" in names and not whole:
-            keys = builder.head_norm(keys, f"{prefix}attn_k_norm")
-        keys = builder.rope(index, keys)
+        keys = _normed_and_turned(builder, index, keys, None if whole else f"{prefix}attn_k_norm")
+        if has_trait(builder.plan.architecture, "values_normed"):
+            values = graph.op("rms_norm", values.shape, values)
     output = builder.attend(index, block, query, keys if own else None, values if own else None, value)
     if gate is not None:
         output = graph.op("mul", output.shape, output, graph.op("unary", gate.shape, gate))
+    if f"{prefix}attn_gate.weight" in names:
+        output = _gated(builder, prefix, block, current, output)
     return builder.linear(f"{prefix}attn_output", output, builder.plan.architecture.embedding)
+
+
+def _normed_and_turned(builder: Attending, index: int, heads: Node, norm: str | None) -> Node:
+    """Heads normed by themselves where the file has that, and turned by position, in the architecture's order."""
+    if norm is None or f"{norm}.weight" not in builder.plan.names:
+        return builder.rope(index, heads)
+    if has_trait(builder.plan.architecture, "turned_before_norm"):
+        return builder.head_norm(builder.rope(index, heads), norm)
+    return builder.rope(index, builder.head_norm(heads, norm))
+
+
+def _gated(builder: Attending, prefix: str, block: LanguageLayer, current: Node, output: Node) -> Node:
+    """What attention made, weighed by a gate of what it read: one number a head (Step 3.5, Laguna) or a value each."""
+    graph, tokens = builder.graph, builder.tokens
+    rows = builder.plan.names[f"{prefix}attn_gate.weight"].shape[0]
+    gate = builder.linear(f"{prefix}attn_gate", current, rows)
+    gate = graph.op("unary", gate.shape, gate)
+    if rows != block.heads:
+        return graph.op("mul", output.shape, output, gate)
+    shape = (output.shape[0] // rows, rows, tokens)
+    weighed = graph.op("mul", shape, graph.reshape(output, shape), graph.reshape(gate, (1, rows, tokens)))
+    return graph.reshape(weighed, output.shape)
 
 
 def _normed_whole(builder: Attending, prefix: str, rows: int) -> bool:

@@ -10,6 +10,7 @@ from fitcheck.models.families.language.architecture import LanguageLayer, Recurr
 from fitcheck.runtimes.llamacpp.graph import F32, Node
 from fitcheck.runtimes.llamacpp.graph_parts import Parts
 from fitcheck.runtimes.llamacpp.kimi_delta import kimi_delta
+from fitcheck.runtimes.llamacpp.plamo import plamo_mixer
 from fitcheck.runtimes.llamacpp.states import States
 
 
@@ -21,6 +22,8 @@ def mixer(builder: Parts, index: int, block: LanguageLayer, current: Node) -> No
     states = States(builder, index)
     if f"{prefix}shortconv.in_proj.weight" in names:
         return _short_convolution(builder, prefix, state, states, current)
+    if f"{prefix}ssm_b_norm" in names:
+        return plamo_mixer(builder, prefix, state, states, current)
     if f"{prefix}ssm_in.weight" in names and f"{prefix}ssm_d" in names:
         mamba = _mamba if f"{prefix}ssm_x.weight" in names else _second_mamba
         return mamba(builder, prefix, state, states, current)

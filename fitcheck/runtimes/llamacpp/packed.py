@@ -34,6 +34,7 @@ ROOM, FOLDER = "runtimes.llamacpp", "packed"
 CACHES = ("f16", "q8_0")
 # everything that a graph's segments were worked out with; a test holds that nothing is left out
 MODULES = (
+    "altup",
     "arena",
     "arguments",
     "arrangement",
@@ -41,6 +42,7 @@ MODULES = (
     "caches",
     "chunked_delta",
     "compute",
+    "dense_beside",
     "encoder_graph",
     "experts",
     "feedforward",
@@ -57,11 +59,13 @@ MODULES = (
     "layer_facts",
     "mixers",
     "packed",
+    "plamo",
     "repeats",
     "reservation",
     "schedule",
     "segments",
     "states",
+    "uncached_attention",
     "weight_groups",
     "weight_placement",
 )

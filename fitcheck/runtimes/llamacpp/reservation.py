@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fitcheck.errors import NotModelledError
 from fitcheck.models.families.language.architecture import LanguageArchitecture
 from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.runtimes.llamacpp.altup import altup_graph
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.arrangement import Arrangement, main_layers, pipelined
 from fitcheck.runtimes.llamacpp.caches import LayerCache
@@ -90,7 +91,9 @@ def _plan(
 
 def _graph(plan: GraphPlan, kept: tuple[int, ...]) -> Graph:
     builder = Builder(plan)
-    return encoder_graph(builder, kept) if plan.architecture.encoder else builder.build_graph(kept)
+    if plan.architecture.encoder:
+        return encoder_graph(builder, kept)
+    return altup_graph(builder, kept) if "altup_proj.weight" in plan.names else builder.build_graph(kept)
 
 
 def _scheduled(plan: GraphPlan, graph: Graph, devices: Devices) -> tuple[list[Node], list[Node]]:

@@ -21,6 +21,8 @@ HOST = -1
 LEFT_OUT = -2
 # tensors of the input layer: src/llama-arch.cpp, LLM_TENSOR_LAYER_INPUT
 _INPUT = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
+# tensors of no layer that lie with the first one: LLM_TENSOR_LAYER_REPEATING there
+_WITH_FIRST_LAYER = ("token_embd_norm.", "per_layer_model_proj.", "per_layer_proj_norm.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ def tensor_device(tensor: Tensor, architecture: LanguageArchitecture, options: L
         if override.matches(tensor.name):
             return HOST if override.device is None else override.device
     if tensor.layer is None or not tensor.name.startswith("blk."):
-        if tensor.name.startswith("token_embd_norm."):
+        if tensor.name.startswith(_WITH_FIRST_LAYER):
             return devices.layers[0] if devices.layers else devices.output
         if tensor.name.startswith("rope_"):
             # the frequencies belong to the layers that use them

@@ -103,6 +103,7 @@ class Routing:
 class LanguageArchitecture:
     """The shape of a language model. Lengths in elements, ``context_length`` in tokens.
 
+    ``expert_latent`` is the width that experts read and write where it is not the model's own (Nemotron 3 Super).
     ``encoder`` reads all tokens at once and keeps no cache; ``pools`` is a decoder whose last states are pooled into
     one vector; ``reranks`` says that the file has a classification head.
     """
@@ -115,6 +116,7 @@ class LanguageArchitecture:
     experts: int = 0
     shared_experts: int = 0
     shared_feed_forward: int = 0
+    expert_latent: int = 0
     routing: Routing = Routing()
     window: int = 0
     latent: LatentAttention | None = None
@@ -149,6 +151,11 @@ class LanguageArchitecture:
     def recurs(self) -> bool:
         """Whether any layer is a recurrent one."""
         return any(block.recurrent for block in self.blocks)
+
+    @cached_property
+    def caches(self) -> bool:
+        """Whether any layer keeps or reads keys and values; encoders and diffusion models do not."""
+        return any(block.cached for block in self.blocks)
 
     @property
     def embeds(self) -> bool:

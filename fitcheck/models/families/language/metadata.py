@@ -47,10 +47,11 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
     name = metadata.get("general.architecture")
     if not isinstance(name, str) or not name:
         raise FileError("GGUF metadata: general.architecture is missing, so this is not a model llama.cpp can load.")
-    encoder = kind_of_architecture(name).name == "encoder"
+    kind = kind_of_architecture(name).name
+    encoder = kind == "encoder"
     names = {} if tensors is None else {tensor.name: tensor for tensor in tensors}
     keys, known = Keys(metadata, name), traits(name)
-    source = ShapeSource(keys, known, names, encoder)
+    source = ShapeSource(keys, known, names, uncached=encoder or kind == "diffusion language")
     if name not in defaults()["architectures"] and not encoder:
         source.unknown.append(f"architecture {name!r} is not one this version knows; it is read as a plain transformer")
     layers = read_layers(source)
@@ -65,6 +66,7 @@ def architecture_from_gguf(metadata: Mapping[str, Any], tensors: TensorTable | N
         experts=layers.experts,
         shared_experts=shared,
         shared_feed_forward=keys.integer("expert_shared_feed_forward_length") or shared * layers.expert_width,
+        expert_latent=keys.integer("moe_latent_size", 0) or 0,
         routing=_routing(keys),
         window=layers.window,
         latent=layers.latent,
@@ -133,7 +135,8 @@ def _state(keys: Keys, embedding: int, heads: int) -> Recurrent:
     delta = keys.integer("kda.head_dim")
     if delta:
         inner = heads * delta
-        return Recurrent(3 * (max(kernel, 1) - 1 if kernel else 3) * inner, delta * delta * heads, inner=inner)
+        held = 3 * (max(kernel, 1) - 1 if kernel else 3) * inner
+        return Recurrent(held, delta * delta * heads, inner=inner, state_size=delta, kernel=kernel, steps=heads)
     inner = keys.integer("ssm.inner_size", 0) or 0
     size = keys.integer("ssm.state_size", 0) or 0
     groups = keys.integer("ssm.group_count", 0) or 0

@@ -18,12 +18,12 @@ MAX_BLOCKS = 1024
 @dataclass(frozen=True)
 class ShapeSource:
     """What a shape is read from: the metadata's ``keys``, what is ``known`` of the architecture, and tensors by name
-    where they are at hand. ``unknown`` collects what nobody says, ``encoder`` models keep no cache."""
+    where they are at hand. ``unknown`` collects what nobody says, ``uncached`` models keep no cache."""
 
     keys: Keys
     known: Mapping[str, Any]
     names: Mapping[str, Tensor]
-    encoder: bool
+    uncached: bool
     unknown: list[str] = field(default_factory=list)
 
 
@@ -53,6 +53,8 @@ def read_layers(source: ShapeSource) -> Layers:
     first_heads = next((value for value in heads if value), 0)
     lengths = _lengths(keys, embedding // first_heads if first_heads else 0)
     feed_forward = keys.each("feed_forward_length", count, 0)
+    if known.get("halved_feed_forward"):  # Qwen 1 states the gate and what it gates together
+        feed_forward = [width // 2 for width in feed_forward]
     experts = keys.integer("expert_count", 0) or 0
     used = keys.each("expert_used_count", count, 0)
     dense_lead = keys.integer("leading_dense_block_count", 0) or 0
@@ -81,7 +83,7 @@ def read_layers(source: ShapeSource) -> Layers:
                 sliding=sliding[layer],
                 recurrent=recurrent[layer],
                 attention=_attends(known, recurrent[layer]) and kv_heads[layer] > 0,
-                cached=own_cache[layer] and not source.encoder,
+                cached=own_cache[layer] and not source.uncached,
                 prediction=layer >= count - prediction,
                 indexes=layer < len(indexing) and indexing[layer],
             )

@@ -33,6 +33,8 @@ _KEPT = re.compile(
     r"_norm\.weight|ffn_gate_inp\.weight|ffn_gate_inp_shexp|altup|laurel|per_layer_model_proj|ssm_conv1d|shortconv\.conv"
     r"|attn_rel_b|position_embd|token_types|time_mix_(first|w\d|v\d|a\d|g\d|decay_w\d|lerp_fused)|indexer\.[kq]_proj"
 )
+# of those, what the converter leaves in the 16 bits of the original (conversion/base.py); the others it makes float32
+_AS_IN_ORIGINAL = re.compile(r"altup_(proj|unembd_proj|router)\.weight|laurel_[lr]\.weight|per_layer_model_proj")
 # kinds whose type depends on the layer
 _BY_LAYER = frozenset({"attn_v", "ffn_down", "ffn_gate", "ffn_up"})
 
@@ -114,15 +116,16 @@ def header_bytes(architecture: LanguageArchitecture) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A tensor as the rules see it; of one in a layer ``name`` is what comes after ``blk.0.``. ``kept`` is whether
-    llama-quantize leaves it in float32, ``varies`` whether its type depends on which layer it is in."""
+    """A tensor as the rules see it; of one in a layer ``name`` is what comes after ``blk.0.``. ``kept`` is the type
+    in which llama-quantize leaves it, empty where it does not; ``varies`` says whether its type depends on which layer
+    it is in."""
 
     name: str
     shape: Shape
     elements: int
     kind: str
     role: str
-    kept: bool
+    kept: str
     varies: bool
     matrix: Matrix | None
 
@@ -136,7 +139,8 @@ _Rows = tuple[_Row, ...]
 
 def _row(name: str, shape: Shape, prefix: str = "") -> _Row:
     full = prefix + name
-    kept = len(shape) < 2 or not name.endswith("weight") or _KEPT.search(full) is not None
+    left = len(shape) < 2 or not name.endswith("weight") or _KEPT.search(full) is not None
+    kept = "" if not left else "BF16" if _AS_IN_ORIGINAL.search(full) else "F32"
     kind, role = _kind(full), classify_gguf(Tensor(full, shape, "F32")).role
     matrix = None if kept else matrix_of(kind, shape)
     return _Row(name, shape, prod(shape), kind, role, kept, not kept and kind in _BY_LAYER, matrix)
@@ -236,7 +240,7 @@ def _types(architecture: LanguageArchitecture, tier: str, imatrix: bool) -> _Typ
     shape, traits = _shape_of(architecture), traits_of(architecture)
 
     def type_of(row: _Row, place: PlaceInKind) -> str:
-        return "F32" if row.matrix is None else chosen_type(traits, tier, imatrix, row.matrix, place)
+        return row.kept if row.matrix is None else chosen_type(traits, tier, imatrix, row.matrix, place)
 
     made: dict[tuple[int, tuple[str, ...]], _Layer] = {}
     alike = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fitcheck.models.families.language.architecture import LanguageArchitecture, LanguageLayer, traits
+from fitcheck.models.families.language.architecture import LanguageArchitecture, LanguageLayer, Recurrent, traits
 
 Shape = tuple[int, ...]
 _TOKEN_TYPES = 2  # first and second sentence
@@ -44,11 +44,13 @@ def _outer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterato
     yield "token_embd.weight", (rows, width)
     if known.get("positions") and architecture.context_length:
         yield "position_embd.weight", (architecture.context_length, width)
-    if architecture.encoder:
+    if architecture.encoder and not known.get("pre_normed_encoder"):
         yield "token_types.weight", (_TOKEN_TYPES, width)
         yield from _norm("token_embd_norm", width, _BIASED)
         yield from _scoring_head(width) if architecture.reranks else ()
         return
+    if known.get("embedding_norm"):
+        yield from _norm("token_embd_norm", width, known)
     if architecture.per_layer_embedding:
         total = architecture.per_layer_embedding * architecture.layers
         yield "per_layer_token_embd.weight", (rows, total)
@@ -78,6 +80,13 @@ def _scoring_head(width: int) -> Iterator[tuple[str, Shape]]:
     yield "cls.output.bias", (1,)
 
 
+def _post_norm(which: int, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
+    """Behind attention (0) or the feed-forward part (1), under the architecture's own names."""
+    told = known["post_norms"]
+    name = told[which] if isinstance(told, list) else ("post_attention_norm", "post_ffw_norm")[which]
+    yield from [(name, (width,))] if known.get("bare_post_norms") else _norm(name, width, known)
+
+
 def _norm(name: str, width: int, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
     if known.get("no_norm_weights"):
         return
@@ -90,7 +99,7 @@ def _block(
     architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
 ) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
-    if architecture.encoder:
+    if architecture.encoder and not known.get("pre_normed_encoder"):
         yield from _encoder_block(architecture, block, known)
         return
     if known.get("pre_norm", True) and (block.heads or block.recurrent):
@@ -99,13 +108,17 @@ def _block(
         yield from _mixer(architecture, known)
     if block.attention and (not block.recurrent or known.get("attention_and_recurrent")):
         yield from _latent(architecture, block) if architecture.latent else _attention(architecture, block, known)
-    if known.get("post_norms") or known.get("post_attention_only"):
+    if known.get("post_norms"):
+        yield from _post_norm(0, width, known)
+    elif known.get("post_attention_only"):
         yield from _norm("post_attention_norm", width, known)
     has_feed_forward = bool(block.feed_forward or block.experts_used)
     second_norm = known.get("pre_norm", True) and not known.get("parallel") and not known.get("post_attention_only")
-    second_norm = second_norm and (block.recurrent or block.attention)  # Nemotron-H's layers are one part each
+    if known.get("recurrent") == "no_kv_heads_no_ffn":  # Nemotron-H's layers are one part each
+        second_norm = second_norm and (block.recurrent or block.attention)
     if has_feed_forward and second_norm:
-        yield from [("ffn_norm", (width,))] if known.get("bare_ffn_norm") else _norm("ffn_norm", width, known)
+        name = known.get("second_norm", "ffn_norm")
+        yield from [(name, (width,))] if known.get("bare_ffn_norm") else _norm(name, width, known)
     beside = bool(known.get("dense_beside_experts"))
     if block.experts_used:
         yield from _experts(architecture, block, known)
@@ -114,10 +127,10 @@ def _block(
         yield "ffn_down_exps.scale", (architecture.experts,)
         for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
             yield f"{name}.weight", (width,)
-    if block.feed_forward and (beside or not block.experts_used):
+    if block.feed_forward and (beside or known.get("dense_with_experts") or not block.experts_used):
         yield from _feed_forward(block, width, known)
     if known.get("post_norms"):
-        yield from _norm("post_ffw_norm", width, known)
+        yield from _post_norm(1, width, known)
     if architecture.per_layer_embedding:
         yield "inp_gate.weight", (architecture.per_layer_embedding, width)
         yield "proj.weight", (width, architecture.per_layer_embedding)
@@ -148,7 +161,7 @@ def _attention(
 ) -> Iterator[tuple[str, Shape]]:
     width = architecture.embedding
     # Gemma 4 E2B and E4B: layers that read another layer's cache keep K and V weights in the file, and V is its own
-    stored = block.cached or architecture.encoder or bool(known.get("shared_layers_keep_kv"))
+    stored = block.cached or not architecture.caches or bool(known.get("shared_layers_keep_kv"))
     one_for_both = bool(known.get("value_is_key_where_dense")) and not architecture.per_layer_embedding
     output = block.heads * (block.value_length or block.key_length)
     query = block.heads * block.key_length * (2 if known.get("gated_query") else 1)
@@ -175,6 +188,11 @@ def _attention(
     elif known.get("qk_norm") == "full":
         yield "attn_q_norm.weight", (block.heads * block.key_length,)
         yield "attn_k_norm.weight", (key,)
+    elif known.get("qk_norm") == "each":
+        yield "attn_q_norm.weight", (block.heads, block.key_length)
+        yield "attn_k_norm.weight", (block.kv_heads, block.key_length)
+    if known.get("output_gate"):
+        yield "attn_gate.weight", (block.heads if known["output_gate"] == "head" else output, width)
     if known.get("sinks"):
         yield "attn_sinks.weight", (block.heads,)
 
@@ -221,11 +239,18 @@ def _feed_forward(block: LanguageLayer, width: int, known: dict[str, Any]) -> It
 def _experts(
     architecture: LanguageArchitecture, block: LanguageLayer, known: dict[str, Any]
 ) -> Iterator[tuple[str, Shape]]:
-    count, rows, width = architecture.experts, block.expert_feed_forward, architecture.embedding
-    yield "ffn_gate_inp.weight", (count, width)
-    if known.get("gate", "separate") != "none":
-        yield "ffn_gate_exps.weight", (count, rows, width)
-    yield "ffn_up_exps.weight", (count, rows, width)
+    count, rows, model = architecture.experts, block.expert_feed_forward, architecture.embedding
+    width = architecture.expert_latent or model
+    yield "ffn_gate_inp.weight", (count, model)
+    if architecture.expert_latent:
+        yield "ffn_latent_down.weight", (width, model)
+        yield "ffn_latent_up.weight", (model, width)
+    if known.get("gate_up_together"):
+        yield "ffn_gate_up_exps.weight", (count, 2 * rows, width)
+    else:
+        if known.get("gate", "separate") != "none":
+            yield "ffn_gate_exps.weight", (count, rows, width)
+        yield "ffn_up_exps.weight", (count, rows, width)
     yield "ffn_down_exps.weight", (count, width, rows)
     if known.get("expert_bias"):
         yield "ffn_gate_inp.bias", (count,)
@@ -237,11 +262,12 @@ def _experts(
     shared = architecture.shared_feed_forward
     if shared:
         if known.get("shared_gate"):
-            yield "ffn_gate_inp_shexp.weight", (width,)
-        if known.get("gate", "separate") != "none":
-            yield "ffn_gate_shexp.weight", (shared, width)
-        yield "ffn_up_shexp.weight", (shared, width)
-        yield "ffn_down_shexp.weight", (width, shared)
+            yield "ffn_gate_inp_shexp.weight", (model,)
+        within = bool(known.get("shared_gate_within"))
+        if known.get("gate", "separate") != "none" and not within:
+            yield "ffn_gate_shexp.weight", (shared, model)
+        yield "ffn_up_shexp.weight", ((2 if within else 1) * shared, model)
+        yield "ffn_down_shexp.weight", (model, shared)
 
 
 def _mixer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterator[tuple[str, Shape]]:
@@ -252,6 +278,9 @@ def _mixer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterato
         yield "shortconv.conv.weight", (width, state.kernel)
         yield "shortconv.in_proj.weight", (3 * width, width)
         yield "shortconv.out_proj.weight", (width, width)
+        return
+    if kind == "kda":
+        yield from _kimi_delta(state, width)
         return
     keys = state.groups * state.state_size
     channels = state.inner + 2 * keys
@@ -276,6 +305,10 @@ def _mixer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterato
         yield "ssm_dt.bias", (state.inner,)
         yield "ssm_a", (state.inner, state.state_size)
         yield "ssm_d", (state.inner,)
+        if known.get("mixer_norms"):
+            yield from _mixer_norms(state.steps, state.state_size)
+    elif kind == "plamo2":
+        yield from _plamo(state, width)
     else:
         yield "ssm_in.weight", (state.inner + channels + state.steps, width)
         yield "ssm_conv1d.weight", (channels, state.kernel)
@@ -285,6 +318,42 @@ def _mixer(architecture: LanguageArchitecture, known: dict[str, Any]) -> Iterato
         yield "ssm_d", (state.steps, 1)
         yield "ssm_norm.weight", (max(state.groups, 1), state.inner // max(state.groups, 1))
     yield "ssm_out.weight", (width, state.inner)
+
+
+def _mixer_norms(steps: int, states: int) -> Iterator[tuple[str, Shape]]:
+    """Of Jamba's steps and both of its matrices."""
+    for name, length in (("ssm_dt_norm", steps), ("ssm_b_norm", states), ("ssm_c_norm", states)):
+        yield f"{name}.weight", (length,)
+
+
+def _kimi_delta(state: Recurrent, width: int) -> Iterator[tuple[str, Shape]]:
+    """Kimi's delta attention: gates through a latent as wide as a head (src/models/kimi-linear.cpp)."""
+    inner, length, heads = state.inner, state.state_size, state.steps
+    for name in "qkv":
+        yield f"attn_{name}.weight", (inner, width)
+        yield f"ssm_conv1d_{name}.weight", (inner, 1, state.kernel)
+    for name in ("ssm_f", "ssm_g"):
+        yield f"{name}_a.weight", (length, width)
+        yield f"{name}_b.weight", (inner, length)
+    yield "ssm_beta.weight", (heads, width)
+    yield "ssm_a", (heads, 1)
+    yield "ssm_dt.bias", (inner,)
+    yield "ssm_norm.weight", (length,)
+    yield "attn_output.weight", (width, inner)
+
+
+def _plamo(state: Recurrent, width: int) -> Iterator[tuple[str, Shape]]:
+    """PLaMo 2's mixer: steps are a latent of at least 64, one number a head is made of it (src/models/plamo2.cpp)."""
+    low, heads = max(64, width // 16), state.steps
+    yield "ssm_in.weight", (2 * state.inner, width)
+    yield "ssm_conv1d.weight", (state.inner, state.kernel)
+    yield "ssm_x.weight", (low + 2 * state.state_size, state.inner)
+    yield "ssm_dt.weight", (heads, low)
+    yield "ssm_dt.bias", (heads,)
+    yield "ssm_a", (heads,)
+    yield "ssm_d", (heads,)
+    for name, length in (("ssm_dt_norm", low), ("ssm_b_norm", state.state_size), ("ssm_c_norm", state.state_size)):
+        yield name, (length,)
 
 
 def _altup(width: int) -> Iterator[tuple[str, Shape]]:
