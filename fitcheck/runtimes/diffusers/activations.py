@@ -324,7 +324,7 @@ def held_in_turn(stages: Stages) -> tuple[int, ...]:
 
 def live_in_turn(turn: packed.Turn) -> tuple[int, ...]:
     """The same worked out from the traces."""
-    calls = [(_traced_call(*call), beside) for *call, beside in turn]
+    calls = [(_traced_call(component, call, sizes), beside) for component, call, sizes, beside in turn]
     found = iter(reserved_in_turn(tuple((*call, beside) for call, beside in calls if call is not None)))
     return tuple(0 if call is None else next(found) for call, _ in calls)
 

@@ -361,7 +361,9 @@ def _reserved(
     sure = max((one for one, stage in zip(once, laid, strict=True) if not stage.bounded), default=0)
     if shares_a_pool(offload):
         whole = replayed(arch, laid[0].tier, offload, stages)
-        held = sure = held if whole is None else workspace + whole
+        if whole is not None:
+            held = sure = workspace + whole
+            again = [held]
     off = table["reserved_error"]["loops" if any(_loops(one) for one in laid) else "value"]
     more = max(one.scratch.high - one.scratch.best for one in laid)
     best = max(held, allocated.best)

@@ -95,7 +95,7 @@ def test_the_usual_question_is_packed_whole() -> None:
         for ask in asks_of(slug):
             stages = stages_of(architecture_of(ask), ask.workload, offload_of(ask.placement))
             asked = activations.turn_of(stages)
-            assert all(packed.call(*call) is not None for *call, _ in asked)
+            assert all(packed.call(one, call, sizes) is not None for one, call, sizes, _ in asked)
             assert packed.in_turn(asked) is not None
 
 
