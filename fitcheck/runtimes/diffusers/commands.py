@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 
-from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture, is_modular
 from fitcheck.models.workload import Product
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload, offload_of
 from fitcheck.runtimes.downloads import download
 
 # pipelines made of blocks are loaded and placed otherwise
-_MODULAR = "Modular"
 _GUIDER, _TRUE_CFG = "guider", "QwenImage"
 
 
@@ -26,7 +25,7 @@ def script(ask: Ask) -> str:
     """The Python lines of one run; empty for tiers whose files diffusers needs more than a name to load."""
     arch, tier, model = ask.architecture, ask.tier, ask.model
     assert isinstance(arch, PipelineArchitecture)
-    if model.repository is None or tier.quantized or tier.format != "safetensors" or _MODULAR in arch.pipeline:
+    if model.repository is None or tier.quantized or tier.format != "safetensors" or is_modular(arch):
         return ""
     offload, work = offload_of(ask.placement), ask.workload
     whole = ', device_map="cuda"' if offload.mode == NONE else ""

@@ -33,7 +33,8 @@ def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple
         return _all(arch, parts, offload, stages)
     if offload.by_component:
         return _one_after_the_other(arch, parts, stages)
-    return (_moving(parts[stage.component.name], offload, stage) for stage in stages)
+    tables = sum([one.buffers for one in parts.values()]) if offload.empties else 0
+    return (_moving(parts[stage.component.name], offload, stage, tables) for stage in stages)
 
 
 def _all(
@@ -69,11 +70,14 @@ def _sums(there: Collection[ModuleWeights]) -> tuple[int, int]:
     return sum([one.on_card for one in there]), sum([one.segments for one in there])
 
 
-def _moving(weights: ModuleWeights, offload: Offload, stage: Stage) -> Held:
+def _moving(weights: ModuleWeights, offload: Offload, stage: Stage, tables: int) -> Held:
+    """One component's layers, beside ``tables`` of all: sequential offload leaves buffers on the card (``cpu_offload``
+    with ``offload_buffers=False``: diffusers 0.42.1, pipelines/pipeline_utils.py, enable_sequential_cpu_offload)."""
     groups = _groups(weights, offload, stage)
     window = groups.neighbours if ahead(offload, stage) else groups.largest
     more = groups.neighbours - window if learns(offload, stage) else 0
-    return Held(stage, groups.whole, window, groups.whole, more=more)
+    there = groups.whole + tables
+    return Held(stage, there, window, there, more=more)
 
 
 def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:

@@ -10,13 +10,13 @@ from fitcheck.data_files import load
 from fitcheck.hardware.card import Card
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
-from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import DENOISER, VAE, PipelineArchitecture, is_modular
 from fitcheck.models.families.pipeline.tiers import unreadable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.activations import is_traced
 from fitcheck.runtimes.diffusers.estimate import least_of
-from fitcheck.runtimes.diffusers.offloading import BLOCK, NONE, Offload
+from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
 from fitcheck.runtimes.diffusers.weights import parts_of
 from fitcheck.runtimes.torch_platform import torch_support
@@ -101,6 +101,14 @@ def _quantizer(ask: Ask, offload: Offload) -> Support | None:
 
 @lru_cache(maxsize=1024)
 def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
+    if is_modular(arch) and offload.mode in (MODEL, SEQUENTIAL):
+        # an H100's run of FLUX.3 klein ended in AttributeError; diffusers 0.42.1, modular_pipelines/modular_pipeline.py
+        method = "enable_model_cpu_offload" if offload.mode == MODEL else "enable_sequential_cpu_offload"
+        reason = (
+            f"{arch.pipeline} is a modular pipeline, which has no {method}; groups of its components can be offloaded, "
+            "and what ComponentsManager.enable_auto_cpu_offload takes is not estimated."
+        )
+        return Support(Verdict.NO, Constraint.RUNTIME, reason)
     vae = next((one for one in arch.components if one.role == VAE), None)
     if vae is None:
         return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import fitcheck
+from fitcheck.memory.weighing import Verdict
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes import registry
 from fitcheck.units import GIB
@@ -55,3 +56,17 @@ def test_a_picture_that_becomes_a_video_is_encoded_as_a_trace_says() -> None:
     made = registry.get("diffusers").footprint(ask("cogvideox-5b-i2v", "model", "bf16", card="H100 SXM", frames=49))
     assert made.cards[0].peak.name == "decode"
     assert made.cards[0].allocated.best == pytest.approx(15.235 * GIB, rel=0.01)
+
+
+def test_tables_lie_on_the_card_through_a_sequential_run() -> None:
+    """CogVideoX 2B's positions, 0.25 GiB in float64: an H100 held 4.083 GiB in `sequential`, in tiles."""
+    work = Workload(Task.T2V, 720, 480, 2, 6.0, frames=49)
+    stages = laid("cogvideox-2b", "fp16", "sequential", work)
+    assert {one.held.resident for one in stages} == {273_039_360}
+
+
+@pytest.mark.parametrize("mode", ["model", "sequential"])
+def test_a_modular_pipeline_has_no_switch_for_whole_components(mode: str) -> None:
+    best = fitcheck.check("flux.3-klein", "H100 SXM5 80GB", ram=256 * GIB, tier="bf16", mode=mode).best
+    assert best.verdict is Verdict.NO
+    assert "modular pipeline" in best.reason

@@ -60,7 +60,7 @@ def replayed(model: str, tier: str, placement: Placement, workload: Workload) ->
 
 
 def of(record: dict[str, Any]) -> Replayed:
-    workload = WorkloadSizes.model_validate(record["workload"]).workload()
+    workload = WorkloadSizes.model_validate_json(json.dumps(record["workload"])).workload()
     placement = recorded_placement(REVISION, record["runtime"]["mode"], record["runtime"].get("policy"))
     return replayed(record["model"]["slug"], record["model"]["tier"], placement, workload)
 

@@ -232,3 +232,9 @@ class PipelineArchitecture:
     def sound(self, frames: int) -> int:
         """Latents of the sound of a video of ``frames``, of all channels."""
         return self.sound_channels * round(frames / (self.defaults.fps or 24) * self.sound_rate)
+
+
+def is_modular(architecture: PipelineArchitecture) -> bool:
+    """Whether its class is made of blocks (diffusers' ``ModularPipeline``), which lacks the
+    switches of ``DiffusionPipeline``."""
+    return "Modular" in architecture.pipeline
