@@ -25,7 +25,7 @@ from fitcheck.verdict.memory_evidence import MemoryRecords, RunBesideEstimate
 from fitcheck.verdict.plausible import too_small
 from fitcheck.verdict.quantities import Evidence, Quantity, weakest
 from fitcheck.verdict.seconds_evidence import RecordsFit, Seconds, traits_of
-from fitcheck.verdict.shrinkage import Group, Place, fit
+from fitcheck.verdict.shrinkage import Place, RunGroup, fit
 
 _OUT_OF_SYSTEM_MEMORY = "oom-host"
 # As many records as change anything: the rest says the same again.
@@ -301,9 +301,9 @@ class Known:
 
     def _grouped(
         self, runs: Iterable[Run], parts: frozenset[str], links: Calibration, *, linked: bool
-    ) -> list[tuple[Group, tuple[Run, ...]]]:
+    ) -> list[tuple[RunGroup, tuple[Run, ...]]]:
         """Observations with any of the ``parts``, those of one cell on one machine together."""
-        found: dict[Group, tuple[list[float], list[Run]]] = {}
+        found: dict[RunGroup, tuple[list[float], list[Run]]] = {}
         for run in runs:
             there = self._cell(run)
             if there is None:
@@ -313,7 +313,7 @@ class Known:
                 if parts.isdisjoint(one.timing.parts) or not one.sound:
                     continue
                 traits = traits_of(runtime, there[0], one.name)
-                group = Group(place, traits, one.timing, 0.0)
+                group = RunGroup(place, traits, one.timing, 0.0)
                 seen, behind = found.setdefault(group, ([], []))
                 seen.append(log(one.seconds))
                 behind.append(run)

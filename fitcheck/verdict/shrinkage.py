@@ -58,7 +58,7 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RunGroup:
     """``count`` observations of one cell on one machine: the logarithm of their median seconds."""
 
     place: Place
@@ -84,7 +84,7 @@ class Fit:
     """What a set of groups says. ``wrong`` are positions of groups that the others contradict; ``torn`` that there is
     no majority for anything."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[RunGroup, ...]
     shares: tuple[Mapping[str, float], ...]
     weights: tuple[float, ...]
     inverse: Matrix = field(repr=False)
@@ -141,7 +141,7 @@ class Fit:
         return tuple(ratio * exp(error) for error in errors)
 
 
-def fit(groups: Sequence[Group]) -> Fit:
+def fit(groups: Sequence[RunGroup]) -> Fit:
     """The best estimate of all parts given ``groups``, which have to be of one architecture."""
     logs: list[dict[str, float]] = [{} for _ in groups]
     found = None
@@ -160,7 +160,7 @@ def fit(groups: Sequence[Group]) -> Fit:
     return found
 
 
-def _round(groups: Sequence[Group], logs: Sequence[Mapping[str, float]]) -> Fit:
+def _round(groups: Sequence[RunGroup], logs: Sequence[Mapping[str, float]]) -> Fit:
     """The sum taken around ``logs``, the parts' errors where each group ran, and solved."""
     shares, seen = [], []
     for group, known in zip(groups, logs, strict=True):
@@ -172,7 +172,7 @@ def _round(groups: Sequence[Group], logs: Sequence[Mapping[str, float]]) -> Fit:
     return _solved(tuple(groups), tuple(shares), seen)
 
 
-def _solved(groups: tuple[Group, ...], shares: tuple[Mapping[str, float], ...], seen: Sequence[float]) -> Fit:
+def _solved(groups: tuple[RunGroup, ...], shares: tuple[Mapping[str, float], ...], seen: Sequence[float]) -> Fit:
     count = len(groups)
     matrix = [[0.0] * count for _ in range(count)]
     for i, group in enumerate(groups):
@@ -238,7 +238,7 @@ def _contradicting(matrix: Matrix, seen: Sequence[float]) -> Matrix:
 
 
 def _sums(
-    groups: Sequence[Group], shares: Sequence[Mapping[str, float]], weights: Sequence[float]
+    groups: Sequence[RunGroup], shares: Sequence[Mapping[str, float]], weights: Sequence[float]
 ) -> dict[tuple[object, ...], float]:
     """What groups say of each part, by what they ran on: all of them, by card, by machine, each with and without link
     records."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitcheck.speed.timing import Strand, Timing
-from fitcheck.verdict.shrinkage import Estimate, Fit, Group, Place, Traits, fit, inverted
+from fitcheck.verdict.shrinkage import Estimate, Fit, Place, RunGroup, Traits, fit, inverted
 
 PARTS = ("compute", "dequantization")
 COPIES = "pinned copies"
@@ -31,10 +31,10 @@ def traits(mode: str) -> Traits:
 
 def group(
     mode: str, machine: str, times: float = 1.0, card: str = "card", truth: dict[str, float] | None = None
-) -> Group:
+) -> RunGroup:
     timing = MODES[mode]
     seconds = timing.seconds(TRUTH if truth is None else truth) * times
-    return Group(Place(card, machine), traits(mode), timing, log(seconds))
+    return RunGroup(Place(card, machine), traits(mode), timing, log(seconds))
 
 
 def said(found: Fit, mode: str, place: Place = HERE) -> Estimate:
@@ -107,7 +107,7 @@ def test_another_card_of_the_architecture_says_less_and_another_machine_less_of_
 def test_what_no_record_speaks_of_stays_as_it_is() -> None:
     copies = Timing(PARTS, (Strand(10, (0.0, 0.0), waited=3.5),), COPIES, 3.5)
     of_copies = Traits("copies", "model", "tier", "low", "low")
-    found = fit([Group(Place("card", "m"), of_copies, copies, log(70.0))])
+    found = fit([RunGroup(Place("card", "m"), of_copies, copies, log(70.0))])
     plain = said(found, "full")
     assert plain.ratio == pytest.approx(1.0)
     assert plain.explained == 0.0

@@ -229,7 +229,7 @@ def _laid(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stag
     )
 
 
-class Beside(NamedTuple):
+class BesideCall(NamedTuple):
     """What a stage's call makes, bytes that lie there from earlier ones and behind it, and of the earlier ones those of
     a denoiser's first step and of tiles (``Laid``)."""
 
@@ -241,7 +241,7 @@ class Beside(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _beside(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[Beside, ...]:
+def _beside(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[BesideCall, ...]:
     """What lies beside each stage's call in any mode.
 
     Of what encoders hand out the pipeline keeps what it hands to connectors, or without them to the denoiser: that is
@@ -262,7 +262,7 @@ def _beside(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[Bes
         before = connectors.other if stage.component.role == CONNECTOR else min(encoded, connectors.prompt or handed)
         kept = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}.get(stage.phase, 0)
         tiles = tiled_bytes(stage, makes)
-        found.append(Beside(makes, kept + prefix + tiles, _stacked(stage, makes, connectors.prompt), prefix, tiles))
+        found.append(BesideCall(makes, kept + prefix + tiles, _stacked(stage, makes, connectors.prompt), prefix, tiles))
         prefix += keeps
         encoded += makes.outputs if makes is not None else 0
     return tuple(found)
