@@ -25,7 +25,7 @@ AskOf = tuple[Runtime, Ask]
 Standing = tuple[int, tuple[float, ...]]
 
 # of what a cell holds, the least by which one between others may hold less (``Runtime.closer``)
-_BETWEEN = 0.25
+_BETWEEN = 0.3
 _ANYWHERE: Standing = (-1, ())
 
 

@@ -123,6 +123,9 @@ class _Fixed:
     def weighs(self, machine: Machine) -> None:
         return None
 
+    def at_least(self, ask: Ask) -> None:
+        return None
+
     def __init__(self, need: Footprint, *changes: Change):
         self.need, self.known = need, changes
 

@@ -128,7 +128,9 @@ def test_phases_of_flux() -> None:
 
 def test_modes_take_less_in_their_order() -> None:
     taken = {mode: peak(mode) for mode in MODES}
-    assert taken["none"] > taken["model"] > taken["group-leaf-stream"] >= taken["group-leaf"] == taken["sequential"]
+    assert taken["none"] > taken["model"] > taken["group-leaf-stream"] >= taken["group-leaf"]
+    # whose layers are the same, beside the tables that it leaves on the card: 616 bytes of CLIP's positions
+    assert taken["sequential"] - taken["group-leaf"] == 616
 
 
 @settings(max_examples=15, deadline=None)

@@ -132,7 +132,8 @@ def test_a_stream_has_two_groups_on_the_card_from_the_second_forward_on() -> Non
 
 def test_sequential_and_leaves_hold_the_same_and_the_decoder_alone_counts_in_a_decode() -> None:
     for leaf, sequential in zip(laid("flux.1-dev", "group-leaf"), laid("flux.1-dev", "sequential"), strict=True):
-        assert (leaf.resident, leaf.window) == (sequential.resident, sequential.window)
+        # beside the table of CLIP's positions, which sequential leaves on the card
+        assert (leaf.resident + 616, leaf.window) == (sequential.resident, sequential.window)
     tier, arch = plain("flux.1-dev"), pipeline("flux.1-dev")
     vae = weights_of(tier, arch.component("vae"))
     assert sum(leaf_groups(vae, "decoder").moving) < sum(leaf_groups(vae).moving)
