@@ -95,10 +95,13 @@ class FileMemory:
         content = json.dumps({"schema": SCHEMA, "sites": {**known, _place(self._root): self._kept}})
         path = cache_root() / NAME
         temporary = path.with_name(f".{NAME}.{os.getpid()}.tmp")
-        with suppress(OSError):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(content)
             temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def _place(root: Path) -> str:

@@ -194,6 +194,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class RestsOn:
+    """Quantities of one record, as ``Measured`` has them, that a constant of a runtime was ``fitted`` on, and those
+    whose intervals are as wide as the record asked for (``widens``)."""
+
+    fitted: frozenset[str] = frozenset()
+    widens: frozenset[str] = frozenset()
+
+
+NOTHING_RESTS = RestsOn()
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One predicted number beside a published one, in ``unit``; without an interval ``low`` and ``high`` are None.
     ``computes`` is the card whose computing alone took the published seconds: what its generation reaches of its rates
@@ -372,6 +384,10 @@ class Runtime(Protocol):
         if self.host_bytes(run) is not None:
             found["rss"] = _as_floats(footprint.host.total)
         return found
+
+    def rests_on(self, record: str) -> RestsOn:
+        """What of the runtime's constants rests on the record of that id: those quantities of it test nothing."""
+        return NOTHING_RESTS
 
     def stated(self, ask: Ask) -> Settings:
         """The ``settings`` block of a record of ``ask``, from which ``ask_of`` reads it back; empty where the

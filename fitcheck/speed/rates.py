@@ -133,18 +133,26 @@ def _slowed(rate: Interval[float], factor: Interval[float], peak: float) -> Inte
 
 def link_rate(link: Link, *, pinned: bool) -> Interval[float] | None:
     """Host-to-device B/s; ``None`` when neither a measurement nor generation and lanes are known."""
-    pcie = data()["pcie"]
-    fraction = pcie["pageable_fraction"]
-    measured = link.measured_pinned if pinned else link.measured_pageable
-    if measured is not None:
-        spread = data()["measured_link"]["spread"]
-        return Interval(measured * (1 - spread), measured, measured * (1 + spread))
-    if link.pcie_generation is None or link.pcie_lanes is None:
-        return None
-    lane = pcie["bytes_per_second_per_lane"].get(str(link.pcie_generation))
-    if lane is None:
-        return None
-    rate = _scaled(lane * link.pcie_lanes, pcie["pinned_efficiency"])
-    if pinned:
+    if not pinned and link.measured_pageable is not None:
+        return _measured_rate(link.measured_pageable)
+    rate = _pinned_rate(link)
+    if pinned or rate is None:
         return rate
-    return Interval(rate.low * fraction["low"], rate.best * fraction["best"], rate.high * fraction["high"])
+    staging = data()["pcie"]["staging"]
+    ends = ((rate.low, staging["low"]), (rate.best, staging["best"]), (rate.high, staging["high"]))
+    return Interval(*(1 / (1 / by_link + 1 / by_host) for by_link, by_host in ends))
+
+
+def _pinned_rate(link: Link) -> Interval[float] | None:
+    if link.measured_pinned is not None:
+        return _measured_rate(link.measured_pinned)
+    pcie = data()["pcie"]
+    lane = pcie["bytes_per_second_per_lane"].get(str(link.pcie_generation))
+    if lane is None or link.pcie_lanes is None:
+        return None
+    return _scaled(lane * link.pcie_lanes, pcie["pinned_efficiency"])
+
+
+def _measured_rate(rate: float) -> Interval[float]:
+    spread = data()["measured_link"]["spread"]
+    return Interval(rate * (1 - spread), rate, rate * (1 + spread))

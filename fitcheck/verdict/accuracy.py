@@ -213,9 +213,11 @@ def _without_machine(one: Measured) -> Ask:
 
 
 def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
-    """A run as a measurement. Context and host process were fitted on records of this kind; how many layers more than
-    its rule says mode ``fast`` may keep is a margin that capped runs set, and which replay bounds the smallest card was
-    chosen on limit records; how far calibrated seconds scatter was chosen on the cells, each left out."""
+    """A run as a measurement, with what its runtime's constants rest on of it. Context and host process were fitted on
+    records of this kind; how many layers more than its rule says mode ``fast`` may keep is a margin that capped runs
+    set, and which replay bounds the smallest card was chosen on limit records; how far calibrated seconds scatter was
+    chosen on the cells, each left out."""
+    rests = registry.get(ask.placement.runtime).rests_on(run.id)
     one = Measured(
         run.id,
         _name(run, ask),
@@ -225,8 +227,8 @@ def _measured(run: Run, ask: Ask, leave: Leave) -> Measured:
         on_card=run.on_card,
         host=run.rss,
         seconds=run.seconds,
-        fitted=frozenset({"on_card", "host", "smallest"}),
-        widens=frozenset({"capped", "seconds"} if leave is Leave.CELL else {"capped"}),
+        fitted=frozenset({"on_card", "host", "smallest"}) | rests.fitted,
+        widens=frozenset({"capped", "seconds"} if leave is Leave.CELL else {"capped"}) | rests.widens,
         machine=run.card,
     )
     return replace(one, ask=_without_cell(one, one.name if leave is Leave.CELL else run.card))

@@ -18,7 +18,7 @@ from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import VAE, PipelineArchitecture
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.diffusers.activations import made_by
-from fitcheck.runtimes.diffusers.estimate import tiled_bytes
+from fitcheck.runtimes.diffusers.laid_out import tiled_bytes
 from fitcheck.runtimes.diffusers.offloading import offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.stages import DECODE, stages_of

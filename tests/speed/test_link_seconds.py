@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fitcheck.hardware.machine import Link
 from fitcheck.speed.link import from_memory, line_of, measured_seconds
-from fitcheck.speed.rates import Blocks
+from fitcheck.speed.rates import Blocks, link_rate
 
 MIB = 1 << 20
 SIZES = (1, 4, 16, 64, 256, 1024)
@@ -86,3 +87,27 @@ def test_more_copies_and_more_bytes_never_take_less(found: tuple[Blocks, ...], c
     assert 0 < took.low <= took.best <= took.high
     assert measured_seconds(copies, 2 * nbytes, found).best >= took.best
     assert measured_seconds(2 * copies, nbytes, found).best >= took.best
+
+
+@pytest.mark.parametrize(
+    ("generation", "lanes", "expected"),
+    # 8.9 to 9.5 GB/s in the H100 link records, on which nothing of it was fitted; 4.5 to 6 published for PCIe 3.0
+    [(5, 16, 8.85e9), (4, 16, 7.59e9), (3, 16, 5.92e9), (4, 8, 5.92e9), (1, 1, 0.208e9)],
+)
+def test_a_pageable_copy_goes_through_a_host_thread_and_the_link(generation: int, lanes: int, expected: float) -> None:
+    rate, pinned = (link_rate(Link(generation, lanes), pinned=pinned) for pinned in (False, True))
+    assert rate is not None
+    assert pinned is not None
+    assert rate.best == pytest.approx(expected, rel=0.01)
+    assert rate.low < rate.best < rate.high
+    assert rate.high < pinned.high
+
+
+def test_measured_copies_say_how_fast_others_are() -> None:
+    """A measured pinned rate is the link's part of a pageable copy; a measured pageable one stands for itself."""
+    assert link_rate(Link(4, 16, measured_pinned=20e9), pinned=False).best == pytest.approx(  # type: ignore[union-attr]
+        1 / (1 / 20e9 + 1 / 10.6e9)
+    )
+    both = Link(4, 16, measured_pinned=20e9, measured_pageable=9e9)
+    assert link_rate(both, pinned=False).best == 9e9  # type: ignore[union-attr]
+    assert link_rate(Link(None, 16), pinned=False) is None

@@ -37,7 +37,9 @@ def test_the_first_cell_is_that_of_the_whole_answer(model: str, card: str, ram: 
 
 
 @pytest.mark.parametrize("card", ["RTX 3060 12 GB", "GTX 1080 Ti", "M3 Max 64GB", "RX 7900 XTX"])
-@pytest.mark.parametrize("model", [*MODELS, "minimax-h3", "cogvideox-5b"])
+@pytest.mark.parametrize(
+    "model", [*MODELS, "minimax-h3", "cogvideox-5b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "flux.2-dev"]
+)
 def test_what_a_cell_needs_at_least_is_no_more_than_it_needs(model: str, card: str) -> None:
     machine, known = completed(asked_machine(card, ram=32 * GIB)), catalog.get(model)
     for runtime in in_play(known, Wanted()):

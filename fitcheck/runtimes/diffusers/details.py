@@ -6,7 +6,7 @@ from typing import Any
 
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.base import Ask, Wanted
-from fitcheck.runtimes.diffusers.estimate import Laid, Layout
+from fitcheck.runtimes.diffusers.laid_out import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import NEAREST
 from fitcheck.runtimes.diffusers.weights import weights_of
 from fitcheck.speed.duration import Duration

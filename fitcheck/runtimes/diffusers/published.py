@@ -21,7 +21,8 @@ from fitcheck.models.families.pipeline.tiers import PipelineTable, table_of
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import Ask, Figure, Measured
-from fitcheck.runtimes.diffusers.estimate import Layout, estimate
+from fitcheck.runtimes.diffusers.estimate import estimate
+from fitcheck.runtimes.diffusers.laid_out import Layout
 from fitcheck.runtimes.diffusers.offloading import offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.seconds import seconds

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from fitcheck.data_files import load
 from fitcheck.errors import InputError
 from fitcheck.hardware.machine import Machine
 from fitcheck.memory.constants import measured_capability
@@ -15,10 +16,24 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import Ask, Change, Default, Figure, Measured, Placement, Process, Runtime, Support, Wanted
+from fitcheck.runtimes.base import (
+    NOTHING_RESTS,
+    Ask,
+    Change,
+    Default,
+    Figure,
+    Measured,
+    Placement,
+    Process,
+    RestsOn,
+    Runtime,
+    Support,
+    Wanted,
+)
 from fitcheck.runtimes.diffusers import commands, offload_changes, support, tiles_by_default
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
-from fitcheck.runtimes.diffusers.estimate import Layout, at_least, estimate
+from fitcheck.runtimes.diffusers.estimate import at_least, estimate
+from fitcheck.runtimes.diffusers.laid_out import Layout
 from fitcheck.runtimes.diffusers.offloading import (
     MODEL,
     MODES,
@@ -33,6 +48,7 @@ from fitcheck.runtimes.diffusers.offloading import (
 )
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.seconds import seconds, timing
+from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.workloads import check_options, modes_of, workload_for
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
@@ -215,6 +231,10 @@ class Diffusers(Runtime):
             return None
         return ask_of(run, placement, self.families)
 
+    def rests_on(self, record: str) -> RestsOn:
+        """What stands beside the constants in ``data/allocator.json``."""
+        return _rests_on().get(record, NOTHING_RESTS)
+
     def recorded(self, placement: Placement) -> dict[str, Any]:
         """The settings that depart from diffusers' defaults are the policy."""
         return {
@@ -235,6 +255,18 @@ class Diffusers(Runtime):
         from fitcheck.runtimes.diffusers.published import figures
 
         return figures()
+
+
+@lru_cache(maxsize=1)
+def _rests_on() -> Mapping[str, RestsOn]:
+    """By record the quantities that constants of the allocator rest on."""
+    table = load(ROOM, "allocator")["rests_on"]
+    parts = {part: {quantity: set(ids) for quantity, ids in table[part].items()} for part in ("fitted", "widens")}
+    records = {one for quantities in parts.values() for ids in quantities.values() for one in ids}
+    return {
+        record: RestsOn(*(frozenset(name for name, ids in parts[part].items() if record in ids) for part in parts))
+        for record in records
+    }
 
 
 def _architecture(model: Model, tier: Tier) -> PipelineArchitecture:

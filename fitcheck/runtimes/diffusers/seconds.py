@@ -18,7 +18,7 @@ from fitcheck.runtimes.diffusers.activations import Made
 from fitcheck.runtimes.diffusers.attention_flops import levels_of
 from fitcheck.runtimes.diffusers.attention_kernels import attention_factor
 from fitcheck.runtimes.diffusers.convolution_work import convolving, moved_bytes
-from fitcheck.runtimes.diffusers.estimate import Laid, Layout
+from fitcheck.runtimes.diffusers.laid_out import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
 from fitcheck.runtimes.diffusers.stages import Stage

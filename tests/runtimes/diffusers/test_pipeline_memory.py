@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fitcheck.data_files import load
 from fitcheck.errors import OptionError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import find_card
@@ -22,14 +23,15 @@ from fitcheck.models.families import registry as families
 from fitcheck.models.workload import Task
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Ask, Wanted
-from fitcheck.runtimes.diffusers.estimate import Layout, estimate
+from fitcheck.runtimes.diffusers.estimate import estimate
+from fitcheck.runtimes.diffusers.laid_out import Layout
 from fitcheck.runtimes.diffusers.offloading import MODES, offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.published import figures, measured, rows
-from fitcheck.runtimes.diffusers.tiling import Grid, Stretch, Tile, sliced, stretches_of, tile_of, tiles_of
+from fitcheck.runtimes.diffusers.tiling import ROOM, Grid, Stretch, Tile, sliced, stretches_of, tile_of, tiles_of
 from fitcheck.runtimes.diffusers.workloads import check_options, workload_for
 from fitcheck.units import GIB
-from fitcheck.verdict.accuracy import AccuracyRow, recorded_rows
+from fitcheck.verdict.accuracy import AccuracyRow, Part, recorded_rows
 from fitcheck.verdict.check import check
 from tests.runtimes.diffusers.test_pipeline_placement import pipeline, plain
 
@@ -92,6 +94,15 @@ def test_records_of_models_that_nothing_was_fitted_on() -> None:
         assert max(abs(row.error) for row in rows if row.mode != "sequential") <= worst
         assert max(abs(row.error) for row in rows) <= 0.2
         assert sum(row.covered for row in rows) >= 0.9 * len(rows)
+
+
+def test_records_that_a_constant_rests_on_test_nothing() -> None:
+    """What ``data/allocator.json`` names are records of ours, whose reserved bytes stand apart; others are blind."""
+    rests = {part: ids["reserved"] for part, ids in load(ROOM, "allocator")["rests_on"].items() if part != "meaning"}
+    parts = dict.fromkeys(rests["fitted"], Part.FITTED) | dict.fromkeys(rests["widens"], Part.WIDTH)
+    rows = [row for row in _recorded() if row.runtime == "diffusers" and row.quantity == "reserved"]
+    assert {row.source: row.part for row in rows if row.part != Part.BLIND} == parts
+    assert len(rows) > 150
 
 
 def test_denoisers_alone_take_what_was_measured() -> None:

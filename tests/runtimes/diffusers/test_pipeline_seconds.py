@@ -10,7 +10,8 @@ from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Process
-from fitcheck.runtimes.diffusers.estimate import Layout, estimate
+from fitcheck.runtimes.diffusers.estimate import estimate
+from fitcheck.runtimes.diffusers.laid_out import Layout
 from fitcheck.runtimes.diffusers.offloading import offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.seconds import PLAIN, WayBack, seconds

@@ -13,7 +13,8 @@ from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCOD
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Placement
 from fitcheck.runtimes.diffusers.call_pools import CallPool, LoopPools
-from fitcheck.runtimes.diffusers.estimate import Laid, Layout, estimate
+from fitcheck.runtimes.diffusers.estimate import estimate
+from fitcheck.runtimes.diffusers.laid_out import Laid, Layout
 from fitcheck.runtimes.diffusers.offloading import Offload, offload_of
 from fitcheck.runtimes.diffusers.residency import groups_of
 from fitcheck.runtimes.diffusers.seconds import PLAIN, passes, stage_work
