@@ -2,7 +2,7 @@
 
 PLAN is a JSON list in order of priority: ``{"model": "flux.1-dev", "tier": "bf16", "modes": ["none", "model"],
 "sizes": [[1024, 1024], [2048, 2048]], "steps": 4, "seconds": 60}``; a video's sizes have frames as a third number,
-``"task"`` is asked for where a pipeline has several. One
+``"task"`` is asked for where a pipeline has several, ``"batch"`` pictures are made at once. One
 process measures all sizes of a mode, smallest first, and then the last one under each of ``"caps": ["12GB", "8GB"]``
 until one is too small: the run under the last that worked carries the bracket.
 ``F/runs.jsonl.gz`` gets the runs of a process in full as soon as it is done, for
@@ -86,7 +86,10 @@ def _workload(entry: dict[str, Any], size: list[int], tiny: bool) -> Workload:
     tasks, usual = recipe(entry["model"]).architecture.tasks, Task.T2V if frames else Task.T2I
     task = Task(entry["task"]) if "task" in entry else usual if usual in tasks else tasks[0]
     references = ((width, height),) if task in TAKES_IMAGES else ()
-    return Workload(task, width, height, steps, cfg, frames=frames[0] if frames else 1, references=references)
+    batch = int(entry.get("batch", 1))
+    return Workload(
+        task, width, height, steps, cfg, frames=frames[0] if frames else 1, references=references, batch=batch
+    )
 
 
 class PipelineSeries:
