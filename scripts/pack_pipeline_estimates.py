@@ -28,7 +28,7 @@ from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.activations import Sizes, call_facts, dequantizing, live_in_turn, turn_of
 from fitcheck.runtimes.diffusers.moving_layers import live_forwards
 from fitcheck.runtimes.diffusers.offloading import offload_of
-from fitcheck.runtimes.diffusers.replay import replay, replay_name, shares_a_pool
+from fitcheck.runtimes.diffusers.replay import live_replayed, replay_name, shares_a_pool
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -71,11 +71,12 @@ def stages_in(ask: Ask) -> Stages:
 def whole(ask: Ask, stages: Stages, done: dict[str, int]) -> None:
     """Replays a run whose layers share the calls' pool, unless it is ``done``."""
     offload = offload_of(ask.placement)
-    name = replay_name(ask.tier, offload, stages) if shares_a_pool(offload) else None
-    if name is not None and name not in done:
-        found = replay(architecture_of(ask), ask.tier, offload, stages)
-        if found is not None:
-            done[name] = found.reserved
+    for pictures in (1, 2)[: 1 + offload.stream] if shares_a_pool(offload) else ():
+        name = replay_name(ask.tier, offload, stages, pictures)
+        if name is not None and name not in done:
+            found = live_replayed(architecture_of(ask), ask.tier, offload, stages, pictures)
+            if found is not None:
+                done[name] = found
 
 
 def sums_of(weights: ModuleWeights, component: Component) -> dict[str, Any]:

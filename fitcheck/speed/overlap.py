@@ -49,7 +49,7 @@ class Price:
     def host(self, one: Pass) -> float:
         """Seconds that the host needs to issue a pass."""
         issue = one.work.kernels * self.kernel + one.work.gguf_kernels * self.gguf_kernel
-        return issue + (one.ahead.tensors + one.waited.tensors) * self.streamed_tensor
+        return issue + (one.ahead.tensors + one.waited.tensors + one.paged.tensors) * self.streamed_tensor
 
     def busy(self, one: Pass, exponent: float) -> float:
         """Seconds of a pass without its copies: the host issues kernels while the card works, together nearly the
@@ -87,7 +87,7 @@ def duration_of(
     found = _parts(plan, prices[BEST], copies, copies_from(pinned=pinned))
     compute, dequantization, stream = [amount * known.factor(name) for name, amount in found]
     made_of = (("compute", compute), ("dequantization", dequantization), (STREAMING, stream))
-    nbytes = sum([one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plan])
+    nbytes = sum([one.count * one.nbytes for one in plan])
     binding = _binding(compute, dequantization, stream)
     low, best, high = [_end(plan, prices, copies, known, end) for end in (LOW, BEST, HIGH)]
     return Duration(Interval(low, best, high), binding, made_of, amounts=(("streamed", nbytes),))
@@ -118,19 +118,13 @@ def timing_of(
     plan: tuple[Pass, ...], card: Card, link: Link, *, pinned: bool, calibration: Calibration | None = None
 ) -> Timing | None:
     """The best estimate of ``duration_of`` by part; what link records say is in it, what other records say is not."""
-    prices, transfer = prices_of(card), _transfer(plan, link, calibration or _NO_RECORDS, pinned=pinned)
-    if prices is None or transfer is None:
+    prices, copies = prices_of(card), _copies(plan, link, calibration or _NO_RECORDS, pinned=pinned)
+    if prices is None or copies is None:
         return None
-    price = prices[1]
+    price = prices[BEST]
     strands = (
-        Strand(
-            one.count,
-            price.device(one),
-            price.host(one),
-            transfer.seconds(one.ahead)[1],
-            transfer.seconds(one.waited)[1],
-        )
-        for one in plan
+        Strand(one.count, price.device(one), price.host(one), ahead[BEST], waited[BEST])
+        for one, (ahead, waited) in zip(plan, copies, strict=True)
     )
     return Timing(PARTS, merged(strands), copies_from(pinned=pinned), data()["overlap_exponent"]["value"])
 
@@ -140,13 +134,6 @@ def copies_from(*, pinned: bool) -> str:
     return "pinned copies" if pinned else "pageable copies"
 
 
-def _transfer(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> _Transfer | None:
-    """``None`` where weights travel at a rate that nobody knows."""
-    found = _way(link, known.copies(pinned=pinned), pinned=pinned)
-    unknown = found.rate is None and not found.records
-    return None if unknown and any(one.ahead.nbytes or one.waited.nbytes for one in plan) else found
-
-
 @lru_cache(maxsize=256)
 def _way(link: Link, records: tuple[Blocks, ...], *, pinned: bool) -> _Transfer:
     return _Transfer(None if records else link_rate(link, pinned=pinned), records, data()["copy_latency"]["value"])
@@ -154,14 +141,16 @@ def _way(link: Link, records: tuple[Blocks, ...], *, pinned: bool) -> _Transfer:
 
 def _copies(plan: Sequence[Pass], link: Link, known: Calibration, *, pinned: bool) -> list[_Copies] | None:
     """The copies of each pass; ``None`` where weights travel at a rate that nobody knows."""
-    transfer = _transfer(plan, link, known, pinned=pinned)
-    if transfer is None:
+    own, paged = (_way(link, known.copies(pinned=kind), pinned=kind) for kind in (pinned, False))
+    if not own.known and any(one.ahead.nbytes or one.waited.nbytes for one in plan):
         return None
-    seconds = transfer.seconds
-    return [
-        (seconds(one.ahead) if one.ahead.nbytes else _NONE, seconds(one.waited) if one.waited.nbytes else _NONE)
-        for one in plan
-    ]
+    if not paged.known and any(one.paged.nbytes for one in plan):
+        return None
+    return [(own.seconds(one.ahead), _both(own.seconds(one.waited), paged.seconds(one.paged))) for one in plan]
+
+
+def _both(one: Ends, other: Ends) -> Ends:
+    return one[LOW] + other[LOW], one[BEST] + other[BEST], one[HIGH] + other[HIGH]
 
 
 def _end(
@@ -202,6 +191,11 @@ class _Transfer:
     rate: Interval[float] | None
     records: tuple[Blocks, ...]
     latency: float
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody knows how fast it is."""
+        return self.rate is not None or bool(self.records)
 
     def seconds(self, streamed: Streamed) -> Ends:
         """Seconds of all copies, from the low end to the high one."""

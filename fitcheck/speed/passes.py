@@ -55,10 +55,16 @@ NOTHING = Streamed(0, 0, 0)
 @dataclass(frozen=True, slots=True)
 class Pass:
     """``count`` passes of the same kind over the layers of ``branch``. For each of them ``ahead`` travels while it
-    computes, and it waits for ``waited``."""
+    computes, and it waits for ``waited``, and for ``paged``, which lies in pageable memory wherever the rest does."""
 
     work: Work
     count: int
     branch: str
     ahead: Streamed = NOTHING
     waited: Streamed = NOTHING
+    paged: Streamed = NOTHING
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that travel for one of them."""
+        return self.ahead.nbytes + self.waited.nbytes + self.paged.nbytes

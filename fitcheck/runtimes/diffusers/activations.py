@@ -119,7 +119,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         kernels=watched.allocations,
         reserved=watched.reserved,
         least_without=without,
-        least_with=least_limit(_large(found, name, sizes), _shares(given)[1], without),
+        least_with=least_limit(_large(found, name, sizes), copied_shares(given)[1], without),
         bounded=name != call,
         copied=copied_bytes(events),
         grouped=_grouped(component, events, given.get("batch", 1)),
@@ -266,7 +266,7 @@ class Watched:
 @lru_cache(maxsize=256)
 def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     alive: list[int] = []
-    pool = LoopPools(_shares(dict(sizes))[1])
+    pool = LoopPools(copied_shares(dict(sizes))[1])
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
     live = top = since = highest = 0
@@ -300,7 +300,7 @@ def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, float], ...]) -> tupl
     pool, found = LoopPools(0.0), []
     for trace, call, sizes, beside in calls:
         given = dict(sizes)
-        pool.convolve(_shares(given)[1])
+        pool.convolve(copied_shares(given)[1])
         pool.hold(results(beside, trace.call(call, given).total("outputs", given)))
         for event in _large(trace, call, sizes):
             pool.take(event)
@@ -349,9 +349,10 @@ def largest_cast(weights: ModuleWeights) -> Interval[int]:
 
 def workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
     """Bytes that convolutions take beside the peak, of ``copies`` traced ones."""
-    return Interval(*(round(share * copies) for share in _shares(sizes)))
+    return Interval(*(round(share * copies) for share in copied_shares(sizes)))
 
 
-def _shares(sizes: Mapping[str, int]) -> tuple[float, float, float]:
+def copied_shares(sizes: Mapping[str, int]) -> tuple[float, float, float]:
+    """Of the copies that a trace says of convolutions the share that a card makes: at least, at best, at most."""
     low, best, high = load(ROOM, "workspaces")["single" if sizes.get("batch", 1) == 1 else "several"]["share"]
     return low, best, high

@@ -145,10 +145,10 @@ def _reserved(
     held = max(once)
     sure = max((one for one, stage in zip(once, laid, strict=True) if not stage.bounded), default=0)
     if shares_a_pool(offload):
-        whole = replayed(arch, laid[0].tier, offload, stages)
-        if whole is not None:
-            held = sure = workspace + whole
-            again = [held]
+        whole = [replayed(arch, laid[0].tier, offload, stages, pictures) for pictures in (1, 2)]
+        if whole[0] is not None:
+            held = sure = workspace + whole[0]
+            again = [workspace + one for one in whole if one is not None]
     off = table["reserved_error"]["loops" if any(_loops(one) for one in laid) else "value"]
     more = max(one.scratch.high - one.scratch.best for one in laid)
     best = max(held, allocated.best)

@@ -7,20 +7,20 @@ mapping threshold grows to that as blocks are freed), and a heap goes back to th
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
 
 from fitcheck.data_files import load
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import HostMemory
-from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import Component, PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.weights import ModuleWeights, parts_of
+from fitcheck.runtimes.diffusers.weights import ModuleWeights, block_groups, parts_of
 from fitcheck.units import Interval
 
 
@@ -42,10 +42,15 @@ def host_memory(
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Bytes of all components of a pipeline: as they are stored, pinned, on the heap; of the largest one, of the
-    largest layer; and ``built``, at the widest moment of loading one after the other."""
+    largest layer; and ``built``, at the widest moment of loading one after the other. ``blocks_pinned`` are pinned
+    where whole blocks come on a stream, ``blocks_pageable`` stay in pageable memory then, and ``blocks_made`` is the
+    widest moment of pinning one component after the other."""
 
     stored: int
     pinned: int
+    blocks_pinned: int
+    blocks_pageable: int
+    blocks_made: int
     on_heap: int
     largest: int
     largest_leaf: int
@@ -54,15 +59,39 @@ class Stored:
 
 @lru_cache(maxsize=1024)
 def _stored(tier: Tier, arch: PipelineArchitecture) -> Stored:
-    parts = parts_of(tier, arch).values()
+    found = parts_of(tier, arch)
+    parts = found.values()
+    blocks = [_in_blocks(arch.component(name), one) for name, one in found.items()]
     return Stored(
         sum(one.stored for one in parts),
         sum(one.pinned for one in parts),
+        sum(pinned for pinned, _ in blocks),
+        sum(pageable for _, pageable in blocks),
+        _blocks_made([one.stored for one in parts], blocks),
         sum(one.on_heap for one in parts),
         max((one.stored for one in parts), default=0),
         max((one.largest_leaf for one in parts), default=0),
         _built(parts, layerwise=tier.format == "layerwise"),
     )
+
+
+def _in_blocks(component: Component, weights: ModuleWeights) -> tuple[int, int]:
+    """Bytes of the blocks that a stream brings, pinned, and of what comes without one, pageable."""
+    if component.recursed:  # its children's blocks are all but a few layers
+        return weights.pinned, 0
+    groups = block_groups(weights, component, 1)
+    return groups.pinned, groups.whole
+
+
+def _blocks_made(stored: Sequence[int], blocks: Sequence[tuple[int, int]]) -> int:
+    """Bytes at the widest moment of pinning: all blocks of a component are pinned before the first original goes
+    (diffusers 0.42.1, hooks/group_offloading.py, _apply_group_offloading_block_level)."""
+    left, there, most = sum(stored), 0, 0
+    for original, (pinned, pageable) in zip(stored, blocks, strict=True):
+        most = max(most, there + left + pinned)
+        left -= original
+        there += pinned + pageable
+    return most
 
 
 def _running(parts: Stored, offload: Offload, process: Process) -> tuple[int, int, Interval[int]]:
@@ -74,6 +103,9 @@ def _running(parts: Stored, offload: Offload, process: Process) -> tuple[int, in
     if offload.disk:  # a group is in memory while it moves, and the next with a stream
         largest = parts.largest_leaf if offload.level != BLOCK else parts.largest
         return 0, 0, Interval(0, min(largest, parts.stored), 2 * largest)
+    if offload.level == BLOCK and offload.stream and not offload.low_cpu_mem:
+        making = max(parts.blocks_made - parts.blocks_pinned - parts.blocks_pageable, 0)
+        return parts.blocks_pinned, parts.blocks_pageable + making, leaf + _behind(parts, "pinned")
     if offload.stream and not offload.low_cpu_mem:
         return parts.pinned, 0, leaf + _behind(parts, "pinned")
     if offload.by_component:

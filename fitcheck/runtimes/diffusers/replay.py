@@ -7,10 +7,11 @@ called twice at most: later calls of the same sizes find the same blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
@@ -19,7 +20,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers import packed
-from fitcheck.runtimes.diffusers.activations import turn_of
+from fitcheck.runtimes.diffusers.activations import copied_shares, turn_of
 from fitcheck.runtimes.diffusers.call_pools import results
 from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
@@ -86,29 +87,46 @@ def replay(
 
 
 def shares_a_pool(offload: Offload) -> bool:
-    """Whether layers come into the pool of what the calls make."""
-    return offload.level == LEAF and not offload.stream
+    """Whether weights come into the pool of what the calls make: without a stream, and of whole blocks what is in no
+    list of them, which comes without one (``_apply_group_offloading_block_level``, the unmatched group)."""
+    return offload.level == BLOCK or (offload.level == LEAF and not offload.stream)
 
 
-@lru_cache(maxsize=256)
-def replayed(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> int | None:
-    """Bytes that a run reserves, packed where they are; ``None`` where a component has no trace."""
-    known = packed.whole(replay_name(tier, offload, stages))
-    if known is not None:
-        return known
-    found = replay(arch, tier, offload, stages)
+@lru_cache(maxsize=512)
+def replayed(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages, pictures: int = 1) -> int | None:
+    """Bytes that a process reserves for one picture, or for two, whose second knows the order of all blocks; packed
+    where they are; ``None`` where a component has no trace."""
+    if not offload.stream:  # nothing is brought ahead, and the second picture is as the first
+        pictures = 1
+    known = packed.whole(replay_name(tier, offload, stages, pictures))
+    return live_replayed(arch, tier, offload, stages, pictures) if known is None else known
+
+
+def live_replayed(
+    arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages, pictures: int
+) -> int | None:
+    """The same worked out from the traces."""
+    later = tuple(replace(stage, order_known=True) for stage in stages) * (pictures - 1)
+    found = replay(arch, tier, offload, (*stages, *later))
     return None if found is None else found.reserved
 
 
-def replay_name(tier: Tier, offload: Offload, stages: Stages) -> str | None:
+def replay_name(tier: Tier, offload: Offload, stages: Stages, pictures: int = 1) -> str | None:
     """How a pack names a run: its calls, and how the weights of each component are stored; ``None`` for weights that
     no scheme of the catalog stores."""
     table = tier.tensors
     if not isinstance(table, PipelineTable):
         return None
     schemes = {one.component.name: table.scheme_of(one.component.name).name for one in stages}
+    blocks = () if offload.blocks == 1 else (f"{offload.blocks} blocks",)
     text = " ".join(
-        (offload.mode, *(f"{name}={how}" for name, how in schemes.items()), packed.in_turn_name(turn_of(stages)))
+        (
+            offload.mode,
+            *blocks,
+            *((f"{pictures} pictures",) if pictures > 1 else ()),
+            *(f"{name}={how}" for name, how in schemes.items()),
+            packed.in_turn_name(turn_of(stages)),
+        )
     )
     return sha256(text.encode()).hexdigest()[:16]
 
@@ -153,15 +171,17 @@ class _Card:
         weights = weights_of(self._tier, stage.component)
         if is_upcast(stage.component, stage.call):
             self._upcast(stage.component.name, weights)
-        moving = _Moving(self._allocator, self._offload, stage, weights, self._stream(stage.component.name))
         call = found.call(stage.call, stage.sizes)
+        moving = _Moving(self._allocator, self._offload, stage, weights, self._stream(stage.component.name))
+        if stage.order_known:
+            moving.enters(event.path for event in call.events(stage.sizes) if event.kind == ENTER)
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
         outputs = call.total("outputs", stage.sizes)
         tiles = [self._allocator.allocate(size) for size in results(stage.beside, outputs)]
         if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
             self._kept.append(inputs)
         for _ in range(min(stage.count, _CALLS)):
-            left = self._call(call.events(stage.sizes), moving, weights.linears)
+            left = self._call(call.events(stage.sizes), moving, weights.linears, copied_shares(stage.sizes)[1])
             # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
             for block in self._results if stage.phase == DENOISE else left:
                 self._allocator.release(block)
@@ -187,9 +207,10 @@ class _Card:
             return
 
     def _call(
-        self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]]
+        self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]], copied: float
     ) -> list[CachedBlock]:
-        """One call; the blocks of what it hands back."""
+        """One call, whose convolutions make a share ``copied`` of the copies that were traced; the blocks of what it
+        hands back."""
         made: list[CachedBlock | None] = []
         dense: dict[str, list[CachedBlock]] = {}
         for event in events:
@@ -202,7 +223,7 @@ class _Card:
                     self._allocator.release(block)
                     made[event.value] = None
             elif event.kind == WORKSPACE:
-                self._work(event.value)
+                self._work(round(copied * event.value))
             elif event.kind == ENTER:
                 moving.enter(event.path)
                 if event.path in linears:
@@ -264,9 +285,11 @@ class _Moving:
         # accelerate's set_module_tensor_to_device empties torch's cache behind every tensor that it moves
         self._empties = offload.mode == SEQUENTIAL
         self._ahead = ahead(offload, stage)
-        self._groups: dict[str, list[int]] = {}
+        groups: Collection[_Group] = ()
         if not (offload.resident or offload.by_component):
-            self._groups = _groups(offload, stage, weights)
+            groups = _groups(offload, stage, weights)
+        self._groups = {one.first: one for one in groups}
+        self._last = {one.last: one.first for one in groups}
         self._loaded: dict[str, list[CachedBlock]] = {}
         self._seen: list[str] = []
         self._next: dict[str, str] = {}
@@ -282,35 +305,71 @@ class _Moving:
 
     def leave(self, path: str) -> None:
         """The group goes."""
-        for block in self._loaded.pop(path, ()):
+        first = self._last.get(path)
+        if first is None:
+            return
+        for block in self._loaded.pop(first, ()):
             self._allocator.release(block)
-        if self._empties and path in self._groups:
+        if self._empties:
             self._allocator.empty_cache()
 
     def order_known(self) -> None:
         """From the second forward on groups are copied ahead."""
-        if self._ahead:
-            self._next = dict(zip(self._seen, self._seen[1:], strict=False))
+        self.enters(self._seen)
         self._seen = []
+
+    def enters(self, paths: Iterable[str]) -> None:
+        """Modules in the order in which the next forward enters them: their groups are copied ahead."""
+        if self._ahead:
+            self._next = dict(pairwise(path for path in paths if path in self._groups))
 
     def _load(self, path: str) -> None:
         if path not in self._loaded:
-            self._loaded[path] = [self._allocator.allocate(size, self._stream) for size in self._groups[path]]
+            group = self._groups[path]
+            stream = self._stream if group.streamed else _COMPUTING
+            self._loaded[path] = [self._allocator.allocate(size, stream) for size in group.sizes]
             if self._empties:
                 self._allocator.empty_cache()
 
 
-def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> dict[str, list[int]]:
-    """Module path → bytes of the tensors that come with it."""
-    found: dict[str, list[int]] = {}
-    lists = (stage.child,) if stage.child in stage.component.recursed else stage.component.lists
+@dataclass(slots=True)
+class _Group:
+    """Bytes of tensors that come when the ``first`` module is entered and go when the ``last`` is left; ``streamed``
+    says that they come on a stream where there is one."""
+
+    first: str
+    last: str
+    streamed: bool = True
+    sizes: list[int] = field(default_factory=list)
+
+
+def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> Collection[_Group]:
+    """What moves together in the stage."""
+    found: dict[str, _Group] = {}
     width = 2 if is_upcast(stage.component, stage.call) else 1
     for leaf in weights.leaves:
-        if offload.level == BLOCK:
-            name, _, rest = leaf.path.partition(".")
-            index = rest.partition(".")[0]
-            path = f"{name}.{index}" if name in lists and index.isdecimal() else ""
-        else:
-            path = leaf.path
-        found.setdefault(path, []).extend(width * size for size in leaf.sizes)
-    return found
+        group = _group_of(leaf.path, offload, stage)
+        there = found.setdefault(group.first, group)
+        there.last = max(there.last, group.last, key=_position)
+        there.sizes.extend(width * size for size in leaf.sizes)
+    return found.values()
+
+
+def _group_of(path: str, offload: Offload, stage: Stage) -> _Group:
+    """The group of a leaf; of blocks as far as this leaf tells where it ends."""
+    if offload.level != BLOCK:
+        return _Group(path, path)
+    inside = path.partition(".")[0] if path.partition(".")[0] in stage.component.recursed else ""
+    name, _, rest = path.removeprefix(f"{inside}.").partition(".") if inside else path.partition(".")
+    index = rest.partition(".")[0]
+    if not index.isdecimal() or not (inside or name in stage.component.lists):
+        return _Group(inside, inside, streamed=False)
+    start = f"{inside}.{name}" if inside else name
+    blocks = 1 if offload.stream else offload.blocks
+    return _Group(f"{start}.{int(index) // blocks * blocks}", f"{start}.{index}")
+
+
+def _position(path: str) -> int:
+    """Of a block its number in the list; 0 of any other module."""
+    index = path.rpartition(".")[2]
+    return int(index) if index.isdecimal() else 0

@@ -19,7 +19,7 @@ from fitcheck.runtimes.diffusers.attention_flops import levels_of
 from fitcheck.runtimes.diffusers.attention_kernels import attention_factor
 from fitcheck.runtimes.diffusers.convolution_work import convolving, moved_bytes
 from fitcheck.runtimes.diffusers.laid_out import Laid, Layout
-from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.offloading import BLOCK, Offload
 from fitcheck.runtimes.diffusers.residency import ahead, groups_of
 from fitcheck.runtimes.diffusers.stages import Stage
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -93,7 +93,7 @@ def _plan(layout: Layout, tier: Tier, offload: Offload, once: bool) -> tuple[tup
     """The passes, in which a byte that comes back counts as several, and what moves in bytes."""
     works = [stage_work(one, tier, offload) for one in layout.stages]
     plain = passes(layout, works, tier, offload, PLAIN)
-    moved = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in plain)
+    moved = sum(one.count * one.nbytes for one in plain)
     table = load(ROOM, "seconds")
     back = table["back"]
     slow = WayBack(back["mapped"], back["mapped"] if once else back["heap"])
@@ -130,7 +130,7 @@ def _widened(
     other: their shares are added as squares. What a format's kernels take is no such spread: it comes on top."""
     table = load(ROOM, "seconds")
     low, high = span.low, span.high
-    if not (offload.resident or (offload.pinned and not offload.low_cpu_mem)):
+    if not (offload.resident or (_is_pinned(offload) and offload.level != BLOCK)):
         low += (table["travelling"]["low"] - 1) * waited[0]
         high += (table["travelling"]["high"] - 1) * waited[2]
     wide, known = table["unfitted"], table["formats"].get(tier.format)
@@ -191,24 +191,23 @@ def _streamed(
     one: Laid, work: Work, tier: Tier, weights: ModuleWeights, offload: Offload, back: WayBack
 ) -> Iterator[Pass]:
     stage = one.stage
-    found = groups_of(tier, offload, stage)
-    groups = found.whole, found.total
+    found, name = groups_of(tier, offload, stage), stage.component.name
+    # without a stream diffusers copies back what it brought; accelerate and streams drop it. What no list of blocks
+    # holds never comes on a stream.
+    both = 1 + back.of(weights)
+    ways = (both if offload.level and not offload.stream else 1.0) * _arrivals(one, tier, offload)
+    moving = Streamed(round(ways * found.total), weights.tensors, weights.tensors)
+    whole = Streamed(round((both if offload.level else 1.0) * found.whole), 0, 1) if found.whole else NOTHING
     if not ahead(offload, stage):
-        # without a stream diffusers copies back what it brought; accelerate and streams drop it
-        ways = 1 + back.of(weights) if offload.level and not offload.stream else 1.0
-        ways *= _arrivals(one, tier, offload)
-        yield Pass(work, stage.count, stage.component.name, waited=_scaled(groups, weights, ways))
+        yield Pass(work, stage.count, name, waited=moving, paged=whole)
         return
     learning = 0 if stage.order_known else 1
     if learning:
-        yield Pass(work, 1, stage.component.name, waited=_scaled(groups, weights, 1))
-    whole, moving = groups
-    rest = Streamed(moving, weights.tensors, weights.tensors)
-    blocking = Streamed(whole, 0, 1) if whole else NOTHING
+        yield Pass(work, 1, name, waited=moving, paged=whole)
     if offload.low_cpu_mem:  # pinned on the way, which no stream hides
-        yield Pass(work, stage.count - learning, stage.component.name, waited=rest + blocking)
+        yield Pass(work, stage.count - learning, name, waited=moving, paged=whole)
     else:
-        yield Pass(work, stage.count - learning, stage.component.name, ahead=rest, waited=blocking)
+        yield Pass(work, stage.count - learning, name, ahead=moving, paged=whole)
 
 
 def _arrivals(one: Laid, tier: Tier, offload: Offload) -> int:
@@ -216,10 +215,6 @@ def _arrivals(one: Laid, tier: Tier, offload: Offload) -> int:
     each of them."""
     looping = one.made is not None and one.stage.child and not groups_of(tier, offload, one.stage).whole
     return one.made.repeats if one.made is not None and looping else 1
-
-
-def _scaled(groups: tuple[int, int], weights: ModuleWeights, ways: float) -> Streamed:
-    return Streamed(round(ways * sum(groups)), weights.tensors, weights.tensors)
 
 
 def _whole(weights: ModuleWeights, ways: float) -> Streamed:

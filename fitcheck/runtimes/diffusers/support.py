@@ -17,6 +17,7 @@ from fitcheck.runtimes.base import Ask, Support
 from fitcheck.runtimes.diffusers.activations import is_traced
 from fitcheck.runtimes.diffusers.estimate import least_of
 from fitcheck.runtimes.diffusers.offloading import BLOCK, MODEL, NONE, SEQUENTIAL, Offload
+from fitcheck.runtimes.diffusers.stages import DECODE, is_upcast
 from fitcheck.runtimes.diffusers.tiling import ROOM, tile_of
 from fitcheck.runtimes.diffusers.weights import parts_of
 from fitcheck.runtimes.torch_platform import torch_support
@@ -116,6 +117,13 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
         reason = (
             f"Group offload by block does not reach {vae.cls}: its decode does not pass through forward, so its "
             "weights stay on the host and the run fails with tensors on two devices; offload by leaf works."
+        )
+        return Support(Verdict.NO, Constraint.RUNTIME, reason)
+    if offload.stream and is_upcast(vae, DECODE):
+        # two runs of SDXL on an H100 ended so; diffusers 0.42.1, hooks/group_offloading.py, ModuleGroup.cpu_param_dict
+        reason = (
+            f"The pipeline casts {vae.cls} to 32 bit for the decode, and group offload with a stream brings the 16-bit "
+            "copies that it pinned before: the run fails with two types; the modes without a stream work."
         )
         return Support(Verdict.NO, Constraint.RUNTIME, reason)
     if offload.tiling and tile_of(vae) is None:

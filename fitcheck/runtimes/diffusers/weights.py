@@ -40,7 +40,7 @@ _CAST = {
 
 # sums that are packed, by the names of ``ModuleWeights`` and ``Groups``
 SUMS = ("tensors", "stored", "on_card", "segments", "pinned", "on_heap", "largest_leaf", "cast", "largest_cast")
-GROUP_SUMS = ("whole", "largest", "neighbours", "total", "count")
+GROUP_SUMS = ("whole", "pinned", "largest", "neighbours", "total", "count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class ModuleWeights:
     @cached_property
     def pinned(self) -> int:
         """Bytes of pinned memory that hold a copy of every tensor."""
-        return self.buffers + sum(pinned_block(size) for leaf in self.leaves for size in leaf.sizes)
+        return self.buffers + sum(_pinned(leaf) for leaf in self.leaves)
 
     @cached_property
     def linears(self) -> dict[str, tuple[str, int]]:
@@ -263,11 +263,12 @@ def _is_narrowed(name: str, component: Component, form: str) -> bool:
 
 @dataclass(frozen=True)
 class Groups:
-    """What moves together in one forward, in order: bytes on the card of each group. ``whole`` stays for the whole
-    forward and is never copied ahead."""
+    """What moves together in one forward, in order: bytes on the card of each group, and ``pinned`` ones of the host
+    that hold a copy of them all. ``whole`` stays for the whole forward and is never copied ahead, nor pinned."""
 
     whole: int
     moving: tuple[int, ...]
+    pinned: int
 
     @cached_property
     def largest(self) -> int:
@@ -321,7 +322,12 @@ def leaf_groups(weights: ModuleWeights, below: str = "") -> Groups:
 
 def live_leaf_groups(weights: ModuleWeights, below: str) -> Groups:
     """The same worked out from the leaves."""
-    return Groups(0, tuple(leaf.nbytes for leaf in weights.leaves if _inside(leaf.path, below)))
+    leaves = [leaf for leaf in weights.leaves if _inside(leaf.path, below)]
+    return Groups(0, tuple(leaf.nbytes for leaf in leaves), sum(_pinned(leaf) for leaf in leaves))
+
+
+def _pinned(leaf: Leaf) -> int:
+    return sum(pinned_block(size) for size in leaf.sizes)
 
 
 @lru_cache(maxsize=1024)
@@ -335,7 +341,7 @@ def block_groups(weights: ModuleWeights, component: Component, blocks: int, belo
 def live_block_groups(weights: ModuleWeights, component: Component, blocks: int, below: str) -> Groups:
     """The same worked out from the leaves."""
     moving: dict[tuple[str, int], int] = {}
-    whole = 0
+    whole = pinned = 0
     for leaf in weights.leaves:
         if not _inside(leaf.path, below):
             continue
@@ -344,9 +350,10 @@ def live_block_groups(weights: ModuleWeights, component: Component, blocks: int,
         if index.isdecimal() and (below or name in component.lists):
             key = (name, int(index) // blocks)
             moving[key] = moving.get(key, 0) + leaf.nbytes
+            pinned += _pinned(leaf)
         else:
             whole += leaf.nbytes
-    return Groups(whole, tuple(moving.values()))
+    return Groups(whole, tuple(moving.values()), pinned)
 
 
 def _inside(path: str, below: str) -> bool:

@@ -154,7 +154,7 @@ class PictureRuntime(Runtime):
         if run.seconds:
             yield Observation(WHOLE, timing, run.seconds)
         if run.link_rate and timing.copies.names:
-            streamed = sum(one.count * (one.ahead.nbytes + one.waited.nbytes) for one in _plan(ask))
+            streamed = sum(one.count * one.nbytes for one in _plan(ask))
             yield Observation("copies", timing.copies, streamed / run.link_rate)
 
     def platform(self, ask: Ask) -> Support | None:
