@@ -136,7 +136,8 @@ class Traced:
         for name, module in self.modules.items():
             for owner, attribute, method in self._entries(name, module):
                 stub = _Stub(self.mode, module, name, method, getattr(owner, attribute), found, until, self.seen,
-                             once=matter is not None and name not in matter)  # fmt: skip
+                             once=matter is not None and name not in matter,
+                             inside=name in self.recipe.style.inside)  # fmt: skip
                 owner.__dict__[attribute] = stub
                 patched.append((owner, attribute))
         try:
@@ -161,8 +162,9 @@ class _Stub:
 
     def __init__(
         self, mode: FakeTensorMode, module: nn.Module, name: str, method: str, original: Callable[..., Any],
-        found: list[RecordedCall], until: str, seen: dict[Any, Any], once: bool,
+        found: list[RecordedCall], until: str, seen: dict[Any, Any], once: bool, inside: bool,
     ) -> None:  # fmt: skip
+        self._inside = inside  # called by a loop of its component, which may hand over pieces of one tensor
         self._mode, self._module, self._name, self._method = mode, module, name, method
         self._original, self._found, self._until, self._seen, self._once = original, found, until, seen, once
         self.__signature__ = signature(original)  # pipelines made of blocks hand over what it asks for
@@ -213,7 +215,7 @@ class _Stub:
             events.append((LEAVE, ""))
         results = [one for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
         recorder.close(results)
-        recorder.recording.inputs = _bytes(handed)
+        recorder.recording.inputs = sum(map(_piece, handed)) if self._inside else _bytes(handed)
         recorder.recording.outputs = _bytes(results)
         return recorder.recording, result, recorder.values
 
@@ -258,6 +260,11 @@ def _even_routing(module: nn.Module, values: Values) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _piece(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor, of one that is cut from another its own."""
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:

@@ -17,7 +17,7 @@ from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCOD
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
-from fitcheck.runtimes.diffusers.activations import Made, held_in_turn, largest_cast, made_by, workspace
+from fitcheck.runtimes.diffusers.activations import WIDTH, Made, held_in_turn, largest_cast, made_by, workspace
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
 from fitcheck.runtimes.diffusers.offloading import Offload
@@ -33,8 +33,8 @@ from fitcheck.units import Interval
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
     earlier stages (``kept``, of which ``tiles`` are results of the same kind and ``prefix`` what a denoiser's first
-    step left in the pool of calls), and ``after`` the call, while the pipeline makes of its results what it keeps of
-    them. Where layers come and go one by one, ``moved`` is the call with them, and ``again`` the same in later pictures
+    step left in the pool of calls), and ``after`` the call and without the tiles, while the pipeline makes of its results
+    what it keeps of them. Where layers come and go one by one, ``moved`` is the call with them, and ``again`` the same in later pictures
     of a process. ``ends`` are the bytes allocated at the low end of the interval, at best, and at the high end."""
 
     held: Held
@@ -90,7 +90,7 @@ class Laid:
         there = held.resident + self.kept
         if made is None:
             return (there + held.window,) * 3
-        scratch, inputs, after = self.scratch, made.inputs, self.after
+        scratch, inputs, after = self.scratch, made.inputs, self.after - self.tiles
         whole = made.peak + self.brought + inputs
         moving = whole if moved is not None else max(held.window, made.peak) + inputs
         low = held.window if made.bounded else max(moving + scratch.low, after)
@@ -117,7 +117,7 @@ class Laid:
         without, limit = made.least
         there = self.kept + made.inputs + self.brought
         most = limit + self.scratch.high - self.scratch.best
-        best = held.segments + max(there + limit, self.kept + self.after)
+        best = held.segments + max(there + limit, self.kept + self.after - self.tiles)
         low = min(held.segments + there + without, held.resident + there + made.peak)
         low = self.ends[0] if self.bounded else low
         apart = max(self.brought, held.window) + self.more
@@ -262,7 +262,8 @@ def _beside(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tuple[Bes
         before = connectors.other if stage.component.role == CONNECTOR else min(encoded, connectors.prompt or handed)
         kept = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}.get(stage.phase, 0)
         tiles = tiled_bytes(stage, makes)
-        found.append(BesideCall(makes, kept + prefix + tiles, _stacked(stage, makes, connectors.prompt), prefix, tiles))
+        after = _stacked(stage, makes, connectors.prompt) + _finished(arch, stage, makes)
+        found.append(BesideCall(makes, kept + prefix + tiles, after, prefix, tiles))
         prefix += keeps
         encoded += makes.outputs if makes is not None else 0
     return tuple(found)
@@ -294,6 +295,14 @@ def _stacked(stage: Stage, made: Made | None, prompt: int) -> int:
     if made is None or stage.component.role != TEXT_ENCODER or not prompt:
         return 0
     return made.outputs + 2 * prompt
+
+
+def _finished(arch: PipelineArchitecture, stage: Stage, made: Made | None) -> int:
+    """Bytes of a decoded result while the pipeline brings it to its range in single precision, in copies beside it."""
+    if made is None or not stage.finished:
+        return 0
+    wide = arch.finished_in * 4 / WIDTH[stage.component.dtype]
+    return round(stage.finished * (1 + wide) * made.outputs)
 
 
 def _other_prompt(arch: PipelineArchitecture, stages: Stages, made: Sequence[Made | None]) -> int:
