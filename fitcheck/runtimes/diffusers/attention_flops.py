@@ -64,7 +64,11 @@ def attention_flops(component: Component, sizes: Mapping[str, int], child: str =
         elif not crossed and "tokens" in sizes and not (joint and _CROSS in path):
             asked = seen = own + sizes.get("text", 0) + sizes.get("sound", 0)
         total += 4 * asked * seen * features
-    return total * sizes.get("batch", 1) * (1 if component.role != VAE or clip_tokens(component) else sizes.get("frames", 1))
+    return (
+        total
+        * sizes.get("batch", 1)
+        * (1 if component.role != VAE or clip_tokens(component) else sizes.get("frames", 1))
+    )
 
 
 def _behind_prefix(sizes: Mapping[str, int]) -> int:
