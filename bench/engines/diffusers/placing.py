@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.hooks import apply_group_offloading
+from diffusers.hooks.group_offloading import apply_group_offloading
 
 from fitcheck.errors import MeasurementError
 from fitcheck.runtimes.base import Placement
@@ -56,7 +56,7 @@ def _group(pipeline: Any, mode: str, placement: Placement, device: str) -> None:
             _group_component(component, arguments)
 
 
-def _group_component(component: torch.nn.Module, arguments: dict[str, Any]) -> None:
+def _group_component(component: Any, arguments: dict[str, Any]) -> None:
     """A component of a pipeline that is made of blocks, which has no switch for all of them; one whose class refuses
     stays where it computes."""
     if not getattr(component, "_supports_group_offloading", True):

@@ -35,7 +35,8 @@ class Laid:
     earlier stages (``kept``, of which ``tiles`` are results of the same kind and ``prefix`` what a denoiser's first
     step left in the pool of calls), and ``after`` the call and without the tiles, while the pipeline makes of its
     results what it keeps of them. Where layers come and go one by one, ``moved`` is the call with them, and ``again``
-    the same in later pictures of a process. ``ends`` are the bytes allocated at the low end of the interval, at best, and at the high end."""
+    the same in later pictures of a process. ``ends`` are the bytes allocated at the low end of the interval, at best,
+    and at the high end."""
 
     held: Held
     made: Made | None

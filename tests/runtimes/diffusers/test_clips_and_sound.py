@@ -89,7 +89,7 @@ def test_a_pipeline_that_makes_one_video_of_a_schedule_with_an_end() -> None:
     arch = pipeline("minimax-h3")
     for options, says in (({"batch": 2}, "one result a call"), ({"steps": 1}, "steps"), ({"vae": ("whole",)}, "tiles")):
         with pytest.raises(OptionError, match=says):
-            check_options(PipelineOptions(**options), arch, Task.T2V)  # type: ignore[arg-type]
+            check_options(PipelineOptions(**options), arch, Task.T2V)
     stages = laid("minimax-h3", "none")
     assert next(one.stage.count for one in stages if one.stage.component.name == "transformer") == 24
 
