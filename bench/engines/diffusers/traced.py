@@ -1,7 +1,8 @@
 """Traces of a pipeline's modules with the inputs that the pipeline itself hands them.
 
 The pipeline runs for real on the CPU, tokenizer, scheduler and latents included; each module runs on fake tensors,
-recorded, and hands zeros of the right shape back.
+recorded, and hands zeros of the right shape back. A module whose calls do not matter hands fake ones back, so that what
+the pipeline makes of them takes no memory either: LTX-2.3 stacks the states of 49 layers.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class _Stub:
         del args, kwargs
         if self._name == self._until and self._method != "encode" and not fills:
             raise Done
-        return tree_map(_real, result)
+        return tree_map(self._unreal if self._once else _real, result)
 
     def _fills_caches(self, key: tuple[Any, ...]) -> bool:
         of_sizes = type(self._module).__module__.startswith("diffusers.models.transformers")
@@ -200,7 +201,8 @@ class _Stub:
         # buffers are real, and stand in the graph as their fake images, which live as long as these
         real = list(self._module.buffers())
         buffers = [self._mode.from_tensor(one) for one in real]
-        values = zip((*buffers, *handed), (*real, *given), strict=True)
+        known = zip((*buffers, *handed), (*real, *given), strict=True)
+        values = ((fake, one) for fake, one in known if not isinstance(one, FakeTensor))
         recorder = Recorder([*self._module.parameters(), *buffers, *handed], values)
         events = recorder.recording.events
         if self._method == "forward":  # the hooks of the whole module lie around this stub
@@ -224,7 +226,16 @@ class _Stub:
         return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
     def _fake(self, leaf: Any) -> Any:
-        return self._mode.from_tensor(leaf) if isinstance(leaf, torch.Tensor) else leaf
+        if isinstance(leaf, FakeTensor) or not isinstance(leaf, torch.Tensor):
+            return leaf
+        return self._mode.from_tensor(leaf)
+
+    def _unreal(self, leaf: Any) -> Any:
+        """A result without memory, real where its value is known: the pipeline may ask for that."""
+        if not isinstance(leaf, _Shape) or leaf.value is not None:
+            return _real(leaf)
+        with self._mode:
+            return torch.empty(leaf.shape, dtype=leaf.dtype, device="cpu")
 
 
 @contextmanager
