@@ -11,13 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from bench.engines.diffusers.building import empty_module, materialize
 from bench.engines.diffusers.recipes import ComponentRecipe, recipe
 from bench.engines.diffusers.surveys import PipelineRequest, PipelineSurvey, requests_of, shallow
 from bench.engines.diffusers.tiny import tiny
-from bench.engines.diffusers.traced import RecordedCall, Traced
+from bench.engines.diffusers.traced import RecordedCall, Traced, _Stub
 from bench.tracing.recorder import Recording
 from fitcheck.models import catalog
 from fitcheck.models.families import registry as families
@@ -197,6 +198,19 @@ def test_a_decode_in_clips_and_tiles_holds_what_its_stages_say(width: int, heigh
     finished = allocated_by(lambda: (pixels.float() * torch.ones(1, 3, 1, 1, 1) + 1.0).clamp(0, 1))
     both = pixels.numel() * pixels.element_size() + finished
     assert both == pytest.approx(stage.finished * (1 + 2 * arch.finished_in) * outputs, rel=0.001)
+
+
+@pytest.mark.parametrize(("once", "stacks"), [(True, True), (False, True), (True, False)])
+def test_states_that_are_stacked_and_do_not_matter_come_back_without_memory(once: bool, stacks: bool) -> None:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        module = torch.nn.Linear(8, 8)
+    style = replace(recipe("ltx-2.3").style, stacks=stacks)
+    stub = _Stub(mode, module, "text_encoder", "forward", module.forward, [], "", {}, once, style)
+    with torch.no_grad():
+        states = torch.stack([stub(torch.zeros(4, 8))] * 3)
+    assert isinstance(states, FakeTensor) == (once and stacks)
+    assert (states.shape, states.dtype) == ((3, 4, 8), torch.float32)
 
 
 def real_module(part: ComponentRecipe) -> Any:

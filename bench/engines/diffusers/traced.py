@@ -1,8 +1,8 @@
 """Traces of a pipeline's modules with the inputs that the pipeline itself hands them.
 
 The pipeline runs for real on the CPU, tokenizer, scheduler and latents included; each module runs on fake tensors,
-recorded, and hands zeros of the right shape back. A module whose calls do not matter hands fake ones back, so that what
-the pipeline makes of them takes no memory either: LTX-2.3 stacks the states of 49 layers.
+recorded, and hands zeros of the right shape back. Where a pipeline stacks them by the layer, a module whose calls do
+not matter hands fake ones back, so that the stack takes no memory either: 49 layers of LTX-2.3 for each of two prompts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bench.engines.diffusers.building import empty_module, materialize, pipeline_of, plain_positions
-from bench.engines.diffusers.recipes import ComponentRecipe, Recipe
+from bench.engines.diffusers.recipes import ComponentRecipe, Recipe, Style
 from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 from bench.tracing.values import Numbers, Values
 from fitcheck.errors import MeasurementError
@@ -138,7 +138,7 @@ class Traced:
             for owner, attribute, method in self._entries(name, module):
                 stub = _Stub(self.mode, module, name, method, getattr(owner, attribute), found, until, self.seen,
                              once=matter is not None and name not in matter,
-                             inside=name in self.recipe.style.inside)  # fmt: skip
+                             style=self.recipe.style)  # fmt: skip
                 owner.__dict__[attribute] = stub
                 patched.append((owner, attribute))
         try:
@@ -163,9 +163,10 @@ class _Stub:
 
     def __init__(
         self, mode: FakeTensorMode, module: nn.Module, name: str, method: str, original: Callable[..., Any],
-        found: list[RecordedCall], until: str, seen: dict[Any, Any], once: bool, inside: bool,
+        found: list[RecordedCall], until: str, seen: dict[Any, Any], once: bool, style: Style,
     ) -> None:  # fmt: skip
-        self._inside = inside  # called by a loop of its component, which may hand over pieces of one tensor
+        self._inside = name in style.inside  # called by a loop of its component, which may hand over pieces of a tensor
+        self._weightless = once and style.stacks
         self._mode, self._module, self._name, self._method = mode, module, name, method
         self._original, self._found, self._until, self._seen, self._once = original, found, until, seen, once
         self.__signature__ = signature(original)  # pipelines made of blocks hand over what it asks for
@@ -189,7 +190,7 @@ class _Stub:
         del args, kwargs
         if self._name == self._until and self._method != "encode" and not fills:
             raise Done
-        return tree_map(self._unreal if self._once else _real, result)
+        return tree_map(self._unreal if self._weightless else _real, result)
 
     def _fills_caches(self, key: tuple[Any, ...]) -> bool:
         of_sizes = type(self._module).__module__.startswith("diffusers.models.transformers")
