@@ -20,7 +20,7 @@ from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import WIDTH, Made, held_in_turn, largest_cast, made_by, workspace
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
-from fitcheck.runtimes.diffusers.offloading import Offload
+from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
 from fitcheck.runtimes.diffusers.replay import replayed, shares_a_pool
 from fitcheck.runtimes.diffusers.residency import Held, held
 from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE, Stage, Stages, is_upcast, stages_of
@@ -187,9 +187,14 @@ def at_least(
     stored there, and tensors of the calls, whatever the allocator makes of them."""
     stages = stages_of(arch, workload, offload)
     calls = _least_of_calls(arch, tier, stages)
-    there = [min(one.resident, one.segments) + one.window for one in held(arch, tier, offload, stages)]
+    # of layers that come one by one the widest may be gone when most is there
+    both = max if offload.level == LEAF or offload.empties else add
+    there = held(arch, tier, offload, stages)
+    least_there = [
+        min(one.resident, one.segments) + both(one.window, call) for one, call in zip(there, calls, strict=True)
+    ]
     beside = cublas_workspace(capability) + context(capability, second_stream=offload.stream).best
-    least = Interval.exactly(max(map(add, there, calls)) + beside)
+    least = Interval.exactly(max(least_there) + beside)
     memory = CardMemory((), least, least, least, least)
     return Footprint((memory,), host_memory(arch, tier, offload, workload, process), tier.disk_bytes)
 
