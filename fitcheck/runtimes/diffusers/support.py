@@ -55,7 +55,12 @@ def in_bfloat16(arch: PipelineArchitecture) -> bool:
 
 def is_bounded(ask: Ask, arch: PipelineArchitecture) -> bool:
     """Whether less is known than what a run takes: part of it was not traced."""
-    return bool(_missing(arch) or _untraced_task(ask, arch) or _row_beside(ask))
+    return bool(_missing(arch) or is_untraced(ask, arch) or _row_beside(ask))
+
+
+def is_untraced(ask: Ask, arch: PipelineArchitecture) -> bool:
+    """Whether the task has calls that no trace knows."""
+    return _untraced_task(ask, arch) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -89,19 +89,19 @@ def _check_frames(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
     if task.produces is not Product.VIDEO:
         raise OptionError(f"--frames: {arch.pipeline} makes pictures; leave it out.")
     between("frames", options.frames, 1, MAXIMUM_FRAMES)
-    chunk, rest = (arch.vae_scale_temporal, 1) if arch.frame_chunk is None else arch.frame_chunk[:2]
-    if (options.frames - rest) % chunk:
-        below = max(0, (options.frames - rest) // chunk) * chunk + rest
-        raise OptionError(
-            f"--frames: a video of this pipeline has {chunk} times a whole number of frames and {rest} more; the "
-            f"nearest to {options.frames} are {below} and {below + chunk}."
-        )
     least, most = arch.frame_limits
     if options.frames < least or (most is not None and options.frames > most):
         longest = "" if most is None else f" and at most {arch.frames_from(most)}"
         raise OptionError(
             f"--frames: {options.frames} is out of range; a video of this pipeline has at least "
             f"{arch.frames_from(least)} frames{longest}."
+        )
+    chunk, rest = (arch.vae_scale_temporal, 1) if arch.frame_chunk is None else arch.frame_chunk[:2]
+    if (options.frames - rest) % chunk:
+        below = max(0, (options.frames - rest) // chunk) * chunk + rest
+        raise OptionError(
+            f"--frames: a video of this pipeline has {chunk} times a whole number of frames and {rest} more; the "
+            f"nearest to {options.frames} are {below} and {below + chunk}."
         )
 
 

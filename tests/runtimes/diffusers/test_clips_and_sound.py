@@ -17,6 +17,7 @@ from fitcheck.runtimes.diffusers.estimate import Laid, Layout
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.tiling import Grid, Stretch, Tile, stretches_of, tile_of, tiles_of
 from fitcheck.runtimes.diffusers.workloads import check_options
+from fitcheck.verdict.check import check
 from tests.runtimes.diffusers.test_pipeline_memory import ask
 from tests.runtimes.diffusers.test_pipeline_placement import pipeline
 
@@ -111,4 +112,7 @@ def test_a_task_of_which_calls_were_not_traced_is_unknown() -> None:
     assert found is not None
     assert found.verdict is Verdict.UNKNOWN
     assert "keyframes" in found.reason
+    report = check(catalog.get(SLUG), shown.machine, Wanted(task="i2v"), advise=False)
+    assert all(cell.seconds is None for cell in report.cells)
+    assert "Seconds are unknown because part of the work was not traced." in report.notes
     assert registry.get("diffusers").platform(known) is None

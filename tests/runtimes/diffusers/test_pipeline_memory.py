@@ -365,9 +365,9 @@ def test_why_seconds_are_unknown_is_what_is_missing() -> None:
 def test_frames_that_a_pipeline_cannot_make() -> None:
     arch = pipeline("minimax-h3")
     check_options(PipelineOptions(frames=124), arch, Task.T2V)
-    with pytest.raises(OptionError, match=r"the nearest to 80 are 73 and 90\.$"):
-        check_options(PipelineOptions(frames=80), arch, Task.T2V)
-    for frames in (73, 362):  # 3.0 and 15.1 seconds
+    with pytest.raises(OptionError, match=r"the nearest to 150 are 141 and 158\.$"):
+        check_options(PipelineOptions(frames=150), arch, Task.T2V)
+    for frames in (61, 73, 362):  # 2.5, 3.0 and 15.1 seconds
         with pytest.raises(OptionError, match=r"has at least 124 frames and at most 345\.$"):
             check_options(PipelineOptions(frames=frames), arch, Task.T2V)
 
