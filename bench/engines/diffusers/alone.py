@@ -160,7 +160,7 @@ def rows_of(entry: dict[str, Any], device: str, small: bool, deadline: float) ->
         width, height, frames, batch = [*size, 1, 1][:4]
         if small:
             width, height = 128 + 64 * (width > 1024), 128
-            frames = found.architecture.frames_from(min(frames, 5)) if found.video else 1
+            frames = max(min(frames, 5), found.architecture.frames_from(1)) if found.video else 1
         yield {**facts, "size": size} | _outcome(
             alone, (width, height, frames, batch), apart=entry.get("profile", True)
         )
