@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from fitcheck.models.families.pipeline import catalog
 from fitcheck.models.families.pipeline.architecture import DENOISER, Component, Config
 from fitcheck.models.model import Tier
 from fitcheck.models.tensors import Tensor, TensorTable
+from fitcheck.runtimes.base import Placement
 from fitcheck.runtimes.diffusers.weights import Groups, block_groups, leaf_groups, weights_of
 
 diffusers = pytest.importorskip("diffusers")
 hooks = pytest.importorskip("diffusers.hooks")
 offloading = pytest.importorskip("diffusers.hooks.group_offloading")
+from bench.engines.diffusers.placing import place  # behind the skips
 
 
 def flux() -> Any:
@@ -96,3 +100,20 @@ def test_streams_and_recorded_streams_have_the_names_that_commands_print() -> No
         )  # fmt: skip
     for name in ("enable_model_cpu_offload", "enable_sequential_cpu_offload", "enable_group_offload"):
         assert callable(getattr(diffusers.DiffusionPipeline, name))
+
+
+def test_the_catalog_names_the_components_that_refuse_group_offload() -> None:
+    for slug in catalog.slugs():
+        arch = catalog.architecture_of(slug)
+        classes = {one.name: getattr(diffusers, one.cls, None) for one in arch.components if "diffusers" in one.library}
+        refusing = [name for name, cls in classes.items() if not getattr(cls, "_supports_group_offloading", True)]
+        assert sorted(refusing) == sorted(arch.ungrouped), slug
+
+
+def test_a_pipeline_without_the_switch_is_grouped_part_by_part() -> None:
+    grouped, refusing = flux(), decoder()
+    refusing._supports_group_offloading = False
+    pipeline = SimpleNamespace(components={"transformer": grouped, "audio_vae": refusing, "scheduler": object()})
+    place(pipeline, Placement("diffusers", "0.42.1", "group-leaf"), "cpu")
+    assert offloading._is_group_offload_enabled(grouped)
+    assert not offloading._is_group_offload_enabled(refusing)

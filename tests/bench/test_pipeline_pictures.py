@@ -39,3 +39,4 @@ def test_pictures_are_found_in_a_tuple_and_in_the_state_of_blocks() -> None:
     picture = torch.ones(3, 2, 2)
     assert torch.equal(_made((picture[None], "more")), picture[None])
     assert torch.equal(_made({"images": [picture]}), picture[None])
+    assert torch.equal(_made({"videos": picture[None], "audio": None}), picture[None])

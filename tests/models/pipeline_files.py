@@ -60,6 +60,14 @@ def write_folder(
     return folder
 
 
+def write_untraced(folder: Path) -> Path:
+    """A folder whose denoiser has shapes that no trace knows."""
+    write_folder(folder, "lumina-2")
+    rows = [(name, (shape[0] + 8, *shape[1:]), kind) for name, shape, kind in rows_of(denoiser_of("lumina-2"))]
+    safetensors(rows).write(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
 def denoiser_of(slug: str) -> Component:
     """The first denoiser of a catalog pipeline."""
     return catalog.architecture_of(slug).of_role_or_name(DENOISER)[0]

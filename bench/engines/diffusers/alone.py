@@ -159,7 +159,8 @@ def rows_of(entry: dict[str, Any], device: str, small: bool, deadline: float) ->
             return
         width, height, frames, batch = [*size, 1, 1][:4]
         if small:
-            width, height, frames = 128 + 64 * (width > 1024), 128, min(frames, 5)
+            width, height = 128 + 64 * (width > 1024), 128
+            frames = max(min(frames, 5), found.architecture.frames_from(1)) if found.video else 1
         yield {**facts, "size": size} | _outcome(
             alone, (width, height, frames, batch), apart=entry.get("profile", True)
         )

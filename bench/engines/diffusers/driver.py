@@ -34,7 +34,7 @@ class PipelineDriver(Driver):
             usual = small.architecture.defaults
             found["size"] = (usual.width, usual.height) if small.style.one_size else TINY_SIZE
             if task is not None and Task(task).produces is Product.VIDEO:
-                found["frames"] = small.architecture.vae_scale_temporal + 1
+                found["frames"] = small.architecture.frames_from(small.architecture.vae_scale_temporal + 1)
         return found
 
     def check(self, job: Job) -> None:

@@ -134,7 +134,10 @@ class PipelineEngine:
 
 def _made(result: Any) -> torch.Tensor:
     """The pictures of a pipeline's result: its first value, or of one that is made of blocks the last block's."""
-    found = result[0] if isinstance(result, tuple) else result.get("images")
+    if isinstance(result, tuple):
+        found = result[0]
+    else:
+        found = next(made for name in ("images", "videos") if (made := result.get(name)) is not None)
     return found if isinstance(found, torch.Tensor) else torch.stack(list(found))
 
 

@@ -80,7 +80,8 @@ def jobs(plan: list[dict[str, Any]], device: str, tiny: bool, revision: str = RE
 def _workload(entry: dict[str, Any], size: list[int], tiny: bool) -> Workload:
     width, height, *frames = size
     if tiny:
-        width, height, frames = 128 + 64 * (width > 1024), 128, [5] * len(frames)
+        shortest = max(5, recipe(entry["model"]).architecture.frames_from(5))
+        width, height, frames = 128 + 64 * (width > 1024), 128, [shortest] * len(frames)
     cfg = float(entry.get("cfg", recipe(entry["model"]).cfg))
     steps = int(entry.get("steps", 4))
     tasks, usual = recipe(entry["model"]).architecture.tasks, Task.T2V if frames else Task.T2I

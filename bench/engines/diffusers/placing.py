@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers.hooks.group_offloading import apply_group_offloading
 
 from fitcheck.errors import MeasurementError
 from fitcheck.runtimes.base import Placement
@@ -38,12 +39,29 @@ def place(pipeline: Any, placement: Placement, device: str) -> None:
 def _group(pipeline: Any, mode: str, placement: Placement, device: str) -> None:
     _, level, *rest = mode.split("-")
     stream = bool(rest) and device == "cuda"
-    pipeline.enable_group_offload(
-        onload_device=torch.device(device),
-        offload_device=torch.device("cpu"),
-        offload_type=f"{level}_level",
-        num_blocks_per_group=int(placement.get("blocks_per_group") or 1) if level == "block" else None,
-        use_stream=stream,
-        record_stream=bool(placement.get("record_stream")) and stream,
-        low_cpu_mem_usage=bool(placement.get("low_cpu_mem")),
-    )
+    arguments: dict[str, Any] = {
+        "onload_device": torch.device(device),
+        "offload_device": torch.device("cpu"),
+        "offload_type": f"{level}_level",
+        "num_blocks_per_group": int(placement.get("blocks_per_group") or 1) if level == "block" else None,
+        "use_stream": stream,
+        "record_stream": bool(placement.get("record_stream")) and stream,
+        "low_cpu_mem_usage": bool(placement.get("low_cpu_mem")),
+    }
+    if hasattr(pipeline, "enable_group_offload"):
+        pipeline.enable_group_offload(**arguments)
+        return
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            _group_component(component, arguments)
+
+
+def _group_component(component: Any, arguments: dict[str, Any]) -> None:
+    """A component of a pipeline that is made of blocks, which has no switch for all of them; one whose class refuses
+    stays where it computes."""
+    if not getattr(component, "_supports_group_offloading", True):
+        component.to(arguments["onload_device"])
+    elif hasattr(component, "enable_group_offload"):
+        component.enable_group_offload(**arguments)
+    else:
+        apply_group_offloading(module=component, **arguments)

@@ -57,7 +57,8 @@ class Style:
     them. ``built`` are constructor arguments that are objects of a class of diffusers. ``stretch`` is how many latent
     frames an autoencoder decodes at once that cuts longer videos; 0 for one that does not. ``inside`` are the methods
     (path of a child, name, what a trace calls it) that stand for a component of which those alone are called, or again
-    and again by a loop of its own.
+    and again by a loop of its own. ``stacks`` says that it stacks the states of all layers of its text encoder, and
+    looks at no value of them.
     """
 
     scheduler: tuple[str, Mapping[str, Any]]
@@ -80,6 +81,7 @@ class Style:
     inside: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     one_size: bool = False
     stretch: int = 0
+    stacks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +213,11 @@ STYLES: Mapping[str, Style] = {
         fixed=True,
         one_size=True,
     ),
-    "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, multiple=128),
+    "LTX2Pipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, multiple=128,
+                           stacks=True),
     # a picture is compressed and read again on the CPU first, which takes a library and no memory of a card
     "LTX2ImageToVideoPipeline": Style(_DYNAMIC, {"tokenizer": 0}, {"guidance_scale": 3.0, "image_crf": 0}, _SEQUENCE,
-                                      multiple=128, pictures=("image",)),
+                                      multiple=128, pictures=("image",), stacks=True),
     "LTXConditionPipeline": Style(_FLOW, {"tokenizer": 0}, {"guidance_scale": 3.0}, _SEQUENCE, pictures=("image",)),
     "CogVideoXImageToVideoPipeline": Style(
         ("CogVideoXDDIMScheduler", {}), {"tokenizer": 0}, {"guidance_scale": 6.0}, _SEQUENCE, fixed=True,

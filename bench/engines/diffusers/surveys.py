@@ -47,7 +47,7 @@ PIXEL_TERMS: list[Term] = [
 
 Found = dict[tuple[str, str], list[tuple[dict[str, int], Recording]]]
 # settings that count blocks of a kind; two of each are enough to see what each size takes
-_DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers")
+_DEPTHS = ("num_layers", "num_single_layers", "n_layers", "num_hidden_layers", "decoder_num_layers")
 # whose calls ask for layers by their number, or whose settings of blocks hang together
 _WHOLE = ("Qwen3ForCausalLM", "SD3Transformer2DModel", "UNet2DConditionModel", "CLIPTextModel",
           "CLIPTextModelWithProjection", "Qwen3VLModel", "Gemma3ForConditionalGeneration",

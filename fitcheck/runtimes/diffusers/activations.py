@@ -29,7 +29,7 @@ _BLOCK, _STANDS_IN = re.compile(r"\.\d+\."), ".2."
 # tokens of an encoder of images or sound, whose number is not in the question
 _TOKENS = 1024
 # bytes of a number that a component computes in
-_WIDTH = {"bf16": 2, "fp16": 2, "fp32": 4}
+WIDTH = {"bf16": 2, "fp16": 2, "fp32": 4}
 Sizes = tuple[tuple[str, int], ...]
 Linears = Mapping[str, tuple[str, int]]
 
@@ -131,7 +131,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
 def _grouped(component: Component, events: tuple[Event, ...], batch: int) -> int:
     """Elements of one group of each GroupNorm, summed."""
     groups = groups_of(component)
-    return grouped_bytes(events) // (groups * batch * _WIDTH[component.dtype]) if groups else 0
+    return grouped_bytes(events) // (groups * batch * WIDTH[component.dtype]) if groups else 0
 
 
 def dequantizing(component: Component, call: str, sizes: Sizes, weights: ModuleWeights) -> int:

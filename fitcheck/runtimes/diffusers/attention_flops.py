@@ -62,9 +62,13 @@ def attention_flops(component: Component, sizes: Mapping[str, int], child: str =
         elif crossed and _CROSS in path:
             seen = sizes.get("text", 0)
         elif not crossed and "tokens" in sizes and not (joint and _CROSS in path):
-            asked = seen = own + sizes.get("text", 0)
+            asked = seen = own + sizes.get("text", 0) + sizes.get("sound", 0)
         total += 4 * asked * seen * features
-    return total * sizes.get("batch", 1) * (sizes.get("frames", 1) if component.role == VAE else 1)
+    return (
+        total
+        * sizes.get("batch", 1)
+        * (1 if component.role != VAE or clip_tokens(component) else sizes.get("frames", 1))
+    )
 
 
 def _behind_prefix(sizes: Mapping[str, int]) -> int:
@@ -96,8 +100,17 @@ def _sequence(component: Component, path: str, sizes: Mapping[str, int]) -> int:
         level = {"down": int(match.group(2) or 0), "up": levels - int(match.group(2) or 0)}.get(match.group(1), levels)
         return int(sizes["height"] * sizes["width"] // 4**level)
     if component.role == VAE:
-        return sizes["height"] * sizes["width"]
+        cells, more = sizes["height"] * sizes["width"], clip_tokens(component)
+        return cells * sizes.get("frames", 1) + more if more else cells
     return sizes.get("tokens", sizes.get("text", 0))
+
+
+def clip_tokens(component: Component) -> int:
+    """Tokens beside those of all frames in the one sequence that an autoencoder's transformer attends over
+    (autoencoder_kl_minimax_h3.py, MiniMaxH3VideoViTDecoder3d: its registers and one of zeros); 0 for an autoencoder
+    whose attention is within a frame."""
+    registers = component.config.get("decoder_num_register_tokens")
+    return registers + 1 if isinstance(registers, int) and registers >= 0 else 0
 
 
 def levels_of(component: Component) -> int:

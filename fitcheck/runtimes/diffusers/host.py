@@ -28,7 +28,7 @@ def host_memory(
     arch: PipelineArchitecture, tier: Tier, offload: Offload, workload: Workload, process: Process = OWN_PROGRAM
 ) -> HostMemory:
     """Bytes at the peak of the run."""
-    parts = _stored(tier, arch)
+    parts = _stored(tier, arch, arch.ungrouped if offload.level else ())
     pinned, pageable, behind = _running(parts, offload, process)
     own = _process("bench" if process.bench else "own")
     output = workload.batch * workload.frames * workload.width * workload.height * 3 * 4  # f32 RGB
@@ -41,10 +41,10 @@ def host_memory(
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Bytes of all components of a pipeline: as they are stored, pinned, on the heap; of the largest one, of the
-    largest layer; and ``built``, at the widest moment of loading one after the other. ``blocks_pinned`` are pinned
-    where whole blocks come on a stream, ``blocks_pageable`` stay in pageable memory then, and ``blocks_made`` is the
-    widest moment of pinning one component after the other."""
+    """Bytes of a pipeline's components, but for those that stay on the card: as they are stored, pinned, on the heap;
+    of the largest one, of the largest layer; and ``built``, at the widest moment of loading all one after the other.
+    ``blocks_pinned`` are pinned where whole blocks come on a stream, ``blocks_pageable`` stay in pageable memory then,
+    and ``blocks_made`` is the widest moment of pinning one component after the other."""
 
     stored: int
     pinned: int
@@ -58,10 +58,11 @@ class Stored:
 
 
 @lru_cache(maxsize=1024)
-def _stored(tier: Tier, arch: PipelineArchitecture) -> Stored:
-    found = parts_of(tier, arch)
-    parts = found.values()
-    blocks = [_in_blocks(arch.component(name), one) for name, one in found.items()]
+def _stored(tier: Tier, arch: PipelineArchitecture, without: tuple[str, ...]) -> Stored:
+    every = parts_of(tier, arch)
+    there = {name: one for name, one in every.items() if name not in without}
+    parts = there.values()
+    blocks = [_in_blocks(arch.component(name), one) for name, one in there.items()]
     return Stored(
         sum(one.stored for one in parts),
         sum(one.pinned for one in parts),
@@ -71,7 +72,7 @@ def _stored(tier: Tier, arch: PipelineArchitecture) -> Stored:
         sum(one.on_heap for one in parts),
         max((one.stored for one in parts), default=0),
         max((one.largest_leaf for one in parts), default=0),
-        _built(parts, layerwise=tier.format == "layerwise"),
+        _built(every.values(), layerwise=tier.format == "layerwise"),
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fitcheck.dataclass_later import dataclass
 from fitcheck.models.families.pipeline.architecture import CONNECTOR, TEXT_ENCODER, PipelineArchitecture
 from fitcheck.models.model import Tier
-from fitcheck.runtimes.diffusers.activations import Made, largest_cast, made_by, workspace
+from fitcheck.runtimes.diffusers.activations import WIDTH, Made, largest_cast, made_by, workspace
 from fitcheck.runtimes.diffusers.moving_layers import LayersMoved, layers_moved
 from fitcheck.runtimes.diffusers.offloading import Offload
 from fitcheck.runtimes.diffusers.residency import Held, held
@@ -23,9 +23,10 @@ from fitcheck.units import Interval
 class Laid:
     """One stage on the card: weights held, what its call makes (``None``: not traced), bytes that lie there from
     earlier stages (``kept``, of which ``tiles`` are results of the same kind and ``prefix`` what a denoiser's first
-    step left in the pool of calls), and ``after`` the call, while the pipeline makes of its results what it keeps of
-    them. Where layers come and go one by one, ``moved`` is the call with them, and ``again`` the same in later pictures
-    of a process. ``ends`` are the bytes allocated at the low end of the interval, at best, and at the high end."""
+    step left in the pool of calls), and ``after`` the call and without the tiles, while the pipeline makes of its
+    results what it keeps of them. Where layers come and go one by one, ``moved`` is the call with them, and ``again``
+    the same in later pictures of a process. ``ends`` are the bytes allocated at the low end of the interval, at best,
+    and at the high end."""
 
     held: Held
     made: Made | None
@@ -80,7 +81,7 @@ class Laid:
         there = held.resident + self.kept
         if made is None:
             return (there + held.window,) * 3
-        scratch, inputs, after = self.scratch, made.inputs, self.after
+        scratch, inputs, after = self.scratch, made.inputs, self.after - self.tiles
         whole = made.peak + self.brought + inputs
         moving = whole if moved is not None else max(held.window, made.peak) + inputs
         low = held.window if made.bounded else max(moving + scratch.low, after)
@@ -107,7 +108,7 @@ class Laid:
         without, limit = made.least
         there = self.kept + made.inputs + self.brought
         most = limit + self.scratch.high - self.scratch.best
-        best = held.segments + max(there + limit, self.kept + self.after)
+        best = held.segments + max(there + limit, self.kept + self.after - self.tiles)
         low = min(held.segments + there + without, held.resident + there + made.peak)
         low = self.ends[0] if self.bounded else low
         apart = max(self.brought, held.window) + self.more
@@ -179,7 +180,8 @@ def beside_calls(arch: PipelineArchitecture, tier: Tier, stages: Stages) -> tupl
         before = connectors.other if stage.component.role == CONNECTOR else min(encoded, connectors.prompt or handed)
         kept = {ENCODE: before, DENOISE: connected + other, DECODE: handed + connected + other}.get(stage.phase, 0)
         tiles = tiled_bytes(stage, makes)
-        found.append(BesideCall(makes, kept + prefix + tiles, _stacked(stage, makes, connectors.prompt), prefix, tiles))
+        after = _stacked(stage, makes, connectors.prompt) + _finished(arch, stage, makes)
+        found.append(BesideCall(makes, kept + prefix + tiles, after, prefix, tiles))
         prefix += keeps
         encoded += makes.outputs if makes is not None else 0
     return tuple(found)
@@ -211,6 +213,14 @@ def _stacked(stage: Stage, made: Made | None, prompt: int) -> int:
     if made is None or stage.component.role != TEXT_ENCODER or not prompt:
         return 0
     return made.outputs + 2 * prompt
+
+
+def _finished(arch: PipelineArchitecture, stage: Stage, made: Made | None) -> int:
+    """Bytes of a decoded result while the pipeline brings it to its range in single precision, in copies beside it."""
+    if made is None or not stage.finished:
+        return 0
+    wide = arch.finished_in * 4 / WIDTH[stage.component.dtype]
+    return round(stage.finished * (1 + wide) * made.outputs)
 
 
 def _other_prompt(arch: PipelineArchitecture, stages: Stages, made: Sequence[Made | None]) -> int:

@@ -87,7 +87,7 @@ def layers_moved(
     for held, weights in found:
         stage = held.stage
         both = None
-        if offload.level == LEAF or offload.empties:
+        if (offload.level == LEAF or offload.empties) and not held.stays:
             both = forwards(stage.component, stage.call, tuple(sorted(stage.sizes.items())), weights)
         if both is None:
             yield None, None

@@ -72,7 +72,7 @@ def _lighter_work(ask: Ask) -> Iterator[Change]:
     if work.task.produces is Product.VIDEO and work.frames > 1:
         arch = ask.architecture
         assert isinstance(arch, PipelineArchitecture)
-        half = (work.frames - 1) // 2 // arch.vae_scale_temporal * arch.vae_scale_temporal + 1
+        half = arch.frames_from((work.frames - 1) // 2 + 1)
         if half < work.frames:
             yield Change(f"--frames {half}", replace(ask, workload=work.with_(frames=half)))
     if work.width * work.height > SMALL_SIDE**2:

@@ -16,7 +16,8 @@ from fitcheck.runtimes.diffusers.weights import Groups, ModuleWeights, block_gro
 class Held:
     """Bytes of weights on the card during a stage: ``resident`` for all of it in ``segments`` of the allocator,
     ``window`` at the widest moment of what moves, ``more`` what is beside the window in later pictures of a process,
-    whose first forward knows the order of the layers already. ``fresh`` says that the cache was emptied before."""
+    whose first forward knows the order of the layers already. ``fresh`` says that the cache was emptied before,
+    ``stays`` that the component's weights lie there although those of others move."""
 
     stage: Stage
     resident: int
@@ -24,6 +25,7 @@ class Held:
     segments: int = 0
     fresh: bool = False
     more: int = 0
+    stays: bool = False
 
 
 def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple[Stage, ...]) -> Iterator[Held]:
@@ -34,7 +36,13 @@ def held(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: tuple
     if offload.by_component:
         return _one_after_the_other(arch, parts, stages)
     tables = sum([one.buffers for one in parts.values()]) if offload.empties else 0
-    return (_moving(parts[stage.component.name], offload, stage, tables) for stage in stages)
+    staying = _sums([parts[name] for name in arch.ungrouped]) if offload.level else (0, 0)
+    return (
+        Held(stage, staying[0], 0, staying[1], stays=True)
+        if offload.level and stage.component.name in arch.ungrouped
+        else _beside(_moving(parts[stage.component.name], offload, stage, tables), *staying)
+        for stage in stages
+    )
 
 
 def _all(
@@ -78,6 +86,13 @@ def _moving(weights: ModuleWeights, offload: Offload, stage: Stage, tables: int)
     more = groups.neighbours - window if learns(offload, stage) else 0
     there = groups.whole + tables
     return Held(stage, there, window, there, more=more)
+
+
+def _beside(moving: Held, on_card: int, segments: int) -> Held:
+    """The same beside components that stay."""
+    moving.resident += on_card
+    moving.segments += segments
+    return moving
 
 
 def groups_of(tier: Tier, offload: Offload, stage: Stage) -> Groups:

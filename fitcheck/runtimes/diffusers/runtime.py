@@ -168,7 +168,7 @@ class Diffusers(Runtime):
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of one run on the one card, over its own link."""
         assert isinstance(footprint.layout, Layout)
-        if not ask.machine.gpus:
+        if not ask.machine.gpus or support.is_untraced(ask, architecture_of(ask)):
             return None
         gpu = ask.card
         return seconds(
@@ -178,13 +178,14 @@ class Diffusers(Runtime):
     def untimed(self, ask: Ask, footprint: Footprint) -> str:
         """Work that was not traced has no operations to time."""
         assert isinstance(footprint.layout, Layout)
-        return "part of the work was not traced" if footprint.layout.untraced else super().untimed(ask, footprint)
+        untraced = footprint.layout.untraced or support.is_untraced(ask, architecture_of(ask))
+        return "part of the work was not traced" if untraced else super().untimed(ask, footprint)
 
     def timings(self, ask: Ask, links: Calibration | None = None) -> Mapping[str, Timing]:
         """Every call by what it computes, dequantizes, launches and copies."""
         layout = self.footprint(ask).layout
         assert isinstance(layout, Layout)
-        if not ask.machine.gpus:
+        if not ask.machine.gpus or support.is_untraced(ask, architecture_of(ask)):
             return {}
         found = timing(layout, ask.tier, offload_of(ask.placement), ask.card.card, ask.card.link, links, ask.process)
         return {} if found is None else {WHOLE: found}

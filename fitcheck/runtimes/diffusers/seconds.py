@@ -161,7 +161,7 @@ PLAIN = WayBack(1.0, 1.0)
 def stage_work(one: Laid, tier: Tier, offload: Offload) -> Work:
     """The work of a stage's call, whatever travels for it."""
     assert one.made is not None
-    moving = not (offload.resident or offload.by_component)
+    moving = not (offload.resident or offload.by_component or one.held.stays)
     hooked = groups_of(tier, offload, one.stage).count * _arrivals(one, tier, offload) if moving else 0
     return work_of(one.made, weights_of(tier, one.stage.component), one.stage, hooked)
 
@@ -181,7 +181,7 @@ def passes(layout: Layout, works: Sequence[Work], tier: Tier, offload: Offload, 
             yield Pass(work, 1, stage.component.name, waited=moved)
             if stage.count > 1:
                 yield Pass(work, stage.count - 1, stage.component.name)
-        elif offload.resident:
+        elif offload.resident or one.held.stays:
             yield Pass(work, stage.count, stage.component.name)
         else:
             yield from _streamed(one, work, tier, weights, offload, back)

@@ -19,7 +19,7 @@ from fitcheck.models.families.pipeline.architecture import (
 )
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.diffusers.offloading import Offload
-from fitcheck.runtimes.diffusers.tiling import Stretch, Tile, sliced, stretches_of, tiles_of
+from fitcheck.runtimes.diffusers.tiling import Stretch, Tile, always_tiles, sliced, stretches_of, tiles_of
 
 ENCODE, DENOISE, DECODE = "encode", "denoise", "decode"
 BATCHED = "batched"
@@ -36,8 +36,9 @@ class Stage:
     """``count`` calls of a component's method, one after the other, at ``sizes``. Where they make tiles or slices of
     one result, ``beside`` is how many times one call's result lies there already beside the last of them, and
     ``joined`` how many times it lies there once all are joined, tiles and joined pictures together; 0 where nothing is
-    joined after them. ``blended`` are lines in which tiles are faded into their neighbours then. ``order_known`` says
-    that the component's modules ran in this order before."""
+    joined after them. ``blended`` are lines in which tiles are faded into their neighbours then. ``finished`` is how
+    many times one call's result has the elements of the result of all of them, where the pipeline makes copies of it
+    afterwards. ``order_known`` says that the component's modules ran in this order before."""
 
     phase: str
     component: Component
@@ -47,6 +48,7 @@ class Stage:
     beside: float = 0.0
     joined: float = 0.0
     blended: int = 0
+    finished: float = 0.0
     order_known: bool = False
 
     @property
@@ -155,7 +157,8 @@ def _denoising(arch: PipelineArchitecture, workload: Workload, guided: bool) -> 
     }
     calls = 2 if guided and not batched else 1
     denoisers = [one for one in arch.components if one.role == DENOISER]
-    for component, steps in zip(denoisers, _steps(arch, workload.steps, len(denoisers)), strict=True):
+    called = workload.steps - (1 if arch.schedule_ends else 0)
+    for component, steps in zip(denoisers, _steps(arch, called, len(denoisers)), strict=True):
         if steps and arch.keeps_prefix:
             yield from _with_prefix(arch, workload, Stage(DENOISE, component, FORWARD, sizes, calls), steps)
         elif steps:
@@ -208,13 +211,13 @@ def _decoded(arch: PipelineArchitecture, component: Component, workload: Workloa
     batch = 1 if offload.slicing else workload.batch
     tiles = sliced(_tiles(component, width, height, offload), workload.batch // batch, width * height)
     for stretch in stretches_of(component, arch.latent_frames(workload.frames), scale):
-        frames = stretch.decoded(scale)
         for tile in tiles:
-            stage = Stage(DECODE, component, "decode", _pixels(arch, tile.width, tile.height, frames, batch))
+            share = width * height / (tile.width * tile.height * stretch.decoded(scale))
+            sizes = _cells(arch, tile.width, tile.height, stretch.latents, batch)
+            finished = share * workload.frames if arch.finished_in else 0.0
+            stage = Stage(DECODE, component, "decode", sizes, finished=finished)
             joined = stretch.joined if tile is tiles[-1] else 0
-            yield _of_stretch(
-                _of_tile(stage, tile), stretch, width * height / (tile.width * tile.height * frames), joined
-            )
+            yield _of_stretch(_of_tile(stage, tile), stretch, share, joined)
 
 
 def _of_stretch(stage: Stage, stretch: Stretch, share: float, joined: int) -> Stage:
@@ -229,7 +232,8 @@ def _of_stretch(stage: Stage, stretch: Stretch, share: float, joined: int) -> St
 
 
 def _tiles(component: Component, width: int, height: int, offload: Offload) -> tuple[Tile, ...]:
-    return tiles_of(component, width, height) if offload.tiling else (Tile(width, height),)
+    tiled = offload.tiling or always_tiles(component)
+    return tiles_of(component, width, height) if tiled else (Tile(width, height),)
 
 
 def _of_tile(stage: Stage, tile: Tile) -> Stage:
@@ -239,5 +243,10 @@ def _of_tile(stage: Stage, tile: Tile) -> Stage:
 
 def _pixels(arch: PipelineArchitecture, width: int, height: int, frames: int, batch: int) -> dict[str, int]:
     """The latent of a picture or video of that many pixels and frames."""
+    return _cells(arch, width, height, arch.latent_frames(frames), batch)
+
+
+def _cells(arch: PipelineArchitecture, width: int, height: int, latents: int, batch: int) -> dict[str, int]:
+    """A latent of that many pixels and of so many frames of its own."""
     scale = arch.vae_scale_spatial
-    return {"width": width // scale, "height": height // scale, "frames": arch.latent_frames(frames), "batch": batch}
+    return {"width": width // scale, "height": height // scale, "frames": latents, "batch": batch}

@@ -56,7 +56,12 @@ def in_bfloat16(arch: PipelineArchitecture) -> bool:
 
 def is_bounded(ask: Ask, arch: PipelineArchitecture) -> bool:
     """Whether less is known than what a run takes: part of it was not traced."""
-    return bool(_missing(arch) or _row_beside(ask))
+    return bool(_missing(arch) or is_untraced(ask, arch) or _row_beside(ask))
+
+
+def is_untraced(ask: Ask, arch: PipelineArchitecture) -> bool:
+    """Whether the task has calls that no trace knows."""
+    return _untraced_task(ask, arch) is not None
 
 
 @lru_cache(maxsize=1024)
@@ -133,7 +138,10 @@ def _hooks(arch: PipelineArchitecture, offload: Offload) -> Support | None:
 
 
 def _untraced(ask: Ask, arch: PipelineArchitecture, footprint: Callable[[], Footprint]) -> Support | None:
-    missing = _missing(arch)
+    missing, task = _missing(arch), _untraced_task(ask, arch)
+    if task is not None:
+        reason = f"{ask.model.name} for {ask.workload.task}: {task}: the sizes are lower bounds."
+        return Support(Verdict.UNKNOWN, Constraint.MODEL, reason, least=least_of(footprint()))
     if not missing:
         return None
     what = " and ".join(f"the {one}" for one in missing)
@@ -147,6 +155,11 @@ def _missing(arch: PipelineArchitecture) -> tuple[str, ...]:
     """The denoisers and autoencoders of which no call was traced."""
     needed = [one for one in arch.components if one.role in (DENOISER, VAE)]
     return tuple(one.name for one in needed if not is_traced(one))
+
+
+def _untraced_task(ask: Ask, arch: PipelineArchitecture) -> str | None:
+    """Why what the task makes is not known where it has calls that were not traced."""
+    return dict(arch.untraced).get(ask.workload.task)
 
 
 def _row_beside(ask: Ask) -> Mapping[str, Any] | None:

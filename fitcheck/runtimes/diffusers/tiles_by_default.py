@@ -12,7 +12,7 @@ from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import Ask, Default, Wanted
 from fitcheck.runtimes.diffusers.offloading import TILING, WHOLE, offload_of, placement_of
 from fitcheck.runtimes.diffusers.options import PipelineOptions
-from fitcheck.runtimes.diffusers.tiling import tile_of
+from fitcheck.runtimes.diffusers.tiling import always_tiles, tile_of
 
 # the mode that is recommended where little goes in; "sequential" takes less, many times as slowly
 _LIGHT = "group-leaf-stream"
@@ -21,8 +21,9 @@ _CLEARLY = 0.1
 
 
 def can_tile(arch: PipelineArchitecture, work: Workload) -> bool:
-    """Whether tiles of all its autoencoders are known and smaller than what is made."""
-    tiles = [tile_of(one) for one in arch.components if one.role == VAE]
+    """Whether tiles of all its autoencoders are known and smaller than what is made, and only taken when asked for."""
+    autoencoders = [one for one in arch.components if one.role == VAE]
+    tiles = [None if always_tiles(one) else tile_of(one) for one in autoencoders]
     cut = any(tile is not None and tile.cuts(work.width, work.height) for tile in tiles)
     return all(tiles) and cut
 

@@ -2,12 +2,13 @@
 
 Sizes as read in diffusers 0.42.1, models/autoencoders; ``data/tiling.json``. Tiles begin every ``step`` pixels and end
 at the picture's edge, so that the last of a row and of a column are smaller. All of them stay until they are blended
-and joined: rows of them to strips, strips to the picture.
+and joined: rows of them to strips, strips to the picture. Of some classes all tiles are of one size and overlap by what
+is left over; these tile and cut videos into clips whether anybody asks for it or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,16 +54,17 @@ class Grid:
 class Stretch:
     """``latents`` frames that are decoded at once, ``count`` times; ``beside`` counts the decoded frames that lie there
     beside the last of them, ``joined`` those of all stretches with the video that they are joined to (0 where nothing
-    is joined after it)."""
+    is joined after it). ``whole`` says that the first latent frame is decoded to as many as the others."""
 
     latents: int
     count: int = 1
     beside: int = 0
     joined: int = 0
+    whole: bool = False
 
     def decoded(self, scale: int) -> int:
-        """Frames of one, ``scale`` for each latent one but the first."""
-        return scale * (self.latents - 1) + 1
+        """Frames of one, ``scale`` for each latent one, but for the first where that stands for one."""
+        return scale * self.latents if self.whole else scale * (self.latents - 1) + 1
 
 
 def stretches_of(component: Component, latents: int, scale: int) -> tuple[Stretch, ...]:
@@ -70,6 +72,8 @@ def stretches_of(component: Component, latents: int, scale: int) -> tuple[Stretc
     Stretches overlap, and all of them stay until they are joined (autoencoder_kl_hunyuan_video.py,
     ``_temporal_tiled_decode``)."""
     row = _row(component) or {}
+    if "keeps" in row:
+        return (_clips(row, latents, scale),)
     if latents < row.get("stretch", latents + 1):
         return (Stretch(latents),)
     found: dict[int, Stretch] = {}
@@ -83,11 +87,29 @@ def stretches_of(component: Component, latents: int, scale: int) -> tuple[Stretc
     return (*others, replace(last, joined=done + scale * (latents - 1) + 1))
 
 
+def _clips(row: Mapping[str, Any], latents: int, scale: int) -> Stretch:
+    """The clips of a video (autoencoder_kl_minimax_h3.py, ``_decode``). Of the first one a piece is kept, with it all;
+    of the others copies of the frames that each ``keeps``, their beginning faded into the end of the clip before, which
+    lies there until then with all of that clip; the last one's end ends the video."""
+    each, count = scale * row["stretch"], max(0, latents - row["stretch"]) // row["advance"] + 1
+    kept = [each, *[row["keeps"]] * (count - 1)]
+    beside = sum(kept[:-1]) + (each if count > 2 else 0)
+    joined = sum(kept) + (each if count > 1 else 0) + count * row["keeps"] + row["ends"]
+    return Stretch(row["stretch"], count, beside, joined, whole=True)
+
+
+def always_tiles(component: Component) -> bool:
+    """Whether the class tiles what is larger than a tile whether anybody asks for it or not."""
+    return bool((_row(component) or {}).get("always"))
+
+
 def tile_of(component: Component) -> Grid | None:
     """The tiles of an autoencoder; ``None`` for a class whose tiles are not known."""
     row = _row(component)
     if row is None:
         return None
+    if "overlap" in row:
+        return Grid(row["tile"], row["tile"], *[row["tile"] - row["overlap"]] * 2)
     sides = row["tile"] if isinstance(row["tile"], list) else [row["tile"]] * 2
     steps = row["step"] if isinstance(row["step"], list) else [row["step"]] * 2
     width, height = (_stated(component) if one == "sample_size" else int(one) for one in sides)
@@ -109,7 +131,9 @@ def _stated(component: Component) -> int | None:
 def tiles_of(component: Component, width: int, height: int) -> tuple[Tile, ...]:
     """The tiles of a picture with tiling on, each size once, in order of the last of each. A picture no larger than a
     tile is one."""
-    tile = tile_of(component)
+    tile, row = tile_of(component), _row(component) or {}
+    if tile is not None and "overlap" in row:
+        return (_equal(tile, width, height),)
     if tile is None or not tile.cuts(width, height):
         return (Tile(width, height),)
     found: dict[tuple[int, int], Tile] = {}
@@ -121,8 +145,22 @@ def tiles_of(component: Component, width: int, height: int) -> tuple[Tile, ...]:
             done += wide * tall
     lines = _blended([*_sides(height, tile.height, tile.down)], [*_sides(width, tile.width, tile.across)], tile)
     *others, last = found.values()
-    copies = 0 if done == last.width * last.height else int((_row(component) or {})["copies"])
+    copies = 0 if done == last.width * last.height else int(row["copies"])
     return (*others, replace(last, joined=done + copies * width * height, blended=lines))
+
+
+def _equal(tile: Grid, width: int, height: int) -> Tile:
+    """Tiles of one size, as few as overlap by what they must (autoencoder_kl_minimax_h3.py, ``_split_tiles`` and
+    ``_stitch_tiles``): beside them and what they are joined to lie those of the last row, faded into their neighbours.
+    A single one is copied as often."""
+    across, down = (
+        1 if side <= one else -((one - step - side) // step)
+        for side, one, step in ((width, tile.width, tile.across), (height, tile.height, tile.down))
+    )
+    wide, tall = min(width, tile.width), min(height, tile.height)
+    count, faded = across * down, across if down > 1 else across - 1
+    area = wide * tall
+    return Tile(wide, tall, count, (count - 1) * area, (count + faded) * area + 2 * width * height)
 
 
 def _blended(heights: list[int], widths: list[int], tile: Grid) -> int:

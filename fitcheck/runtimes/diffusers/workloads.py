@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fitcheck.errors import OptionError
-from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
+from fitcheck.models.families.pipeline.architecture import VAE, PipelineArchitecture
 from fitcheck.models.model import Tier
 from fitcheck.models.workload import Product, Task, Workload
 from fitcheck.runtimes.diffusers.offloading import AUTO, MODES, NEAREST, SLICING, TILING, WHOLE
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.possible_sizes import check_positions
+from fitcheck.runtimes.diffusers.tiling import always_tiles
 from fitcheck.runtimes.options import between
 
 MAXIMUM_SIDE, MAXIMUM_STEPS, MAXIMUM_BATCH, MAXIMUM_FRAMES = 16384, 1000, 64, 4001
@@ -45,8 +46,10 @@ def check_options(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
     for width, height in options.reference:
         if not (1 <= width <= MAXIMUM_SIDE and 1 <= height <= MAXIMUM_SIDE):
             raise OptionError(f"--reference: {width}x{height} is out of range; sides go to {MAXIMUM_SIDE} pixels.")
-    between("steps", options.steps, 1, MAXIMUM_STEPS)
+    between("steps", options.steps, 2 if arch.schedule_ends else 1, MAXIMUM_STEPS)
     between("batch", options.batch, 1, MAXIMUM_BATCH)
+    if arch.one_at_a_time and options.batch > 1:
+        raise OptionError(f"--batch: {arch.pipeline} makes one result a call; leave it out.")
     between("blocks_per_group", options.blocks_per_group, 1, MAXIMUM_BLOCKS)
     if options.cfg is not None and not 0 <= options.cfg <= MAXIMUM_CFG:
         raise OptionError(f"--cfg: {options.cfg:g} is out of range; give 0 to {MAXIMUM_CFG:g}.")
@@ -61,6 +64,9 @@ def check_options(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
         raise OptionError(f"--vae: {wrong[0]!r} is not known; choose from {TILING}, {SLICING}, {WHOLE}.")
     if WHOLE in options.vae and len(options.vae) > 1:
         raise OptionError(f"--vae: {WHOLE} is neither {TILING} nor {SLICING}; give one or the other.")
+    tiled = next((one.cls for one in arch.components if one.role == VAE and always_tiles(one)), None)
+    if WHOLE in options.vae and tiled is not None:
+        raise OptionError(f"--vae: {tiled} decodes in tiles unless its pipeline is changed; leave {WHOLE} out.")
     _check_frames(options, arch, task)
 
 
@@ -83,6 +89,13 @@ def _check_frames(options: PipelineOptions, arch: PipelineArchitecture, task: Ta
     if task.produces is not Product.VIDEO:
         raise OptionError(f"--frames: {arch.pipeline} makes pictures; leave it out.")
     between("frames", options.frames, 1, MAXIMUM_FRAMES)
+    least, most = arch.frame_limits
+    if options.frames < least or (most is not None and options.frames > most):
+        longest = "" if most is None else f" and at most {arch.frames_from(most)}"
+        raise OptionError(
+            f"--frames: {options.frames} is out of range; a video of this pipeline has at least "
+            f"{arch.frames_from(least)} frames{longest}."
+        )
     chunk, rest = (arch.vae_scale_temporal, 1) if arch.frame_chunk is None else arch.frame_chunk[:2]
     if (options.frames - rest) % chunk:
         below = max(0, (options.frames - rest) // chunk) * chunk + rest

@@ -23,6 +23,8 @@ JOINT = IMAGE + TEXT
         ("sd3.5-medium", (24 * JOINT**2 + 13 * IMAGE**2) * 1536),
         # 30 joint blocks after two of the picture and two of the text
         ("z-image-turbo", (30 * JOINT**2 + 2 * IMAGE**2 + 2 * TEXT**2) * 3840),
+        # 50 blocks of one sequence with sound, two of the text
+        ("minimax-h3", (50 * (JOINT + SOUND) ** 2 + 2 * TEXT**2) * 7168),
         # to itself and to the text
         ("wan2.2-ti2v-5b", 30 * (IMAGE**2 + IMAGE * TEXT) * 3072),
         # video and sound each to itself and to the text, and one to the other
@@ -35,7 +37,7 @@ JOINT = IMAGE + TEXT
 def test_every_attention_is_counted_where_it_looks(slug: str, expected: int) -> None:
     arch = catalog.get(slug).architecture
     assert isinstance(arch, PipelineArchitecture)
-    sizes = {"batch": 2, "tokens": IMAGE, "text": TEXT, "sound": SOUND}
+    sizes = {"batch": 2, "tokens": IMAGE, "text": TEXT, "sound": SOUND if arch.sound_rate else 0}
     assert attention_flops(arch.component("transformer"), sizes) == 2 * 4 * expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fitcheck.memory.caching_allocator import CachingAllocator
 from fitcheck.memory.constants import cublas_workspace
 from fitcheck.models import catalog
 from fitcheck.models.families.pipeline.architecture import DENOISER, PipelineArchitecture
+from fitcheck.models.find import find_model
 from fitcheck.models.workload import Workload
 from fitcheck.records import run_index
 from fitcheck.records.schema import WorkloadSizes
@@ -23,6 +25,9 @@ from fitcheck.runtimes.diffusers.runtime import RUNTIME
 from fitcheck.runtimes.diffusers.stages import stages_of
 from fitcheck.runtimes.diffusers.traces import trace
 from fitcheck.runtimes.diffusers.weights import weights_of
+
+sys.path.append(str(Path(__file__).parents[2] / "models"))
+from pipeline_files import write_untraced
 
 RESULTS = Path(__file__).parents[3] / "results/h100-sxm5-80gb"
 MODELS = (
@@ -112,10 +117,10 @@ def test_under_a_cap_a_run_takes_what_it_needs_to_what_it_takes_with_room(record
     assert 0.99 * least <= record["memory"]["allocated"] <= 1.01 * card.allocated.high
 
 
-def test_a_component_without_a_trace_is_not_guessed() -> None:
+def test_a_component_without_a_trace_is_not_guessed(tmp_path: Path) -> None:
     assert trace("no-such-component") is None
     assert trace("../../../results") is None
-    known = catalog.get("minimax-h3")
+    known = find_model(str(write_untraced(tmp_path / "p")), offline=True).model
     architecture, offload = known.architecture, offload_of(Placement("diffusers", "", "none"))
     assert isinstance(architecture, PipelineArchitecture)
     stages = tuple(stages_of(architecture, Workload(known.tasks[0], 512, 512, 1, 1.0), offload))

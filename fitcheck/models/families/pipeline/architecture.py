@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any
 
 from fitcheck.dataclass_later import dataclass
@@ -148,6 +148,11 @@ class PipelineArchitecture:
     a step beside those of guidance by the prompt, each of a single batch. ``guided_above`` is the scale above which the
     pipeline guides. ``pipeline_for_pictures`` is the class that makes a video of a picture where ``pipeline`` takes
     none.
+    ``schedule_ends`` says that the last step is the end of the schedule, for which the denoiser is not called.
+    ``one_at_a_time`` says that a call makes one result, ``duration`` the seconds of the shortest and the longest video.
+    ``finished_in`` counts the copies in single precision, each as large as the result, that lie beside it while its
+    pixels are brought to their range. ``ungrouped`` are components whose class refuses group offload, so that they stay
+    on the card. ``untraced`` are tasks with calls that no trace has, and why.
     ``keeps_prefix`` says that the denoiser's first step keeps keys and values of prompt and pictures for the others.
     ``encoder_by_encoder`` says that both prompts go through a text encoder before the next one runs, and not the second
     prompt through all of them behind the first.
@@ -179,6 +184,12 @@ class PipelineArchitecture:
     encoder_by_encoder: bool = False
     pipeline_for_pictures: str = ""
     keeps_prefix: bool = False
+    schedule_ends: bool = False
+    one_at_a_time: bool = False
+    duration: tuple[float, float] | None = None
+    finished_in: int = 0
+    ungrouped: tuple[str, ...] = ()
+    untraced: tuple[tuple[Task, str], ...] = ()
 
     def __hash__(self) -> int:
         # Enough to tell pipelines apart: what follows from one is looked up for cell after cell.
@@ -212,10 +223,26 @@ class PipelineArchitecture:
 
     def latent_frames(self, frames: int) -> int:
         """Frames of the latent for ``frames`` of the video."""
-        if self.frame_chunk is not None:
+        if self.frame_chunk is not None and frames > 1:
             chunk, latents, rest = self.frame_chunk
             return (frames - latents) // chunk * latents + rest
         return (frames - 1) // self.vae_scale_temporal + 1
+
+    def frames_from(self, frames: int) -> int:
+        """The most frames of a video that has no more than ``frames``, of a whole number of latents; of a pipeline that
+        makes no shorter ones, those of its shortest."""
+        chunk, rest = (self.vae_scale_temporal, 1) if self.frame_chunk is None else self.frame_chunk[:2]
+        found = max(0, frames - rest) // chunk * chunk + rest
+        least, _ = self.frame_limits
+        return found if found >= least else -(-max(0, least - rest) // chunk) * chunk + rest
+
+    @property
+    def frame_limits(self) -> tuple[int, int | None]:
+        """Frames of the shortest and the longest video; ``None`` where no length is the longest."""
+        if self.duration is None:
+            return 1, None
+        least, most = (one * (self.defaults.fps or 24) for one in self.duration)
+        return ceil(least), int(most)
 
     def image_tokens(self, width: int, height: int, frames: int = 1) -> int:
         """Tokens that the denoiser sees for one picture or video, in pixels and frames."""

@@ -117,8 +117,18 @@ def architecture_of(slug: str) -> PipelineArchitecture:
         guided_above=entry.get("guided_above", {"scale": 1.0})["scale"],
         encoder_by_encoder="encoder_by_encoder" in entry,
         keeps_prefix="keeps_prefix" in entry,
+        schedule_ends="schedule_ends" in entry,
+        one_at_a_time="one_at_a_time" in entry,
+        duration=_pair(entry.get("duration", {}).get("seconds")),
+        finished_in=entry.get("finished_in", {"copies": 0})["copies"],
+        ungrouped=tuple(entry.get("ungrouped", {"components": ()})["components"]),
+        untraced=tuple((Task(task), why) for task, why in entry.get("untraced", {}).items()),
         pipeline_for_pictures=entry.get("pipeline_for_pictures", ""),
     )
+
+
+def _pair(row: list[float] | None) -> tuple[float, float] | None:
+    return None if row is None else (row[0], row[1])
 
 
 def component_of(name: str, role: str, key: str, dtype: str, tokens: int = 0, stored: str | None = None) -> Component:
