@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import lru_cache
-from hashlib import sha256
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
@@ -110,7 +109,7 @@ def replay_name(tier: Tier, offload: Offload, stages: Stages) -> str | None:
     text = " ".join(
         (offload.mode, *(f"{name}={how}" for name, how in schemes.items()), packed.in_turn_name(turn_of(stages)))
     )
-    return sha256(text.encode()).hexdigest()[:16]
+    return packed.digest_of(text)
 
 
 def _has(found: Trace, call: str) -> bool:
