@@ -143,7 +143,7 @@ def _look(runtime: Runtime, machine: Machine) -> int | None:
     looks = _looks_of(machine)
     if runtime.name not in looks:
         seen = runtime.weighs(machine)
-        looks[runtime.name] = None if seen is None else _number((runtime.name, seen))
+        looks[runtime.name] = None if seen is None else number((runtime.name, seen))
     return looks[runtime.name]
 
 
@@ -155,15 +155,15 @@ def _looks_of(machine: Machine) -> dict[str, int | None]:
 @once_a_machine
 def _amounts(machine: Machine) -> int:
     """A number for what a machine has to give."""
-    return _number(tuple((one.vram, one.ram, one.disk) for one in budgets_of(machine)))
+    return number(tuple((one.vram, one.ram, one.disk) for one in budgets_of(machine)))
 
 
 _numbers: dict[Hashable, int] = {}
 _next = count()
 
 
-def _number(seen: Hashable) -> int:
-    """A number for a thing, quick to compare: never that of another one."""
+def number(seen: Hashable) -> int:
+    """A number for a thing, quick to look up: never that of another one, and a new one now and then."""
     if seen not in _numbers:
         if len(_numbers) >= _MOST:
             _numbers.clear()
