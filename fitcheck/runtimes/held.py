@@ -61,6 +61,15 @@ def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
 def at_best(runtime: Runtime, ask: Ask) -> Level | None:
     """A level that the cell's own, as it is estimated, is not better than, from what is quick to work out; ``None``
     where nothing is."""
+    look = look_of(runtime, ask.machine)
+    if look is None:
+        return _at_best(runtime, ask)
+    place = look, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model
+    found = _at_bests.get(place)
+    return (found or _at_bests.keep(place, (_at_best(runtime, ask),)))[0]
+
+
+def _at_best(runtime: Runtime, ask: Ask) -> Level | None:
     least = runtime.at_least(ask)
     return None if least is None else level_with(runtime.platform(ask), ask, least)
 
@@ -100,6 +109,7 @@ class Store(Generic[V]):
 
 
 _stores: list[Store[Any]] = []
+_at_bests: Store[tuple[Level | None]] = Store(_MOST)
 
 
 def forget() -> None:
