@@ -2,32 +2,37 @@
 
 Writes ``fitcheck/runtimes/diffusers/data/packed/``, a file a trace: sums over the weights in every scheme that a tier
 of the catalog has, and what each call comes to at the sizes that ``check`` asks for when nobody names any, that its
-advice leads to, and that accepted records have. All of it is worked out by the estimator itself. ``--check`` compares
-instead, and exits with 1 where a file differs. A few minutes of one core, no extra.
+advice leads to, that pages ask for, and that accepted records have. All of it is worked out by the estimator itself.
+``--check`` compares instead, and exits with 1 where a file differs. Two cores, no extra.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple
-from itertools import product
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field
+from itertools import chain, product
 from typing import Any
 
 from fitcheck.data_files import path_of
+from fitcheck.errors import InputError
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
 from fitcheck.models.families import registry
 from fitcheck.models.families.pipeline.architecture import Component
 from fitcheck.models.families.pipeline.schemes import scheme
 from fitcheck.models.families.pipeline.tiers import PipelineTable
+from fitcheck.models.model import Model
+from fitcheck.pages.other_sizes import sizes_shown
 from fitcheck.records.run_index import accepted
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.activations import Sizes, call_facts, dequantizing, live_in_turn, turn_of
 from fitcheck.runtimes.diffusers.moving_layers import live_forwards
-from fitcheck.runtimes.diffusers.offloading import offload_of
+from fitcheck.runtimes.diffusers.offloading import TILING, WHOLE, offload_of
 from fitcheck.runtimes.diffusers.replay import live_replayed, replay_name, shares_a_pool
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, Stages, stages_of
@@ -47,20 +52,34 @@ from fitcheck.runtimes.diffusers.weights import (
 FOLDER = path_of(ROOM, packed.FOLDER)
 
 
-def usual_asks() -> Iterator[Ask]:
-    """Every cell of the catalog as ``check`` asks, what its advice asks besides, and every record's cell."""
+def asks_about(slug: str | None) -> Iterator[Ask]:
+    """Every cell of a model of the catalog that is packed; without one those of accepted records."""
+    if slug is None:
+        runs = (RUNTIME.ask_of(run) for run in accepted().rows if run.cell.runtime == RUNTIME.name)
+        yield from (ask for ask in runs if ask is not None)
+        return
+    model = catalog.get(slug)
+    yield from usual_asks(model)
+    yield from page_asks(model)
+
+
+def usual_asks(model: Model) -> Iterator[Ask]:
+    """Every cell as ``check`` asks, and what its advice asks besides."""
     # a card that takes decodes in tiles, and one that takes all of them whole
-    machines = [asked_machine([card], ram=32 << 30) for card in ("rtx-4070", "b200")]
-    for slug, machine in product(registry.get("pipeline").slugs(), machines):
-        model = catalog.get(slug)
-        for task in model.tasks:
-            for ask in RUNTIME.asks(model, model.tiers, Wanted(task=str(task)), machine):
-                yield ask
-                yield from (change.ask for change in RUNTIME.changes(ask, Wanted()))
-    for run in accepted().rows:
-        found = RUNTIME.ask_of(run) if run.cell.runtime == RUNTIME.name else None
-        if found is not None:
-            yield found
+    for card, task in product(("rtx-4070", "b200"), model.tasks):
+        for ask in RUNTIME.asks(model, model.tiers, Wanted(task=str(task)), asked_machine([card], ram=32 << 30)):
+            yield ask
+            yield from (change.ask for change in RUNTIME.changes(ask, Wanted()))
+
+
+def page_asks(model: Model) -> Iterator[Ask]:
+    """Every cell that a page may ask about at another size than the usual one, decoded whole and in tiles: of one file
+    that publishers offer, in all modes of it."""
+    machine = asked_machine(["b200"], ram=32 << 30)
+    tiers = [tier for tier in model.tiers if tier.published or len(model.tiers) == 1]
+    for size, decoding, tier in product(sizes_shown(model.tasks[0]), (WHOLE, TILING), tiers):
+        with suppress(InputError):  # a size that this model cannot make
+            yield from RUNTIME.asks(model, (tier,), Wanted(options=(size, ("vae", decoding))), machine)
 
 
 def stages_in(ask: Ask) -> Stages:
@@ -68,15 +87,53 @@ def stages_in(ask: Ask) -> Stages:
     return stages_of(architecture_of(ask), ask.workload, offload_of(ask.placement))
 
 
-def whole(ask: Ask, stages: Stages, done: dict[str, int]) -> None:
-    """Replays a run whose layers share the calls' pool, unless it is ``done``."""
-    offload = offload_of(ask.placement)
-    for pictures in (1, 2)[: 1 + offload.stream] if shares_a_pool(offload) else ():
-        name = replay_name(ask.tier, offload, stages, pictures)
-        if name is not None and name not in done:
-            found = live_replayed(architecture_of(ask), ask.tier, offload, stages, pictures)
-            if found is not None:
-                done[name] = found
+@dataclass
+class Needed:
+    """What cells look up: schemes and calls of each component, calls one after the other, and bytes of ``wholes``,
+    runs whose layers share the calls' pool, by name."""
+
+    schemes: dict[Component, set[str]] = field(default_factory=dict)
+    calls: dict[Component, set[tuple[str, Sizes]]] = field(default_factory=dict)
+    turns: set[packed.Turn] = field(default_factory=set)
+    wholes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, ask: Ask) -> None:
+        """What a cell looks up."""
+        table = ask.tier.tensors
+        assert isinstance(table, PipelineTable)
+        for component, how in table.parts:
+            self.schemes.setdefault(component, set()).add(how.name)
+        run = stages_in(ask)
+        self.turns.add(turn_of(run))
+        for component, method, sizes, _ in turn_of(run):
+            self.calls.setdefault(component, set()).add((method, sizes))
+        self._add_whole(ask, run)
+
+    def _add_whole(self, ask: Ask, stages: Stages) -> None:
+        offload = offload_of(ask.placement)
+        for pictures in (1, 2)[: 1 + offload.stream] if shares_a_pool(offload) else ():
+            name = replay_name(ask.tier, offload, stages, pictures)
+            if name is not None and name not in self.wholes:
+                found = live_replayed(architecture_of(ask), ask.tier, offload, stages, pictures)
+                if found is not None:
+                    self.wholes[name] = found
+
+    def join(self, other: Needed) -> None:
+        """All that ``other`` has as well."""
+        for component, schemes in other.schemes.items():
+            self.schemes.setdefault(component, set()).update(schemes)
+        for component, calls in other.calls.items():
+            self.calls.setdefault(component, set()).update(calls)
+        self.turns |= other.turns
+        self.wholes |= other.wholes
+
+
+def needed_by(slug: str | None) -> Needed:
+    """What the cells of ``asks_about`` look up."""
+    found = Needed()
+    for ask in asks_about(slug):
+        found.add(ask)
+    return found
 
 
 def sums_of(weights: ModuleWeights, component: Component) -> dict[str, Any]:
@@ -122,24 +179,13 @@ def part_of(component: Component, schemes: list[str], calls: list[tuple[str, Siz
     return found
 
 
-def packs() -> dict[str, dict[str, Any]]:
-    """Every file by its name."""
-    schemes: dict[Component, set[str]] = {}
-    calls: dict[Component, set[tuple[str, Sizes]]] = {}
-    turns: set[packed.Turn] = set()
-    wholes: dict[str, int] = {}
-    for ask in usual_asks():
-        table = ask.tier.tensors
-        assert isinstance(table, PipelineTable)
-        for component, how in table.parts:
-            schemes.setdefault(component, set()).add(how.name)
-        run = stages_in(ask)
-        turns.add(turn_of(run))
-        whole(ask, run, wholes)
-        for component, method, sizes, _ in turn_of(run):
-            calls.setdefault(component, set()).add((method, sizes))
+Part = tuple[Component, list[str], list[tuple[str, Sizes]]]
+
+
+def parts_by_trace(needed: Needed) -> dict[str, list[Part]]:
+    """The arguments of ``part_of`` for every component that is not the same as another one, by trace."""
     alike: dict[str, list[tuple[Component, set[str], set[tuple[str, Sizes]]]]] = {}
-    for component in schemes:
+    for component in needed.schemes:
         if component.trace is None:
             continue
         parts = alike.setdefault(component.trace, [])
@@ -147,22 +193,31 @@ def packs() -> dict[str, dict[str, Any]]:
         same = next((one for one in parts if packed.identity(one[0]) == mine), None)
         if same is None:
             parts.append(same := (component, set(), set()))
-        same[1].update(schemes[component])
-        same[2].update(calls.get(component, ()))
-    found: dict[str, dict[str, Any]] = {
-        key: {
-            "facts": packed.facts_checksum(),
-            "parts": [part_of(one, sorted(how), sorted(made)) for one, how, made in parts],
-        }
+        same[1].update(needed.schemes[component])
+        same[2].update(needed.calls.get(component, ()))
+    return {
+        key: [(one, sorted(schemes), sorted(calls)) for one, schemes, calls in parts]
         for key, parts in sorted(alike.items())
     }
-    held = {packed.in_turn_name(one): list(live_in_turn(one)) for one in turns}
-    found[packed.IN_TURN] = {
-        "facts": packed.facts_checksum(),
-        "calls": dict(sorted(held.items())),
-        "whole": dict(sorted(wholes.items())),
+
+
+def packs() -> dict[str, dict[str, Any]]:
+    """Every file by its name."""
+    needed = Needed()
+    with multiprocessing.Pool(2) as pool:
+        for found in pool.imap(needed_by, [*registry.get("pipeline").slugs(), None]):
+            needed.join(found)
+        by_trace = parts_by_trace(needed)
+        made = iter(pool.starmap(part_of, chain.from_iterable(by_trace.values()), chunksize=1))
+        turns = sorted(needed.turns, key=packed.in_turn_name)
+        bytes_held = pool.map(live_in_turn, turns, chunksize=1)
+    held = {packed.digest_of(packed.in_turn_name(one)): list(its) for one, its in zip(turns, bytes_held, strict=True)}
+    facts = packed.facts_checksum()
+    files: dict[str, dict[str, Any]] = {
+        key: {"facts": facts, "parts": [next(made) for _ in parts]} for key, parts in by_trace.items()
     }
-    return found
+    in_turn = {"calls": dict(sorted(held.items())), "whole": dict(sorted(needed.wholes.items()))}
+    return files | {packed.IN_TURN: {"facts": facts, **in_turn}}
 
 
 def text_of(pack: dict[str, Any]) -> str:

@@ -141,12 +141,17 @@ def _values(asked: Asked, report: Report) -> Iterator[tuple[str, Any, str]]:
         if len(trained) > 1:
             yield from (("ctx", value, f"{value:,} tokens") for value in trained)
         return
-    video = work.task.produces is Product.VIDEO
-    if "size" in known:
-        for size in data["video" if video else "image"]:
-            yield "size", tuple(size), "{} × {}".format(*size)
-    if video and "frames" in known:
-        yield from (("frames", value, f"{value} frames") for value in data["frames"])
+    for name, value in sizes_shown(work.task):
+        if name in known:
+            yield name, value, "{} × {}".format(*value) if isinstance(value, tuple) else f"{value} {name}"
+
+
+def sizes_shown(task: Task) -> Iterator[tuple[str, Any]]:
+    """(Option, value) of each size and length at which pages show what a task of pictures or videos takes."""
+    data, video = load("pages", "steps"), task.produces is Product.VIDEO
+    yield from (("size", tuple(size)) for size in data["video" if video else "image"])
+    if video:
+        yield from (("frames", value) for value in data["frames"])
 
 
 def other_tasks(reports: Reports) -> list[dict[str, Any]]:

@@ -287,9 +287,9 @@ class Runtime(Protocol):
         return None
 
     def weighs(self, machine: Machine) -> Hashable | None:
-        """All that ``footprint``, ``spread`` and ``platform`` hang on of a machine: machines in which it is equal share
-        them, and those with equal budgets besides the level that follows. ``None`` where nobody worked out what that
-        is."""
+        """All that ``footprint``, ``at_least``, ``spread`` and ``platform`` hang on of a machine: machines in which it
+        is equal share them, and those with equal budgets besides the level that follows. ``None`` where nobody worked
+        out what that is."""
         return None
 
     def spread(self, ask: Ask, footprint: Footprint) -> Footprint:

@@ -61,6 +61,15 @@ def estimated(runtime: Runtime, ask: Ask) -> tuple[Footprint, Level]:
 def at_best(runtime: Runtime, ask: Ask) -> Level | None:
     """A level that the cell's own, as it is estimated, is not better than, from what is quick to work out; ``None``
     where nothing is."""
+    look = look_of(runtime, ask.machine)
+    if look is None:
+        return _at_best(runtime, ask)
+    place = look, ask.tier, ask.placement, ask.workload, ask.gpu, ask.process, ask.model
+    found = _at_bests.get(place)
+    return (found or _at_bests.keep(place, (_at_best(runtime, ask),)))[0]
+
+
+def _at_best(runtime: Runtime, ask: Ask) -> Level | None:
     least = runtime.at_least(ask)
     return None if least is None else level_with(runtime.platform(ask), ask, least)
 
@@ -100,6 +109,7 @@ class Store(Generic[V]):
 
 
 _stores: list[Store[Any]] = []
+_at_bests: Store[tuple[Level | None]] = Store(_MOST)
 
 
 def forget() -> None:
@@ -143,7 +153,7 @@ def _look(runtime: Runtime, machine: Machine) -> int | None:
     looks = _looks_of(machine)
     if runtime.name not in looks:
         seen = runtime.weighs(machine)
-        looks[runtime.name] = None if seen is None else _number((runtime.name, seen))
+        looks[runtime.name] = None if seen is None else number((runtime.name, seen))
     return looks[runtime.name]
 
 
@@ -155,15 +165,15 @@ def _looks_of(machine: Machine) -> dict[str, int | None]:
 @once_a_machine
 def _amounts(machine: Machine) -> int:
     """A number for what a machine has to give."""
-    return _number(tuple((one.vram, one.ram, one.disk) for one in budgets_of(machine)))
+    return number(tuple((one.vram, one.ram, one.disk) for one in budgets_of(machine)))
 
 
 _numbers: dict[Hashable, int] = {}
 _next = count()
 
 
-def _number(seen: Hashable) -> int:
-    """A number for a thing, quick to compare: never that of another one."""
+def number(seen: Hashable) -> int:
+    """A number for a thing, quick to look up: never that of another one, and a new one now and then."""
     if seen not in _numbers:
         if len(_numbers) >= _MOST:
             _numbers.clear()

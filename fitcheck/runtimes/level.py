@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory.footprint import Footprint
@@ -12,7 +13,7 @@ from fitcheck.runtimes.base import Ask, Runtime, Support
 AMOUNTS = (Constraint.VRAM, Constraint.RAM, Constraint.DISK)  # what can be bought
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what orders cells is kept, and machines that look alike share levels
 class Level:
     """The verdict, what binds, and where both come from; ``support`` is set when the platform and not an amount
     decides, ``also`` when it allows no more than the amounts do."""
@@ -28,12 +29,12 @@ class Level:
         margins = [margin for margin in self.weighed.margins if margin.constraint is constraint]
         return all(margin.verdict is Verdict.FITS for margin in margins)
 
-    @property
+    @cached_property
     def lack(self) -> float:
         """The share by which the scarcest resource of those that are short is exceeded; 0 where none is."""
         return max([-one.left / max(one.available, 1) for one in self._short], default=0.0)
 
-    @property
+    @cached_property
     def way(self) -> tuple[bool, bool, bool, int]:
         """How far what does not run is from running, nearest first: what one resource alone would mend, system memory
         or disk before a larger card, then what lacks several, then what nothing mends, as what its platform does not
@@ -42,7 +43,7 @@ class Level:
         hopeless = self.binding not in AMOUNTS or self.also is not None
         return hopeless, len(self._short) > 1, card, math.ceil(4 * self.lack)
 
-    @property
+    @cached_property
     def mended(self) -> Verdict:
         """What the amounts allow once there is enough of those that are short."""
         left = [one.verdict for one in self.weighed.margins if one.verdict is not Verdict.NO]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, fields
+from functools import cache
 from typing import Any, TypeVar
 
 from fitcheck.dataclass_later import dataclass
@@ -60,8 +61,13 @@ def option(
     return field(default=default, metadata={"option": Option(help, type, parse, many, short, role, bare, also)})
 
 
-def declared(options: type) -> dict[str, Option]:
+def declared(options: type) -> Mapping[str, Option]:
     """The options of a dataclass by field name, in order."""
+    return _declared(options)
+
+
+@cache
+def _declared(options: type) -> Mapping[str, Option]:
     return {one.name: one.metadata["option"] for one in fields(options)}
 
 

@@ -72,6 +72,10 @@ def look_of(question: SharedQuestion, machine: Machine) -> Hashable | None:
 
 def _moved(cell: Cell, machine: Machine) -> Cell:
     """The same cell on a machine that looks alike. Written out, because ``replace`` takes twice as long."""
-    old = cell.ask
-    ask = Ask(old.model, old.tier, old.placement, old.workload, machine, old.gpu, old.process)
+    ask = on_machine(cell.ask, machine)
     return Cell(ask, cell.footprint, cell.duration, cell.judgement, cell.evidence, cell.flip, cell.loss)
+
+
+def on_machine(ask: Ask, machine: Machine) -> Ask:
+    """The same question about ``machine``, written out as well."""
+    return Ask(ask.model, ask.tier, ask.placement, ask.workload, machine, ask.gpu, ask.process)

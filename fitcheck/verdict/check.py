@@ -16,7 +16,7 @@ from fitcheck.runtimes.base import Ask, Runtime, Wanted
 from fitcheck.runtimes.level import Level
 from fitcheck.runtimes.options import refuse_foreign
 from fitcheck.speed.floor import check_floor
-from fitcheck.verdict.alike import SharedQuestion, cells_alike
+from fitcheck.verdict.alike import SharedQuestion, cells_alike, on_machine
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import smallest_change
@@ -193,5 +193,5 @@ def _again(runtime: Runtime, ask: Ask, wanted: Wanted, cell: Cell) -> Cell:
 
 def again(cell: Cell, machine: Machine, wanted: Wanted) -> Cell:
     """A cell of another machine with the same cards, judged on ``machine``, without advice."""
-    ask = replace(cell.ask, machine=machine)
+    ask = on_machine(cell.ask, machine)
     return _again(registry.get(ask.placement.runtime), ask, wanted, cell)

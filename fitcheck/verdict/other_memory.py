@@ -38,7 +38,7 @@ def best_beside(
     like = report if has_many_channels(report.machine) == has_many_channels(machine) else None
     found = _best_of_same(report, machine, wanted) if like and _same_cells(report, machine, wanted) else None
     if found is None:
-        return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=like)
+        return check(report.model, machine, wanted, tiers=tiers, index=index, advise=False, like=like, head=True)
     return replace(report, machine=found.ask.machine, budgets=found.ask.budgets, cells=(found,))
 
 

@@ -1,10 +1,11 @@
 """What the usual questions come to, worked out beforehand: sums over a component's weights, and peaks of its calls.
 
 ``data/packed/<trace>.json`` holds, for a component of the catalog, what ``weights`` and ``activations`` work out from
-its tensor table and its trace, for every way to store it and the sizes that ``check`` asks for when nobody names any;
-``scripts/pack_pipeline_estimates.py`` writes it with these very functions, and a test holds it to them. A file speaks
-only while the data that it was worked out from are the same to the byte (a checksum of each is in it), and for a
-component that is the same in all that its weights and calls depend on. Everything else is worked out when it is asked.
+its tensor table and its trace, for every way to store it, the sizes that ``check`` asks for when nobody names any, and
+those that pages ask for; ``scripts/pack_pipeline_estimates.py`` writes it with these very functions, and a test holds
+it to them. A file speaks only while the data that it was worked out from are the same to the byte (a checksum of each
+is in it), and for a component that is the same in all that its weights and calls depend on. Everything else is worked
+out when it is asked.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from hashlib import sha256
 from typing import Any
 
 from fitcheck.data_files import path_of, read_text
@@ -21,7 +23,7 @@ from fitcheck.runtimes.diffusers.tiling import ROOM
 
 FOLDER = "packed"
 # raised when what a pack says means something else
-_VERSION = 6
+_VERSION = 7
 IN_TURN = "in_turn"
 # (room, file) that everything here was worked out from, beside the traces
 _FACTS = (
@@ -131,7 +133,7 @@ def in_turn(turn: Turn) -> tuple[int, ...] | None:
     found = _file(IN_TURN)
     if found is None or any(_calls(component) is None for component, _, _, _ in turn):
         return None
-    held = found["calls"].get(in_turn_name(turn))
+    held = found["calls"].get(digest_of(in_turn_name(turn)))
     return None if held is None else tuple(held)
 
 
@@ -141,8 +143,13 @@ def whole(name: str | None) -> int | None:
     return None if found is None or name is None else found["whole"].get(name)
 
 
+def digest_of(name: str) -> str:
+    """What stands in a pack for a name of several calls, which may have hundreds of letters."""
+    return sha256(name.encode()).hexdigest()[:16]
+
+
 def in_turn_name(turn: Turn) -> str:
-    """How a pack names calls one after the other."""
+    """Calls one after the other, in words."""
     return "; ".join(
         f"{trace_key(component)} {call_name(method, sizes)}" + (f" beside {beside:.4f}" if beside else "")
         for component, method, sizes, beside in turn

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import lru_cache
-from hashlib import sha256
 from itertools import pairwise
 
 from fitcheck.dataclass_later import dataclass
@@ -128,7 +127,7 @@ def replay_name(tier: Tier, offload: Offload, stages: Stages, pictures: int = 1)
             packed.in_turn_name(turn_of(stages)),
         )
     )
-    return sha256(text.encode()).hexdigest()[:16]
+    return packed.digest_of(text)
 
 
 def _has(found: Trace, call: str) -> bool:

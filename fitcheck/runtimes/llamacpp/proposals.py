@@ -15,6 +15,7 @@ from itertools import groupby
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of, has_many_channels, ram_budget
+from fitcheck.hardware.latest import once_a_machine
 from fitcheck.hardware.machine import Gpu, Machine
 from fitcheck.memory.weighing import Constraint, Verdict
 from fitcheck.models.families.language.architecture import LanguageArchitecture
@@ -22,7 +23,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.tensors import TensorTable
 from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.base import Ask, Runtime
-from fitcheck.runtimes.held import Store, estimated, look_of, shown, shown_level
+from fitcheck.runtimes.held import Store, estimated, look_of, number, shown, shown_level
 from fitcheck.runtimes.level import Level, level_with
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, not_modelled
@@ -36,7 +37,7 @@ from fitcheck.runtimes.llamacpp.kept_placements import (
     SettledPlacement,
 )
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
-from fitcheck.runtimes.llamacpp.placement import host_of, placement_of
+from fitcheck.runtimes.llamacpp.placement import placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
 from fitcheck.runtimes.llamacpp.token_host import Host
 from fitcheck.runtimes.llamacpp.token_work import PlacedRun
@@ -75,7 +76,7 @@ class Proposal:
         """Tokens a second that it should write; see ``PlacementSearch.rate``."""
         layout = self.judged.footprint.layout
         assert isinstance(layout, LlamaEstimate)
-        return self.search.rate(layout, self.ask)
+        return self.search.rate(layout)
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -95,19 +96,19 @@ class PlacementSearch:
     workload: Workload
     min_speed: float | None = None
 
-    @property
+    @cached_property
     def architecture(self) -> LanguageArchitecture:
         """The shape that is sized: the tier's own where it has one, else the model's."""
         found = self.tier.architecture or self.model.architecture
         assert isinstance(found, LanguageArchitecture)
         return found
 
-    @property
+    @cached_property
     def wanted(self) -> LlamaOptions:
         """The options that are not up for choice."""
         return self.asked.arguments(self.architecture, len(self.machine.gpus))
 
-    @property
+    @cached_property
     def cache_types(self) -> tuple[CacheTypes, ...]:
         """The (K, V) cache types to try in order: those asked for alone, else f16 before q8_0."""
         if self.architecture.encoder:  # nothing is cached
@@ -115,7 +116,7 @@ class PlacementSearch:
         asked = self.asked.cache_types
         return (asked,) if asked else readable(CACHE_TYPES, flash=self.wanted.flash)
 
-    @property
+    @cached_property
     def host_bandwidth(self) -> float | None:
         """Of system memory in B/s: as said, or that of the memory which the host shares with its graphics chip."""
         if self.asked.bandwidth is not None:
@@ -182,7 +183,14 @@ class PlacementSearch:
         return not follows and not self.architecture.unknown and not not_modelled(self.architecture, options)
 
     def _needs(self, options: LlamaOptions) -> CardNeeds:
-        return needs_of(self.ask(options), options)
+        found = self._needs_anywhere.get(options.anywhere)
+        if found is None:
+            found = self._needs_anywhere[options.anywhere] = needs_of(self.ask(options), options)
+        return found
+
+    @cached_property
+    def _needs_anywhere(self) -> dict[LlamaOptions, CardNeeds]:
+        return {}
 
     @cached_property
     def _room(self) -> list[int]:
@@ -197,7 +205,7 @@ class PlacementSearch:
         elsewhere = options.overrides or options.workers or options.shares_matrices
         return not elsewhere and self._weighs_cards(options) and outweighs(self.ask(options), options)
 
-    @property
+    @cached_property
     def bounded(self) -> bool:
         """Whether more layers on the host only make a run slower, and without a graph it is known what it takes at
         least: cards are much faster than the host, and llama.cpp supports them."""
@@ -207,8 +215,7 @@ class PlacementSearch:
             return False
         if not bandwidths or self.runtime.platform(self.ask(options)) is not None:
             return False
-        host = host_of(self.ask(options)).rated
-        return all(rate is not None and rate >= _MUCH_FASTER * host for rate in bandwidths)
+        return all(rate is not None and rate >= _MUCH_FASTER * self._host.rated for rate in bandwidths)
 
     def standing(self, judged: Judged) -> Standing:
         """How good a placement is: the verdict, how far it is from running, and how slow it is, a quantized cache by
@@ -218,14 +225,24 @@ class PlacementSearch:
     def least_standing(self, options: LlamaOptions, *, amounts: bool) -> Standing:
         """At least so good a placement these options would be, found without a graph: by where the layers lie and, with
         ``amounts``, by what weights and caches take of the host as well."""
-        ask, needs, least = self.ask(options), self._needs(options), Verdict.FITS
-        rate = self.rate(needs.placed(options), ask)
+        rate, least = self.rate(self._needs(options).placed(options)), Verdict.FITS
         if amounts:
-            level = level_with(None, ask, footprint_of(ask, least_of(ask)))
+            level = self._least_level(options)
             return self._standing(rate, level.verdict, level, options)
         if not self.leaves_room(options):
             least = Verdict.TIGHT
         return self._standing(rate, least, None, options)
+
+    def _least_level(self, options: LlamaOptions) -> Level:
+        """The level of weights and caches alone; the same for all machines that look alike."""
+        look, ask = look_of(self.runtime, self.machine), self.ask(options)
+        place = look, self.tier, options, ask.workload, self.model
+        found = None if look is None else _LEAST.get(place)
+        if found is None:
+            found = level_with(None, ask, footprint_of(ask, least_of(ask)))
+            if look is not None:
+                _LEAST.keep(place, found)
+        return found
 
     def _standing(self, rate: float, verdict: Verdict, level: Level | None, options: LlamaOptions) -> Standing:
         slow = verdict is Verdict.FITS and self._slow(rate)
@@ -236,13 +253,17 @@ class PlacementSearch:
     def _slow(self, rate: float) -> bool:
         return self.min_speed is not None and 0 < rate < self.min_speed
 
-    def rate(self, laid: PlacedRun, ask: Ask) -> float:
+    def rate(self, laid: PlacedRun) -> float:
         """Tokens a second that a run should write, 0 where it writes none or that is not known: what its duration says
         too, beside much that no choice of a placement asks for."""
         if self.workload.task is Task.EMBED:
             return 0.0
-        depth = depth_of(ask.workload)
-        return _rate(self.architecture, self.tier.tensors, laid, self.machine.gpus, depth, host_of(ask))
+        depth = depth_of(self.workload)
+        return _rate(self.architecture, self.tier.tensors, laid, self.machine.gpus, depth, self._host)
+
+    @cached_property
+    def _host(self) -> Host:
+        return Host(self.host_bandwidth, server=has_many_channels(self.machine))
 
     def _holds(self, options: LlamaOptions) -> bool:
         """Of a run that is not modelled: whether weights alone decide, and how."""
@@ -340,12 +361,10 @@ class PlacementSearch:
             return None
         return max(ram.low - one.worst for one in margins if one is not None)
 
-    @property
+    @cached_property
     def _question(self) -> Hashable:
         """All that the search hangs on but the amount of system memory, and of that the board it tells of."""
-        vram = tuple([one.vram for one in budgets_of(self.machine)])
-        machine = self.machine.gpus, vram, self.machine.disk_free, has_many_channels(self.machine)
-        return machine, self.tier, self.model, self.asked, self.workload, self.min_speed
+        return _cards(self.machine), self.tier, self.model, self.asked, self.workload, self.min_speed
 
     def alternatives(self) -> list[Proposal]:
         """The best placement, then others that someone might prefer: all on the card, a smaller cache, less context."""
@@ -381,7 +400,15 @@ class PlacementSearch:
         return replace(self, tier=tier)
 
 
+@once_a_machine
+def _cards(machine: Machine) -> int:
+    """A number for all of a machine but how much system memory it has, which the board tells of."""
+    vram = tuple([one.vram for one in budgets_of(machine)])
+    return number((machine.gpus, vram, machine.disk_free, has_many_channels(machine)))
+
+
 _LEADING: Store[Leading] = Store(1 << 12)
+_LEAST: Store[Level] = Store(1 << 14)
 
 
 # beside another amount of system memory a search looks at the same placements again

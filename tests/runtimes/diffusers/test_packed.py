@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from fitcheck.data_files import path_of
 from fitcheck.hardware.asked import asked_machine
 from fitcheck.models import catalog
+from fitcheck.pages.other_sizes import sizes_shown
 from fitcheck.runtimes.base import Ask, Wanted
 from fitcheck.runtimes.diffusers import activations, moving_layers, packed, replay, weights
 from fitcheck.runtimes.diffusers.estimate import estimate
@@ -97,6 +99,19 @@ def test_the_usual_question_is_packed_whole() -> None:
             asked = activations.turn_of(stages)
             assert all(packed.call(one, call, sizes) is not None for one, call, sizes, _ in asked)
             assert packed.in_turn(asked) is not None
+
+
+def test_what_pages_ask_at_other_sizes_is_to_be_packed() -> None:
+    def turns(asks: Iterable[Ask]) -> set[packed.Turn]:
+        return {activations.turn_of(SCRIPT["stages_in"](ask)) for ask in asks}
+
+    for slug in ("flux.1-dev", "sdxl"):
+        model = catalog.get(slug)
+        known = turns(SCRIPT["page_asks"](model))
+        for card, size in product(("rtx-4060", "rtx-5090"), sizes_shown(model.tasks[0])):
+            wanted = Wanted(options=(size,))
+            asked = RUNTIME.asks(model, model.tiers[:1], wanted, asked_machine([card], ram=32 << 30))
+            assert turns(asked) <= known, (slug, card, size)
 
 
 def test_groups_and_leaves_of_packed_weights_are_those_of_live_ones() -> None:

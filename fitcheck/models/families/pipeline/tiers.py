@@ -38,7 +38,7 @@ class PipelineTable(TensorTable):
         self.bytes_by_branch = dict(sorted(sizes.items(), key=lambda item: -item[1]))
         self.elements = sum(_parameters(component) for component, _ in parts)
 
-    @property
+    @cached_property
     def bits(self) -> float:
         """Bits a weight of the denoisers: text encoders read once and lose little."""
         denoisers = [component for component, _ in self.parts if component.role == DENOISER]
