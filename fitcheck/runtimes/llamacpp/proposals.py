@@ -182,7 +182,14 @@ class PlacementSearch:
         return not follows and not self.architecture.unknown and not not_modelled(self.architecture, options)
 
     def _needs(self, options: LlamaOptions) -> CardNeeds:
-        return needs_of(self.ask(options), options)
+        found = self._needs_known.get(options.anywhere)
+        if found is None:
+            found = self._needs_known[options.anywhere] = needs_of(self.ask(options), options)
+        return found
+
+    @cached_property
+    def _needs_known(self) -> dict[LlamaOptions, CardNeeds]:
+        return {}
 
     @cached_property
     def _room(self) -> list[int]:

@@ -82,7 +82,8 @@ class Search(Protocol):
 @dataclass(frozen=True, slots=True)
 class Leading:
     """The placement that leads. Beside more system memory than any of those ``looked_at`` need it leads too, but where
-    it is not ``settled``: what was ruled out for what it takes of the host might then do."""
+    it is not ``settled``: one of them needs more than there is, or what was ruled out for what it takes of the host
+    might then do."""
 
     judged: Judged
     looked_at: tuple[Judged, ...]
@@ -129,9 +130,10 @@ def leading(search: Search, found: Sequence[Way]) -> Leading:
         judged = tuple(all_judged(search, found))
         return Leading(min(judged, key=search.standing), judged, settled=True)
     choice = _Choice(search, found)
-    left = [at for at, way in enumerate(found) if not _may_lie_whole(search, way)]
-    for at, way in enumerate(found):
-        if _may_lie_whole(search, way) and choice.look(at):
+    whole = [at for at, way in enumerate(found) if way.kind is Kind.WHOLE and search.leaves_room(way.moved(0))]
+    left = [at for at in range(len(found)) if at not in whole]
+    for at in whole:
+        if choice.look(at):
             left = [one for one in left if one < at]  # a smaller cache buys nothing
             break
     for at in _in_turn(search, found, left):
@@ -158,6 +160,8 @@ class _Choice:
         if one is None:
             return False
         self.looked_at.append(one)
+        host = one.level.weighed.host
+        self.settled = self.settled and host is not None and host.verdict is Verdict.FITS
         standing = self.search.standing(one)
         if self.best is None or (standing, at) < self.best[:2]:
             self.best = standing, at, one
@@ -168,7 +172,7 @@ class _Choice:
         if self.best is None:
             return way.most
         standing, first, judged = self.best
-        room = _room(self.search, way, standing, _moved(judged, way), first=at < first)
+        room = _room(self.search, way, standing, _moved(judged, way), first=at < first, settled=self.settled)
         self.settled = self.settled and room.anyway
         alone = way.kind is Kind.ALONE and room.most is not None and _alone(self.search, self.found[:at])
         return None if alone else room.most
@@ -192,10 +196,6 @@ def _in_turn(search: Search, found: Sequence[Way], left: Iterable[int]) -> list[
         best = least if best is None else min(best, least)
     first = [] if best is None else [best[1]]
     return list(dict.fromkeys([*first, *(at for _, at in hopes), *few]))
-
-
-def _may_lie_whole(search: Search, way: Way) -> bool:
-    return way.kind is Kind.WHOLE and search.leaves_room(way.moved(0))
 
 
 def _fewest(search: Search, way: Way) -> int | None:
@@ -234,8 +234,9 @@ class _Room:
     anyway: bool
 
 
-def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -> _Room:
-    """``near`` layers are moved by the best one, where it is of the same kind. Of equals the ``first`` is better."""
+def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool, settled: bool) -> _Room:
+    """``near`` layers are moved by the best one, where it is of the same kind. Of equals the ``first`` is better. What
+    would be beside any amount of system memory is only asked where everything else is ``settled``."""
     fewest = search.fewest(way.most, way.moved) if way.most else 0
     if fewest is None:
         return _Room(None, anyway=True)
@@ -246,7 +247,8 @@ def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -
         return least > best or (least == best and not first)
 
     if beaten(fewest, amounts):
-        return _Room(None, anyway=not amounts or _too_large(search, way) or beaten(fewest, amounts=False))
+        anyway = settled and (not amounts or _too_large(search, way) or beaten(fewest, amounts=False))
+        return _Room(None, anyway=anyway)
     if not amounts and beaten(fewest, amounts=True):
         return _Room(None, anyway=False)
 
@@ -256,4 +258,4 @@ def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -
         return fewest + bisect_left(counts, True, key=lambda count: beaten(count, amounts))
 
     most = most_moved(amounts)
-    return _Room(most, anyway=not amounts or most_moved(amounts=False) == most)
+    return _Room(most, anyway=settled and (not amounts or most_moved(amounts=False) == most))
