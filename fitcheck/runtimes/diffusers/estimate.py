@@ -28,6 +28,8 @@ from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
 
+_NO_SCRATCH = Interval.exactly(0)
+
 
 @dataclass(slots=True)  # not frozen: ten thousand are made for one list
 class Laid:
@@ -46,9 +48,11 @@ class Laid:
     tiles: int = 0
     moved: LayersMoved | None = None
     again: LayersMoved | None = None
+    scratch: Interval[int] = field(init=False, compare=False)
     ends: tuple[int, int, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.scratch = self._scratch()
         self.ends = self._ends()
 
     @property
@@ -63,11 +67,9 @@ class Laid:
         there = weights.on_card if self.held.resident else self.held.window
         return there + (0 if made is None else made.peak + made.inputs)
 
-    @property
-    def scratch(self) -> Interval[int]:
-        """Bytes of workspaces beside the widest moment."""
+    def _scratch(self) -> Interval[int]:
         if self.made is None or self.moved is None:
-            return Interval.exactly(0) if self.made is None else self.made.scratch
+            return _NO_SCRATCH if self.made is None else self.made.scratch
         weights = weights_of(self.tier, self.stage.component)
         return workspace(self.moved.copies, self.stage.sizes) + largest_cast(weights)
 
