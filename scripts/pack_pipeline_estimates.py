@@ -65,8 +65,8 @@ def asks_about(slug: str | None) -> Iterator[Ask]:
 
 def usual_asks(model: Model) -> Iterator[Ask]:
     """Every cell as ``check`` asks, and what its advice asks besides."""
-    # a card that takes decodes in tiles, and one that takes all of them whole
-    for card, task in product(("rtx-4070", "b200"), model.tasks):
+    # cards that take decodes in tiles, one of them all, and one that takes all of them whole
+    for card, task in product(("rtx-4060", "rtx-4070", "b200"), model.tasks):
         for ask in RUNTIME.asks(model, model.tiers, Wanted(task=str(task)), asked_machine([card], ram=32 << 30)):
             yield ask
             yield from (change.ask for change in RUNTIME.changes(ask, Wanted()))

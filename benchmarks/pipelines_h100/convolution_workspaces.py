@@ -127,7 +127,7 @@ def encoders(device: str, only: set[str]) -> Iterator[dict[str, Any]]:
             "model": name,
             "encoder": part,
             "tokens": tokens,
-            "attention": module.config._attn_implementation,
+            "attention": getattr(module.config, "_attn_implementation", None),
             "peak": peak,
             "largest": [[size, count, where] for (size, where), count in list(seen.items())[:12]],
         }

@@ -17,7 +17,7 @@ from pathlib import Path
 from fitcheck.errors import CardError
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.card_names import VARIANT_STEP, Name, alternatives, is_variant, loosened, parse, without_variant
-from fitcheck.hardware.database import Database, database, slug
+from fitcheck.hardware.database import Database, database, slug, slugs
 from fitcheck.hardware.processors import processor_hint
 from fitcheck.units import GIB, MIB
 
@@ -27,7 +27,7 @@ _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)+")
 _SIZE = re.compile(r"-\d+gb$")
 _GFX = re.compile(r"\bgfx\d{3,4}[a-f]?\b", re.IGNORECASE)
 _DIGITS = re.compile(r"\d+")
-_NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]+")
+_NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9\n]+")
 
 
 @cache
@@ -151,7 +151,7 @@ def _identifier(text: str, source: Database) -> list[int]:
 
 @cache
 def _slug_index() -> dict[str, int]:
-    return {slug(name): index for index, name in enumerate(database().names())}
+    return {one: index for index, one in enumerate(slugs(database().names()))}
 
 
 @cache
@@ -196,7 +196,7 @@ def _plausible(query: Name, source: Database) -> list[tuple[int, Name]]:
     """Rows that hold the query's longest number or first word: parsing all names would cost more than the lookup."""
     runs = [run for token in query.tokens for run in _DIGITS.findall(token)]
     wanted = max(runs, key=len) if runs else query.tokens[0]
-    return [(index, parse(row[1])) for index, row in enumerate(source.rows) if wanted in _squashed(row[1])]
+    return [(index, parse(source.rows[index][1])) for index, name in enumerate(_squashed()) if wanted in name]
 
 
 def _memory_agrees(query: Name, parsed: Name, index: int, source: Database) -> bool:
@@ -239,16 +239,16 @@ def _nearest(text: str, source: Database) -> str:
         same = _named(replace(query, memory=None), source)
         if same:
             return "; it exists as " + ", ".join(repr(label) for label in _labels(same, source))
-    slugs = _slug_index()
+    known = _slug_index()
     wanted = slug(text)
-    longer = [one for one in slugs if f"-{wanted}-" in f"-{one}-"]
-    near = longer or _within(wanted) or difflib.get_close_matches(wanted, slugs, n=3, cutoff=0.6)
+    longer = [one for one in known if f"-{wanted}-" in f"-{one}-"]
+    near = longer or _within(wanted) or difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
     if query.markers:
-        near = [one for one in near if source.card(slugs[one]).form == "laptop"]
+        near = [one for one in near if source.card(known[one]).form == "laptop"]
     near = near[:3]
     if not near:
         return "; look for it with `fitcheck cards`, like `fitcheck cards 4070`."
-    return "; did you mean " + " or ".join(repr(source.rows[slugs[one]][1]) for one in near) + "?"
+    return "; did you mean " + " or ".join(repr(source.rows[known[one]][1]) for one in near) + "?"
 
 
 def _within(wanted: str) -> list[str]:
@@ -258,5 +258,7 @@ def _within(wanted: str) -> list[str]:
     return [one for one, name in held if len(name) == longest]
 
 
-def _squashed(name: str) -> str:
-    return _NOT_ALPHANUMERIC.sub("", name.lower())
+@cache
+def _squashed() -> list[str]:
+    """The letters and digits of every name, read at once: one by one takes five times as long."""
+    return _NOT_ALPHANUMERIC.sub("", "\n".join(database().names()).lower()).split("\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import field
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ _LAPTOP_NAME = re.compile(r"\b(?:Mobile|Max-Q|Notebook|Laptop|Go)\b|\b\d{3,4}[MS
 _WORKSTATION = ("Workstation", "Quadro", "Blackwell PRO", "Radeon Pro", "FirePro")
 _SLUG_MEMORY = re.compile(r"(\d+) ([gm]b)\b")
 _SLUG_OTHER = re.compile(r"[^a-z0-9]+")
+_SLUG_OTHER_IN_LINES = re.compile(r"[^a-z0-9\n]+")
 _NO_PATCH: dict[str, Any] = {}
 
 
@@ -122,6 +124,14 @@ def slug(name: str) -> str:
     if lowered.startswith(("geforce rtx", "geforce gtx")):
         lowered = lowered[len("geforce ") :]
     return _SLUG_OTHER.sub("-", lowered.replace("+", " plus ")).strip("-")
+
+
+def slugs(names: Sequence[str]) -> list[str]:
+    """``slug`` of each of many names, read at once: one by one takes four times as long. No name has a line of its
+    own."""
+    lowered = _SLUG_MEMORY.sub(r"\1\2", "\n".join(names).lower())
+    lowered = f"\n{lowered}".replace("\ngeforce rtx", "\nrtx").replace("\ngeforce gtx", "\ngtx").replace("+", " plus ")
+    return [one.strip("-") for one in _SLUG_OTHER_IN_LINES.sub("-", lowered)[1:].split("\n")]
 
 
 def _build(row: dict[str, Any], source: Database) -> Card:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, field, fields
 from functools import cache
 from operator import attrgetter
@@ -82,6 +83,10 @@ class Index:
 
     def __add__(self, other: Index) -> Index:
         """Both, a record in both counted once, and so a measurement that only somebody's handle tells apart."""
+        if not other.rows and not other.links:
+            same = copy(self)
+            object.__setattr__(same, "follows", {})
+            return same
         seen = {link.id for link in self.links}
         return Index(
             once(self.rows, other.rows),

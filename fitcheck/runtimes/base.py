@@ -260,6 +260,11 @@ class Runtime(Protocol):
         shown that many tiers would bury. Raises InputError for values that cannot be."""
         ...
 
+    def leading(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Ask]:
+        """Of the cells that ``asks`` gives of one tier alone those among which the one is that leads them, as far as
+        that is quicker to know than all of them; what records say must not count."""
+        return self.asks(model, (tier,), wanted, machine)
+
     def closer(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Ask]:
         """Cells of one tier that ``asks`` gives of it alone and not among several: those are looked at of the tier that
         an answer leads with, so that the tier named alone gets the same answer. None holds less on the host than the

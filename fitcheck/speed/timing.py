@@ -107,8 +107,8 @@ def whole(name: str, seconds: float) -> Timing:
 
 def merged(strands: Iterable[Strand]) -> tuple[Strand, ...]:
     """Strands that are alike counted together."""
-    alike: dict[Strand, float] = {}
+    alike: dict[tuple[tuple[float, ...], float, float, float], float] = {}
     for one in strands:
-        single = replace(one, count=1)
+        single = one.work, one.launches, one.ahead, one.waited
         alike[single] = alike.get(single, 0.0) + one.count
-    return tuple(replace(one, count=count) for one, count in alike.items())
+    return tuple(Strand(count, *single) for single, count in alike.items())

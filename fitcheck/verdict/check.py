@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from fitcheck.verdict.alike import SharedQuestion, cells_alike, on_machine
 from fitcheck.verdict.assumptions import assumptions_of
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.changes import smallest_change
+from fitcheck.verdict.coarseness import is_broken
 from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.leading import AskOf, that_may_lead, that_may_run
@@ -49,9 +50,9 @@ def check(
     records that may calibrate or replace estimates; ``advise`` adds the smallest flipping change to each cell, which
     costs a few re-checks. ``like`` is an answer to the same question, without advice, on a machine with the same cards:
     its cells are judged again where they are asked about here, not weighed and timed. With ``head`` the report of what
-    is waited for has no more cells than it takes to know the first, for who shows no other. A model that turns out not
-    to be modelled is judged by its weights, in the last runtime of the registry. Raises InputError for names, sizes and
-    options that cannot be.
+    is waited for, or of one tier, has no more cells than it takes to know the first, for who shows no other. A model
+    that turns out not to be modelled is judged by its weights, in the last runtime of the registry. Raises InputError
+    for names, sizes and options that cannot be.
     """
     wanted = wanted or Wanted()
     try:
@@ -96,8 +97,14 @@ def _checked(
             lambda cell: timed_cell(cell, wanted, known),
         )
 
+    def asks_of(runtime: Runtime) -> Iterable[Ask]:
+        # of a file that is as good as broken what fits does not come before what is tight
+        if head and known is None and len(chosen) == 1 and not is_broken(model, chosen[0]):
+            return runtime.leading(model, chosen[0], wanted, machine)
+        return runtime.asks(model, chosen, wanted, machine)
+
     def worked_out() -> list[Cell]:
-        asks = [(runtime, ask) for runtime in runtimes for ask in runtime.asks(model, chosen, wanted, machine)]
+        asks = [(runtime, ask) for runtime in runtimes for ask in asks_of(runtime)]
         hoped = hoped_of(asks)
         found = order(cells_of(asks, hoped))
         if len(chosen) == 1 or not found:

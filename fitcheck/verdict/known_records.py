@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fitcheck.errors import InputError
@@ -36,14 +37,23 @@ def known_of(index: Index | None, machine: Machine, model: Model) -> Known | Non
 
 
 def _known(index: Index, card: Card, model: Model, *, detected: bool) -> Known | None:
-    own, borrowed, short = index.runs_of(card.slug), _relatives(index, card), _short(index, card, model)
-    if not own and not index.links_of(card.slug) and not borrowed and not short:
+    of_any: Known | None = index.follows.get((card, detected))
+    borrowed = _relatives(index, card) if of_any is None else of_any.borrowed
+    short = _short(index, card, model)
+    if not borrowed and not short and not index.runs_of(card.slug) and not index.links_of(card.slug):
         return None
-    mine = (run for run in own if run.own) if detected else ()
-    here = max(mine, key=lambda run: (run.created, run.id), default=None)
+    if of_any is None:
+        of_any = index.follows[card, detected] = _of_any_model(index, card, borrowed, detected=detected)
+    return replace(of_any, short=short)
+
+
+def _of_any_model(index: Index, card: Card, borrowed: tuple[Run, ...], *, detected: bool) -> Known:
+    """What is known whatever the model. All that is worked out of it is kept beside it, for other models too."""
     from fitcheck.verdict.evidence import Known
 
-    return Known(card, index, None if here is None else here.machine, borrowed, short)
+    mine = (run for run in index.runs_of(card.slug) if run.own) if detected else ()
+    here = max(mine, key=lambda run: (run.created, run.id), default=None)
+    return Known(card, index, None if here is None else here.machine, borrowed)
 
 
 def concerning(index: Index, card: Card, model: Model) -> Index:

@@ -48,7 +48,7 @@ def lead(
 
     def asked(tier: Tier) -> Report:
         if tier.name not in found:
-            found[tier.name] = check(model, machine, wanted, tiers=(tier,), index=index, advise=False)
+            found[tier.name] = check(model, machine, wanted, tiers=(tier,), index=index, advise=False, head=True)
         return found[tier.name]
 
     ladder = worth_a_look(model, tiers)

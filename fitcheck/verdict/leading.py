@@ -79,13 +79,17 @@ AskedTier = tuple[Runtime, Tier]
 
 
 def _is_enough(runtime: Runtime, there: Sequence[tuple[Ask, Level | None]]) -> bool:
-    """Whether there is enough of each amount in one of the cells, or nearly enough."""
-    if set().union(*[_enough(level) for _, level in there]) != set(AMOUNTS):
-        return False
+    """Whether there is enough of each amount in one of the cells, or nearly enough. Those are weighed first of which
+    most is hoped, and none of which no more is hoped than was found."""
+    hopes = sorted(((_enough(level), ask) for ask, level in there), key=lambda one: -len(one[0]))
     enough = set[Constraint]()
-    for ask, _ in there:
+    for at, (hope, ask) in enumerate(hopes):
+        if not enough.union(*[one for one, _ in hopes[at:]]).issuperset(AMOUNTS):
+            return False
+        if hope <= enough:
+            continue
         enough |= _enough(held.shown_and_level(runtime, ask)[1])
-        if enough == set(AMOUNTS):
+        if enough.issuperset(AMOUNTS):
             return True
     return False
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from functools import cache
+from functools import cache, cached_property
 from math import exp, inf, log, pi, sqrt
 from operator import mul
 from typing import Any
@@ -92,11 +92,18 @@ class Fit:
     errors: tuple[float, ...] = ()
     torn: bool = False
 
-    def factors(self, place: Place) -> dict[str, float]:
+    def factors(self, place: Place) -> Mapping[str, float]:
         """Seconds measured over predicted by part, on a card in a machine."""
-        return {name: exp(value) for name, value in _logs(place, self.sums).items()}
+        found = self._factors.get(place)
+        if found is None:
+            found = self._factors[place] = {name: exp(value) for name, value in _logs(place, self.sums).items()}
+        return found
 
-    @property
+    @cached_property
+    def _factors(self) -> dict[Place, Mapping[str, float]]:
+        return {}
+
+    @cached_property
     def sums(self) -> dict[tuple[object, ...], float]:
         """What the groups say of each part, added up."""
         return _sums(self.groups, self.shares, self.weights)
@@ -113,9 +120,7 @@ class Fit:
             _similar(traits, group.traits) * weight for group, weight in zip(self.groups, self.weights, strict=True)
         )
         own = _covariance(place, traits, shares, place, traits, shares) + _run_variance(1)
-        known = sum(
-            a * sum(b * c for b, c in zip(row, reach, strict=True)) for a, row in zip(reach, self.inverse, strict=True)
-        )
+        known = _dot(reach, _products(self.inverse, reach))
         ratio = timing.seconds(factors) / timing.seconds({}) * exp(residual)
         deviation = sqrt(max(own - known, _run_variance(1))) * self._misfit
         return Estimate(ratio, deviation, known / own, self._doubt(place, ratio))

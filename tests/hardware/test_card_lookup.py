@@ -13,6 +13,7 @@ from fitcheck.errors import InputError
 from fitcheck.hardware import processors
 from fitcheck.hardware.card_names import parse
 from fitcheck.hardware.catalog import all_cards, common_cards, find_card, match_detected
+from fitcheck.hardware.database import database, slug, slugs
 from fitcheck.units import GIB, MIB
 
 EXACT = {
@@ -290,3 +291,8 @@ def test_a_detected_name_that_stays_ambiguous_is_no_card() -> None:
     assert match_detected("NVIDIA GeForce RTX 4060 Ti", None) is None
     assert match_detected("NVIDIA GeForce RTX 9999", 12 * GIB) is None
     assert match_detected("", None) is None
+
+
+def test_slugs_of_many_names_are_those_of_each() -> None:
+    names = database().names()
+    assert slugs(names) == [slug(name) for name in names]

@@ -36,6 +36,37 @@ def test_the_first_cell_is_that_of_the_whole_answer(model: str, card: str, ram: 
     assert len(head.cells) <= len(whole.cells)
 
 
+@given(
+    model=st.sampled_from(("qwen3-30b-a3b", "gemma-3-12b", "gemma-4-26b-a4b", "llama-3.1-8b", "phi-4", "glm-4.5-air")),
+    tier=st.sampled_from(("IQ1_M", "IQ2_M", "IQ4_XS", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")),
+    card=st.sampled_from(
+        ("RTX 4060", "RTX 4090", "2x RTX 3060 12 GB", "GTX 1650", "RX 7900 XTX", "M3 Max 64GB", "none")
+    ),
+    ram=st.sampled_from((8, 16, 32, 64)),
+    slowest=st.sampled_from((None, 20.0)),
+)
+@example(model="gemma-4-26b-a4b", tier="Q4_K_M", card="RTX 4060", ram=16, slowest=None)  # it is tight
+@example(model="phi-4", tier="Q4_K_M", card="RTX 4060", ram=8, slowest=None)  # less context fits
+@example(model="qwen3-30b-a3b", tier="IQ1_M", card="GTX 1650", ram=8, slowest=None)  # a file as good as broken
+@settings(max_examples=20, deadline=None)
+def test_one_tier_of_a_language_model_leads_with_the_cell_of_the_whole_answer(
+    model: str, tier: str, card: str, ram: int, slowest: float | None
+) -> None:
+    machine = asked_machine(card, ram=(64 if card.startswith("M3") else ram) * GIB)
+    asked, wanted = catalog.get(model), Wanted(min_speed=slowest)
+    tiers = (asked.tier_named(tier),)
+    whole, head = (check(asked, machine, wanted, tiers=tiers, advise=False, head=head) for head in (False, True))
+    assert head.best == whole.best
+    assert len(head.cells) <= len(whole.cells)
+
+
+def test_where_one_tier_fits_no_other_placement_is_worked_out() -> None:
+    asked = catalog.get("qwen3-30b-a3b")
+    machine, tiers = asked_machine("RTX 4060", ram=32 * GIB), (asked.tier_named("Q4_K_M"),)
+    whole, head = (check(asked, machine, tiers=tiers, advise=False, head=head) for head in (False, True))
+    assert len(head.cells) == 1 < len(whole.cells)
+
+
 @pytest.mark.parametrize("card", ["RTX 3060 12 GB", "GTX 1080 Ti", "M3 Max 64GB", "RX 7900 XTX"])
 @pytest.mark.parametrize(
     "model", [*MODELS, "minimax-h3", "cogvideox-5b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "flux.2-dev"]

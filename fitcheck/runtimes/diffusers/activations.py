@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from fitcheck.data_files import load
 from fitcheck.dataclass_later import dataclass
@@ -119,7 +119,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         kernels=watched.allocations,
         reserved=watched.reserved,
         least_without=without,
-        least_with=least_limit(_large(found, name, sizes), copied_shares(given)[1], without),
+        least_with=least_limit(_large(found, name, sizes), copied_shares()[1], without),
         bounded=name != call,
         copied=copied_bytes(events),
         grouped=_grouped(component, events, given.get("batch", 1)),
@@ -182,7 +182,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         more = dequantizing(component, call, sizes, weights)
     return Made(
         peak=facts.peak + more,
-        scratch=workspace(facts.copies, dict(sizes)) + largest_cast(weights),
+        scratch=workspace(facts.copies) + largest_cast(weights),
         outputs=facts.outputs,
         inputs=facts.inputs,
         flops=facts.flops,
@@ -266,7 +266,7 @@ class Watched:
 @lru_cache(maxsize=256)
 def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
     alive: list[int] = []
-    pool = LoopPools(copied_shares(dict(sizes))[1])
+    pool = LoopPools(copied_shares()[1])
     entered: dict[str, int] = {}
     inside: dict[str, int] = {}
     live = top = since = highest = 0
@@ -297,10 +297,9 @@ def _watched(found: Trace, call: str, sizes: Sizes) -> Watched:
 def reserved_in_turn(calls: tuple[tuple[Trace, str, Sizes, float], ...]) -> tuple[int, ...]:
     """Bytes that the caching allocator holds after each of the calls, one after the other without giving anything
     back."""
-    pool, found = LoopPools(0.0), []
+    pool, found = LoopPools(copied_shares()[1]), []
     for trace, call, sizes, beside in calls:
         given = dict(sizes)
-        pool.convolve(copied_shares(given)[1])
         pool.hold(results(beside, trace.call(call, given).total("outputs", given)))
         for event in _large(trace, call, sizes):
             pool.take(event)
@@ -347,12 +346,13 @@ def largest_cast(weights: ModuleWeights) -> Interval[int]:
     return Interval(0, most, most)
 
 
-def workspace(copies: int, sizes: Mapping[str, int]) -> Interval[int]:
+def workspace(copies: int) -> Interval[int]:
     """Bytes that convolutions take beside the peak, of ``copies`` traced ones."""
-    return Interval(*(round(share * copies) for share in copied_shares(sizes)))
+    return Interval(*(round(share * copies) for share in copied_shares()))
 
 
-def copied_shares(sizes: Mapping[str, int]) -> tuple[float, float, float]:
+@cache
+def copied_shares() -> tuple[float, float, float]:
     """Of the copies that a trace says of convolutions the share that a card makes: at least, at best, at most."""
-    low, best, high = load(ROOM, "workspaces")["single" if sizes.get("batch", 1) == 1 else "several"]["share"]
+    low, best, high = load(ROOM, "workspaces")["share"]
     return low, best, high

@@ -80,11 +80,6 @@ class LoopPools:
     def __init__(self, share: float) -> None:
         self._pools = CallPool(share), CallPool(share, among=True)
 
-    def convolve(self, share: float) -> None:
-        """Convolutions copy that share from now on."""
-        for pool in self._pools:
-            pool.share = share
-
     def hold(self, sizes: Sequence[int]) -> None:
         """Results of earlier calls lie there while the next call runs."""
         for pool in self._pools:

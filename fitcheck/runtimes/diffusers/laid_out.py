@@ -18,6 +18,8 @@ from fitcheck.runtimes.diffusers.stages import BATCHED, DECODE, DENOISE, ENCODE,
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 from fitcheck.units import Interval
 
+_NO_SCRATCH = Interval.exactly(0)
+
 
 @dataclass(slots=True)  # not frozen: ten thousand are made for one list
 class Laid:
@@ -37,9 +39,11 @@ class Laid:
     tiles: int = 0
     moved: LayersMoved | None = None
     again: LayersMoved | None = None
+    scratch: Interval[int] = field(init=False, compare=False)
     ends: tuple[int, int, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.scratch = self._scratch()
         self.ends = self._ends()
 
     @property
@@ -54,13 +58,12 @@ class Laid:
         there = weights.on_card if self.held.resident else self.held.window
         return there + (0 if made is None else made.peak + made.inputs)
 
-    @property
-    def scratch(self) -> Interval[int]:
+    def _scratch(self) -> Interval[int]:
         """Bytes of workspaces beside the widest moment."""
         if self.made is None or self.moved is None:
-            return Interval.exactly(0) if self.made is None else self.made.scratch
+            return _NO_SCRATCH if self.made is None else self.made.scratch
         weights = weights_of(self.tier, self.stage.component)
-        return workspace(self.moved.copies, self.stage.sizes) + largest_cast(weights)
+        return workspace(self.moved.copies) + largest_cast(weights)
 
     @property
     def brought(self) -> int:

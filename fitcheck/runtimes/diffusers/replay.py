@@ -19,7 +19,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers import packed
-from fitcheck.runtimes.diffusers.activations import copied_shares, turn_of
+from fitcheck.runtimes.diffusers.activations import turn_of
 from fitcheck.runtimes.diffusers.call_pools import results
 from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
@@ -180,7 +180,7 @@ class _Card:
         if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
             self._kept.append(inputs)
         for _ in range(min(stage.count, _CALLS)):
-            left = self._call(call.events(stage.sizes), moving, weights.linears, copied_shares(stage.sizes)[1])
+            left = self._call(call.events(stage.sizes), moving, weights.linears)
             # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
             for block in self._results if stage.phase == DENOISE else left:
                 self._allocator.release(block)
@@ -206,10 +206,9 @@ class _Card:
             return
 
     def _call(
-        self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]], copied: float
+        self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]]
     ) -> list[CachedBlock]:
-        """One call, whose convolutions make a share ``copied`` of the copies that were traced; the blocks of what it
-        hands back."""
+        """One call; the blocks of what it hands back."""
         made: list[CachedBlock | None] = []
         dense: dict[str, list[CachedBlock]] = {}
         for event in events:
@@ -222,7 +221,7 @@ class _Card:
                     self._allocator.release(block)
                     made[event.value] = None
             elif event.kind == WORKSPACE:
-                self._work(round(copied * event.value))
+                self._work(event.value)
             elif event.kind == ENTER:
                 moving.enter(event.path)
                 if event.path in linears:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fitcheck.data_files import path_of
+from fitcheck.data_files import load, path_of
 from fitcheck.dataclass_later import dataclass
 from fitcheck.memory import dequantization
 from fitcheck.memory.caching_allocator import ALIGNMENT
@@ -61,9 +61,11 @@ _FIRST_STEPS, _LAST_STEPS = 48, 3
 
 
 class Call:
-    """One method of a component: ``forward``, ``decode`` or ``encode``."""
+    """One method of a component: ``forward``, ``decode`` or ``encode``. ``uncopied`` are parts of the paths of modules
+    whose convolution copies nothing: of any picture, and of several."""
 
-    def __init__(self, packed: Mapping[str, Any]) -> None:
+    def __init__(self, packed: Mapping[str, Any], uncopied: tuple[str, str] | None = None) -> None:
+        self._uncopied = uncopied
         self.variables: tuple[str, ...] = tuple(packed["variables"])
         self._terms = [tuple(term) for term in packed["terms"]]
         self._polynomials, self._packed, self._paths = packed["polynomials"], packed["events"], packed["paths"]
@@ -127,6 +129,7 @@ class Call:
     def events(self, sizes: Mapping[str, int], without: frozenset[int] = frozenset()) -> Iterator[Event]:
         """Everything in order, but for the repeats ``without``; allocations keep their numbers."""
         made, stack = 0, []
+        uncopied = () if self._uncopied is None else self._uncopied[: 1 + (sizes.get("batch", 1) > 1)]
         for codes, at, values in self._codes(sizes, without):
             if not values:
                 made += at
@@ -144,6 +147,8 @@ class Call:
                     stack.append(self._paths[value])
                     yield Event(ENTER, path=stack[-1])
                 elif value:  # a leave has no value of its own
+                    if any(part in stack[-1] for part in uncopied):
+                        continue
                     yield Event(WORKSPACE, values[value - 1], grows=value - 1 in before)
                 else:
                     yield Event(LEAVE, path=stack.pop())
@@ -254,7 +259,9 @@ class Trace:
     def __init__(self, key: str, packed: Mapping[str, Any]) -> None:
         self.key = key
         self.software: Mapping[str, str] = packed["software"]
-        self.calls = {name: Call(one) for name, one in packed["calls"].items()}
+        known = load("runtimes.diffusers", "workspaces")["uncopied"]
+        uncopied = (known["always"], known["of_several"]) if packed["class"] in known["classes"] else None
+        self.calls = {name: Call(one, uncopied) for name, one in packed["calls"].items()}
 
     def call(self, name: str, sizes: Mapping[str, int]) -> Call:
         """The method as it runs for the batch of ``sizes``: several pictures at once may take other operators, and so

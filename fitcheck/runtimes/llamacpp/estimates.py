@@ -6,11 +6,11 @@ is a look-up.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from math import ceil
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.errors import OptionError
@@ -32,6 +32,7 @@ from fitcheck.units import Interval
 
 _estimate = lru_cache(maxsize=16384)(estimate)
 Totals = tuple[Interval[int], ...]
+_Needs = Callable[[LlamaOptions], Sequence[int]]
 
 
 def architecture_of(ask: Ask) -> LanguageArchitecture:
@@ -192,9 +193,7 @@ class CardNeeds:
     def fewest(self, room: Sequence[int], most: int, moved: Callable[[int], LlamaOptions]) -> int | None:
         """The number of layers moved to the host below which weights and caches alone leave a card short, one at least;
         ``None`` where one is short even with ``most``."""
-        counts = range(1, most + 1)
-        found = bisect_left(counts, True, key=lambda count: _all_within(self.least(moved(count)), room))
-        return counts[found] if found < len(counts) else None
+        return _first_within(partial(_lacking, self.least, room, moved), 1, most)
 
     def _without_graph(self, options: LlamaOptions) -> list[int]:
         (architecture, tensors), (free, _, companions) = self._asked, self._beside
@@ -212,6 +211,30 @@ class CardNeeds:
             drafting = draft_estimate(draft, options, free)
             found = [amount + card.total for amount, card in zip(found, drafting.cards, strict=True)]
         return [amount + overhead()[-1] if amount else 0 for amount in found]
+
+
+def _lacking(least: _Needs, room: Sequence[int], moved: Callable[[int], LlamaOptions], count: int) -> int:
+    """Bytes that the shortest card lacks with ``count`` layers moved; negative by as many as are left."""
+    return max(_difference(least(moved(count)), room))
+
+
+def _first_within(beyond: Callable[[int], int], first: int, last: int) -> int | None:
+    """The least number from ``first`` to ``last`` of which nothing lies ``beyond``, which falls; ``None`` where that is
+    none. Layers are much of one size: the next number looked at is where a line through both ends meets zero."""
+    over = beyond(first)
+    if over <= 0:
+        return first
+    under = beyond(last)
+    if under > 0:
+        return None
+    while last - first > 1:
+        guess = min(max(first + ceil((last - first) * over / (over - under)), first + 1), last - 1)
+        amount = beyond(guess)
+        if amount > 0:
+            first, over = guess, amount
+        else:
+            last, under = guess, amount
+    return last
 
 
 def _all_within(needs: Sequence[int], room: Sequence[int]) -> bool:
@@ -252,9 +275,6 @@ def _smallest_count(
         beside, counts = needs.beside_least(options[build]), range(found + 1, most + 1)
 
 
-_Needs = Callable[[LlamaOptions], Sequence[int]]
-
-
 def _smallest(
     least: _Needs,
     whole: _Needs,
@@ -272,7 +292,8 @@ def _smallest(
     first, last = 0, len(counts)  # the answer is in counts[first:], or counts[last] where that is one
     while first < last:
         left = _difference(room, beside)
-        guess = bisect_left(counts, True, first, last - 1, key=lambda count: _all_within(least(moved(count)), left))
+        count = _first_within(partial(_lacking, least, left, moved), counts[first], counts[last - 1])
+        guess = last - 1 if count is None else counts.index(count)
         options = moved(counts[guess])
         if not _all_within(least(options), room):
             first = guess + 1

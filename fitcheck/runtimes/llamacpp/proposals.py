@@ -41,7 +41,7 @@ from fitcheck.runtimes.llamacpp.placement import placement_of
 from fitcheck.runtimes.llamacpp.seconds import depth_of, generation_rate, run_of
 from fitcheck.runtimes.llamacpp.token_host import Host
 from fitcheck.runtimes.llamacpp.token_work import PlacedRun
-from fitcheck.runtimes.llamacpp.ways import Leading, Standing, Way, all_judged, leading, ways
+from fitcheck.runtimes.llamacpp.ways import Kind, Leading, Standing, Way, all_judged, leading, ways
 
 # a cache type is only worth its loss when it buys this much speed or a better verdict
 WORTH = 1.05
@@ -225,6 +225,16 @@ class PlacementSearch:
     def least_standing(self, options: LlamaOptions, *, amounts: bool) -> Standing:
         """At least so good a placement these options would be, found without a graph: by where the layers lie and, with
         ``amounts``, by what weights and caches take of the host as well."""
+        found = self._least.get((options, amounts))
+        if found is None:
+            found = self._least[options, amounts] = self._least_standing(options, amounts=amounts)
+        return found
+
+    @cached_property
+    def _least(self) -> dict[tuple[LlamaOptions, bool], Standing]:
+        return {}
+
+    def _least_standing(self, options: LlamaOptions, *, amounts: bool) -> Standing:
         rate, least = self.rate(self._needs(options).placed(options)), Verdict.FITS
         if amounts:
             level = self._least_level(options)
@@ -371,12 +381,7 @@ class PlacementSearch:
         found = list(self.proposals())
         if self.asked.ngl is not None or not self.machine.gpus:
             return found
-        best = found[0]
-        on_host = best.options.gpu_layers is not None and best.options.gpu_layers <= self.architecture.layers
-        moved = best.level.verdict is not Verdict.FITS or on_host or best.options.cpu_moe_layers
-        if moved and self.asked.ctx is None:  # a context that somebody asked for is not answered with another one
-            shorter = self.shorter()
-            found += [] if shorter is None else [shorter]
+        found += self._with_less_context(found[0])
         kept: list[Proposal] = []
         for proposal in found:
             same = [one for one in kept if one.place == proposal.place]
@@ -385,12 +390,38 @@ class PlacementSearch:
                 kept.append(proposal)
         return kept
 
+    def leading(self) -> list[Proposal]:
+        """Those of ``alternatives`` one of which leads them: of those that run the best placement, because none of the
+        others has a better verdict or is quicker, and what leads over it all the same: what lies whole on the cards
+        over what is quicker and does not, and what fits with less context over what is tight."""
+        if not self.bounded:
+            return self.alternatives()
+        best = self.best()
+        if best.level.verdict is Verdict.NO or not best.rate:
+            return self.alternatives()
+        whole = [way.moved(0) for way in self._ways(self.wanted, self.cache_types) if way.kind is Kind.WHOLE]
+        beside = [] if best.options in whole else [one for one in whole if self.leaves_room(one)]
+        found = [best, *map(self.assess, beside)]
+        if self.rank(best) == Verdict.FITS.rank:
+            return found
+        return found + self._with_less_context(best)
+
+    def _with_less_context(self, best: Proposal) -> list[Proposal]:
+        """What fits the cards where ``best`` does not, and nobody asked for a context."""
+        on_host = best.options.gpu_layers is not None and best.options.gpu_layers <= self.architecture.layers
+        moved = best.level.verdict is not Verdict.FITS or on_host or best.options.cpu_moe_layers
+        if not moved or self.asked.ctx is not None:  # a context that somebody asked for is not answered with another
+            return []
+        shorter = self.shorter()
+        return [] if shorter is None else [shorter]
+
     def shorter(self) -> Proposal | None:
         """The longest context, of halves of halves, with which everything fits the cards; None when none does."""
         context = self.workload.context // 2
         while context >= max(LEAST_CONTEXT, (self.workload.prompt_tokens or 0) + self.workload.new_tokens):
-            proposal = self.assess(self.wanted.with_(context=context))
-            if proposal.level.verdict is Verdict.FITS:
+            options = self.wanted.with_(context=context)
+            may_fit = not self._weighs_cards(options) or self.leaves_room(options)
+            if may_fit and (proposal := self.assess(options)).level.verdict is Verdict.FITS:
                 return proposal
             context //= 2
         return None

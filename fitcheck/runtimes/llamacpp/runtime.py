@@ -69,6 +69,15 @@ class LlamaCpp(Runtime):
                 found = search.alternatives() if len(ready) == 1 else [search.best()]
             yield from (proposal.ask for proposal in found)
 
+    def leading(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterator[Ask]:
+        """The best placement, where it fits, and what someone who reads along might like better."""
+        asked = read(TextOptions, wanted)
+        if tier.format != GGUF or asked.ctx == LONGEST:
+            yield from self.asks(model, (tier,), wanted, machine)
+            return
+        search = self._search(model, tier, with_workers(machine, asked.rpc or ()), asked, wanted)
+        yield from (proposal.ask for proposal in search.leading())
+
     def _search(
         self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted
     ) -> PlacementSearch:

@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from math import lcm
 
 from fitcheck.data_files import load
@@ -31,19 +31,22 @@ _GATED = frozenset({"qwen3next", "qwen35", "qwen35moe", "qwen4exp"})  # queries 
 _WHOLE_STATES = frozenset({"lfm2", "lfm2moe"})  # short convolutions run on every card
 _ATTENTION, _DELTA, _FEED_FORWARD, _NORM, _OUTPUT = "attn_output", "ssm_out", "ffn", "norm", "output"
 # the side of a matrix that is parted, as rows of its shape (0) or columns (-1), and what decides the pieces
-_PARTED: tuple[tuple[re.Pattern[str], int, str], ...] = tuple(
-    (re.compile(pattern), side, kind)
-    for pattern, side, kind in (
-        (r"attn_(?:q|k|v|qkv|gate)\.weight|attn_(?:q|k|v|qkv)\.bias|attn_sinks\.weight", 0, _ATTENTION),
-        (r"attn_output\.weight", -1, _ATTENTION),
-        (r"attn_[qk]_norm\.weight", -2, _NORM),
-        (r"ssm_(?:dt\.bias|a|alpha\.weight|beta\.weight|ba\.weight|conv1d\.weight)", 0, _DELTA),
-        (r"ssm_out\.weight", -1, _DELTA),
-        (r"ffn_(?:up|gate|gate_up)(?:_exps)?\.weight|ffn_(?:up|gate)(?:_exps)?\.bias", -2, _FEED_FORWARD),
-        (r"ffn_down(?:_exps)?\.weight", -1, _FEED_FORWARD),
-        (r"output\.weight|output\.bias", 0, _OUTPUT),
-    )
+_PARTED = (
+    (r"attn_(?:q|k|v|qkv|gate)\.weight|attn_(?:q|k|v|qkv)\.bias|attn_sinks\.weight", 0, _ATTENTION),
+    (r"attn_output\.weight", -1, _ATTENTION),
+    (r"attn_[qk]_norm\.weight", -2, _NORM),
+    (r"ssm_(?:dt\.bias|a|alpha\.weight|beta\.weight|ba\.weight|conv1d\.weight)", 0, _DELTA),
+    (r"ssm_out\.weight", -1, _DELTA),
+    (r"ffn_(?:up|gate|gate_up)(?:_exps)?\.weight|ffn_(?:up|gate)(?:_exps)?\.bias", -2, _FEED_FORWARD),
+    (r"ffn_down(?:_exps)?\.weight", -1, _FEED_FORWARD),
+    (r"output\.weight|output\.bias", 0, _OUTPUT),
 )
+
+
+@cache
+def _parted() -> tuple[tuple[re.Pattern[str], int, str], ...]:
+    """Compiled when the first model is parted, which few commands do."""
+    return tuple((re.compile(pattern), side, kind) for pattern, side, kind in _PARTED)
 
 
 def as_one_card(architecture: LanguageArchitecture, options: LlamaOptions) -> LlamaOptions:
@@ -157,7 +160,7 @@ class Parted:
     def _cut(self, tensor: Tensor) -> tuple[int, list[SharedStretch], int] | None:
         """(side, stretches, card of the first cut) of a tensor; ``None`` where it lies whole on every card."""
         short = tensor.name if tensor.layer is None else tensor.name.removeprefix(f"blk.{tensor.layer}.")
-        for pattern, side, kind in _PARTED:
+        for pattern, side, kind in _parted():
             if pattern.fullmatch(short):
                 if kind == _NORM and len(tensor.shape) == 1:  # one norm for all heads
                     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import field
 from enum import Enum, auto
 from typing import Protocol
 
@@ -81,7 +82,8 @@ class Search(Protocol):
 @dataclass(frozen=True, slots=True)
 class Leading:
     """The placement that leads. Beside more system memory than any of those ``looked_at`` need it leads too, but where
-    it is not ``settled``: what was ruled out for what it takes of the host might then do."""
+    it is not ``settled``: one of them needs more than there is, or what was ruled out for what it takes of the host
+    might then do."""
 
     judged: Judged
     looked_at: tuple[Judged, ...]
@@ -127,34 +129,80 @@ def leading(search: Search, found: Sequence[Way]) -> Leading:
     if not search.bounded:
         judged = tuple(all_judged(search, found))
         return Leading(min(judged, key=search.standing), judged, settled=True)
-    best: tuple[Standing, int, Judged] | None = None
-    looked_at: list[Judged] = []
-    settled = True
-    for at in _in_turn(search, found):
-        way = found[at]
-        most = way.most
-        if best is not None:
-            room = _room(search, way, best[0], _moved(best[2], way), first=at < best[1])
-            settled = settled and room.anyway
-            if room.most is None or (way.kind is Kind.ALONE and _alone(search, found[:at])):
-                continue
-            most = room.most
-        one = way.judged(search, most)
-        if one is None:
-            continue
-        looked_at.append(one)
-        standing = search.standing(one)
-        if best is None or (standing, at) < best[:2]:
-            best = standing, at, one
-        if way.kind is Kind.WHOLE and one.level.verdict is Verdict.FITS:
+    choice = _Choice(search, found)
+    whole = [at for at, way in enumerate(found) if way.kind is Kind.WHOLE and search.leaves_room(way.moved(0))]
+    left = [at for at in range(len(found)) if at not in whole]
+    for at in whole:
+        if choice.look(at):
+            left = [one for one in left if one < at]  # a smaller cache buys nothing
             break
-    assert best is not None
-    return Leading(best[2], tuple(looked_at), settled)
+    for at in _in_turn(search, found, left):
+        choice.look(at)
+    assert choice.best is not None
+    return Leading(choice.best[2], tuple(choice.looked_at), choice.settled)
 
 
-def _in_turn(search: Search, found: Sequence[Way]) -> list[int]:
-    """Positions of the ways, those last that cannot fit."""
-    return sorted(range(len(found)), key=lambda at: _too_large(search, found[at]))
+@dataclass(slots=True)
+class _Choice:
+    """The best of the ways that were looked at: how it stands, which it is and what it holds."""
+
+    search: Search
+    found: Sequence[Way]
+    best: tuple[Standing, int, Judged] | None = None
+    looked_at: list[Judged] = field(default_factory=list)
+    settled: bool = True
+
+    def look(self, at: int) -> bool:
+        """Look at one of the ways as far as it may be better than the best one; whether it is seen to fit."""
+        way = self.found[at]
+        most = self._most(at, way)
+        one = None if most is None else way.judged(self.search, most)
+        if one is None:
+            return False
+        self.looked_at.append(one)
+        host = one.level.weighed.host
+        self.settled = self.settled and host is not None and host.verdict is Verdict.FITS
+        standing = self.search.standing(one)
+        if self.best is None or (standing, at) < self.best[:2]:
+            self.best = standing, at, one
+        return one.level.verdict is Verdict.FITS
+
+    def _most(self, at: int, way: Way) -> int | None:
+        """With how many layers moved at most the way may be better; ``None`` with none."""
+        if self.best is None:
+            return way.most
+        standing, first, judged = self.best
+        room = _room(self.search, way, standing, _moved(judged, way), first=at < first, settled=self.settled)
+        self.settled = self.settled and room.anyway
+        alone = way.kind is Kind.ALONE and room.most is not None and _alone(self.search, self.found[:at])
+        return None if alone else room.most
+
+
+def _in_turn(search: Search, found: Sequence[Way], left: Iterable[int]) -> list[int]:
+    """Positions of the ways that are ``left``: first the one that may be best, which mostly rules out the others. What
+    cannot be, for want of cards, comes last."""
+    few = {at: _fewest(search, found[at]) for at in left}
+    hopes = sorted(
+        (search.least_standing(found[at].moved(fewest), amounts=False), at)
+        for at, fewest in few.items()
+        if fewest is not None
+    )
+    best: tuple[Standing, int] | None = None
+    for hope in hopes:
+        if best is not None and best <= hope:
+            break
+        at = hope[1]
+        least = search.least_standing(found[at].moved(few[at] or 0), amounts=True), at
+        best = least if best is None else min(best, least)
+    first = [] if best is None else [best[1]]
+    return list(dict.fromkeys([*first, *(at for _, at in hopes), *few]))
+
+
+def _fewest(search: Search, way: Way) -> int | None:
+    """How many layers are moved at least; ``None`` where the cards are too small for any number."""
+    if way.most:
+        return search.fewest(way.most, way.moved)
+    return None if _too_large(search, way) else 0
 
 
 def _too_large(search: Search, way: Way) -> bool:
@@ -186,8 +234,9 @@ class _Room:
     anyway: bool
 
 
-def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -> _Room:
-    """``near`` layers are moved by the best one, where it is of the same kind. Of equals the ``first`` is better."""
+def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool, settled: bool) -> _Room:
+    """``near`` layers are moved by the best one, where it is of the same kind. Of equals the ``first`` is better. What
+    would be beside any amount of system memory is only asked where everything else is ``settled``."""
     fewest = search.fewest(way.most, way.moved) if way.most else 0
     if fewest is None:
         return _Room(None, anyway=True)
@@ -198,8 +247,9 @@ def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -
         return least > best or (least == best and not first)
 
     if beaten(fewest, amounts):
-        return _Room(None, anyway=not amounts or _too_large(search, way) or beaten(fewest, amounts=False))
-    if not amounts and search.least_standing(way.moved(fewest), amounts=True) >= best:
+        anyway = settled and (not amounts or _too_large(search, way) or beaten(fewest, amounts=False))
+        return _Room(None, anyway=anyway)
+    if not amounts and beaten(fewest, amounts=True):
         return _Room(None, anyway=False)
 
     def most_moved(amounts: bool) -> int:
@@ -208,4 +258,4 @@ def _room(search: Search, way: Way, best: Standing, near: int, *, first: bool) -
         return fewest + bisect_left(counts, True, key=lambda count: beaten(count, amounts))
 
     most = most_moved(amounts)
-    return _Room(most, anyway=not amounts or most_moved(amounts=False) == most)
+    return _Room(most, anyway=settled and (not amounts or most_moved(amounts=False) == most))

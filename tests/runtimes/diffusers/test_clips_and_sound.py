@@ -13,7 +13,7 @@ from fitcheck.models.workload import Task
 from fitcheck.runtimes import registry
 from fitcheck.runtimes.base import Wanted
 from fitcheck.runtimes.diffusers.attention_flops import attention_flops
-from fitcheck.runtimes.diffusers.estimate import Laid, Layout
+from fitcheck.runtimes.diffusers.laid_out import Laid, Layout
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.tiling import Grid, Stretch, Tile, stretches_of, tile_of, tiles_of
 from fitcheck.runtimes.diffusers.workloads import check_options

@@ -26,6 +26,27 @@ MACHINES = (("RTX 3060 12 GB",), ("RTX 4060 Ti 8 GB",), ("RTX 3060 12 GB", "RTX 
 @pytest.mark.parametrize("name", ["qwen3-30b-a3b", "llama-3.3-70b", "gemma-3-27b"])
 @pytest.mark.parametrize("cards", MACHINES)
 @pytest.mark.parametrize("experts", [False, True])
+def test_the_fewest_layers_are_the_first_with_which_weights_and_caches_go_in(
+    name: str, cards: tuple[str, ...], experts: bool
+) -> None:
+    model, machine, asked = language_model(name), asked_machine(list(cards), ram=64 * GIB), TextOptions()
+    for tier in model.tiers:
+        search = PlacementSearch(RUNTIME, model, tier, machine, asked, asked.workload(8192))
+        everything = search.architecture.layers + 1
+
+        def moved(count: int, search: PlacementSearch = search, everything: int = everything) -> LlamaOptions:
+            if experts:
+                return search.wanted.with_(gpu_layers=everything, cpu_moe_layers=count)
+            return search.wanted.with_(gpu_layers=everything - count)
+
+        for most in (1, 2, search.architecture.layers):
+            first = next((count for count in range(1, most + 1) if search.leaves_room(moved(count))), None)
+            assert search.fewest(most, moved) == first, tier.name
+
+
+@pytest.mark.parametrize("name", ["qwen3-30b-a3b", "llama-3.3-70b", "gemma-3-27b"])
+@pytest.mark.parametrize("cards", MACHINES)
+@pytest.mark.parametrize("experts", [False, True])
 def test_one_layer_less_would_be_too_few(name: str, cards: tuple[str, ...], experts: bool) -> None:
     model, machine, asked = language_model(name), asked_machine(list(cards), ram=64 * GIB), TextOptions()
     assert isinstance(model.architecture, LanguageArchitecture)

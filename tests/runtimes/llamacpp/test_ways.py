@@ -48,6 +48,20 @@ def test_the_placement_that_leads_is_the_best_of_all(
         assert leading(search, found).judged.options == best.options, search.tier.name
 
 
+def test_of_placements_that_stand_alike_the_first_leads() -> None:
+    """What only reads writes no tokens, so that no placement is quicker than another."""
+    model, asked = language_model("qwen3-embedding-8b"), TextOptions()
+    machine, alike = asked_machine("RTX 4060", ram=32 * GIB), 0
+    for tier in model.tiers:
+        search = PlacementSearch(RUNTIME, model, tier, machine, asked, asked.workload(8192, embeds=True))
+        found = search._ways(search.wanted, search.cache_types)
+        judged = all_judged(search, found)
+        first = min(judged, key=search.standing)
+        alike += sum(search.standing(one) == search.standing(first) for one in judged) > 1
+        assert leading(search, found).judged.options == first.options, tier.name
+    assert alike
+
+
 @pytest.mark.parametrize("name", MODELS[:4])
 def test_what_is_settled_leads_beside_more_system_memory_too(name: str) -> None:
     settled = 0
