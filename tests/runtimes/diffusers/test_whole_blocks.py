@@ -132,3 +132,15 @@ def copied(slug: str, width: int, batch: int) -> dict[str, int]:
         elif event.kind == WORKSPACE:
             found[stack[-1]] = event.value
     return found
+
+
+@pytest.mark.parametrize(("slug", "mode", "batch", "measured"), [
+    ("lumina-2", "group-block-stream", 2, 4.065), ("sd1.5", "group-block", 4, 2.059), ("z-image", "none", 3, 22.697),
+    ("flux.2-klein-4b", "model", 3, 8.966),
+])  # fmt: skip
+def test_what_an_h100_allocated_for_several_pictures(slug: str, mode: str, batch: int, measured: float) -> None:
+    size = {"sd1.5": (512, 512), "z-image": (768, 768)}.get(slug, (1024, 1024))
+    one = ask(slug, mode, card="H100 SXM", size=size, batch=batch, vae=("whole",))
+    span = RUNTIME.footprint(one).cards[0].allocated
+    assert span.best == pytest.approx(measured * GIB, rel=0.02)
+    assert span.low < measured * GIB < span.high
