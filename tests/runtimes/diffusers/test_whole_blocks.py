@@ -24,6 +24,7 @@ from fitcheck.runtimes.diffusers.stages import stages_of
 from fitcheck.runtimes.diffusers.traces import ENTER, LEAVE, WORKSPACE, trace_of
 from fitcheck.speed.passes import Pass
 from fitcheck.units import GIB, Interval
+from fitcheck.verdict.accuracy import index_of
 from tests.runtimes.diffusers.test_pipeline_memory import ask, recorded
 
 ROOT = Path(__file__).parents[3]
@@ -86,6 +87,17 @@ def platform(one: Any) -> Verdict | None:
     if found is not None and found.verdict is Verdict.NO:
         assert "copies that it pinned" in found.reason
     return None if found is None else found.verdict
+
+
+def test_what_failed_on_a_card_is_said_not_to_run() -> None:
+    """Every record of ours that ended in an error, whatever the amounts: two of SDXL stood beside a yes."""
+    failed = [run for run in index_of(ROOT / "results").rows if run.outcome == "error"]
+    asks = [one for run in failed if (one := RUNTIME.ask_of(run)) is not None]
+    assert len(asks) >= 11
+    for one in asks:
+        found = RUNTIME.platform(one)
+        assert found is not None, one.model.slug
+        assert found.verdict is Verdict.NO
 
 
 def measured() -> Iterator[dict[str, Any]]:
