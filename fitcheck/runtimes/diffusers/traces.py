@@ -88,7 +88,7 @@ class Call:
             given[name] += (self._repeat["rest"] - given[name]) % self._repeat["every"]
         return given
 
-    def _uncopied_of(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
+    def uncopied_of(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
         """Of ``uncopied`` the parts that count at these sizes."""
         return () if self._uncopied is None else self._uncopied[: 1 + (sizes.get("batch", 1) > 1)]
 
@@ -133,7 +133,7 @@ class Call:
     def events(self, sizes: Mapping[str, int], without: frozenset[int] = frozenset()) -> Iterator[Event]:
         """Everything in order, but for the repeats ``without``; allocations keep their numbers."""
         made, stack = 0, []
-        uncopied = self._uncopied_of(sizes)
+        uncopied = self.uncopied_of(sizes)
         for codes, at, values in self._codes(sizes, without):
             if not values:
                 made += at
@@ -170,7 +170,7 @@ class Call:
         allocations that were left out. Numbers of allocations count what is left."""
         if self._repeat is not None:
             return self._fewer_steps(sizes)
-        values, found, stack, uncopied = self.values(sizes), [], list[str](), self._uncopied_of(sizes)
+        values, found, stack, uncopied = self.values(sizes), [], list[str](), self.uncopied_of(sizes)
         made, cuts = 0, iter(self._cuts)
         cut = next(cuts, None)
         gone: list[tuple[int, int]] = []  # (first allocation that was left out, how many)
