@@ -53,14 +53,11 @@ FOLDER = path_of(ROOM, packed.FOLDER)
 
 
 def asks_about(slug: str | None) -> Iterator[Ask]:
-    """Every cell of a model of the catalog that is packed; without one those of accepted records."""
+    """Every cell of a model of the catalog whose runs are packed whole; without one those of accepted records."""
     if slug is None:
         runs = (RUNTIME.ask_of(run) for run in accepted().rows if run.cell.runtime == RUNTIME.name)
-        yield from (ask for ask in runs if ask is not None)
-        return
-    model = catalog.get(slug)
-    yield from usual_asks(model)
-    yield from page_asks(model)
+        return (ask for ask in runs if ask is not None)
+    return usual_asks(catalog.get(slug))
 
 
 def usual_asks(model: Model) -> Iterator[Ask]:
@@ -97,8 +94,8 @@ class Needed:
     turns: set[packed.Turn] = field(default_factory=set)
     wholes: dict[str, int] = field(default_factory=dict)
 
-    def add(self, ask: Ask) -> None:
-        """What a cell looks up."""
+    def add(self, ask: Ask, *, whole: bool) -> None:
+        """What a cell looks up, and with ``whole`` what its run replayed whole comes to: that takes a second a cell."""
         table = ask.tier.tensors
         assert isinstance(table, PipelineTable)
         for component, how in table.parts:
@@ -107,7 +104,8 @@ class Needed:
         self.turns.add(turn_of(run))
         for component, method, sizes, _ in turn_of(run):
             self.calls.setdefault(component, set()).add((method, sizes))
-        self._add_whole(ask, run)
+        if whole:
+            self._add_whole(ask, run)
 
     def _add_whole(self, ask: Ask, stages: Stages) -> None:
         offload = offload_of(ask.placement)
@@ -132,7 +130,9 @@ def needed_by(slug: str | None) -> Needed:
     """What the cells of ``asks_about`` look up."""
     found = Needed()
     for ask in asks_about(slug):
-        found.add(ask)
+        found.add(ask, whole=True)
+    for ask in page_asks(catalog.get(slug)) if slug is not None else ():
+        found.add(ask, whole=False)
     return found
 
 

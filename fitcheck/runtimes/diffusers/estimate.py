@@ -44,7 +44,7 @@ def estimate(
     error = table["allocated_error"]["value"]
     ends = [max(end) + scratch for end in zip(*[one.ends for one in laid], strict=True)]
     allocated = Interval(round(ends[0] * (1 - error)), ends[1], round(ends[2] * (1 + error)))
-    reserved = _reserved(allocated, laid, stages, offload, scratch, arch)
+    reserved = _reserved(allocated, laid, stages, offload, scratch, arch, later=process.warm)
     beside = context(capability, second_stream=offload.stream)
     required = _required(laid, scratch, reserved)
     memory = CardMemory(phases, allocated, reserved, reserved + beside, required + beside)
@@ -122,12 +122,13 @@ def _phase(one: Laid, scratch: int) -> Phase:
 
 def _reserved(
     allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int,
-    arch: PipelineArchitecture,
+    arch: PipelineArchitecture, *, later: bool,
 ) -> Interval[int]:  # fmt: skip
     """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
     comes after the other (after an emptied cache each for itself), with workspaces and the pools of copying streams
     beside. A cache that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is
-    given back. Layers without a stream share the calls' pool: that is replayed whole."""
+    given back. Layers without a stream share the calls' pool: that is replayed whole, for ``later`` pictures of a
+    process with one before."""
     table = load(ROOM, "allocator")
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
@@ -147,8 +148,8 @@ def _reserved(
     if shares_a_pool(offload):
         whole = [replayed(arch, laid[0].tier, offload, stages, pictures) for pictures in (1, 2)]
         if whole[0] is not None:
-            held = sure = workspace + whole[0]
             again = [workspace + one for one in whole if one is not None]
+            held = sure = again[-1] if later else again[0]
     off = table["reserved_error"]["loops" if any(_loops(one) for one in laid) else "value"]
     more = max(one.scratch.high - one.scratch.best for one in laid)
     best = max(held, allocated.best)

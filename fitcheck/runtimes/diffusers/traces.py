@@ -88,6 +88,10 @@ class Call:
             given[name] += (self._repeat["rest"] - given[name]) % self._repeat["every"]
         return given
 
+    def uncopied_of(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
+        """Of ``uncopied`` the parts that count at these sizes."""
+        return () if self._uncopied is None else self._uncopied[: 1 + (sizes.get("batch", 1) > 1)]
+
     def total(self, name: str, sizes: Mapping[str, int]) -> int:
         """``flops``, ``moved``, ``inputs``, ``outputs`` or ``kept`` (bytes left for later calls that are no result) of
         the whole call."""
@@ -129,7 +133,7 @@ class Call:
     def events(self, sizes: Mapping[str, int], without: frozenset[int] = frozenset()) -> Iterator[Event]:
         """Everything in order, but for the repeats ``without``; allocations keep their numbers."""
         made, stack = 0, []
-        uncopied = () if self._uncopied is None else self._uncopied[: 1 + (sizes.get("batch", 1) > 1)]
+        uncopied = self.uncopied_of(sizes)
         for codes, at, values in self._codes(sizes, without):
             if not values:
                 made += at
@@ -147,9 +151,8 @@ class Call:
                     stack.append(self._paths[value])
                     yield Event(ENTER, path=stack[-1])
                 elif value:  # a leave has no value of its own
-                    if any(part in stack[-1] for part in uncopied):
-                        continue
-                    yield Event(WORKSPACE, values[value - 1], grows=value - 1 in before)
+                    if not any(part in stack[-1] for part in uncopied):
+                        yield Event(WORKSPACE, values[value - 1], grows=value - 1 in before)
                 else:
                     yield Event(LEAVE, path=stack.pop())
 
@@ -167,7 +170,7 @@ class Call:
         allocations that were left out. Numbers of allocations count what is left."""
         if self._repeat is not None:
             return self._fewer_steps(sizes)
-        values, found, stack = self.values(sizes), [], list[str]()
+        values, found, stack, uncopied = self.values(sizes), [], list[str](), self.uncopied_of(sizes)
         made, cuts = 0, iter(self._cuts)
         cut = next(cuts, None)
         gone: list[tuple[int, int]] = []  # (first allocation that was left out, how many)
@@ -190,7 +193,8 @@ class Call:
                 stack.append(self._paths[value])
                 found.append(Event(ENTER, path=stack[-1]))
             elif value:
-                found.append(Event(WORKSPACE, values[value - 1]))
+                if not any(part in stack[-1] for part in uncopied):
+                    found.append(Event(WORKSPACE, values[value - 1]))
             else:
                 found.append(Event(LEAVE, path=stack.pop()))
         return found, sum(count for _, count in gone)

@@ -24,6 +24,7 @@ from fitcheck.runtimes.diffusers.stages import stages_of
 from fitcheck.runtimes.diffusers.traces import ENTER, LEAVE, WORKSPACE, trace_of
 from fitcheck.speed.passes import Pass
 from fitcheck.units import GIB, Interval
+from fitcheck.verdict.accuracy import index_of
 from tests.runtimes.diffusers.test_pipeline_memory import ask, recorded
 
 ROOT = Path(__file__).parents[3]
@@ -88,6 +89,17 @@ def platform(one: Any) -> Verdict | None:
     return None if found is None else found.verdict
 
 
+def test_what_failed_on_a_card_is_said_not_to_run() -> None:
+    """Every record of ours that ended in an error, whatever the amounts: two of SDXL stood beside a yes."""
+    failed = [run for run in index_of(ROOT / "results").rows if run.outcome == "error"]
+    asks = [one for run in failed if (one := RUNTIME.ask_of(run)) is not None]
+    assert len(asks) >= 11
+    for one in asks:
+        found = RUNTIME.platform(one)
+        assert found is not None, one.model.slug
+        assert found.verdict is Verdict.NO
+
+
 def measured() -> Iterator[dict[str, Any]]:
     """Convolutions one by one (benchmarks/pipelines_h100/convolution_workspaces.py)."""
     text = gzip.decompress((ROOT / "benchmarks/pipelines_h100/workspaces.jsonl.gz").read_bytes()).decode()
@@ -132,3 +144,15 @@ def copied(slug: str, width: int, batch: int) -> dict[str, int]:
         elif event.kind == WORKSPACE:
             found[stack[-1]] = event.value
     return found
+
+
+@pytest.mark.parametrize(("slug", "mode", "batch", "measured"), [
+    ("lumina-2", "group-block-stream", 2, 4.065), ("sd1.5", "group-block", 4, 2.059), ("z-image", "none", 3, 22.697),
+    ("flux.2-klein-4b", "model", 3, 8.966),
+])  # fmt: skip
+def test_what_an_h100_allocated_for_several_pictures(slug: str, mode: str, batch: int, measured: float) -> None:
+    size = {"sd1.5": (512, 512), "z-image": (768, 768)}.get(slug, (1024, 1024))
+    one = ask(slug, mode, card="H100 SXM", size=size, batch=batch, vae=("whole",))
+    span = RUNTIME.footprint(one).cards[0].allocated
+    assert span.best == pytest.approx(measured * GIB, rel=0.02)
+    assert span.low < measured * GIB < span.high
