@@ -264,7 +264,7 @@ class Trace:
         self.key = key
         self.software: Mapping[str, str] = packed["software"]
         known = load("runtimes.diffusers", "workspaces")["uncopied"]
-        uncopied = (known["always"], known["of_several"]) if packed["class"] in known["classes"] else None
+        uncopied = (known["always"], known["of_several"]) if packed.get("class") in known["classes"] else None
         self.calls = {name: Call(one, uncopied) for name, one in packed["calls"].items()}
 
     def call(self, name: str, sizes: Mapping[str, int]) -> Call:
