@@ -52,12 +52,12 @@ def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
 
 def test_eighty_columns_show_records_whole() -> None:
     """Of sixteen columns the first and last two letters help nobody."""
-    words = ("results", "list", "--from", str(ROOT / "results"), "--model", "sdxl", "--limit", "3")
+    words = ("results", "list", "--from", str(ROOT / "results"), "--model", "z-image", "--limit", "3")
     _, table, said = on_a_terminal([*RUN, *words], apart=True)
     heads, *rows = [line.split() for line in table.splitlines() if line.strip()]
     assert heads[:3] == ["id", "card", "model"]
     assert {"tier", "mode", "seconds", "allocated"} <= set(heads)
-    assert all(row[1:3] == ["h100-sxm5-80gb", "sdxl"] for row in rows)
+    assert all(row[1:3] == ["h100-sxm5-80gb", "z-image"] for row in rows)
     assert len(rows) == 3
     assert "…" not in table
     assert "No room for" in said

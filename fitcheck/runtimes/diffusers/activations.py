@@ -182,7 +182,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         more = dequantizing(component, call, sizes, weights)
     return Made(
         peak=facts.peak + more,
-        scratch=workspace(facts.copies) + largest_cast(weights),
+        scratch=workspace(facts.copies, dict(sizes).get("batch", 1)) + largest_cast(weights),
         outputs=facts.outputs,
         inputs=facts.inputs,
         flops=facts.flops,
@@ -346,9 +346,12 @@ def largest_cast(weights: ModuleWeights) -> Interval[int]:
     return Interval(0, most, most)
 
 
-def workspace(copies: int) -> Interval[int]:
-    """Bytes that convolutions take beside the peak, of ``copies`` traced ones."""
-    return Interval(*(round(share * copies) for share in copied_shares()))
+def workspace(copies: int, batch: int = 1) -> Interval[int]:
+    """Bytes that convolutions take beside the peak, of ``copies`` traced ones; of more pictures than were measured one
+    by one fewer may be made at once, because torch splits large convolutions."""
+    low, best, high = (round(share * copies) for share in copied_shares())
+    known = load(ROOM, "allocator")["split"]
+    return Interval(round(known["low"] * copies) if batch > known["batch"] else low, best, high)
 
 
 @cache

@@ -36,7 +36,7 @@ PICTURE = Workload(Task.T2I, 1024, 1024, 2, 3.5)
 def test_records_of_whole_blocks_are_met(quantity: str, middle: float, worst: float) -> None:
     """Predicted as if all blocks came on a stream and nothing stayed in pieces, they reserved up to twice as much."""
     rows = [row for row in recorded(quantity, *BLOCKS) if row.mode.startswith("group-block") and "cap" not in row.cell]
-    assert len(rows) >= 8
+    assert len(rows) >= 3
     assert median(abs(row.error) for row in rows) <= middle
     assert max(abs(row.error) for row in rows) <= worst
     assert all(row.covered for row in rows)
