@@ -33,7 +33,7 @@ from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.activations import Sizes, call_facts, dequantizing, live_in_turn, turn_of
 from fitcheck.runtimes.diffusers.moving_layers import live_forwards
 from fitcheck.runtimes.diffusers.offloading import TILING, WHOLE, offload_of
-from fitcheck.runtimes.diffusers.replay import live_replayed, replay_name, shares_a_pool
+from fitcheck.runtimes.diffusers.replay import live_replayed, pictures_of, replay_name, shares_a_pool
 from fitcheck.runtimes.diffusers.runtime import RUNTIME, architecture_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -109,7 +109,7 @@ class Needed:
 
     def _add_whole(self, ask: Ask, stages: Stages) -> None:
         offload = offload_of(ask.placement)
-        for pictures in (1, 2)[: 1 + offload.stream] if shares_a_pool(offload) else ():
+        for pictures in pictures_of(offload) if shares_a_pool(offload) else ():
             name = replay_name(ask.tier, offload, stages, pictures)
             if name is not None and name not in self.wholes:
                 found = live_replayed(architecture_of(ask), ask.tier, offload, stages, pictures)

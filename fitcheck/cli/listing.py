@@ -47,18 +47,20 @@ def draw(
     rows: Sequence[Sequence[str]],
     spare: Sequence[str] = (),
     *,
+    needed: Sequence[str] = (),
     right: Collection[str] = (),
     title: str = "",
     elsewhere: str = "--json",
 ) -> None:
     """Print the rows aligned, those of ``right`` to the right. Where there is no room the ``spare`` columns go, one
-    after the other, and it is said that ``elsewhere`` has them; then the last column wraps, and no other is cut."""
+    after the other, and at last the ``needed`` ones (``fitting``), and it is said that ``elsewhere`` has them; then the
+    last column wraps, and no other is cut."""
     from rich.text import Text
 
     from fitcheck.cli.consoles import bare_table, console
 
     out = console()
-    kept = fitting(columns, rows, spare, out.width)
+    kept = fitting(columns, rows, spare, out.width, needed)
     wide = {at: max(len(row[at]) for row in (columns, *rows)) for at in kept}
     gap = GAP if _taken([*wide.values()], GAP) <= out.width else NARROW
     room = out.width - sum([*wide.values()][:-1]) - gap * (len(kept) - 1)
@@ -82,14 +84,21 @@ def draw(
         console(stderr=True).print(words, style="dim")
 
 
-def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str], width: int) -> list[int]:
+def fitting(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    spare: Sequence[str],
+    width: int,
+    needed: Sequence[str] = (),
+) -> list[int]:
     """Which columns stand beside each other in ``width`` letters uncut, the last one apart, which may wrap; the
-    ``spare`` ones go in their order where there is no room."""
+    ``spare`` ones go in their order where there is no room, then, where a narrow gap makes none either, the ``needed``
+    ones."""
     kept = list(range(len(columns)))
-    for name in (None, *spare):
+    for name, gap in ((None, GAP), *((one, GAP) for one in spare), (None, NARROW), *((one, NARROW) for one in needed)):
         kept = [at for at in kept if columns[at] != name]
         wide = [max(len(row[at]) for row in (columns, *rows)) for at in kept]
-        if _taken(wide, GAP) <= width:
+        if _taken(wide, gap) <= width:
             break
     return kept
 

@@ -238,7 +238,7 @@ def _table(rows: list[dict[str, Any]], names: list[str], spare: Sequence[str]) -
     right = {one_line(name) for name in shown if isinstance(rows[0][name], int | float)}
     heads, texts = [one_line(name) for name in shown], [[_text(name, row[name]) for name in shown] for row in rows]
     if shown:
-        draw(heads, texts, [*spare, *reversed(heads[1:])], right=right, elsewhere="--csv")
+        draw(heads, texts, spare, needed=heads[:0:-1], right=right, elsewhere="--csv")
     print(f"{len(rows)} rows.", file=sys.stderr)
 
 

@@ -26,6 +26,15 @@ def test_spare_columns_go_one_after_the_other() -> None:
     assert fitting(COLUMNS, ROWS, (), 20) == [0, 1, 2, 3, 4]
 
 
+def test_a_narrow_gap_comes_before_a_column_that_is_needed() -> None:
+    """One letter short of two between each: ``results list --model sdxl`` went without what a run allocated."""
+    heads, row = ("id", "card", "allocated"), ("235e67608e7e", "h100-sxm5-80gb", "4.86 GiB")
+    full = 12 + 2 + 14 + 2 + 9
+    assert fitting(heads, [row], (), full - 1, heads[:0:-1]) == [0, 1, 2]
+    assert fitting(heads, [row], (), full - 3, heads[:0:-1]) == [0, 1]
+    assert fitting(heads, [row], ("card",), full - 1, heads[:0:-1]) == [0, 2]
+
+
 @given(st.integers(40, 200))
 def test_what_stands_has_room_or_nothing_is_left_to_spare(width: int) -> None:
     spare = ("mode", "card", "speed")
@@ -52,12 +61,12 @@ def test_eighty_columns_cut_no_word(words: tuple[str, ...]) -> None:
 
 def test_eighty_columns_show_records_whole() -> None:
     """Of sixteen columns the first and last two letters help nobody."""
-    words = ("results", "list", "--from", str(ROOT / "results"), "--model", "z-image", "--limit", "3")
+    words = ("results", "list", "--from", str(ROOT / "results"), "--model", "sdxl", "--limit", "3")
     _, table, said = on_a_terminal([*RUN, *words], apart=True)
     heads, *rows = [line.split() for line in table.splitlines() if line.strip()]
     assert heads[:3] == ["id", "card", "model"]
     assert {"tier", "mode", "seconds", "allocated"} <= set(heads)
-    assert all(row[1:3] == ["h100-sxm5-80gb", "z-image"] for row in rows)
+    assert all(row[1:3] == ["h100-sxm5-80gb", "sdxl"] for row in rows)
     assert len(rows) == 3
     assert "…" not in table
     assert "No room for" in said

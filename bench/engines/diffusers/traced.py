@@ -8,7 +8,7 @@ not matter hands fake ones back, so that the stack takes no memory either: 49 la
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
@@ -25,10 +25,11 @@ from bench.tracing.recorder import ENTER, LEAVE, Recorder, Recording
 from bench.tracing.values import Numbers, Values
 from fitcheck.errors import MeasurementError
 from fitcheck.runtimes.diffusers.stages import AGAIN
+from fitcheck.runtimes.diffusers.traces import PLAIN
 
-# whose attention adds a bias of its own, which a card's fused kernels do not take: an H100's encode phase of FLUX.1-dev
-# held 141 MiB more than with fused attention, which the plain one accounts for
-_PLAIN_ATTENTION = ("T5EncoderModel", "UMT5EncoderModel")
+# whose attention adds a bias of its own: transformers 5.24 hands it to fused kernels as a mask, up to 5.17 it computed
+# every score (an H100's encode phase of FLUX.1-dev held 141 MiB more), so that both are recorded
+_BIASED = ("T5EncoderModel", "UMT5EncoderModel")
 
 # a transformer that keeps keys and values of what never changes is told so (QwenImage21Transformer2DModel)
 _CACHE_MODE, _FILLED, _CACHED = "kv_cache_mode", "extract", "cached"
@@ -186,6 +187,10 @@ class _Stub:
             del result
             shapes = tuple(tuple(leaf.shape) for leaf in handed)
             self._found.append(RecordedCall(self._name, method, shapes, recording))
+            if type(self._module).__name__ in _BIASED:
+                with sdpa_kernel(SDPBackend.MATH):
+                    plain, _, _ = self._record(args, kwargs, handed, given)
+                self._found.append(RecordedCall(self._name, method + PLAIN, shapes, plain))
         result, fills = self._seen[key], kwargs.get(_CACHE_MODE) == _FILLED
         del args, kwargs
         if self._name == self._until and self._method != "encode" and not fills:
@@ -208,7 +213,7 @@ class _Stub:
         events = recorder.recording.events
         if self._method == "forward":  # the hooks of the whole module lie around this stub
             events.append((ENTER, ""))
-        modes = (self._mode, self._attention(), _quick_masks(), _even_routing(self._module, recorder.values),
+        modes = (self._mode, _quick_masks(), _even_routing(self._module, recorder.values),
                  Numbers(recorder.values), recorder, recorder.modules(self._module))  # fmt: skip
         with ExitStack() as stack:
             for mode in modes:
@@ -221,10 +226,6 @@ class _Stub:
         recorder.recording.inputs = sum(map(_piece, handed)) if self._inside else _bytes(handed)
         recorder.recording.outputs = _bytes(results)
         return recorder.recording, result, recorder.values
-
-    def _attention(self) -> AbstractContextManager[None]:
-        plain = type(self._module).__name__ in _PLAIN_ATTENTION
-        return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
     def _fake(self, leaf: Any) -> Any:
         if isinstance(leaf, FakeTensor) or not isinstance(leaf, torch.Tensor):

@@ -20,7 +20,7 @@ from fitcheck.runtimes.diffusers.call_pools import LoopPools, large, least_limit
 from fitcheck.runtimes.diffusers.card_work import copied_bytes, grouped_bytes, groups_of
 from fitcheck.runtimes.diffusers.stages import CHILDREN, FORWARD, Stage, Stages
 from fitcheck.runtimes.diffusers.tiling import ROOM
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, rounded, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, PLAIN, WORKSPACE, Event, Trace, rounded, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights
 from fitcheck.units import Interval
 
@@ -43,7 +43,8 @@ class Made:
     convolutions copy nothing (an algorithm without a workspace serves then), and where they copy as long as there is
     room. ``copied`` are bytes that convolutions copy into another order, ``grouped`` elements that one group of each
     GroupNorm has, summed. ``repeats`` is how often a loop over frames runs the layers. ``bounded`` says that another
-    call or a bound stands in for one that was not traced."""
+    call or a bound stands in for one that was not traced. ``plain`` are bytes by which a release whose attention is not
+    fused raises the peak."""
 
     peak: int
     scratch: Interval[int]
@@ -60,6 +61,7 @@ class Made:
     grouped: int = 0
     repeats: int = 1
     kept: int = 0
+    plain: int = 0
 
 
 def made_by(stage: Stage, weights: ModuleWeights) -> Made | None:
@@ -93,6 +95,7 @@ class CallFacts:
     grouped: int
     repeats: int
     kept: int
+    plain: int
 
 
 def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | None:
@@ -125,6 +128,7 @@ def call_facts(component: Component, call: str, sizes: Sizes) -> CallFacts | Non
         grouped=_grouped(component, events, given.get("batch", 1)),
         repeats=one.repeats(given),
         kept=one.total("kept", given),
+        plain=_plain(found, name, sizes, watched.peak),
     )
 
 
@@ -158,6 +162,13 @@ def _call_facts(component: Component, call: str, sizes: Sizes) -> tuple[CallFact
 
 
 @lru_cache(maxsize=64)
+def _plain(found: Trace, call: str, sizes: Sizes, peak: int) -> int:
+    """Bytes by which the call with every score kept is above ``peak``; 0 where attention is the same either way."""
+    if call + PLAIN not in found.calls:
+        return 0
+    return max(_watched(found, call + PLAIN, sizes).peak - peak, 0)
+
+
 def _shortened(found: Trace, call: str, sizes: Sizes) -> tuple[tuple[Event, ...], int]:
     """The events of a call, long runs of equal blocks cut, and the number of allocations that were left out."""
     given = dict(sizes)
@@ -196,6 +207,7 @@ def _made(component: Component, call: str, sizes: Sizes, weights: ModuleWeights)
         grouped=facts.grouped,
         repeats=facts.repeats,
         kept=facts.kept,
+        plain=facts.plain,
     )
 
 
@@ -347,11 +359,11 @@ def largest_cast(weights: ModuleWeights) -> Interval[int]:
 
 
 def workspace(copies: int, batch: int = 1) -> Interval[int]:
-    """Bytes that convolutions take beside the peak, of ``copies`` traced ones; of more pictures than were measured one
-    by one fewer may be made at once, because torch splits large convolutions."""
-    low, best, high = (round(share * copies) for share in copied_shares())
-    known = load(ROOM, "allocator")["split"]
-    return Interval(round(known["low"] * copies) if batch > known["batch"] else low, best, high)
+    """Bytes that convolutions take beside the peak, of ``copies`` traced ones for ``batch`` pictures."""
+    low, best, high = copied_shares()
+    beyond = load(ROOM, "workspaces")["unmeasured"]
+    least = beyond["low"] if batch > beyond["batch"] else low
+    return Interval(round(least * copies), round(best * copies), round(high * copies))
 
 
 @cache

@@ -19,7 +19,7 @@ from fitcheck.runtimes.diffusers.activations import held_in_turn
 from fitcheck.runtimes.diffusers.host import host_memory
 from fitcheck.runtimes.diffusers.laid_out import Laid, Layout, beside_calls, laid_out
 from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
-from fitcheck.runtimes.diffusers.replay import replayed, shares_a_pool
+from fitcheck.runtimes.diffusers.replay import pictures_of, replayed, shares_a_pool
 from fitcheck.runtimes.diffusers.residency import held
 from fitcheck.runtimes.diffusers.stages import Stages, stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
@@ -146,9 +146,9 @@ def _reserved(
     held = max(once)
     sure = max((one for one, stage in zip(once, laid, strict=True) if not stage.bounded), default=0)
     if shares_a_pool(offload):
-        whole = [replayed(arch, laid[0].tier, offload, stages, pictures) for pictures in (1, 2)]
-        if whole[0] is not None:
-            again = [workspace + one for one in whole if one is not None]
+        whole = [replayed(arch, laid[0].tier, offload, stages, pictures) for pictures in pictures_of(offload)]
+        again = [workspace + one for one in whole if one is not None] or again
+        if None not in whole:
             held = sure = again[-1] if later else again[0]
     off = table["reserved_error"]["loops" if any(_loops(one) for one in laid) else "value"]
     more = max(one.scratch.high - one.scratch.best for one in laid)

@@ -91,7 +91,7 @@ class Laid:
         return (
             there + low,
             there + max(whole + scratch.best, after),
-            there + max(whole + scratch.high + self.more, after),
+            there + max(whole + scratch.high + self.more + made.plain, after),
         )
 
     @property
@@ -115,7 +115,7 @@ class Laid:
         low = min(held.segments + there + without, held.resident + there + made.peak)
         low = self.ends[0] if self.bounded else low
         apart = max(self.brought, held.window) + self.more
-        return low, best, max(best, held.segments + there - self.brought + most + apart)
+        return low, best, max(best, held.segments + there - self.brought + most + apart + made.plain)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

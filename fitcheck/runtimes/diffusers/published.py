@@ -1,7 +1,8 @@
 """Others' published measurements of pipelines: ``data/published.csv``, every row with its source.
 
-The column ``use`` says what becomes of a row: ``scored`` or ``fitted`` (a constant rests on it) where the metric is
-stated and model, tier and mode are known here; ``shown`` with the reason otherwise.
+The column ``use`` says what becomes of a row: ``scored``, ``fitted`` (a constant rests on it) or ``width`` (an interval
+is as wide as it asked for) where the metric is stated and model, tier and mode are known here; ``shown`` with the
+reason otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from fitcheck.runtimes.diffusers.workloads import workload_for
 from fitcheck.speed.generations import left_out
 from fitcheck.units import GIB
 
-USES = ("scored", "fitted")
+USES = ("scored", "fitted", "width")
 _CARDS = {
     "H100 80GB": "h100-sxm5-80gb",
     "L40S 48GB (CI runner group aws-g6e-4xlarge)": "l40s",
@@ -63,6 +64,7 @@ def measured() -> Iterator[Measured]:
             allocated=None if reserved else peak,
             reserved=peak if reserved else None,
             fitted=frozenset({quantity} if row["use"] == "fitted" else ()),
+            widens=frozenset({quantity} if row["use"] == "width" else ()),
         )
 
 

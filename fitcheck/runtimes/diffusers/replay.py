@@ -95,10 +95,14 @@ def shares_a_pool(offload: Offload) -> bool:
 def replayed(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages, pictures: int = 1) -> int | None:
     """Bytes that a process reserves for one picture, or for two, whose second knows the order of all blocks; packed
     where they are; ``None`` where a component has no trace."""
-    if not offload.stream:  # nothing is brought ahead, and the second picture is as the first
-        pictures = 1
     known = packed.whole(replay_name(tier, offload, stages, pictures))
     return live_replayed(arch, tier, offload, stages, pictures) if known is None else known
+
+
+def pictures_of(offload: Offload) -> tuple[int, ...]:
+    """After how many pictures a process may hold more: without a stream nothing is brought ahead, and the second is as
+    the first."""
+    return (1, 2) if offload.stream else (1,)
 
 
 def live_replayed(

@@ -22,6 +22,8 @@ from fitcheck.memory.caching_allocator import ALIGNMENT
 
 # kinds of events, the first four as the lowest two bits of a packed one
 ALLOCATE, FREE, ENTER, LEAVE, WORKSPACE = range(5)
+# behind the name of a call whose attention keeps every score, as releases do that do not fuse it
+PLAIN = "@plain"
 # variables that a call may leave out
 _DEFAULTS = {"batch": 1, "frames": 1, "text": 1, "tokens": 1, "seen": 0, "sound": 0}
 
