@@ -21,7 +21,8 @@ from typing import NamedTuple
 from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.runtimes import registry
-from fitcheck.runtimes.base import Figure, Measured
+from fitcheck.runtimes.base import Measured
+from fitcheck.runtimes.figures import Figure
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "fitcheck/speed/data/generations.json"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.hardware.budget import budgets_of
-from fitcheck.hardware.card import Card
 from fitcheck.hardware.machine import Budget, Gpu, Machine
 from fitcheck.memory.footprint import Footprint
 from fitcheck.memory.weighing import Constraint, Verdict
@@ -20,6 +19,7 @@ from fitcheck.models.architectures import Architecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.sizes import used_sizes
+from fitcheck.runtimes.figures import NOTHING_RESTS, Figure, RestsOn
 from fitcheck.speed.duration import Duration
 from fitcheck.speed.floor import Floor, floor_of
 from fitcheck.speed.rates import Calibration
@@ -191,48 +191,6 @@ class Measured:
     widens: frozenset[str] = frozenset()
     machine: str = ""
     inferred_text: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RestsOn:
-    """Quantities of one record, as ``Measured`` has them, that a constant of a runtime was ``fitted`` on, and those
-    whose intervals are as wide as the record asked for (``widens``)."""
-
-    fitted: frozenset[str] = frozenset()
-    widens: frozenset[str] = frozenset()
-
-
-NOTHING_RESTS = RestsOn()
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One predicted number beside a published one, in ``unit``; without an interval ``low`` and ``high`` are None.
-    ``computes`` is the card whose computing alone took the published seconds: what its generation reaches of its rates
-    is fitted on such figures, and ``predicted`` knows nothing of that generation."""
-
-    source: str
-    name: str
-    quantity: str
-    unit: str
-    predicted: float
-    published: float
-    low: float | None = None
-    high: float | None = None
-    fitted: bool = False
-    computes: Card | None = None
-
-    @property
-    def error(self) -> float:
-        """Relative error of the prediction."""
-        return self.predicted / self.published - 1
-
-    @property
-    def covered(self) -> bool | None:
-        """Whether the published number lies inside the interval; ``None`` where there is none."""
-        if self.low is None or self.high is None:
-            return None
-        return self.low <= self.published <= self.high
 
 
 class Runtime(Protocol):

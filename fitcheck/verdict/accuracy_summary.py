@@ -9,7 +9,7 @@ from typing import Any
 
 from fitcheck.dataclass_later import dataclass
 from fitcheck.runtimes import registry
-from fitcheck.runtimes.base import Figure
+from fitcheck.runtimes.figures import Figure
 from fitcheck.verdict.accuracy import AccuracyRow, Leave, Part
 from fitcheck.verdict.left_out import Worth
 

@@ -155,8 +155,10 @@ def _reserved(
     best = max(held, allocated.best)
     # what weights leave free in their segments serves the calls, at most all of it
     pieces = max(one.held.segments - one.held.resident for one in laid)
-    low = min(best, max(allocated.low, round(sure * (1 - off)) - pieces))
-    most = round(max(held, *again) * (1 + off) + table["reserved_workspaces"]["factor"] * more)
+    # a release that does not fuse a text encoder's attention fills other pieces of the cache
+    plain = max((one.made.plain for one in laid if one.made is not None), default=0)
+    low = min(best, max(allocated.low, round(sure * (1 - off)) - pieces - plain))
+    most = round(max(held, *again) * (1 + off) + table["reserved_workspaces"]["factor"] * more) + plain
     return Interval(low, best, max(best, allocated.high, most))
 
 

@@ -21,7 +21,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import PipelineTable, table_of
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Workload
-from fitcheck.runtimes.base import Ask, Figure, Measured
+from fitcheck.runtimes.base import Ask, Measured
 from fitcheck.runtimes.diffusers.estimate import estimate
 from fitcheck.runtimes.diffusers.laid_out import Layout
 from fitcheck.runtimes.diffusers.offloading import offload_of, placement_of
@@ -30,6 +30,7 @@ from fitcheck.runtimes.diffusers.seconds import seconds
 from fitcheck.runtimes.diffusers.stages import DENOISE
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.workloads import workload_for
+from fitcheck.runtimes.figures import Figure
 from fitcheck.speed.generations import left_out
 from fitcheck.units import GIB
 

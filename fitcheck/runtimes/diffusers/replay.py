@@ -24,7 +24,7 @@ from fitcheck.runtimes.diffusers.call_pools import results
 from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, SEQUENTIAL, Offload
 from fitcheck.runtimes.diffusers.residency import ahead
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, WORKSPACE, Event, Trace, trace_of
+from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, PLAIN, WORKSPACE, Event, Trace, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 
 _COMPUTING = 0  # the stream; each component copies on one of its own
@@ -58,9 +58,10 @@ class Replayed:
 
 def replay(
     arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Sequence[Stage], workspace: int = 0,
-    allocator: CachingAllocator | None = None,
+    allocator: CachingAllocator | None = None, *, plain: bool = False,
 ) -> Replayed | None:  # fmt: skip
-    """The stages in order; ``None`` where a component has no trace. ``workspace`` is what cuBLAS keeps.
+    """The stages in order; ``None`` where a component has no trace. ``workspace`` is what cuBLAS keeps; with ``plain``
+    attention keeps every score where releases do that which do not fuse it.
 
     Raises OutOfMemory under an ``allocator`` with a limit that does not do.
     """
@@ -69,7 +70,8 @@ def replay(
         found = trace_of(stage.component.trace, stage.component.dtype)
         if found is None or not _has(found, stage.call):
             return None
-        calls.append((stage, found))
+        kept = plain and stage.call + PLAIN in found.calls
+        calls.append((replace(stage, call=stage.call + PLAIN) if kept else stage, found))
     card = _Card(allocator or CachingAllocator(), tier, arch, offload)
     card.keep(workspace)
     card.start()

@@ -16,20 +16,7 @@ from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.model import Model, Tier
 from fitcheck.models.workload import Task, Workload
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import (
-    NOTHING_RESTS,
-    Ask,
-    Change,
-    Default,
-    Figure,
-    Measured,
-    Placement,
-    Process,
-    RestsOn,
-    Runtime,
-    Support,
-    Wanted,
-)
+from fitcheck.runtimes.base import Ask, Change, Default, Measured, Placement, Process, Runtime, Support, Wanted
 from fitcheck.runtimes.diffusers import commands, offload_changes, support, tiles_by_default
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
 from fitcheck.runtimes.diffusers.estimate import at_least, estimate
@@ -50,6 +37,7 @@ from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.seconds import seconds, timing
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.workloads import check_options, modes_of, workload_for
+from fitcheck.runtimes.figures import NOTHING_RESTS, Figure, RestsOn
 from fitcheck.runtimes.options import read
 from fitcheck.runtimes.recorded import ask_of
 from fitcheck.runtimes.torch_platform import torch_stacks

@@ -25,7 +25,7 @@ from fitcheck.models.families.language.known_models import LanguageEntry, known_
 from fitcheck.models.families.language.metadata import architecture_from_gguf
 from fitcheck.models.families.language.mixture import header_bytes, mixture_table
 from fitcheck.models.tensors import TensorTable
-from fitcheck.runtimes.base import Figure
+from fitcheck.runtimes.figures import Figure
 from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate
 from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.published_rows import architecture_of, number, options_of, reading_of, table_of

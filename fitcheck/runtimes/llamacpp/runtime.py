@@ -16,7 +16,8 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import CARD, Ask, Change, Default, Figure, Runtime, Settings, Support, Wanted
+from fitcheck.runtimes.base import CARD, Ask, Change, Default, Runtime, Settings, Support, Wanted
+from fitcheck.runtimes.figures import Figure
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
@@ -31,8 +32,9 @@ from fitcheck.runtimes.llamacpp.longest import longest
 from fitcheck.runtimes.llamacpp.notes import notes_of
 from fitcheck.runtimes.llamacpp.options import LEAST_CONTEXT, TextOptions
 from fitcheck.runtimes.llamacpp.placement import NAME, arguments_of, host_of
-from fitcheck.runtimes.llamacpp.proposals import WORTH, PlacementSearch
+from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
+from fitcheck.runtimes.llamacpp.tier_on_machine import WORTH
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
 from fitcheck.runtimes.llamacpp.workers import with_workers
 from fitcheck.runtimes.options import LONGEST, read

@@ -6,7 +6,7 @@ is shown here is therefore never tested on itself.
 
 from __future__ import annotations
 
-from fitcheck.runtimes.base import Figure
+from fitcheck.runtimes.figures import Figure
 from fitcheck.runtimes.llamacpp.token_rates import data
 from fitcheck.runtimes.llamacpp.token_rows import bench_rows
 
