@@ -108,7 +108,6 @@ def _add(parent: ElementTree.Element, name: str, text: str) -> None:
 
 
 def encoded(root: ElementTree.Element) -> bytes:
-    """The document's bytes, indented."""
-    ElementTree.indent(root)
+    """The document's bytes."""
     text = ElementTree.tostring(root, encoding="unicode")
     return f"{_HEAD}{text}\n".encode()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
 from fitcheck.units import Interval
 
-SCHEMA = "fitcheck.promises/2"
+SCHEMA = "fitcheck.promises/3"
+# letters of an id that tell records apart, as many as every other digest of a site has
+_LETTERS = 24
 _ENDS = ("low", "best", "high")
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -21,7 +23,7 @@ def encode(told: Told, engine: str) -> bytes:
     of none: to the last digit, so that what was kept is what would be worked out."""
     metrics = sorted({metric for spans in told.values() for metric in spans})
     lines = [
-        f"{json.dumps(name)}:{_line([_ends(spans[one]) if one in spans else None for one in metrics] if spans else [])}"
+        f"{json.dumps(name[:_LETTERS])}:{_line(_by_metric(spans, metrics))}"
         for name, spans in sorted(told.items())
         if all(isfinite(span.high) for span in spans.values())
     ]
@@ -29,22 +31,28 @@ def encode(told: Told, engine: str) -> bytes:
     return f'{head},"records":{{\n{joined}\n}}}}\n'.encode()
 
 
-def decode(content: bytes, engine: str) -> dict[str, dict[str, Interval[float]]]:
-    """What this estimator said of records; nothing where the file is of another one, or none at all."""
+def decode(content: bytes, engine: str, ids: Iterable[str]) -> dict[str, dict[str, Interval[float]]]:
+    """What this estimator said of the records of those ``ids``, as far as the file has them; nothing where it is of
+    another estimator, or none at all."""
     try:
         data = json.loads(content)
         if data["schema"] != SCHEMA or data["engine"] != engine:
             return {}
+        kept = {one: spans for one in ids if (spans := data["records"].get(one[:_LETTERS])) is not None}
         return {
-            str(name): {
+            name: {
                 str(metric): Interval(*map(float, ends))
                 for metric, ends in zip(data["metrics"] if spans else (), spans, strict=True)
                 if ends is not None
             }
-            for name, spans in data["records"].items()
+            for name, spans in kept.items()
         }
     except _BROKEN:
         return {}
+
+
+def _by_metric(spans: Mapping[str, Interval[float]], metrics: Sequence[str]) -> list[list[float] | None]:
+    return [_ends(spans[one]) if one in spans else None for one in metrics] if spans else []
 
 
 def _ends(span: Interval[float]) -> list[float]:

@@ -60,7 +60,8 @@ def histories_of(inputs: Inputs, old: KeptSite) -> SiteHistories:
         return SiteHistories(_twin(kept), (old.root / PROMISES).read_bytes(), keys)
     from fitcheck.verdict.histories import Histories
 
-    told = promises.decode((old.root / PROMISES).read_bytes(), inputs.engine) if kept is not None else {}
+    ids = [str(record.get("id")) for record in inputs.records]
+    told = {} if kept is None else promises.decode((old.root / PROMISES).read_bytes(), inputs.engine, ids)
     fresh = Histories(inputs.records, inputs.kept, told)
     series = digest([inputs.engine, fresh.key])
     if kept is not None and keys.get("series") == series:

@@ -35,17 +35,16 @@ def compact(text: str) -> str:
 
 # end tags that HTML lets one leave out; quotes around what needs none
 _ENDS = re.compile(r"</(?:li|td|th|tr|dt|dd|thead|tbody)>")
-_QUOTES = re.compile(r'( [a-z][a-z0-9-]*=)"([A-Za-z0-9._:/#-]+)"(?=[ >])')
+_QUOTES = re.compile(r'( [a-z][A-Za-z0-9-]*=)"([A-Za-z0-9._:/#-]+)"(?=[ >])')
 _WHOLE = re.compile(r"(<(?:pre|script|style)\b.*?</(?:pre|script|style)>)", re.DOTALL)
 
 
 def shorter(html: str) -> str:
     """The same page in fewer bytes: without end tags and quotes that HTML does not ask for."""
-    start = max(html.find("<body"), 0)
-    parts = _WHOLE.split(html[start:])
+    parts = _WHOLE.split(html)
     # joined again, what a pattern splits at is there as its groups: five times as fast as to put them in place
     parts[::2] = ["".join(_QUOTES.split(_ENDS.sub("", part))) for part in parts[::2]]
-    return html[:start] + "".join(parts)
+    return "".join(parts)
 
 
 def foreign(text: object, limit: int = LONGEST_TEXT) -> Markup:
@@ -147,7 +146,7 @@ def policy(*, inline_style: str | None = None, inline_script: str | None = None)
     own = "'self' data:" if inline_style is None else "data:"
     rules = ("default-src 'none'", f"style-src {style}", f"script-src {script}", f"img-src {own}")
     asks = () if inline_script is not None else ("connect-src 'self'",)  # the index of cards, when somebody types
-    return "; ".join((*rules, *asks, "base-uri 'none'", "form-action 'none'"))
+    return ";".join((*rules, *asks, "base-uri 'none'", "form-action 'none'"))
 
 
 def render(template: str, document: Mapping[str, Any], **values: Any) -> str:

@@ -70,7 +70,7 @@ def test_policy_is_strict_on_every_page(trees: dict[Path, ElementTree.Element]) 
     for path, tree in trees.items():
         policies = [m.get("content", "") for m in tree.iter("meta") if m.get("http-equiv") == "Content-Security-Policy"]
         assert len(policies) == 1, path
-        assert policies[0].startswith("default-src 'none'; "), path
+        assert policies[0].startswith("default-src 'none';"), path
         assert "unsafe" not in policies[0], path
         assert "http" not in policies[0], path
 

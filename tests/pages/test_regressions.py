@@ -267,12 +267,12 @@ def test_a_record_that_changes_no_history_leaves_them_as_a_fresh_build_has_them(
     assert kept.found["single"] == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.promises/2"}', b'{"schema":"other"}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"schema":"fitcheck.promises/3"}', b'{"schema":"other"}'])
 def test_promises_that_are_none_are_not_believed(content: bytes) -> None:
     told = {"ab": {"seconds": Interval(1.5, 2.0, 2.5)}}
-    assert promises.decode(promises.encode(told, "engine"), "engine") == told
-    assert promises.decode(promises.encode(told, "engine"), "another") == {}
-    assert promises.decode(content, "engine") == {}
+    assert promises.decode(promises.encode(told, "engine"), "engine", [*told, "another"]) == told
+    assert promises.decode(promises.encode(told, "engine"), "another", told) == {}
+    assert promises.decode(content, "engine", told) == {}
 
 
 def test_a_site_without_records_says_so_and_a_bad_file_of_pins_is_one_sentence(tmp_path: Path) -> None:
