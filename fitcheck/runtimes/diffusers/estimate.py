@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from operator import add
+from typing import NamedTuple
 
 from fitcheck.data_files import load
 from fitcheck.memory.constants import cublas_workspace
@@ -124,32 +125,16 @@ def _reserved(
     allocated: Interval[int], laid: tuple[Laid, ...], stages: Stages, offload: Offload, workspace: int,
     arch: PipelineArchitecture, *, later: bool,
 ) -> Interval[int]:  # fmt: skip
-    """What the allocator holds at its widest: the segments of weights, and what the calls' tensors take when one call
-    comes after the other (after an emptied cache each for itself), with workspaces and the pools of copying streams
-    beside. A cache that is emptied behind every tensor that moves is not emptied within a layer: at most nothing is
-    given back. Layers without a stream share the calls' pool: that is replayed whole, for ``later`` pictures of a
-    process with one before."""
+    """What the allocator holds at its widest, for ``later`` pictures of a process with one before. A cache that is
+    emptied behind every tensor that moves is not emptied within a layer: at most nothing is given back."""
     table = load(ROOM, "allocator")
     if offload.empties:
         ends = (allocated.low, allocated.best, allocated.high)
         low, best, high = (round(one * (1 + more)) for one, more in zip(ends, table["emptied"]["share"], strict=True))
         kept = workspace + max(_held_back(one, 0) + one.held.window for one in laid)
         return Interval(low, best, max(high, round(kept * (1 + table["reserved_error"]["value"]))))
-    in_turn = held_in_turn(stages)
-    once, again = (
-        [
-            workspace + _held_back(one, cached) + pool
-            for one, cached, pool in zip(laid, in_turn, _pools(laid, offload, again=later), strict=True)
-        ]
-        for later in (False, True)
-    )
-    held = max(once)
-    sure = max((one for one, stage in zip(once, laid, strict=True) if not stage.bounded), default=0)
-    if shares_a_pool(offload):
-        whole = [replayed(arch, laid[0].tier, offload, stages, pictures) for pictures in pictures_of(offload)]
-        again = [workspace + one for one in whole if one is not None] or again
-        if None not in whole:
-            held = sure = again[-1] if later else again[0]
+    widest = _replayed_whole(arch, laid, stages, offload) or _in_turn(laid, stages, offload)
+    held, sure = (workspace + one for one in ((widest.later, widest.later) if later else (widest.first, widest.sure)))
     off = table["reserved_error"]["loops" if any(_loops(one) for one in laid) else "value"]
     more = max(one.scratch.high - one.scratch.best for one in laid)
     best = max(held, allocated.best)
@@ -158,8 +143,45 @@ def _reserved(
     # a release that does not fuse a text encoder's attention fills other pieces of the cache
     plain = max((one.made.plain for one in laid if one.made is not None), default=0)
     low = min(best, max(allocated.low, round(sure * (1 - off)) - pieces - plain))
-    most = round(max(held, *again) * (1 + off) + table["reserved_workspaces"]["factor"] * more) + plain
+    most = workspace + max(widest.first, widest.later)
+    most = round(most * (1 + off) + table["reserved_workspaces"]["factor"] * more) + plain
     return Interval(low, best, max(best, allocated.high, most))
+
+
+class _Widest(NamedTuple):
+    """Bytes that the allocator holds at its widest for the ``first`` picture of a process and once there are ``later``
+    ones, and what of the first is ``sure`` where a bound stands in for a call."""
+
+    first: int
+    later: int
+    sure: int
+
+
+def _replayed_whole(
+    arch: PipelineArchitecture, laid: tuple[Laid, ...], stages: Stages, offload: Offload
+) -> _Widest | None:
+    """Weights that come without a stream share the calls' pool: the run is replayed. ``None`` where none do, and where
+    a component has no trace."""
+    if not shares_a_pool(offload):
+        return None
+    found = [replayed(arch, laid[0].tier, offload, stages, pictures) for pictures in pictures_of(offload)]
+    known = [one for one in found if one is not None]
+    return _Widest(known[0], known[-1], known[0]) if len(known) == len(found) else None
+
+
+def _in_turn(laid: tuple[Laid, ...], stages: Stages, offload: Offload) -> _Widest:
+    """The segments of weights, and what the calls' tensors take when one call comes after the other (after an emptied
+    cache each for itself), with the pools of copying streams beside."""
+    cached = held_in_turn(stages)
+    first, later = (
+        [
+            _held_back(one, before) + pool
+            for one, before, pool in zip(laid, cached, _pools(laid, offload, again=again), strict=True)
+        ]
+        for again in (False, True)
+    )
+    sure = max((one for one, stage in zip(first, laid, strict=True) if not stage.bounded), default=0)
+    return _Widest(max(first), max(later), sure)
 
 
 def _loops(one: Laid) -> bool:
