@@ -118,6 +118,13 @@ class CachingAllocator:
         pool = self._pools.get((stream, False))
         return () if pool is None else tuple([entry[:2] for entry in pool.free])
 
+    def layout(self) -> tuple[object, ...]:
+        """What decides where the next tensors go, but for blocks in use: two moments with the same layout and the same
+        blocks in use, nothing pending, go on alike."""
+        free = {key: [entry[:2] for entry in pool.free] for key, pool in self._pools.items()}
+        vacant = {size: list(addresses) for size, addresses in self._vacant.items() if addresses}
+        return self.reserved, self._address, free, vacant
+
     def _grow(self, size: int, pool: _Pool) -> CachedBlock:
         """A free block of at least ``size`` from the driver, joined with free room at the end where segments expand."""
         if self._frugal:

@@ -7,27 +7,26 @@ called twice at most: later calls of the same sizes find the same blocks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import field, replace
 from functools import lru_cache
-from itertools import pairwise
 
 from fitcheck.dataclass_later import dataclass
-from fitcheck.memory import dequantization
-from fitcheck.memory.caching_allocator import SMALL, CachedBlock, CachingAllocator, OutOfMemory
+from fitcheck.memory.caching_allocator import CachedBlock, CachingAllocator
 from fitcheck.models.families.pipeline.architecture import PipelineArchitecture
 from fitcheck.models.families.pipeline.tiers import PipelineTable
 from fitcheck.models.model import Tier
 from fitcheck.runtimes.diffusers import packed
 from fitcheck.runtimes.diffusers.activations import turn_of
+from fitcheck.runtimes.diffusers.block_runs import listed
 from fitcheck.runtimes.diffusers.call_pools import results
-from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, SEQUENTIAL, Offload
-from fitcheck.runtimes.diffusers.residency import ahead
+from fitcheck.runtimes.diffusers.forwards import Forward
+from fitcheck.runtimes.diffusers.moving_groups import COMPUTING, MovingGroups
+from fitcheck.runtimes.diffusers.offloading import BLOCK, LEAF, Offload
 from fitcheck.runtimes.diffusers.stages import DENOISE, Stage, Stages, is_upcast
-from fitcheck.runtimes.diffusers.traces import ALLOCATE, ENTER, FREE, PLAIN, WORKSPACE, Event, Trace, trace_of
+from fitcheck.runtimes.diffusers.traces import PLAIN, Trace, trace_of
 from fitcheck.runtimes.diffusers.weights import ModuleWeights, weights_of
 
-_COMPUTING = 0  # the stream; each component copies on one of its own
 _CALLS = 2
 
 
@@ -177,22 +176,23 @@ class _Card:
         if is_upcast(stage.component, stage.call):
             self._upcast(stage.component.name, weights)
         call = found.call(stage.call, stage.sizes)
-        moving = _Moving(self._allocator, self._offload, stage, weights, self._stream(stage.component.name))
+        events = listed(call, tuple(sorted(stage.sizes.items())))
+        moving = MovingGroups(self._allocator, self._offload, stage, weights, self._stream(stage.component.name))
         if stage.order_known:
-            moving.enters(event.path for event in call.events(stage.sizes) if event.kind == ENTER)
+            moving.order_known(events.entered)
         inputs = self._allocator.allocate(call.total("inputs", stage.sizes) or 1)
         outputs = call.total("outputs", stage.sizes)
         tiles = [self._allocator.allocate(size) for size in results(stage.beside, outputs)]
         if stage.phase == DENOISE:  # prompt embeddings and positions stay to the end of the call
             self._kept.append(inputs)
         for _ in range(min(stage.count, _CALLS)):
-            left = self._call(call.events(stage.sizes), moving, weights.linears)
+            left = Forward(self._allocator, moving, weights.linears).run(events)
             # of what an encoder hands out, most are states that nobody keeps: the embeddings are the denoiser's inputs
             for block in self._results if stage.phase == DENOISE else left:
                 self._allocator.release(block)
             if stage.phase == DENOISE:
                 self._results = left
-            moving.order_known()
+            moving.order_known(events.entered)
         for block in tiles:
             self._allocator.release(block)
         if stage.phase != DENOISE:
@@ -202,52 +202,7 @@ class _Card:
         """The stream on which a component's weights come: ``apply_group_offloading`` makes one for each component, and
         the allocator keeps segments of a stream for that stream."""
         names = [one.name for one in self._arch.components]
-        return 1 + names.index(name) if self._offload.stream else _COMPUTING
-
-    def _work(self, nbytes: int) -> None:
-        """A convolution's workspace; where there is no room for it, torch takes an algorithm that needs none."""
-        try:
-            self._allocator.release(self._allocator.allocate(nbytes))
-        except OutOfMemory:
-            return
-
-    def _call(
-        self, events: Iterator[Event], moving: _Moving, linears: Mapping[str, tuple[str, int]]
-    ) -> list[CachedBlock]:
-        """One call; the blocks of what it hands back."""
-        made: list[CachedBlock | None] = []
-        dense: dict[str, list[CachedBlock]] = {}
-        for event in events:
-            if event.kind == ALLOCATE:
-                # temporaries of up to 1 MiB live in a pool of their own, of which they fill a few MiB
-                made.append(self._allocator.allocate(event.value) if event.value > SMALL else None)
-            elif event.kind == FREE:
-                block = made[event.value]
-                if block is not None:
-                    self._allocator.release(block)
-                    made[event.value] = None
-            elif event.kind == WORKSPACE:
-                self._work(event.value)
-            elif event.kind == ENTER:
-                moving.enter(event.path)
-                if event.path in linears:
-                    dense[event.path] = self._dequantize(*linears[event.path])
-            else:
-                for block in dense.pop(event.path, ()):
-                    self._allocator.release(block)
-                moving.leave(event.path)
-        return [block for block in made if block is not None]
-
-    def _dequantize(self, kind: str, elements: int) -> list[CachedBlock]:
-        """The temporaries of dequantizing a weight; what is left is the dense one."""
-        made: list[CachedBlock | None] = []
-        for step in dequantization.steps(kind):
-            if step > 0:
-                made.append(self._allocator.allocate(round(step * elements)))
-            elif (block := made[round(-step) - 1]) is not None:
-                self._allocator.release(block)
-                made[round(-step) - 1] = None
-        return [block for block in made if block is not None]
+        return 1 + names.index(name) if self._offload.stream else COMPUTING
 
     def _bring(self, name: str) -> None:
         weights = weights_of(self._tier, self._arch.component(name))
@@ -277,103 +232,3 @@ class _Card:
             self._allocator.empty_cache()
         if name not in self._components:
             self._bring(name)
-
-
-class _Moving:
-    """Group offload and sequential offload: groups that come with a module's forward and go after it."""
-
-    def __init__(
-        self, allocator: CachingAllocator, offload: Offload, stage: Stage, weights: ModuleWeights, stream: int
-    ) -> None:
-        self._allocator, self._stream = allocator, stream
-        # accelerate's set_module_tensor_to_device empties torch's cache behind every tensor that it moves
-        self._empties = offload.mode == SEQUENTIAL
-        self._ahead = ahead(offload, stage)
-        groups: Collection[_Group] = ()
-        if not (offload.resident or offload.by_component):
-            groups = _groups(offload, stage, weights)
-        self._groups = {one.first: one for one in groups}
-        self._last = {one.last: one.first for one in groups}
-        self._loaded: dict[str, list[CachedBlock]] = {}
-        self._seen: list[str] = []
-        self._next: dict[str, str] = {}
-
-    def enter(self, path: str) -> None:
-        """Brings the group of the module, and the one that follows it where the order is known."""
-        if path not in self._groups:
-            return
-        self._seen.append(path)
-        self._load(path)
-        if path in self._next:
-            self._load(self._next[path])
-
-    def leave(self, path: str) -> None:
-        """The group goes."""
-        first = self._last.get(path)
-        if first is None:
-            return
-        for block in self._loaded.pop(first, ()):
-            self._allocator.release(block)
-        if self._empties:
-            self._allocator.empty_cache()
-
-    def order_known(self) -> None:
-        """From the second forward on groups are copied ahead."""
-        self.enters(self._seen)
-        self._seen = []
-
-    def enters(self, paths: Iterable[str]) -> None:
-        """Modules in the order in which the next forward enters them: their groups are copied ahead."""
-        if self._ahead:
-            self._next = dict(pairwise(path for path in paths if path in self._groups))
-
-    def _load(self, path: str) -> None:
-        if path not in self._loaded:
-            group = self._groups[path]
-            stream = self._stream if group.streamed else _COMPUTING
-            self._loaded[path] = [self._allocator.allocate(size, stream) for size in group.sizes]
-            if self._empties:
-                self._allocator.empty_cache()
-
-
-@dataclass(slots=True)
-class _Group:
-    """Bytes of tensors that come when the ``first`` module is entered and go when the ``last`` is left; ``streamed``
-    says that they come on a stream where there is one."""
-
-    first: str
-    last: str
-    streamed: bool = True
-    sizes: list[int] = field(default_factory=list)
-
-
-def _groups(offload: Offload, stage: Stage, weights: ModuleWeights) -> Collection[_Group]:
-    """What moves together in the stage."""
-    found: dict[str, _Group] = {}
-    width = 2 if is_upcast(stage.component, stage.call) else 1
-    for leaf in weights.leaves:
-        group = _group_of(leaf.path, offload, stage)
-        there = found.setdefault(group.first, group)
-        there.last = max(there.last, group.last, key=_position)
-        there.sizes.extend(width * size for size in leaf.sizes)
-    return found.values()
-
-
-def _group_of(path: str, offload: Offload, stage: Stage) -> _Group:
-    """The group of a leaf; of blocks as far as this leaf tells where it ends."""
-    if offload.level != BLOCK:
-        return _Group(path, path)
-    inside = path.partition(".")[0] if path.partition(".")[0] in stage.component.recursed else ""
-    name, _, rest = path.removeprefix(f"{inside}.").partition(".") if inside else path.partition(".")
-    index = rest.partition(".")[0]
-    if not index.isdecimal() or not (inside or name in stage.component.lists):
-        return _Group(inside, inside, streamed=False)
-    start = f"{inside}.{name}" if inside else name
-    blocks = 1 if offload.stream else offload.blocks
-    return _Group(f"{start}.{int(index) // blocks * blocks}", f"{start}.{index}")
-
-
-def _position(path: str) -> int:
-    """Of a block its number in the list; 0 of any other module."""
-    index = path.rpartition(".")[2]
-    return int(index) if index.isdecimal() else 0

@@ -219,7 +219,7 @@ class Call:
         """(from, until, allocations between) of stretches that may be left out: blocks of a list from the fourth to the
         last but one, where each does what the third does and leaves as many tensors as it finds."""
         starts: dict[str, list[tuple[int, int]]] = {}
-        heads = [_list_of(path) for path in self._paths]
+        heads = [list_of(path) for path in self._paths]
         made = 0
         for at, code in enumerate(self._packed):
             if code & 3 == ALLOCATE:
@@ -246,7 +246,7 @@ class Call:
         return [code & 3 if code & 3 == ENTER else code for code in self._packed[first:last]]
 
 
-def _list_of(path: str) -> str:
+def list_of(path: str) -> str:
     """``"blocks"`` for ``"blocks.7"``; empty for what is no entry of an outermost list."""
     head, _, index = path.rpartition(".")
     return head if index.isdecimal() and not any(part.isdecimal() for part in head.split(".")) else ""
