@@ -244,6 +244,11 @@ class Runtime(Protocol):
         where ``platform`` hangs on the footprint itself."""
         return None
 
+    def foreseen(self, ask: Ask) -> Duration | None:
+        """The ``duration`` of the cell without records, where that is known before the cell is weighed: of cells that
+        hold as much at best, what takes too long to lead is not weighed. ``None`` where it is not."""
+        return None
+
     def sees(self, machine: Machine) -> Hashable | None:
         """All that cells hang on of a machine, besides its budgets and whatever records say: machines in which a
         runtime sees the same share their cells. ``None`` where nobody worked out what that is, or sharing is rare."""

@@ -24,7 +24,7 @@ from fitcheck.verdict.coarseness import is_broken
 from fitcheck.verdict.judge import judged
 from fitcheck.verdict.known_records import known_of
 from fitcheck.verdict.leading import AskOf, that_may_lead, that_may_run
-from fitcheck.verdict.order import order
+from fitcheck.verdict.order import order, wait_of
 from fitcheck.verdict.report import Report
 from fitcheck.verdict.usual_memory import completed
 from fitcheck.verdict.weighed_cell import at_best, cell_of, timed_cell, weighed_cell
@@ -95,6 +95,7 @@ def _checked(
             hoped,
             lambda runtime, ask: weighed_cell(runtime, ask, known),
             lambda cell: timed_cell(cell, wanted, known),
+            _wait if known is None else lambda *_: None,
         )
 
     def asks_of(runtime: Runtime) -> Iterable[Ask]:
@@ -129,6 +130,12 @@ def _checked(
     assumed = assumptions_of(ordered[0], wanted, floor, known) if advise else ()
     best = ordered[0].ask
     return Report(model, best.machine, best.budgets, tuple(ordered), wanted, floor, assumed)
+
+
+def _wait(runtime: Runtime, ask: Ask) -> float | None:
+    """How long a cell is waited for, where that is known before it is weighed."""
+    foreseen = runtime.foreseen(ask)
+    return None if foreseen is None else wait_of(foreseen.seconds, ask.workload)
 
 
 def in_play(model: Model, wanted: Wanted) -> tuple[Runtime, ...]:

@@ -18,6 +18,7 @@ from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Ask, Runtime
 from fitcheck.runtimes.level import AMOUNTS, Level
 from fitcheck.verdict.cell import Cell
+from fitcheck.verdict.order import NEAR, wait_of
 from fitcheck.verdict.weighed_cell import WeighedCell
 
 AskOf = tuple[Runtime, Ask]
@@ -34,29 +35,56 @@ def that_may_lead(
     hoped: Sequence[Level | None],
     weighed: Callable[[Runtime, Ask], WeighedCell],
     timed: Callable[[WeighedCell], Cell],
+    waits: Callable[[Runtime, Ask], float | None] = lambda *_: None,
 ) -> list[Cell]:
     """The cells of ``asks`` among which the one is that leads all of them. ``hoped`` are levels that theirs are not
-    better than, ``weighed`` gives what a cell holds, ``timed`` all of it."""
-    cells: dict[int, WeighedCell] = {}
-    both = enumerate(zip(asks, hoped, strict=True))
-    waiting = [(standing(level, ask), False, position) for position, ((_, ask), level) in both]
+    better than, ``weighed`` gives what a cell holds, ``timed`` all of it, and ``waits`` how long it is waited for
+    where that is known before."""
+    waiting = list[_Waiting]()
+    for at, (one, level) in enumerate(zip(asks, hoped, strict=True)):
+        wait = None if level is None else waits(*one)
+        waiting.append((standing(level, one[1]), wait or 0.0, at, None))
     heapify(waiting)
     found: list[Cell] = []
-    alike: list[WeighedCell] = []
+    alike: list[Cell] = []
     reached = _ANYWHERE
     while waiting:
-        stands, is_weighed, position = heappop(waiting)
+        stands, wait, at, cell = heappop(waiting)
         if stands != reached:
-            found += [timed(cell) for cell in alike]
+            found += alike
             alike, reached = [], stands
             if found and _is_settled(found, stands):
                 break
-        if is_weighed:
-            alike.append(cells[position])
+        runtime, ask = asks[at]
+        if cell is None:
+            if _is_too_slow(wait, ask, alike, stands):
+                continue
+            cell = weighed(runtime, ask)
+        stood = standing(cell.level, ask)
+        if stood == stands:
+            alike.append(timed(cell))
         else:
-            cells[position] = weighed(*asks[position])
-            heappush(waiting, (standing(cells[position].level, asks[position][1]), True, position))
-    return found + [timed(cell) for cell in alike]
+            heappush(waiting, (stood, wait, at, cell))
+    return found + alike
+
+
+# where it stands, how long it is waited for (0: not known), its number among the asks, and what is known of it
+_Waiting = tuple[Standing, float, int, WeighedCell | None]
+
+
+def _is_too_slow(wait: float, ask: Ask, alike: Sequence[Cell], stands: Standing) -> bool:
+    """Whether a cell that stands at best as those ``alike`` is waited for so much longer than one of them that it
+    cannot lead: of what runs the quickest compete on quality (``order.by_waiting``), of the rest the quickest leads."""
+    rivals = [cell for cell in alike if cell.tier.published or not ask.tier.published]
+    quickest = min((wait_of(cell.seconds, cell.workload) for cell in rivals if _is_as(cell, stands)), default=None)
+    return quickest is not None and wait > quickest * (1.0 if stands[0] == Verdict.NO.rank else NEAR)
+
+
+def _is_as(cell: Cell, stands: Standing) -> bool:
+    """Whether time leaves the cell where it stands, and it stands there as well as any: of what nobody has tried, where
+    the amounts alone fit."""
+    tried = cell.verdict is not Verdict.UNKNOWN or cell.judgement.level.weighed.verdict is Verdict.FITS
+    return tried and cell.verdict.rank == stands[0]
 
 
 def _is_settled(found: Sequence[Cell], stands: Standing) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from math import sqrt
 
 from fitcheck.memory.weighing import Verdict
+from fitcheck.models.workload import Workload
+from fitcheck.units import Interval
 from fitcheck.verdict.cell import Cell
 from fitcheck.verdict.coarseness import is_broken, is_coarse, loss_of
 
@@ -137,9 +139,13 @@ def _room(cell: Cell) -> tuple[int, int]:
 
 
 def _wait(cell: Cell) -> float:
+    return wait_of(cell.seconds, cell.workload)
+
+
+def wait_of(seconds: Interval[float] | None, workload: Workload) -> float:
     """Seconds, half way from the expected to the worst case, so that a guess does not lead over what is known; where
     they are unknown, passes of the sampler, so that fewer steps still come first."""
-    if cell.seconds is not None:
-        return sqrt(cell.seconds.best * cell.seconds.high)
-    guidance = 2 if cell.workload.cfg > 1 else 1
-    return float(cell.workload.steps * guidance * cell.workload.images)
+    if seconds is not None:
+        return sqrt(seconds.best * seconds.high)
+    guidance = 2 if workload.cfg > 1 else 1
+    return float(workload.steps * guidance * workload.images)

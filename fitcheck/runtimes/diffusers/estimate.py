@@ -18,7 +18,7 @@ from fitcheck.models.workload import Workload
 from fitcheck.runtimes.base import OWN_PROGRAM, Process
 from fitcheck.runtimes.diffusers.activations import held_in_turn
 from fitcheck.runtimes.diffusers.host import host_memory
-from fitcheck.runtimes.diffusers.laid_out import Laid, Layout, beside_calls, laid_out
+from fitcheck.runtimes.diffusers.laid_out import Laid, Layout, beside_calls, layout_of
 from fitcheck.runtimes.diffusers.offloading import LEAF, Offload
 from fitcheck.runtimes.diffusers.replay import pictures_of, replayed, shares_a_pool
 from fitcheck.runtimes.diffusers.residency import held
@@ -38,7 +38,8 @@ def estimate(
 ) -> Footprint:
     """Memory of one cell on a card of that compute capability, in bytes."""
     stages = stages_of(arch, workload, offload)
-    laid = laid_out(arch, tier, offload, stages)
+    layout = layout_of(arch, tier, offload, stages)
+    laid = layout.stages
     scratch = cublas_workspace(capability)
     phases = tuple(_phase(one, scratch) for one in _widest(laid))
     table = load(ROOM, "allocator")
@@ -54,7 +55,7 @@ def estimate(
         host=host_memory(arch, tier, offload, workload, process),
         disk=tier.disk_bytes,
         assumptions=_assumptions(arch, workload, laid),
-        layout=Layout(laid),
+        layout=layout,
     )
 
 

@@ -46,7 +46,7 @@ class Forward:
         self, allocator: CachingAllocator, moving: MovingGroups, linears: Mapping[str, tuple[str, int]]
     ) -> None:
         self._allocator, self._moving, self._linears = allocator, moving, linears
-        self._made: list[CachedBlock | None] = []
+        self._made, self._count = dict[int, CachedBlock](), 0  # tensors in use by number, and how many there were
         self._dense: dict[str, list[CachedBlock]] = {}
 
     def run(self, call: Listed) -> list[CachedBlock]:
@@ -57,19 +57,18 @@ class Forward:
                     self._repeat(call, alike)
             else:
                 self._do(call.events[stretch.start : stretch.until])
-        return [block for block in self._made if block is not None]
+        return list(self._made.values())
 
     def _do(self, events: Iterable[Event]) -> None:
-        made, allocator = self._made, self._allocator
+        made, count, allocator = self._made, self._count, self._allocator
         for kind, value, path, _ in events:
             if kind == ALLOCATE:
-                # temporaries of up to 1 MiB live in a pool of their own, of which they fill a few MiB
-                made.append(allocator.allocate(value) if value > SMALL else None)
+                if value > SMALL:  # smaller ones live in a pool of their own, of which they fill a few MiB
+                    made[count] = allocator.allocate(value)
+                count += 1
             elif kind == FREE:
-                block = made[value]
-                if block is not None:
-                    allocator.release(block)
-                    made[value] = None
+                if value in made:
+                    allocator.release(made.pop(value))
             elif kind == WORKSPACE:
                 self._work(value)
             elif kind == ENTER:
@@ -80,6 +79,7 @@ class Forward:
                 for block in self._dense.pop(path, ()):
                     allocator.release(block)
                 self._moving.leave(path)
+        self._count = count
 
     def _work(self, nbytes: int) -> None:
         """A convolution's workspace; where there is no room for it, torch takes an algorithm that needs none."""
@@ -132,18 +132,15 @@ class Forward:
                 done += 1
 
     def _found(self) -> _Found:
-        tensors = {number: _place(block) for number, block in enumerate(self._made) if block is not None}
+        tensors = {number: _place(block) for number, block in self._made.items()}
         weights = {path: [_place(block) for block in blocks] for path, blocks in self._moving.loaded.items()}
         return _Found(self._allocator.layout(), tensors, weights)
 
     def _pass_over(self, onward: _Onward, head: str, blocks: int, made: int) -> None:
         """So many blocks more leave all as it is, but for the numbers and paths of what moves on."""
-        self._made.extend([None] * (blocks * made))
-        tensors = [(number, self._made[number]) for number in onward.tensors]
-        for number, _ in tensors:
-            self._made[number] = None
-        for number, block in tensors:
-            self._made[number + blocks * made] = block
+        self._count += blocks * made
+        tensors = [(number, self._made.pop(number)) for number in onward.tensors]
+        self._made.update((number + blocks * made, block) for number, block in tensors)
         loaded = self._moving.loaded
         weights = [(path, loaded.pop(path)) for path in onward.weights]
         loaded.update((shifted(path, head, blocks), there) for path, there in weights)

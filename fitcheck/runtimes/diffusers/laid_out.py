@@ -136,6 +136,12 @@ class Layout:
         return tuple(dict.fromkeys(one.stage.component.name for one in self.stages if one.bounded))
 
 
+@lru_cache(maxsize=2048)
+def layout_of(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> Layout:
+    """The stages with what lies beside them, one and the same for a question: what follows from it is kept by it."""
+    return Layout(laid_out(arch, tier, offload, stages))
+
+
 def laid_out(arch: PipelineArchitecture, tier: Tier, offload: Offload, stages: Stages) -> tuple[Laid, ...]:
     """The stages with what lies beside them."""
     there = list(held(arch, tier, offload, stages))
