@@ -187,7 +187,7 @@ def test_all_that_a_block_finds_must_be_the_same() -> None:
         return forwards._onward(before, found, "blocks", 1, 10)
 
     assert onward(now) == forwards._Onward([13], ["blocks.5"])
-    others = [
+    others: list[dict[str, Any]] = [
         {"layout": (2,)},
         {"tensors": {13: (8, 8), 0: (64, 8)}},
         {"tensors": {12: (0, 8), 0: (64, 8)}},
