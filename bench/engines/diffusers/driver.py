@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from bench.engines.base import Driver, Engine
@@ -15,8 +16,9 @@ STEPS = 4
 TINY_SIZE = (128, 128)
 # two denoising steps: the second finds every cache that the first filled, and is like all that follow
 PROBE_STEPS = 2
-# how weights may be stored for the bench to make them: as they compute, cast layer by layer, or in ggml's blocks
-FORMATS = ("safetensors", "layerwise", "gguf")
+# how weights may be stored for the bench to make them: as they compute, cast layer by layer, in ggml's blocks or
+# bitsandbytes'
+FORMATS = ("safetensors", "layerwise", "gguf", "bitsandbytes")
 
 
 class PipelineDriver(Driver):
@@ -43,8 +45,11 @@ class PipelineDriver(Driver):
         tier = catalog.get(job.model).tier(job.tier)
         if tier is None or tier.format not in FORMATS or "+" in job.tier:
             raise OptionError(
-                f"--tier: the bench makes no weights for {job.tier}; it makes 16-bit, fp8 and GGUF tiers of a denoiser."
+                f"--tier: the bench makes no weights for {job.tier}; it makes 16-bit, fp8, bitsandbytes and GGUF "
+                "tiers of a denoiser."
             )
+        if tier.format == "bitsandbytes" and find_spec(tier.format) is None:
+            raise OptionError(f"--tier: {job.tier} is made by bitsandbytes; get it with: pip install bitsandbytes")
         if job.gguf is not None:
             raise OptionError("--gguf: pipelines run with synthetic weights only; leave it out.")
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from bench.engines.diffusers import bitsandbytes_weights
 from bench.engines.diffusers.building import empty_module, materialize, narrow_buffers, parameters_of, pipeline_of
 from bench.engines.diffusers.placing import place
 from bench.engines.diffusers.recipes import ComponentRecipe, recipe
@@ -22,6 +23,7 @@ from bench.engines.diffusers.tier_weights import LAYERWISE, quantized_types
 from bench.engines.diffusers.tiny import tiny
 from bench.job import Job
 from bench.told import LoadReport, Observer, PassReport
+from fitcheck.models import catalog
 from fitcheck.models.tensors import Tensor, TensorTable
 from fitcheck.models.workload import Workload
 
@@ -68,6 +70,8 @@ class PipelineEngine:
         module = empty_module(part)
         narrow_buffers(part, module)
         denoiser = name in self.recipe.denoisers
+        if denoiser and bitsandbytes_weights.FORMAT == self._format:
+            return self._by_bitsandbytes(name, part, module, source)
         shapes = {full: tuple(one.shape) for _, _, full, one, _ in parameters_of(part, module)}
         types = quantized_types(self.cell.model, self.cell.tier, name, shapes, module) if denoiser else {}
         for full, kind in types.items():
@@ -85,6 +89,19 @@ class PipelineEngine:
         for full, one in module.named_parameters():
             if full not in types:
                 self.tensors.append(Tensor(f"{name}.{full}", tuple(one.shape), _TYPES[one.dtype], branch=name))
+        return module
+
+    @property
+    def _format(self) -> str:
+        tier = catalog.get(self.cell.model).tier(self.cell.tier)
+        return "" if tier is None else tier.format
+
+    def _by_bitsandbytes(self, name: str, part: ComponentRecipe, module: nn.Module, source: Synthetic) -> nn.Module:
+        bitsandbytes_weights.fill(part, module, self.cell.tier, source, f"{name}.", self.cell.device)
+        for full, one in module.named_parameters():
+            quantized = list(bitsandbytes_weights.tensors(full, one, name))
+            plain = Tensor(f"{name}.{full}", tuple(one.shape), _TYPES.get(one.dtype, ""), branch=name)
+            self.tensors += quantized or [plain]
         return module
 
     def run(self, observer: Observer) -> PassReport:
