@@ -70,7 +70,7 @@ class PipelineEngine:
         module = empty_module(part)
         narrow_buffers(part, module)
         denoiser = name in self.recipe.denoisers
-        if denoiser and bitsandbytes_weights.FORMAT == self._format:
+        if denoiser and self._format == bitsandbytes_weights.FORMAT:
             return self._by_bitsandbytes(name, part, module, source)
         shapes = {full: tuple(one.shape) for _, _, full, one, _ in parameters_of(part, module)}
         types = quantized_types(self.cell.model, self.cell.tier, name, shapes, module) if denoiser else {}
