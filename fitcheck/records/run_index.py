@@ -46,8 +46,10 @@ class PackedRuns(Sequence[Run]):
         """``lines`` are runs as ``pack`` writes them."""
         self._lines, self._made = lines, dict[int, Run]()
         self._by_card: dict[str, list[int]] = {}
+        self._by_model: dict[str, list[int]] = {}
         for at, line in enumerate(lines):
             self._by_card.setdefault(_text_of(line, "card"), []).append(at)
+            self._by_model.setdefault(_text_of(line, "model"), []).append(at)
 
     @property
     def cards(self) -> Iterable[str]:
@@ -60,7 +62,7 @@ class PackedRuns(Sequence[Run]):
 
     def of_model(self, model: str) -> list[Run]:
         """The runs of one model."""
-        return [self[at] for at, line in enumerate(self._lines) if _text_of(line, "model") == model]
+        return [self[at] for at in self._by_model.get(model, ())]
 
     def __len__(self) -> int:
         return len(self._lines)

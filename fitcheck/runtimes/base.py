@@ -193,6 +193,15 @@ class Measured:
     inferred_text: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What no placement of one kind betters, of a tier on a machine: its verdict, and the tokens a second that it is
+    expected to write over ``Runtime.loss``; 0 where that is not known."""
+
+    verdict: Verdict
+    pace: float
+
+
 class Runtime(Protocol):
     """What every runtime offers. A class that inherits from this gets the defaults that are written out here.
 
@@ -227,6 +236,11 @@ class Runtime(Protocol):
         """Cells of one tier that ``asks`` gives of it alone and not among several: those are looked at of the tier that
         an answer leads with, so that the tier named alone gets the same answer. None holds less on the host than the
         least of the cells that ``asks`` gives of the tier, and none a tenth less on a card."""
+        return ()
+
+    def outlook(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Outlook]:
+        """Of each cell that ``asks`` gives of one tier something that it does not better, where that is quicker to know
+        than the cells are; nothing where it is not. Records may say otherwise."""
         return ()
 
     def settled(self, ask: Ask, wanted: Wanted) -> int | None:

@@ -16,7 +16,7 @@ from fitcheck.models.model import Model, Tier
 from fitcheck.models.quant import FORK as FORK_READS
 from fitcheck.models.workload import Task
 from fitcheck.records.run import Run
-from fitcheck.runtimes.base import CARD, Ask, Change, Default, Runtime, Settings, Support, Wanted
+from fitcheck.runtimes.base import CARD, Ask, Change, Default, Outlook, Runtime, Settings, Support, Wanted
 from fitcheck.runtimes.figures import Figure
 from fitcheck.runtimes.imagined import without_display
 from fitcheck.runtimes.llamacpp import commands, recorded_options
@@ -79,6 +79,13 @@ class LlamaCpp(Runtime):
             return
         search = self._search(model, tier, with_workers(machine, asked.rpc or ()), asked, wanted)
         yield from (proposal.ask for proposal in search.leading())
+
+    def outlook(self, model: Model, tier: Tier, wanted: Wanted, machine: Machine) -> Iterable[Outlook]:
+        """By where layers can lie at best, without a graph."""
+        asked = read(TextOptions, wanted)
+        if tier.format != GGUF or asked.ctx == LONGEST:
+            return ()
+        return self._search(model, tier, with_workers(machine, asked.rpc or ()), asked, wanted).outlook
 
     def _search(
         self, model: Model, tier: Tier, machine: Machine, asked: TextOptions, wanted: Wanted
