@@ -131,11 +131,14 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something a person could change, in words, and the ask it leads to. ``eases`` are the only constraints that it
-    can better, ``None`` where it may better any: what hangs on another one is not worked out again."""
+    can better, ``None`` where it may better any: what hangs on another one is not worked out again. ``settings`` are
+    options by name that ask for it, as they are typed, where these do; ``bought`` says that it costs money."""
 
     words: str
     ask: Ask
     eases: frozenset[Constraint] | None = None
+    settings: Settings = ()
+    bought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +327,11 @@ class Runtime(Protocol):
     def holds(self, ask: Ask) -> Hashable:
         """What two runs share that hold the same memory, on whichever machine; by default those of one cell do."""
         return self.alike(ask)
+
+    def lasts(self, ask: Ask) -> Duration | None:
+        """What ``duration`` says without records, where that hangs on nothing that ``footprint`` takes longer to work
+        out; ``None`` where it does, or is not known."""
+        return None
 
     def untimed(self, ask: Ask, footprint: Footprint) -> str:
         """Why the seconds of a cell without any are unknown, as a clause."""

@@ -20,7 +20,7 @@ from fitcheck.runtimes.base import Ask, Change, Default, Measured, Placement, Pr
 from fitcheck.runtimes.diffusers import commands, offload_changes, support, tiles_by_default
 from fitcheck.runtimes.diffusers.details import details_of, notes_of
 from fitcheck.runtimes.diffusers.estimate import at_least, estimate
-from fitcheck.runtimes.diffusers.laid_out import Layout
+from fitcheck.runtimes.diffusers.laid_out import Layout, laid_out
 from fitcheck.runtimes.diffusers.offloading import (
     MODEL,
     MODES,
@@ -35,6 +35,7 @@ from fitcheck.runtimes.diffusers.offloading import (
 )
 from fitcheck.runtimes.diffusers.options import PipelineOptions
 from fitcheck.runtimes.diffusers.seconds import seconds, timing
+from fitcheck.runtimes.diffusers.stages import stages_of
 from fitcheck.runtimes.diffusers.tiling import ROOM
 from fitcheck.runtimes.diffusers.workloads import check_options, modes_of, workload_for
 from fitcheck.runtimes.figures import NOTHING_RESTS, Figure, RestsOn
@@ -162,6 +163,14 @@ class Diffusers(Runtime):
         return seconds(
             footprint.layout, ask.tier, offload_of(ask.placement), gpu.card, gpu.link, calibration, ask.process
         )
+
+    def lasts(self, ask: Ask) -> Duration | None:
+        """Seconds hang on where weights lie and what calls do, and not on what the allocator makes of it."""
+        if not ask.machine.gpus or support.is_untraced(ask, architecture_of(ask)):
+            return None
+        arch, offload, gpu = _architecture(ask.model, ask.tier), offload_of(ask.placement), ask.card
+        layout = Layout(laid_out(arch, ask.tier, offload, stages_of(arch, ask.workload, offload)))
+        return seconds(layout, ask.tier, offload, gpu.card, gpu.link, None, ask.process)
 
     def untimed(self, ask: Ask, footprint: Footprint) -> str:
         """Work that was not traced has no operations to time."""

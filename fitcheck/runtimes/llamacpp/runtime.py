@@ -267,14 +267,15 @@ def _other_settings(search: PlacementSearch, options: LlamaOptions, asked: TextO
     cached = not search.architecture.encoder
     if cached and asked.cache_types is None and options.cache_type_k in UNQUANTIZED and options.flash:
         smaller = options.with_(cache_type_k="q8_0", cache_type_v="q8_0")
-        yield Change("--cache-type q8_0", search.ask(smaller))
+        yield Change("--cache-type q8_0", search.ask(smaller), settings=(("cache_type", "q8_0"),))
     free = options.with_(gpu_layers=None, cpu_moe_layers=0)
     other = search.best_with(free, search.cache_types[:1])
     yield Change(other.ask.placement.mode, other.ask)
     context = options.context // 2
     while context >= LEAST_CONTEXT:
         # the seconds are those of a prompt and an answer of the same length
-        yield Change(f"--ctx {context}", search.ask(options.with_(context=context)), _OF_CACHES)
+        shorter = search.ask(options.with_(context=context))
+        yield Change(f"--ctx {context}", shorter, _OF_CACHES, (("ctx", context),))
         context //= 2
 
 
