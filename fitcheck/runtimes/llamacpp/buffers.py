@@ -112,8 +112,7 @@ def estimate(
         raise OptionError(f"{len(vram)} cards are more than llama.cpp's own limit of {MAX_CARDS}; name fewer.")
     if any(amount < 0 for amount in vram):
         raise OptionError("a card cannot have less than no free memory; check --vram.")
-    if options.flash and has_trait(architecture, "no_flash"):
-        options = options.with_(flash_attention=False)
+    options = as_loaded(architecture, options)
     if options.split_mode == TENSOR and len(vram) > 1:
         one = estimate(architecture, tensors, as_one_card(architecture, options), vram[:1], disk, companions)
         return _parted(one, architecture, tensors, options, len(vram))
@@ -143,6 +142,12 @@ def estimate(
     )
 
 
+def as_loaded(architecture: LanguageArchitecture, options: LlamaOptions) -> LlamaOptions:
+    """The options without the flash attention that such a model never has."""
+    unfit = options.flash and has_trait(architecture, "no_flash")
+    return options.with_(flash_attention=False) if unfit else options
+
+
 def least_footprint(
     architecture: LanguageArchitecture,
     tensors: TensorTable,
@@ -153,8 +158,7 @@ def least_footprint(
 ) -> Footprint:
     """The least that a run on cards can take, arguments as for ``estimate``: the amounts without compute buffers, for
     which no graph is built, and nothing of when they are taken."""
-    if options.flash and has_trait(architecture, "no_flash"):
-        options = options.with_(flash_attention=False)
+    options = as_loaded(architecture, options)
     found = on_cards(architecture, tensors, options, vram, companions, graphs=False)
     used = found.weights.host_used
     host = DeviceMemory(used, *found.on_host, 0, beside=found.beside.host)

@@ -22,7 +22,15 @@ from fitcheck.models.tensors import TensorTable
 from fitcheck.runtimes.base import Ask
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.beside import beside_model
-from fitcheck.runtimes.llamacpp.buffers import LlamaEstimate, estimate, least_footprint, on_cards, overhead
+from fitcheck.runtimes.llamacpp.buffers import (
+    LlamaEstimate,
+    as_loaded,
+    estimate,
+    least_footprint,
+    not_modelled,
+    on_cards,
+    overhead,
+)
 from fitcheck.runtimes.llamacpp.builds import Build, builds_in_use, newest_build
 from fitcheck.runtimes.llamacpp.caches import cache_sums
 from fitcheck.runtimes.llamacpp.drafting import check_pair, draft_among, draft_estimate, with_draft
@@ -50,6 +58,22 @@ def estimate_of(ask: Ask) -> LlamaEstimate:
 def least_of(ask: Ask, options: LlamaOptions) -> Footprint:
     """The least that the run can take with these options on the cards of ``ask``, found without a graph."""
     return _with_shared(ask, least_footprint(*_asked_of(ask, options)))
+
+
+def is_bounded(ask: Ask, options: LlamaOptions) -> bool:
+    """Whether ``least_of`` and ``placed_of`` say of a run on cards what they are for: its buffers are modelled, whole
+    layers lie on a device, and it is the only model."""
+    architecture = architecture_of(ask)
+    if not ask.machine.gpus or architecture.unknown or not_modelled(architecture, options) is not None:
+        return False
+    return not options.shares_matrices and options.speculative is None and draft_among(ask.tier.companions) is None
+
+
+def placed_of(ask: Ask, options: LlamaOptions) -> PlacedLayers:
+    """Where the layers of such a run lie, found without a graph."""
+    architecture = architecture_of(ask)
+    loaded = as_loaded(architecture, options)
+    return PlacedLayers(loaded, layer_devices(architecture, loaded, free_of(ask)))
 
 
 def footprint_of(ask: Ask, result: LlamaEstimate) -> Footprint:

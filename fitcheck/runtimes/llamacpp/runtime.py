@@ -26,7 +26,15 @@ from fitcheck.runtimes.llamacpp.builds import FORK
 from fitcheck.runtimes.llamacpp.defaults import defaults
 from fitcheck.runtimes.llamacpp.drafted_speed import drafted_rates
 from fitcheck.runtimes.llamacpp.drafting import draft_among, unknown_draft
-from fitcheck.runtimes.llamacpp.estimates import architecture_of, estimate_of, footprint_of, totals_in_other_builds
+from fitcheck.runtimes.llamacpp.estimates import (
+    architecture_of,
+    estimate_of,
+    footprint_of,
+    is_bounded,
+    least_of,
+    placed_of,
+    totals_in_other_builds,
+)
 from fitcheck.runtimes.llamacpp.flash import UNQUANTIZED
 from fitcheck.runtimes.llamacpp.longest import longest
 from fitcheck.runtimes.llamacpp.notes import notes_of
@@ -36,6 +44,7 @@ from fitcheck.runtimes.llamacpp.proposals import PlacementSearch
 from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.tier_on_machine import WORTH
 from fitcheck.runtimes.llamacpp.token_timing import GENERATION, PROMPT
+from fitcheck.runtimes.llamacpp.token_work import PlacedRun
 from fitcheck.runtimes.llamacpp.workers import with_workers
 from fitcheck.runtimes.options import LONGEST, read
 from fitcheck.speed.duration import Duration
@@ -118,21 +127,34 @@ class LlamaCpp(Runtime):
     def duration(self, ask: Ask, footprint: Footprint, calibration: Calibration | None = None) -> Duration | None:
         """Seconds of the asked answer; none where the rate of prompt or generation is unknown."""
         assert isinstance(footprint.layout, LlamaEstimate)
+        return self._lasting(ask, footprint.layout, calibration)
+
+    def lasts(self, ask: Ask) -> Duration | None:
+        """Seconds hang on where layers lie, and on no graph."""
+        options = arguments_of(ask.placement, ask.workload)
+        return self._lasting(ask, placed_of(ask, options)) if is_bounded(ask, options) else None
+
+    def at_least(self, ask: Ask) -> Footprint | None:
+        """Weights and caches."""
+        options = arguments_of(ask.placement, ask.workload)
+        return least_of(ask, options) if is_bounded(ask, options) else None
+
+    def _lasting(self, ask: Ask, laid: PlacedRun, calibration: Calibration | None = None) -> Duration | None:
         prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
-        options = footprint.layout.options
-        between = _unmeasured(ask, options)
+        between = _unmeasured(ask, laid.options)
         if between is not None:
             return Duration(None, between)
         speed = token_speed(
             architecture_of(ask),
             ask.tier.tensors,
-            footprint.layout,
+            laid,
             ask.machine.gpus,
             depth=depth_of(ask.workload),
             host=host_of(ask),
         )
         reading, writing = _known(speed.prompt, PROMPT, calibration), _known(speed.generation, GENERATION, calibration)
-        reading, writing = drafted_rates(ask, footprint.layout, reading, writing)
+        if isinstance(laid, LlamaEstimate):
+            reading, writing = drafted_rates(ask, laid, reading, writing)
         rates = tuple((name, rate) for name, rate in ((PROMPT, reading), (GENERATION, writing)) if rate)
         if ask.workload.task is Task.EMBED:
             return _reading(reading, prompt, speed)
