@@ -150,7 +150,7 @@ def _more_disk(ask: Ask, short: Margin) -> Change:
     """What is missing of free disk, in whole GB."""
     more = -(short.left // GB)
     machine = replace(ask.machine, disk_free=short.available + more * GB)
-    return Change(f"{more} GB more free disk", replace(ask, machine=machine), frozenset({Constraint.DISK}), bought=True)
+    return Change(f"{more} GB more free disk", replace(ask, machine=machine), frozenset({Constraint.DISK}))
 
 
 def _anew_with_more(runtime: Runtime, ask: Ask, wanted: Wanted) -> Iterator[Change]:

@@ -71,9 +71,8 @@ def is_bounded(ask: Ask, options: LlamaOptions) -> bool:
 
 def placed_of(ask: Ask, options: LlamaOptions) -> PlacedLayers:
     """Where the layers of such a run lie, found without a graph."""
-    architecture = architecture_of(ask)
-    loaded = as_loaded(architecture, options)
-    return PlacedLayers(loaded, layer_devices(architecture, loaded, free_of(ask)))
+    loaded = as_loaded(architecture_of(ask), options)
+    return needs_of(ask, loaded).placed(loaded)
 
 
 def footprint_of(ask: Ask, result: LlamaEstimate) -> Footprint:

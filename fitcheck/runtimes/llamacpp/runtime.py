@@ -131,13 +131,11 @@ class LlamaCpp(Runtime):
 
     def lasts(self, ask: Ask) -> Duration | None:
         """Seconds hang on where layers lie, and on no graph."""
-        options = arguments_of(ask.placement, ask.workload)
-        return self._lasting(ask, placed_of(ask, options)) if is_bounded(ask, options) else None
+        return self._lasting(ask, _laid(ask)) if is_bounded(ask, _options_of(ask)) else None
 
     def at_least(self, ask: Ask) -> Footprint | None:
         """Weights and caches."""
-        options = arguments_of(ask.placement, ask.workload)
-        return least_of(ask, options) if is_bounded(ask, options) else None
+        return least_of(ask, _options_of(ask)) if is_bounded(ask, _options_of(ask)) else None
 
     def _lasting(self, ask: Ask, laid: PlacedRun, calibration: Calibration | None = None) -> Duration | None:
         prompt, new = ask.workload.prompt_tokens or 0, ask.workload.new_tokens
@@ -261,11 +259,11 @@ class LlamaCpp(Runtime):
         options = arguments_of(ask.placement, ask.workload)
         if options.workers or options.shares_matrices:
             return {}
-        return recorded_options.timings(ask, estimate_of(ask))
+        return recorded_options.timings(ask, _laid(ask))
 
     def observed(self, run: Run, ask: Ask, links: Calibration | None = None) -> Iterable[Observation]:
         """Each test of a record."""
-        return recorded_options.observed(run, ask, estimate_of(ask))
+        return recorded_options.observed(run, ask, _laid(ask))
 
     def promises(self, run: Run, ask: Ask) -> Mapping[str, Interval[float]]:
         """Memory as everywhere, and the tokens a second of each test."""
@@ -282,6 +280,16 @@ class LlamaCpp(Runtime):
         from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 
         return [*figures(), *token_figures()]
+
+
+def _options_of(ask: Ask) -> LlamaOptions:
+    return arguments_of(ask.placement, ask.workload)
+
+
+def _laid(ask: Ask) -> PlacedRun:
+    """Where the layers of a run lie, without its graph where that is known."""
+    options = _options_of(ask)
+    return placed_of(ask, options) if is_bounded(ask, options) else estimate_of(ask)
 
 
 def _other_settings(search: PlacementSearch, options: LlamaOptions, asked: TextOptions) -> Iterator[Change]:
