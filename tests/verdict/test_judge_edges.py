@@ -126,6 +126,9 @@ class _Fixed:
     def at_least(self, ask: Ask) -> None:
         return None
 
+    def lasts(self, ask: Ask) -> None:
+        return None
+
     def __init__(self, need: Footprint, *changes: Change):
         self.need, self.known = need, changes
 
