@@ -77,3 +77,22 @@ def test_that_nothing_runs_is_known_before_a_cell_is_weighed(monkeypatch: pytest
     monkeypatch.setattr(held, "shown_and_level", weighed)
     with pytest.raises(NothingRunsError):
         check(catalog.get("flux.2-dev"), machine, advise=False, head=True, only_running=True)
+
+
+@given(
+    machine=machines.filter(lambda one: bool(one.gpus)), slug=st.sampled_from(READ + WAITED), which=st.integers(0, 40)
+)
+@settings(max_examples=15, deadline=None)
+def test_what_is_quick_to_work_out_says_what_the_cell_does(machine: Machine, slug: str, which: int) -> None:
+    """Seconds without what they do not hang on are the same, and the least amounts are nowhere more."""
+    model = catalog.get(slug)
+    tier = model.tiers[which % len(model.tiers)]
+    for cell in check(model, machine, tiers=(tier,), advise=False).cells:
+        runtime = registry.get(cell.placement.runtime)
+        lasts, least = runtime.lasts(cell.ask), runtime.at_least(cell.ask)
+        assert lasts is None or cell.duration is None or lasts == runtime.duration(cell.ask, cell.footprint)
+        if least is not None:
+            assert least.host.total.high <= cell.footprint.host.total.high
+            for one, whole in zip(least.cards, cell.footprint.cards, strict=True):
+                assert one.card.high <= whole.card.high
+                assert one.required.best <= whole.required.best
