@@ -128,7 +128,8 @@ class PlacementSearch(TierOnMachine):
 
     def _that_betters(self, rank: int) -> Proposal | None:
         """The placement that leads, where its verdict is better than ``rank``."""
-        hoped = self.outlook
+        known = _LEADING.get(self._place(self.wanted, self.cache_types)) is not None
+        hoped = [] if known else self.outlook
         if hoped and min(one.verdict.rank for one in hoped) >= rank:
             return None
         found = self.best()
@@ -151,9 +152,12 @@ class PlacementSearch(TierOnMachine):
         return Proposal(self, self._leading(options, tuple(cache_types)).judged)
 
     def _leading(self, options: LlamaOptions, cache_types: tuple[CacheTypes, ...]) -> Leading:
-        place = self._question, ram_budget(self.machine), options, cache_types
+        place = self._place(options, cache_types)
         found = _LEADING.get(place)
         return found or _LEADING.keep(place, leading(self, self._ways(options, cache_types)))
+
+    def _place(self, options: LlamaOptions, cache_types: tuple[CacheTypes, ...]) -> Hashable:
+        return self._question, ram_budget(self.machine), options, cache_types
 
     @property
     def settled(self) -> int | None:
