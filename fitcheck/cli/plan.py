@@ -70,6 +70,8 @@ def tell(found: Plan) -> None:
 
     if found.now is not None:
         print(found.now.answer)
+        if found.free is not None:
+            print(f"Two changes that cost nothing: {found.free.words} ({found.free.report.best.verdict}).")
         if found.now.best.flip is not None:
             print(change_line(found.now.best.flip))
         if found.finer is not None:

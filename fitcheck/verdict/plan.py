@@ -27,6 +27,7 @@ from fitcheck.verdict.lead import lead
 from fitcheck.verdict.purchase import Offer, Offers, offers, split_over_cards
 from fitcheck.verdict.ranking import change_json, summary_json
 from fitcheck.verdict.report import Report
+from fitcheck.verdict.two_changes import FreePair, free_pair
 from fitcheck.verdict.usual_memory import RAM_SIZES, completed
 
 SCHEMA = "fitcheck.plan/1"
@@ -78,13 +79,15 @@ class Step:
 class Plan:
     """``needs`` of each tier and mode; ``cards`` that do it; of a machine that is there what it does ``now``, what it
     does with a ``finer`` file where that is a coarse one, and ``steps`` that better the verdict of the finer file:
-    system memory, then cards by price, those without one last."""
+    system memory, then cards by price, those without one last. ``free`` are two changes that cost nothing and together
+    better what it does now, where no single one does."""
 
     needs: tuple[Need, ...]
     cards: Offers
     now: Report | None = None
     steps: tuple[Step, ...] = ()
     finer: Report | None = None
+    free: FreePair | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Bytes are integers, prices US dollars; unknown is null."""
@@ -94,6 +97,7 @@ class Plan:
             "cards": self.cards.to_json(),
             "now": None if self.now is None else {**summary_json(self.now), "change": change_json(self.now.best)},
             "finer": None if self.finer is None else summary_json(self.finer),
+            "free": None if self.free is None else {"change": self.free.words, **summary_json(self.free.report)},
             "steps": [one.to_json() for one in self.steps],
         }
 
@@ -168,7 +172,7 @@ def plan(
     steps = [step for step in _steps(found, have, fine, wanted, index, asked, cards) if step.verdict.rank < rank]
     affordable = [step for step in steps if budget is None or step.price is None or step.price <= budget]
     coarse = is_coarse(found.model, now.best.tier) and not is_coarse(found.model, fine.best.tier)
-    return Plan(listed, asked, now, tuple(affordable), fine if coarse else None)
+    return Plan(listed, asked, now, tuple(affordable), fine if coarse else None, free_pair(now, index))
 
 
 def _steps(

@@ -126,6 +126,9 @@ class _Fixed:
     def at_least(self, ask: Ask) -> None:
         return None
 
+    def foreseen(self, ask: Ask) -> None:
+        return None
+
     def __init__(self, need: Footprint, *changes: Change):
         self.need, self.known = need, changes
 
@@ -204,12 +207,12 @@ def test_a_change_that_betters_nothing_is_passed_over_and_the_next_size_sold_is_
     need no change."""
     one = with_free(asked("RTX 4090"), 12)
     nothing, other = Change("nothing", one), Change("another card", with_free(one, 30))
-    assert flipped(on_card(20), one, nothing) == Flip("a card with 32 GB", Verdict.FITS)
+    assert flipped(on_card(20), one, nothing) == Flip("a card with 32 GB", Verdict.FITS, bought=True)
     assert flipped(on_card(20), one, nothing, other) == Flip("another card", Verdict.FITS)
-    assert flipped(on_card(21), one) == Flip("a card with 40 GB", Verdict.FITS)
+    assert flipped(on_card(21), one) == Flip("a card with 40 GB", Verdict.FITS, bought=True)
     assert flipped(on_card(277), one) is None  # 288 with 12 taken give 276
     assert flipped(on_card(12), one) is None
-    assert flipped(on_card(14, 11), one, nothing) == Flip("a card with 32 GB", Verdict.FITS)
+    assert flipped(on_card(14, 11), one, nothing) == Flip("a card with 32 GB", Verdict.FITS, bought=True)
 
 
 @pytest.mark.parametrize("available", [None, 8 * GIB])
