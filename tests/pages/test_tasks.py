@@ -42,8 +42,10 @@ def test_find_my_card_however_it_is_typed(site: Site, page: Page) -> None:
         "2080": "GeForce RTX 2080",
         "4070 laptop": "GeForce RTX 4070 Mobile",
         "b580": "Arc B580",
-        # the card itself, of whatever size, before its sisters with shorter names
-        "3060": "GeForce RTX 3060 8 GB",
+        # the card itself, of the size that came out first, before its sisters with shorter names
+        "3060": "GeForce RTX 3060 12 GB",
+        "3080": "GeForce RTX 3080 10 GB",
+        "4060ti": "GeForce RTX 4060 Ti 8 GB",
         "a770": "Arc A770 8 GB",
     }
     for typed, name in wanted.items():

@@ -221,7 +221,8 @@
       else if (bare.startsWith(wanted) || name.startsWith(wanted)) rank = 2;
       else if (name.includes(wanted)) rank = 3;
       else if (parts.every(function (part) { return name.includes(part); })) rank = 4;
-      if (rank >= 0) found.push([rank + (card.page ? 0 : 0.5), name.length, place, card]);
+      // of one product in several sizes the index decides: the one that came out first
+      if (rank >= 0) found.push([rank + (card.page ? 0 : 0.5), rank === 1 ? 0 : name.length, place, card]);
     });
     found.sort(function (a, b) { return a[0] - b[0] || a[1] - b[1] || a[2] - b[2]; });
     return found.slice(0, 8).map(function (one) { return one[3]; });
