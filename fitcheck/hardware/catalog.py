@@ -143,8 +143,7 @@ def _alias(name: Name, source: Database) -> list[int]:
 
 
 def _identifier(text: str, source: Database) -> list[int]:
-    """The card whose slug this is, or whose full name, letter for letter but for case, the maker and what stands between
-    words."""
+    """The card whose slug this is, or whose full name, letter for letter but for case, maker and what parts words."""
     if _SLUG.fullmatch(text) and (index := _slug_index().get(text)) is not None:
         return [index]
     exact = [index for index, row in enumerate(source.rows) if row[1] == text]

@@ -33,4 +33,3 @@ def index(paged: Sequence[Card], models: Sequence[Model]) -> bytes:
     rows = [[card.name, card.slug, card.memory >> 20, int(card.slug in pages)] for card in found]
     named = [[model.name, model.slug] for model in models]
     return json.dumps({"cards": rows, "models": named}, ensure_ascii=False, separators=(",", ":")).encode()
-

@@ -299,8 +299,8 @@ def _bounded(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bounded_memory() -> Iterator[None]:
-    """A limit of the process's memory, on Linux: a function that makes one huge value asks the system for it beside what
-    the engine counts, and nothing interrupts it."""
+    """A limit of the process's memory, on Linux: a function that makes one huge value asks the system for it beside
+    what the engine counts, and nothing interrupts it."""
     try:
         import resource
 
