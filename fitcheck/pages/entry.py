@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from fitcheck.hardware.card import Card
 from fitcheck.hardware.catalog import all_cards
 from fitcheck.models.model import Model
+from fitcheck.pages.other_sizes import MEMORY
+from fitcheck.units import GIB
+from fitcheck.verdict.purposes import purposes
 
 PATH = "static/cards.json"
 _SIZE = re.compile(r" \d+ GB\b.*")
@@ -33,3 +37,12 @@ def index(paged: Sequence[Card], models: Sequence[Model]) -> bytes:
     rows = [[card.name, card.slug, card.memory >> 20, int(card.slug in pages)] for card in found]
     named = [[model.name, model.slug] for model in models]
     return json.dumps({"cards": rows, "models": named}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def choices() -> dict[str, Any]:
+    """What stands beside the field: amounts of system memory in GB as ``ram``, and what people want to make as
+    ``purposes``."""
+    return {
+        "ram": [size // GIB for size in MEMORY],
+        "purposes": [{"name": one.name, "makes": one.makes} for one in purposes()],
+    }

@@ -234,3 +234,21 @@ def test_search_narrows_cards_and_models_at_once(site: Site, page: Page) -> None
     assert page.locator("#list tbody tr:visible").count() == 1
     page.get_by_label("Find").fill("no such thing")
     assert page.locator("#list tbody tr:visible").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("check/no-such-model/rtx-2080-ti/", "fitcheck check no-such-model --gpu rtx-2080-ti"),
+        ("check/no-such-model/", "fitcheck check no-such-model"),
+        ("cards/no-such-card/", "fitcheck runs --gpu no-such-card"),
+        ("nowhere/at/all", None),
+    ],
+)
+def test_an_address_without_a_page_says_what_answers_it(site: Site, page: Page, address: str, line: str | None) -> None:
+    page.goto(site.url + address)
+    assert page.locator("h1").inner_text() == "There is no such page here"
+    box = page.get_by_label("Command for this address")
+    assert box.count() == (line is not None)
+    assert line is None or box.inner_text().strip() == line
+    assert suggested(page, "4070ti")[0] == "GeForce RTX 4070 Ti"
