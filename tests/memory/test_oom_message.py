@@ -150,3 +150,12 @@ def test_a_window_that_tells_nothing_is_refused_with_where_the_reason_stands() -
         read_message(text)
     log = "llama_init_from_model: failed to initialize the context: failed to allocate compute pp buffers"
     assert read_message(f"{text}\n{log}").form == "ggml-context"
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [("RuntimeError: CUDA out of memory.", "cuda-driver"), ("HIP out of memory", "hip-error")],
+)
+def test_a_message_cut_off_before_its_amounts_still_names_the_card(text: str, form: str) -> None:
+    found = read_message(text)
+    assert (found.form, found.cause, found.amounts) == (form, "card full", {})
