@@ -299,3 +299,15 @@ def test_of_a_run_that_is_not_modelled_a_lack_of_system_memory_is_said_to_be_the
     assert reason == "The host must hold at least 80.0 GiB; 64.0 GiB can be used: short by 16.0 GiB."
     exact = judged(level_with(None, one, shown), one, shown).reason_for(one)
     assert exact == "The host must hold 100.0 GiB; 64.0 GiB can be used: short by 36.0 GiB."
+
+
+def test_what_is_left_once_there_is_enough_of_what_is_short_is_the_worst_of_the_rest() -> None:
+    """Card memory is short, system memory tight, and disk there: with a larger card it is tight, not fits."""
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, ram_total=96 * GIB, ram_available=64 * GIB, disk_free=1 << 40))
+    need = replace(on_card(30), host=HostMemory(0, 0, 0, Interval(60 * GIB, 62 * GIB, 70 * GIB)))
+    level = level_with(None, one, need)
+    assert [margin.verdict for margin in level.weighed.margins] == [Verdict.NO, Verdict.TIGHT, Verdict.FITS]
+    assert level.mended is Verdict.TIGHT
+    roomy = level_with(None, one, on_card(30))
+    assert (roomy.verdict, roomy.mended) == (Verdict.NO, Verdict.FITS)
