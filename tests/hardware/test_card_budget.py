@@ -340,3 +340,11 @@ def test_a_handhelds_bandwidth_is_that_of_128_bits() -> None:
         name: find_card(name).memory_bandwidth for name in ("Steam Deck", "Steam Deck OLED", "Ryzen AI Z2 Extreme")
     }
     assert rates == {"Steam Deck": 88e9, "Steam Deck OLED": 102.4e9, "Ryzen AI Z2 Extreme": 128e9}
+
+
+def test_a_card_of_the_size_that_is_there_is_no_larger_one() -> None:
+    machine = machine_for(find_card("RTX 4070"), ram=32 * GIB)
+    assert with_larger_card(machine, 0, 12 * GIB) is None
+    larger = with_larger_card(machine, 0, 16 * GIB)
+    assert larger is not None
+    assert larger.gpus[0].vram_total == 16 * GIB

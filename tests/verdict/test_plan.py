@@ -162,3 +162,12 @@ def test_where_neither_card_nor_memory_does_it_alone_both_are_offered() -> None:
         assert fitcheck.check("flux.1-dev", card, ram=24 * GIB).best.verdict is not Verdict.FITS
     enough = plan(PIPELINE, CARDS, Wanted(), have=replace(old, ram_total=32 * GIB), ram=32 * GIB, budget=400.0)
     assert [step.words for step in enough.steps] == ["GeForce RTX 5050", "GeForce RTX 3060 12 GB"]
+
+
+def test_a_card_that_costs_all_of_the_budget_is_within_it() -> None:
+    card = find_card("RTX 3060 12 GB")
+    assert card.launch_price_usd is not None
+    price = card.launch_price_usd.value
+    assert [one.name for one in offers([card], [TEXT], Wanted(), under=price).fit] == [card.name]
+    short = offers([card], [TEXT], Wanted(), under=price - 0.01)
+    assert (short.fit, [one.name for one in short.dearer]) == ((), [card.name])

@@ -15,9 +15,10 @@ from fitcheck.hardware.catalog import find_card
 from fitcheck.hardware.machine import Gpu, Link, machine_for
 from fitcheck.models.families.language.known_models import known_language_model
 from fitcheck.models.families.language.mixture import mixture_table
+from fitcheck.models.workload import Task, Workload
 from fitcheck.runtimes.llamacpp.arguments import LlamaOptions
 from fitcheck.runtimes.llamacpp.buffers import estimate
-from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, token_speed
+from fitcheck.runtimes.llamacpp.seconds import TokenSpeed, depth_of, token_speed
 from fitcheck.runtimes.llamacpp.token_accuracy import token_figures
 from fitcheck.runtimes.llamacpp.token_host import Host, host_generation_seconds, host_prompt_seconds
 from fitcheck.runtimes.llamacpp.token_passes import least_token_seconds
@@ -357,3 +358,8 @@ def test_no_published_row_is_faster_than_memory_nor_kept_with_such_an_end() -> N
         least = least_token_seconds(run_of(row))
         assert row.measured * least < 0.9
         assert kept[str(row.index)][2] * least < 1.0001, row.card
+
+
+def test_the_middle_of_the_answer_stands_for_it() -> None:
+    assert depth_of(Workload(Task.CHAT, prompt_tokens=512, new_tokens=128, context=8192)) == 576
+    assert depth_of(Workload(Task.CHAT, new_tokens=7)) == 3
