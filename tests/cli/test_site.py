@@ -16,7 +16,7 @@ from fitcheck.errors import InputError
 from fitcheck.hardware.catalog import find_card
 from fitcheck.models import catalog
 from fitcheck.pages import build as builder
-from fitcheck.pages import pairs, single, site_inputs, view
+from fitcheck.pages import pairs, single, site_folder, site_inputs, view
 from fitcheck.pages.checking import check
 from fitcheck.pages.formats import WORDS
 from fitcheck.pages.kept_site import SCHEMA
@@ -184,7 +184,7 @@ def test_a_build_that_was_stopped_is_taken_up_again(
     words = ["build", "--out", str(tmp_path / "out"), "--cards", "rtx-4070", "--models", "qwen3-8b", "--jobs", "1"]
     words += ["--results", str(tmp_path / "none")]
     (tmp_path / "none").mkdir()
-    whole = builder.write
+    whole = site_folder.write
 
     def stopped(root: Path, name: str, content: bytes) -> bool:
         if name == MANIFEST:

@@ -311,3 +311,12 @@ def test_what_is_left_once_there_is_enough_of_what_is_short_is_the_worst_of_the_
     assert level.mended is Verdict.TIGHT
     roomy = level_with(None, one, on_card(30))
     assert (roomy.verdict, roomy.mended) == (Verdict.NO, Verdict.FITS)
+
+
+def test_system_memory_that_is_there_is_not_offered_again() -> None:
+    """Other programs hold most of 32 GB: what to buy is more than that."""
+    one = with_free(asked("RTX 4090"), 20)
+    one = replace(one, machine=replace(one.machine, ram_total=32 * GIB, ram_available=10 * GIB))
+    flip = flipped(on_card(4, host=20), one)
+    assert flip is not None
+    assert flip.change == "48 GB of system memory"

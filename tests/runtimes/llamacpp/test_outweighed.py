@@ -10,10 +10,11 @@ from fitcheck import api
 from fitcheck.memory.weighing import Verdict
 from fitcheck.runtimes import held
 from fitcheck.runtimes.base import Wanted
-from fitcheck.runtimes.llamacpp.estimates import architecture_of, outweighs, weight_bytes
+from fitcheck.runtimes.llamacpp.estimates import architecture_of, outweighs
 from fitcheck.runtimes.llamacpp.options import TextOptions
 from fitcheck.runtimes.llamacpp.placement import arguments_of
 from fitcheck.runtimes.llamacpp.runtime import RUNTIME, _other_settings
+from fitcheck.runtimes.llamacpp.weight_placement import weight_bytes
 from fitcheck.units import GIB
 
 
