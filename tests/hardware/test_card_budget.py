@@ -348,3 +348,10 @@ def test_a_card_of_the_size_that_is_there_is_no_larger_one() -> None:
     larger = with_larger_card(machine, 0, 16 * GIB)
     assert larger is not None
     assert larger.gpus[0].vram_total == 16 * GIB
+
+
+def test_what_the_system_takes_of_memory_is_in_mebibytes_and_of_the_firmware_in_shares() -> None:
+    given = budget(machine_for(find_card("RTX 4070"), ram=32 * GIB)).ram
+    assert given is not None
+    shares = ((0.05, 4000), (0.032, 2000), (0.01, 500))  # data/budget.json, ram
+    assert [given.low, given.best, given.high] == [int(32 * GIB * (1 - share)) - used * MIB for share, used in shares]
