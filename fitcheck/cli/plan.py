@@ -111,6 +111,8 @@ def _tell_steps(found: Plan) -> None:
         for step in found.steps[:SHOWN]
     ]
     show(("change", "USD", "verdict", "tier", "speed"), rows)
+    if any(" and " in step.words for step in found.steps[:SHOWN]):
+        print("USD are the card's alone where system memory comes with it.", file=sys.stderr)
 
 
 def _dollars(price: float | None) -> str:

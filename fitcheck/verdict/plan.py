@@ -33,6 +33,8 @@ from fitcheck.verdict.usual_memory import RAM_SIZES, completed
 SCHEMA = "fitcheck.plan/1"
 # room enough that no tier and mode lacks any
 _PLENTY = 1 << 42
+_MEMORY = " GB of system memory"
+_TRIED, _SIZES = 12, 3  # cards and sizes of memory that are tried together: an answer within a second or two
 # forms of cards that can be put into a machine that is there
 _SOLD_ALONE = ("desktop", "workstation", "datacenter")
 
@@ -58,8 +60,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of a machine: in words, what it costs in US dollars (``None`` where not known), and the report that it
-    buys."""
+    """One change of a machine: in words, what its cards cost in US dollars (``None`` where that is not known, or where
+    there is none), and the report that it buys."""
 
     words: str
     price: float | None
@@ -171,6 +173,9 @@ def plan(
     rank = fine.best.verdict.rank
     steps = [step for step in _steps(found, have, fine, wanted, index, asked, cards) if step.verdict.rank < rank]
     affordable = [step for step in steps if budget is None or step.price is None or step.price <= budget]
+    if not any(step.verdict is Verdict.FITS and _has_price(step) for step in affordable):
+        both = [step for step in _with_memory(found, have, wanted, index, asked, budget) if step.verdict.rank < rank]
+        affordable = sorted((*affordable, *both), key=_cost) if both else affordable
     coarse = is_coarse(found.model, now.best.tier) and not is_coarse(found.model, fine.best.tier)
     return Plan(listed, asked, now, tuple(affordable), fine if coarse else None, free_pair(now, index))
 
@@ -195,6 +200,32 @@ def _steps(
     second = _second_card(found, have, wanted, index, cards)
     bought = [Step(one.name, one.price, _beside(found, one.machine, have, wanted, index)) for one in runs]
     yield from sorted((*second, *bought), key=_cost)
+
+
+def _has_price(step: Step) -> bool:
+    """Whether somebody can say what it costs: system memory costs little, whatever its price is today."""
+    return step.price is not None or step.words.endswith(_MEMORY)
+
+
+def _with_memory(
+    found: Identified, have: Machine, wanted: Wanted, index: Index | None, asked: Offers, budget: float | None
+) -> Iterator[Step]:
+    """Cards with a known price that system memory alone keeps from fitting, with the least that ends that: for who
+    would otherwise be told of cards without a price alone. The cheapest are tried."""
+    if not _takes_cards(have) or have.ram_total is None:
+        return
+    offered = (*asked.fit, *asked.slow, *asked.lacking)
+    priced = sorted((one for one in offered if one.price is not None and one.card.form in _SOLD_ALONE), key=_cost)
+    for one in [one for one in priced if budget is None or _cost(one) <= budget][:_TRIED]:
+        best = _beside(found, one.machine, have, wanted, index).best
+        if best.verdict is Verdict.FITS or best.judgement.binding is not Constraint.RAM:
+            continue
+        for size in [size for size in RAM_SIZES if size > have.ram_total][:_SIZES]:
+            more = replace(have, ram_total=size, ram_available=None)
+            report = _beside(found, one.machine, more, wanted, index)
+            if report.best.verdict is Verdict.FITS:
+                yield Step(f"{one.name} and {size // GIB}{_MEMORY}", one.price, report)
+                break
 
 
 def _bettering(steps: Iterable[Step], verdict: Verdict) -> Iterator[Step]:
@@ -228,7 +259,7 @@ def _more_system_memory(
         machine = replace(have, ram_total=size, ram_available=None)
         if now.best.verdict is not Verdict.NO and has_many_channels(machine) != has_many_channels(have):
             return
-        words = f"{size // GIB} GB of system memory"
+        words = f"{size // GIB}{_MEMORY}"
         yield Step(words, None, lead(found.model, found.tiers, machine, wanted, index))
 
 

@@ -39,7 +39,7 @@ MOST_MISSES = 3
 # of the rows, the share that is kept for models which no leaderboard lists: most of the newest are among them
 UNRATED = 3
 # searches for how to split a model over card and host, which take most of the time
-MOST_SPLITS = 4
+MOST_SPLITS = 6
 
 
 @dataclass(frozen=True, slots=True)

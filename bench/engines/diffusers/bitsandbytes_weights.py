@@ -4,6 +4,7 @@ the device that computes."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -50,14 +51,11 @@ def _put(quantizer: Any, module: nn.Module, name: str, value: torch.Tensor, devi
 
 def _quantizer(tier: str, dtype: torch.dtype) -> Any:
     """diffusers' own, as its documentation configures it."""
-    from diffusers import BitsAndBytesConfig
-    from diffusers.quantizers.auto import DiffusersAutoQuantizer
-
-    if tier == "int8":
-        config = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=tier, bnb_4bit_compute_dtype=dtype)
-    return DiffusersAutoQuantizer.from_config(config, pre_quantized=False)  # type: ignore[no-untyped-call]
+    diffusers: Any = import_module("diffusers")
+    auto: Any = import_module("diffusers.quantizers.auto")
+    asked = {"load_in_8bit": True} if tier == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": tier}
+    config = diffusers.BitsAndBytesConfig(**asked, bnb_4bit_compute_dtype=dtype)
+    return auto.DiffusersAutoQuantizer.from_config(config, pre_quantized=False)
 
 
 def tensors(name: str, parameter: nn.Parameter, branch: str) -> Iterator[Tensor]:
