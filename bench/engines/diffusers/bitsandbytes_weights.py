@@ -25,12 +25,9 @@ def fill(part: ComponentRecipe, module: nn.Module, tier: str, source: Synthetic,
     quantizer = _quantizer(tier, getattr(torch, part.dtype))
     kept = list(getattr(module, "_keep_in_fp32_modules", None) or ())
     quantizer.preprocess_model(model=module, device_map=None, keep_in_fp32_modules=kept)
-    values = {
-        name: source.dense(f"{prefix}{name}", one, dtype_of(part, module, name))
-        for _, _, name, one, _ in parameters_of(part, module)
-    }
-    source.finish()
-    for name, value in values.items():
+    for _, _, name, one, _ in list(parameters_of(part, module)):
+        value = source.dense(f"{prefix}{name}", one, dtype_of(part, module, name))
+        source.finish()  # one after the other, so that no more than one waits in 16 bits
         _put(quantizer, module, name, value, device)
     quantizer.postprocess_model(module)
     for path, owner in module.named_modules():
